@@ -1,0 +1,14 @@
+//! What the aggregator knows, without clock or I/O: reports go in, numbers come out, time is an argument.
+//!
+//! ```text
+//! report::{Hello, Report} -> store::Store -> query::Answer
+//!                            directory::Directory (which pods exist, and their labels)
+//! ```
+
+pub mod directory;
+pub mod pod;
+pub mod query;
+pub mod report;
+pub mod series;
+pub mod store;
+pub mod time;

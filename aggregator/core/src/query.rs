@@ -1,0 +1,98 @@
+//! Questions to the store and their answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::pod::PodKey;
+use crate::series::{CodeClass, Direction};
+use crate::time::UnixMillis;
+
+/// A quantity that can be read per pod.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Metric {
+    /// Requests that began, per second, in the window.
+    RequestsPerSecond,
+    /// Upstream attempts that reached a connection, per second, in the window.
+    UpstreamRequestsPerSecond,
+    /// Requests in flight, the average over the window.
+    InflightRequests,
+}
+
+/// How long the window is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum WindowChoice {
+    /// The shortest of [`WINDOWS`] that holds enough requests in all queried pods together.
+    #[default]
+    Adaptive,
+    /// Exactly so long; at most the longest of [`WINDOWS`].
+    Fixed(Duration),
+}
+
+/// Windows that [`WindowChoice::Adaptive`] chooses from.
+pub const WINDOWS: [Duration; 6] = [
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(15),
+    Duration::from_secs(30),
+    Duration::from_secs(60),
+];
+
+/// What to read of each pod.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MetricQuery {
+    /// Which quantity.
+    pub metric: Metric,
+    /// Only this side of the sidecar. `None` means the metric's own default: inbound for requests and requests
+    /// in flight, both sides for upstream attempts.
+    pub direction: Option<Direction>,
+    /// Only series of this upstream cluster.
+    pub cluster: Option<Arc<str>>,
+    /// Only responses of this class: then the rate is one of responses.
+    pub code_class: Option<CodeClass>,
+    /// How long the window is.
+    pub window: WindowChoice,
+}
+
+/// A number in thousandths, as Kubernetes quantities are served. Never negative.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Milli(pub u64);
+
+/// The value of one pod.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Reading {
+    /// Whose value.
+    pub pod: PodKey,
+    /// Requests per second, or requests.
+    pub value: Milli,
+    /// End of the window: the end of the newest interval the sidecar reported, on the aggregator's clock.
+    pub timestamp: UnixMillis,
+    /// Length of the window the value really covers.
+    pub window: Duration,
+    /// True while the stream is lost and the last window is served on.
+    pub held: bool,
+}
+
+/// Why a pod has no value.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Missing {
+    /// No sidecar of the pod has reported since this aggregator started.
+    NeverReported,
+    /// Connected, but less than one full second was seen.
+    New,
+    /// The stream was lost and the time to hold the last value is over.
+    Gone,
+    /// The sidecar reports, but does not count this quantity.
+    NotCounted,
+    /// A Wasm VM of the sidecar died: totals may be too low.
+    VmLost,
+}
+
+/// The answer to a [`MetricQuery`] for a set of pods: each pod is in one of the two lists.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Answer {
+    /// Pods with a value, in the order they were asked for.
+    pub readings: Vec<Reading>,
+    /// Pods without one, in the order they were asked for.
+    pub missing: Vec<(PodKey, Missing)>,
+}
