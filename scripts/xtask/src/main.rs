@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+mod envoy;
 #[cfg(feature = "gen")]
 mod gen_proto;
+mod host;
 
 #[derive(Debug, Parser)]
 #[command(about, version)]
@@ -18,6 +20,12 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Make sure that there is an Envoy for tests, demo and bench: `ENVOY_BIN`, `PATH` or a private installation.
+    Envoy {
+        /// Install this version (for example 1.36.4) into `target/envoy`, whatever else there is.
+        #[arg(long = "version", value_name = "VERSION")]
+        wanted: Option<String>,
+    },
     /// Generate code from the proto files (needs `--features gen`).
     #[cfg(feature = "gen")]
     Gen {
@@ -30,6 +38,7 @@ enum Task {
 fn main() -> Result<()> {
     let args = Args::parse();
     match args.task {
+        Task::Envoy { wanted } => envoy::run(&workspace_root()?, wanted.as_deref()),
         #[cfg(feature = "gen")]
         Task::Gen { check } => gen_proto::run(&workspace_root()?, check),
     }
