@@ -1,9 +1,12 @@
 //! The machine that tasks run on: its programs and, where apt and root are there, its packages.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+
+/// What Envoy's Wasm runtimes take.
+const WASM_TARGET: &str = "wasm32-wasip1";
 
 /// Runs to the end with the output shown; an error names the command.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
@@ -34,10 +37,38 @@ pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
         .find(|file| is_executable(file))
 }
 
-fn is_executable(file: &std::path::Path) -> bool {
+fn is_executable(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     file.metadata()
         .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// Makes sure that the pinned toolchain can build for Envoy's Wasm runtime.
+pub(crate) fn ensure_wasm_target() -> Result<()> {
+    let output = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", WASM_TARGET])
+        .output()
+        .context("run rustc")?;
+    let libraries = String::from_utf8_lossy(&output.stdout);
+    if output.status.success() && Path::new(libraries.trim()).is_dir() {
+        println!("{WASM_TARGET} is installed");
+        return Ok(());
+    }
+    run(Command::new("rustup").args(["target", "add", WASM_TARGET])).with_context(|| {
+        format!("this Rust has no standard library for {WASM_TARGET}; rustup adds it")
+    })
+}
+
+/// Makes sure that there is a kubectl, which tests point at the custom metrics API.
+pub(crate) fn ensure_kubectl() -> Result<()> {
+    if on_path("kubectl").is_none() {
+        apt_install("kubernetes-client").context("or put kubectl on PATH")?;
+    }
+    match on_path("kubectl") {
+        Some(found) => println!("{}", found.display()),
+        None => bail!("there is still no kubectl on PATH"),
+    }
+    Ok(())
 }
 
 /// Installs a Debian package, where this process may do so.

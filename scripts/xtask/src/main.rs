@@ -10,6 +10,8 @@ mod envoy;
 #[cfg(feature = "gen")]
 mod gen_proto;
 mod host;
+mod structure;
+mod suite;
 
 #[derive(Debug, Parser)]
 #[command(about, version)]
@@ -26,6 +28,12 @@ enum Task {
         #[arg(long = "version", value_name = "VERSION")]
         wanted: Option<String>,
     },
+    /// Make sure that what demo and bench need is there: the Wasm target of Rust and an Envoy.
+    Setup,
+    /// Check names, links, lengths and paths across the tree.
+    Structure,
+    /// Run every check and test; the last line is `N passed, N failed`.
+    Test,
     /// Generate code from the proto files (needs `--features gen`).
     #[cfg(feature = "gen")]
     Gen {
@@ -39,6 +47,11 @@ fn main() -> Result<()> {
     let args = Args::parse();
     match args.task {
         Task::Envoy { wanted } => envoy::run(&workspace_root()?, wanted.as_deref()),
+        Task::Setup => {
+            host::ensure_wasm_target().and_then(|()| envoy::run(&workspace_root()?, None))
+        }
+        Task::Structure => structure::run(&workspace_root()?),
+        Task::Test => suite::run(&workspace_root()?),
         #[cfg(feature = "gen")]
         Task::Gen { check } => gen_proto::run(&workspace_root()?, check),
     }
