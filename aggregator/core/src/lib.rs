@@ -6,9 +6,11 @@
 //! ```
 
 pub mod directory;
+pub mod limits;
 pub mod pod;
 pub mod query;
 pub mod report;
 pub mod series;
+pub mod status;
 pub mod store;
 pub mod time;

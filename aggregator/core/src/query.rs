@@ -86,6 +86,8 @@ pub enum Missing {
     NotCounted,
     /// A Wasm VM of the sidecar died: totals may be too low.
     VmLost,
+    /// Part of what the sidecar reported was refused: totals are too low.
+    Refused,
 }
 
 /// The answer to a [`MetricQuery`] for a set of pods: each pod is in one of the two lists.

@@ -1,0 +1,86 @@
+//! What the store holds at most. Everything a sidecar can make grow has a limit here.
+
+use std::time::Duration;
+
+/// Pods held at once, gone ones included. A node runs about 110 pods, so this is some 450 nodes.
+pub const PODS_MAX: usize = 50_000;
+
+/// Series of one pod. The filter's own default limit is 64 per sidecar.
+pub const SERIES_PER_POD_MAX: usize = 256;
+
+/// Instances of one pod, replaced ones included as long as their past is inside a window. Where each Wasm VM
+/// streams for itself there is one per Envoy worker, and Envoy starts one worker per core.
+pub const INSTANCES_PER_POD_MAX: usize = 64;
+
+/// Bytes of a namespace: Kubernetes' limit of a DNS label.
+pub const NAMESPACE_BYTES_MAX: usize = 63;
+
+/// Bytes of a pod's or node's name: Kubernetes' limit of a DNS subdomain.
+pub const NAME_BYTES_MAX: usize = 253;
+
+/// Bytes of a pod's uid: 36 for a UUID, 32 for a static pod's hash.
+pub const UID_BYTES_MAX: usize = 64;
+
+/// Bytes of an upstream cluster's name as Envoy has it.
+pub const CLUSTER_BYTES_MAX: usize = 256;
+
+/// Labels of a pod.
+pub const LABELS_MAX: usize = 64;
+
+/// Bytes of a label's key: a prefix of 253, a slash, a name of 63.
+pub const LABEL_KEY_BYTES_MAX: usize = 253 + 1 + 63;
+
+/// Bytes of a label's value.
+pub const LABEL_VALUE_BYTES_MAX: usize = 63;
+
+/// Bytes of all labels of a pod together, keys and values.
+pub const LABELS_BYTES_MAX: usize = 16 * 1024;
+
+/// Highest believable rate of one counter, in events per second: a hundred times what the largest Envoy
+/// machines proxy.
+pub const EVENTS_PER_SECOND_MAX: u64 = 1_000_000_000;
+
+/// Highest running total: up to it, a JSON number (a double) is exact.
+pub const TOTAL_MAX: u64 = 1 << 53;
+
+/// Highest believable number of requests in flight in one series.
+pub const INFLIGHT_MAX: u64 = 10_000_000;
+
+/// How far a report may be ahead of what the sidecar's clock is known to show.
+pub const AHEAD_MAX: Duration = Duration::from_secs(60);
+
+/// How late a report may be beyond the sidecar's promise before its pod is held.
+pub const GRACE: Duration = Duration::from_secs(2);
+
+/// How long the last value is served on after the stream was lost.
+pub const HOLD: Duration = Duration::from_secs(10);
+
+/// As [`HOLD`], for a sidecar that ended in order: long enough for its successor in a reconfigured Envoy.
+pub const HOLD_FINAL: Duration = Duration::from_secs(2);
+
+/// How long a pod is remembered after it is gone.
+pub const FORGET_AFTER: Duration = Duration::from_mins(10);
+
+/// What a pod must have been seen for before it has a value.
+pub const SEEN_MIN: Duration = Duration::from_secs(1);
+
+/// Limits that a deployment may choose.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct StoreLimits {
+    /// Pods held at once; [`PODS_MAX`] by default.
+    pub pods: usize,
+    /// Series of one pod; [`SERIES_PER_POD_MAX`] by default.
+    pub series_per_pod: usize,
+    /// Instances of one pod; [`INSTANCES_PER_POD_MAX`] by default.
+    pub instances_per_pod: usize,
+}
+
+impl Default for StoreLimits {
+    fn default() -> Self {
+        Self {
+            pods: PODS_MAX,
+            series_per_pod: SERIES_PER_POD_MAX,
+            instances_per_pod: INSTANCES_PER_POD_MAX,
+        }
+    }
+}

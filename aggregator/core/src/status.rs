@@ -1,0 +1,146 @@
+//! What the store says of itself: the state of each pod, and how much of everything there is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::pod::PodKey;
+use crate::report::InstanceId;
+use crate::series::{CodeClass, SeriesKey};
+
+/// How well a pod is known.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum PodState {
+    /// Less than one full second was seen.
+    New,
+    /// Reporting as promised.
+    Live,
+    /// The stream was lost or the promised report is late; the last window is served on for a while.
+    Held,
+    /// Held for too long: left out of every answer.
+    Gone,
+}
+
+/// One pod as the store sees it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PodStatus {
+    /// Which pod.
+    pub key: PodKey,
+    /// The pod's uid, "" if no sidecar told.
+    pub uid: Arc<str>,
+    /// How well it is known.
+    pub state: PodState,
+    /// Open streams that count; a superseded one does not.
+    pub streams: usize,
+    /// Instances whose totals make up the pod's, in ascending order.
+    pub instances: Vec<InstanceId>,
+    /// Time since the end of the newest interval reported; `None` before the first report.
+    pub last_report_age: Option<Duration>,
+    /// Wasm VMs that should be counting, as last reported.
+    pub vms_expected: u32,
+    /// Wasm VMs that do count, as last reported.
+    pub vms_live: u32,
+    /// The sidecar's running totals, sorted by key.
+    pub series: Vec<SeriesStatus>,
+}
+
+/// Running totals of one series of a pod. `None` means not counted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SeriesStatus {
+    /// Which series.
+    pub key: SeriesKey,
+    /// Requests that began, or completed with `requests_at_completion`.
+    pub requests: Option<u64>,
+    /// True if `requests` are counted when they complete.
+    pub requests_at_completion: bool,
+    /// Attempts that reached an upstream connection.
+    pub upstream_attempts: Option<u64>,
+    /// Responses by class, the classes that occurred, in ascending order.
+    pub responses: Vec<(CodeClass, u64)>,
+    /// Requests in flight as last reported.
+    pub inflight: Option<u64>,
+    /// Integral of the requests in flight, in nanoseconds times requests.
+    pub inflight_ns: Option<u64>,
+}
+
+/// How much of everything the store holds, and what it refused since it was made.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// Pods in [`PodState::New`].
+    pub pods_new: usize,
+    /// Pods in [`PodState::Live`].
+    pub pods_live: usize,
+    /// Pods in [`PodState::Held`].
+    pub pods_held: usize,
+    /// Pods in [`PodState::Gone`].
+    pub pods_gone: usize,
+    /// Open streams that count.
+    pub streams: usize,
+    /// Instances, replaced ones included as long as their past matters.
+    pub instances: usize,
+    /// Series of all instances.
+    pub series: usize,
+    /// What was refused, by reason; every reason is listed.
+    pub refused: Vec<(RefusedReason, u64)>,
+}
+
+/// Why the store refused something.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum RefusedReason {
+    /// [`StoreLimits::pods`](crate::limits::StoreLimits::pods) was reached.
+    Pods,
+    /// [`StoreLimits::instances_per_pod`](crate::limits::StoreLimits::instances_per_pod) was reached.
+    InstancesPerPod,
+    /// [`StoreLimits::series_per_pod`](crate::limits::StoreLimits::series_per_pod) was reached. Counts series;
+    /// the rest of the report was taken.
+    SeriesPerPod,
+    /// A newer instance of the pod's sidecar reports.
+    OlderInstance,
+    /// A running total that cannot be.
+    ImpossibleTotal,
+    /// A time too far ahead of the sidecar's clock.
+    AheadOfClock,
+    /// The pod of the stream was forgotten or replaced by another of its name.
+    UnknownStream,
+}
+
+// === impl PodState ===
+
+impl PodState {
+    /// The name in JSON and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Live => "live",
+            Self::Held => "held",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+// === impl RefusedReason ===
+
+impl RefusedReason {
+    /// Every reason.
+    pub const ALL: [Self; 7] = [
+        Self::Pods,
+        Self::InstancesPerPod,
+        Self::SeriesPerPod,
+        Self::OlderInstance,
+        Self::ImpossibleTotal,
+        Self::AheadOfClock,
+        Self::UnknownStream,
+    ];
+
+    /// The name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pods => "pods",
+            Self::InstancesPerPod => "instances_per_pod",
+            Self::SeriesPerPod => "series_per_pod",
+            Self::OlderInstance => "older_instance",
+            Self::ImpossibleTotal => "impossible_total",
+            Self::AheadOfClock => "ahead_of_clock",
+            Self::UnknownStream => "unknown_stream",
+        }
+    }
+}
