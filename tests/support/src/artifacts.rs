@@ -1,0 +1,100 @@
+//! Where the built parts are: the aggregator's binary, the Wasm modules, Envoy. Each error says what builds it.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// Environment variable that names the aggregator's binary.
+pub const MESHMETER_BIN: &str = "MESHMETER_BIN";
+/// Environment variable that names the directory of the Wasm modules.
+pub const MESHMETER_WASM_DIR: &str = "MESHMETER_WASM_DIR";
+/// Environment variable that names the Envoy binary.
+pub const ENVOY_BIN: &str = "ENVOY_BIN";
+
+/// A built Wasm module.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Module {
+    /// `meshmeter-filter.wasm`, for the role `filter`.
+    Filter,
+    /// `meshmeter-log.wasm`, for the roles `access_log` and `upstream_log`.
+    Log,
+}
+
+// === impl Module ===
+
+impl Module {
+    /// The file of the module.
+    pub fn path(self) -> Result<PathBuf> {
+        let name = match self {
+            Self::Filter => "meshmeter-filter.wasm",
+            Self::Log => "meshmeter-log.wasm",
+        };
+        let directory = match env::var_os(MESHMETER_WASM_DIR) {
+            Some(directory) => PathBuf::from(directory),
+            None => target_dir()?.join("wasm"),
+        };
+        existing(directory.join(name), "cargo xtask wasm")
+    }
+}
+
+/// The aggregator's binary: the one that `MESHMETER_BIN` names, else the one built beside this executable.
+pub fn meshmeter() -> Result<PathBuf> {
+    if let Some(path) = env::var_os(MESHMETER_BIN) {
+        return existing(path.into(), "cargo build -p aggregator --bin meshmeter");
+    }
+    existing(
+        profile_dir()?.join("meshmeter"),
+        "cargo build -p aggregator --bin meshmeter",
+    )
+}
+
+/// The Envoy binary: `ENVOY_BIN`, else `envoy` on `PATH`, else the one that `cargo xtask envoy` installed.
+pub fn envoy() -> Result<PathBuf> {
+    if let Some(path) = env::var_os(ENVOY_BIN) {
+        return existing(path.into(), "cargo xtask envoy, with ENVOY_BIN unset,");
+    }
+    if let Some(path) = on_path("envoy") {
+        return Ok(path);
+    }
+    existing(
+        target_dir()?.join("envoy/bin/envoy"),
+        "ENVOY_BIN and PATH name no Envoy; cargo xtask envoy",
+    )
+}
+
+/// The program `name` in one of the directories of `PATH`.
+pub fn on_path(name: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?)
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file())
+}
+
+/// Cargo's directory of this executable's profile, such as `target/debug`.
+fn profile_dir() -> Result<PathBuf> {
+    let executable = env::current_exe().context("find the running executable")?;
+    let directory = executable.parent().unwrap_or(Path::new("/"));
+    let directory = match directory.file_name() {
+        Some(name) if name == "deps" || name == "examples" => directory.parent(),
+        _ => Some(directory),
+    };
+    Ok(directory
+        .context("the running executable has no directory")?
+        .to_path_buf())
+}
+
+/// Cargo's target directory.
+fn target_dir() -> Result<PathBuf> {
+    let profile = profile_dir()?;
+    let parent = profile
+        .parent()
+        .context("the profile directory has no parent")?;
+    Ok(parent.to_path_buf())
+}
+
+fn existing(path: PathBuf, built_by: &str) -> Result<PathBuf> {
+    if !path.is_file() {
+        bail!("{} is not there: {built_by} makes it", path.display());
+    }
+    Ok(path)
+}

@@ -1,0 +1,35 @@
+//! The only place of this crate that reads a clock, and the one way to wait for something.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// Pause between two looks at a condition.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The monotonic clock.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the clock of the test crates"
+)]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Looks again and again until `look` gives a value; fails with `what` when that takes longer than `limit`.
+pub async fn wait_for<T, F>(what: &str, limit: Duration, mut look: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<Option<T>>>,
+{
+    let start = now();
+    loop {
+        if let Some(found) = look().await? {
+            return Ok(found);
+        }
+        if start.elapsed() > limit {
+            bail!("waited {} s in vain for {what}", limit.as_secs_f32());
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}

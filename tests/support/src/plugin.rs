@@ -1,0 +1,130 @@
+//! The Wasm modules as Envoy extensions: HTTP filter, access logger, router `upstream_log`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::artifacts::Module;
+use crate::bootstrap::type_of;
+
+/// Name of the Envoy cluster that leads to the aggregator in all configurations of this crate.
+pub const AGGREGATOR_CLUSTER: &str = "meshmeter-aggregator";
+/// All Wasm plugins of a sidecar share it, and with it their shared data.
+const VM_ID: &str = "meshmeter";
+/// Environment variables of Envoy that the VM may see.
+const HOST_ENV_KEYS: [&str; 4] = ["POD_NAME", "POD_NAMESPACE", "POD_UID", "NODE_NAME"];
+
+/// Where Envoy runs the module, as the plugin configuration calls it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// `filter`
+    Filter,
+    /// `access_log`
+    AccessLog,
+    /// `upstream_log`
+    UpstreamLog,
+}
+
+/// One plugin.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    module: PathBuf,
+    /// The plugin configuration. Anything but an object is passed as it stands, for tests of bad input.
+    pub configuration: Value,
+    /// Serve on when the VM has died.
+    pub fail_open: bool,
+}
+
+// === impl Role ===
+
+impl Role {
+    /// The name in the plugin configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Filter => "filter",
+            Self::AccessLog => "access_log",
+            Self::UpstreamLog => "upstream_log",
+        }
+    }
+
+    /// The module that has this role.
+    pub fn module(self) -> Module {
+        match self {
+            Self::Filter => Module::Filter,
+            Self::AccessLog | Self::UpstreamLog => Module::Log,
+        }
+    }
+}
+
+// === impl Plugin ===
+
+impl Plugin {
+    /// The built module in `role` with no configuration but that: it counts and streams nowhere.
+    pub fn new(role: Role) -> Result<Self> {
+        Ok(Self {
+            module: role.module().path()?,
+            configuration: json!({"role": role.as_str()}),
+            fail_open: true,
+        })
+    }
+
+    /// The same, streaming to the cluster [`AGGREGATOR_CLUSTER`].
+    #[must_use]
+    pub fn with_aggregator(self) -> Self {
+        self.with("aggregators", json!([{"cluster": AGGREGATOR_CLUSTER}]))
+    }
+
+    /// The same with one field of the plugin configuration set.
+    #[must_use]
+    pub fn with(mut self, field: &str, value: Value) -> Self {
+        if let Some(fields) = self.configuration.as_object_mut() {
+            fields.insert(field.to_owned(), value);
+        }
+        self
+    }
+
+    /// As an HTTP filter.
+    pub fn http_filter(&self) -> Value {
+        json!({
+            "name": "meshmeter",
+            "typed_config": {
+                "@type": type_of("extensions.filters.http.wasm.v3.Wasm"),
+                "config": self.plugin_config(),
+            },
+        })
+    }
+
+    /// As an access logger, of the connection manager or of the router.
+    pub fn access_logger(&self) -> Value {
+        json!({
+            "name": "meshmeter",
+            "typed_config": {
+                "@type": type_of("extensions.access_loggers.wasm.v3.WasmAccessLog"),
+                "config": self.plugin_config(),
+            },
+        })
+    }
+
+    fn plugin_config(&self) -> Value {
+        let configuration = match &self.configuration {
+            Value::String(text) => text.clone(),
+            value => value.to_string(),
+        };
+        json!({
+            "name": "meshmeter",
+            "root_id": "meshmeter",
+            "fail_open": self.fail_open,
+            "vm_config": {
+                "vm_id": VM_ID,
+                "runtime": "envoy.wasm.runtime.v8",
+                "code": {"local": {"filename": self.module.display().to_string()}},
+                "environment_variables": {"host_env_keys": HOST_ENV_KEYS},
+            },
+            "configuration": {
+                "@type": "type.googleapis.com/google.protobuf.StringValue",
+                "value": configuration,
+            },
+        })
+    }
+}

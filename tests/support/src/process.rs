@@ -1,0 +1,133 @@
+//! Child processes that never outlive their owner: ended by pid when dropped, and by the kernel when the owner is
+//! killed.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::artifacts::on_path;
+
+/// Lines of a child's log that are shown when something failed.
+const TAIL_LINES: usize = 40;
+
+/// A running child, its output in a file.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+// === impl Process ===
+
+impl Process {
+    /// Starts `program`; its standard output and error go to the file `log`. Must be called from a thread that lives
+    /// as long as the child shall: the kernel kills the child when that thread ends.
+    pub fn spawn(
+        program: &Path,
+        args: &[String],
+        envs: &[(String, String)],
+        log: &Path,
+    ) -> Result<Self> {
+        let name = program
+            .file_name()
+            .unwrap_or(program.as_os_str())
+            .to_string_lossy()
+            .into_owned();
+        let output =
+            File::create(log).with_context(|| format!("create the log file {}", log.display()))?;
+        let errors = output.try_clone().context("duplicate the log file")?;
+        let child = command(program)
+            .args(args)
+            .envs(envs.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            // Ctrl-C is for the owner alone: it ends its children in order.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("start {}", program.display()))?;
+        Ok(Self {
+            name,
+            child,
+            log: log.to_path_buf(),
+        })
+    }
+
+    /// Process id; `None` after the child was waited for.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Fails, with the end of the log, if the child has ended.
+    pub fn check_running(&mut self) -> Result<()> {
+        let ended = self.child.try_wait();
+        let ended = ended.with_context(|| format!("wait for {}", self.name))?;
+        if let Some(status) = ended {
+            bail!("{} ended with {status}:\n{}", self.name, self.log_tail());
+        }
+        Ok(())
+    }
+
+    /// Asks the child to end (SIGTERM) and waits; kills it and fails when it takes longer than `limit`.
+    pub async fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        if let Ok(status) = timeout(limit, self.child.wait()).await {
+            return status.with_context(|| format!("wait for {}", self.name));
+        }
+        self.kill().await?;
+        bail!(
+            "{} did not end within {} s of SIGTERM and was killed:\n{}",
+            self.name,
+            limit.as_secs(),
+            self.log_tail()
+        )
+    }
+
+    /// Kills the child (SIGKILL) and waits for its end.
+    pub async fn kill(&mut self) -> Result<()> {
+        let killed = self.child.kill().await;
+        killed.with_context(|| format!("kill {}", self.name))
+    }
+
+    /// All that the child has written so far.
+    pub fn log(&self) -> String {
+        fs::read(&self.log)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// The last lines of [`Self::log`].
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let from = lines.len().saturating_sub(TAIL_LINES);
+        lines.get(from..).unwrap_or_default().join("\n")
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self
+            .pid()
+            .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        let pid = pid.with_context(|| format!("{} has already ended", self.name))?;
+        kill_process(pid, signal).with_context(|| format!("signal {}", self.name))
+    }
+}
+
+/// `program` under `setpriv --pdeathsig`, where that exists: then not even SIGKILL of the owner leaves it behind.
+/// `setpriv` replaces itself by the program, so the pid stays.
+fn command(program: &Path) -> Command {
+    let Some(setpriv) = on_path("setpriv") else {
+        return Command::new(program);
+    };
+    let mut command = Command::new(setpriv);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
+}

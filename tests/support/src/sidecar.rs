@@ -1,0 +1,185 @@
+//! The Envoy of one pod, shaped and named as App Mesh shapes and names it: an inbound listener to the pod's
+//! application, an outbound one to its backends, and our plugins in both.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use anyhow::Result;
+use serde_json::{Map, Value, json};
+
+use crate::bootstrap::{
+    Bootstrap, Cluster, Listener, TrafficDirection, route, route_with_retries, virtual_host,
+};
+use crate::plugin::{AGGREGATOR_CLUSTER, Plugin, Role};
+
+/// Name of the listener towards the application.
+pub const INBOUND_LISTENER: &str = "lds_ingress_0.0.0.0_15000";
+/// Name of the listener of the application's own requests.
+pub const OUTBOUND_LISTENER: &str = "lds_egress_0.0.0.0_15001";
+/// Stat prefix of the inbound connection manager.
+pub const INBOUND_STAT_PREFIX: &str = "ingress";
+/// Stat prefix of the outbound connection manager.
+pub const OUTBOUND_STAT_PREFIX: &str = "egress";
+
+const MESH: &str = "dj-app";
+/// The port in the names of clusters and services; real ports are the kernel's choice.
+const SERVICE_PORT: u16 = 9080;
+
+/// How to make the bootstrap of one pod's Envoy.
+#[derive(Clone, Debug)]
+pub struct Sidecar {
+    /// Name of the pod and of its virtual node.
+    pub pod: String,
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Labels of the pod.
+    pub labels: Vec<(String, String)>,
+    /// The pod's own address, where its listeners are.
+    pub ip: IpAddr,
+    /// Where the pod's application listens, and with which weight.
+    pub application: Vec<(SocketAddr, u32)>,
+    /// Retries of the inbound route; 0 for none.
+    pub retries: u32,
+    /// Services the application calls.
+    pub backends: Vec<Backend>,
+    /// Where the aggregator takes in streams; `None` leaves our plugins out.
+    pub aggregator: Option<SocketAddr>,
+}
+
+/// A service behind the outbound listener.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// Virtual service, such as `jazz`: the host name the application asks for.
+    pub service: String,
+    /// Virtual node behind it, such as `jazz-v1`.
+    pub node: String,
+    /// Where the inbound listener of that node's pod is.
+    pub address: SocketAddr,
+}
+
+// === impl Sidecar ===
+
+impl Sidecar {
+    /// A pod on 127.0.0.1 whose application is at `application`: no labels, retries or backends, no plugins.
+    pub fn new(namespace: &str, pod: &str, application: SocketAddr) -> Self {
+        Self {
+            pod: pod.to_owned(),
+            namespace: namespace.to_owned(),
+            labels: Vec::new(),
+            ip: Ipv4Addr::LOCALHOST.into(),
+            application: vec![(application, 1)],
+            retries: 0,
+            backends: Vec::new(),
+            aggregator: None,
+        }
+    }
+
+    /// The bootstrap: role `filter` in both listeners and `upstream_log` in both routers if there is an aggregator.
+    pub fn bootstrap(&self) -> Result<Bootstrap> {
+        let mut bootstrap = Bootstrap::new(&format!(
+            "mesh/{MESH}/virtualNode/{}_{}",
+            self.pod, self.namespace
+        ));
+        bootstrap.listeners = vec![self.inbound()?, self.outbound()?];
+        bootstrap.clusters = self.clusters();
+        Ok(bootstrap)
+    }
+
+    /// The identity of this pod, as the plugin configuration wants it.
+    pub fn identity(&self) -> Value {
+        let labels: Map<String, Value> = self
+            .labels
+            .iter()
+            .map(|(key, value)| (key.clone(), value.as_str().into()))
+            .collect();
+        json!({
+            "namespace": self.namespace,
+            "pod": self.pod,
+            "uid": format!("{}-{}-uid", self.namespace, self.pod),
+            "node": "loopback",
+            "labels": labels,
+        })
+    }
+
+    /// Name of the cluster that leads to the pod's own application.
+    pub fn inbound_cluster(&self) -> String {
+        cluster_name("ingress", &self.pod, &self.namespace)
+    }
+
+    fn inbound(&self) -> Result<Listener> {
+        let cluster = self.inbound_cluster();
+        let mut listener = Listener::new(INBOUND_LISTENER, TrafficDirection::Inbound);
+        INBOUND_STAT_PREFIX.clone_into(&mut listener.stat_prefix);
+        let route = match self.retries {
+            0 => route("/", &cluster),
+            retries => route_with_retries("/", &cluster, retries),
+        };
+        listener.virtual_hosts = vec![virtual_host("ingress", &["*"], &[route])];
+        self.finish(listener)
+    }
+
+    fn outbound(&self) -> Result<Listener> {
+        let mut listener = Listener::new(OUTBOUND_LISTENER, TrafficDirection::Outbound);
+        OUTBOUND_STAT_PREFIX.clone_into(&mut listener.stat_prefix);
+        listener.virtual_hosts = self
+            .backends
+            .iter()
+            .map(|backend| {
+                let host = backend.host(&self.namespace);
+                let domains = [host.as_str(), &format!("{host}:{SERVICE_PORT}")];
+                let cluster = cluster_name("egress", &backend.node, &self.namespace);
+                virtual_host(&backend.service, &domains, &[route("/", &cluster)])
+            })
+            .collect();
+        self.finish(listener)
+    }
+
+    fn finish(&self, mut listener: Listener) -> Result<Listener> {
+        listener.ip = self.ip;
+        if self.aggregator.is_some() {
+            let plugin = |role| -> Result<Plugin> {
+                let plugin = Plugin::new(role)?.with_aggregator();
+                Ok(plugin.with("identity", self.identity()))
+            };
+            listener.http_filters = vec![plugin(Role::Filter)?.http_filter()];
+            listener.upstream_log = vec![plugin(Role::UpstreamLog)?.access_logger()];
+        }
+        Ok(listener)
+    }
+
+    fn clusters(&self) -> Vec<Cluster> {
+        let own = Cluster {
+            name: self.inbound_cluster(),
+            endpoints: self.application.clone(),
+            http2: false,
+        };
+        let backends = self.backends.iter().map(|backend| {
+            let name = cluster_name("egress", &backend.node, &self.namespace);
+            Cluster::new(&name, backend.address)
+        });
+        let aggregator = self
+            .aggregator
+            .map(|address| Cluster::new(AGGREGATOR_CLUSTER, address).with_http2());
+        std::iter::once(own)
+            .chain(backends)
+            .chain(aggregator)
+            .collect()
+    }
+}
+
+// === impl Backend ===
+
+impl Backend {
+    /// The host name under which an application in `namespace` calls it.
+    pub fn host(&self, namespace: &str) -> String {
+        service_host(&self.service, namespace)
+    }
+}
+
+/// The DNS name of a service.
+pub fn service_host(service: &str, namespace: &str) -> String {
+    format!("{service}.{namespace}.svc.cluster.local")
+}
+
+fn cluster_name(side: &str, node: &str, namespace: &str) -> String {
+    format!("cds_{side}_{MESH}_{node}_{namespace}_http_{SERVICE_PORT}")
+}
