@@ -1,0 +1,282 @@
+//! Paths of the API: text -> [`Route`]. Split first, decode each segment then, since clients of Go send `*` as
+//! `%2A` and a decoded segment may hold a `/`.
+
+use thiserror::Error;
+
+use crate::percent::{self, PercentError};
+
+/// The API group.
+pub(crate) const GROUP: &str = "custom.metrics.k8s.io";
+
+/// Bytes of a namespace name: a DNS label (RFC 1123).
+const NAMESPACE_BYTES_MAX: usize = 63;
+
+/// Bytes of a pod or metric name: a DNS subdomain (RFC 1123).
+const NAME_BYTES_MAX: usize = 253;
+
+/// Segments of the longest path that means anything: `apis/G/V/namespaces/NS/pods/NAME/METRIC`.
+const SEGMENTS_MAX: usize = 8;
+
+/// Versions of the group.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ApiVersion {
+    /// Preferred.
+    V1Beta2,
+    /// For older clusters.
+    V1Beta1,
+}
+
+/// What a path means.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Route {
+    /// `/`
+    Root,
+    /// `/api`: legacy groups, of which there are none.
+    LegacyGroups,
+    /// `/apis`
+    Groups,
+    /// `/apis/G`
+    Group,
+    /// `/apis/G/V`
+    Resources(ApiVersion),
+    /// A metric of one or several objects.
+    Metric(MetricPath),
+    /// `/version`
+    Version,
+    /// `/healthz`, `/livez`, `/readyz`, and `/readyz/CHECK`
+    Health(HealthPath),
+}
+
+/// A path that asks for a metric.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct MetricPath {
+    /// In which version the answer is to be written.
+    pub(crate) version: ApiVersion,
+    /// Where the objects are.
+    pub(crate) namespace: String,
+    /// Which objects.
+    pub(crate) object: Object,
+    /// Name of the metric, as asked.
+    pub(crate) metric: String,
+}
+
+/// Which objects a metric is asked of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Object {
+    /// `pods/*`
+    Pods,
+    /// `pods/NAME`
+    Pod(String),
+    /// `namespaces/NS/metrics/METRIC`: the namespace itself.
+    Namespace,
+}
+
+/// A health endpoint.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct HealthPath {
+    /// "healthz", "livez" or "readyz".
+    pub(crate) endpoint: &'static str,
+    /// One check alone.
+    pub(crate) check: Option<String>,
+}
+
+/// Why a path means nothing.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub(crate) enum PathError {
+    /// No such path.
+    #[error("the server could not find the requested resource: {0}")]
+    Unknown(String),
+    /// A resource whose metrics are not served.
+    #[error(
+        "the server could not find the metric {metric} for {resource}: metrics are served for pods and namespaces"
+    )]
+    Resource {
+        /// The resource, as asked.
+        resource: String,
+        /// The metric, as asked.
+        metric: String,
+    },
+    /// A segment that does not decode.
+    #[error("the path cannot be decoded: {0}")]
+    Percent(#[from] PercentError),
+    /// A name that no Kubernetes object can have.
+    #[error("{what} \"{name}\" is not valid: {rule}")]
+    Name {
+        /// What the name is of.
+        what: &'static str,
+        /// The name, as asked, cut to a length that is fit to print.
+        name: String,
+        /// What it should be.
+        rule: &'static str,
+    },
+}
+
+// === impl ApiVersion ===
+
+impl ApiVersion {
+    /// Every version, the preferred one first.
+    pub(crate) const ALL: [Self; 2] = [Self::V1Beta2, Self::V1Beta1];
+
+    /// The name in paths.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::V1Beta2 => "v1beta2",
+            Self::V1Beta1 => "v1beta1",
+        }
+    }
+
+    /// Group and version, as `apiVersion` has them.
+    pub(crate) fn group_version(self) -> String {
+        format!("{GROUP}/{}", self.as_str())
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|version| version.as_str() == text)
+    }
+}
+
+// === impl Route ===
+
+impl Route {
+    /// Reads the path of a URL, query excluded.
+    pub(crate) fn parse(path: &str) -> Result<Self, PathError> {
+        let unknown = || PathError::Unknown(printable(path));
+        let raw = path.strip_prefix('/').ok_or_else(unknown)?;
+        if raw.is_empty() {
+            return Ok(Self::Root);
+        }
+        if raw.split('/').count() > SEGMENTS_MAX {
+            return Err(unknown());
+        }
+        let segments = raw
+            .split('/')
+            .map(percent::decode)
+            .collect::<Result<Vec<_>, _>>()?;
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        match segments[..] {
+            ["api"] => Ok(Self::LegacyGroups),
+            ["apis"] => Ok(Self::Groups),
+            ["version"] => Ok(Self::Version),
+            ["apis", GROUP] => Ok(Self::Group),
+            ["apis", GROUP, version, ref rest @ ..] => {
+                let version = ApiVersion::parse(version).ok_or_else(unknown)?;
+                parse_in_version(version, rest)?.ok_or_else(unknown)
+            }
+            [endpoint, ref rest @ ..] => parse_health(endpoint, rest).ok_or_else(unknown),
+            [] => Err(unknown()),
+        }
+    }
+}
+
+fn parse_in_version(version: ApiVersion, rest: &[&str]) -> Result<Option<Route>, PathError> {
+    let (namespace, object, metric) = match *rest {
+        [] => return Ok(Some(Route::Resources(version))),
+        ["namespaces", namespace, "metrics", metric] => (namespace, Object::Namespace, metric),
+        ["namespaces", namespace, "pods", "*", metric] => (namespace, Object::Pods, metric),
+        ["namespaces", namespace, "pods", name, metric] => {
+            check_name(
+                "pod name",
+                name,
+                NAME_BYTES_MAX,
+                SUBDOMAIN_RULE,
+                is_subdomain,
+            )?;
+            (namespace, Object::Pod(name.to_owned()), metric)
+        }
+        ["namespaces", _, resource, _, metric] | [resource, _, metric]
+            if resource != "namespaces" =>
+        {
+            return Err(PathError::Resource {
+                resource: printable(resource),
+                metric: printable(metric),
+            });
+        }
+        _ => return Ok(None),
+    };
+    check_name(
+        "namespace",
+        namespace,
+        NAMESPACE_BYTES_MAX,
+        LABEL_RULE,
+        is_label,
+    )?;
+    check_name(
+        "metric name",
+        metric,
+        NAME_BYTES_MAX,
+        METRIC_RULE,
+        is_metric_name,
+    )?;
+    Ok(Some(Route::Metric(MetricPath {
+        version,
+        namespace: namespace.to_owned(),
+        object,
+        metric: metric.to_owned(),
+    })))
+}
+
+fn parse_health(endpoint: &str, rest: &[&str]) -> Option<Route> {
+    let endpoint = ["healthz", "livez", "readyz"]
+        .into_iter()
+        .find(|known| *known == endpoint)?;
+    let check = match *rest {
+        [] => None,
+        [check] => Some(check.to_owned()),
+        _ => return None,
+    };
+    Some(Route::Health(HealthPath { endpoint, check }))
+}
+
+const LABEL_RULE: &str =
+    "at most 63 lower-case letters, digits and '-', beginning and ending with a letter or digit";
+const SUBDOMAIN_RULE: &str = "at most 253 lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit";
+const METRIC_RULE: &str = "at most 253 printable characters without '/' and '%'";
+
+fn check_name(
+    what: &'static str,
+    name: &str,
+    bytes_max: usize,
+    rule: &'static str,
+    is_valid: fn(&str) -> bool,
+) -> Result<(), PathError> {
+    if name.len() <= bytes_max && is_valid(name) {
+        return Ok(());
+    }
+    Err(PathError::Name {
+        what,
+        name: printable(name),
+        rule,
+    })
+}
+
+fn is_label(name: &str) -> bool {
+    name.bytes()
+        .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        && !name.is_empty()
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+fn is_subdomain(name: &str) -> bool {
+    name.split('.').all(is_label)
+}
+
+fn is_metric_name(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .chars()
+            .all(|c| c.is_ascii_graphic() && c != '/' && c != '%')
+}
+
+/// `text` fit to stand in an error: without control characters and at most [`NAME_BYTES_MAX`] characters.
+fn printable(text: &str) -> String {
+    text.chars()
+        .take(NAME_BYTES_MAX)
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

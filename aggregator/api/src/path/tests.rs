@@ -1,0 +1,165 @@
+use super::*;
+
+const V2: &str = "/apis/custom.metrics.k8s.io/v1beta2";
+
+fn metric(version: ApiVersion, namespace: &str, object: Object, metric: &str) -> Route {
+    Route::Metric(MetricPath {
+        version,
+        namespace: namespace.to_owned(),
+        object,
+        metric: metric.to_owned(),
+    })
+}
+
+/// The URL table of the Go library for such servers, with both spellings of `*`.
+#[test]
+fn reads_metric_paths() {
+    for (path, expected) in [
+        (
+            "/namespaces/prod/pods/%2A/m",
+            metric(ApiVersion::V1Beta2, "prod", Object::Pods, "m"),
+        ),
+        (
+            "/namespaces/prod/pods/*/m",
+            metric(ApiVersion::V1Beta2, "prod", Object::Pods, "m"),
+        ),
+        (
+            "/namespaces/prod/pods/web-0/m",
+            metric(
+                ApiVersion::V1Beta2,
+                "prod",
+                Object::Pod("web-0".into()),
+                "m",
+            ),
+        ),
+        (
+            "/namespaces/prod/metrics/m",
+            metric(ApiVersion::V1Beta2, "prod", Object::Namespace, "m"),
+        ),
+        (
+            "/namespaces/prod/pods/*/job:queue.depth-P95:sum",
+            metric(
+                ApiVersion::V1Beta2,
+                "prod",
+                Object::Pods,
+                "job:queue.depth-P95:sum",
+            ),
+        ),
+    ] {
+        assert_eq!(
+            Route::parse(&format!("{V2}{path}")).unwrap(),
+            expected,
+            "{path}"
+        );
+    }
+    let old = "/apis/custom.metrics.k8s.io/v1beta1/namespaces/prod/pods/*/m";
+    assert_eq!(
+        Route::parse(old).unwrap(),
+        metric(ApiVersion::V1Beta1, "prod", Object::Pods, "m")
+    );
+}
+
+/// Discovery, health and the rest.
+#[test]
+fn reads_other_paths() {
+    let health = |endpoint, check: Option<&str>| {
+        Route::Health(HealthPath {
+            endpoint,
+            check: check.map(str::to_owned),
+        })
+    };
+    for (path, expected) in [
+        ("/", Route::Root),
+        ("/api", Route::LegacyGroups),
+        ("/apis", Route::Groups),
+        ("/apis/custom.metrics.k8s.io", Route::Group),
+        (V2, Route::Resources(ApiVersion::V1Beta2)),
+        (
+            "/apis/custom.metrics.k8s.io/v1beta1",
+            Route::Resources(ApiVersion::V1Beta1),
+        ),
+        ("/version", Route::Version),
+        ("/healthz", health("healthz", None)),
+        ("/readyz/settled", health("readyz", Some("settled"))),
+    ] {
+        assert_eq!(Route::parse(path).unwrap(), expected, "{path}");
+    }
+}
+
+/// What means nothing is an error that shows what was asked.
+#[test]
+fn refuses_other_paths() {
+    for path in [
+        "",
+        "nothing",
+        "//",
+        "/apis/",
+        "/apis/other.io",
+        "/apis/custom.metrics.k8s.io/v2",
+        "/apis/custom.metrics.k8s.io/v1beta2/",
+        "/apis/custom.metrics.k8s.io/v1beta2/namespaces",
+        "/apis/custom.metrics.k8s.io/v1beta2/namespaces/prod/pods",
+        "/apis/custom.metrics.k8s.io/v1beta2/namespaces/prod/pods/bar",
+        "/apis/custom.metrics.k8s.io/v1beta2/namespaces/prod/pods/bar/m/more",
+        "/readyz/a/b",
+        "/a/b/c/d/e/f/g/h/i",
+    ] {
+        assert_eq!(
+            Route::parse(path),
+            Err(PathError::Unknown(path.to_owned())),
+            "{path}"
+        );
+    }
+    for path in ["/namespaces/prod/services/web/m", "/nodes/n1/m"] {
+        let error = Route::parse(&format!("{V2}{path}")).unwrap_err();
+        assert!(
+            matches!(error, PathError::Resource { .. }),
+            "{path}: {error}"
+        );
+    }
+}
+
+/// A name no object can have is refused before anything looks it up, and the error names it.
+#[test]
+fn refuses_impossible_names() {
+    let long = "n".repeat(64);
+    for (path, what) in [
+        ("/namespaces/Prod/pods/*/m".to_owned(), "namespace \"Prod\""),
+        (format!("/namespaces/{long}/pods/*/m"), "namespace \"nnnn"),
+        ("/namespaces//pods/*/m".to_owned(), "namespace \"\""),
+        ("/namespaces/prod/pods/-a/m".to_owned(), "pod name \"-a\""),
+        (
+            "/namespaces/prod/pods/a..b/m".to_owned(),
+            "pod name \"a..b\"",
+        ),
+        (
+            "/namespaces/prod/pods/%2A%2A/m".to_owned(),
+            "pod name \"**\"",
+        ),
+        (
+            "/namespaces/prod/pods/*/a%2Fb".to_owned(),
+            "metric name \"a/b\"",
+        ),
+        (
+            "/namespaces/prod/pods/*/a%0Ab".to_owned(),
+            "metric name \"a?b\"",
+        ),
+        ("/namespaces/prod/pods/*/".to_owned(), "metric name \"\""),
+    ] {
+        let error = Route::parse(&format!("{V2}{path}")).unwrap_err();
+        assert!(error.to_string().starts_with(what), "{path}: {error}");
+        assert!(matches!(error, PathError::Name { .. }), "{path}: {error}");
+    }
+    let error = Route::parse(&format!("{V2}/namespaces/%zz/pods/*/m")).unwrap_err();
+    assert!(error.to_string().contains("\"%zz\""), "{error}");
+}
+
+/// No input makes the parser panic, and an error never repeats more than a screen line or two of it.
+#[test]
+fn survives_any_path() {
+    proptest::proptest!(|(path in "/?(apis|custom|namespaces|pods|/|%2A|%|\\PC){0,60}")| {
+        if let Err(error) = Route::parse(&path) {
+            assert!(error.to_string().chars().count() < 1000);
+        }
+    });
+}

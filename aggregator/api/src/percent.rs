@@ -1,0 +1,74 @@
+//! Percent-encoding as RFC 3986 section 2.1 has it: bytes of a URL -> text.
+
+use thiserror::Error;
+
+/// Why a piece of a URL cannot be decoded.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub(crate) enum PercentError {
+    /// A `%` without two hexadecimal digits after it.
+    #[error("\"{0}\" has a '%' that two hexadecimal digits do not follow")]
+    Escape(String),
+    /// The decoded bytes are not UTF-8.
+    #[error("\"{0}\" does not decode to UTF-8")]
+    Utf8(String),
+}
+
+/// Decodes `%XX` in `raw`. A `+` stays a plus: it means a space only in queries.
+pub(crate) fn decode(raw: &str) -> Result<String, PercentError> {
+    if !raw.contains('%') {
+        return Ok(raw.to_owned());
+    }
+    let mut bytes = Vec::with_capacity(raw.len());
+    let mut rest = raw.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digits = (rest.next().and_then(hex), rest.next().and_then(hex));
+        let (Some(high), Some(low)) = digits else {
+            return Err(PercentError::Escape(raw.to_owned()));
+        };
+        bytes.push(high << 4 | low);
+    }
+    String::from_utf8(bytes).map_err(|_| PercentError::Utf8(raw.to_owned()))
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both spellings of a byte decode to it; what is not encoded stays.
+    #[test]
+    fn decodes_escapes() {
+        for (raw, decoded) in [
+            ("%2A", "*"),
+            ("%2a", "*"),
+            ("a+b", "a+b"),
+            ("%C3%A9", "é"),
+            ("", ""),
+            ("a%25b", "a%b"),
+        ] {
+            assert_eq!(decode(raw).unwrap(), decoded, "{raw}");
+        }
+    }
+
+    /// A broken escape is refused and named, never passed on as text.
+    #[test]
+    fn refuses_broken_escapes() {
+        for raw in ["%", "%2", "%zz", "a%+1", "%é"] {
+            assert_eq!(
+                decode(raw),
+                Err(PercentError::Escape(raw.to_owned())),
+                "{raw}"
+            );
+        }
+        assert_eq!(decode("%FF"), Err(PercentError::Utf8("%FF".to_owned())));
+    }
+}
