@@ -1,0 +1,119 @@
+//! Kubernetes label selectors: text -> [`Selector`] -> does a set of labels match?
+//!
+//! Syntax, matching and the words of errors follow `k8s.io/apimachinery/pkg/labels/selector.go`, so that an
+//! operator meets nothing new. A selector is a list of requirements that must all hold; the empty one matches
+//! everything.
+
+mod lexer;
+mod parser;
+mod syntax;
+
+use aggregator_core::pod::Labels;
+use thiserror::Error;
+
+pub use syntax::SyntaxError;
+
+/// Bytes of a selector. An HPA sends its target's `matchLabels`; 64 requirements of 63 bytes fit.
+pub const SELECTOR_BYTES_MAX: usize = 4096;
+
+/// Requirements of a selector.
+pub const REQUIREMENTS_MAX: usize = 64;
+
+/// What labels must satisfy.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Selector {
+    requirements: Vec<Requirement>,
+}
+
+/// One condition on one label.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Requirement {
+    /// The label's key.
+    pub key: String,
+    /// What must hold for it.
+    pub condition: Condition,
+}
+
+/// What must hold for a label.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Condition {
+    /// `key=value` and `key==value`.
+    Equals(String),
+    /// `key!=value`; holds without the label.
+    NotEquals(String),
+    /// `key in (a,b)`, sorted, without doubles.
+    In(Vec<String>),
+    /// `key notin (a,b)`, sorted, without doubles; holds without the label.
+    NotIn(Vec<String>),
+    /// `key`
+    Exists,
+    /// `!key`
+    DoesNotExist,
+    /// `key>number`; holds only for a label that is a number.
+    GreaterThan(i64),
+    /// `key<number`; holds only for a label that is a number.
+    LessThan(i64),
+}
+
+/// Why a selector was refused.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum SelectorError {
+    /// Longer than [`SELECTOR_BYTES_MAX`].
+    #[error("the selector has {0} bytes, at most {SELECTOR_BYTES_MAX} are allowed")]
+    TooLong(usize),
+    /// More than [`REQUIREMENTS_MAX`] requirements.
+    #[error("the selector has more than {REQUIREMENTS_MAX} requirements")]
+    TooMany,
+    /// Not a selector.
+    #[error(transparent)]
+    Syntax(#[from] SyntaxError),
+}
+
+// === impl Selector ===
+
+impl Selector {
+    /// Reads a selector as it stands in a decoded query parameter.
+    pub fn parse(text: &str) -> Result<Self, SelectorError> {
+        if text.len() > SELECTOR_BYTES_MAX {
+            return Err(SelectorError::TooLong(text.len()));
+        }
+        let requirements = parser::parse(text)?;
+        if requirements.len() > REQUIREMENTS_MAX {
+            return Err(SelectorError::TooMany);
+        }
+        Ok(Self { requirements })
+    }
+
+    /// True if every requirement holds for `labels`.
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.requirements
+            .iter()
+            .all(|requirement| requirement.condition.holds(labels.get(&requirement.key)))
+    }
+
+    /// The requirements, in the order they were written.
+    pub fn requirements(&self) -> &[Requirement] {
+        &self.requirements
+    }
+}
+
+// === impl Condition ===
+
+impl Condition {
+    fn holds(&self, value: Option<&String>) -> bool {
+        let number = || value.and_then(|value| value.parse::<i64>().ok());
+        match self {
+            Self::Equals(wanted) => value == Some(wanted),
+            Self::NotEquals(unwanted) => value != Some(unwanted),
+            Self::In(wanted) => value.is_some_and(|value| wanted.contains(value)),
+            Self::NotIn(unwanted) => !value.is_some_and(|value| unwanted.contains(value)),
+            Self::Exists => value.is_some(),
+            Self::DoesNotExist => value.is_none(),
+            Self::GreaterThan(bound) => number().is_some_and(|number| number > *bound),
+            Self::LessThan(bound) => number().is_some_and(|number| number < *bound),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
