@@ -1,0 +1,182 @@
+//! Discovery: which groups, versions and metrics there are. The documents are made once and never depend on what
+//! sidecars report: kube-apiserver reads them five times every 30 s and takes the whole API down if it cannot.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::metric_name::METRICS;
+use crate::path::{ApiVersion, GROUP};
+
+/// Media type of aggregated discovery.
+pub(crate) const AGGREGATED: &str =
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// One document, ready to send.
+#[derive(Clone, Debug)]
+pub(crate) struct Document {
+    /// JSON.
+    pub(crate) body: Bytes,
+    /// Changes when the body does; quoted as HTTP has it.
+    pub(crate) etag: String,
+}
+
+/// Every discovery document.
+#[derive(Clone, Debug)]
+pub(crate) struct Documents {
+    /// `/`
+    pub(crate) root: Document,
+    /// `/api`
+    pub(crate) legacy_groups: Document,
+    /// `/api`, aggregated: empty, but without it clients do not take the aggregated `/apis` either.
+    pub(crate) legacy_groups_aggregated: Document,
+    /// `/apis`
+    pub(crate) groups: Document,
+    /// `/apis`, aggregated.
+    pub(crate) groups_aggregated: Document,
+    /// `/apis/G`
+    pub(crate) group: Document,
+    /// `/version`
+    pub(crate) version: Document,
+    resources: [(ApiVersion, Document); 2],
+}
+
+// === impl Document ===
+
+impl Document {
+    fn new(value: &Value) -> Self {
+        let body = Bytes::from(value.to_string());
+        let etag = format!("\"{:016X}\"", fnv1a(&body));
+        Self { body, etag }
+    }
+}
+
+/// FNV-1a: the same on every replica and in every build, which the standard library's hash does not promise.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+// === impl Documents ===
+
+impl Documents {
+    /// Makes all documents.
+    pub(crate) fn new() -> Self {
+        let groups = json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group(None)]});
+        Self {
+            root: Document::new(&root()),
+            legacy_groups: Document::new(&json!({
+                "kind": "APIVersions",
+                "versions": [],
+                "serverAddressByClientCIDRs": [],
+            })),
+            legacy_groups_aggregated: Document::new(&aggregated(&json!([]))),
+            groups: Document::new(&groups),
+            groups_aggregated: Document::new(&aggregated(&json!([aggregated_group()]))),
+            group: Document::new(&group(Some("v1"))),
+            version: Document::new(&version()),
+            resources: ApiVersion::ALL.map(|version| (version, Document::new(&resources(version)))),
+        }
+    }
+
+    /// `/apis/G/V`
+    pub(crate) fn resources(&self, version: ApiVersion) -> &Document {
+        let [(first, preferred), (_, other)] = &self.resources;
+        if *first == version { preferred } else { other }
+    }
+}
+
+fn root() -> Value {
+    let mut paths = vec![
+        "/api".to_owned(),
+        "/apis".to_owned(),
+        format!("/apis/{GROUP}"),
+    ];
+    paths.extend(ApiVersion::ALL.map(|version| format!("/apis/{}", version.group_version())));
+    paths.extend(["/healthz", "/livez", "/readyz", "/version"].map(str::to_owned));
+    json!({"paths": paths})
+}
+
+fn group(api_version: Option<&str>) -> Value {
+    let version = |version: ApiVersion| json!({"groupVersion": version.group_version(), "version": version.as_str()});
+    let mut group = json!({
+        "kind": "APIGroup",
+        "name": GROUP,
+        "versions": ApiVersion::ALL.map(version),
+        "preferredVersion": version(ApiVersion::ALL[0]),
+    });
+    match api_version {
+        Some(api_version) => group["apiVersion"] = json!(api_version),
+        None => drop(group.as_object_mut().and_then(|group| group.remove("kind"))),
+    }
+    group
+}
+
+/// The objects that have metrics, and whether they live in a namespace.
+const PARENTS: [(&str, bool); 2] = [("namespaces", false), ("pods", true)];
+
+/// Only `get`: with `list` or `watch`, garbage collection and namespace deletion would try to use them.
+fn resources(version: ApiVersion) -> Value {
+    let entries = PARENTS.iter().flat_map(|(parent, namespaced)| {
+        METRICS.iter().map(move |(metric, _)| {
+            json!({
+                "name": format!("{parent}/{metric}"),
+                "singularName": "",
+                "namespaced": namespaced,
+                "kind": "MetricValueList",
+                "verbs": ["get"],
+            })
+        })
+    });
+    json!({
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": version.group_version(),
+        "resources": entries.collect::<Vec<_>>(),
+    })
+}
+
+fn aggregated(items: &Value) -> Value {
+    json!({
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": "apidiscovery.k8s.io/v2",
+        "metadata": {},
+        "items": items,
+    })
+}
+
+/// A metric hangs under its object; the object itself has no `responseKind`, so it is not listed as served.
+fn aggregated_group() -> Value {
+    let metrics = METRICS.map(|(metric, _)| {
+        json!({
+            "subresource": metric,
+            "responseKind": {"group": "", "version": "", "kind": "MetricValueList"},
+            "verbs": ["get"],
+        })
+    });
+    let resources = PARENTS.map(|(parent, namespaced)| {
+        json!({
+            "resource": parent,
+            "scope": if namespaced { "Namespaced" } else { "Cluster" },
+            "singularResource": "",
+            "verbs": [],
+            "subresources": metrics,
+        })
+    });
+    let versions = ApiVersion::ALL.map(|version| {
+        json!({"version": version.as_str(), "freshness": "Current", "resources": resources})
+    });
+    json!({"metadata": {"name": GROUP}, "versions": versions})
+}
+
+fn version() -> Value {
+    json!({
+        "major": env!("CARGO_PKG_VERSION_MAJOR"),
+        "minor": env!("CARGO_PKG_VERSION_MINOR"),
+        "gitVersion": concat!("v", env!("CARGO_PKG_VERSION")),
+        "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+    })
+}
+
+#[cfg(test)]
+mod tests;

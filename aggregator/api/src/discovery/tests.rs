@@ -1,0 +1,83 @@
+use super::*;
+
+fn parsed(document: &Document) -> Value {
+    serde_json::from_slice(&document.body).unwrap()
+}
+
+/// The group as kubectl and client-go read it: both versions, v1beta2 preferred.
+#[test]
+fn lists_both_versions() {
+    let documents = Documents::new();
+    let group = parsed(&documents.group);
+    assert_eq!(group["kind"], "APIGroup");
+    assert_eq!(group["apiVersion"], "v1");
+    assert_eq!(group["name"], "custom.metrics.k8s.io");
+    assert_eq!(
+        group["preferredVersion"]["groupVersion"],
+        "custom.metrics.k8s.io/v1beta2"
+    );
+    let list = parsed(&documents.groups);
+    assert_eq!(list["kind"], "APIGroupList");
+    assert_eq!(list["groups"][0]["versions"], group["versions"]);
+    assert_eq!(
+        group["versions"][1],
+        json!({"groupVersion": "custom.metrics.k8s.io/v1beta1", "version": "v1beta1"})
+    );
+}
+
+/// An empty list would make old clients complain, and any verb but `get` would be tried by controllers.
+#[test]
+fn lists_metrics_with_get_only() {
+    let documents = Documents::new();
+    for version in ApiVersion::ALL {
+        let list = parsed(documents.resources(version));
+        assert_eq!(list["groupVersion"], json!(version.group_version()));
+        let resources = list["resources"].as_array().unwrap();
+        assert_eq!(resources.len(), PARENTS.len() * METRICS.len());
+        for resource in resources {
+            assert_eq!(resource["verbs"], json!(["get"]));
+            assert_eq!(resource["kind"], "MetricValueList");
+        }
+        assert!(resources.iter().any(|resource| {
+            resource["name"] == "pods/appmesh_requests_per_second" && resource["namespaced"] == true
+        }));
+    }
+}
+
+/// The rules of aggregated discovery: metrics under a parent without `responseKind`, one scope per parent.
+#[test]
+fn nests_metrics_in_aggregated_discovery() {
+    let list = parsed(&Documents::new().groups_aggregated);
+    assert_eq!(list["apiVersion"], "apidiscovery.k8s.io/v2");
+    let versions = list["items"][0]["versions"].as_array().unwrap();
+    assert_eq!(versions[0]["version"], "v1beta2");
+    for version in versions {
+        for resource in version["resources"].as_array().unwrap() {
+            assert!(resource.get("responseKind").is_none());
+            let metric = &resource["subresources"][0];
+            assert_eq!(metric["responseKind"]["kind"], "MetricValueList");
+        }
+    }
+}
+
+/// Documents that differ have tags that differ; the same document has the same tag in each process.
+#[test]
+fn tags_documents_by_content() {
+    let (one, two) = (Documents::new(), Documents::new());
+    assert_eq!(one.groups_aggregated.etag, two.groups_aggregated.etag);
+    assert_ne!(one.groups_aggregated.etag, one.groups.etag);
+    assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
+}
+
+/// kube-apiserver reads these every few seconds: their size has a bound that no traffic moves.
+#[test]
+fn stays_small() {
+    let documents = Documents::new();
+    for document in [
+        &documents.groups,
+        &documents.groups_aggregated,
+        &documents.group,
+    ] {
+        assert!(document.body.len() < 8192);
+    }
+}

@@ -1,0 +1,184 @@
+//! Refusals and failures as `metav1.Status`: the only form in which this API says no.
+//!
+//! kube-controller-manager copies `message` into the condition of the HPA, so the message is the user interface.
+//! There is never a `Retry-After`: with one, its client would sleep while it holds one of five workers.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode, Version};
+use http_body_util::Full;
+use serde::Serialize;
+
+/// A refusal: what is wrong, in which class of errors, and under which name it is counted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Refusal {
+    /// The class of the error.
+    pub(crate) kind: Kind,
+    /// Under which name [`crate::Observations`] counts it.
+    pub(crate) reason: Reason,
+    /// What is wrong, for the operator.
+    pub(crate) message: String,
+}
+
+/// Classes of errors that this API knows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    BadRequest,
+    NotFound,
+    MethodNotAllowed,
+    NotAcceptable,
+    UriTooLong,
+    HeadersTooLarge,
+    Internal,
+    Unavailable,
+}
+
+/// Why a request got no value. Label `reason` of `meshmeter_api_refused_total`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Reason {
+    /// The URL is too long.
+    UrlLength,
+    /// The headers are too large or too many.
+    HeaderSize,
+    /// The request has a body.
+    Body,
+    /// Not GET.
+    Method,
+    /// No answer in an acceptable form.
+    Accept,
+    /// The path means nothing or names something impossible.
+    Path,
+    /// The query cannot be read.
+    Query,
+    /// `labelSelector` cannot be read or does not apply.
+    LabelSelector,
+    /// `metricLabelSelector` cannot be read or is not supported.
+    MetricLabelSelector,
+    /// No metric of that name.
+    UnknownMetric,
+    /// The objects are unknown, or none has a value.
+    NoValue,
+    /// A value exists, but there is doubt that it is right.
+    Doubt,
+    /// A value that no autoscaler could read back.
+    OutOfRange,
+    /// A failure of our own.
+    Internal,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status<'a> {
+    kind: &'static str,
+    api_version: &'static str,
+    metadata: Metadata,
+    #[serde(rename = "status")]
+    outcome: &'static str,
+    message: &'a str,
+    reason: &'static str,
+    code: u16,
+}
+
+#[derive(Serialize)]
+struct Metadata {}
+
+// === impl Refusal ===
+
+impl Refusal {
+    pub(crate) fn new(kind: Kind, reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            reason,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn bad_request(reason: Reason, message: impl Into<String>) -> Self {
+        Self::new(Kind::BadRequest, reason, message)
+    }
+
+    pub(crate) fn not_found(reason: Reason, message: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, reason, message)
+    }
+
+    /// The refusal as an answer to a request of HTTP version `version`.
+    pub(crate) fn into_response(self, version: Version) -> Response<Full<Bytes>> {
+        let code = self.kind.code();
+        let status = Status {
+            kind: "Status",
+            api_version: "v1",
+            metadata: Metadata {},
+            outcome: "Failure",
+            message: &self.message,
+            reason: self.kind.reason(),
+            code: code.as_u16(),
+        };
+        let body = serde_json::to_vec(&status).unwrap_or_default();
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = code;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.kind == Kind::MethodNotAllowed {
+            headers.insert(ALLOW, HeaderValue::from_static("GET"));
+        }
+        // What is left of a body is not read, so the connection cannot be used again.
+        let unread = matches!(self.reason, Reason::Body | Reason::Method);
+        if unread && version < Version::HTTP_2 {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+// === impl Kind ===
+
+impl Kind {
+    fn code(self) -> StatusCode {
+        match self {
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// `metav1.StatusReason`.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::BadRequest | Self::UriTooLong | Self::HeadersTooLarge => "BadRequest",
+            Self::NotFound => "NotFound",
+            Self::MethodNotAllowed => "MethodNotAllowed",
+            Self::NotAcceptable => "NotAcceptable",
+            Self::Internal => "InternalError",
+            Self::Unavailable => "ServiceUnavailable",
+        }
+    }
+}
+
+// === impl Reason ===
+
+impl Reason {
+    /// The value of the label.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::UrlLength => "url_length",
+            Self::HeaderSize => "header_size",
+            Self::Body => "body",
+            Self::Method => "method",
+            Self::Accept => "accept",
+            Self::Path => "path",
+            Self::Query => "query",
+            Self::LabelSelector => "label_selector",
+            Self::MetricLabelSelector => "metric_label_selector",
+            Self::UnknownMetric => "unknown_metric",
+            Self::NoValue => "no_value",
+            Self::Doubt => "doubt",
+            Self::OutOfRange => "out_of_range",
+            Self::Internal => "internal",
+        }
+    }
+}
