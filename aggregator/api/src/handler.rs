@@ -1,0 +1,295 @@
+//! One request -> one answer, without I/O. Limits that can be told the client are checked here.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aggregator_core::directory::Directory;
+use aggregator_core::store::Store;
+use aggregator_core::time::Clock;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http_body_util::Full;
+
+use crate::accept;
+use crate::discovery::{AGGREGATED, Document, Documents};
+use crate::form::Parameters;
+use crate::health::{self, Check, HealthQuery, ReadinessChecks};
+use crate::metrics::{self, Served, Sources};
+use crate::observations::Observations;
+use crate::path::{HealthPath, MetricPath, Object, PathError, Route};
+use crate::status::{Kind, Reason, Refusal};
+
+/// Bytes of a URL, path and query together. The longest that means something, with a selector of 4 KiB
+/// percent-encoded where it needs to be, fits.
+pub(crate) const URL_BYTES_MAX: usize = 8 * 1024;
+
+/// Bytes of all header names and values. kube-apiserver sends about 1 KiB and the user's groups.
+pub(crate) const HEADER_BYTES_MAX: usize = 32 * 1024;
+
+/// Header lines.
+pub(crate) const HEADERS_MAX: usize = 200;
+
+/// How old the oldest value of an answer is, in milliseconds: the JSON has whole seconds only.
+const SIGNAL_AGE: HeaderName = HeaderName::from_static("meshmeter-signal-age-ms");
+
+/// The API: everything a request needs for its answer.
+pub struct Api {
+    store: Arc<Store>,
+    directory: Arc<Directory>,
+    clock: Clock,
+    readiness: ReadinessChecks,
+    observations: Observations,
+    documents: Documents,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+// === impl Api ===
+
+impl Api {
+    /// An API over `store` and `directory`.
+    pub fn new(
+        store: Arc<Store>,
+        directory: Arc<Directory>,
+        clock: Clock,
+        readiness: ReadinessChecks,
+        observations: Observations,
+    ) -> Self {
+        Self {
+            store,
+            directory,
+            clock,
+            readiness,
+            observations,
+            documents: Documents::new(),
+        }
+    }
+
+    /// Where the API counts what it does.
+    pub(crate) fn observations(&self) -> &Observations {
+        &self.observations
+    }
+
+    /// Answers a request. `has_body` is true if more than the head was sent.
+    pub(crate) fn respond(&self, request: &Parts, has_body: bool) -> Answer {
+        let mut resource = "other";
+        let answer = match self.route(request, has_body, &mut resource) {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                self.observations.refused(refusal.reason);
+                tracing::debug!(
+                    http.path = request.uri.path(),
+                    refused.reason = refusal.reason.as_str(),
+                    refused.message = refusal.message,
+                    "request refused"
+                );
+                refusal.into_response(request.version)
+            }
+        };
+        self.observations.request(resource, answer.status());
+        answer
+    }
+
+    fn route(
+        &self,
+        request: &Parts,
+        has_body: bool,
+        resource: &mut &'static str,
+    ) -> Result<Answer, Refusal> {
+        check_limits(request, has_body)?;
+        let route = Route::parse(request.uri.path()).map_err(|error| path_refusal(&error))?;
+        *resource = resource_of(&route);
+        let parameters = Parameters::parse(request.uri.query().unwrap_or_default())
+            .map_err(|error| Refusal::bad_request(Reason::Query, error.to_string()))?;
+        if let Route::Health(path) = route {
+            return self.health(path, parameters, request);
+        }
+        let aggregated = accept::takes_aggregated_discovery(&request.headers);
+        if !aggregated && !accept::takes_json(&request.headers) {
+            let message = "only the following media types are accepted: application/json";
+            return Err(Refusal::new(Kind::NotAcceptable, Reason::Accept, message));
+        }
+        let documents = &self.documents;
+        let document = match &route {
+            Route::Metric(path) => return self.metric(path, &parameters),
+            Route::LegacyGroups if aggregated => &documents.legacy_groups_aggregated,
+            Route::Groups if aggregated => &documents.groups_aggregated,
+            Route::LegacyGroups => &documents.legacy_groups,
+            Route::Groups => &documents.groups,
+            Route::Group => &documents.group,
+            Route::Resources(version) => documents.resources(*version),
+            Route::Version => &documents.version,
+            Route::Root | Route::Health(_) => &documents.root,
+        };
+        let aggregated = aggregated && matches!(route, Route::LegacyGroups | Route::Groups);
+        let media_type = if aggregated {
+            AGGREGATED
+        } else {
+            "application/json"
+        };
+        Ok(document_response(document, media_type, &request.headers))
+    }
+
+    fn metric(&self, path: &MetricPath, parameters: &Parameters) -> Result<Answer, Refusal> {
+        let now = (self.clock)();
+        let sources = Sources {
+            store: &self.store,
+            directory: &self.directory,
+            now,
+        };
+        let outcome = metrics::answer(sources, path, parameters);
+        for (_, why) in outcome.missing {
+            self.observations.missing(why);
+        }
+        let Served { body, age } = outcome.result?;
+        self.observations.signal_age(&path.namespace, age);
+        let mut response = body_response(StatusCode::OK, body, "application/json");
+        response.headers_mut().insert(SIGNAL_AGE, millis(age));
+        Ok(response)
+    }
+
+    fn health(
+        &self,
+        path: HealthPath,
+        parameters: Parameters,
+        request: &Parts,
+    ) -> Result<Answer, Refusal> {
+        let checks = match path.endpoint {
+            "readyz" => (self.readiness)(),
+            _ => vec![Check {
+                name: "ping",
+                failure: None,
+            }],
+        };
+        let query = HealthQuery {
+            only: path.check,
+            verbose: parameters.verbose,
+            exclude: parameters.exclude,
+        };
+        let (status, text) = health::report(path.endpoint, &checks, &query)
+            .ok_or_else(|| path_refusal(&PathError::Unknown(request.uri.path().to_owned())))?;
+        Ok(body_response(
+            status,
+            text.into(),
+            "text/plain; charset=utf-8",
+        ))
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").finish_non_exhaustive()
+    }
+}
+
+fn check_limits(request: &Parts, has_body: bool) -> Result<(), Refusal> {
+    let url_bytes = request
+        .uri
+        .path_and_query()
+        .map_or(0, |url| url.as_str().len());
+    if url_bytes > URL_BYTES_MAX {
+        let message = format!("the URL has {url_bytes} bytes, at most {URL_BYTES_MAX} are allowed");
+        return Err(Refusal::new(Kind::UriTooLong, Reason::UrlLength, message));
+    }
+    let headers = &request.headers;
+    let header_bytes: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    if header_bytes > HEADER_BYTES_MAX || headers.len() > HEADERS_MAX {
+        let message = format!(
+            "the request has {} header lines with {header_bytes} bytes, at most {HEADERS_MAX} with {HEADER_BYTES_MAX} are allowed",
+            headers.len()
+        );
+        return Err(Refusal::new(
+            Kind::HeadersTooLarge,
+            Reason::HeaderSize,
+            message,
+        ));
+    }
+    if request.method != Method::GET {
+        let method: String = request.method.as_str().chars().take(32).collect();
+        let message = format!("the method {method} is not supported: this API only serves GET");
+        return Err(Refusal::new(
+            Kind::MethodNotAllowed,
+            Reason::Method,
+            message,
+        ));
+    }
+    if has_body {
+        return Err(Refusal::bad_request(
+            Reason::Body,
+            "a GET request must not have a body",
+        ));
+    }
+    Ok(())
+}
+
+fn path_refusal(error: &PathError) -> Refusal {
+    match error {
+        PathError::Unknown(_) | PathError::Resource { .. } => {
+            Refusal::not_found(Reason::Path, error.to_string())
+        }
+        PathError::Percent(_) | PathError::Name { .. } => {
+            Refusal::bad_request(Reason::Path, error.to_string())
+        }
+    }
+}
+
+/// Label `resource` of `meshmeter_api_requests_total`.
+fn resource_of(route: &Route) -> &'static str {
+    match route {
+        Route::Metric(MetricPath {
+            object: Object::Namespace,
+            ..
+        }) => "namespaces",
+        Route::Metric(_) => "pods",
+        Route::Health(_) => "health",
+        Route::Root
+        | Route::LegacyGroups
+        | Route::Groups
+        | Route::Group
+        | Route::Resources(_)
+        | Route::Version => "discovery",
+    }
+}
+
+fn document_response(document: &Document, media_type: &'static str, headers: &HeaderMap) -> Answer {
+    let known = headers.get_all(IF_NONE_MATCH).into_iter().any(|value| {
+        let tags = value.to_str().unwrap_or_default();
+        tags.split(',')
+            .any(|tag| matches!(tag.trim(), tag if tag == document.etag || tag == "*"))
+    });
+    let mut response = if known {
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        body_response(StatusCode::OK, document.body.clone(), media_type)
+    };
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    if let Ok(etag) = HeaderValue::from_str(&document.etag) {
+        headers.insert(ETAG, etag);
+    }
+    response
+}
+
+fn body_response(status: StatusCode, body: Bytes, media_type: &'static str) -> Answer {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+fn millis(duration: Duration) -> HeaderValue {
+    HeaderValue::from(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests;

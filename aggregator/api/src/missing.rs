@@ -1,0 +1,130 @@
+//! Why there is no value, in the words an operator reads in `kubectl describe hpa`.
+
+use aggregator_core::pod::PodKey;
+use aggregator_core::query::Missing;
+
+/// Order in which reasons are told: the one that calls for action first.
+const REASONS: [Missing; 6] = [
+    Missing::NeverReported,
+    Missing::NotCounted,
+    Missing::VmLost,
+    Missing::Refused,
+    Missing::Gone,
+    Missing::New,
+];
+
+/// The value of the label `reason` of our own counter.
+pub(crate) fn label(why: Missing) -> &'static str {
+    match why {
+        Missing::NeverReported => "never_reported",
+        Missing::New => "new",
+        Missing::Gone => "gone",
+        Missing::NotCounted => "not_counted",
+        Missing::VmLost => "vm_lost",
+        Missing::Refused => "refused",
+    }
+}
+
+/// The sentence for `pods` ("pods matching app=jazz in namespace prod") of which none has a value.
+pub(crate) fn none_has_a_value(metric: &str, pods: &str, missing: &[(PodKey, Missing)]) -> String {
+    let matching = match missing.len() {
+        1 => "1 pod matches".to_owned(),
+        count => format!("{count} pods match"),
+    };
+    if missing
+        .iter()
+        .all(|(_, why)| *why == Missing::NeverReported)
+    {
+        return format!(
+            "no sidecar of {pods} has reported; {matching}, 0 report; check that the filter is injected"
+        );
+    }
+    format!(
+        "none of the {pods} has a value of {metric}; {matching}: {}",
+        counted(missing)
+    )
+}
+
+/// The sentence for one pod.
+pub(crate) fn one_has_no_value(metric: &str, pod: &PodKey, why: Missing) -> String {
+    format!("pod {pod} has no value of {metric}: it {}", phrase(why))
+}
+
+/// How many pods lack a value for which reason.
+pub(crate) fn counted(missing: &[(PodKey, Missing)]) -> String {
+    let parts = REASONS.iter().filter_map(|reason| {
+        let count = missing.iter().filter(|(_, why)| why == reason).count();
+        (count > 0).then(|| format!("{count} {}", phrase(*reason)))
+    });
+    parts.collect::<Vec<_>>().join("; ")
+}
+
+/// Follows "it" and a number alike.
+fn phrase(why: Missing) -> &'static str {
+    match why {
+        Missing::NeverReported => "never reported (check that the filter is injected)",
+        Missing::New => "began to report less than a second ago",
+        Missing::Gone => "ceased to report (check the stream from the sidecar to this aggregator)",
+        Missing::NotCounted => {
+            "did not count this (check the role of the filter and the metric selector)"
+        }
+        Missing::VmLost => "lost a Wasm VM, so that its totals may be too low (restart the pod)",
+        Missing::Refused => {
+            "had a part of its report refused (see the aggregator's log for the limit)"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missing(reasons: &[Missing]) -> Vec<(PodKey, Missing)> {
+        reasons
+            .iter()
+            .map(|why| (PodKey::new("prod", "jazz"), *why))
+            .collect()
+    }
+
+    /// The commonest mistake gets the plainest sentence.
+    #[test]
+    fn explains_that_nothing_reports() {
+        let pods = "pods matching app=jazz in namespace prod";
+        assert_eq!(
+            none_has_a_value("m", pods, &missing(&[Missing::NeverReported; 3])),
+            "no sidecar of pods matching app=jazz in namespace prod has reported; 3 pods match, 0 report; \
+             check that the filter is injected"
+        );
+        assert!(
+            none_has_a_value("m", pods, &missing(&[Missing::NeverReported]))
+                .contains("1 pod matches, 0")
+        );
+    }
+
+    /// Different reasons are told apart, with their numbers.
+    #[test]
+    fn explains_a_mixture() {
+        let reasons = [
+            Missing::New,
+            Missing::Gone,
+            Missing::New,
+            Missing::NeverReported,
+        ];
+        assert_eq!(
+            none_has_a_value("m", "pods in namespace prod", &missing(&reasons)),
+            "none of the pods in namespace prod has a value of m; 4 pods match: \
+             1 never reported (check that the filter is injected); \
+             1 ceased to report (check the stream from the sidecar to this aggregator); \
+             2 began to report less than a second ago"
+        );
+    }
+
+    /// No reason is left out of the sentence.
+    #[test]
+    fn tells_every_reason() {
+        let all = counted(&missing(&REASONS));
+        for reason in REASONS {
+            assert!(all.contains(phrase(reason)), "{reason:?}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! What this API counts about itself. Labels are bounded: enumerations, and namespaces up to a limit.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aggregator_core::query::Missing;
+use http::StatusCode;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::missing;
+use crate::status::Reason;
+
+/// Namespaces with a signal age of their own; those that come later share one under [`OTHER_NAMESPACES`].
+/// 1000 x 16 buckets are about 1 MB of text per scrape.
+const NAMESPACES_MAX: usize = 1000;
+
+/// Label of all namespaces beyond [`NAMESPACES_MAX`]. No namespace can have this name.
+const OTHER_NAMESPACES: &str = "_other";
+
+/// Upper bounds in seconds: fine around the promise of 1.5 s, then up to the longest window.
+const AGE_BUCKETS: [f64; 15] = [
+    0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0,
+];
+
+/// Counters of the API. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Observations {
+    requests: Family<RequestLabels, Counter>,
+    refused: Family<ReasonLabels, Counter>,
+    missing: Family<ReasonLabels, Counter>,
+    connections: Gauge,
+    signal_age: Family<NamespaceLabels, Histogram>,
+    /// Guards which namespaces have a label of their own.
+    namespaces: Arc<Mutex<HashSet<Arc<str>>>>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct RequestLabels {
+    resource: &'static str,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct NamespaceLabels {
+    namespace: String,
+}
+
+/// Why a connection ended before or instead of a request. Label `reason` of `meshmeter_api_refused_total`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ConnectionFault {
+    /// Too many connections are open.
+    Limit,
+    /// No TLS handshake in time, or a broken one.
+    Handshake,
+    /// The request head did not come in time.
+    Timeout,
+    /// The request head is beyond what is even read.
+    HeaderSize,
+    /// Not HTTP.
+    Protocol,
+}
+
+// === impl Observations ===
+
+impl Observations {
+    /// Makes the counters and adds them to `registry`, which prefixes them with `meshmeter`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let signal_age = Family::<NamespaceLabels, Histogram>::new_with_constructor(|| {
+            Histogram::new(AGE_BUCKETS)
+        });
+        let observations = Self {
+            requests: Family::default(),
+            refused: Family::default(),
+            missing: Family::default(),
+            connections: Gauge::default(),
+            signal_age,
+            namespaces: Arc::default(),
+        };
+        registry.register_with_unit(
+            "signal_age",
+            "Age of the oldest value in an answer of the custom metrics API: from the end of what the sidecar \
+             counted to the read",
+            Unit::Seconds,
+            observations.signal_age.clone(),
+        );
+        let api = registry.sub_registry_with_prefix("api");
+        api.register(
+            "requests",
+            "Requests to the custom metrics API, by what was asked and class of the answer",
+            observations.requests.clone(),
+        );
+        api.register(
+            "refused",
+            "Requests and connections that got no value, by reason",
+            observations.refused.clone(),
+        );
+        api.register(
+            "missing_pods",
+            "Pods that matched a request but had no value to give, by reason",
+            observations.missing.clone(),
+        );
+        api.register(
+            "connections",
+            "Open connections",
+            observations.connections.clone(),
+        );
+        observations
+    }
+
+    pub(crate) fn request(&self, resource: &'static str, status: StatusCode) {
+        let code = match status.as_u16() / 100 {
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        };
+        self.requests
+            .get_or_create(&RequestLabels { resource, code })
+            .inc();
+    }
+
+    pub(crate) fn refused(&self, reason: Reason) {
+        self.refused
+            .get_or_create(&ReasonLabels {
+                reason: reason.as_str(),
+            })
+            .inc();
+    }
+
+    pub(crate) fn connection_refused(&self, fault: ConnectionFault) {
+        self.refused
+            .get_or_create(&ReasonLabels {
+                reason: fault.as_str(),
+            })
+            .inc();
+    }
+
+    pub(crate) fn missing(&self, why: Missing) {
+        self.missing
+            .get_or_create(&ReasonLabels {
+                reason: missing::label(why),
+            })
+            .inc();
+    }
+
+    pub(crate) fn connection_opened(&self) {
+        self.connections.inc();
+    }
+
+    pub(crate) fn connection_closed(&self) {
+        self.connections.dec();
+    }
+
+    /// One answer of a namespace that has values. Only such namespaces get here, never what a client made up.
+    pub(crate) fn signal_age(&self, namespace: &str, age: Duration) {
+        let namespace = if self.has_label(namespace) {
+            namespace
+        } else {
+            OTHER_NAMESPACES
+        };
+        let labels = NamespaceLabels {
+            namespace: namespace.to_owned(),
+        };
+        self.signal_age
+            .get_or_create(&labels)
+            .observe(age.as_secs_f64());
+    }
+
+    fn has_label(&self, namespace: &str) -> bool {
+        let mut namespaces = self
+            .namespaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if namespaces.contains(namespace) {
+            return true;
+        }
+        let room = namespaces.len() < NAMESPACES_MAX;
+        if room {
+            namespaces.insert(namespace.into());
+        }
+        room
+    }
+}
+
+// === impl ConnectionFault ===
+
+impl ConnectionFault {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Limit => "connection_limit",
+            Self::Handshake => "tls_handshake",
+            Self::Timeout => "timeout",
+            Self::HeaderSize => Reason::HeaderSize.as_str(),
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Namespaces beyond the limit share one label, so the size of our own metrics is bounded.
+    #[test]
+    fn bounds_namespaces() {
+        let mut registry = Registry::default();
+        let observations = Observations::register(&mut registry);
+        for index in 0..NAMESPACES_MAX + 5 {
+            observations.signal_age(&format!("ns-{index}"), Duration::from_millis(700));
+        }
+        observations.signal_age("ns-0", Duration::from_millis(700));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains("signal_age_seconds_count{namespace=\"_other\"} 5\n"));
+        assert!(text.contains("signal_age_seconds_count{namespace=\"ns-0\"} 2\n"));
+        assert_eq!(
+            text.matches("signal_age_seconds_count").count(),
+            NAMESPACES_MAX + 1
+        );
+    }
+}
