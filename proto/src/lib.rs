@@ -10,13 +10,15 @@ pub mod known;
 
 /// The messages of `meshmeter.v1`, and with the feature `tonic` its client and server.
 pub mod v1 {
-    #![expect(
-        clippy::pedantic,
-        clippy::allow_attributes,
-        clippy::allow_attributes_without_reason,
-        missing_docs,
-        unused_qualifications,
-        reason = "generated code"
+    #![expect(clippy::pedantic, missing_docs, reason = "generated code")]
+    #![cfg_attr(
+        feature = "tonic",
+        expect(
+            clippy::allow_attributes,
+            clippy::allow_attributes_without_reason,
+            unused_qualifications,
+            reason = "generated code"
+        )
     )]
     include!("gen/meshmeter.v1.rs");
 }
