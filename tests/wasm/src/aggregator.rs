@@ -1,0 +1,237 @@
+//! A fake aggregator: reads what sidecars stream, answers as its script says, and keeps every frame.
+//!
+//! It also holds the sidecar to the contract (`proto/meshmeter/v1/ingest.proto`): each breach becomes a
+//! sentence in [`Aggregator::breaches`], and those fail the test that runs the process.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use prost::Message;
+use proto::v1::{self, aggregator_frame, sidecar_frame};
+
+use crate::network::{ConnectionId, Down, Up};
+use crate::stream::{End, Stream};
+use crate::totals::Totals;
+
+/// gRPC status ABORTED: a newer stream of the instance took over.
+const ABORTED: u32 = 10;
+/// gRPC status OK.
+const OK: u32 = 0;
+
+/// Whether a sidecar reaches the aggregator.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Reach {
+    /// It listens.
+    #[default]
+    Up,
+    /// Connections are refused.
+    Refused,
+    /// The cluster exists but has no healthy or resolvable host.
+    NoHealthyHost,
+}
+
+/// When reports are acknowledged.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Acks {
+    /// As they come.
+    #[default]
+    AtOnce,
+    /// After this long.
+    After(Duration),
+    /// Not at all.
+    Never,
+}
+
+/// How the aggregator behaves; may change at any time.
+#[derive(Clone, Debug, Default)]
+pub struct Script {
+    /// Whether it can be reached.
+    pub reach: Reach,
+    /// When it acknowledges.
+    pub acks: Acks,
+    /// The flush interval it asks for in `Settings`, in milliseconds; 0 leaves it to the sidecar.
+    pub flush_interval_ms: u32,
+    /// True: it accepts streams but reads nothing from them.
+    pub stalled: bool,
+}
+
+/// One aggregator, behind one Envoy cluster.
+#[derive(Debug, Default)]
+pub struct Aggregator {
+    /// How it behaves from now on.
+    pub script: Script,
+    streams: BTreeMap<ConnectionId, Stream>,
+    totals: Totals,
+    breaches: Vec<String>,
+    /// Bytes that wait in the sidecar because nobody reads them.
+    unread_bytes: usize,
+}
+
+/// What an aggregator sends down a stream, and how much later.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) stream: ConnectionId,
+    pub(crate) after: Duration,
+    pub(crate) what: Down,
+}
+
+// === impl Aggregator ===
+
+impl Aggregator {
+    /// Every stream there ever was, in order of opening.
+    pub fn streams(&self) -> Vec<&Stream> {
+        self.streams.values().collect()
+    }
+
+    /// The streams that have not ended.
+    pub fn open_streams(&self) -> Vec<&Stream> {
+        let streams = self.streams.values();
+        streams.filter(|stream| stream.end.is_none()).collect()
+    }
+
+    /// What all reports say together.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// How the sidecar broke the contract.
+    pub fn breaches(&self) -> &[String] {
+        &self.breaches
+    }
+
+    /// Bytes sent by sidecars that a stalled aggregator has not read.
+    pub fn unread_bytes(&self) -> usize {
+        self.unread_bytes
+    }
+
+    pub(crate) fn refuses(&self) -> bool {
+        self.script.reach == Reach::Refused
+    }
+
+    pub(crate) fn hear(&mut self, now: Duration, id: ConnectionId, what: Up) -> Vec<Answer> {
+        if let Up::Open = what {
+            self.streams.insert(id, Stream::opened(now));
+            return Vec::new();
+        }
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Vec::new();
+        };
+        if stream.end.is_some() {
+            return Vec::new();
+        }
+        match what {
+            Up::Open => Vec::new(),
+            Up::Message(bytes) if self.script.stalled => {
+                self.unread_bytes += bytes.len();
+                stream.unread += 1;
+                Vec::new()
+            }
+            Up::Message(bytes) => self.read(now, id, &bytes),
+            Up::HalfClose => {
+                stream.end = Some((now, End::HalfClosed));
+                vec![close(id, OK, "")]
+            }
+            Up::Reset => {
+                stream.end = Some((now, End::Reset));
+                Vec::new()
+            }
+        }
+    }
+
+    fn read(&mut self, now: Duration, id: ConnectionId, bytes: &[u8]) -> Vec<Answer> {
+        let frame = proto::known::check::<v1::SidecarFrame>(bytes)
+            .map_err(|refusal| format!("{refusal}"))
+            .and_then(|()| v1::SidecarFrame::decode(bytes).map_err(|error| error.to_string()))
+            .and_then(|frame| frame.frame.ok_or_else(|| "empty frame".to_owned()));
+        match frame {
+            Ok(sidecar_frame::Frame::Hello(hello)) => self.greet(now, id, hello),
+            Ok(sidecar_frame::Frame::Report(report)) => self.take(now, id, report),
+            Err(error) => {
+                self.breaches.push(format!("stream {id}: {error}"));
+                Vec::new()
+            }
+        }
+    }
+
+    fn greet(&mut self, now: Duration, id: ConnectionId, hello: v1::Hello) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        for (older_id, older) in &mut self.streams {
+            if *older_id != id && older.end.is_none() && older.instance() == Some(hello.instance) {
+                older.end = Some((now, End::Superseded));
+                answers.push(close(*older_id, ABORTED, "a newer stream took over"));
+            }
+        }
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return answers;
+        };
+        if let Err(breach) = stream.greet(hello) {
+            self.breaches.push(format!("stream {id}: {breach}"));
+        }
+        let settings = v1::Settings {
+            flush_interval_ms: self.script.flush_interval_ms,
+            protocol: proto::PROTOCOL,
+        };
+        answers.push(send(
+            id,
+            Duration::ZERO,
+            aggregator_frame::Frame::Settings(settings),
+        ));
+        answers
+    }
+
+    fn take(&mut self, now: Duration, id: ConnectionId, report: v1::Report) -> Vec<Answer> {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Vec::new();
+        };
+        let seq = report.seq;
+        let breaches = stream.take(now, &report);
+        for breach in breaches {
+            self.breaches
+                .push(format!("stream {id} report {seq}: {breach}"));
+        }
+        if let Some(instance) = stream.instance() {
+            self.totals.merge(instance, &report);
+        }
+        stream.reports.push((now, report));
+        let after = match self.script.acks {
+            Acks::AtOnce => Duration::ZERO,
+            Acks::After(after) => after,
+            Acks::Never => return Vec::new(),
+        };
+        stream.acknowledged = Some((now + after, seq));
+        let ack = v1::Ack { seq };
+        vec![send(id, after, aggregator_frame::Frame::Ack(ack))]
+    }
+
+    /// Ends all open streams with `status`; returns what to send.
+    pub(crate) fn close_all(&mut self, now: Duration, status: u32, message: &str) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        for (id, stream) in &mut self.streams {
+            if stream.end.is_none() {
+                stream.end = Some((now, End::ClosedHere));
+                answers.push(close(*id, status, message));
+            }
+        }
+        answers
+    }
+}
+
+fn close(stream: ConnectionId, status: u32, message: &str) -> Answer {
+    Answer {
+        stream,
+        after: Duration::ZERO,
+        what: Down::Close {
+            status,
+            message: message.to_owned(),
+        },
+    }
+}
+
+fn send(stream: ConnectionId, after: Duration, frame: aggregator_frame::Frame) -> Answer {
+    let frame = v1::AggregatorFrame { frame: Some(frame) };
+    Answer {
+        stream,
+        after,
+        what: Down::Message(frame.encode_to_vec()),
+    }
+}

@@ -1,0 +1,148 @@
+//! A Wasm plugin as a bootstrap or an xDS update configures it.
+
+/// Which way a listener looks, as Envoy numbers it.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Direction {
+    /// The listener says nothing.
+    Unspecified = 0,
+    /// Towards the application.
+    #[default]
+    Inbound = 1,
+    /// From the application.
+    Outbound = 2,
+}
+
+/// Where Envoy runs the plugin.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Attach {
+    /// `envoy.filters.http.wasm` before the router.
+    HttpFilter,
+    /// `envoy.access_loggers.wasm` on the connection manager.
+    AccessLog,
+    /// `envoy.access_loggers.wasm` as `upstream_log` of the router.
+    UpstreamLog,
+}
+
+/// What a trap does to later requests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Failure {
+    /// `fail_open: true`: the VM stays dead, traffic flows.
+    Open,
+    /// `FAIL_CLOSED`: the VM stays dead, its filter answers 503.
+    Closed,
+    /// `FAIL_RELOAD`: a new VM at the first request after a backoff of one second.
+    Reload,
+}
+
+/// The code a VM runs.
+#[derive(Clone)]
+pub struct Code {
+    /// Name that tells codes apart, as Envoy does by their bytes.
+    pub name: String,
+    pub(crate) module: wasmtime::Module,
+}
+
+/// One plugin.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    /// Plugin name, as its log lines carry it.
+    pub name: String,
+    /// Name of the root context.
+    pub root_id: String,
+    /// VMs of one `vm_id` share data.
+    pub vm_id: String,
+    /// Configuration of the VM; another one means another VM.
+    pub vm_configuration: String,
+    /// Configuration of the plugin, JSON.
+    pub configuration: String,
+    /// The code.
+    pub code: Code,
+    /// Where it runs.
+    pub attach: Attach,
+    /// The listener it belongs to.
+    pub direction: Direction,
+    /// What a trap does.
+    pub failure: Failure,
+}
+
+// === impl Code ===
+
+impl Code {
+    /// Wraps a compiled module.
+    pub fn new(name: &str, module: wasmtime::Module) -> Self {
+        Self {
+            name: name.to_owned(),
+            module,
+        }
+    }
+}
+
+impl std::fmt::Debug for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Code")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Plugin ===
+
+impl Plugin {
+    /// A plugin as the deployment configures it: `vm_id` and root are called `meshmeter`, traps are harmless.
+    pub fn new(code: Code, attach: Attach, configuration: &str) -> Self {
+        Self {
+            name: "meshmeter".to_owned(),
+            root_id: "meshmeter".to_owned(),
+            vm_id: "meshmeter".to_owned(),
+            vm_configuration: String::new(),
+            configuration: configuration.to_owned(),
+            code,
+            attach,
+            direction: Direction::Inbound,
+            failure: Failure::Open,
+        }
+    }
+
+    /// The same plugin on a listener of another direction.
+    #[must_use]
+    pub fn on(mut self, direction: Direction) -> Self {
+        self.direction = direction;
+        self
+    }
+
+    /// Two plugins of one key share their VMs.
+    pub(crate) fn vm_key(&self) -> VmKey {
+        VmKey {
+            vm_id: self.vm_id.clone(),
+            vm_configuration: self.vm_configuration.clone(),
+            code: self.code.name.clone(),
+        }
+    }
+
+    /// Two plugins of one key in one VM share their root context.
+    pub(crate) fn root_key(&self) -> RootKey {
+        RootKey {
+            root_id: self.root_id.clone(),
+            configuration: self.configuration.clone(),
+            name: self.name.clone(),
+            direction: self.direction,
+        }
+    }
+}
+
+/// What tells base VMs apart.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct VmKey {
+    pub(crate) vm_id: String,
+    vm_configuration: String,
+    code: String,
+}
+
+/// What tells the root contexts of a VM apart.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct RootKey {
+    root_id: String,
+    configuration: String,
+    name: String,
+    direction: Direction,
+}

@@ -1,0 +1,33 @@
+//! Result codes of the proxy-wasm ABI, as host functions return them.
+
+/// What a host function answers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u32)]
+pub enum Status {
+    /// Done.
+    Ok = 0,
+    /// The thing named does not exist.
+    NotFound = 1,
+    /// An argument is out of its range.
+    BadArgument = 2,
+    /// Serialised pairs could not be read.
+    SerializationFailure = 3,
+    /// The upstream name could not be read.
+    ParseFailure = 4,
+    /// A pointer is outside the module's memory, or its allocator gave none.
+    InvalidMemoryAccess = 6,
+    /// The queue holds nothing.
+    Empty = 7,
+    /// The shared value changed since it was read.
+    CasMismatch = 8,
+    /// The host could not do it.
+    InternalFailure = 10,
+    /// The host does not have it.
+    Unimplemented = 12,
+}
+
+impl From<Status> for u32 {
+    fn from(status: Status) -> Self {
+        status as u32
+    }
+}

@@ -1,0 +1,154 @@
+//! One stream as the fake aggregator saw it, held to the contract frame by frame.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proto::v1;
+
+use crate::totals::{Counter, counters};
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// The sidecar half-closed it.
+    HalfClosed,
+    /// The sidecar reset it, or its end went away.
+    Reset,
+    /// The aggregator ended it as the test told it to.
+    ClosedHere,
+    /// A newer stream of the same instance took over.
+    Superseded,
+}
+
+/// One stream. Times are on the monotonic clock.
+#[derive(Debug)]
+pub struct Stream {
+    /// When the request arrived.
+    pub opened: Duration,
+    /// The first frame.
+    pub hello: Option<v1::Hello>,
+    /// The reports, with the time of their arrival.
+    pub reports: Vec<(Duration, v1::Report)>,
+    /// When and how it ended.
+    pub end: Option<(Duration, End)>,
+    /// Messages that a stalled aggregator did not read.
+    pub unread: usize,
+    pub(crate) acknowledged: Option<(Duration, u64)>,
+    highest: BTreeMap<Counter, u64>,
+}
+
+// === impl Stream ===
+
+impl Stream {
+    pub(crate) fn opened(now: Duration) -> Self {
+        Self {
+            opened: now,
+            hello: None,
+            reports: Vec::new(),
+            end: None,
+            unread: 0,
+            acknowledged: None,
+            highest: BTreeMap::new(),
+        }
+    }
+
+    /// The instance that streams, once it said so.
+    pub fn instance(&self) -> Option<u64> {
+        self.hello.as_ref().map(|hello| hello.instance)
+    }
+
+    /// The newest report.
+    pub fn last_report(&self) -> Option<&v1::Report> {
+        self.reports.last().map(|(_, report)| report)
+    }
+
+    pub(crate) fn greet(&mut self, hello: v1::Hello) -> Result<(), String> {
+        if self.hello.is_some() {
+            return Err("a second Hello".to_owned());
+        }
+        if !self.reports.is_empty() {
+            return Err("Hello after a report".to_owned());
+        }
+        let missing = [
+            (hello.instance == 0, "instance"),
+            (hello.process == 0, "process"),
+            (hello.scope == 0, "scope"),
+            (hello.identity.is_none(), "identity"),
+            (hello.started_at_unix_ms == 0, "started_at_unix_ms"),
+            (hello.clock_unix_ms == 0, "clock_unix_ms"),
+            (hello.protocol == 0, "protocol"),
+        ];
+        self.hello = Some(hello);
+        match missing.iter().find(|(missing, _)| *missing) {
+            Some((_, field)) => Err(format!("Hello without `{field}`")),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks `report` against what came before it on this stream.
+    pub(crate) fn take(&mut self, now: Duration, report: &v1::Report) -> Vec<String> {
+        let mut breaches = Vec::new();
+        let mut check = |holds: bool, breach: &str| {
+            if !holds {
+                breaches.push(breach.to_owned());
+            }
+        };
+        let last = self.reports.last().map(|(_, report)| report);
+        let expected = last.map_or(1, |last| last.seq + 1);
+        check(self.hello.is_some(), "came before Hello");
+        check(report.seq == expected, "is out of sequence");
+        check(
+            last.is_some() || report.snapshot,
+            "is first but no snapshot",
+        );
+        check(
+            last.is_none_or(|last| !last.r#final),
+            "follows the final one",
+        );
+        let end = report.interval_end_unix_ms;
+        check(
+            last.is_none_or(|last| last.interval_end_unix_ms <= end),
+            "ends before the one before it",
+        );
+        check(report.vms_live <= report.vms_expected, "has VMs to spare");
+        check(
+            report.next_report_within_ms > 0 || report.r#final,
+            "promises no other",
+        );
+        let acknowledged = match (last, self.acknowledged) {
+            (None, _) => true,
+            (Some(last), Some((at, seq))) => seq == last.seq && at <= now,
+            (Some(_), None) => false,
+        };
+        check(
+            acknowledged || report.r#final,
+            "was sent while another was not acknowledged",
+        );
+        for (counter, value) in counters(report) {
+            let highest = self.highest.entry(counter.clone()).or_default();
+            check(value >= *highest, &format!("{counter:?} falls to {value}"));
+            *highest = value.max(*highest);
+        }
+        for series in &report.series {
+            check(series.direction != 0, "has a series without a direction");
+            check(
+                series
+                    .responses
+                    .iter()
+                    .all(|r| matches!(r.code, 0..=5 | 100..=599)),
+                "has a response code that is none",
+            );
+        }
+        breaches
+    }
+
+    /// The longest that a report came later than the one before it had promised.
+    pub fn worst_delay(&self) -> Duration {
+        let pairs = self.reports.iter().zip(self.reports.iter().skip(1));
+        let delays = pairs.map(|((before, promise), (after, _))| {
+            let promised = Duration::from_millis(promise.next_report_within_ms.into());
+            after.saturating_sub(*before + promised)
+        });
+        delays.max().unwrap_or_default()
+    }
+}
