@@ -1,2 +1,37 @@
-//! (skeleton)
-fn main() {}
+//! Benchmarks that compare in one run, on real parts. `bench --help` lists them.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line tool: results on stdout, progress on stderr"
+)]
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod cpus;
+mod filter;
+mod interval;
+mod load;
+mod usage;
+
+#[derive(Debug, Parser)]
+#[command(name = "bench", about, version)]
+struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// What the filter costs inside Envoy: CPU per request and memory, beside no Wasm and a Lua filter.
+    Filter(filter::Args),
+}
+
+// Everything runs on one thread, so that pinning it pins the whole load, and so that children, which end with the
+// thread that started them, live as long as this program.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    match Args::parse().what {
+        What::Filter(args) => filter::run(&args).await,
+    }
+}

@@ -1,0 +1,101 @@
+//! The Envoys that are compared: bootstraps that differ in one plugin.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tests_support::artifacts::Module;
+use tests_support::bootstrap::{
+    Bootstrap, Cluster, Listener, TrafficDirection, lua_filter, virtual_host,
+};
+use tests_support::plugin::{AGGREGATOR_CLUSTER, Plugin, Role};
+
+/// Name of the only listener.
+pub(super) const LISTENER: &str = "bench";
+/// Namespace of the pods that the Envoys speak for; a pod is named after its case.
+pub(super) const NAMESPACE: &str = "bench";
+/// Counts like the modules, but only for itself.
+const LUA: &str = "local count = 0\nfunction envoy_on_request(handle) count = count + 1 end";
+
+/// One Envoy of the comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Case {
+    /// No plugin: what the others are compared with.
+    None,
+    /// meshmeter as access logger: counts completions.
+    AccessLog,
+    /// meshmeter as HTTP filter: counts starts, requests in flight and responses.
+    Filter,
+    /// A Lua filter that adds one to a variable of its own, and tells nobody.
+    Lua,
+}
+
+// === impl Case ===
+
+impl Case {
+    pub(super) const ALL: [Self; 4] = [Self::None, Self::AccessLog, Self::Filter, Self::Lua];
+    /// Those with a Wasm module.
+    pub(super) const WASM: [Self; 2] = [Self::AccessLog, Self::Filter];
+
+    /// As in the JSON document.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::AccessLog => "access_log",
+            Self::Filter => "filter",
+            Self::Lua => "lua",
+        }
+    }
+
+    /// Where meshmeter runs in this Envoy, if it does.
+    pub(super) fn role(self) -> Option<Role> {
+        match self {
+            Self::AccessLog => Some(Role::AccessLog),
+            Self::Filter => Some(Role::Filter),
+            Self::None | Self::Lua => None,
+        }
+    }
+
+    /// The module of this Envoy, if it has one.
+    pub(super) fn module(self) -> Option<Module> {
+        self.role().map(Role::module)
+    }
+
+    /// The bootstrap: one inbound listener whose answer Envoy gives itself, so that nothing but the proxy is measured
+    /// and the share of a plugin shows at its largest.
+    pub(super) fn bootstrap(self, aggregator: SocketAddr) -> Result<Value> {
+        let mut listener = Listener::new(LISTENER, TrafficDirection::Inbound);
+        let answer = json!({"match": {"prefix": "/"}, "direct_response": {"status": 200}});
+        listener.virtual_hosts = vec![virtual_host(LISTENER, &["*"], &[answer])];
+        match self {
+            Self::None => {}
+            Self::AccessLog => listener
+                .access_log
+                .push(self.plugin(Role::AccessLog)?.access_logger()),
+            Self::Filter => listener
+                .http_filters
+                .push(self.plugin(Role::Filter)?.http_filter()),
+            Self::Lua => listener.http_filters.push(lua_filter(LUA)),
+        }
+        let mut bootstrap = Bootstrap::new(self.name());
+        bootstrap.listeners.push(listener);
+        bootstrap
+            .clusters
+            .push(Cluster::new(AGGREGATOR_CLUSTER, aggregator).with_http2());
+        let mut bootstrap = bootstrap.to_json();
+        // Every worker gets its share of the connections, so that the memory of each is in use.
+        bootstrap["static_resources"]["listeners"][0]["connection_balance_config"] =
+            json!({"exact_balance": {}});
+        Ok(bootstrap)
+    }
+
+    fn plugin(self, role: Role) -> Result<Plugin> {
+        let name = self.name();
+        let identity = json!({"namespace": NAMESPACE, "pod": name, "uid": name, "node": "bench"});
+        Ok(Plugin::new(role)?
+            .with_aggregator()
+            .with("identity", identity))
+    }
+}

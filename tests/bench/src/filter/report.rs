@@ -1,0 +1,288 @@
+//! What a run found: as a table for people and as one JSON document.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use tests_support::artifacts;
+
+use super::case::Case;
+use super::memory::{Memory, WORKERS};
+use super::round::Round;
+use super::{Args, IN_FLIGHT};
+use crate::interval::{Interval, middle};
+
+/// Added CPU per request that `access_log` has to be compatible with, in percent of the Envoy without plugin.
+const ACCESS_LOG_PERCENT_MAX: f64 = 5.0;
+/// Memory that a module may add with the first worker, in MiB.
+const FIRST_WORKER_MIB_MAX: f64 = 28.0;
+/// Memory that a module may add with each further worker, in MiB.
+const FURTHER_WORKER_MIB_MAX: f64 = 2.0;
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// All findings.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    envoy: String,
+    setup: Setup,
+    /// Median over the rounds.
+    cpu_ns_per_request: BTreeMap<Case, f64>,
+    /// Paired with the Envoy without plugin of the same round.
+    over_none: BTreeMap<Case, Added>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<MemoryReport>,
+    wasm_bytes: BTreeMap<String, u64>,
+    limits: Vec<Limit>,
+}
+
+/// How it was measured.
+#[derive(Debug, Serialize)]
+struct Setup {
+    rounds: u32,
+    requests_per_round: u64,
+    warm_up: u64,
+    in_flight: u64,
+    load: &'static str,
+    aggregator: &'static str,
+}
+
+/// What a plugin adds to a request, with 95 % intervals of the median.
+#[derive(Debug, Serialize)]
+struct Added {
+    ns: Interval,
+    percent: Interval,
+}
+
+#[derive(Debug, Serialize)]
+struct MemoryReport {
+    /// By case and number of workers.
+    resident_mib: BTreeMap<Case, BTreeMap<u32, f64>>,
+    added_mib: BTreeMap<Case, AddedMemory>,
+}
+
+#[derive(Debug, Serialize)]
+struct AddedMemory {
+    first_worker: f64,
+    further_worker: f64,
+}
+
+/// A promise, and whether this run kept it.
+#[derive(Debug, Serialize)]
+struct Limit {
+    what: String,
+    most: f64,
+    measured: f64,
+    met: bool,
+}
+
+// === impl Report ===
+
+impl Report {
+    pub(super) fn new(args: &Args, rounds: &[Round], memory: Option<Memory>) -> Result<Self> {
+        let mut over_none = BTreeMap::new();
+        for case in Case::ALL.into_iter().filter(|case| *case != Case::None) {
+            over_none.insert(case, Added::of(rounds, case)?);
+        }
+        let memory = memory.map(|memory| MemoryReport::new(&memory));
+        Ok(Self {
+            envoy: envoy_version()?,
+            setup: Setup {
+                rounds: args.rounds,
+                requests_per_round: args.requests,
+                warm_up: args.warm_up,
+                in_flight: IN_FLIGHT,
+                load: "HTTP/2 without TLS, one connection, direct_response 200, one worker",
+                aggregator: "live, each request counted",
+            },
+            cpu_ns_per_request: Case::ALL
+                .map(|case| (case, middle_of(rounds, |round| round.cpu_ns(case))))
+                .into(),
+            limits: limits(&over_none, memory.as_ref()),
+            over_none,
+            memory,
+            wasm_bytes: wasm_bytes()?,
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let setup = &self.setup;
+        writeln!(f, "Envoy {}", self.envoy)?;
+        writeln!(
+            f,
+            "{}, {} in flight; {} rounds of {} requests after {} to warm up; aggregator {}\n",
+            setup.load,
+            setup.in_flight,
+            setup.rounds,
+            setup.requests_per_round,
+            setup.warm_up,
+            setup.aggregator
+        )?;
+        writeln!(
+            f,
+            "{:<11} {:>14} {:>26} {:>26}",
+            "", "CPU/request", "over none, median [95 %]", "in percent"
+        )?;
+        for (case, ns) in &self.cpu_ns_per_request {
+            write!(f, "{:<11} {ns:>11.0} ns", case.name())?;
+            if let Some(added) = self.over_none.get(case) {
+                write!(f, " {:>26}", added.ns.shown(0, "ns"))?;
+                write!(f, " {:>26}", added.percent.shown(1, "%"))?;
+            }
+            writeln!(f)?;
+        }
+        if let Some(memory) = &self.memory {
+            write!(f, "\n{memory}")?;
+        }
+        writeln!(f)?;
+        for (file, bytes) in &self.wasm_bytes {
+            writeln!(f, "{file}: {bytes} bytes")?;
+        }
+        writeln!(f)?;
+        for limit in &self.limits {
+            let word = if limit.met { "met" } else { "NOT MET" };
+            writeln!(
+                f,
+                "{}: {:.1}, at most {:.0}: {word}",
+                limit.what, limit.measured, limit.most
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn limits(over_none: &BTreeMap<Case, Added>, memory: Option<&MemoryReport>) -> Vec<Limit> {
+    let limit = |what: String, most: f64, measured: f64| Limit {
+        what,
+        most,
+        measured,
+        met: measured <= most,
+    };
+    let mut limits: Vec<Limit> = over_none
+        .get(&Case::AccessLog)
+        .map(|added| {
+            let what = "access_log: lower end of the CPU interval, percent".to_owned();
+            limit(what, ACCESS_LOG_PERCENT_MAX, added.percent.low)
+        })
+        .into_iter()
+        .collect();
+    for (case, added) in memory.into_iter().flat_map(|memory| &memory.added_mib) {
+        let name = case.name();
+        limits.push(limit(
+            format!("{name}: memory of the first worker, MiB"),
+            FIRST_WORKER_MIB_MAX,
+            added.first_worker,
+        ));
+        limits.push(limit(
+            format!("{name}: memory of each further worker, MiB"),
+            FURTHER_WORKER_MIB_MAX,
+            added.further_worker,
+        ));
+    }
+    limits
+}
+
+// === impl Added ===
+
+impl Added {
+    fn of(rounds: &[Round], case: Case) -> Result<Self> {
+        let paired = |difference: fn(f64, f64) -> f64| {
+            let values: Vec<f64> = rounds
+                .iter()
+                .map(|round| difference(round.cpu_ns(case), round.cpu_ns(Case::None)))
+                .collect();
+            Interval::of(&values).context("too few rounds for an interval")
+        };
+        Ok(Self {
+            ns: paired(|with, without| with - without)?,
+            percent: paired(|with, without| (with - without) / without * 100.0)?,
+        })
+    }
+}
+
+// === impl MemoryReport ===
+
+impl MemoryReport {
+    fn new(memory: &Memory) -> Self {
+        let resident =
+            |case| WORKERS.map(|workers| (workers, memory.resident(case, workers) / MIB));
+        let added = |case| AddedMemory {
+            first_worker: memory.first_worker(case) / MIB,
+            further_worker: memory.further_worker(case) / MIB,
+        };
+        Self {
+            resident_mib: [Case::None]
+                .into_iter()
+                .chain(Case::WASM)
+                .map(|case| (case, resident(case).into()))
+                .collect(),
+            added_mib: Case::WASM.map(|case| (case, added(case))).into(),
+        }
+    }
+}
+
+impl fmt::Display for MemoryReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<12}", "MiB resident")?;
+        for workers in WORKERS {
+            write!(f, " {:>11}", format!("{workers} worker(s)"))?;
+        }
+        writeln!(f, " {:>14} {:>14}", "first worker", "each further")?;
+        for (case, resident) in &self.resident_mib {
+            write!(f, "{:<12}", case.name())?;
+            for mib in resident.values() {
+                write!(f, " {mib:>11.1}")?;
+            }
+            if let Some(added) = self.added_mib.get(case) {
+                let (first, further) = (added.first_worker, added.further_worker);
+                write!(f, " {first:>+14.1} {further:>+14.2}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+fn middle_of(rounds: &[Round], value: impl Fn(&Round) -> f64) -> f64 {
+    let mut values: Vec<f64> = rounds.iter().map(value).collect();
+    values.sort_by(f64::total_cmp);
+    middle(&values)
+}
+
+/// Commit, release and build of the Envoy in use.
+fn envoy_version() -> Result<String> {
+    let envoy = artifacts::envoy()?;
+    let output = Command::new(&envoy)
+        .arg("--version")
+        .output()
+        .with_context(|| format!("run {} --version", envoy.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text
+        .split_once("version: ")
+        .map_or(&*text, |(_, version)| version);
+    Ok(version.trim().to_owned())
+}
+
+fn wasm_bytes() -> Result<BTreeMap<String, u64>> {
+    Case::WASM
+        .into_iter()
+        .filter_map(Case::module)
+        .map(|module| {
+            let path = module.path()?;
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            let bytes = path
+                .metadata()
+                .with_context(|| format!("look at {name}"))?
+                .len();
+            Ok((name, bytes))
+        })
+        .collect()
+}
