@@ -19,6 +19,7 @@ mod metric_name;
 mod metric_selector;
 mod metrics;
 mod missing;
+pub mod names;
 mod observations;
 mod path;
 mod percent;

@@ -3,16 +3,17 @@
 
 use thiserror::Error;
 
+use crate::names::{namespace_fault, pod_name_fault};
 use crate::percent::{self, PercentError};
 
 /// The API group.
 pub(crate) const GROUP: &str = "custom.metrics.k8s.io";
 
-/// Bytes of a namespace name: a DNS label (RFC 1123).
-const NAMESPACE_BYTES_MAX: usize = 63;
+/// Bytes of a metric name.
+const METRIC_NAME_BYTES_MAX: usize = 253;
 
-/// Bytes of a pod or metric name: a DNS subdomain (RFC 1123).
-const NAME_BYTES_MAX: usize = 253;
+/// Characters of what was asked that an error repeats.
+const PRINTED_CHARS_MAX: usize = 253;
 
 /// Segments of the longest path that means anything: `apis/G/V/namespaces/NS/pods/NAME/METRIC`.
 const SEGMENTS_MAX: usize = 8;
@@ -176,13 +177,7 @@ fn parse_in_version(version: ApiVersion, rest: &[&str]) -> Result<Option<Route>,
         ["namespaces", namespace, "metrics", metric] => (namespace, Object::Namespace, metric),
         ["namespaces", namespace, "pods", "*", metric] => (namespace, Object::Pods, metric),
         ["namespaces", namespace, "pods", name, metric] => {
-            check_name(
-                "pod name",
-                name,
-                NAME_BYTES_MAX,
-                SUBDOMAIN_RULE,
-                is_subdomain,
-            )?;
+            check_name("pod name", name, pod_name_fault(name))?;
             (namespace, Object::Pod(name.to_owned()), metric)
         }
         ["namespaces", _, resource, _, metric] | [resource, _, metric]
@@ -195,20 +190,8 @@ fn parse_in_version(version: ApiVersion, rest: &[&str]) -> Result<Option<Route>,
         }
         _ => return Ok(None),
     };
-    check_name(
-        "namespace",
-        namespace,
-        NAMESPACE_BYTES_MAX,
-        LABEL_RULE,
-        is_label,
-    )?;
-    check_name(
-        "metric name",
-        metric,
-        NAME_BYTES_MAX,
-        METRIC_RULE,
-        is_metric_name,
-    )?;
+    check_name("namespace", namespace, namespace_fault(namespace))?;
+    check_name("metric name", metric, metric_name_fault(metric))?;
     Ok(Some(Route::Metric(MetricPath {
         version,
         namespace: namespace.to_owned(),
@@ -229,38 +212,26 @@ fn parse_health(endpoint: &str, rest: &[&str]) -> Option<Route> {
     Some(Route::Health(HealthPath { endpoint, check }))
 }
 
-const LABEL_RULE: &str =
-    "at most 63 lower-case letters, digits and '-', beginning and ending with a letter or digit";
-const SUBDOMAIN_RULE: &str = "at most 253 lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit";
 const METRIC_RULE: &str = "at most 253 printable characters without '/' and '%'";
 
 fn check_name(
     what: &'static str,
     name: &str,
-    bytes_max: usize,
-    rule: &'static str,
-    is_valid: fn(&str) -> bool,
+    fault: Option<&'static str>,
 ) -> Result<(), PathError> {
-    if name.len() <= bytes_max && is_valid(name) {
-        return Ok(());
+    match fault {
+        None => Ok(()),
+        Some(rule) => Err(PathError::Name {
+            what,
+            name: printable(name),
+            rule,
+        }),
     }
-    Err(PathError::Name {
-        what,
-        name: printable(name),
-        rule,
-    })
 }
 
-fn is_label(name: &str) -> bool {
-    name.bytes()
-        .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-        && !name.is_empty()
-        && !name.starts_with('-')
-        && !name.ends_with('-')
-}
-
-fn is_subdomain(name: &str) -> bool {
-    name.split('.').all(is_label)
+fn metric_name_fault(name: &str) -> Option<&'static str> {
+    let valid = name.len() <= METRIC_NAME_BYTES_MAX && is_metric_name(name);
+    (!valid).then_some(METRIC_RULE)
 }
 
 fn is_metric_name(name: &str) -> bool {
@@ -270,10 +241,10 @@ fn is_metric_name(name: &str) -> bool {
             .all(|c| c.is_ascii_graphic() && c != '/' && c != '%')
 }
 
-/// `text` fit to stand in an error: without control characters and at most [`NAME_BYTES_MAX`] characters.
+/// `text` fit to stand in an error: without control characters and at most [`PRINTED_CHARS_MAX`] characters.
 fn printable(text: &str) -> String {
     text.chars()
-        .take(NAME_BYTES_MAX)
+        .take(PRINTED_CHARS_MAX)
         .map(|c| if c.is_control() { '?' } else { c })
         .collect()
 }

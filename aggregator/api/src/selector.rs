@@ -11,7 +11,7 @@ mod syntax;
 use aggregator_core::pod::Labels;
 use thiserror::Error;
 
-pub use syntax::SyntaxError;
+pub use syntax::{SyntaxError, key_fault, value_fault};
 
 /// Bytes of a selector. An HPA sends its target's `matchLabels`; 64 requirements of 63 bytes fit.
 pub const SELECTOR_BYTES_MAX: usize = 4096;

@@ -74,7 +74,7 @@ const VALUE_RULE: &str = "a valid label must be an empty string or consist of al
 const VALUE_LENGTH_RULE: &str = "must be no more than 63 characters";
 
 /// What is wrong with `key` as a label's key; `None` if nothing is.
-pub(super) fn key_fault(key: &str) -> Option<&'static str> {
+pub fn key_fault(key: &str) -> Option<&'static str> {
     let name = match key.split_once('/') {
         Some((prefix, _)) if prefix.len() > PREFIX_BYTES_MAX => return Some(PREFIX_LENGTH_RULE),
         Some((prefix, _)) if !prefix.split('.').all(is_dns_label) => return Some(PREFIX_RULE),
@@ -89,7 +89,7 @@ pub(super) fn key_fault(key: &str) -> Option<&'static str> {
 }
 
 /// What is wrong with `value` as a label's value; `None` if nothing is.
-pub(super) fn value_fault(value: &str) -> Option<&'static str> {
+pub fn value_fault(value: &str) -> Option<&'static str> {
     if value.len() > NAME_BYTES_MAX {
         return Some(VALUE_LENGTH_RULE);
     }
