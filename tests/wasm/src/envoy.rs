@@ -152,19 +152,28 @@ impl Envoy {
             last_vm: 0,
             last_request: 0,
         };
-        for plugin in setup.plugins {
-            let current = envoy.install_on_main(plugin)?;
-            envoy.installed.push(Installed {
+        let installed = envoy.install_all(setup.plugins);
+        if installed.is_err() {
+            // The error says what was broken.
+            envoy.take_violations();
+        }
+        installed.map(|()| envoy)
+    }
+
+    fn install_all(&mut self, plugins: Vec<Plugin>) -> Result<()> {
+        for plugin in plugins {
+            let current = self.install_on_main(plugin)?;
+            self.installed.push(Installed {
                 current,
                 draining: Vec::new(),
             });
         }
-        for worker in 0..envoy.workers {
-            for index in 0..envoy.installed.len() {
-                envoy.install_on(Thread::Worker(worker), index)?;
+        for worker in 0..self.workers {
+            for index in 0..self.installed.len() {
+                self.install_on(Thread::Worker(worker), index)?;
             }
         }
-        Ok(envoy)
+        Ok(())
     }
 
     /// Base VM, canary and main thread.
