@@ -6,11 +6,14 @@
 //! ```
 
 pub mod directory;
+mod history;
 pub mod limits;
 pub mod pod;
 pub mod query;
 pub mod report;
 pub mod series;
+mod sidecar_clock;
 pub mod status;
 pub mod store;
 pub mod time;
+pub mod window;

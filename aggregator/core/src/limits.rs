@@ -47,7 +47,7 @@ pub const TOTAL_MAX: u64 = 1 << 53;
 pub const INFLIGHT_MAX: u64 = 10_000_000;
 
 /// How far a report may be ahead of what the sidecar's clock is known to show.
-pub const AHEAD_MAX: Duration = Duration::from_secs(60);
+pub const AHEAD_MAX: Duration = Duration::from_mins(1);
 
 /// How late a report may be beyond the sidecar's promise before its pod is held.
 pub const GRACE: Duration = Duration::from_secs(2);

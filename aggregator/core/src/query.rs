@@ -35,7 +35,7 @@ pub const WINDOWS: [Duration; 6] = [
     Duration::from_secs(10),
     Duration::from_secs(15),
     Duration::from_secs(30),
-    Duration::from_secs(60),
+    Duration::from_mins(1),
 ];
 
 /// What to read of each pod.

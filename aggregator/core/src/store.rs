@@ -1,50 +1,259 @@
 //! Pods, their running totals and their recent past.
+//!
+//! Streams `connect`, `apply` what they report and `disconnect`; readers `read`, `inspect` and `counts`; someone
+//! calls `expire` now and then. All take `&self` and the time: pods lie in a sharded map, so writers meet only
+//! where they touch the same shard, and no lock outlives a call.
+//!
+//! Invariants: a total is the highest value any frame told of it, so frames may be lost, doubled, replayed or
+//! reordered; a refused report changes no total; a pod that is gone comes back only by news, not by old frames.
 
+mod counter;
+mod instance;
+mod inventory;
+mod plausible;
+mod pod_record;
+mod reading;
+mod refused;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+
+use crate::history::DEPTH;
 use crate::limits::StoreLimits;
 use crate::pod::PodKey;
-use crate::query::{Answer, MetricQuery};
-use crate::status::{Counts, PodStatus};
+use crate::query::{Answer, MetricQuery, Missing, Reading, WINDOWS, WindowChoice};
+use crate::report::{Hello, InstanceId, Report, StreamId};
+use crate::status::RefusedReason;
+use crate::store::pod_record::PodRecord;
+use crate::store::reading::PodWindows;
 use crate::time::UnixMillis;
+use crate::window::{self, Candidate};
+
+pub use crate::store::refused::Refused;
+
+/// How often what is out of reach of every window is dropped from a pod.
+const TRIM_EVERY: Duration = DEPTH;
+
+/// Shortest window that can be asked for.
+const WINDOW_MIN: Duration = Duration::from_secs(1);
 
 /// Everything that sidecars reported and that is still of use. Writers and readers share it by reference.
 #[derive(Debug)]
 pub struct Store {
     limits: StoreLimits,
+    pods: DashMap<PodKey, PodRecord>,
+    /// Pods in the map, which would have to lock every shard to tell.
+    len: AtomicUsize,
+    /// When to look at each pod again: one entry per pod, popped when due. Held only to push or pop.
+    due: Mutex<BinaryHeap<Reverse<(UnixMillis, PodKey)>>>,
+    /// By position in [`RefusedReason::ALL`].
+    refused: [AtomicU64; RefusedReason::ALL.len()],
 }
+
+/// What a stream was given when it connected and shows with each report.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Link {
+    pod: PodKey,
+    instance: InstanceId,
+    stream: StreamId,
+}
+
+/// A stream is connected.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Connected {
+    /// For the stream to keep.
+    pub link: Link,
+    /// The older stream of the same instance, which no longer counts.
+    pub superseded: Option<StreamId>,
+    /// Streams of another pod that had the same name; they have nothing to say any more.
+    pub replaced: Vec<StreamId>,
+}
+
+/// A report is in the store.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Applied {
+    /// Series that had no room; the rest was taken, and sums over the pod's series are unknown until a snapshot
+    /// fits.
+    pub series_refused: usize,
+    /// Streams of instances that this one replaced; they have nothing to say any more.
+    pub replaced: Vec<StreamId>,
+}
+
+// === impl Store ===
 
 impl Store {
     /// An empty store.
     pub fn new(limits: StoreLimits) -> Self {
-        Self { limits }
+        Self {
+            limits,
+            pods: DashMap::new(),
+            len: AtomicUsize::new(0),
+            due: Mutex::default(),
+            refused: Default::default(),
+        }
     }
 
-    /// Reads `query` for each of `pods` as of `now`.
-    pub fn read(&self, now: UnixMillis, pods: &[PodKey], query: &MetricQuery) -> Answer {
-        let _ = (now, pods, query, self.limits);
-        Answer::default()
+    /// A stream said hello. Its instance counts from its first report on.
+    pub fn connect(
+        &self,
+        now: UnixMillis,
+        stream: StreamId,
+        hello: &Hello,
+    ) -> Result<Connected, Refused> {
+        let connected = match self.pods.entry(hello.pod.clone()) {
+            Entry::Occupied(mut pod) => pod.get_mut().connect(now, stream, hello, &self.limits),
+            Entry::Vacant(vacant) => self.reserve(&hello.pod).and_then(|()| {
+                let mut pod = vacant.insert(PodRecord::new(now));
+                self.look_again(now + TRIM_EVERY, hello.pod.clone());
+                pod.connect(now, stream, hello, &self.limits)
+            }),
+        };
+        connected.inspect_err(|refused| self.count(refused.reason(), 1))
     }
 
-    /// Every pod as of `now`, sorted by key.
-    pub fn inspect(&self, now: UnixMillis) -> Vec<PodStatus> {
-        let _ = now;
-        Vec::new()
+    /// Takes in a report, all of it but series that have no room, or nothing.
+    pub fn apply(&self, now: UnixMillis, link: &Link, report: &Report) -> Result<Applied, Refused> {
+        let applied = match self.pods.get_mut(&link.pod) {
+            Some(mut pod) => pod.apply(now, link, report, &self.limits),
+            None => Err(Refused::UnknownStream {
+                pod: link.pod.clone(),
+            }),
+        };
+        match &applied {
+            Ok(applied) => self.count(RefusedReason::SeriesPerPod, applied.series_refused),
+            Err(refused) => self.count(refused.reason(), 1),
+        }
+        applied
     }
 
-    /// How much of everything there is as of `now`.
-    pub fn counts(&self, now: UnixMillis) -> Counts {
-        let _ = now;
-        Counts::default()
+    /// A stream ended, in whatever way.
+    pub fn disconnect(&self, now: UnixMillis, link: &Link) {
+        if let Some(mut pod) = self.pods.get_mut(&link.pod) {
+            pod.disconnect(now, link);
+        }
     }
 
     /// Forgets pods that have been gone for a while; returns them, so that a directory learnt from `Hello` can
     /// forget them too. Call it at least once a second or when [`Store::next_expiry`] says.
     pub fn expire(&self, now: UnixMillis) -> Vec<PodKey> {
-        let _ = now;
-        Vec::new()
+        let mut forgotten = Vec::new();
+        while let Some(key) = self.pop_due(now) {
+            let forget = |_: &PodKey, pod: &PodRecord| pod.forget_at().is_some_and(|at| at <= now);
+            if self.pods.remove_if(&key, forget).is_some() {
+                self.len.fetch_sub(1, Ordering::Relaxed);
+                forgotten.push(key);
+            } else if let Some(mut pod) = self.pods.get_mut(&key) {
+                pod.trim(now);
+                let next = now + TRIM_EVERY;
+                let forget_at = pod.forget_at().unwrap_or(next);
+                self.look_again(forget_at.min(next), key);
+            }
+        }
+        forgotten
     }
 
     /// When [`Store::expire`] next has work.
     pub fn next_expiry(&self) -> Option<UnixMillis> {
-        None
+        self.lock_due().peek().map(|Reverse((at, _))| *at)
     }
+
+    /// Reads `query` for each of `pods` as of `now`.
+    pub fn read(&self, now: UnixMillis, pods: &[PodKey], query: &MetricQuery) -> Answer {
+        let longest = WINDOWS[WINDOWS.len() - 1];
+        let fixed;
+        let lengths: &[Duration] = match query.window {
+            WindowChoice::Adaptive => &WINDOWS,
+            WindowChoice::Fixed(length) => {
+                fixed = [length.clamp(WINDOW_MIN, longest)];
+                &fixed
+            }
+        };
+        let mut answer = Answer::default();
+        let mut readable = Vec::with_capacity(pods.len());
+        for key in pods {
+            let read = match self.pods.get(key) {
+                Some(pod) => reading::read(&pod, now, query, lengths),
+                None => Err(Missing::NeverReported),
+            };
+            match read {
+                Ok(windows) => readable.push((key, windows)),
+                Err(missing) => answer.missing.push((key.clone(), missing)),
+            }
+        }
+        let chosen = choose(&readable, lengths.len());
+        answer.readings = readable
+            .into_iter()
+            .map(|(key, windows)| {
+                let (value, window) = windows.value(chosen, query.metric);
+                Reading {
+                    pod: key.clone(),
+                    value,
+                    timestamp: windows.until,
+                    window,
+                    held: windows.held,
+                }
+            })
+            .collect();
+        answer
+    }
+
+    fn reserve(&self, pod: &PodKey) -> Result<(), Refused> {
+        let max = self.limits.pods;
+        let more = |len: usize| (len < max).then_some(len + 1);
+        self.len
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .map(|_| ())
+            .map_err(|_| Refused::Pods {
+                pod: pod.clone(),
+                max,
+            })
+    }
+
+    fn count(&self, reason: RefusedReason, events: usize) {
+        let position = RefusedReason::ALL.iter().position(|r| *r == reason);
+        if let Some(counter) = position.and_then(|position| self.refused.get(position)) {
+            counter.fetch_add(events as u64, Ordering::Relaxed);
+        }
+    }
+
+    fn look_again(&self, at: UnixMillis, key: PodKey) {
+        self.lock_due().push(Reverse((at, key)));
+    }
+
+    fn pop_due(&self, now: UnixMillis) -> Option<PodKey> {
+        let mut due = self.lock_due();
+        let Reverse((at, _)) = due.peek()?;
+        if *at > now {
+            return None;
+        }
+        due.pop().map(|Reverse((_, key))| key)
+    }
+
+    fn lock_due(&self) -> MutexGuard<'_, BinaryHeap<Reverse<(UnixMillis, PodKey)>>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The window that fits all of `pods` together.
+fn choose(pods: &[(&PodKey, PodWindows)], windows: usize) -> usize {
+    let candidates: Vec<Candidate> = (0..windows)
+        .map(|index| {
+            pods.iter()
+                .map(|(_, windows)| windows.candidate(index))
+                .fold(Candidate::default(), |sum, pod| Candidate {
+                    requests: sum.requests + pod.requests,
+                    seconds: sum.seconds + pod.seconds,
+                })
+        })
+        .collect();
+    window::choose(&candidates)
 }

@@ -1,0 +1,61 @@
+//! From a sidecar's clock to the aggregator's.
+//!
+//! A frame arrives after the moment it speaks of, never before. So the least difference between the time of
+//! arrival and the time in the frame, over many frames, is the difference of the clocks plus the shortest way;
+//! a frame that was delayed does not shift time. Only recent frames count, so that drift and steps heal.
+
+use std::time::Duration;
+
+use crate::time::UnixMillis;
+
+#[cfg(test)]
+mod tests;
+
+/// The least difference is taken over the current and the previous span of this length.
+const SPAN: Duration = Duration::from_secs(30);
+
+/// How far one sidecar's clock is from the aggregator's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SidecarClock {
+    /// Least offset of the span that began at `since`: our time minus theirs, in milliseconds.
+    current: Option<i64>,
+    /// Least offset of the span before.
+    previous: Option<i64>,
+    since: UnixMillis,
+}
+
+// === impl SidecarClock ===
+
+impl SidecarClock {
+    /// A frame that arrived at `now` spoke of `theirs`.
+    pub(crate) fn observe(&mut self, now: UnixMillis, theirs: UnixMillis) {
+        let offset = signed(now) - signed(theirs);
+        if now.since(self.since) >= SPAN {
+            let adjoining = now.since(self.since) < 2 * SPAN;
+            self.previous = if adjoining { self.current } else { None };
+            self.current = None;
+            self.since = now;
+        }
+        self.current = Some(self.current.map_or(offset, |least| least.min(offset)));
+    }
+
+    /// Forgets what was observed: the sidecar's clock was set back.
+    pub(crate) fn restart(&mut self) {
+        *self = Self::default();
+    }
+
+    /// `theirs` on our clock; `None` before anything was observed.
+    pub(crate) fn map(&self, theirs: UnixMillis) -> Option<UnixMillis> {
+        let least = match (self.current, self.previous) {
+            (Some(a), Some(b)) => a.min(b),
+            (a, b) => a.or(b)?,
+        };
+        let ours = signed(theirs).saturating_add(least);
+        Some(UnixMillis(u64::try_from(ours).unwrap_or(0)))
+    }
+}
+
+/// Times beyond the year 9999 are refused at the edge, so none is out of range.
+fn signed(time: UnixMillis) -> i64 {
+    i64::try_from(time.0).unwrap_or(i64::MAX / 2)
+}

@@ -1,0 +1,202 @@
+//! One set of counters of a sidecar: its stream, its totals, and since when they are known.
+
+use std::time::Duration;
+
+use crate::history::DEPTH;
+use crate::limits::{GRACE, HOLD, HOLD_FINAL};
+use crate::report::{CounterScope, Hello, InstanceId, ProcessId, Report, StreamId};
+use crate::series::SeriesKey;
+use crate::status::PodState;
+use crate::store::counter::{Origin, Span};
+use crate::store::tally::Tally;
+use crate::time::UnixMillis;
+
+/// Counters that began together, and the stream that tells of them.
+#[derive(Debug)]
+pub(super) struct Instance {
+    pub(super) id: InstanceId,
+    pub(super) process: ProcessId,
+    pub(super) scope: CounterScope,
+    /// When the counters began, on the sidecar's clock: compared with other instances of the pod only.
+    pub(super) started_at: UnixMillis,
+    pub(super) standing: Standing,
+    /// The stream that counts, if it is open.
+    pub(super) stream: Option<StreamId>,
+    /// Sorted by key.
+    pub(super) series: Vec<(SeriesKey, Tally)>,
+    /// True if a series of the newest snapshot was refused: sums over the series are too low.
+    pub(super) incomplete: bool,
+    /// What the reports told, once there was one.
+    pub(super) seen: Option<Seen>,
+    /// When the last stream closed, unless one is open.
+    closed_at: Option<UnixMillis>,
+    /// When the final report came on the newest stream.
+    final_at: Option<UnixMillis>,
+    /// Highest seq of the newest stream, and the interval end it had, on the sidecar's clock.
+    newest: (u64, UnixMillis),
+    /// True once a snapshot was seen: a series that comes later began later.
+    snapshot: bool,
+}
+
+/// How the totals of an instance count in its pod.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Standing {
+    /// It said hello and has not reported.
+    Pending,
+    /// Its totals are the pod's.
+    Current,
+    /// A newer one took its place; only its recent past still counts.
+    Replaced,
+}
+
+/// The time an instance has told of, on the aggregator's clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// Since when every increase is known: the start of the counters if that was lately, else the first report.
+    pub(super) from: UnixMillis,
+    /// End of the first report. Between `from` and this only the sum is known.
+    pub(super) first: UnixMillis,
+    /// End of the newest interval.
+    pub(super) until: UnixMillis,
+    /// When the next report is overdue.
+    deadline: UnixMillis,
+}
+
+// === impl Instance ===
+
+impl Instance {
+    pub(super) fn new(hello: &Hello) -> Self {
+        Self {
+            id: hello.instance,
+            process: hello.process,
+            scope: hello.scope,
+            started_at: hello.started_at,
+            standing: Standing::Pending,
+            stream: None,
+            series: Vec::new(),
+            incomplete: false,
+            seen: None,
+            closed_at: None,
+            final_at: None,
+            newest: (0, UnixMillis::default()),
+            snapshot: false,
+        }
+    }
+
+    /// A stream of this instance opened; returns the one it supersedes.
+    pub(super) fn open(&mut self, stream: StreamId) -> Option<StreamId> {
+        self.closed_at = None;
+        self.final_at = None;
+        self.newest = (0, UnixMillis::default());
+        self.stream.replace(stream)
+    }
+
+    /// A stream of this instance ended; true if it was the one that counts.
+    pub(super) fn close(&mut self, now: UnixMillis, stream: StreamId) -> bool {
+        let counts = self.stream == Some(stream);
+        if counts {
+            self.stream = None;
+            self.closed_at = Some(now);
+        }
+        counts
+    }
+
+    /// True if the two instances' totals add up.
+    pub(super) fn adds_to(&self, other: &Self) -> bool {
+        let same_process = self.process == other.process
+            && self.scope == CounterScope::Vm
+            && other.scope == CounterScope::Vm;
+        self.id == other.id || same_process
+    }
+
+    /// True if the frame shows that the sidecar's clock was set back by more than two reports could be apart.
+    pub(super) fn clock_was_set_back(&self, stream: StreamId, report: &Report) -> bool {
+        self.stream == Some(stream)
+            && report.seq > self.newest.0
+            && self.newest.1.since(report.interval_end) > Duration::from_millis(500)
+    }
+
+    /// How well the instance is known at `now`.
+    pub(super) fn state(&self, now: UnixMillis) -> PodState {
+        match self.lost_at() {
+            None => PodState::New,
+            Some((lost, _)) if now < lost => PodState::Live,
+            Some((lost, hold)) if now < lost + hold => PodState::Held,
+            Some(_) => PodState::Gone,
+        }
+    }
+
+    /// When the instance is gone unless it is heard of again; `None` before its first report.
+    pub(super) fn gone_at(&self) -> Option<UnixMillis> {
+        self.lost_at().map(|(lost, hold)| lost + hold)
+    }
+
+    /// When it is or was lost, and how long its value is held from then on; `None` before its first report.
+    fn lost_at(&self) -> Option<(UnixMillis, Duration)> {
+        let seen = self.seen?;
+        if let Some(at) = self.final_at {
+            return Some((at, HOLD_FINAL));
+        }
+        let closed = self.closed_at.unwrap_or(seen.deadline);
+        Some((seen.deadline.min(closed), HOLD))
+    }
+
+    /// Where the totals of `report` come from, whose interval is `span`; the span of a first report reaches back
+    /// to the start of the counters, `started_at` on our clock, if that was lately.
+    pub(super) fn origin(
+        &self,
+        span: Span,
+        started_at: Option<UnixMillis>,
+        report: &Report,
+    ) -> (Span, Origin) {
+        if self.seen.is_some() {
+            let origin = if self.snapshot {
+                Origin::Zero
+            } else {
+                Origin::Unknown
+            };
+            return (span, origin);
+        }
+        match started_at {
+            Some(start) if report.snapshot && span.end.since(start) <= DEPTH => {
+                let start = start.min(span.end);
+                (Span { start, ..span }, Origin::Zero)
+            }
+            _ => (span, Origin::Unknown),
+        }
+    }
+
+    /// Notes that `report` was taken, whose increases are known since `from`.
+    pub(super) fn took(
+        &mut self,
+        now: UnixMillis,
+        stream: StreamId,
+        from: UnixMillis,
+        end: UnixMillis,
+        report: &Report,
+    ) {
+        let seen = self.seen.get_or_insert(Seen {
+            from,
+            first: end,
+            until: end,
+            deadline: end,
+        });
+        seen.until = seen.until.max(end);
+        seen.deadline = seen.deadline.max(end + report.next_report_within + GRACE);
+        self.snapshot |= report.snapshot;
+        if self.stream == Some(stream) {
+            if report.seq > self.newest.0 {
+                self.newest = (report.seq, report.interval_end);
+            }
+            if report.is_final {
+                self.final_at = Some(now);
+            }
+        }
+    }
+
+    /// The tally of `key`, if there is one.
+    pub(super) fn tally(&self, key: &SeriesKey) -> Option<&Tally> {
+        let index = self.series.binary_search_by(|(k, _)| k.cmp(key)).ok()?;
+        Some(&self.series[index].1)
+    }
+}

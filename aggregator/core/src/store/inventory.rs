@@ -1,0 +1,110 @@
+//! What the store says of itself: `inspect` and `counts`.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use crate::pod::PodKey;
+use crate::series::SeriesKey;
+use crate::status::{Counts, PodState, PodStatus, RefusedReason, SeriesStatus};
+use crate::store::Store;
+use crate::store::counter::Counter;
+use crate::store::pod_record::PodRecord;
+use crate::store::tally::Tally;
+use crate::time::UnixMillis;
+
+// === impl Store ===
+
+impl Store {
+    /// Every pod as of `now`, sorted by key.
+    pub fn inspect(&self, now: UnixMillis) -> Vec<PodStatus> {
+        let mut pods: Vec<_> = self
+            .pods
+            .iter()
+            .map(|pod| status(pod.key(), pod.value(), now))
+            .collect();
+        pods.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        pods
+    }
+
+    /// How much of everything there is as of `now`.
+    pub fn counts(&self, now: UnixMillis) -> Counts {
+        let refused = RefusedReason::ALL.iter().zip(&self.refused);
+        let mut counts = Counts {
+            refused: refused
+                .map(|(reason, counter)| (*reason, counter.load(Ordering::Relaxed)))
+                .collect(),
+            ..Counts::default()
+        };
+        for pod in &self.pods {
+            *match pod.state(now) {
+                PodState::New => &mut counts.pods_new,
+                PodState::Live => &mut counts.pods_live,
+                PodState::Held => &mut counts.pods_held,
+                PodState::Gone => &mut counts.pods_gone,
+            } += 1;
+            counts.instances += pod.instances.len();
+            counts.streams += open_streams(&pod);
+            counts.series += pod.instances.iter().map(|i| i.series.len()).sum::<usize>();
+        }
+        counts
+    }
+}
+
+fn open_streams(pod: &PodRecord) -> usize {
+    let open = pod.instances.iter().filter(|i| i.stream.is_some());
+    open.count()
+}
+
+fn status(key: &PodKey, pod: &PodRecord, now: UnixMillis) -> PodStatus {
+    let mut instances: Vec<_> = pod.current().map(|instance| instance.id).collect();
+    instances.sort_unstable();
+    let newest = pod.current().filter_map(|i| i.seen).map(|seen| seen.until);
+    let mut series: BTreeMap<&SeriesKey, SeriesStatus> = BTreeMap::new();
+    for (key, tally) in pod.current().flat_map(|instance| &instance.series) {
+        let sum = series.entry(key).or_insert_with(|| SeriesStatus {
+            key: key.clone(),
+            requests: None,
+            requests_at_completion: false,
+            upstream_attempts: None,
+            responses: Vec::new(),
+            inflight: None,
+            inflight_ns: None,
+        });
+        add(sum, tally);
+    }
+    PodStatus {
+        key: key.clone(),
+        uid: pod.uid.clone(),
+        state: pod.state(now),
+        streams: open_streams(pod),
+        instances,
+        last_report_age: newest.max().map(|newest| now.since(newest)),
+        vms_expected: pod.vms.0,
+        vms_live: pod.vms.1,
+        series: series.into_values().collect(),
+    }
+}
+
+fn add(sum: &mut SeriesStatus, tally: &Tally) {
+    let total = |counter: &Option<Counter>| counter.as_ref().map(Counter::total);
+    sum.requests = plus(sum.requests, total(&tally.requests));
+    sum.requests_at_completion |= tally.requests_at_completion;
+    sum.upstream_attempts = plus(sum.upstream_attempts, total(&tally.upstream_attempts));
+    sum.inflight = plus(sum.inflight, tally.inflight.map(|(_, inflight)| inflight));
+    sum.inflight_ns = plus(sum.inflight_ns, total(&tally.inflight_ns));
+    for (class, counter) in tally.responses() {
+        let total = counter.total();
+        match sum.responses.binary_search_by_key(&class, |(c, _)| *c) {
+            Ok(index) => sum.responses[index].1 = sum.responses[index].1.saturating_add(total),
+            Err(index) => sum.responses.insert(index, (class, total)),
+        }
+    }
+}
+
+/// The sum of what is counted; `None` only if neither is.
+fn plus(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.saturating_add(b)),
+        (a, b) => a.or(b),
+    }
+}

@@ -1,0 +1,407 @@
+//! What is held of one pod: its instances, its clock, its state.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::history::DEPTH;
+use crate::limits::{AHEAD_MAX, FORGET_AFTER, SEEN_MIN, StoreLimits};
+use crate::pod::PodKey;
+use crate::query::WINDOWS;
+use crate::report::{Hello, Report, StreamId};
+use crate::series::SeriesKey;
+use crate::sidecar_clock::SidecarClock;
+use crate::status::PodState;
+use crate::store::counter::{Origin, Span};
+use crate::store::instance::{Instance, Standing};
+use crate::store::plausible;
+use crate::store::refused::Refused;
+use crate::store::tally::Tally;
+use crate::store::{Applied, Connected, Link};
+use crate::time::UnixMillis;
+
+/// Series of all instances of a pod together, as a multiple of the limit of one: where each Wasm VM streams for
+/// itself, every VM has the same series.
+const INSTANCES_WITH_ALL_SERIES: usize = 4;
+
+/// One pod. Times are on the aggregator's clock unless they say otherwise.
+#[derive(Debug)]
+pub(super) struct PodRecord {
+    /// "" until a sidecar told.
+    pub(super) uid: Arc<str>,
+    pub(super) instances: Vec<Instance>,
+    /// Expected and live Wasm VMs, as of the newest interval.
+    pub(super) vms: (u32, u32),
+    vms_at: UnixMillis,
+    clock: SidecarClock,
+    /// When a stream last opened or closed.
+    touched: UnixMillis,
+}
+
+// === impl PodRecord ===
+
+impl PodRecord {
+    pub(super) fn new(now: UnixMillis) -> Self {
+        Self {
+            uid: Arc::from(""),
+            instances: Vec::new(),
+            vms: (0, 0),
+            vms_at: UnixMillis::default(),
+            clock: SidecarClock::default(),
+            touched: now,
+        }
+    }
+
+    /// A stream said hello.
+    pub(super) fn connect(
+        &mut self,
+        now: UnixMillis,
+        stream: StreamId,
+        hello: &Hello,
+        limits: &StoreLimits,
+    ) -> Result<Connected, Refused> {
+        let candidate = Instance::new(hello);
+        self.check_not_older(now, &hello.pod, &candidate)?;
+        let mut ended = self.reset_if_another_pod(hello);
+        let known = self.instances.iter().position(|i| i.id == hello.instance);
+        let index = if let Some(index) = known {
+            index
+        } else {
+            self.make_room(now, hello, limits)?;
+            self.instances.push(candidate);
+            self.instances.len() - 1
+        };
+        self.clock.observe(now, hello.clock);
+        self.touched = now;
+        let superseded = self.instances[index].open(stream);
+        ended.retain(|ended| Some(*ended) != superseded);
+        Ok(Connected {
+            link: Link {
+                pod: hello.pod.clone(),
+                instance: hello.instance,
+                stream,
+            },
+            superseded,
+            replaced: ended,
+        })
+    }
+
+    /// A stream reported.
+    pub(super) fn apply(
+        &mut self,
+        now: UnixMillis,
+        link: &Link,
+        report: &Report,
+        limits: &StoreLimits,
+    ) -> Result<Applied, Refused> {
+        let unknown = || Refused::UnknownStream {
+            pod: link.pod.clone(),
+        };
+        let index = self.instances.iter().position(|i| i.id == link.instance);
+        let index = index.ok_or_else(unknown)?;
+        let instance = &self.instances[index];
+        if instance.standing != Standing::Current {
+            self.check_not_older(now, &link.pod, instance)?;
+        }
+        let span = self.span(now, index, link, report)?;
+        let elapsed = self.elapsed(index, span, report);
+        plausible::check(&self.instances[index], elapsed, report)?;
+        let replaced = self.make_current(index);
+        let refused = self.take(now, index, link, span, report, limits);
+        if span.end >= self.vms_at {
+            self.vms_at = span.end;
+            self.vms = (report.vms_expected, report.vms_live);
+        }
+        Ok(Applied {
+            series_refused: refused,
+            replaced,
+        })
+    }
+
+    /// A stream ended.
+    pub(super) fn disconnect(&mut self, now: UnixMillis, link: &Link) {
+        for instance in &mut self.instances {
+            if instance.id == link.instance && instance.close(now, link.stream) {
+                self.touched = now;
+            }
+        }
+        self.instances
+            .retain(|i| i.standing != Standing::Pending || i.stream.is_some());
+    }
+
+    /// How well the pod is known.
+    pub(super) fn state(&self, now: UnixMillis) -> PodState {
+        let known = self
+            .current()
+            .map(|instance| instance.state(now))
+            .filter(|state| *state != PodState::Gone)
+            .max();
+        let Some(known) = known else {
+            let told = self.current().next().is_some();
+            return if told { PodState::Gone } else { PodState::New };
+        };
+        match (self.until(now), self.known_from()) {
+            (Some(until), Some(from)) if until.since(from) >= SEEN_MIN => known,
+            _ => PodState::New,
+        }
+    }
+
+    /// When the pod may be forgotten if nothing more is heard; `None` while a stream has yet to report.
+    pub(super) fn forget_at(&self) -> Option<UnixMillis> {
+        let pending = |i: &Instance| i.standing == Standing::Pending && i.stream.is_some();
+        if self.instances.iter().any(pending) {
+            return None;
+        }
+        let gone = self.current().filter_map(Instance::gone_at).max();
+        Some(gone.unwrap_or(self.touched) + FORGET_AFTER)
+    }
+
+    /// Drops what is out of reach of every window.
+    pub(super) fn trim(&mut self, now: UnixMillis) {
+        let horizon = now.before(DEPTH);
+        self.instances.retain(|i| !Self::is_spent(i, horizon));
+        for instance in &mut self.instances {
+            for (_, tally) in &mut instance.series {
+                tally.forget(horizon);
+            }
+        }
+    }
+
+    /// Instances whose totals are the pod's.
+    pub(super) fn current(&self) -> impl Iterator<Item = &Instance> {
+        self.instances
+            .iter()
+            .filter(|i| i.standing == Standing::Current)
+    }
+
+    /// The newest moment that every instance which is not gone has told of.
+    pub(super) fn until(&self, now: UnixMillis) -> Option<UnixMillis> {
+        self.current()
+            .filter(|instance| instance.state(now) != PodState::Gone)
+            .filter_map(|instance| instance.seen.map(|seen| seen.until))
+            .min()
+    }
+
+    /// The earliest moment since when every increase is known.
+    pub(super) fn known_from(&self) -> Option<UnixMillis> {
+        let seen = || self.instances.iter().filter_map(|instance| instance.seen);
+        let earliest = seen().map(|seen| seen.from).min()?;
+        // An instance that began before it was known leaves a hole before its first report.
+        let holes = seen().filter(|seen| seen.from == seen.first);
+        Some(holes.map(|seen| seen.first).fold(earliest, UnixMillis::max))
+    }
+
+    /// Where a window of `length` that ends at `until` begins. It never begins within the time before an
+    /// instance's first report, of which only the sum is known: such a window is cut short to a second at
+    /// least, or else drawn out over all of that time. `None` if neither can be.
+    pub(super) fn window_start(&self, until: UnixMillis, length: Duration) -> Option<UnixMillis> {
+        let mut start = until.before(length).max(self.known_from()?);
+        let opening = |start: UnixMillis| {
+            let mut seen = self.instances.iter().filter_map(|instance| instance.seen);
+            seen.find(|seen| seen.from < start && start < seen.first)
+        };
+        for _ in 0..self.instances.len() {
+            let Some(seen) = opening(start) else { break };
+            start = seen.first;
+        }
+        if until.since(start) >= SEEN_MIN {
+            return Some(start);
+        }
+        start = until.before(length).max(self.known_from()?);
+        for _ in 0..self.instances.len() {
+            let Some(seen) = opening(start) else { break };
+            start = seen.from.max(self.known_from()?);
+        }
+        if opening(start).is_some() {
+            return None;
+        }
+        let covered = until.since(start);
+        let longest = WINDOWS[WINDOWS.len() - 1];
+        (SEEN_MIN <= covered && covered <= longest.max(length)).then_some(start)
+    }
+
+    /// Refuses `candidate` if an instance that began later is live. Where none is, the one that speaks is right,
+    /// whatever the clock said when it began.
+    fn check_not_older(
+        &self,
+        now: UnixMillis,
+        pod: &PodKey,
+        candidate: &Instance,
+    ) -> Result<(), Refused> {
+        let newer = self.current().find(|current| {
+            !current.adds_to(candidate)
+                && current.started_at > candidate.started_at
+                && current.stream.is_some()
+                && current.state(now) == PodState::Live
+        });
+        newer.map_or(Ok(()), |newer| {
+            Err(Refused::OlderInstance {
+                pod: pod.clone(),
+                instance: candidate.id,
+                newer: newer.id,
+            })
+        })
+    }
+
+    /// A pod of the same name with another uid is another pod: nothing of the old one counts for it. Returns the
+    /// open streams of the old one.
+    fn reset_if_another_pod(&mut self, hello: &Hello) -> Vec<StreamId> {
+        let mut ended = Vec::new();
+        if !hello.uid.is_empty() && self.uid != hello.uid {
+            if !self.uid.is_empty() {
+                ended = self.instances.iter().filter_map(|i| i.stream).collect();
+                *self = Self::new(self.touched);
+            }
+            self.uid = hello.uid.clone();
+        }
+        ended
+    }
+
+    fn make_room(
+        &mut self,
+        now: UnixMillis,
+        hello: &Hello,
+        limits: &StoreLimits,
+    ) -> Result<(), Refused> {
+        let horizon = now.before(DEPTH);
+        self.instances.retain(|i| !Self::is_spent(i, horizon));
+        if self.instances.len() < limits.instances_per_pod {
+            return Ok(());
+        }
+        let oldest = self
+            .instances
+            .iter()
+            .enumerate()
+            .filter(|(_, i)| i.standing == Standing::Replaced)
+            .min_by_key(|(_, i)| i.seen.map(|seen| seen.until));
+        let Some((oldest, _)) = oldest else {
+            return Err(Refused::InstancesPerPod {
+                pod: hello.pod.clone(),
+                max: limits.instances_per_pod,
+            });
+        };
+        self.instances.remove(oldest);
+        Ok(())
+    }
+
+    /// True for a replaced instance that no window reaches any more.
+    fn is_spent(instance: &Instance, horizon: UnixMillis) -> bool {
+        instance.standing == Standing::Replaced
+            && instance.seen.is_none_or(|seen| seen.until <= horizon)
+    }
+
+    /// The interval of `report` on our clock.
+    fn span(
+        &mut self,
+        now: UnixMillis,
+        index: usize,
+        link: &Link,
+        report: &Report,
+    ) -> Result<Span, Refused> {
+        let ahead = self
+            .clock
+            .map(report.interval_end)
+            .map_or(Duration::ZERO, |end| end.since(now));
+        if ahead > AHEAD_MAX {
+            return Err(Refused::AheadOfClock {
+                end_ms: report.interval_end.0,
+                ahead,
+            });
+        }
+        if self.instances[index].clock_was_set_back(link.stream, report) {
+            self.clock.restart();
+        }
+        self.clock.observe(now, report.interval_end);
+        let end = self.clock.map(report.interval_end).unwrap_or(now).min(now);
+        Ok(Span {
+            start: end.before(report.interval),
+            end,
+        })
+    }
+
+    /// Time in which the totals of `report` rose to what they are.
+    fn elapsed(&self, index: usize, span: Span, report: &Report) -> Duration {
+        let instance = &self.instances[index];
+        match instance.seen {
+            Some(seen) => span.end.since(seen.until),
+            None if instance.started_at < report.interval_end => {
+                report.interval_end.since(instance.started_at)
+            }
+            // The clock was set back since: there is no telling.
+            None => Duration::MAX,
+        }
+    }
+
+    /// Makes the instance one whose totals are the pod's; returns the open streams of those it replaces.
+    fn make_current(&mut self, index: usize) -> Vec<StreamId> {
+        if self.instances[index].standing == Standing::Current {
+            return Vec::new();
+        }
+        let mut replaced = Vec::new();
+        for other in 0..self.instances.len() {
+            if !self.instances[other].adds_to(&self.instances[index])
+                && self.instances[other].standing == Standing::Current
+            {
+                self.instances[other].standing = Standing::Replaced;
+                replaced.extend(self.instances[other].stream);
+            }
+        }
+        self.instances[index].standing = Standing::Current;
+        replaced
+    }
+
+    /// Takes in a checked report; returns how many of its series had no room.
+    fn take(
+        &mut self,
+        now: UnixMillis,
+        index: usize,
+        link: &Link,
+        span: Span,
+        report: &Report,
+        limits: &StoreLimits,
+    ) -> usize {
+        let of_all: usize = self.instances.iter().map(|i| i.series.len()).sum();
+        let max = limits.series_per_pod * INSTANCES_WITH_ALL_SERIES;
+        let mut room = max.saturating_sub(of_all);
+        let instance = &mut self.instances[index];
+        room = room.min(limits.series_per_pod.saturating_sub(instance.series.len()));
+
+        let lately = instance.started_at <= report.interval_end;
+        let started_at = self.clock.map(instance.started_at).filter(|_| lately);
+        let (span, origin) = instance.origin(span, started_at, report);
+        let mut refused = 0;
+        for (key, told) in &report.series {
+            match Self::tally(instance, key, &mut room) {
+                Some(tally) => tally.apply(span, origin, told),
+                None => refused += 1,
+            }
+        }
+        if refused > 0 || report.snapshot {
+            instance.incomplete = refused > 0;
+        }
+        let from = match origin {
+            Origin::Zero => span.start,
+            Origin::Unknown => span.end,
+        };
+        instance.took(now, link.stream, from, span.end, report);
+        refused
+    }
+
+    /// The tally of `key`; a new one as long as there is `room`.
+    fn tally<'a>(
+        instance: &'a mut Instance,
+        key: &SeriesKey,
+        room: &mut usize,
+    ) -> Option<&'a mut Tally> {
+        let index = match instance.series.binary_search_by(|(k, _)| k.cmp(key)) {
+            Ok(index) => index,
+            Err(index) => {
+                *room = room.checked_sub(1)?;
+                instance
+                    .series
+                    .insert(index, (key.clone(), Tally::default()));
+                index
+            }
+        };
+        Some(&mut instance.series[index].1)
+    }
+}

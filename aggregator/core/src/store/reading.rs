@@ -1,0 +1,227 @@
+//! What one pod has to say to a query.
+
+use std::time::Duration;
+
+use crate::query::{Metric, MetricQuery, Milli, Missing};
+use crate::series::{CodeClass, Direction, SeriesKey};
+use crate::status::PodState;
+use crate::store::counter::Counter;
+use crate::store::pod_record::PodRecord;
+use crate::store::tally::Tally;
+use crate::time::UnixMillis;
+use crate::window::Candidate;
+
+/// The filter counts under this cluster what is beyond its limit of series.
+const CLUSTER_OVERFLOW: &str = "other";
+
+/// One pod's values in several windows that all end at `until`.
+#[derive(Debug)]
+pub(super) struct PodWindows {
+    pub(super) until: UnixMillis,
+    pub(super) held: bool,
+    /// In the order of the windows asked for.
+    windows: Vec<PodWindow>,
+}
+
+/// One pod's value in one window.
+#[derive(Clone, Copy, Debug)]
+struct PodWindow {
+    covered: Duration,
+    /// Increase of what was asked for: events, or nanoseconds times requests.
+    increase: f64,
+    /// Events by which the window is chosen.
+    events: f64,
+}
+
+/// A kind of counter.
+#[derive(Clone, Copy, Debug)]
+enum Counted {
+    Requests,
+    UpstreamAttempts,
+    Responses(CodeClass),
+    InflightNs,
+}
+
+/// Reads `query` of `pod` in windows of each of `lengths`.
+pub(super) fn read(
+    pod: &PodRecord,
+    now: UnixMillis,
+    query: &MetricQuery,
+    lengths: &[Duration],
+) -> Result<PodWindows, Missing> {
+    let state = pod.state(now);
+    if pod.current().next().is_none() {
+        let connected = pod.instances.iter().any(|i| i.stream.is_some());
+        return Err(if connected {
+            Missing::New
+        } else {
+            Missing::NeverReported
+        });
+    }
+    match state {
+        PodState::Gone => return Err(Missing::Gone),
+        PodState::New => return Err(Missing::New),
+        PodState::Live | PodState::Held => {}
+    }
+    if pod.vms.1 < pod.vms.0 {
+        return Err(Missing::VmLost);
+    }
+    if pod.current().any(|instance| instance.incomplete) {
+        return Err(Missing::Refused);
+    }
+    let counted = counted(query)?;
+    if !is_counted(pod, query, counted) {
+        return Err(Missing::NotCounted);
+    }
+    let until = pod.until(now).ok_or(Missing::New)?;
+    let windows = lengths
+        .iter()
+        .map(|length| window(pod, query, counted, until, *length))
+        .collect::<Option<_>>()
+        .ok_or(Missing::New)?;
+    Ok(PodWindows {
+        until,
+        held: state == PodState::Held,
+        windows,
+    })
+}
+
+// === impl PodWindows ===
+
+impl PodWindows {
+    /// What the window at `index` adds to the choice of a window.
+    pub(super) fn candidate(&self, index: usize) -> Candidate {
+        let window = self.windows[index];
+        Candidate {
+            requests: window.events,
+            seconds: window.covered.as_secs_f64(),
+        }
+    }
+
+    /// The value in the window at `index`, and the length that window truly covers.
+    pub(super) fn value(&self, index: usize, metric: Metric) -> (Milli, Duration) {
+        let window = self.windows[index];
+        let per_second = window.increase / window.covered.as_secs_f64();
+        let value = match metric {
+            Metric::RequestsPerSecond | Metric::UpstreamRequestsPerSecond => per_second,
+            Metric::InflightRequests => per_second / 1e9,
+        };
+        (milli(value), window.covered)
+    }
+}
+
+// === impl Counted ===
+
+impl Counted {
+    fn of(self, tally: &Tally) -> Option<&Counter> {
+        match self {
+            Self::Requests => tally.requests.as_ref(),
+            Self::UpstreamAttempts => tally.upstream_attempts.as_ref(),
+            Self::InflightNs => tally.inflight_ns.as_ref(),
+            Self::Responses(class) => tally
+                .responses()
+                .find(|(told, _)| *told == class)
+                .map(|(_, counter)| counter),
+        }
+    }
+
+    /// True if the sidecar counts this in the series: a class without responses is counted where any class is,
+    /// and where nothing could have been answered yet.
+    fn is_in(self, tally: &Tally) -> bool {
+        match self {
+            Self::Responses(_) => {
+                tally.responses().next().is_some()
+                    || tally.requests.as_ref().is_some_and(|r| r.total() == 0)
+            }
+            other => other.of(tally).is_some(),
+        }
+    }
+}
+
+fn counted(query: &MetricQuery) -> Result<Counted, Missing> {
+    match (query.metric, query.code_class) {
+        (Metric::RequestsPerSecond, None) => Ok(Counted::Requests),
+        (Metric::RequestsPerSecond, Some(class)) => Ok(Counted::Responses(class)),
+        (Metric::UpstreamRequestsPerSecond, None) => Ok(Counted::UpstreamAttempts),
+        (Metric::InflightRequests, None) => Ok(Counted::InflightNs),
+        // Neither attempts nor requests in flight are told apart by how they ended.
+        (_, Some(_)) => Err(Missing::NotCounted),
+    }
+}
+
+fn matches(query: &MetricQuery, key: &SeriesKey) -> bool {
+    is_on_side(query, key)
+        && query
+            .cluster
+            .as_ref()
+            .is_none_or(|cluster| *cluster == key.cluster)
+}
+
+fn is_on_side(query: &MetricQuery, key: &SeriesKey) -> bool {
+    let direction = match query.metric {
+        Metric::RequestsPerSecond | Metric::InflightRequests => {
+            query.direction.or(Some(Direction::Inbound))
+        }
+        Metric::UpstreamRequestsPerSecond => query.direction,
+    };
+    direction.is_none_or(|direction| direction == key.direction)
+}
+
+/// True if the pod's sidecar counts what is asked for, so that no increase means 0.
+fn is_counted(pod: &PodRecord, query: &MetricQuery, counted: Counted) -> bool {
+    let series = || pod.current().flat_map(|instance| &instance.series);
+    let mut matching = series().filter(|(key, _)| matches(query, key)).peekable();
+    if matching.peek().is_some() {
+        return matching.any(|(_, tally)| counted.is_in(tally));
+    }
+    if query.cluster.is_some() {
+        let mut on_side = series()
+            .filter(|(key, _)| is_on_side(query, key))
+            .peekable();
+        let told_apart = |key: &SeriesKey| !matches!(&*key.cluster, "" | CLUSTER_OVERFLOW);
+        // Where clusters are not told apart, or some went under in the overflow, there is no telling.
+        if on_side.peek().is_some() && !on_side.all(|(key, _)| told_apart(key)) {
+            return false;
+        }
+    }
+    series().next().is_none() || series().any(|(_, tally)| counted.is_in(tally))
+}
+
+fn window(
+    pod: &PodRecord,
+    query: &MetricQuery,
+    counted: Counted,
+    until: UnixMillis,
+    length: Duration,
+) -> Option<PodWindow> {
+    let start = pod.window_start(until, length)?;
+    let sum = |counted: Counted| -> f64 {
+        pod.instances
+            .iter()
+            .flat_map(|instance| &instance.series)
+            .filter(|(key, _)| matches(query, key))
+            .filter_map(|(_, tally)| counted.of(tally))
+            .map(|counter| counter.history.increase(start, until))
+            .sum()
+    };
+    let increase = sum(counted);
+    let events = match counted {
+        Counted::InflightNs => sum(Counted::Requests),
+        _ => increase,
+    };
+    Some(PodWindow {
+        covered: until.since(start),
+        increase,
+        events,
+    })
+}
+
+/// `value` in thousandths, rounded to the nearest.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast saturates, and increases are finite and never negative"
+)]
+fn milli(value: f64) -> Milli {
+    Milli((value * 1000.0).round() as u64)
+}

@@ -1,0 +1,105 @@
+//! What one instance counted in one series.
+
+use crate::history::History;
+use crate::report::{ResponseCode, SeriesTotals};
+use crate::series::CodeClass;
+use crate::store::counter::{Counter, Origin, Span};
+use crate::time::UnixMillis;
+
+/// The running totals of one series. `None` means that the sidecar never told such a number.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) requests: Option<Counter>,
+    pub(super) requests_at_completion: bool,
+    pub(super) upstream_attempts: Option<Counter>,
+    pub(super) inflight_ns: Option<Counter>,
+    /// Requests in flight, and when that was.
+    pub(super) inflight: Option<(UnixMillis, u64)>,
+    /// Highest total of each code told, in ascending order.
+    codes: Vec<(ResponseCode, u64)>,
+    /// Sums of `codes` by class, in ascending order, with their past.
+    classes: Vec<(CodeClass, Counter)>,
+}
+
+// === impl Tally ===
+
+impl Tally {
+    /// Takes in what a report tells of the series.
+    pub(super) fn apply(&mut self, span: Span, origin: Origin, told: &SeriesTotals) {
+        self.requests_at_completion = told.requests_at_completion;
+        for (counter, total) in [
+            (&mut self.requests, told.requests),
+            (&mut self.upstream_attempts, told.upstream_attempts),
+            (&mut self.inflight_ns, told.inflight_ns),
+        ] {
+            if let Some(total) = total {
+                Counter::raise_or_begin(counter, span, origin, total);
+            }
+        }
+        if let Some(inflight) = told.inflight
+            && self.inflight.is_none_or(|(at, _)| at <= span.end)
+        {
+            self.inflight = Some((span.end, inflight));
+        }
+        self.apply_responses(span, origin, told);
+    }
+
+    /// The highest total told of `code`.
+    pub(super) fn code(&self, code: ResponseCode) -> Option<u64> {
+        let index = self.codes.binary_search_by_key(&code, |(c, _)| *c).ok()?;
+        Some(self.codes[index].1)
+    }
+
+    /// Responses by class, the classes that occurred.
+    pub(super) fn responses(&self) -> impl Iterator<Item = (CodeClass, &Counter)> {
+        self.classes
+            .iter()
+            .map(|(class, counter)| (*class, counter))
+    }
+
+    /// Drops the past before `horizon` of totals that rest since.
+    pub(super) fn forget(&mut self, horizon: UnixMillis) {
+        for history in self.histories() {
+            history.forget(horizon);
+        }
+    }
+
+    fn histories(&mut self) -> impl Iterator<Item = &mut History> {
+        [
+            &mut self.requests,
+            &mut self.upstream_attempts,
+            &mut self.inflight_ns,
+        ]
+        .into_iter()
+        .flatten()
+        .chain(self.classes.iter_mut().map(|(_, counter)| counter))
+        .map(|counter| &mut counter.history)
+    }
+
+    /// A class is counted as the sum of its codes, since exact codes spill over into their class at the filter.
+    fn apply_responses(&mut self, span: Span, origin: Origin, told: &SeriesTotals) {
+        for (&code, &total) in &told.responses {
+            match self.codes.binary_search_by_key(&code, |(c, _)| *c) {
+                Ok(index) => self.codes[index].1 = self.codes[index].1.max(total),
+                Err(index) => self.codes.insert(index, (code, total)),
+            }
+        }
+        for class in CodeClass::ALL {
+            let mut codes = self.codes.iter().filter(|(code, _)| code.class() == class);
+            let Some(first) = codes.next() else {
+                continue;
+            };
+            let sum = codes.fold(first.1, |sum, (_, total)| sum.saturating_add(*total));
+            match self.classes.binary_search_by_key(&class, |(c, _)| *c) {
+                Ok(index) => self.classes[index].1.raise(span, sum),
+                Err(index) => {
+                    let mut counter = None;
+                    Counter::raise_or_begin(&mut counter, span, origin, sum);
+                    if let Some(counter) = counter {
+                        self.classes.insert(index, (class, counter));
+                    }
+                }
+            }
+        }
+    }
+}
