@@ -1,1 +1,20 @@
-//! (skeleton)
+//! The binary `meshmeter`: flags, wiring, and what the aggregator shows of itself.
+//!
+//! ```text
+//! args -> config -> app (ingest, store, directory, API, admin) until shutdown
+//! ```
+//!
+//! `app` is the only file that knows every part, `clock` the only one that reads a clock.
+
+mod addresses;
+pub mod admin;
+pub mod app;
+pub mod args;
+pub mod clock;
+pub mod config;
+mod debug_pods;
+mod gauges;
+pub mod pods_file;
+mod readiness;
+pub mod shutdown;
+pub mod telemetry;

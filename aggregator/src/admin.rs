@@ -1,0 +1,191 @@
+//! HTTP for operators: `/metrics`, `/healthz`, `/livez`, `/readyz`, `/debug/pods`.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aggregator_api::health::{self, Check, HealthQuery, ReadinessChecks};
+use aggregator_core::store::Store;
+use aggregator_core::time::Clock;
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::registry::Registry;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::debug_pods;
+
+/// Open connections: a scraper or two, probes, people. Who comes beyond that waits in the listener's queue.
+const CONNECTIONS_MAX: usize = 64;
+
+/// How long a client may take for a request head, idle time on a kept connection included.
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Pause after a failed `accept`, for example for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Media type of the Prometheus text format as `prometheus-client` writes it.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What operators can see.
+pub struct Admin {
+    /// The store, for `/debug/pods`.
+    pub store: Arc<Store>,
+    /// The time.
+    pub clock: Clock,
+    /// For `/metrics`.
+    pub registry: Registry,
+    /// For `/readyz`.
+    pub readiness: ReadinessChecks,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+// === impl Admin ===
+
+impl Admin {
+    /// Serves until `shutdown`. Open requests are cut: each is answered from memory in no time.
+    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
+        let admin = Arc::new(self);
+        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(_) = connections.join_next() => continue,
+                accepted = accept(&listener, &slots) => accepted,
+            };
+            match accepted {
+                Ok((stream, slot)) => {
+                    let admin = Arc::clone(&admin);
+                    connections.spawn(async move {
+                        admin.serve_connection(stream).await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "admin connection not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        connections.shutdown().await;
+    }
+
+    async fn serve_connection(self: Arc<Self>, stream: TcpStream) {
+        let service = service_fn(move |request: Request<Incoming>| {
+            let answer = self.respond(request.method(), request.uri());
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_PATIENCE);
+        if let Err(error) = builder
+            .serve_connection(TokioIo::new(stream), service)
+            .await
+        {
+            tracing::debug!(%error, "admin connection failed");
+        }
+    }
+
+    fn respond(&self, method: &Method, uri: &http::Uri) -> Answer {
+        if method != Method::GET {
+            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is supported\n");
+            answer
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("GET"));
+            return answer;
+        }
+        match uri.path() {
+            "/metrics" => self.metrics(),
+            "/debug/pods" => self.pods(),
+            "/healthz" | "/livez" => health(
+                "livez",
+                &[Check {
+                    name: "ping",
+                    failure: None,
+                }],
+                uri.query(),
+            ),
+            "/readyz" => health("readyz", &(self.readiness)(), uri.query()),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "paths: /metrics, /healthz, /livez, /readyz[?verbose], /debug/pods\n",
+            ),
+        }
+    }
+
+    fn metrics(&self) -> Answer {
+        let mut metrics = String::new();
+        match prometheus_client::encoding::text::encode(&mut metrics, &self.registry) {
+            Ok(()) => answer(StatusCode::OK, metrics.into(), OPEN_METRICS),
+            Err(error) => failure(&error),
+        }
+    }
+
+    fn pods(&self) -> Answer {
+        match debug_pods::document(&self.store.inspect((self.clock)())) {
+            Ok(json) => answer(StatusCode::OK, json.into(), "application/json"),
+            Err(error) => failure(&error),
+        }
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots)
+        .acquire_owned()
+        .await
+        .map_err(std::io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, slot))
+}
+
+fn health(endpoint: &str, checks: &[Check], query: Option<&str>) -> Answer {
+    let verbose =
+        query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("verbose")));
+    let query = HealthQuery {
+        verbose,
+        ..HealthQuery::default()
+    };
+    match health::report(endpoint, checks, &query) {
+        Some((status, report)) => text(status, report),
+        None => text(StatusCode::NOT_FOUND, "no such check\n"),
+    }
+}
+
+fn failure(error: &dyn std::error::Error) -> Answer {
+    text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
+}
+
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    answer(status, text.into(), TEXT)
+}
+
+fn answer(status: StatusCode, body: Bytes, media_type: &'static str) -> Answer {
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    answer
+}

@@ -1,0 +1,113 @@
+//! Flags and environment of the binary. Each field's comment is its help text.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Default of `--ingest-listen`.
+pub const INGEST_LISTEN: &str = "127.0.0.1:7470";
+
+/// Default of `--api-listen`.
+pub const API_LISTEN: &str = "127.0.0.1:7443";
+
+/// Default of `--admin-listen`.
+pub const ADMIN_LISTEN: &str = "127.0.0.1:7471";
+
+/// meshmeter turns the requests that Envoy sidecars count into per-pod requests per second for the Kubernetes
+/// horizontal pod autoscaler (HPA).
+#[derive(Clone, Debug, Parser)]
+#[command(name = "meshmeter", version, max_term_width = 100)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run the aggregator: take in what sidecars stream and serve the custom metrics API.
+    ///
+    /// Three listeners: ingest (gRPC, from the filter in each sidecar), the custom metrics API (HTTPS, asked by
+    /// kube-apiserver on behalf of the autoscaler, or by kubectl and curl), and admin (HTTP: /metrics,
+    /// /healthz, /livez, /readyz, /debug/pods).
+    Serve(ServeArgs),
+}
+
+/// Flags of `meshmeter serve`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Run without a Kubernetes cluster: nobody is authenticated, so every listener must be on loopback, the API
+    /// has a self-signed certificate, and pods are those of --pods-file or of the sidecars that connect.
+    #[arg(long, env = "MESHMETER_STANDALONE")]
+    pub standalone: bool,
+
+    /// Address and port for sidecars (gRPC over HTTP/2 without TLS). Port 0 picks a free one.
+    #[arg(long, env = "MESHMETER_INGEST_LISTEN", value_name = "ADDRESS:PORT", default_value = INGEST_LISTEN)]
+    pub ingest_listen: SocketAddr,
+
+    /// Address and port of the custom metrics API (HTTPS). Port 0 picks a free one.
+    #[arg(long, env = "MESHMETER_API_LISTEN", value_name = "ADDRESS:PORT", default_value = API_LISTEN)]
+    pub api_listen: SocketAddr,
+
+    /// Address and port for operators (HTTP): /metrics, /healthz, /livez, /readyz, /debug/pods. Port 0 picks a
+    /// free one.
+    #[arg(long, env = "MESHMETER_ADMIN_LISTEN", value_name = "ADDRESS:PORT", default_value = ADMIN_LISTEN)]
+    pub admin_listen: SocketAddr,
+
+    /// Name the API's self-signed certificate is valid for, besides localhost, 127.0.0.1 and `::1`. May be given
+    /// several times, or once with commas.
+    #[arg(
+        long,
+        env = "MESHMETER_API_NAME",
+        value_name = "DNS NAME",
+        value_delimiter = ','
+    )]
+    pub api_name: Vec<String>,
+
+    /// File to write once all listeners are open: JSON with the keys ingest, api and admin, each
+    /// "ADDRESS:PORT". For scripts that use port 0. It appears whole or not at all.
+    #[arg(long, env = "MESHMETER_ADDRESSES_FILE", value_name = "FILE")]
+    pub addresses_file: Option<PathBuf>,
+
+    /// File that lists the pods that exist: JSON {"pods":[{"namespace","name","uid","labels":{}}]}. With it only
+    /// those pods are served, and what sidecars say of their labels does not count. Without it pods and labels
+    /// are taken from the sidecars that connect.
+    #[arg(long, env = "MESHMETER_PODS_FILE", value_name = "FILE")]
+    pub pods_file: Option<PathBuf>,
+
+    /// How long open API requests and sidecar streams may take to end after SIGTERM or SIGINT, in seconds (0 to
+    /// 300). What is left then is cut.
+    #[arg(
+        long,
+        env = "MESHMETER_DRAIN_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u16).range(0..=300)
+    )]
+    pub drain_seconds: u16,
+
+    /// Form of log lines on standard error.
+    #[arg(long, env = "MESHMETER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// What to log: error, warn, info, debug or trace, or a list such as
+    /// `info,aggregator_ingest=debug`.
+    #[arg(
+        long,
+        env = "MESHMETER_LOG_LEVEL",
+        value_name = "FILTER",
+        default_value = "info"
+    )]
+    pub log_level: String,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}

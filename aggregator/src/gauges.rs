@@ -1,0 +1,107 @@
+//! What the store holds and refused, read anew for each scrape.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aggregator_core::directory::Directory;
+use aggregator_core::store::Store;
+use aggregator_core::time::Clock;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+/// Reads the store at each scrape.
+struct StoreGauges {
+    store: Arc<Store>,
+    directory: Arc<Directory>,
+    clock: Clock,
+}
+
+/// Adds the store's numbers and the build to `registry`, which prefixes them with `meshmeter`.
+pub(crate) fn register(
+    registry: &mut Registry,
+    store: Arc<Store>,
+    directory: Arc<Directory>,
+    clock: Clock,
+) {
+    let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("build", "Which build this is", build);
+    registry.register_collector(Box::new(StoreGauges {
+        store,
+        directory,
+        clock,
+    }));
+}
+
+// === impl StoreGauges ===
+
+impl Collector for StoreGauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let counts = self.store.counts((self.clock)());
+        let mut states = encoder.encode_descriptor(
+            "pods",
+            "Pods in the store, by state",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (state, count) in [
+            ("new", counts.pods_new),
+            ("live", counts.pods_live),
+            ("held", counts.pods_held),
+            ("gone", counts.pods_gone),
+        ] {
+            let labels = [("state", state)];
+            gauge(count).encode(states.encode_family(&labels)?)?;
+        }
+        for (name, help, count) in [
+            (
+                "pods_known",
+                "Pods in the directory: those that can be asked for",
+                self.directory.len(),
+            ),
+            (
+                "streams",
+                "Open streams of sidecars that count",
+                counts.streams,
+            ),
+            (
+                "instances",
+                "Instances of counters in the store",
+                counts.instances,
+            ),
+            (
+                "series",
+                "Series of all instances in the store",
+                counts.series,
+            ),
+        ] {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            gauge(count).encode(metric)?;
+        }
+        let mut refused = encoder.encode_descriptor(
+            "store_refused",
+            "What the store refused, by reason",
+            None,
+            MetricType::Counter,
+        )?;
+        for (reason, count) in counts.refused {
+            let labels = [("reason", reason.as_str())];
+            ConstCounter::new(count).encode(refused.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for StoreGauges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreGauges").finish_non_exhaustive()
+    }
+}
+
+fn gauge(count: usize) -> ConstGauge<i64> {
+    ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX))
+}
