@@ -1,5 +1,7 @@
 //! Log lines: to standard error, as text or JSON.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::args::LogFormat;
@@ -17,6 +19,7 @@ pub struct Telemetry {
 pub fn init(telemetry: &Telemetry) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&telemetry.filter))
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // Fails only if something else logs already, as in tests.
     let _ = match telemetry.format {
