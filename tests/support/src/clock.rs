@@ -1,6 +1,5 @@
 //! The only place of this crate that reads a clock, and the one way to wait for something.
 
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -18,10 +17,11 @@ pub fn now() -> Instant {
 }
 
 /// Looks again and again until `look` gives a value; fails with `what` when that takes longer than `limit`.
-pub async fn wait_for<T, F>(what: &str, limit: Duration, mut look: impl FnMut() -> F) -> Result<T>
-where
-    F: Future<Output = Result<Option<T>>>,
-{
+pub async fn wait_for<T>(
+    what: &str,
+    limit: Duration,
+    mut look: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let start = now();
     loop {
         if let Some(found) = look().await? {

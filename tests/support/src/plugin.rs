@@ -29,6 +29,7 @@ pub enum Role {
 /// One plugin.
 #[derive(Clone, Debug)]
 pub struct Plugin {
+    role: Role,
     module: PathBuf,
     /// The plugin configuration. Anything but an object is passed as it stands, for tests of bad input.
     pub configuration: Value,
@@ -63,10 +64,16 @@ impl Plugin {
     /// The built module in `role` with no configuration but that: it counts and streams nowhere.
     pub fn new(role: Role) -> Result<Self> {
         Ok(Self {
+            role,
             module: role.module().path()?,
             configuration: json!({"role": role.as_str()}),
             fail_open: true,
         })
+    }
+
+    /// Where it belongs. A test may have put something else into its configuration.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// The same, streaming to the cluster [`AGGREGATOR_CLUSTER`].
