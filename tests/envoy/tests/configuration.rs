@@ -1,0 +1,88 @@
+//! A wrong plugin configuration costs no request: it is said in the log, field by name, and the rest holds.
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tests_envoy::{Backends, FRONT, PATIENCE, POD, plugin, send_mix, settled, start_envoy};
+use tests_support::aggregator::{Aggregator, Options};
+use tests_support::clock;
+use tests_support::plugin::{Plugin, Role};
+
+/// Runs traffic through a filter with this configuration; the log must name `named`.
+async fn traffic_flows_and_log_names(configuration: Value, named: &str) -> Result<()> {
+    let backends = Backends::start().await?;
+    let aggregator = Aggregator::start(&Options::default()).await?;
+    let mut plugin = Plugin::new(Role::Filter)?;
+    plugin.configuration = configuration;
+    let bootstrap = backends.bootstrap_with(aggregator.ingest(), &[plugin])?;
+    let envoy = start_envoy(&bootstrap).await?;
+    send_mix(envoy.listener(FRONT)?, 3).await?;
+    let what = format!("a line that names {named} in Envoy's log");
+    let logged = clock::wait_for(&what, PATIENCE, async || {
+        Ok(envoy.log().contains(named).then_some(()))
+    });
+    logged.await.with_context(|| envoy.log())
+}
+
+/// A field that does not exist.
+#[tokio::test]
+async fn an_unknown_field_is_named() {
+    let configuration = json!({"role": "filter", "aggregatorss": []});
+    traffic_flows_and_log_names(configuration, "aggregatorss")
+        .await
+        .unwrap();
+}
+
+/// A value out of bounds.
+#[tokio::test]
+async fn a_bad_value_is_named() {
+    let configuration = json!({"role": "filter", "flush_interval_ms": 1});
+    traffic_flows_and_log_names(configuration, "flush_interval_ms")
+        .await
+        .unwrap();
+}
+
+/// A role that does not exist.
+#[tokio::test]
+async fn a_bad_role_is_named() {
+    traffic_flows_and_log_names(json!({"role": "philter"}), "role")
+        .await
+        .unwrap();
+}
+
+/// No JSON at all.
+#[tokio::test]
+async fn no_json_is_said() {
+    traffic_flows_and_log_names(json!("role: filter"), "JSON")
+        .await
+        .unwrap();
+}
+
+/// An aggregator cluster that Envoy does not have.
+#[tokio::test]
+async fn a_missing_cluster_is_named() {
+    let configuration = json!({
+        "role": "filter",
+        "identity": tests_envoy::identity(),
+        "aggregators": [{"cluster": "no-such-cluster"}],
+    });
+    traffic_flows_and_log_names(configuration, "no-such-cluster")
+        .await
+        .unwrap();
+}
+
+/// Beside a bad field the good ones hold: the pod is counted.
+#[tokio::test]
+async fn the_rest_of_a_configuration_holds() {
+    let backends = Backends::start().await.unwrap();
+    let aggregator = Aggregator::start(&Options::default()).await.unwrap();
+    let plugin = plugin(Role::Filter)
+        .unwrap()
+        .with("max_series", json!("many"));
+    let bootstrap = backends.bootstrap_with(aggregator.ingest(), &[plugin]);
+    let envoy = start_envoy(&bootstrap.unwrap()).await.unwrap();
+    let mix = send_mix(envoy.listener(FRONT).unwrap(), 3).await.unwrap();
+    let pod = settled(&aggregator, POD).await;
+    let pod = pod.unwrap_or_else(|error| panic!("{error:#}\nEnvoy: {}", envoy.log_tail()));
+    assert_eq!(pod.requests("inbound"), Some(mix.requests()));
+    assert!(envoy.log().contains("max_series"), "{}", envoy.log());
+}
