@@ -13,6 +13,7 @@ mod gen_proto;
 mod host;
 mod structure;
 mod suite;
+mod wasm;
 
 #[derive(Debug, Parser)]
 #[command(about, version)]
@@ -35,6 +36,8 @@ enum Task {
     Structure,
     /// Run every check and test; the last line is `N passed, N failed`.
     Test,
+    /// Build the filter and cut out its two modules, checked, into `target/wasm`.
+    Wasm,
     /// Generate code from the proto files (needs `--features gen`).
     #[cfg(feature = "gen")]
     Gen {
@@ -54,6 +57,7 @@ fn main() -> Result<ExitCode> {
         Task::Structure => structure::run(&workspace_root()?),
         // Says itself what failed: its last line is a promise.
         Task::Test => return Ok(suite::run(&workspace_root()?)),
+        Task::Wasm => wasm::run(&workspace_root()?),
         #[cfg(feature = "gen")]
         Task::Gen { check } => gen_proto::run(&workspace_root()?, check),
     }?;

@@ -1,0 +1,429 @@
+//! What this VM has counted: a bounded table of series with running totals.
+//!
+//! Callbacks of requests add into it; nothing there allocates, indexes or panics. The tick takes out what has
+//! been added since the last one ([`Total::pending`]), by way of [`crate::process`].
+
+use crate::config::{ResponseDetail, Role, SERIES_MAX};
+use crate::host::MetricId;
+use crate::series::{Counter, Direction, OTHER, Outcome, SeriesKey};
+use crate::time::Monotonic;
+
+/// Exact statuses a series keeps at most, in a VM and in the process; further ones are counted by class.
+pub const CODES_MAX: usize = 32;
+/// Series beyond the configured ones: "other" of each role and direction.
+const OTHERS_MAX: usize = 6;
+/// Series a VM may ever hold.
+const TABLE_MAX: usize = SERIES_MAX as usize + OTHERS_MAX;
+
+/// Place of a series in the table of its VM.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SeriesIndex(pub(crate) u16);
+
+/// A running total of this VM, and how much of it the process-wide metric has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Total {
+    /// Since the VM began.
+    pub value: u64,
+    /// Part of `value` that was added to the process-wide metric.
+    pub flushed: u64,
+    /// The process-wide metric, once it was defined.
+    pub metric: Option<MetricId>,
+    /// Whether the metric was seen to hold what was added.
+    pub proven: bool,
+}
+
+/// One series of this VM.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// What it counts.
+    pub key: SeriesKey,
+    /// Whether responses are counted at all, and how.
+    pub detail: ResponseDetail,
+    /// Whether the process knows of the series, with this many exact statuses.
+    pub listed: Option<usize>,
+    /// The process's list is full: what is counted here belongs to "other".
+    pub refused: bool,
+    events: Total,
+    inflight: Total,
+    inflight_nanos: Total,
+    classes: [Total; Outcome::CLASSES as usize],
+    codes: Vec<CodeTotal>,
+    advanced_at: Monotonic,
+}
+
+/// Responses of one exact status.
+#[derive(Clone, Copy, Debug)]
+struct CodeTotal {
+    code: u16,
+    total: Total,
+    /// The process's list has no room for it: what is counted here belongs to the class.
+    refused: bool,
+}
+
+/// What was refused because a limit was reached.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Refused {
+    /// Requests counted under "other" since the table of series was full.
+    pub series_overflow: Total,
+    /// Requests left out of `inflight` since the table of open requests was full.
+    pub untracked_streams: Total,
+    /// Responses counted by class since the table of exact statuses was full.
+    pub code_overflow: Total,
+}
+
+/// The table of series of a VM.
+#[derive(Debug, Default)]
+pub struct Counters {
+    series: Vec<Series>,
+    /// What was refused.
+    pub refused: Refused,
+}
+
+// === impl Total ===
+
+impl Total {
+    #[inline]
+    fn add(&mut self, amount: u64) {
+        self.value = self.value.wrapping_add(amount);
+    }
+
+    /// What the process-wide metric does not have yet; negative only where the total may fall.
+    pub fn pending(&self) -> i64 {
+        self.value.wrapping_sub(self.flushed).cast_signed()
+    }
+}
+
+// === impl Series ===
+
+impl Series {
+    fn new(key: SeriesKey, detail: ResponseDetail) -> Self {
+        let codes = if detail == ResponseDetail::Code {
+            Vec::with_capacity(CODES_MAX)
+        } else {
+            Vec::new()
+        };
+        Self {
+            key,
+            detail,
+            listed: None,
+            refused: false,
+            events: Total::default(),
+            inflight: Total::default(),
+            inflight_nanos: Total::default(),
+            classes: [Total::default(); Outcome::CLASSES as usize],
+            codes,
+            advanced_at: Monotonic::default(),
+        }
+    }
+
+    /// Brings the integral of `inflight` to `now`.
+    #[inline]
+    fn advance(&mut self, now: Monotonic) {
+        let nanos = now.nanos_since(self.advanced_at);
+        self.inflight_nanos
+            .add(nanos.wrapping_mul(self.inflight.value));
+        self.advanced_at = now;
+    }
+
+    /// Counts a response; true if its exact status did not fit.
+    #[inline]
+    fn respond(&mut self, status: Option<u16>) -> bool {
+        if self.detail == ResponseDetail::Off {
+            return false;
+        }
+        let class = Outcome::class(status);
+        let mut overflow = false;
+        if self.detail == ResponseDetail::Code
+            && let Some(status) = status.filter(|_| class != Outcome(0))
+        {
+            if let Some(known) = self.codes.iter_mut().find(|known| known.code == status) {
+                known.total.add(1);
+                return false;
+            }
+            if self.codes.len() < CODES_MAX {
+                let mut total = Total::default();
+                total.add(1);
+                self.codes.push(CodeTotal {
+                    code: status,
+                    total,
+                    refused: false,
+                });
+                return false;
+            }
+            overflow = true;
+        }
+        if let Some(total) = self.classes.get_mut(usize::from(class.0)) {
+            total.add(1);
+        }
+        overflow
+    }
+
+    /// Exact statuses seen so far.
+    pub fn codes(&self) -> impl Iterator<Item = u16> + '_ {
+        self.codes.iter().map(|known| known.code)
+    }
+
+    /// The process has no room for an exact status: from now on it goes by its class.
+    pub fn refuse_code(&mut self, code: u16) {
+        for known in self.codes.iter_mut().filter(|known| known.code == code) {
+            known.refused = true;
+        }
+    }
+
+    /// Moves what refused exact statuses have pending to their classes; returns how much.
+    pub fn move_refused_codes(&mut self) -> u64 {
+        let mut moved = 0_u64;
+        for known in self.codes.iter_mut().filter(|known| known.refused) {
+            let pending = known.total.pending().cast_unsigned();
+            known.total.flushed = known.total.value;
+            let class = Outcome::class(Some(known.code));
+            if let Some(total) = self.classes.get_mut(usize::from(class.0)) {
+                total.add(pending);
+                moved = moved.wrapping_add(pending);
+            }
+        }
+        moved
+    }
+
+    /// Each counter with its total, what leads first: requests before their responses.
+    pub fn totals_mut(&mut self) -> impl Iterator<Item = (Counter, &mut Total)> {
+        let classes = (0_u16..).zip(&mut self.classes);
+        let codes = self.codes.iter_mut().map(|known| (known.code, &mut known.total));
+        [
+            (Counter::Events, &mut self.events),
+            (Counter::Inflight, &mut self.inflight),
+            (Counter::InflightNanos, &mut self.inflight_nanos),
+        ]
+        .into_iter()
+        .chain(
+            classes
+                .chain(codes)
+                .map(|(code, total)| (Counter::Responses(Outcome(code)), total)),
+        )
+    }
+
+    /// Value of a counter since the VM began; 0 for what was never counted.
+    pub fn value(&self, counter: Counter) -> u64 {
+        match counter {
+            Counter::Events => self.events.value,
+            Counter::Inflight => self.inflight.value,
+            Counter::InflightNanos => self.inflight_nanos.value,
+            Counter::Responses(outcome) if outcome.is_exact() => self
+                .codes
+                .iter()
+                .find(|known| known.code == outcome.0)
+                .map_or(0, |known| known.total.value),
+            Counter::Responses(outcome) => self
+                .classes
+                .get(usize::from(outcome.0))
+                .map_or(0, |total| total.value),
+        }
+    }
+}
+
+// === impl Counters ===
+
+impl Counters {
+    /// The series of a key. It is added if it is new; at the limit of `max` series, "other" takes its place, and
+    /// the second value is true.
+    pub fn resolve(
+        &mut self,
+        role: Role,
+        direction: Direction,
+        cluster: &str,
+        detail: ResponseDetail,
+        max: usize,
+    ) -> Option<(SeriesIndex, bool)> {
+        if let Some(found) = self.find(role, direction, cluster) {
+            return Some((found, false));
+        }
+        let configured = self
+            .series
+            .iter()
+            .filter(|series| series.key.cluster != OTHER)
+            .count();
+        if configured < max {
+            return Some((self.add(role, direction, cluster, detail)?, false));
+        }
+        Some((self.other(role, direction, detail)?, true))
+    }
+
+    /// The series "other" of a role and direction.
+    pub fn other(
+        &mut self,
+        role: Role,
+        direction: Direction,
+        detail: ResponseDetail,
+    ) -> Option<SeriesIndex> {
+        self.find(role, direction, OTHER)
+            .or_else(|| self.add(role, direction, OTHER, detail))
+    }
+
+    fn find(&self, role: Role, direction: Direction, cluster: &str) -> Option<SeriesIndex> {
+        let position = self
+            .series
+            .iter()
+            .position(|series| series.key.role == role && series.key.meets(direction, cluster))?;
+        u16::try_from(position).ok().map(SeriesIndex)
+    }
+
+    fn add(
+        &mut self,
+        role: Role,
+        direction: Direction,
+        cluster: &str,
+        detail: ResponseDetail,
+    ) -> Option<SeriesIndex> {
+        if self.series.len() >= TABLE_MAX {
+            return None;
+        }
+        let index = u16::try_from(self.series.len()).ok()?;
+        let key = SeriesKey {
+            role,
+            direction,
+            cluster: cluster.to_owned(),
+        };
+        self.series.push(Series::new(key, detail));
+        Some(SeriesIndex(index))
+    }
+
+    /// Whether the series at `index` is that of `cluster`: a guess that saves a search.
+    pub fn is_cluster(&self, index: SeriesIndex, cluster: &[u8]) -> bool {
+        self.get(index)
+            .is_some_and(|series| series.key.cluster.as_bytes() == cluster)
+    }
+
+    /// The series at `index`.
+    pub fn get(&self, index: SeriesIndex) -> Option<&Series> {
+        self.series.get(usize::from(index.0))
+    }
+
+    #[inline]
+    fn get_mut(&mut self, index: SeriesIndex) -> Option<&mut Series> {
+        self.series.get_mut(usize::from(index.0))
+    }
+
+    /// Every series.
+    pub fn iter(&self) -> impl Iterator<Item = &Series> {
+        self.series.iter()
+    }
+
+    /// Every series, to flush.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Series> {
+        self.series.iter_mut()
+    }
+
+    /// A request or attempt began, or ended where only ends are counted.
+    #[inline]
+    pub fn event(&mut self, index: SeriesIndex) {
+        if let Some(series) = self.get_mut(index) {
+            series.events.add(1);
+        }
+    }
+
+    /// A request is in flight from now on.
+    #[inline]
+    pub fn enter(&mut self, index: SeriesIndex, now: Monotonic) {
+        if let Some(series) = self.get_mut(index) {
+            series.advance(now);
+            series.inflight.add(1);
+        }
+    }
+
+    /// A request that [`Self::enter`]ed is in flight no longer.
+    #[inline]
+    pub fn leave(&mut self, index: SeriesIndex, now: Monotonic) {
+        if let Some(series) = self.get_mut(index) {
+            series.advance(now);
+            series.inflight.value = series.inflight.value.saturating_sub(1);
+        }
+    }
+
+    /// A request ended.
+    #[inline]
+    pub fn respond(&mut self, index: SeriesIndex, status: Option<u16>) {
+        let overflow = self
+            .get_mut(index)
+            .is_some_and(|series| series.respond(status));
+        if overflow {
+            self.refused.code_overflow.add(1);
+        }
+    }
+
+    /// A request was counted under "other".
+    pub fn overflowed(&mut self) {
+        self.refused.series_overflow.add(1);
+    }
+
+    /// A request was left out of `inflight`.
+    pub fn untracked(&mut self) {
+        self.refused.untracked_streams.add(1);
+    }
+
+    /// Brings the integrals of what is in flight to `now`.
+    pub fn advance(&mut self, now: Monotonic) {
+        for series in &mut self.series {
+            if series.inflight.value > 0 {
+                series.advance(now);
+            }
+        }
+    }
+
+    /// Moves what the process has no room for to where it has: refused series to "other", refused exact
+    /// statuses to their classes.
+    pub fn move_refused(&mut self) {
+        for series in &mut self.series {
+            let moved = series.move_refused_codes();
+            self.refused.code_overflow.add(moved);
+        }
+        for position in 0..self.series.len() {
+            let Some(series) = self.series.get(position).filter(|series| series.refused) else {
+                continue;
+            };
+            let (role, direction, detail) = (series.key.role, series.key.direction, series.detail);
+            let Some(other) = self.other(role, direction, detail) else {
+                continue;
+            };
+            let moved: Vec<(Counter, i64)> = self
+                .series
+                .get_mut(position)
+                .into_iter()
+                .flat_map(Series::totals_mut)
+                .map(|(counter, total)| {
+                    let pending = total.pending();
+                    total.flushed = total.value;
+                    (counter, pending)
+                })
+                .filter(|(_, pending)| *pending != 0)
+                .collect();
+            for (counter, pending) in moved {
+                self.take_over(other, counter, pending);
+            }
+        }
+    }
+
+    fn take_over(&mut self, other: SeriesIndex, counter: Counter, pending: i64) {
+        let amount = pending.cast_unsigned();
+        if counter == Counter::Events {
+            self.refused.series_overflow.add(amount);
+        }
+        let Some(series) = self.get_mut(other) else {
+            return;
+        };
+        let target = match counter {
+            // An exact status goes by its class: "other" may have no room for it.
+            Counter::Responses(outcome) if outcome.is_exact() => {
+                Counter::Responses(Outcome::class(Some(outcome.0)))
+            }
+            counter => counter,
+        };
+        for (counter, total) in series.totals_mut() {
+            if counter == target {
+                total.add(amount);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

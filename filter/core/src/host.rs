@@ -1,0 +1,132 @@
+//! What the core asks of the proxy that hosts it.
+//!
+//! Every call may fail and none may panic. The real host maps these to proxy-wasm calls; the fake one in
+//! `testing` plays an Envoy process with several VMs.
+
+use crate::time::{Monotonic, UnixMillis};
+
+/// Why the host refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HostError {
+    /// There is no such thing (property, key, metric, token).
+    NotFound,
+    /// Shared data changed since it was read.
+    CasMismatch,
+    /// Any other status of the host, by its number.
+    Refused(u32),
+}
+
+/// How grave a log line is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogLevel {
+    /// For the curious.
+    Debug,
+    /// Worth knowing.
+    Info,
+    /// Something is not as configured; counting goes on.
+    Warn,
+    /// Something is not counted or not streamed.
+    Error,
+}
+
+/// What a metric of the host does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MetricKind {
+    /// Only rises.
+    Counter,
+    /// Rises, falls, can be set.
+    Gauge,
+}
+
+/// A metric of the host, valid in the VM that defined it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MetricId(pub u32);
+
+/// A root context: one plugin configuration in one VM.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct RootId(pub u32);
+
+/// Any context: a root's or that of one HTTP stream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ContextId(pub u32);
+
+/// A gRPC stream of one VM.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct StreamToken(pub u32);
+
+/// Version of a piece of shared data.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Cas(pub u32);
+
+/// What the core asks of the proxy that hosts it.
+pub trait Host {
+    /// Writes a line to the proxy's log.
+    fn log(&self, level: LogLevel, message: &str);
+
+    /// The wall clock.
+    fn unix_now(&self) -> UnixMillis;
+
+    /// The clock that never steps.
+    fn monotonic_now(&self) -> Monotonic;
+
+    /// A random number.
+    fn random(&self) -> u64;
+
+    /// An environment variable of the VM.
+    fn env(&self, name: &str) -> Option<String>;
+
+    /// Copies a property into `buffer`, as much as fits, and returns its full length. Parts of `path` are
+    /// joined by zero bytes. Does not allocate.
+    fn property(&self, path: &[u8], buffer: &mut [u8]) -> Result<usize, HostError>;
+
+    /// Status of the response of the current HTTP stream, if it has one. Does not allocate.
+    fn response_status(&self) -> Option<u16>;
+
+    /// Asks for ticks of the current root every `millis`; 0 ends them.
+    fn set_tick_period(&self, millis: u32) -> Result<(), HostError>;
+
+    /// Defines a metric of the whole process; the same name is the same metric in every VM.
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<MetricId, HostError>;
+
+    /// Adds to a metric; a counter takes positive offsets only.
+    fn increment_metric(&self, id: MetricId, offset: i64) -> Result<(), HostError>;
+
+    /// Sets a gauge.
+    fn set_gauge(&self, id: MetricId, value: u64) -> Result<(), HostError>;
+
+    /// Reads a metric.
+    fn read_metric(&self, id: MetricId) -> Result<u64, HostError>;
+
+    /// Reads data shared by the VMs of the process.
+    fn shared_data(&self, key: &str) -> Result<(Vec<u8>, Cas), HostError>;
+
+    /// Writes data shared by the VMs of the process, if it is still at version `expected`; `None` expects
+    /// that it is not there.
+    fn set_shared_data(
+        &self,
+        key: &str,
+        value: &[u8],
+        expected: Option<Cas>,
+    ) -> Result<(), HostError>;
+
+    /// Opens a bidirectional gRPC stream in the current root context. `upstream` is a serialised
+    /// `envoy.config.core.v3.GrpcService`.
+    fn open_stream(
+        &self,
+        upstream: &[u8],
+        service: &str,
+        method: &str,
+    ) -> Result<StreamToken, HostError>;
+
+    /// Sends a message. Success says nothing about delivery.
+    fn send(&self, token: StreamToken, message: &[u8]) -> Result<(), HostError>;
+
+    /// Ends our half of a stream, or forgets one that the peer has ended.
+    fn close_stream(&self, token: StreamToken) -> Result<(), HostError>;
+
+    /// Resets a stream.
+    fn cancel_stream(&self, token: StreamToken) -> Result<(), HostError>;
+
+    /// Message of the status a stream ended with; valid while its end is being told.
+    fn close_message(&self) -> Option<String>;
+}

@@ -1,0 +1,282 @@
+//! Process-wide totals: Envoy counters into which every VM adds what it counted, and which any VM can read.
+//!
+//! They live as long as the process: through a VM that traps, is replaced or reconfigured. `meshmeter.instance`
+//! and `meshmeter.started_at_ms` are kept beside them, so that neither outlives the other. Two things can go
+//! wrong with such counters, and both are noticed:
+//! - a `stats_matcher` in the bootstrap hides them: they take every addition and read 0. Each VM proves a probe
+//!   before it relies on them, and each counter when it first adds to it;
+//! - `/reset_counters` sets them back to 0. A sentinel that is never 0 otherwise tells.
+
+use crate::catalog::{Catalog, Listed, Listing};
+use crate::config::ResponseDetail;
+use crate::counter::{Counters, Refused, Series, Total};
+use crate::host::{Host, HostError, MetricId, MetricKind};
+use crate::series::Counter;
+use crate::time::UnixMillis;
+
+/// Names of the counters of what was refused, in the order of [`Refused::totals_mut`].
+pub(crate) const REFUSED_NAMES: [&str; 3] = [
+    "meshmeter.refused.series_overflow",
+    "meshmeter.refused.untracked_streams",
+    "meshmeter.refused.code_overflow",
+];
+
+/// The metrics beside the counters.
+#[derive(Clone, Copy, Debug)]
+struct Metrics {
+    /// Gauge: random name of these counters.
+    instance: MetricId,
+    /// Gauge: when they began at 0, Unix time in milliseconds.
+    started_at: MetricId,
+    /// Counter: never 0 while the counters belong to `instance`.
+    sentinel: MetricId,
+    /// Counter: rises whenever a VM added something.
+    changes: MetricId,
+    /// Gauge: rises whenever a VM listed something.
+    listings: MetricId,
+}
+
+/// What the metrics beside the counters say now.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Signs {
+    /// Random name of the counters.
+    pub instance: u64,
+    /// When they began at 0.
+    pub started_at: UnixMillis,
+    /// Whether they were set back to 0 since they got their name.
+    pub was_reset: bool,
+    /// Moves whenever a VM added something.
+    pub changes: u64,
+    /// Moves whenever a VM listed something.
+    pub listings: u64,
+}
+
+/// The process-wide totals as one VM uses them.
+#[derive(Debug, Default)]
+pub struct ProcessTotals {
+    metrics: Option<Metrics>,
+}
+
+/// Why process-wide totals cannot be used.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Unusable(pub String);
+
+// === impl Refused ===
+
+impl Refused {
+    /// Each total, in the order of their names.
+    fn totals_mut(&mut self) -> [&mut Total; 3] {
+        [
+            &mut self.series_overflow,
+            &mut self.untracked_streams,
+            &mut self.code_overflow,
+        ]
+    }
+
+    fn pending(&mut self) -> bool {
+        self.totals_mut().iter().any(|total| total.pending() != 0)
+    }
+}
+
+// === impl ProcessTotals ===
+
+impl ProcessTotals {
+    /// Proves that counters and gauges read back what was written, and names the counters if nobody did yet.
+    /// `started_at` is a moment before this VM counted anything.
+    pub fn prove(&mut self, host: &impl Host, started_at: UnixMillis) -> Result<(), Unusable> {
+        if self.metrics.is_some() {
+            return Ok(());
+        }
+        let counter = |name| host.define_metric(MetricKind::Counter, name);
+        let gauge = |name| host.define_metric(MetricKind::Gauge, name);
+        let proof = || -> Result<Option<Metrics>, HostError> {
+            let probe = counter("meshmeter.probe")?;
+            let metrics = Metrics {
+                instance: gauge("meshmeter.instance")?,
+                started_at: gauge("meshmeter.started_at_ms")?,
+                sentinel: counter("meshmeter.sentinel")?,
+                changes: counter("meshmeter.changes")?,
+                listings: gauge("meshmeter.listings")?,
+            };
+            host.increment_metric(probe, 1)?;
+            if host.read_metric(probe)? == 0 {
+                // A reset might have come between: once is no proof.
+                host.increment_metric(probe, 1)?;
+                if host.read_metric(probe)? == 0 {
+                    return Ok(None);
+                }
+            }
+            if host.read_metric(metrics.instance)? == 0 {
+                metrics.begin(host, started_at)?;
+            }
+            let readable = host.read_metric(metrics.instance)? != 0
+                && host.read_metric(metrics.started_at)? != 0;
+            Ok(readable.then_some(metrics))
+        };
+        match proof() {
+            Ok(Some(metrics)) => {
+                self.metrics = Some(metrics);
+                Ok(())
+            }
+            Ok(None) => Err(Unusable(
+                "a `stats_matcher` hides the metrics wasmcustom.meshmeter".to_owned(),
+            )),
+            Err(error) => Err(Unusable(format!("the host refuses metrics: {error:?}"))),
+        }
+    }
+
+    /// Reads the metrics beside the counters.
+    pub fn signs(&self, host: &impl Host) -> Option<Signs> {
+        let metrics = self.metrics?;
+        let read = |id| host.read_metric(id).ok();
+        Some(Signs {
+            instance: read(metrics.instance)?,
+            started_at: UnixMillis(read(metrics.started_at)?),
+            was_reset: read(metrics.sentinel)? == 0,
+            changes: read(metrics.changes)?,
+            listings: read(metrics.listings)?,
+        })
+    }
+
+    /// Gives counters that were set back to 0 a new name.
+    pub fn rename(&self, host: &impl Host, started_at: UnixMillis) {
+        if let Some(metrics) = self.metrics {
+            // On failure the sentinel still reads 0, and the next tick tries again.
+            let _ = metrics.begin(host, started_at);
+        }
+    }
+
+    /// Adds what is pending to the process-wide metrics. What the host refuses stays pending.
+    pub fn flush(&self, host: &impl Host, counters: &mut Counters) -> Result<(), Unusable> {
+        let Some(metrics) = self.metrics else {
+            return Ok(());
+        };
+        let listed = list(host, counters);
+        counters.move_refused();
+        let mut changed = listed || counters.refused.pending();
+        let mut result = Ok(());
+        for series in counters.iter_mut() {
+            if series.listed.is_none() {
+                continue;
+            }
+            let key = series.key.clone();
+            for (counter, total) in series.totals_mut() {
+                if total.pending() == 0 {
+                    continue;
+                }
+                changed = true;
+                let name = || key.metric_name(counter);
+                if let Err(unusable) = add(host, metrics.sentinel, counter.kind(), name, total) {
+                    result = Err(unusable);
+                }
+            }
+        }
+        for (name, total) in REFUSED_NAMES.iter().zip(counters.refused.totals_mut()) {
+            let name = || (*name).to_owned();
+            if total.pending() != 0 {
+                let _ = add(host, metrics.sentinel, MetricKind::Counter, name, total);
+            }
+        }
+        if listed {
+            let _ = host.increment_metric(metrics.listings, 1);
+        }
+        if changed {
+            let _ = host.increment_metric(metrics.changes, 1);
+        }
+        result
+    }
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Names the counters. The name comes last: who reads it finds the rest in place.
+    fn begin(&self, host: &impl Host, started_at: UnixMillis) -> Result<(), HostError> {
+        host.increment_metric(self.sentinel, 1)?;
+        host.set_gauge(self.started_at, started_at.0.max(1))?;
+        host.set_gauge(self.instance, host.random().max(1))
+    }
+}
+
+/// Lists what is not listed yet; true if the process's list changed.
+fn list(host: &impl Host, counters: &mut Counters) -> bool {
+    let unlisted =
+        |series: &Series| !series.refused && series.listed != Some(series.codes().count());
+    let wanted: Vec<Listed> = counters
+        .iter()
+        .filter(|series| unlisted(series))
+        .map(|series| Listed {
+            key: series.key.clone(),
+            responses: series.detail != ResponseDetail::Off,
+            codes: series.codes().collect(),
+        })
+        .collect();
+    if wanted.is_empty() {
+        return false;
+    }
+    let Some((listings, changed)) = Catalog::list(host, &wanted) else {
+        return false;
+    };
+    let pending = counters.iter_mut().filter(|series| unlisted(series));
+    for (series, listing) in pending.zip(listings) {
+        match listing {
+            Listing::Full => series.refused = true,
+            Listing::Listed(refused) => {
+                series.listed = Some(series.codes().count());
+                refused.iter().for_each(|code| series.refuse_code(*code));
+            }
+        }
+    }
+    changed
+}
+
+/// Adds what is pending of one total to its metric, and proves the metric the first time.
+fn add(
+    host: &impl Host,
+    sentinel: MetricId,
+    kind: MetricKind,
+    name: impl Fn() -> String,
+    total: &mut Total,
+) -> Result<(), Unusable> {
+    let metric = match total.metric {
+        Some(metric) => metric,
+        None => match host.define_metric(kind, &name()) {
+            Ok(metric) => *total.metric.insert(metric),
+            Err(_) => return Ok(()),
+        },
+    };
+    let pending = total.pending();
+    if host.increment_metric(metric, pending).is_err() {
+        return Ok(());
+    }
+    total.flushed = total.value;
+    if total.proven || pending < 0 {
+        return Ok(());
+    }
+    total.proven = host.read_metric(metric).is_ok_and(|value| value > 0);
+    let was_reset = host.read_metric(sentinel).is_ok_and(|value| value == 0);
+    if total.proven || was_reset {
+        return Ok(());
+    }
+    Err(Unusable(format!(
+        "the metric wasmcustom.{} reads 0 after an addition: a `stats_matcher` hides it",
+        name()
+    )))
+}
+
+/// The counters that a role keeps for a series, in the order in which they are read.
+pub(crate) fn counters_of(listed: &Listed) -> Vec<Counter> {
+    use crate::config::Role;
+    use crate::series::Outcome;
+
+    let mut counters = vec![Counter::Events];
+    if listed.key.role == Role::Filter {
+        counters.extend([Counter::Inflight, Counter::InflightNanos]);
+    }
+    if listed.responses && listed.key.role != Role::UpstreamLog {
+        let outcomes = (0..Outcome::CLASSES).chain(listed.codes.iter().copied());
+        counters.extend(outcomes.map(|code| Counter::Responses(Outcome(code))));
+    }
+    counters.sort_unstable();
+    counters
+}

@@ -1,0 +1,103 @@
+//! Frames as they go on the wire.
+
+use prost::Message as _;
+use proto::v1;
+
+use crate::time::{Monotonic, Now};
+use crate::view::{Version, View};
+
+/// How often a sidecar without news says that it is there, in milliseconds.
+pub const HEARTBEAT_MS: u64 = 10_000;
+/// For how long after a change reports come at the flush interval, in milliseconds: as long as the widest
+/// window of the aggregator, so that every window sees its end exactly.
+pub const ACTIVE_MS: u64 = 60_000;
+
+/// What a report says beside the series.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// When it is made.
+    pub now: Now,
+    /// The last moment known to be without change.
+    pub quiet_at: Monotonic,
+    /// VMs that should be counting.
+    pub vms_expected: u32,
+    /// VMs that are.
+    pub vms_live: u32,
+}
+
+/// Serialises `hello`, dated `now`.
+pub fn hello(hello: &v1::Hello, now: Now) -> Vec<u8> {
+    let hello = v1::Hello {
+        clock_unix_ms: now.unix.0,
+        ..hello.clone()
+    };
+    let frame = v1::sidecar_frame::Frame::Hello(hello);
+    v1::SidecarFrame { frame: Some(frame) }.encode_to_vec()
+}
+
+/// When the next report will follow.
+#[derive(Clone, Copy, Debug)]
+pub struct Promise {
+    /// Within this time, in milliseconds.
+    pub within_ms: u64,
+    /// Nothing changed for long: the next report is a heartbeat, unless something does.
+    pub resting: bool,
+}
+
+/// When the report after one made `now` will follow.
+pub fn promise(view: &View, now: Now, flush_interval_ms: u64) -> Promise {
+    let active = view
+        .changed_at()
+        .is_some_and(|at| now.monotonic.millis_since(at) < ACTIVE_MS);
+    let within_ms = if active {
+        flush_interval_ms
+    } else {
+        HEARTBEAT_MS.max(flush_interval_ms)
+    };
+    Promise {
+        within_ms,
+        resting: !active,
+    }
+}
+
+/// A report that is about to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft {
+    /// Its number on its stream.
+    pub seq: u64,
+    /// What the stream's last acknowledged report held.
+    pub acked: Version,
+    /// When the interval of that report ended.
+    pub acked_end: Option<Monotonic>,
+    /// When the next one follows.
+    pub promise: Promise,
+    /// Whether the sidecar ends.
+    pub is_final: bool,
+}
+
+/// Serialises a report of what changed since the last acknowledged one.
+pub fn report(draft: Draft, view: &View, facts: &Facts) -> Vec<u8> {
+    let now = facts.now;
+    let begin = draft
+        .acked_end
+        .map_or(facts.quiet_at, |end| end.max(facts.quiet_at));
+    let report = v1::Report {
+        seq: draft.seq,
+        interval_end_unix_ms: now.unix.0,
+        interval_ms: millis(now.monotonic.millis_since(begin)),
+        series: view.since(draft.acked),
+        vms_expected: facts.vms_expected,
+        vms_live: facts.vms_live,
+        next_report_within_ms: millis(draft.promise.within_ms),
+        snapshot: draft.acked == Version(0),
+        r#final: draft.is_final,
+        refused: view.refused(),
+    };
+    let frame = v1::sidecar_frame::Frame::Report(report);
+    v1::SidecarFrame { frame: Some(frame) }.encode_to_vec()
+}
+
+/// Milliseconds as they go on the wire.
+fn millis(millis: u64) -> u32 {
+    u32::try_from(millis).unwrap_or(u32::MAX)
+}

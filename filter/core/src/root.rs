@@ -1,0 +1,122 @@
+//! The root contexts of a VM: one for each plugin configuration.
+
+use crate::config::{Aggregator, AGGREGATORS_MAX, Config};
+use crate::counter::SeriesIndex;
+use crate::host::RootId;
+use crate::series::Direction;
+
+/// Roots a VM keeps at most. Envoy makes one per distinct configuration; old ones go when their listener has
+/// drained.
+pub const ROOTS_MAX: usize = 256;
+
+/// One plugin configuration.
+#[derive(Debug)]
+pub struct Root {
+    /// Its context.
+    pub id: RootId,
+    /// What it says.
+    pub config: Config,
+    /// Side of the sidecar, once known.
+    pub direction: Option<Direction>,
+    /// Where it counts; a guess if clusters are told apart.
+    pub series: Option<SeriesIndex>,
+    /// Whether a request that should not be was seen and told.
+    pub complained: bool,
+}
+
+/// The root contexts of a VM, oldest first.
+#[derive(Debug, Default)]
+pub struct Roots {
+    roots: Vec<Root>,
+}
+
+// === impl Roots ===
+
+impl Roots {
+    /// Adds a root or replaces its configuration; false if there is no room.
+    pub fn configure(&mut self, id: RootId, config: Config) -> bool {
+        let root = Root {
+            id,
+            direction: config.direction,
+            config,
+            series: None,
+            complained: false,
+        };
+        if let Some(known) = self.get_mut(id) {
+            *known = root;
+            return true;
+        }
+        if self.roots.len() >= ROOTS_MAX {
+            return false;
+        }
+        self.roots.push(root);
+        self.roots.sort_by_key(|root| root.id);
+        true
+    }
+
+    /// Removes a root; false if it is none.
+    pub fn remove(&mut self, id: RootId) -> bool {
+        let before = self.roots.len();
+        self.roots.retain(|root| root.id != id);
+        self.roots.len() < before
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.roots.is_empty()
+    }
+
+    /// The root that ticks for the VM and holds its streams: the oldest, since Envoy ends roots in the opposite
+    /// order of their beginning when it shuts down.
+    pub fn primary(&self) -> Option<RootId> {
+        self.roots.first().map(|root| root.id)
+    }
+
+    /// The root with this context.
+    #[inline]
+    pub fn get(&self, id: RootId) -> Option<&Root> {
+        self.roots.iter().find(|root| root.id == id)
+    }
+
+    /// The root with this context.
+    #[inline]
+    pub fn get_mut(&mut self, id: RootId) -> Option<&mut Root> {
+        self.roots.iter_mut().find(|root| root.id == id)
+    }
+
+    /// The only root there is.
+    pub fn only(&self) -> Option<RootId> {
+        match self.roots.as_slice() {
+            [root] => Some(root.id),
+            _ => None,
+        }
+    }
+
+    /// Every root, newest first.
+    pub fn newest_first(&self) -> impl Iterator<Item = &Root> {
+        self.roots.iter().rev()
+    }
+
+    /// Series the VM may keep: the most that any root allows.
+    pub fn max_series(&self) -> usize {
+        let limits = self.roots.iter().map(|root| root.config.max_series);
+        limits.max().unwrap_or(0)
+    }
+
+    /// Whom any root wants to stream to, and whether some had to be left out.
+    pub fn aggregators(&self) -> (Vec<Aggregator>, bool) {
+        let mut all: Vec<Aggregator> = Vec::new();
+        let mut left_out = false;
+        for aggregator in self.newest_first().flat_map(|root| &root.config.aggregators) {
+            if all.contains(aggregator) {
+                continue;
+            }
+            if all.len() < AGGREGATORS_MAX {
+                all.push(aggregator.clone());
+            } else {
+                left_out = true;
+            }
+        }
+        (all, left_out)
+    }
+}

@@ -1,0 +1,141 @@
+//! Names of what is counted: keys of series, the counters of a series, and what the process-wide metrics are called.
+
+use crate::config::Role;
+use crate::host::MetricKind;
+
+/// Cluster of the series that takes in what exceeds the limit.
+pub const OTHER: &str = "other";
+
+/// Which side of the sidecar a request came from.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Direction {
+    /// Towards the pod's own application.
+    Inbound,
+    /// From the pod's own application.
+    Outbound,
+}
+
+/// Key of what one role counts. Several roles may count for the same direction and cluster: their counters never
+/// mix, they meet on the wire.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SeriesKey {
+    /// Who counts.
+    pub role: Role,
+    /// Which side of the sidecar.
+    pub direction: Direction,
+    /// Envoy's name of the upstream cluster, "" where clusters are not told apart.
+    pub cluster: String,
+}
+
+/// How a request ended, as it is counted: 0 without a response, 1 to 5 for the class, 100 to 599 for the status.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Outcome(pub u16);
+
+/// One counter of a series.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Counter {
+    /// Requests that ended so.
+    Responses(Outcome),
+    /// Integral of `Inflight` over time, in nanoseconds times requests.
+    InflightNanos,
+    /// Requests in flight.
+    Inflight,
+    /// What the role counts first of all: requests, completed requests or attempts.
+    ///
+    /// Last in this order: totals are read in it and written in the opposite one, so that no reader sees more
+    /// responses than requests.
+    Events,
+}
+
+/// Name of the process-wide metric of a counter, without Envoy's prefix `wasmcustom.`. No counter's own name holds
+/// a dot, so that names of different keys differ.
+pub fn metric_name(role: Role, direction: Direction, cluster: &str, counter: Counter) -> String {
+    let events = match role {
+        Role::Filter => "requests",
+        Role::AccessLog => "completed",
+        Role::UpstreamLog => "upstream_attempts",
+    };
+    let responses = match role {
+        Role::Filter => "responses",
+        Role::AccessLog | Role::UpstreamLog => events,
+    };
+    let mut name = String::from("meshmeter.");
+    name.push_str(direction.as_str());
+    if !cluster.is_empty() {
+        name.push('.');
+        name.push_str(cluster);
+    }
+    name.push('.');
+    match counter {
+        Counter::Events => name.push_str(events),
+        Counter::Inflight => name.push_str("inflight"),
+        Counter::InflightNanos => name.push_str("inflight_ns"),
+        Counter::Responses(outcome) => {
+            name.push_str(responses);
+            name.push_str(&match outcome.0 {
+                0 => "_none".to_owned(),
+                class @ 1..=5 => format!("_{class}xx"),
+                code => format!("_{code}"),
+            });
+        }
+    }
+    name
+}
+
+// === impl Direction ===
+
+impl Direction {
+    /// The name in the configuration and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// Classes of outcomes: none, and 1xx to 5xx.
+    pub const CLASSES: u16 = 6;
+
+    /// The class of a status; none for what is no HTTP status.
+    pub fn class(status: Option<u16>) -> Self {
+        match status {
+            Some(status @ 100..=599) => Self(status / 100),
+            _ => Self(0),
+        }
+    }
+
+    /// Whether this is an exact status.
+    pub fn is_exact(self) -> bool {
+        self.0 >= 100
+    }
+}
+
+// === impl SeriesKey ===
+
+impl SeriesKey {
+    /// Name of the process-wide metric of a counter.
+    pub fn metric_name(&self, counter: Counter) -> String {
+        metric_name(self.role, self.direction, &self.cluster, counter)
+    }
+
+    /// Whether both are the same series on the wire.
+    pub fn meets(&self, direction: Direction, cluster: &str) -> bool {
+        self.direction == direction && self.cluster == cluster
+    }
+}
+
+// === impl Counter ===
+
+impl Counter {
+    /// The kind of metric the counter is kept in.
+    pub fn kind(self) -> MetricKind {
+        match self {
+            Self::Inflight => MetricKind::Gauge,
+            Self::Responses(_) | Self::InflightNanos | Self::Events => MetricKind::Counter,
+        }
+    }
+}

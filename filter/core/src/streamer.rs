@@ -1,0 +1,275 @@
+//! Streaming the totals of the process, or of this VM, to every aggregator.
+//!
+//! Reads totals when a report is due, not before; a tick without news reads five metrics.
+
+use proto::v1;
+
+use crate::config::Aggregator;
+use crate::counter::Counters;
+use crate::host::{Host, LogLevel, RootId, StreamToken};
+use crate::member::Member;
+use crate::process::ProcessTotals;
+use crate::report::Facts;
+use crate::stream::Link;
+use crate::time::{Monotonic, Now, UnixMillis};
+use crate::view::{Found, Version, View};
+
+/// Milliseconds between ticks. What a worker counted may take this long to be seen by the streaming VM.
+pub const TICK_MS: u32 = 100;
+
+/// Version of the filter as aggregators see it.
+const BUILD: &str = match option_env!("MESHMETER_BUILD") {
+    Some(build) => build,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
+/// Whose totals are streamed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Scope {
+    /// Those of the process.
+    #[default]
+    Process,
+    /// Those of this VM, under a name of its own.
+    Vm {
+        /// Random name of the counters.
+        instance: u64,
+        /// When they began at 0.
+        started_at: UnixMillis,
+    },
+}
+
+/// The totals to stream, and where from.
+#[derive(Debug)]
+pub struct Sources<'a> {
+    /// Whose totals.
+    pub scope: Scope,
+    /// Of the process.
+    pub process: &'a ProcessTotals,
+    /// Of this VM.
+    pub counters: &'a Counters,
+    /// The VMs of the process.
+    pub member: &'a Member,
+}
+
+/// Streams to every aggregator.
+#[derive(Debug, Default)]
+pub struct Streamer {
+    links: Vec<Link>,
+    view: View,
+    /// Who the sidecar is; the clock and the counters' name are filled in later.
+    hello: v1::Hello,
+    /// What `changes` read when totals were last read.
+    changes: Option<u64>,
+    quiet_at: Option<Monotonic>,
+    /// The counters were found set back to 0, one tick ago.
+    fell: bool,
+}
+
+// === impl Streamer ===
+
+impl Streamer {
+    /// Sets whom to stream to. Streams that are wanted as before go on.
+    pub fn configure(&mut self, host: &impl Host, wanted: Vec<Aggregator>, now: Monotonic) {
+        let mut former = std::mem::take(&mut self.links);
+        for aggregator in wanted {
+            let known = former
+                .iter()
+                .position(|link| *link.aggregator() == aggregator);
+            self.links.push(match known {
+                Some(position) => former.swap_remove(position),
+                None => Link::new(aggregator, now, host.random()),
+            });
+        }
+        for link in &mut former {
+            link.end(host, now);
+        }
+    }
+
+    /// Sets who the sidecar is and how often it reports.
+    pub fn introduce(&mut self, identity: v1::Identity, flush_interval_ms: u64) {
+        self.hello = v1::Hello {
+            identity: Some(identity),
+            flush_interval_ms: u32::try_from(flush_interval_ms).unwrap_or(u32::MAX),
+            build: BUILD.to_owned(),
+            protocol: proto::PROTOCOL,
+            ..v1::Hello::default()
+        };
+    }
+
+    /// Whether there is anyone to stream to.
+    pub fn is_idle(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    /// Whether any stream is open.
+    pub fn is_streaming(&self) -> bool {
+        self.links.iter().any(Link::is_open)
+    }
+
+    /// Sends what is due.
+    pub fn tick(&mut self, host: &impl Host, root: RootId, sources: &Sources<'_>, now: Now) {
+        if self.hello.identity.is_none() {
+            return;
+        }
+        let Some(news) = self.observe(host, sources, now) else {
+            return;
+        };
+        let unread = news || self.view.version() == Version(0);
+        if !self.links.iter().any(|link| link.is_due(now.monotonic, news)) {
+            return;
+        }
+        if unread && !self.read(host, sources, now) {
+            return;
+        }
+        let facts = self.facts(sources, now);
+        for link in &mut self.links {
+            link.tick(host, root, &self.hello, &self.view, &facts, news);
+        }
+    }
+
+    /// Finds out, cheaply, whose totals these are and whether they changed since they were last read. `None` if
+    /// nothing can be said now.
+    fn observe(&mut self, host: &impl Host, sources: &Sources<'_>, now: Now) -> Option<bool> {
+        self.hello.process = sources.member.process();
+        if self.hello.process == 0 {
+            return None;
+        }
+        let (instance, started_at) = match sources.scope {
+            Scope::Process => {
+                let signs = sources.process.signs(host)?;
+                if signs.was_reset || self.fell {
+                    self.reset(host, sources, now);
+                    return None;
+                }
+                let news = self.changes != Some(signs.changes);
+                if !news {
+                    // A worker's tick is at most that far behind ours.
+                    self.quiet_at = Some(now.monotonic.minus_millis(u64::from(TICK_MS)));
+                }
+                self.hello.scope = v1::CounterScope::Process.into();
+                self.name(signs.instance, signs.started_at, now);
+                return Some(news);
+            }
+            Scope::Vm {
+                instance,
+                started_at,
+            } => (instance, started_at),
+        };
+        let before = self.view.version();
+        self.view.read_vm(sources.counters, now.monotonic);
+        let news = self.view.version() != before || self.changes.is_some();
+        if self.view.version() == before {
+            self.quiet_at = Some(now.monotonic);
+        }
+        self.changes = None;
+        self.hello.scope = v1::CounterScope::Vm.into();
+        self.name(instance, started_at, now);
+        Some(news)
+    }
+
+    /// Notes the name of the counters. All that is known belongs to the former name.
+    fn name(&mut self, instance: u64, started_at: UnixMillis, now: Now) {
+        if self.hello.instance != instance && self.hello.instance != 0 {
+            self.view.forget();
+        }
+        self.hello.instance = instance;
+        self.hello.started_at_unix_ms = started_at.0;
+        let age_ms = now.unix.0.saturating_sub(started_at.0);
+        self.quiet_at
+            .get_or_insert(now.monotonic.minus_millis(age_ms));
+    }
+
+    /// The counters were set back to 0: gives them a new name, after a tick in which all of them are.
+    fn reset(&mut self, host: &impl Host, sources: &Sources<'_>, now: Now) {
+        if self.fell {
+            let started_at = UnixMillis(now.unix.0.saturating_sub(u64::from(TICK_MS)));
+            sources.process.rename(host, started_at);
+            self.view.forget();
+            self.changes = None;
+            host.log(
+                LogLevel::Warn,
+                "the process-wide counters were set back to 0 (/reset_counters): they go on under a new name",
+            );
+        }
+        self.fell = !self.fell;
+    }
+
+    /// Reads the totals; false if they cannot be relied on.
+    fn read(&mut self, host: &impl Host, sources: &Sources<'_>, now: Now) -> bool {
+        if sources.scope != Scope::Process {
+            return true;
+        }
+        // First what tells of changes, then the totals: a change between the two is read twice, not missed.
+        let Some(signs) = sources.process.signs(host) else {
+            return false;
+        };
+        let found = self
+            .view
+            .read_process(host, now.monotonic, signs.listings);
+        if signs.was_reset || found == Found::Fall {
+            self.fell = true;
+            return false;
+        }
+        self.changes = Some(signs.changes);
+        true
+    }
+
+    fn facts(&self, sources: &Sources<'_>, now: Now) -> Facts {
+        let (vms_expected, vms_live) = sources.member.vms(now.monotonic);
+        Facts {
+            now,
+            quiet_at: self.quiet_at.unwrap_or(now.monotonic),
+            vms_expected,
+            vms_live,
+        }
+    }
+
+    /// Ends all streams, since another VM streams.
+    pub fn end(&mut self, host: &impl Host, now: Monotonic) {
+        for link in &mut self.links {
+            link.end(host, now);
+        }
+    }
+
+    /// Sends the last report of the root that holds the streams.
+    pub fn finish(
+        &mut self,
+        host: &impl Host,
+        sources: &Sources<'_>,
+        now: Now,
+        is_final: bool,
+    ) {
+        if !self.is_streaming() {
+            return;
+        }
+        let known = self.observe(host, sources, now).is_some();
+        if known && self.read(host, sources, now) {
+            let facts = self.facts(sources, now);
+            for link in &mut self.links {
+                link.finish(host, &self.view, &facts, is_final);
+            }
+        }
+    }
+
+    /// Takes in a message of an aggregator.
+    pub fn receive(
+        &mut self,
+        host: &impl Host,
+        token: StreamToken,
+        message: &[u8],
+        now: Monotonic,
+    ) {
+        if let Some(link) = self.links.iter_mut().find(|link| link.is(token)) {
+            link.receive(host, message, now);
+        }
+    }
+
+    /// A stream was ended by its peer, or never began.
+    pub fn closed(&mut self, host: &impl Host, token: StreamToken, status: u32, now: Monotonic) {
+        if let Some(link) = self.links.iter_mut().find(|link| link.is(token)) {
+            link.closed(host, status, now);
+        }
+        // Envoy keeps its half of what the peer ended until it is told.
+        let _ = host.close_stream(token);
+    }
+}

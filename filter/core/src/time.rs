@@ -1,0 +1,47 @@
+//! Points in time as the core sees them: read from the host once per callback and passed on.
+
+/// Nanoseconds in a millisecond.
+const NANOS_PER_MILLI: u64 = 1_000_000;
+
+/// Unix time in milliseconds on the sidecar's clock.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct UnixMillis(pub u64);
+
+/// Nanoseconds on a clock that never steps and that all VMs of a process share. Its zero means nothing.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Monotonic(pub u64);
+
+/// The same moment on both clocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// On the wall clock.
+    pub unix: UnixMillis,
+    /// On the clock that never steps.
+    pub monotonic: Monotonic,
+}
+
+// === impl Monotonic ===
+
+impl Monotonic {
+    /// Nanoseconds since `earlier`, 0 if that is later.
+    pub fn nanos_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// Whole milliseconds since `earlier`, 0 if that is later.
+    pub fn millis_since(self, earlier: Self) -> u64 {
+        self.nanos_since(earlier) / NANOS_PER_MILLI
+    }
+
+    /// The moment `millis` later.
+    #[must_use]
+    pub fn plus_millis(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis.saturating_mul(NANOS_PER_MILLI)))
+    }
+
+    /// The moment `millis` earlier.
+    #[must_use]
+    pub fn minus_millis(self, millis: u64) -> Self {
+        Self(self.0.saturating_sub(millis.saturating_mul(NANOS_PER_MILLI)))
+    }
+}

@@ -1,0 +1,268 @@
+//! What the streaming VM knows of every series: the totals as last read, and which changed since when.
+//!
+//! A reading of the whole gets a version number if anything in it changed. A stream that knows which version was
+//! acknowledged thereby knows which series to send.
+
+use proto::v1;
+
+use crate::catalog::{Catalog, Listed};
+use crate::config::{ResponseDetail, Role};
+use crate::counter::Counters;
+use crate::host::{Host, MetricId, MetricKind};
+use crate::process::{REFUSED_NAMES, counters_of};
+use crate::series::{Counter, Direction, Outcome, metric_name};
+use crate::time::Monotonic;
+
+/// Number of a reading in which something changed. 0 comes before all.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Version(pub u64);
+
+/// Every series as last read.
+#[derive(Debug, Default)]
+pub struct View {
+    series: Vec<ViewSeries>,
+    refused: [Reading; 3],
+    version: Version,
+    changed_at: Option<Monotonic>,
+    listings: Option<u64>,
+}
+
+/// What a reading found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Found {
+    /// Totals as they should be.
+    Totals,
+    /// A total fell: the counters were set back.
+    Fall,
+}
+
+/// One series on the wire: what all roles count of one direction and cluster.
+#[derive(Debug)]
+struct ViewSeries {
+    direction: Direction,
+    cluster: String,
+    changed: Version,
+    counters: Vec<(Role, Counter, Reading)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Reading {
+    metric: Option<MetricId>,
+    value: u64,
+}
+
+// === impl View ===
+
+impl View {
+    /// The newest version; at least 1 after a reading.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// When a reading last found a change.
+    pub fn changed_at(&self) -> Option<Monotonic> {
+        self.changed_at
+    }
+
+    /// Reads the process-wide totals. `listings` tells whether the list of series has to be read again.
+    pub fn read_process(&mut self, host: &impl Host, now: Monotonic, listings: u64) -> Found {
+        if self.listings != Some(listings)
+            && let Some(catalog) = Catalog::read(host)
+        {
+            catalog.iter().for_each(|listed| self.learn(listed));
+            self.listings = Some(listings);
+        }
+        let read = |kind, name: &dyn Fn() -> String, reading: &mut Reading| {
+            if reading.metric.is_none() {
+                reading.metric = host.define_metric(kind, &name()).ok();
+            }
+            reading.metric.and_then(|id| host.read_metric(id).ok())
+        };
+        let mut found = Found::Totals;
+        let next = Version(self.version.0.saturating_add(1));
+        let mut changed = self.version == Version(0);
+        for series in &mut self.series {
+            for (role, counter, reading) in &mut series.counters {
+                let name = || metric_name(*role, series.direction, &series.cluster, *counter);
+                let Some(value) = read(counter.kind(), &name, reading) else {
+                    continue;
+                };
+                let may_fall = matches!(counter, Counter::Inflight | Counter::InflightNanos);
+                if value < reading.value && !may_fall {
+                    found = Found::Fall;
+                }
+                if value != reading.value {
+                    reading.value = value;
+                    series.changed = next;
+                }
+            }
+            changed |= series.changed == next;
+        }
+        for (name, reading) in REFUSED_NAMES.iter().zip(&mut self.refused) {
+            let value = read(MetricKind::Counter, &|| (*name).to_owned(), reading);
+            reading.value = value.unwrap_or(reading.value);
+        }
+        if changed {
+            self.version = next;
+            self.changed_at = Some(now);
+        }
+        found
+    }
+
+    /// Takes the totals of this VM alone.
+    pub fn read_vm(&mut self, counters: &Counters, now: Monotonic) {
+        let next = Version(self.version.0.saturating_add(1));
+        let mut changed = self.version == Version(0);
+        for series in counters.iter() {
+            self.learn(&Listed {
+                key: series.key.clone(),
+                responses: series.detail != ResponseDetail::Off,
+                codes: series.codes().collect(),
+            });
+            let key = &series.key;
+            let Some(seen) = self
+                .series
+                .iter_mut()
+                .find(|seen| key.meets(seen.direction, &seen.cluster))
+            else {
+                continue;
+            };
+            for (role, counter, reading) in &mut seen.counters {
+                let value = series.value(*counter);
+                if *role == key.role && value != reading.value {
+                    reading.value = value;
+                    seen.changed = next;
+                }
+            }
+            changed |= seen.changed == next;
+        }
+        let refused = &counters.refused;
+        let totals = [
+            refused.series_overflow,
+            refused.untracked_streams,
+            refused.code_overflow,
+        ];
+        for (reading, total) in self.refused.iter_mut().zip(totals) {
+            reading.value = total.value;
+        }
+        if changed {
+            self.version = next;
+            self.changed_at = Some(now);
+        }
+    }
+
+    /// Forgets every value, since the counters began again at 0.
+    pub fn forget(&mut self) {
+        *self = Self {
+            version: self.version,
+            changed_at: self.changed_at,
+            ..Self::default()
+        };
+    }
+
+    /// Adds what is listed and not known yet.
+    fn learn(&mut self, listed: &Listed) {
+        let key = &listed.key;
+        let next = Version(self.version.0.saturating_add(1));
+        let position = self
+            .series
+            .iter()
+            .position(|series| key.meets(series.direction, &series.cluster));
+        if position.is_none() {
+            self.series.push(ViewSeries {
+                direction: key.direction,
+                cluster: key.cluster.clone(),
+                changed: next,
+                counters: Vec::new(),
+            });
+        }
+        let found = match position {
+            Some(position) => self.series.get_mut(position),
+            None => self.series.last_mut(),
+        };
+        let Some(series) = found else { return };
+        for counter in counters_of(listed) {
+            let known = |(role, other, _): &(Role, Counter, Reading)| {
+                *role == key.role && *other == counter
+            };
+            if !series.counters.iter().any(known) {
+                series.counters.push((key.role, counter, Reading::default()));
+                series.changed = next;
+            }
+        }
+        // What leads is read last: requests after their responses.
+        series
+            .counters
+            .sort_unstable_by_key(|(role, counter, _)| (*counter, *role));
+    }
+
+    /// The series that changed after `version`, as they go on the wire.
+    pub fn since(&self, version: Version) -> Vec<v1::Series> {
+        self.series
+            .iter()
+            .filter(|series| series.changed > version)
+            .map(ViewSeries::wire)
+            .collect()
+    }
+
+    /// What was refused, as it goes on the wire; absent if nothing was.
+    pub fn refused(&self) -> Option<v1::Refused> {
+        let [series, streams, codes] = self.refused;
+        let refused = v1::Refused {
+            series_overflow: series.value,
+            untracked_streams: streams.value,
+            code_overflow: codes.value,
+        };
+        (refused != v1::Refused::default()).then_some(refused)
+    }
+}
+
+// === impl ViewSeries ===
+
+impl ViewSeries {
+    fn value(&self, role: Role, counter: Counter) -> Option<u64> {
+        self.counters
+            .iter()
+            .find(|(found, other, _)| *found == role && *other == counter)
+            .map(|(_, _, reading)| reading.value)
+    }
+
+    fn wire(&self) -> v1::Series {
+        let begun = self.value(Role::Filter, Counter::Events);
+        let completed = self.value(Role::AccessLog, Counter::Events);
+        let counts_responses = |role: Role| {
+            self.value(role, Counter::Responses(Outcome(0)))
+                .map(|_| role)
+        };
+        let of = counts_responses(Role::Filter).or_else(|| counts_responses(Role::AccessLog));
+        let mut responses: Vec<v1::Responses> = self
+            .counters
+            .iter()
+            .filter(|(role, _, reading)| Some(*role) == of && reading.value > 0)
+            .filter_map(|(_, counter, reading)| match counter {
+                Counter::Responses(outcome) => Some(v1::Responses {
+                    code: u32::from(outcome.0),
+                    total: reading.value,
+                }),
+                _ => None,
+            })
+            .collect();
+        responses.sort_unstable_by_key(|response| response.code);
+        v1::Series {
+            direction: match self.direction {
+                Direction::Inbound => v1::Direction::Inbound.into(),
+                Direction::Outbound => v1::Direction::Outbound.into(),
+            },
+            cluster: self.cluster.clone(),
+            requests: begun.or(completed),
+            requests_at_completion: begun.is_none() && completed.is_some(),
+            upstream_attempts: self.value(Role::UpstreamLog, Counter::Events),
+            responses,
+            // The sum of what VMs added cannot be negative; if it reads so, it is not known.
+            inflight: self
+                .value(Role::Filter, Counter::Inflight)
+                .filter(|value| i64::try_from(*value).is_ok()),
+            inflight_ns: self.value(Role::Filter, Counter::InflightNanos),
+        }
+    }
+}

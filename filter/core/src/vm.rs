@@ -1,0 +1,468 @@
+//! One Wasm VM: takes the callbacks of the host, counts, flushes and streams.
+//!
+//! Callbacks of requests only add into [`Counters`]. The tick of the oldest root does everything else, in this
+//! order: renew the entry among the VMs of the process, add to the process-wide totals, stream if this VM leads.
+
+use crate::config::{CLUSTER_BYTES_MAX, Config, Module, Role};
+use crate::counter::{Counters, SeriesIndex};
+use crate::host::{ContextId, Host, LogLevel, RootId, StreamToken};
+use crate::identity;
+use crate::member::{Lead, Member};
+use crate::open_requests::OpenRequests;
+use crate::process::{ProcessTotals, Unusable};
+use crate::registry::ModuleTag;
+use crate::root::{Root, Roots};
+use crate::series::{Direction, OTHER};
+use crate::streamer::{Scope, Sources, Streamer, TICK_MS};
+use crate::time::{Now, UnixMillis};
+
+/// Properties that are read for requests.
+const LISTENER_DIRECTION: &[u8] = b"xds\0listener_direction";
+const CLUSTER_NAME: &[u8] = b"xds\0cluster_name";
+const UPSTREAM_LOCAL_ADDRESS: &[u8] = b"upstream\0local_address";
+
+/// One Wasm VM.
+#[derive(Debug)]
+pub struct Vm<H> {
+    host: H,
+    module: Module,
+    roots: Roots,
+    counters: Counters,
+    open: OpenRequests,
+    /// The newest stream context: found again even if the table of open requests is full.
+    newest: Option<Newest>,
+    started_at: UnixMillis,
+    member: Member,
+    process: ProcessTotals,
+    scope: Scope,
+    streamer: Streamer,
+    /// Whether the identity has to be found (again).
+    unidentified: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Newest {
+    context: ContextId,
+    root: RootId,
+    began: bool,
+}
+
+// === impl Vm ===
+
+impl<H: Host> Vm<H> {
+    /// A VM before its first callback.
+    pub fn new(host: H, module: Module) -> Self {
+        Self {
+            host,
+            module,
+            roots: Roots::default(),
+            counters: Counters::default(),
+            open: OpenRequests::default(),
+            newest: None,
+            started_at: UnixMillis::default(),
+            member: Member::default(),
+            process: ProcessTotals::default(),
+            scope: Scope::default(),
+            streamer: Streamer::default(),
+            unidentified: false,
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            unix: self.host.unix_now(),
+            monotonic: self.host.monotonic_now(),
+        }
+    }
+
+    /// A root context gets its configuration; the same VM may get several, and one again. Nothing visible
+    /// happens but log lines: the VM may be a canary that is thrown away.
+    pub fn on_configure(&mut self, root: RootId, text: &[u8]) {
+        let now = self.now();
+        let (config, problems) = Config::parse(text, self.module);
+        for problem in problems {
+            self.host.log(LogLevel::Warn, &problem);
+        }
+        let tag = ModuleTag(u8::from(self.module == Module::Log));
+        self.member.configured(tag, now.monotonic);
+        if self.started_at == UnixMillis::default() {
+            self.started_at = now.unix;
+        }
+        if !self.roots.configure(root, config) {
+            self.host.log(
+                LogLevel::Error,
+                "more than 256 plugin configurations in one VM: one of them counts nothing",
+            );
+            return;
+        }
+        self.aim(now);
+        // Known here and now or not: the direction may have to be asked for with the first request.
+        let _ = self.series_of(root, false);
+        if self.host.set_tick_period(TICK_MS).is_err() {
+            self.host
+                .log(LogLevel::Error, "the host refuses ticks: nothing is streamed");
+        }
+    }
+
+    /// Derives whom to stream to, as whom and how often, from all roots.
+    fn aim(&mut self, now: Now) {
+        let (aggregators, left_out) = self.roots.aggregators();
+        if left_out {
+            self.host.log(
+                LogLevel::Warn,
+                "plugin configuration: `aggregators` of all plugins together are more than 4; using the newest",
+            );
+        }
+        self.member.can_stream(!aggregators.is_empty());
+        self.streamer
+            .configure(&self.host, aggregators, now.monotonic);
+        self.unidentified = !self.streamer.is_idle();
+    }
+
+    /// Finds out who the sidecar is, once for each set of configurations.
+    fn identify(&mut self) {
+        if !std::mem::take(&mut self.unidentified) {
+            return;
+        }
+        let default = Config::new(self.module);
+        let newest = |wanted: fn(&Config) -> bool| {
+            self.roots
+                .newest_first()
+                .map(|root| &root.config)
+                .find(|config| wanted(config))
+                .unwrap_or(&default)
+        };
+        let configured = &newest(|config| config.identity != Default::default()).identity;
+        let flush_interval_ms = newest(|config| !config.aggregators.is_empty()).flush_interval_ms;
+        match identity::resolve(&self.host, configured) {
+            Ok(identity) => self.streamer.introduce(identity, flush_interval_ms),
+            Err(sentence) => self.host.log(LogLevel::Error, &sentence),
+        }
+    }
+
+    /// Time has passed. Only the oldest root's tick counts.
+    pub fn on_tick(&mut self, root: RootId) {
+        if self.roots.primary() != Some(root) {
+            return;
+        }
+        let now = self.now();
+        self.member.tick(&self.host, now.monotonic);
+        self.flush(now);
+        if self.streamer.is_idle() {
+            return;
+        }
+        self.identify();
+        let lead = match self.scope {
+            Scope::Process => self.member.lead(now.monotonic),
+            Scope::Vm { .. } => Lead::Me,
+        };
+        match lead {
+            Lead::Unknown => {}
+            Lead::Other => self.streamer.end(&self.host, now.monotonic),
+            Lead::OtherSoon if !self.streamer.is_streaming() => {}
+            Lead::Me | Lead::OtherSoon => {
+                let sources = Sources {
+                    scope: self.scope,
+                    process: &self.process,
+                    counters: &self.counters,
+                    member: &self.member,
+                };
+                self.streamer.tick(&self.host, root, &sources, now);
+            }
+        }
+    }
+
+    /// Adds what was counted to the process-wide totals.
+    fn flush(&mut self, now: Now) {
+        self.counters.advance(now.monotonic);
+        if self.scope != Scope::Process {
+            return;
+        }
+        if self.member.is_each_for_itself() {
+            self.stream_for_itself("another VM cannot rely on process-wide counters");
+            return;
+        }
+        let started_at = self.started_at;
+        let flushed = self
+            .process
+            .prove(&self.host, started_at)
+            .and_then(|()| self.process.flush(&self.host, &mut self.counters));
+        if let Err(Unusable(why)) = flushed {
+            self.stream_for_itself(&why);
+            self.member.each_for_itself(&self.host, now.monotonic);
+        }
+    }
+
+    fn stream_for_itself(&mut self, why: &str) {
+        self.scope = Scope::Vm {
+            instance: self.host.random().max(1),
+            started_at: self.started_at,
+        };
+        let consequence = if self.streamer.is_idle() {
+            "this VM has no `aggregators`: what it counts is not reported"
+        } else {
+            "each VM streams for itself"
+        };
+        self.host
+            .log(LogLevel::Warn, &format!("{why}; {consequence}"));
+    }
+
+    /// A context is made. Roots are known by their configuration.
+    #[inline]
+    pub fn on_context_create(&mut self, context: ContextId, root: RootId) {
+        if root.0 == 0 {
+            return;
+        }
+        self.newest = Some(Newest {
+            context,
+            root,
+            began: false,
+        });
+        self.open.insert(context, root);
+    }
+
+    /// A request begins.
+    #[inline]
+    pub fn on_request_headers(&mut self, context: ContextId) {
+        self.member.saw_request();
+        let Some(root) = self.root_of(context) else {
+            return;
+        };
+        if let Some(newest) = self.newest.as_mut().filter(|new| new.context == context) {
+            newest.began = true;
+        }
+        let is_filter = |root: &Root| root.config.role == Role::Filter;
+        if !self.roots.get(root).is_some_and(is_filter) {
+            return;
+        }
+        let Some(series) = self.series_of(root, true) else {
+            return;
+        };
+        self.counters.event(series);
+        if self.open.enter(context, series) {
+            self.counters.enter(series, self.host.monotonic_now());
+        } else {
+            self.counters.untracked();
+        }
+    }
+
+    /// A request is over, or an attempt.
+    #[inline]
+    pub fn on_log(&mut self, context: ContextId) {
+        self.member.saw_request();
+        let as_root = RootId(context.0);
+        if self.roots.get(as_root).is_some() {
+            self.log_at(as_root);
+            return;
+        }
+        let known = self.root_of(context);
+        let open = self.open.remove(context);
+        if let Some(series) = open.and_then(|open| open.series) {
+            self.counters.leave(series, self.host.monotonic_now());
+            self.counters
+                .respond(series, self.host.response_status());
+            return;
+        }
+        let began = !self
+            .newest
+            .is_some_and(|newest| newest.context == context && !newest.began);
+        let Some(root) = known else { return };
+        let role = self.roots.get(root).map(|root| root.config.role);
+        if role != Some(Role::Filter) {
+            self.log_at(root);
+        } else if open.is_none()
+            && began
+            && let Some(series) = self.series_of(root, false)
+        {
+            // It was counted, but the table of open requests had no room for it.
+            self.counters
+                .respond(series, self.host.response_status());
+        }
+    }
+
+    /// Counts what a plugin in an access log sees.
+    #[inline]
+    fn log_at(&mut self, id: RootId) {
+        let Some(root) = self.roots.get_mut(id) else {
+            return;
+        };
+        let role = root.config.role;
+        match role {
+            Role::AccessLog => {
+                if let Some(series) = self.series_of(id, true) {
+                    self.counters.event(series);
+                    self.counters
+                        .respond(series, self.host.response_status());
+                }
+            }
+            Role::UpstreamLog => {
+                // An attempt that never got a connection has no local address.
+                if self.host.property(UPSTREAM_LOCAL_ADDRESS, &mut []).is_ok()
+                    && let Some(series) = self.series_of(id, true)
+                {
+                    self.counters.event(series);
+                }
+            }
+            Role::Filter => {
+                if !std::mem::replace(&mut root.complained, true) {
+                    self.host.log(
+                        LogLevel::Error,
+                        "plugin configuration: `role` is \"filter\" in an access log, where requests do not \
+                         begin; nothing is counted here: use `access_log` or `upstream_log`",
+                    );
+                }
+            }
+        }
+    }
+
+    /// The root of a stream context.
+    #[inline]
+    fn root_of(&self, context: ContextId) -> Option<RootId> {
+        if let Some(open) = self.open.get(context) {
+            return Some(open.root);
+        }
+        self.newest
+            .filter(|newest| newest.context == context)
+            .map(|newest| newest.root)
+            .or_else(|| self.roots.only())
+            .or_else(|| self.root_by_direction())
+    }
+
+    /// The root of a stream that the table of open requests had no room for: the first of its direction.
+    fn root_by_direction(&self) -> Option<RootId> {
+        let direction = listener_direction(&self.host)?;
+        self.roots
+            .newest_first()
+            .filter(|root| root.config.role == Role::Filter && root.direction == Some(direction))
+            .map(|root| root.id)
+            .last()
+    }
+
+    /// Where a root counts the current request. `in_request`: there is one, so that Envoy can be asked about it.
+    #[inline]
+    fn series_of(&mut self, id: RootId, in_request: bool) -> Option<SeriesIndex> {
+        let root = self.roots.get(id)?;
+        match root.series {
+            Some(series) if !root.config.by_cluster => Some(series),
+            _ => self.resolve(id, in_request),
+        }
+    }
+
+    fn resolve(&mut self, id: RootId, in_request: bool) -> Option<SeriesIndex> {
+        let max = self.roots.max_series();
+        let root = self.roots.get_mut(id)?;
+        if root.direction.is_none() && in_request {
+            root.direction = Some(ask_direction(&self.host));
+        }
+        let direction = root.direction?;
+        let (role, detail) = (root.config.role, root.config.responses);
+        if !root.config.by_cluster {
+            let cluster = &root.config.cluster;
+            let (series, _) = self
+                .counters
+                .resolve(role, direction, cluster, detail, max)?;
+            root.series = Some(series);
+            return Some(series);
+        }
+        let mut buffer = [0; CLUSTER_BYTES_MAX];
+        let cluster = match self.host.property(CLUSTER_NAME, &mut buffer) {
+            Ok(len) => buffer.get(..len).unwrap_or(OTHER.as_bytes()),
+            Err(_) if in_request => b"",
+            Err(_) => return None,
+        };
+        if let Some(guess) = root.series
+            && self.counters.is_cluster(guess, cluster)
+        {
+            return Some(guess);
+        }
+        let cluster = str::from_utf8(cluster).unwrap_or(OTHER);
+        let (series, overflow) = self
+            .counters
+            .resolve(role, direction, cluster, detail, max)?;
+        if overflow {
+            self.counters.overflowed();
+        }
+        root.series = Some(series);
+        Some(series)
+    }
+
+    /// A context ends.
+    pub fn on_done(&mut self, context: ContextId) {
+        let root = RootId(context.0);
+        if self.roots.get(root).is_some() {
+            self.on_root_done(root);
+        } else if let Some(open) = self.open.remove(context)
+            && let Some(series) = open.series
+        {
+            self.counters.leave(series, self.host.monotonic_now());
+        }
+    }
+
+    fn on_root_done(&mut self, root: RootId) {
+        let now = self.now();
+        let was_primary = self.roots.primary() == Some(root);
+        let _ = self.host.set_tick_period(0);
+        self.flush(now);
+        self.roots.remove(root);
+        let is_last = self.roots.is_empty() && self.member.leave(&self.host, now.monotonic);
+        if was_primary {
+            let sources = Sources {
+                scope: self.scope,
+                process: &self.process,
+                counters: &self.counters,
+                member: &self.member,
+            };
+            self.streamer.finish(&self.host, &sources, now, is_last);
+        }
+        self.aim(now);
+    }
+
+    /// An aggregator sent a message.
+    pub fn on_grpc_receive(&mut self, token: StreamToken, message: &[u8]) {
+        let now = self.host.monotonic_now();
+        self.streamer.receive(&self.host, token, message, now);
+    }
+
+    /// A stream ended, or never began.
+    pub fn on_grpc_close(&mut self, token: StreamToken, status: u32) {
+        let now = self.host.monotonic_now();
+        self.streamer.closed(&self.host, token, status, now);
+    }
+
+    /// What was counted, for tests.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The host, for tests.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn host(&self) -> &H {
+        &self.host
+    }
+}
+
+/// Side of the sidecar of the current request, if its listener says so.
+fn listener_direction(host: &impl Host) -> Option<Direction> {
+    let mut buffer = [0; 8];
+    host.property(LISTENER_DIRECTION, &mut buffer).ok()?;
+    match u64::from_le_bytes(buffer) {
+        1 => Some(Direction::Inbound),
+        2 => Some(Direction::Outbound),
+        _ => None,
+    }
+}
+
+fn ask_direction(host: &impl Host) -> Direction {
+    listener_direction(host).unwrap_or_else(|| {
+        host.log(
+            LogLevel::Warn,
+            "the listener has no `traffic_direction`: counting as inbound; set `direction` in the plugin \
+             configuration",
+        );
+        Direction::Inbound
+    })
+}
+
+#[cfg(test)]
+mod tests;

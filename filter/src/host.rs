@@ -1,0 +1,132 @@
+//! [`Host`] over the imports.
+
+use filter_core::host::{Cas, Host, HostError, LogLevel, MetricId, MetricKind, StreamToken};
+use filter_core::time::{Monotonic, UnixMillis};
+use proxy_wasm::types::{LogLevel as ProxyLogLevel, MetricType};
+
+use crate::imports;
+
+/// Envoy, as one VM sees it.
+#[derive(Debug)]
+pub(crate) struct Envoy;
+
+// === impl Envoy ===
+
+impl Host for Envoy {
+    fn log(&self, level: LogLevel, message: &str) {
+        let level = match level {
+            LogLevel::Debug => ProxyLogLevel::Debug,
+            LogLevel::Info => ProxyLogLevel::Info,
+            LogLevel::Warn => ProxyLogLevel::Warn,
+            LogLevel::Error => ProxyLogLevel::Error,
+        };
+        imports::log(level as u32, message);
+    }
+
+    fn unix_now(&self) -> UnixMillis {
+        UnixMillis(imports::unix_nanos() / 1_000_000)
+    }
+
+    fn monotonic_now(&self) -> Monotonic {
+        Monotonic(imports::monotonic_nanos())
+    }
+
+    fn random(&self) -> u64 {
+        imports::random()
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        imports::environment()
+            .split(|byte| *byte == 0)
+            .filter_map(|entry| str::from_utf8(entry).ok()?.split_once('='))
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value.to_owned())
+    }
+
+    fn property(&self, path: &[u8], buffer: &mut [u8]) -> Result<usize, HostError> {
+        imports::property(path, |value| {
+            for (target, byte) in buffer.iter_mut().zip(value) {
+                *target = *byte;
+            }
+            value.len()
+        })
+    }
+
+    fn response_status(&self) -> Option<u16> {
+        imports::response_header(":status", |value| {
+            value.iter().try_fold(0_u16, |sum, byte| {
+                let digit = u16::from(byte.wrapping_sub(b'0'));
+                (digit < 10).then_some(())?;
+                sum.checked_mul(10)?.checked_add(digit)
+            })
+        })
+        .ok()
+        .flatten()
+    }
+
+    fn set_tick_period(&self, millis: u32) -> Result<(), HostError> {
+        imports::set_tick_period(millis)
+    }
+
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<MetricId, HostError> {
+        let kind = match kind {
+            MetricKind::Counter => MetricType::Counter,
+            MetricKind::Gauge => MetricType::Gauge,
+        };
+        imports::define_metric(kind as u32, name).map(MetricId)
+    }
+
+    fn increment_metric(&self, id: MetricId, offset: i64) -> Result<(), HostError> {
+        imports::increment_metric(id.0, offset)
+    }
+
+    fn set_gauge(&self, id: MetricId, value: u64) -> Result<(), HostError> {
+        imports::record_metric(id.0, value)
+    }
+
+    fn read_metric(&self, id: MetricId) -> Result<u64, HostError> {
+        imports::read_metric(id.0)
+    }
+
+    fn shared_data(&self, key: &str) -> Result<(Vec<u8>, Cas), HostError> {
+        imports::shared_data(key).map(|(value, cas)| (value, Cas(cas)))
+    }
+
+    fn set_shared_data(
+        &self,
+        key: &str,
+        value: &[u8],
+        expected: Option<Cas>,
+    ) -> Result<(), HostError> {
+        // Envoy compares versions only where the key is there already: with a version that no value has, the
+        // first writer wins and a second one is told.
+        let cas = expected.map_or(u32::MAX, |cas| cas.0);
+        imports::set_shared_data(key, value, cas)
+    }
+
+    fn open_stream(
+        &self,
+        upstream: &[u8],
+        service: &str,
+        method: &str,
+    ) -> Result<StreamToken, HostError> {
+        imports::grpc_open(upstream, service, method).map(StreamToken)
+    }
+
+    fn send(&self, token: StreamToken, message: &[u8]) -> Result<(), HostError> {
+        imports::grpc_send(token.0, message)
+    }
+
+    fn close_stream(&self, token: StreamToken) -> Result<(), HostError> {
+        imports::grpc_close(token.0)
+    }
+
+    fn cancel_stream(&self, token: StreamToken) -> Result<(), HostError> {
+        imports::grpc_cancel(token.0)
+    }
+
+    fn close_message(&self) -> Option<String> {
+        let message = imports::grpc_status_message().ok()?;
+        String::from_utf8(message).ok()
+    }
+}
