@@ -1,7 +1,18 @@
 //! gRPC in: reads what sidecars stream, checks it once, and applies it to the store.
+//!
+//! ```text
+//! connection -> server -> session (one task per stream) -> parse -> aggregator_core::store
+//!                         streams (which are open)         ending (how one ends)
+//! ```
 
+mod connection;
+mod ending;
 pub mod limits;
+mod metrics;
+mod parse;
 mod server;
+mod session;
+mod streams;
 
 pub use limits::Limits;
 pub use server::{ServeError, Server};

@@ -1,21 +1,56 @@
 //! The gRPC server: one listener, every stream in a task of its own.
+//!
+//! HTTP/2 is set up for many connections with one small stream each:
+//! - a ping every [`PING_EVERY`], also when idle, so that a peer that vanished is noticed within 15 s;
+//! - windows of [`STREAM_WINDOW`] and [`CONNECTION_WINDOW`] bytes: a report is a few hundred bytes, and a peer
+//!   that floods must not make us hold more than this;
+//! - no delay of small segments, since each answer is one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aggregator_core::directory::Directory;
 use aggregator_core::store::Store;
 use aggregator_core::time::Clock;
 use prometheus_client::registry::Registry;
+use proto::v1::ingest_server::{Ingest, IngestServer};
+use proto::v1::{AggregatorFrame, SidecarFrame};
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::server::TcpConnectInfo;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{Instrument as _, info, info_span, warn};
 
-use crate::limits::Limits;
+use crate::connection::Incoming;
+use crate::limits::{
+    ANSWERS_MAX, CLOSE_WITHIN, DRAIN_MAX, HEADER_BYTES_MAX, Limits, STREAMS_PER_CONNECTION_MAX,
+};
+use crate::metrics::Metrics;
+use crate::session::{Session, Shared};
+use crate::streams::Streams;
+
+/// How often a connection is asked for a sign of life.
+const PING_EVERY: Duration = Duration::from_secs(10);
+
+/// How long that sign may take.
+const PONG_WITHIN: Duration = Duration::from_secs(5);
+
+/// Bytes of one stream under way to us: the smallest window HTTP/2 begins with.
+const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// Bytes of one connection under way to us: four streams' worth, for proxies that bundle streams.
+const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
 
 /// Takes in streams of sidecars until it is told to stop.
 #[expect(missing_debug_implementations, reason = "a clock is a function")]
 pub struct Server {
-    shutdown: CancellationToken,
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
 }
 
 /// Why the server stopped before it was told to.
@@ -25,6 +60,14 @@ pub enum ServeError {
     #[error("ingest: serving gRPC failed")]
     Transport(#[source] tonic::transport::Error),
 }
+
+/// Opens a session for each call.
+struct Service {
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+}
+
+// === impl Server ===
 
 impl Server {
     /// A server that applies what it is told to `store`. With `learn_pods_from_hello`, pods are taken from
@@ -38,21 +81,91 @@ impl Server {
         learn_pods_from_hello: bool,
         shutdown: CancellationToken,
     ) -> Self {
-        let _ = (
+        let shared = Shared {
             store,
             directory,
             clock,
             limits,
-            registry,
-            learn_pods_from_hello,
-        );
-        Self { shutdown }
+            metrics: Metrics::register(registry),
+            learn_pods: learn_pods_from_hello,
+            streams: Arc::new(Streams::new(limits.streams)),
+            shutdown,
+        };
+        Self {
+            shared: Arc::new(shared),
+            tasks: TaskTracker::new(),
+        }
     }
 
     /// Serves until `shutdown`, then ends every stream with UNAVAILABLE after what it had sent is in the store.
     pub async fn serve(self, listener: TcpListener) -> Result<(), ServeError> {
-        let _ = listener;
-        self.shutdown.cancelled().await;
+        let Self { shared, tasks } = self;
+        let shutdown = shared.shutdown.clone();
+        let incoming = Incoming::new(listener, shared.limits.connections, shared.metrics.clone());
+        let frame_bytes = shared.limits.frame_bytes;
+        let service = Service {
+            shared,
+            tasks: tasks.clone(),
+        };
+        let serving = tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(PING_EVERY))
+            .http2_keepalive_timeout(Some(PONG_WITHIN))
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+            .http2_max_header_list_size(HEADER_BYTES_MAX)
+            .serve_with_incoming_shutdown(
+                IngestServer::new(service).max_decoding_message_size(frame_bytes),
+                incoming,
+                shutdown.cancelled(),
+            );
+        let overdue = async {
+            shutdown.cancelled().await;
+            info!(streams.count = tasks.len(), "ingest drains");
+            sleep(DRAIN_MAX + CLOSE_WITHIN).await;
+        };
+        tokio::select! {
+            served = serving => served.map_err(ServeError::Transport)?,
+            () = overdue => warn!("some connections of sidecars did not close in time"),
+        }
+        tasks.close();
+        tasks.wait().await;
         Ok(())
+    }
+}
+
+// === impl Service ===
+
+#[tonic::async_trait]
+impl Ingest for Service {
+    type ReportStream = ReceiverStream<Result<AggregatorFrame, Status>>;
+
+    async fn report(
+        &self,
+        request: Request<Streaming<SidecarFrame>>,
+    ) -> Result<Response<Self::ReportStream>, Status> {
+        let peer = request
+            .extensions()
+            .get::<TcpConnectInfo>()
+            .and_then(TcpConnectInfo::remote_addr);
+        let (place, ended) = match self.shared.streams.open() {
+            Ok(opened) => opened,
+            Err(refusal) => {
+                self.shared.metrics.count_refused(refusal.reason());
+                return Err(refusal.status());
+            }
+        };
+        let span = info_span!(
+            parent: None,
+            "stream",
+            stream.id = place.id.0,
+            peer = peer.map(tracing::field::display),
+            pod = tracing::field::Empty
+        );
+        let (answers, outbound) = mpsc::channel(ANSWERS_MAX);
+        let session = Session::new(Arc::clone(&self.shared), place, answers);
+        self.tasks
+            .spawn(session.run(request.into_inner(), ended).instrument(span));
+        Ok(Response::new(ReceiverStream::new(outbound)))
     }
 }

@@ -1,0 +1,150 @@
+//! How a stream ends, and what its sidecar and our metrics hear of it.
+
+use std::time::Duration;
+
+use aggregator_core::directory::DirectoryFull;
+use aggregator_core::status::RefusedReason;
+use aggregator_core::store::Refused;
+use thiserror::Error;
+use tonic::{Code, Status};
+
+use crate::parse::FieldError;
+
+/// Why a stream is refused. Nothing of the frame that caused it is in the store; what came before is.
+#[derive(Debug, Error)]
+pub(crate) enum Refusal {
+    /// The frame is not one of ours: not a message, or one with a field this version does not know.
+    #[error("{0}")]
+    Malformed(String),
+    /// The frame is larger than frames may be.
+    #[error("SidecarFrame: {0}")]
+    TooLarge(String),
+    /// The frame holds nothing.
+    #[error("SidecarFrame: neither hello nor report")]
+    Empty,
+    /// The first frame is not a hello.
+    #[error("report: the first frame of a stream must be hello")]
+    ReportBeforeHello,
+    /// A later frame is a hello.
+    #[error("hello: only the first frame of a stream may be hello")]
+    SecondHello,
+    /// A field holds what it must not.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] Refused),
+    /// There is no room for the pod.
+    #[error(transparent)]
+    Directory(#[from] DirectoryFull),
+    /// There is no room for the stream.
+    #[error("the aggregator serves {max} streams already")]
+    Streams {
+        /// How many there may be.
+        max: usize,
+    },
+    /// No hello came.
+    #[error("hello: not received within {within:?}")]
+    HelloLate {
+        /// How long it may take.
+        within: Duration,
+    },
+    /// No report came.
+    #[error("report: none received for {within:?}")]
+    Silent {
+        /// How long it may take.
+        within: Duration,
+    },
+    /// The sidecar does not take its answers.
+    #[error("the sidecar did not read its acknowledgements for {within:?}")]
+    AnswersUnread {
+        /// How long it may take.
+        within: Duration,
+    },
+}
+
+/// How a stream ended.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// The sidecar ended it, or the connection broke: after data both are the normal end.
+    Closed,
+    /// A newer stream of the same instance counts from now on.
+    Superseded,
+    /// A newer instance, or another pod of the same name, counts from now on.
+    Replaced,
+    /// The aggregator shuts down; all that was received is in the store.
+    ShutDown,
+    /// A frame was refused, or a limit was reached.
+    Refused(Refusal),
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// The reason as it is counted; a fixed set.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed_frame",
+            Self::TooLarge(_) => "frame_too_large",
+            Self::Empty => "empty_frame",
+            Self::ReportBeforeHello => "report_before_hello",
+            Self::SecondHello => "second_hello",
+            Self::Field(_) => "invalid_field",
+            Self::Store(refused) => refused.reason().as_str(),
+            Self::Directory(_) => RefusedReason::Pods.as_str(),
+            Self::Streams { .. } => "streams",
+            Self::HelloLate { .. } => "hello_late",
+            Self::Silent { .. } => "silent",
+            Self::AnswersUnread { .. } => "answers_unread",
+        }
+    }
+
+    /// What the sidecar hears.
+    pub(crate) fn status(&self) -> Status {
+        Status::new(self.code(), self.to_string())
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::Malformed(_)
+            | Self::Empty
+            | Self::ReportBeforeHello
+            | Self::SecondHello
+            | Self::Field(_) => Code::InvalidArgument,
+            Self::Store(refused) => match refused.reason() {
+                RefusedReason::ImpossibleTotal | RefusedReason::AheadOfClock => {
+                    Code::InvalidArgument
+                }
+                RefusedReason::OlderInstance | RefusedReason::UnknownStream => Code::Aborted,
+                RefusedReason::Pods
+                | RefusedReason::InstancesPerPod
+                | RefusedReason::SeriesPerPod => Code::ResourceExhausted,
+            },
+            Self::TooLarge(_) | Self::Directory(_) | Self::Streams { .. } => {
+                Code::ResourceExhausted
+            }
+            Self::HelloLate { .. } | Self::Silent { .. } | Self::AnswersUnread { .. } => {
+                Code::DeadlineExceeded
+            }
+        }
+    }
+}
+
+// === impl Ending ===
+
+impl Ending {
+    /// What the sidecar hears; `None` where it needs no word.
+    pub(crate) fn status(&self) -> Option<Status> {
+        match self {
+            Self::Closed => None,
+            Self::Superseded => Some(Status::aborted(
+                "superseded by a newer stream of the same instance",
+            )),
+            Self::Replaced => Some(Status::aborted(
+                "replaced by a newer instance of the pod's sidecar",
+            )),
+            Self::ShutDown => Some(Status::unavailable("the aggregator shuts down")),
+            Self::Refused(refusal) => Some(refusal.status()),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What the ingest counts of itself: names, units and labels in one place.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+/// The ingest's own metrics; cheap to clone, all clones count together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Metrics {
+    pub(crate) connections: Gauge,
+    pub(crate) connections_refused: Counter,
+    pub(crate) streams: Gauge,
+    pub(crate) streams_opened: Counter,
+    pub(crate) superseded: Counter,
+    pub(crate) replaced: Counter,
+    pub(crate) reports: Counter,
+    pub(crate) frames: Family<KindLabel, Counter>,
+    pub(crate) received: Counter,
+    pub(crate) refused: Family<ReasonLabel, Counter>,
+    pub(crate) series_refused: Counter,
+}
+
+/// Which frame: `hello` or `report`.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct KindLabel {
+    pub(crate) kind: &'static str,
+}
+
+/// Why something was refused: one of a fixed set.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct ReasonLabel {
+    pub(crate) reason: &'static str,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// The metrics, registered under the prefix `ingest`.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let registry = registry.sub_registry_with_prefix("ingest");
+        registry.register(
+            "connections",
+            "Connections of sidecars that are open",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Connections closed at once since there were too many",
+            metrics.connections_refused.clone(),
+        );
+        registry.register(
+            "streams",
+            "Streams of sidecars that are open",
+            metrics.streams.clone(),
+        );
+        registry.register(
+            "streams_opened",
+            "Streams of sidecars opened so far",
+            metrics.streams_opened.clone(),
+        );
+        registry.register(
+            "streams_superseded",
+            "Streams ended by a newer stream of the same instance",
+            metrics.superseded.clone(),
+        );
+        registry.register(
+            "streams_replaced",
+            "Streams ended by a newer instance of the pod's sidecar",
+            metrics.replaced.clone(),
+        );
+        registry.register(
+            "reports",
+            "Reports that are in the store",
+            metrics.reports.clone(),
+        );
+        registry.register(
+            "frames",
+            "Frames received, by kind; one that cannot be decoded is in ingest_refused only",
+            metrics.frames.clone(),
+        );
+        registry.register_with_unit(
+            "received",
+            "Size of the frames received, without framing",
+            Unit::Bytes,
+            metrics.received.clone(),
+        );
+        registry.register(
+            "refused",
+            "Streams ended since a frame was refused or a limit was reached, by reason",
+            metrics.refused.clone(),
+        );
+        registry.register(
+            "series_refused",
+            "Series of reports that had no room in the store",
+            metrics.series_refused.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn count_frame(&self, kind: &'static str, bytes: usize) {
+        self.frames.get_or_create(&KindLabel { kind }).inc();
+        self.received.inc_by(bytes as u64);
+    }
+
+    pub(crate) fn count_refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&ReasonLabel { reason }).inc();
+    }
+}

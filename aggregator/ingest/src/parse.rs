@@ -1,0 +1,293 @@
+//! From frames to what the core understands. Every value is checked here, once; an error names the field as the
+//! wire contract does, and the value.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
+use std::time::Duration;
+
+use aggregator_core::limits::{
+    CLUSTER_BYTES_MAX, LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_BYTES_MAX, LABELS_MAX,
+    NAME_BYTES_MAX, NAMESPACE_BYTES_MAX, UID_BYTES_MAX,
+};
+use aggregator_core::pod::{Labels, PodKey};
+use aggregator_core::report::{
+    CounterScope, Hello, InstanceId, ProcessId, Report, ResponseCode, SeriesTotals,
+};
+use aggregator_core::series::{Direction, SeriesKey};
+use aggregator_core::time::UnixMillis;
+use proto::v1;
+use thiserror::Error;
+
+use crate::limits::{
+    BUILD_BYTES_MAX, FLUSH_INTERVAL_MS, NEXT_REPORT_MS_MAX, RESPONSES_PER_SERIES_MAX,
+    SERIES_PER_REPORT_MAX, UNIX_MS_MAX, VMS_MAX,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// A field that holds what it must not.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub(crate) enum FieldError {
+    /// Nothing where there must be something.
+    #[error("{field}: missing")]
+    Missing {
+        /// Which field.
+        field: String,
+    },
+    /// Text that is too long.
+    #[error("{field}: {bytes} bytes, at most {max}")]
+    TooLong {
+        /// Which field.
+        field: String,
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        max: usize,
+    },
+    /// More elements than there may be.
+    #[error("{field}: {count} elements, at most {max}")]
+    TooMany {
+        /// Which field.
+        field: String,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        max: usize,
+    },
+    /// A value that the field cannot have.
+    #[error("{field}: {value}, {expected}")]
+    Invalid {
+        /// Which field.
+        field: String,
+        /// What it holds.
+        value: String,
+        /// What it may hold.
+        expected: String,
+    },
+}
+
+/// Checks a `Hello`.
+pub(crate) fn hello(hello: v1::Hello) -> Result<Hello, FieldError> {
+    let identity = hello.identity.ok_or_else(|| missing("hello.identity"))?;
+    let namespace = &identity.namespace;
+    dns_name("hello.identity.namespace", namespace, NAMESPACE_BYTES_MAX)?;
+    dns_name("hello.identity.pod", &identity.pod, NAME_BYTES_MAX)?;
+    text("hello.identity.pod_uid", &identity.pod_uid, UID_BYTES_MAX)?;
+    text("hello.identity.node", &identity.node, NAME_BYTES_MAX)?;
+    text("hello.build", &hello.build, BUILD_BYTES_MAX)?;
+    let flush = u64::from(hello.flush_interval_ms);
+    in_range("hello.flush_interval_ms", flush, FLUSH_INTERVAL_MS)?;
+    in_range("hello.protocol", u64::from(hello.protocol), 1..=u64::MAX)?;
+    Ok(Hello {
+        pod: PodKey::new(namespace, &identity.pod),
+        uid: identity.pod_uid.into(),
+        node: identity.node.into(),
+        labels: labels(identity.labels)?,
+        instance: InstanceId(not_zero("hello.instance", hello.instance)?),
+        process: ProcessId(not_zero("hello.process", hello.process)?),
+        scope: match v1::CounterScope::try_from(hello.scope) {
+            Ok(v1::CounterScope::Process) => CounterScope::Process,
+            Ok(v1::CounterScope::Vm) => CounterScope::Vm,
+            _ => {
+                let expected = "expected 1 (process) or 2 (VM)";
+                return Err(invalid("hello.scope", hello.scope, expected));
+            }
+        },
+        started_at: time("hello.started_at_unix_ms", hello.started_at_unix_ms)?,
+        clock: time("hello.clock_unix_ms", hello.clock_unix_ms)?,
+    })
+}
+
+/// Checks a `Report`.
+pub(crate) fn report(report: v1::Report) -> Result<Report, FieldError> {
+    at_most("report.series", report.series.len(), SERIES_PER_REPORT_MAX)?;
+    let next = u64::from(report.next_report_within_ms);
+    let least = u64::from(!report.r#final);
+    in_range(
+        "report.next_report_within_ms",
+        next,
+        least..=NEXT_REPORT_MS_MAX,
+    )?;
+    in_range(
+        "report.vms_expected",
+        u64::from(report.vms_expected),
+        0..=VMS_MAX,
+    )?;
+    in_range("report.vms_live", u64::from(report.vms_live), 0..=VMS_MAX)?;
+    let mut positions = HashMap::with_capacity(report.series.len());
+    let mut all = Vec::with_capacity(report.series.len());
+    for (index, one) in report.series.into_iter().enumerate() {
+        let (key, totals) = series(index, one)?;
+        if let Some(first) = positions.insert(key.clone(), index) {
+            let value = format!("{} {:?}", key.direction.as_str(), key.cluster);
+            let expected = format!("the same series as report.series[{first}]");
+            return Err(invalid(
+                &format!("report.series[{index}]"),
+                value,
+                &expected,
+            ));
+        }
+        all.push((key, totals));
+    }
+    Ok(Report {
+        seq: not_zero("report.seq", report.seq)?,
+        interval_end: time("report.interval_end_unix_ms", report.interval_end_unix_ms)?,
+        interval: Duration::from_millis(u64::from(report.interval_ms)),
+        series: all,
+        vms_expected: report.vms_expected,
+        vms_live: report.vms_live,
+        next_report_within: Duration::from_millis(next),
+        snapshot: report.snapshot,
+        is_final: report.r#final,
+    })
+}
+
+fn series(index: usize, series: v1::Series) -> Result<(SeriesKey, SeriesTotals), FieldError> {
+    let field = |name: &str| format!("report.series[{index}].{name}");
+    let direction = match v1::Direction::try_from(series.direction) {
+        Ok(v1::Direction::Inbound) => Direction::Inbound,
+        Ok(v1::Direction::Outbound) => Direction::Outbound,
+        _ => {
+            let expected = "expected 1 (inbound) or 2 (outbound)";
+            return Err(invalid(&field("direction"), series.direction, expected));
+        }
+    };
+    text(&field("cluster"), &series.cluster, CLUSTER_BYTES_MAX)?;
+    let count = series.responses.len();
+    at_most(&field("responses"), count, RESPONSES_PER_SERIES_MAX)?;
+    let mut responses = BTreeMap::new();
+    for (position, told) in series.responses.iter().enumerate() {
+        let field = || field(&format!("responses[{position}].code"));
+        let code = ResponseCode::new(told.code).ok_or_else(|| {
+            let expected = "expected 0 (none), 1 to 5 (a class) or 100 to 599 (a status)";
+            invalid(&field(), told.code, expected)
+        })?;
+        if responses.insert(code, told.total).is_some() {
+            return Err(invalid(&field(), told.code, "told twice"));
+        }
+    }
+    let key = SeriesKey {
+        direction,
+        cluster: series.cluster.into(),
+    };
+    let totals = SeriesTotals {
+        requests: series.requests,
+        requests_at_completion: series.requests_at_completion,
+        upstream_attempts: series.upstream_attempts,
+        responses,
+        inflight: series.inflight,
+        inflight_ns: series.inflight_ns,
+    };
+    Ok((key, totals))
+}
+
+fn labels(labels: BTreeMap<String, String>) -> Result<Labels, FieldError> {
+    let field = "hello.identity.labels";
+    at_most(field, labels.len(), LABELS_MAX)?;
+    let mut bytes = 0;
+    for (key, value) in &labels {
+        if key.is_empty() {
+            return Err(missing(&format!("{field} key")));
+        }
+        text(
+            &format!("{field} key {:?}", head(key)),
+            key,
+            LABEL_KEY_BYTES_MAX,
+        )?;
+        text(&format!("{field}[{key:?}]"), value, LABEL_VALUE_BYTES_MAX)?;
+        bytes += key.len() + value.len();
+    }
+    if bytes > LABELS_BYTES_MAX {
+        return Err(too_long(field, bytes, LABELS_BYTES_MAX));
+    }
+    Ok(labels)
+}
+
+/// The first characters of a text that may be too long to repeat.
+fn head(text: &str) -> String {
+    text.chars().take(32).collect()
+}
+
+fn text(field: &str, value: &str, max: usize) -> Result<(), FieldError> {
+    if value.len() > max {
+        return Err(too_long(field, value.len(), max));
+    }
+    if value.chars().any(char::is_control) {
+        let expected = "expected no control characters";
+        return Err(invalid(field, format!("{value:?}"), expected));
+    }
+    Ok(())
+}
+
+/// A DNS label or subdomain, as far as the characters go.
+fn dns_name(field: &str, value: &str, max: usize) -> Result<(), FieldError> {
+    if value.is_empty() {
+        return Err(missing(field));
+    }
+    text(field, value, max)?;
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    if value.chars().all(allowed) {
+        return Ok(());
+    }
+    let expected = "expected lower-case letters, digits, '-' and '.'";
+    Err(invalid(field, format!("{value:?}"), expected))
+}
+
+fn time(field: &str, unix_ms: u64) -> Result<UnixMillis, FieldError> {
+    in_range(field, unix_ms, 1..=UNIX_MS_MAX)?;
+    Ok(UnixMillis(unix_ms))
+}
+
+fn not_zero(field: &str, value: u64) -> Result<u64, FieldError> {
+    in_range(field, value, 1..=u64::MAX)?;
+    Ok(value)
+}
+
+fn in_range(
+    field: &str,
+    value: u64,
+    range: std::ops::RangeInclusive<u64>,
+) -> Result<(), FieldError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let expected = match *range.end() {
+        u64::MAX => format!("expected at least {}", range.start()),
+        end => format!("expected {} to {end}", range.start()),
+    };
+    Err(invalid(field, value, &expected))
+}
+
+fn at_most(field: &str, count: usize, max: usize) -> Result<(), FieldError> {
+    if count <= max {
+        return Ok(());
+    }
+    Err(FieldError::TooMany {
+        field: field.to_owned(),
+        count,
+        max,
+    })
+}
+
+fn missing(field: &str) -> FieldError {
+    FieldError::Missing {
+        field: field.to_owned(),
+    }
+}
+
+fn too_long(field: &str, bytes: usize, max: usize) -> FieldError {
+    FieldError::TooLong {
+        field: field.to_owned(),
+        bytes,
+        max,
+    }
+}
+
+fn invalid(field: &str, value: impl Display, expected: &str) -> FieldError {
+    FieldError::Invalid {
+        field: field.to_owned(),
+        value: value.to_string(),
+        expected: expected.to_owned(),
+    }
+}

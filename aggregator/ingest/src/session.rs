@@ -1,0 +1,265 @@
+//! One stream, from hello to its end, in a task of its own.
+//!
+//! The task reads whatever the sidecar sent even after the answers have nowhere to go: a sidecar that ends sends
+//! its last report and resets the stream at once, and that report counts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aggregator_core::directory::Directory;
+use aggregator_core::pod::PodInfo;
+use aggregator_core::store::{Link, Store};
+use aggregator_core::time::Clock;
+use prost::Message as _;
+use proto::v1::{self, AggregatorFrame, SidecarFrame, aggregator_frame, sidecar_frame};
+use std::error::Error as _;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{error::Elapsed, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, Streaming};
+use tracing::{Span, debug, info, trace};
+
+use crate::ending::{Ending, Refusal};
+use crate::limits::{ANSWER_WITHIN, DRAIN_MAX, DRAINED_AFTER, Limits, SILENCE_MAX, STATUS_WITHIN};
+use crate::metrics::Metrics;
+use crate::parse;
+use crate::streams::{Place, Streams};
+
+/// What all streams share.
+pub(crate) struct Shared {
+    pub(crate) store: Arc<Store>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Metrics,
+    /// True if pods are taken from `Hello` into the directory.
+    pub(crate) learn_pods: bool,
+    pub(crate) streams: Arc<Streams>,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// Answers to the sidecar, and at last the status.
+pub(crate) type Answers = mpsc::Sender<Result<AggregatorFrame, Status>>;
+
+/// One stream.
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+    place: Place,
+    answers: Answers,
+    /// There once the sidecar said hello.
+    link: Option<Link>,
+}
+
+// === impl Session ===
+
+impl Session {
+    pub(crate) fn new(shared: Arc<Shared>, place: Place, answers: Answers) -> Self {
+        Self {
+            shared,
+            place,
+            answers,
+            link: None,
+        }
+    }
+
+    /// Reads the stream to its end; `ended` tells when it is over before that.
+    pub(crate) async fn run(
+        mut self,
+        mut inbound: Streaming<SidecarFrame>,
+        ended: oneshot::Receiver<Ending>,
+    ) {
+        self.shared.metrics.streams.inc();
+        self.shared.metrics.streams_opened.inc();
+        let ending = self.read(&mut inbound, ended).await;
+        self.finish(&ending).await;
+        self.shared.metrics.streams.dec();
+    }
+
+    async fn read(
+        &mut self,
+        inbound: &mut Streaming<SidecarFrame>,
+        mut ended: oneshot::Receiver<Ending>,
+    ) -> Ending {
+        let shutdown = self.shared.shutdown.clone();
+        loop {
+            let patience = self.patience();
+            let next = tokio::select! {
+                biased;
+                ending = &mut ended => return ending.unwrap_or(Ending::Closed),
+                () = shutdown.cancelled() => return self.drain(inbound).await,
+                next = timeout(patience, inbound.message()) => next,
+            };
+            if let Err(ending) = self.take(next).await {
+                return ending;
+            }
+        }
+    }
+
+    /// Takes in what was received before the shutdown.
+    async fn drain(&mut self, inbound: &mut Streaming<SidecarFrame>) -> Ending {
+        let mut cut_off = std::pin::pin!(sleep(DRAIN_MAX));
+        loop {
+            let next = tokio::select! {
+                () = &mut cut_off => return Ending::ShutDown,
+                next = timeout(DRAINED_AFTER, inbound.message()) => next,
+            };
+            if next.is_err() {
+                return Ending::ShutDown;
+            }
+            match self.take(next).await {
+                Ok(()) => {}
+                Err(Ending::Closed) => return Ending::ShutDown,
+                Err(ending) => return ending,
+            }
+        }
+    }
+
+    /// How long the next frame may take.
+    fn patience(&self) -> Duration {
+        match self.link {
+            None => self.shared.limits.hello_within,
+            Some(_) => SILENCE_MAX,
+        }
+    }
+
+    /// Takes in what came and answers it.
+    async fn take(
+        &mut self,
+        next: Result<Result<Option<SidecarFrame>, Status>, Elapsed>,
+    ) -> Result<(), Ending> {
+        let frame = match next {
+            Ok(Ok(Some(frame))) => frame,
+            Ok(Ok(None)) => return Err(Ending::Closed),
+            Ok(Err(status)) => return Err(ending_of(&status)),
+            Err(_) => return Err(Ending::Refused(self.late())),
+        };
+        let answer = self.on_frame(frame).map_err(Ending::Refused)?;
+        let answer = AggregatorFrame {
+            frame: Some(answer),
+        };
+        match timeout(ANSWER_WITHIN, self.answers.send(Ok(answer))).await {
+            // An error: nobody reads the answers any more; what was sent before still counts.
+            Ok(Ok(()) | Err(_)) => Ok(()),
+            Err(_) => Err(Ending::Refused(Refusal::AnswersUnread {
+                within: ANSWER_WITHIN,
+            })),
+        }
+    }
+
+    fn late(&self) -> Refusal {
+        let within = self.patience();
+        match self.link {
+            None => Refusal::HelloLate { within },
+            Some(_) => Refusal::Silent { within },
+        }
+    }
+
+    fn on_frame(&mut self, frame: SidecarFrame) -> Result<aggregator_frame::Frame, Refusal> {
+        let bytes = frame.encoded_len();
+        match frame.frame {
+            Some(sidecar_frame::Frame::Hello(hello)) => {
+                self.shared.metrics.count_frame("hello", bytes);
+                self.on_hello(hello).map(aggregator_frame::Frame::Settings)
+            }
+            Some(sidecar_frame::Frame::Report(report)) => {
+                self.shared.metrics.count_frame("report", bytes);
+                self.on_report(report).map(aggregator_frame::Frame::Ack)
+            }
+            None => Err(Refusal::Empty),
+        }
+    }
+
+    fn on_hello(&mut self, hello: v1::Hello) -> Result<v1::Settings, Refusal> {
+        if self.link.is_some() {
+            return Err(Refusal::SecondHello);
+        }
+        let shared = &self.shared;
+        let hello = parse::hello(hello)?;
+        Span::current().record("pod", tracing::field::display(&hello.pod));
+        let connected = shared
+            .store
+            .connect((shared.clock)(), self.place.id, &hello)?;
+        self.link = Some(connected.link);
+        if let Some(older) = connected.superseded {
+            shared.metrics.superseded.inc();
+            shared.streams.end(older, Ending::Superseded);
+        }
+        self.end_replaced(connected.replaced);
+        if shared.learn_pods {
+            shared.directory.upsert(PodInfo {
+                key: hello.pod,
+                uid: hello.uid,
+                labels: hello.labels,
+            })?;
+        }
+        debug!(instance.id = %hello.instance, "sidecar connected");
+        Ok(v1::Settings {
+            flush_interval_ms: 0,
+            protocol: proto::PROTOCOL,
+        })
+    }
+
+    fn on_report(&self, report: v1::Report) -> Result<v1::Ack, Refusal> {
+        let link = self.link.as_ref().ok_or(Refusal::ReportBeforeHello)?;
+        let shared = &self.shared;
+        let report = parse::report(report)?;
+        let applied = shared.store.apply((shared.clock)(), link, &report)?;
+        shared.metrics.reports.inc();
+        if applied.series_refused > 0 {
+            let refused = applied.series_refused as u64;
+            shared.metrics.series_refused.inc_by(refused);
+        }
+        self.end_replaced(applied.replaced);
+        trace!(
+            seq = report.seq,
+            series.count = report.series.len(),
+            "report applied"
+        );
+        Ok(v1::Ack { seq: report.seq })
+    }
+
+    fn end_replaced(&self, replaced: Vec<aggregator_core::report::StreamId>) {
+        for stream in replaced {
+            self.shared.metrics.replaced.inc();
+            self.shared.streams.end(stream, Ending::Replaced);
+        }
+    }
+
+    async fn finish(&mut self, ending: &Ending) {
+        if let Some(link) = self.link.take() {
+            self.shared.store.disconnect((self.shared.clock)(), &link);
+        }
+        match ending {
+            Ending::Refused(refusal) => {
+                self.shared.metrics.count_refused(refusal.reason());
+                info!(reason = refusal.reason(), error = %refusal, "stream refused");
+            }
+            Ending::Closed | Ending::Superseded | Ending::Replaced | Ending::ShutDown => {
+                debug!(?ending, "stream ended");
+            }
+        }
+        if let Some(status) = ending.status() {
+            // An error or no room in time: the sidecar is gone or does not listen.
+            let _ = timeout(STATUS_WITHIN, self.answers.send(Err(status))).await;
+        }
+    }
+}
+
+/// How a stream ends whose next frame cannot be had. Statuses with a source come from the connection (a reset, a
+/// lost peer); without one, tonic or our codec found fault with what was sent.
+fn ending_of(status: &Status) -> Ending {
+    if status.source().is_some() {
+        return Ending::Closed;
+    }
+    let message = status.message();
+    match status.code() {
+        Code::InvalidArgument => Ending::Refused(Refusal::Malformed(message.to_owned())),
+        Code::Internal | Code::Unimplemented => {
+            Ending::Refused(Refusal::Malformed(format!("SidecarFrame: {message}")))
+        }
+        Code::OutOfRange | Code::ResourceExhausted => {
+            Ending::Refused(Refusal::TooLarge(message.to_owned()))
+        }
+        _ => Ending::Closed,
+    }
+}
