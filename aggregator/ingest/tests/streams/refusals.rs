@@ -1,0 +1,277 @@
+//! What is wrong ends its own stream, with a status that names it and a counter that rises; a stream beside it
+//! goes on.
+
+use std::time::Duration;
+
+use aggregator_ingest::Limits;
+use aggregator_ingest::limits::FRAME_BYTES_MAX;
+use prost::Message as _;
+use proto::v1::sidecar_frame::Frame;
+use proto::v1::{Responses, SidecarFrame};
+use tonic::{Code, Status};
+
+use crate::support::{Aggregator, Stream};
+
+/// A server, a stream that does well, and one that is about to do wrong.
+struct Case {
+    aggregator: Aggregator,
+    good: Stream,
+    bad: Stream,
+}
+
+// === impl Case ===
+
+impl Case {
+    /// Both streams have said hello and reported once.
+    async fn begin() -> Self {
+        let aggregator = Aggregator::start(Limits::default()).await;
+        let mut good = aggregator.connect(aggregator.hello("good", 1)).await;
+        let mut bad = aggregator.connect(aggregator.hello("bad", 2)).await;
+        aggregator.a_second_later();
+        good.report(aggregator.report(1, 10)).await.unwrap();
+        bad.report(aggregator.report(1, 10)).await.unwrap();
+        aggregator.a_second_later();
+        Self {
+            aggregator,
+            good,
+            bad,
+        }
+    }
+
+    /// `frame` ends the bad stream with `code` and `text` and is counted under `reason`; what the stream had
+    /// told before stands, and the good stream goes on.
+    async fn refuses(mut self, frame: Vec<u8>, code: Code, text: &str, reason: &str) {
+        self.bad.send_bytes(frame).await;
+        let status = self.bad.status().await;
+        assert_refused(&status, code, text);
+        assert_eq!(self.aggregator.refused(reason), 1, "{reason}");
+        assert_eq!(self.aggregator.requests("bad"), Some(10));
+        let report = self.aggregator.report(2, 20);
+        self.good.report(report).await.unwrap();
+        assert_eq!(self.aggregator.requests("good"), Some(20));
+        assert_eq!(self.aggregator.pod("good").streams, 1);
+    }
+}
+
+fn assert_refused(status: &Status, code: Code, text: &str) {
+    assert_eq!((status.code(), status.message()), (code, text));
+}
+
+fn encode(frame: Frame) -> Vec<u8> {
+    SidecarFrame { frame: Some(frame) }.encode_to_vec()
+}
+
+/// Bytes that are no message.
+#[tokio::test]
+async fn garbage() {
+    let case = Case::begin().await;
+    let text = "SidecarFrame: not a protobuf message";
+    case.refuses(
+        vec![0xff; 12],
+        Code::InvalidArgument,
+        text,
+        "malformed_frame",
+    )
+    .await;
+}
+
+/// A field of some later protocol: skipping it would make a wrong number.
+#[tokio::test]
+async fn unknown_field() {
+    let case = Case::begin().await;
+    let mut series = case.aggregator.report(2, 20).series[0].encode_to_vec();
+    series.extend([0xf8, 0x06, 0x01]); // field 111, varint 1
+    let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
+    let mut report = vec![0x22, length(&series)];
+    report.extend(&series);
+    let mut frame = vec![0x12, length(&report)];
+    frame.extend(&report);
+    let text = "SidecarFrame.report.series: unknown field 111; this version knows protocol 1";
+    case.refuses(frame, Code::InvalidArgument, text, "malformed_frame")
+        .await;
+}
+
+/// A cluster name that is longer than any.
+#[tokio::test]
+async fn oversized_label() {
+    let case = Case::begin().await;
+    let mut report = case.aggregator.report(2, 20);
+    report.series[0].cluster = "c".repeat(300);
+    let text = "report.series[0].cluster: 300 bytes, at most 256";
+    case.refuses(
+        encode(Frame::Report(report)),
+        Code::InvalidArgument,
+        text,
+        "invalid_field",
+    )
+    .await;
+}
+
+/// A total that no sidecar can have reached.
+#[tokio::test]
+async fn impossible_total() {
+    let case = Case::begin().await;
+    let mut report = case.aggregator.report(2, 20);
+    report.series[0].responses = vec![Responses {
+        code: 2,
+        total: u64::MAX,
+    }];
+    let text = "report.series[0].responses[0].total: 18446744073709551615 is more than \
+                9007199254740992, the highest total there can be";
+    case.refuses(
+        encode(Frame::Report(report)),
+        Code::InvalidArgument,
+        text,
+        "impossible_total",
+    )
+    .await;
+}
+
+/// A total that rose faster than any sidecar counts.
+#[tokio::test]
+async fn impossible_rise() {
+    let case = Case::begin().await;
+    let report = case.aggregator.report(2, 5_000_000_000);
+    let text = "report.series[0].requests: 5000000000 is 4999999990 more than before, in 2s at most \
+                2000000000 can be";
+    case.refuses(
+        encode(Frame::Report(report)),
+        Code::InvalidArgument,
+        text,
+        "impossible_total",
+    )
+    .await;
+}
+
+/// A report from the future.
+#[tokio::test]
+async fn ahead_of_the_clock() {
+    let case = Case::begin().await;
+    let mut report = case.aggregator.report(2, 20);
+    report.interval_end_unix_ms += 61_000;
+    let text = format!(
+        "report.interval_end_unix_ms: {} is 61s ahead of the sidecar's own clock",
+        report.interval_end_unix_ms
+    );
+    case.refuses(
+        encode(Frame::Report(report)),
+        Code::InvalidArgument,
+        &text,
+        "ahead_of_clock",
+    )
+    .await;
+}
+
+/// Frames that are out of their place.
+#[tokio::test]
+async fn out_of_place() {
+    let case = Case::begin().await;
+    let hello = encode(Frame::Hello(case.aggregator.hello("bad", 2)));
+    let text = "hello: only the first frame of a stream may be hello";
+    case.refuses(hello, Code::InvalidArgument, text, "second_hello")
+        .await;
+
+    let case = Case::begin().await;
+    let text = "SidecarFrame: neither hello nor report";
+    case.refuses(Vec::new(), Code::InvalidArgument, text, "empty_frame")
+        .await;
+
+    let case = Case::begin().await;
+    let mut stream = case.aggregator.stream().await.unwrap();
+    let report = case.aggregator.report(1, 1);
+    let status = stream.report(report).await.unwrap_err();
+    let text = "report: the first frame of a stream must be hello";
+    assert_refused(&status, Code::InvalidArgument, text);
+    assert_eq!(case.aggregator.refused("report_before_hello"), 1);
+}
+
+/// A frame beyond the size limit is not even read.
+#[tokio::test]
+async fn oversized_frame() {
+    let case = Case::begin().await;
+    let text = format!(
+        "SidecarFrame: Error, decoded message length too large: found {} bytes, the limit is: \
+         {FRAME_BYTES_MAX} bytes",
+        FRAME_BYTES_MAX + 1
+    );
+    case.refuses(
+        vec![0; FRAME_BYTES_MAX + 1],
+        Code::ResourceExhausted,
+        &text,
+        "frame_too_large",
+    )
+    .await;
+}
+
+/// An older instance is refused while a newer one reports.
+#[tokio::test]
+async fn older_instance() {
+    let case = Case::begin().await;
+    let mut hello = case.aggregator.hello("good", 3);
+    hello.started_at_unix_ms -= 60_000;
+    let mut stream = case.aggregator.stream().await.unwrap();
+    stream.send(Frame::Hello(hello)).await;
+    let status = stream.status().await;
+    assert_eq!(status.code(), Code::Aborted);
+    assert!(
+        status
+            .message()
+            .starts_with("pod prod/good: instance 0000000000000003 is older")
+    );
+    assert_eq!(case.aggregator.refused("older_instance"), 1);
+    assert_eq!(case.aggregator.pod("good").streams, 1);
+}
+
+/// A stream that says nothing is ended.
+#[tokio::test]
+async fn no_hello() {
+    let aggregator = Aggregator::start(Limits {
+        hello_within: Duration::from_millis(50),
+        ..Limits::default()
+    })
+    .await;
+    let mut stream = aggregator.stream().await.unwrap();
+    let status = stream.status().await;
+    assert_refused(
+        &status,
+        Code::DeadlineExceeded,
+        "hello: not received within 50ms",
+    );
+    assert_eq!(aggregator.refused("hello_late"), 1);
+}
+
+/// Streams beyond the limit are refused; those that are open go on, and a place that becomes free is given again.
+#[tokio::test]
+async fn too_many_streams() {
+    let aggregator = Aggregator::start(Limits {
+        streams: 1,
+        ..Limits::default()
+    })
+    .await;
+    let mut first = aggregator.connect(aggregator.hello("a", 1)).await;
+    let status = aggregator.stream().await.err().expect("refused");
+    let text = "the aggregator serves 1 streams already";
+    assert_refused(&status, Code::ResourceExhausted, text);
+    assert_eq!(aggregator.refused("streams"), 1);
+    aggregator.a_second_later();
+    first.report(aggregator.report(1, 1)).await.unwrap();
+    first.half_close();
+    assert_eq!(first.status().await.code(), Code::Ok);
+    aggregator.connect(aggregator.hello("b", 1)).await;
+}
+
+/// Connections beyond the limit are closed at once and counted.
+#[tokio::test]
+async fn too_many_connections() {
+    let aggregator = Aggregator::start(Limits {
+        connections: 1,
+        ..Limits::default()
+    })
+    .await;
+    let mut first = aggregator.connect(aggregator.hello("a", 1)).await;
+    aggregator.connection_is_refused().await;
+    let refused = "meshmeter_ingest_connections_refused_total";
+    assert_eq!(aggregator.metric(refused), 1);
+    aggregator.a_second_later();
+    first.report(aggregator.report(1, 1)).await.unwrap();
+}
