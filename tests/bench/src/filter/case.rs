@@ -13,7 +13,7 @@ use tests_support::plugin::{AGGREGATOR_CLUSTER, Plugin, Role};
 
 /// Name of the only listener.
 pub(super) const LISTENER: &str = "bench";
-/// Namespace of the pods that the Envoys speak for; a pod is named after its case.
+/// Namespace of the pods that the Envoys speak for; see [`Case::pod`].
 pub(super) const NAMESPACE: &str = "bench";
 /// Counts like the modules, but only for itself.
 const LUA: &str = "local count = 0\nfunction envoy_on_request(handle) count = count + 1 end";
@@ -47,6 +47,11 @@ impl Case {
             Self::Filter => "filter",
             Self::Lua => "lua",
         }
+    }
+
+    /// The pod that this Envoy speaks for.
+    pub(super) fn pod(self) -> String {
+        self.name().replace('_', "-")
     }
 
     /// Where meshmeter runs in this Envoy, if it does.
@@ -92,8 +97,8 @@ impl Case {
     }
 
     fn plugin(self, role: Role) -> Result<Plugin> {
-        let name = self.name();
-        let identity = json!({"namespace": NAMESPACE, "pod": name, "uid": name, "node": "bench"});
+        let pod = self.pod();
+        let identity = json!({"namespace": NAMESPACE, "pod": pod, "uid": pod, "node": "bench"});
         Ok(Plugin::new(role)?
             .with_aggregator()
             .with("identity", identity))

@@ -102,7 +102,7 @@ impl Subject {
         if self.case.role().is_none() {
             return Ok(());
         }
-        let (name, sent) = (self.case.name(), self.sent);
+        let (name, sent) = (&self.case.pod(), self.sent);
         let counted = &Cell::new(None);
         let look = move || async move {
             let pods = aggregator.pods().await?;
@@ -112,7 +112,11 @@ impl Subject {
         };
         wait_for("the aggregator to have counted all", COUNTED_MAX, look)
             .await
-            .with_context(|| format!("{name}: sent {sent}, counted {:?}", counted.get()))
+            .with_context(|| {
+                let counted = counted.get();
+                let log = self.envoy.log_tail();
+                format!("{name}: sent {sent}, counted {counted:?}; the end of Envoy's log:\n{log}")
+            })
     }
 
     /// Ends Envoy in order.
