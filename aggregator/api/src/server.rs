@@ -56,6 +56,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Server {
     api: Arc<Api>,
     tls: Arc<rustls::ServerConfig>,
+    connections_max: usize,
 }
 
 impl Server {
@@ -64,13 +65,14 @@ impl Server {
         Self {
             api: Arc::new(api),
             tls,
+            connections_max: CONNECTIONS_MAX,
         }
     }
 
     /// Serves until `shutdown`; then accepts nothing more and gives open requests `drain` to end.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken, drain: Duration) {
         let acceptor = TlsAcceptor::from(self.tls);
-        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let slots = Arc::new(Semaphore::new(self.connections_max));
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
         loop {
@@ -208,3 +210,6 @@ fn fault(error: &hyper::Error) -> Option<ConnectionFault> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;
