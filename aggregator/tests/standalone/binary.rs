@@ -1,0 +1,104 @@
+//! The program itself: exit codes, signals, the files it reads and writes.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::app::{ANY, PATIENCE, eventually};
+
+fn meshmeter() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_meshmeter"));
+    command
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// SIGTERM ends it with exit code 0; the addresses file is whole and says where it listened; logs are JSON.
+#[tokio::test(flavor = "multi_thread")]
+async fn ends_on_sigterm() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let file = directory.path().join("addresses.json");
+    let child = meshmeter()
+        .args([
+            "serve",
+            "--standalone",
+            "--log-format",
+            "json",
+            "--ingest-listen",
+            ANY,
+        ])
+        .args([
+            "--api-listen",
+            ANY,
+            "--admin-listen",
+            ANY,
+            "--addresses-file",
+        ])
+        .arg(&file)
+        .spawn()
+        .unwrap();
+    let text = eventually("the addresses file", async || {
+        std::fs::read_to_string(&file).ok()
+    })
+    .await;
+    let addresses: Value = serde_json::from_str(&text).unwrap();
+    for listener in ["ingest", "api", "admin"] {
+        let address = addresses[listener].as_str().unwrap();
+        assert!(
+            address.starts_with("127.0.0.1:") && !address.ends_with(":0"),
+            "{address}"
+        );
+    }
+    let pid = child.id().unwrap().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .await
+            .unwrap()
+            .success()
+    );
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let log = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(
+        lines.iter().any(|line| line["message"] == "listening"),
+        "{log}"
+    );
+    assert_eq!(lines.last().unwrap()["message"], "ended", "{log}");
+}
+
+/// What cannot run says why, with the exit code of a usage error, and starts nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn refuses_bad_flags() {
+    for (flags, expected) in [
+        (vec!["serve"], "run it with --standalone on loopback"),
+        (
+            vec!["serve", "--standalone", "--api-listen", "0.0.0.0:0"],
+            "--api-listen 0.0.0.0:0",
+        ),
+        (
+            vec!["serve", "--standalone", "--drain-seconds", "301"],
+            "--drain-seconds",
+        ),
+        (
+            vec!["serve", "--standalone", "--pods-file", "Cargo.toml"],
+            "--pods-file Cargo.toml: is not a list of pods",
+        ),
+    ] {
+        let output = meshmeter().args(&flags).output().await.unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {error}");
+        assert!(error.contains(expected), "{flags:?}: {error}");
+    }
+}
