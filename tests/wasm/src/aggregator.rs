@@ -203,6 +203,13 @@ impl Aggregator {
         vec![send(id, after, aggregator_frame::Frame::Ack(ack))]
     }
 
+    /// The sidecar's system clock was set.
+    pub(crate) fn clock_was_set(&mut self) {
+        for stream in self.streams.values_mut() {
+            stream.clock_was_set = true;
+        }
+    }
+
     /// Ends all open streams with `status`; returns what to send.
     pub(crate) fn close_all(&mut self, now: Duration, status: u32, message: &str) -> Vec<Answer> {
         let mut answers = Vec::new();

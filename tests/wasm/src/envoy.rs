@@ -416,9 +416,16 @@ impl Envoy {
         self.process.borrow().calls.clone()
     }
 
-    /// Begins the count of calls anew.
+    /// Work of live VMs by callback; 1 is about one instruction.
+    pub fn work(&self) -> BTreeMap<&'static str, u64> {
+        self.process.borrow().work.clone()
+    }
+
+    /// Begins the counts of calls and work anew.
     pub fn reset_calls(&mut self) {
-        self.process.borrow_mut().calls.clear();
+        let mut process = self.process.borrow_mut();
+        process.calls.clear();
+        process.work.clear();
     }
 
     /// Bytes of memory of all live VMs, by thread.

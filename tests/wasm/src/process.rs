@@ -68,6 +68,8 @@ pub(crate) struct Process {
     /// Rules of the ABI or of the contract that were broken.
     pub(crate) violations: Vec<String>,
     pub(crate) calls: BTreeMap<CallKey, u64>,
+    /// Work of each callback of live VMs, about one per instruction.
+    pub(crate) work: BTreeMap<&'static str, u64>,
     /// How often in a hundred a `set` of shared data finds that another thread was faster.
     pub(crate) contention_percent: u64,
     /// Envoy's empty header map in the access log phase: true gives OK and "", false gives `NotFound`.

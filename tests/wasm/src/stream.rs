@@ -35,6 +35,8 @@ pub struct Stream {
     pub unread: usize,
     pub(crate) acknowledged: Option<(Duration, u64)>,
     highest: BTreeMap<Counter, u64>,
+    /// The sidecar's system clock was set: the next report may end before the last one.
+    pub(crate) clock_was_set: bool,
 }
 
 // === impl Stream ===
@@ -49,6 +51,7 @@ impl Stream {
             unread: 0,
             acknowledged: None,
             highest: BTreeMap::new(),
+            clock_was_set: false,
         }
     }
 
@@ -106,8 +109,9 @@ impl Stream {
             "follows the final one",
         );
         let end = report.interval_end_unix_ms;
+        let was_set = std::mem::take(&mut self.clock_was_set);
         check(
-            last.is_none_or(|last| last.interval_end_unix_ms <= end),
+            was_set || last.is_none_or(|last| last.interval_end_unix_ms <= end),
             "ends before the one before it",
         );
         check(report.vms_live <= report.vms_expected, "has VMs to spare");

@@ -274,6 +274,7 @@ impl Vm {
             .store
             .set_fuel(fuel)
             .and_then(|()| function.call(&mut self.store, arguments));
+        self.note_work(name, fuel);
         match result {
             Ok(value) => Some(value),
             Err(trap) => {
@@ -284,6 +285,15 @@ impl Vm {
                 state.process.borrow_mut().log(thread, life, 5, text);
                 None
             }
+        }
+    }
+
+    fn note_work(&self, name: &'static str, fuel: u64) {
+        let state = self.store.data();
+        if state.life == Life::Live {
+            let left = self.store.get_fuel().unwrap_or(fuel);
+            let mut process = state.process.borrow_mut();
+            *process.work.entry(name).or_default() += fuel.saturating_sub(left);
         }
     }
 }

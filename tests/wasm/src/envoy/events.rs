@@ -19,7 +19,11 @@ impl Envoy {
 
     /// Sets the system clock; ticks go on as before.
     pub fn set_system_time(&mut self, system: Duration) {
-        self.process.borrow_mut().clock.set_system(system);
+        let mut process = self.process.borrow_mut();
+        process.clock.set_system(system);
+        for aggregator in process.network.aggregators.values_mut() {
+            aggregator.clock_was_set();
+        }
     }
 
     /// Lets so much time pass.

@@ -1,0 +1,112 @@
+//! What a request may cost: the calls of host functions by role, and no memory.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+use tests_wasm::cost::Cost;
+use tests_wasm::deployment::Role;
+use tests_wasm::envoy::{Envoy, Setup};
+use tests_wasm::request::Request;
+use tests_wasm::totals::What;
+
+const STATUS: (&str, u64) = ("proxy_get_header_map_value", 1);
+const CLOCK: (&str, u64) = ("clock_time_get", 1);
+const PROPERTY: (&str, u64) = ("proxy_get_property", 1);
+
+/// The filter reads the clock at both ends for the integral of requests in flight, and the status at the
+/// end. `cargo run -p tests-wasm --example host_calls` prints all of it.
+#[test]
+fn the_filter_makes_three_host_calls_per_request() -> Result<()> {
+    let cost = Cost::of(Role::Filter, |_| ())?;
+    assert_eq!(cost.host_calls("proxy_on_request_headers"), [CLOCK]);
+    assert_eq!(cost.host_calls("proxy_on_log"), [CLOCK, STATUS]);
+    assert_eq!(cost.host_calls("proxy_on_context_create"), []);
+    assert_eq!(cost.host_calls("proxy_on_done"), []);
+    assert_eq!(cost.crossings(), 4);
+    Ok(())
+}
+
+/// An access logger is entered once and asks for the status alone, or for nothing.
+#[test]
+fn the_access_log_makes_one_host_call_per_request() -> Result<()> {
+    let cost = Cost::of(Role::AccessLog, |_| ())?;
+    assert_eq!(cost.host_calls("proxy_on_log"), [STATUS]);
+    assert_eq!(cost.crossings(), 1);
+    let cost = Cost::of(Role::AccessLog, |json| json["responses"] = json!("off"))?;
+    assert_eq!(cost.host_calls("proxy_on_log"), []);
+    Ok(())
+}
+
+/// The upstream log asks whether there was a connection.
+#[test]
+fn the_upstream_log_makes_one_host_call_per_attempt() -> Result<()> {
+    let cost = Cost::of(Role::UpstreamLog, |_| ())?;
+    assert_eq!(cost.host_calls("proxy_on_log"), [PROPERTY]);
+    assert_eq!(cost.crossings(), 1);
+    Ok(())
+}
+
+/// A configured dimension costs one property more, where it is needed.
+#[test]
+fn a_dimension_costs_one_property() -> Result<()> {
+    let by_cluster = |json: &mut serde_json::Value| json["dimensions"] = json!(["cluster"]);
+    let cost = Cost::of(Role::Filter, by_cluster)?;
+    assert_eq!(
+        cost.host_calls("proxy_on_request_headers"),
+        [CLOCK, PROPERTY]
+    );
+    assert_eq!(cost.host_calls("proxy_on_log"), [CLOCK, STATUS]);
+    let cost = Cost::of(Role::AccessLog, by_cluster)?;
+    assert_eq!(cost.host_calls("proxy_on_log"), [STATUS, PROPERTY]);
+    Ok(())
+}
+
+/// The work of a request is bounded; it does not grow with the requests before it.
+#[test]
+fn the_work_of_a_request_is_small() -> Result<()> {
+    for (role, work_max) in [
+        (Role::Filter, 2000),
+        (Role::AccessLog, 1000),
+        (Role::UpstreamLog, 1000),
+    ] {
+        let work = Cost::of(role, |_| ())?.work;
+        assert!((1..=work_max).contains(&work), "{role:?}: {work}");
+    }
+    Ok(())
+}
+
+/// A hundred thousand requests and their reports take no more memory than the first thousands did.
+#[test]
+fn memory_does_not_grow_with_requests() -> Result<()> {
+    for role in [Role::Filter, Role::AccessLog, Role::UpstreamLog] {
+        let plugin = role.plugin_with(|json| json["dimensions"] = json!(["cluster"]))?;
+        let mut envoy = Envoy::start(Setup::new(vec![plugin]))?;
+        envoy.run_seconds(3);
+        let request = Request::inbound();
+        let send = |envoy: &mut Envoy, count: usize| {
+            for index in 0..count {
+                let worker = index % 2;
+                match role {
+                    Role::UpstreamLog => envoy.attempt(worker, &request),
+                    Role::Filter | Role::AccessLog => {
+                        envoy.request(worker, &request);
+                    }
+                }
+                envoy.run_for(Duration::from_millis(1));
+            }
+        };
+        send(&mut envoy, 5000);
+        let before = envoy.memory();
+        send(&mut envoy, 100_000);
+        assert_eq!(envoy.memory(), before, "{role:?}");
+        envoy.run_seconds(2);
+        let what = match role {
+            Role::UpstreamLog => What::Attempts,
+            Role::Filter | Role::AccessLog => What::Requests,
+        };
+        let aggregator = envoy.aggregator("aggregator");
+        assert_eq!(aggregator.totals().sum(what), Some(105_000), "{role:?}");
+    }
+    Ok(())
+}
