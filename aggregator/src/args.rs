@@ -40,7 +40,7 @@ pub enum Command {
 pub struct ServeArgs {
     /// Run without a Kubernetes cluster: nobody is authenticated, so every listener must be on loopback, the API
     /// has a self-signed certificate, and pods are those of --pods-file or of the sidecars that connect.
-    #[arg(long, env = "MESHMETER_STANDALONE")]
+    #[arg(long, env = "MESHMETER_STANDALONE", value_parser = clap::builder::BoolishValueParser::new())]
     pub standalone: bool,
 
     /// Address and port for sidecars (gRPC over HTTP/2 without TLS). Port 0 picks a free one.
