@@ -6,10 +6,9 @@ use std::cell::RefCell;
 use filter_core::config::{CONFIG_BYTES_MAX, Module};
 use filter_core::host::{ContextId, RootId, StreamToken};
 use filter_core::vm::Vm;
-use proxy_wasm::types::BufferType;
 
 use crate::host::Envoy;
-use crate::imports;
+use crate::imports::{self, Buffer};
 
 /// Bytes of an aggregator's message that are read: its frames have two small numbers.
 const MESSAGE_BYTES_MAX: usize = 1024;
@@ -35,7 +34,7 @@ fn with(call: impl FnOnce(&mut Vm<Envoy>)) {
 }
 
 fn configure(root: u32, module: Module) -> u32 {
-    let text = imports::buffer(BufferType::PluginConfiguration, CONFIG_BYTES_MAX + 1);
+    let text = imports::buffer(Buffer::PluginConfiguration, CONFIG_BYTES_MAX + 1);
     let _ = VM.try_with(|vm| {
         if let Ok(mut vm) = vm.try_borrow_mut() {
             vm.get_or_insert_with(|| Vm::new(Envoy, module))
@@ -107,7 +106,7 @@ extern "C" fn mm_on_tick(root: u32) {
 
 #[unsafe(no_mangle)]
 extern "C" fn mm_on_grpc_receive(_root: u32, token: u32, _size: u32) {
-    let message = imports::buffer(BufferType::GrpcReceiveBuffer, MESSAGE_BYTES_MAX);
+    let message = imports::buffer(Buffer::GrpcMessage, MESSAGE_BYTES_MAX);
     if let Ok(message) = message {
         with(|vm| vm.on_grpc_receive(StreamToken(token), &message));
     }

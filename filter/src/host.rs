@@ -2,7 +2,6 @@
 
 use filter_core::host::{Cas, Host, HostError, LogLevel, MetricId, MetricKind, StreamToken};
 use filter_core::time::{Monotonic, UnixMillis};
-use proxy_wasm::types::{LogLevel as ProxyLogLevel, MetricType};
 
 use crate::imports;
 
@@ -14,13 +13,14 @@ pub(crate) struct Envoy;
 
 impl Host for Envoy {
     fn log(&self, level: LogLevel, message: &str) {
+        // The numbers of proxy-wasm.
         let level = match level {
-            LogLevel::Debug => ProxyLogLevel::Debug,
-            LogLevel::Info => ProxyLogLevel::Info,
-            LogLevel::Warn => ProxyLogLevel::Warn,
-            LogLevel::Error => ProxyLogLevel::Error,
+            LogLevel::Debug => 1,
+            LogLevel::Info => 2,
+            LogLevel::Warn => 3,
+            LogLevel::Error => 4,
         };
-        imports::log(level as u32, message);
+        imports::log(level, message);
     }
 
     fn unix_now(&self) -> UnixMillis {
@@ -70,10 +70,10 @@ impl Host for Envoy {
 
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<MetricId, HostError> {
         let kind = match kind {
-            MetricKind::Counter => MetricType::Counter,
-            MetricKind::Gauge => MetricType::Gauge,
+            MetricKind::Counter => 0,
+            MetricKind::Gauge => 1,
         };
-        imports::define_metric(kind as u32, name).map(MetricId)
+        imports::define_metric(kind, name).map(MetricId)
     }
 
     fn increment_metric(&self, id: MetricId, offset: i64) -> Result<(), HostError> {

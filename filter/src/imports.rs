@@ -1,8 +1,7 @@
 //! The host functions of proxy-wasm ABI 0.2.1 and WASI that the filter uses, and the memory they write to.
 //!
 //! The only module with unsafe code besides the export attributes. Every function takes references and slices,
-//! and returns a result for whatever status the host gives: the crate `proxy-wasm` reads statuses into an enum
-//! that lacks some of them, and panics on others.
+//! and returns a result for whatever status the host gives.
 #![expect(
     unsafe_code,
     reason = "calls to the host cross the border of the module"
@@ -228,21 +227,26 @@ pub(crate) fn response_header<T>(
     name: &str,
     look: impl FnOnce(&[u8]) -> T,
 ) -> Result<T, HostError> {
-    let map = proxy_wasm::types::MapType::HttpResponseHeaders as u32;
+    /// The map of response headers.
+    const RESPONSE_HEADERS: u32 = 2;
     peek(
         // SAFETY: as above.
         |data, len| unsafe {
-            env::proxy_get_header_map_value(map, name.as_ptr(), name.len(), data, len)
+            env::proxy_get_header_map_value(RESPONSE_HEADERS, name.as_ptr(), name.len(), data, len)
         },
         look,
     )
 }
 
+/// A buffer of the host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Buffer {
+    GrpcMessage = 5,
+    PluginConfiguration = 7,
+}
+
 /// Up to `max` bytes of a buffer of the host.
-pub(crate) fn buffer(
-    kind: proxy_wasm::types::BufferType,
-    max: usize,
-) -> Result<Vec<u8>, HostError> {
+pub(crate) fn buffer(kind: Buffer, max: usize) -> Result<Vec<u8>, HostError> {
     // SAFETY: see `take`.
     take(|data, len| unsafe { env::proxy_get_buffer_bytes(kind as u32, 0, max, data, len) })
 }

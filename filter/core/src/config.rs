@@ -206,7 +206,8 @@ impl Config {
             self.field(&name, value, module, problems);
         }
         if self.by_cluster && !self.cluster.is_empty() {
-            problems.add("`cluster` and `dimensions` exclude each other; using `dimensions`".into());
+            problems
+                .add("`cluster` and `dimensions` exclude each other; using `dimensions`".into());
             self.cluster = String::new();
         }
     }
@@ -422,13 +423,19 @@ impl Problems {
 
     fn unknown(&mut self, field: &str, expected: &str) {
         let field = json::excerpt(field);
-        self.add(format!("unknown field `{field}`, expected one of {expected}"));
+        self.add(format!(
+            "unknown field `{field}`, expected one of {expected}"
+        ));
     }
 
     /// Names fields that stand twice; the last one holds.
     fn doubled(&mut self, path: &str, fields: &[(String, Value)]) {
         for (index, (name, _)) in fields.iter().enumerate() {
-            if fields.iter().take(index).any(|(earlier, _)| earlier == name) {
+            if fields
+                .iter()
+                .take(index)
+                .any(|(earlier, _)| earlier == name)
+            {
                 let name = json::excerpt(name);
                 self.add(format!("`{path}{name}` is given twice; using the last"));
             }

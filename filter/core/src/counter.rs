@@ -188,7 +188,10 @@ impl Series {
     /// Each counter with its total, what leads first: requests before their responses.
     pub fn totals_mut(&mut self) -> impl Iterator<Item = (Counter, &mut Total)> {
         let classes = (0_u16..).zip(&mut self.classes);
-        let codes = self.codes.iter_mut().map(|known| (known.code, &mut known.total));
+        let codes = self
+            .codes
+            .iter_mut()
+            .map(|known| (known.code, &mut known.total));
         [
             (Counter::Events, &mut self.events),
             (Counter::Inflight, &mut self.inflight),

@@ -53,7 +53,12 @@ pub fn resolve(host: &impl Host, configured: &ConfiguredIdentity) -> Result<v1::
         labels: configured.labels.clone(),
     };
     for (part, value, env, metadata) in [
-        ("namespace", &identity.namespace, "POD_NAMESPACE", "NAMESPACE"),
+        (
+            "namespace",
+            &identity.namespace,
+            "POD_NAMESPACE",
+            "NAMESPACE",
+        ),
         ("pod", &identity.pod, "POD_NAME", "NAME"),
     ] {
         if value.is_empty() {

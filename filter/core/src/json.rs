@@ -285,9 +285,8 @@ mod tests {
         leaf.prop_recursive(4, 32, 4, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
-                proptest::collection::btree_map(".{0,6}", inner, 0..4).prop_map(|fields| {
-                    serde_json::Value::Object(fields.into_iter().collect())
-                }),
+                proptest::collection::btree_map(".{0,6}", inner, 0..4)
+                    .prop_map(|fields| { serde_json::Value::Object(fields.into_iter().collect()) }),
             ]
         })
     }

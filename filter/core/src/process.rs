@@ -8,10 +8,10 @@
 //! - `/reset_counters` sets them back to 0. A sentinel that is never 0 otherwise tells.
 
 use crate::catalog::{Catalog, Listed, Listing};
-use crate::config::ResponseDetail;
+use crate::config::{ResponseDetail, Role};
 use crate::counter::{Counters, Refused, Series, Total};
 use crate::host::{Host, HostError, MetricId, MetricKind};
-use crate::series::Counter;
+use crate::series::{Counter, Outcome};
 use crate::time::UnixMillis;
 
 /// Names of the counters of what was refused, in the order of [`Refused::totals_mut`].
@@ -264,19 +264,16 @@ fn add(
     )))
 }
 
-/// The counters that a role keeps for a series, in the order in which they are read.
+/// The counters that a role keeps for a series, what leads last, as they are read.
 pub(crate) fn counters_of(listed: &Listed) -> Vec<Counter> {
-    use crate::config::Role;
-    use crate::series::Outcome;
-
-    let mut counters = vec![Counter::Events];
-    if listed.key.role == Role::Filter {
-        counters.extend([Counter::Inflight, Counter::InflightNanos]);
-    }
+    let mut counters = Vec::new();
     if listed.responses && listed.key.role != Role::UpstreamLog {
         let outcomes = (0..Outcome::CLASSES).chain(listed.codes.iter().copied());
         counters.extend(outcomes.map(|code| Counter::Responses(Outcome(code))));
     }
-    counters.sort_unstable();
+    if listed.key.role == Role::Filter {
+        counters.extend([Counter::InflightNanos, Counter::Inflight]);
+    }
+    counters.push(Counter::Events);
     counters
 }

@@ -1,6 +1,6 @@
 //! The root contexts of a VM: one for each plugin configuration.
 
-use crate::config::{Aggregator, AGGREGATORS_MAX, Config};
+use crate::config::{AGGREGATORS_MAX, Aggregator, Config};
 use crate::counter::SeriesIndex;
 use crate::host::RootId;
 use crate::series::Direction;
@@ -49,8 +49,8 @@ impl Roots {
         if self.roots.len() >= ROOTS_MAX {
             return false;
         }
-        self.roots.push(root);
-        self.roots.sort_by_key(|root| root.id);
+        let after = self.roots.partition_point(|known| known.id < id);
+        self.roots.insert(after, root);
         true
     }
 
@@ -107,7 +107,10 @@ impl Roots {
     pub fn aggregators(&self) -> (Vec<Aggregator>, bool) {
         let mut all: Vec<Aggregator> = Vec::new();
         let mut left_out = false;
-        for aggregator in self.newest_first().flat_map(|root| &root.config.aggregators) {
+        for aggregator in self
+            .newest_first()
+            .flat_map(|root| &root.config.aggregators)
+        {
             if all.contains(aggregator) {
                 continue;
             }

@@ -51,10 +51,15 @@ pub struct Link {
 
 #[derive(Debug)]
 enum State {
-    Idle { retry_at: Monotonic },
+    Idle {
+        retry_at: Monotonic,
+    },
     Open(Stream),
     /// Ended by us, not yet by the peer.
-    Closing { token: StreamToken, since: Monotonic },
+    Closing {
+        token: StreamToken,
+        since: Monotonic,
+    },
 }
 
 #[derive(Debug)]
@@ -281,9 +286,9 @@ impl Link {
     }
 
     fn complain(&mut self, host: &impl Host, status: u32, text: &str, now: Monotonic) {
-        let same = self.complained.is_some_and(|(last, at)| {
-            last == status && now.millis_since(at) < COMPLAIN_EVERY_MS
-        });
+        let same = self
+            .complained
+            .is_some_and(|(last, at)| last == status && now.millis_since(at) < COMPLAIN_EVERY_MS);
         if same || status == UNAVAILABLE {
             return;
         }

@@ -115,7 +115,11 @@ impl Streamer {
             return;
         };
         let unread = news || self.view.version() == Version(0);
-        if !self.links.iter().any(|link| link.is_due(now.monotonic, news)) {
+        if !self
+            .links
+            .iter()
+            .any(|link| link.is_due(now.monotonic, news))
+        {
             return;
         }
         if unread && !self.read(host, sources, now) {
@@ -203,9 +207,7 @@ impl Streamer {
         let Some(signs) = sources.process.signs(host) else {
             return false;
         };
-        let found = self
-            .view
-            .read_process(host, now.monotonic, signs.listings);
+        let found = self.view.read_process(host, now.monotonic, signs.listings);
         if signs.was_reset || found == Found::Fall {
             self.fell = true;
             return false;
@@ -232,13 +234,7 @@ impl Streamer {
     }
 
     /// Sends the last report of the root that holds the streams.
-    pub fn finish(
-        &mut self,
-        host: &impl Host,
-        sources: &Sources<'_>,
-        now: Now,
-        is_final: bool,
-    ) {
+    pub fn finish(&mut self, host: &impl Host, sources: &Sources<'_>, now: Now, is_final: bool) {
         if !self.is_streaming() {
             return;
         }

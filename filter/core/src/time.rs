@@ -36,12 +36,18 @@ impl Monotonic {
     /// The moment `millis` later.
     #[must_use]
     pub fn plus_millis(self, millis: u64) -> Self {
-        Self(self.0.saturating_add(millis.saturating_mul(NANOS_PER_MILLI)))
+        Self(
+            self.0
+                .saturating_add(millis.saturating_mul(NANOS_PER_MILLI)),
+        )
     }
 
     /// The moment `millis` earlier.
     #[must_use]
     pub fn minus_millis(self, millis: u64) -> Self {
-        Self(self.0.saturating_sub(millis.saturating_mul(NANOS_PER_MILLI)))
+        Self(
+            self.0
+                .saturating_sub(millis.saturating_mul(NANOS_PER_MILLI)),
+        )
     }
 }

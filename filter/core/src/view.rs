@@ -182,18 +182,18 @@ impl View {
         };
         let Some(series) = found else { return };
         for counter in counters_of(listed) {
-            let known = |(role, other, _): &(Role, Counter, Reading)| {
-                *role == key.role && *other == counter
-            };
-            if !series.counters.iter().any(known) {
-                series.counters.push((key.role, counter, Reading::default()));
-                series.changed = next;
+            // In the order of counters: what leads is read last, requests after their responses.
+            let after = series
+                .counters
+                .partition_point(|(role, other, _)| (*other, *role) < (counter, key.role));
+            let at = series.counters.get(after);
+            if at.is_some_and(|(role, other, _)| (*other, *role) == (counter, key.role)) {
+                continue;
             }
+            let new = (key.role, counter, Reading::default());
+            series.counters.insert(after, new);
+            series.changed = next;
         }
-        // What leads is read last: requests after their responses.
-        series
-            .counters
-            .sort_unstable_by_key(|(role, counter, _)| (*counter, *role));
     }
 
     /// The series that changed after `version`, as they go on the wire.
@@ -235,7 +235,7 @@ impl ViewSeries {
                 .map(|_| role)
         };
         let of = counts_responses(Role::Filter).or_else(|| counts_responses(Role::AccessLog));
-        let mut responses: Vec<v1::Responses> = self
+        let responses: Vec<v1::Responses> = self
             .counters
             .iter()
             .filter(|(role, _, reading)| Some(*role) == of && reading.value > 0)
@@ -247,7 +247,6 @@ impl ViewSeries {
                 _ => None,
             })
             .collect();
-        responses.sort_unstable_by_key(|response| response.code);
         v1::Series {
             direction: match self.direction {
                 Direction::Inbound => v1::Direction::Inbound.into(),

@@ -99,8 +99,10 @@ impl<H: Host> Vm<H> {
         // Known here and now or not: the direction may have to be asked for with the first request.
         let _ = self.series_of(root, false);
         if self.host.set_tick_period(TICK_MS).is_err() {
-            self.host
-                .log(LogLevel::Error, "the host refuses ticks: nothing is streamed");
+            self.host.log(
+                LogLevel::Error,
+                "the host refuses ticks: nothing is streamed",
+            );
         }
     }
 
@@ -259,8 +261,7 @@ impl<H: Host> Vm<H> {
         let open = self.open.remove(context);
         if let Some(series) = open.and_then(|open| open.series) {
             self.counters.leave(series, self.host.monotonic_now());
-            self.counters
-                .respond(series, self.host.response_status());
+            self.counters.respond(series, self.host.response_status());
             return;
         }
         let began = !self
@@ -275,8 +276,7 @@ impl<H: Host> Vm<H> {
             && let Some(series) = self.series_of(root, false)
         {
             // It was counted, but the table of open requests had no room for it.
-            self.counters
-                .respond(series, self.host.response_status());
+            self.counters.respond(series, self.host.response_status());
         }
     }
 
@@ -291,8 +291,7 @@ impl<H: Host> Vm<H> {
             Role::AccessLog => {
                 if let Some(series) = self.series_of(id, true) {
                     self.counters.event(series);
-                    self.counters
-                        .respond(series, self.host.response_status());
+                    self.counters.respond(series, self.host.response_status());
                 }
             }
             Role::UpstreamLog => {
