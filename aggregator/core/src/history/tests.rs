@@ -1,1 +1,173 @@
+use proptest::prelude::*;
 
+use super::*;
+
+/// Where the first interval begins.
+const EPOCH: u64 = 1_800_000_000_000;
+
+/// What happened in one interval.
+#[derive(Clone, Copy, Debug)]
+struct Rise {
+    start: u64,
+    end: u64,
+    delta: u64,
+}
+
+/// Intervals one after the other, from (pause, length, delta) of each.
+fn rises(steps: &[(u64, u64, u64)]) -> Vec<Rise> {
+    let mut end = EPOCH;
+    let rise = |(pause, length, delta): &(u64, u64, u64)| {
+        let start = end + pause;
+        end = start + length;
+        Rise {
+            start,
+            end,
+            delta: *delta,
+        }
+    };
+    steps.iter().map(rise).collect()
+}
+
+fn history(rises: &[Rise]) -> History {
+    let mut history = History::default();
+    let mut total = 0;
+    for rise in rises.iter().filter(|rise| rise.delta > 0) {
+        let (start, end) = (UnixMillis(rise.start), UnixMillis(rise.end));
+        history.rise(start, end, total, total + rise.delta);
+        total += rise.delta;
+    }
+    history
+}
+
+/// The naive model: every interval is kept and cut at the window's ends.
+fn naive(rises: &[Rise], from: u64, to: u64) -> f64 {
+    let part = |rise: &Rise| {
+        let overlap = rise.end.min(to).saturating_sub(rise.start.max(from));
+        float(rise.delta) * float(overlap) / float(rise.end - rise.start)
+    };
+    rises.iter().map(part).sum()
+}
+
+/// All that rose in intervals within a second and a bit of `at`.
+fn near(rises: &[Rise], at: u64) -> f64 {
+    let reach = 1_100;
+    let is_near = |rise: &&Rise| rise.start < at + reach && at < rise.end + reach;
+    rises
+        .iter()
+        .filter(is_near)
+        .map(|rise| float(rise.delta))
+        .sum()
+}
+
+fn increase(history: &History, from: u64, to: u64) -> f64 {
+    history.increase(UnixMillis(from), UnixMillis(to))
+}
+
+/// The last moment, and the earliest that can still be asked for.
+fn reach(rises: &[Rise]) -> (u64, u64) {
+    let last = rises.last().map_or(EPOCH, |rise| rise.end);
+    (UnixMillis(last).before(DEPTH).0.max(EPOCH), last)
+}
+
+proptest! {
+    /// Reports a second apart or more, with pauses between them: any window holds exactly what the naive model
+    /// says, whatever moments it begins and ends at.
+    #[test]
+    fn equals_the_naive_model(
+        steps in prop::collection::vec(
+            (prop_oneof![Just(0u64), 100u64..20_000], 1000u64..20_000, 0u64..1_000_000),
+            1..40,
+        ),
+        (a, b) in (0.0..1.0f64, 0.0..1.0f64),
+    ) {
+        let rises = rises(&steps);
+        let history = history(&rises);
+        let (first, last) = reach(&rises);
+        let (from, to) = between(first, last, a, b);
+        let expected = naive(&rises, from, to);
+        let got = increase(&history, from, to);
+        prop_assert!((got - expected).abs() < 1e-3, "{got} instead of {expected}");
+    }
+
+    /// Reports of any length, also many in a second: what is merged shifts increases by less than a second, the
+    /// sum over everything is exact, and windows add up.
+    #[test]
+    fn merging_shifts_by_less_than_a_second(
+        steps in prop::collection::vec((0u64..300, 1u64..1500, 0u64..1_000_000), 1..150),
+        (a, b, c) in (0.0..1.0f64, 0.0..1.0f64, 0.0..1.0f64),
+    ) {
+        let rises = rises(&steps);
+        let history = history(&rises);
+        let (first, last) = reach(&rises);
+        let (from, to) = between(first, last, a, b);
+        let expected = naive(&rises, from, to);
+        let got = increase(&history, from, to);
+        let bound = near(&rises, from) + near(&rises, to) + 1e-3;
+        prop_assert!((got - expected).abs() <= bound, "{got} instead of {expected}");
+
+        let middle = between(from, to, c, c).0;
+        let parts = increase(&history, from, middle) + increase(&history, middle, to);
+        prop_assert!((parts - got).abs() < 1e-3, "{parts} instead of {got}");
+        if first == EPOCH {
+            let all: u64 = rises.iter().map(|rise| rise.delta).sum();
+            prop_assert!((increase(&history, first, last) - float(all)).abs() < 1e-3);
+        }
+        prop_assert!(history.points.len() <= POINTS_MAX);
+    }
+}
+
+/// The two points at shares `a` and `b` of the way from `first` to `last`, in order.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a few minutes in milliseconds"
+)]
+fn between(first: u64, last: u64, a: f64, b: f64) -> (u64, u64) {
+    let at = |share: f64| first + (float(last - first) * share) as u64;
+    (at(a.min(b)), at(a.max(b)))
+}
+
+/// A rise told late is spread over the time that nothing was told of, not heaped on its end.
+#[test]
+fn a_gap_is_filled_evenly() {
+    let mut history = History::default();
+    history.rise(UnixMillis(EPOCH), UnixMillis(EPOCH + 1000), 0, 10);
+    history.rise(UnixMillis(EPOCH + 500), UnixMillis(EPOCH + 11_000), 10, 110);
+    assert!((increase(&history, EPOCH + 9000, EPOCH + 11_000) - 20.0).abs() < 1e-9);
+}
+
+/// A rise told for a time that is already told raises the end of what is known; nothing is lost.
+#[test]
+fn an_interval_out_of_order_loses_nothing() {
+    let mut history = History::default();
+    history.rise(UnixMillis(EPOCH), UnixMillis(EPOCH + 5000), 0, 10);
+    history.rise(UnixMillis(EPOCH + 1000), UnixMillis(EPOCH + 2000), 10, 12);
+    assert!((increase(&history, EPOCH, EPOCH + 5000) - 12.0).abs() < 1e-9);
+}
+
+/// Reports as fast as can be do not make the past longer than its bound, and what is too old goes.
+#[test]
+fn stays_bounded() {
+    let mut history = History::default();
+    for n in 0..100_000 {
+        let start = UnixMillis(EPOCH + n * 7);
+        history.rise(start, start + Duration::from_millis(3), n, n + 1);
+        assert!(history.points.len() <= POINTS_MAX);
+    }
+    let oldest = history.points.front().map(|point| point.at);
+    let newest = history.points.back().map(|point| point.at);
+    let span = newest.unwrap().since(oldest.unwrap());
+    assert!(DEPTH <= span && span <= DEPTH + MERGE, "{span:?}");
+}
+
+/// A total that rests costs nothing once its last rise is out of reach.
+#[test]
+fn forgets_what_is_out_of_reach() {
+    let mut history = History::default();
+    history.rise(UnixMillis(EPOCH), UnixMillis(EPOCH + 1000), 0, 10);
+    history.forget(UnixMillis(EPOCH + 999));
+    assert_eq!(history.points.len(), 2);
+    history.forget(UnixMillis(EPOCH + 1000));
+    assert_eq!(history.points.capacity(), 0);
+    assert!(increase(&history, EPOCH, EPOCH + 5000).abs() < f64::EPSILON);
+}
