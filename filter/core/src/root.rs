@@ -16,18 +16,47 @@ pub struct Root {
     pub id: RootId,
     /// What it says.
     pub config: Config,
-    /// Side of the sidecar, once known.
-    pub direction: Option<Direction>,
-    /// Where it counts; a guess if clusters are told apart.
-    pub series: Option<SeriesIndex>,
+    /// Where it counts on each side; a guess if clusters are told apart. Envoy gives listeners of both sides one
+    /// root if their plugins are configured alike.
+    pub series: Sides,
     /// Whether a request that should not be was seen and told.
     pub complained: bool,
+    /// Whether a listener without a direction was seen and told.
+    pub undirected: bool,
+}
+
+/// A series for each side of the sidecar, once known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sides {
+    inbound: Option<SeriesIndex>,
+    outbound: Option<SeriesIndex>,
 }
 
 /// The root contexts of a VM, oldest first.
 #[derive(Debug, Default)]
 pub struct Roots {
     roots: Vec<Root>,
+}
+
+// === impl Sides ===
+
+impl Sides {
+    /// The series of one side.
+    #[inline]
+    pub fn get(self, direction: Direction) -> Option<SeriesIndex> {
+        match direction {
+            Direction::Inbound => self.inbound,
+            Direction::Outbound => self.outbound,
+        }
+    }
+
+    /// Sets the series of one side.
+    pub fn set(&mut self, direction: Direction, series: SeriesIndex) {
+        match direction {
+            Direction::Inbound => self.inbound = Some(series),
+            Direction::Outbound => self.outbound = Some(series),
+        }
+    }
 }
 
 // === impl Roots ===
@@ -37,10 +66,10 @@ impl Roots {
     pub fn configure(&mut self, id: RootId, config: Config) -> bool {
         let root = Root {
             id,
-            direction: config.direction,
             config,
-            series: None,
+            series: Sides::default(),
             complained: false,
+            undirected: false,
         };
         if let Some(known) = self.get_mut(id) {
             *known = root;

@@ -96,7 +96,7 @@ impl<H: Host> Vm<H> {
             return;
         }
         self.aim(now);
-        // Known here and now or not: the direction may have to be asked for with the first request.
+        // Known here and now or not: the direction may have to be asked for with each request.
         let _ = self.series_of(root, false);
         if self.host.set_tick_period(TICK_MS).is_err() {
             self.host.log(
@@ -261,7 +261,8 @@ impl<H: Host> Vm<H> {
         let open = self.open.remove(context);
         if let Some(series) = open.and_then(|open| open.series) {
             self.counters.leave(series, self.host.monotonic_now());
-            self.counters.respond(series, self.host.response_status());
+            self.counters
+                .respond(series, || self.host.response_status());
             return;
         }
         let began = !self
@@ -273,10 +274,11 @@ impl<H: Host> Vm<H> {
             self.log_at(root);
         } else if open.is_none()
             && began
-            && let Some(series) = self.series_of(root, false)
+            && let Some(series) = self.series_of(root, true)
         {
             // It was counted, but the table of open requests had no room for it.
-            self.counters.respond(series, self.host.response_status());
+            self.counters
+                .respond(series, || self.host.response_status());
         }
     }
 
@@ -291,7 +293,8 @@ impl<H: Host> Vm<H> {
             Role::AccessLog => {
                 if let Some(series) = self.series_of(id, true) {
                     self.counters.event(series);
-                    self.counters.respond(series, self.host.response_status());
+                    self.counters
+                        .respond(series, || self.host.response_status());
                 }
             }
             Role::UpstreamLog => {
@@ -332,7 +335,10 @@ impl<H: Host> Vm<H> {
         let direction = listener_direction(&self.host)?;
         self.roots
             .newest_first()
-            .filter(|root| root.config.role == Role::Filter && root.direction == Some(direction))
+            .filter(|root| {
+                root.config.role == Role::Filter
+                    && root.config.direction.is_none_or(|own| own == direction)
+            })
             .map(|root| root.id)
             .last()
     }
@@ -341,26 +347,50 @@ impl<H: Host> Vm<H> {
     #[inline]
     fn series_of(&mut self, id: RootId, in_request: bool) -> Option<SeriesIndex> {
         let root = self.roots.get(id)?;
-        match root.series {
+        let direction = match root.config.direction {
+            Some(direction) => direction,
+            None if in_request => self.ask_direction(id),
+            None => return None,
+        };
+        let root = self.roots.get(id)?;
+        match root.series.get(direction) {
             Some(series) if !root.config.by_cluster => Some(series),
-            _ => self.resolve(id, in_request),
+            _ => self.resolve(id, direction, in_request),
         }
     }
 
-    fn resolve(&mut self, id: RootId, in_request: bool) -> Option<SeriesIndex> {
+    /// Side of the sidecar of the current request. It is asked for with each one: two listeners may share a root.
+    fn ask_direction(&mut self, id: RootId) -> Direction {
+        if let Some(direction) = listener_direction(&self.host) {
+            return direction;
+        }
+        if let Some(root) = self.roots.get_mut(id)
+            && !std::mem::replace(&mut root.undirected, true)
+        {
+            self.host.log(
+                LogLevel::Warn,
+                "the listener has no `traffic_direction`: counting as inbound; set `direction` in the plugin \
+                 configuration",
+            );
+        }
+        Direction::Inbound
+    }
+
+    fn resolve(
+        &mut self,
+        id: RootId,
+        direction: Direction,
+        in_request: bool,
+    ) -> Option<SeriesIndex> {
         let max = self.roots.max_series();
         let root = self.roots.get_mut(id)?;
-        if root.direction.is_none() && in_request {
-            root.direction = Some(ask_direction(&self.host));
-        }
-        let direction = root.direction?;
         let (role, detail) = (root.config.role, root.config.responses);
         if !root.config.by_cluster {
             let cluster = &root.config.cluster;
             let (series, _) = self
                 .counters
                 .resolve(role, direction, cluster, detail, max)?;
-            root.series = Some(series);
+            root.series.set(direction, series);
             return Some(series);
         }
         let mut buffer = [0; CLUSTER_BYTES_MAX];
@@ -369,7 +399,7 @@ impl<H: Host> Vm<H> {
             Err(_) if in_request => b"",
             Err(_) => return None,
         };
-        if let Some(guess) = root.series
+        if let Some(guess) = root.series.get(direction)
             && self.counters.is_cluster(guess, cluster)
         {
             return Some(guess);
@@ -381,7 +411,7 @@ impl<H: Host> Vm<H> {
         if overflow {
             self.counters.overflowed();
         }
-        root.series = Some(series);
+        root.series.set(direction, series);
         Some(series)
     }
 
@@ -450,17 +480,6 @@ fn listener_direction(host: &impl Host) -> Option<Direction> {
         2 => Some(Direction::Outbound),
         _ => None,
     }
-}
-
-fn ask_direction(host: &impl Host) -> Direction {
-    listener_direction(host).unwrap_or_else(|| {
-        host.log(
-            LogLevel::Warn,
-            "the listener has no `traffic_direction`: counting as inbound; set `direction` in the plugin \
-             configuration",
-        );
-        Direction::Inbound
-    })
 }
 
 #[cfg(test)]
