@@ -95,6 +95,11 @@ impl Backends {
         Ok(bootstrap)
     }
 
+    /// Where the application listens that always answers.
+    pub fn address(&self) -> SocketAddr {
+        self.good.address()
+    }
+
     /// Requests that reached an application.
     pub fn served(&self) -> u64 {
         self.good.served() + self.bad.served()

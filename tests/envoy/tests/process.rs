@@ -11,7 +11,7 @@ use tests_support::envoy::{self, Envoy};
 use tests_support::plugin::Role;
 
 /// The metric of the aggregator that counts open streams.
-const STREAMS: &str = "meshmeter_streams_open";
+const STREAMS: &str = "meshmeter_streams";
 
 /// Two workers and the main thread have a VM each: three that count, and one that streams.
 #[tokio::test]

@@ -213,15 +213,16 @@ impl MetricValue {
         let digits = self
             .value
             .trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let factor = match self.value.get(digits.len()..)? {
-            "m" => 1e-3,
-            "" => 1.0,
-            "k" => 1e3,
-            "M" => 1e6,
-            "G" => 1e9,
+        // Divided, not multiplied by 0.001: so 86972m reads 86.972 to the last bit.
+        let (factor, divisor) = match self.value.get(digits.len()..)? {
+            "m" => (1.0, 1e3),
+            "" => (1.0, 1.0),
+            "k" => (1e3, 1.0),
+            "M" => (1e6, 1.0),
+            "G" => (1e9, 1.0),
             _ => return None,
         };
-        Some(digits.parse::<f64>().ok()? * factor)
+        Some(digits.parse::<f64>().ok()? * factor / divisor)
     }
 }
 

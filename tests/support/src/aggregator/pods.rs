@@ -95,6 +95,11 @@ impl PodState {
         counted.reduce(|sum, total| sum + total)
     }
 
+    /// Attempts of one direction; `None` if no series counts them.
+    pub fn attempts_of(&self, direction: &str) -> Option<u64> {
+        self.sum(direction, |series| series.upstream_attempts)
+    }
+
     /// Requests in flight in one direction; `None` if no series counts them.
     pub fn inflight(&self, direction: &str) -> Option<u64> {
         self.sum(direction, |series| series.inflight)
