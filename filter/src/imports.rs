@@ -145,7 +145,8 @@ fn take(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8>, H
         return Ok(Vec::new());
     }
     // SAFETY: the host asked `allocate` for `len` bytes, filled them and handed them over.
-    Ok(unsafe { Vec::from_raw_parts(data, len, len) })
+    let block = unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(data, len)) };
+    Ok(block.into_vec())
 }
 
 /// Looks at a result in the scratch, without an allocation.

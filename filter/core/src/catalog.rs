@@ -12,7 +12,7 @@ use crate::series::{Direction, OTHER, SeriesKey};
 /// Where the record stands. The number changes with its layout.
 const KEY: &str = "meshmeter.series.1";
 /// Series on the wire that are listed at most; "other" of both directions always finds room beside them.
-const WIRE_SERIES_MAX: usize = SERIES_MAX as usize;
+const WIRE_SERIES_MAX: usize = SERIES_MAX;
 /// Times a write is tried when other VMs write at the same time.
 const TRIES_MAX: usize = 16;
 

@@ -16,7 +16,7 @@ pub const AGGREGATORS_MAX: usize = 4;
 /// Bytes of the name of a cluster, as the aggregator limits it.
 pub const CLUSTER_BYTES_MAX: usize = 256;
 /// Series a VM keeps at most; the aggregator takes 256 of a pod, and "other" of two directions has to fit.
-pub const SERIES_MAX: u64 = 250;
+pub const SERIES_MAX: usize = 250;
 /// Pod labels that are sent at most, and bytes of a key and of a value, as the aggregator limits them.
 pub const LABELS_MAX: usize = 64;
 const LABEL_KEY_BYTES_MAX: usize = 317;
@@ -203,7 +203,7 @@ impl Config {
         }
         problems.doubled("", &fields);
         for (name, value) in fields {
-            self.field(&name, value, module, problems);
+            self.field(&name, &value, module, problems);
         }
         if self.by_cluster && !self.cluster.is_empty() {
             problems
@@ -212,45 +212,45 @@ impl Config {
         }
     }
 
-    fn field(&mut self, name: &str, value: Value, module: Module, problems: &mut Problems) {
+    fn field(&mut self, name: &str, value: &Value, module: Module, problems: &mut Problems) {
         match name {
-            "role" => self.role(&value, module, problems),
-            "direction" => match word(&value) {
+            "role" => self.role(value, module, problems),
+            "direction" => match word(value) {
                 "auto" => self.direction = None,
                 "inbound" => self.direction = Some(Direction::Inbound),
                 "outbound" => self.direction = Some(Direction::Outbound),
-                _ => problems.bad(name, &value, "`auto`, `inbound` or `outbound`", "`auto`"),
+                _ => problems.bad(name, value, "`auto`, `inbound` or `outbound`", "`auto`"),
             },
-            "responses" => match word(&value) {
+            "responses" => match word(value) {
                 "class" => self.responses = ResponseDetail::Class,
                 "code" => self.responses = ResponseDetail::Code,
                 "off" => self.responses = ResponseDetail::Off,
-                _ => problems.bad(name, &value, "`class`, `code` or `off`", "`class`"),
+                _ => problems.bad(name, value, "`class`, `code` or `off`", "`class`"),
             },
             "cluster" => {
-                if let Some(text) = problems.text(name, &value, CLUSTER_BYTES_MAX) {
+                if let Some(text) = problems.text(name, value, CLUSTER_BYTES_MAX) {
                     self.cluster = text;
                 }
             }
-            "dimensions" => match &value {
+            "dimensions" => match value {
                 Value::List(items) if items.is_empty() => self.by_cluster = false,
                 Value::List(items) if items.iter().all(|item| word(item) == "cluster") => {
                     self.by_cluster = true;
                 }
-                _ => problems.bad(name, &value, "a list that may hold `cluster`", "none"),
+                _ => problems.bad(name, value, "a list that may hold `cluster`", "none"),
             },
-            "aggregators" => self.aggregators(&value, problems),
+            "aggregators" => self.aggregators(value, problems),
             "flush_interval_ms" => {
-                if let Some(number) = problems.number(name, &value, FLUSH_INTERVAL_MS, 1000) {
+                if let Some(number) = problems.number(name, value, FLUSH_INTERVAL_MS, 1000) {
                     self.flush_interval_ms = number;
                 }
             }
             "max_series" => {
-                if let Some(number) = problems.number(name, &value, (1, SERIES_MAX), 64) {
+                if let Some(number) = problems.number(name, value, (1, SERIES_MAX as u64), 64) {
                     self.max_series = usize::try_from(number).unwrap_or(64);
                 }
             }
-            "identity" => self.identity(&value, problems),
+            "identity" => self.identity(value, problems),
             _ => problems.unknown(
                 name,
                 "`role`, `direction`, `cluster`, `dimensions`, `responses`, `aggregators`, \

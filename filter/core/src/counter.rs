@@ -13,7 +13,7 @@ pub const CODES_MAX: usize = 32;
 /// Series beyond the configured ones: "other" of each role and direction.
 const OTHERS_MAX: usize = 6;
 /// Series a VM may ever hold.
-const TABLE_MAX: usize = SERIES_MAX as usize + OTHERS_MAX;
+const TABLE_MAX: usize = SERIES_MAX + OTHERS_MAX;
 
 /// Place of a series in the table of its VM.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -127,10 +127,11 @@ impl Series {
 
     /// Counts a response; true if its exact status did not fit.
     #[inline]
-    fn respond(&mut self, status: Option<u16>) -> bool {
+    fn respond(&mut self, status: impl FnOnce() -> Option<u16>) -> bool {
         if self.detail == ResponseDetail::Off {
             return false;
         }
+        let status = status();
         let class = Outcome::class(status);
         let mut overflow = false;
         if self.detail == ResponseDetail::Code
@@ -342,9 +343,9 @@ impl Counters {
         }
     }
 
-    /// A request ended.
+    /// A request ended. The host is asked for the status only if it counts.
     #[inline]
-    pub fn respond(&mut self, index: SeriesIndex, status: Option<u16>) {
+    pub fn respond(&mut self, index: SeriesIndex, status: impl FnOnce() -> Option<u16>) {
         let overflow = self
             .get_mut(index)
             .is_some_and(|series| series.respond(status));

@@ -8,6 +8,8 @@ use crate::time::Monotonic;
 const RENEW_EVERY_MS: u64 = 500;
 /// How long a VM is a member before it leads: the others need the time of a tick to enter themselves.
 const LEAD_AFTER_MS: u64 = 250;
+/// For how long a new member looks at every tick who else there is.
+const SETTLING_MS: u64 = 500;
 /// For how long the former leader goes on beside the new one, in milliseconds.
 const OVERLAP_MS: u64 = 1000;
 
@@ -67,8 +69,11 @@ impl Member {
 
     /// Renews the entry if it is time to.
     pub fn tick(&mut self, host: &impl Host, now: Monotonic) {
+        let settling = self
+            .joined_at
+            .is_none_or(|at| now.millis_since(at) < SETTLING_MS);
         let due = now.millis_since(self.me.seen_at) >= RENEW_EVERY_MS;
-        if self.joined_at.is_none() || self.stale || due {
+        if settling || self.stale || due {
             self.renew(host, now, false);
         }
     }
@@ -105,9 +110,19 @@ impl Member {
 
     /// Leaves in order; true if the sidecar ends with this VM.
     pub fn leave(&mut self, host: &impl Host, now: Monotonic) -> bool {
-        let me = self.me;
-        let updated = Registry::update(host, |registry| registry.remove(me.id));
-        self.joined_at = None;
+        let me = Vm {
+            seen_at: now,
+            ..self.me
+        };
+        let joined = self.joined_at.take().is_some();
+        let updated = Registry::update(host, |registry| {
+            if joined {
+                registry.renew(me);
+            }
+            // The last report speaks of the process as it was with this VM.
+            self.registry.clone_from(registry);
+            registry.remove(me.id);
+        });
         updated.is_some_and(|registry| registry.is_last(&me, now))
     }
 
@@ -132,6 +147,11 @@ impl Member {
             None if now.millis_since(joined_at) < LEAD_AFTER_MS => Lead::Unknown,
             None => Lead::Me,
         }
+    }
+
+    /// Whether the sum of what VMs have in flight holds that of a dead one.
+    pub fn is_inflight_lost(&self) -> bool {
+        self.registry.inflight_lost
     }
 
     /// VMs that should be counting, and VMs that do.

@@ -173,7 +173,7 @@ fn distance(from: usize, to: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::BTreeMap;
 
     use proptest::prelude::*;
 
@@ -208,7 +208,7 @@ mod tests {
         #[test]
         fn behaves_as_a_map(steps in proptest::collection::vec(step(), 0..200)) {
             let mut table = OpenRequests::default();
-            let mut model: HashMap<u32, OpenRequest> = HashMap::new();
+            let mut model: BTreeMap<u32, OpenRequest> = BTreeMap::new();
             for step in steps {
                 match step {
                     Step::Insert(context) => {

@@ -223,7 +223,9 @@ fn list(host: &impl Host, counters: &mut Counters) -> bool {
             Listing::Full => series.refused = true,
             Listing::Listed(refused) => {
                 series.listed = Some(series.codes().count());
-                refused.iter().for_each(|code| series.refuse_code(*code));
+                for code in refused {
+                    series.refuse_code(code);
+                }
             }
         }
     }

@@ -49,6 +49,8 @@ pub struct Registry {
     pub process: u64,
     /// Some VM found that process-wide counters cannot be read back: each VM streams for itself.
     pub each_for_itself: bool,
+    /// A VM died and has a successor: the requests that it had in flight stay in the sum for ever.
+    pub inflight_lost: bool,
     vms: Vec<Vm>,
 }
 
@@ -92,6 +94,7 @@ impl Registry {
             .min_by_key(|entry| entry.seen_at);
         if let Some(entry) = dead {
             *entry = vm;
+            self.inflight_lost = true;
             return true;
         }
         if self.vms.len() >= VMS_MAX {
@@ -136,7 +139,7 @@ impl Registry {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(10 + self.vms.len() * Vm::BYTES);
         bytes.extend_from_slice(&self.process.to_le_bytes());
-        bytes.push(u8::from(self.each_for_itself));
+        bytes.push(u8::from(self.each_for_itself) | (u8::from(self.inflight_lost) << 1));
         for vm in &self.vms {
             bytes.extend_from_slice(&vm.id.0.to_le_bytes());
             bytes.extend_from_slice(&vm.configured_at.0.to_le_bytes());
@@ -149,9 +152,12 @@ impl Registry {
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
+        let process = reader.u64()?;
+        let flags = reader.u8()?;
         let mut registry = Self {
-            process: reader.u64()?,
-            each_for_itself: reader.u8()? != 0,
+            process,
+            each_for_itself: flags & 1 != 0,
+            inflight_lost: flags & 2 != 0,
             vms: Vec::new(),
         };
         while !reader.0.is_empty() {

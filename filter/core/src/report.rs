@@ -23,6 +23,8 @@ pub struct Facts {
     pub vms_expected: u32,
     /// VMs that are.
     pub vms_live: u32,
+    /// Whether the sum of what VMs have in flight holds that of a dead one, so that it is not known.
+    pub inflight_lost: bool,
 }
 
 /// Serialises `hello`, dated `now`.
@@ -81,11 +83,17 @@ pub fn report(draft: Draft, view: &View, facts: &Facts) -> Vec<u8> {
     let begin = draft
         .acked_end
         .map_or(facts.quiet_at, |end| end.max(facts.quiet_at));
+    let mut series = view.since(draft.acked);
+    if facts.inflight_lost {
+        for series in &mut series {
+            series.inflight = None;
+        }
+    }
     let report = v1::Report {
         seq: draft.seq,
         interval_end_unix_ms: now.unix.0,
         interval_ms: millis(now.monotonic.millis_since(begin)),
-        series: view.since(draft.acked),
+        series,
         vms_expected: facts.vms_expected,
         vms_live: facts.vms_live,
         next_report_within_ms: millis(draft.promise.within_ms),

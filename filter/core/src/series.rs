@@ -72,11 +72,15 @@ pub fn metric_name(role: Role, direction: Direction, cluster: &str, counter: Cou
         Counter::InflightNanos => name.push_str("inflight_ns"),
         Counter::Responses(outcome) => {
             name.push_str(responses);
-            name.push_str(&match outcome.0 {
-                0 => "_none".to_owned(),
-                class @ 1..=5 => format!("_{class}xx"),
-                code => format!("_{code}"),
-            });
+            name.push('_');
+            match outcome.0 {
+                0 => name.push_str("none"),
+                class @ 1..=5 => {
+                    name.push_str(&class.to_string());
+                    name.push_str("xx");
+                }
+                code => name.push_str(&code.to_string()),
+            }
         }
     }
     name

@@ -63,6 +63,8 @@ pub struct Streamer {
     quiet_at: Option<Monotonic>,
     /// The counters were found set back to 0, one tick ago.
     fell: bool,
+    /// The sum of what is in flight is not known any more.
+    inflight_lost: bool,
 }
 
 // === impl Streamer ===
@@ -126,6 +128,9 @@ impl Streamer {
             return;
         }
         let facts = self.facts(sources, now);
+        if facts.inflight_lost && !std::mem::replace(&mut self.inflight_lost, true) {
+            self.view.touch();
+        }
         for link in &mut self.links {
             link.tick(host, root, &self.hello, &self.view, &facts, news);
         }
@@ -223,6 +228,7 @@ impl Streamer {
             quiet_at: self.quiet_at.unwrap_or(now.monotonic),
             vms_expected,
             vms_live,
+            inflight_lost: sources.scope == Scope::Process && sources.member.is_inflight_lost(),
         }
     }
 

@@ -119,6 +119,12 @@ impl FakeProcess {
         process.monotonic_ns += millis * 1_000_000;
     }
 
+    /// Steps the wall clock; the steady clock goes on.
+    pub fn step_unix_ms(&self, millis: i64) {
+        let mut process = self.0.borrow_mut();
+        process.unix_ms = process.unix_ms.saturating_add_signed(millis);
+    }
+
     /// The wall clock now, in milliseconds.
     pub fn unix_ms(&self) -> u64 {
         self.0.borrow().unix_ms

@@ -151,6 +151,14 @@ impl View {
         }
     }
 
+    /// Makes every series be sent again: something that holds for all of them changed.
+    pub fn touch(&mut self) {
+        self.version = Version(self.version.0.saturating_add(1));
+        for series in &mut self.series {
+            series.changed = self.version;
+        }
+    }
+
     /// Forgets every value, since the counters began again at 0.
     pub fn forget(&mut self) {
         *self = Self {

@@ -3,7 +3,7 @@
 //! Callbacks of requests only add into [`Counters`]. The tick of the oldest root does everything else, in this
 //! order: renew the entry among the VMs of the process, add to the process-wide totals, stream if this VM leads.
 
-use crate::config::{CLUSTER_BYTES_MAX, Config, Module, Role};
+use crate::config::{CLUSTER_BYTES_MAX, Config, ConfiguredIdentity, Module, Role};
 use crate::counter::{Counters, SeriesIndex};
 use crate::host::{ContextId, Host, LogLevel, RootId, StreamToken};
 use crate::identity;
@@ -134,7 +134,8 @@ impl<H: Host> Vm<H> {
                 .find(|config| wanted(config))
                 .unwrap_or(&default)
         };
-        let configured = &newest(|config| config.identity != Default::default()).identity;
+        let configured =
+            &newest(|config| config.identity != ConfiguredIdentity::default()).identity;
         let flush_interval_ms = newest(|config| !config.aggregators.is_empty()).flush_interval_ms;
         match identity::resolve(&self.host, configured) {
             Ok(identity) => self.streamer.introduce(identity, flush_interval_ms),

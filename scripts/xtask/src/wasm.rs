@@ -185,7 +185,7 @@ fn cut(built: &[u8], variant: &Variant) -> Result<Vec<u8>> {
     for id in all {
         let name = module.exports.get(id).name.clone();
         match missing.remove(name.as_str()) {
-            Some(public) => module.exports.get_mut(id).name = public.to_owned(),
+            Some(public) => public.clone_into(&mut module.exports.get_mut(id).name),
             None => module.exports.delete(id),
         }
     }
