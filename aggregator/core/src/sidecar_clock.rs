@@ -2,7 +2,8 @@
 //!
 //! A frame arrives after the moment it speaks of, never before. So the least difference between the time of
 //! arrival and the time in the frame, over many frames, is the difference of the clocks plus the shortest way;
-//! a frame that was delayed does not shift time. Only recent frames count, so that drift and steps heal.
+//! a frame that was delayed does not shift time. Only recent frames count, so that drift and steps heal; recent
+//! means the last to be heard of, so that a frame that closes a long silence, and may be late, does not decide.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::time::UnixMillis;
 #[cfg(test)]
 mod tests;
 
-/// The least difference is taken over the current and the previous span of this length.
+/// The least difference is taken over the current and the previous span, each at least this long.
 const SPAN: Duration = Duration::from_secs(30);
 
 /// How far one sidecar's clock is from the aggregator's.
@@ -27,13 +28,11 @@ pub(crate) struct SidecarClock {
 // === impl SidecarClock ===
 
 impl SidecarClock {
-    /// A frame that arrived at `now` spoke of `theirs`.
+    /// A frame that arrived at `now` for the first time spoke of `theirs`.
     pub(crate) fn observe(&mut self, now: UnixMillis, theirs: UnixMillis) {
         let offset = signed(now) - signed(theirs);
         if now.since(self.since) >= SPAN {
-            let adjoining = now.since(self.since) < 2 * SPAN;
-            self.previous = if adjoining { self.current } else { None };
-            self.current = None;
+            self.previous = self.current.take();
             self.since = now;
         }
         self.current = Some(self.current.map_or(offset, |least| least.min(offset)));

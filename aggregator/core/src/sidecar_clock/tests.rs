@@ -55,13 +55,17 @@ fn steps_heal() {
     assert_eq!(clock.map(at(112)), Some(at(103)));
 }
 
-/// What was observed long ago is not mixed with what is observed now.
+/// A late frame after a long silence does not shift time; what was known before fades once there is more to go by.
 #[test]
-fn a_long_silence_begins_anew() {
+fn a_silence_is_bridged() {
     let mut clock = SidecarClock::default();
     clock.observe(NOW, NOW);
-    clock.observe(at(61), behind(at(61), 250));
-    assert_eq!(clock.map(at(62)), Some(at(62) + Duration::from_millis(250)));
+    clock.observe(at(600), behind(at(600), 9000));
+    assert_eq!(clock.map(at(600)), Some(at(600)));
+    for second in [620, 631] {
+        clock.observe(at(second), behind(at(second), 250));
+    }
+    assert_eq!(clock.map(behind(at(640), 250)), Some(at(640)));
 }
 
 /// After a restart only new frames count.

@@ -11,6 +11,9 @@ use crate::store::counter::{Origin, Span};
 use crate::store::tally::Tally;
 use crate::time::UnixMillis;
 
+/// A report that ends before the one before it by more than this was made by a clock that was set back.
+const CLOCK_SLEW_MAX: Duration = Duration::from_millis(500);
+
 /// Counters that began together, and the stream that tells of them.
 #[derive(Debug)]
 pub(super) struct Instance {
@@ -109,11 +112,14 @@ impl Instance {
         self.id == other.id || same_process
     }
 
-    /// True if the frame shows that the sidecar's clock was set back by more than two reports could be apart.
-    pub(super) fn clock_was_set_back(&self, stream: StreamId, report: &Report) -> bool {
-        self.stream == Some(stream)
-            && report.seq > self.newest.0
-            && self.newest.1.since(report.interval_end) > Duration::from_millis(500)
+    /// True if the report is the next on the stream that counts: not one that was seen, or is of an older stream.
+    pub(super) fn is_next(&self, stream: StreamId, report: &Report) -> bool {
+        self.stream == Some(stream) && report.seq > self.newest.0
+    }
+
+    /// True if the next report shows that the sidecar's clock was set back, by more than it may be slewed.
+    pub(super) fn clock_was_set_back(&self, next: &Report) -> bool {
+        self.newest.1.since(next.interval_end) > CLOCK_SLEW_MAX
     }
 
     /// How well the instance is known at `now`.

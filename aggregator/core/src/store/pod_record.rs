@@ -307,10 +307,13 @@ impl PodRecord {
                 ahead,
             });
         }
-        if self.instances[index].clock_was_set_back(link.stream, report) {
-            self.clock.restart();
+        let instance = &self.instances[index];
+        if instance.is_next(link.stream, report) {
+            if instance.clock_was_set_back(report) {
+                self.clock.restart();
+            }
+            self.clock.observe(now, report.interval_end);
         }
-        self.clock.observe(now, report.interval_end);
         let end = self.clock.map(report.interval_end).unwrap_or(now).min(now);
         Ok(Span {
             start: end.before(report.interval),

@@ -1,1 +1,6 @@
-
+mod limits;
+mod model;
+mod reading;
+mod sidecar;
+mod state;
+mod totals;

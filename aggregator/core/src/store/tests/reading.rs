@@ -1,0 +1,226 @@
+//! What a query gives: which series count for it, in which window, and what is not counted.
+
+use super::sidecar::{Sidecar, at, fixed, inbound, key, rate, read, requests, store, value};
+use crate::pod::PodKey;
+use crate::query::{Metric, MetricQuery, Missing, WindowChoice};
+use crate::report::{ResponseCode, SeriesTotals};
+use crate::series::{CodeClass, Direction, SeriesKey};
+use crate::store::Store;
+
+/// A pod seen for ten seconds in which each of `series` rose evenly to what it says.
+fn pod(store: &Store, name: &str, series: &[(SeriesKey, SeriesTotals)]) {
+    let sidecar = Sidecar::new(name, 1);
+    let link = sidecar.connect(store, at(0), 1);
+    let report = sidecar.report(at(10_000), series.to_vec());
+    store.apply(at(10_000), &link, &report).unwrap();
+}
+
+fn responses(total: u64, codes: &[(u32, u64)]) -> SeriesTotals {
+    let code = |(code, total): &(u32, u64)| (ResponseCode::new(*code).unwrap(), *total);
+    SeriesTotals {
+        responses: codes.iter().map(code).collect(),
+        ..requests(total)
+    }
+}
+
+/// Requests are inbound unless the query says otherwise; attempts are of both sides.
+#[test]
+fn default_directions() {
+    let store = store();
+    let both = |requests, attempts| SeriesTotals {
+        requests: Some(requests),
+        upstream_attempts: Some(attempts),
+        ..SeriesTotals::default()
+    };
+    pod(
+        &store,
+        "jazz",
+        &[
+            (key(Direction::Inbound, ""), both(100, 110)),
+            (key(Direction::Outbound, "metal"), both(20, 30)),
+        ],
+    );
+    let read = |metric, direction| {
+        let query = MetricQuery {
+            direction,
+            ..fixed(metric, 60)
+        };
+        value(read(&store, at(10_000), "jazz", &query)).map(|(value, _)| value)
+    };
+    let (requests, attempts) = (Metric::RequestsPerSecond, Metric::UpstreamRequestsPerSecond);
+    assert_eq!(read(requests, None), Ok(10_000));
+    assert_eq!(read(requests, Some(Direction::Outbound)), Ok(2000));
+    assert_eq!(read(attempts, None), Ok(14_000));
+    assert_eq!(read(attempts, Some(Direction::Inbound)), Ok(11_000));
+    assert_eq!(
+        read(Metric::InflightRequests, None),
+        Err(Missing::NotCounted)
+    );
+}
+
+/// Requests in flight are averaged over the window by their integral.
+#[test]
+fn inflight_is_time_weighted() {
+    let store = store();
+    let totals = SeriesTotals {
+        inflight: Some(9),
+        inflight_ns: Some(25_000_000_000),
+        ..requests(100)
+    };
+    pod(&store, "jazz", &[(key(Direction::Inbound, ""), totals)]);
+    let query = fixed(Metric::InflightRequests, 60);
+    assert_eq!(
+        value(read(&store, at(10_000), "jazz", &query)),
+        Ok((2500, 10_000))
+    );
+}
+
+/// A selector for a cluster: its own rate where clusters are told apart, 0 for one without requests, and no
+/// number where there is no telling.
+#[test]
+fn clusters() {
+    let store = store();
+    let (a, b) = (key(Direction::Outbound, "a"), key(Direction::Outbound, "b"));
+    pod(
+        &store,
+        "apart",
+        &[(a.clone(), requests(100)), (b, requests(50))],
+    );
+    let other = key(Direction::Outbound, "other");
+    pod(
+        &store,
+        "spilled",
+        &[(a, requests(100)), (other, requests(9))],
+    );
+    let all = key(Direction::Outbound, "");
+    pod(&store, "together", &[(all, requests(100))]);
+    let read = |pod: &str, cluster: &str| {
+        let query = MetricQuery {
+            direction: Some(Direction::Outbound),
+            cluster: Some(cluster.into()),
+            ..rate(60)
+        };
+        value(read(&store, at(10_000), pod, &query)).map(|(value, _)| value)
+    };
+    assert_eq!(read("apart", "a"), Ok(10_000));
+    assert_eq!(read("apart", "b"), Ok(5000));
+    assert_eq!(read("apart", "c"), Ok(0));
+    assert_eq!(read("spilled", "a"), Ok(10_000));
+    assert_eq!(read("spilled", "c"), Err(Missing::NotCounted));
+    assert_eq!(read("together", "a"), Err(Missing::NotCounted));
+}
+
+/// Responses by class: a class without responses is 0 where responses are counted, and no number where not.
+#[test]
+fn code_classes() {
+    let store = store();
+    let inbound = key(Direction::Inbound, "");
+    let codes = responses(100, &[(2, 80), (503, 15), (0, 5)]);
+    pod(&store, "counted", &[(inbound.clone(), codes)]);
+    pod(&store, "off", &[(inbound.clone(), requests(100))]);
+    pod(&store, "idle", &[(inbound, requests(0))]);
+    let read = |pod: &str, class, metric| {
+        let query = MetricQuery {
+            code_class: Some(class),
+            ..fixed(metric, 60)
+        };
+        value(read(&store, at(10_000), pod, &query)).map(|(value, _)| value)
+    };
+    let requests = Metric::RequestsPerSecond;
+    assert_eq!(read("counted", CodeClass::Success, requests), Ok(8000));
+    assert_eq!(read("counted", CodeClass::ServerError, requests), Ok(1500));
+    assert_eq!(read("counted", CodeClass::None, requests), Ok(500));
+    assert_eq!(read("counted", CodeClass::ClientError, requests), Ok(0));
+    assert_eq!(
+        read("off", CodeClass::Success, requests),
+        Err(Missing::NotCounted)
+    );
+    assert_eq!(read("idle", CodeClass::Success, requests), Ok(0));
+    let attempts = Metric::UpstreamRequestsPerSecond;
+    assert_eq!(
+        read("counted", CodeClass::Success, attempts),
+        Err(Missing::NotCounted)
+    );
+}
+
+/// What the sidecar counts on one side only is not made up for the other; a sidecar without any series yet is
+/// idle.
+#[test]
+fn not_counted_is_not_zero() {
+    let store = store();
+    let attempts = SeriesTotals {
+        upstream_attempts: Some(5),
+        ..SeriesTotals::default()
+    };
+    pod(&store, "log", &[(key(Direction::Outbound, "a"), attempts)]);
+    pod(&store, "idle", &[]);
+    let read = |pod: &str, metric| {
+        value(read(&store, at(10_000), pod, &fixed(metric, 60))).map(|(value, _)| value)
+    };
+    assert_eq!(
+        read("log", Metric::RequestsPerSecond),
+        Err(Missing::NotCounted)
+    );
+    assert_eq!(read("log", Metric::UpstreamRequestsPerSecond), Ok(500));
+    assert_eq!(read("idle", Metric::RequestsPerSecond), Ok(0));
+}
+
+/// A fixed window is exactly that, up to the longest; the ends of windows are not aligned to anything.
+#[test]
+fn fixed_windows() {
+    let store = store();
+    let sidecar = Sidecar::new("jazz", 1);
+    let link = sidecar.connect(&store, at(0), 1);
+    let mut total = 0;
+    for second in 1..=100 {
+        total += second;
+        sidecar.says(&store, at(second * 1000 + 137), &link, total);
+    }
+    let now = at(100_500);
+    let read = |seconds| value(read(&store, now, "jazz", &rate(seconds)));
+    assert_eq!(read(1), Ok((100_000, 1000)));
+    assert_eq!(read(2), Ok((99_500, 2000)));
+    assert_eq!(read(15), Ok((93_000, 15_000)));
+    assert_eq!(read(60), Ok((70_500, 60_000)));
+    assert_eq!(read(3600), Ok((70_500, 60_000)));
+    assert_eq!(read(0), Ok((100_000, 1000)));
+}
+
+/// The adaptive window is chosen for the whole set: a quiet pod is read in the window of its busy neighbours.
+#[test]
+fn one_window_for_the_set() {
+    let store = store();
+    for (name, rate) in [("quiet", 1), ("busy", 300)] {
+        let sidecar = Sidecar::new(name, 1);
+        let link = sidecar.connect(&store, at(0), 1);
+        for second in 1..=70 {
+            sidecar.says(&store, at(second * 1000), &link, second * rate);
+        }
+    }
+    let query = MetricQuery {
+        window: WindowChoice::Adaptive,
+        ..rate(1)
+    };
+    let windows = |names: &[&str]| -> Vec<u64> {
+        let pods: Vec<_> = names.iter().map(|n| PodKey::new("prod", n)).collect();
+        let answer = store.read(at(70_000), &pods, &query);
+        let readings = answer.readings.iter();
+        readings.map(|reading| reading.window.as_secs()).collect()
+    };
+    assert_eq!(windows(&["quiet"]), [60]);
+    assert_eq!(windows(&["busy", "quiet"]), [2, 2]);
+}
+
+/// Readings and missing pods come in the order they were asked for.
+#[test]
+fn order_is_kept() {
+    let store = store();
+    for name in ["b", "a"] {
+        pod(&store, name, &[inbound(10)]);
+    }
+    let pods = ["b", "x", "a", "w"].map(|name| PodKey::new("prod", name));
+    let answer = store.read(at(10_000), &pods, &rate(60));
+    let found: Vec<_> = answer.readings.iter().map(|r| &*r.pod.name).collect();
+    let missing: Vec<_> = answer.missing.iter().map(|(pod, _)| &*pod.name).collect();
+    assert_eq!((found, missing), (vec!["b", "a"], vec!["x", "w"]));
+}
