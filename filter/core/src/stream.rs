@@ -31,6 +31,10 @@ const CLOSED_WITHIN_MS: u64 = 2000;
 const COMPLAIN_EVERY_MS: u64 = 60_000;
 /// gRPC status `UNAVAILABLE`: the aggregator is not there, which is no news for a log.
 const UNAVAILABLE: u32 = 14;
+/// gRPC status `NOT_FOUND`: nothing to open a stream to.
+const NOT_FOUND: u32 = 5;
+/// Failures in a row before that is said: the hosts of a cluster may just not be resolved yet.
+const REFUSALS_UNSAID: u32 = 5;
 /// gRPC status `ABORTED`: a newer stream of the same counters took over.
 const ABORTED: u32 = 10;
 /// Ticks come this many milliseconds early or late; a report due within it is sent now.
@@ -178,7 +182,10 @@ impl Link {
         let flush_interval_ms = self.flush_interval_ms(u64::from(hello.flush_interval_ms));
         let Ok(token) = host.open_stream(&self.upstream, SERVICE, METHOD) else {
             // Envoy may yet tell of the end of a stream it never named; nobody will know that token.
-            self.complain(host, UNAVAILABLE, "", now.monotonic);
+            if self.failures >= REFUSALS_UNSAID {
+                let text = "Envoy cannot open it: no such cluster, or none of its hosts is known";
+                self.complain(host, NOT_FOUND, text, now.monotonic);
+            }
             self.retire(host, now.monotonic);
             return;
         };
