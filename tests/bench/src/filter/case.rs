@@ -24,8 +24,10 @@ const LUA: &str = "local count = 0\nfunction envoy_on_request(handle) count = co
 pub(super) enum Case {
     /// No plugin: what the others are compared with.
     None,
-    /// meshmeter as access logger: counts completions.
+    /// meshmeter as access logger that counts completions: one call into the module per request.
     AccessLog,
+    /// The same, with responses by class: the module asks Envoy for the status of each.
+    AccessLogClasses,
     /// meshmeter as HTTP filter: counts starts, requests in flight and responses.
     Filter,
     /// A Lua filter that adds one to a variable of its own, and tells nobody.
@@ -35,8 +37,14 @@ pub(super) enum Case {
 // === impl Case ===
 
 impl Case {
-    pub(super) const ALL: [Self; 4] = [Self::None, Self::AccessLog, Self::Filter, Self::Lua];
-    /// Those with a Wasm module.
+    pub(super) const ALL: [Self; 5] = [
+        Self::None,
+        Self::AccessLog,
+        Self::AccessLogClasses,
+        Self::Filter,
+        Self::Lua,
+    ];
+    /// One for each Wasm module.
     pub(super) const WASM: [Self; 2] = [Self::AccessLog, Self::Filter];
 
     /// As in the JSON document.
@@ -44,8 +52,20 @@ impl Case {
         match self {
             Self::None => "none",
             Self::AccessLog => "access_log",
+            Self::AccessLogClasses => "access_log_classes",
             Self::Filter => "filter",
             Self::Lua => "lua",
+        }
+    }
+
+    /// What this Envoy does for each request, in one line.
+    pub(super) fn does(self) -> &'static str {
+        match self {
+            Self::None => "no plugin",
+            Self::AccessLog => "access logger, `responses` off",
+            Self::AccessLogClasses => "access logger, `responses` by class",
+            Self::Filter => "HTTP filter, `responses` by class, requests in flight",
+            Self::Lua => "Lua HTTP filter that adds to a variable",
         }
     }
 
@@ -57,7 +77,7 @@ impl Case {
     /// Where meshmeter runs in this Envoy, if it does.
     pub(super) fn role(self) -> Option<Role> {
         match self {
-            Self::AccessLog => Some(Role::AccessLog),
+            Self::AccessLog | Self::AccessLogClasses => Some(Role::AccessLog),
             Self::Filter => Some(Role::Filter),
             Self::None | Self::Lua => None,
         }
@@ -76,12 +96,22 @@ impl Case {
         listener.virtual_hosts = vec![virtual_host(LISTENER, &["*"], &[answer])];
         match self {
             Self::None => {}
-            Self::AccessLog => listener
-                .access_log
-                .push(self.plugin(Role::AccessLog)?.access_logger()),
-            Self::Filter => listener
-                .http_filters
-                .push(self.plugin(Role::Filter)?.http_filter()),
+            Self::AccessLog => {
+                let plugin = self
+                    .plugin(Role::AccessLog)?
+                    .with("responses", json!("off"));
+                listener.access_log.push(plugin.access_logger());
+            }
+            Self::AccessLogClasses => {
+                let plugin = self
+                    .plugin(Role::AccessLog)?
+                    .with("responses", json!("class"));
+                listener.access_log.push(plugin.access_logger());
+            }
+            Self::Filter => {
+                let plugin = self.plugin(Role::Filter)?.with("responses", json!("class"));
+                listener.http_filters.push(plugin.http_filter());
+            }
             Self::Lua => listener.http_filters.push(lua_filter(LUA)),
         }
         let mut bootstrap = Bootstrap::new(self.name());
@@ -101,6 +131,7 @@ impl Case {
         let identity = json!({"namespace": NAMESPACE, "pod": pod, "uid": pod, "node": "bench"});
         Ok(Plugin::new(role)?
             .with_aggregator()
+            .with("direction", json!("inbound"))
             .with("identity", identity))
     }
 }

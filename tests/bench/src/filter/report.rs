@@ -46,6 +46,8 @@ struct Setup {
     warm_up: u64,
     in_flight: u64,
     load: &'static str,
+    /// What each Envoy does for a request.
+    cases: BTreeMap<Case, &'static str>,
     aggregator: &'static str,
 }
 
@@ -95,6 +97,7 @@ impl Report {
                 warm_up: args.warm_up,
                 in_flight: IN_FLIGHT,
                 load: "HTTP/2 without TLS, one connection, direct_response 200, one worker",
+                cases: Case::ALL.map(|case| (case, case.does())).into(),
                 aggregator: "live, each request counted",
             },
             cpu_ns_per_request: Case::ALL
@@ -124,16 +127,20 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{:<11} {:>14} {:>26} {:>26}",
+            "{:<18} {:>14} {:>26} {:>26}",
             "", "CPU/request", "over none, median [95 %]", "in percent"
         )?;
         for (case, ns) in &self.cpu_ns_per_request {
-            write!(f, "{:<11} {ns:>11.0} ns", case.name())?;
+            write!(f, "{:<18} {ns:>11.0} ns", case.name())?;
             if let Some(added) = self.over_none.get(case) {
                 write!(f, " {:>26}", added.ns.shown(0, "ns"))?;
                 write!(f, " {:>26}", added.percent.shown(1, "%"))?;
             }
             writeln!(f)?;
+        }
+        writeln!(f)?;
+        for (case, does) in &setup.cases {
+            writeln!(f, "{:<18} {does}", case.name())?;
         }
         if let Some(memory) = &self.memory {
             write!(f, "\n{memory}")?;

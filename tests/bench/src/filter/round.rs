@@ -57,7 +57,7 @@ pub(super) async fn run(
 }
 
 /// All cases, beginning with another one in each round.
-fn turn(number: u32) -> [Case; 4] {
+fn turn(number: u32) -> [Case; Case::ALL.len()] {
     let mut cases = Case::ALL;
     let first = number as usize % cases.len();
     cases.rotate_left(first);
