@@ -9,7 +9,7 @@ mod connection;
 mod ending;
 pub mod limits;
 mod metrics;
-mod parse;
+pub mod parse;
 mod server;
 mod session;
 mod streams;

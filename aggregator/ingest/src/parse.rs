@@ -28,7 +28,7 @@ mod tests;
 
 /// A field that holds what it must not.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub(crate) enum FieldError {
+pub enum FieldError {
     /// Nothing where there must be something.
     #[error("{field}: missing")]
     Missing {
@@ -68,7 +68,7 @@ pub(crate) enum FieldError {
 }
 
 /// Checks a `Hello`.
-pub(crate) fn hello(hello: v1::Hello) -> Result<Hello, FieldError> {
+pub fn hello(hello: v1::Hello) -> Result<Hello, FieldError> {
     let identity = hello.identity.ok_or_else(|| missing("hello.identity"))?;
     let namespace = &identity.namespace;
     dns_name("hello.identity.namespace", namespace, NAMESPACE_BYTES_MAX)?;
@@ -100,7 +100,7 @@ pub(crate) fn hello(hello: v1::Hello) -> Result<Hello, FieldError> {
 }
 
 /// Checks a `Report`.
-pub(crate) fn report(report: v1::Report) -> Result<Report, FieldError> {
+pub fn report(report: v1::Report) -> Result<Report, FieldError> {
     at_most("report.series", report.series.len(), SERIES_PER_REPORT_MAX)?;
     let next = u64::from(report.next_report_within_ms);
     let least = u64::from(!report.r#final);
