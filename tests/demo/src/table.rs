@@ -30,8 +30,8 @@ pub(crate) fn frame(title: &str, readings: &[Reading]) -> String {
             reading.name,
             number(reading.rate),
             number(reading.inflight),
-            seconds(reading.window.map(|window| (window, 0))),
-            seconds(reading.age_ms.map(|age| (age / 1_000, age % 1_000 / 100))),
+            seconds(reading.window),
+            age(reading.age_ms),
             reading.state.as_deref().unwrap_or(UNKNOWN),
             wants(reading.rate),
         );
@@ -50,8 +50,8 @@ pub(crate) fn line(title: &str, readings: &[Reading]) -> String {
             reading.name,
             number(reading.rate),
             number(reading.inflight),
-            seconds(reading.window.map(|window| (window, 0))),
-            seconds(reading.age_ms.map(|age| (age / 1_000, age % 1_000 / 100))),
+            seconds(reading.window),
+            age(reading.age_ms),
             reading.state.as_deref().unwrap_or(UNKNOWN),
             wants(reading.rate),
         );
@@ -63,13 +63,16 @@ fn number(value: Option<f64>) -> String {
     value.map_or_else(|| UNKNOWN.to_owned(), |value| format!("{value:.1}"))
 }
 
-/// Seconds and tenths; without tenths where there are none to show.
-fn seconds(value: Option<(u64, u64)>) -> String {
-    match value {
-        None => UNKNOWN.to_owned(),
-        Some((seconds, 0)) => format!("{seconds}s"),
-        Some((seconds, tenths)) => format!("{seconds}.{tenths}s"),
-    }
+fn seconds(value: Option<u64>) -> String {
+    value.map_or_else(|| UNKNOWN.to_owned(), |seconds| format!("{seconds}s"))
+}
+
+/// Milliseconds as seconds and tenths, cut.
+fn age(value: Option<u64>) -> String {
+    value.map_or_else(
+        || UNKNOWN.to_owned(),
+        |millis| format!("{}.{}s", millis / 1_000, millis % 1_000 / 100),
+    )
 }
 
 /// An autoscaler freezes when it has no value.

@@ -12,9 +12,13 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::artifacts::on_path;
+use crate::clock::now;
 
 /// Lines of a child's log that are shown when something failed.
 const TAIL_LINES: usize = 40;
+
+/// Longest wait for the end of a killed child.
+const KILL_MAX: Duration = Duration::from_secs(2);
 
 /// A running child, its output in a file.
 #[derive(Debug)]
@@ -121,6 +125,27 @@ impl Process {
     }
 }
 
+impl Drop for Process {
+    /// Kills the child and waits for its end, so that nothing is left when the owner's own end is seen.
+    fn drop(&mut self) {
+        // An error of either call means that there is no child any more.
+        let _ = self.child.start_kill();
+        let start = now();
+        while matches!(self.child.try_wait(), Ok(None)) && start.elapsed() < KILL_MAX {
+            pause();
+        }
+    }
+}
+
+/// Waits a moment where nothing can be awaited.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a destructor cannot await, and the kernel ends a killed process soon"
+)]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(2));
+}
+
 /// `program` under `setpriv --pdeathsig`, where that exists: then not even SIGKILL of the owner leaves it behind.
 /// `setpriv` replaces itself by the program, so the pid stays.
 fn command(program: &Path) -> Command {
@@ -130,4 +155,79 @@ fn command(program: &Path) -> Command {
     let mut command = Command::new(setpriv);
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use rustix::process::test_kill_process;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn shell(directory: &TempDir, script: &str) -> Process {
+        let args = ["-c".to_owned(), script.to_owned()];
+        let log = directory.path().join("log");
+        Process::spawn(&PathBuf::from("/bin/sh"), &args, &[], &log).unwrap()
+    }
+
+    async fn wait_for_line(process: &Process, line: &str) {
+        let found = crate::clock::wait_for("a line", Duration::from_secs(10), async || {
+            Ok(process.log().contains(line).then_some(()))
+        });
+        found.await.unwrap();
+    }
+
+    /// When the drop returns, the child is gone and waited for.
+    #[tokio::test]
+    async fn a_dropped_child_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let process = shell(&directory, "echo up; exec sleep 60");
+        wait_for_line(&process, "up").await;
+        let pid = i32::try_from(process.pid().unwrap()).unwrap();
+        let pid = Pid::from_raw(pid).unwrap();
+        assert!(test_kill_process(pid).is_ok());
+        drop(process);
+        assert!(test_kill_process(pid).is_err());
+    }
+
+    /// A child that does not heed SIGTERM is killed, and the error shows what it said last.
+    #[tokio::test]
+    async fn a_stubborn_child_is_killed() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = "trap '' TERM; echo stubborn; while :; do sleep 0.1; done";
+        let mut process = shell(&directory, script);
+        wait_for_line(&process, "stubborn").await;
+        let error = process.terminate(Duration::from_millis(300)).await;
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("SIGTERM") && error.contains("stubborn"),
+            "{error}"
+        );
+        assert!(process.check_running().is_err());
+    }
+
+    /// A child does not outlive the thread that started it, even where no destructor runs.
+    #[tokio::test]
+    async fn a_child_dies_with_its_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Handle::current();
+        let mut process = std::thread::scope(|scope| {
+            let owner = scope.spawn(|| {
+                let _runtime = runtime.enter();
+                let process = shell(&directory, "echo up; exec sleep 60");
+                // Before that `setpriv` may not have asked the kernel yet.
+                while !process.log().contains("up") {
+                    pause();
+                }
+                process
+            });
+            owner.join().unwrap()
+        });
+        let ended = crate::clock::wait_for("its end", Duration::from_secs(10), async || {
+            Ok(process.check_running().is_err().then_some(()))
+        });
+        ended.await.unwrap();
+    }
 }
