@@ -63,7 +63,7 @@ pub struct Aggregator {
     streams: BTreeMap<ConnectionId, Stream>,
     totals: Totals,
     breaches: Vec<String>,
-    /// Bytes that wait in the sidecar because nobody reads them.
+    /// Bytes that sidecars sent while nobody read.
     unread_bytes: usize,
 }
 
@@ -99,7 +99,7 @@ impl Aggregator {
         &self.breaches
     }
 
-    /// Bytes sent by sidecars that a stalled aggregator has not read.
+    /// Bytes that sidecars sent while the aggregator stalled.
     pub fn unread_bytes(&self) -> usize {
         self.unread_bytes
     }
@@ -109,8 +109,8 @@ impl Aggregator {
     }
 
     pub(crate) fn hear(&mut self, now: Duration, id: ConnectionId, what: Up) -> Vec<Answer> {
-        if let Up::Open = what {
-            self.streams.insert(id, Stream::opened(now));
+        if let Up::Open { authority } = what {
+            self.streams.insert(id, Stream::opened(now, authority));
             return Vec::new();
         }
         let Some(stream) = self.streams.get_mut(&id) else {
@@ -120,10 +120,13 @@ impl Aggregator {
             return Vec::new();
         }
         match what {
-            Up::Open => Vec::new(),
-            Up::Message(bytes) if self.script.stalled => {
-                self.unread_bytes += bytes.len();
-                stream.unread += 1;
+            Up::Open { .. } => Vec::new(),
+            Up::Message(_) | Up::HalfClose if self.script.stalled => {
+                if let Up::Message(bytes) = &what {
+                    self.unread_bytes += bytes.len();
+                    stream.unread += 1;
+                }
+                stream.backlog.push(what);
                 Vec::new()
             }
             Up::Message(bytes) => self.read(now, id, &bytes),
@@ -136,6 +139,22 @@ impl Aggregator {
                 Vec::new()
             }
         }
+    }
+
+    /// Reads what waits, unless it stalls.
+    pub(crate) fn catch_up(&mut self, now: Duration) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        if !self.script.stalled {
+            let streams: Vec<_> = self.streams.keys().copied().collect();
+            for id in streams {
+                let stream = self.streams.get_mut(&id);
+                let backlog = stream.map(|stream| std::mem::take(&mut stream.backlog));
+                for what in backlog.unwrap_or_default() {
+                    answers.extend(self.hear(now, id, what));
+                }
+            }
+        }
+        answers
     }
 
     fn read(&mut self, now: Duration, id: ConnectionId, bytes: &[u8]) -> Vec<Answer> {

@@ -5,8 +5,9 @@
 
 mod events;
 mod traffic;
+mod view;
 
-use std::cell::{Ref, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,11 +18,11 @@ use wasmtime::Linker;
 pub use self::traffic::{Outcome, RequestId};
 
 use self::traffic::InFlight;
-use crate::aggregator::{Aggregator, Script};
+use crate::aggregator::Aggregator;
 use crate::clock::Random;
 use crate::metrics::{Metrics, StatsMatcher};
 use crate::plugin::{Plugin, RootKey, VmKey};
-use crate::process::{CallKey, Life, LogLine, Process, Thread, VmIndex};
+use crate::process::{Life, Process, Thread, VmIndex};
 use crate::state::VmState;
 use crate::vm::Vm;
 use crate::{abi, module};
@@ -278,28 +279,32 @@ impl Envoy {
 
     /// The drain time of old listeners is over: their requests are cut off, their root contexts end.
     pub fn finish_drain(&mut self) {
+        let mut released = Vec::new();
         for index in 0..self.installed.len() {
             for generation in std::mem::take(&mut self.installed[index].draining) {
                 let handles: Vec<_> = generation.handles.into_values().collect();
                 self.abort_requests(|request| request.uses(index, &handles));
-                for handle in handles {
-                    self.release(handle);
-                }
+                released.extend(handles);
             }
         }
+        self.release(&released);
         self.destroy_unused_bases();
     }
 
-    /// Ends the root context behind a handle that nobody else has, and its VM if that was the last one.
-    fn release(&mut self, handle: Handle) {
-        let same_root = |other: &Handle| (other.vm, other.root) == (handle.vm, handle.root);
-        if !self.handles().any(same_root)
-            && let Some((_, vm)) = self.vms.get_mut(&handle.vm)
-        {
-            vm.end_context(handle.root);
+    /// Ends the root contexts behind handles that nobody else has, then the VMs that no handle leads to.
+    fn release(&mut self, released: &[Handle]) {
+        for handle in released {
+            let same_root = |other: &Handle| (other.vm, other.root) == (handle.vm, handle.root);
+            if !self.handles().any(same_root)
+                && let Some((_, vm)) = self.vms.get_mut(&handle.vm)
+            {
+                vm.end_context(handle.root);
+            }
         }
-        if !self.handles().any(|other| other.vm == handle.vm) {
-            self.destroy_vm(handle.vm);
+        for handle in released {
+            if !self.handles().any(|other| other.vm == handle.vm) {
+                self.destroy_vm(handle.vm);
+            }
         }
     }
 
@@ -344,8 +349,13 @@ impl Envoy {
     /// SIGTERM: each worker cuts off its requests and ends its root contexts, then the main thread does; what
     /// was sent until then reaches the aggregators.
     pub fn shut_down(&mut self) {
-        let workers = (0..self.workers).map(Thread::Worker);
-        for thread in workers.chain([Thread::Main]) {
+        // Workers end in no order that a module could rely on.
+        let mut workers: Vec<_> = (0..self.workers).map(Thread::Worker).collect();
+        for last in (1..workers.len()).rev() {
+            let chosen = self.process.borrow_mut().roll(last as u64 + 1);
+            workers.swap(last, usize::try_from(chosen).unwrap_or(last));
+        }
+        for thread in workers.into_iter().chain([Thread::Main]) {
             self.abort_requests(|request| request.thread() == thread);
             self.end_thread(thread);
             self.run_for(SHUTDOWN_STEP);
@@ -361,92 +371,12 @@ impl Envoy {
                 handles.extend(generation.handles.remove(&thread));
             }
         }
-        for handle in handles {
-            self.release(handle);
-        }
+        self.release(&handles);
     }
 
     /// `/reset_counters` of the admin endpoint.
     pub fn reset_counters(&mut self) {
         self.process.borrow_mut().metrics.reset_counters();
-    }
-
-    /// Changes how the aggregator behind `cluster` behaves from now on.
-    pub fn script(&self, cluster: &str, change: impl FnOnce(&mut Script)) {
-        let mut process = self.process.borrow_mut();
-        if let Some(aggregator) = process.network.aggregators.get_mut(cluster) {
-            change(&mut aggregator.script);
-        }
-    }
-
-    /// The aggregator behind `cluster` ends its streams with a gRPC status.
-    pub fn close_streams(&self, cluster: &str, status: u32, message: &str) {
-        let mut process = self.process.borrow_mut();
-        let now = process.now();
-        if let Some(aggregator) = process.network.aggregators.get_mut(cluster) {
-            let answers = aggregator.close_all(now, status, message);
-            process.network.answer(now, answers);
-        }
-    }
-
-    /// What the aggregator behind `cluster` saw.
-    ///
-    /// # Panics
-    /// If there is none.
-    pub fn aggregator(&self, cluster: &str) -> Ref<'_, Aggregator> {
-        Ref::map(self.process.borrow(), |process| {
-            let aggregators = &process.network.aggregators;
-            aggregators.get(cluster).expect("no such aggregator")
-        })
-    }
-
-    /// The metrics of the process.
-    pub fn metrics(&self) -> Ref<'_, Metrics> {
-        Ref::map(self.process.borrow(), |process| &process.metrics)
-    }
-
-    /// What the modules logged.
-    pub fn logs(&self) -> Ref<'_, [LogLine]> {
-        Ref::map(self.process.borrow(), |process| process.logs.as_slice())
-    }
-
-    /// How often each host function was called, by what the VM is for and by callback. Under the names in
-    /// brackets are calls into the VM: of the callback itself, and of the module's allocator.
-    pub fn calls(&self) -> BTreeMap<CallKey, u64> {
-        self.process.borrow().calls.clone()
-    }
-
-    /// Work of live VMs by callback; 1 is about one instruction.
-    pub fn work(&self) -> BTreeMap<&'static str, u64> {
-        self.process.borrow().work.clone()
-    }
-
-    /// Begins the counts of calls and work anew.
-    pub fn reset_calls(&mut self) {
-        let mut process = self.process.borrow_mut();
-        process.calls.clear();
-        process.work.clear();
-    }
-
-    /// Bytes of memory of all live VMs, by thread.
-    pub fn memory(&self) -> Vec<(Thread, usize)> {
-        self.live()
-            .map(|vm| (vm.state().thread, vm.memory_bytes()))
-            .collect()
-    }
-
-    /// Threads whose VM trapped and was not replaced, one entry per VM.
-    pub fn dead(&self) -> Vec<Thread> {
-        self.live()
-            .filter(|vm| vm.failed())
-            .map(|vm| vm.state().thread)
-            .collect()
-    }
-
-    /// Streams that the host still keeps for root contexts, whether or not their other end is there.
-    pub fn streams_held(&self) -> usize {
-        let contexts = self.live().flat_map(|vm| vm.state().contexts.values());
-        contexts.map(|context| context.streams.len()).sum()
     }
 
     fn live(&self) -> impl Iterator<Item = &Vm> {

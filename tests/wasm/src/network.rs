@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::aggregator::{Aggregator, Answer};
+use crate::grpc_service::Upstream;
 use crate::process::VmIndex;
 
 /// Time a message takes one way.
@@ -35,7 +36,7 @@ pub(crate) enum Event {
 /// What a sidecar puts on a stream.
 #[derive(Debug)]
 pub(crate) enum Up {
-    Open,
+    Open { authority: String },
     Message(Vec<u8>),
     HalfClose,
     Reset,
@@ -76,17 +77,23 @@ impl Network {
     }
 
     /// A stream to a cluster that has an endpoint.
-    pub(crate) fn connect(&mut self, now: Duration, cluster: &str, owner: Owner) -> ConnectionId {
+    pub(crate) fn connect(
+        &mut self,
+        now: Duration,
+        upstream: Upstream,
+        owner: Owner,
+    ) -> ConnectionId {
+        let Upstream { cluster, authority } = upstream;
         let id = self.next_id();
         let connection = Connection {
-            cluster: cluster.to_owned(),
+            cluster: cluster.clone(),
             owner: Some(owner),
             remote_closed: false,
         };
         self.connections.insert(id, connection);
         if self
             .aggregators
-            .get(cluster)
+            .get(&cluster)
             .is_some_and(Aggregator::refuses)
         {
             let message = "upstream connect error or disconnect/reset before headers. reset \
@@ -97,7 +104,7 @@ impl Network {
             };
             self.schedule(now + LATENCY, Event::Down(id, close));
         } else {
-            self.send(now, id, Up::Open);
+            self.send(now, id, Up::Open { authority });
         }
         id
     }

@@ -119,13 +119,18 @@ impl Plugin {
         }
     }
 
-    /// Two plugins of one key in one VM share their root context.
+    /// Two plugins of one key in one VM share their root context. The direction is part of it for HTTP filters
+    /// alone: Envoy makes access loggers without one, so that those of all listeners share a root.
     pub(crate) fn root_key(&self) -> RootKey {
+        let direction = match self.attach {
+            Attach::HttpFilter => self.direction,
+            Attach::AccessLog | Attach::UpstreamLog => Direction::Unspecified,
+        };
         RootKey {
             root_id: self.root_id.clone(),
             configuration: self.configuration.clone(),
             name: self.name.clone(),
-            direction: self.direction,
+            direction,
         }
     }
 }

@@ -203,6 +203,9 @@ impl Vm {
 
     /// Ends a context: `proxy_on_done`, `proxy_on_delete`, and a reset of its streams.
     pub(crate) fn end_context(&mut self, context: u32) {
+        if !self.state().contexts.contains_key(&context) {
+            return;
+        }
         let mut done = true;
         if let Some(on_done) = self.exports.done.clone() {
             self.state_mut().done_called = false;

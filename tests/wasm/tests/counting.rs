@@ -152,6 +152,29 @@ fn the_access_log_counts_completions_and_knows_nothing_in_flight() -> Result<()>
     Ok(())
 }
 
+/// Access loggers of both listeners share a root if they are configured alike; requests are still told apart.
+#[test]
+fn one_root_for_both_listeners_tells_directions_apart() -> Result<()> {
+    let mut plugins = Role::AccessLog.both_ways()?;
+    plugins.extend(Role::UpstreamLog.both_ways()?);
+    let mut envoy = Envoy::start(Setup::new(plugins))?;
+    envoy.run_seconds(2);
+    for _ in 0..10 {
+        for request in [Request::outbound(), Request::inbound(), Request::inbound()] {
+            send(&mut envoy, 0, 1, &request);
+            envoy.attempt(0, &request);
+            envoy.attempt(0, &request);
+        }
+    }
+    envoy.run_seconds(2);
+    for (direction, requests) in [(Direction::Inbound, 20), (Direction::Outbound, 10)] {
+        let of = |what| sum_of(&envoy, direction, "", what);
+        assert_eq!(of(What::Requests), Some(requests), "{direction:?}");
+        assert_eq!(of(What::Attempts), Some(requests * 2), "{direction:?}");
+    }
+    Ok(())
+}
+
 /// An access logger sees no status of a request that was reset, in whichever way Envoy says so.
 #[test]
 fn a_missing_status_is_no_status_either_way() -> Result<()> {
@@ -319,6 +342,15 @@ fn hidden_stats_make_each_vm_stream_for_itself() -> Result<()> {
         assert!((3..=4).contains(&instances.len()), "{name}: {instances:x?}");
         let processes: std::collections::BTreeSet<_> = hellos.iter().map(|h| h.process).collect();
         assert_eq!(processes.len(), 1, "{name}");
+        let of_process = aggregator.streams().into_iter();
+        let mut of_process = of_process
+            .filter(|stream| stream.hello.as_ref().is_some_and(|hello| hello.scope == 1))
+            .map(|stream| stream.end.expect("it ends").0);
+        let soon = Duration::from_secs(86_400 + 4);
+        assert!(
+            of_process.all(|end| end <= soon),
+            "{name}: given up at once"
+        );
         let totals = aggregator.totals();
         assert_eq!(
             totals.sum_of(&instances, What::Requests),

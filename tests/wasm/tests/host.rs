@@ -7,7 +7,7 @@ use tests_wasm::aggregator::Reach;
 use tests_wasm::envoy::{Envoy, Outcome, Setup};
 use tests_wasm::metrics::Kind;
 use tests_wasm::module::engine;
-use tests_wasm::plugin::{Attach, Code, Failure, Plugin};
+use tests_wasm::plugin::{Attach, Code, Direction, Failure, Plugin};
 use tests_wasm::process::{Life, Thread};
 use tests_wasm::request::Request;
 use wasmtime::Module;
@@ -93,10 +93,12 @@ fn threads_come_and_go_in_envoys_order() -> Result<()> {
     let mut envoy = start(2, &[ALLOCATOR, says])?;
     envoy.shut_down();
     let logs = envoy.logs();
-    let said: Vec<_> = logs
+    let mut said: Vec<_> = logs
         .iter()
         .map(|line| (line.life, line.thread, line.message.as_str()))
         .collect();
+    // The workers end in any order.
+    said[8..10].sort();
     let (main, one, two) = (Thread::Main, Thread::Worker(0), Thread::Worker(1));
     let expected = [
         (Life::Canary, main, "s"),
@@ -298,6 +300,28 @@ fn a_new_root_lives_in_the_same_vm_beside_the_old_one() -> Result<()> {
     assert_eq!(note(&envoy, "c"), Some(1));
     assert_eq!(envoy.aggregator("aggregator").open_streams().len(), 0);
     assert_eq!(envoy.memory().len(), 1);
+    Ok(())
+}
+
+/// Each root of a VM is done before the VM goes, however many there are.
+#[test]
+fn every_root_is_done_before_its_vm_goes() -> Result<()> {
+    let says = r#"
+(func (export "proxy_on_done") (param i32) (result i32)
+  (call $say (i32.add (i32.const 0x30) (local.get 0))) (i32.const 1))
+"#;
+    let plugin = Plugin::new(probe(&[ALLOCATOR, says]), Attach::HttpFilter, "{}");
+    let plugins = vec![
+        plugin.clone(),
+        plugin.clone().on(Direction::Outbound),
+        plugin,
+    ];
+    let mut envoy = Envoy::start(Setup::new(plugins).workers(0))?;
+    assert_eq!(envoy.memory().len(), 1, "one VM");
+    envoy.shut_down();
+    let logs = envoy.logs();
+    let said: Vec<_> = logs.iter().map(|line| line.message.as_str()).collect();
+    assert_eq!(said, ["1", "2"], "plugins that are alike share a root");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 use tests_wasm::cost::Cost;
 use tests_wasm::deployment::Role;
 use tests_wasm::envoy::{Envoy, Setup};
@@ -14,11 +14,21 @@ const STATUS: (&str, u64) = ("proxy_get_header_map_value", 1);
 const CLOCK: (&str, u64) = ("clock_time_get", 1);
 const PROPERTY: (&str, u64) = ("proxy_get_property", 1);
 
+/// A role whose direction is configured, with more in its configuration.
+fn cost(role: Role, more: &[(&str, Value)]) -> Result<Cost> {
+    Cost::of(role, |json| {
+        json["direction"] = json!("inbound");
+        for (field, value) in more {
+            json[*field] = value.clone();
+        }
+    })
+}
+
 /// The filter reads the clock at both ends for the integral of requests in flight, and the status at the
 /// end. `cargo run -p tests-wasm --example host_calls` prints all of it.
 #[test]
 fn the_filter_makes_three_host_calls_per_request() -> Result<()> {
-    let cost = Cost::of(Role::Filter, |_| ())?;
+    let cost = cost(Role::Filter, &[])?;
     assert_eq!(cost.host_calls("proxy_on_request_headers"), [CLOCK]);
     assert_eq!(cost.host_calls("proxy_on_log"), [CLOCK, STATUS]);
     assert_eq!(cost.host_calls("proxy_on_context_create"), []);
@@ -30,35 +40,43 @@ fn the_filter_makes_three_host_calls_per_request() -> Result<()> {
 /// An access logger is entered once and asks for the status alone, or for nothing.
 #[test]
 fn the_access_log_makes_one_host_call_per_request() -> Result<()> {
-    let cost = Cost::of(Role::AccessLog, |_| ())?;
-    assert_eq!(cost.host_calls("proxy_on_log"), [STATUS]);
-    assert_eq!(cost.crossings(), 1);
-    let cost = Cost::of(Role::AccessLog, |json| json["responses"] = json!("off"))?;
-    assert_eq!(cost.host_calls("proxy_on_log"), []);
+    let with_status = cost(Role::AccessLog, &[])?;
+    assert_eq!(with_status.host_calls("proxy_on_log"), [STATUS]);
+    assert_eq!(with_status.crossings(), 1);
+    let without = cost(Role::AccessLog, &[("responses", json!("off"))])?;
+    assert_eq!(without.host_calls("proxy_on_log"), []);
     Ok(())
 }
 
 /// The upstream log asks whether there was a connection.
 #[test]
 fn the_upstream_log_makes_one_host_call_per_attempt() -> Result<()> {
-    let cost = Cost::of(Role::UpstreamLog, |_| ())?;
+    let cost = cost(Role::UpstreamLog, &[])?;
     assert_eq!(cost.host_calls("proxy_on_log"), [PROPERTY]);
     assert_eq!(cost.crossings(), 1);
     Ok(())
 }
 
-/// A configured dimension costs one property more, where it is needed.
+/// A configured dimension costs one property more, where it is needed; so may a direction that is not
+/// configured.
 #[test]
-fn a_dimension_costs_one_property() -> Result<()> {
-    let by_cluster = |json: &mut serde_json::Value| json["dimensions"] = json!(["cluster"]);
-    let cost = Cost::of(Role::Filter, by_cluster)?;
+fn what_has_to_be_asked_for_costs_one_property() -> Result<()> {
+    let by_cluster = [("dimensions", json!(["cluster"]))];
+    let filter = cost(Role::Filter, &by_cluster)?;
     assert_eq!(
-        cost.host_calls("proxy_on_request_headers"),
+        filter.host_calls("proxy_on_request_headers"),
         [CLOCK, PROPERTY]
     );
-    assert_eq!(cost.host_calls("proxy_on_log"), [CLOCK, STATUS]);
-    let cost = Cost::of(Role::AccessLog, by_cluster)?;
-    assert_eq!(cost.host_calls("proxy_on_log"), [STATUS, PROPERTY]);
+    assert_eq!(filter.host_calls("proxy_on_log"), [CLOCK, STATUS]);
+    let access_log = cost(Role::AccessLog, &by_cluster)?;
+    assert_eq!(access_log.host_calls("proxy_on_log"), [STATUS, PROPERTY]);
+    let auto = [("direction", json!("auto"))];
+    let filter = cost(Role::Filter, &auto)?;
+    let begin = filter.host_calls("proxy_on_request_headers");
+    assert!(begin == [CLOCK] || begin == [CLOCK, PROPERTY], "{begin:?}");
+    assert_eq!(filter.host_calls("proxy_on_log"), [CLOCK, STATUS]);
+    let access_log = cost(Role::AccessLog, &auto)?;
+    assert_eq!(access_log.host_calls("proxy_on_log"), [STATUS, PROPERTY]);
     Ok(())
 }
 
@@ -70,7 +88,7 @@ fn the_work_of_a_request_is_small() -> Result<()> {
         (Role::AccessLog, 1000),
         (Role::UpstreamLog, 1000),
     ] {
-        let work = Cost::of(role, |_| ())?.work;
+        let work = cost(role, &[])?.work;
         assert!((1..=work_max).contains(&work), "{role:?}: {work}");
     }
     Ok(())

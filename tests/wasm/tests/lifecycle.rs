@@ -320,3 +320,44 @@ fn a_reloaded_vm_takes_the_place_of_the_dead_one() -> Result<()> {
     assert_eq!(aggregator.totals().instances().len(), 1);
     Ok(())
 }
+
+/// The last report says that it is the last, also where two modules run beside each other: their VMs on the
+/// main thread end one after the other.
+#[test]
+fn the_last_report_of_a_process_says_so() -> Result<()> {
+    let both = [Role::Filter.plugin()?, Role::UpstreamLog.plugin()?];
+    for plugins in [both[..1].to_vec(), both[1..].to_vec(), both.to_vec()] {
+        let count = plugins.len();
+        let mut envoy = Envoy::start(Setup::new(plugins))?;
+        envoy.run_seconds(2);
+        load(&mut envoy, 2, 10);
+        envoy.shut_down();
+        let aggregator = envoy.aggregator("aggregator");
+        let streams = aggregator.streams();
+        let finals = streams.iter().filter(|stream| {
+            let last = stream.last_report();
+            last.is_some_and(|report| report.r#final)
+        });
+        assert_eq!(finals.count(), 1, "{count} plugins");
+    }
+    Ok(())
+}
+
+/// The old VMs of an update end, but not the sidecar: their last report is not the last one.
+#[test]
+fn the_last_report_of_a_replaced_vm_is_not_final() -> Result<()> {
+    let mut envoy = Envoy::start(Setup::new(vec![Role::Filter.plugin()?]))?;
+    envoy.run_seconds(2);
+    let mut plugin = Role::Filter.plugin()?;
+    plugin.vm_configuration = "another VM".to_owned();
+    envoy.update(0, plugin)?;
+    envoy.run_seconds(2);
+    envoy.finish_drain();
+    envoy.run_seconds(2);
+    let aggregator = envoy.aggregator("aggregator");
+    let reports = aggregator.streams().into_iter().flat_map(|s| &s.reports);
+    let mut reports = reports.map(|(_, report)| report).peekable();
+    assert!(reports.peek().is_some());
+    assert!(reports.all(|report| !report.r#final));
+    Ok(())
+}

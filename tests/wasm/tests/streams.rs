@@ -104,6 +104,11 @@ fn each_aggregator_gets_everything() -> Result<()> {
     envoy.script("one", |script| script.stalled = true);
     load(&mut envoy, 10);
     envoy.run_seconds(2);
+    for (cluster, authority) in [("one", "one"), ("two", "b")] {
+        let aggregator = envoy.aggregator(cluster);
+        let streams = aggregator.streams();
+        assert!(streams.iter().all(|stream| stream.authority == authority));
+    }
     let sum = |cluster| envoy.aggregator(cluster).totals().sum(What::Requests);
     assert_eq!(sum("two"), Some(1500));
     assert_eq!(envoy.aggregator("two").streams().len(), 1);

@@ -100,7 +100,7 @@ fn open(vm: &mut Vm<'_>, arguments: &Open) -> Result<u32, Status> {
     let connection = {
         let mut process = state.process.borrow_mut();
         let now = process.now();
-        process.network.connect(now, &upstream.cluster, owner)
+        process.network.connect(now, upstream, owner)
     };
     let stream = GrpcStream {
         connection,

@@ -131,7 +131,7 @@ impl Envoy {
             return Some(old);
         }
         generation.handles.remove(&thread);
-        self.release(old);
+        self.release(&[old]);
         let new = self.attach(thread, &plugin).ok()?;
         self.installed[index].current.handles.insert(thread, new);
         Some(new)
