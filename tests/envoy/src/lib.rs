@@ -4,6 +4,7 @@
 //! Routes of the front listener: `/bad` always fails and is retried twice, `/refused` leads to a port where nobody
 //! listens and is retried once, `/direct` Envoy answers itself, and everything else an application answers.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub const FRONT: &str = "front";
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Totals that did not move for so long have arrived: more than two flush intervals.
-const STILL: Duration = Duration::from_millis(2_500);
+const STILL: Duration = Duration::from_millis(2_200);
 
 /// The applications behind the Envoy under test.
 #[derive(Debug)]
@@ -148,34 +149,47 @@ pub async fn send_mix(front: SocketAddr, each: u64) -> Result<Mix> {
     Ok(Mix { each })
 }
 
-/// Waits until the pod's totals stand still and returns them.
-pub async fn settled(aggregator: &Aggregator, pod: &str) -> Result<PodState> {
+/// Waits until the pod's totals satisfy `reached` and then stand still, and returns them: so what came too late is
+/// waited for, and what came too much is seen.
+pub async fn settled(
+    aggregator: &Aggregator,
+    pod: &str,
+    reached: impl Fn(&PodState) -> bool,
+) -> Result<PodState> {
     let mut last = None;
     let mut since = clock::now();
-    clock::wait_for("totals that stand still", PATIENCE, async || {
+    let found = clock::wait_for("totals to arrive and stand still", PATIENCE, async || {
         let pods = aggregator.pods().await?;
         let Some(pod) = pods.find(NAMESPACE, pod) else {
             return Ok(None);
         };
-        let totals: Vec<_> = pod
-            .series
-            .iter()
-            .map(|series| {
-                (
-                    series.requests,
-                    series.upstream_attempts,
-                    series.responses.clone(),
-                )
-            })
-            .collect();
+        let totals = last_totals(pod);
         if last.as_ref() != Some(&totals) {
             last = Some(totals);
             since = clock::now();
         }
-        Ok((since.elapsed() >= STILL).then(|| pod.clone()))
+        let still = reached(pod) && since.elapsed() >= STILL;
+        Ok(still.then(|| pod.clone()))
+    });
+    found.await.with_context(|| {
+        let log = aggregator.log_tail();
+        format!("the last totals were {last:?}; the aggregator's log ends:\n{log}")
     })
-    .await
-    .with_context(|| format!("the aggregator's log ends:\n{}", aggregator.log_tail()))
+}
+
+/// Whether the pod has counted so many inbound requests.
+pub fn inbound(requests: u64) -> impl Fn(&PodState) -> bool {
+    move |pod| pod.requests("inbound") >= Some(requests)
+}
+
+type Totals = (Option<u64>, Option<u64>, BTreeMap<String, u64>);
+
+fn last_totals(pod: &PodState) -> Vec<Totals> {
+    let totals = pod.series.iter().map(|series| {
+        let responses = series.responses.clone();
+        (series.requests, series.upstream_attempts, responses)
+    });
+    totals.collect()
 }
 
 /// Waits until the pod is in `state`.

@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tests_envoy::{Backends, FRONT, PATIENCE, POD, plugin, send_mix, settled, start_envoy};
+use tests_envoy::{
+    Backends, FRONT, PATIENCE, POD, inbound, plugin, send_mix, settled, start_envoy,
+};
 use tests_support::aggregator::{Aggregator, Options};
 use tests_support::clock;
 use tests_support::plugin::{Plugin, Role};
@@ -81,7 +83,7 @@ async fn the_rest_of_a_configuration_holds() {
     let bootstrap = backends.bootstrap_with(aggregator.ingest(), &[plugin]);
     let envoy = start_envoy(&bootstrap.unwrap()).await.unwrap();
     let mix = send_mix(envoy.listener(FRONT).unwrap(), 3).await.unwrap();
-    let pod = settled(&aggregator, POD).await;
+    let pod = settled(&aggregator, POD, inbound(mix.requests())).await;
     let pod = pod.unwrap_or_else(|error| panic!("{error:#}\nEnvoy: {}", envoy.log_tail()));
     assert_eq!(pod.requests("inbound"), Some(mix.requests()));
     assert!(envoy.log().contains("max_series"), "{}", envoy.log());

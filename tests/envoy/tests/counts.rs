@@ -23,11 +23,22 @@ async fn run(roles: &[Role]) -> Result<Run> {
     let bootstrap = backends.bootstrap_with(aggregator.ingest(), &plugins?)?;
     let envoy = start_envoy(&bootstrap).await?;
     let mix = send_mix(envoy.listener(FRONT)?, EACH).await?;
-    let pod = settled(&aggregator, POD).await;
+    let pod = settled(&aggregator, POD, |pod| all_there(pod, roles, mix)).await;
     let pod = pod.with_context(|| format!("Envoy's log ends:\n{}", envoy.log_tail()))?;
     let stats = envoy.stats().await?;
     ensure!(stats.downstream_rq_total(FRONT) == mix.requests());
     Ok(Run { mix, pod, stats })
+}
+
+/// Whether everything that `roles` count has arrived.
+fn all_there(pod: &PodState, roles: &[Role], mix: Mix) -> bool {
+    roles.iter().all(|role| match role {
+        Role::Filter | Role::AccessLog => {
+            let responses = pod.responses("inbound", "2xx") + pod.responses("inbound", "5xx");
+            pod.requests("inbound") >= Some(mix.requests()) && responses >= mix.requests()
+        }
+        Role::UpstreamLog => pod.attempts() >= Some(mix.attempts()),
+    })
 }
 
 /// Role `filter` counts every request that begins, whatever becomes of it, its class of response, and none in flight

@@ -42,7 +42,12 @@ async fn both_sides_are_told_apart() {
     assert_eq!(stats.downstream_rq_total(OUTBOUND_STAT_PREFIX), OUTBOUND);
     let attempts = stats.upstream_rq_total(&[AGGREGATOR_CLUSTER]);
     assert_eq!(attempts, INBOUND + OUTBOUND);
-    let pod = settled(&aggregator, POD).await.unwrap();
+    let pod = settled(&aggregator, POD, |pod| {
+        pod.requests("inbound").unwrap_or(0) + pod.requests("outbound").unwrap_or(0)
+            >= INBOUND + OUTBOUND
+            && pod.attempts() >= Some(attempts)
+    });
+    let pod = pod.await.unwrap();
     assert_eq!(pod.requests("inbound"), Some(INBOUND), "{pod:#?}");
     assert_eq!(pod.requests("outbound"), Some(OUTBOUND), "{pod:#?}");
     assert_eq!(pod.attempts_of("inbound"), Some(INBOUND), "{pod:#?}");

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use tests_envoy::{Backends, FRONT, POD, plugin, send_mix, settled};
+use tests_envoy::{Backends, FRONT, POD, inbound, plugin, send_mix, settled};
 use tests_support::aggregator::{Aggregator, Options, PodState};
 use tests_support::bootstrap::Bootstrap;
 use tests_support::envoy::{self, Envoy};
@@ -35,7 +35,7 @@ async fn run(
     };
     let envoy = Envoy::start(&bootstrap.to_json(), &options).await?;
     send_mix(envoy.listener(FRONT)?, 1).await?;
-    let pod = settled(&aggregator, expected).await;
+    let pod = settled(&aggregator, expected, inbound(4)).await;
     pod.with_context(|| format!("Envoy's log ends:\n{}", envoy.log_tail()))
 }
 

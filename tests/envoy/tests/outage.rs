@@ -1,7 +1,7 @@
 //! An aggregator that is not there costs no request and no count.
 
 use tests_envoy::{
-    Backends, FRONT, NAMESPACE, POD, free_address, plugin, send_mix, settled, start_envoy,
+    Backends, FRONT, NAMESPACE, POD, free_address, inbound, plugin, send_mix, settled, start_envoy,
     wait_state,
 };
 use tests_support::aggregator::{Aggregator, Options};
@@ -23,7 +23,9 @@ async fn counts_from_before_the_aggregator_arrive() {
         ..Options::default()
     };
     let aggregator = Aggregator::start(&options).await.unwrap();
-    let pod = settled(&aggregator, POD).await.unwrap();
+    let pod = settled(&aggregator, POD, inbound(mix.requests()))
+        .await
+        .unwrap();
     assert_eq!(pod.requests("inbound"), Some(mix.requests()));
 }
 
@@ -52,7 +54,10 @@ async fn counts_survive_an_aggregator() {
     let aggregator = Aggregator::start(&options).await.unwrap();
     sent += send_mix(front, 5).await.unwrap().each;
 
-    let pod = settled(&aggregator, POD).await.unwrap();
+    let pod = settled(&aggregator, POD, |pod| {
+        inbound(4 * sent)(pod) && pod.attempts() >= Some(4 * sent)
+    });
+    let pod = pod.await.unwrap();
     assert_eq!(pod.requests("inbound"), Some(4 * sent));
     assert_eq!(pod.attempts(), Some(4 * sent));
     assert_eq!((pod.streams, pod.instances.len()), (1, 1), "{pod:?}");

@@ -1,17 +1,21 @@
 //! One stream per sidecar process, whatever the number of workers; and per VM where Envoy hides its counters.
 
-use std::time::Duration;
-
 use serde_json::json;
 use tests_envoy::{
-    Backends, FRONT, NAMESPACE, POD, plugin, send_mix, settled, start_envoy, wait_state,
+    Backends, FRONT, Mix, NAMESPACE, POD, inbound, plugin, send_mix, settled, start_envoy,
+    wait_state,
 };
-use tests_support::aggregator::{Aggregator, Options};
+use tests_support::aggregator::{Aggregator, Options, PodState};
 use tests_support::envoy::{self, Envoy};
 use tests_support::plugin::Role;
 
 /// The metric of the aggregator that counts open streams.
 const STREAMS: &str = "meshmeter_streams";
+
+/// Whether everything that `filter` and `upstream_log` count has arrived.
+fn all_there(pod: &PodState, mix: Mix) -> bool {
+    inbound(mix.requests())(pod) && pod.attempts() >= Some(mix.attempts())
+}
 
 /// Two workers and the main thread have a VM each: three that count, and one that streams.
 #[tokio::test]
@@ -22,7 +26,9 @@ async fn two_workers_share_a_stream() {
     let bootstrap = backends.bootstrap_with(aggregator.ingest(), &plugins);
     let envoy = start_envoy(&bootstrap.unwrap()).await.unwrap();
     let mix = send_mix(envoy.listener(FRONT).unwrap(), 10).await.unwrap();
-    let pod = settled(&aggregator, POD).await.unwrap();
+    let pod = settled(&aggregator, POD, inbound(mix.requests()))
+        .await
+        .unwrap();
     assert_eq!(pod.requests("inbound"), Some(mix.requests()));
     assert_eq!((pod.vms_expected, pod.vms_live), (Some(3), Some(3)));
     assert_eq!((pod.streams, pod.instances.len()), (1, 1), "{pod:?}");
@@ -48,7 +54,7 @@ async fn hidden_counters_are_still_exact() {
     bootstrap.extra.insert("stats_config".into(), matcher);
     let envoy = start_envoy(&bootstrap).await.unwrap();
     let mix = send_mix(envoy.listener(FRONT).unwrap(), 20).await.unwrap();
-    let pod = settled(&aggregator, POD).await;
+    let pod = settled(&aggregator, POD, |pod| all_there(pod, mix)).await;
     let pod = pod.unwrap_or_else(|error| panic!("{error:#}\nEnvoy: {}", envoy.log_tail()));
     assert_eq!(pod.requests("inbound"), Some(mix.requests()), "{pod:?}");
     assert_eq!(pod.attempts(), Some(mix.attempts()), "{pod:?}");
@@ -93,9 +99,9 @@ async fn many_workers_end_together() {
     wait_state(&aggregator, POD, "live").await.unwrap();
     let mix = send_mix(front, 20).await.unwrap();
     envoy.terminate().await.unwrap();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let pods = aggregator.pods().await.unwrap();
-    let pod = pods.get(NAMESPACE, POD).unwrap();
+    let pod = settled(&aggregator, POD, |pod| all_there(pod, mix))
+        .await
+        .unwrap();
     assert_eq!(pod.requests("inbound"), Some(mix.requests()), "{pod:?}");
     assert_eq!(pod.attempts(), Some(mix.attempts()), "{pod:?}");
 }

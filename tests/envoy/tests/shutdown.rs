@@ -62,7 +62,7 @@ async fn sigterm_loses_nothing() {
             pods.find(NAMESPACE, &pod)
                 .and_then(|pod| pod.requests("inbound"))
         };
-        let arrived = clock::wait_for("the last report", Duration::from_secs(3), async || {
+        let arrived = clock::wait_for("the last report", PATIENCE, async || {
             Ok((counted().await == Some(logged)).then_some(()))
         })
         .await;
