@@ -91,7 +91,7 @@ impl Member {
             seen_at: now,
             ..self.me
         };
-        let updated = Registry::update(host, |registry| {
+        let updated = Registry::update(host, &mut |registry| {
             registry.each_for_itself |= each_for_itself;
             registry.renew(me);
         });
@@ -115,7 +115,7 @@ impl Member {
             ..self.me
         };
         let joined = self.joined_at.take().is_some();
-        let updated = Registry::update(host, |registry| {
+        let updated = Registry::update(host, &mut |registry| {
             if joined {
                 registry.renew(me);
             }

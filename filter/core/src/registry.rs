@@ -59,7 +59,7 @@ pub struct Registry {
 impl Registry {
     /// Reads the record as it stands, changes it and writes it back; tries again when another VM was faster.
     /// `None` if the host refuses, or others are faster each time.
-    pub fn update(host: &impl Host, mut change: impl FnMut(&mut Self)) -> Option<Self> {
+    pub fn update(host: &impl Host, change: &mut dyn FnMut(&mut Self)) -> Option<Self> {
         for _ in 0..TRIES_MAX {
             let (mut registry, cas) = match host.shared_data(KEY) {
                 // An unreadable record is one of nobody: it is begun anew.

@@ -106,10 +106,10 @@ fn the_end_of_the_sidecar_is_told_from_that_of_a_vm() {
 fn the_process_has_one_name() {
     let process = FakeProcess::new(3);
     let (one, two) = (process.host(), process.host());
-    let first = Registry::update(&one, |registry| {
+    let first = Registry::update(&one, &mut |registry| {
         registry.renew(vm(1, 1, false));
     });
-    let second = Registry::update(&two, |registry| {
+    let second = Registry::update(&two, &mut |registry| {
         registry.renew(vm(2, 2, false));
     });
     let (first, second) = (first.unwrap(), second.unwrap());
@@ -124,9 +124,9 @@ fn an_overtaken_update_is_repeated() {
     let process = FakeProcess::new(3);
     let (one, two) = (process.host(), process.host());
     let mut overtaken = false;
-    let updated = Registry::update(&one, |registry| {
+    let updated = Registry::update(&one, &mut |registry| {
         if !std::mem::replace(&mut overtaken, true) {
-            Registry::update(&two, |registry| {
+            Registry::update(&two, &mut |registry| {
                 registry.renew(vm(2, 2, false));
             });
         }
