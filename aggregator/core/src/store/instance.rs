@@ -117,9 +117,10 @@ impl Instance {
         self.stream == Some(stream) && report.seq > self.newest.0
     }
 
-    /// True if the next report shows that the sidecar's clock was set back, by more than it may be slewed.
+    /// True if the next report shows that the sidecar's clock was set back, by more than it may be slewed. A
+    /// report that skips numbers was replayed from an older stream and shows nothing.
     pub(super) fn clock_was_set_back(&self, next: &Report) -> bool {
-        self.newest.1.since(next.interval_end) > CLOCK_SLEW_MAX
+        next.seq == self.newest.0 + 1 && self.newest.1.since(next.interval_end) > CLOCK_SLEW_MAX
     }
 
     /// How well the instance is known at `now`.
@@ -155,7 +156,16 @@ impl Instance {
         started_at: Option<UnixMillis>,
         report: &Report,
     ) -> (Span, Origin) {
-        if self.seen.is_some() {
+        if let Some(seen) = self.seen {
+            // What is told stays told, and a new stream closes the gap since then: its first report knows when the
+            // sidecar was quiet, not what was lost on the way.
+            let told = if report.snapshot {
+                seen.until
+            } else {
+                span.start.max(seen.until)
+            };
+            let start = if told < span.end { told } else { span.start };
+            let span = Span { start, ..span };
             let origin = if self.snapshot {
                 Origin::Zero
             } else {
