@@ -1,10 +1,12 @@
-//! One sidecar, both sides: inbound and outbound requests are told apart though the plugins are configured alike.
+//! One sidecar, both sides: inbound and outbound requests are told apart.
 
-use tests_envoy::{Backends, NAMESPACE, POD, settled, start_envoy};
-use tests_support::aggregator::{Aggregator, Options};
-use tests_support::bootstrap::TrafficDirection;
+use anyhow::{Context, Result, ensure};
+use tests_envoy::{Backends, NAMESPACE, POD, identity, plugin, settled, start_envoy};
+use tests_support::aggregator::{Aggregator, Options, PodState};
+use tests_support::bootstrap::{Bootstrap, TrafficDirection};
+use tests_support::envoy::Envoy;
 use tests_support::http;
-use tests_support::plugin::AGGREGATOR_CLUSTER;
+use tests_support::plugin::{AGGREGATOR_CLUSTER, Role};
 use tests_support::sidecar::{
     INBOUND_LISTENER, INBOUND_STAT_PREFIX, OUTBOUND_LISTENER, OUTBOUND_STAT_PREFIX, Sidecar,
 };
@@ -14,42 +16,70 @@ const INBOUND: u64 = 30;
 /// Outbound requests.
 const OUTBOUND: u64 = 50;
 
-/// Filter and `upstream_log` in both listeners of an Envoy with two workers, all with the same plugin configuration:
-/// each side counts its own requests and attempts.
-#[tokio::test]
-async fn both_sides_are_told_apart() {
-    let backends = Backends::start().await.unwrap();
-    let aggregator = Aggregator::start(&Options::default()).await.unwrap();
+/// What one run came to.
+struct Run {
+    pod: PodState,
+    envoy: Envoy,
+}
+
+/// Sends requests into both listeners, which lead to the same application: here only the side counts.
+async fn run(change: impl FnOnce(&mut Bootstrap) -> Result<()>) -> Result<Run> {
+    let backends = Backends::start().await?;
+    let aggregator = Aggregator::start(&Options::default()).await?;
     let mut sidecar = Sidecar::new(NAMESPACE, POD, backends.address());
     sidecar.aggregator = Some(aggregator.ingest());
-    let mut bootstrap = sidecar.bootstrap().unwrap();
-    let inbound_host = bootstrap.listeners[0].virtual_hosts.clone();
-    assert_eq!(bootstrap.listeners[1].direction, TrafficDirection::Outbound);
-    // The outbound side leads to the same application: here only the side counts.
-    bootstrap.listeners[1].virtual_hosts = inbound_host;
-    let envoy = start_envoy(&bootstrap).await.unwrap();
-
+    let mut bootstrap = sidecar.bootstrap()?;
+    let [inbound, outbound] = bootstrap.listeners.as_mut_slice() else {
+        anyhow::bail!("a sidecar has two listeners");
+    };
+    ensure!(outbound.direction == TrafficDirection::Outbound);
+    outbound.virtual_hosts.clone_from(&inbound.virtual_hosts);
+    change(&mut bootstrap)?;
+    let envoy = start_envoy(&bootstrap).await?;
     for _ in 0..INBOUND {
-        let listener = envoy.listener(INBOUND_LISTENER).unwrap();
-        http::get_ok(listener, "/").await.unwrap();
+        http::get_ok(envoy.listener(INBOUND_LISTENER)?, "/").await?;
     }
     for _ in 0..OUTBOUND {
-        let listener = envoy.listener(OUTBOUND_LISTENER).unwrap();
-        http::get_ok(listener, "/").await.unwrap();
+        http::get_ok(envoy.listener(OUTBOUND_LISTENER)?, "/").await?;
     }
-    let stats = envoy.stats().await.unwrap();
-    assert_eq!(stats.downstream_rq_total(INBOUND_STAT_PREFIX), INBOUND);
-    assert_eq!(stats.downstream_rq_total(OUTBOUND_STAT_PREFIX), OUTBOUND);
-    let attempts = stats.upstream_rq_total(&[AGGREGATOR_CLUSTER]);
-    assert_eq!(attempts, INBOUND + OUTBOUND);
+    let stats = envoy.stats().await?;
+    ensure!(stats.downstream_rq_total(INBOUND_STAT_PREFIX) == INBOUND);
+    ensure!(stats.downstream_rq_total(OUTBOUND_STAT_PREFIX) == OUTBOUND);
+    ensure!(stats.upstream_rq_total(&[AGGREGATOR_CLUSTER]) == INBOUND + OUTBOUND);
+    let all = INBOUND + OUTBOUND;
     let pod = settled(&aggregator, POD, |pod| {
-        pod.requests("inbound").unwrap_or(0) + pod.requests("outbound").unwrap_or(0)
-            >= INBOUND + OUTBOUND
-            && pod.attempts() >= Some(attempts)
+        let outbound = pod.requests("outbound").unwrap_or(0);
+        let requests = pod.requests("inbound").unwrap_or(0) + outbound;
+        requests >= all && pod.attempts() >= Some(all)
     });
-    let pod = pod.await.unwrap();
+    let pod = pod.await.with_context(|| envoy.log_tail())?;
+    Ok(Run { pod, envoy })
+}
+
+/// The filter asks Envoy for the side of each request, though both listeners have the same plugin configuration and
+/// so may share a root context; `upstream_log` is told.
+#[tokio::test]
+async fn both_sides_are_told_apart() {
+    let Run { pod, .. } = run(|_| Ok(())).await.unwrap();
     assert_eq!(pod.requests("inbound"), Some(INBOUND), "{pod:#?}");
     assert_eq!(pod.requests("outbound"), Some(OUTBOUND), "{pod:#?}");
     assert_eq!(pod.attempts_of("inbound"), Some(INBOUND), "{pod:#?}");
     assert_eq!(pod.attempts_of("outbound"), Some(OUTBOUND), "{pod:#?}");
+}
+
+/// An access logger that is not told its side asks Envoy. Where Envoy does not know (before 1.39), that is said in the
+/// log with the field to set, and no attempt is lost.
+#[tokio::test]
+async fn access_loggers_ask_for_their_side() {
+    let run = run(|bootstrap| {
+        let plugin = plugin(Role::UpstreamLog)?.with("identity", identity());
+        for listener in &mut bootstrap.listeners {
+            listener.upstream_log = vec![plugin.access_logger()];
+        }
+        Ok(())
+    });
+    let Run { pod, envoy } = run.await.unwrap();
+    assert_eq!(pod.attempts(), Some(INBOUND + OUTBOUND), "{pod:#?}");
+    let apart = pod.attempts_of("inbound") == Some(INBOUND);
+    assert!(apart || envoy.log().contains("`direction`"), "{pod:#?}");
 }

@@ -140,8 +140,14 @@ impl Sidecar {
                 let plugin = Plugin::new(role)?.with_aggregator();
                 Ok(plugin.with("identity", self.identity()))
             };
+            // Before 1.39 Envoy does not tell an access logger which side of the sidecar it is on.
+            let side = match listener.direction {
+                TrafficDirection::Outbound => "outbound",
+                TrafficDirection::Inbound | TrafficDirection::Unspecified => "inbound",
+            };
+            let upstream_log = plugin(Role::UpstreamLog)?.with("direction", side.into());
             listener.http_filters = vec![plugin(Role::Filter)?.http_filter()];
-            listener.upstream_log = vec![plugin(Role::UpstreamLog)?.access_logger()];
+            listener.upstream_log = vec![upstream_log.access_logger()];
         }
         Ok(listener)
     }
