@@ -13,3 +13,5 @@ mod exports;
 mod host;
 #[cfg(target_arch = "wasm32")]
 mod imports;
+#[cfg(target_arch = "wasm32")]
+mod memory;

@@ -27,6 +27,19 @@ struct Variant {
     callbacks: &'static [(&'static str, &'static str)],
 }
 
+/// Part of the name that rustc gives the function that a panic ends in.
+const PANIC_HANDLER: &str = "rust_begin_unwind";
+
+/// Parts of the names of functions that nothing but a panic or a failed allocation calls.
+const PANIC_ONLY: [&str; 6] = [
+    PANIC_HANDLER,
+    "3std9panicking",
+    "3std5panic",
+    "3std3sys9backtrace",
+    "3std5alloc24default_alloc_error_hook",
+    "3std2io",
+];
+
 /// What every module exports, as (name in the build, name for the host).
 const COMMON: [(&str, &str); 10] = [
     ("memory", "memory"),
@@ -122,7 +135,7 @@ const WASI_IMPORTS: [&str; 15] = [
 
 /// Builds both modules and checks them.
 pub(crate) fn run(root: &Path) -> Result<()> {
-    let built = build(root)?;
+    let built = trap_on_panic(&build(root)?)?;
     let out = root.join(OUT);
     fs::create_dir_all(&out)?;
     for variant in &VARIANTS {
@@ -149,6 +162,8 @@ fn build(root: &Path) -> Result<Vec<u8>> {
         .current_dir(root)
         .args(["build", "--quiet", "--package", "filter"])
         .args(["--profile", "wasm", "--target", "wasm32-wasip1"])
+        // The names of functions are needed once more, to find the panic handler.
+        .args(["--config", "profile.wasm.strip=false"])
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags(root)?.join("\x1f"))
         .status()
         .context("run cargo")?;
@@ -178,7 +193,7 @@ fn exports(variant: &Variant) -> BTreeMap<&'static str, &'static str> {
 
 /// Leaves the exports of one module, under the names the host knows, and what they need.
 fn cut(built: &[u8], variant: &Variant) -> Result<Vec<u8>> {
-    let mut module = Module::from_buffer(built).context("read the built module")?;
+    let mut module = Module::from_buffer(built)?;
     let wanted = exports(variant);
     let all: Vec<_> = module.exports.iter().map(walrus::Export::id).collect();
     let mut missing = wanted.clone();
@@ -199,6 +214,39 @@ fn cut(built: &[u8], variant: &Variant) -> Result<Vec<u8>> {
     for section in sections {
         module.customs.delete(section);
     }
+    Ok(module.emit_wasm())
+}
+
+/// Makes a panic a trap and nothing else. It ends the VM in any case; std's handler would first look for a
+/// backtrace and print it, and brings a second allocator and the environment with it: a sixth of the module.
+fn trap_on_panic(built: &[u8]) -> Result<Vec<u8>> {
+    let mut module = walrus::ModuleConfig::new()
+        .generate_name_section(false)
+        .parse(built)
+        .context("read the built module")?;
+    let named = |function: &walrus::Function, parts: &[&str]| {
+        let name = function.name.as_deref().unwrap_or_default();
+        parts.iter().any(|part| name.contains(part))
+    };
+    let all: Vec<_> = module.funcs.iter_local().map(|(id, _)| id).collect();
+    let mut handlers = 0;
+    for id in all {
+        let function = module.funcs.get(id);
+        if !named(function, &PANIC_ONLY) {
+            continue;
+        }
+        handlers += usize::from(named(function, &[PANIC_HANDLER]));
+        let (params, results) = module.types.params_results(function.ty());
+        let (params, results) = (params.to_vec(), results.to_vec());
+        let args = params.iter().map(|ty| module.locals.add(*ty)).collect();
+        let mut trap = walrus::FunctionBuilder::new(&mut module.types, &params, &results);
+        trap.func_body().unreachable();
+        module.funcs.get_mut(id).kind = walrus::FunctionKind::Local(trap.local_func(args));
+    }
+    ensure!(
+        handlers == 1,
+        "{handlers} functions are called {PANIC_HANDLER}: has rustc changed its names?"
+    );
     Ok(module.emit_wasm())
 }
 
@@ -302,6 +350,40 @@ mod tests {
         // Known to the filter, but of a wrong type.
         let error = check(&bytes, &VARIANTS[0]).unwrap_err();
         assert!(error.to_string().contains("takes"), "{error}");
+    }
+
+    /// What only panics need becomes a trap; a build without a panic handler, or with names that are not
+    /// understood, is refused.
+    #[test]
+    fn a_panic_is_a_trap() {
+        let mut built = Module::default();
+        let mut add = |name: &str| {
+            let mut function = walrus::FunctionBuilder::new(&mut built.types, &[], &[ValType::I32]);
+            function.name(name.to_owned()).func_body().i32_const(7);
+            let id = function.finish(Vec::new(), &mut built.funcs);
+            built.exports.add(name, id);
+        };
+        add("_R7___rustc17rust_begin_unwind");
+        add("mm_on_tick");
+        let cut = trap_on_panic(&built.emit_wasm()).unwrap();
+        let module = Module::from_buffer(&cut).unwrap();
+        let traps = |name: &str| {
+            let function = module.exports.get_func(name).unwrap();
+            let function = module.funcs.get(function).kind.unwrap_local();
+            let body = function.block(function.entry_block());
+            matches!(
+                body.instrs.first(),
+                Some((walrus::ir::Instr::Unreachable(_), _))
+            )
+        };
+        assert!(traps("_R7___rustc17rust_begin_unwind"));
+        assert!(!traps("mm_on_tick"));
+        let error = trap_on_panic(&module_without_handler()).unwrap_err();
+        assert!(error.to_string().contains("rust_begin_unwind"), "{error}");
+    }
+
+    fn module_without_handler() -> Vec<u8> {
+        module(("env", "proxy_log"), &["mm_on_log"])
     }
 
     /// Only what a module wants is left, under the names of the host.
