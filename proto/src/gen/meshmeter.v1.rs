@@ -336,9 +336,10 @@ pub mod ingest_client {
         }
         /// One stream per sidecar process and aggregator. It ends with
         ///
-        /// * ABORTED when a newer stream of the same instance took over,
+        /// * ABORTED when a newer stream of the same instance took over, or a newer instance,
         /// * INVALID_ARGUMENT when a frame was refused; the message names the field,
         /// * RESOURCE_EXHAUSTED when a limit of the aggregator was reached; the message names it,
+        /// * DEADLINE_EXCEEDED when a hello, a report or the reading of answers is overdue; the message says which,
         /// * UNAVAILABLE when the aggregator shuts down.
         pub async fn report(
             &mut self,
@@ -388,9 +389,10 @@ pub mod ingest_server {
             + 'static;
         /// One stream per sidecar process and aggregator. It ends with
         ///
-        /// * ABORTED when a newer stream of the same instance took over,
+        /// * ABORTED when a newer stream of the same instance took over, or a newer instance,
         /// * INVALID_ARGUMENT when a frame was refused; the message names the field,
         /// * RESOURCE_EXHAUSTED when a limit of the aggregator was reached; the message names it,
+        /// * DEADLINE_EXCEEDED when a hello, a report or the reading of answers is overdue; the message says which,
         /// * UNAVAILABLE when the aggregator shuts down.
         async fn report(
             &self,
