@@ -67,11 +67,24 @@ impl Watch {
     pub(crate) async fn wait_for_values(fleet: &Fleet, aggregator: &Aggregator) -> Result<()> {
         for pod in &fleet.pods {
             let what = format!("a value of the pod {} at the API", pod.name);
-            clock::wait_for(&what, VALUES_MAX, async || {
-                let list = read(aggregator, pod, REQUESTS_PER_SECOND).await;
-                Ok(list.and_then(|list| list.value(pod.name)))
-            })
-            .await?;
+            let mut refusal = None;
+            let value = clock::wait_for(&what, VALUES_MAX, async || {
+                let selector = pod.selector();
+                let api = aggregator.api();
+                match api
+                    .pods_metric(NAMESPACE, &selector, REQUESTS_PER_SECOND)
+                    .await
+                {
+                    Ok(list) => Ok(list.value(pod.name)),
+                    Err(error) => {
+                        refusal = Some(error);
+                        Ok(None)
+                    }
+                }
+            });
+            if let Err(error) = value.await {
+                return Err(refusal.map_or(error, |refusal| refusal.context(what)));
+            }
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! One sidecar, both sides: inbound and outbound requests are told apart.
 
 use anyhow::{Context, Result, ensure};
-use tests_envoy::{Backends, NAMESPACE, POD, identity, plugin, settled, start_envoy};
+use tests_envoy::{Backends, NAMESPACE, POD, plugin, settled, start_envoy};
 use tests_support::aggregator::{Aggregator, Options, PodState};
 use tests_support::bootstrap::{Bootstrap, TrafficDirection};
 use tests_support::envoy::Envoy;
@@ -56,8 +56,7 @@ async fn run(change: impl FnOnce(&mut Bootstrap) -> Result<()>) -> Result<Run> {
     Ok(Run { pod, envoy })
 }
 
-/// The filter asks Envoy for the side of each request, though both listeners have the same plugin configuration and
-/// so may share a root context; `upstream_log` is told.
+/// Plugins that are told their side.
 #[tokio::test]
 async fn both_sides_are_told_apart() {
     let Run { pod, .. } = run(|_| Ok(())).await.unwrap();
@@ -67,18 +66,22 @@ async fn both_sides_are_told_apart() {
     assert_eq!(pod.attempts_of("outbound"), Some(OUTBOUND), "{pod:#?}");
 }
 
-/// An access logger that is not told its side asks Envoy. Where Envoy does not know (before 1.39), that is said in the
-/// log with the field to set, and no attempt is lost.
+/// Plugins that are not told it ask Envoy for the side of each request: both listeners have the same plugin
+/// configuration, and so may share a root context. Where Envoy does not know it for access loggers (before 1.39), that is
+/// said in the log with the field to set, and no attempt is lost.
 #[tokio::test]
-async fn access_loggers_ask_for_their_side() {
+async fn plugins_ask_for_their_side() {
     let run = run(|bootstrap| {
-        let plugin = plugin(Role::UpstreamLog)?.with("identity", identity());
+        let [filter, log] = [plugin(Role::Filter)?, plugin(Role::UpstreamLog)?];
         for listener in &mut bootstrap.listeners {
-            listener.upstream_log = vec![plugin.access_logger()];
+            listener.http_filters = vec![filter.http_filter()];
+            listener.upstream_log = vec![log.access_logger()];
         }
         Ok(())
     });
     let Run { pod, envoy } = run.await.unwrap();
+    assert_eq!(pod.requests("inbound"), Some(INBOUND), "{pod:#?}");
+    assert_eq!(pod.requests("outbound"), Some(OUTBOUND), "{pod:#?}");
     assert_eq!(pod.attempts(), Some(INBOUND + OUTBOUND), "{pod:#?}");
     let apart = pod.attempts_of("inbound") == Some(INBOUND);
     assert!(apart || envoy.log().contains("`direction`"), "{pod:#?}");

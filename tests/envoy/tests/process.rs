@@ -8,6 +8,7 @@ use tests_envoy::{
 use tests_support::aggregator::{Aggregator, Options, PodState};
 use tests_support::envoy::{self, Envoy};
 use tests_support::plugin::Role;
+use tests_support::sidecar::Sidecar;
 
 /// The metric of the aggregator that counts open streams.
 const STREAMS: &str = "meshmeter_streams";
@@ -77,6 +78,28 @@ async fn an_idle_pod_reads_zero() {
         .unwrap();
     assert_eq!(list.item(POD).map(|item| item.value.as_str()), Some("0"));
     assert!(list.signal_age_ms.is_some());
+}
+
+/// A whole sidecar, both roles on both sides, reads 0 for what it counts before the first request.
+#[tokio::test]
+async fn an_idle_sidecar_reads_zero() {
+    let backends = Backends::start().await.unwrap();
+    let aggregator = Aggregator::start(&Options::default()).await.unwrap();
+    let mut sidecar = Sidecar::new(NAMESPACE, POD, backends.address());
+    sidecar.labels = vec![("app".to_owned(), "app".to_owned())];
+    sidecar.aggregator = Some(aggregator.ingest());
+    let envoy = start_envoy(&sidecar.bootstrap().unwrap()).await.unwrap();
+    wait_state(&aggregator, POD, "live").await.unwrap();
+    for metric in [
+        "appmesh_requests_per_second",
+        "appmesh_upstream_requests_per_second",
+        "appmesh_inflight_requests",
+    ] {
+        let list = aggregator.api().pods_metric(NAMESPACE, "app=app", metric);
+        let list = list.await.unwrap();
+        let value = list.item(POD).map(|item| item.value.as_str());
+        assert_eq!(value, Some("0"), "{metric}: {}", envoy.log_tail());
+    }
 }
 
 /// Eight workers and a plugin in both places: still one stream, and nothing is lost at SIGTERM.

@@ -136,18 +136,19 @@ impl Sidecar {
     fn finish(&self, mut listener: Listener) -> Result<Listener> {
         listener.ip = self.ip;
         if self.aggregator.is_some() {
-            let plugin = |role| -> Result<Plugin> {
-                let plugin = Plugin::new(role)?.with_aggregator();
-                Ok(plugin.with("identity", self.identity()))
-            };
-            // Before 1.39 Envoy does not tell an access logger which side of the sidecar it is on.
+            // Who knows the side says it: then even an idle sidecar can tell what it counts. (Before 1.39 Envoy does
+            // not tell it to access loggers at all.)
             let side = match listener.direction {
                 TrafficDirection::Outbound => "outbound",
                 TrafficDirection::Inbound | TrafficDirection::Unspecified => "inbound",
             };
-            let upstream_log = plugin(Role::UpstreamLog)?.with("direction", side.into());
+            let plugin = |role| -> Result<Plugin> {
+                let plugin = Plugin::new(role)?.with_aggregator();
+                let plugin = plugin.with("direction", side.into());
+                Ok(plugin.with("identity", self.identity()))
+            };
             listener.http_filters = vec![plugin(Role::Filter)?.http_filter()];
-            listener.upstream_log = vec![upstream_log.access_logger()];
+            listener.upstream_log = vec![plugin(Role::UpstreamLog)?.access_logger()];
         }
         Ok(listener)
     }
