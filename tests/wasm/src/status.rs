@@ -31,3 +31,28 @@ impl From<Status> for u32 {
         status as u32
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proxy_wasm::types::Status as Sdk;
+
+    use super::Status;
+
+    /// The numbers agree with the SDK's, which lacks two that Envoy returns.
+    #[test]
+    fn numbers_agree_with_the_sdk() {
+        let pairs = [
+            (Status::Ok, Sdk::Ok),
+            (Status::NotFound, Sdk::NotFound),
+            (Status::BadArgument, Sdk::BadArgument),
+            (Status::SerializationFailure, Sdk::SerializationFailure),
+            (Status::ParseFailure, Sdk::ParseFailure),
+            (Status::Empty, Sdk::Empty),
+            (Status::CasMismatch, Sdk::CasMismatch),
+            (Status::InternalFailure, Sdk::InternalFailure),
+        ];
+        for (ours, sdk) in pairs {
+            assert_eq!(u32::from(ours), sdk as u32, "{ours:?}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proxy_wasm::types::LogLevel;
 use wasmtime::Linker;
 
 use super::{Answer, Vm, answer, enter, read, write};
@@ -9,9 +10,9 @@ use crate::state::{Timer, VmState};
 use crate::status::Status;
 
 /// The level modules are told to log at: info.
-const LOG_LEVEL: u32 = 2;
+const LOG_LEVEL: u32 = LogLevel::Info as u32;
 /// The highest log level: critical.
-const LOG_LEVEL_MAX: u32 = 5;
+const LOG_LEVEL_MAX: u32 = LogLevel::Critical as u32;
 
 pub(super) fn add(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     linker.func_wrap("env", "proxy_log", log)?;

@@ -1,5 +1,6 @@
 //! Properties, buffers, headers and the choice of context.
 
+use proxy_wasm::types::{BufferType, MapType};
 use wasmtime::Linker;
 
 use super::{Answer, Vm, enter, give, read, read_text, write};
@@ -7,13 +8,13 @@ use crate::state::VmState;
 use crate::status::Status;
 
 /// Number of the map that holds response headers.
-const RESPONSE_HEADERS: u32 = 2;
+const RESPONSE_HEADERS: u32 = MapType::HttpResponseHeaders as u32;
 /// Number of the buffer that holds a gRPC message.
-const GRPC_MESSAGE: u32 = 5;
+const GRPC_MESSAGE: u32 = BufferType::GrpcReceiveBuffer as u32;
 /// Number of the buffer that holds the configuration of the VM.
-const VM_CONFIGURATION: u32 = 6;
+const VM_CONFIGURATION: u32 = BufferType::VmConfiguration as u32;
 /// Number of the buffer that holds the configuration of the plugin.
-const PLUGIN_CONFIGURATION: u32 = 7;
+const PLUGIN_CONFIGURATION: u32 = BufferType::PluginConfiguration as u32;
 
 pub(super) fn add(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     linker.func_wrap("env", "proxy_get_property", get_property)?;

@@ -1,5 +1,6 @@
 //! gRPC streams. Tokens count per VM, streams belong to the root context that opened them.
 
+use proxy_wasm::types::GrpcStatusCode;
 use wasmtime::Linker;
 
 use super::{Answer, Vm, answer, enter, read, read_text, write};
@@ -10,7 +11,7 @@ use crate::state::{DeferredClose, GrpcStream, VmState};
 use crate::status::Status;
 
 /// gRPC status UNAVAILABLE.
-const UNAVAILABLE: u32 = 14;
+const UNAVAILABLE: u32 = GrpcStatusCode::Unavailable as u32;
 
 pub(super) fn add(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     linker.func_wrap("env", "proxy_grpc_stream", stream)?;
