@@ -99,11 +99,8 @@ fn check(entry: Entry) -> Result<PodInfo> {
             bail!("labels[{key:?}]: {value:?} is not valid: {rule}");
         }
     }
-    Ok(PodInfo {
-        key: PodKey::new(&namespace, &name),
-        uid: uid.into(),
-        labels,
-    })
+    let key = PodKey::new(&namespace, &name);
+    Ok(PodInfo::new(key, uid.into(), labels))
 }
 
 #[cfg(test)]

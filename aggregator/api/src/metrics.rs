@@ -140,7 +140,9 @@ impl Question<'_> {
                 ))),
             };
         }
-        let pods = directory.select(namespace, &|labels| selector.matches(labels));
+        let pods = directory.select(namespace, &|labels| {
+            selector.holds_for(|key| labels.get(key))
+        });
         if !pods.is_empty() {
             return Ok(pods);
         }

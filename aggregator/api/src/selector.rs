@@ -86,9 +86,14 @@ impl Selector {
 
     /// True if every requirement holds for `labels`.
     pub fn matches(&self, labels: &Labels) -> bool {
+        self.holds_for(|key| labels.get(key).map(String::as_str))
+    }
+
+    /// True if every requirement holds for the labels that `value_of` looks up.
+    pub fn holds_for<'a>(&self, value_of: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.requirements
             .iter()
-            .all(|requirement| requirement.condition.holds(labels.get(&requirement.key)))
+            .all(|requirement| requirement.condition.holds(value_of(&requirement.key)))
     }
 
     /// The requirements, in the order they were written.
@@ -100,13 +105,15 @@ impl Selector {
 // === impl Condition ===
 
 impl Condition {
-    fn holds(&self, value: Option<&String>) -> bool {
+    fn holds(&self, value: Option<&str>) -> bool {
         let number = || value.and_then(|value| value.parse::<i64>().ok());
+        let is_among =
+            |values: &[String]| value.is_some_and(|value| values.iter().any(|v| v == value));
         match self {
             Self::Equals(wanted) => value == Some(wanted),
             Self::NotEquals(unwanted) => value != Some(unwanted),
-            Self::In(wanted) => value.is_some_and(|value| wanted.contains(value)),
-            Self::NotIn(unwanted) => !value.is_some_and(|value| unwanted.contains(value)),
+            Self::In(wanted) => is_among(wanted),
+            Self::NotIn(unwanted) => !is_among(unwanted),
             Self::Exists => value.is_some(),
             Self::DoesNotExist => value.is_none(),
             Self::GreaterThan(bound) => number().is_some_and(|number| number > *bound),

@@ -36,6 +36,19 @@ pub const LABEL_VALUE_BYTES_MAX: usize = 63;
 /// Bytes of all labels of a pod together, keys and values.
 pub const LABELS_BYTES_MAX: usize = 16 * 1024;
 
+/// Addresses of a pod: one of each IP family, and room for networks with several.
+pub const IPS_PER_POD_MAX: usize = 8;
+
+/// Services in the directory: one for every two or three pods.
+pub const SERVICES_MAX: usize = 20_000;
+
+/// Owners of pods in the directory. A Deployment keeps ten old `ReplicaSets` by default, so this is some 9,000
+/// Deployments at worst.
+pub const OWNERS_MAX: usize = 100_000;
+
+/// Owners above one another: Pod, `ReplicaSet`, Deployment and two more for operators.
+pub const OWNER_DEPTH_MAX: usize = 4;
+
 /// Highest believable rate of one counter, in events per second: a hundred times what the largest Envoy
 /// machines proxy.
 pub const EVENTS_PER_SECOND_MAX: u64 = 1_000_000_000;

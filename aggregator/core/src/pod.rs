@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Labels of a pod, sorted by key.
@@ -25,7 +26,69 @@ pub struct PodInfo {
     pub uid: Arc<str>,
     /// `metadata.labels`.
     pub labels: Labels,
+    /// The owner reference with `controller: true`. What owns that in turn, the directory knows from the owners
+    /// it was told.
+    pub owner: Option<Owner>,
+    /// True once `metadata.deletionTimestamp` is set.
+    pub deleting: bool,
+    /// `status.phase`
+    pub phase: Phase,
+    /// `status.podIPs`
+    pub ips: Vec<IpAddr>,
 }
+
+/// The controller of a pod or of another owner, as `metadata.ownerReferences` names it.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Owner {
+    /// API group, "" for the core group: the part of `apiVersion` before the slash.
+    pub group: Arc<str>,
+    /// Kind, such as `ReplicaSet`.
+    pub kind: Arc<str>,
+    /// Name, in the namespace of what it owns.
+    pub name: Arc<str>,
+    /// `uid`; "" where nobody told.
+    pub uid: Arc<str>,
+}
+
+/// Where a pod is in its life.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Phase {
+    /// Nobody told, or the kubelet lost it.
+    #[default]
+    Unknown,
+    /// Accepted, not running yet.
+    Pending,
+    /// At least one container runs.
+    Running,
+    /// Every container ended well; none will be started again.
+    Succeeded,
+    /// Every container ended, at least one badly; none will be started again.
+    Failed,
+}
+
+// === impl PodInfo ===
+
+impl PodInfo {
+    /// A pod of which nothing but name, uid and labels is known.
+    pub fn new(key: PodKey, uid: Arc<str>, labels: Labels) -> Self {
+        Self {
+            key,
+            uid,
+            labels,
+            owner: None,
+            deleting: false,
+            phase: Phase::default(),
+            ips: Vec::new(),
+        }
+    }
+
+    /// True if the pod is there to serve: not terminating, not ended.
+    pub fn is_serving(&self) -> bool {
+        !self.deleting && !matches!(self.phase, Phase::Succeeded | Phase::Failed)
+    }
+}
+
+// === impl PodKey ===
 
 impl PodKey {
     /// The pod `name` in `namespace`.

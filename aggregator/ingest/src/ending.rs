@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aggregator_core::directory::DirectoryFull;
+use aggregator_core::directory::DirectoryRefusal;
 use aggregator_core::status::RefusedReason;
 use aggregator_core::store::Refused;
 use thiserror::Error;
@@ -36,7 +36,7 @@ pub(crate) enum Refusal {
     Store(#[from] Refused),
     /// There is no room for the pod.
     #[error(transparent)]
-    Directory(#[from] DirectoryFull),
+    Directory(#[from] DirectoryRefusal),
     /// There is no room for the stream.
     #[error("the aggregator serves {max} streams already")]
     Streams {

@@ -186,11 +186,8 @@ impl Session {
         }
         self.end_replaced(connected.replaced);
         if shared.learn_pods {
-            shared.directory.upsert(PodInfo {
-                key: hello.pod,
-                uid: hello.uid,
-                labels: hello.labels,
-            })?;
+            let pod = PodInfo::new(hello.pod, hello.uid, hello.labels);
+            shared.directory.upsert(pod)?;
         }
         debug!(instance.id = %hello.instance, "sidecar connected");
         Ok(v1::Settings {

@@ -222,10 +222,9 @@ async fn refuses_what_it_does_not_know() {
 /// With a file of pods only those exist, with the file's labels; a pod without a sidecar is named as such.
 #[tokio::test(flavor = "multi_thread")]
 async fn serves_the_pods_of_the_file_only() {
-    let pod = |name: &str| PodInfo {
-        key: PodKey::new("prod", name),
-        uid: "".into(),
-        labels: [("app".to_owned(), "file".to_owned())].into(),
+    let pod = |name: &str| {
+        let labels = [("app".to_owned(), "file".to_owned())].into();
+        PodInfo::new(PodKey::new("prod", name), "".into(), labels)
     };
     let app = App::start_with_pods(Some(vec![pod("jazz-1"), pod("silent")])).await;
     let sidecars = three_pods(&app).await;
