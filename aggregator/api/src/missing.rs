@@ -4,13 +4,14 @@ use aggregator_core::pod::PodKey;
 use aggregator_core::query::Missing;
 
 /// Order in which reasons are told: the one that calls for action first.
-const REASONS: [Missing; 6] = [
+const REASONS: [Missing; 7] = [
     Missing::NeverReported,
     Missing::NotCounted,
     Missing::VmLost,
     Missing::Refused,
     Missing::Gone,
     Missing::New,
+    Missing::NoRequests,
 ];
 
 /// The value of the label `reason` of our own counter.
@@ -22,6 +23,7 @@ pub(crate) fn label(why: Missing) -> &'static str {
         Missing::NotCounted => "not_counted",
         Missing::VmLost => "vm_lost",
         Missing::Refused => "refused",
+        Missing::NoRequests => "no_requests",
     }
 }
 
@@ -72,6 +74,7 @@ fn phrase(why: Missing) -> &'static str {
         Missing::Refused => {
             "had a part of its report refused (see the aggregator's log for the limit)"
         }
+        Missing::NoRequests => "ended no request in the window (a ratio of nothing is unknown)",
     }
 }
 

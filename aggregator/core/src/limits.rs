@@ -36,6 +36,12 @@ pub const LABEL_VALUE_BYTES_MAX: usize = 63;
 /// Bytes of all labels of a pod together, keys and values.
 pub const LABELS_BYTES_MAX: usize = 16 * 1024;
 
+/// Different upstream clusters that pods call, for finding their callers: one for every port of a service.
+pub const CALLED_CLUSTERS_MAX: usize = 20_000;
+
+/// Pairs of an upstream cluster and a pod that calls it, about 50 bytes each: 10 for each of 50,000 pods.
+pub const CALLERS_MAX: usize = 500_000;
+
 /// Addresses of a pod: one of each IP family, and room for networks with several.
 pub const IPS_PER_POD_MAX: usize = 8;
 

@@ -16,6 +16,10 @@ pub enum Metric {
     UpstreamRequestsPerSecond,
     /// Requests in flight, the average over the window.
     InflightRequests,
+    /// Requests that ended, per second, in the window: with a response or, as class `none`, without.
+    ResponsesPerSecond,
+    /// The share of the requests that ended in the window which failed: with a status of 5xx or without a response.
+    ErrorRatio,
 }
 
 /// How long the window is.
@@ -43,8 +47,8 @@ pub const WINDOWS: [Duration; 6] = [
 pub struct MetricQuery {
     /// Which quantity.
     pub metric: Metric,
-    /// Only this side of the sidecar. `None` means the metric's own default: inbound for requests and requests
-    /// in flight, both sides for upstream attempts.
+    /// Only this side of the sidecar. `None` means the metric's own default: both sides for upstream attempts,
+    /// inbound for all others.
     pub direction: Option<Direction>,
     /// Only series of this upstream cluster.
     pub cluster: Option<Arc<str>>,
@@ -63,8 +67,10 @@ pub struct Milli(pub u64);
 pub struct Reading {
     /// Whose value.
     pub pod: PodKey,
-    /// Requests per second, or requests.
+    /// Requests per second, requests, or a ratio.
     pub value: Milli,
+    /// Events in the window by which it was chosen: what a ratio is a share of.
+    pub events: Milli,
     /// End of the window: the end of the newest interval the sidecar reported, on the aggregator's clock.
     pub timestamp: UnixMillis,
     /// Length of the window the value really covers.
@@ -88,6 +94,8 @@ pub enum Missing {
     VmLost,
     /// Part of what the sidecar reported was refused: totals are too low.
     Refused,
+    /// A ratio was asked for, and no request ended in the window: a share of nothing is unknown.
+    NoRequests,
 }
 
 /// The answer to a [`MetricQuery`] for a set of pods: each pod is in one of the two lists.
@@ -95,6 +103,6 @@ pub enum Missing {
 pub struct Answer {
     /// Pods with a value, in the order they were asked for.
     pub readings: Vec<Reading>,
-    /// Pods without one, in the order they were asked for.
+    /// Pods without one, in no particular order.
     pub missing: Vec<(PodKey, Missing)>,
 }

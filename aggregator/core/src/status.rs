@@ -101,6 +101,9 @@ pub enum RefusedReason {
     AheadOfClock,
     /// The pod of the stream was forgotten or replaced by another of its name.
     UnknownStream,
+    /// [`CALLERS_MAX`](crate::limits::CALLERS_MAX) or [`CALLED_CLUSTERS_MAX`](crate::limits::CALLED_CLUSTERS_MAX)
+    /// was reached. Counts clusters of pods that are not found by their callers; the report was taken.
+    Callers,
 }
 
 // === impl PodState ===
@@ -121,7 +124,7 @@ impl PodState {
 
 impl RefusedReason {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Pods,
         Self::InstancesPerPod,
         Self::SeriesPerPod,
@@ -129,6 +132,7 @@ impl RefusedReason {
         Self::ImpossibleTotal,
         Self::AheadOfClock,
         Self::UnknownStream,
+        Self::Callers,
     ];
 
     /// The name in metrics.
@@ -141,6 +145,7 @@ impl RefusedReason {
             Self::ImpossibleTotal => "impossible_total",
             Self::AheadOfClock => "ahead_of_clock",
             Self::UnknownStream => "unknown_stream",
+            Self::Callers => "callers",
         }
     }
 }

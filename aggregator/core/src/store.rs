@@ -7,6 +7,7 @@
 //! Invariants: a total is the highest value any frame told of it, so frames may be lost, doubled, replayed or
 //! reordered; a refused report changes no total; a pod that is gone comes back only by news, not by old frames.
 
+mod callers;
 mod counter;
 mod instance;
 mod inventory;
@@ -21,7 +22,7 @@ mod tests;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -33,8 +34,9 @@ use crate::pod::PodKey;
 use crate::query::{Answer, MetricQuery, Missing, Reading, WINDOWS, WindowChoice};
 use crate::report::{Hello, InstanceId, Report, StreamId};
 use crate::status::RefusedReason;
+use crate::store::callers::Callers;
 use crate::store::pod_record::PodRecord;
-use crate::store::reading::PodWindows;
+use crate::store::reading::{PodWindows, Value};
 use crate::time::UnixMillis;
 use crate::window::{self, Candidate};
 
@@ -55,6 +57,7 @@ pub struct Store {
     len: AtomicUsize,
     /// When to look at each pod again: one entry per pod, popped when due. Held only to push or pop.
     due: Mutex<BinaryHeap<Reverse<(UnixMillis, PodKey)>>>,
+    callers: Callers,
     /// By position in [`RefusedReason::ALL`].
     refused: [AtomicU64; RefusedReason::ALL.len()],
 }
@@ -98,6 +101,7 @@ impl Store {
             pods: DashMap::new(),
             len: AtomicUsize::new(0),
             due: Mutex::default(),
+            callers: Callers::default(),
             refused: Default::default(),
         }
     }
@@ -123,7 +127,13 @@ impl Store {
     /// Takes in a report, all of it but series that have no room, or nothing.
     pub fn apply(&self, now: UnixMillis, link: &Link, report: &Report) -> Result<Applied, Refused> {
         let applied = match self.pods.get_mut(&link.pod) {
-            Some(mut pod) => pod.apply(now, link, report, &self.limits),
+            Some(mut pod) => {
+                let applied = pod.apply(now, link, report, &self.limits);
+                if pod.take_grown() {
+                    self.index_callers(&link.pod, &pod);
+                }
+                applied
+            }
             None => Err(Refused::UnknownStream {
                 pod: link.pod.clone(),
             }),
@@ -150,6 +160,11 @@ impl Store {
             let forget = |_: &PodKey, pod: &PodRecord| pod.forget_at().is_some_and(|at| at <= now);
             if self.pods.remove_if(&key, forget).is_some() {
                 self.len.fetch_sub(1, Ordering::Relaxed);
+                self.callers.set(&key, &[]);
+                // It may have come back in between.
+                if let Some(pod) = self.pods.get(&key) {
+                    self.index_callers(&key, &pod);
+                }
                 forgotten.push(key);
             } else if let Some(mut pod) = self.pods.get_mut(&key) {
                 pod.trim(now);
@@ -190,20 +205,39 @@ impl Store {
             }
         }
         let chosen = choose(&readable, lengths.len());
-        answer.readings = readable
-            .into_iter()
-            .map(|(key, windows)| {
-                let (value, window) = windows.value(chosen, query.metric);
-                Reading {
+        for (key, windows) in readable {
+            match windows.value(chosen, query.metric) {
+                Some(Value {
+                    number,
+                    events,
+                    covered,
+                }) => answer.readings.push(Reading {
                     pod: key.clone(),
-                    value,
+                    value: number,
+                    events,
                     timestamp: windows.until,
-                    window,
+                    window: covered,
                     held: windows.held,
-                }
-            })
-            .collect();
+                }),
+                None => answer.missing.push((key.clone(), Missing::NoRequests)),
+            }
+        }
         answer
+    }
+
+    /// Upstream clusters that pods call, sorted. One may be named that nobody calls any more.
+    pub fn called_clusters(&self) -> Vec<Arc<str>> {
+        self.callers.clusters()
+    }
+
+    /// Pods that called the upstream cluster, sorted. One may be named that does not call it any more.
+    pub fn callers(&self, cluster: &str) -> Vec<PodKey> {
+        self.callers.of(cluster)
+    }
+
+    fn index_callers(&self, key: &PodKey, pod: &PodRecord) {
+        let refused = self.callers.set(key, &pod.called_clusters());
+        self.count(RefusedReason::Callers, refused);
     }
 
     fn reserve(&self, pod: &PodKey) -> Result<(), Refused> {

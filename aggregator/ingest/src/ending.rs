@@ -118,7 +118,8 @@ impl Refusal {
                 RefusedReason::OlderInstance | RefusedReason::UnknownStream => Code::Aborted,
                 RefusedReason::Pods
                 | RefusedReason::InstancesPerPod
-                | RefusedReason::SeriesPerPod => Code::ResourceExhausted,
+                | RefusedReason::SeriesPerPod
+                | RefusedReason::Callers => Code::ResourceExhausted,
             },
             Self::TooLarge(_) | Self::Directory(_) | Self::Streams { .. } => {
                 Code::ResourceExhausted

@@ -16,6 +16,7 @@ fn reading(name: &str, milli: u64, age_ms: u64, window_s: u64) -> Reading {
     Reading {
         pod: PodKey::new("prod", name),
         value: Milli(milli),
+        events: Milli(0),
         timestamp: UnixMillis(NOW.0 - age_ms),
         window: Duration::from_secs(window_s),
         held: false,

@@ -8,7 +8,7 @@ use crate::limits::{AHEAD_MAX, FORGET_AFTER, SEEN_MIN, StoreLimits};
 use crate::pod::PodKey;
 use crate::query::WINDOWS;
 use crate::report::{Hello, Report, StreamId};
-use crate::series::SeriesKey;
+use crate::series::{Direction, SeriesKey};
 use crate::sidecar_clock::SidecarClock;
 use crate::status::PodState;
 use crate::store::counter::{Origin, Span};
@@ -35,6 +35,8 @@ pub(super) struct PodRecord {
     clock: SidecarClock,
     /// When a stream last opened or closed.
     touched: UnixMillis,
+    /// True if a series was added since anyone asked.
+    grown: bool,
 }
 
 // === impl PodRecord ===
@@ -48,6 +50,7 @@ impl PodRecord {
             vms_at: UnixMillis::default(),
             clock: SidecarClock::default(),
             touched: now,
+            grown: false,
         }
     }
 
@@ -126,6 +129,18 @@ impl PodRecord {
         }
         self.instances
             .retain(|i| i.standing != Standing::Pending || i.stream.is_some());
+    }
+
+    /// True if the pod has series it did not have when this was last asked.
+    pub(super) fn take_grown(&mut self) -> bool {
+        std::mem::take(&mut self.grown)
+    }
+
+    /// Names of the upstream clusters that the pod calls.
+    pub(super) fn called_clusters(&self) -> Vec<Arc<str>> {
+        let series = self.instances.iter().flat_map(|i| &i.series);
+        let called = series.filter(|(key, _)| key.direction == Direction::Outbound);
+        called.map(|(key, _)| Arc::clone(&key.cluster)).collect()
     }
 
     /// How well the pod is known.
@@ -372,12 +387,14 @@ impl PodRecord {
         let started_at = self.clock.map(instance.started_at).filter(|_| lately);
         let (span, origin) = instance.origin(span, started_at, report);
         let mut refused = 0;
+        let series = instance.series.len();
         for (key, told) in &report.series {
             match Self::tally(instance, key, &mut room) {
                 Some(tally) => tally.apply(span, origin, told),
                 None => refused += 1,
             }
         }
+        self.grown |= instance.series.len() > series;
         if refused > 0 || report.snapshot {
             instance.incomplete = refused > 0;
         }

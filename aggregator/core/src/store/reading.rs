@@ -33,12 +33,26 @@ struct PodWindow {
     events: f64,
 }
 
+/// What a pod has to say in the chosen window.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Value {
+    pub(super) number: Milli,
+    /// Events by which the window was chosen.
+    pub(super) events: Milli,
+    /// The length the window truly covers.
+    pub(super) covered: Duration,
+}
+
 /// A kind of counter.
 #[derive(Clone, Copy, Debug)]
 enum Counted {
     Requests,
     UpstreamAttempts,
     Responses(CodeClass),
+    /// Responses of every class.
+    Completions,
+    /// Responses of the classes that are errors.
+    Errors,
     InflightNs,
 }
 
@@ -98,30 +112,48 @@ impl PodWindows {
         }
     }
 
-    /// The value in the window at `index`, and the length that window truly covers.
-    pub(super) fn value(&self, index: usize, metric: Metric) -> (Milli, Duration) {
+    /// The value in the window at `index`; `None` for a ratio of nothing.
+    pub(super) fn value(&self, index: usize, metric: Metric) -> Option<Value> {
         let window = self.windows[index];
         let per_second = window.increase / window.covered.as_secs_f64();
         let value = match metric {
-            Metric::RequestsPerSecond | Metric::UpstreamRequestsPerSecond => per_second,
+            Metric::RequestsPerSecond
+            | Metric::UpstreamRequestsPerSecond
+            | Metric::ResponsesPerSecond => per_second,
             Metric::InflightRequests => per_second / 1e9,
+            Metric::ErrorRatio if window.events > 0.0 => {
+                (window.increase / window.events).clamp(0.0, 1.0)
+            }
+            Metric::ErrorRatio => return None,
         };
-        (milli(value), window.covered)
+        Some(Value {
+            number: milli(value),
+            events: milli(window.events),
+            covered: window.covered,
+        })
     }
 }
 
 // === impl Counted ===
 
 impl Counted {
+    /// The one counter of this kind; for kinds that are sums, `None`.
     fn of(self, tally: &Tally) -> Option<&Counter> {
         match self {
             Self::Requests => tally.requests.as_ref(),
             Self::UpstreamAttempts => tally.upstream_attempts.as_ref(),
             Self::InflightNs => tally.inflight_ns.as_ref(),
-            Self::Responses(class) => tally
-                .responses()
-                .find(|(told, _)| *told == class)
-                .map(|(_, counter)| counter),
+            Self::Responses(_) | Self::Completions | Self::Errors => None,
+        }
+    }
+
+    /// True for classes of responses that this kind counts.
+    fn takes(self, class: CodeClass) -> bool {
+        match self {
+            Self::Responses(wanted) => wanted == class,
+            Self::Completions => true,
+            Self::Errors => matches!(class, CodeClass::ServerError | CodeClass::None),
+            Self::Requests | Self::UpstreamAttempts | Self::InflightNs => false,
         }
     }
 
@@ -129,22 +161,38 @@ impl Counted {
     /// and where nothing could have been answered yet.
     fn is_in(self, tally: &Tally) -> bool {
         match self {
-            Self::Responses(_) => {
+            Self::Responses(_) | Self::Completions | Self::Errors => {
                 tally.responses().next().is_some()
                     || tally.requests.as_ref().is_some_and(|r| r.total() == 0)
             }
             other => other.of(tally).is_some(),
         }
     }
+
+    /// By how much this rose in the series from `start` to `until`.
+    fn increase(self, tally: &Tally, start: UnixMillis, until: UnixMillis) -> f64 {
+        let responses = tally
+            .responses()
+            .filter(|(class, _)| self.takes(*class))
+            .map(|(_, counter)| counter);
+        responses
+            .chain(self.of(tally))
+            .map(|counter| counter.history.increase(start, until))
+            .sum()
+    }
 }
 
 fn counted(query: &MetricQuery) -> Result<Counted, Missing> {
     match (query.metric, query.code_class) {
         (Metric::RequestsPerSecond, None) => Ok(Counted::Requests),
-        (Metric::RequestsPerSecond, Some(class)) => Ok(Counted::Responses(class)),
+        (Metric::RequestsPerSecond | Metric::ResponsesPerSecond, Some(class)) => {
+            Ok(Counted::Responses(class))
+        }
         (Metric::UpstreamRequestsPerSecond, None) => Ok(Counted::UpstreamAttempts),
         (Metric::InflightRequests, None) => Ok(Counted::InflightNs),
-        // Neither attempts nor requests in flight are told apart by how they ended.
+        (Metric::ResponsesPerSecond, None) => Ok(Counted::Completions),
+        (Metric::ErrorRatio, None) => Ok(Counted::Errors),
+        // Neither attempts nor requests in flight are told apart by how they ended, and a ratio is one of all.
         (_, Some(_)) => Err(Missing::NotCounted),
     }
 }
@@ -159,10 +207,8 @@ fn matches(query: &MetricQuery, key: &SeriesKey) -> bool {
 
 fn is_on_side(query: &MetricQuery, key: &SeriesKey) -> bool {
     let direction = match query.metric {
-        Metric::RequestsPerSecond | Metric::InflightRequests => {
-            query.direction.or(Some(Direction::Inbound))
-        }
         Metric::UpstreamRequestsPerSecond => query.direction,
+        _ => query.direction.or(Some(Direction::Inbound)),
     };
     direction.is_none_or(|direction| direction == key.direction)
 }
@@ -200,13 +246,13 @@ fn window(
             .iter()
             .flat_map(|instance| &instance.series)
             .filter(|(key, _)| matches(query, key))
-            .filter_map(|(_, tally)| counted.of(tally))
-            .map(|counter| counter.history.increase(start, until))
+            .map(|(_, tally)| counted.increase(tally, start, until))
             .sum()
     };
     let increase = sum(counted);
     let events = match counted {
         Counted::InflightNs => sum(Counted::Requests),
+        Counted::Errors => sum(Counted::Completions),
         _ => increase,
     };
     Some(PodWindow {

@@ -224,3 +224,69 @@ fn order_is_kept() {
     let missing: Vec<_> = answer.missing.iter().map(|(pod, _)| &*pod.name).collect();
     assert_eq!((found, missing), (vec!["b", "a"], vec!["x", "w"]));
 }
+
+/// Requests that ended, of every class or of one, and the share of them that failed: 5xx and no response.
+#[test]
+fn responses_and_their_errors() {
+    let store = store();
+    let codes = [(200, 60), (404, 20), (503, 15), (0, 5)];
+    pod(
+        &store,
+        "jazz",
+        &[(key(Direction::Inbound, ""), responses(100, &codes))],
+    );
+    pod(
+        &store,
+        "idle",
+        &[(key(Direction::Inbound, ""), requests(0))],
+    );
+    let read = |name, metric, code_class| {
+        let query = MetricQuery {
+            code_class,
+            ..fixed(metric, 60)
+        };
+        read(&store, at(10_000), name, &query).map(|reading| (reading.value.0, reading.events.0))
+    };
+    let responses = Metric::ResponsesPerSecond;
+    assert_eq!(read("jazz", responses, None), Ok((10_000, 100_000)));
+    let none = Some(CodeClass::None);
+    assert_eq!(read("jazz", responses, none), Ok((500, 5_000)));
+    assert_eq!(read("idle", responses, None), Ok((0, 0)));
+    assert_eq!(read("jazz", Metric::ErrorRatio, None), Ok((200, 100_000)));
+    assert_eq!(
+        read("idle", Metric::ErrorRatio, None),
+        Err(Missing::NoRequests),
+        "a share of nothing is no number"
+    );
+    assert_eq!(
+        read("jazz", Metric::ErrorRatio, none),
+        Err(Missing::NotCounted)
+    );
+}
+
+/// Those who call a cluster are found by it until they are forgotten; inbound series make no callers.
+#[test]
+fn callers_by_cluster() {
+    let store = store();
+    let calls = |cluster| (key(Direction::Outbound, cluster), requests(1));
+    pod(&store, "dj", &[calls("jazz"), calls("metal")]);
+    pod(
+        &store,
+        "bard",
+        &[calls("jazz"), (key(Direction::Inbound, "own"), requests(1))],
+    );
+    let (dj, bard) = (PodKey::new("prod", "dj"), PodKey::new("prod", "bard"));
+    assert_eq!(store.callers("jazz"), [bard, dj.clone()]);
+    assert_eq!(store.callers("metal"), [dj]);
+    assert_eq!(store.callers("own"), []);
+    let clusters: Vec<_> = store.called_clusters();
+    assert_eq!(
+        clusters.iter().map(|c| &**c).collect::<Vec<_>>(),
+        ["jazz", "metal"]
+    );
+    let later = at(10_000) + crate::limits::FORGET_AFTER * 2;
+    while store.next_expiry().is_some_and(|due| due <= later) {
+        store.expire(later);
+    }
+    assert!(store.called_clusters().is_empty());
+}
