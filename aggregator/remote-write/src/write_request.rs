@@ -1,0 +1,53 @@
+//! The messages of Remote-Write 1.0 (`prometheus/prompb`), as far as they are written.
+//!
+//! The sender's hot path writes the same bytes without them ([`crate::encoder`]); these serve to split a block that
+//! the receiver found too large.
+
+use prost::Message;
+
+/// A request.
+#[derive(Clone, PartialEq, Message)]
+pub struct WriteRequest {
+    /// The series, each with its samples.
+    #[prost(message, repeated, tag = "1")]
+    pub timeseries: Vec<TimeSeries>,
+}
+
+/// Samples of one series.
+#[derive(Clone, PartialEq, Message)]
+pub struct TimeSeries {
+    /// Sorted by name, the metric's name as `__name__`.
+    #[prost(message, repeated, tag = "1")]
+    pub labels: Vec<Label>,
+    /// In the order of time.
+    #[prost(message, repeated, tag = "2")]
+    pub samples: Vec<Sample>,
+}
+
+/// A label.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Label {
+    /// `[a-zA-Z_][a-zA-Z0-9_]*`
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Never empty.
+    #[prost(string, tag = "2")]
+    pub value: String,
+}
+
+/// A value at a time.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct Sample {
+    /// The value; [`STALE`] ends a series.
+    #[prost(double, tag = "1")]
+    pub value: f64,
+    /// Unix time in milliseconds.
+    #[prost(int64, tag = "2")]
+    pub timestamp: i64,
+}
+
+/// The bits of the staleness marker (Remote-Write 1.0, "Stale Markers"): a NaN that no arithmetic makes.
+pub const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
+
+/// The staleness marker: the series has no further samples.
+pub const STALE: f64 = f64::from_bits(STALE_BITS);
