@@ -7,8 +7,16 @@
 
 pub mod answer;
 pub mod block;
+pub mod credentials;
 pub mod encoder;
+pub mod endpoint;
+pub mod metrics;
 pub mod pace;
+pub mod pieces;
 pub mod queue;
+pub mod receiver;
 pub mod retry;
+pub mod sender;
+pub mod signer;
+pub mod skew;
 pub mod write_request;

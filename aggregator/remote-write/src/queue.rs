@@ -278,6 +278,12 @@ impl Queue {
         }
     }
 
+    /// True if number `seq` is the next of `shard` to send: it may have been dropped while it was on its way.
+    pub fn is_front(&self, shard: u16, seq: u64) -> bool {
+        let front = self.pending.get(&shard).and_then(VecDeque::front);
+        front.is_some_and(|pending| pending.header.seq == seq)
+    }
+
     /// The receiver has everything of `shard` up to number `seq`, or will never want it.
     pub fn acknowledge(&mut self, shard: u16, seq: u64) {
         while let Some(front) = self.pending.get(&shard).and_then(VecDeque::front) {

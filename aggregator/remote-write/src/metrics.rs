@@ -1,0 +1,141 @@
+//! What remote write counts of itself. Names follow Prometheus' own (`prometheus_remote_storage_*`), so that alerts
+//! can be adapted.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::atomic::AtomicU64;
+
+/// Cheap to clone; all clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    pub(crate) samples: Family<ResultLabel, Counter>,
+    pub(crate) requests: Family<CodeLabel, Counter>,
+    pub(crate) retries: Family<ResultLabel, Counter>,
+    pub(crate) dropped: Family<ReasonLabel, Counter>,
+    pub(crate) seconds: Histogram,
+    pub(crate) flushes: Counter,
+    pub(crate) pushed: Counter,
+    pub(crate) series_refused: Counter,
+    pub(crate) pending_samples: Gauge,
+    pub(crate) pending_bytes: Gauge,
+    pub(crate) highest_sent: Gauge<f64, AtomicU64>,
+    pub(crate) highest_pushed: Gauge<f64, AtomicU64>,
+    pub(crate) oldest_pending: Gauge<f64, AtomicU64>,
+    pub(crate) blocked: Gauge,
+    pub(crate) disk_errors: Counter,
+    pub(crate) damaged: Counter,
+}
+
+/// What became of samples or requests: one of a fixed set.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct ResultLabel {
+    pub(crate) result: &'static str,
+}
+
+/// HTTP status, `none` without an answer.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct CodeLabel {
+    pub(crate) code: String,
+}
+
+/// Why samples were dropped: one of a fixed set.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct ReasonLabel {
+    pub(crate) reason: &'static str,
+}
+
+// === impl Metrics ===
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            samples: Family::default(),
+            requests: Family::default(),
+            retries: Family::default(),
+            dropped: Family::default(),
+            seconds: Histogram::new(exponential_buckets(0.005, 2.0, 14)),
+            flushes: Counter::default(),
+            pushed: Counter::default(),
+            series_refused: Counter::default(),
+            pending_samples: Gauge::default(),
+            pending_bytes: Gauge::default(),
+            highest_sent: Gauge::default(),
+            highest_pushed: Gauge::default(),
+            oldest_pending: Gauge::default(),
+            blocked: Gauge::default(),
+            disk_errors: Counter::default(),
+            damaged: Counter::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// The metrics, registered under the prefix `remote_write`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let registry = registry.sub_registry_with_prefix("remote_write");
+        metrics.register_work(registry);
+        metrics.register_queue(registry);
+        metrics
+    }
+
+    fn register_work(&self, registry: &mut Registry) {
+        registry.register(
+            "flushes",
+            "Flushes of the store into the queue",
+            self.flushes.clone(),
+        );
+        let help = "Samples that flushes put into the queue";
+        registry.register("samples_pushed", help, self.pushed.clone());
+        let help = "Samples answered for good, by result: stored, deduplicated, rejected, too_large, unsupported";
+        registry.register("samples", help, self.samples.clone());
+        let help = "Samples dropped unsent, by reason";
+        registry.register("samples_dropped", help, self.dropped.clone());
+        let help = "Series that were not written: no receiver would take their labels, or there are too many";
+        registry.register("series_refused", help, self.series_refused.clone());
+        let help = "Requests, by HTTP status of the answer; none without one";
+        registry.register("requests", help, self.requests.clone());
+        let help = "Requests to be sent again, by what the answer meant";
+        registry.register("retries", help, self.retries.clone());
+        let help = "Time from sending a request to its answer";
+        registry.register_with_unit("request", help, Unit::Seconds, self.seconds.clone());
+        let help = "Shards whose block is held for credentials or address (401, 403, 404)";
+        registry.register("shards_blocked", help, self.blocked.clone());
+    }
+
+    fn register_queue(&self, registry: &mut Registry) {
+        let help = "Samples in the queue";
+        registry.register("samples_pending", help, self.pending_samples.clone());
+        let help = "Size of the queue";
+        registry.register_with_unit("queue", help, Unit::Bytes, self.pending_bytes.clone());
+        let help = "Unix time of the newest sample in the queue or sent";
+        registry.register_with_unit(
+            "highest_timestamp",
+            help,
+            Unit::Seconds,
+            self.highest_pushed.clone(),
+        );
+        let help = "Unix time of the newest sample answered for good; the lag is highest_timestamp minus this";
+        registry.register_with_unit(
+            "highest_sent_timestamp",
+            help,
+            Unit::Seconds,
+            self.highest_sent.clone(),
+        );
+        let help = "Unix time of the oldest sample in the queue, 0 if it is empty";
+        registry.register_with_unit(
+            "oldest_pending_timestamp",
+            help,
+            Unit::Seconds,
+            self.oldest_pending.clone(),
+        );
+        let help = "Writes that the disk did not take; samples wait in memory then";
+        registry.register("disk_errors", help, self.disk_errors.clone());
+        let help = "Bytes on disk that were no records when the queue was opened, and were skipped";
+        registry.register_with_unit("damaged", help, Unit::Bytes, self.damaged.clone());
+    }
+}

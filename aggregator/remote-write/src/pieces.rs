@@ -1,0 +1,105 @@
+//! A block on its way: whole, or in the pieces that a receiver takes.
+
+use bytes::Bytes;
+use prost::Message;
+use snap::raw::{Decoder, Encoder};
+
+use crate::block::Block;
+use crate::write_request::WriteRequest;
+
+/// A request's worth of a block.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Piece {
+    /// Samples in it.
+    pub samples: u32,
+    /// A `WriteRequest` in Snappy's block format.
+    pub body: Bytes,
+}
+
+// === impl Piece ===
+
+impl From<Block> for Piece {
+    fn from(block: Block) -> Self {
+        Self {
+            samples: block.samples,
+            body: block.body,
+        }
+    }
+}
+
+impl Piece {
+    /// Two halves, the first series first. `None` if it has one series, or is no request at all.
+    pub fn split(&self) -> Option<(Self, Self)> {
+        let raw = Decoder::new().decompress_vec(&self.body).ok()?;
+        let mut first = WriteRequest::decode(&raw[..]).ok()?;
+        if first.timeseries.len() < 2 {
+            return None;
+        }
+        let second = WriteRequest {
+            timeseries: first.timeseries.split_off(first.timeseries.len() / 2),
+        };
+        Some((Self::encode(&first)?, Self::encode(&second)?))
+    }
+
+    fn encode(request: &WriteRequest) -> Option<Self> {
+        let samples = request
+            .timeseries
+            .iter()
+            .map(|series| series.samples.len())
+            .sum::<usize>();
+        Some(Self {
+            samples: u32::try_from(samples).ok()?,
+            body: Encoder::new()
+                .compress_vec(&request.encode_to_vec())
+                .ok()?
+                .into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use snap::raw::Decoder;
+
+    use super::Piece;
+    use crate::block::Kind;
+    use crate::encoder::{Encoder, SeriesLabels};
+    use crate::write_request::{TimeSeries, WriteRequest};
+
+    fn piece(series: u32) -> Piece {
+        let mut encoder = Encoder::new(0, Kind::Plain, 1_000);
+        for i in 0..series {
+            let labels = SeriesLabels::new("m", [("i", i.to_string().as_str())]).unwrap();
+            encoder.push(&labels, f64::from(i)).unwrap();
+        }
+        Piece::from(encoder.finish().unwrap().remove(0))
+    }
+
+    fn series(piece: &Piece) -> Vec<TimeSeries> {
+        let raw = Decoder::new().decompress_vec(&piece.body).unwrap();
+        WriteRequest::decode(&raw[..]).unwrap().timeseries
+    }
+
+    #[test]
+    fn halves_hold_what_the_whole_held() {
+        for count in 2..20 {
+            let whole = piece(count);
+            let (first, second) = whole.split().unwrap();
+            assert_eq!(first.samples + second.samples, count);
+            let mut both = series(&first);
+            both.extend(series(&second));
+            assert_eq!(both, series(&whole));
+        }
+    }
+
+    #[test]
+    fn one_series_is_not_split() {
+        assert_eq!(piece(1).split(), None);
+        let garbage = Piece {
+            samples: 2,
+            body: vec![1, 2, 3].into(),
+        };
+        assert_eq!(garbage.split(), None);
+    }
+}

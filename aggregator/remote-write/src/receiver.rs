@@ -1,0 +1,329 @@
+//! The receiver of the samples, over HTTP.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use aggregator_core::time::Clock;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Response};
+use thiserror::Error;
+
+use crate::answer::{Answer, BODY_BYTES_MAX};
+use crate::credentials::CredentialCache;
+use crate::endpoint::Endpoint;
+use crate::signer::Signer;
+use crate::skew::Skew;
+
+/// Time to connect, TLS included.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// Time for a whole request.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Idle connections are closed before a load balancer does (AWS: 60 s).
+const IDLE: Duration = Duration::from_secs(55);
+/// Bytes of a bearer token.
+const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+const VERSION: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
+const RETRY_ATTEMPT: HeaderName = HeaderName::from_static("retry-attempt");
+
+/// Something that takes requests: the real receiver, or a scripted one.
+pub trait Receiver: Send + Sync + 'static {
+    /// Sends `body`, a `WriteRequest` in Snappy's block format; `attempt` counts from 0.
+    fn send(&self, body: Bytes, attempt: u32) -> impl Future<Output = Answer> + Send;
+
+    /// The receiver refused the credentials of the last request.
+    fn refuse_credentials(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// How requests show who sends them.
+#[derive(Clone, Debug)]
+pub enum Auth {
+    /// They do not.
+    None,
+    /// User and password.
+    Basic {
+        /// The user.
+        user: String,
+        /// File that holds the password, read for each request.
+        password_file: PathBuf,
+    },
+    /// A bearer token.
+    Bearer {
+        /// File that holds the token, read for each request: it may be rotated.
+        token_file: PathBuf,
+    },
+    /// AWS Signature Version 4.
+    SigV4 {
+        /// Region and service.
+        signer: Signer,
+        /// What to sign with.
+        credentials: Arc<CredentialCache>,
+    },
+}
+
+/// A client that cannot be made.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// The HTTP client does not take its settings.
+    #[error("HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
+    /// The CA bundle is not PEM, or holds nothing.
+    #[error("CA certificates: {0}")]
+    Ca(String),
+}
+
+/// A remote-write receiver.
+#[derive(Debug)]
+pub struct HttpReceiver {
+    client: Client,
+    endpoint: Endpoint,
+    auth: Auth,
+    clock: ClockDebug,
+    skew: Mutex<Skew>,
+}
+
+struct ClockDebug(Clock);
+
+// === impl ClockDebug ===
+
+impl std::fmt::Debug for ClockDebug {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+impl ClockDebug {
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis((self.0)().0)
+    }
+}
+
+// === impl HttpReceiver ===
+
+impl HttpReceiver {
+    /// The receiver at `endpoint`. `ca` is a PEM bundle to believe instead of the system's. Proxies are those of the
+    /// environment (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`).
+    pub fn new(
+        endpoint: Endpoint,
+        auth: Auth,
+        ca: Option<&[u8]>,
+        clock: Clock,
+    ) -> Result<Self, ClientError> {
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls(ca)?)
+            .connect_timeout(CONNECT_WITHIN)
+            .timeout(ANSWER_WITHIN)
+            .pool_idle_timeout(IDLE)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .build()?;
+        Ok(Self {
+            client,
+            endpoint,
+            auth,
+            clock: ClockDebug(clock),
+            skew: Mutex::default(),
+        })
+    }
+
+    /// The receiver's clock minus ours, in seconds.
+    pub fn clock_skew(&self) -> f64 {
+        self.skew().seconds()
+    }
+
+    /// When the credentials in use expire; `None` if they do not, or there are none.
+    pub async fn credentials_expire_at(&self) -> Option<SystemTime> {
+        match &self.auth {
+            Auth::SigV4 { credentials, .. } => credentials.expires_at().await,
+            Auth::None | Auth::Basic { .. } | Auth::Bearer { .. } => None,
+        }
+    }
+
+    async fn try_send(&self, body: Bytes, attempt: u32) -> Result<Answer, Answer> {
+        let mut headers = fixed_headers();
+        if attempt > 0 {
+            headers.insert(RETRY_ATTEMPT, HeaderValue::from(attempt));
+        }
+        headers.extend(self.authorization(&body).await?);
+        let request = self
+            .client
+            .post(self.endpoint.url())
+            .headers(headers)
+            .body(body);
+        let sent = self.clock.now();
+        let response = request
+            .send()
+            .await
+            .map_err(|error| Answer::None(causes(&error)))?;
+        let received = self.clock.now();
+        if let Some(date) = http_date(response.headers().get(DATE)) {
+            self.skew().observe(sent, received, date);
+        }
+        Ok(answer(response, received).await)
+    }
+
+    async fn authorization(&self, body: &Bytes) -> Result<HeaderMap, Answer> {
+        let mut headers = HeaderMap::new();
+        match &self.auth {
+            Auth::None => {}
+            Auth::Basic {
+                user,
+                password_file,
+            } => {
+                let password = secret(password_file).await?;
+                let request = self
+                    .client
+                    .get(self.endpoint.url())
+                    .basic_auth(user, Some(password));
+                let built = request
+                    .build()
+                    .map_err(|error| Answer::Unsigned(causes(&error)))?;
+                headers.extend(
+                    built
+                        .headers()
+                        .get(AUTHORIZATION)
+                        .map(|value| (AUTHORIZATION, value.clone())),
+                );
+            }
+            Auth::Bearer { token_file } => {
+                let token = secret(token_file).await?;
+                let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| {
+                    Answer::Unsigned(format!("{}: not a token", token_file.display()))
+                })?;
+                value.set_sensitive(true);
+                headers.insert(AUTHORIZATION, value);
+            }
+            Auth::SigV4 {
+                signer,
+                credentials,
+            } => {
+                let now = self.clock.now();
+                let credentials = credentials
+                    .get(now)
+                    .await
+                    .map_err(|error| Answer::Unsigned(error.to_string()))?;
+                let time = self.skew().corrected(now);
+                let signed = signer.sign(self.endpoint.url(), body, &credentials, time);
+                headers = signed.map_err(|error| Answer::Unsigned(error.to_string()))?;
+            }
+        }
+        Ok(headers)
+    }
+
+    fn skew(&self) -> std::sync::MutexGuard<'_, Skew> {
+        self.skew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Receiver for HttpReceiver {
+    async fn send(&self, body: Bytes, attempt: u32) -> Answer {
+        self.try_send(body, attempt)
+            .await
+            .unwrap_or_else(|failed| failed)
+    }
+
+    async fn refuse_credentials(&self) {
+        if let Auth::SigV4 { credentials, .. } = &self.auth {
+            credentials.refuse().await;
+        }
+    }
+}
+
+fn tls(ca: Option<&[u8]>) -> Result<rustls::ClientConfig, ClientError> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
+
+    let mut roots = rustls::RootCertStore::empty();
+    if let Some(pem) = ca {
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|error| ClientError::Ca(error.to_string()))?;
+            roots
+                .add(certificate)
+                .map_err(|error| ClientError::Ca(error.to_string()))?;
+        }
+        if roots.is_empty() {
+            return Err(ClientError::Ca("the file holds no certificate".to_owned()));
+        }
+    } else {
+        let native = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(native.certs);
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ClientError::Ca(error.to_string()))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn fixed_headers() -> HeaderMap {
+    HeaderMap::from_iter([
+        (CONTENT_ENCODING, HeaderValue::from_static("snappy")),
+        (
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/x-protobuf"),
+        ),
+        (VERSION, HeaderValue::from_static("0.1.0")),
+        (
+            USER_AGENT,
+            HeaderValue::from_static(concat!("meshmeter/", env!("CARGO_PKG_VERSION"))),
+        ),
+    ])
+}
+
+async fn secret(file: &PathBuf) -> Result<String, Answer> {
+    let unreadable = |why: &str| Answer::Unsigned(format!("{}: {why}", file.display()));
+    let text = tokio::fs::read_to_string(file)
+        .await
+        .map_err(|error| unreadable(&error.to_string()))?;
+    let text = text.trim();
+    if text.is_empty() || text.len() > TOKEN_BYTES_MAX {
+        return Err(unreadable("it must hold one line"));
+    }
+    Ok(text.to_owned())
+}
+
+async fn answer(mut response: Response, received: SystemTime) -> Answer {
+    let code = response.status().as_u16();
+    let retry_after = retry_after(response.headers(), received);
+    let mut body = Vec::new();
+    if !(200..300).contains(&code) {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            let room = BODY_BYTES_MAX - body.len();
+            body.extend_from_slice(&chunk[..room.min(chunk.len())]);
+            if body.len() == BODY_BYTES_MAX {
+                break;
+            }
+        }
+    }
+    Answer::Status {
+        code,
+        retry_after,
+        body: String::from_utf8_lossy(&body).trim().to_owned(),
+    }
+}
+
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?;
+    match value.to_str().ok()?.trim().parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => http_date(Some(value))?.duration_since(now).ok(),
+    }
+}
+
+fn http_date(value: Option<&HeaderValue>) -> Option<SystemTime> {
+    httpdate::parse_http_date(value?.to_str().ok()?).ok()
+}
+
+/// An error with what caused it, on one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,392 @@
+//! From the queue to the receiver: one task a shard, one request in flight each, in order.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aggregator_core::time::{Clock, UnixMillis};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::answer::{Answer, Class};
+use crate::block::Block;
+use crate::metrics::{CodeLabel, Metrics, ReasonLabel, ResultLabel};
+use crate::pace::Pace;
+use crate::pieces::Piece;
+use crate::queue::Queue;
+use crate::receiver::Receiver;
+use crate::retry::{Next, Retry};
+
+#[cfg(test)]
+mod tests;
+
+/// Shards. A constant, so that a series never changes its shard and with that its order: at 60 ms a request this is
+/// some 130,000 samples a second.
+pub const SHARDS: u16 = 4;
+
+/// How often the queue's limits are kept and what was sent is written down.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// The same complaint of the receiver is logged once in this time.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
+
+/// What all shards share.
+pub struct Sender<R> {
+    queue: Mutex<Queue>,
+    receiver: R,
+    pace: Mutex<Pace>,
+    clock: Clock,
+    metrics: Metrics,
+    /// Time between flushes: what is older than two of them is caught up.
+    interval: Duration,
+    /// Timestamp of the newest flush, Unix milliseconds; shards wait for it to change.
+    newest: watch::Sender<i64>,
+    complained: Mutex<Option<(Class, UnixMillis)>>,
+    jitter: fn() -> f64,
+}
+
+impl<R> std::fmt::Debug for Sender<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender").finish_non_exhaustive()
+    }
+}
+
+// === impl Sender ===
+
+impl<R: Receiver> Sender<R> {
+    /// Sends what is and comes into `queue`. `jitter` draws from 0..1.
+    pub fn new(
+        queue: Queue,
+        receiver: R,
+        clock: Clock,
+        metrics: Metrics,
+        interval: Duration,
+        jitter: fn() -> f64,
+    ) -> Arc<Self> {
+        metrics.damaged.inc_by(queue.totals().damaged_bytes);
+        let pace = Pace::new(seconds(clock()));
+        Arc::new(Self {
+            queue: Mutex::new(queue),
+            receiver,
+            pace: Mutex::new(pace),
+            clock,
+            metrics,
+            interval,
+            newest: watch::Sender::new(0),
+            complained: Mutex::default(),
+            jitter,
+        })
+    }
+
+    /// The receiver.
+    pub fn receiver(&self) -> &R {
+        &self.receiver
+    }
+
+    /// Puts a flush into the queue. Durable when this returns. Blocks on the disk.
+    pub fn push(&self, timestamp: i64, blocks: Vec<Block>) {
+        let now = (self.clock)();
+        let samples: u64 = blocks.iter().map(|block| u64::from(block.samples)).sum();
+        self.pace().pushed(seconds(now), samples);
+        self.queue().push(signed(now), blocks);
+        self.metrics.flushes.inc();
+        self.metrics.pushed.inc_by(samples);
+        self.metrics.highest_pushed.set(real_seconds(timestamp));
+        self.observe();
+        self.newest.send_replace(timestamp);
+    }
+
+    /// Sends until `stop` is cancelled and nothing waits, and writes down what was sent. To end it sooner, drop it:
+    /// what was not answered is sent again after the next start.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut shards = tokio::task::JoinSet::new();
+        for shard in 0..SHARDS {
+            shards.spawn(Arc::clone(&self).run_shard(shard, stop.clone()));
+        }
+        let mut ticks = tokio::time::interval(HOUSEKEEPING);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                ended = shards.join_next() => match ended {
+                    None => break,
+                    Some(Err(error)) => tracing::error!(%error, "remote write: a shard died"),
+                    Some(Ok(())) => {}
+                },
+                _ = ticks.tick() => {
+                    self.blocking(Self::keep_house).await;
+                }
+            }
+        }
+        self.blocking(Self::keep_house).await;
+    }
+
+    /// Keeps the queue's limits and writes down what was sent. Blocks on the disk.
+    pub fn keep_house(&self) {
+        let now = signed((self.clock)());
+        let mut queue = self.queue();
+        queue.enforce(now);
+        if let Err(error) = queue.save_cursor() {
+            self.metrics.disk_errors.inc();
+            tracing::warn!(%error, "remote write: what was sent cannot be written down; it may be sent again");
+        }
+        drop(queue);
+        self.observe();
+    }
+
+    async fn run_shard(self: Arc<Self>, shard: u16, stop: CancellationToken) {
+        let mut newest = self.newest.subscribe();
+        let mut retry = Retry::default();
+        loop {
+            let front = self
+                .blocking(move |sender| sender.queue().front(shard))
+                .await;
+            if let Some((seq, block)) = front.flatten() {
+                self.send_block(shard, seq, block, &mut retry).await;
+                self.blocking(move |sender| sender.queue().acknowledge(shard, seq))
+                    .await;
+                continue;
+            }
+            if stop.is_cancelled() {
+                return;
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                changed = newest.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Sends a block until it is answered for good, or no longer the one to send.
+    async fn send_block(&self, shard: u16, seq: u64, block: Block, retry: &mut Retry) {
+        let timestamp = block.timestamp;
+        let mut pieces = vec![Piece::from(block)];
+        let mut attempt = 0;
+        let mut blocked = Blocked::new(&self.metrics);
+        while let Some(piece) = pieces.last() {
+            // It may have become too old, or have been thinned, while it waited.
+            if !self.queue().is_front(shard, seq) {
+                return;
+            }
+            self.await_turn(piece.samples, timestamp).await;
+            let samples = piece.samples;
+            let answer = self.send_piece(piece, attempt).await;
+            let next = retry.next(&answer, samples, false, (self.jitter)());
+            blocked.set(matches!(
+                answer.class(),
+                Class::Unauthorised | Class::Misdirected
+            ));
+            self.complain(&answer);
+            match next {
+                Next::Done(class) => {
+                    self.count_done(class, samples);
+                    pieces.pop();
+                    attempt = 0;
+                }
+                Next::Again { after, refresh } => {
+                    attempt += 1;
+                    self.count_retry(answer.class());
+                    if refresh {
+                        self.receiver.refuse_credentials().await;
+                    }
+                    tokio::time::sleep(after).await;
+                }
+                Next::Split(after) => {
+                    self.count_retry(answer.class());
+                    match pieces.pop().and_then(|piece| piece.split()) {
+                        Some((first, second)) => pieces.extend([second, first]),
+                        None => self.count_done(answer.class(), samples),
+                    }
+                    tokio::time::sleep(after).await;
+                }
+                // Requests are made in the oldest version there is.
+                Next::Downgrade => {
+                    self.count_done(Class::Unsupported, samples);
+                    pieces.pop();
+                }
+            }
+        }
+        self.sent_up_to(timestamp);
+    }
+
+    async fn await_turn(&self, samples: u32, timestamp: i64) {
+        loop {
+            let now = (self.clock)();
+            let interval = i64::try_from(self.interval.as_millis()).unwrap_or(i64::MAX);
+            let behind = *self.newest.borrow() - timestamp > interval.saturating_mul(2);
+            let wait = self.pace().admit(seconds(now), samples, behind);
+            if wait <= 0.0 {
+                return;
+            }
+            tokio::time::sleep(Duration::try_from_secs_f64(wait).unwrap_or(HOUSEKEEPING)).await;
+        }
+    }
+
+    async fn send_piece(&self, piece: &Piece, attempt: u32) -> Answer {
+        let before = (self.clock)();
+        let answer = self.receiver.send(piece.body.clone(), attempt).await;
+        let after = (self.clock)();
+        self.metrics
+            .seconds
+            .observe(after.since(before).as_secs_f64());
+        let code = match &answer {
+            Answer::Status { code, .. } => code.to_string(),
+            Answer::None(_) | Answer::Unsigned(_) => "none".to_owned(),
+        };
+        self.metrics
+            .requests
+            .get_or_create(&CodeLabel { code })
+            .inc();
+        if answer.class() == Class::TooMany {
+            self.pace().refused(seconds(after));
+        }
+        answer
+    }
+
+    fn count_done(&self, class: Class, samples: u32) {
+        let result = ResultLabel {
+            result: class.as_str(),
+        };
+        self.metrics
+            .samples
+            .get_or_create(&result)
+            .inc_by(u64::from(samples));
+    }
+
+    fn count_retry(&self, class: Class) {
+        let result = ResultLabel {
+            result: class.as_str(),
+        };
+        self.metrics.retries.get_or_create(&result).inc();
+    }
+
+    fn sent_up_to(&self, timestamp: i64) {
+        let sent = real_seconds(timestamp);
+        if sent > self.metrics.highest_sent.get() {
+            self.metrics.highest_sent.set(sent);
+        }
+    }
+
+    /// Logs what the receiver says, in its own words, not more often than an operator can read.
+    fn complain(&self, answer: &Answer) {
+        let class = answer.class();
+        if matches!(class, Class::Stored | Class::Deduplicated) {
+            return;
+        }
+        let now = (self.clock)();
+        let mut complained = self
+            .complained
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let quiet =
+            complained.is_some_and(|(last, at)| last == class && now.since(at) < COMPLAIN_EVERY);
+        if quiet {
+            return;
+        }
+        *complained = Some((class, now));
+        let code = match answer {
+            Answer::Status { code, .. } => Some(*code),
+            Answer::None(_) | Answer::Unsigned(_) => None,
+        };
+        tracing::warn!(
+            code,
+            class = class.as_str(),
+            receiver = answer.text(),
+            "remote write: not stored"
+        );
+    }
+
+    /// Brings the gauges, and the counters that the queue keeps, up to date.
+    fn observe(&self) {
+        let queue = self.queue();
+        let waiting = queue.waiting();
+        let metrics = &self.metrics;
+        metrics
+            .pending_samples
+            .set(i64::try_from(waiting.samples).unwrap_or(i64::MAX));
+        metrics
+            .pending_bytes
+            .set(i64::try_from(waiting.bytes).unwrap_or(i64::MAX));
+        metrics
+            .oldest_pending
+            .set(waiting.oldest.map_or(0.0, real_seconds));
+        for (reason, total) in &queue.totals().dropped {
+            let counter = metrics.dropped.get_or_create_owned(&ReasonLabel {
+                reason: reason.as_str(),
+            });
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+        let errors = queue.totals().write_errors;
+        metrics
+            .disk_errors
+            .inc_by(errors.saturating_sub(metrics.disk_errors.get()));
+    }
+
+    /// Runs `work`, which may wait for the disk, where that holds up nobody.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Option<T> {
+        let sender = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || work(&sender)).await {
+            Ok(done) => Some(done),
+            Err(error) => {
+                tracing::error!(%error, "remote write: a task on the queue failed");
+                None
+            }
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts a shard as blocked as long as it is.
+struct Blocked<'a> {
+    metrics: &'a Metrics,
+    is: bool,
+}
+
+// === impl Blocked ===
+
+impl<'a> Blocked<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        Self { metrics, is: false }
+    }
+
+    fn set(&mut self, is: bool) {
+        if is != self.is {
+            self.metrics.blocked.inc_by(if is { 1 } else { -1 });
+            self.is = is;
+        }
+    }
+}
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        self.set(false);
+    }
+}
+
+fn signed(time: UnixMillis) -> i64 {
+    i64::try_from(time.0).unwrap_or(i64::MAX)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "milliseconds since 1970 fit a double's 53 bits"
+)]
+fn seconds(time: UnixMillis) -> f64 {
+    time.0 as f64 / 1e3
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "milliseconds since 1970 fit a double's 53 bits"
+)]
+fn real_seconds(timestamp: i64) -> f64 {
+    timestamp as f64 / 1e3
+}

@@ -1,0 +1,282 @@
+//! The sender against a scripted receiver, on simulated time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aggregator_core::time::{Clock, UnixMillis};
+use bytes::Bytes;
+use prost::Message;
+use snap::raw::Decoder;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{SHARDS, Sender};
+use crate::answer::Answer;
+use crate::block::{Block, Kind};
+use crate::encoder::{Encoder, SeriesLabels};
+use crate::metrics::Metrics;
+use crate::queue::{DropReason, Limits, Queue};
+use crate::receiver::Receiver;
+use crate::write_request::WriteRequest;
+
+/// Begins far from the epoch, so that nothing is by chance the oldest.
+const START: u64 = 1_700_000_000_000;
+const INTERVAL: Duration = Duration::from_secs(15);
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tokio's time is the simulated clock here"
+)]
+fn simulated_clock() -> Clock {
+    let begun = Instant::now();
+    Arc::new(move || UnixMillis(START + u64::try_from(begun.elapsed().as_millis()).unwrap()))
+}
+
+/// What the receiver says from a time on, in milliseconds since the start.
+type Script = VecDeque<(u64, u16)>;
+
+/// Stores what it is sent, as Prometheus does: in order, each timestamp once.
+struct Scripted {
+    clock: Clock,
+    script: Mutex<Script>,
+    /// Samples a request may have; more is 413.
+    samples_max: usize,
+    stored: Mutex<BTreeMap<String, Vec<(i64, f64)>>>,
+    times: Mutex<Vec<(u64, u16)>>,
+    refreshed: Mutex<u32>,
+}
+
+impl Scripted {
+    fn new(clock: &Clock, script: &[(u64, u16)]) -> Self {
+        Self {
+            clock: Arc::clone(clock),
+            script: Mutex::new(script.iter().copied().collect()),
+            samples_max: usize::MAX,
+            stored: Mutex::default(),
+            times: Mutex::default(),
+            refreshed: Mutex::default(),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        (self.clock)().0 - START
+    }
+
+    fn store(&self, request: WriteRequest) {
+        let mut stored = self.stored.lock().unwrap();
+        for series in request.timeseries {
+            let name = format!("{:?}", series.labels);
+            let samples: &mut Vec<_> = stored.entry(name).or_default();
+            for sample in series.samples {
+                match samples.last() {
+                    Some((last, value)) if *last == sample.timestamp => {
+                        assert_eq!(value.to_bits(), sample.value.to_bits());
+                    }
+                    Some((last, _)) => assert!(*last < sample.timestamp, "out of order"),
+                    None => {}
+                }
+                if samples
+                    .last()
+                    .is_none_or(|(last, _)| *last < sample.timestamp)
+                {
+                    samples.push((sample.timestamp, sample.value));
+                }
+            }
+        }
+    }
+
+    fn status(code: u16) -> Answer {
+        Answer::Status {
+            code,
+            retry_after: None,
+            body: "said the receiver".to_owned(),
+        }
+    }
+}
+
+impl Receiver for Scripted {
+    async fn send(&self, body: Bytes, _attempt: u32) -> Answer {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let now = self.now();
+        let raw = Decoder::new().decompress_vec(&body).unwrap();
+        let request = WriteRequest::decode(&raw[..]).unwrap();
+        let mut script = self.script.lock().unwrap();
+        while script.get(1).is_some_and(|(from, _)| *from <= now) {
+            script.pop_front();
+        }
+        let code = script
+            .front()
+            .filter(|(from, _)| *from <= now)
+            .map_or(204, |(_, code)| *code);
+        let code = if code == 204 && request.timeseries.len() > self.samples_max {
+            413
+        } else {
+            code
+        };
+        if matches!(code, 204 | 400) {
+            self.store(request);
+        }
+        self.times.lock().unwrap().push((now, code));
+        Self::status(code)
+    }
+
+    async fn refuse_credentials(&self) {
+        *self.refreshed.lock().unwrap() += 1;
+    }
+}
+
+fn flush(timestamp: i64, series: u32, value: f64) -> Vec<Block> {
+    let mut encoders: Vec<_> = (0..SHARDS)
+        .map(|shard| Encoder::new(shard, Kind::Plain, timestamp))
+        .collect();
+    for i in 0..series {
+        let labels = SeriesLabels::new("m", [("i", i.to_string().as_str())]).unwrap();
+        encoders[usize::from(labels.shard(SHARDS))]
+            .push(&labels, value)
+            .unwrap();
+    }
+    encoders
+        .into_iter()
+        .flat_map(|encoder| encoder.finish().unwrap())
+        .collect()
+}
+
+fn sender(receiver: Scripted, clock: &Clock, limits: Limits) -> Arc<Sender<Scripted>> {
+    let queue = Queue::in_memory(limits);
+    Sender::new(
+        queue,
+        receiver,
+        Arc::clone(clock),
+        Metrics::default(),
+        INTERVAL,
+        || 0.5,
+    )
+}
+
+/// Flushes `series` series every 15 s, `flushes` times, waits until all is sent, and ends.
+async fn run(sender: &Arc<Sender<Scripted>>, series: u32, flushes: u32) {
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(Arc::clone(sender).run(stop.clone()));
+    for nth in 0..flushes {
+        let timestamp = i64::try_from((sender.clock)().0).unwrap();
+        sender.push(timestamp, flush(timestamp, series, f64::from(nth)));
+        tokio::time::sleep(INTERVAL).await;
+    }
+    stop.cancel();
+    task.await.unwrap();
+}
+
+/// Each series' stored values, which must be the same for all.
+fn values(sender: &Sender<Scripted>) -> Vec<f64> {
+    let stored = sender.receiver().stored.lock().unwrap();
+    let mut all = stored
+        .values()
+        .map(|samples| samples.iter().map(|(_, value)| *value).collect::<Vec<_>>());
+    let first = all.next().unwrap_or_default();
+    assert!(all.all(|values| values == first));
+    first
+}
+
+fn whole(flushes: u32) -> Vec<f64> {
+    (0..flushes).map(f64::from).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_arrives_in_order() {
+    let clock = simulated_clock();
+    let sender = sender(Scripted::new(&clock, &[]), &clock, Limits::MEMORY);
+    run(&sender, 50, 20).await;
+    assert_eq!(values(&sender), whole(20));
+    assert_eq!(sender.receiver().stored.lock().unwrap().len(), 50);
+}
+
+/// Whatever goes wrong for some minutes, nothing is lost and nothing is out of order.
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_any_kind_loses_nothing() {
+    for code in [500, 503, 429, 401, 403, 404, 302] {
+        let clock = simulated_clock();
+        let receiver = Scripted::new(&clock, &[(40_000, code), (400_000, 204)]);
+        let sender = sender(receiver, &clock, Limits::MEMORY);
+        run(&sender, 30, 60).await;
+        assert_eq!(values(&sender), whole(60), "{code}");
+        let refreshed = *sender.receiver().refreshed.lock().unwrap();
+        assert_eq!(refreshed > 0, matches!(code, 401 | 403), "{code}");
+    }
+}
+
+/// Half an hour without a receiver, then everything, at no more than a few requests at once.
+#[tokio::test(start_paused = true)]
+async fn half_an_hour_without_a_receiver_is_caught_up() {
+    let clock = simulated_clock();
+    let receiver = Scripted::new(&clock, &[(60_000, 503), (1_860_000, 204)]);
+    let sender = sender(receiver, &clock, Limits::MEMORY);
+    run(&sender, 100, 240).await;
+    assert_eq!(values(&sender), whole(240));
+    assert_eq!(sender.queue().totals().dropped(), 0);
+    let times = sender.receiver().times.lock().unwrap();
+    let tried = times.iter().filter(|(_, code)| *code == 503).count();
+    assert!(tried < 400, "{tried} requests to a receiver that was down");
+}
+
+/// An outage beyond AMP's limit of age: what is too old is dropped and counted, the rest arrives.
+#[tokio::test(start_paused = true)]
+async fn what_the_receiver_would_refuse_for_its_age_is_dropped_and_counted() {
+    let clock = simulated_clock();
+    let receiver = Scripted::new(&clock, &[(0, 503), (5_400_000, 204)]);
+    let sender = sender(receiver, &clock, Limits::MEMORY);
+    run(&sender, 10, 400).await;
+    let stored = values(&sender);
+    assert_eq!(stored.last(), Some(&399.0));
+    let dropped = sender
+        .queue()
+        .totals()
+        .dropped
+        .get(&DropReason::TooOld)
+        .copied()
+        .unwrap();
+    assert_eq!(dropped + 10 * stored.len() as u64, 10 * 400);
+    assert!(
+        (130..=145).contains(&(dropped / 10)),
+        "{} flushes were dropped",
+        dropped / 10
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_large_arrives_in_pieces() {
+    let clock = simulated_clock();
+    let receiver = Scripted {
+        samples_max: 7,
+        ..Scripted::new(&clock, &[])
+    };
+    let sender = sender(receiver, &clock, Limits::MEMORY);
+    run(&sender, 500, 3).await;
+    assert_eq!(values(&sender), whole(3));
+    assert_eq!(sender.receiver().stored.lock().unwrap().len(), 500);
+}
+
+/// 400 means that the good part is stored: the queue goes on with the next block.
+#[tokio::test(start_paused = true)]
+async fn a_partial_refusal_does_not_stop_the_queue() {
+    let clock = simulated_clock();
+    let receiver = Scripted::new(&clock, &[(30_000, 400), (60_000, 204)]);
+    let sender = sender(receiver, &clock, Limits::MEMORY);
+    run(&sender, 20, 8).await;
+    assert_eq!(values(&sender), whole(8));
+    let times = sender.receiver().times.lock().unwrap();
+    let refused = times.iter().filter(|(_, code)| *code == 400).count();
+    assert_eq!(refused, 2 * usize::from(SHARDS), "each block once");
+}
+
+/// A wrong key does not turn into a storm of requests.
+#[tokio::test(start_paused = true)]
+async fn refused_credentials_are_tried_rarely() {
+    let clock = simulated_clock();
+    let receiver = Scripted::new(&clock, &[(0, 403), (600_000, 204)]);
+    let sender = sender(receiver, &clock, Limits::MEMORY);
+    run(&sender, 1, 50).await;
+    let times = sender.receiver().times.lock().unwrap();
+    let tried = times.iter().filter(|(_, code)| *code == 403).count();
+    assert!((8..=20).contains(&tried), "{tried} requests in ten minutes");
+}
