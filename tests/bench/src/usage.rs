@@ -1,17 +1,25 @@
 //! What a process has used, from the kernel's own accounting.
 
 use std::fs;
+use std::io::ErrorKind;
 
 use anyhow::{Context, Result};
 
 use crate::cpus;
 
-/// CPU time of all threads of a process since each began, in nanoseconds: time on a processor, not time waited.
+/// CPU time of all threads that a process has, since each began, in nanoseconds: time on a processor, not time waited.
+///
+/// A thread that ends takes its share with it, so two readings can be compared only if no thread ended in between.
 pub(crate) fn cpu_ns(pid: u32) -> Result<u64> {
     let mut sum = 0;
     for thread in cpus::threads(pid)? {
         let file = format!("/proc/{pid}/task/{thread}/schedstat");
-        let text = fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
+        let text = match fs::read_to_string(&file) {
+            Ok(text) => text,
+            // It ended after it was listed (ENOENT), or between opening and reading (ESRCH).
+            Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(3) => continue,
+            Err(error) => return Err(error).with_context(|| format!("read {file}")),
+        };
         sum += first_number(&text).with_context(|| format!("{file} holds {text:?}"))?;
     }
     Ok(sum)
@@ -32,22 +40,55 @@ fn first_number(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Child, Command, Stdio};
+    use std::thread;
+    use std::time::Duration;
+
     use super::{cpu_ns, resident_bytes};
 
-    /// CPU time grows with work done, and by no more than the work can have taken; memory is there.
+    /// A process of one thread that only works: the test's own process has threads that come and go with other tests.
+    struct Busy(Child);
+
+    impl Busy {
+        fn start() -> Self {
+            let mut command = Command::new("sh");
+            command.args(["-c", "while :; do :; done"]).stdin(Stdio::null());
+            Self(command.spawn().unwrap())
+        }
+    }
+
+    impl Drop for Busy {
+        fn drop(&mut self) {
+            let _gone = self.0.kill();
+            let _status = self.0.wait();
+        }
+    }
+
+    /// CPU time grows while a process works; memory is there.
     #[test]
     fn work_shows_in_the_accounts() {
-        let pid = std::process::id();
+        let busy = Busy::start();
+        let pid = busy.0.id();
         let before = cpu_ns(pid).unwrap();
-        let mut sum = 1_u64;
-        let mut rounds = 0_u64;
-        while cpu_ns(pid).unwrap() - before < 20_000_000 {
-            for i in 0..100_000 {
-                sum = std::hint::black_box(sum.wrapping_mul(31).wrapping_add(i));
-            }
-            rounds += 1;
-            assert!(rounds < 1_000_000, "CPU time does not move");
-        }
+        let grown = (0..1_000).any(|_| {
+            thread::sleep(Duration::from_millis(20));
+            cpu_ns(pid).unwrap() >= before + 20_000_000
+        });
+        assert!(grown, "CPU time does not move");
         assert!(resident_bytes(pid).unwrap() > 100_000);
+    }
+
+    /// Threads that end between the listing and the reading are no error.
+    #[test]
+    fn threads_may_come_and_go() {
+        let coming_and_going = thread::spawn(|| {
+            for _ in 0..2_000 {
+                thread::spawn(|| {}).join().unwrap();
+            }
+        });
+        while !coming_and_going.is_finished() {
+            cpu_ns(std::process::id()).unwrap();
+        }
+        coming_and_going.join().unwrap();
     }
 }
