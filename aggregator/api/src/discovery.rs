@@ -4,8 +4,9 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::metric_name::METRICS;
-use crate::path::{ApiVersion, GROUP};
+use crate::metric_name::MetricNames;
+use crate::path::{ApiVersion, EXTERNAL_GROUP, EXTERNAL_VERSION, GROUP};
+use crate::workload::Workload;
 
 /// Media type of aggregated discovery.
 pub(crate) const AGGREGATED: &str =
@@ -35,6 +36,10 @@ pub(crate) struct Documents {
     pub(crate) groups_aggregated: Document,
     /// `/apis/G`
     pub(crate) group: Document,
+    /// `/apis/X`, of external metrics
+    pub(crate) external_group: Document,
+    /// `/apis/X/v1beta1`
+    pub(crate) external_resources: Document,
     /// `/version`
     pub(crate) version: Document,
     resources: [(ApiVersion, Document); 2],
@@ -60,9 +65,14 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 // === impl Documents ===
 
 impl Documents {
-    /// Makes all documents.
-    pub(crate) fn new() -> Self {
-        let groups = json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group(None)]});
+    /// Makes all documents for metrics of these names.
+    pub(crate) fn new(names: &MetricNames) -> Self {
+        let groups = json!({
+            "kind": "APIGroupList",
+            "apiVersion": "v1",
+            "groups": [group(None), external_group(None)],
+        });
+        let aggregated_groups = json!([aggregated_group(names), aggregated_external_group(names)]);
         Self {
             root: Document::new(&root()),
             legacy_groups: Document::new(&json!({
@@ -72,10 +82,13 @@ impl Documents {
             })),
             legacy_groups_aggregated: Document::new(&aggregated(&json!([]))),
             groups: Document::new(&groups),
-            groups_aggregated: Document::new(&aggregated(&json!([aggregated_group()]))),
+            groups_aggregated: Document::new(&aggregated(&aggregated_groups)),
             group: Document::new(&group(Some("v1"))),
+            external_group: Document::new(&external_group(Some("v1"))),
+            external_resources: Document::new(&external_resources(names)),
             version: Document::new(&version()),
-            resources: ApiVersion::ALL.map(|version| (version, Document::new(&resources(version)))),
+            resources: ApiVersion::ALL
+                .map(|version| (version, Document::new(&resources(version, names)))),
         }
     }
 
@@ -93,17 +106,29 @@ fn root() -> Value {
         format!("/apis/{GROUP}"),
     ];
     paths.extend(ApiVersion::ALL.map(|version| format!("/apis/{}", version.group_version())));
+    paths.push(format!("/apis/{EXTERNAL_GROUP}"));
+    paths.push(format!("/apis/{EXTERNAL_GROUP}/{EXTERNAL_VERSION}"));
     paths.extend(["/healthz", "/livez", "/readyz", "/version"].map(str::to_owned));
     json!({"paths": paths})
 }
 
 fn group(api_version: Option<&str>) -> Value {
-    let version = |version: ApiVersion| json!({"groupVersion": version.group_version(), "version": version.as_str()});
+    group_of(GROUP, &ApiVersion::ALL.map(ApiVersion::as_str), api_version)
+}
+
+fn external_group(api_version: Option<&str>) -> Value {
+    group_of(EXTERNAL_GROUP, &[EXTERNAL_VERSION], api_version)
+}
+
+/// A group of `versions`, the preferred one first. Within a list it has neither kind nor version of its own.
+fn group_of(name: &str, versions: &[&str], api_version: Option<&str>) -> Value {
+    let version =
+        |version: &&str| json!({"groupVersion": format!("{name}/{version}"), "version": version});
     let mut group = json!({
         "kind": "APIGroup",
-        "name": GROUP,
-        "versions": ApiVersion::ALL.map(version),
-        "preferredVersion": version(ApiVersion::ALL[0]),
+        "name": name,
+        "versions": versions.iter().map(version).collect::<Vec<_>>(),
+        "preferredVersion": versions.first().map(version),
     });
     match api_version {
         Some(api_version) => group["apiVersion"] = json!(api_version),
@@ -113,12 +138,17 @@ fn group(api_version: Option<&str>) -> Value {
 }
 
 /// The objects that have metrics, and whether they live in a namespace.
-const PARENTS: [(&str, bool); 2] = [("namespaces", false), ("pods", true)];
+fn parents() -> Vec<(&'static str, bool)> {
+    let workloads = Workload::ALL.map(|kind| (kind.resource(), true));
+    let others = [("namespaces", false), ("pods", true), ("services", true)];
+    others.into_iter().chain(workloads).collect()
+}
 
 /// Only `get`: with `list` or `watch`, garbage collection and namespace deletion would try to use them.
-fn resources(version: ApiVersion) -> Value {
-    let entries = PARENTS.iter().flat_map(|(parent, namespaced)| {
-        METRICS.iter().map(move |(metric, _)| {
+fn resources(version: ApiVersion, names: &MetricNames) -> Value {
+    let parents = parents();
+    let entries = parents.iter().flat_map(|(parent, namespaced)| {
+        names.all().map(move |metric| {
             json!({
                 "name": format!("{parent}/{metric}"),
                 "singularName": "",
@@ -136,6 +166,24 @@ fn resources(version: ApiVersion) -> Value {
     })
 }
 
+fn external_resources(names: &MetricNames) -> Value {
+    let entries = names.all().map(|metric| {
+        json!({
+            "name": metric,
+            "singularName": "",
+            "namespaced": true,
+            "kind": "ExternalMetricValueList",
+            "verbs": ["get"],
+        })
+    });
+    json!({
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": format!("{EXTERNAL_GROUP}/{EXTERNAL_VERSION}"),
+        "resources": entries.collect::<Vec<_>>(),
+    })
+}
+
 fn aggregated(items: &Value) -> Value {
     json!({
         "kind": "APIGroupDiscoveryList",
@@ -146,15 +194,18 @@ fn aggregated(items: &Value) -> Value {
 }
 
 /// A metric hangs under its object; the object itself has no `responseKind`, so it is not listed as served.
-fn aggregated_group() -> Value {
-    let metrics = METRICS.map(|(metric, _)| {
-        json!({
-            "subresource": metric,
-            "responseKind": {"group": "", "version": "", "kind": "MetricValueList"},
-            "verbs": ["get"],
+fn aggregated_group(names: &MetricNames) -> Value {
+    let metrics: Vec<_> = names
+        .all()
+        .map(|metric| {
+            json!({
+                "subresource": metric,
+                "responseKind": {"group": "", "version": "", "kind": "MetricValueList"},
+                "verbs": ["get"],
+            })
         })
-    });
-    let resources = PARENTS.map(|(parent, namespaced)| {
+        .collect();
+    let parent = |(parent, namespaced): (&str, bool)| {
         json!({
             "resource": parent,
             "scope": if namespaced { "Namespaced" } else { "Cluster" },
@@ -162,11 +213,31 @@ fn aggregated_group() -> Value {
             "verbs": [],
             "subresources": metrics,
         })
-    });
+    };
+    let resources: Vec<_> = parents().into_iter().map(parent).collect();
     let versions = ApiVersion::ALL.map(|version| {
         json!({"version": version.as_str(), "freshness": "Current", "resources": resources})
     });
     json!({"metadata": {"name": GROUP}, "versions": versions})
+}
+
+/// An external metric is a resource of its own.
+fn aggregated_external_group(names: &MetricNames) -> Value {
+    let resources = names.all().map(|metric| {
+        json!({
+            "resource": metric,
+            "responseKind": {"group": "", "version": "", "kind": "ExternalMetricValueList"},
+            "scope": "Namespaced",
+            "singularResource": "",
+            "verbs": ["get"],
+        })
+    });
+    let version = json!({
+        "version": EXTERNAL_VERSION,
+        "freshness": "Current",
+        "resources": resources.collect::<Vec<_>>(),
+    });
+    json!({"metadata": {"name": EXTERNAL_GROUP}, "versions": [version]})
 }
 
 fn version() -> Value {

@@ -14,10 +14,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 
 use crate::accept;
+use crate::cluster_names::ClusterNames;
 use crate::discovery::{AGGREGATED, Document, Documents};
+use crate::external;
 use crate::form::Parameters;
 use crate::health::{self, Check, HealthQuery, ReadinessChecks};
-use crate::metrics::{self, Served, Sources};
+use crate::metric_name::{MetricNames, MetricPrefix};
+use crate::metrics::{self, Outcome, Served, Sources};
 use crate::observations::Observations;
 use crate::path::{HealthPath, MetricPath, Object, PathError, Route};
 use crate::status::{Kind, Reason, Refusal};
@@ -35,6 +38,18 @@ pub(crate) const HEADERS_MAX: usize = 200;
 /// How old the oldest value of an answer is, in milliseconds: the JSON has whole seconds only.
 const SIGNAL_AGE: HeaderName = HeaderName::from_static("meshmeter-signal-age-ms");
 
+/// Who counted the values of an answer: the object's own `pods` or its `callers`.
+const SOURCE: HeaderName = HeaderName::from_static("meshmeter-source");
+
+/// What a deployment may choose about the metrics that are served.
+#[derive(Clone, Debug, Default)]
+pub struct MetricSettings {
+    /// What the names of all metrics begin with.
+    pub prefix: MetricPrefix,
+    /// Where requests to Envoy's clusters go.
+    pub clusters: ClusterNames,
+}
+
 /// The API: everything a request needs for its answer.
 pub struct Api {
     store: Arc<Store>,
@@ -42,6 +57,8 @@ pub struct Api {
     clock: Clock,
     readiness: ReadinessChecks,
     observations: Observations,
+    names: MetricNames,
+    clusters: ClusterNames,
     documents: Documents,
 }
 
@@ -58,14 +75,27 @@ impl Api {
         readiness: ReadinessChecks,
         observations: Observations,
     ) -> Self {
+        let names = MetricNames::new(&MetricPrefix::default());
+        let documents = Documents::new(&names);
         Self {
             store,
             directory,
             clock,
             readiness,
             observations,
-            documents: Documents::new(),
+            names,
+            clusters: ClusterNames::default(),
+            documents,
         }
+    }
+
+    /// The same API with other metrics.
+    #[must_use]
+    pub fn with_metrics(mut self, settings: MetricSettings) -> Self {
+        self.names = MetricNames::new(&settings.prefix);
+        self.documents = Documents::new(&self.names);
+        self.clusters = settings.clusters;
+        self
     }
 
     /// Where the API counts what it does.
@@ -114,13 +144,22 @@ impl Api {
         }
         let documents = &self.documents;
         let document = match &route {
-            Route::Metric(path) => return self.metric(path, &parameters),
+            Route::Metric(path) => {
+                let outcome = metrics::answer(self.sources(), path, &parameters);
+                return self.values(&path.namespace, outcome);
+            }
+            Route::External(path) => {
+                let outcome = external::answer(self.sources(), path, &parameters);
+                return self.values(&path.namespace, outcome);
+            }
             Route::LegacyGroups if aggregated => &documents.legacy_groups_aggregated,
             Route::Groups if aggregated => &documents.groups_aggregated,
             Route::LegacyGroups => &documents.legacy_groups,
             Route::Groups => &documents.groups,
             Route::Group => &documents.group,
             Route::Resources(version) => documents.resources(*version),
+            Route::ExternalGroup => &documents.external_group,
+            Route::ExternalResources => &documents.external_resources,
             Route::Version => &documents.version,
             Route::Root | Route::Health(_) => &documents.root,
         };
@@ -133,21 +172,26 @@ impl Api {
         Ok(document_response(document, media_type, &request.headers))
     }
 
-    fn metric(&self, path: &MetricPath, parameters: &Parameters) -> Result<Answer, Refusal> {
-        let now = (self.clock)();
-        let sources = Sources {
+    fn sources(&self) -> Sources<'_> {
+        Sources {
             store: &self.store,
             directory: &self.directory,
-            now,
-        };
-        let outcome = metrics::answer(sources, path, parameters);
+            names: &self.names,
+            clusters: &self.clusters,
+            now: (self.clock)(),
+        }
+    }
+
+    fn values(&self, namespace: &str, outcome: Outcome) -> Result<Answer, Refusal> {
         for (_, why) in outcome.missing {
             self.observations.missing(why);
         }
-        let Served { body, age } = outcome.result?;
-        self.observations.signal_age(&path.namespace, age);
+        let Served { body, summary } = outcome.result?;
+        self.observations.signal_age(namespace, summary.age);
         let mut response = body_response(StatusCode::OK, body, "application/json");
-        response.headers_mut().insert(SIGNAL_AGE, millis(age));
+        let headers = response.headers_mut();
+        headers.insert(SIGNAL_AGE, millis(summary.age));
+        headers.insert(SOURCE, HeaderValue::from_static(summary.source.as_str()));
         Ok(response)
     }
 
@@ -233,7 +277,10 @@ fn path_refusal(error: &PathError) -> Refusal {
         PathError::Unknown(_) | PathError::Resource { .. } => {
             Refusal::not_found(Reason::Path, error.to_string())
         }
-        PathError::Percent(_) | PathError::Name { .. } => {
+        PathError::Percent(_)
+        | PathError::Name { .. }
+        | PathError::Wildcard { .. }
+        | PathError::NestedNamespace { .. } => {
             Refusal::bad_request(Reason::Path, error.to_string())
         }
     }
@@ -242,17 +289,21 @@ fn path_refusal(error: &PathError) -> Refusal {
 /// Label `resource` of `meshmeter_api_requests_total`.
 fn resource_of(route: &Route) -> &'static str {
     match route {
-        Route::Metric(MetricPath {
-            object: Object::Namespace,
-            ..
-        }) => "namespaces",
-        Route::Metric(_) => "pods",
+        Route::Metric(MetricPath { object, .. }) => match object {
+            Object::Pods | Object::Pod(_) => "pods",
+            Object::Namespace => "namespaces",
+            Object::Service(_) => "services",
+            Object::Workload(kind, _) => kind.resource(),
+        },
+        Route::External(_) => "external",
         Route::Health(_) => "health",
         Route::Root
         | Route::LegacyGroups
         | Route::Groups
         | Route::Group
         | Route::Resources(_)
+        | Route::ExternalGroup
+        | Route::ExternalResources
         | Route::Version => "discovery",
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! server (TLS, HTTP, limits) -> handler -> path, form, selector, metric_selector   what is asked
-//!                                       -> metrics -> list, quantity               what is answered
+//!                                       -> metrics, external -> list, quantity     what is answered
 //!                                       -> discovery, health, status               all the rest
 //! ```
 //!
@@ -10,12 +10,16 @@
 //! Doubt is an error with a sentence that says why, since an autoscaler freezes on errors and obeys numbers.
 
 mod accept;
+pub mod cluster_names;
 mod discovery;
+mod external;
+#[cfg(test)]
+mod fleet;
 mod form;
 mod handler;
 pub mod health;
 mod list;
-mod metric_name;
+pub mod metric_name;
 mod metric_selector;
 mod metrics;
 mod missing;
@@ -28,7 +32,8 @@ pub mod selector;
 mod server;
 mod status;
 pub mod tls;
+mod workload;
 
-pub use handler::Api;
+pub use handler::{Api, MetricSettings};
 pub use observations::Observations;
 pub use server::Server;

@@ -1,4 +1,4 @@
-//! `MetricValueList` in both versions: values -> JSON as Kubernetes' own types print it.
+//! `MetricValueList` in both versions and `ExternalMetricValueList`: values -> JSON as Kubernetes' own types print it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,8 +10,9 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::path::ApiVersion;
+use crate::path::{ApiVersion, EXTERNAL_GROUP, EXTERNAL_VERSION};
 use crate::selector::{Condition, Selector};
+use crate::workload::Workload;
 
 /// One value, ready to be written.
 #[derive(Clone, Debug)]
@@ -105,6 +106,29 @@ struct V1Beta1<'a> {
     selector: Option<&'a LabelSelector<'a>>,
 }
 
+/// The value of an external metric, ready to be written.
+#[derive(Clone, Debug)]
+pub(crate) struct ExternalItem {
+    /// What was summed.
+    pub(crate) labels: BTreeMap<&'static str, String>,
+    /// End of the window.
+    pub(crate) timestamp: UnixMillis,
+    /// Length of the window.
+    pub(crate) window: Duration,
+    /// Canonical quantity.
+    pub(crate) value: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct External<'a> {
+    metric_name: &'a str,
+    metric_labels: &'a BTreeMap<&'static str, String>,
+    timestamp: String,
+    window: u64,
+    value: &'a str,
+}
+
 // === impl DescribedObject ===
 
 impl<'a> DescribedObject<'a> {
@@ -115,6 +139,23 @@ impl<'a> DescribedObject<'a> {
             namespace: Some(namespace),
             name,
             api_version: "v1",
+        }
+    }
+
+    /// A service.
+    pub(crate) fn service(namespace: &'a str, name: &'a str) -> Self {
+        Self {
+            kind: "Service",
+            ..Self::pod(namespace, name)
+        }
+    }
+
+    /// A workload.
+    pub(crate) fn workload(kind: Workload, namespace: &'a str, name: &'a str) -> Self {
+        Self {
+            kind: kind.kind(),
+            api_version: kind.api_version(),
+            ..Self::pod(namespace, name)
         }
     }
 
@@ -159,6 +200,23 @@ pub(crate) fn write(
         }),
     }?;
     Ok(json.into())
+}
+
+/// Writes the value of the external metric `metric`.
+pub(crate) fn write_external(metric: &str, item: &ExternalItem) -> Result<Bytes, ListError> {
+    let list = List {
+        kind: "ExternalMetricValueList",
+        api_version: format!("{EXTERNAL_GROUP}/{EXTERNAL_VERSION}"),
+        metadata: Metadata {},
+        items: vec![External {
+            metric_name: metric,
+            metric_labels: &item.labels,
+            timestamp: rfc3339(item.timestamp)?,
+            window: whole_seconds(item.window),
+            value: &item.value,
+        }],
+    };
+    Ok(serde_json::to_vec(&list)?.into())
 }
 
 fn to_json<'a, T: Serialize>(

@@ -35,9 +35,12 @@ pub(crate) enum MetricSelectorError {
         expected: &'static str,
     },
     /// A key that this metric is not divided by.
-    #[error("code_class: only appmesh_requests_per_second is divided by it")]
+    #[error("code_class: only requests_per_second and responses_per_second are divided by it")]
     CodeClass,
 }
+
+/// Every key.
+pub(crate) const KEYS: [&str; 4] = ["direction", "cluster", "code_class", "window"];
 
 /// The question `selector` asks about `metric`.
 pub(crate) fn query(
@@ -61,7 +64,11 @@ pub(crate) fn query(
         }
         apply(&mut query, requirement)?;
     }
-    if query.code_class.is_some() && metric != Metric::RequestsPerSecond {
+    let is_divided = matches!(
+        metric,
+        Metric::RequestsPerSecond | Metric::ResponsesPerSecond
+    );
+    if query.code_class.is_some() && !is_divided {
         return Err(MetricSelectorError::CodeClass);
     }
     Ok(query)

@@ -22,6 +22,11 @@ pub fn pod_name_fault(name: &str) -> Option<&'static str> {
     (!valid).then_some(SUBDOMAIN_RULE)
 }
 
+/// What the name of a service must be, if `name` is not that.
+pub fn service_name_fault(name: &str) -> Option<&'static str> {
+    namespace_fault(name)
+}
+
 fn is_label(name: &str) -> bool {
     let is_allowed = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
     !name.is_empty()

@@ -1,13 +1,23 @@
 //! Paths of the API: text -> [`Route`]. Split first, decode each segment then, since clients of Go send `*` as
 //! `%2A` and a decoded segment may hold a `/`.
+//!
+//! A namespace as an object has three spellings: `namespaces/NS/metrics/M` is what autoscalers and Go clients send,
+//! `namespaces/NS/namespaces/NS/M` is that of any object in a namespace, and `namespaces/NS/M` that of one in none.
 
 use thiserror::Error;
 
-use crate::names::{namespace_fault, pod_name_fault};
+use crate::names::{namespace_fault, pod_name_fault, service_name_fault};
 use crate::percent::{self, PercentError};
+use crate::workload::Workload;
 
-/// The API group.
+/// The API group of metrics of objects.
 pub(crate) const GROUP: &str = "custom.metrics.k8s.io";
+
+/// The API group of metrics of no object.
+pub(crate) const EXTERNAL_GROUP: &str = "external.metrics.k8s.io";
+
+/// The only version of [`EXTERNAL_GROUP`].
+pub(crate) const EXTERNAL_VERSION: &str = "v1beta1";
 
 /// Bytes of a metric name.
 const METRIC_NAME_BYTES_MAX: usize = 253;
@@ -42,6 +52,12 @@ pub(crate) enum Route {
     Resources(ApiVersion),
     /// A metric of one or several objects.
     Metric(MetricPath),
+    /// `/apis/X`, of external metrics
+    ExternalGroup,
+    /// `/apis/X/v1beta1`
+    ExternalResources,
+    /// A metric of no object.
+    External(ExternalPath),
     /// `/version`
     Version,
     /// `/healthz`, `/livez`, `/readyz`, and `/readyz/CHECK`
@@ -61,6 +77,15 @@ pub(crate) struct MetricPath {
     pub(crate) metric: String,
 }
 
+/// A path that asks for an external metric.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct ExternalPath {
+    /// Where the pods are.
+    pub(crate) namespace: String,
+    /// Name of the metric, as asked: usually in lower case, whatever its name.
+    pub(crate) metric: String,
+}
+
 /// Which objects a metric is asked of.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Object {
@@ -68,8 +93,12 @@ pub(crate) enum Object {
     Pods,
     /// `pods/NAME`
     Pod(String),
-    /// `namespaces/NS/metrics/METRIC`: the namespace itself.
+    /// The namespace itself.
     Namespace,
+    /// `services/NAME`
+    Service(String),
+    /// `deployments.apps/NAME` and the like
+    Workload(Workload, String),
 }
 
 /// A health endpoint.
@@ -89,13 +118,28 @@ pub(crate) enum PathError {
     Unknown(String),
     /// A resource whose metrics are not served.
     #[error(
-        "the server could not find the metric {metric} for {resource}: metrics are served for pods and namespaces"
+        "the server could not find the metric {metric} for {resource}: metrics are served for pods, namespaces, \
+         services, deployments.apps, replicasets.apps, statefulsets.apps, daemonsets.apps and jobs.batch"
     )]
     Resource {
         /// The resource, as asked.
         resource: String,
         /// The metric, as asked.
         metric: String,
+    },
+    /// All objects of a resource at once.
+    #[error("only pods can be asked for together, by pods/*; name one of the {resource} instead")]
+    Wildcard {
+        /// The resource, as asked.
+        resource: String,
+    },
+    /// A namespace within another.
+    #[error("the namespace {outer} does not hold the namespace {inner}")]
+    NestedNamespace {
+        /// The first one in the path.
+        outer: String,
+        /// The second one in the path.
+        inner: String,
     },
     /// A segment that does not decode.
     #[error("the path cannot be decoded: {0}")]
@@ -165,6 +209,23 @@ impl Route {
                 let version = ApiVersion::parse(version).ok_or_else(unknown)?;
                 parse_in_version(version, rest)?.ok_or_else(unknown)
             }
+            ["apis", EXTERNAL_GROUP] => Ok(Self::ExternalGroup),
+            ["apis", EXTERNAL_GROUP, EXTERNAL_VERSION] => Ok(Self::ExternalResources),
+            [
+                "apis",
+                EXTERNAL_GROUP,
+                EXTERNAL_VERSION,
+                "namespaces",
+                namespace,
+                metric,
+            ] => {
+                check_name("namespace", namespace, namespace_fault(namespace))?;
+                check_name("metric name", metric, metric_name_fault(metric))?;
+                Ok(Self::External(ExternalPath {
+                    namespace: namespace.to_owned(),
+                    metric: metric.to_owned(),
+                }))
+            }
             [endpoint, ref rest @ ..] => parse_health(endpoint, rest).ok_or_else(unknown),
             [] => Err(unknown()),
         }
@@ -175,18 +236,23 @@ fn parse_in_version(version: ApiVersion, rest: &[&str]) -> Result<Option<Route>,
     let (namespace, object, metric) = match *rest {
         [] => return Ok(Some(Route::Resources(version))),
         ["namespaces", namespace, "metrics", metric] => (namespace, Object::Namespace, metric),
-        ["namespaces", namespace, "pods", "*", metric] => (namespace, Object::Pods, metric),
-        ["namespaces", namespace, "pods", name, metric] => {
-            check_name("pod name", name, pod_name_fault(name))?;
-            (namespace, Object::Pod(name.to_owned()), metric)
+        ["namespaces", namespace, metric] if !is_resource(metric) => {
+            (namespace, Object::Namespace, metric)
         }
-        ["namespaces", _, resource, _, metric] | [resource, _, metric]
-            if resource != "namespaces" =>
-        {
-            return Err(PathError::Resource {
-                resource: printable(resource),
-                metric: printable(metric),
-            });
+        ["namespaces", namespace, "namespaces", name, metric] => {
+            if namespace != name {
+                return Err(PathError::NestedNamespace {
+                    outer: printable(namespace),
+                    inner: printable(name),
+                });
+            }
+            (namespace, Object::Namespace, metric)
+        }
+        ["namespaces", namespace, resource, name, metric] => {
+            (namespace, parse_object(resource, name, metric)?, metric)
+        }
+        [resource, _, metric] if resource != "namespaces" => {
+            return Err(unknown_resource(resource, metric));
         }
         _ => return Ok(None),
     };
@@ -198,6 +264,50 @@ fn parse_in_version(version: ApiVersion, rest: &[&str]) -> Result<Option<Route>,
         object,
         metric: metric.to_owned(),
     })))
+}
+
+/// True for what is no name of a metric, but a path cut short.
+fn is_resource(text: &str) -> bool {
+    matches!(text, "pods" | "services" | "namespaces" | "metrics")
+        || Workload::from_resource(text).is_some()
+}
+
+/// The object `name` of `resource`, in a namespace.
+fn parse_object(resource: &str, name: &str, metric: &str) -> Result<Object, PathError> {
+    let workload = Workload::from_resource(resource);
+    match (resource, name) {
+        ("pods", "*") => return Ok(Object::Pods),
+        ("pods" | "services", _) => {}
+        _ if workload.is_none() => return Err(unknown_resource(resource, metric)),
+        _ => {}
+    }
+    if name == "*" {
+        return Err(PathError::Wildcard {
+            resource: resource.to_owned(),
+        });
+    }
+    let owned = name.to_owned();
+    match workload {
+        Some(kind) => {
+            check_name("workload name", name, pod_name_fault(name))?;
+            Ok(Object::Workload(kind, owned))
+        }
+        None if resource == "services" => {
+            check_name("service name", name, service_name_fault(name))?;
+            Ok(Object::Service(owned))
+        }
+        None => {
+            check_name("pod name", name, pod_name_fault(name))?;
+            Ok(Object::Pod(owned))
+        }
+    }
+}
+
+fn unknown_resource(resource: &str, metric: &str) -> PathError {
+    PathError::Resource {
+        resource: printable(resource),
+        metric: printable(metric),
+    }
 }
 
 fn parse_health(endpoint: &str, rest: &[&str]) -> Option<Route> {

@@ -96,6 +96,11 @@ impl Selector {
             .all(|requirement| requirement.condition.holds(value_of(&requirement.key)))
     }
 
+    /// A selector of these requirements.
+    pub(crate) fn of(requirements: Vec<Requirement>) -> Self {
+        Self { requirements }
+    }
+
     /// The requirements, in the order they were written.
     pub fn requirements(&self) -> &[Requirement] {
         &self.requirements

@@ -58,6 +58,9 @@ pub(crate) enum Reason {
     UnknownMetric,
     /// The objects are unknown, or none has a value.
     NoValue,
+    /// Only callers could tell the value, and no cluster of theirs is known to lead to the object, though some
+    /// match no pattern.
+    UnmappedCluster,
     /// A value exists, but there is doubt that it is right.
     Doubt,
     /// A value that no autoscaler could read back.
@@ -176,6 +179,7 @@ impl Reason {
             Self::MetricLabelSelector => "metric_label_selector",
             Self::UnknownMetric => "unknown_metric",
             Self::NoValue => "no_value",
+            Self::UnmappedCluster => "unmapped_cluster",
             Self::Doubt => "doubt",
             Self::OutOfRange => "out_of_range",
             Self::Internal => "internal",

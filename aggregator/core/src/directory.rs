@@ -19,7 +19,7 @@ use crate::directory::namespace::Namespace;
 use crate::limits::{
     IPS_PER_POD_MAX, LABELS_BYTES_MAX, LABELS_MAX, OWNERS_MAX, PODS_MAX, SERVICES_MAX,
 };
-use crate::pod::{Labels, PodInfo, PodKey};
+use crate::pod::{Labels, Phase, PodInfo, PodKey};
 
 pub use label_set::LabelSet;
 pub use object::{ObjectKey, ObjectRef, OwnerInfo, ServiceInfo};
@@ -249,6 +249,18 @@ impl Directory {
     /// What is known of one pod, serving or not.
     pub fn get(&self, key: &PodKey) -> Option<PodInfo> {
         self.read().namespaces.get(&key.namespace)?.pod(key)
+    }
+
+    /// Where the pod is in its life; `None` if it is unknown.
+    pub fn phase(&self, key: &PodKey) -> Option<Phase> {
+        self.read().namespaces.get(&key.namespace)?.phase(&key.name)
+    }
+
+    /// True if the pod is there to serve: known, not terminating, not ended.
+    pub fn is_serving(&self, key: &PodKey) -> bool {
+        let known = self.read();
+        let within = known.namespaces.get(&key.namespace);
+        within.is_some_and(|within| within.is_serving(&key.name))
     }
 
     /// True if something is known to be in `namespace`.

@@ -1,4 +1,9 @@
 use super::*;
+use crate::metric_name::{METRICS, MetricPrefix};
+
+fn documents() -> Documents {
+    Documents::new(&MetricNames::new(&MetricPrefix::default()))
+}
 
 fn parsed(document: &Document) -> Value {
     serde_json::from_slice(&document.body).unwrap()
@@ -7,7 +12,7 @@ fn parsed(document: &Document) -> Value {
 /// The group as kubectl and client-go read it: both versions, v1beta2 preferred.
 #[test]
 fn lists_both_versions() {
-    let documents = Documents::new();
+    let documents = documents();
     let group = parsed(&documents.group);
     assert_eq!(group["kind"], "APIGroup");
     assert_eq!(group["apiVersion"], "v1");
@@ -28,12 +33,12 @@ fn lists_both_versions() {
 /// An empty list would make old clients complain, and any verb but `get` would be tried by controllers.
 #[test]
 fn lists_metrics_with_get_only() {
-    let documents = Documents::new();
+    let documents = documents();
     for version in ApiVersion::ALL {
         let list = parsed(documents.resources(version));
         assert_eq!(list["groupVersion"], json!(version.group_version()));
         let resources = list["resources"].as_array().unwrap();
-        assert_eq!(resources.len(), PARENTS.len() * METRICS.len());
+        assert_eq!(resources.len(), parents().len() * METRICS.len());
         for resource in resources {
             assert_eq!(resource["verbs"], json!(["get"]));
             assert_eq!(resource["kind"], "MetricValueList");
@@ -44,10 +49,27 @@ fn lists_metrics_with_get_only() {
     }
 }
 
+/// External metrics have one version and are resources themselves.
+#[test]
+fn lists_external_metrics() {
+    let documents = documents();
+    let group = parsed(&documents.external_group);
+    assert_eq!(
+        group["preferredVersion"]["groupVersion"],
+        "external.metrics.k8s.io/v1beta1"
+    );
+    let list = parsed(&documents.external_resources);
+    assert_eq!(list["resources"].as_array().unwrap().len(), METRICS.len());
+    let metric = &list["resources"][0];
+    assert_eq!(metric["kind"], "ExternalMetricValueList");
+    assert_eq!(metric["name"], "appmesh_error_ratio");
+    assert_eq!(metric["verbs"], json!(["get"]));
+}
+
 /// The rules of aggregated discovery: metrics under a parent without `responseKind`, one scope per parent.
 #[test]
 fn nests_metrics_in_aggregated_discovery() {
-    let list = parsed(&Documents::new().groups_aggregated);
+    let list = parsed(&documents().groups_aggregated);
     assert_eq!(list["apiVersion"], "apidiscovery.k8s.io/v2");
     let versions = list["items"][0]["versions"].as_array().unwrap();
     assert_eq!(versions[0]["version"], "v1beta2");
@@ -58,12 +80,17 @@ fn nests_metrics_in_aggregated_discovery() {
             assert_eq!(metric["responseKind"]["kind"], "MetricValueList");
         }
     }
+    let external = &list["items"][1];
+    assert_eq!(external["metadata"]["name"], "external.metrics.k8s.io");
+    let metric = &external["versions"][0]["resources"][0];
+    assert_eq!(metric["responseKind"]["kind"], "ExternalMetricValueList");
+    assert_eq!(metric["verbs"], json!(["get"]));
 }
 
 /// Documents that differ have tags that differ; the same document has the same tag in each process.
 #[test]
 fn tags_documents_by_content() {
-    let (one, two) = (Documents::new(), Documents::new());
+    let (one, two) = (documents(), documents());
     assert_eq!(one.groups_aggregated.etag, two.groups_aggregated.etag);
     assert_ne!(one.groups_aggregated.etag, one.groups.etag);
     assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
@@ -72,12 +99,15 @@ fn tags_documents_by_content() {
 /// kube-apiserver reads these every few seconds: their size has a bound that no traffic moves.
 #[test]
 fn stays_small() {
-    let documents = Documents::new();
+    let documents = documents();
     for document in [
         &documents.groups,
         &documents.groups_aggregated,
         &documents.group,
+        &documents.external_group,
+        &documents.external_resources,
+        documents.resources(ApiVersion::V1Beta2),
     ] {
-        assert!(document.body.len() < 8192);
+        assert!(document.body.len() < 16 * 1024, "{}", document.body.len());
     }
 }

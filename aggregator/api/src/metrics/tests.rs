@@ -1,173 +1,495 @@
-use super::*;
-use crate::path::ApiVersion;
+//! Every form of resource, asked by its URL as clients send it.
 
-const NOW: UnixMillis = UnixMillis(1_795_457_724_500);
+use aggregator_core::report::SeriesTotals;
+use aggregator_core::series::Direction;
+use aggregator_core::time::UnixMillis;
+use serde_json::json;
 
-fn path(object: Object) -> MetricPath {
-    MetricPath {
-        version: ApiVersion::V1Beta2,
-        namespace: "prod".to_owned(),
-        object,
-        metric: "appmesh_requests_per_second".to_owned(),
-    }
+use crate::fleet::{
+    Answered, Fleet, NOW, REPORTED, V2, inbound, outbound, pending, report, responses, running,
+    series,
+};
+
+const RPS: &str = "appmesh_requests_per_second";
+
+fn ask(fleet: &Fleet, path: &str) -> Answered {
+    fleet.get(&format!("{V2}/namespaces/prod/{path}"))
 }
 
-fn reading(name: &str, milli: u64, age_ms: u64, window_s: u64) -> Reading {
-    Reading {
-        pod: PodKey::new("prod", name),
-        value: Milli(milli),
-        events: Milli(0),
-        timestamp: UnixMillis(NOW.0 - age_ms),
-        window: Duration::from_secs(window_s),
-        held: false,
-    }
-}
-
-fn answer(readings: &[Reading], missing: &[(&str, Missing)]) -> Answer {
-    Answer {
-        readings: readings.to_vec(),
-        missing: missing
-            .iter()
-            .map(|(name, why)| (PodKey::new("prod", name), *why))
-            .collect(),
-    }
-}
-
-fn serve(object: Object, label_selector: &str, answer: &Answer) -> Result<Served, Refusal> {
-    let question = Question {
-        path: &path(object),
-        metric: "appmesh_requests_per_second",
-        label_selector,
-        metric_selector: Selector::default(),
+/// Two pods of jazz with 3 and 1.5 requests a second; one of metal with 10.
+fn jazz_and_metal() -> Fleet {
+    let fleet = Fleet::new();
+    fleet.deployment("jazz");
+    fleet.service("jazz", &[("app", "jazz")]);
+    fleet.service("none", &[("app", "none")]);
+    fleet.service("bare", &[]);
+    let half = SeriesTotals {
+        requests: Some(15),
+        ..SeriesTotals::default()
     };
-    question.serve(NOW, answer)
-}
-
-fn items(served: &Served) -> Vec<serde_json::Value> {
-    let list: serde_json::Value = serde_json::from_slice(&served.body).unwrap();
-    list["items"].as_array().unwrap().clone()
-}
-
-/// A pod without a value is left out, never served as 0; the age is that of the oldest value.
-#[test]
-fn leaves_out_pods_without_a_value() {
-    let answer = answer(
-        &[reading("a", 1_500, 700, 2), reading("b", 0, 1_300, 2)],
-        &[("c", Missing::VmLost), ("d", Missing::New)],
+    fleet.reports(running("jazz", "jazz-a"), vec![inbound(3)]);
+    fleet.reports(
+        running("jazz", "jazz-b"),
+        vec![series(Direction::Inbound, "", half)],
     );
-    let served = serve(Object::Pods, "app=jazz", &answer).unwrap();
-    let items = items(&served);
+    fleet.reports(running("metal", "metal-a"), vec![inbound(10)]);
+    fleet
+}
+
+/// The lists of pods: all that match, each with its own value, in both versions, over the true window: of a first
+/// report only the whole is known.
+#[test]
+fn lists_pods() {
+    let fleet = jazz_and_metal();
+    let answer = ask(&fleet, &format!("pods/%2A/{RPS}?labelSelector=app%3Djazz"));
+    let list = answer.list();
+    assert_eq!(list["kind"], "MetricValueList");
+    let items = list["items"].as_array().unwrap();
     assert_eq!(items.len(), 2);
-    assert_eq!(items[0]["value"], "1500m");
-    assert_eq!(items[1]["value"], "0");
-    assert_eq!(items[1]["timestamp"], "2026-11-23T18:15:23Z");
-    assert_eq!(served.age, Duration::from_millis(1_300));
+    assert_eq!(
+        items[1],
+        json!({
+            "describedObject": {"kind": "Pod", "namespace": "prod", "name": "jazz-b", "apiVersion": "v1"},
+            "metric": {"name": RPS, "selector": null},
+            "timestamp": "2026-11-23T18:15:23Z",
+            "windowSeconds": 10,
+            "value": "1500m",
+        })
+    );
+    assert_eq!(answer.headers["meshmeter-signal-age-ms"], "700");
+    assert_eq!(answer.source(), "pods");
+    let old = fleet.get(&format!(
+        "/apis/custom.metrics.k8s.io/v1beta1/namespaces/prod/pods/jazz-a/{RPS}?metricLabelSelector=window%3D5s"
+    ));
+    assert_eq!(
+        old.item(),
+        json!({
+            "describedObject": {"kind": "Pod", "namespace": "prod", "name": "jazz-a", "apiVersion": "v1"},
+            "metricName": RPS,
+            "timestamp": "2026-11-23T18:15:23Z",
+            "window": 10,
+            "value": "3",
+            "selector": {"matchLabels": {"window": "5s"}},
+        })
+    );
+    assert_eq!(
+        REPORTED,
+        UnixMillis(1_795_457_723_300),
+        "the timestamp above"
+    );
 }
 
-/// If no pod has a value the answer is a 404 that says how many match and what to check.
+/// Every object but pods is exactly one item: the sum of its pods, described as what was asked for.
 #[test]
-fn explains_an_empty_answer() {
-    let nobody = answer(
-        &[],
-        &[("a", Missing::NeverReported), ("b", Missing::NeverReported)],
-    );
-    let refusal = serve(Object::Pods, "app=jazz", &nobody).unwrap_err();
-    assert_eq!(
-        (refusal.kind, refusal.reason),
-        (Kind::NotFound, Reason::NoValue)
-    );
-    assert_eq!(
-        refusal.message,
-        "no sidecar of pods matching app=jazz in namespace prod has reported; 2 pods match, 0 report; \
-         check that the filter is injected"
-    );
-    let lost = answer(&[], &[("a", Missing::VmLost)]);
-    let refusal = serve(Object::Pod("a".into()), "", &lost).unwrap_err();
-    assert_eq!(
-        refusal.message,
-        "pod prod/a has no value of appmesh_requests_per_second: \
-         it lost a Wasm VM, so that its totals may be too low (restart the pod)"
-    );
+fn sums_objects() {
+    let fleet = jazz_and_metal();
+    for (path, value, object) in [
+        (
+            "metrics",
+            "14500m",
+            json!({"kind": "Namespace", "name": "prod", "apiVersion": "v1"}),
+        ),
+        (
+            "namespaces/prod",
+            "14500m",
+            json!({"kind": "Namespace", "name": "prod", "apiVersion": "v1"}),
+        ),
+        (
+            "services/jazz",
+            "4500m",
+            json!({"kind": "Service", "namespace": "prod", "name": "jazz", "apiVersion": "v1"}),
+        ),
+        (
+            "deployments.apps/jazz",
+            "4500m",
+            json!({"kind": "Deployment", "namespace": "prod", "name": "jazz", "apiVersion": "apps/v1"}),
+        ),
+        (
+            "replicasets.apps/jazz-1",
+            "4500m",
+            json!({"kind": "ReplicaSet", "namespace": "prod", "name": "jazz-1", "apiVersion": "apps/v1"}),
+        ),
+        (
+            "replicasets.apps/metal-1",
+            "10",
+            json!({"kind": "ReplicaSet", "namespace": "prod", "name": "metal-1", "apiVersion": "apps/v1"}),
+        ),
+    ] {
+        let answer = ask(&fleet, &format!("{path}/{RPS}"));
+        let item = answer.item();
+        assert_eq!(item["value"], value, "{path}");
+        assert_eq!(item["describedObject"], object, "{path}");
+        assert_eq!(answer.source(), "pods");
+    }
+    let cluster_scoped = fleet.get(&format!("{V2}/namespaces/prod/{RPS}"));
+    assert_eq!(cluster_scoped.item()["value"], "14500m");
+    let old = fleet.get(&format!(
+        "/apis/custom.metrics.k8s.io/v1beta1/namespaces/prod/services/jazz/{RPS}"
+    ));
+    assert_eq!(old.item()["metricName"], RPS);
 }
 
-/// A namespace is the sum of its pods, as old as the oldest and over the longest window.
+/// The metrics, their selectors and the prefix of their names.
 #[test]
-fn sums_a_namespace() {
-    let answer = answer(
-        &[reading("a", 1_500, 700, 2), reading("b", 500, 2_300, 5)],
-        &[("c", Missing::Gone), ("d", Missing::NeverReported)],
+fn serves_every_metric() {
+    let fleet = Fleet::new();
+    let codes = |list: &[(u32, u64)]| SeriesTotals {
+        upstream_attempts: Some(70),
+        inflight: Some(2),
+        inflight_ns: Some(15_000_000_000),
+        ..responses(list)
+    };
+    fleet.reports(
+        running("jazz", "jazz-a"),
+        vec![series(
+            Direction::Inbound,
+            "",
+            codes(&[(200, 60), (503, 40)]),
+        )],
     );
-    let served = serve(Object::Namespace, "", &answer).unwrap();
-    let items = items(&served);
-    assert_eq!(items.len(), 1);
-    assert_eq!(items[0]["value"], "2");
-    assert_eq!(items[0]["windowSeconds"], 5);
-    assert_eq!(items[0]["describedObject"]["kind"], "Namespace");
-    assert_eq!(served.age, Duration::from_millis(2_300));
+    fleet.reports(
+        running("jazz", "jazz-b"),
+        vec![series(Direction::Inbound, "", codes(&[(200, 300)]))],
+    );
+    for (metric, value) in [
+        ("requests_per_second", "40"),
+        ("upstream_requests_per_second", "14"),
+        ("inflight_requests", "3"),
+        ("responses_per_second", "40"),
+        (
+            "responses_per_second?metricLabelSelector=code_class%3D2xx",
+            "36",
+        ),
+        (
+            "requests_per_second?metricLabelSelector=code_class%3D5xx",
+            "4",
+        ),
+        // 40 of 400, and not 40 % of one and 0 % of the other.
+        ("error_ratio", "100m"),
+        (
+            "requests_per_second?metricLabelSelector=direction%3Doutbound",
+            "0",
+        ),
+    ] {
+        let answer = ask(&fleet, &format!("metrics/appmesh_{metric}"));
+        assert_eq!(answer.item()["value"], value, "{metric}");
+    }
+    let list = ask(&fleet, "pods/*/appmesh_error_ratio").list();
+    assert_eq!(list["items"][0]["value"], "400m");
+    let refused = ask(
+        &fleet,
+        "metrics/appmesh_error_ratio?metricLabelSelector=code_class%3D5xx",
+    );
+    assert_eq!(refused.status, 400);
 }
 
-/// A sum that would be too low is an error: the autoscaler freezes instead of scaling down.
+/// A ratio of nothing is unknown; a pod in which no request ended adds nothing to the ratio of all.
 #[test]
-fn refuses_a_doubtful_sum() {
-    for why in [Missing::VmLost, Missing::New, Missing::NotCounted] {
-        let answer = answer(&[reading("a", 1_500, 700, 2)], &[("b", why)]);
-        let refusal = serve(Object::Namespace, "", &answer).unwrap_err();
-        assert_eq!(
-            (refusal.kind, refusal.reason),
-            (Kind::Unavailable, Reason::Doubt),
-            "{why:?}"
-        );
+fn leaves_ratios_of_nothing_out() {
+    let fleet = Fleet::new();
+    fleet.reports(running("jazz", "idle"), vec![inbound(0)]);
+    let (code, message) = ask(&fleet, "metrics/appmesh_error_ratio").refusal();
+    assert_eq!(code, 404);
+    assert!(message.contains("ended no request"), "{message}");
+    fleet.reports(
+        running("jazz", "busy"),
+        vec![series(
+            Direction::Inbound,
+            "",
+            responses(&[(200, 30), (500, 10)]),
+        )],
+    );
+    let answer = ask(&fleet, "metrics/appmesh_error_ratio");
+    assert_eq!(answer.item()["value"], "250m");
+}
+
+/// Pods without a value are left out of lists, but make the sums of their objects an error: they would be too low.
+#[test]
+fn doubts_sums_not_lists() {
+    let fleet = jazz_and_metal();
+    let starting = running("jazz", "jazz-c");
+    fleet.connect(&starting.key, NOW);
+    fleet.exists(starting);
+    let list = ask(&fleet, &format!("pods/*/{RPS}?labelSelector=app%3Djazz")).list();
+    assert_eq!(list["items"].as_array().unwrap().len(), 2);
+    for object in ["services/jazz", "deployments.apps/jazz", "metrics"] {
+        let (code, message) = ask(&fleet, &format!("{object}/{RPS}")).refusal();
+        assert_eq!(code, 503, "{object}");
         assert!(
-            refusal
-                .message
-                .contains("since 1 of its pods have no value: 1 "),
-            "{}",
-            refusal.message
+            message.contains("would be too low, since 1 of its pods have no value: 1 began"),
+            "{message}"
         );
+    }
+    assert_eq!(fleet.refused("doubt"), 3);
+}
+
+/// A pod that never reported is no doubt while it is pending, nor in a namespace, which holds pods without a
+/// sidecar; in a workload it is.
+#[test]
+fn allows_silence_where_it_means_nothing() {
+    let fleet = jazz_and_metal();
+    fleet.exists(pending("jazz", "jazz-c"));
+    let deployment = format!("deployments.apps/jazz/{RPS}");
+    assert_eq!(ask(&fleet, &deployment).item()["value"], "4500m");
+    fleet.exists(running("jazz", "jazz-c"));
+    let (code, message) = ask(&fleet, &deployment).refusal();
+    assert_eq!(code, 503);
+    assert!(message.contains("1 never reported"), "{message}");
+    let namespace = ask(&fleet, &format!("metrics/{RPS}"));
+    assert_eq!(namespace.item()["value"], "14500m");
+}
+
+/// A pod that ceased to report but runs on is a doubt; one of which no watch tells is taken to be gone.
+#[test]
+fn doubts_pods_that_run_on() {
+    let fleet = jazz_and_metal();
+    let lost = running("jazz", "jazz-c");
+    let link = fleet.connect(&lost.key, UnixMillis(NOW.0 - 60_000));
+    let then = UnixMillis(NOW.0 - 50_000);
+    fleet
+        .store
+        .apply(then, &link, &report(then, vec![inbound(1)]))
+        .unwrap();
+    fleet.store.disconnect(then, &link);
+    fleet.exists(lost.clone());
+    let service = format!("services/jazz/{RPS}");
+    let (code, message) = ask(&fleet, &service).refusal();
+    assert_eq!(code, 503);
+    assert!(message.contains("1 ceased to report"), "{message}");
+    fleet.exists(aggregator_core::pod::PodInfo {
+        phase: aggregator_core::pod::Phase::Unknown,
+        ..lost
+    });
+    assert_eq!(ask(&fleet, &service).item()["value"], "4500m");
+}
+
+/// Pods that are terminating are in no answer, and asked for by name they are not found.
+#[test]
+fn leaves_terminating_pods_out() {
+    let fleet = jazz_and_metal();
+    let leaving = aggregator_core::pod::PodInfo {
+        deleting: true,
+        ..running("jazz", "jazz-b")
+    };
+    fleet.exists(leaving);
+    let answer = ask(&fleet, &format!("deployments.apps/jazz/{RPS}"));
+    assert_eq!(answer.item()["value"], "3");
+    let (code, message) = ask(&fleet, &format!("pods/jazz-b/{RPS}")).refusal();
+    assert_eq!(code, 404);
+    assert!(
+        message.contains("it is terminating or has ended"),
+        "{message}"
+    );
+}
+
+/// What cannot be found is a 404 that says what is known of it.
+#[test]
+fn explains_what_is_unknown() {
+    let fleet = jazz_and_metal();
+    for (path, expected) in [
+        (
+            "services/folk",
+            "for service prod/folk: no such service is known, and none of the 0 clusters that pods call leads to it",
+        ),
+        (
+            "services/none",
+            "for service prod/none: it has no pods, and none of",
+        ),
+        (
+            "services/bare",
+            "for service prod/bare: it has no selector, so its pods are not known, and",
+        ),
+        (
+            "statefulsets.apps/jazz",
+            "for statefulset prod/jazz: no such object is known, and",
+        ),
+        (
+            "pods/folk",
+            "for pods folk: no such pod is known in namespace prod",
+        ),
+    ] {
+        let (code, message) = ask(&fleet, &format!("{path}/{RPS}")).refusal();
+        assert_eq!(code, 404, "{path}");
+        assert!(message.contains(expected), "{message}");
     }
 }
 
-/// A namespace in which nothing reports has no sum; it is not 0.
+/// With no pod of its own, an object has the demand that its callers count, by both kinds of names of clusters.
 #[test]
-fn refuses_an_empty_sum() {
-    let refusal = serve(
-        Object::Namespace,
-        "",
-        &answer(&[], &[("a", Missing::NeverReported)]),
-    )
-    .unwrap_err();
-    assert_eq!(
-        (refusal.kind, refusal.reason),
-        (Kind::NotFound, Reason::NoValue)
+fn serves_demand_without_pods() {
+    let fleet = Fleet::new();
+    fleet.deployment("jazz-v1");
+    fleet.service("jazz-v1", &[("app", "jazz")]);
+    fleet.service("metal", &[("app", "metal")]);
+    fleet.reports(
+        running("dj", "dj-a"),
+        vec![
+            outbound("cds_egress_m_jazz-v1_prod_http_9080", 7),
+            outbound("outbound|9080||metal.prod.svc.cluster.local", 5),
+            outbound("outbound|9090||metal.prod.svc.cluster.local", 1),
+            outbound("outbound|443||api.example.com", 99),
+        ],
     );
+    fleet.reports(
+        running("dj", "dj-b"),
+        vec![outbound("cds_egress_m_jazz-v1_prod_http_9080", 2)],
+    );
+    for (object, value) in [
+        ("deployments.apps/jazz-v1", "9"),
+        ("services/jazz-v1", "9"),
+        ("services/metal", "6"),
+    ] {
+        let answer = ask(&fleet, &format!("{object}/{RPS}"));
+        assert_eq!(answer.item()["value"], value, "{object}");
+        assert_eq!(answer.source(), "callers");
+    }
+    // A pod that is only accepted cannot tell yet; one that runs tells itself.
+    fleet.exists(pending("jazz-v1", "jazz-a"));
+    let deployment = format!("deployments.apps/jazz-v1/{RPS}");
+    assert_eq!(ask(&fleet, &deployment).source(), "callers");
+    fleet.reports(running("jazz-v1", "jazz-a"), vec![inbound(4)]);
+    let own = ask(&fleet, &deployment);
+    assert_eq!((own.source(), &own.item()["value"]), ("pods", &json!("4")));
+}
+
+/// A demand of 0 is a number where callers are known, and no number where calls may hide.
+#[test]
+fn makes_no_demand_up() {
+    let fleet = Fleet::new();
+    let cluster = "cds_egress_m_jazz_prod_http_9080";
+    let deployment = format!("deployments.apps/jazz/{RPS}");
+    fleet.reports(running("dj", "dj-a"), vec![outbound(cluster, 0)]);
+    assert_eq!(ask(&fleet, &deployment).item()["value"], "0");
+    fleet.reports(running("mute", "quiet"), vec![outbound("", 0)]);
+    assert_eq!(ask(&fleet, &deployment).item()["value"], "0");
+    fleet.reports(running("mute", "loud"), vec![outbound("other", 3)]);
+    let (code, message) = ask(&fleet, &deployment).refusal();
+    assert_eq!(code, 503);
     assert!(
-        refusal.message.contains("1 pod matches, 0 report"),
-        "{}",
-        refusal.message
+        message.contains("ask for nothing, but pod prod/loud calls clusters that it does not tell"),
+        "{message}"
+    );
+    // A caller without a value makes the sum too low.
+    let starting = running("dj", "dj-b");
+    let link = fleet.connect(&starting.key, REPORTED);
+    let broken = aggregator_core::report::Report {
+        vms_expected: 2,
+        ..report(REPORTED, vec![outbound(cluster, 3)])
+    };
+    fleet.store.apply(REPORTED, &link, &broken).unwrap();
+    fleet.exists(starting);
+    let (code, message) = ask(&fleet, &deployment).refusal();
+    assert_eq!(code, 503);
+    assert!(
+        message.contains("since 1 of its callers have no value: 1 lost a Wasm VM"),
+        "{message}"
     );
 }
 
-/// A number that would wrap in the autoscaler is an error that names the pod.
+/// Clusters of which nothing tells where they lead are named, counted, and can be told by the operator's list.
+#[test]
+fn names_clusters_that_lead_nowhere_known() {
+    let ask_orders = |fleet: &Fleet| {
+        fleet.reports(
+            running("dj", "dj-a"),
+            vec![outbound("orders-upstream", 8), outbound("", 1)],
+        );
+        ask(fleet, &format!("services/orders/{RPS}"))
+    };
+    let fleet = Fleet::new();
+    let (code, message) = ask_orders(&fleet).refusal();
+    assert_eq!(code, 404);
+    assert!(
+        message.ends_with(
+            "none of the 1 clusters that pods call is known to lead to it; of 1, such as \
+             \"orders-upstream\", it is not known where they lead: name them in the list of clusters"
+        ),
+        "{message}"
+    );
+    assert_eq!(fleet.refused("unmapped_cluster"), 1);
+    let list = ["orders-upstream=service/prod/orders"];
+    let fleet = Fleet::with_metrics(crate::MetricSettings {
+        clusters: crate::cluster_names::ClusterNames::new(list).unwrap(),
+        ..crate::MetricSettings::default()
+    });
+    assert_eq!(ask_orders(&fleet).item()["value"], "8");
+}
+
+/// What callers cannot tell is said, not guessed at from what they can.
+#[test]
+fn limits_demand_to_what_callers_tell() {
+    let fleet = Fleet::new();
+    fleet.reports(
+        running("dj", "dj-a"),
+        vec![outbound("cds_egress_m_jazz_prod_http_9080", 7)],
+    );
+    for (metric, expected) in [
+        (
+            "appmesh_upstream_requests_per_second",
+            "its callers tell only requests_per_second and inflight_requests",
+        ),
+        ("appmesh_error_ratio", "its callers tell only"),
+        (
+            "appmesh_requests_per_second?metricLabelSelector=code_class%3D5xx",
+            "is not divided by direction=outbound, cluster or code_class",
+        ),
+        (
+            "appmesh_requests_per_second?metricLabelSelector=direction%3Doutbound",
+            "is not divided by",
+        ),
+    ] {
+        let (code, message) = ask(&fleet, &format!("services/jazz/{metric}")).refusal();
+        assert_eq!(code, 404, "{metric}");
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+/// A number that would wrap in the autoscaler is an error that names whose it is.
 #[test]
 fn refuses_what_would_wrap() {
-    let huge = answer(
-        &[reading("a", u64::MAX, 0, 2), reading("b", u64::MAX, 0, 2)],
-        &[],
+    let value = aggregator_core::query::Milli(u64::MAX);
+    let sum = super::Sum {
+        source: super::Source::Pods,
+        value,
+        timestamp: NOW,
+        window: std::time::Duration::from_secs(2),
+        pods: 1,
+    };
+    let refusal = sum.quantity("service prod/jazz").unwrap_err();
+    assert!(
+        refusal
+            .message
+            .starts_with("service prod/jazz: the value 18446744073709551.615 is beyond"),
+        "{}",
+        refusal.message
     );
-    let refusal = serve(Object::Pods, "", &huge).unwrap_err();
+    assert_eq!(refusal.reason, crate::status::Reason::OutOfRange);
+}
+
+/// With nothing known the answer is a 404 that says how little is known.
+#[test]
+fn explains_that_no_pod_is_known() {
+    let fleet = Fleet::new();
+    let answer = ask(&fleet, &format!("pods/%2A/{RPS}?labelSelector=app%3Djazz"));
+    let (code, message) = answer.refusal();
+    assert_eq!(code, 404);
+    assert!(
+        message.contains("there are no pods matching app=jazz in namespace prod; 0 pods are known"),
+        "{message}"
+    );
+    assert!(!answer.headers.contains_key("meshmeter-signal-age-ms"));
+    fleet.exists(running("jazz", "jazz-a"));
+    let (_, message) = ask(&fleet, &format!("pods/*/{RPS}?labelSelector=app%3Djazz")).refusal();
     assert_eq!(
-        (refusal.kind, refusal.reason),
-        (Kind::Internal, Reason::OutOfRange)
+        message,
+        "no sidecar of pods matching app=jazz in namespace prod has reported; 1 pod matches, 0 report; \
+         check that the filter is injected"
     );
+    let (_, message) = ask(&fleet, &format!("pods/jazz-a/{RPS}")).refusal();
     assert!(
-        refusal.message.starts_with("pod prod/a: the value "),
-        "{}",
-        refusal.message
+        message
+            .starts_with("pod prod/jazz-a has no value of appmesh_requests_per_second: it never"),
+        "{message}"
     );
-    let refusal = serve(Object::Namespace, "", &huge).unwrap_err();
-    assert!(
-        refusal.message.starts_with("namespace prod: the value "),
-        "{}",
-        refusal.message
-    );
+    assert_eq!(fleet.refused("no_value"), 3);
 }

@@ -33,6 +33,32 @@ fn reads_metric_paths() {
             ),
         ),
         (
+            "/namespaces/prod/namespaces/prod/m",
+            metric(ApiVersion::V1Beta2, "prod", Object::Namespace, "m"),
+        ),
+        (
+            "/namespaces/prod/m",
+            metric(ApiVersion::V1Beta2, "prod", Object::Namespace, "m"),
+        ),
+        (
+            "/namespaces/prod/services/web/m",
+            metric(
+                ApiVersion::V1Beta2,
+                "prod",
+                Object::Service("web".into()),
+                "m",
+            ),
+        ),
+        (
+            "/namespaces/prod/deployments.apps/web.v1/m",
+            metric(
+                ApiVersion::V1Beta2,
+                "prod",
+                Object::Workload(Workload::Deployment, "web.v1".into()),
+                "m",
+            ),
+        ),
+        (
             "/namespaces/prod/metrics/m",
             metric(ApiVersion::V1Beta2, "prod", Object::Namespace, "m"),
         ),
@@ -72,6 +98,18 @@ fn reads_other_paths() {
         ("/", Route::Root),
         ("/api", Route::LegacyGroups),
         ("/apis", Route::Groups),
+        ("/apis/external.metrics.k8s.io", Route::ExternalGroup),
+        (
+            "/apis/external.metrics.k8s.io/v1beta1",
+            Route::ExternalResources,
+        ),
+        (
+            "/apis/external.metrics.k8s.io/v1beta1/namespaces/prod/m",
+            Route::External(ExternalPath {
+                namespace: "prod".to_owned(),
+                metric: "m".to_owned(),
+            }),
+        ),
         ("/apis/custom.metrics.k8s.io", Route::Group),
         (V2, Route::Resources(ApiVersion::V1Beta2)),
         (
@@ -110,7 +148,10 @@ fn refuses_other_paths() {
             "{path}"
         );
     }
-    for path in ["/namespaces/prod/services/web/m", "/nodes/n1/m"] {
+    for path in [
+        "/namespaces/prod/ingresses.networking.k8s.io/web/m",
+        "/nodes/n1/m",
+    ] {
         let error = Route::parse(&format!("{V2}{path}")).unwrap_err();
         assert!(
             matches!(error, PathError::Resource { .. }),

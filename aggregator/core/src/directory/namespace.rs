@@ -124,6 +124,14 @@ impl Namespace {
         })
     }
 
+    pub(super) fn phase(&self, name: &str) -> Option<Phase> {
+        self.pods.get(name).map(|pod| pod.phase)
+    }
+
+    pub(super) fn is_serving(&self, name: &str) -> bool {
+        self.pods.get(name).is_some_and(HeldPod::is_serving)
+    }
+
     pub(super) fn pod_names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.pods.keys()
     }

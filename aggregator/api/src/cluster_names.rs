@@ -1,0 +1,257 @@
+//! Envoy's names of clusters -> the service or workload that is meant.
+//!
+//! Three sources, in this order: a list that the operator gives, App Mesh's names, Istio's names. What none of them
+//! knows is not guessed at.
+//!
+//! | name | destination |
+//! |---|---|
+//! | `cds_egress_MESH_NODE_NAMESPACE_PROTOCOL_PORT` | virtual node NODE: the service and the workloads of that name |
+//! | `cds_ingress_…` | the pod itself |
+//! | `cds_egress_MESH_amazonaws`, `cds_egress_MESH_mesh-allow-all` | elsewhere |
+//! | `outbound\|PORT\|SUBSET\|NAME.NAMESPACE.svc.DOMAIN`, `outbound_.PORT_.SUBSET_.…` | service |
+//! | `outbound\|PORT\|\|any other host`, `PassthroughCluster`, `BlackHoleCluster` | elsewhere |
+//! | `inbound\|PORT\|\|`, `InboundPassthroughCluster…` | the pod itself |
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use crate::names::{namespace_fault, pod_name_fault};
+use crate::workload::Workload;
+
+/// Entries of the operator's list.
+pub const CLUSTER_RULES_MAX: usize = 10_000;
+
+/// Where requests to a cluster go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Destination {
+    /// A service.
+    Service { namespace: String, name: String },
+    /// A workload, by the operator's list.
+    Workload {
+        namespace: String,
+        kind: Workload,
+        name: String,
+    },
+    /// A virtual node of App Mesh. By its convention the service and the workload behind it have its name.
+    VirtualNode { namespace: String, name: String },
+    /// The pod's own application.
+    Own,
+    /// Out of the mesh, or nowhere.
+    Elsewhere,
+}
+
+/// The ways from names of clusters to their destinations.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterNames {
+    rules: BTreeMap<String, Destination>,
+}
+
+/// Why an entry of the operator's list was refused.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum ClusterRuleError {
+    /// Not of the form `CLUSTER=KIND/NAMESPACE/NAME`.
+    #[error("{0:?} is not of the form CLUSTER=KIND/NAMESPACE/NAME")]
+    Form(String),
+    /// A kind that is neither a service nor a workload.
+    #[error(
+        "{rule:?}: unknown kind {kind:?}; known kinds: service, deployment, replicaset, statefulset, daemonset, job"
+    )]
+    Kind {
+        /// The entry.
+        rule: String,
+        /// The kind.
+        kind: String,
+    },
+    /// A name that no object can have.
+    #[error("{rule:?}: {name:?} is not valid: {fault}")]
+    Name {
+        /// The entry.
+        rule: String,
+        /// The name.
+        name: String,
+        /// What it should be.
+        fault: &'static str,
+    },
+    /// The same cluster twice.
+    #[error("the cluster {0:?} is given more than once")]
+    Twice(String),
+    /// Too many entries.
+    #[error("more than {CLUSTER_RULES_MAX} clusters are given")]
+    TooMany,
+}
+
+// === impl ClusterNames ===
+
+impl ClusterNames {
+    /// With entries such as `orders-upstream=service/prod/orders`, which come before all patterns.
+    pub fn new(rules: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, ClusterRuleError> {
+        let mut known = BTreeMap::new();
+        for rule in rules {
+            if known.len() >= CLUSTER_RULES_MAX {
+                return Err(ClusterRuleError::TooMany);
+            }
+            let (cluster, destination) = parse_rule(rule.as_ref())?;
+            if known.insert(cluster.to_owned(), destination).is_some() {
+                return Err(ClusterRuleError::Twice(cluster.to_owned()));
+            }
+        }
+        Ok(Self { rules: known })
+    }
+
+    /// Where requests to `cluster` go; `None` if nothing tells.
+    pub(crate) fn destination(&self, cluster: &str) -> Option<Destination> {
+        self.rules
+            .get(cluster)
+            .cloned()
+            .or_else(|| app_mesh(cluster))
+            .or_else(|| istio(cluster))
+    }
+}
+
+// === impl Destination ===
+
+impl Destination {
+    /// True if requests for the service `name` go there.
+    pub(crate) fn is_service(&self, namespace: &str, name: &str) -> bool {
+        match self {
+            Self::Service {
+                namespace: at,
+                name: to,
+            }
+            | Self::VirtualNode {
+                namespace: at,
+                name: to,
+            } => (at.as_str(), to.as_str()) == (namespace, name),
+            Self::Workload { .. } | Self::Own | Self::Elsewhere => false,
+        }
+    }
+
+    /// True if requests for the workload `name` go there.
+    pub(crate) fn is_workload(&self, namespace: &str, kind: Workload, name: &str) -> bool {
+        match self {
+            Self::Workload {
+                namespace: at,
+                kind: of,
+                name: to,
+            } => (at.as_str(), *of, to.as_str()) == (namespace, kind, name),
+            Self::VirtualNode {
+                namespace: at,
+                name: to,
+            } => (at.as_str(), to.as_str()) == (namespace, name),
+            Self::Service { .. } | Self::Own | Self::Elsewhere => false,
+        }
+    }
+}
+
+fn parse_rule(rule: &str) -> Result<(&str, Destination), ClusterRuleError> {
+    let form = || ClusterRuleError::Form(rule.to_owned());
+    // Names of clusters may hold any character, names of objects no `=`.
+    let (cluster, object) = rule.rsplit_once('=').ok_or_else(form)?;
+    let [kind, namespace, name] = object.split('/').collect::<Vec<_>>()[..] else {
+        return Err(form());
+    };
+    if cluster.is_empty() {
+        return Err(form());
+    }
+    for (name, fault) in [
+        (namespace, namespace_fault(namespace)),
+        (name, pod_name_fault(name)),
+    ] {
+        if let Some(fault) = fault {
+            return Err(ClusterRuleError::Name {
+                rule: rule.to_owned(),
+                name: name.to_owned(),
+                fault,
+            });
+        }
+    }
+    let (namespace, name) = (namespace.to_owned(), name.to_owned());
+    let destination = if kind == "service" {
+        Destination::Service { namespace, name }
+    } else {
+        let kind = Workload::from_singular(kind).ok_or_else(|| ClusterRuleError::Kind {
+            rule: rule.to_owned(),
+            kind: kind.to_owned(),
+        })?;
+        Destination::Workload {
+            namespace,
+            kind,
+            name,
+        }
+    };
+    Ok((cluster, destination))
+}
+
+/// Protocols in App Mesh's names.
+const PROTOCOLS: [&str; 4] = ["http", "http2", "grpc", "tcp"];
+
+/// App Mesh's names end in what can be told apart, since names of Kubernetes objects hold no `_`; the name of the
+/// mesh before that may.
+fn app_mesh(cluster: &str) -> Option<Destination> {
+    let parts: Vec<&str> = cluster.split('_').collect();
+    let egress = match parts[..] {
+        [_, "egress", _, ..] => true,
+        [_, "ingress", _, ..] => false,
+        _ => return None,
+    };
+    match parts[3..] {
+        [.., node, namespace, protocol, port]
+            if PROTOCOLS.contains(&protocol) && is_port(port) && is_object(namespace, node) =>
+        {
+            Some(if egress {
+                Destination::VirtualNode {
+                    namespace: namespace.to_owned(),
+                    name: node.to_owned(),
+                }
+            } else {
+                Destination::Own
+            })
+        }
+        [.., "amazonaws" | "mesh-allow-all"] if egress => Some(Destination::Elsewhere),
+        _ => None,
+    }
+}
+
+fn istio(cluster: &str) -> Option<Destination> {
+    if cluster.starts_with("InboundPassthroughCluster") {
+        return Some(Destination::Own);
+    }
+    if matches!(cluster, "PassthroughCluster" | "BlackHoleCluster") {
+        return Some(Destination::Elsewhere);
+    }
+    let separator = if cluster.contains('|') { "|" } else { "_." };
+    let parts: Vec<&str> = cluster.splitn(4, separator).collect();
+    let [direction, port, _subset, host] = parts[..] else {
+        return None;
+    };
+    match direction {
+        _ if !is_port(port) => None,
+        "inbound" => Some(Destination::Own),
+        "outbound" => Some(service_of_host(host)),
+        _ => None,
+    }
+}
+
+/// `NAME.NAMESPACE.svc.DOMAIN`; any other host is not in the cluster.
+fn service_of_host(host: &str) -> Destination {
+    let parts: Vec<&str> = host.splitn(4, '.').collect();
+    match parts[..] {
+        [name, namespace, "svc", _] if is_object(namespace, name) => Destination::Service {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        },
+        _ => Destination::Elsewhere,
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+fn is_object(namespace: &str, name: &str) -> bool {
+    namespace_fault(namespace).is_none() && pod_name_fault(name).is_none()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! External metrics: `labelSelector` says all, which pods and which part of the metric.
+//!
+//! Keys `direction`, `cluster`, `code_class` and `window` are those of a metric selector. One of `service`,
+//! `deployment`, `replicaset`, `statefulset`, `daemonset` and `job` names an object, whose number is the same as in
+//! the custom metrics API. All other keys are labels of pods; without any of these the whole namespace is meant.
+
+use std::collections::BTreeMap;
+
+use aggregator_core::pod::PodKey;
+use aggregator_core::query::{Metric, MetricQuery, Missing};
+use thiserror::Error;
+
+use crate::form::Parameters;
+use crate::list::{self, ExternalItem};
+use crate::metric_selector::{self, KEYS, MetricSelectorError};
+use crate::metrics::{
+    Outcome, Question, Served, Sources, Sum, label_selector_refusal, list_refusal,
+    parse_label_selector,
+};
+use crate::names::{pod_name_fault, service_name_fault};
+use crate::path::{ExternalPath, Object};
+use crate::selector::{Condition, Requirement, Selector};
+use crate::status::{Reason, Refusal};
+use crate::workload::Workload;
+
+/// What a selector asks for.
+#[derive(Debug)]
+struct Asked {
+    object: Object,
+    query: MetricQuery,
+    /// Labels of pods.
+    pods: Selector,
+    /// What is repeated in the answer.
+    labels: BTreeMap<&'static str, String>,
+}
+
+/// Why a selector was refused.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+enum AskError {
+    #[error(transparent)]
+    Metric(#[from] MetricSelectorError),
+    #[error("{0}: only {0}=NAME is supported, with one name")]
+    Operator(&'static str),
+    #[error("{0} and {1} cannot be asked for together: each names one object")]
+    TwoObjects(&'static str, &'static str),
+    #[error("{0} names the pods already, so the label {1:?} cannot select among them")]
+    LabelBesideObject(&'static str, String),
+    #[error("{key}: \"{name}\" is not valid: {rule}")]
+    Name {
+        key: &'static str,
+        name: String,
+        rule: &'static str,
+    },
+}
+
+/// Answers one request for an external metric.
+pub(crate) fn answer(
+    sources: Sources<'_>,
+    path: &ExternalPath,
+    parameters: &Parameters,
+) -> Outcome {
+    let mut missing = Vec::new();
+    let result = serve(sources, path, parameters, &mut missing);
+    Outcome { result, missing }
+}
+
+fn serve(
+    sources: Sources<'_>,
+    path: &ExternalPath,
+    parameters: &Parameters,
+    missing: &mut Vec<(PodKey, Missing)>,
+) -> Result<Served, Refusal> {
+    let ExternalPath { namespace, metric } = path;
+    let names = sources.names;
+    let (name, metric) = names.parse_external(metric).ok_or_else(|| {
+        let known = names.known();
+        let message = format!(
+            "the server could not find the external metric {metric}; known metrics: {known}"
+        );
+        Refusal::not_found(Reason::UnknownMetric, message)
+    })?;
+    if !parameters.metric_label_selector.is_empty() {
+        return Err(Refusal::bad_request(
+            Reason::MetricLabelSelector,
+            "metricLabelSelector: external metrics are selected by labelSelector alone",
+        ));
+    }
+    let selector = parse_label_selector(&parameters.label_selector)?;
+    let mut asked = ask(metric, &selector).map_err(|error| label_selector_refusal(&error))?;
+    let is_selected = !asked.pods.requirements().is_empty();
+    let question = Question {
+        namespace,
+        object: &asked.object,
+        metric: name,
+        query: asked.query,
+        selector_text: if is_selected {
+            parameters.label_selector.trim()
+        } else {
+            ""
+        },
+        selector: asked.pods,
+    };
+    let sum: Sum = question.total(sources, missing)?;
+    let value = sum.quantity(&question.subject())?;
+    asked.labels.insert("namespace", namespace.clone());
+    asked
+        .labels
+        .insert("source", sum.source.as_str().to_owned());
+    let item = ExternalItem {
+        labels: asked.labels,
+        timestamp: sum.timestamp,
+        window: sum.window,
+        value,
+    };
+    let body = list::write_external(name, &item).map_err(|error| list_refusal(&error))?;
+    Ok(Served {
+        body,
+        summary: sum.summary(sources.now),
+    })
+}
+
+fn ask(metric: Metric, selector: &Selector) -> Result<Asked, AskError> {
+    let mut of_metric = Vec::new();
+    let mut of_pods = Vec::new();
+    let mut named: Option<(&'static str, Object)> = None;
+    let mut labels = BTreeMap::new();
+    for requirement in selector.requirements() {
+        let key = requirement.key.as_str();
+        if let Some(key) = KEYS.into_iter().find(|known| *known == key) {
+            if let Some(value) = one_value(&requirement.condition) {
+                labels.insert(key, value.to_owned());
+            }
+            of_metric.push(requirement.clone());
+        } else if let Some((key, object)) = object(requirement)? {
+            if let Some((other, _)) = &named {
+                return Err(AskError::TwoObjects(other, key));
+            }
+            if let Some(name) = one_value(&requirement.condition) {
+                labels.insert(key, name.to_owned());
+            }
+            named = Some((key, object));
+        } else {
+            of_pods.push(requirement.clone());
+        }
+    }
+    if let (Some((key, _)), Some(label)) = (&named, of_pods.first()) {
+        return Err(AskError::LabelBesideObject(key, label.key.clone()));
+    }
+    Ok(Asked {
+        object: named.map_or(Object::Namespace, |(_, object)| object),
+        query: metric_selector::query(metric, &Selector::of(of_metric))?,
+        pods: Selector::of(of_pods),
+        labels,
+    })
+}
+
+/// The object that `requirement` names, with the key as it lives here; `None` for a label of pods.
+fn object(requirement: &Requirement) -> Result<Option<(&'static str, Object)>, AskError> {
+    let workload = Workload::from_singular(&requirement.key);
+    let (key, fault): (_, fn(&str) -> _) = match workload {
+        Some(kind) => (kind.singular(), pod_name_fault),
+        None if requirement.key == "service" => ("service", service_name_fault),
+        None => return Ok(None),
+    };
+    let name = one_value(&requirement.condition).ok_or(AskError::Operator(key))?;
+    if let Some(rule) = fault(name) {
+        return Err(AskError::Name {
+            key,
+            name: name.to_owned(),
+            rule,
+        });
+    }
+    let name = name.to_owned();
+    let object = match workload {
+        Some(kind) => Object::Workload(kind, name),
+        None => Object::Service(name),
+    };
+    Ok(Some((key, object)))
+}
+
+fn one_value(condition: &Condition) -> Option<&str> {
+    match condition {
+        Condition::Equals(value) => Some(value),
+        Condition::In(values) if values.len() == 1 => values.first().map(String::as_str),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

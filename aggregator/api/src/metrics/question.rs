@@ -1,0 +1,165 @@
+//! What is asked, whichever API it came by: which pods, and which part of a metric of them.
+
+use aggregator_core::directory::{Directory, ServicePods};
+use aggregator_core::pod::{Phase, PodKey};
+use aggregator_core::query::{Answer, MetricQuery, Missing};
+
+use crate::metrics::sum::{self, Sum};
+use crate::metrics::{Sources, demand, no_value};
+use crate::missing;
+use crate::path::Object;
+use crate::selector::Selector;
+use crate::status::Refusal;
+
+/// A question.
+#[derive(Debug)]
+pub(crate) struct Question<'a> {
+    /// Where the objects are.
+    pub(crate) namespace: &'a str,
+    /// Which objects.
+    pub(crate) object: &'a Object,
+    /// Name of the metric, as served.
+    pub(crate) metric: &'a str,
+    /// Which part of it.
+    pub(crate) query: MetricQuery,
+    /// The label selector as asked, for sentences.
+    pub(crate) selector_text: &'a str,
+    /// Which pods of the namespace, if the object is that or all its pods.
+    pub(crate) selector: Selector,
+}
+
+/// The pods of an object.
+enum Members {
+    /// These, of which there may be none.
+    Pods(Vec<PodKey>),
+    /// There is no telling, and why.
+    Unknown(&'static str),
+}
+
+// === impl Question ===
+
+impl Question<'_> {
+    /// Reads the pods that are asked about, each for itself; none is an error.
+    pub(super) fn read(&self, sources: Sources<'_>) -> Result<Answer, Refusal> {
+        let pods = self.pods(sources.directory)?;
+        Ok(sources.store.read(sources.now, &pods, &self.query))
+    }
+
+    /// The one number that is asked for. `missing` is told which pods had none.
+    pub(crate) fn total(
+        &self,
+        sources: Sources<'_>,
+        missing: &mut Vec<(PodKey, Missing)>,
+    ) -> Result<Sum, Refusal> {
+        let none_runs = match self.members(sources.directory)? {
+            Members::Unknown(why) => why.to_owned(),
+            Members::Pods(pods) if pods.is_empty() => "it has no pods".to_owned(),
+            Members::Pods(pods) => {
+                let answer = sources.store.read(sources.now, &pods, &self.query);
+                missing.clone_from(&answer.missing);
+                if let Some(sum) = sum::over(self, sources.directory, &answer)? {
+                    return Ok(sum);
+                }
+                if self.is_namespace() || !all_pending(sources.directory, &pods) {
+                    return Err(no_value(missing::none_has_a_value(
+                        self.metric,
+                        &self.describe_pods(),
+                        missing,
+                    )));
+                }
+                format!("none of its {} pods runs yet", pods.len())
+            }
+        };
+        demand::of(self, sources, &none_runs, missing)
+    }
+
+    /// True if a pod of the set that never reported is no reason for doubt: a whole namespace holds pods that have
+    /// no sidecar.
+    pub(super) fn allows_silence(&self) -> bool {
+        self.is_namespace() && self.selector.requirements().is_empty()
+    }
+
+    /// "pods matching app=jazz in namespace prod"
+    pub(super) fn describe_pods(&self) -> String {
+        let namespace = self.namespace;
+        match (self.object, self.selector_text) {
+            (Object::Service(_) | Object::Workload(..), _) => format!("pods of {}", self.subject()),
+            (_, "") => format!("pods in namespace {namespace}"),
+            (_, selector) => format!("pods matching {selector} in namespace {namespace}"),
+        }
+    }
+
+    /// "deployment prod/jazz-v1"
+    pub(crate) fn subject(&self) -> String {
+        let namespace = self.namespace;
+        match self.object {
+            Object::Namespace if self.selector_text.is_empty() => format!("namespace {namespace}"),
+            Object::Namespace | Object::Pods => self.describe_pods(),
+            Object::Pod(name) => format!("pod {namespace}/{name}"),
+            Object::Service(name) => format!("service {namespace}/{name}"),
+            Object::Workload(kind, name) => format!("{} {namespace}/{name}", kind.singular()),
+        }
+    }
+
+    fn is_namespace(&self) -> bool {
+        matches!(self.object, Object::Namespace)
+    }
+
+    fn members(&self, directory: &Directory) -> Result<Members, Refusal> {
+        let namespace = self.namespace;
+        Ok(match self.object {
+            Object::Service(name) => match directory.pods_of_service(namespace, name) {
+                ServicePods::Unknown => Members::Unknown("no such service is known"),
+                ServicePods::WithoutSelector => {
+                    Members::Unknown("it has no selector, so its pods are not known")
+                }
+                ServicePods::Pods(pods) => Members::Pods(pods),
+            },
+            Object::Workload(kind, name) => {
+                match directory.pods_of_owner(&kind.key(namespace, name)) {
+                    None => Members::Unknown("no such object is known"),
+                    Some(pods) => Members::Pods(pods),
+                }
+            }
+            Object::Pods | Object::Pod(_) | Object::Namespace => {
+                Members::Pods(self.pods(directory)?)
+            }
+        })
+    }
+
+    /// The pods named or selected in the namespace; none is an error.
+    fn pods(&self, directory: &Directory) -> Result<Vec<PodKey>, Refusal> {
+        let namespace = self.namespace;
+        if let Object::Pod(name) = &self.object {
+            let key = PodKey::new(namespace, name);
+            if directory.is_serving(&key) {
+                return Ok(vec![key]);
+            }
+            let why = match directory.phase(&key) {
+                Some(_) => "it is terminating or has ended".to_owned(),
+                None => format!("no such pod is known in namespace {namespace}"),
+            };
+            return Err(no_value(format!(
+                "the server could not find the metric {} for pods {name}: {why}",
+                self.metric
+            )));
+        }
+        let pods = directory.select(namespace, &|labels| {
+            self.selector.holds_for(|key| labels.get(key))
+        });
+        if !pods.is_empty() {
+            return Ok(pods);
+        }
+        let known = directory.select(namespace, &|_| true).len();
+        Err(no_value(format!(
+            "the server could not find the metric {} for pods: there are no {}; {known} pods are known in that namespace",
+            self.metric,
+            self.describe_pods()
+        )))
+    }
+}
+
+fn all_pending(directory: &Directory, pods: &[PodKey]) -> bool {
+    pods.iter()
+        .all(|pod| directory.phase(pod) == Some(Phase::Pending))
+}

@@ -1,0 +1,149 @@
+//! One number of several pods, and when it would be too low.
+//!
+//! Nobody downstream sees what a sum lacks, so any doubt is an error (decision 0004). Left out without doubt are:
+//!
+//! - pods that never reported and do not run, and in a whole namespace all that never reported, since it holds pods
+//!   without a sidecar;
+//! - pods that ceased to report, unless they are known to run: where no watch tells, they are taken to be gone;
+//! - for a ratio, pods in which no request ended.
+
+use std::time::Duration;
+
+use aggregator_core::directory::Directory;
+use aggregator_core::pod::{Phase, PodKey};
+use aggregator_core::query::{Answer, Metric, Milli, Missing, Reading};
+use aggregator_core::time::UnixMillis;
+
+use crate::metrics::{Question, Summary, quantity_of};
+use crate::missing;
+use crate::status::{Kind, Reason, Refusal};
+
+/// Who counted what a value says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Source {
+    /// The sidecars of the object's own pods.
+    Pods,
+    /// The sidecars of those that call it.
+    Callers,
+}
+
+/// One number of several pods: as old as its oldest part, over the longest window of them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Sum {
+    pub(crate) source: Source,
+    pub(crate) value: Milli,
+    pub(crate) timestamp: UnixMillis,
+    pub(crate) window: Duration,
+    /// How many pods.
+    pub(crate) pods: usize,
+}
+
+// === impl Source ===
+
+impl Source {
+    /// The name in headers and labels.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Pods => "pods",
+            Self::Callers => "callers",
+        }
+    }
+}
+
+// === impl Sum ===
+
+impl Sum {
+    /// The sum of `readings`; `None` if there are none. A ratio is that of all together, not the sum of ratios.
+    pub(super) fn of(source: Source, metric: Metric, readings: &[Reading]) -> Option<Self> {
+        let value = match metric {
+            Metric::ErrorRatio => weighted(readings)?,
+            _ => readings
+                .iter()
+                .fold(0_u64, |sum, reading| sum.saturating_add(reading.value.0)),
+        };
+        Some(Self {
+            source,
+            value: Milli(value),
+            timestamp: readings.iter().map(|reading| reading.timestamp).min()?,
+            window: readings.iter().map(|reading| reading.window).max()?,
+            pods: readings.len(),
+        })
+    }
+
+    /// The canonical text of the value of `subject`.
+    pub(crate) fn quantity(&self, subject: &str) -> Result<String, Refusal> {
+        quantity_of(self.value, || subject.to_owned())
+    }
+
+    pub(crate) fn summary(&self, now: UnixMillis) -> Summary {
+        Summary {
+            source: self.source,
+            total: self.value,
+            pods: self.pods,
+            age: now.since(self.timestamp),
+            window: self.window,
+        }
+    }
+}
+
+/// The sum of an answer, `None` if nobody in it has a value and nobody should have one.
+pub(super) fn over(
+    question: &Question<'_>,
+    directory: &Directory,
+    answer: &Answer,
+) -> Result<Option<Sum>, Refusal> {
+    let doubtful: Vec<_> = answer
+        .missing
+        .iter()
+        .filter(|(pod, why)| is_doubtful(*why, directory.phase(pod), question.allows_silence()))
+        .cloned()
+        .collect();
+    let sum = Sum::of(Source::Pods, question.query.metric, &answer.readings);
+    if doubtful.is_empty() {
+        return Ok(sum);
+    }
+    if answer.readings.is_empty() {
+        // Nothing would be served anyway: say what each pod lacks, as for a list.
+        let pods = question.describe_pods();
+        let message = missing::none_has_a_value(question.metric, &pods, &answer.missing);
+        return Err(Refusal::new(Kind::Unavailable, Reason::Doubt, message));
+    }
+    Err(too_low(question, "pods", &doubtful))
+}
+
+/// The sum would be too low, since some of the object's pods or callers have no value.
+pub(super) fn too_low(
+    question: &Question<'_>,
+    whose: &str,
+    doubtful: &[(PodKey, Missing)],
+) -> Refusal {
+    let message = format!(
+        "the sum of {} of {} would be too low, since {} of its {whose} have no value: {}",
+        question.metric,
+        question.subject(),
+        doubtful.len(),
+        missing::counted(doubtful)
+    );
+    Refusal::new(Kind::Unavailable, Reason::Doubt, message)
+}
+
+/// True if a pod that has no value may have requests all the same.
+pub(super) fn is_doubtful(why: Missing, phase: Option<Phase>, allows_silence: bool) -> bool {
+    match why {
+        Missing::NoRequests => false,
+        Missing::NeverReported => !allows_silence && phase == Some(Phase::Running),
+        Missing::Gone => phase == Some(Phase::Running),
+        Missing::New | Missing::NotCounted | Missing::VmLost | Missing::Refused => true,
+    }
+}
+
+/// The mean of the values, weighted by the events each is a share of, rounded to the nearest thousandth.
+fn weighted(readings: &[Reading]) -> Option<u64> {
+    let events: u128 = readings.iter().map(|r| u128::from(r.events.0)).sum();
+    let shares: u128 = readings
+        .iter()
+        .map(|r| u128::from(r.value.0) * u128::from(r.events.0))
+        .sum();
+    let rounded = (shares + events / 2).checked_div(events)?;
+    u64::try_from(rounded).ok()
+}
