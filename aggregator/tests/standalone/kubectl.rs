@@ -75,12 +75,14 @@ async fn lists_versions_and_resources() {
     let versions = stdout(&kubectl(&app, &["api-versions"]).await);
     assert_eq!(
         versions,
-        "custom.metrics.k8s.io/v1beta1\ncustom.metrics.k8s.io/v1beta2\n"
+        "custom.metrics.k8s.io/v1beta1\ncustom.metrics.k8s.io/v1beta2\nexternal.metrics.k8s.io/v1beta1\n"
     );
-    // kubectl hides resources with a slash in their names, which all custom metrics have.
+    // kubectl hides resources with a slash in their names, which all custom metrics have and no external one.
     let output = kubectl(&app, &["api-resources"]).await;
     let resources = stdout(&output);
-    assert!(resources.lines().count() <= 1, "{resources}");
+    let external = |line: &&str| line.contains("ExternalMetricValueList");
+    assert_eq!(resources.lines().filter(external).count(), 5, "{resources}");
+    assert!(!resources.contains("pods/"), "{resources}");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     app.stop().await;
 }
