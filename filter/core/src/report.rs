@@ -17,7 +17,7 @@ pub const ACTIVE_MS: u64 = 60_000;
 pub struct Facts {
     /// When it is made.
     pub now: Now,
-    /// The last moment known to be without change.
+    /// The last moment known to be without change, for streams that have nothing else to go by.
     pub quiet_at: Monotonic,
     /// VMs that should be counting.
     pub vms_expected: u32,
@@ -69,8 +69,8 @@ pub struct Draft {
     pub seq: u64,
     /// What the stream's last acknowledged report held.
     pub acked: Version,
-    /// When the interval of that report ended.
-    pub acked_end: Option<Monotonic>,
+    /// All that changed since then did so after this moment.
+    pub begin: Monotonic,
     /// When the next one follows.
     pub promise: Promise,
     /// Whether the sidecar ends.
@@ -80,9 +80,6 @@ pub struct Draft {
 /// Serialises a report of what changed since the last acknowledged one.
 pub fn report(draft: Draft, view: &View, facts: &Facts) -> Vec<u8> {
     let now = facts.now;
-    let begin = draft
-        .acked_end
-        .map_or(facts.quiet_at, |end| end.max(facts.quiet_at));
     let mut series = view.since(draft.acked);
     if facts.inflight_lost {
         for series in &mut series {
@@ -92,7 +89,7 @@ pub fn report(draft: Draft, view: &View, facts: &Facts) -> Vec<u8> {
     let report = v1::Report {
         seq: draft.seq,
         interval_end_unix_ms: now.unix.0,
-        interval_ms: millis(now.monotonic.millis_since(begin)),
+        interval_ms: millis(now.monotonic.millis_since(draft.begin)),
         series,
         vms_expected: facts.vms_expected,
         vms_live: facts.vms_live,

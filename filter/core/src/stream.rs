@@ -74,6 +74,10 @@ struct Stream {
     seq: u64,
     acked: Version,
     acked_end: Option<Monotonic>,
+    /// What the newest report held, acknowledged or not.
+    sent: Version,
+    /// The last moment when there was nothing that the newest report did not hold.
+    settled_at: Option<Monotonic>,
     unacked: Option<Unacked>,
     due_at: Monotonic,
     /// The next report was promised for the heartbeat only.
@@ -123,12 +127,21 @@ impl Link {
         }
     }
 
+    /// Notes that nothing changed between the reading called `version` and `quiet_at`.
+    pub fn settle(&mut self, version: Version, quiet_at: Monotonic) {
+        if let State::Open(stream) = &mut self.state
+            && stream.sent == version
+        {
+            stream.settled_at = Some(quiet_at);
+        }
+    }
+
     /// Whether [`Self::tick`] would send something, so that totals have to be read before. `news`: something
-    /// changed since the last reading.
-    pub fn is_due(&self, now: Monotonic, news: bool) -> bool {
+    /// changed since the last reading. A stream of other counters than `instance` is to be opened anew at once.
+    pub fn is_due(&self, now: Monotonic, instance: u64, news: bool) -> bool {
         match &self.state {
             State::Idle { retry_at } => now >= *retry_at,
-            State::Open(stream) => stream.is_due(now, news),
+            State::Open(stream) => stream.instance != instance || stream.is_due(now, news),
             State::Closing { .. } => false,
         }
     }
@@ -201,6 +214,8 @@ impl Link {
             seq: 0,
             acked: Version(0),
             acked_end: None,
+            sent: Version(0),
+            settled_at: None,
             unacked: None,
             due_at: now.monotonic,
             resting: false,
@@ -279,10 +294,20 @@ impl Link {
         }
     }
 
-    /// Sends the last report of the root that holds the stream. The stream goes with the root.
-    pub fn finish(&mut self, host: &impl Host, view: &View, facts: &Facts, is_final: bool) {
+    /// Sends the last report of the root that holds the stream. The stream goes with the root. On a stream of other
+    /// counters than `instance` their totals would be taken for those: there is nothing to be said on it any more.
+    pub fn finish(
+        &mut self,
+        host: &impl Host,
+        instance: u64,
+        view: &View,
+        facts: &Facts,
+        is_final: bool,
+    ) {
         let now = facts.now.monotonic;
-        if let State::Open(stream) = &mut self.state {
+        if let State::Open(stream) = &mut self.state
+            && stream.instance == instance
+        {
             let promise = Promise {
                 within_ms: report::HEARTBEAT_MS,
                 resting: true,
@@ -337,11 +362,15 @@ impl Stream {
         let draft = Draft {
             seq: self.seq,
             acked: self.acked,
-            acked_end: self.acked_end,
+            begin: self
+                .acked_end
+                .max(self.settled_at)
+                .unwrap_or(facts.quiet_at),
             promise,
             is_final,
         };
         let _ = host.send(self.token, &report::report(draft, view, facts));
+        self.sent = view.version();
         self.unacked = Some(Unacked {
             seq: self.seq,
             holds: view.version(),

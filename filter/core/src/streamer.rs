@@ -116,12 +116,15 @@ impl Streamer {
         let Some(news) = self.observe(host, sources, now) else {
             return;
         };
+        if !news && let Some(quiet_at) = self.quiet_at {
+            for link in &mut self.links {
+                link.settle(self.view.version(), quiet_at);
+            }
+        }
         let unread = news || self.view.version() == Version(0);
-        if !self
-            .links
-            .iter()
-            .any(|link| link.is_due(now.monotonic, news))
-        {
+        let instance = self.hello.instance;
+        let mut links = self.links.iter();
+        if !links.any(|link| link.is_due(now.monotonic, instance, news)) {
             return;
         }
         if unread && !self.read(host, sources, now) {
@@ -248,7 +251,7 @@ impl Streamer {
         if known && self.read(host, sources, now) {
             let facts = self.facts(sources, now);
             for link in &mut self.links {
-                link.finish(host, &self.view, &facts, is_final);
+                link.finish(host, self.hello.instance, &self.view, &facts, is_final);
             }
         }
     }

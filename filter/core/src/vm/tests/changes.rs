@@ -1,0 +1,202 @@
+//! Counters and streams through the end of a VM, another configuration, a reset, metrics that are hidden.
+
+use proto::v1;
+
+use super::sidecar::{CONFIG, Network, Sidecar};
+use super::usual as sidecar;
+use super::*;
+
+/// When the sidecar ends, workers first, the last report holds what every worker counted, though one report is
+/// unacknowledged, and says that it is the last.
+#[test]
+fn the_last_report_holds_everything() {
+    let mut sidecar = sidecar();
+    sidecar.run(20, Network::Fine);
+    sidecar.request(1, Some(200));
+    sidecar.run(11, Network::LosesAcks);
+    sidecar.request(1, Some(200));
+    sidecar.request(2, Some(200));
+    for vm in [1, 2, 0] {
+        sidecar.end(vm);
+    }
+    sidecar.deliver(Network::LosesAcks);
+    assert_eq!(sidecar.aggregator.requests(), 3);
+    let report = sidecar.aggregator.last_report();
+    assert!(report.r#final);
+    assert_eq!(report.vms_expected, report.vms_live);
+}
+
+/// A plugin configuration that replaces another: counters and their name go on, the stream moves to the new root
+/// when the old one is done, and no report claims that the sidecar ends.
+#[test]
+fn a_new_configuration_changes_no_number() {
+    let mut sidecar = sidecar();
+    sidecar.request(1, Some(200));
+    sidecar.run(20, Network::Fine);
+    let instance = sidecar.aggregator.only_hello().instance;
+    for vm in sidecar.vms.iter_mut().flatten() {
+        vm.on_configure(RootId(2), CONFIG.as_bytes());
+    }
+    sidecar.root = RootId(2);
+    sidecar.request(1, Some(200));
+    sidecar.run(5, Network::Fine);
+    for vm in sidecar.vms.iter_mut().flatten() {
+        vm.on_done(ContextId(1));
+        assert_eq!(
+            vm.host().tick_ms(),
+            0,
+            "the timer of the old root is stopped"
+        );
+    }
+    sidecar.roots = vec![RootId(2)];
+    sidecar.run(20, Network::Fine);
+    assert_eq!(sidecar.aggregator.requests(), 2);
+    assert_eq!(sidecar.aggregator.last_hello().instance, instance);
+    assert!(
+        sidecar
+            .aggregator
+            .reports
+            .iter()
+            .all(|report| !report.r#final)
+    );
+    assert_eq!(sidecar.aggregator.last_report().vms_expected, 3);
+}
+
+/// A worker's VM that died stays expected until a successor takes its place; what is in flight is unknown then.
+#[test]
+fn a_dead_vm_is_missed() {
+    let mut sidecar = sidecar();
+    sidecar.begin(2);
+    sidecar.run(20, Network::Fine);
+    assert_eq!(sidecar.aggregator.last_series().inflight, Some(1));
+    sidecar.vms[2] = None;
+    sidecar.run(40, Network::Fine);
+    let report = sidecar.aggregator.last_report();
+    assert_eq!((report.vms_expected, report.vms_live), (3, 2));
+    sidecar.start(2, CONFIG);
+    sidecar.request(2, Some(200));
+    sidecar.run(20, Network::Fine);
+    let report = sidecar.aggregator.last_report();
+    assert_eq!((report.vms_expected, report.vms_live), (3, 3));
+    assert_eq!(sidecar.aggregator.requests(), 2);
+    // What the dead one had in flight will never end: the sum is not known any more.
+    assert_eq!(sidecar.aggregator.last_series().inflight, None);
+}
+
+/// When the streaming VM dies, another takes over under the same name.
+#[test]
+fn another_vm_takes_over() {
+    let mut sidecar = sidecar();
+    sidecar.request(1, Some(200));
+    sidecar.run(20, Network::Fine);
+    sidecar.vms[0] = None;
+    sidecar.request(2, Some(200));
+    sidecar.run(60, Network::Fine);
+    assert_eq!(sidecar.aggregator.requests(), 2);
+    let instances: Vec<u64> = sidecar
+        .aggregator
+        .hellos
+        .iter()
+        .map(|h| h.instance)
+        .collect();
+    assert!(instances.len() >= 2);
+    assert!(instances.iter().all(|instance| *instance == instances[0]));
+}
+
+/// Counters that were set back go on under a new name: neither a fall nor a burst.
+#[test]
+fn a_reset_begins_a_new_instance() {
+    let mut sidecar = sidecar();
+    for _ in 0..100 {
+        sidecar.request(1, Some(200));
+    }
+    sidecar.run(20, Network::Fine);
+    assert_eq!(sidecar.aggregator.requests(), 100);
+    let first = sidecar.aggregator.only_hello().clone();
+    sidecar.process.reset_counters();
+    sidecar.request(1, Some(200));
+    sidecar.request(2, Some(200));
+    sidecar.run(30, Network::Fine);
+    let second = sidecar.aggregator.last_hello().clone();
+    assert_ne!(first.instance, second.instance);
+    assert_eq!(first.process, second.process);
+    assert!(second.started_at_unix_ms > first.started_at_unix_ms);
+    assert_eq!(sidecar.aggregator.requests_of(second.instance), 2);
+}
+
+/// Metrics that cannot be read back make each VM stream its own totals, from its own beginning.
+#[test]
+fn hidden_metrics_make_each_vm_stream() {
+    let mut sidecar = Sidecar::unstarted(7);
+    sidecar.process.hide_metrics("meshmeter.");
+    (0..3).for_each(|vm| sidecar.start(vm, CONFIG));
+    sidecar.request(1, Some(200));
+    sidecar.request(2, Some(200));
+    sidecar.request(2, Some(200));
+    sidecar.run(30, Network::Fine);
+    assert_eq!(sidecar.aggregator.requests(), 3);
+    assert_eq!(sidecar.streaming(), [0, 1, 2]);
+    let hellos = &sidecar.aggregator.hellos;
+    assert!(
+        hellos
+            .iter()
+            .all(|hello| hello.scope() == v1::CounterScope::Vm)
+    );
+    assert!(
+        hellos
+            .iter()
+            .all(|hello| hello.process == hellos[0].process)
+    );
+    let lines = sidecar.vms[1].as_ref().unwrap().host().log_lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+}
+
+/// One hidden counter is noticed when it is first added to; nothing that was counted is lost.
+#[test]
+fn one_hidden_counter_is_noticed() {
+    let mut sidecar = sidecar();
+    sidecar.process.hide_metrics("meshmeter.inbound.requests");
+    sidecar.run(20, Network::Fine);
+    sidecar.request(1, Some(200));
+    sidecar.run(40, Network::Fine);
+    let hello = sidecar.aggregator.last_hello();
+    assert_eq!(hello.scope(), v1::CounterScope::Vm);
+    let vms: u64 = sidecar
+        .aggregator
+        .hellos
+        .iter()
+        .filter(|hello| hello.scope() == v1::CounterScope::Vm)
+        .map(|hello| sidecar.aggregator.requests_of(hello.instance))
+        .sum();
+    assert_eq!(vms, 1);
+}
+
+/// Between `/reset_counters` and the end of the sidecar lies less than a flush interval: the totals after it go out on
+/// a stream of their own name, not on that of the counters before, where they would be taken for old ones.
+#[test]
+fn what_comes_after_a_reset_is_not_told_under_the_old_name() {
+    // Wherever in the flush interval it happens.
+    for ticks in 20..30 {
+        let mut sidecar = sidecar();
+        for _ in 0..5 {
+            sidecar.request(1, Some(200));
+        }
+        sidecar.run(ticks, Network::Fine);
+        let first = sidecar.aggregator.only_hello().instance;
+        sidecar.process.reset_counters();
+        for _ in 0..8 {
+            sidecar.request(1, Some(200));
+        }
+        sidecar.run(4, Network::Fine);
+        sidecar.request(1, Some(200));
+        for vm in [1, 2, 0] {
+            sidecar.end(vm);
+        }
+        sidecar.deliver(Network::Fine);
+        let second = sidecar.aggregator.last_hello().instance;
+        assert_ne!(first, second);
+        assert_eq!(sidecar.aggregator.requests_of(first), 5);
+        assert_eq!(sidecar.aggregator.requests_of(second), 9);
+        assert!(sidecar.aggregator.last_report().r#final);
+    }
+}

@@ -1,0 +1,296 @@
+//! Who streams, and when what is sent.
+
+use proto::v1;
+
+use super::sidecar::{CONFIG, Network, Sidecar};
+use super::usual as sidecar;
+use super::*;
+
+/// One VM streams, whichever ticks first: that of the main thread, which is configured first.
+#[test]
+fn the_main_thread_streams_for_all() {
+    let mut sidecar = sidecar();
+    sidecar.request(1, Some(200));
+    sidecar.request(2, Some(503));
+    // Workers tick before the main thread.
+    for _ in 0..30 {
+        sidecar.process.advance_ms(100);
+        for vm in [2, 1, 0] {
+            sidecar.tick(vm);
+        }
+        sidecar.deliver(Network::Fine);
+    }
+    assert_eq!(sidecar.aggregator.requests(), 2);
+    assert_eq!(sidecar.aggregator.responses(2), 1);
+    assert_eq!(sidecar.aggregator.responses(5), 1);
+    let hello = sidecar.aggregator.only_hello();
+    assert_eq!(hello.scope(), v1::CounterScope::Process);
+    assert_eq!(hello.identity.as_ref().unwrap().pod, "dj-1");
+    assert_eq!(hello.protocol, 1);
+    let report = sidecar.aggregator.last_report();
+    assert_eq!((report.vms_expected, report.vms_live), (3, 3));
+    assert_eq!(sidecar.streaming(), [0]);
+}
+
+/// A VM that is configured and thrown away leaves no trace: no stream, no metric, no shared data.
+#[test]
+fn a_canary_leaves_no_trace() {
+    let process = FakeProcess::new(1);
+    let mut vm = Vm::new(process.host(), Module::Filter);
+    vm.on_configure(RootId(1), CONFIG.as_bytes());
+    assert_eq!(process.traces(), 0);
+    assert_eq!(vm.host().take_calls(), []);
+}
+
+/// The first report of a stream has every series, a later one only what changed since the acknowledged one.
+#[test]
+fn only_what_changed_is_sent_again() {
+    let mut sidecar = sidecar();
+    sidecar.request(1, Some(200));
+    sidecar.run(20, Network::Fine);
+    let reports = sidecar.aggregator.take_reports();
+    assert!(reports[0].snapshot);
+    assert_eq!(reports[0].seq, 1);
+    assert_eq!(reports[0].series.len(), 1);
+    // Without news reports go on, but hold nothing.
+    sidecar.run(20, Network::Fine);
+    let reports = sidecar.aggregator.take_reports();
+    assert!(!reports.is_empty());
+    assert!(
+        reports
+            .iter()
+            .all(|report| report.series.is_empty() && !report.snapshot)
+    );
+    sidecar.request(2, None);
+    sidecar.run(20, Network::Fine);
+    let reports = sidecar.aggregator.take_reports();
+    let series: Vec<_> = reports.iter().flat_map(|report| &report.series).collect();
+    assert_eq!(series.len(), 1);
+    assert_eq!(series[0].requests, Some(2));
+    assert_eq!(series[0].inflight, Some(0));
+    assert_eq!(
+        series[0].responses,
+        [
+            v1::Responses { code: 0, total: 1 },
+            v1::Responses { code: 2, total: 1 }
+        ]
+    );
+}
+
+/// Reports come each flush interval for a minute after a change, then every ten seconds; a change after that is
+/// told at the next tick. Each report keeps the promise of the one before.
+#[test]
+fn reports_come_as_promised() {
+    let mut sidecar = sidecar();
+    sidecar.request(1, Some(200));
+    sidecar.run(20, Network::Fine);
+    sidecar.aggregator.take_reports();
+    sidecar.run(300, Network::Fine);
+    let reports = sidecar.aggregator.take_reports();
+    assert!(
+        (29..=31).contains(&reports.len()),
+        "{} in 30 s",
+        reports.len()
+    );
+    assert!(
+        reports
+            .iter()
+            .all(|report| report.next_report_within_ms == 1000)
+    );
+    // A minute later it rests.
+    sidecar.run(400, Network::Fine);
+    sidecar.aggregator.take_reports();
+    sidecar.run(300, Network::Fine);
+    let reports = sidecar.aggregator.take_reports();
+    assert_eq!(reports.len(), 3, "one each 10 s");
+    assert!(
+        reports
+            .iter()
+            .all(|report| report.next_report_within_ms == 10_000)
+    );
+    sidecar.run(15, Network::Fine);
+    sidecar.aggregator.take_reports();
+    sidecar.request(1, Some(200));
+    sidecar.run(2, Network::Fine);
+    let reports = sidecar.aggregator.take_reports();
+    assert_eq!(reports.len(), 1);
+    assert_eq!(reports[0].series[0].requests, Some(2));
+    assert!(reports[0].interval_ms <= 300, "{}", reports[0].interval_ms);
+}
+
+/// A report that is not acknowledged holds back the next one, and after five seconds costs the stream its life.
+#[test]
+fn one_report_at_a_time() {
+    let mut sidecar = sidecar();
+    sidecar.run(20, Network::Fine);
+    sidecar.aggregator.take_reports();
+    sidecar.request(1, Some(200));
+    sidecar.run(45, Network::LosesAcks);
+    assert_eq!(sidecar.aggregator.take_reports().len(), 1);
+    let lines = sidecar.vms[0].as_ref().unwrap().host().log_lines();
+    assert!(lines.is_empty(), "{lines:?}");
+    sidecar.run(30, Network::LosesAcks);
+    let reports = sidecar.aggregator.take_reports();
+    assert!(reports[0].snapshot, "a new stream begins with everything");
+    assert_eq!(reports[0].series[0].requests, Some(1));
+    let lines = sidecar.vms[0].as_ref().unwrap().host().log_lines();
+    assert!(lines[0].1.contains("no acknowledgement"), "{lines:?}");
+}
+
+/// The aggregator's wish for another flush interval holds, within bounds, and for later streams too.
+#[test]
+fn settings_are_adopted() {
+    let mut sidecar = sidecar();
+    sidecar.aggregator.settings = 250;
+    sidecar.request(1, Some(200));
+    sidecar.run(20, Network::Fine);
+    sidecar.aggregator.take_reports();
+    sidecar.run(30, Network::Fine);
+    let reports = sidecar.aggregator.take_reports();
+    assert!(
+        (10..=15).contains(&reports.len()),
+        "{} in 3 s",
+        reports.len()
+    );
+    assert!(
+        reports
+            .iter()
+            .all(|report| report.next_report_within_ms == 250)
+    );
+    sidecar.deliver(Network::Ends(14));
+    sidecar.run(20, Network::Fine);
+    assert_eq!(sidecar.aggregator.last_hello().flush_interval_ms, 250);
+}
+
+/// Whatever status a stream ends with, another is opened within a second or so; an unexpected one is logged once.
+#[test]
+fn an_ended_stream_is_opened_again() {
+    let mut sidecar = sidecar();
+    sidecar.run(20, Network::Fine);
+    let host = sidecar.vms[0].as_ref().unwrap().host().clone();
+    host.set_close_message("report.series[0].cluster: 300 bytes, at most 256");
+    for _ in 0..5 {
+        sidecar.deliver(Network::Ends(3));
+        let before = sidecar.aggregator.hellos.len();
+        sidecar.run(11, Network::Fine);
+        assert_eq!(sidecar.aggregator.hellos.len(), before + 1);
+        sidecar.deliver(Network::Ends(14));
+        sidecar.run(11, Network::Fine);
+    }
+    let lines = host.log_lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0].0, LogLevel::Warn);
+    assert!(
+        lines[0]
+            .1
+            .contains("status 3: report.series[0].cluster: 300 bytes")
+    );
+}
+
+/// A stream that cannot be opened is tried again; the end of a stream that was never named is no matter.
+#[test]
+fn a_stream_that_cannot_be_opened_is_tried_again() {
+    let mut sidecar = sidecar();
+    let host = sidecar.vms[0].as_ref().unwrap().host().clone();
+    host.refuse_streams(true);
+    sidecar.request(1, Some(200));
+    sidecar.run(10, Network::Fine);
+    sidecar.vms[0]
+        .as_mut()
+        .unwrap()
+        .on_grpc_close(StreamToken(6), 14);
+    sidecar.run(30, Network::Fine);
+    assert!(sidecar.aggregator.hellos.is_empty());
+    host.refuse_streams(false);
+    sidecar.run(25, Network::Fine);
+    assert_eq!(sidecar.aggregator.requests(), 1);
+}
+
+/// Without an identity everything is counted and nothing streamed; one sentence says why.
+#[test]
+fn without_an_identity_nothing_is_streamed() {
+    let mut sidecar = Sidecar::unstarted(7);
+    sidecar.process.set_env("POD_NAME", "");
+    sidecar.start(0, CONFIG);
+    sidecar.start(1, CONFIG);
+    sidecar.request(1, Some(200));
+    sidecar.run(30, Network::Fine);
+    assert_eq!(
+        sidecar.process.metric("meshmeter.inbound.requests"),
+        Some(1)
+    );
+    assert!(sidecar.aggregator.hellos.is_empty());
+    let lines = sidecar.vms[0].as_ref().unwrap().host().log_lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].1.contains("the pod is unknown"));
+}
+
+/// A plugin without aggregators counts; it never streams, though the others would let it lead.
+#[test]
+fn without_aggregators_nothing_is_streamed() {
+    let mut sidecar = Sidecar::new(7, 2, r#"{"role":"filter","direction":"inbound"}"#);
+    sidecar.request(1, Some(200));
+    sidecar.run(30, Network::Fine);
+    assert!(sidecar.aggregator.hellos.is_empty());
+    assert_eq!(
+        sidecar.process.metric("meshmeter.inbound.requests"),
+        Some(1)
+    );
+}
+
+/// A tick without news costs the streaming VM five readings, and the others nothing.
+#[test]
+fn an_idle_tick_is_cheap() {
+    let mut sidecar = sidecar();
+    sidecar.request(1, Some(200));
+    sidecar.run(20, Network::Fine);
+    let cost = |sidecar: &Sidecar| -> Vec<u64> {
+        let vms = sidecar.vms.iter().flatten();
+        vms.map(|vm| vm.host().metric_calls()).collect()
+    };
+    let before = cost(&sidecar);
+    sidecar.run(100, Network::Fine);
+    let after = cost(&sidecar);
+    let spent: Vec<u64> = after.iter().zip(before).map(|(a, b)| a - b).collect();
+    assert_eq!(spent[1..], [0, 0]);
+    assert!(spent[0] <= 5 * 100, "{spent:?}");
+}
+
+/// A report says since when its totals rose, as each aggregator was told: what it was not told yet may be older than
+/// the last quiet tick, though another one was told of it.
+#[test]
+fn the_interval_reaches_back_to_what_was_not_told() {
+    for hidden in [false, true] {
+        let mut sidecar = Sidecar::unstarted(7);
+        if hidden {
+            sidecar.process.hide_metrics("meshmeter.");
+        }
+        sidecar.start(0, CONFIG);
+        sidecar.request(0, Some(200));
+        // The next report comes at the earliest ten ticks after this one; the request in between is followed by quiet.
+        sidecar.run(20, Network::Fine);
+        sidecar.aggregator.take_reports();
+        let told = |reports: &[v1::Report]| reports.iter().any(|report| !report.series.is_empty());
+        while !told(&sidecar.aggregator.take_reports()) {
+            sidecar.request(0, Some(200));
+            sidecar.run(1, Network::Fine);
+        }
+        sidecar.run(1, Network::Fine);
+        sidecar.request(0, Some(200));
+        let mut ticks = 0;
+        let interval_ms = loop {
+            sidecar.run(1, Network::Fine);
+            ticks += 1;
+            let reports = sidecar.aggregator.take_reports();
+            if let Some(report) = reports.iter().find(|report| !report.series.is_empty()) {
+                break report.interval_ms;
+            }
+        };
+        assert!(ticks > 5, "the report came {ticks} ticks after the request");
+        let least = (ticks - 1) * 100;
+        assert!(
+            (least..=least + 300).contains(&interval_ms),
+            "hidden {hidden}: {interval_ms} ms for a request {ticks} ticks ago"
+        );
+    }
+}
