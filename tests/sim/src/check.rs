@@ -181,26 +181,23 @@ impl World {
         ))
     }
 
-    /// While a VM is dead and known to be, its pod has no value.
+    /// While a VM is dead and known to be, its pod has no value. VMs have no names that outlive them, so one that
+    /// comes in place of a dead one stands for whichever has been dead longest: of several that died, as many are
+    /// known to be dead as died long enough ago, less those that came since.
     fn none_while_dead(&self, pod: usize, told: &Told, to: i64) -> Checked {
         let Some(sidecar) = self.sidecars.get(&pod).filter(|sidecar| sidecar.alive) else {
             return Ok(());
         };
         let error = error(&self.truths[pod], told);
-        let known = |since: u64| to > signed(since) + DEATH_KNOWN + error;
-        let dead = sidecar
-            .vms
-            .iter()
-            .filter(|side| side.ticked && !side.living.is_empty());
-        match dead
-            .filter_map(|side| side.dead_since)
-            .find(|since| known(*since))
-        {
-            Some(since) => Err(format!(
-                "has a value at {to} though a VM is dead since {since}"
-            )),
-            None => Ok(()),
+        let known = |since: &u64| to > signed(*since) + DEATH_KNOWN + error;
+        let dead = sidecar.deaths.iter().filter(|since| known(since)).count();
+        if dead > sidecar.reloads {
+            return Err(format!(
+                "has a value at {to} though VMs died at {:?} and {} came back",
+                sidecar.deaths, sidecar.reloads
+            ));
         }
+        Ok(())
     }
 
     /// A sidecar ended in order on a good stream: the aggregator has everything.

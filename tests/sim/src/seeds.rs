@@ -14,4 +14,12 @@ pub const REGRESSIONS: &[(u64, &str)] = &[
         19,
         "the first report of a new stream was spread over time that was already told",
     ),
+    (
+        154,
+        "with a second aggregator a rise was squeezed into the last tick: the interval began when the other was told",
+    ),
+    (
+        202,
+        "totals after a reset of the counters were told on the stream of those before",
+    ),
 ];

@@ -43,6 +43,10 @@ pub(crate) struct Sidecar {
     pub(crate) alive: bool,
     /// Segment of the process's counters; VMs that stream for themselves have their own.
     pub(crate) segment: usize,
+    /// When VMs died that had ticked.
+    pub(crate) deaths: Vec<u64>,
+    /// How many VMs came in place of dead ones.
+    pub(crate) reloads: usize,
     next_root: u32,
     next_serial: u64,
 }
@@ -88,6 +92,8 @@ impl Sidecar {
             vms: Vec::new(),
             alive: true,
             segment: 0,
+            deaths: Vec::new(),
+            reloads: 0,
             next_root: 1,
             next_serial: 0,
         }

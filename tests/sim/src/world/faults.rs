@@ -159,6 +159,10 @@ impl World {
             );
             let side = &mut sidecar.vms[index];
             side.dead_since = Some(world.now);
+            if side.ticked && !side.living.is_empty() {
+                sidecar.deaths.push(world.now);
+            }
+            let side = &mut sidecar.vms[index];
             let truth = &mut world.truths[pod];
             truth.trapped = true;
             truth.open -= side.open.len() as u64;

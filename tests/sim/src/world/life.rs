@@ -3,6 +3,7 @@
 use filter_core::host::{ContextId, RootId};
 use rand::Rng as _;
 
+use crate::network::Stream;
 use crate::oracle::Kind;
 use crate::sidecar::Sidecar;
 use crate::tally::Fault;
@@ -220,6 +221,7 @@ impl World {
                 return;
             };
             let dead = sidecar.vms.remove(index);
+            sidecar.reloads += usize::from(dead.ticked && !dead.living.is_empty());
             world.end_streams(pod, |stream| {
                 stream.epoch == epoch && stream.serial == serial
             });
@@ -301,6 +303,17 @@ impl World {
         self.after(wait, Event::Start { pod });
     }
 
+    /// Whether the aggregator at the other end knows the stream for one of the process's counters as they are now:
+    /// just after `/reset_counters` it is still one of the counters before.
+    fn counts(&self, stream: &Stream, segment: usize) -> bool {
+        let linked = stream.link.as_ref();
+        linked.is_some_and(|(_, instance)| {
+            self.segments
+                .get(instance)
+                .is_some_and(|(_, counted)| *counted == segment)
+        })
+    }
+
     /// Streams of the main thread on which a last report must arrive.
     fn ready(&self, sidecar: &Sidecar) -> Vec<(usize, u64)> {
         if sidecar.setup.hidden || sidecar.vms.iter().any(|side| !side.is_alive()) {
@@ -317,7 +330,7 @@ impl World {
                 && stream.heard
                 && stream.served
                 && !stream.cut
-                && stream.link.is_some()
+                && self.counts(stream, sidecar.segment)
                 && way.blocked_until <= now
                 && way.slow_until <= now
                 && aggregator.up
