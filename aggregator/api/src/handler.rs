@@ -104,7 +104,7 @@ impl Api {
     }
 
     /// Answers a request. `has_body` is true if more than the head was sent.
-    pub(crate) fn respond(&self, request: &Parts, has_body: bool) -> Answer {
+    pub fn respond(&self, request: &Parts, has_body: bool) -> Answer {
         let mut resource = "other";
         let answer = match self.route(request, has_body, &mut resource) {
             Ok(answer) => answer,

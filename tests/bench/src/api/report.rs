@@ -1,0 +1,231 @@
+//! What a run found: as a table for people and as one JSON document.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Args;
+use super::fleet::{APPS, Fleet};
+
+/// Longest time of 99 of 100 lists, in milliseconds.
+const LIST_P99_MS_MAX: f64 = 10.0;
+
+/// Longest time of 99 of 100 requests for one pod, in milliseconds.
+const POD_P99_MS_MAX: f64 = 1.0;
+
+/// Share of the reports that must have been applied in time for the rest to mean anything.
+const REPORTS_SHARE_MIN: f64 = 0.98;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    /// All pods of a workload, each with its value.
+    List,
+    /// One pod.
+    Pod,
+    /// The sum over a workload.
+    Workload,
+}
+
+/// All findings.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pods: usize,
+    pods_per_list: usize,
+    requests_per_second: u32,
+    reports_per_second: f64,
+    times: Vec<Times>,
+    directory_bytes_per_pod: u64,
+    store_bytes_per_pod: u64,
+    limits: Vec<Limit>,
+}
+
+/// How long requests of one kind took, in milliseconds.
+#[derive(Debug, Serialize)]
+struct Times {
+    kind: Kind,
+    requests: usize,
+    p50_ms: f64,
+    p99_ms: f64,
+    max_ms: f64,
+}
+
+/// A promise and what was found.
+#[derive(Debug, Serialize)]
+struct Limit {
+    what: &'static str,
+    bound: f64,
+    found: f64,
+    kept: bool,
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// Every kind, in the order in which they are asked.
+    pub(super) const ALL: [Self; 3] = [Self::List, Self::Pod, Self::Workload];
+}
+
+// === impl Report ===
+
+impl Report {
+    pub(super) fn new(
+        args: &Args,
+        fleet: &Fleet,
+        asked: &[(Kind, Duration)],
+        applied: u64,
+        elapsed: Duration,
+    ) -> Self {
+        let times: Vec<_> = Kind::ALL
+            .iter()
+            .map(|kind| Times::of(*kind, asked))
+            .collect();
+        #[expect(clippy::cast_precision_loss, reason = "a count of reports")]
+        let reports_per_second = applied as f64 / elapsed.as_secs_f64();
+        let least = f64::from(args.reports) * REPORTS_SHARE_MIN;
+        let limits = vec![
+            Limit::at_most("p99 of a list, ms", LIST_P99_MS_MAX, times[0].p99_ms),
+            Limit::at_most("p99 of one pod, ms", POD_P99_MS_MAX, times[1].p99_ms),
+            Limit {
+                what: "reports applied a second, at least",
+                bound: least,
+                found: reports_per_second,
+                kept: reports_per_second >= least,
+            },
+        ];
+        Self {
+            pods: args.pods,
+            pods_per_list: args.pods / APPS,
+            requests_per_second: args.requests,
+            reports_per_second,
+            times,
+            directory_bytes_per_pod: fleet.directory_bytes_per_pod,
+            store_bytes_per_pod: fleet.store_bytes_per_pod,
+            limits,
+        }
+    }
+
+    pub(super) fn is_within_limits(&self) -> bool {
+        self.limits.iter().all(|limit| limit.kept)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} pods in one namespace, {:.0} reports applied and {} requests answered a second",
+            self.pods, self.reports_per_second, self.requests_per_second,
+        )?;
+        writeln!(
+            f,
+            "\n{:<32}{:>9}{:>11}{:>11}{:>11}",
+            "", "requests", "p50 ms", "p99 ms", "max ms"
+        )?;
+        for times in &self.times {
+            let what = match times.kind {
+                Kind::List => format!("list of {} pods", self.pods_per_list),
+                Kind::Pod => "one pod".to_owned(),
+                Kind::Workload => format!("sum over {} pods", self.pods_per_list),
+            };
+            let Times {
+                requests,
+                p50_ms,
+                p99_ms,
+                max_ms,
+                ..
+            } = times;
+            writeln!(
+                f,
+                "{what:<32}{requests:>9}{p50_ms:>11.3}{p99_ms:>11.3}{max_ms:>11.3}"
+            )?;
+        }
+        writeln!(
+            f,
+            "\nresident bytes per watched pod   {:>8}",
+            self.directory_bytes_per_pod
+        )?;
+        writeln!(
+            f,
+            "resident bytes per reporting pod {:>8}\n",
+            self.store_bytes_per_pod
+        )?;
+        for Limit {
+            what,
+            bound,
+            found,
+            kept,
+        } in &self.limits
+        {
+            let verdict = if *kept { "kept" } else { "EXCEEDED" };
+            writeln!(f, "{what}: {found:.3}, limit {bound}: {verdict}")?;
+        }
+        Ok(())
+    }
+}
+
+// === impl Limit ===
+
+impl Limit {
+    fn at_most(what: &'static str, bound: f64, found: f64) -> Self {
+        Self {
+            what,
+            bound,
+            found,
+            kept: found < bound,
+        }
+    }
+}
+
+// === impl Times ===
+
+impl Times {
+    fn of(kind: Kind, asked: &[(Kind, Duration)]) -> Self {
+        let mut times: Vec<_> = asked
+            .iter()
+            .filter(|(of, _)| *of == kind)
+            .map(|(_, took)| took.as_secs_f64() * 1000.0)
+            .collect();
+        times.sort_by(f64::total_cmp);
+        Self {
+            kind,
+            requests: times.len(),
+            p50_ms: quantile(&times, 50),
+            p99_ms: quantile(&times, 99),
+            max_ms: quantile(&times, 100),
+        }
+    }
+}
+
+/// The smallest of the sorted values that at least `percent` of them do not exceed; NaN of nothing.
+fn quantile(sorted: &[f64], percent: usize) -> f64 {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    let found = sorted.get(rank.saturating_sub(1));
+    found.copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The 99th of a hundred, the last, and of few values the largest.
+    #[test]
+    fn quantiles_are_ranks() {
+        let hundred: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert!((quantile(&hundred, 99) - 99.0).abs() < 1e-9);
+        assert!((quantile(&hundred, 50) - 50.0).abs() < 1e-9);
+        assert!((quantile(&hundred, 100) - 100.0).abs() < 1e-9);
+        assert!((quantile(&[1.0, 7.0], 99) - 7.0).abs() < 1e-9);
+        assert!(quantile(&[], 99).is_nan());
+    }
+
+    /// A limit that is reached is not kept, and one that is not a number neither.
+    #[test]
+    fn limits_are_strict() {
+        assert!(Limit::at_most("", 1.0, 0.9).kept);
+        assert!(!Limit::at_most("", 1.0, 1.0).kept);
+        assert!(!Limit::at_most("", 1.0, f64::NAN).kept);
+    }
+}
