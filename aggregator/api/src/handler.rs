@@ -19,10 +19,11 @@ use crate::discovery::{AGGREGATED, Document, Documents};
 use crate::external;
 use crate::form::Parameters;
 use crate::health::{self, Check, HealthQuery, ReadinessChecks};
+use crate::ledger::{Ledger, Read};
 use crate::metric_name::{MetricNames, MetricPrefix};
 use crate::metrics::{self, Outcome, Served, Sources};
 use crate::observations::Observations;
-use crate::path::{HealthPath, MetricPath, Object, PathError, Route};
+use crate::path::{ApiVersion, HealthPath, MetricPath, Object, PathError, Route};
 use crate::status::{Kind, Reason, Refusal};
 
 /// Bytes of a URL, path and query together. The longest that means something, with a selector of 4 KiB
@@ -59,6 +60,7 @@ pub struct Api {
     observations: Observations,
     names: MetricNames,
     clusters: ClusterNames,
+    ledger: Ledger,
     documents: Documents,
 }
 
@@ -85,6 +87,7 @@ impl Api {
             observations,
             names,
             clusters: ClusterNames::default(),
+            ledger: Ledger::default(),
             documents,
         }
     }
@@ -146,11 +149,12 @@ impl Api {
         let document = match &route {
             Route::Metric(path) => {
                 let outcome = metrics::answer(self.sources(), path, &parameters);
-                return self.values(&path.namespace, outcome);
+                return self.values(request, &path.namespace, outcome);
             }
+            Route::Reads { version, namespace } => return self.reads(*version, namespace),
             Route::External(path) => {
                 let outcome = external::answer(self.sources(), path, &parameters);
-                return self.values(&path.namespace, outcome);
+                return self.values(request, &path.namespace, outcome);
             }
             Route::LegacyGroups if aggregated => &documents.legacy_groups_aggregated,
             Route::Groups if aggregated => &documents.groups_aggregated,
@@ -182,17 +186,43 @@ impl Api {
         }
     }
 
-    fn values(&self, namespace: &str, outcome: Outcome) -> Result<Answer, Refusal> {
-        for (_, why) in outcome.missing {
-            self.observations.missing(why);
+    fn values(
+        &self,
+        request: &Parts,
+        namespace: &str,
+        outcome: Outcome,
+    ) -> Result<Answer, Refusal> {
+        let Outcome { result, missing } = outcome;
+        for (_, why) in &missing {
+            self.observations.missing(*why);
         }
-        let Served { body, summary } = outcome.result?;
+        let summary = result.as_ref().map(|served| served.summary);
+        if !missing.is_empty() {
+            tracing::debug!(
+                http.path = request.uri.path(),
+                pods.missing = missing.len(),
+                served = summary.is_ok(),
+                "some pods have no value"
+            );
+        }
+        let now = (self.clock)();
+        self.ledger
+            .add(Read::new(now, namespace, request, summary, &missing));
+        let Served { body, summary } = result?;
         self.observations.signal_age(namespace, summary.age);
         let mut response = body_response(StatusCode::OK, body, "application/json");
         let headers = response.headers_mut();
         headers.insert(SIGNAL_AGE, millis(summary.age));
         headers.insert(SOURCE, HeaderValue::from_static(summary.source.as_str()));
         Ok(response)
+    }
+
+    fn reads(&self, version: ApiVersion, namespace: &str) -> Result<Answer, Refusal> {
+        let body = self
+            .ledger
+            .list(version, namespace)
+            .map_err(|error| Refusal::new(Kind::Internal, Reason::Internal, error.to_string()))?;
+        Ok(body_response(StatusCode::OK, body, "application/json"))
     }
 
     fn health(
@@ -296,6 +326,7 @@ fn resource_of(route: &Route) -> &'static str {
             Object::Workload(kind, _) => kind.resource(),
         },
         Route::External(_) => "external",
+        Route::Reads { .. } => "reads",
         Route::Health(_) => "health",
         Route::Root
         | Route::LegacyGroups

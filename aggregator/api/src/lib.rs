@@ -18,6 +18,7 @@ mod fleet;
 mod form;
 mod handler;
 pub mod health;
+mod ledger;
 mod list;
 pub mod metric_name;
 mod metric_selector;
@@ -35,5 +36,6 @@ pub mod tls;
 mod workload;
 
 pub use handler::{Api, MetricSettings};
+pub use ledger::Reader;
 pub use observations::Observations;
 pub use server::Server;

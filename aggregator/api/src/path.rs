@@ -52,6 +52,13 @@ pub(crate) enum Route {
     Resources(ApiVersion),
     /// A metric of one or several objects.
     Metric(MetricPath),
+    /// `/apis/G/V/namespaces/NS/reads`: the ledger of a namespace
+    Reads {
+        /// In which version the answer is to be written.
+        version: ApiVersion,
+        /// Whose metrics were read.
+        namespace: String,
+    },
     /// `/apis/X`, of external metrics
     ExternalGroup,
     /// `/apis/X/v1beta1`
@@ -236,6 +243,13 @@ fn parse_in_version(version: ApiVersion, rest: &[&str]) -> Result<Option<Route>,
     let (namespace, object, metric) = match *rest {
         [] => return Ok(Some(Route::Resources(version))),
         ["namespaces", namespace, "metrics", metric] => (namespace, Object::Namespace, metric),
+        ["namespaces", namespace, "reads"] => {
+            check_name("namespace", namespace, namespace_fault(namespace))?;
+            return Ok(Some(Route::Reads {
+                version,
+                namespace: namespace.to_owned(),
+            }));
+        }
         ["namespaces", namespace, metric] if !is_resource(metric) => {
             (namespace, Object::Namespace, metric)
         }

@@ -104,6 +104,11 @@ impl Refusal {
         Self::new(Kind::NotFound, reason, message)
     }
 
+    /// The status of the answer.
+    pub(crate) fn code(&self) -> StatusCode {
+        self.kind.code()
+    }
+
     /// The refusal as an answer to a request of HTTP version `version`.
     pub(crate) fn into_response(self, version: Version) -> Response<Full<Bytes>> {
         let code = self.kind.code();
