@@ -151,7 +151,8 @@ impl Read {
             at_unix_ms: at.0,
             user: reader.map_or_else(String::new, |reader| cut(&reader.0)),
             user_agent: cut(agent.and_then(|agent| agent.to_str().ok()).unwrap_or("")),
-            request: cut(&request.uri.to_string()),
+            // Without scheme and host, which only HTTP/2 has here.
+            request: cut(request.uri.path_and_query().map_or("", |url| url.as_str())),
             code: match result {
                 Ok(_) => 200,
                 Err(refusal) => refusal.code().as_u16(),

@@ -8,6 +8,7 @@ mod binary;
 mod client;
 mod kubectl;
 mod lifecycle;
+mod objects;
 mod rates;
 mod refusals;
 mod sidecar;
