@@ -14,6 +14,8 @@ use crate::imports::{self, Buffer};
 const MESSAGE_BYTES_MAX: usize = 1024;
 /// What a callback answers where the host asks whether to go on.
 const TRUE: u32 = 1;
+/// Headers of a request that make the module of fault tests trap.
+const TRAP_HEADERS: u32 = 50;
 /// Answer to request headers: continue.
 const CONTINUE: u32 = 0;
 
@@ -86,6 +88,15 @@ extern "C" fn mm_on_context_create(context: u32, root: u32) {
 extern "C" fn mm_on_request_headers(context: u32, _count: u32, _end_of_stream: u32) -> u32 {
     with(|vm| vm.on_request_headers(ContextId(context)));
     CONTINUE
+}
+
+/// For the module of fault tests alone: a request with this many headers ends the VM. No published module has it.
+#[unsafe(no_mangle)]
+extern "C" fn mm_trap_on_request_headers(context: u32, count: u32, end_of_stream: u32) -> u32 {
+    if count >= TRAP_HEADERS {
+        core::arch::wasm32::unreachable();
+    }
+    mm_on_request_headers(context, count, end_of_stream)
 }
 
 #[unsafe(no_mangle)]

@@ -19,6 +19,8 @@ pub enum Module {
     Filter,
     /// `meshmeter-log.wasm`, for the roles `access_log` and `upstream_log`.
     Log,
+    /// `test/meshmeter-trap.wasm`, as `Filter`, and a request with 50 headers or more ends its VM.
+    Trap,
 }
 
 // === impl Module ===
@@ -29,6 +31,7 @@ impl Module {
         let name = match self {
             Self::Filter => "meshmeter-filter.wasm",
             Self::Log => "meshmeter-log.wasm",
+            Self::Trap => "test/meshmeter-trap.wasm",
         };
         let directory = match env::var_os(MESHMETER_WASM_DIR) {
             Some(directory) => PathBuf::from(directory),

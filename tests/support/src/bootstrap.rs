@@ -40,8 +40,10 @@ pub enum TrafficDirection {
 pub struct Listener {
     /// Name, also the key of [`crate::envoy::Envoy::listener`].
     pub name: String,
-    /// Address; the port is always the kernel's choice.
+    /// Address.
     pub ip: IpAddr,
+    /// Port; 0, the kernel's choice, but for a listener that is to be changed in place.
+    pub port: u16,
     /// Which side of the sidecar it is.
     pub direction: TrafficDirection,
     /// Prefix of the connection manager's statistics.
@@ -105,6 +107,7 @@ impl Listener {
         Self {
             name: name.to_owned(),
             ip: Ipv4Addr::LOCALHOST.into(),
+            port: 0,
             direction,
             stat_prefix: name.to_owned(),
             virtual_hosts: Vec::new(),
@@ -114,7 +117,8 @@ impl Listener {
         }
     }
 
-    fn to_json(&self) -> Value {
+    /// The `Listener` resource.
+    pub fn to_json(&self) -> Value {
         let mut filters = self.http_filters.clone();
         filters.push(json!({
             "name": "envoy.filters.http.router",
@@ -141,7 +145,7 @@ impl Listener {
         json!({
             "name": self.name,
             "traffic_direction": direction,
-            "address": socket_address(SocketAddr::new(self.ip, 0)),
+            "address": socket_address(SocketAddr::new(self.ip, self.port)),
             "filter_chains": [{"filters": [{
                 "name": "envoy.filters.network.http_connection_manager",
                 "typed_config": manager,

@@ -71,6 +71,13 @@ impl Plugin {
         })
     }
 
+    /// The same with the module in `file`.
+    #[must_use]
+    pub fn with_module(mut self, file: PathBuf) -> Self {
+        self.module = file;
+        self
+    }
+
     /// Where it belongs. A test may have put something else into its configuration.
     pub fn role(&self) -> Role {
         self.role

@@ -1,0 +1,13 @@
+//! Faults on real Envoys under load, held against what Envoy says of itself.
+//!
+//! ```text
+//! scenario: traffic -> Envoy + filter -> aggregator      (one of them is killed, stalled, changed, ...)
+//!                        └ oracle: /stats, or access log and statsd sink where the Envoy ends
+//!           rows: sent (oracle), counted (aggregator), lost, doubled
+//! ```
+
+pub mod row;
+pub mod scenarios;
+
+mod oracle;
+mod rig;

@@ -1,0 +1,122 @@
+//! What a scenario found.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+/// One line of the table.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Which fault.
+    pub scenario: &'static str,
+    /// `requests` or `attempts`.
+    pub what: &'static str,
+    /// By the oracle.
+    pub sent: u64,
+    /// By the aggregator.
+    pub counted: u64,
+    /// Sent and not counted.
+    pub lost: u64,
+    /// Counted and not sent.
+    pub doubled: u64,
+    /// What the fault may take along: 0 but for SIGKILL of an Envoy and the death of a VM.
+    pub lost_max: u64,
+    /// Oldest value that the API served, in milliseconds.
+    pub worst_age_ms: Option<u64>,
+    /// Longest time from an aggregator listening to its first value, in milliseconds.
+    pub worst_blind_ms: Option<u64>,
+    /// What else was seen.
+    pub note: String,
+    /// Promises that were broken, beside the numbers.
+    pub broken: Vec<String>,
+}
+
+// === impl Row ===
+
+impl Row {
+    /// A row about `sent` by the oracle and `counted` by the aggregator.
+    pub fn new(scenario: &'static str, what: &'static str, sent: u64, counted: u64) -> Self {
+        Self {
+            scenario,
+            what,
+            sent,
+            counted,
+            lost: sent.saturating_sub(counted),
+            doubled: counted.saturating_sub(sent),
+            lost_max: 0,
+            worst_age_ms: None,
+            worst_blind_ms: None,
+            note: String::new(),
+            broken: Vec::new(),
+        }
+    }
+
+    /// Notes a promise that was broken, unless `kept`.
+    pub fn promise(&mut self, kept: bool, broken: impl FnOnce() -> String) {
+        if !kept {
+            self.broken.push(broken());
+        }
+    }
+
+    /// Whether every promise was kept.
+    pub fn holds(&self) -> bool {
+        self.sent > 0 && self.lost <= self.lost_max && self.doubled == 0 && self.broken.is_empty()
+    }
+}
+
+/// The rows as text.
+pub fn table(rows: &[Row]) -> String {
+    let mut text = format!(
+        "{:<28} {:<9} {:>8} {:>8} {:>5} {:>8} {:>8} {:>9}  {}\n",
+        "scenario", "what", "sent", "counted", "lost", "doubled", "age ms", "blind ms", "verdict"
+    );
+    let or_none =
+        |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+    for row in rows {
+        let verdict = if row.holds() { "ok" } else { "BROKEN" };
+        let lost = if row.lost_max > 0 {
+            format!("{}/{}", row.lost, row.lost_max)
+        } else {
+            row.lost.to_string()
+        };
+        let _ = writeln!(
+            text,
+            "{:<28} {:<9} {:>8} {:>8} {:>5} {:>8} {:>8} {:>9}  {verdict}{}{}",
+            row.scenario,
+            row.what,
+            row.sent,
+            row.counted,
+            lost,
+            row.doubled,
+            or_none(row.worst_age_ms),
+            or_none(row.worst_blind_ms),
+            if row.note.is_empty() { "" } else { "; " },
+            row.note,
+        );
+        for broken in &row.broken {
+            let _ = writeln!(text, "    {broken}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Row;
+
+    #[test]
+    fn a_row_holds_only_if_nothing_is_lost_or_doubled() {
+        assert!(Row::new("x", "requests", 5, 5).holds());
+        assert!(!Row::new("x", "requests", 5, 4).holds());
+        assert!(!Row::new("x", "requests", 5, 6).holds());
+        assert!(
+            !Row::new("x", "requests", 0, 0).holds(),
+            "a scenario without traffic shows nothing"
+        );
+        let mut killed = Row::new("x", "requests", 5, 4);
+        killed.lost_max = 1;
+        assert!(killed.holds());
+        killed.promise(false, || "said so".to_owned());
+        assert!(!killed.holds());
+    }
+}

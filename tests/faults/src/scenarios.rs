@@ -1,0 +1,93 @@
+//! The scenarios, by the part that fails.
+
+mod aggregator;
+mod counters;
+mod envoy;
+mod plugin;
+mod vm;
+
+use std::pin::Pin;
+
+use anyhow::Result;
+
+use crate::row::Row;
+
+type Running = Pin<Box<dyn Future<Output = Result<Vec<Row>>>>>;
+
+/// A fault and how to bring it about.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Name for `--scenario`.
+    pub name: &'static str,
+    /// What happens.
+    pub about: &'static str,
+    run: fn(u32) -> Running,
+}
+
+// === impl Scenario ===
+
+impl Scenario {
+    /// Brings the fault about, `rounds` times where it can be repeated.
+    pub async fn run(&self, rounds: u32) -> Result<Vec<Row>> {
+        (self.run)(rounds).await
+    }
+}
+
+/// All there are, in the order of the table.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "aggregator-sigkill",
+        about: "the aggregator is killed and comes back at the same address, again and again",
+        run: |rounds| Box::pin(aggregator::killed(rounds)),
+    },
+    Scenario {
+        name: "aggregator-late",
+        about: "there is no aggregator when Envoy starts; it comes later",
+        run: |_| Box::pin(aggregator::late()),
+    },
+    Scenario {
+        name: "aggregator-black-hole",
+        about: "the aggregator's port accepts and never reads; then the aggregator is back",
+        run: |_| Box::pin(aggregator::black_hole()),
+    },
+    Scenario {
+        name: "second-aggregator-stalled",
+        about: "one of two aggregators accepts and never reads",
+        run: |_| Box::pin(aggregator::second_stalled()),
+    },
+    Scenario {
+        name: "envoy-sigterm",
+        about: "an Envoy under load ends in order, again and again",
+        run: |rounds| Box::pin(envoy::terminated(rounds)),
+    },
+    Scenario {
+        name: "envoy-sigkill",
+        about: "an Envoy under load is killed",
+        run: |rounds| Box::pin(envoy::killed(rounds.div_ceil(4))),
+    },
+    Scenario {
+        name: "listener-update",
+        about: "file-based xDS changes plugin configuration, code and routes under load",
+        run: |_| Box::pin(plugin::listener_updates()),
+    },
+    Scenario {
+        name: "vm-trap",
+        about: "a worker's VM dies (a build for tests only)",
+        run: |_| Box::pin(vm::trapped()),
+    },
+    Scenario {
+        name: "retries-dead-upstreams",
+        about: "failing, refusing and absent upstreams, with retries",
+        run: |_| Box::pin(counters::retries()),
+    },
+    Scenario {
+        name: "reset-counters",
+        about: "/reset_counters in the middle of the run",
+        run: |_| Box::pin(counters::reset()),
+    },
+    Scenario {
+        name: "stats-matcher",
+        about: "the bootstrap's stats_matcher hides the filter's counters",
+        run: |_| Box::pin(counters::hidden()),
+    },
+];
