@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aggregator_api::health::ReadinessChecks;
-use aggregator_api::{Api, Observations, tls};
+use aggregator_api::{Api, MetricSettings, Observations, tls};
 use aggregator_core::directory::Directory;
 use aggregator_core::limits::StoreLimits;
 use aggregator_core::store::Store;
@@ -59,6 +59,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         api_names,
         addresses_file,
         pods,
+        metrics,
         drain,
     } = config;
     let clock = clock::system();
@@ -82,7 +83,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         directory,
         readiness,
     };
-    let mut parts = shared.start(listeners, tls, learn_pods, drain);
+    let mut parts = shared.start(listeners, tls, learn_pods, metrics, drain);
     if let Some(path) = addresses_file {
         addresses.write(&path).await?;
     }
@@ -140,6 +141,7 @@ impl Shared {
         listeners: Listeners,
         tls: Arc<rustls::ServerConfig>,
         learn_pods: bool,
+        metrics: MetricSettings,
         drain: Duration,
     ) -> Parts {
         let Listeners { ingest, api, admin } = listeners;
@@ -170,7 +172,8 @@ impl Shared {
                 Arc::clone(clock),
                 Arc::clone(&readiness),
                 observations,
-            ),
+            )
+            .with_metrics(metrics),
             tls,
         );
         let admin_server = Admin {

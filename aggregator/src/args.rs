@@ -14,6 +14,9 @@ pub const API_LISTEN: &str = "127.0.0.1:7443";
 /// Default of `--admin-listen`.
 pub const ADMIN_LISTEN: &str = "127.0.0.1:7471";
 
+/// Default of `--metric-prefix`.
+pub const METRIC_PREFIX: &str = "appmesh_";
+
 /// meshmeter turns the requests that Envoy sidecars count into per-pod requests per second for the Kubernetes
 /// horizontal pod autoscaler (HPA).
 #[derive(Clone, Debug, Parser)]
@@ -76,6 +79,27 @@ pub struct ServeArgs {
     /// are taken from the sidecars that connect.
     #[arg(long, env = "MESHMETER_PODS_FILE", value_name = "FILE")]
     pub pods_file: Option<PathBuf>,
+
+    /// What the names of all served metrics begin with: at most 64 letters, digits and `_`.
+    #[arg(
+        long,
+        env = "MESHMETER_METRIC_PREFIX",
+        value_name = "PREFIX",
+        default_value = METRIC_PREFIX
+    )]
+    pub metric_prefix: String,
+
+    /// Where requests to an upstream cluster of Envoy go, as CLUSTER=KIND/NAMESPACE/NAME with the kind service,
+    /// deployment, replicaset, statefulset, daemonset or job. Needed only for clusters that are not named as App
+    /// Mesh or Istio names them, and only to tell the demand for what has no running pods. May be given several
+    /// times, or once with commas.
+    #[arg(
+        long,
+        env = "MESHMETER_CLUSTER_DESTINATION",
+        value_name = "CLUSTER=KIND/NAMESPACE/NAME",
+        value_delimiter = ','
+    )]
+    pub cluster_destination: Vec<String>,
 
     /// How long open API requests and sidecar streams may take to end after SIGTERM or SIGINT, in seconds (0 to
     /// 300). What is left then is cut.

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aggregator_api::MetricSettings;
+use aggregator_api::cluster_names::ClusterNames;
+use aggregator_api::metric_name::MetricPrefix;
 use aggregator_core::pod::PodInfo;
 use anyhow::{Context as _, Result, bail};
 use tracing_subscriber::EnvFilter;
@@ -28,6 +31,8 @@ pub struct Config {
     pub addresses_file: Option<PathBuf>,
     /// The pods that exist; `None`: learn them from sidecars.
     pub pods: Option<Vec<PodInfo>>,
+    /// Names of metrics, and where Envoy's clusters lead.
+    pub metrics: MetricSettings,
     /// How long open requests and streams may take to end.
     pub drain: Duration,
 }
@@ -44,6 +49,8 @@ impl Config {
             api_name,
             addresses_file,
             pods_file,
+            metric_prefix,
+            cluster_destination,
             drain_seconds,
             log_format,
             log_level,
@@ -74,6 +81,10 @@ impl Config {
                 pods_file::load(&path).with_context(|| format!("--pods-file {}", path.display()))
             })
             .transpose()?;
+        let metrics = MetricSettings {
+            prefix: MetricPrefix::new(&metric_prefix).context("--metric-prefix")?,
+            clusters: ClusterNames::new(&cluster_destination).context("--cluster-destination")?,
+        };
         let config = Self {
             ingest_listen,
             api_listen,
@@ -81,6 +92,7 @@ impl Config {
             api_names: api_name,
             addresses_file,
             pods,
+            metrics,
             drain: Duration::from_secs(drain_seconds.into()),
         };
         Ok((
@@ -144,6 +156,10 @@ mod tests {
     fn refuses_bad_values() {
         let message = refusal(&["--standalone", "--log-level", "a=b=c"]);
         assert!(message.contains("--log-level \"a=b=c\""), "{message}");
+        let message = refusal(&["--standalone", "--metric-prefix", "a-b"]);
+        assert!(message.starts_with("--metric-prefix: "), "{message}");
+        let message = refusal(&["--standalone", "--cluster-destination", "a=b"]);
+        assert!(message.starts_with("--cluster-destination: "), "{message}");
         let message = refusal(&["--standalone", "--pods-file", "/nonexistent/pods.json"]);
         assert!(
             message.contains("--pods-file /nonexistent/pods.json"),

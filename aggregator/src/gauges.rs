@@ -42,6 +42,7 @@ pub(crate) fn register(
 impl Collector for StoreGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let counts = self.store.counts((self.clock)());
+        let known = self.directory.sizes();
         let mut states = encoder.encode_descriptor(
             "pods",
             "Pods in the store, by state",
@@ -61,7 +62,17 @@ impl Collector for StoreGauges {
             (
                 "pods_known",
                 "Pods in the directory: those that can be asked for",
-                self.directory.len(),
+                known.pods,
+            ),
+            (
+                "services_known",
+                "Services in the directory",
+                known.services,
+            ),
+            (
+                "owners_known",
+                "Owners of pods in the directory",
+                known.owners,
             ),
             (
                 "streams",
@@ -82,17 +93,19 @@ impl Collector for StoreGauges {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             gauge(count).encode(metric)?;
         }
-        let mut refused = encoder.encode_descriptor(
+        let by_store = counts.refused.iter();
+        refused(
+            &mut encoder,
             "store_refused",
             "What the store refused, by reason",
-            None,
-            MetricType::Counter,
+            by_store.map(|(reason, count)| (reason.as_str(), *count)),
         )?;
-        for (reason, count) in counts.refused {
-            let labels = [("reason", reason.as_str())];
-            ConstCounter::new(count).encode(refused.encode_family(&labels)?)?;
-        }
-        Ok(())
+        refused(
+            &mut encoder,
+            "directory_refused",
+            "What the directory of pods, services and owners refused, by reason",
+            self.directory.refused().into_iter(),
+        )
     }
 }
 
@@ -104,4 +117,18 @@ impl fmt::Debug for StoreGauges {
 
 fn gauge(count: usize) -> ConstGauge<i64> {
     ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+fn refused(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    counts: impl Iterator<Item = (&'static str, u64)>,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (reason, count) in counts {
+        let labels = [("reason", reason)];
+        ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }

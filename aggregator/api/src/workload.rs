@@ -51,7 +51,7 @@ impl Workload {
         }
     }
 
-    /// The name in sentences, selectors of external metrics and the list of clusters.
+    /// The name in sentences, selectors of external metrics and the list of where clusters lead.
     pub(crate) fn singular(self) -> &'static str {
         match self {
             Self::Deployment => "deployment",

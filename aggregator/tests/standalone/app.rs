@@ -47,6 +47,7 @@ pub(crate) fn config() -> Config {
         api_names: Vec::new(),
         addresses_file: None,
         pods: None,
+        metrics: aggregator_api::MetricSettings::default(),
         drain: Duration::from_secs(5),
     }
 }

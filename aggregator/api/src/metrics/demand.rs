@@ -170,7 +170,7 @@ impl Clusters {
             None => format!("none of the {known} clusters that pods call leads to it"),
             Some(example) => format!(
                 "none of the {known} clusters that pods call is known to lead to it; of {unmapped}, such as \
-                 {example:?}, it is not known where they lead: name them in the list of clusters"
+                 {example:?}, it is not known where they lead: name them by --cluster-destination"
             ),
         }
     }

@@ -402,7 +402,7 @@ fn names_clusters_that_lead_nowhere_known() {
     assert!(
         message.ends_with(
             "none of the 1 clusters that pods call is known to lead to it; of 1, such as \
-             \"orders-upstream\", it is not known where they lead: name them in the list of clusters"
+             \"orders-upstream\", it is not known where they lead: name them by --cluster-destination"
         ),
         "{message}"
     );
