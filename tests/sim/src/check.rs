@@ -220,7 +220,11 @@ impl World {
             .max(way.slow_until)
             .max(aggregator.stalled_until)
             + 3000;
-        if aggregator.epoch != epoch || broken || quiet > self.now {
+        // A report that is far ahead of the clock as it was known is refused, and after the last one comes no other.
+        let leapt = self.truths[pod]
+            .leapt_at
+            .is_some_and(|at| at + 5000 > self.now);
+        if aggregator.epoch != epoch || broken || quiet > self.now || leapt {
             return Ok(());
         }
         let now = aggregator.clock(self.now);
@@ -321,7 +325,7 @@ impl World {
 /// The stated error of the ends of an interval, in milliseconds.
 fn error(truth: &Truth, told: &Told) -> i64 {
     let shift = if truth.stepped_ms > 0 {
-        told.longest_ms + truth.stepped_ms
+        told.longest_ms + 2 * truth.stepped_ms
     } else {
         told.shift_ms
     };

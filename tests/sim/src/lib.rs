@@ -21,7 +21,8 @@
 //!   itself is the end of a report, so it stands for both (where VMs stream for themselves it is the end of a
 //!   report of one of them only).
 //! - `E` is `TICKS` (a worker's last tick before a report, and pauses that the store closes) plus the shortest
-//!   way of the frames by which the clocks were compared, plus all steps of the sidecar's clock.
+//!   way of the frames by which the clocks were compared, plus twice all steps of the sidecar's clock (an interval
+//!   that a step falls into is mapped by the old clock at one end and by the new one at the other).
 //! - On the left, what a killed process, a dead VM or `/reset_counters` took along unreported is not counted.
 
 mod aggregator;

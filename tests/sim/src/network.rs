@@ -61,7 +61,15 @@ pub(crate) struct Way {
 }
 
 impl Way {
+    /// Keeps a frame that arrived for the first time.
     pub(crate) fn remember(&mut self, instance: u64, sent: u64, bytes: &[u8]) {
+        if self
+            .old
+            .back()
+            .is_some_and(|(_, newest, _)| *newest >= sent)
+        {
+            return;
+        }
         if self.old.len() == OLD_MAX {
             self.old.pop_front();
         }

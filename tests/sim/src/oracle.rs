@@ -48,6 +48,8 @@ pub(crate) struct Truth {
     /// Sum of the steps of the sidecar's clock, in milliseconds.
     pub(crate) stepped_ms: u64,
     pub(crate) stepped_back: bool,
+    /// When it last stepped ahead by more than a store believes of a report.
+    pub(crate) leapt_at: Option<u64>,
 }
 
 impl Truth {
@@ -82,12 +84,16 @@ impl Segment {
         self.most(kind) - lost as u64
     }
 
-    /// A trap takes what was counted at `times` and not flushed.
+    /// A trap takes what was counted at `times` and not flushed; what was counted before the segment began had been
+    /// carried over into it.
     pub(crate) fn lose(&mut self, kind: Kind, times: &[u64]) {
         let sure = &mut self.sure[kind as usize];
         for time in times {
             if let Ok(index) = sure.binary_search(time) {
                 sure.remove(index);
+            } else {
+                let carried = &mut self.carried[kind as usize];
+                *carried = carried.saturating_sub(1);
             }
         }
     }

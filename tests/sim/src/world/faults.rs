@@ -1,5 +1,6 @@
 //! What goes wrong.
 
+use aggregator_core::limits::AHEAD_MAX;
 use filter_core::config::Module;
 use rand::Rng as _;
 
@@ -103,6 +104,9 @@ impl World {
             self.setups[pod].offset_ms += millis;
             self.truths[pod].stepped_ms += millis.unsigned_abs();
             self.truths[pod].stepped_back |= millis < 0;
+            if i128::from(millis) > AHEAD_MAX.as_millis().cast_signed() {
+                self.truths[pod].leapt_at = Some(self.now);
+            }
             noted(self, Fault::ClockStep, &format!("pod {pod}, {millis} ms"));
         }
     }

@@ -227,7 +227,8 @@ impl World {
         Ok(())
     }
 
-    /// Old frames of the same instance arrive on its new stream.
+    /// Frames of an earlier stream of the same instance arrive on its new one. Of one earlier stream: the numbers of
+    /// several, mixed, could follow each other, and pass for a clock that was set back.
     fn replay(&mut self, id: u64, instance: u64) {
         let Some(stream) = self.streams.get(&id) else {
             return;
@@ -242,7 +243,13 @@ impl World {
             .filter(|(of, ..)| *of == instance)
             .cloned()
             .collect();
+        let mut last = 0;
         for (_, sent, bytes) in old {
+            let number = seq(&bytes);
+            if number <= last {
+                break;
+            }
+            last = number;
             if self.rng.random_bool(0.5) {
                 self.tally.note(Fault::Replay);
                 if let Some(stream) = self.streams.get_mut(&id) {
@@ -357,8 +364,16 @@ impl World {
 
 /// Whether a frame's number lies beyond the first ones of a stream.
 fn is_later(bytes: &[u8]) -> bool {
+    seq(bytes) > 3
+}
+
+/// The number of a report; 0 for other frames.
+fn seq(bytes: &[u8]) -> u64 {
     let frame = v1::SidecarFrame::decode(bytes)
         .ok()
         .and_then(|frame| frame.frame);
-    matches!(frame, Some(v1::sidecar_frame::Frame::Report(report)) if report.seq > 3)
+    match frame {
+        Some(v1::sidecar_frame::Frame::Report(report)) => report.seq,
+        _ => 0,
+    }
 }
