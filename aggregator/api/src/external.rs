@@ -115,7 +115,7 @@ fn serve(
     let body = list::write_external(name, &item).map_err(|error| list_refusal(&error))?;
     Ok(Served {
         body,
-        summary: sum.summary(sources.now),
+        summary: sum.summary(),
     })
 }
 

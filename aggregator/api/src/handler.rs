@@ -212,7 +212,7 @@ impl Api {
         self.observations.signal_age(namespace, summary.age);
         let mut response = body_response(StatusCode::OK, body, "application/json");
         let headers = response.headers_mut();
-        headers.insert(SIGNAL_AGE, millis(summary.age));
+        headers.insert(SIGNAL_AGE, millis(summary.age.total()));
         headers.insert(SOURCE, HeaderValue::from_static(summary.source.as_str()));
         Ok(response)
     }

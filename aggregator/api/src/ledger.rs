@@ -162,7 +162,7 @@ impl Read {
                     source: summary.source.as_str(),
                     value: quantity::format(summary.total).unwrap_or_default(),
                     pods: summary.pods,
-                    age_ms: millis(summary.age),
+                    age_ms: millis(summary.age.total()),
                     window_ms: millis(summary.window),
                 },
                 Err(refusal) => Answer::Refusal {

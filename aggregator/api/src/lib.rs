@@ -31,6 +31,7 @@ mod percent;
 mod quantity;
 pub mod selector;
 mod server;
+mod signal_age;
 mod status;
 pub mod tls;
 mod workload;

@@ -26,6 +26,7 @@ use crate::missing;
 use crate::path::{MetricPath, Object};
 use crate::quantity;
 use crate::selector::Selector;
+use crate::signal_age::SignalAge;
 use crate::status::{Kind, Reason, Refusal};
 
 pub(crate) use question::Question;
@@ -60,7 +61,7 @@ pub(crate) struct Summary {
     /// Pods whose values are in it.
     pub(crate) pods: usize,
     /// Age of the oldest value.
-    pub(crate) age: Duration,
+    pub(crate) age: SignalAge,
     /// The longest window.
     pub(crate) window: Duration,
 }
@@ -126,7 +127,7 @@ fn serve(
     };
     Ok(Served {
         body: write(&[item])?,
-        summary: sum.summary(sources.now),
+        summary: sum.summary(),
     })
 }
 
@@ -166,7 +167,6 @@ fn pod_item(reading: &Reading) -> Result<Item<'_>, Refusal> {
 }
 
 fn summary(now: UnixMillis, readings: &[Reading]) -> Summary {
-    let oldest = readings.iter().map(|reading| reading.timestamp).min();
     let window = readings.iter().map(|reading| reading.window).max();
     let total = readings
         .iter()
@@ -175,7 +175,7 @@ fn summary(now: UnixMillis, readings: &[Reading]) -> Summary {
         source: Source::Pods,
         total: Milli(total),
         pods: readings.len(),
-        age: now.since(oldest.unwrap_or(now)),
+        age: SignalAge::of_oldest(now, readings),
         window: window.unwrap_or_default(),
     }
 }

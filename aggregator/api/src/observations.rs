@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use aggregator_core::query::Missing;
 use http::StatusCode;
@@ -14,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::missing;
+use crate::signal_age::SignalAge;
 use crate::status::Reason;
 
 /// Namespaces with a signal age of their own; those that come later share one under [`OTHER_NAMESPACES`].
@@ -36,6 +36,7 @@ pub struct Observations {
     missing: Family<ReasonLabels, Counter>,
     connections: Gauge,
     signal_age: Family<NamespaceLabels, Histogram>,
+    signal_age_parts: Family<PartLabels, Histogram>,
     /// Guards which namespaces have a label of their own.
     namespaces: Arc<Mutex<HashSet<Arc<str>>>>,
 }
@@ -54,6 +55,12 @@ struct ReasonLabels {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct NamespaceLabels {
     namespace: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct PartLabels {
+    namespace: String,
+    part: &'static str,
 }
 
 /// Why a connection ended before or instead of a request. Label `reason` of `meshmeter_api_refused_total`.
@@ -85,6 +92,7 @@ impl Observations {
             missing: Family::default(),
             connections: Gauge::default(),
             signal_age,
+            signal_age_parts: Family::new_with_constructor(|| Histogram::new(AGE_BUCKETS)),
             namespaces: Arc::default(),
         };
         registry.register_with_unit(
@@ -93,6 +101,13 @@ impl Observations {
              counted to the read",
             Unit::Seconds,
             observations.signal_age.clone(),
+        );
+        registry.register_with_unit(
+            "signal_age_part",
+            "Where the age of the oldest value comes from: transport (beyond the shortest way seen) and store add up \
+             to it; flush is how long what the value holds may have waited in the sidecar before",
+            Unit::Seconds,
+            observations.signal_age_parts.clone(),
         );
         let api = registry.sub_registry_with_prefix("api");
         api.register(
@@ -163,7 +178,7 @@ impl Observations {
     }
 
     /// One answer of a namespace that has values. Only such namespaces get here, never what a client made up.
-    pub(crate) fn signal_age(&self, namespace: &str, age: Duration) {
+    pub(crate) fn signal_age(&self, namespace: &str, age: SignalAge) {
         let namespace = if self.has_label(namespace) {
             namespace
         } else {
@@ -174,7 +189,20 @@ impl Observations {
         };
         self.signal_age
             .get_or_create(&labels)
-            .observe(age.as_secs_f64());
+            .observe(age.total().as_secs_f64());
+        let parts = [
+            ("flush", age.flush),
+            ("transport", age.transport),
+            ("store", age.store),
+        ];
+        for (part, time) in parts {
+            let labels = PartLabels {
+                namespace: namespace.to_owned(),
+                part,
+            };
+            let histogram = self.signal_age_parts.get_or_create(&labels);
+            histogram.observe(time.as_secs_f64());
+        }
     }
 
     fn has_label(&self, namespace: &str) -> bool {
@@ -209,6 +237,8 @@ impl ConnectionFault {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// Namespaces beyond the limit share one label, so the size of our own metrics is bounded.
@@ -216,14 +246,24 @@ mod tests {
     fn bounds_namespaces() {
         let mut registry = Registry::default();
         let observations = Observations::register(&mut registry);
+        let age = SignalAge {
+            flush: Duration::from_secs(1),
+            transport: Duration::from_millis(100),
+            store: Duration::from_millis(600),
+        };
         for index in 0..NAMESPACES_MAX + 5 {
-            observations.signal_age(&format!("ns-{index}"), Duration::from_millis(700));
+            observations.signal_age(&format!("ns-{index}"), age);
         }
-        observations.signal_age("ns-0", Duration::from_millis(700));
+        observations.signal_age("ns-0", age);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(text.contains("signal_age_seconds_count{namespace=\"_other\"} 5\n"));
         assert!(text.contains("signal_age_seconds_count{namespace=\"ns-0\"} 2\n"));
+        assert!(text.contains("signal_age_seconds_sum{namespace=\"ns-0\"} 1.4\n"));
+        for (part, sum) in [("flush", "2.0"), ("transport", "0.2"), ("store", "1.2")] {
+            let line = format!("part_seconds_sum{{namespace=\"ns-0\",part=\"{part}\"}} {sum}\n");
+            assert!(text.contains(&line), "{line}");
+        }
         assert_eq!(
             text.matches("signal_age_seconds_count").count(),
             NAMESPACES_MAX + 1

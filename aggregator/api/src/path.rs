@@ -94,7 +94,7 @@ pub(crate) struct ExternalPath {
 }
 
 /// Which objects a metric is asked of.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Object {
     /// `pods/*`
     Pods,

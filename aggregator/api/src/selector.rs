@@ -96,6 +96,20 @@ impl Selector {
             .all(|requirement| requirement.condition.holds(value_of(&requirement.key)))
     }
 
+    /// Labels that every match has, with their values.
+    pub(crate) fn equalities(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.requirements
+            .iter()
+            .filter_map(|Requirement { key, condition }| match condition {
+                Condition::Equals(value) => Some((key.as_str(), value.as_str())),
+                Condition::In(values) => match &values[..] {
+                    [value] => Some((key.as_str(), value.as_str())),
+                    _ => None,
+                },
+                _ => None,
+            })
+    }
+
     /// A selector of these requirements.
     pub(crate) fn of(requirements: Vec<Requirement>) -> Self {
         Self { requirements }

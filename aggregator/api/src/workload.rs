@@ -3,7 +3,7 @@
 use aggregator_core::directory::ObjectKey;
 
 /// A kind of object that owns pods, itself or through others.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Workload {
     /// `deployments.apps`
     Deployment,

@@ -1,9 +1,10 @@
 //! Which pods, services and owners exist: pods from `Hello` and a file in standalone mode, all from watches in a
 //! cluster.
 //!
-//! Everything is held by namespace, and pods by their sets of labels and by their owners, so that no question looks
-//! at more than one namespace, and none at every pod of it unless each has labels of its own.
+//! Everything is held by namespace, and pods by their labels and by their owners, so that no question looks at more
+//! than one namespace, and none at every pod of it but one whose selector has no equality.
 
+mod label_index;
 mod label_set;
 mod namespace;
 mod object;
@@ -217,7 +218,22 @@ impl Directory {
         let Some((namespace, within)) = known.namespaces.get_key_value(namespace) else {
             return Vec::new();
         };
-        sorted(namespace, within.select(matches))
+        sorted(namespace, within.select(&[], matches))
+    }
+
+    /// As [`Self::select`], where `matches` holds only for pods that have all labels of `equals`: others are not even
+    /// looked at.
+    pub fn select_equal(
+        &self,
+        namespace: &str,
+        equals: &[(&str, &str)],
+        matches: &dyn Fn(&LabelSet) -> bool,
+    ) -> Vec<PodKey> {
+        let known = self.read();
+        let Some((namespace, within)) = known.namespaces.get_key_value(namespace) else {
+            return Vec::new();
+        };
+        sorted(namespace, within.select(equals, matches))
     }
 
     /// The serving pods that the service `name` selects.
@@ -230,11 +246,10 @@ impl Directory {
         let Some((namespace, within, selector)) = found else {
             return ServicePods::Unknown;
         };
-        if selector.is_empty() {
-            return ServicePods::WithoutSelector;
+        match within.selected_by(selector) {
+            Some(names) => ServicePods::Pods(sorted(namespace, names)),
+            None => ServicePods::WithoutSelector,
         }
-        let names = within.select(&|labels| labels.satisfies(selector));
-        ServicePods::Pods(sorted(namespace, names))
     }
 
     /// The serving pods that `owner` controls, itself or through owners of its own, sorted by name; `None` if

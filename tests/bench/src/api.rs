@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Pods, in workloads of a fiftieth each.
     #[arg(long, default_value_t = PODS_MAX)]
     pods: usize,
+    /// Give each pod a label of its own, as a `StatefulSet` does: the most that can be asked of the directory.
+    #[arg(long)]
+    own_labels: bool,
     /// Reports applied a second.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     reports: u32,
@@ -67,7 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "{} pods and the reports of their last minute ...",
         args.pods
     );
-    let fleet = Arc::new(Fleet::new(args.pods, args.reports)?);
+    let fleet = Arc::new(Fleet::new(args.pods, args.own_labels, args.reports)?);
     let shared = Arc::new(Shared::default());
     let reporter = {
         let (fleet, shared, rate) = (Arc::clone(&fleet), Arc::clone(&shared), args.reports);

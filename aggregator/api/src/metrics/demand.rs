@@ -66,8 +66,13 @@ pub(super) fn of(
     if !doubtful.is_empty() {
         return Err(sum::too_low(question, "callers", &doubtful));
     }
-    let sum = Sum::of(Source::Callers, question.query.metric, &answer.readings)
-        .ok_or_else(|| no_value(because("none of its callers reports any more".to_owned())))?;
+    let sum = Sum::of(
+        sources.now,
+        Source::Callers,
+        question.query.metric,
+        &answer.readings,
+    )
+    .ok_or_else(|| no_value(because("none of its callers reports any more".to_owned())))?;
     if sum.value.0 == 0
         && let Some(pod) = hidden(question, sources)
     {

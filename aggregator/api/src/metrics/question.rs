@@ -1,5 +1,7 @@
 //! What is asked, whichever API it came by: which pods, and which part of a metric of them.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use aggregator_core::directory::{Directory, ServicePods};
 use aggregator_core::pod::{Phase, PodKey};
 use aggregator_core::query::{Answer, MetricQuery, Missing};
@@ -42,7 +44,24 @@ impl Question<'_> {
     /// Reads the pods that are asked about, each for itself; none is an error.
     pub(super) fn read(&self, sources: Sources<'_>) -> Result<Answer, Refusal> {
         let pods = self.pods(sources.directory)?;
-        Ok(sources.store.read(sources.now, &pods, &self.query))
+        Ok(self.read_pods(sources, &pods))
+    }
+
+    /// Reads the pods as one set, which stays the same set though pods come and go.
+    fn read_pods(&self, sources: Sources<'_>, pods: &[PodKey]) -> Answer {
+        let mut set = DefaultHasher::new();
+        let query = &self.query;
+        (self.namespace, self.metric, self.selector_text).hash(&mut set);
+        (
+            self.object,
+            query.direction,
+            &query.cluster,
+            query.code_class,
+        )
+            .hash(&mut set);
+        sources
+            .store
+            .read_set(sources.now, Some(set.finish()), pods, query)
     }
 
     /// The one number that is asked for. `missing` is told which pods had none.
@@ -55,9 +74,9 @@ impl Question<'_> {
             Members::Unknown(why) => why.to_owned(),
             Members::Pods(pods) if pods.is_empty() => "it has no pods".to_owned(),
             Members::Pods(pods) => {
-                let answer = sources.store.read(sources.now, &pods, &self.query);
+                let answer = self.read_pods(sources, &pods);
                 missing.clone_from(&answer.missing);
-                if let Some(sum) = sum::over(self, sources.directory, &answer)? {
+                if let Some(sum) = sum::over(sources.now, self, sources.directory, &answer)? {
                     return Ok(sum);
                 }
                 if self.is_namespace() || !all_pending(sources.directory, &pods) {
@@ -144,7 +163,8 @@ impl Question<'_> {
                 self.metric
             )));
         }
-        let pods = directory.select(namespace, &|labels| {
+        let equals: Vec<_> = self.selector.equalities().collect();
+        let pods = directory.select_equal(namespace, &equals, &|labels| {
             self.selector.holds_for(|key| labels.get(key))
         });
         if !pods.is_empty() {

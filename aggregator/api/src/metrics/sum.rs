@@ -16,6 +16,7 @@ use aggregator_core::time::UnixMillis;
 
 use crate::metrics::{Question, Summary, quantity_of};
 use crate::missing;
+use crate::signal_age::SignalAge;
 use crate::status::{Kind, Reason, Refusal};
 
 /// Who counted what a value says.
@@ -33,6 +34,7 @@ pub(crate) struct Sum {
     pub(crate) source: Source,
     pub(crate) value: Milli,
     pub(crate) timestamp: UnixMillis,
+    pub(crate) age: SignalAge,
     pub(crate) window: Duration,
     /// How many pods.
     pub(crate) pods: usize,
@@ -54,7 +56,12 @@ impl Source {
 
 impl Sum {
     /// The sum of `readings`; `None` if there are none. A ratio is that of all together, not the sum of ratios.
-    pub(super) fn of(source: Source, metric: Metric, readings: &[Reading]) -> Option<Self> {
+    pub(super) fn of(
+        now: UnixMillis,
+        source: Source,
+        metric: Metric,
+        readings: &[Reading],
+    ) -> Option<Self> {
         let value = match metric {
             Metric::ErrorRatio => weighted(readings)?,
             _ => readings
@@ -65,6 +72,7 @@ impl Sum {
             source,
             value: Milli(value),
             timestamp: readings.iter().map(|reading| reading.timestamp).min()?,
+            age: SignalAge::of_oldest(now, readings),
             window: readings.iter().map(|reading| reading.window).max()?,
             pods: readings.len(),
         })
@@ -75,12 +83,12 @@ impl Sum {
         quantity_of(self.value, || subject.to_owned())
     }
 
-    pub(crate) fn summary(&self, now: UnixMillis) -> Summary {
+    pub(crate) fn summary(&self) -> Summary {
         Summary {
             source: self.source,
             total: self.value,
             pods: self.pods,
-            age: now.since(self.timestamp),
+            age: self.age,
             window: self.window,
         }
     }
@@ -88,6 +96,7 @@ impl Sum {
 
 /// The sum of an answer, `None` if nobody in it has a value and nobody should have one.
 pub(super) fn over(
+    now: UnixMillis,
     question: &Question<'_>,
     directory: &Directory,
     answer: &Answer,
@@ -98,7 +107,7 @@ pub(super) fn over(
         .filter(|(pod, why)| is_doubtful(*why, directory.phase(pod), question.allows_silence()))
         .cloned()
         .collect();
-    let sum = Sum::of(Source::Pods, question.query.metric, &answer.readings);
+    let sum = Sum::of(now, Source::Pods, question.query.metric, &answer.readings);
     if doubtful.is_empty() {
         return Ok(sum);
     }

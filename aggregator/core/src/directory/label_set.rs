@@ -40,9 +40,13 @@ impl LabelSet {
     /// True if every label of `selector` is here with the same value; the selector of a service.
     pub(super) fn satisfies(&self, selector: &Self) -> bool {
         selector
-            .labels
-            .iter()
+            .pairs()
             .all(|(key, value)| self.get(key) == Some(value))
+    }
+
+    /// Every label, sorted by key.
+    pub(super) fn pairs(&self) -> std::slice::Iter<'_, (Arc<str>, Arc<str>)> {
+        self.labels.iter()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -1,12 +1,13 @@
 //! One namespace: its pods, services and owners, and the indexes between them.
 //!
-//! Invariants: `sets` names exactly the serving pods, under their labels; `children` names exactly the pods and
+//! Invariants: `serving` names exactly the serving pods, under their labels; `children` names exactly the pods and
 //! owners whose controller it is keyed by, whether that controller itself is known or not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::directory::label_index::LabelIndex;
 use crate::directory::label_set::{LabelSet, Texts};
 use crate::directory::object::{ObjectRef, OwnerInfo};
 use crate::limits::OWNER_DEPTH_MAX;
@@ -16,7 +17,7 @@ use crate::pod::{Owner, Phase, PodInfo, PodKey};
 #[derive(Debug, Default)]
 pub(super) struct Namespace {
     pods: BTreeMap<Arc<str>, HeldPod>,
-    sets: BTreeMap<Arc<LabelSet>, BTreeSet<Arc<str>>>,
+    serving: LabelIndex,
     services: BTreeMap<Arc<str>, Arc<LabelSet>>,
     owners: BTreeMap<ObjectRef, HeldOwner>,
     children: BTreeMap<ObjectRef, Children>,
@@ -70,17 +71,14 @@ impl Namespace {
         self.remove_pod(&info.key.name, texts);
         let serving = info.is_serving();
         let name = info.key.name;
-        let labels = self.share(LabelSet::new(&info.labels, texts));
+        let labels = self.serving.share(LabelSet::new(&info.labels, texts));
         let owner = info.owner.map(|owner| {
             let children = self.children_of(&owner);
             children.pods.insert(Arc::clone(&name));
             children.share(owner)
         });
         if serving {
-            self.sets
-                .entry(Arc::clone(&labels))
-                .or_default()
-                .insert(Arc::clone(&name));
+            self.serving.add(&labels, Arc::clone(&name));
         }
         let held = HeldPod {
             uid: info.uid,
@@ -97,12 +95,7 @@ impl Namespace {
         let Some(pod) = self.pods.remove(name) else {
             return false;
         };
-        if let Some(names) = self.sets.get_mut(&pod.labels) {
-            names.remove(name);
-            if names.is_empty() {
-                self.sets.remove(&pod.labels);
-            }
-        }
+        self.serving.remove(&pod.labels, name);
         if let Some(owner) = &pod.owner {
             self.disown(owner, |children| {
                 children.pods.remove(name);
@@ -136,13 +129,23 @@ impl Namespace {
         self.pods.keys()
     }
 
-    /// Names of serving pods whose labels satisfy `matches`, unsorted. Asks once per different set of labels.
-    pub(super) fn select(&self, matches: &dyn Fn(&LabelSet) -> bool) -> Vec<Arc<str>> {
-        self.sets
-            .iter()
-            .filter(|(labels, _)| matches(labels))
-            .flat_map(|(_, names)| names.iter().cloned())
-            .collect()
+    /// Names of serving pods that have every label of `equals` and whose labels satisfy `matches`, unsorted. Asks
+    /// once per different set of labels.
+    pub(super) fn select(
+        &self,
+        equals: &[(&str, &str)],
+        matches: &dyn Fn(&LabelSet) -> bool,
+    ) -> Vec<Arc<str>> {
+        self.serving.select(equals.iter().copied(), matches)
+    }
+
+    /// Names of the serving pods that the selector of a service selects, unsorted; `None` for an empty one.
+    pub(super) fn selected_by(&self, selector: &LabelSet) -> Option<Vec<Arc<str>>> {
+        let equals = selector.pairs().map(|(key, value)| (&**key, &**value));
+        (!selector.is_empty()).then(|| {
+            self.serving
+                .select(equals, |labels| labels.satisfies(selector))
+        })
     }
 
     pub(super) fn upsert_service(&mut self, name: Arc<str>, selector: LabelSet, texts: &mut Texts) {
@@ -225,14 +228,6 @@ impl Namespace {
             if held.is_some_and(|held| is_ours(held.owner.as_ref())) {
                 self.collect_owned(child, depth, names);
             }
-        }
-    }
-
-    /// The set itself if it is new, else the one that is known.
-    fn share(&self, labels: LabelSet) -> Arc<LabelSet> {
-        match self.sets.get_key_value(&labels) {
-            Some((known, _)) => Arc::clone(known),
-            None => Arc::new(labels),
         }
     }
 

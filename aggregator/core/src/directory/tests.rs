@@ -348,7 +348,13 @@ proptest! {
         for app in 0..4 {
             let app = format!("a{app}");
             let selected = directory.select("prod", &|labels| labels.get("app") == Some(&app));
-            prop_assert_eq!(selected, expect(&|pod| pod.labels["app"] == app));
+            prop_assert_eq!(&selected, &expect(&|pod| pod.labels["app"] == app));
+            let found = directory.select_equal("prod", &[("app", &app)], &|_| true);
+            prop_assert_eq!(&found, &selected);
+            let none = directory.select_equal("prod", &[("app", &app), ("tier", "a")], &|_| true);
+            prop_assert!(none.is_empty());
+            directory.upsert_service(service("s", &[("app", &app)])).unwrap();
+            prop_assert_eq!(directory.pods_of_service("prod", "s"), ServicePods::Pods(selected));
         }
         for set in 1..3 {
             let set = format!("s{set}");
@@ -357,5 +363,11 @@ proptest! {
             prop_assert_eq!(owned, expect(&|pod| pod.owner.as_ref().is_some_and(|owner| *owner.name == *set)));
         }
         prop_assert_eq!(directory.len(), plain.len());
+        for key in directory.pod_keys() {
+            directory.remove(&key);
+        }
+        directory.remove_service("prod", "s");
+        prop_assert!(directory.read().namespaces.is_empty());
+        prop_assert_eq!(directory.read().texts.len(), 0);
     }
 }

@@ -60,11 +60,11 @@ struct Now {
 // === impl Fleet ===
 
 impl Fleet {
-    /// `pods` pods whose reports come at `rate` a second together.
-    pub(super) fn new(pods: usize, rate: u32) -> Result<Self> {
+    /// `pods` pods whose reports come at `rate` a second together; with `own_labels` no two have the same labels.
+    pub(super) fn new(pods: usize, own_labels: bool, rate: u32) -> Result<Self> {
         let directory = Arc::new(Directory::default());
         let before = resident()?;
-        fill(&directory, pods)?;
+        fill(&directory, pods, own_labels)?;
         let with_directory = resident()?;
         let store = Arc::new(Store::new(StoreLimits::default()));
         let now = Arc::new(Now {
@@ -160,7 +160,7 @@ fn name(pods: usize, pod: usize) -> String {
 }
 
 /// Pods as a watch tells of them, with the labels that are usual.
-fn fill(directory: &Directory, pods: usize) -> Result<()> {
+fn fill(directory: &Directory, pods: usize, own_labels: bool) -> Result<()> {
     for number in 0..APPS {
         let (app, set) = (app(number), format!("{}-7d9c8b6f5", app(number)));
         directory.upsert_owner(OwnerInfo {
@@ -172,6 +172,7 @@ fn fill(directory: &Directory, pods: usize) -> Result<()> {
     for pod in 0..pods {
         let number = pod * APPS / pods;
         let (app, set) = (app(number), format!("{}-7d9c8b6f5", app(number)));
+        let name = name(pods, pod);
         let labels = [
             ("app", app.as_str()),
             ("app.kubernetes.io/instance", &app),
@@ -180,7 +181,11 @@ fn fill(directory: &Directory, pods: usize) -> Result<()> {
             ("pod-template-hash", "7d9c8b6f5"),
             ("team", "checkout"),
             ("tier", "a"),
-            ("version", "v1"),
+            if own_labels {
+                ("statefulset.kubernetes.io/pod-name", &name)
+            } else {
+                ("version", "v1")
+            },
         ];
         let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
         let labels: Labels = labels.into_iter().map(owned).collect();
@@ -189,11 +194,7 @@ fn fill(directory: &Directory, pods: usize) -> Result<()> {
             owner: Some(owner("ReplicaSet", &set, &uid(2, number))),
             phase: Phase::Running,
             ips: vec![[10, high, middle, low].into()],
-            ..PodInfo::new(
-                PodKey::new("prod", &name(pods, pod)),
-                uid(3, pod).into(),
-                labels,
-            )
+            ..PodInfo::new(PodKey::new("prod", &name), uid(3, pod).into(), labels)
         })?;
     }
     Ok(())
