@@ -122,6 +122,23 @@ mod tests {
         );
     }
 
+    /// The document says what each reason says, and lists every metric, selector key and workload.
+    #[test]
+    fn stands_in_the_document() {
+        let document = include_str!("../../../docs/API.md");
+        let document = document.split_whitespace().collect::<Vec<_>>().join(" ");
+        let phrases = REASONS.iter().map(|reason| phrase(*reason));
+        let metrics = crate::metric_name::METRICS.iter().map(|(name, _)| *name);
+        let workloads = crate::workload::Workload::ALL.map(crate::workload::Workload::resource);
+        let all = phrases
+            .chain(metrics)
+            .chain(workloads)
+            .chain(crate::metric_selector::KEYS);
+        for text in all {
+            assert!(document.contains(text), "docs/API.md lacks {text:?}");
+        }
+    }
+
     /// No reason is left out of the sentence.
     #[test]
     fn tells_every_reason() {

@@ -3,7 +3,7 @@ use http::header::ACCEPT;
 use serde_json::Value;
 
 use super::*;
-use crate::fleet::{EXTERNAL, Fleet, V2};
+use crate::fleet::{EXTERNAL, Fleet, V2, inbound, running};
 
 fn get(uri: &str) -> Request<()> {
     Request::get(uri).body(()).unwrap()
@@ -234,4 +234,67 @@ fn tells_alive_from_ready() {
         send(&fleet, get("/readyz/nothing")).0,
         StatusCode::NOT_FOUND
     );
+}
+
+/// One URL that means something, and pieces that URLs are made of.
+const PIECES: [&str; 26] = [
+    V2,
+    EXTERNAL,
+    "/apis/custom.metrics.k8s.io/v1beta1",
+    "/namespaces/prod",
+    "/namespaces",
+    "/pods/*",
+    "/pods/%2A",
+    "/pods/jazz-a",
+    "/services/jazz",
+    "/deployments.apps/jazz",
+    "/replicasets.apps/jazz-1",
+    "/metrics",
+    "/reads",
+    "/appmesh_requests_per_second",
+    "/appmesh_error_ratio",
+    "/appmesh_inflight_requests",
+    "?labelSelector=",
+    "?metricLabelSelector=",
+    "&labelSelector=",
+    "app%3Djazz",
+    "deployment%3Djazz",
+    "%2Cwindow%3D5s",
+    "window%3D60s",
+    "%2C",
+    "+in+%28a%2Cb%29",
+    "%FF",
+];
+
+proptest::proptest! {
+    /// Whatever is asked, the answer is JSON or text, says no with a status that fits, and holds no value that an
+    /// autoscaler would misread: none is negative, and each is a canonical quantity.
+    #[test]
+    fn survives_any_url(pieces in proptest::collection::vec(0..PIECES.len(), 1..9), noise in "[!-~]{0,6}") {
+        let fleet = Fleet::new();
+        fleet.deployment("jazz");
+        fleet.service("jazz", &[("app", "jazz")]);
+        fleet.reports(running("jazz", "jazz-a"), vec![inbound(3)]);
+        let url: String = pieces.iter().map(|piece| PIECES[*piece]).chain([noise.as_str()]).collect();
+        let url = if url.starts_with('/') { url } else { format!("/{url}") };
+        let Ok(request) = Request::get(&url).body(()) else {
+            return Ok(());
+        };
+        let answer = fleet.send(request);
+        let known = [200, 304, 400, 404, 414, 500, 503].contains(&answer.status.as_u16());
+        proptest::prop_assert!(known, "{url}: {}", answer.status);
+        if answer.headers[CONTENT_TYPE] != "application/json" {
+            return Ok(());
+        }
+        let json: Value = serde_json::from_str(&answer.body).unwrap();
+        let is_value_list = json["kind"].as_str().is_some_and(|kind| kind.ends_with("MetricValueList"));
+        if !is_value_list {
+            return Ok(());
+        }
+        for item in json["items"].as_array().unwrap() {
+            let value = item["value"].as_str().unwrap();
+            let digits = value.trim_end_matches(['m', 'k', 'M', 'G', 'T', 'P']);
+            proptest::prop_assert!(digits.parse::<u64>().is_ok(), "{url}: {value}");
+        }
+    }
 }
