@@ -135,7 +135,7 @@ impl Admin {
     }
 
     fn pods(&self) -> Answer {
-        match debug_pods::document(&self.store.inspect((self.clock)())) {
+        match debug_pods::of(&self.store, (self.clock)()) {
             Ok(json) => answer(StatusCode::OK, json.into(), "application/json"),
             Err(error) => failure(&error),
         }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use aggregator_core::query::{Metric, MetricQuery, Milli, WindowChoice};
 use aggregator_core::status::{PodStatus, SeriesStatus};
+use aggregator_core::store::Store;
+use aggregator_core::time::UnixMillis;
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -21,7 +24,18 @@ struct Pod<'a> {
     last_report_age_ms: Option<u128>,
     vms_expected: u32,
     vms_live: u32,
+    /// What the pod alone would read at the API; null if it has no value.
+    requests_per_second: Option<Rate>,
     series: Vec<Series<'a>>,
+}
+
+/// A rate in its window, and in the window of the same length before it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Rate {
+    value: f64,
+    window_ms: u128,
+    /// Null if the pod is not known for so long.
+    previous: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -36,14 +50,50 @@ struct Series<'a> {
     inflight_ns: Option<u64>,
 }
 
-/// The document, in the order of `pods`.
-pub(crate) fn document(pods: &[PodStatus]) -> Result<Vec<u8>, serde_json::Error> {
+/// The document as of `now`, sorted by pod.
+pub(crate) fn of(store: &Store, now: UnixMillis) -> Result<Vec<u8>, serde_json::Error> {
+    let pods = store.inspect(now);
+    let rates: Vec<_> = pods.iter().map(|pod| rate(store, now, pod)).collect();
+    document(&pods, &rates)
+}
+
+/// `pods` in their order, each with its rate.
+fn document(pods: &[PodStatus], rates: &[Option<Rate>]) -> Result<Vec<u8>, serde_json::Error> {
+    let pods = pods
+        .iter()
+        .zip(rates)
+        .map(|(status, rate)| pod(status, *rate));
     serde_json::to_vec(&Document {
-        pods: pods.iter().map(pod).collect(),
+        pods: pods.collect(),
     })
 }
 
-fn pod(status: &PodStatus) -> Pod<'_> {
+fn rate(store: &Store, now: UnixMillis, pod: &PodStatus) -> Option<Rate> {
+    let query = MetricQuery {
+        metric: Metric::RequestsPerSecond,
+        direction: None,
+        cluster: None,
+        code_class: None,
+        window: WindowChoice::Adaptive,
+    };
+    let answer = store.read(now, std::slice::from_ref(&pod.key), &query);
+    let reading = answer.readings.first()?;
+    Some(Rate {
+        value: real(reading.value),
+        window_ms: reading.window.as_millis(),
+        previous: store.read_before(reading, &query).map(real),
+    })
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a rate for people, far below 2^53 thousandths"
+)]
+fn real(milli: Milli) -> f64 {
+    milli.0 as f64 / 1000.0
+}
+
+fn pod(status: &PodStatus, requests_per_second: Option<Rate>) -> Pod<'_> {
     Pod {
         namespace: &status.key.namespace,
         name: &status.key.name,
@@ -54,6 +104,7 @@ fn pod(status: &PodStatus) -> Pod<'_> {
         last_report_age_ms: status.last_report_age.map(|age| age.as_millis()),
         vms_expected: status.vms_expected,
         vms_live: status.vms_live,
+        requests_per_second,
         series: status.series.iter().map(series).collect(),
     }
 }
@@ -111,11 +162,17 @@ mod tests {
                 inflight_ns: None,
             }],
         };
-        let text = String::from_utf8(document(&[status]).unwrap()).unwrap();
+        let rate = Rate {
+            value: 2.5,
+            window_ms: 2000,
+            previous: None,
+        };
+        let text = String::from_utf8(document(&[status], &[Some(rate)]).unwrap()).unwrap();
         assert_eq!(
             text,
             r#"{"pods":[{"namespace":"prod","name":"jazz-v1","uid":"u1","state":"live","streams":1,"#.to_owned()
                 + r#""instances":["00000000000000ab"],"last_report_age_ms":120,"vms_expected":3,"vms_live":3,"#
+                + r#""requests_per_second":{"value":2.5,"window_ms":2000,"previous":null},"#
                 + r#""series":[{"direction":"inbound","cluster":"","requests":12,"requests_at_completion":false,"#
                 + r#""upstream_attempts":null,"responses":{"2xx":11,"none":1},"inflight":0,"inflight_ns":null}]}]}"#
         );

@@ -43,12 +43,8 @@ impl Collector for StoreGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let counts = self.store.counts((self.clock)());
         let known = self.directory.sizes();
-        let mut states = encoder.encode_descriptor(
-            "pods",
-            "Pods in the store, by state",
-            None,
-            MetricType::Gauge,
-        )?;
+        let help = "Pods in the store, by state";
+        let mut states = encoder.encode_descriptor("pods", help, None, MetricType::Gauge)?;
         for (state, count) in [
             ("new", counts.pods_new),
             ("live", counts.pods_live),
@@ -93,6 +89,11 @@ impl Collector for StoreGauges {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             gauge(count).encode(metric)?;
         }
+        let help =
+            "Steps in the load of a queried set that were not remembered: too many sets had one";
+        let metric =
+            encoder.encode_descriptor("steps_forgotten", help, None, MetricType::Counter)?;
+        ConstCounter::new(self.store.steps_forgotten()).encode(metric)?;
         let by_store = counts.refused.iter();
         refused(
             &mut encoder,

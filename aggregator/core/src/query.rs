@@ -73,6 +73,10 @@ pub struct Reading {
     pub events: Milli,
     /// End of the window: the end of the newest interval the sidecar reported, on the aggregator's clock.
     pub timestamp: UnixMillis,
+    /// Length of the sidecar's newest interval: what began in it waited so long at most to be told.
+    pub interval: Duration,
+    /// When the report of that interval arrived.
+    pub arrived: UnixMillis,
     /// Length of the window the value really covers.
     pub window: Duration,
     /// True while the stream is lost and the last window is served on.

@@ -31,7 +31,7 @@ use dashmap::mapref::entry::Entry;
 use crate::history::DEPTH;
 use crate::limits::StoreLimits;
 use crate::pod::PodKey;
-use crate::query::{Answer, MetricQuery, Missing, Reading, WINDOWS, WindowChoice};
+use crate::query::{Answer, MetricQuery, Milli, Missing, Reading, WINDOWS, WindowChoice};
 use crate::report::{Hello, InstanceId, Report, StreamId};
 use crate::status::RefusedReason;
 use crate::store::callers::Callers;
@@ -58,6 +58,8 @@ pub struct Store {
     /// When to look at each pod again: one entry per pod, popped when due. Held only to push or pop.
     due: Mutex<BinaryHeap<Reverse<(UnixMillis, PodKey)>>>,
     callers: Callers,
+    /// Steps that queried sets have seen.
+    windows: window::Memory,
     /// By position in [`RefusedReason::ALL`].
     refused: [AtomicU64; RefusedReason::ALL.len()],
 }
@@ -102,6 +104,7 @@ impl Store {
             len: AtomicUsize::new(0),
             due: Mutex::default(),
             callers: Callers::default(),
+            windows: window::Memory::default(),
             refused: Default::default(),
         }
     }
@@ -183,6 +186,18 @@ impl Store {
 
     /// Reads `query` for each of `pods` as of `now`.
     pub fn read(&self, now: UnixMillis, pods: &[PodKey], query: &MetricQuery) -> Answer {
+        self.read_set(now, None, pods, query)
+    }
+
+    /// As [`Store::read`] of a set that is read again and again under the number `set`, though its pods may change: its
+    /// windows grow back one size at a time.
+    pub fn read_set(
+        &self,
+        now: UnixMillis,
+        set: Option<u64>,
+        pods: &[PodKey],
+        query: &MetricQuery,
+    ) -> Answer {
         let longest = WINDOWS[WINDOWS.len() - 1];
         let fixed;
         let lengths: &[Duration] = match query.window {
@@ -204,7 +219,8 @@ impl Store {
                 Err(missing) => answer.missing.push((key.clone(), missing)),
             }
         }
-        let chosen = choose(&readable, lengths.len());
+        let set = set.filter(|_| query.window == WindowChoice::Adaptive);
+        let chosen = self.choose(set, &readable, lengths.len());
         for (key, windows) in readable {
             match windows.value(chosen, query.metric) {
                 Some(Value {
@@ -216,6 +232,8 @@ impl Store {
                     value: number,
                     events,
                     timestamp: windows.until,
+                    interval: windows.newest.interval,
+                    arrived: windows.newest.arrived,
                     window: covered,
                     held: windows.held,
                 }),
@@ -223,6 +241,31 @@ impl Store {
             }
         }
         answer
+    }
+
+    /// The value of the window before the one of `reading`, of the same length, for comparison. `None` if the pod is not
+    /// known for so long. Works for [`DEPTH`] at most, two of the longest windows.
+    pub fn read_before(&self, reading: &Reading, query: &MetricQuery) -> Option<Milli> {
+        let pod = self.pods.get(&reading.pod)?;
+        let until = reading.timestamp.before(reading.window);
+        reading::read_at(&pod, until, reading.window, query)
+    }
+
+    /// How often a step was not remembered since [`window::SETS_MAX`] were.
+    pub fn steps_forgotten(&self) -> u64 {
+        self.windows.forgotten()
+    }
+
+    /// The window that fits all of `pods` together.
+    fn choose(&self, set: Option<u64>, pods: &[(&PodKey, PodWindows)], windows: usize) -> usize {
+        let candidates = candidates(pods, windows);
+        let until = pods.iter().map(|(_, windows)| windows.until).max();
+        let (Some(set), Some(until)) = (set, until) else {
+            return window::choose(&candidates, None).index;
+        };
+        let choice = window::choose(&candidates, self.windows.longest(set, until));
+        self.windows.note(set, until, choice);
+        choice.index
     }
 
     /// Upstream clusters that pods call, sorted. One may be named that nobody calls any more.
@@ -277,17 +320,14 @@ impl Store {
     }
 }
 
-/// The window that fits all of `pods` together.
-fn choose(pods: &[(&PodKey, PodWindows)], windows: usize) -> usize {
-    let candidates: Vec<Candidate> = (0..windows)
-        .map(|index| {
-            pods.iter()
-                .map(|(_, windows)| windows.candidate(index))
-                .fold(Candidate::default(), |sum, pod| Candidate {
-                    requests: sum.requests + pod.requests,
-                    seconds: sum.seconds + pod.seconds,
-                })
+/// What each window holds of all of `pods` together.
+fn candidates(pods: &[(&PodKey, PodWindows)], windows: usize) -> Vec<Candidate> {
+    let sum = |index: usize| {
+        let each = pods.iter().map(|(_, windows)| windows.candidate(index));
+        each.fold(Candidate::default(), |sum, pod| Candidate {
+            requests: sum.requests + pod.requests,
+            seconds: sum.seconds + pod.seconds,
         })
-        .collect();
-    window::choose(&candidates)
+    };
+    (0..windows).map(sum).collect()
 }

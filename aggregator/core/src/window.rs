@@ -9,6 +9,9 @@
 //! it, the window that differs most is taken: around a step that is the one that begins nearest to the step.
 //! The rule is the same upwards and downwards; a service that stops is seen to stop.
 //!
+//! A window that was chosen so grows back one size at a time: once a step was seen, a later window does not begin before
+//! the one that showed it ([`Memory`]), or the next value would be half of the time before the step again.
+//!
 //! Four deviations come by chance once in some 16,000 looks at a window. A handful keeps a single burst on an
 //! idle service (one page load) from being read as a rate.
 
@@ -21,8 +24,11 @@ pub const DEVIATIONS: f64 = 4.0;
 /// Fewer requests than this, both seen and due, prove nothing.
 pub const HANDFUL: f64 = 20.0;
 
+mod memory;
 #[cfg(test)]
 mod tests;
+
+pub use memory::{Memory, SETS_MAX};
 
 /// What one window holds for a whole queried set of pods.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -33,24 +39,37 @@ pub struct Candidate {
     pub seconds: f64,
 }
 
-/// The index of the window to serve, of `candidates` in ascending order of length.
-pub fn choose(candidates: &[Candidate]) -> usize {
-    let longest = candidates.len().saturating_sub(1);
+/// A window that was chosen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Choice {
+    /// Its index.
+    pub index: usize,
+    /// True if it is shorter than the traffic alone asks for, since a step was seen.
+    pub is_short: bool,
+}
+
+/// The window to serve, of `candidates` in ascending order of length. `longest` is the index of the longest that does
+/// not reach back over a step that was seen before.
+pub fn choose(candidates: &[Candidate], longest: Option<usize>) -> Choice {
+    let last = candidates.len().saturating_sub(1);
     let needed = candidates
         .iter()
         .position(|window| window.requests >= ENOUGH)
-        .unwrap_or(longest);
-    let Some(long) = candidates.get(needed) else {
-        return 0;
-    };
-    let mut chosen = (needed, DEVIATIONS);
-    for (index, short) in candidates.iter().enumerate().take(needed) {
-        let deviations = deviations(*short, *long);
-        if deviations > chosen.1 {
-            chosen = (index, deviations);
+        .unwrap_or(last);
+    let allowed = longest.map_or(needed, |longest| longest.min(needed));
+    let mut chosen = (allowed, DEVIATIONS);
+    if let Some(long) = candidates.get(needed) {
+        for (index, short) in candidates.iter().enumerate().take(allowed) {
+            let deviations = deviations(*short, *long);
+            if deviations > chosen.1 {
+                chosen = (index, deviations);
+            }
         }
     }
-    chosen.0
+    Choice {
+        index: chosen.0,
+        is_short: chosen.0 < needed,
+    }
 }
 
 /// By how many standard deviations the rate in `short` differs from that in `long`, of which it is the end;

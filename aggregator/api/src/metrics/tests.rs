@@ -452,6 +452,7 @@ fn refuses_what_would_wrap() {
         source: super::Source::Pods,
         value,
         timestamp: NOW,
+        age: crate::signal_age::SignalAge::default(),
         window: std::time::Duration::from_secs(2),
         pods: 1,
     };

@@ -33,7 +33,7 @@ pub(super) struct Instance {
     pub(super) seen: Option<Seen>,
     /// When the last stream closed, unless one is open.
     closed_at: Option<UnixMillis>,
-    /// When the final report came on the newest stream.
+    /// End of the interval of the final report of the newest stream, if that came.
     final_at: Option<UnixMillis>,
     /// Highest seq of the newest stream, and the interval end it had, on the sidecar's clock.
     newest: (u64, UnixMillis),
@@ -61,8 +61,19 @@ pub(super) struct Seen {
     pub(super) first: UnixMillis,
     /// End of the newest interval.
     pub(super) until: UnixMillis,
+    /// How the report of that interval came.
+    pub(super) newest: Newest,
     /// When the next report is overdue.
     deadline: UnixMillis,
+}
+
+/// How the newest report came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Newest {
+    /// Length of its interval.
+    pub(super) interval: Duration,
+    /// When it arrived.
+    pub(super) arrived: UnixMillis,
 }
 
 // === impl Instance ===
@@ -191,12 +202,20 @@ impl Instance {
         end: UnixMillis,
         report: &Report,
     ) {
+        let newest = Newest {
+            interval: report.interval,
+            arrived: now,
+        };
         let seen = self.seen.get_or_insert(Seen {
             from,
             first: end,
             until: end,
+            newest,
             deadline: end,
         });
+        if end >= seen.until {
+            seen.newest = newest;
+        }
         seen.until = seen.until.max(end);
         seen.deadline = seen.deadline.max(end + report.next_report_within + GRACE);
         self.snapshot |= report.snapshot;
@@ -205,7 +224,7 @@ impl Instance {
                 self.newest = (report.seq, report.interval_end);
             }
             if report.is_final {
-                self.final_at = Some(now);
+                self.final_at = Some(end);
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::series::{Direction, SeriesKey};
 use crate::sidecar_clock::SidecarClock;
 use crate::status::PodState;
 use crate::store::counter::{Origin, Span};
-use crate::store::instance::{Instance, Standing};
+use crate::store::instance::{Instance, Newest, Standing};
 use crate::store::plausible;
 use crate::store::refused::Refused;
 use crate::store::tally::Tally;
@@ -190,10 +190,15 @@ impl PodRecord {
 
     /// The newest moment that every instance which is not gone has told of.
     pub(super) fn until(&self, now: UnixMillis) -> Option<UnixMillis> {
+        self.newest(now).map(|(until, _)| until)
+    }
+
+    /// The newest moment that every instance which is not gone has told of, and how that was told.
+    pub(super) fn newest(&self, now: UnixMillis) -> Option<(UnixMillis, Newest)> {
         self.current()
             .filter(|instance| instance.state(now) != PodState::Gone)
-            .filter_map(|instance| instance.seen.map(|seen| seen.until))
-            .min()
+            .filter_map(|instance| instance.seen.map(|seen| (seen.until, seen.newest)))
+            .min_by_key(|(until, _)| *until)
     }
 
     /// The earliest moment since when every increase is known.

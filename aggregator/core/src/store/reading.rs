@@ -6,6 +6,7 @@ use crate::query::{Metric, MetricQuery, Milli, Missing};
 use crate::series::{CodeClass, Direction, SeriesKey};
 use crate::status::PodState;
 use crate::store::counter::Counter;
+use crate::store::instance::Newest;
 use crate::store::pod_record::PodRecord;
 use crate::store::tally::Tally;
 use crate::time::UnixMillis;
@@ -18,6 +19,8 @@ const CLUSTER_OVERFLOW: &str = "other";
 #[derive(Debug)]
 pub(super) struct PodWindows {
     pub(super) until: UnixMillis,
+    /// How the report came that told of `until`.
+    pub(super) newest: Newest,
     pub(super) held: bool,
     /// In the order of the windows asked for.
     windows: Vec<PodWindow>,
@@ -87,7 +90,7 @@ pub(super) fn read(
     if !is_counted(pod, query, counted) {
         return Err(Missing::NotCounted);
     }
-    let until = pod.until(now).ok_or(Missing::New)?;
+    let (until, newest) = pod.newest(now).ok_or(Missing::New)?;
     let windows = lengths
         .iter()
         .map(|length| window(pod, query, counted, until, *length))
@@ -95,9 +98,37 @@ pub(super) fn read(
         .ok_or(Missing::New)?;
     Ok(PodWindows {
         until,
+        newest,
         held: state == PodState::Held,
         windows,
     })
+}
+
+/// Reads `query` of `pod` in the window of `length` that ends at `until`, if all of it is known.
+pub(super) fn read_at(
+    pod: &PodRecord,
+    until: UnixMillis,
+    length: Duration,
+    query: &MetricQuery,
+) -> Option<Milli> {
+    let counted = counted(query).ok()?;
+    if !is_counted(pod, query, counted) {
+        return None;
+    }
+    let window = window(pod, query, counted, until, length)?;
+    let windows = PodWindows {
+        until,
+        newest: Newest {
+            interval: length,
+            arrived: until,
+        },
+        held: false,
+        windows: vec![window],
+    };
+    let whole = window.covered >= length;
+    whole
+        .then(|| windows.value(0, query.metric))?
+        .map(|value| value.number)
 }
 
 // === impl PodWindows ===

@@ -19,7 +19,7 @@ fn step(before: f64, after: f64, since: f64) -> Vec<Candidate> {
 }
 
 fn chosen_seconds(candidates: &[Candidate]) -> u64 {
-    WINDOWS[choose(candidates)].as_secs()
+    WINDOWS[choose(candidates, None).index].as_secs()
 }
 
 /// Steady traffic gets the shortest window that holds enough, and the longest where none does.
@@ -83,9 +83,9 @@ fn windows_that_are_all_the_same() {
         requests: 50.0,
         seconds: 1.5,
     };
-    assert_eq!(choose(&[young; 6]), 5);
-    assert_eq!(choose(&[Candidate::default(); 6]), 5);
-    assert_eq!(choose(&[]), 0);
+    assert_eq!(choose(&[young; 6], None).index, 5);
+    assert_eq!(choose(&[Candidate::default(); 6], None).index, 5);
+    assert_eq!(choose(&[], None).index, 0);
 }
 
 /// Requests that come by chance at a steady rate: the window differs from the one for even traffic at most once
@@ -138,8 +138,26 @@ proptest! {
                 Candidate { requests, seconds: length.as_secs_f64() }
             })
             .collect();
-        let chosen = choose(&candidates);
+        let chosen = choose(&candidates, None).index;
         let needed = candidates.iter().position(|c| c.requests >= ENOUGH).unwrap_or(5);
         prop_assert!(chosen <= needed);
     }
+}
+
+/// While a step is remembered no window reaches back over it, even where chance hides the step for a moment.
+#[test]
+fn a_remembered_step_holds_the_window_short() {
+    let quiet = step(5.0, 5.0, 60.0);
+    assert_eq!(choose(&quiet, None).index, 5);
+    for longest in 0..5 {
+        let choice = choose(&quiet, Some(longest));
+        assert_eq!((choice.index, choice.is_short), (longest, true));
+    }
+    let busy = step(500.0, 500.0, 60.0);
+    let choice = choose(&busy, Some(4));
+    assert_eq!(
+        (choice.index, choice.is_short),
+        (0, false),
+        "enough requests end it"
+    );
 }

@@ -290,3 +290,67 @@ fn callers_by_cluster() {
     }
     assert!(store.called_clusters().is_empty());
 }
+
+/// The window before the one served, for comparison; unknown where the pod was not known for so long.
+#[test]
+fn the_window_before_is_kept() {
+    let store = store();
+    let sidecar = Sidecar::new("jazz", 1);
+    let link = sidecar.connect(&store, at(0), 1);
+    for second in 1..=10_u64 {
+        // 10 a second for six seconds, then 30.
+        let total = 10 * second.min(6) + 30 * second.saturating_sub(6);
+        let report = sidecar.report(at(1000 * second), vec![inbound(total)]);
+        store.apply(at(1000 * second), &link, &report).unwrap();
+    }
+    let before = |seconds| {
+        let query = fixed(Metric::RequestsPerSecond, seconds);
+        let answer = store.read(at(10_000), &[PodKey::new("prod", "jazz")], &query);
+        let reading = &answer.readings[0];
+        (
+            reading.value.0,
+            store.read_before(reading, &query).map(|value| value.0),
+        )
+    };
+    assert_eq!(before(4), (30_000, Some(10_000)));
+    assert_eq!(before(5), (26_000, Some(10_000)));
+    assert_eq!(before(6).1, None, "twelve seconds ago there was no pod");
+}
+
+/// A step is seen in a short window, and as long as it is near no later window reaches back over it.
+#[test]
+fn a_set_that_stepped_grows_its_window_back() {
+    let store = store();
+    let sidecar = Sidecar::new("jazz", 1);
+    let link = sidecar.connect(&store, at(0), 1);
+    let mut total = 0;
+    let query = MetricQuery {
+        window: WindowChoice::Adaptive,
+        ..fixed(Metric::RequestsPerSecond, 60)
+    };
+    let mut windows = Vec::new();
+    for second in 1..=110_u64 {
+        total += if second <= 70 { 10 } else { 20 };
+        let now = at(1000 * second);
+        let report = sidecar.report(now, vec![inbound(total)]);
+        store.apply(now, &link, &report).unwrap();
+        let pods = [PodKey::new("prod", "jazz")];
+        let set = store.read_set(now, Some(1), &pods, &query);
+        if second > 70 {
+            windows.push((second - 70, set.readings[0].window.as_secs()));
+        }
+    }
+    let first = windows.iter().position(|(_, window)| *window < 60).unwrap();
+    assert!(windows[first].0 <= 7, "{windows:?}");
+    let (grows, over) = (&windows[first..], "a window reached back over the step");
+    assert!(
+        grows.windows(2).all(|pair| pair[0].1 <= pair[1].1),
+        "{windows:?}"
+    );
+    assert!(
+        grows
+            .iter()
+            .all(|(since, window)| *window <= since + 1 || *window == 30),
+        "{over}: {windows:?}"
+    );
+}
