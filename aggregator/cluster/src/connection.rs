@@ -1,0 +1,156 @@
+//! How to reach the cluster: as the pod's service account, or as a kubeconfig says.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::Request;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use tokio::time::timeout;
+
+/// How long a connection may take to be made.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the answer to one request may take.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Why the cluster did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum ClusterError {
+    /// Not in a pod, or without a service account.
+    #[error("this is not a pod of a cluster with a service account (and no kubeconfig was given)")]
+    NotInCluster(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The kubeconfig cannot be used.
+    #[error("the kubeconfig {} cannot be used", path.display())]
+    Kubeconfig {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The client cannot be made.
+    #[error("the Kubernetes client cannot be made")]
+    Client(#[source] Box<kube::Error>),
+    /// The request was refused, or there was no answer.
+    #[error("{what}: {source}")]
+    Request {
+        /// Method and path.
+        what: String,
+        /// What went wrong.
+        source: Box<kube::Error>,
+    },
+    /// No answer in time.
+    #[error("{what}: no answer within {within:?}")]
+    Late {
+        /// Method and path.
+        what: String,
+        /// How long it may take.
+        within: Duration,
+    },
+    /// The request cannot be made.
+    #[error("{what}: not a request")]
+    Malformed {
+        /// Method and path.
+        what: String,
+    },
+}
+
+/// A client for the cluster this process runs in, or for the one `kubeconfig` leads to.
+pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ClusterError> {
+    // Fails if there is one already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut config = match kubeconfig {
+        None => Config::incluster().map_err(|error| ClusterError::NotInCluster(error.into()))?,
+        Some(path) => {
+            let read = Kubeconfig::read_from(path).map_err(|error| refused(path, error))?;
+            Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
+                .await
+                .map_err(|error| refused(path, error))?
+        }
+    };
+    config.connect_timeout = Some(CONNECT_WITHIN);
+    // Each caller here has its own idea of when to try again.
+    config.default_retry = false;
+    Client::try_from(config).map_err(|error| ClusterError::Client(Box::new(error)))
+}
+
+fn refused(path: &Path, error: kube::config::KubeconfigError) -> ClusterError {
+    ClusterError::Kubeconfig {
+        path: path.to_owned(),
+        source: error.into(),
+    }
+}
+
+/// Sends `body` and reads the answer.
+pub(crate) async fn send<T: DeserializeOwned>(
+    client: &Client,
+    method: http::Method,
+    path: &str,
+    content_type: &str,
+    body: &impl Serialize,
+) -> Result<T, ClusterError> {
+    let what = format!("{method} {path}");
+    let malformed = || ClusterError::Malformed { what: what.clone() };
+    let body = serde_json::to_vec(body).map_err(|_| malformed())?;
+    let request = Request::builder()
+        .method(method.clone())
+        .uri(path)
+        .header(http::header::CONTENT_TYPE, content_type)
+        .body(body)
+        .map_err(|_| malformed())?;
+    ask(client, request, what).await
+}
+
+/// Reads what is at `path`, in the form `accept`.
+pub(crate) async fn get<T: DeserializeOwned>(
+    client: &Client,
+    path: &str,
+    accept: &str,
+) -> Result<T, ClusterError> {
+    let what = format!("GET {path}");
+    let request =
+        request(path, accept).ok_or_else(|| ClusterError::Malformed { what: what.clone() })?;
+    ask(client, request, what).await
+}
+
+/// A GET of `path` in the form `accept`.
+pub(crate) fn request(path: &str, accept: &str) -> Option<Request<Vec<u8>>> {
+    let request = Request::get(path).header(http::header::ACCEPT, accept);
+    request.body(Vec::new()).ok()
+}
+
+async fn ask<T: DeserializeOwned>(
+    client: &Client,
+    request: Request<Vec<u8>>,
+    what: String,
+) -> Result<T, ClusterError> {
+    match timeout(ANSWER_WITHIN, client.request(request)).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(source)) => Err(ClusterError::Request {
+            what,
+            source: Box::new(source),
+        }),
+        Err(_) => Err(ClusterError::Late {
+            what,
+            within: ANSWER_WITHIN,
+        }),
+    }
+}
+
+// === impl ClusterError ===
+
+impl ClusterError {
+    /// The HTTP status of a refusal.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Request { source, .. } => match &**source {
+                kube::Error::Api(status) => Some(status.code),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! What the aggregator asks of a Kubernetes cluster, and the one thing it writes there.
+//!
+//! ```text
+//! connection -> watch (list, then watch) -> tables: pods, services, owners -> aggregator_core::directory
+//!                                        -> configuration: how clients of the API are authenticated
+//!            -> reviews        who a bearer token is, what a user may do
+//!            -> registration   the CA of our certificate, into the APIServices
+//! ```
+//!
+//! Objects are decoded into types of our own with only the fields that are used. Nothing here is asked by a request
+//! of an autoscaler: what it asks is answered from the directory.
+
+pub mod configuration;
+pub mod connection;
+mod objects;
+pub mod registration;
+pub mod reviews;
+mod tables;
+pub mod watch;
+pub mod watches;
+
+pub use connection::ClusterError;
+pub use watches::{Scope, Watches};

@@ -1,0 +1,305 @@
+//! Objects as the cluster sends them, with only the fields that are used, and what they become in the directory.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use aggregator_core::directory::{ObjectKey, OwnerInfo, ServiceInfo};
+use aggregator_core::limits::IPS_PER_POD_MAX;
+use aggregator_core::pod::{Labels, Owner, Phase, PodInfo, PodKey};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+/// One page of a list.
+#[derive(Debug, Deserialize)]
+pub(crate) struct List<T> {
+    #[serde(default)]
+    pub(crate) metadata: ListMeta,
+    #[serde(default = "Vec::new")]
+    pub(crate) items: Vec<T>,
+}
+
+/// `metadata` of a list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ListMeta {
+    pub(crate) resource_version: String,
+    #[serde(rename = "continue")]
+    pub(crate) next: Option<String>,
+}
+
+/// An object of which the metadata are enough.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct MetadataOnly {
+    #[serde(default)]
+    pub(crate) metadata: Metadata,
+}
+
+/// `metadata`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Metadata {
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    pub(crate) uid: String,
+    pub(crate) resource_version: String,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) labels: Labels,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) owner_references: Vec<OwnerReference>,
+    pub(crate) deletion_timestamp: Option<IgnoredAny>,
+}
+
+/// `metadata.ownerReferences[]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct OwnerReference {
+    api_version: String,
+    kind: String,
+    name: String,
+    uid: String,
+    controller: Option<bool>,
+}
+
+/// A pod.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Pod {
+    pub(crate) metadata: Metadata,
+    #[serde(default)]
+    status: PodStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodStatus {
+    phase: String,
+    #[serde(rename = "podIP")]
+    pod_ip: String,
+    #[serde(rename = "podIPs", deserialize_with = "null_is_default")]
+    pod_ips: Vec<PodIp>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodIp {
+    ip: String,
+}
+
+/// A service.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Service {
+    pub(crate) metadata: Metadata,
+    #[serde(default)]
+    spec: ServiceSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ServiceSpec {
+    #[serde(deserialize_with = "null_is_default")]
+    selector: Labels,
+}
+
+/// A config map.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct ConfigMap {
+    pub(crate) metadata: Metadata,
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub(crate) data: Labels,
+}
+
+/// What all objects have.
+pub(crate) trait Named {
+    fn metadata(&self) -> &Metadata;
+}
+
+// === impl Metadata ===
+
+impl Metadata {
+    fn controller(&self) -> Option<Owner> {
+        let controller = self
+            .owner_references
+            .iter()
+            .find(|owner| owner.controller == Some(true))?;
+        let group = controller
+            .api_version
+            .split_once('/')
+            .map_or("", |(group, _)| group);
+        Some(Owner {
+            group: group.into(),
+            kind: controller.kind.as_str().into(),
+            name: controller.name.as_str().into(),
+            uid: controller.uid.as_str().into(),
+        })
+    }
+}
+
+// === impl MetadataOnly ===
+
+impl MetadataOnly {
+    pub(crate) fn key(&self, group: &str, kind: &str) -> ObjectKey {
+        ObjectKey::new(&self.metadata.namespace, group, kind, &self.metadata.name)
+    }
+
+    pub(crate) fn info(&self, group: &str, kind: &str) -> OwnerInfo {
+        OwnerInfo {
+            object: self.key(group, kind),
+            uid: self.metadata.uid.as_str().into(),
+            owner: self.metadata.controller(),
+        }
+    }
+}
+
+// === impl Pod ===
+
+impl Pod {
+    pub(crate) fn key(&self) -> PodKey {
+        PodKey::new(&self.metadata.namespace, &self.metadata.name)
+    }
+
+    /// What the directory wants to know. Addresses beyond its limit are left out: one of each family is enough.
+    pub(crate) fn info(self) -> PodInfo {
+        let key = self.key();
+        let owner = self.metadata.controller();
+        let PodStatus {
+            phase,
+            pod_ip,
+            pod_ips,
+        } = self.status;
+        let phase = match phase.as_str() {
+            "Pending" => Phase::Pending,
+            "Running" => Phase::Running,
+            "Succeeded" => Phase::Succeeded,
+            "Failed" => Phase::Failed,
+            _ => Phase::Unknown,
+        };
+        let listed = pod_ips.iter().map(|entry| entry.ip.as_str());
+        let mut ips: Vec<IpAddr> = listed.filter_map(|ip| ip.parse().ok()).collect();
+        if ips.is_empty() {
+            ips.extend(pod_ip.parse::<IpAddr>().ok());
+        }
+        ips.truncate(IPS_PER_POD_MAX);
+        PodInfo {
+            owner,
+            deleting: self.metadata.deletion_timestamp.is_some(),
+            phase,
+            ips,
+            ..PodInfo::new(key, self.metadata.uid.into(), self.metadata.labels)
+        }
+    }
+}
+
+// === impl Service ===
+
+impl Service {
+    pub(crate) fn key(&self) -> (Arc<str>, Arc<str>) {
+        let Metadata {
+            namespace, name, ..
+        } = &self.metadata;
+        (namespace.as_str().into(), name.as_str().into())
+    }
+
+    pub(crate) fn info(self) -> ServiceInfo {
+        let (namespace, name) = self.key();
+        ServiceInfo {
+            namespace,
+            name,
+            selector: self.spec.selector,
+        }
+    }
+}
+
+// === impl Named ===
+
+impl Named for MetadataOnly {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+impl Named for Pod {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+impl Named for Service {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+impl Named for ConfigMap {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+/// Go writes null for an empty list or map.
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pod as kube-apiserver sends it: what is used is read, and all the rest is left alone.
+    #[test]
+    fn reads_a_pod() {
+        let pod: Pod = serde_json::from_str(
+            r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"jazz-v1-a","namespace":"prod","uid":"u1",
+                "resourceVersion":"7","labels":{"app":"jazz"},"managedFields":[{"manager":"x"}],
+                "deletionTimestamp":"2026-11-24T00:00:00Z","ownerReferences":[
+                {"apiVersion":"v1","kind":"Node","name":"n","uid":"u0"},
+                {"apiVersion":"apps/v1","kind":"ReplicaSet","name":"jazz-v1","uid":"u2","controller":true}]},
+                "spec":{"containers":[{"name":"c"}]},
+                "status":{"phase":"Running","podIP":"10.0.0.1","podIPs":[{"ip":"10.0.0.1"},{"ip":"fd00::1"}]}}"#,
+        )
+        .unwrap();
+        let info = pod.info();
+        assert_eq!(info.key, PodKey::new("prod", "jazz-v1-a"));
+        assert_eq!((&*info.uid, info.labels["app"].as_str()), ("u1", "jazz"));
+        assert_eq!((info.deleting, info.phase), (true, Phase::Running));
+        assert_eq!(
+            info.ips,
+            [
+                "10.0.0.1".parse::<IpAddr>().unwrap(),
+                "fd00::1".parse().unwrap()
+            ]
+        );
+        let owner = info.owner.unwrap();
+        assert_eq!(
+            (&*owner.group, &*owner.kind, &*owner.name),
+            ("apps", "ReplicaSet", "jazz-v1")
+        );
+    }
+
+    /// A pod that was only just created, and nulls where Go has nothing.
+    #[test]
+    fn reads_what_is_not_there() {
+        let pod: Pod = serde_json::from_str(
+            r#"{"metadata":{"name":"a","namespace":"b","labels":null,"ownerReferences":null},"status":{}}"#,
+        )
+        .unwrap();
+        let info = pod.info();
+        assert_eq!(
+            (info.phase, info.deleting, info.ips.len()),
+            (Phase::Unknown, false, 0)
+        );
+        let service: Service = serde_json::from_str(
+            r#"{"metadata":{"name":"a","namespace":"b"},"spec":{"selector":null}}"#,
+        )
+        .unwrap();
+        assert!(service.info().selector.is_empty());
+        let list: List<Pod> =
+            serde_json::from_str(r#"{"metadata":{"resourceVersion":"9","continue":"c"}}"#).unwrap();
+        assert_eq!(
+            (list.items.len(), list.metadata.next.as_deref()),
+            (0, Some("c"))
+        );
+    }
+}

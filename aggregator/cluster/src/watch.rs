@@ -1,0 +1,358 @@
+//! One watch: a list, page by page, then whatever changes, and the list again when that breaks off.
+//!
+//! Every sign of life is noted: a page, the answer to a watch, an object, a bookmark, the end of a watch in its time.
+//! A watch without one for [`LOST_AFTER`] is lost: what it told is served on, but this replica is not ready any more.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aggregator_core::time::{Clock, UnixMillis};
+use futures_util::StreamExt as _;
+use kube::Client;
+use kube::core::WatchEvent;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::{ANSWER_WITHIN, ClusterError, get, request};
+use crate::objects::{List, Named};
+use crate::tables::Table;
+use crate::watches::Scope;
+
+/// Objects on one page of a list: a pod has some 10 KiB as it is sent, so a page has some 5 MiB.
+const PAGE_MAX: usize = 500;
+
+/// Pages of one list: 2,000 times [`PAGE_MAX`] is a million objects, more than a cluster holds.
+const PAGES_MAX: usize = 2_000;
+
+/// How long one watch lasts before it is asked for anew. Short, so that a connection that died without a word is
+/// noticed soon; continuing costs kube-apiserver next to nothing.
+const WATCH_SECONDS: u64 = 45;
+
+/// How much longer the end of a watch may take.
+const WATCH_END_WITHIN: Duration = Duration::from_secs(10);
+
+/// Time between two attempts: doubled from the first to the last as long as they fail.
+const RETRY_MIN: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(8);
+
+/// How long a watch may be without a sign of life before it is lost: one watch, its end, and an attempt or two.
+pub const LOST_AFTER: Duration = Duration::from_secs(90);
+
+/// How one watch goes; shared by the task and those who look at it.
+#[derive(Debug)]
+pub struct WatchState {
+    name: &'static str,
+    scope: String,
+    /// Milliseconds of Unix time.
+    last_sign: AtomicU64,
+    listed: AtomicBool,
+    pub(crate) objects: AtomicU64,
+    pub(crate) failures: AtomicU64,
+    pub(crate) lists: AtomicU64,
+    /// Guards the last failure since the last sign of life.
+    failure: Mutex<Option<String>>,
+}
+
+/// A watch and where it goes.
+pub(crate) struct Watch<T> {
+    pub(crate) client: Client,
+    pub(crate) table: Arc<T>,
+    pub(crate) scope: Scope,
+    pub(crate) state: Arc<WatchState>,
+    pub(crate) clock: Clock,
+}
+
+/// Why a watch does not go on where it was.
+enum Broken {
+    /// The server does not know that point any more: list again.
+    Expired,
+    /// Anything else: try to go on.
+    Failed(ClusterError),
+}
+
+// === impl WatchState ===
+
+impl WatchState {
+    pub(crate) fn new(name: &'static str, scope: &Scope, now: UnixMillis) -> Self {
+        Self {
+            name,
+            scope: scope.to_string(),
+            last_sign: AtomicU64::new(now.0),
+            listed: AtomicBool::new(false),
+            objects: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            lists: AtomicU64::new(0),
+            failure: Mutex::new(None),
+        }
+    }
+
+    /// Which watch; one of a fixed set.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What it covers.
+    pub fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    /// Time since its last sign of life, or since it began.
+    pub fn age(&self, now: UnixMillis) -> Duration {
+        now.since(UnixMillis(self.last_sign.load(Ordering::Relaxed)))
+    }
+
+    /// Why what it told is not to be relied upon; `None` while it is.
+    pub fn fault(&self, now: UnixMillis) -> Option<String> {
+        let age = self.age(now);
+        let failure = || {
+            let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            failure
+                .clone()
+                .unwrap_or_else(|| "no answer yet".to_owned())
+        };
+        let (name, scope) = (self.name, &self.scope);
+        if !self.listed.load(Ordering::Relaxed) {
+            return Some(format!(
+                "{name} in {scope} are not listed yet: {}",
+                failure()
+            ));
+        }
+        (age > LOST_AFTER).then(|| {
+            let seconds = age.as_secs();
+            format!(
+                "the watch of {name} in {scope} is lost since {seconds} s: {}",
+                failure()
+            )
+        })
+    }
+
+    fn alive(&self, now: UnixMillis) {
+        self.last_sign.store(now.0, Ordering::Relaxed);
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        *failure = None;
+    }
+
+    fn failed(&self, error: &ClusterError) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let mut message = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(error) = source {
+            let text = error.to_string();
+            if !message.contains(&text) {
+                message = format!("{message}: {text}");
+            }
+            source = error.source();
+        }
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = failure.is_none();
+        *failure = Some(message.clone());
+        drop(failure);
+        if first {
+            tracing::warn!(
+                watch = self.name,
+                scope = self.scope,
+                error = message,
+                "watch failed"
+            );
+        }
+    }
+}
+
+// === impl Watch ===
+
+impl<T: Table> Watch<T> {
+    /// Follows until `stop`.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.follow() => {}
+        }
+    }
+
+    async fn follow(&self) {
+        let mut pause = RETRY_MIN;
+        loop {
+            match self.list().await {
+                Ok(version) => {
+                    pause = RETRY_MIN;
+                    self.watch_on(version).await;
+                }
+                Err(error) => {
+                    self.state.failed(&error);
+                    sleep(pause).await;
+                    pause = (2 * pause).min(RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    /// Watches from `version` on until a new list is needed.
+    async fn watch_on(&self, mut version: String) {
+        let mut pause = RETRY_MIN;
+        loop {
+            let began = version.clone();
+            match self.watch(&mut version).await {
+                Ok(()) => pause = RETRY_MIN,
+                Err(Broken::Expired) => return,
+                Err(Broken::Failed(error)) => {
+                    self.state.failed(&error);
+                    // What did go on is no reason to wait ever longer.
+                    if version != began {
+                        pause = RETRY_MIN;
+                    }
+                    sleep(pause).await;
+                    pause = (2 * pause).min(RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    /// Lists everything into the table; returns the version to watch from.
+    async fn list(&self) -> Result<String, ClusterError> {
+        let (accept, _) = self.table.accepts();
+        let mut listed = HashSet::new();
+        let mut next: Option<String> = None;
+        let mut version = String::new();
+        for _ in 0..PAGES_MAX {
+            let from = next
+                .take()
+                .map(|token| format!("&continue={}", escaped(&token)));
+            let query = format!("limit={PAGE_MAX}{}", from.unwrap_or_default());
+            let path = self.path(&query);
+            let page: List<T::Object> = get(&self.client, &path, accept).await?;
+            self.state.alive((self.clock)());
+            version = page.metadata.resource_version;
+            for object in page.items {
+                let metadata = object.metadata();
+                listed.insert((metadata.namespace.clone(), metadata.name.clone()));
+                self.table.apply(object);
+            }
+            next = page.metadata.next.filter(|token| !token.is_empty());
+            if next.is_none() {
+                break;
+            }
+        }
+        self.table.keep_only(&self.scope, &listed);
+        self.state
+            .objects
+            .store(listed.len() as u64, Ordering::Relaxed);
+        self.state.lists.fetch_add(1, Ordering::Relaxed);
+        if !self.state.listed.swap(true, Ordering::Relaxed) {
+            let (name, scope) = (self.state.name, &self.state.scope);
+            tracing::info!(watch = name, scope, object.count = listed.len(), "listed");
+        }
+        Ok(version)
+    }
+
+    async fn watch(&self, version: &mut String) -> Result<(), Broken> {
+        let (_, accept) = self.table.accepts();
+        let query = format!(
+            "watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}"
+        );
+        let path = self.path(&query);
+        let what = format!("GET {path}");
+        let failed = |source| Broken::of(&what, source);
+        let late = |within| {
+            let what = what.clone();
+            Broken::Failed(ClusterError::Late { what, within })
+        };
+        let request = request(&path, accept)
+            .ok_or_else(|| Broken::Failed(ClusterError::Malformed { what: what.clone() }))?;
+        let opened = timeout(
+            ANSWER_WITHIN,
+            self.client.request_events::<T::Object>(request),
+        );
+        let events = opened
+            .await
+            .map_err(|_| late(ANSWER_WITHIN))?
+            .map_err(failed)?;
+        let mut events = std::pin::pin!(events);
+        self.state.alive((self.clock)());
+        let silence = Duration::from_secs(WATCH_SECONDS) + WATCH_END_WITHIN;
+        while let Some(event) = timeout(silence, events.next())
+            .await
+            .map_err(|_| late(silence))?
+        {
+            self.take(event.map_err(failed)?, version, &what)?;
+            self.state.alive((self.clock)());
+        }
+        Ok(())
+    }
+
+    fn take(
+        &self,
+        event: WatchEvent<T::Object>,
+        version: &mut String,
+        what: &str,
+    ) -> Result<(), Broken> {
+        let objects = &self.state.objects;
+        match event {
+            WatchEvent::Added(object) => {
+                object.metadata().resource_version.clone_into(version);
+                objects.fetch_add(1, Ordering::Relaxed);
+                self.table.apply(object);
+            }
+            WatchEvent::Modified(object) => {
+                object.metadata().resource_version.clone_into(version);
+                self.table.apply(object);
+            }
+            WatchEvent::Deleted(object) => {
+                object.metadata().resource_version.clone_into(version);
+                let less = |count: u64| Some(count.saturating_sub(1));
+                // Never an error: the change is always some.
+                let _ = objects.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+                self.table.delete(&object);
+            }
+            WatchEvent::Bookmark(bookmark) => *version = bookmark.metadata.resource_version,
+            WatchEvent::Error(status) => return Err(Broken::of(what, kube::Error::Api(status))),
+        }
+        Ok(())
+    }
+
+    fn path(&self, query: &str) -> String {
+        let table = &self.table;
+        let namespace = match &self.scope {
+            Scope::All => String::new(),
+            Scope::Namespace(namespace) => format!("/namespaces/{namespace}"),
+        };
+        let field = table.field_selector();
+        let field = field.map(|field| format!("&fieldSelector={}", escaped(field)));
+        format!(
+            "{}{namespace}/{}?{query}{}",
+            table.group_path(),
+            table.resource(),
+            field.unwrap_or_default()
+        )
+    }
+}
+
+// === impl Broken ===
+
+impl Broken {
+    fn of(what: &str, source: kube::Error) -> Self {
+        let error = ClusterError::Request {
+            what: what.to_owned(),
+            source: Box::new(source),
+        };
+        match error.status() {
+            Some(410) => Self::Expired,
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+/// Percent-encodes what is not unreserved.
+fn escaped(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes().fold(String::new(), |mut escaped, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+        escaped
+    })
+}
