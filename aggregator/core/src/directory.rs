@@ -20,7 +20,7 @@ use crate::directory::namespace::Namespace;
 use crate::limits::{
     IPS_PER_POD_MAX, LABELS_BYTES_MAX, LABELS_MAX, OWNERS_MAX, PODS_MAX, SERVICES_MAX,
 };
-use crate::pod::{Labels, Phase, PodInfo, PodKey};
+use crate::pod::{Labels, PodInfo, PodKey, Serving};
 
 pub use label_set::LabelSet;
 pub use object::{ObjectKey, ObjectRef, OwnerInfo, ServiceInfo};
@@ -266,12 +266,15 @@ impl Directory {
         self.read().namespaces.get(&key.namespace)?.pod(key)
     }
 
-    /// Where the pod is in its life; `None` if it is unknown.
-    pub fn phase(&self, key: &PodKey) -> Option<Phase> {
-        self.read().namespaces.get(&key.namespace)?.phase(&key.name)
+    /// Whether the pod gets requests; `None` if it is unknown.
+    pub fn serving(&self, key: &PodKey) -> Option<Serving> {
+        self.read()
+            .namespaces
+            .get(&key.namespace)?
+            .serving(&key.name)
     }
 
-    /// True if the pod is there to serve: known, not terminating, not ended.
+    /// True if the pod may serve, now or soon: known, not terminating, not ended.
     pub fn is_serving(&self, key: &PodKey) -> bool {
         let known = self.read();
         let within = known.namespaces.get(&key.namespace);

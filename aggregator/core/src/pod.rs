@@ -33,6 +33,9 @@ pub struct PodInfo {
     pub deleting: bool,
     /// `status.phase`
     pub phase: Phase,
+    /// True or false as the condition `Ready` of `status.conditions` says, false where it says that nobody knows;
+    /// `None` where nobody told of it.
+    pub ready: Option<bool>,
     /// `status.podIPs`
     pub ips: Vec<IpAddr>,
 }
@@ -48,6 +51,17 @@ pub struct Owner {
     pub name: Arc<str>,
     /// `uid`; "" where nobody told.
     pub uid: Arc<str>,
+}
+
+/// Whether a pod gets requests, as far as Kubernetes tells.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Serving {
+    /// It runs and is not said to be unready: services lead to it.
+    Yes,
+    /// It does not run yet, is not ready, is terminating or has ended: services do not lead to it.
+    No,
+    /// Nobody told.
+    Unknown,
 }
 
 /// Where a pod is in its life.
@@ -78,11 +92,12 @@ impl PodInfo {
             owner: None,
             deleting: false,
             phase: Phase::default(),
+            ready: None,
             ips: Vec::new(),
         }
     }
 
-    /// True if the pod is there to serve: not terminating, not ended.
+    /// True if the pod may serve, now or soon: not terminating, not ended.
     pub fn is_serving(&self) -> bool {
         !self.deleting && !matches!(self.phase, Phase::Succeeded | Phase::Failed)
     }

@@ -1,4 +1,4 @@
-//! What is wanted of an object none of whose pods runs: the outbound requests that its callers' sidecars count.
+//! What is wanted of an object none of whose pods serves: the outbound requests that its callers' sidecars count.
 //!
 //! Only requests that begin and requests in flight are told so: attempts reach no connection without a pod, and how
 //! requests ended says nothing about the object. A demand of 0 is served only if callers are known and none of them
@@ -10,7 +10,7 @@ use aggregator_core::pod::PodKey;
 use aggregator_core::query::{Answer, Metric, MetricQuery, Missing};
 use aggregator_core::series::Direction;
 
-use crate::metrics::sum::{self, Source, Sum};
+use crate::metrics::sum::{self, Set, Source, Sum};
 use crate::metrics::{Question, Sources, no_value};
 use crate::path::Object;
 use crate::status::{Kind, Reason, Refusal};
@@ -59,7 +59,7 @@ pub(super) fn of(
     let doubtful: Vec<_> = answer
         .missing
         .iter()
-        .filter(|(pod, why)| sum::is_doubtful(*why, sources.directory.phase(pod), false))
+        .filter(|(pod, why)| sum::is_doubtful(*why, sources.directory.serving(pod), Set::Members))
         .cloned()
         .collect();
     missing.extend(answer.missing);

@@ -3,10 +3,10 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use aggregator_core::directory::{Directory, ServicePods};
-use aggregator_core::pod::{Phase, PodKey};
+use aggregator_core::pod::{PodKey, Serving};
 use aggregator_core::query::{Answer, MetricQuery, Missing};
 
-use crate::metrics::sum::{self, Sum};
+use crate::metrics::sum::{self, Set, Sum};
 use crate::metrics::{Sources, demand, no_value};
 use crate::missing;
 use crate::path::Object;
@@ -79,23 +79,26 @@ impl Question<'_> {
                 if let Some(sum) = sum::over(sources.now, self, sources.directory, &answer)? {
                     return Ok(sum);
                 }
-                if self.is_namespace() || !all_pending(sources.directory, &pods) {
+                if self.is_namespace() || !none_serves(sources.directory, &pods) {
                     return Err(no_value(missing::none_has_a_value(
                         self.metric,
                         &self.describe_pods(),
                         missing,
                     )));
                 }
-                format!("none of its {} pods runs yet", pods.len())
+                format!("none of its {} pods is ready", pods.len())
             }
         };
         demand::of(self, sources, &none_runs, missing)
     }
 
-    /// True if a pod of the set that never reported is no reason for doubt: a whole namespace holds pods that have
-    /// no sidecar.
-    pub(super) fn allows_silence(&self) -> bool {
-        self.is_namespace() && self.selector.requirements().is_empty()
+    /// Of what kind the set of pods is.
+    pub(super) fn set(&self) -> Set {
+        if self.is_namespace() && self.selector.requirements().is_empty() {
+            Set::Namespace
+        } else {
+            Set::Members
+        }
     }
 
     /// "pods matching app=jazz in namespace prod"
@@ -154,7 +157,7 @@ impl Question<'_> {
             if directory.is_serving(&key) {
                 return Ok(vec![key]);
             }
-            let why = match directory.phase(&key) {
+            let why = match directory.serving(&key) {
                 Some(_) => "it is terminating or has ended".to_owned(),
                 None => format!("no such pod is known in namespace {namespace}"),
             };
@@ -179,7 +182,7 @@ impl Question<'_> {
     }
 }
 
-fn all_pending(directory: &Directory, pods: &[PodKey]) -> bool {
+fn none_serves(directory: &Directory, pods: &[PodKey]) -> bool {
     pods.iter()
-        .all(|pod| directory.phase(pod) == Some(Phase::Pending))
+        .all(|pod| directory.serving(pod) == Some(Serving::No))
 }

@@ -2,15 +2,16 @@
 //!
 //! Nobody downstream sees what a sum lacks, so any doubt is an error (decision 0004). Left out without doubt are:
 //!
-//! - pods that never reported and do not run, and in a whole namespace all that never reported, since it holds pods
-//!   without a sidecar;
-//! - pods that ceased to report, unless they are known to run: where no watch tells, they are taken to be gone;
+//! - pods that services do not lead to, since they do not run yet or are not ready;
+//! - in a whole namespace all that never reported, since it holds pods without a sidecar;
+//! - where no watch tells whether a pod serves, those that never reported, and those that ceased to: they are taken to
+//!   be gone;
 //! - for a ratio, pods in which no request ended.
 
 use std::time::Duration;
 
 use aggregator_core::directory::Directory;
-use aggregator_core::pod::{Phase, PodKey};
+use aggregator_core::pod::{PodKey, Serving};
 use aggregator_core::query::{Answer, Metric, Milli, Missing, Reading};
 use aggregator_core::time::UnixMillis;
 
@@ -18,6 +19,15 @@ use crate::metrics::{Question, Summary, quantity_of};
 use crate::missing;
 use crate::signal_age::SignalAge;
 use crate::status::{Kind, Reason, Refusal};
+
+/// What kind of set of pods is summed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Set {
+    /// All pods of a namespace.
+    Namespace,
+    /// Pods that belong together or were selected, or callers: each should have a sidecar.
+    Members,
+}
 
 /// Who counted what a value says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -104,7 +114,7 @@ pub(super) fn over(
     let doubtful: Vec<_> = answer
         .missing
         .iter()
-        .filter(|(pod, why)| is_doubtful(*why, directory.phase(pod), question.allows_silence()))
+        .filter(|(pod, why)| is_doubtful(*why, directory.serving(pod), question.set()))
         .cloned()
         .collect();
     let sum = Sum::of(now, Source::Pods, question.query.metric, &answer.readings);
@@ -137,12 +147,15 @@ pub(super) fn too_low(
 }
 
 /// True if a pod that has no value may have requests all the same.
-pub(super) fn is_doubtful(why: Missing, phase: Option<Phase>, allows_silence: bool) -> bool {
+pub(super) fn is_doubtful(why: Missing, serving: Option<Serving>, set: Set) -> bool {
+    let serves = serving == Some(Serving::Yes);
     match why {
         Missing::NoRequests => false,
-        Missing::NeverReported => !allows_silence && phase == Some(Phase::Running),
-        Missing::Gone => phase == Some(Phase::Running),
-        Missing::New | Missing::NotCounted | Missing::VmLost | Missing::Refused => true,
+        Missing::NeverReported => serves && set == Set::Members,
+        Missing::Gone => serves,
+        Missing::New | Missing::NotCounted | Missing::VmLost | Missing::Refused => {
+            serving != Some(Serving::No)
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Every form of resource, asked by its URL as clients send it.
 
+use aggregator_core::pod::{Phase, PodInfo};
 use aggregator_core::report::SeriesTotals;
 use aggregator_core::series::Direction;
 use aggregator_core::time::UnixMillis;
@@ -223,15 +224,26 @@ fn doubts_sums_not_lists() {
     assert_eq!(fleet.refused("doubt"), 3);
 }
 
-/// A pod that never reported is no doubt while it is pending, nor in a namespace, which holds pods without a
-/// sidecar; in a workload it is.
+/// A pod that never reported is no doubt while it is pending or not ready, nor in a namespace, which holds pods
+/// without a sidecar; in a workload it is.
 #[test]
 fn allows_silence_where_it_means_nothing() {
     let fleet = jazz_and_metal();
     fleet.exists(pending("jazz", "jazz-c"));
     let deployment = format!("deployments.apps/jazz/{RPS}");
     assert_eq!(ask(&fleet, &deployment).item()["value"], "4500m");
-    fleet.exists(running("jazz", "jazz-c"));
+    let starting = PodInfo {
+        ready: Some(false),
+        ..running("jazz", "jazz-c")
+    };
+    fleet.exists(starting.clone());
+    assert_eq!(ask(&fleet, &deployment).item()["value"], "4500m");
+    fleet.connect(&starting.key, NOW);
+    assert_eq!(ask(&fleet, &deployment).item()["value"], "4500m");
+    fleet.exists(PodInfo {
+        ready: Some(true),
+        ..running("jazz", "jazz-d")
+    });
     let (code, message) = ask(&fleet, &deployment).refusal();
     assert_eq!(code, 503);
     assert!(message.contains("1 never reported"), "{message}");
@@ -239,7 +251,8 @@ fn allows_silence_where_it_means_nothing() {
     assert_eq!(namespace.item()["value"], "14500m");
 }
 
-/// A pod that ceased to report but runs on is a doubt; one of which no watch tells is taken to be gone.
+/// A pod that ceased to report but runs on is a doubt; one of which no watch tells is taken to be gone, and one that is
+/// not ready, as after the loss of its node, gets no requests.
 #[test]
 fn doubts_pods_that_run_on() {
     let fleet = jazz_and_metal();
@@ -256,18 +269,26 @@ fn doubts_pods_that_run_on() {
     let (code, message) = ask(&fleet, &service).refusal();
     assert_eq!(code, 503);
     assert!(message.contains("1 ceased to report"), "{message}");
-    fleet.exists(aggregator_core::pod::PodInfo {
-        phase: aggregator_core::pod::Phase::Unknown,
-        ..lost
-    });
-    assert_eq!(ask(&fleet, &service).item()["value"], "4500m");
+    for elsewhere in [
+        PodInfo {
+            phase: Phase::Unknown,
+            ..lost.clone()
+        },
+        PodInfo {
+            ready: Some(false),
+            ..lost
+        },
+    ] {
+        fleet.exists(elsewhere);
+        assert_eq!(ask(&fleet, &service).item()["value"], "4500m");
+    }
 }
 
 /// Pods that are terminating are in no answer, and asked for by name they are not found.
 #[test]
 fn leaves_terminating_pods_out() {
     let fleet = jazz_and_metal();
-    let leaving = aggregator_core::pod::PodInfo {
+    let leaving = PodInfo {
         deleting: true,
         ..running("jazz", "jazz-b")
     };

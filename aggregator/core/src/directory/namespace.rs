@@ -11,7 +11,7 @@ use crate::directory::label_index::LabelIndex;
 use crate::directory::label_set::{LabelSet, Texts};
 use crate::directory::object::{ObjectRef, OwnerInfo};
 use crate::limits::OWNER_DEPTH_MAX;
-use crate::pod::{Owner, Phase, PodInfo, PodKey};
+use crate::pod::{Owner, Phase, PodInfo, PodKey, Serving};
 
 /// What is in one namespace.
 #[derive(Debug, Default)]
@@ -30,6 +30,7 @@ struct HeldPod {
     owner: Option<Arc<Owner>>,
     deleting: bool,
     phase: Phase,
+    ready: Option<bool>,
     ips: Box<[IpAddr]>,
 }
 
@@ -86,6 +87,7 @@ impl Namespace {
             owner,
             deleting: info.deleting,
             phase: info.phase,
+            ready: info.ready,
             ips: info.ips.into(),
         };
         self.pods.insert(name, held);
@@ -113,12 +115,13 @@ impl Namespace {
             owner: pod.owner.as_deref().cloned(),
             deleting: pod.deleting,
             phase: pod.phase,
+            ready: pod.ready,
             ips: pod.ips.to_vec(),
         })
     }
 
-    pub(super) fn phase(&self, name: &str) -> Option<Phase> {
-        self.pods.get(name).map(|pod| pod.phase)
+    pub(super) fn serving(&self, name: &str) -> Option<Serving> {
+        self.pods.get(name).map(HeldPod::serving)
     }
 
     pub(super) fn is_serving(&self, name: &str) -> bool {
@@ -251,6 +254,15 @@ impl Namespace {
 impl HeldPod {
     fn is_serving(&self) -> bool {
         !self.deleting && !matches!(self.phase, Phase::Succeeded | Phase::Failed)
+    }
+
+    fn serving(&self) -> Serving {
+        match self.phase {
+            _ if self.deleting || self.ready == Some(false) => Serving::No,
+            Phase::Pending | Phase::Succeeded | Phase::Failed => Serving::No,
+            Phase::Running => Serving::Yes,
+            Phase::Unknown => Serving::Unknown,
+        }
     }
 }
 
