@@ -76,6 +76,16 @@ struct PodStatus {
     pod_ip: String,
     #[serde(rename = "podIPs", deserialize_with = "null_is_default")]
     pod_ips: Vec<PodIp>,
+    #[serde(deserialize_with = "null_is_default")]
+    conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -164,7 +174,9 @@ impl Pod {
             phase,
             pod_ip,
             pod_ips,
+            conditions,
         } = self.status;
+        let ready = conditions.iter().find(|told| told.kind == "Ready");
         let phase = match phase.as_str() {
             "Pending" => Phase::Pending,
             "Running" => Phase::Running,
@@ -182,6 +194,7 @@ impl Pod {
             owner,
             deleting: self.metadata.deletion_timestamp.is_some(),
             phase,
+            ready: ready.map(|told| told.status == "True"),
             ips,
             ..PodInfo::new(key, self.metadata.uid.into(), self.metadata.labels)
         }
@@ -257,13 +270,15 @@ mod tests {
                 {"apiVersion":"v1","kind":"Node","name":"n","uid":"u0"},
                 {"apiVersion":"apps/v1","kind":"ReplicaSet","name":"jazz-v1","uid":"u2","controller":true}]},
                 "spec":{"containers":[{"name":"c"}]},
-                "status":{"phase":"Running","podIP":"10.0.0.1","podIPs":[{"ip":"10.0.0.1"},{"ip":"fd00::1"}]}}"#,
+                "status":{"phase":"Running","conditions":[{"type":"PodScheduled","status":"True"},
+                {"type":"Ready","status":"False"}],"podIP":"10.0.0.1","podIPs":[{"ip":"10.0.0.1"},{"ip":"fd00::1"}]}}"#,
         )
         .unwrap();
         let info = pod.info();
         assert_eq!(info.key, PodKey::new("prod", "jazz-v1-a"));
         assert_eq!((&*info.uid, info.labels["app"].as_str()), ("u1", "jazz"));
         assert_eq!((info.deleting, info.phase), (true, Phase::Running));
+        assert_eq!(info.ready, Some(false));
         assert_eq!(
             info.ips,
             [
