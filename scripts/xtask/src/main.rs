@@ -11,6 +11,7 @@ mod envoy;
 #[cfg(feature = "gen")]
 mod gen_proto;
 mod host;
+mod prometheus;
 mod structure;
 mod suite;
 mod wasm;
@@ -30,6 +31,8 @@ enum Task {
         #[arg(long = "version", value_name = "VERSION")]
         wanted: Option<String>,
     },
+    /// Make sure that there is a Prometheus: Debian's, under `target/prometheus`.
+    Prometheus,
     /// Make sure that what demo and bench need is there: the Wasm target of Rust and an Envoy.
     Setup,
     /// Check names, links, lengths and paths across the tree.
@@ -54,6 +57,7 @@ fn main() -> Result<ExitCode> {
         Task::Setup => {
             host::ensure_wasm_target().and_then(|()| envoy::run(&workspace_root()?, None))
         }
+        Task::Prometheus => prometheus::ensure(&workspace_root()?),
         Task::Structure => structure::run(&workspace_root()?),
         // Says itself what failed: its last line is a promise.
         Task::Test => return Ok(suite::run(&workspace_root()?)),
