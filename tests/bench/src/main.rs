@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 mod api;
 mod cpus;
 mod filter;
+mod ingest;
 mod interval;
 mod load;
 mod usage;
@@ -24,8 +25,16 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// The bare server of `ingest`.
+    #[command(hide = true)]
+    Echo(ingest::EchoArgs),
+    /// The sidecars of `ingest`.
+    #[command(hide = true)]
+    Send(ingest::SendArgs),
     /// What an answer of the custom metrics API takes among 50,000 pods while their reports are applied.
     Api(api::Args),
+    /// What taking in reports costs the aggregator: CPU and memory, beside a bare tonic server.
+    Ingest(ingest::Args),
     /// What the filter costs inside Envoy: CPU per request and memory, beside no Wasm and a Lua filter.
     Filter(filter::Args),
 }
@@ -36,6 +45,9 @@ enum What {
 async fn main() -> Result<()> {
     match Args::parse().what {
         What::Api(args) => api::run(&args),
+        What::Ingest(args) => ingest::run(&args).await,
+        What::Echo(args) => ingest::echo(&args),
+        What::Send(args) => ingest::send(&args).await,
         What::Filter(args) => filter::run(&args).await,
     }
 }

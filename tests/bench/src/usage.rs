@@ -17,7 +17,11 @@ pub(crate) fn cpu_ns(pid: u32) -> Result<u64> {
         let text = match fs::read_to_string(&file) {
             Ok(text) => text,
             // It ended after it was listed (ENOENT), or between opening and reading (ESRCH).
-            Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(3) => continue,
+            Err(error)
+                if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(3) =>
+            {
+                continue;
+            }
             Err(error) => return Err(error).with_context(|| format!("read {file}")),
         };
         sum += first_number(&text).with_context(|| format!("{file} holds {text:?}"))?;
@@ -52,7 +56,9 @@ mod tests {
     impl Busy {
         fn start() -> Self {
             let mut command = Command::new("sh");
-            command.args(["-c", "while :; do :; done"]).stdin(Stdio::null());
+            command
+                .args(["-c", "while :; do :; done"])
+                .stdin(Stdio::null());
             Self(command.spawn().unwrap())
         }
     }
@@ -71,7 +77,7 @@ mod tests {
         let pid = busy.0.id();
         let before = cpu_ns(pid).unwrap();
         let grown = (0..1_000).any(|_| {
-            thread::sleep(Duration::from_millis(20));
+            thread::park_timeout(Duration::from_millis(20));
             cpu_ns(pid).unwrap() >= before + 20_000_000
         });
         assert!(grown, "CPU time does not move");
