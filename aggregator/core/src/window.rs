@@ -59,6 +59,8 @@ pub fn choose(candidates: &[Candidate], longest: Option<usize>) -> Choice {
     let allowed = longest.map_or(needed, |longest| longest.min(needed));
     let mut chosen = (allowed, DEVIATIONS);
     if let Some(long) = candidates.get(needed) {
+        // Else a window that shows the step less would push aside the one that has grown back.
+        chosen.1 = DEVIATIONS.max(deviations(candidates[allowed], *long));
         for (index, short) in candidates.iter().enumerate().take(allowed) {
             let deviations = deviations(*short, *long);
             if deviations > chosen.1 {
