@@ -3,12 +3,14 @@
 //! ```text
 //! connection -> server -> session (one task per stream) -> parse -> aggregator_core::store
 //!                         streams (which are open)         ending (how one ends)
+//!                  └> native_sink (Envoy's own metrics_service) ──> aggregator_core::store
 //! ```
 
 mod connection;
 mod ending;
 pub mod limits;
 mod metrics;
+mod native_sink;
 pub mod parse;
 mod server;
 mod session;

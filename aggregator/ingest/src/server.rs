@@ -1,12 +1,15 @@
 //! The gRPC server: one listener, every stream in a task of its own.
 //!
 //! HTTP/2 is set up for many connections with one small stream each:
-//! - a ping every [`PING_EVERY`], also when idle, so that a peer that vanished is noticed within 15 s;
+//! - a ping every [`PING_EVERY`], also when idle, so that a peer that vanished is noticed within 35 s;
 //! - windows of [`STREAM_WINDOW`] and [`CONNECTION_WINDOW`] bytes: a report is a few hundred bytes, and a peer
 //!   that floods must not make us hold more than this;
 //! - no delay of small segments, since each answer is one.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aggregator_core::directory::Directory;
@@ -22,8 +25,11 @@ use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+use tonic::server::ClientStreamingService;
 use tonic::transport::server::TcpConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
 use tracing::{Instrument as _, info, info_span, warn};
 
 use crate::connection::Incoming;
@@ -31,11 +37,12 @@ use crate::limits::{
     ANSWERS_MAX, CLOSE_WITHIN, DRAIN_MAX, HEADER_BYTES_MAX, Limits, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::metrics::Metrics;
+use crate::native_sink::{self, Remembered};
 use crate::session::{Session, Shared};
 use crate::streams::Streams;
 
 /// How often a connection is asked for a sign of life.
-const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_EVERY: Duration = Duration::from_secs(30);
 
 /// How long that sign may take.
 const PONG_WITHIN: Duration = Duration::from_secs(5);
@@ -67,6 +74,16 @@ struct Service {
     tasks: TaskTracker,
 }
 
+/// Both ways in, by path.
+#[derive(Clone)]
+struct Methods {
+    shared: Arc<Shared>,
+    ingest: IngestServer<Service>,
+}
+
+/// The call of Envoy's metrics service.
+struct StreamMetrics(Arc<Shared>);
+
 // === impl Server ===
 
 impl Server {
@@ -89,6 +106,7 @@ impl Server {
             metrics: Metrics::register(registry),
             learn_pods: learn_pods_from_hello,
             streams: Arc::new(Streams::new(limits.streams)),
+            remembered: Remembered::default(),
             shutdown,
         };
         Self {
@@ -103,6 +121,7 @@ impl Server {
         let shutdown = shared.shutdown.clone();
         let incoming = Incoming::new(listener, shared.limits.connections, shared.metrics.clone());
         let frame_bytes = shared.limits.frame_bytes;
+        let native_sink = Arc::clone(&shared);
         let service = Service {
             shared,
             tasks: tasks.clone(),
@@ -115,7 +134,10 @@ impl Server {
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .http2_max_header_list_size(HEADER_BYTES_MAX)
             .serve_with_incoming_shutdown(
-                IngestServer::new(service).max_decoding_message_size(frame_bytes),
+                Methods {
+                    shared: native_sink,
+                    ingest: IngestServer::new(service).max_decoding_message_size(frame_bytes),
+                },
                 incoming,
                 shutdown.cancelled(),
             );
@@ -167,5 +189,40 @@ impl Ingest for Service {
         self.tasks
             .spawn(session.run(request.into_inner(), ended).instrument(span));
         Ok(Response::new(ReceiverStream::new(outbound)))
+    }
+}
+
+// === impl Methods ===
+
+impl tower_service::Service<http::Request<Body>> for Methods {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        tower_service::Service::<http::Request<Body>>::poll_ready(&mut self.ingest, context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.uri().path() != native_sink::PATH {
+            return self.ingest.call(request);
+        }
+        let method = StreamMetrics(Arc::clone(&self.shared));
+        Box::pin(async move {
+            let mut grpc = tonic::server::Grpc::new(ProstCodec::default())
+                .max_decoding_message_size(native_sink::MESSAGE_BYTES_MAX);
+            Ok(grpc.client_streaming(method, request).await)
+        })
+    }
+}
+
+// === impl StreamMetrics ===
+
+impl ClientStreamingService<native_sink::Message> for StreamMetrics {
+    type Response = native_sink::Answer;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Self::Response>, Status>> + Send>>;
+
+    fn call(&mut self, request: Request<Streaming<native_sink::Message>>) -> Self::Future {
+        Box::pin(native_sink::serve(Arc::clone(&self.0), request))
     }
 }

@@ -22,6 +22,7 @@ use tracing::{Span, debug, info, trace};
 use crate::ending::{Ending, Refusal};
 use crate::limits::{ANSWER_WITHIN, DRAIN_MAX, DRAINED_AFTER, Limits, SILENCE_MAX, STATUS_WITHIN};
 use crate::metrics::Metrics;
+use crate::native_sink::Remembered;
 use crate::parse;
 use crate::streams::{Place, Streams};
 
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     /// True if pods are taken from `Hello` into the directory.
     pub(crate) learn_pods: bool,
     pub(crate) streams: Arc<Streams>,
+    /// What Envoys last told through their own metrics service.
+    pub(crate) remembered: Remembered,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -244,7 +247,7 @@ impl Session {
 
 /// How a stream ends whose next frame cannot be had. Statuses with a source come from the connection (a reset, a
 /// lost peer); without one, tonic or our codec found fault with what was sent.
-fn ending_of(status: &Status) -> Ending {
+pub(crate) fn ending_of(status: &Status) -> Ending {
     if status.source().is_some() {
         return Ending::Closed;
     }

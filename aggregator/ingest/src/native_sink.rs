@@ -1,0 +1,295 @@
+//! The second way in: Envoy's own `envoy.stat_sinks.metrics_service`, cumulative, without Wasm.
+//!
+//! Each message holds all of Envoy's totals. They are told to the store as reports of one instance, which a fall of a
+//! total ends: the Envoy was started anew. Nothing is acknowledged; TCP holds an Envoy back that is too fast, and Envoy
+//! drops what its buffer does not take, which running totals make good.
+
+mod message;
+mod node;
+mod totals;
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aggregator_core::pod::{PodInfo, PodKey};
+use aggregator_core::report::{CounterScope, Hello, InstanceId, ProcessId, Report, SeriesTotals};
+use aggregator_core::series::SeriesKey;
+use aggregator_core::store::Link;
+use aggregator_core::time::UnixMillis;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::ending::{Ending, Refusal};
+use crate::limits::SILENCE_MAX;
+use crate::session::{Shared, ending_of};
+use crate::streams::Place;
+pub(crate) use message::{StreamMetricsMessage as Message, StreamMetricsResponse as Answer};
+use node::Sidecar;
+use totals::Totals;
+
+/// Path of the method.
+pub(crate) const PATH: &str = "/envoy.service.metrics.v3.MetricsService/StreamMetrics";
+/// Bytes of a message: all statistics of an Envoy with hundreds of clusters.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Sidecars whose last totals are remembered, to tell a restart from a new stream.
+const REMEMBERED_MAX: usize = aggregator_core::limits::PODS_MAX;
+/// Envoy's default time between messages, and the longest it can be.
+const FLUSH_DEFAULT: Duration = Duration::from_secs(5);
+const PROMISE_MAX: Duration = Duration::from_mins(2);
+
+/// What was last told by each pod, so that a lower total is known for a restart.
+#[derive(Debug, Default)]
+pub(crate) struct Remembered(Mutex<HashMap<PodKey, Known>>);
+
+#[derive(Clone, Debug)]
+struct Known {
+    uid: String,
+    generation: u64,
+    /// When this generation was first seen to begin; 0 if it was there before us.
+    started_at: UnixMillis,
+    requests: u64,
+    attempts: u64,
+}
+
+/// One stream.
+struct Session {
+    shared: Arc<Shared>,
+    place: Place,
+    sidecar: Option<Sidecar>,
+    open: Option<Open>,
+}
+
+/// The instance that the stream tells of.
+struct Open {
+    generation: u64,
+    link: Link,
+    seq: u64,
+    end: UnixMillis,
+}
+
+/// Serves the call.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    request: Request<Streaming<Message>>,
+) -> Result<Response<Answer>, Status> {
+    let opened = shared.streams.open().map_err(|refusal| {
+        shared.metrics.count_refused(refusal.reason());
+        refusal.status()
+    })?;
+    let (place, ended) = opened;
+    shared.metrics.streams.inc();
+    shared.metrics.streams_opened.inc();
+    let mut session = Session {
+        shared: Arc::clone(&shared),
+        place,
+        sidecar: None,
+        open: None,
+    };
+    let ending = session.read(request.into_inner(), ended).await;
+    session.close();
+    shared.metrics.streams.dec();
+    if let Ending::Refused(refusal) = &ending {
+        shared.metrics.count_refused(refusal.reason());
+        tracing::info!(reason = refusal.reason(), error = %refusal, "metrics stream refused");
+    }
+    ending.status().map_or(Ok(Response::new(Answer {})), Err)
+}
+
+// === impl Session ===
+
+impl Session {
+    async fn read(
+        &mut self,
+        mut inbound: Streaming<Message>,
+        mut ended: oneshot::Receiver<Ending>,
+    ) -> Ending {
+        let shutdown = self.shared.shutdown.clone();
+        loop {
+            let next = tokio::select! {
+                biased;
+                ending = &mut ended => return ending.unwrap_or(Ending::Closed),
+                () = shutdown.cancelled() => return Ending::ShutDown,
+                next = timeout(SILENCE_MAX, inbound.message()) => next,
+            };
+            let message = match next {
+                Ok(Ok(Some(message))) => message,
+                Ok(Ok(None)) => return Ending::Closed,
+                Ok(Err(status)) => return ending_of(&status),
+                Err(_) => {
+                    return Ending::Refused(Refusal::Silent {
+                        within: SILENCE_MAX,
+                    });
+                }
+            };
+            if let Err(refusal) = self.take(&message) {
+                return Ending::Refused(refusal);
+            }
+        }
+    }
+
+    fn take(&mut self, message: &Message) -> Result<(), Refusal> {
+        let sidecar = match self.sidecar.take() {
+            Some(sidecar) => sidecar,
+            None => Sidecar::of(message.identifier.as_ref().and_then(|id| id.node.as_ref()))?,
+        };
+        let totals = Totals::of(&sidecar, &message.envoy_metrics);
+        let told = totals
+            .map_err(Refusal::from)
+            .and_then(|totals| self.tell(&sidecar, totals));
+        self.sidecar = Some(sidecar);
+        told
+    }
+
+    fn tell(&mut self, sidecar: &Sidecar, totals: Totals) -> Result<(), Refusal> {
+        let now = (self.shared.clock)();
+        let at = if totals.at_ms == 0 {
+            now
+        } else {
+            UnixMillis(totals.at_ms)
+        };
+        let known = self.shared.remembered.note(sidecar, at, &totals.series);
+        if self
+            .open
+            .as_ref()
+            .is_none_or(|open| open.generation != known.generation)
+        {
+            self.close();
+            self.open = Some(self.connect(now, at, sidecar, &known)?);
+        }
+        let Some(open) = &mut self.open else {
+            return Ok(());
+        };
+        let elapsed = at.since(open.end);
+        let interval = if open.seq == 0 {
+            FLUSH_DEFAULT
+        } else {
+            elapsed
+        };
+        open.seq += 1;
+        open.end = open.end.max(at);
+        let report = Report {
+            seq: open.seq,
+            interval_end: at,
+            interval,
+            series: totals.series.into_iter().collect(),
+            vms_expected: 1,
+            vms_live: 1,
+            next_report_within: (2 * interval.max(FLUSH_DEFAULT / 5)).min(PROMISE_MAX),
+            snapshot: true,
+            is_final: false,
+        };
+        let applied = self.shared.store.apply(now, &open.link, &report)?;
+        self.shared.metrics.reports.inc();
+        self.shared
+            .metrics
+            .series_refused
+            .inc_by((applied.series_refused + totals.refused) as u64);
+        for stream in applied.replaced {
+            self.shared.metrics.replaced.inc();
+            self.shared.streams.end(stream, Ending::Replaced);
+        }
+        Ok(())
+    }
+
+    fn connect(
+        &self,
+        now: UnixMillis,
+        at: UnixMillis,
+        sidecar: &Sidecar,
+        known: &Known,
+    ) -> Result<Open, Refusal> {
+        let mut name = DefaultHasher::new();
+        (
+            &*sidecar.pod.namespace,
+            &*sidecar.pod.name,
+            &sidecar.uid,
+            known.generation,
+        )
+            .hash(&mut name);
+        let instance = name.finish();
+        let hello = Hello {
+            pod: sidecar.pod.clone(),
+            uid: sidecar.uid.as_str().into(),
+            node: "".into(),
+            labels: sidecar.labels.clone(),
+            instance: InstanceId(instance),
+            process: ProcessId(instance),
+            scope: CounterScope::Process,
+            started_at: known.started_at,
+            clock: at,
+        };
+        let connected = self.shared.store.connect(now, self.place.id, &hello)?;
+        for (stream, ending) in connected
+            .superseded
+            .map(|stream| (stream, Ending::Superseded))
+            .into_iter()
+            .chain(
+                connected
+                    .replaced
+                    .into_iter()
+                    .map(|stream| (stream, Ending::Replaced)),
+            )
+        {
+            self.shared.streams.end(stream, ending);
+        }
+        if self.shared.learn_pods {
+            let pod = PodInfo::new(hello.pod, hello.uid, hello.labels);
+            self.shared.directory.upsert(pod)?;
+        }
+        Ok(Open {
+            generation: known.generation,
+            link: connected.link,
+            seq: 0,
+            end: at,
+        })
+    }
+
+    fn close(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.shared
+                .store
+                .disconnect((self.shared.clock)(), &open.link);
+        }
+    }
+}
+
+// === impl Remembered ===
+
+impl Remembered {
+    /// Notes what a pod told at `at`; returns the generation of its counters.
+    fn note(
+        &self,
+        sidecar: &Sidecar,
+        at: UnixMillis,
+        series: &BTreeMap<SeriesKey, SeriesTotals>,
+    ) -> Known {
+        let sum = |part: fn(&SeriesTotals) -> Option<u64>| series.values().filter_map(part).sum();
+        let requests: u64 = sum(|totals| totals.requests);
+        let attempts: u64 = sum(|totals| totals.upstream_attempts);
+        let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if pods.len() >= REMEMBERED_MAX && !pods.contains_key(&sidecar.pod) {
+            // Whichever goes: should it restart just when its stream breaks, its totals stand still until they are
+            // higher than they were.
+            if let Some(any) = pods.keys().next().cloned() {
+                pods.remove(&any);
+            }
+        }
+        let known = pods.entry(sidecar.pod.clone()).or_insert_with(|| Known {
+            uid: sidecar.uid.clone(),
+            generation: 0,
+            started_at: UnixMillis(0),
+            requests,
+            attempts,
+        });
+        if requests < known.requests || attempts < known.attempts || known.uid != sidecar.uid {
+            known.generation += 1;
+            known.started_at = at.before(FLUSH_DEFAULT);
+            known.uid.clone_from(&sidecar.uid);
+        }
+        (known.requests, known.attempts) = (requests, attempts);
+        known.clone()
+    }
+}

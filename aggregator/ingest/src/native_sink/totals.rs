@@ -1,0 +1,229 @@
+//! From Envoy's statistics to series.
+//!
+//! | Statistic | What it becomes |
+//! |---|---|
+//! | `http.PREFIX.downstream_rq_total` of an inbound listener | inbound `requests` |
+//! | `http.PREFIX.downstream_rq_Nxx`, `..._active` | inbound responses by class, requests in flight now |
+//! | `cluster.NAME.upstream_rq_total` | `upstream_attempts` of the cluster |
+//! | `cluster.NAME.upstream_rq_Nxx` | responses of the cluster by class |
+//!
+//! Names come with the variable part inside, or apart as a label (`emit_tags_as_labels`). All else is passed over.
+
+use std::collections::BTreeMap;
+
+use aggregator_core::limits::{CLUSTER_BYTES_MAX, TOTAL_MAX};
+use aggregator_core::report::{ResponseCode, SeriesTotals};
+use aggregator_core::series::{Direction, SeriesKey};
+
+use crate::limits::SERIES_PER_REPORT_MAX;
+use crate::native_sink::message::{Metric, MetricFamily};
+use crate::native_sink::node::Sidecar;
+use crate::parse::FieldError;
+
+/// Beginnings of the names of clusters that lead to the pod's own application.
+const INBOUND_CLUSTERS: [&str; 2] = ["cds_ingress_", "inbound|"];
+
+/// Beginning of the names of clusters that lead to us: Envoy counts its own stream there, which is no traffic of the pod.
+const OWN_CLUSTERS: &str = "meshmeter";
+
+/// What one message says.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Totals {
+    pub(crate) series: BTreeMap<SeriesKey, SeriesTotals>,
+    /// When Envoy took the snapshot, on its clock; 0 if it did not say.
+    pub(crate) at_ms: u64,
+    /// Clusters beyond [`SERIES_PER_REPORT_MAX`].
+    pub(crate) refused: usize,
+}
+
+/// A statistic that is read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Statistic<'a> {
+    /// Of a connection manager.
+    Http(&'a str, Part),
+    /// Of an upstream cluster.
+    Cluster(&'a str, Part),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Part {
+    Total,
+    Active,
+    Class(u32),
+}
+
+// === impl Totals ===
+
+impl Totals {
+    /// Reads the statistics of `sidecar`.
+    pub(crate) fn of(sidecar: &Sidecar, families: &[MetricFamily]) -> Result<Self, FieldError> {
+        let mut totals = Self::default();
+        let inbound = SeriesKey {
+            direction: Direction::Inbound,
+            cluster: "".into(),
+        };
+        totals.series.insert(
+            inbound,
+            SeriesTotals {
+                requests: Some(0),
+                ..SeriesTotals::default()
+            },
+        );
+        for family in families {
+            for metric in &family.metric {
+                totals.at_ms = totals
+                    .at_ms
+                    .max(u64::try_from(metric.timestamp_ms).unwrap_or(0));
+                match statistic(&family.name, metric) {
+                    Some(Statistic::Http(prefix, part)) if sidecar.is_inbound(prefix) => {
+                        totals.http(part, value(&family.name, metric)?);
+                    }
+                    Some(Statistic::Cluster(cluster, part))
+                        if !cluster.starts_with(OWN_CLUSTERS) =>
+                    {
+                        totals.cluster(
+                            &family.name,
+                            cluster,
+                            part,
+                            value(&family.name, metric)?,
+                        )?;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(totals)
+    }
+
+    fn http(&mut self, part: Part, value: u64) {
+        let key = SeriesKey {
+            direction: Direction::Inbound,
+            cluster: "".into(),
+        };
+        let series = self.series.entry(key).or_default();
+        // Several inbound listeners add up.
+        let add = |sum: &mut Option<u64>| *sum = Some(sum.unwrap_or(0).saturating_add(value));
+        match part {
+            Part::Total => add(&mut series.requests),
+            Part::Active => add(&mut series.inflight),
+            Part::Class(class) => {
+                if let Some(code) = ResponseCode::new(class) {
+                    let sum = series.responses.entry(code).or_default();
+                    *sum = sum.saturating_add(value);
+                }
+            }
+        }
+    }
+
+    fn cluster(
+        &mut self,
+        name: &str,
+        cluster: &str,
+        part: Part,
+        value: u64,
+    ) -> Result<(), FieldError> {
+        if cluster.len() > CLUSTER_BYTES_MAX {
+            return Err(FieldError::TooLong {
+                field: format!("envoy_metrics.{}", excerpt(name)),
+                bytes: cluster.len(),
+                max: CLUSTER_BYTES_MAX,
+            });
+        }
+        let inbound = INBOUND_CLUSTERS
+            .iter()
+            .any(|prefix| cluster.starts_with(prefix));
+        let direction = if inbound {
+            Direction::Inbound
+        } else {
+            Direction::Outbound
+        };
+        let key = SeriesKey {
+            direction,
+            cluster: cluster.into(),
+        };
+        if !self.series.contains_key(&key) && self.series.len() >= SERIES_PER_REPORT_MAX {
+            self.refused += 1;
+            return Ok(());
+        }
+        let series = self.series.entry(key).or_default();
+        match part {
+            Part::Total => series.upstream_attempts = Some(value),
+            Part::Class(class) => {
+                if let Some(code) = ResponseCode::new(class) {
+                    series.responses.insert(code, value);
+                }
+            }
+            Part::Active => {}
+        }
+        Ok(())
+    }
+}
+
+fn statistic<'a>(name: &'a str, metric: &'a Metric) -> Option<Statistic<'a>> {
+    let label = |wanted: &str| {
+        let found = metric.label.iter().find(|label| label.name == wanted);
+        found.map(|label| label.value.as_str())
+    };
+    let class = || label("envoy.response_code_class")?.parse().ok();
+    if let Some(rest) = name.strip_prefix("http.") {
+        let (prefix, last) = apart(rest, label("envoy.http_conn_manager_prefix"))?;
+        return Some(Statistic::Http(
+            prefix,
+            part(last.strip_prefix("downstream_rq_")?, class)?,
+        ));
+    }
+    let rest = name.strip_prefix("cluster.")?;
+    let (cluster, last) = apart(rest, label("envoy.cluster_name"))?;
+    Some(Statistic::Cluster(
+        cluster,
+        part(last.strip_prefix("upstream_rq_")?, class)?,
+    ))
+}
+
+/// The variable part of a name and its last part: the label, or what stands before the last dot.
+fn apart<'a>(rest: &'a str, label: Option<&'a str>) -> Option<(&'a str, &'a str)> {
+    match label {
+        Some(label) => Some((label, rest)),
+        None => rest.rsplit_once('.'),
+    }
+}
+
+fn part(last: &str, class: impl Fn() -> Option<u32>) -> Option<Part> {
+    match last {
+        "total" => Some(Part::Total),
+        "active" => Some(Part::Active),
+        "xx" => class().map(Part::Class),
+        _ => match last.as_bytes() {
+            [digit @ b'1'..=b'5', b'x', b'x'] => Some(Part::Class(u32::from(digit - b'0'))),
+            _ => None,
+        },
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked: whole, and at most 2^53"
+)]
+fn value(name: &str, metric: &Metric) -> Result<u64, FieldError> {
+    let number = metric.counter.or(metric.gauge);
+    let value = number.map_or(f64::NAN, |number| number.value);
+    #[expect(clippy::cast_precision_loss, reason = "2^53 is exact")]
+    let most = TOTAL_MAX as f64;
+    if value.fract() == 0.0 && (0.0..=most).contains(&value) {
+        return Ok(value as u64);
+    }
+    Err(FieldError::Invalid {
+        field: format!("envoy_metrics.{}", excerpt(name)),
+        value: value.to_string(),
+        expected: "a whole number from 0 to 2^53 (report_counters_as_deltas must be false)"
+            .to_owned(),
+    })
+}
+
+fn excerpt(name: &str) -> String {
+    name.chars().take(128).collect()
+}
+
+#[cfg(test)]
+mod tests;
