@@ -1,15 +1,16 @@
 //! As much of HTTP/2 and gRPC as a sender of reports needs, by hand: a connection costs a socket and a few hundred bytes.
 //!
-//! Flow control is kept by not sending much: a connection's frames together stay below the initial window of 64 KiB
-//! ([`WINDOW`]), and so do the answers.
+//! Flow control (RFC 9113, 5.2) is kept by [`Credit`]: what may be sent, and what was received and not given back.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use proto::v1;
 
 use prost::Message as _;
 
-/// Bytes that may be sent on a connection without a window update (RFC 9113, 6.9.2).
-pub(crate) const WINDOW: usize = 65_535;
+/// Bytes that may be sent on a connection, and on a stream, before anything else is said (RFC 9113, 6.9.2).
+const WINDOW: i64 = 65_535;
+/// Received bytes that are given back at once.
+const GIVE_BACK: u32 = 16 * 1024;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
@@ -18,10 +19,85 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+/// The setting of a stream's first window.
+const INITIAL_WINDOW_SIZE: u16 = 4;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 /// Bytes of a frame's header.
 const FRAME_HEADER: usize = 9;
+
+/// What may be sent, and what was received since it was last given back.
+#[derive(Debug)]
+pub(crate) struct Credit {
+    connection: i64,
+    stream: i64,
+    /// The window that streams begin with.
+    initial: i64,
+    received: u32,
+}
+
+impl Default for Credit {
+    fn default() -> Self {
+        Self {
+            connection: WINDOW,
+            stream: WINDOW,
+            initial: WINDOW,
+            received: 0,
+        }
+    }
+}
+
+impl Credit {
+    /// Whether so many bytes of data may be sent; then they are taken off.
+    pub(crate) fn take(&mut self, bytes: usize) -> bool {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let enough = self.connection.min(self.stream) >= bytes;
+        if enough {
+            self.connection -= bytes;
+            self.stream -= bytes;
+        }
+        enough
+    }
+
+    fn update(&mut self, stream: u32, payload: &[u8]) {
+        if let Ok(more) = payload.try_into().map(u32::from_be_bytes) {
+            let window = if stream == 0 {
+                &mut self.connection
+            } else {
+                &mut self.stream
+            };
+            *window += i64::from(more & 0x7fff_ffff);
+        }
+    }
+
+    fn settings(&mut self, payload: &[u8]) {
+        for setting in payload.chunks_exact(6) {
+            if u16::from_be_bytes([setting[0], setting[1]]) == INITIAL_WINDOW_SIZE {
+                let initial = i64::from(u32::from_be_bytes([
+                    setting[2], setting[3], setting[4], setting[5],
+                ]));
+                self.stream += initial - self.initial;
+                self.initial = initial;
+            }
+        }
+    }
+
+    fn give_back(&mut self, answers: &mut Vec<u8>) {
+        if self.received >= GIVE_BACK {
+            for stream in [0, 1] {
+                frame(
+                    answers,
+                    WINDOW_UPDATE,
+                    0,
+                    stream,
+                    &self.received.to_be_bytes(),
+                );
+            }
+            self.received = 0;
+        }
+    }
+}
 
 /// What opens a connection and the one call on it.
 pub(crate) fn open(authority: &str) -> Vec<u8> {
@@ -74,8 +150,12 @@ fn text(bytes: &mut Vec<u8>, text: &str) {
 }
 
 /// Takes whole frames off the front of `received`: returns how many messages were in them, and puts what has to be
-/// answered into `answers`. One message a frame, as servers send small ones.
-pub(crate) fn take(received: &mut Vec<u8>, answers: &mut Vec<u8>) -> Result<u64> {
+/// answered into `answers`. Messages are small, so none is spread over two frames.
+pub(crate) fn take(
+    received: &mut Vec<u8>,
+    answers: &mut Vec<u8>,
+    credit: &mut Credit,
+) -> Result<u64> {
     let mut messages = 0;
     let mut at = 0;
     while let Some(header) = received.get(at..at + FRAME_HEADER) {
@@ -85,8 +165,18 @@ pub(crate) fn take(received: &mut Vec<u8>, answers: &mut Vec<u8>) -> Result<u64>
             break;
         };
         match kind {
-            DATA if length > 0 => messages += 1,
-            SETTINGS if flags & ACK == 0 => frame(answers, SETTINGS, ACK, 0, &[]),
+            DATA => {
+                messages += messages_in(payload)?;
+                credit.received += u32::try_from(length)?;
+            }
+            WINDOW_UPDATE => credit.update(
+                u32::from_be_bytes([header[5], header[6], header[7], header[8]]),
+                payload,
+            ),
+            SETTINGS if flags & ACK == 0 => {
+                credit.settings(payload);
+                frame(answers, SETTINGS, ACK, 0, &[]);
+            }
             PING if flags & ACK == 0 => frame(answers, PING, ACK, 0, payload),
             RST_STREAM | GOAWAY => bail!("the server ended the call: {payload:?}"),
             _ => {}
@@ -98,6 +188,20 @@ pub(crate) fn take(received: &mut Vec<u8>, answers: &mut Vec<u8>) -> Result<u64>
         "a frame is longer than what was received"
     );
     received.drain(..at);
+    credit.give_back(answers);
+    Ok(messages)
+}
+
+fn messages_in(mut payload: &[u8]) -> Result<u64> {
+    let mut messages = 0;
+    while let [0, a, b, c, d, rest @ ..] = payload {
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        payload = rest
+            .get(length..)
+            .context("a message goes on in another frame")?;
+        messages += 1;
+    }
+    ensure!(payload.is_empty(), "no message: {payload:?}");
     Ok(messages)
 }
 
@@ -107,21 +211,53 @@ mod tests {
 
     #[test]
     fn frames_are_taken_whole_and_pings_answered() {
+        let mut credit = Credit::default();
         let mut received = Vec::new();
         frame(&mut received, SETTINGS, 0, 0, &[]);
-        frame(&mut received, DATA, 0, 1, &[1, 2, 3]);
+        frame(
+            &mut received,
+            DATA,
+            0,
+            1,
+            &[0, 0, 0, 0, 1, 9, 0, 0, 0, 0, 0],
+        );
         frame(&mut received, PING, 0, 0, &[9; 8]);
         let whole = received.len();
-        frame(&mut received, DATA, 0, 1, &[4]);
+        frame(&mut received, DATA, 0, 1, &[0, 0, 0, 0, 1, 4]);
         let last = received.pop().unwrap();
         let mut answers = Vec::new();
-        assert_eq!(take(&mut received, &mut answers).unwrap(), 1);
+        assert_eq!(take(&mut received, &mut answers, &mut credit).unwrap(), 2);
         let mut expected = Vec::new();
         frame(&mut expected, SETTINGS, ACK, 0, &[]);
         frame(&mut expected, PING, ACK, 0, &[9; 8]);
         assert_eq!(answers, expected);
         received.push(last);
-        assert_eq!(take(&mut received, &mut answers).unwrap(), 1);
+        assert_eq!(take(&mut received, &mut answers, &mut credit).unwrap(), 1);
         assert!(received.is_empty() && whole > 0);
+    }
+
+    #[test]
+    fn credit_is_what_the_server_gave() {
+        let mut credit = Credit::default();
+        assert!(credit.take(60_000) && !credit.take(6_000));
+        let mut received = Vec::new();
+        frame(
+            &mut received,
+            WINDOW_UPDATE,
+            0,
+            0,
+            &100_000_u32.to_be_bytes(),
+        );
+        assert_eq!(
+            take(&mut received, &mut Vec::new(), &mut credit).unwrap(),
+            0
+        );
+        assert!(!credit.take(6_000), "the stream's window is as it was");
+        frame(&mut received, SETTINGS, 0, 0, &[0, 4, 0, 2, 0, 0]);
+        assert_eq!(
+            take(&mut received, &mut Vec::new(), &mut credit).unwrap(),
+            0
+        );
+        assert!(credit.take(60_000));
     }
 }

@@ -13,14 +13,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use super::frames::{self, WINDOW};
+use super::frames::{self, Credit};
 
 /// Connections opened a second.
 const OPENED_PER_SECOND: u32 = 2_000;
 /// Loopback addresses that connections come from: each has ports of its own.
 const SOURCES: u32 = 8;
-/// Bytes of a report on the wire are below this, so so many fit the window.
-const REPORT_BYTES_MAX: usize = 200;
 /// Between two lines of progress.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
@@ -85,17 +83,23 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
 }
 
 async fn sidecar(args: &Args, number: u32, counts: &Counts) -> Result<()> {
-    let mut connection = connect(args.target, number).await.context("connect")?;
+    let connection = connect(args.target, number).await.context("connect")?;
     let mut out = frames::open("ingest");
     let now = unix_ms();
     frames::message(&mut out, hello(number, now));
     let mut seq = 1;
     frames::message(&mut out, report(seq, 1000, true));
-    connection.write_all(&out).await?;
-    let (mut received, mut answered) = (Vec::new(), 0);
+    let mut link = Link {
+        connection,
+        received: Vec::new(),
+        credit: Credit::default(),
+    };
+    link.credit.take(out.len());
+    link.connection.write_all(&out).await?;
+    let mut answered = 0;
     // The answer to the hello, and the first acknowledgement.
     while answered < 2 {
-        answered += exchange(&mut connection, &mut received).await?;
+        answered += link.exchange().await?;
     }
     counts.connected.fetch_add(1, Ordering::Relaxed);
     counts.acknowledged.fetch_add(1, Ordering::Relaxed);
@@ -104,12 +108,12 @@ async fn sidecar(args: &Args, number: u32, counts: &Counts) -> Result<()> {
         tokio::time::Instant::from_std(clock::now()) + phase,
         Duration::from_secs(1),
     );
-    for _ in 0..WINDOW / REPORT_BYTES_MAX - 4 {
+    loop {
         if !args.saturate {
             tokio::select! {
                 _ = ticks.tick() => {}
                 // Pings come between reports.
-                exchanged = exchange(&mut connection, &mut received) => {
+                exchanged = link.exchange() => {
                     exchanged?;
                     ticks.tick().await;
                 }
@@ -118,13 +122,12 @@ async fn sidecar(args: &Args, number: u32, counts: &Counts) -> Result<()> {
         seq += 1;
         out.clear();
         frames::message(&mut out, report(seq, 1000, false));
-        connection.write_all(&out).await?;
-        while exchange(&mut connection, &mut received).await? == 0 {}
+        while !link.credit.take(out.len()) {
+            link.exchange().await?;
+        }
+        link.connection.write_all(&out).await?;
+        while link.exchange().await? == 0 {}
         counts.acknowledged.fetch_add(1, Ordering::Relaxed);
-    }
-    // The window is used up: stay connected.
-    loop {
-        exchange(&mut connection, &mut received).await?;
     }
 }
 
@@ -137,18 +140,28 @@ async fn connect(target: SocketAddr, number: u32) -> Result<TcpStream> {
     Ok(connection)
 }
 
-/// Waits for something to come, answers what has to be, and returns how many messages came.
-async fn exchange(connection: &mut TcpStream, received: &mut Vec<u8>) -> Result<u64> {
-    let mut buffer = [0; 512];
-    let count = connection.read(&mut buffer).await?;
-    anyhow::ensure!(count > 0, "the server closed the connection");
-    received.extend_from_slice(buffer.get(..count).unwrap_or_default());
-    let mut answers = Vec::new();
-    let messages = frames::take(received, &mut answers)?;
-    if !answers.is_empty() {
-        connection.write_all(&answers).await?;
+/// A connection of one sidecar.
+struct Link {
+    connection: TcpStream,
+    received: Vec<u8>,
+    credit: Credit,
+}
+
+impl Link {
+    /// Waits for something to come, answers what has to be, and returns how many messages came.
+    async fn exchange(&mut self) -> Result<u64> {
+        let mut buffer = [0; 512];
+        let count = self.connection.read(&mut buffer).await?;
+        anyhow::ensure!(count > 0, "the server closed the connection");
+        self.received
+            .extend_from_slice(buffer.get(..count).unwrap_or_default());
+        let mut answers = Vec::new();
+        let messages = frames::take(&mut self.received, &mut answers, &mut self.credit)?;
+        if !answers.is_empty() {
+            self.connection.write_all(&answers).await?;
+        }
+        Ok(messages)
     }
-    Ok(messages)
 }
 
 fn hello(number: u32, now: u64) -> v1::sidecar_frame::Frame {
