@@ -14,6 +14,7 @@ pub mod clock;
 pub mod djapp;
 pub mod envoy;
 pub mod http;
+pub mod kubernetes;
 pub mod load;
 pub mod plugin;
 pub mod process;

@@ -1,0 +1,21 @@
+//! A Kubernetes control plane as far as an aggregator and an autoscaler can see it, in this process: an API server
+//! with recorded behaviour, its aggregation layer, and a model of the HPA controller.
+//!
+//! ```text
+//! aggregator ── list, watch, reviews, CA ──> server <── Deployments, pods ── test
+//!     ^                                        │ APIService
+//!     └──── proxy (front-proxy certificate) <──┴── hpa (the maths of the controller)
+//! ```
+//!
+//! What it answers was recorded from Kubernetes 1.36. It does not enforce RBAC, validate objects or run anything.
+
+pub mod authority;
+pub mod hpa;
+pub mod objects;
+pub mod proxy;
+pub mod server;
+
+pub use authority::{Authority, Identity};
+pub use objects::{Objects, POD, Resource};
+pub use proxy::AggregationLayer;
+pub use server::{ApiServer, KnownUser};

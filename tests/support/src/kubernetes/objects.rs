@@ -1,0 +1,228 @@
+//! Objects of a cluster and what happened to them, by resource version.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+/// Events that are kept; who wants older ones hears 410 Gone, as behind etcd's compaction.
+const EVENTS_MAX: usize = 10_000;
+
+/// A kind of objects.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Resource {
+    /// Path before `namespaces/`, such as `/apis/apps/v1`.
+    pub group_path: &'static str,
+    /// Plural name.
+    pub plural: &'static str,
+    /// Kind.
+    pub kind: &'static str,
+    /// `apiVersion`
+    pub api_version: &'static str,
+}
+
+/// Pods.
+pub const POD: Resource = core("pods", "Pod");
+/// Services.
+pub const SERVICE: Resource = core("services", "Service");
+/// Config maps.
+pub const CONFIG_MAP: Resource = core("configmaps", "ConfigMap");
+/// Deployments.
+pub const DEPLOYMENT: Resource = apps("deployments", "Deployment");
+/// `ReplicaSets`.
+pub const REPLICA_SET: Resource = apps("replicasets", "ReplicaSet");
+/// `StatefulSets`.
+pub const STATEFUL_SET: Resource = apps("statefulsets", "StatefulSet");
+/// `APIServices`; they have no namespace.
+pub const API_SERVICE: Resource = Resource {
+    group_path: "/apis/apiregistration.k8s.io/v1",
+    plural: "apiservices",
+    kind: "APIService",
+    api_version: "apiregistration.k8s.io/v1",
+};
+/// All of them.
+pub const RESOURCES: [Resource; 7] = [
+    POD,
+    SERVICE,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    REPLICA_SET,
+    STATEFUL_SET,
+    API_SERVICE,
+];
+
+const fn core(plural: &'static str, kind: &'static str) -> Resource {
+    Resource {
+        group_path: "/api/v1",
+        plural,
+        kind,
+        api_version: "v1",
+    }
+}
+
+const fn apps(plural: &'static str, kind: &'static str) -> Resource {
+    Resource {
+        group_path: "/apis/apps/v1",
+        plural,
+        kind,
+        api_version: "apps/v1",
+    }
+}
+
+/// What there is. Shared by reference.
+#[derive(Debug, Default)]
+pub struct Objects {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    version: u64,
+    /// By plural, namespace, name.
+    objects: BTreeMap<(&'static str, String, String), Value>,
+    events: VecDeque<Event>,
+    /// Events up to this version are forgotten.
+    compacted: u64,
+}
+
+/// One change.
+#[derive(Clone, Debug)]
+pub(super) struct Event {
+    pub(super) version: u64,
+    pub(super) plural: &'static str,
+    pub(super) kind: &'static str,
+    pub(super) object: Value,
+}
+
+// === impl Objects ===
+
+impl Objects {
+    /// Creates the object or replaces it; it is given kind, version and, if new, a uid.
+    pub fn apply(&self, resource: Resource, mut object: Value) {
+        let (namespace, name) = key(&object);
+        let mut state = self.lock();
+        state.version += 1;
+        let version = state.version;
+        let key = (resource.plural, namespace, name);
+        let old = state.objects.get(&key);
+        let kind = if old.is_some() { "MODIFIED" } else { "ADDED" };
+        object["kind"] = resource.kind.into();
+        object["apiVersion"] = resource.api_version.into();
+        if object["metadata"]["uid"].is_null() {
+            let uid = old.map_or_else(
+                || format!("uid-{version}").into(),
+                |old| old["metadata"]["uid"].clone(),
+            );
+            object["metadata"]["uid"] = uid;
+        }
+        object["metadata"]["resourceVersion"] = version.to_string().into();
+        // What a real server has, and nobody here reads.
+        object["metadata"]["managedFields"] = json!([{"manager": "test", "operation": "Update"}]);
+        state.objects.insert(key, object.clone());
+        state.push(resource.plural, kind, object);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// Deletes the object; true if it was there.
+    pub fn delete(&self, resource: Resource, namespace: &str, name: &str) -> bool {
+        let mut state = self.lock();
+        let key = (resource.plural, namespace.to_owned(), name.to_owned());
+        let Some(mut object) = state.objects.remove(&key) else {
+            return false;
+        };
+        state.version += 1;
+        object["metadata"]["resourceVersion"] = state.version.to_string().into();
+        state.push(resource.plural, "DELETED", object);
+        drop(state);
+        self.changed.notify_waiters();
+        true
+    }
+
+    /// The object, if it is there.
+    pub fn get(&self, resource: Resource, namespace: &str, name: &str) -> Option<Value> {
+        let key = (resource.plural, namespace.to_owned(), name.to_owned());
+        self.lock().objects.get(&key).cloned()
+    }
+
+    /// All objects of a namespace (of all for ""), sorted, with the version of the whole.
+    pub fn list(&self, resource: Resource, namespace: &str) -> (u64, Vec<Value>) {
+        let state = self.lock();
+        let of_kind = state.objects.iter().filter(|((plural, within, _), _)| {
+            *plural == resource.plural && (namespace.is_empty() || within == namespace)
+        });
+        (
+            state.version,
+            of_kind.map(|(_, object)| object.clone()).collect(),
+        )
+    }
+
+    /// Forgets all that happened so far: watches from before must list again.
+    pub fn compact(&self) {
+        let mut state = self.lock();
+        // Something happened since, else a watcher at the newest version would rightly go on.
+        state.version += 1;
+        state.compacted = state.version;
+        state.events.clear();
+    }
+
+    /// What happened after `version`, and the newest version; `None` if that is forgotten.
+    pub(super) fn since(&self, version: u64) -> Option<(u64, Vec<Event>)> {
+        let state = self.lock();
+        if version < state.compacted {
+            return None;
+        }
+        let events = state.events.iter().filter(|event| event.version > version);
+        Some((state.version, events.cloned().collect()))
+    }
+
+    /// Waits until something happens; enabled before [`Self::since`] is called, it misses nothing.
+    pub(super) fn change(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn push(&mut self, plural: &'static str, kind: &'static str, object: Value) {
+        self.events.push_back(Event {
+            version: self.version,
+            plural,
+            kind,
+            object,
+        });
+        if self.events.len() > EVENTS_MAX
+            && let Some(oldest) = self.events.pop_front()
+        {
+            self.compacted = oldest.version;
+        }
+    }
+}
+
+/// Namespace and name.
+pub(super) fn key(object: &Value) -> (String, String) {
+    let field = |field: &str| {
+        object["metadata"][field]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    (field("namespace"), field("name"))
+}
+
+/// What is left of an object where only metadata are asked for.
+pub(super) fn metadata_only(object: &Value) -> Value {
+    json!({
+        "kind": "PartialObjectMetadata",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": object["metadata"],
+    })
+}

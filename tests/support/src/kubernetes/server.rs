@@ -1,0 +1,474 @@
+//! The API server: TLS on loopback, bearer tokens, lists, watches, reviews, merge patches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::authority::Authority;
+use super::objects::{self, CONFIG_MAP, Objects, RESOURCES, Resource};
+use super::proxy::FrontProxy;
+
+mod watching;
+
+/// Longest body of a request, in bytes.
+const BODY_MAX: usize = 1 << 20;
+/// The token of the aggregator under test.
+const CLIENT_TOKEN: &str = "the-aggregators-own-token";
+
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+type Answer = Response<Body>;
+
+/// A running API server; ends when dropped.
+#[derive(Debug)]
+pub struct ApiServer {
+    address: SocketAddr,
+    authority: Authority,
+    front_proxy: FrontProxy,
+    shared: Arc<Shared>,
+    _stop: DropGuard,
+}
+
+/// Whom a bearer token belongs to.
+#[derive(Clone, Debug, Default)]
+pub struct KnownUser {
+    /// Name.
+    pub username: String,
+    /// Groups.
+    pub groups: Vec<String>,
+    /// Extra fields, such as the pod that a token is bound to.
+    pub extra: BTreeMap<String, Vec<String>>,
+    /// Audiences the token is for.
+    pub audiences: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) objects: Objects,
+    tuning: Mutex<Tuning>,
+    /// Cancelled and replaced to break all watches at once.
+    watches: Mutex<CancellationToken>,
+    stop: CancellationToken,
+}
+
+/// What a test sets and reads.
+#[derive(Debug, Default)]
+struct Tuning {
+    tokens: BTreeMap<String, KnownUser>,
+    allowed: BTreeSet<String>,
+    outage: Option<StatusCode>,
+    requests: BTreeMap<String, u64>,
+}
+
+// === impl ApiServer ===
+
+impl ApiServer {
+    /// Starts an empty cluster whose aggregation layer says who its clients are.
+    pub async fn start() -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.context("listen for the API server")?;
+        let address = listener.local_addr().context("read the port")?;
+        let authority = Authority::new("test-cluster-ca")?;
+        let (certificates, key) = authority.server(&["127.0.0.1", "localhost"])?.to_rustls()?;
+        let mut tls = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .context("choose TLS versions")?
+            .with_no_client_auth()
+            .with_single_cert(certificates, key)
+            .context("use the server's certificate")?;
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            objects: Objects::default(),
+            tuning: Mutex::default(),
+            watches: Mutex::new(stop.child_token()),
+            stop: stop.clone(),
+        });
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
+        let serving = serve(listener, acceptor, Arc::clone(&shared));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(serving));
+        let front_proxy = FrontProxy::new()?;
+        let config = front_proxy.config_map(&authority.pem);
+        shared.objects.apply(CONFIG_MAP, config);
+        Ok(Self {
+            address,
+            authority,
+            front_proxy,
+            shared,
+            _stop: stop.drop_guard(),
+        })
+    }
+
+    /// What there is in the cluster.
+    pub fn objects(&self) -> &Objects {
+        &self.shared.objects
+    }
+
+    /// How kube-apiserver comes to the servers behind it.
+    pub fn front_proxy(&self) -> &FrontProxy {
+        &self.front_proxy
+    }
+
+    /// The authority of the cluster: of this server, and of certificates of its users.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Writes a kubeconfig for the aggregator under test.
+    pub fn write_kubeconfig(&self, file: &Path) -> Result<()> {
+        let authority = file.with_extension("ca.pem");
+        fs::write(&authority, &self.authority.pem).context("write the authority")?;
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {
+                "server": format!("https://{}", self.address),
+                "certificate-authority": authority.display().to_string(),
+            }}],
+            "users": [{"name": "meshmeter", "user": {"token": CLIENT_TOKEN}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "meshmeter"}}],
+        });
+        fs::write(file, config.to_string()).context("write the kubeconfig")
+    }
+
+    /// From now on `token` belongs to `user`.
+    pub fn add_token(&self, token: &str, user: KnownUser) {
+        self.tuning().tokens.insert(token.to_owned(), user);
+    }
+
+    /// From now on `token` belongs to nobody.
+    pub fn revoke_token(&self, token: &str) {
+        self.tuning().tokens.remove(token);
+    }
+
+    /// From now on `user` may do everything.
+    pub fn allow(&self, user: &str) {
+        self.tuning().allowed.insert(user.to_owned());
+    }
+
+    /// Answers everything with `status` and breaks all watches, until told `None`.
+    pub fn set_outage(&self, status: Option<StatusCode>) {
+        self.tuning().outage = status;
+        self.break_watches();
+    }
+
+    /// Ends all open watches.
+    pub fn break_watches(&self) {
+        let mut watches = self
+            .shared
+            .watches
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        watches.cancel();
+        *watches = self.shared.stop.child_token();
+    }
+
+    /// Requests so far by kind: `list pods`, `watch pods`, `tokenreviews`.
+    pub fn requests(&self, kind: &str) -> u64 {
+        self.tuning().requests.get(kind).copied().unwrap_or(0)
+    }
+
+    fn tuning(&self) -> MutexGuard<'_, Tuning> {
+        self.shared.tuning()
+    }
+}
+
+async fn serve(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        let (acceptor, shared) = (acceptor.clone(), Arc::clone(&shared));
+        let stop = shared.stop.clone();
+        tokio::spawn(stop.run_until_cancelled_owned(connection(stream, acceptor, shared)));
+    }
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+    let _ = stream.set_nodelay(true);
+    let Ok(stream) = acceptor.accept(stream).await else {
+        return;
+    };
+    let service = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(shared.answer(request).await) }
+    });
+    // The client may go at any time: nothing to do about it here.
+    let _ = auto::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn tuning(&self) -> MutexGuard<'_, Tuning> {
+        self.tuning.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn watches(&self) -> CancellationToken {
+        let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        watches.clone()
+    }
+
+    fn count(&self, kind: &str) {
+        *self.tuning().requests.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Answer {
+        if let Some(outage) = self.tuning().outage {
+            return failure(outage, "injected");
+        }
+        let (head, body) = request.into_parts();
+        let authorization = head.headers.get(header::AUTHORIZATION);
+        if authorization.is_none_or(|value| value != format!("Bearer {CLIENT_TOKEN}").as_str()) {
+            return failure(StatusCode::UNAUTHORIZED, "Unauthorized");
+        }
+        let Ok(body) = Limited::new(body, BODY_MAX).collect().await else {
+            return failure(StatusCode::PAYLOAD_TOO_LARGE, "limit exceeded");
+        };
+        let body = serde_json::from_slice(&body.to_bytes()).unwrap_or(Value::Null);
+        let path = head.uri.path();
+        match (head.method.clone(), path) {
+            (Method::POST, "/apis/authentication.k8s.io/v1/tokenreviews") => {
+                self.token_review(body)
+            }
+            (Method::POST, "/apis/authorization.k8s.io/v1/subjectaccessreviews") => {
+                self.access_review(body)
+            }
+            (Method::GET, _) => match target(path) {
+                Some(Target {
+                    resource,
+                    namespace,
+                    name: Some(name),
+                }) => self.read(resource, &namespace, &name),
+                Some(target) => self.collection(&target, &head),
+                None => not_found(path),
+            },
+            (Method::PATCH, _) => match target(path) {
+                Some(Target {
+                    resource,
+                    namespace,
+                    name: Some(name),
+                }) => self.patch(resource, &namespace, &name, &body),
+                _ => not_found(path),
+            },
+            _ => failure(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
+        }
+    }
+
+    fn read(&self, resource: Resource, namespace: &str, name: &str) -> Answer {
+        match self.objects.get(resource, namespace, name) {
+            Some(object) => reply(StatusCode::OK, &object),
+            None => not_found(name),
+        }
+    }
+
+    fn patch(&self, resource: Resource, namespace: &str, name: &str, patch: &Value) -> Answer {
+        self.count(&format!("patch {}", resource.plural));
+        let Some(mut object) = self.objects.get(resource, namespace, name) else {
+            return not_found(name);
+        };
+        merge(&mut object, patch);
+        self.objects.apply(resource, object.clone());
+        reply(StatusCode::OK, &object)
+    }
+
+    fn collection(self: &Arc<Self>, target: &Target, head: &http::request::Parts) -> Answer {
+        let query: BTreeMap<String, String> = head.uri.query().map(parameters).unwrap_or_default();
+        let accept = head
+            .headers
+            .get(header::ACCEPT)
+            .and_then(|accept| accept.to_str().ok());
+        let metadata_only =
+            accept.is_some_and(|accept| accept.contains("as=PartialObjectMetadata"));
+        let plural = target.resource.plural;
+        if query.get("watch").is_some_and(|watch| watch == "true") {
+            self.count(&format!("watch {plural}"));
+            return watching::watch(self, target, &query, metadata_only);
+        }
+        self.count(&format!("list {plural}"));
+        let (version, mut items) = self.objects.list(target.resource, &target.namespace);
+        items.retain(|item| selected(item, &query));
+        let from: usize = query
+            .get("continue")
+            .and_then(|from| from.parse().ok())
+            .unwrap_or(0);
+        let limit: usize = query
+            .get("limit")
+            .and_then(|limit| limit.parse().ok())
+            .unwrap_or(usize::MAX);
+        let end = from.saturating_add(limit);
+        let next = if end < items.len() {
+            end.to_string()
+        } else {
+            String::new()
+        };
+        let page = items.into_iter().skip(from).take(limit);
+        let page: Vec<Value> = page
+            .map(|item| {
+                if metadata_only {
+                    objects::metadata_only(&item)
+                } else {
+                    item
+                }
+            })
+            .collect();
+        let list = json!({
+            "kind": format!("{}List", target.resource.kind),
+            "apiVersion": target.resource.api_version,
+            "metadata": {"resourceVersion": version.to_string(), "continue": next},
+            "items": page,
+        });
+        reply(StatusCode::OK, &list)
+    }
+
+    fn token_review(&self, mut review: Value) -> Answer {
+        self.count("tokenreviews");
+        let token = review["spec"]["token"].as_str().unwrap_or_default();
+        let known = self.tuning().tokens.get(token).cloned();
+        let asked: Vec<&str> = match review["spec"]["audiences"].as_array() {
+            Some(audiences) => audiences.iter().filter_map(Value::as_str).collect(),
+            None => vec!["https://kubernetes.default.svc"],
+        };
+        let valid: Vec<String> = known
+            .iter()
+            .flat_map(|user| user.audiences.clone())
+            .collect();
+        let common: Vec<&str> = asked
+            .into_iter()
+            .filter(|asked| valid.iter().any(|valid| valid == asked))
+            .collect();
+        let status = match known {
+            Some(user) if !common.is_empty() => json!({
+                "authenticated": true,
+                "user": {"username": user.username, "uid": "u", "groups": user.groups, "extra": user.extra},
+                "audiences": common,
+            }),
+            _ => json!({"user": {}, "error": "[invalid bearer token, token is not known]"}),
+        };
+        review["status"] = status;
+        reply(StatusCode::CREATED, &review)
+    }
+
+    fn access_review(&self, mut review: Value) -> Answer {
+        self.count("subjectaccessreviews");
+        let user = review["spec"]["user"].as_str().unwrap_or_default();
+        let allowed = self.tuning().allowed.contains(user);
+        review["status"] = json!({"allowed": allowed, "reason": ""});
+        reply(StatusCode::CREATED, &review)
+    }
+}
+
+/// What a path names.
+pub(super) struct Target {
+    pub(super) resource: Resource,
+    pub(super) namespace: String,
+    name: Option<String>,
+}
+
+fn target(path: &str) -> Option<Target> {
+    RESOURCES.into_iter().find_map(|resource| {
+        let rest = path.strip_prefix(resource.group_path)?.strip_prefix('/')?;
+        let (namespace, rest) = match rest.strip_prefix("namespaces/") {
+            Some(rest) => rest.split_once('/')?,
+            None => ("", rest),
+        };
+        let rest = rest.strip_prefix(resource.plural)?;
+        let name = match rest {
+            "" => None,
+            rest => Some(
+                rest.strip_prefix('/')
+                    .filter(|name| !name.contains('/'))?
+                    .to_owned(),
+            ),
+        };
+        Some(Target {
+            resource,
+            namespace: namespace.to_owned(),
+            name,
+        })
+    })
+}
+
+fn parameters(query: &str) -> BTreeMap<String, String> {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    // The only escapes that clients here send.
+    pairs
+        .map(|(key, value)| (key.to_owned(), value.replace("%3D", "=")))
+        .collect()
+}
+
+/// Field selectors of one name are all that is known.
+pub(super) fn selected(object: &Value, query: &BTreeMap<String, String>) -> bool {
+    let field = query
+        .get("fieldSelector")
+        .and_then(|field| field.strip_prefix("metadata.name="));
+    field.is_none_or(|name| object["metadata"]["name"] == name)
+}
+
+/// RFC 7386.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(changes) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, change) in changes {
+        match (change, target.as_object_mut()) {
+            (Value::Null, Some(fields)) => {
+                fields.remove(key);
+            }
+            _ => merge(&mut target[key], change),
+        }
+    }
+}
+
+fn not_found(what: &str) -> Answer {
+    failure(StatusCode::NOT_FOUND, &format!("{what} not found"))
+}
+
+/// A refusal as a `Status`.
+pub(super) fn failure(code: StatusCode, message: &str) -> Answer {
+    let status = status(code, message);
+    reply(code, &status)
+}
+
+pub(super) fn status(code: StatusCode, message: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
+           "reason": code.canonical_reason().unwrap_or_default().replace(' ', ""), "code": code.as_u16()})
+}
+
+fn reply(code: StatusCode, body: &Value) -> Answer {
+    let body = Full::new(Bytes::from(body.to_string())).boxed_unsync();
+    answer(code, body)
+}
+
+pub(super) fn answer(code: StatusCode, body: Body) -> Answer {
+    let mut answer = Response::new(body);
+    *answer.status_mut() = code;
+    let json = http::HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, json);
+    answer
+}
