@@ -1,7 +1,6 @@
 //! What the store does all day: take in a report, answer a query, forget.
 //!
 //! `cargo bench -p aggregator-core`. Compare runs of one machine only.
-#![expect(missing_docs, reason = "criterion's macros make public functions")]
 
 use std::hint::black_box;
 use std::sync::Arc;
