@@ -12,12 +12,17 @@ const DOCUMENT: &str = include_str!("../../../docs/native-sink.md");
 
 /// The fields that the document says to add.
 fn documented() -> Map<String, Value> {
-    let block = DOCUMENT.split("```json\n").nth(1).unwrap();
-    serde_json::from_str(block.split("```").next().unwrap()).unwrap()
+    let block = DOCUMENT
+        .split("```json\n")
+        .nth(1)
+        .expect("the document has a block");
+    let text = block.split("```").next().expect("a text has a beginning");
+    serde_json::from_str(text).expect("the block is JSON")
 }
 
 fn bootstrap(backends: &Backends, aggregator: std::net::SocketAddr) -> Bootstrap {
-    let mut bootstrap = backends.bootstrap_with(aggregator, &[]).unwrap();
+    let bootstrap = backends.bootstrap_with(aggregator, &[]);
+    let mut bootstrap = bootstrap.expect("a bootstrap without plugins");
     bootstrap.extra.extend(documented());
     bootstrap.node_metadata = json!({"meshmeter": {
         "namespace": NAMESPACE, "pod": POD, "uid": "uid-1", "labels": {"app": "app"}, "inbound": FRONT,

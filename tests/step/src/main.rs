@@ -22,7 +22,7 @@ mod group;
 mod prometheus;
 
 /// How soon twice the load is 90 % visible to an autoscaler: in meshmeter's API, and beside it in a real Prometheus that
-/// scrapes the same Envoys every 15 s, read as rate[1m].
+/// scrapes the same Envoys every 15 s, read as `rate[1m]`.
 ///
 /// Three pods, evenly paced load, stock settings. Takes about 7 minutes, and 8 more with Prometheus. Ends with code 1 if
 /// a limit is passed: 3 s for 200 to 400 requests a second and pod, 7 s for 10 to 20 (p95).
