@@ -244,7 +244,7 @@ impl Store {
     }
 
     /// The value of the window before the one of `reading`, of the same length, for comparison. `None` if the pod is not
-    /// known for so long. Works for [`DEPTH`] at most, two of the longest windows.
+    /// known for so long. The store goes back two minutes, two of the longest windows.
     pub fn read_before(&self, reading: &Reading, query: &MetricQuery) -> Option<Milli> {
         let pod = self.pods.get(&reading.pod)?;
         let until = reading.timestamp.before(reading.window);
