@@ -1,0 +1,164 @@
+//! An authority of our own: for API certificates that kube-apiserver verifies by the `caBundle` of the `APIService`.
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use time::{Duration, OffsetDateTime};
+
+use crate::serving::TlsError;
+
+/// How long an authority is valid: it is replaced by deleting its secret.
+const AUTHORITY_VALID: Duration = Duration::days(3650);
+
+/// How long a certificate is valid. It is made anew each day.
+const CERTIFICATE_VALID: Duration = Duration::days(90);
+
+/// How much earlier than now certificates begin, for clocks that run behind.
+const LEEWAY: Duration = Duration::hours(1);
+
+/// A certificate authority and its key.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: String,
+    key: String,
+}
+
+/// A certificate and its key, PEM.
+#[derive(Clone)]
+pub struct Issued {
+    /// The certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+}
+
+// === impl Authority ===
+
+impl Authority {
+    /// A new authority called `name`.
+    pub fn new(name: &str) -> Result<Self, TlsError> {
+        let failed = |source| TlsError::Make {
+            names: name.to_owned(),
+            source,
+        };
+        let mut params = CertificateParams::new(Vec::new()).map_err(failed)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::CommonName, name);
+        valid_for(&mut params, AUTHORITY_VALID);
+        let key = KeyPair::generate().map_err(failed)?;
+        let certificate = params.self_signed(&key).map_err(failed)?.pem();
+        Ok(Self {
+            certificate,
+            key: key.serialize_pem(),
+            issuer: Issuer::new(params, key),
+        })
+    }
+
+    /// The authority of `certificate` and `key` (PEM).
+    pub fn from_pem(certificate: &str, key: &str) -> Result<Self, TlsError> {
+        let failed = |source| TlsError::Make {
+            names: "an authority".to_owned(),
+            source,
+        };
+        let pair = KeyPair::from_pem(key).map_err(failed)?;
+        Ok(Self {
+            issuer: Issuer::from_ca_cert_pem(certificate, pair).map_err(failed)?,
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+        })
+    }
+
+    /// Its certificate, PEM.
+    pub fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
+    /// Its key, PEM.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// A new certificate for a server called `names` (DNS names and addresses).
+    pub fn issue(&self, names: &[String]) -> Result<Issued, TlsError> {
+        let failed = |source| TlsError::Make {
+            names: names.join(", "),
+            source,
+        };
+        let mut params = CertificateParams::new(names).map_err(failed)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        if let Some(name) = names.first() {
+            params.distinguished_name.push(DnType::CommonName, name);
+        }
+        valid_for(&mut params, CERTIFICATE_VALID);
+        let key = KeyPair::generate().map_err(failed)?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
+        Ok(Issued {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        })
+    }
+}
+
+impl std::fmt::Debug for Issued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issued").finish_non_exhaustive()
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a certificate is made for now, which no core decides upon"
+)]
+fn valid_for(params: &mut CertificateParams, duration: Duration) {
+    let now = OffsetDateTime::from(std::time::SystemTime::now());
+    params.not_before = now - LEEWAY;
+    params.not_after = now + duration;
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::RootCertStore;
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::client::danger::ServerCertVerifier as _;
+    use rustls::crypto::ring;
+    use rustls::pki_types::{ServerName, UnixTime};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::serving::certificates;
+
+    fn verifies(authority: &str, issued: &Issued, name: &'static str) -> bool {
+        let mut roots = RootCertStore::empty();
+        for root in certificates(authority, "ca").unwrap() {
+            roots.add(root).unwrap();
+        }
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+        let chain = certificates(&issued.certificate, "leaf").unwrap();
+        let name = ServerName::try_from(name).unwrap();
+        let verifier = verifier.build().unwrap();
+        verifier
+            .verify_server_cert(&chain[0], &[], &name, &[], UnixTime::now())
+            .is_ok()
+    }
+
+    /// An authority that was stored and read again issues what its certificate vouches for, for its names only.
+    #[test]
+    fn issues_after_a_restart() {
+        let made = Authority::new("meshmeter").unwrap();
+        let read = Authority::from_pem(made.certificate(), made.key()).unwrap();
+        let issued = read.issue(&["meshmeter.mesh.svc".to_owned()]).unwrap();
+        assert!(verifies(made.certificate(), &issued, "meshmeter.mesh.svc"));
+        assert!(!verifies(made.certificate(), &issued, "other.mesh.svc"));
+        let other = Authority::new("meshmeter").unwrap();
+        assert!(!verifies(
+            other.certificate(),
+            &issued,
+            "meshmeter.mesh.svc"
+        ));
+    }
+}

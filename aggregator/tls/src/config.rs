@@ -1,0 +1,78 @@
+//! Certificates -> what rustls wants.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::server::danger::ClientCertVerifier;
+
+use crate::Authority;
+use crate::serving::{Serving, TlsError};
+
+/// Names every self-signed certificate is valid for.
+const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// What is spoken over TLS.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Protocols {
+    /// HTTP/2, then HTTP/1.1: what kube-apiserver and kubectl speak.
+    Http,
+    /// HTTP/2 alone: gRPC.
+    Grpc,
+}
+
+/// A configuration that shows `serving` and takes the client certificates that `clients` does; TLS 1.2 and 1.3.
+pub fn server(
+    serving: Serving,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+    protocols: Protocols,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?;
+    let builder = match clients {
+        Some(clients) => builder.with_client_cert_verifier(clients),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(serving));
+    config.alpn_protocols = match protocols {
+        Protocols::Http => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        Protocols::Grpc => vec![b"h2".to_vec()],
+    };
+    Ok(Arc::new(config))
+}
+
+/// A configuration with a new certificate for `names` and this machine's own. The key never leaves memory, and nobody
+/// knows its authority, so clients must skip verification: fit for loopback only.
+pub fn self_signed(names: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut all: Vec<String> = LOCAL_NAMES.map(str::to_owned).into();
+    let others = names
+        .iter()
+        .filter(|name| !LOCAL_NAMES.contains(&name.as_str()));
+    all.extend(others.cloned());
+    let issued = Authority::new("meshmeter standalone")?.issue(&all)?;
+    let serving = Serving::from_pem(&issued.certificate, &issued.key)?;
+    server(serving, None, Protocols::Http)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Given names are added to the local ones; both protocols are offered.
+    #[test]
+    fn makes_a_certificate() {
+        let names = ["meshmeter.mesh.svc".to_owned(), "localhost".to_owned()];
+        let config = self_signed(&names).unwrap();
+        assert_eq!(
+            config.alpn_protocols,
+            [b"h2".to_vec(), b"http/1.1".to_vec()]
+        );
+    }
+
+    /// A name that cannot be in a certificate is named.
+    #[test]
+    fn names_what_is_wrong() {
+        let error = self_signed(&["ö".to_owned()]).unwrap_err();
+        assert!(error.to_string().contains('ö'), "{error}");
+    }
+}

@@ -1,0 +1,138 @@
+//! A certificate in files, such as those of a secret volume, read again as they change.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::serving::{Serving, TlsError};
+
+/// Bytes of a file: a chain of a few certificates.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// How often the files are looked at. The kubelet takes up to a minute to bring a changed secret.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// A certificate and its key in files.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Files {
+    /// The certificate, its intermediates behind it; PEM.
+    pub certificate: PathBuf,
+    /// Its key; PEM.
+    pub key: PathBuf,
+}
+
+/// Files that are shown, and what was read from them last.
+#[derive(Debug)]
+pub struct Followed {
+    files: Files,
+    serving: Serving,
+    read: (String, String),
+}
+
+// === impl Files ===
+
+impl Files {
+    /// Reads them for the first time.
+    pub fn load(self) -> Result<Followed, TlsError> {
+        let read = self.read()?;
+        let serving = Serving::from_pem(&read.0, &read.1)?;
+        Ok(Followed {
+            files: self,
+            serving,
+            read,
+        })
+    }
+
+    fn read(&self) -> Result<(String, String), TlsError> {
+        Ok((text(&self.certificate)?, text(&self.key)?))
+    }
+}
+
+// === impl Followed ===
+
+impl Followed {
+    /// What is shown.
+    pub fn serving(&self) -> Serving {
+        self.serving.clone()
+    }
+
+    /// Reads the files again; true if they changed and are shown now. If they cannot be used, what was shown stays: a
+    /// volume is changed file by file, so certificate and key may not fit for a moment.
+    pub fn reload(&mut self) -> Result<bool, TlsError> {
+        let read = self.files.read()?;
+        if read == self.read {
+            return Ok(false);
+        }
+        self.serving.swap(&read.0, &read.1)?;
+        self.read = read;
+        Ok(true)
+    }
+
+    /// Reads them again and again until `stop`.
+    pub async fn follow(mut self, stop: CancellationToken) {
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            let file = self.files.certificate.display().to_string();
+            match self.reload() {
+                Ok(true) => tracing::info!(file, "certificate reloaded"),
+                Ok(false) => {}
+                Err(error) if !failing => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(file, error, "certificate not reloaded; the old one stays");
+                    failing = true;
+                    continue;
+                }
+                Err(_) => continue,
+            }
+            failing = false;
+        }
+    }
+}
+
+/// The text of the file at `path`.
+pub fn text(path: &std::path::Path) -> Result<String, TlsError> {
+    let failed = |source| TlsError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    if std::fs::metadata(path).map_err(failed)?.len() > FILE_BYTES_MAX {
+        return Err(failed(std::io::Error::other("larger than 1 MiB")));
+    }
+    std::fs::read_to_string(path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::Authority;
+
+    /// A changed pair is taken, half a change is not, and nothing is lost by it.
+    #[test]
+    fn takes_a_change_once_it_is_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files {
+            certificate: directory.path().join("tls.crt"),
+            key: directory.path().join("tls.key"),
+        };
+        let missing = files.clone().load().unwrap_err().to_string();
+        assert!(missing.contains("tls.crt cannot be read"), "{missing}");
+        let authority = Authority::new("test").unwrap();
+        let [old, new] = [(); 2].map(|()| authority.issue(&["a".to_owned()]).unwrap());
+        fs::write(&files.certificate, &old.certificate).unwrap();
+        fs::write(&files.key, &old.key).unwrap();
+        let mut followed = files.clone().load().unwrap();
+        assert!(!followed.reload().unwrap());
+        fs::write(&files.certificate, &new.certificate).unwrap();
+        assert!(matches!(followed.reload(), Err(TlsError::Key(_))));
+        fs::write(&files.key, &new.key).unwrap();
+        assert!(followed.reload().unwrap());
+        assert!(!followed.reload().unwrap());
+    }
+}

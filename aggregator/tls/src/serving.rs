@@ -1,0 +1,172 @@
+//! The certificate that a listener shows, which can be swapped while it serves.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use thiserror::Error;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
+
+/// Why there is no certificate.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file that is not there or cannot be read.
+    #[error("{} cannot be read", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// Not PEM, or not what it should hold.
+    #[error("{what} cannot be read as PEM")]
+    Pem {
+        /// What should be in it.
+        what: String,
+        /// What went wrong.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// No certificate where there should be one.
+    #[error("{what} holds no certificate")]
+    Empty {
+        /// Where it should be.
+        what: String,
+    },
+    /// The key is not that of the certificate, or of a kind that is not known.
+    #[error("the key does not fit the certificate")]
+    Key(#[source] rustls::Error),
+    /// The authority has no usable certificates.
+    #[error("{what} holds no usable authority")]
+    Authority {
+        /// Where it should be.
+        what: String,
+        /// What went wrong.
+        source: rustls::server::VerifierBuilderError,
+    },
+    /// The configuration cannot be made.
+    #[error("TLS cannot be set up")]
+    Config(#[from] rustls::Error),
+    /// A certificate cannot be made.
+    #[error("a certificate for {names} cannot be made")]
+    Make {
+        /// The names it should be valid for.
+        names: String,
+        /// What went wrong.
+        source: rcgen::Error,
+    },
+}
+
+/// The certificate of a listener. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Serving(Arc<Shown>);
+
+#[derive(Debug)]
+struct Shown {
+    /// Guards what is shown now; held only to copy or replace the pointer.
+    current: RwLock<Arc<CertifiedKey>>,
+    /// When it expires, in seconds of Unix time; 0 if that cannot be read.
+    expires: AtomicU64,
+}
+
+// === impl Serving ===
+
+impl Serving {
+    /// Shows this certificate (PEM, its intermediates behind it).
+    pub fn from_pem(certificate: &str, key: &str) -> Result<Self, TlsError> {
+        let pair = pair(certificate, key)?;
+        let expires = AtomicU64::new(expiry(&pair));
+        Ok(Self(Arc::new(Shown {
+            current: RwLock::new(Arc::new(pair)),
+            expires,
+        })))
+    }
+
+    /// From now on this certificate is shown. Connections that are open stay as they are.
+    pub fn swap(&self, certificate: &str, key: &str) -> Result<(), TlsError> {
+        let pair = pair(certificate, key)?;
+        self.0.expires.store(expiry(&pair), Ordering::Relaxed);
+        *self
+            .0
+            .current
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(pair);
+        Ok(())
+    }
+
+    /// When the certificate expires, in seconds of Unix time; 0 if that cannot be read.
+    pub fn expires(&self) -> u64 {
+        self.0.expires.load(Ordering::Relaxed)
+    }
+}
+
+impl ResolvesServerCert for Serving {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let current = self.0.current.read();
+        Some(Arc::clone(&current.unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+fn pair(certificate: &str, key: &str) -> Result<CertifiedKey, TlsError> {
+    let chain = certificates(certificate, "the certificate")?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|source| TlsError::Pem {
+        what: "the key".to_owned(),
+        source,
+    })?;
+    let pair =
+        CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(TlsError::Key)?;
+    pair.keys_match().map_err(TlsError::Key)?;
+    Ok(pair)
+}
+
+/// The certificates in `pem`, of which there must be one.
+pub(crate) fn certificates(
+    pem: &str,
+    what: &str,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let what = what.to_owned();
+    match chain {
+        Ok(chain) if chain.is_empty() => Err(TlsError::Empty { what }),
+        Ok(chain) => Ok(chain),
+        Err(source) => Err(TlsError::Pem { what, source }),
+    }
+}
+
+fn expiry(pair: &CertifiedKey) -> u64 {
+    let own = pair.cert.first();
+    let parsed = own.and_then(|own| X509Certificate::from_der(own).ok());
+    let after = parsed.map(|(_, parsed)| parsed.validity().not_after.timestamp());
+    after
+        .and_then(|after| u64::try_from(after).ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Authority;
+
+    /// A key of another certificate is refused when it is given, not at the first handshake; what was shown stays.
+    #[test]
+    fn refuses_a_foreign_key() {
+        let authority = Authority::new("test").unwrap();
+        let names = ["a".to_owned()];
+        let (one, other) = (
+            authority.issue(&names).unwrap(),
+            authority.issue(&names).unwrap(),
+        );
+        let serving = Serving::from_pem(&one.certificate, &one.key).unwrap();
+        let expires = serving.expires();
+        let refused = serving.swap(&one.certificate, &other.key).unwrap_err();
+        assert!(matches!(refused, TlsError::Key(_)), "{refused}");
+        assert!(serving.swap("", &one.key).is_err());
+        assert_eq!(serving.expires(), expires);
+        assert!(expires > 0);
+    }
+}
