@@ -5,6 +5,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::metric_name::MetricNames;
+use crate::openapi;
 use crate::path::{ApiVersion, EXTERNAL_GROUP, EXTERNAL_VERSION, GROUP};
 use crate::workload::Workload;
 
@@ -42,6 +43,9 @@ pub(crate) struct Documents {
     pub(crate) external_resources: Document,
     /// `/version`
     pub(crate) version: Document,
+    /// `/openapi/v3`
+    pub(crate) openapi: Document,
+    openapi_by_index: [Document; 3],
     resources: [(ApiVersion, Document); 2],
 }
 
@@ -72,6 +76,10 @@ impl Documents {
             "apiVersion": "v1",
             "groups": [group(None), external_group(None)],
         });
+        let openapi_by_index = openapi::documents().map(|document| Document::new(&document));
+        let etags = openapi_by_index
+            .each_ref()
+            .map(|document| document.etag.as_str());
         let aggregated_groups = json!([aggregated_group(names), aggregated_external_group(names)]);
         Self {
             root: Document::new(&root()),
@@ -87,9 +95,16 @@ impl Documents {
             external_group: Document::new(&external_group(Some("v1"))),
             external_resources: Document::new(&external_resources(names)),
             version: Document::new(&version()),
+            openapi: Document::new(&openapi::root(etags)),
+            openapi_by_index,
             resources: ApiVersion::ALL
                 .map(|version| (version, Document::new(&resources(version, names)))),
         }
+    }
+
+    /// `/openapi/v3/apis/G/V`, by its index
+    pub(crate) fn openapi_of(&self, index: usize) -> Option<&Document> {
+        self.openapi_by_index.get(index)
     }
 
     /// `/apis/G/V`
@@ -108,7 +123,7 @@ fn root() -> Value {
     paths.extend(ApiVersion::ALL.map(|version| format!("/apis/{}", version.group_version())));
     paths.push(format!("/apis/{EXTERNAL_GROUP}"));
     paths.push(format!("/apis/{EXTERNAL_GROUP}/{EXTERNAL_VERSION}"));
-    paths.extend(["/healthz", "/livez", "/readyz", "/version"].map(str::to_owned));
+    paths.extend(["/healthz", "/livez", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));
     json!({"paths": paths})
 }
 

@@ -14,10 +14,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 
 use crate::accept;
+use crate::authentication::certificate::PeerCertificates;
 use crate::cluster_names::ClusterNames;
 use crate::discovery::{AGGREGATED, Document, Documents};
 use crate::external;
 use crate::form::Parameters;
+use crate::guard::Guard;
 use crate::health::{self, Check, HealthQuery, ReadinessChecks};
 use crate::ledger::{Ledger, Read};
 use crate::metric_name::{MetricNames, MetricPrefix};
@@ -62,6 +64,8 @@ pub struct Api {
     clusters: ClusterNames,
     ledger: Ledger,
     documents: Documents,
+    /// `None`: anyone may ask anything.
+    guard: Option<Guard>,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -89,7 +93,15 @@ impl Api {
             clusters: ClusterNames::default(),
             ledger: Ledger::default(),
             documents,
+            guard: None,
         }
+    }
+
+    /// The same API for those whom `guard` lets in. Without one, anyone may ask anything.
+    #[must_use]
+    pub fn with_guard(mut self, guard: Guard) -> Self {
+        self.guard = Some(guard);
+        self
     }
 
     /// The same API with other metrics.
@@ -106,24 +118,45 @@ impl Api {
         &self.observations
     }
 
-    /// Answers a request. `has_body` is true if more than the head was sent.
+    /// Answers a request of `peer`, if it may ask. `has_body` is true if more than the head was sent.
+    pub(crate) async fn respond_to(
+        &self,
+        mut request: Parts,
+        has_body: bool,
+        peer: &PeerCertificates,
+    ) -> Answer {
+        if let Some(guard) = &self.guard
+            && let Err(refusal) = guard.admit(&mut request, peer).await
+        {
+            let route = Route::parse(request.uri.path());
+            let answer = self.refuse(&request, refusal);
+            let resource = route.as_ref().map_or("other", resource_of);
+            self.observations.request(resource, answer.status());
+            return answer;
+        }
+        self.respond(&request, has_body)
+    }
+
+    /// Answers a request of someone who may ask. `has_body` is true if more than the head was sent.
     pub fn respond(&self, request: &Parts, has_body: bool) -> Answer {
         let mut resource = "other";
         let answer = match self.route(request, has_body, &mut resource) {
             Ok(answer) => answer,
-            Err(refusal) => {
-                self.observations.refused(refusal.reason);
-                tracing::debug!(
-                    http.path = request.uri.path(),
-                    refused.reason = refusal.reason.as_str(),
-                    refused.message = refusal.message,
-                    "request refused"
-                );
-                refusal.into_response(request.version)
-            }
+            Err(refusal) => self.refuse(request, refusal),
         };
         self.observations.request(resource, answer.status());
         answer
+    }
+
+    fn refuse(&self, request: &Parts, refusal: Refusal) -> Answer {
+        self.observations.refused(refusal.reason);
+        tracing::debug!(
+            http.path = request.uri.path(),
+            refused.reason = refusal.reason.as_str(),
+            refused.message = refusal.message,
+            "request refused"
+        );
+        refusal.into_response(request.version)
     }
 
     fn route(
@@ -165,6 +198,10 @@ impl Api {
             Route::ExternalGroup => &documents.external_group,
             Route::ExternalResources => &documents.external_resources,
             Route::Version => &documents.version,
+            Route::OpenApi => &documents.openapi,
+            Route::OpenApiOf(index) => documents
+                .openapi_of(*index)
+                .ok_or_else(|| path_refusal(&PathError::Unknown(request.uri.path().to_owned())))?,
             Route::Root | Route::Health(_) => &documents.root,
         };
         let aggregated = aggregated && matches!(route, Route::LegacyGroups | Route::Groups);
@@ -335,6 +372,8 @@ fn resource_of(route: &Route) -> &'static str {
         | Route::Resources(_)
         | Route::ExternalGroup
         | Route::ExternalResources
+        | Route::OpenApi
+        | Route::OpenApiOf(_)
         | Route::Version => "discovery",
     }
 }

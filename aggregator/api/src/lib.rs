@@ -1,21 +1,25 @@
 //! The Kubernetes custom metrics API over HTTPS: what a `HorizontalPodAutoscaler` asks, answered from memory.
 //!
 //! ```text
-//! server (TLS, HTTP, limits) -> handler -> path, form, selector, metric_selector   what is asked
+//! server (TLS, HTTP, limits) -> guard (authentication, review)                     who asks, and may they
+//!                            -> handler -> path, form, selector, metric_selector   what is asked
 //!                                       -> metrics, external -> list, quantity     what is answered
 //!                                       -> discovery, health, status               all the rest
 //! ```
 //!
-//! No request leaves this process: the store and the directory are read, never a backend or the Kubernetes API.
+//! What is answered comes from memory, never from a backend or the Kubernetes API; only whether a user may ask is a
+//! question to it, and its answers are kept.
 //! Doubt is an error with a sentence that says why, since an autoscaler freezes on errors and obeys numbers.
 
 mod accept;
+pub mod authentication;
 pub mod cluster_names;
 mod discovery;
 mod external;
 #[cfg(test)]
 mod fleet;
 mod form;
+pub mod guard;
 mod handler;
 pub mod health;
 mod ledger;
@@ -26,16 +30,18 @@ mod metrics;
 mod missing;
 pub mod names;
 mod observations;
+mod openapi;
 mod path;
 mod percent;
 mod quantity;
+pub mod review;
 pub mod selector;
 mod server;
 mod signal_age;
 mod status;
-pub mod tls;
 mod workload;
 
+pub use guard::Guard;
 pub use handler::{Api, MetricSettings};
 pub use ledger::Reader;
 pub use observations::Observations;

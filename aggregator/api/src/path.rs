@@ -7,6 +7,7 @@
 use thiserror::Error;
 
 use crate::names::{namespace_fault, pod_name_fault, service_name_fault};
+use crate::openapi;
 use crate::percent::{self, PercentError};
 use crate::workload::Workload;
 
@@ -65,6 +66,10 @@ pub(crate) enum Route {
     ExternalResources,
     /// A metric of no object.
     External(ExternalPath),
+    /// `/openapi/v3`
+    OpenApi,
+    /// `/openapi/v3/apis/G/V`: the index of one of the documents
+    OpenApiOf(usize),
     /// `/version`
     Version,
     /// `/healthz`, `/livez`, `/readyz`, and `/readyz/CHECK`
@@ -211,6 +216,13 @@ impl Route {
             ["api"] => Ok(Self::LegacyGroups),
             ["apis"] => Ok(Self::Groups),
             ["version"] => Ok(Self::Version),
+            ["openapi", "v3"] => Ok(Self::OpenApi),
+            ["openapi", "v3", "apis", group, version] => {
+                let asked = format!("{group}/{version}");
+                let known = openapi::group_versions();
+                let index = known.iter().position(|known| *known == asked);
+                index.map(Self::OpenApiOf).ok_or_else(unknown)
+            }
             ["apis", GROUP] => Ok(Self::Group),
             ["apis", GROUP, version, ref rest @ ..] => {
                 let version = ApiVersion::parse(version).ok_or_else(unknown)?;

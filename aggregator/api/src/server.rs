@@ -2,16 +2,17 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -20,6 +21,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use crate::authentication::certificate::PeerCertificates;
 use crate::handler::{Api, HEADER_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX};
 use crate::observations::ConnectionFault;
 
@@ -40,6 +42,9 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(100);
 const PROBE_INTERVAL: Duration = Duration::from_secs(30);
 const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a connection may take to end once it was told to.
+const END_PATIENCE: Duration = Duration::from_mins(2);
+
 /// Bytes of a request head that are read at all. Above [`URL_BYTES_MAX`] and [`HEADER_BYTES_MAX`] together, so
 /// that whoever only just passes a limit hears which.
 const HEAD_READ_BYTES_MAX: usize = 64 * 1024;
@@ -57,6 +62,7 @@ pub struct Server {
     api: Arc<Api>,
     tls: Arc<rustls::ServerConfig>,
     connections_max: usize,
+    connection_age_max: Option<Duration>,
 }
 
 impl Server {
@@ -66,14 +72,22 @@ impl Server {
             api: Arc::new(api),
             tls,
             connections_max: CONNECTIONS_MAX,
+            connection_age_max: None,
         }
+    }
+
+    /// The same server, which asks clients to connect anew once a connection is about this old (up to a tenth more):
+    /// otherwise all of an autoscaler's requests would stay with one replica for ever.
+    #[must_use]
+    pub fn with_connection_age_max(mut self, age: Option<Duration>) -> Self {
+        self.connection_age_max = age;
+        self
     }
 
     /// Serves until `shutdown`; then accepts nothing more and gives open requests `drain` to end.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken, drain: Duration) {
         let acceptor = TlsAcceptor::from(self.tls);
         let slots = Arc::new(Semaphore::new(self.connections_max));
-        let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -97,8 +111,8 @@ impl Server {
             };
             let connection = Connection {
                 api: Arc::clone(&self.api),
-                watcher: graceful.watcher(),
                 shutdown: shutdown.clone(),
+                age_max: self.connection_age_max.map(jittered),
             };
             let acceptor = acceptor.clone();
             let task = async move {
@@ -108,10 +122,8 @@ impl Server {
             connections.spawn(task.instrument(tracing::debug_span!("api", client.addr = %peer)));
         }
         drop(listener);
-        if tokio::time::timeout(drain, graceful.shutdown())
-            .await
-            .is_err()
-        {
+        let ended = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(drain, ended).await.is_err() {
             tracing::warn!(
                 connection.count = connections.len(),
                 "connections cut at shutdown"
@@ -124,8 +136,8 @@ impl Server {
 /// One client.
 struct Connection {
     api: Arc<Api>,
-    watcher: Watcher,
     shutdown: CancellationToken,
+    age_max: Option<Duration>,
 }
 
 // === impl Connection ===
@@ -161,12 +173,22 @@ impl Connection {
     /// The protocol is the one agreed upon in the handshake: to guess it from the first bytes would mean to wait
     /// for them without a limit.
     async fn serve(self, stream: TlsStream<TcpStream>) -> Result<(), hyper::Error> {
-        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let api = self.api;
+        let (_, session) = stream.get_ref();
+        let is_http2 = session.alpn_protocol() == Some(b"h2");
+        let chain = session.peer_certificates().unwrap_or_default().to_vec();
+        let peer = Arc::new(PeerCertificates::new(chain));
+        let Self {
+            api,
+            shutdown,
+            age_max,
+        } = self;
+        let old = Arc::new(AtomicBool::new(false));
+        let says_close = (!is_http2).then(|| Arc::clone(&old));
         let service = service_fn(move |request: Request<Incoming>| {
-            let response = respond(&api, request);
-            async move { Ok::<_, Infallible>(response) }
+            let (api, peer, says_close) = (Arc::clone(&api), Arc::clone(&peer), says_close.clone());
+            async move { Ok::<_, Infallible>(respond(&api, &peer, request, says_close).await) }
         });
+        let end = end_of_service(shutdown, age_max, old, is_http2);
         let io = TokioIo::new(stream);
         if is_http2 {
             let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -176,9 +198,12 @@ impl Connection {
                 .max_header_list_size(u32::try_from(HEAD_READ_BYTES_MAX).unwrap_or(u32::MAX))
                 .keep_alive_interval(PROBE_INTERVAL)
                 .keep_alive_timeout(PROBE_PATIENCE);
-            self.watcher
-                .watch(builder.serve_connection(io, service))
-                .await
+            let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+            tokio::select! {
+                ended = connection.as_mut() => return ended,
+                () = end => connection.as_mut().graceful_shutdown(),
+            }
+            within_drain(connection).await
         } else {
             let mut builder = http1::Builder::new();
             builder
@@ -186,16 +211,69 @@ impl Connection {
                 .header_read_timeout(HEAD_PATIENCE)
                 .max_headers(HEADERS_READ_MAX)
                 .max_buf_size(HEAD_READ_BYTES_MAX);
-            self.watcher
-                .watch(builder.serve_connection(io, service))
-                .await
+            let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+            tokio::select! {
+                ended = connection.as_mut() => return ended,
+                () = end => connection.as_mut().graceful_shutdown(),
+            }
+            within_drain(connection).await
         }
     }
 }
 
-fn respond(api: &Api, request: Request<Incoming>) -> Response<Full<Bytes>> {
+/// Waits until a connection should serve nothing new: at shutdown, or when it is `old`.
+///
+/// With HTTP/2 that is told at once (GOAWAY). With HTTP/1.1 a close may cross a request on its way, so the next answer
+/// says it first.
+async fn end_of_service(
+    shutdown: CancellationToken,
+    age_max: Option<Duration>,
+    old: Arc<AtomicBool>,
+    is_http2: bool,
+) {
+    let aged = async {
+        match age_max {
+            Some(age) => tokio::time::sleep(age).await,
+            None => std::future::pending().await,
+        }
+        old.store(true, Ordering::Relaxed);
+        if !is_http2 {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = aged => {}
+    }
+}
+
+/// Lets a connection end in its own time, up to a limit: what is left then is cut.
+async fn within_drain(
+    connection: impl Future<Output = Result<(), hyper::Error>>,
+) -> Result<(), hyper::Error> {
+    let ended = tokio::time::timeout(END_PATIENCE, connection).await;
+    ended.unwrap_or(Ok(()))
+}
+
+/// Up to a tenth more than `age`, so that connections which began together do not end together.
+fn jittered(age: Duration) -> Duration {
+    age + age.mul_f64(rand::random::<f64>() / 10.0)
+}
+
+async fn respond(
+    api: &Api,
+    peer: &PeerCertificates,
+    request: Request<Incoming>,
+    says_close: Option<Arc<AtomicBool>>,
+) -> Response<Full<Bytes>> {
     let (parts, body) = request.into_parts();
-    api.respond(&parts, !body.is_end_stream())
+    let mut response = api.respond_to(parts, !body.is_end_stream(), peer).await;
+    if says_close.is_some_and(|old| old.load(Ordering::Relaxed)) {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// What of a failed connection is the client's fault; nothing if it merely went away.

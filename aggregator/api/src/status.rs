@@ -4,7 +4,7 @@
 //! There is never a `Retry-After`: with one, its client would sleep while it holds one of five workers.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode, Version};
 use http_body_util::Full;
 use serde::Serialize;
@@ -18,12 +18,25 @@ pub(crate) struct Refusal {
     pub(crate) reason: Reason,
     /// What is wrong, for the operator.
     pub(crate) message: String,
+    /// What it is about, where clients want to know.
+    pub(crate) details: Option<Box<Details>>,
+}
+
+/// `metav1.StatusDetails`
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub(crate) struct Details {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) name: String,
+    pub(crate) group: String,
+    pub(crate) kind: String,
 }
 
 /// Classes of errors that this API knows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     BadRequest,
+    Unauthorized,
+    Forbidden,
     NotFound,
     MethodNotAllowed,
     NotAcceptable,
@@ -46,6 +59,12 @@ pub(crate) enum Reason {
     Method,
     /// No answer in an acceptable form.
     Accept,
+    /// It is not known who asks.
+    Authentication,
+    /// Who asks may not.
+    Authorization,
+    /// The Kubernetes API could not tell who asks, or whether they may.
+    Review,
     /// The path means nothing or names something impossible.
     Path,
     /// The query cannot be read.
@@ -79,6 +98,8 @@ struct Status<'a> {
     outcome: &'static str,
     message: &'a str,
     reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a Details>,
     code: u16,
 }
 
@@ -93,6 +114,7 @@ impl Refusal {
             kind,
             reason,
             message: message.into(),
+            details: None,
         }
     }
 
@@ -119,6 +141,7 @@ impl Refusal {
             outcome: "Failure",
             message: &self.message,
             reason: self.kind.reason(),
+            details: self.details.as_deref(),
             code: code.as_u16(),
         };
         let body = serde_json::to_vec(&status).unwrap_or_default();
@@ -126,6 +149,7 @@ impl Refusal {
         *response.status_mut() = code;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if self.kind == Kind::MethodNotAllowed {
             headers.insert(ALLOW, HeaderValue::from_static("GET"));
         }
@@ -144,6 +168,8 @@ impl Kind {
     fn code(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
@@ -158,6 +184,8 @@ impl Kind {
     fn reason(self) -> &'static str {
         match self {
             Self::BadRequest | Self::UriTooLong | Self::HeadersTooLarge => "BadRequest",
+            Self::Unauthorized => "Unauthorized",
+            Self::Forbidden => "Forbidden",
             Self::NotFound => "NotFound",
             Self::MethodNotAllowed => "MethodNotAllowed",
             Self::NotAcceptable => "NotAcceptable",
@@ -178,6 +206,9 @@ impl Reason {
             Self::Body => "body",
             Self::Method => "method",
             Self::Accept => "accept",
+            Self::Authentication => "authentication",
+            Self::Authorization => "authorization",
+            Self::Review => "review",
             Self::Path => "path",
             Self::Query => "query",
             Self::LabelSelector => "label_selector",

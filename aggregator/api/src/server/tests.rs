@@ -8,7 +8,6 @@ use tokio::io::AsyncReadExt as _;
 
 use super::*;
 use crate::observations::Observations;
-use crate::tls;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -20,7 +19,7 @@ fn server(registry: &mut Registry) -> Server {
         Arc::new(Vec::new),
         Observations::register(registry),
     );
-    Server::new(api, tls::self_signed(&[]).unwrap())
+    Server::new(api, aggregator_tls::config::self_signed(&[]).unwrap())
 }
 
 /// One connection more than allowed is closed at once and counted; those that are open stay.

@@ -1,0 +1,347 @@
+//! Which certificates are believed what: the `ConfigMap` `kube-system/extension-apiserver-authentication`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use http::HeaderName;
+use rustls::RootCertStore;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use thiserror::Error;
+
+/// Certificates in one bundle. A cluster has one, or two while it rotates.
+const BUNDLE_CERTIFICATES_MAX: usize = 64;
+
+/// Entries in one of the lists.
+const LIST_ENTRIES_MAX: usize = 64;
+
+const CLIENT_CA: &str = "client-ca-file";
+const FRONT_PROXY_CA: &str = "requestheader-client-ca-file";
+const ALLOWED_NAMES: &str = "requestheader-allowed-names";
+const USER_HEADERS: &str = "requestheader-username-headers";
+const UID_HEADERS: &str = "requestheader-uid-headers";
+const GROUP_HEADERS: &str = "requestheader-group-headers";
+const EXTRA_PREFIXES: &str = "requestheader-extra-headers-prefix";
+
+/// Which certificates are believed what. The default believes nobody.
+#[derive(Clone, Default)]
+pub struct Trust {
+    /// Certificates that may speak for others.
+    pub(super) front_proxy: Option<FrontProxy>,
+    /// Certificates that speak for their own subject.
+    pub(super) clients: Option<Authority>,
+    /// The headers in which users are named. Whoever sends one must be a front proxy.
+    pub(super) headers: IdentityHeaders,
+}
+
+/// Who may speak for others.
+#[derive(Clone)]
+pub(super) struct FrontProxy {
+    /// Whose certificates.
+    pub(super) authority: Authority,
+    /// Common names, one of which a certificate must have. Empty: any.
+    pub(super) allowed_names: Vec<String>,
+}
+
+/// Checks chains to the certificates of one bundle.
+pub(super) type Authority = Arc<dyn ClientCertVerifier>;
+
+/// In which headers a user is named.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct IdentityHeaders {
+    pub(super) user: Vec<HeaderName>,
+    pub(super) uid: Vec<HeaderName>,
+    pub(super) group: Vec<HeaderName>,
+    /// In lower case.
+    pub(super) extra_prefixes: Vec<String>,
+}
+
+/// Why a `ConfigMap` cannot be believed.
+#[derive(Debug, Error)]
+pub enum TrustError {
+    /// A bundle that cannot be read.
+    #[error("{key}: not certificates in PEM")]
+    Pem {
+        /// The key of the map.
+        key: &'static str,
+        /// What went wrong.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// A certificate that cannot be a CA.
+    #[error("{key}: a certificate cannot be used")]
+    Certificate {
+        /// The key of the map.
+        key: &'static str,
+        /// What went wrong.
+        source: rustls::Error,
+    },
+    /// A bundle without a usable certificate.
+    #[error("{key}: no usable certificates")]
+    Authority {
+        /// The key of the map.
+        key: &'static str,
+        /// What went wrong.
+        source: rustls::server::VerifierBuilderError,
+    },
+    /// Something is too long.
+    #[error("{key}: more than {max} entries")]
+    TooMany {
+        /// The key of the map.
+        key: &'static str,
+        /// The limit.
+        max: usize,
+    },
+    /// A list that is none.
+    #[error("{key}: not a JSON array of strings")]
+    List {
+        /// The key of the map.
+        key: &'static str,
+        /// What went wrong.
+        source: serde_json::Error,
+    },
+    /// No header of this name can exist.
+    #[error("{key}: \"{name}\" is not the name of a header")]
+    Header {
+        /// The key of the map.
+        key: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// Front proxies without the header in which they name users.
+    #[error("{FRONT_PROXY_CA} is set, but {USER_HEADERS} names no header")]
+    NoUserHeader,
+}
+
+/// The trust of a running server. Clones share it; a change takes effect on the next request of every connection.
+#[derive(Clone, Debug, Default)]
+pub struct TrustCell {
+    /// Guards the trust of now; held only to copy or replace the pointer.
+    current: Arc<RwLock<Option<Arc<Trust>>>>,
+}
+
+// === impl Trust ===
+
+impl Trust {
+    /// Reads the data of the `ConfigMap` `extension-apiserver-authentication`. What is absent is not trusted.
+    pub fn from_config_map(data: &BTreeMap<String, String>) -> Result<Self, TrustError> {
+        let clients = authority(data, CLIENT_CA)?;
+        let front_proxy = authority(data, FRONT_PROXY_CA)?
+            .map(|authority| {
+                list(data, ALLOWED_NAMES).map(|allowed_names| FrontProxy {
+                    authority,
+                    allowed_names,
+                })
+            })
+            .transpose()?;
+        let mut headers = IdentityHeaders {
+            user: header_names(data, USER_HEADERS)?,
+            uid: header_names(data, UID_HEADERS)?,
+            group: header_names(data, GROUP_HEADERS)?,
+            extra_prefixes: list(data, EXTRA_PREFIXES)?
+                .into_iter()
+                .map(|prefix| prefix.to_ascii_lowercase())
+                .filter(|prefix| !prefix.is_empty())
+                .collect(),
+        };
+        if headers.user.is_empty() {
+            if front_proxy.is_some() {
+                return Err(TrustError::NoUserHeader);
+            }
+            headers = IdentityHeaders::default();
+        }
+        Ok(Self {
+            front_proxy,
+            clients,
+            headers,
+        })
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust")
+            .field("front_proxy", &self.front_proxy.is_some())
+            .field("clients", &self.clients.is_some())
+            .field("headers", &self.headers)
+            .finish()
+    }
+}
+
+fn authority(
+    data: &BTreeMap<String, String>,
+    key: &'static str,
+) -> Result<Option<Authority>, TrustError> {
+    let Some(pem) = data.get(key).filter(|pem| !pem.trim().is_empty()) else {
+        return Ok(None);
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate = certificate.map_err(|source| TrustError::Pem { key, source })?;
+        if roots.len() >= BUNDLE_CERTIFICATES_MAX {
+            let max = BUNDLE_CERTIFICATES_MAX;
+            return Err(TrustError::TooMany { key, max });
+        }
+        roots
+            .add(certificate)
+            .map_err(|source| TrustError::Certificate { key, source })?;
+    }
+    let provider = Arc::new(ring::default_provider());
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map(|verifier| Some(verifier as Authority))
+        .map_err(|source| TrustError::Authority { key, source })
+}
+
+fn list(data: &BTreeMap<String, String>, key: &'static str) -> Result<Vec<String>, TrustError> {
+    let Some(json) = data.get(key).filter(|json| !json.trim().is_empty()) else {
+        return Ok(Vec::new());
+    };
+    // Go writes an empty list as null.
+    let entries: Option<Vec<String>> =
+        serde_json::from_str(json).map_err(|source| TrustError::List { key, source })?;
+    let entries = entries.unwrap_or_default();
+    if entries.len() > LIST_ENTRIES_MAX {
+        let max = LIST_ENTRIES_MAX;
+        return Err(TrustError::TooMany { key, max });
+    }
+    Ok(entries)
+}
+
+fn header_names(
+    data: &BTreeMap<String, String>,
+    key: &'static str,
+) -> Result<Vec<HeaderName>, TrustError> {
+    let names = list(data, key)?;
+    let parse = |name: String| {
+        HeaderName::from_bytes(name.as_bytes()).map_err(|_| TrustError::Header { key, name })
+    };
+    names.into_iter().map(parse).collect()
+}
+
+// === impl IdentityHeaders ===
+
+impl Default for IdentityHeaders {
+    /// The names that every Kubernetes cluster uses.
+    fn default() -> Self {
+        Self {
+            user: vec![HeaderName::from_static("x-remote-user")],
+            uid: vec![HeaderName::from_static("x-remote-uid")],
+            group: vec![HeaderName::from_static("x-remote-group")],
+            extra_prefixes: vec!["x-remote-extra-".to_owned()],
+        }
+    }
+}
+
+// === impl TrustCell ===
+
+impl TrustCell {
+    /// A cell with `trust` in it.
+    pub fn new(trust: Trust) -> Self {
+        let cell = Self::default();
+        cell.set(trust);
+        cell
+    }
+
+    /// From now on `trust` holds.
+    pub fn set(&self, trust: Trust) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(trust));
+    }
+
+    /// True once there was a trust: before, nobody can be authenticated by certificate.
+    pub fn is_set(&self) -> bool {
+        self.get().is_some()
+    }
+
+    /// The headers in which front proxies name users, now.
+    pub(crate) fn headers(&self) -> IdentityHeaders {
+        self.get()
+            .map_or_else(IdentityHeaders::default, |trust| trust.headers.clone())
+    }
+
+    pub(crate) fn get(&self) -> Option<Arc<Trust>> {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        entries.iter().map(owned).collect()
+    }
+
+    fn ca() -> String {
+        let names = vec!["ca".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        made.cert.pem()
+    }
+
+    /// The map of a kubeadm cluster is understood; absent UID headers are no fault.
+    #[test]
+    fn reads_the_map_of_a_cluster() {
+        let ca = ca();
+        let data = map(&[
+            (CLIENT_CA, &ca),
+            (FRONT_PROXY_CA, &ca),
+            (ALLOWED_NAMES, r#"["front-proxy-client"]"#),
+            (USER_HEADERS, r#"["X-Remote-User"]"#),
+            (GROUP_HEADERS, r#"["X-Remote-Group"]"#),
+            (EXTRA_PREFIXES, r#"["X-Remote-Extra-"]"#),
+        ]);
+        let trust = Trust::from_config_map(&data).unwrap();
+        assert!(trust.clients.is_some());
+        assert_eq!(
+            trust.front_proxy.unwrap().allowed_names,
+            ["front-proxy-client"]
+        );
+        assert_eq!(
+            trust.headers,
+            IdentityHeaders {
+                uid: vec![],
+                ..IdentityHeaders::default()
+            }
+        );
+    }
+
+    /// An empty map trusts nobody, and still knows which headers nobody may send.
+    #[test]
+    fn trusts_nobody_by_default() {
+        let trust = Trust::from_config_map(&BTreeMap::new()).unwrap();
+        assert!(trust.clients.is_none() && trust.front_proxy.is_none());
+        assert_eq!(trust.headers, IdentityHeaders::default());
+    }
+
+    /// Every fault names its key.
+    #[test]
+    fn names_the_key_at_fault() {
+        let ca = ca();
+        let long = format!("[{}\"a\"]", "\"a\",".repeat(LIST_ENTRIES_MAX));
+        let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (data, expected) in [
+            (map(&[(CLIENT_CA, "no PEM")]), "client-ca-file: "),
+            (map(&[(CLIENT_CA, garbage)]), "client-ca-file: "),
+            (map(&[(FRONT_PROXY_CA, &ca)]), "names no header"),
+            (
+                map(&[(FRONT_PROXY_CA, &ca), (ALLOWED_NAMES, "x")]),
+                "requestheader-allowed-names: not a JSON",
+            ),
+            (
+                map(&[(USER_HEADERS, "[\"a b\"]")]),
+                "\"a b\" is not the name of a header",
+            ),
+            (map(&[(GROUP_HEADERS, &long)]), "more than 64 entries"),
+        ] {
+            let error = Trust::from_config_map(&data).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

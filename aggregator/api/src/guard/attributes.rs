@@ -1,0 +1,193 @@
+//! What a request wants to do, as a `SubjectAccessReview` asks it. As kube-apiserver derives it from the path
+//! (`RequestInfo`), but for the spellings of a namespace: all of them are `get` of `metrics/M`.
+
+use crate::path::{
+    EXTERNAL_GROUP, EXTERNAL_VERSION, ExternalPath, GROUP, MetricPath, Object, Route,
+};
+use crate::review::{Attributes, ResourceAttributes, User};
+use crate::status::{Details, Kind, Reason, Refusal};
+
+/// `None` for what everyone may.
+pub(super) fn of(route: &Route) -> Option<Attributes> {
+    let attributes = match route {
+        Route::Metric(path) => of_metric(path),
+        // In this group a metric is a resource, and its path names none of them: a list.
+        Route::External(ExternalPath { namespace, metric }) => ResourceAttributes {
+            verb: "list".to_owned(),
+            group: EXTERNAL_GROUP.to_owned(),
+            version: EXTERNAL_VERSION.to_owned(),
+            resource: metric.clone(),
+            namespace: namespace.clone(),
+            ..ResourceAttributes::default()
+        },
+        Route::Reads { version, namespace } => ResourceAttributes {
+            verb: "list".to_owned(),
+            group: GROUP.to_owned(),
+            version: version.as_str().to_owned(),
+            resource: "reads".to_owned(),
+            namespace: namespace.clone(),
+            ..ResourceAttributes::default()
+        },
+        Route::Root
+        | Route::LegacyGroups
+        | Route::Groups
+        | Route::Group
+        | Route::Resources(_)
+        | Route::ExternalGroup
+        | Route::ExternalResources
+        | Route::OpenApi
+        | Route::OpenApiOf(_)
+        | Route::Version
+        | Route::Health(_) => return None,
+    };
+    Some(Attributes::Resource(attributes))
+}
+
+fn of_metric(path: &MetricPath) -> ResourceAttributes {
+    let metric = path.metric.as_str();
+    let (resource, name, subresource) = match &path.object {
+        Object::Pods => ("pods", "*", metric),
+        Object::Pod(name) => ("pods", name.as_str(), metric),
+        Object::Service(name) => ("services", name.as_str(), metric),
+        Object::Workload(kind, name) => (kind.resource(), name.as_str(), metric),
+        Object::Namespace => ("metrics", metric, ""),
+    };
+    ResourceAttributes {
+        verb: "get".to_owned(),
+        group: GROUP.to_owned(),
+        version: path.version.as_str().to_owned(),
+        resource: resource.to_owned(),
+        subresource: subresource.to_owned(),
+        name: name.to_owned(),
+        namespace: path.namespace.clone(),
+    }
+}
+
+/// That `user` may not, in the words of kube-apiserver.
+pub(super) fn forbidden(user: &User, attributes: &Attributes, reason: &str) -> Refusal {
+    let (message, details) = match attributes {
+        Attributes::Resource(resource) => of_resource(user, resource),
+        Attributes::NonResource { path, verb } => {
+            let message = format!(
+                "forbidden: User \"{}\" cannot {verb} path \"{path}\"",
+                user.name
+            );
+            (message, None)
+        }
+    };
+    let message = match reason {
+        "" => message,
+        reason => format!("{message}: {reason}"),
+    };
+    let mut refusal = Refusal::new(Kind::Forbidden, Reason::Authorization, message);
+    refusal.details = details.map(Box::new);
+    refusal
+}
+
+fn of_resource(user: &User, attributes: &ResourceAttributes) -> (String, Option<Details>) {
+    let ResourceAttributes {
+        verb,
+        group,
+        resource,
+        subresource,
+        name,
+        namespace,
+        ..
+    } = attributes;
+    let whole = match subresource.as_str() {
+        "" => resource.clone(),
+        subresource => format!("{resource}/{subresource}"),
+    };
+    let object = match name.as_str() {
+        "" => String::new(),
+        name => format!(" \"{name}\""),
+    };
+    let message = format!(
+        "{resource}.{group}{object} is forbidden: User \"{}\" cannot {verb} resource \"{whole}\" in API group \
+         \"{group}\" in the namespace \"{namespace}\"",
+        user.name
+    );
+    let details = Details {
+        name: name.clone(),
+        group: group.clone(),
+        kind: resource.clone(),
+    };
+    (message, Some(details))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V2: &str = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/prod";
+
+    fn attributes(path: &str) -> Option<[String; 6]> {
+        match of(&Route::parse(path).unwrap())? {
+            Attributes::Resource(it) => Some([
+                it.verb,
+                it.group,
+                it.resource,
+                it.subresource,
+                it.name,
+                it.namespace,
+            ]),
+            Attributes::NonResource { .. } => None,
+        }
+    }
+
+    /// Every kind of path, as `RequestInfo` of kube-apiserver sees it.
+    #[test]
+    fn are_those_of_kubernetes() {
+        let external = "/apis/external.metrics.k8s.io/v1beta1/namespaces/prod/m";
+        for (path, expected) in [
+            (
+                format!("{V2}/pods/%2A/m"),
+                ["get", GROUP, "pods", "m", "*", "prod"],
+            ),
+            (
+                format!("{V2}/pods/a/m"),
+                ["get", GROUP, "pods", "m", "a", "prod"],
+            ),
+            (
+                format!("{V2}/services/a/m"),
+                ["get", GROUP, "services", "m", "a", "prod"],
+            ),
+            (
+                format!("{V2}/deployments.apps/a/m"),
+                ["get", GROUP, "deployments.apps", "m", "a", "prod"],
+            ),
+            (
+                format!("{V2}/metrics/m"),
+                ["get", GROUP, "metrics", "", "m", "prod"],
+            ),
+            (
+                format!("{V2}/m"),
+                ["get", GROUP, "metrics", "", "m", "prod"],
+            ),
+            (
+                format!("{V2}/namespaces/prod/m"),
+                ["get", GROUP, "metrics", "", "m", "prod"],
+            ),
+            (
+                format!("{V2}/reads"),
+                ["list", GROUP, "reads", "", "", "prod"],
+            ),
+            (
+                external.to_owned(),
+                ["list", EXTERNAL_GROUP, "m", "", "", "prod"],
+            ),
+        ] {
+            assert_eq!(attributes(&path).unwrap(), expected, "{path}");
+        }
+        for path in [
+            "/",
+            "/apis",
+            "/version",
+            "/healthz",
+            "/readyz/settled",
+            "/openapi/v3",
+        ] {
+            assert_eq!(attributes(path), None, "{path}");
+        }
+    }
+}
