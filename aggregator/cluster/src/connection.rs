@@ -144,7 +144,7 @@ async fn ask<T: DeserializeOwned>(
 
 impl ClusterError {
     /// The HTTP status of a refusal.
-    pub(crate) fn status(&self) -> Option<u16> {
+    pub fn status(&self) -> Option<u16> {
         match self {
             Self::Request { source, .. } => match &**source {
                 kube::Error::Api(status) => Some(status.code),

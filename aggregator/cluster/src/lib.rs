@@ -1,10 +1,10 @@
-//! What the aggregator asks of a Kubernetes cluster, and the one thing it writes there.
+//! What the aggregator asks of a Kubernetes cluster, and the two things it writes there.
 //!
 //! ```text
 //! connection -> watch (list, then watch) -> tables: pods, services, owners -> aggregator_core::directory
 //!                                        -> configuration: how clients of the API are authenticated
 //!            -> reviews        who a bearer token is, what a user may do
-//!            -> registration   the CA of our certificate, into the APIServices
+//!            -> registration   our authority, in a secret; its certificate, into the APIServices
 //! ```
 //!
 //! Objects are decoded into types of our own with only the fields that are used. Nothing here is asked by a request
@@ -20,4 +20,5 @@ pub mod watch;
 pub mod watches;
 
 pub use connection::ClusterError;
+pub use registration::Registration;
 pub use watches::{Scope, Watches};

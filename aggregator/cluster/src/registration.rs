@@ -1,15 +1,21 @@
-//! Our CA in the `APIServices` that lead to us, so that kube-apiserver can verify our certificate.
+//! How kube-apiserver comes to verify our certificate: an authority of our own in a secret, which all replicas share;
+//! certificates by it, made in memory; and its certificate as `caBundle` in the `APIServices` that lead to us.
 
 use std::time::Duration;
 
+use aggregator_tls::{Authority, Serving, TlsError};
 use http::Method;
 use k8s_openapi::ByteString;
 use kube::Client;
+use serde::Deserialize;
 use serde::de::IgnoredAny;
+use thiserror::Error;
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::{ClusterError, send};
+use crate::connection::{ClusterError, get, send};
+use crate::tables::JSON;
 
 /// The `APIServices` of both groups.
 pub const API_SERVICES: [&str; 3] = [
@@ -21,49 +27,191 @@ pub const API_SERVICES: [&str; 3] = [
 const PATH: &str = "/apis/apiregistration.k8s.io/v1/apiservices/";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
-/// How often it is written again: someone may have applied a manifest without it.
+/// Keys of the secret, as those of the type `kubernetes.io/tls`.
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
+
+/// How often everything is looked at again: someone may have applied a manifest without the `caBundle`, or deleted the
+/// secret to get a new authority.
 const AGAIN_AFTER: Duration = Duration::from_mins(1);
 
 /// How soon it is tried again where it failed.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// Writes `ca` (PEM) into every one of [`API_SERVICES`] until `stop`. What is not registered is left alone.
-pub async fn keep_registered(client: Client, ca: String, stop: CancellationToken) {
-    let mut told = None;
-    loop {
-        let failure = register(&client, &ca).await;
-        if failure != told {
-            match &failure {
-                None => tracing::info!("CA written into the APIServices"),
-                Some(error) => tracing::warn!(error, "CA not written into the APIServices"),
+/// Rounds of [`AGAIN_AFTER`] until the next certificate: a day's.
+const REISSUE_AFTER: u32 = 24 * 60;
+
+/// Keeps the certificate of the API, and who vouches for it, in order.
+#[derive(Debug)]
+pub struct Registration {
+    /// The namespace of the secret and of the service.
+    pub namespace: String,
+    /// The secret that holds the authority.
+    pub secret: String,
+    /// The service that the `APIServices` lead to.
+    pub service: String,
+    /// What is shown.
+    pub serving: Serving,
+}
+
+/// Why there is no certificate that kube-apiserver would verify; `None` once there is.
+pub type Fault = watch::Receiver<Option<String>>;
+
+/// What is shown now.
+struct Current {
+    authority: String,
+    rounds: u32,
+}
+
+#[derive(Debug, Error)]
+enum RegistrationError {
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error("the secret {name} cannot be used: {source}")]
+    Secret { name: String, source: TlsError },
+    #[error("the secret {name} has no {key}")]
+    Missing { name: String, key: &'static str },
+    #[error("the authority cannot be made: {0}")]
+    Make(#[from] TlsError),
+}
+
+#[derive(Deserialize)]
+struct Secret {
+    #[serde(default)]
+    data: std::collections::BTreeMap<String, ByteString>,
+}
+
+// === impl Registration ===
+
+impl Registration {
+    /// Keeps everything in order until `stop`, in a task of its own; tells what is wrong.
+    pub fn keep(self, client: Client, stop: CancellationToken) -> Fault {
+        let (fault, faults) = watch::channel(Some("the authority is not there yet".to_owned()));
+        tokio::spawn(async move {
+            let mut current = None;
+            loop {
+                let outcome = self.once(&client, &mut current).await;
+                let pause = if outcome.is_ok() {
+                    AGAIN_AFTER
+                } else {
+                    RETRY_AFTER
+                };
+                let told = outcome.err().map(|error| error.to_string());
+                fault.send_if_modified(|held| {
+                    let changed = *held != told;
+                    if changed {
+                        match &told {
+                            None => tracing::info!("certificate and CA of the API are in order"),
+                            Some(error) => tracing::warn!(error, "CA of the API not registered"),
+                        }
+                    }
+                    *held = told;
+                    changed
+                });
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = sleep(pause) => {}
+                }
             }
-            told.clone_from(&failure);
+        });
+        faults
+    }
+
+    /// The names under which kube-apiserver and people reach the service.
+    pub fn names(&self) -> Vec<String> {
+        let (service, namespace) = (&self.service, &self.namespace);
+        ["", ".cluster.local"]
+            .iter()
+            .map(|suffix| format!("{service}.{namespace}.svc{suffix}"))
+            .chain([format!("{service}.{namespace}"), service.clone()])
+            .collect()
+    }
+
+    async fn once(
+        &self,
+        client: &Client,
+        current: &mut Option<Current>,
+    ) -> Result<(), RegistrationError> {
+        let authority = self.authority(client).await?;
+        let fresh = current.as_mut().is_some_and(|current| {
+            current.rounds += 1;
+            current.authority == authority.certificate() && current.rounds < REISSUE_AFTER
+        });
+        if !fresh {
+            let issued = authority.issue(&self.names())?;
+            self.serving.swap(&issued.certificate, &issued.key)?;
+            *current = Some(Current {
+                authority: authority.certificate().to_owned(),
+                rounds: 0,
+            });
         }
-        let pause = if failure.is_none() {
-            AGAIN_AFTER
-        } else {
-            RETRY_AFTER
+        register(client, authority.certificate()).await?;
+        Ok(())
+    }
+
+    /// The authority in the secret; a new one if there is no secret. Of several replicas that make one at once, one
+    /// wins, and all use its.
+    async fn authority(&self, client: &Client) -> Result<Authority, RegistrationError> {
+        let secrets = format!("/api/v1/namespaces/{}/secrets", self.namespace);
+        let path = format!("{secrets}/{}", self.secret);
+        match get::<Secret>(client, &path, JSON).await {
+            Ok(secret) => return self.read(&secret),
+            Err(error) if error.status() == Some(404) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let made = Authority::new(&format!("{}.{}", self.service, self.namespace))?;
+        let text = |text: &str| ByteString(text.as_bytes().to_vec());
+        let secret = serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "kubernetes.io/tls",
+            "metadata": {
+                "namespace": self.namespace,
+                "name": self.secret,
+                "labels": {"app.kubernetes.io/managed-by": "meshmeter"},
+            },
+            "data": {CERTIFICATE: text(made.certificate()), KEY: text(made.key())},
+        });
+        match send::<IgnoredAny>(client, Method::POST, &secrets, JSON, &secret).await {
+            Ok(_) => {
+                tracing::info!(secret = self.secret, "made an authority for the API");
+                Ok(made)
+            }
+            Err(error) if error.status() == Some(409) => {
+                self.read(&get::<Secret>(client, &path, JSON).await?)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn read(&self, secret: &Secret) -> Result<Authority, RegistrationError> {
+        let name = || format!("{}/{}", self.namespace, self.secret);
+        let text = |key| match secret.data.get(key) {
+            Some(ByteString(bytes)) => Ok(String::from_utf8_lossy(bytes)),
+            None => Err(RegistrationError::Missing { name: name(), key }),
         };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = sleep(pause) => {}
-        }
+        Authority::from_pem(&text(CERTIFICATE)?, &text(KEY)?).map_err(|source| {
+            RegistrationError::Secret {
+                name: name(),
+                source,
+            }
+        })
     }
 }
 
-/// The first failure.
-async fn register(client: &Client, ca: &str) -> Option<String> {
-    let mut failure = None;
+/// Writes `ca` (PEM) into every one of [`API_SERVICES`]. What is not registered is left alone.
+async fn register(client: &Client, ca: &str) -> Result<(), ClusterError> {
+    let mut outcome = Ok(());
     for name in API_SERVICES {
         match write(client, name, ca).await {
             Ok(()) => {}
             Err(error) if error.status() == Some(404) => {
                 tracing::debug!(api.service = name, "not registered");
             }
-            Err(error) => failure = failure.or_else(|| Some(format!("{name}: {error}"))),
+            Err(error) => outcome = outcome.and(Err(error)),
         }
     }
-    failure
+    outcome
 }
 
 async fn write(client: &Client, name: &str, ca: &str) -> Result<(), ClusterError> {

@@ -67,6 +67,15 @@ impl Authority {
         self.sign(params, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
+    /// A certificate for servers alone, with the common name of a client.
+    pub fn server_as(&self, common_name: &str) -> Result<Identity> {
+        let mut params = CertificateParams::new(Vec::new()).context("certificate parameters")?;
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        self.sign(params, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
     /// A workload of a mesh, by its SPIFFE identity.
     pub fn workload(&self, uri: &str) -> Result<Identity> {
         let mut params = CertificateParams::new(Vec::new()).context("certificate parameters")?;

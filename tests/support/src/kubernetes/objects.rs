@@ -29,6 +29,8 @@ pub const POD: Resource = core("pods", "Pod");
 pub const SERVICE: Resource = core("services", "Service");
 /// Config maps.
 pub const CONFIG_MAP: Resource = core("configmaps", "ConfigMap");
+/// Secrets.
+pub const SECRET: Resource = core("secrets", "Secret");
 /// Deployments.
 pub const DEPLOYMENT: Resource = apps("deployments", "Deployment");
 /// `ReplicaSets`.
@@ -43,10 +45,11 @@ pub const API_SERVICE: Resource = Resource {
     api_version: "apiregistration.k8s.io/v1",
 };
 /// All of them.
-pub const RESOURCES: [Resource; 7] = [
+pub const RESOURCES: [Resource; 8] = [
     POD,
     SERVICE,
     CONFIG_MAP,
+    SECRET,
     DEPLOYMENT,
     REPLICA_SET,
     STATEFUL_SET,

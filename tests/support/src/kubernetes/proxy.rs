@@ -79,6 +79,16 @@ impl FrontProxy {
         })
     }
 
+    /// Who signs front proxies.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The certificate with which kube-apiserver comes.
+    pub fn identity(&self) -> &Identity {
+        &self.client
+    }
+
     /// The way to the server at `address` that is called `server_name`.
     pub fn layer(&self, address: SocketAddr, server_name: &str) -> AggregationLayer {
         AggregationLayer {
@@ -171,7 +181,7 @@ fn roots(bundle: &str) -> Result<RootCertStore> {
 }
 
 /// Base64 with padding.
-fn decode(text: &str) -> Result<Vec<u8>> {
+pub fn decode(text: &str) -> Result<Vec<u8>> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut bytes = Vec::new();
     let (mut held, mut bits) = (0_u32, 0);

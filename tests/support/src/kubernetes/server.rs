@@ -264,6 +264,14 @@ impl Shared {
                 Some(target) => self.collection(&target, &head),
                 None => not_found(path),
             },
+            (Method::POST, _) => match target(path) {
+                Some(Target {
+                    resource,
+                    namespace,
+                    name: None,
+                }) => self.create(resource, &namespace, &body),
+                _ => not_found(path),
+            },
             (Method::PATCH, _) => match target(path) {
                 Some(Target {
                     resource,
@@ -281,6 +289,16 @@ impl Shared {
             Some(object) => reply(StatusCode::OK, &object),
             None => not_found(name),
         }
+    }
+
+    fn create(&self, resource: Resource, namespace: &str, object: &Value) -> Answer {
+        self.count(&format!("create {}", resource.plural));
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        if self.objects.get(resource, namespace, name).is_some() {
+            return failure(StatusCode::CONFLICT, &format!("{name} already exists"));
+        }
+        self.objects.apply(resource, object.clone());
+        reply(StatusCode::CREATED, object)
     }
 
     fn patch(&self, resource: Resource, namespace: &str, name: &str, patch: &Value) -> Answer {
