@@ -83,8 +83,11 @@ impl Admin {
     }
 
     async fn serve_connection(self: Arc<Self>, stream: TcpStream) {
+        // A forwarded port comes from loopback too; whoever else reaches this listener gets numbers only.
+        let peer = stream.peer_addr();
+        let is_local = peer.is_ok_and(|peer| peer.ip().to_canonical().is_loopback());
         let service = service_fn(move |request: Request<Incoming>| {
-            let answer = self.respond(request.method(), request.uri());
+            let answer = self.respond(request.method(), request.uri(), is_local);
             async move { Ok::<_, Infallible>(answer) }
         });
         let mut builder = http1::Builder::new();
@@ -99,7 +102,7 @@ impl Admin {
         }
     }
 
-    fn respond(&self, method: &Method, uri: &http::Uri) -> Answer {
+    fn respond(&self, method: &Method, uri: &http::Uri, is_local: bool) -> Answer {
         if method != Method::GET {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is supported\n");
             answer
@@ -109,7 +112,11 @@ impl Admin {
         }
         match uri.path() {
             "/metrics" => self.metrics(),
-            "/debug/pods" => self.pods(),
+            "/debug/pods" if is_local => self.pods(),
+            "/debug/pods" => text(
+                StatusCode::FORBIDDEN,
+                "/debug/pods is for loopback only: use kubectl port-forward\n",
+            ),
             "/healthz" | "/livez" => health(
                 "livez",
                 &[Check {

@@ -3,16 +3,18 @@
 //! At shutdown the order is: not ready, sidecar streams (what was received is in the store by then), API
 //! requests, then the rest.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use aggregator_api::health::ReadinessChecks;
-use aggregator_api::{Api, MetricSettings, Observations, tls};
+use aggregator_api::{Api, MetricSettings, Observations};
+use aggregator_cluster::Watches;
 use aggregator_core::directory::Directory;
 use aggregator_core::limits::StoreLimits;
 use aggregator_core::store::Store;
 use aggregator_core::time::Clock;
+use aggregator_tls::config as tls;
 use anyhow::{Context as _, Result, anyhow};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -22,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 use crate::addresses::Addresses;
 use crate::admin::Admin;
 use crate::clock;
-use crate::config::Config;
+use crate::cluster::{Checks, Cluster};
+use crate::config::{ClusterConfig, Config, Mode};
 use crate::gauges;
 use crate::readiness::Readiness;
 
@@ -42,6 +45,7 @@ struct Parts {
     api: Part<()>,
     admin: Part<()>,
     expiry: Part<()>,
+    watches: Part<()>,
 }
 
 struct Part<T> {
@@ -53,27 +57,20 @@ struct Part<T> {
 /// not start, or ended before it was told to.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let Config {
-        ingest_listen,
-        api_listen,
-        admin_listen,
-        api_names,
+        listen,
+        mode,
         addresses_file,
-        pods,
         metrics,
         drain,
     } = config;
     let clock = clock::system();
     let store = Arc::new(Store::new(StoreLimits::default()));
     let directory = Arc::new(Directory::default());
-    let learn_pods = pods.is_none();
-    for pod in pods.into_iter().flatten() {
-        directory.upsert(pod)?;
-    }
-    let tls = tls::self_signed(&api_names).context("--api-name")?;
+    let surroundings = Surroundings::find(mode, &directory, &clock).await?;
     let listeners = Listeners {
-        ingest: listen("--ingest-listen", ingest_listen).await?,
-        api: listen("--api-listen", api_listen).await?,
-        admin: listen("--admin-listen", admin_listen).await?,
+        ingest: bind("--ingest-listen", listen.ingest).await?,
+        api: bind("--api-listen", listen.api).await?,
+        admin: bind("--admin-listen", listen.admin).await?,
     };
     let addresses = listeners.addresses()?;
     let readiness = Arc::new(Readiness::new(clock()));
@@ -83,7 +80,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         directory,
         readiness,
     };
-    let mut parts = shared.start(listeners, tls, learn_pods, metrics, drain);
+    let learn_pods = surroundings.learn_pods;
+    let mut parts = shared.start(listeners, surroundings, metrics, drain);
     if let Some(path) = addresses_file {
         addresses.write(&path).await?;
     }
@@ -107,10 +105,23 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     failure.map_or(Ok(()), Err)
 }
 
-async fn listen(flag: &str, address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("{flag} {address}: cannot listen"))
+/// Every address means those of IPv4 where there is no IPv6.
+async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener> {
+    let mut bound = TcpListener::bind(address).await;
+    if bound.is_err() && address.ip() == Ipv6Addr::UNSPECIFIED {
+        bound = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await;
+    }
+    bound.with_context(|| format!("{flag} {address}: cannot listen"))
+}
+
+/// What there is around: a cluster or nothing.
+struct Surroundings {
+    tls: Arc<rustls::ServerConfig>,
+    /// True if pods are those of the sidecars that connect.
+    learn_pods: bool,
+    cluster: Option<(Cluster, Box<ClusterConfig>)>,
+    /// Ends what goes on with the cluster.
+    stop: CancellationToken,
 }
 
 /// What several parts use.
@@ -133,18 +144,54 @@ impl Listeners {
     }
 }
 
+// === impl Surroundings ===
+
+impl Surroundings {
+    async fn find(mode: Mode, directory: &Arc<Directory>, clock: &Clock) -> Result<Self> {
+        let stop = CancellationToken::new();
+        match mode {
+            Mode::Standalone { api_names, pods } => {
+                let learn_pods = pods.is_none();
+                for pod in pods.into_iter().flatten() {
+                    directory.upsert(pod)?;
+                }
+                Ok(Self {
+                    tls: tls::self_signed(&api_names).context("--api-name")?,
+                    learn_pods,
+                    cluster: None,
+                    stop,
+                })
+            }
+            Mode::Cluster(settings) => {
+                let cluster = Cluster::begin(&settings, directory, clock, &stop).await?;
+                Ok(Self {
+                    tls: Arc::clone(&cluster.tls),
+                    learn_pods: false,
+                    cluster: Some((cluster, settings)),
+                    stop,
+                })
+            }
+        }
+    }
+}
+
 // === impl Shared ===
 
 impl Shared {
     fn start(
         &self,
         listeners: Listeners,
-        tls: Arc<rustls::ServerConfig>,
-        learn_pods: bool,
+        surroundings: Surroundings,
         metrics: MetricSettings,
         drain: Duration,
     ) -> Parts {
         let Listeners { ingest, api, admin } = listeners;
+        let Surroundings {
+            tls,
+            learn_pods,
+            cluster,
+            stop,
+        } = surroundings;
         let mut registry = Registry::with_prefix("meshmeter");
         let (store, directory, clock) = (&self.store, &self.directory, &self.clock);
         gauges::register(
@@ -153,8 +200,13 @@ impl Shared {
             Arc::clone(directory),
             Arc::clone(clock),
         );
+        if let Some((cluster, _)) = &cluster {
+            registry.register_collector(Box::new(cluster.watches.gauges()));
+            gauges::register_certificate(&mut registry, cluster.serving.clone());
+        }
         let observations = Observations::register(&mut registry);
-        let readiness = self.readiness_checks();
+        let readiness =
+            self.readiness_checks(cluster.as_ref().map(|(cluster, _)| cluster.checks()));
         let ingest_stop = CancellationToken::new();
         let ingest_server = aggregator_ingest::Server::new(
             Arc::clone(store),
@@ -165,23 +217,13 @@ impl Shared {
             learn_pods,
             ingest_stop.clone(),
         );
-        let api_server = aggregator_api::Server::new(
-            Api::new(
-                Arc::clone(store),
-                Arc::clone(directory),
-                Arc::clone(clock),
-                Arc::clone(&readiness),
-                observations,
-            )
-            .with_metrics(metrics),
-            tls,
-        );
         let admin_server = Admin {
             store: Arc::clone(store),
             clock: Arc::clone(clock),
             registry,
-            readiness,
+            readiness: Arc::clone(&readiness),
         };
+        let api_server = self.api_server(readiness, observations, metrics, tls, cluster.as_ref());
         Parts {
             ingest: Part {
                 task: tokio::spawn(ingest_server.serve(ingest)),
@@ -193,12 +235,56 @@ impl Shared {
                 let learnt = learn_pods.then(|| Arc::clone(directory));
                 expire(Arc::clone(store), learnt, Arc::clone(clock), stop)
             }),
+            watches: Part {
+                task: tokio::spawn(watch_until(
+                    cluster.map(|(cluster, _)| cluster.watches),
+                    stop.clone(),
+                )),
+                stop,
+            },
         }
     }
 
-    fn readiness_checks(&self) -> ReadinessChecks {
+    fn api_server(
+        &self,
+        readiness: ReadinessChecks,
+        observations: Observations,
+        metrics: MetricSettings,
+        tls: Arc<rustls::ServerConfig>,
+        cluster: Option<&(Cluster, Box<ClusterConfig>)>,
+    ) -> aggregator_api::Server {
+        let mut api = Api::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.directory),
+            Arc::clone(&self.clock),
+            readiness,
+            observations,
+        )
+        .with_metrics(metrics);
+        let mut age = None;
+        if let Some((cluster, settings)) = cluster {
+            api = api.with_guard(cluster.guard(settings, &self.clock));
+            age = settings.api_connection_age;
+        }
+        aggregator_api::Server::new(api, tls).with_connection_age_max(age)
+    }
+
+    fn readiness_checks(&self, cluster: Option<Checks>) -> ReadinessChecks {
         let (readiness, clock) = (Arc::clone(&self.readiness), Arc::clone(&self.clock));
-        Arc::new(move || readiness.checks(clock()))
+        Arc::new(move || {
+            let now = clock();
+            let mut checks = readiness.checks(now);
+            checks.extend(cluster.iter().flat_map(|cluster| cluster.now(now)));
+            checks
+        })
+    }
+}
+
+/// Waits for the watches, if there are any, to be told to end.
+async fn watch_until(watches: Option<Watches>, stop: CancellationToken) {
+    match watches {
+        Some(watches) => watches.ended().await,
+        None => stop.cancelled().await,
     }
 }
 
@@ -239,6 +325,7 @@ impl Parts {
             ended = &mut self.api.task => ended_early("API", ended),
             ended = &mut self.admin.task => ended_early("admin", ended),
             ended = &mut self.expiry.task => ended_early("expiry", ended),
+            ended = &mut self.watches.task => ended_early("watches", ended),
         }
     }
 
@@ -249,11 +336,13 @@ impl Parts {
             api,
             admin,
             expiry,
+            watches,
         } = self;
         ingest.stop("ingest", drain).await;
         // The API keeps to `drain` itself; the rest is for cutting what is left.
         api.stop("API", drain + Duration::from_secs(1)).await;
         expiry.stop("expiry", drain).await;
+        watches.stop("watches", drain).await;
         admin.stop("admin", drain).await;
     }
 }

@@ -5,14 +5,18 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Default of `--ingest-listen`.
-pub const INGEST_LISTEN: &str = "127.0.0.1:7470";
+pub use cluster::ClusterArgs;
 
-/// Default of `--api-listen`.
-pub const API_LISTEN: &str = "127.0.0.1:7443";
+mod cluster;
 
-/// Default of `--admin-listen`.
-pub const ADMIN_LISTEN: &str = "127.0.0.1:7471";
+/// Default port of `--ingest-listen`.
+pub const INGEST_PORT: u16 = 7470;
+
+/// Default port of `--api-listen`.
+pub const API_PORT: u16 = 7443;
+
+/// Default port of `--admin-listen`.
+pub const ADMIN_PORT: u16 = 7471;
 
 /// Default of `--metric-prefix`.
 pub const METRIC_PREFIX: &str = "appmesh_";
@@ -46,21 +50,23 @@ pub struct ServeArgs {
     #[arg(long, env = "MESHMETER_STANDALONE", value_parser = clap::builder::BoolishValueParser::new())]
     pub standalone: bool,
 
-    /// Address and port for sidecars (gRPC over HTTP/2 without TLS). Port 0 picks a free one.
-    #[arg(long, env = "MESHMETER_INGEST_LISTEN", value_name = "ADDRESS:PORT", default_value = INGEST_LISTEN)]
-    pub ingest_listen: SocketAddr,
+    /// Address and port for sidecars (gRPC over HTTP/2). Port 0 picks a free one. Default: port 7470 of every
+    /// address; with --standalone 127.0.0.1:7470.
+    #[arg(long, env = "MESHMETER_INGEST_LISTEN", value_name = "ADDRESS:PORT")]
+    pub ingest_listen: Option<SocketAddr>,
 
-    /// Address and port of the custom metrics API (HTTPS). Port 0 picks a free one.
-    #[arg(long, env = "MESHMETER_API_LISTEN", value_name = "ADDRESS:PORT", default_value = API_LISTEN)]
-    pub api_listen: SocketAddr,
+    /// Address and port of the custom metrics API (HTTPS). Port 0 picks a free one. Default: port 7443 of every
+    /// address; with --standalone 127.0.0.1:7443.
+    #[arg(long, env = "MESHMETER_API_LISTEN", value_name = "ADDRESS:PORT")]
+    pub api_listen: Option<SocketAddr>,
 
-    /// Address and port for operators (HTTP): /metrics, /healthz, /livez, /readyz, /debug/pods. Port 0 picks a
-    /// free one.
-    #[arg(long, env = "MESHMETER_ADMIN_LISTEN", value_name = "ADDRESS:PORT", default_value = ADMIN_LISTEN)]
-    pub admin_listen: SocketAddr,
+    /// Address and port for operators (HTTP): /metrics, /healthz, /livez, /readyz, and /debug/pods, which only
+    /// loopback gets. Port 0 picks a free one. Default: port 7471 of every address; with --standalone 127.0.0.1:7471.
+    #[arg(long, env = "MESHMETER_ADMIN_LISTEN", value_name = "ADDRESS:PORT")]
+    pub admin_listen: Option<SocketAddr>,
 
-    /// Name the API's self-signed certificate is valid for, besides localhost, 127.0.0.1 and `::1`. May be given
-    /// several times, or once with commas.
+    /// With --standalone: name the API's self-signed certificate is valid for, besides localhost, 127.0.0.1 and
+    /// `::1`. May be given several times, or once with commas.
     #[arg(
         long,
         env = "MESHMETER_API_NAME",
@@ -74,7 +80,7 @@ pub struct ServeArgs {
     #[arg(long, env = "MESHMETER_ADDRESSES_FILE", value_name = "FILE")]
     pub addresses_file: Option<PathBuf>,
 
-    /// File that lists the pods that exist: JSON {"pods":[{"namespace","name","uid","labels":{}}]}. With it only
+    /// With --standalone: file that lists the pods that exist: JSON {"pods":[{"namespace","name","uid","labels":{}}]}. With it only
     /// those pods are served, and what sidecars say of their labels does not count. Without it pods and labels
     /// are taken from the sidecars that connect.
     #[arg(long, env = "MESHMETER_PODS_FILE", value_name = "FILE")]
@@ -125,6 +131,10 @@ pub struct ServeArgs {
         default_value = "info"
     )]
     pub log_level: String,
+
+    /// What is not used with `--standalone`.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 }
 
 /// Form of log lines.

@@ -1,7 +1,7 @@
 //! Flags -> one checked [`Config`]. Whatever can be refused before anything starts is refused here, by the name
 //! of its flag.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,29 +12,52 @@ use aggregator_core::pod::PodInfo;
 use anyhow::{Context as _, Result, bail};
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Command, ServeArgs};
+pub use cluster::ClusterConfig;
+
+use crate::args::{ADMIN_PORT, API_PORT, Command, INGEST_PORT, ServeArgs};
 use crate::pods_file;
 use crate::telemetry::Telemetry;
+
+mod cluster;
 
 /// Everything the aggregator is told at start.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where sidecars connect.
-    pub ingest_listen: SocketAddr,
-    /// Where the custom metrics API is.
-    pub api_listen: SocketAddr,
-    /// Where operators look.
-    pub admin_listen: SocketAddr,
-    /// Further names of the API's certificate.
-    pub api_names: Vec<String>,
+    /// Where it listens.
+    pub listen: Listen,
+    /// Whether there is a cluster.
+    pub mode: Mode,
     /// Where to write the addresses.
     pub addresses_file: Option<PathBuf>,
-    /// The pods that exist; `None`: learn them from sidecars.
-    pub pods: Option<Vec<PodInfo>>,
     /// Names of metrics, and where Envoy's clusters lead.
     pub metrics: MetricSettings,
     /// How long open requests and streams may take to end.
     pub drain: Duration,
+}
+
+/// Where the aggregator listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Listen {
+    /// For sidecars.
+    pub ingest: SocketAddr,
+    /// For the custom metrics API.
+    pub api: SocketAddr,
+    /// For operators.
+    pub admin: SocketAddr,
+}
+
+/// Whether there is a cluster.
+#[derive(Clone, Debug)]
+pub enum Mode {
+    /// There is none: loopback only, nobody is authenticated.
+    Standalone {
+        /// Further names of the API's certificate.
+        api_names: Vec<String>,
+        /// The pods that exist; `None`: learn them from sidecars.
+        pods: Option<Vec<PodInfo>>,
+    },
+    /// There is one, and it tells which pods exist and who may ask.
+    Cluster(Box<ClusterConfig>),
 }
 
 impl Config {
@@ -54,44 +77,45 @@ impl Config {
             drain_seconds,
             log_format,
             log_level,
+            cluster,
         } = args;
-        if !standalone {
-            bail!(
-                "meshmeter does not yet run in a Kubernetes cluster (authentication and the pod watch are still to \
-                 come); run it with --standalone on loopback"
-            );
-        }
-        for (flag, address) in [
-            ("--ingest-listen", ingest_listen),
-            ("--api-listen", api_listen),
-            ("--admin-listen", admin_listen),
-        ] {
-            if !address.ip().is_loopback() {
-                bail!(
-                    "{flag} {address}: with --standalone nobody is authenticated, so the address must be a loopback \
-                     one such as 127.0.0.1"
-                );
-            }
-        }
+        let address = |given: Option<SocketAddr>, port| {
+            let any: IpAddr = if standalone {
+                Ipv4Addr::LOCALHOST.into()
+            } else {
+                Ipv6Addr::UNSPECIFIED.into()
+            };
+            given.unwrap_or((any, port).into())
+        };
+        let listen = Listen {
+            ingest: address(ingest_listen, INGEST_PORT),
+            api: address(api_listen, API_PORT),
+            admin: address(admin_listen, ADMIN_PORT),
+        };
         let filter = EnvFilter::builder()
             .parse(&log_level)
             .with_context(|| format!("--log-level {log_level:?} is not a log filter"))?;
-        let pods = pods_file
-            .map(|path| {
-                pods_file::load(&path).with_context(|| format!("--pods-file {}", path.display()))
-            })
-            .transpose()?;
         let metrics = MetricSettings {
             prefix: MetricPrefix::new(&metric_prefix).context("--metric-prefix")?,
             clusters: ClusterNames::new(&cluster_destination).context("--cluster-destination")?,
         };
+        let mode = if standalone {
+            standalone_mode(listen, api_name, pods_file)?
+        } else {
+            for (flag, given) in [
+                ("--api-name", !api_name.is_empty()),
+                ("--pods-file", pods_file.is_some()),
+            ] {
+                if given {
+                    bail!("{flag} is for --standalone: in a cluster, the cluster tells");
+                }
+            }
+            Mode::Cluster(Box::new(ClusterConfig::check(cluster)?))
+        };
         let config = Self {
-            ingest_listen,
-            api_listen,
-            admin_listen,
-            api_names: api_name,
+            listen,
+            mode,
             addresses_file,
-            pods,
             metrics,
             drain: Duration::from_secs(drain_seconds.into()),
         };
@@ -103,6 +127,31 @@ impl Config {
             config,
         ))
     }
+}
+
+fn standalone_mode(
+    listen: Listen,
+    api_names: Vec<String>,
+    pods_file: Option<PathBuf>,
+) -> Result<Mode> {
+    for (flag, address) in [
+        ("--ingest-listen", listen.ingest),
+        ("--api-listen", listen.api),
+        ("--admin-listen", listen.admin),
+    ] {
+        if !address.ip().is_loopback() {
+            bail!(
+                "{flag} {address}: with --standalone nobody is authenticated, so the address must be a loopback \
+                 one such as 127.0.0.1"
+            );
+        }
+    }
+    let pods = pods_file
+        .map(|path| {
+            pods_file::load(&path).with_context(|| format!("--pods-file {}", path.display()))
+        })
+        .transpose()?;
+    Ok(Mode::Standalone { api_names, pods })
 }
 
 #[cfg(test)]
@@ -125,10 +174,10 @@ mod tests {
     #[test]
     fn defaults_are_loopback() {
         let (telemetry, config) = check(&["--standalone"]).unwrap();
-        assert!(config.api_listen.ip().is_loopback());
+        assert!(config.listen.api.ip().is_loopback());
         assert_eq!(config.drain, Duration::from_secs(10));
         assert_eq!(telemetry.filter, "info");
-        assert!(config.pods.is_none());
+        assert!(matches!(config.mode, Mode::Standalone { pods: None, .. }));
     }
 
     /// Without authentication nothing may listen beyond this machine; the flag at fault is named.
@@ -144,11 +193,28 @@ mod tests {
         assert!(check(&["--standalone", "--api-listen", "[::1]:0"]).is_ok());
     }
 
-    /// What does not exist yet is said plainly.
+    /// In a cluster everyone can reach it, and what only makes sense without one is refused.
     #[test]
-    fn says_that_cluster_mode_is_missing() {
-        let message = refusal(&[]);
-        assert!(message.contains("--standalone"), "{message}");
+    fn serves_a_cluster() {
+        let (_, config) = check(&[]).unwrap();
+        assert!(config.listen.api.ip().is_unspecified());
+        let Mode::Cluster(cluster) = config.mode else {
+            panic!("not in a cluster");
+        };
+        assert_eq!(cluster.scopes, [aggregator_cluster::Scope::All]);
+        for (flags, expected) in [
+            (["--pods-file", "x"], "--pods-file is for --standalone"),
+            (["--api-name", "x"], "--api-name is for --standalone"),
+            (["--watch-namespace", "a,B"], "--watch-namespace \"B\""),
+            (["--namespace", "a.b"], "--namespace \"a.b\""),
+            (["--api-service", "-"], "--api-service \"-\""),
+        ] {
+            let message = refusal(&flags);
+            assert!(message.starts_with(expected), "{message}");
+        }
+        let many: Vec<String> = (0..51).map(|number| format!("n{number}")).collect();
+        let message = refusal(&["--watch-namespace", &many.join(",")]);
+        assert!(message.contains("51 namespaces, at most 50"), "{message}");
     }
 
     /// A bad filter or file is refused before anything starts.

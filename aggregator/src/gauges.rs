@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aggregator_core::directory::Directory;
 use aggregator_core::store::Store;
 use aggregator_core::time::Clock;
+use aggregator_tls::Serving;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -21,6 +22,10 @@ struct StoreGauges {
     clock: Clock,
 }
 
+/// Reads the certificate of the API at each scrape.
+#[derive(Debug)]
+struct CertificateGauge(Serving);
+
 /// Adds the store's numbers and the build to `registry`, which prefixes them with `meshmeter`.
 pub(crate) fn register(
     registry: &mut Registry,
@@ -35,6 +40,23 @@ pub(crate) fn register(
         directory,
         clock,
     }));
+}
+
+/// Adds when the API's certificate expires.
+pub(crate) fn register_certificate(registry: &mut Registry, serving: Serving) {
+    registry.register_collector(Box::new(CertificateGauge(serving)));
+}
+
+// === impl CertificateGauge ===
+
+impl Collector for CertificateGauge {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "When the certificate of the API expires, in seconds of Unix time";
+        let name = "api_certificate_expiry_timestamp_seconds";
+        let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let expires = i64::try_from(self.0.expires()).unwrap_or(i64::MAX);
+        ConstGauge::new(expires).encode(metric)
+    }
 }
 
 // === impl StoreGauges ===

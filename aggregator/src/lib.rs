@@ -11,6 +11,7 @@ pub mod admin;
 pub mod app;
 pub mod args;
 pub mod clock;
+mod cluster;
 pub mod config;
 mod debug_pods;
 mod gauges;

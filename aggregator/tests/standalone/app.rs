@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use aggregator::config::Config;
+use aggregator::config::{Config, Listen, Mode};
 use aggregator_core::pod::PodInfo;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -41,12 +41,16 @@ pub(crate) struct Addresses {
 /// A configuration for a test.
 pub(crate) fn config() -> Config {
     Config {
-        ingest_listen: ANY.parse().unwrap(),
-        api_listen: ANY.parse().unwrap(),
-        admin_listen: ANY.parse().unwrap(),
-        api_names: Vec::new(),
+        listen: Listen {
+            ingest: ANY.parse().unwrap(),
+            api: ANY.parse().unwrap(),
+            admin: ANY.parse().unwrap(),
+        },
+        mode: Mode::Standalone {
+            api_names: Vec::new(),
+            pods: None,
+        },
         addresses_file: None,
-        pods: None,
         metrics: aggregator_api::MetricSettings::default(),
         drain: Duration::from_secs(5),
     }
@@ -65,7 +69,10 @@ impl App {
         let shutdown = CancellationToken::new();
         let config = Config {
             addresses_file: Some(file.clone()),
-            pods,
+            mode: Mode::Standalone {
+                api_names: Vec::new(),
+                pods,
+            },
             ..config()
         };
         let task = tokio::spawn(aggregator::app::run(config, shutdown.clone()));

@@ -93,10 +93,8 @@ async fn ends_in_order() {
 async fn names_the_flag_of_an_address_in_use() {
     let taken = std::net::TcpListener::bind(crate::app::ANY).unwrap();
     let address = taken.local_addr().unwrap();
-    let config = Config {
-        admin_listen: address,
-        ..config()
-    };
+    let mut config = config();
+    config.listen.admin = address;
     let error = aggregator::app::run(config, CancellationToken::new())
         .await
         .unwrap_err();

@@ -14,7 +14,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use crate::app::PATIENCE;
+/// How long it waits for an answer.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// How long ago every fake sidecar began to count.
 pub(crate) const AGE_MS: u64 = 10_000;
@@ -54,13 +55,23 @@ pub(crate) fn inbound(requests: u64, attempts: u64) -> Series {
 impl Sidecar {
     /// Connects as a pod of namespace prod with the label `app`.
     pub(crate) async fn connect(ingest: SocketAddr, pod: &str, app: &str) -> Self {
-        let connecting = Self::open(ingest, pod, app);
+        Self::connect_in("prod", ingest, pod, app).await
+    }
+
+    /// As [`Self::connect`], as a pod of another namespace.
+    pub(crate) async fn connect_in(
+        namespace: &str,
+        ingest: SocketAddr,
+        pod: &str,
+        app: &str,
+    ) -> Self {
+        let connecting = Self::open(ingest, namespace, pod, app);
         tokio::time::timeout(PATIENCE, connecting)
             .await
             .expect("the aggregator greets in time")
     }
 
-    async fn open(ingest: SocketAddr, pod: &str, app: &str) -> Self {
+    async fn open(ingest: SocketAddr, namespace: &str, pod: &str, app: &str) -> Self {
         let mut client = IngestClient::connect(format!("http://{ingest}"))
             .await
             .unwrap();
@@ -69,7 +80,7 @@ impl Sidecar {
         let started_at_ms = now_ms - AGE_MS;
         let hello = Hello {
             identity: Some(Identity {
-                namespace: "prod".to_owned(),
+                namespace: namespace.to_owned(),
                 pod: pod.to_owned(),
                 pod_uid: format!("uid-{pod}"),
                 node: "node-1".to_owned(),
@@ -79,7 +90,7 @@ impl Sidecar {
             }),
             instance: pod
                 .bytes()
-                .fold(1, |hash, byte| hash * 31 + u64::from(byte)),
+                .fold(1, |hash: u64, byte| hash.wrapping_mul(31) + u64::from(byte)),
             process: 7,
             scope: CounterScope::Process.into(),
             started_at_unix_ms: started_at_ms,

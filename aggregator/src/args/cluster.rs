@@ -1,0 +1,112 @@
+//! Flags of an aggregator in a Kubernetes cluster.
+
+use std::path::PathBuf;
+
+/// What is not used with `--standalone`.
+#[expect(clippy::doc_markdown, reason = "these are texts of --help")]
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "In a Kubernetes cluster (not with --standalone)")]
+pub struct ClusterArgs {
+    /// File that says how to reach the cluster. Without it, as a pod does: by its service account.
+    #[arg(long, env = "MESHMETER_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Namespace that this aggregator runs in: of its service and of the secret with its authority.
+    #[arg(
+        long,
+        env = "MESHMETER_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "meshmeter"
+    )]
+    pub namespace: String,
+
+    /// Service that the APIServices lead to. The API's certificate is valid for SERVICE.NAMESPACE.svc.
+    #[arg(
+        long,
+        env = "MESHMETER_API_SERVICE",
+        value_name = "SERVICE",
+        default_value = "meshmeter-api"
+    )]
+    pub api_service: String,
+
+    /// Secret that holds the authority behind the API's certificate; it is made if it is not there, and its
+    /// certificate is written into the APIServices. Delete it to get a new one within a minute.
+    #[arg(
+        long,
+        env = "MESHMETER_API_CA_SECRET",
+        value_name = "SECRET",
+        default_value = "meshmeter-api-ca"
+    )]
+    pub api_ca_secret: String,
+
+    /// File with the API's certificate (PEM, intermediates behind it), read again as it changes. With it no authority
+    /// is made and the APIServices are left alone: whoever issues it has to set their caBundle.
+    #[arg(
+        long,
+        env = "MESHMETER_API_CERT_FILE",
+        value_name = "FILE",
+        requires = "api_key_file"
+    )]
+    pub api_cert_file: Option<PathBuf>,
+
+    /// File with the key of the API's certificate (PEM).
+    #[arg(
+        long,
+        env = "MESHMETER_API_KEY_FILE",
+        value_name = "FILE",
+        requires = "api_cert_file"
+    )]
+    pub api_key_file: Option<PathBuf>,
+
+    /// How old a connection to the API may get, in seconds (0: any age; at most 86400). Clients then connect anew, and
+    /// may reach another replica.
+    #[arg(
+        long,
+        env = "MESHMETER_API_CONNECTION_AGE_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 300,
+        value_parser = clap::value_parser!(u32).range(0..=86_400)
+    )]
+    pub api_connection_age_seconds: u32,
+
+    /// Namespace whose pods are served, instead of those of the whole cluster. May be given up to 50 times, or once
+    /// with commas; then roles in these namespaces are enough.
+    #[arg(
+        long,
+        env = "MESHMETER_WATCH_NAMESPACE",
+        value_name = "NAMESPACE",
+        value_delimiter = ','
+    )]
+    pub watch_namespace: Vec<String>,
+
+    /// How long it holds that a user may read a metric, in seconds (0 to 3600). Longer than the 15 s between two
+    /// syncs of an autoscaler, or each sync costs a SubjectAccessReview for each metric.
+    #[arg(
+        long,
+        env = "MESHMETER_AUTHORIZATION_ALLOW_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 60,
+        value_parser = clap::value_parser!(u16).range(0..=3600)
+    )]
+    pub authorization_allow_seconds: u16,
+
+    /// How long it holds that a user may not read a metric, in seconds (0 to 3600).
+    #[arg(
+        long,
+        env = "MESHMETER_AUTHORIZATION_DENY_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u16).range(0..=3600)
+    )]
+    pub authorization_deny_seconds: u16,
+
+    /// How long it holds who a bearer token is, in seconds (0 to 3600).
+    #[arg(
+        long,
+        env = "MESHMETER_AUTHENTICATION_TOKEN_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u16).range(0..=3600)
+    )]
+    pub authentication_token_seconds: u16,
+}

@@ -1,0 +1,246 @@
+//! The parts that only an aggregator in a cluster has: watches, whom the API lets in, whose certificate it shows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use aggregator_api::authentication::{Trust, TrustCell};
+use aggregator_api::health::Check;
+use aggregator_api::{Guard, review};
+use aggregator_cluster::registration::Fault;
+use aggregator_cluster::reviews::{Attempt, ResourceAttempt, Reviewer, User};
+use aggregator_cluster::{ClusterError, Registration, Watches, connection};
+use aggregator_core::directory::Directory;
+use aggregator_core::time::{Clock, UnixMillis};
+use aggregator_tls::{Authority, Protocols, Serving, clients, config};
+use anyhow::{Context as _, Result};
+use kube::Client;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::ClusterConfig;
+
+/// Tells what is wrong at a moment, if anything is.
+type WatchFault = Box<dyn Fn(UnixMillis) -> Option<String> + Send + Sync>;
+
+/// What was begun in a cluster; it goes on until `stop`.
+pub(crate) struct Cluster {
+    client: Client,
+    trust: TrustCell,
+    pub(crate) tls: Arc<rustls::ServerConfig>,
+    pub(crate) watches: Watches,
+    pub(crate) serving: Serving,
+    checks: Checks,
+}
+
+/// What readiness in a cluster depends on.
+#[derive(Clone)]
+pub(crate) struct Checks {
+    watches: Arc<WatchFault>,
+    trust: TrustCell,
+    /// `None`: the certificate is from files.
+    certificate: Option<Fault>,
+}
+
+/// Reviews by the cluster.
+struct ByCluster(Reviewer);
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// Begins to watch and to keep the certificate in order. The cluster need not answer yet.
+    pub(crate) async fn begin(
+        settings: &ClusterConfig,
+        directory: &Arc<Directory>,
+        clock: &Clock,
+        stop: &CancellationToken,
+    ) -> Result<Self> {
+        let client = connection::connect(settings.kubeconfig.as_deref())
+            .await
+            .context("the cluster cannot be asked")?;
+        let mut watches = Watches::new(client.clone(), Arc::clone(clock), stop.clone());
+        watches.follow_objects(directory, &settings.scopes);
+        let trust = TrustCell::default();
+        tokio::spawn(follow_trust(watches.follow_authentication(), trust.clone()));
+        let (serving, certificate) = certificate(settings, &client, stop)?;
+        let tls = config::server(serving.clone(), Some(clients::any()), Protocols::Http)?;
+        let checks = Checks {
+            watches: Arc::new(Box::new(watches.fault())),
+            trust: trust.clone(),
+            certificate,
+        };
+        Ok(Self {
+            client,
+            trust,
+            tls,
+            watches,
+            serving,
+            checks,
+        })
+    }
+
+    /// Who lets in whom the cluster lets in.
+    pub(crate) fn guard(&self, settings: &ClusterConfig, clock: &Clock) -> Guard {
+        let reviews = Arc::new(ByCluster(Reviewer::new(self.client.clone())));
+        let (trust, ttl) = (self.trust.clone(), settings.review_ttl);
+        Guard::new(trust, reviews, ttl, Arc::clone(clock))
+    }
+
+    pub(crate) fn checks(&self) -> Checks {
+        self.checks.clone()
+    }
+}
+
+/// The certificate of the API: of the files, or one that is kept in order by way of the cluster.
+fn certificate(
+    settings: &ClusterConfig,
+    client: &Client,
+    stop: &CancellationToken,
+) -> Result<(Serving, Option<Fault>)> {
+    if let Some(files) = &settings.api_files {
+        let followed = files.clone().load().context("--api-cert-file")?;
+        let serving = followed.serving();
+        tokio::spawn(followed.follow(stop.clone()));
+        return Ok((serving, None));
+    }
+    // Until the cluster gives the authority, one that nobody trusts: there is something to shake hands with.
+    let first =
+        Authority::new("meshmeter starting")?.issue(std::slice::from_ref(&settings.api_service))?;
+    let serving = Serving::from_pem(&first.certificate, &first.key)?;
+    let registration = Registration {
+        namespace: settings.namespace.clone(),
+        secret: settings.api_ca_secret.clone(),
+        service: settings.api_service.clone(),
+        serving: serving.clone(),
+    };
+    let fault = registration.keep(client.clone(), stop.clone());
+    Ok((serving, Some(fault)))
+}
+
+/// Believes what the config map says, as it changes. One that cannot be believed changes nothing.
+async fn follow_trust(
+    mut config: watch::Receiver<Option<BTreeMap<String, String>>>,
+    trust: TrustCell,
+) {
+    loop {
+        let read = config.borrow_and_update().clone();
+        match read.as_ref().map(Trust::from_config_map) {
+            Some(Ok(read)) => {
+                tracing::info!("front proxies and client authorities are known");
+                trust.set(read);
+            }
+            Some(Err(error)) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(
+                    error,
+                    "extension-apiserver-authentication not believed; what was trusted stays"
+                );
+            }
+            None if trust.is_set() => {
+                tracing::warn!(
+                    "extension-apiserver-authentication is gone; what was trusted stays"
+                );
+            }
+            None => {}
+        }
+        if config.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+// === impl Checks ===
+
+impl Checks {
+    /// How each check goes as of `now`.
+    pub(crate) fn now(&self, now: UnixMillis) -> Vec<Check> {
+        let trust = (!self.trust.is_set()).then(|| {
+            "the ConfigMap kube-system/extension-apiserver-authentication was not read; is the role \
+             extension-apiserver-authentication-reader bound?"
+                .to_owned()
+        });
+        let certificate = self
+            .certificate
+            .as_ref()
+            .and_then(|fault| fault.borrow().clone());
+        vec![
+            check("watches", (self.watches)(now)),
+            check("authentication", trust),
+            check("certificate", certificate),
+        ]
+    }
+}
+
+fn check(name: &'static str, failure: Option<String>) -> Check {
+    Check { name, failure }
+}
+
+// === impl ByCluster ===
+
+impl review::Reviews for ByCluster {
+    fn token<'a>(
+        &'a self,
+        token: &'a str,
+        audiences: &'a [String],
+    ) -> review::Review<'a, Option<review::User>> {
+        Box::pin(async move {
+            let user = self.0.token(token, audiences).await;
+            let user = user.map_err(|error| failure(&error))?;
+            Ok(user.map(|user| review::User {
+                name: user.username,
+                uid: user.uid,
+                groups: user.groups,
+                extra: user.extra,
+            }))
+        })
+    }
+
+    fn access<'a>(
+        &'a self,
+        user: &'a review::User,
+        attributes: &'a review::Attributes,
+    ) -> review::Review<'a, review::Decision> {
+        Box::pin(async move {
+            let review::User {
+                name,
+                uid,
+                groups,
+                extra,
+            } = user.clone();
+            let user = User {
+                username: name,
+                uid,
+                groups,
+                extra,
+            };
+            let verdict = self.0.access(&user, &attempt(attributes)).await;
+            let verdict = verdict.map_err(|error| failure(&error))?;
+            Ok(match (verdict.allowed, verdict.reason.as_str()) {
+                (true, _) => review::Decision::Allow,
+                (false, "") => review::Decision::NoOpinion,
+                (false, _) => review::Decision::Deny(verdict.reason),
+            })
+        })
+    }
+}
+
+fn attempt(attributes: &review::Attributes) -> Attempt {
+    match attributes.clone() {
+        review::Attributes::Resource(wanted) => Attempt::Resource(ResourceAttempt {
+            verb: wanted.verb,
+            group: wanted.group,
+            version: wanted.version,
+            resource: wanted.resource,
+            subresource: wanted.subresource,
+            name: wanted.name,
+            namespace: wanted.namespace,
+        }),
+        review::Attributes::NonResource { path, verb } => Attempt::Path { verb, path },
+    }
+}
+
+fn failure(error: &ClusterError) -> review::ReviewError {
+    match error.status() {
+        Some(code) => review::ReviewError::Refused(format!("{code}: {error}")),
+        None => review::ReviewError::Unavailable(error.to_string()),
+    }
+}

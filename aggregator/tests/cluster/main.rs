@@ -1,0 +1,14 @@
+//! The aggregator in a cluster: an API server with recorded behaviour, real TLS, real certificates.
+
+#[path = "../standalone/client.rs"]
+#[expect(dead_code, reason = "shared with the tests without a cluster")]
+mod client;
+mod conformance;
+mod control_plane;
+mod credentials;
+mod forgery;
+mod kubectl;
+mod serving;
+#[path = "../standalone/sidecar.rs"]
+#[expect(dead_code, reason = "shared with the tests without a cluster")]
+mod sidecar;
