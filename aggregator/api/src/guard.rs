@@ -13,23 +13,18 @@ use aggregator_core::time::Clock;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use ring::digest;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 use crate::authentication::TrustCell;
 use crate::authentication::certificate::PeerCertificates;
 use crate::ledger::Reader;
 use crate::path::Route;
 use crate::review::cache::Cache;
-use crate::review::{Attributes, Decision, MASTERS, ReviewError, Reviews, User};
+use crate::review::tokens::{TokenTtl, Tokens, Turns};
+use crate::review::{Attributes, Decision, MASTERS, Reviews, User};
 use crate::status::{Kind, Reason, Refusal};
 
-/// Reviews under way at once.
-const REVIEWS_MAX: usize = 64;
-
-/// How long a review may take, the wait for its turn included. kube-apiserver gives up on us after 60 s.
-const REVIEW_PATIENCE: Duration = Duration::from_secs(10);
+/// Answers kept of each kind of review. As many as kube-apiserver keeps.
+const ANSWERS_MAX: usize = 8192;
 
 /// Bytes of a bearer token. Those of service accounts have about 1 KiB.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
@@ -51,10 +46,9 @@ pub struct Guard {
     reviews: Arc<dyn Reviews>,
     ttl: ReviewTtl,
     clock: Clock,
-    /// By digest: no token is kept.
-    tokens: Cache<[u8; digest::SHA256_OUTPUT_LEN], Option<User>>,
+    tokens: Tokens,
     access: Cache<(User, Attributes), Decision>,
-    under_way: Arc<Semaphore>,
+    turns: Turns,
 }
 
 // === impl ReviewTtl ===
@@ -76,14 +70,25 @@ impl Default for ReviewTtl {
 impl Guard {
     /// A guard that believes certificates as `trust` says, and asks `reviews` for the rest.
     pub fn new(trust: TrustCell, reviews: Arc<dyn Reviews>, ttl: ReviewTtl, clock: Clock) -> Self {
+        let of_tokens = TokenTtl {
+            known: ttl.token,
+            unknown: ttl.token,
+        };
+        let asked = Arc::clone(&reviews);
         Self {
             trust,
             reviews,
             ttl,
-            tokens: Cache::new(Arc::clone(&clock)),
-            access: Cache::new(Arc::clone(&clock)),
+            tokens: Tokens::new(
+                asked,
+                Vec::new(),
+                of_tokens,
+                ANSWERS_MAX,
+                Arc::clone(&clock),
+            ),
+            access: Cache::new(Arc::clone(&clock), ANSWERS_MAX),
             clock,
-            under_way: Arc::new(Semaphore::new(REVIEWS_MAX)),
+            turns: Turns::default(),
         }
     }
 
@@ -160,7 +165,7 @@ impl Guard {
                 Err(unauthorized("the token is too long"))
             }
             Some(token) => {
-                let user = self.review_token(token).await.map_err(|error| {
+                let user = self.tokens.user(token).await.map_err(|error| {
                     let message = format!("the bearer token cannot be checked: {error}");
                     Refusal::new(Kind::Unavailable, Reason::Review, message)
                 })?;
@@ -175,17 +180,6 @@ impl Guard {
         }
     }
 
-    async fn review_token(&self, token: &str) -> Result<Option<User>, ReviewError> {
-        let mut key = [0; digest::SHA256_OUTPUT_LEN];
-        key.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        let ask = || {
-            let (reviews, token) = (Arc::clone(&self.reviews), token.to_owned());
-            let turn = Arc::clone(&self.under_way);
-            in_turn(turn, async move { reviews.token(&token, &[]).await })
-        };
-        self.tokens.get(&key, ask, |_| self.ttl.token).await
-    }
-
     async fn authorize(&self, user: &User, attributes: &Attributes) -> Result<(), Refusal> {
         if user.is_in(MASTERS) {
             return Ok(());
@@ -193,11 +187,8 @@ impl Guard {
         let key = (user.clone(), attributes.clone());
         let ask = || {
             let (reviews, (user, attributes)) = (Arc::clone(&self.reviews), key.clone());
-            let turn = Arc::clone(&self.under_way);
-            in_turn(
-                turn,
-                async move { reviews.access(&user, &attributes).await },
-            )
+            let turns = self.turns.clone();
+            async move { turns.take(reviews.access(&user, &attributes)).await }
         };
         let ttl = |decision: &Decision| match decision {
             Decision::Allow => self.ttl.allow,
@@ -221,23 +212,6 @@ impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard").finish_non_exhaustive()
     }
-}
-
-/// Waits for a turn and for the answer, both in the time there is.
-async fn in_turn<T>(
-    turn: Arc<Semaphore>,
-    review: impl Future<Output = Result<T, ReviewError>>,
-) -> Result<T, ReviewError> {
-    let answer = async {
-        let _turn = turn
-            .acquire_owned()
-            .await
-            .map_err(|_| ReviewError::Overload)?;
-        review.await
-    };
-    timeout(REVIEW_PATIENCE, answer)
-        .await
-        .unwrap_or(Err(ReviewError::Timeout))
 }
 
 /// The scheme's name is not case-sensitive (RFC 9110 section 11.1).

@@ -2,6 +2,7 @@
 //! (`SubjectAccessReview`). Here are the questions and answers; whoever can ask implements [`Reviews`].
 
 pub(crate) mod cache;
+pub mod tokens;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aggregator_core::directory::DirectoryRefusal;
+use aggregator_core::pod::PodKey;
 use aggregator_core::status::RefusedReason;
 use aggregator_core::store::Refused;
 use thiserror::Error;
@@ -37,6 +38,18 @@ pub(crate) enum Refusal {
     /// There is no room for the pod.
     #[error(transparent)]
     Directory(#[from] DirectoryRefusal),
+    /// The sidecar does not prove who it is.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// The sidecar is not the pod that it says it is.
+    #[error("{0}")]
+    NotItsPod(String),
+    /// The pod is not known, or not with this uid or an address: it may be too new.
+    #[error("pod {0} is not known yet with the uid and the address of this stream")]
+    UnknownPod(PodKey),
+    /// It cannot be told now who the sidecar is.
+    #[error("the bearer token cannot be checked: {0}")]
+    Unreviewed(String),
     /// There is no room for the stream.
     #[error("the aggregator serves {max} streams already")]
     Streams {
@@ -92,6 +105,10 @@ impl Refusal {
             Self::Field(_) => "invalid_field",
             Self::Store(refused) => refused.reason().as_str(),
             Self::Directory(_) => RefusedReason::Pods.as_str(),
+            Self::Unauthenticated(_) => "unauthenticated",
+            Self::NotItsPod(_) => "foreign_pod",
+            Self::UnknownPod(_) => "unknown_pod",
+            Self::Unreviewed(_) => "token_review",
             Self::Streams { .. } => "streams",
             Self::HelloLate { .. } => "hello_late",
             Self::Silent { .. } => "silent",
@@ -124,6 +141,9 @@ impl Refusal {
             Self::TooLarge(_) | Self::Directory(_) | Self::Streams { .. } => {
                 Code::ResourceExhausted
             }
+            Self::Unauthenticated(_) => Code::Unauthenticated,
+            Self::NotItsPod(_) => Code::PermissionDenied,
+            Self::UnknownPod(_) | Self::Unreviewed(_) => Code::Unavailable,
             Self::HelloLate { .. } | Self::Silent { .. } | Self::AnswersUnread { .. } => {
                 Code::DeadlineExceeded
             }

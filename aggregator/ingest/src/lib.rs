@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! connection -> server -> session (one task per stream) -> parse -> aggregator_core::store
-//!                         streams (which are open)         ending (how one ends)
+//!                         identity (who streams), streams (which are open), ending (how one ends)
 //!                  └> native_sink (Envoy's own metrics_service) ──> aggregator_core::store
 //! ```
 
 mod connection;
 mod ending;
+pub mod identity;
 pub mod limits;
 mod metrics;
 mod native_sink;
@@ -16,5 +17,6 @@ mod server;
 mod session;
 mod streams;
 
+pub use identity::Identity;
 pub use limits::Limits;
 pub use server::{ServeError, Server};

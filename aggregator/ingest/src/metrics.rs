@@ -11,6 +11,8 @@ use prometheus_client::registry::{Registry, Unit};
 pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     pub(crate) connections_refused: Counter,
+    /// TLS handshakes that came to nothing.
+    pub(crate) handshakes_failed: Counter,
     pub(crate) streams: Gauge,
     pub(crate) streams_opened: Counter,
     pub(crate) superseded: Counter,
@@ -50,6 +52,11 @@ impl Metrics {
             "connections_refused",
             "Connections closed at once since there were too many",
             metrics.connections_refused.clone(),
+        );
+        registry.register(
+            "handshakes_failed",
+            "TLS handshakes of sidecars that failed or took too long",
+            metrics.handshakes_failed.clone(),
         );
         registry.register(
             "streams",

@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::ending::{Ending, Refusal};
+use crate::identity::Claim;
 use crate::limits::SILENCE_MAX;
 use crate::session::{Shared, ending_of};
 use crate::streams::Place;
@@ -58,6 +59,8 @@ struct Known {
 struct Session {
     shared: Arc<Shared>,
     place: Place,
+    /// What it proved when it began.
+    claim: Claim,
     sidecar: Option<Sidecar>,
     open: Option<Open>,
 }
@@ -75,16 +78,22 @@ pub(crate) async fn serve(
     shared: Arc<Shared>,
     request: Request<Streaming<Message>>,
 ) -> Result<Response<Answer>, Status> {
-    let opened = shared.streams.open().map_err(|refusal| {
+    let refused = |refusal: Refusal| {
         shared.metrics.count_refused(refusal.reason());
         refusal.status()
-    })?;
-    let (place, ended) = opened;
+    };
+    let claim = shared
+        .identity
+        .claim(request.metadata(), request.extensions())
+        .await
+        .map_err(refused)?;
+    let (place, ended) = shared.streams.open().map_err(refused)?;
     shared.metrics.streams.inc();
     shared.metrics.streams_opened.inc();
     let mut session = Session {
         shared: Arc::clone(&shared),
         place,
+        claim,
         sidecar: None,
         open: None,
     };
@@ -131,9 +140,14 @@ impl Session {
     }
 
     fn take(&mut self, message: &Message) -> Result<(), Refusal> {
-        let sidecar = match self.sidecar.take() {
-            Some(sidecar) => sidecar,
-            None => Sidecar::of(message.identifier.as_ref().and_then(|id| id.node.as_ref()))?,
+        let sidecar = if let Some(sidecar) = self.sidecar.take() {
+            sidecar
+        } else {
+            let node = message.identifier.as_ref().and_then(|id| id.node.as_ref());
+            let sidecar = Sidecar::of(node)?;
+            let directory = &self.shared.directory;
+            self.claim.check(&sidecar.pod, &sidecar.uid, directory)?;
+            sidecar
         };
         let totals = Totals::of(&sidecar, &message.envoy_metrics);
         let told = totals

@@ -18,6 +18,7 @@ use aggregator_core::time::Clock;
 use prometheus_client::registry::Registry;
 use proto::v1::ingest_server::{Ingest, IngestServer};
 use proto::v1::{AggregatorFrame, SidecarFrame};
+use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -27,12 +28,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::server::ClientStreamingService;
-use tonic::transport::server::TcpConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tracing::{Instrument as _, info, info_span, warn};
 
-use crate::connection::Incoming;
+use crate::connection::{ConnectInfo, Incoming};
+use crate::ending::Refusal;
+use crate::identity::Identity;
 use crate::limits::{
     ANSWERS_MAX, CLOSE_WITHIN, DRAIN_MAX, HEADER_BYTES_MAX, Limits, STREAMS_PER_CONNECTION_MAX,
 };
@@ -57,6 +59,7 @@ const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
 #[expect(missing_debug_implementations, reason = "a clock is a function")]
 pub struct Server {
     shared: Arc<Shared>,
+    tls: Option<Arc<ServerConfig>>,
     tasks: TaskTracker,
 }
 
@@ -88,7 +91,12 @@ struct StreamMetrics(Arc<Shared>);
 
 impl Server {
     /// A server that applies what it is told to `store`. With `learn_pods_from_hello`, pods are taken from
-    /// `Hello` into `directory`. Its metrics go into `registry`.
+    /// `Hello` into `directory`. Its metrics go into `registry`. `identity` is how sidecars prove who they are; a
+    /// bearer token should come over TLS only, and certificates can come no other way.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is another part of the program"
+    )]
     pub fn new(
         store: Arc<Store>,
         directory: Arc<Directory>,
@@ -96,6 +104,8 @@ impl Server {
         limits: Limits,
         registry: &mut Registry,
         learn_pods_from_hello: bool,
+        identity: Identity,
+        tls: Option<Arc<ServerConfig>>,
         shutdown: CancellationToken,
     ) -> Self {
         let shared = Shared {
@@ -105,21 +115,28 @@ impl Server {
             limits,
             metrics: Metrics::register(registry),
             learn_pods: learn_pods_from_hello,
+            identity,
             streams: Arc::new(Streams::new(limits.streams)),
             remembered: Remembered::default(),
             shutdown,
         };
         Self {
             shared: Arc::new(shared),
+            tls,
             tasks: TaskTracker::new(),
         }
     }
 
     /// Serves until `shutdown`, then ends every stream with UNAVAILABLE after what it had sent is in the store.
     pub async fn serve(self, listener: TcpListener) -> Result<(), ServeError> {
-        let Self { shared, tasks } = self;
+        let Self { shared, tls, tasks } = self;
         let shutdown = shared.shutdown.clone();
-        let incoming = Incoming::new(listener, shared.limits.connections, shared.metrics.clone());
+        let incoming = Incoming::new(
+            listener,
+            shared.limits.connections,
+            shared.metrics.clone(),
+            tls,
+        );
         let frame_bytes = shared.limits.frame_bytes;
         let native_sink = Arc::clone(&shared);
         let service = Service {
@@ -168,15 +185,19 @@ impl Ingest for Service {
     ) -> Result<Response<Self::ReportStream>, Status> {
         let peer = request
             .extensions()
-            .get::<TcpConnectInfo>()
-            .and_then(TcpConnectInfo::remote_addr);
-        let (place, ended) = match self.shared.streams.open() {
-            Ok(opened) => opened,
-            Err(refusal) => {
-                self.shared.metrics.count_refused(refusal.reason());
-                return Err(refusal.status());
-            }
+            .get::<ConnectInfo>()
+            .and_then(|info| info.peer);
+        let refused = |refusal: Refusal| {
+            self.shared.metrics.count_refused(refusal.reason());
+            info!(reason = refusal.reason(), error = %refusal, peer = peer.map(tracing::field::display), "stream refused");
+            refusal.status()
         };
+        let identity = &self.shared.identity;
+        let claim = identity
+            .claim(request.metadata(), request.extensions())
+            .await
+            .map_err(refused)?;
+        let (place, ended) = self.shared.streams.open().map_err(refused)?;
         let span = info_span!(
             parent: None,
             "stream",
@@ -185,7 +206,7 @@ impl Ingest for Service {
             pod = tracing::field::Empty
         );
         let (answers, outbound) = mpsc::channel(ANSWERS_MAX);
-        let session = Session::new(Arc::clone(&self.shared), place, answers);
+        let session = Session::new(Arc::clone(&self.shared), place, claim, answers);
         self.tasks
             .spawn(session.run(request.into_inner(), ended).instrument(span));
         Ok(Response::new(ReceiverStream::new(outbound)))

@@ -20,6 +20,7 @@ use tonic::{Code, Status, Streaming};
 use tracing::{Span, debug, info, trace};
 
 use crate::ending::{Ending, Refusal};
+use crate::identity::{Claim, Identity};
 use crate::limits::{ANSWER_WITHIN, DRAIN_MAX, DRAINED_AFTER, Limits, SILENCE_MAX, STATUS_WITHIN};
 use crate::metrics::Metrics;
 use crate::native_sink::Remembered;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// True if pods are taken from `Hello` into the directory.
     pub(crate) learn_pods: bool,
+    /// How sidecars prove who they are.
+    pub(crate) identity: Identity,
     pub(crate) streams: Arc<Streams>,
     /// What Envoys last told through their own metrics service.
     pub(crate) remembered: Remembered,
@@ -48,6 +51,8 @@ pub(crate) type Answers = mpsc::Sender<Result<AggregatorFrame, Status>>;
 pub(crate) struct Session {
     shared: Arc<Shared>,
     place: Place,
+    /// What it proved when it began.
+    claim: Claim,
     answers: Answers,
     /// There once the sidecar said hello.
     link: Option<Link>,
@@ -56,10 +61,11 @@ pub(crate) struct Session {
 // === impl Session ===
 
 impl Session {
-    pub(crate) fn new(shared: Arc<Shared>, place: Place, answers: Answers) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, place: Place, claim: Claim, answers: Answers) -> Self {
         Self {
             shared,
             place,
+            claim,
             answers,
             link: None,
         }
@@ -179,6 +185,8 @@ impl Session {
         let shared = &self.shared;
         let hello = parse::hello(hello)?;
         Span::current().record("pod", tracing::field::display(&hello.pod));
+        self.claim
+            .check(&hello.pod, &hello.uid, &shared.directory)?;
         let connected = shared
             .store
             .connect((shared.clock)(), self.place.id, &hello)?;

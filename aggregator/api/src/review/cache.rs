@@ -14,9 +14,6 @@ use futures_util::future::Shared;
 
 use super::ReviewError;
 
-/// Answers kept. As many as kube-apiserver keeps.
-const ANSWERS_MAX: usize = 8192;
-
 /// Part of the answers that make room when there is none: one in so many.
 const EVICTED_PART: usize = 16;
 
@@ -52,10 +49,11 @@ where
     K: Clone + Eq + Hash,
     V: Clone + Send + Sync + 'static,
 {
-    pub(crate) fn new(clock: Clock) -> Self {
+    /// Without answers; at most `max` are kept.
+    pub(crate) fn new(clock: Clock, max: usize) -> Self {
         Self {
             clock,
-            max: ANSWERS_MAX,
+            max,
             answers: Mutex::default(),
         }
     }
@@ -202,9 +200,8 @@ mod tests {
     impl World {
         fn cache(self: &Arc<Self>) -> Cache<u32, u64> {
             let world = Arc::clone(self);
-            Cache::new(Arc::new(move || {
-                UnixMillis(world.now.load(Ordering::Relaxed))
-            }))
+            let clock = move || UnixMillis(world.now.load(Ordering::Relaxed));
+            Cache::new(Arc::new(clock), 32)
         }
 
         /// Answers with how often it was asked.
@@ -281,10 +278,7 @@ mod tests {
     #[tokio::test]
     async fn is_bounded() {
         let world = Arc::new(World::default());
-        let cache = Cache {
-            max: 32,
-            ..world.cache()
-        };
+        let cache = world.cache();
         for key in 0..1000 {
             world.now.fetch_add(1, Ordering::Relaxed);
             cache.get(&key, || world.answer(), |_| TTL).await.unwrap();

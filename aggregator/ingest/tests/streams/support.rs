@@ -76,6 +76,8 @@ impl Aggregator {
             limits,
             &mut registry,
             true,
+            aggregator_ingest::Identity::None,
+            None,
             shutdown.clone(),
         );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,0 +1,292 @@
+//! Who streams: what a sidecar shows, what that proves, and whether it is the pod that it says it is. A stream may speak
+//! for its own pod alone.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use aggregator_core::directory::Directory;
+use aggregator_core::pod::PodKey;
+use tonic::Extensions;
+use tonic::metadata::MetadataMap;
+
+use crate::connection::ConnectInfo;
+use crate::ending::Refusal;
+
+mod spiffe;
+
+/// Bytes of a bearer token. Those of service accounts have about 1 KiB.
+const TOKEN_BYTES_MAX: usize = 8 * 1024;
+
+const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
+const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
+
+/// How the identity of a sidecar is checked.
+#[derive(Clone, Default)]
+pub enum Identity {
+    /// Not at all: whoever reaches the listener may speak for any pod.
+    #[default]
+    None,
+    /// By its address, which must be one of the pod's.
+    PodIp,
+    /// By a token of its service account that is bound to the pod.
+    Token(Arc<dyn TokenReviews>),
+    /// By a client certificate with a SPIFFE identity of this trust domain. Who may sign those is up to TLS.
+    Mtls {
+        /// Such as `cluster.local`.
+        trust_domain: String,
+    },
+}
+
+/// Tells whose a token is.
+pub trait TokenReviews: Send + Sync {
+    /// Whose `token` is; `None` if it is nobody's. An error: it cannot be told now.
+    fn review<'a>(&'a self, token: &'a str) -> TokenReview<'a>;
+}
+
+/// An answer of [`TokenReviews`] that is still to come.
+pub type TokenReview<'a> =
+    Pin<Box<dyn Future<Output = Result<Option<TokenUser>, String>> + Send + 'a>>;
+
+/// Whose a token is.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TokenUser {
+    /// Such as `system:serviceaccount:prod:jazz`.
+    pub username: String,
+    /// Name of the pod that the token is bound to; empty if to none.
+    pub pod: String,
+    /// Its uid.
+    pub pod_uid: String,
+}
+
+/// What a stream has proved.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Claim {
+    /// Nothing, and nothing is asked for.
+    Anyone,
+    /// It comes from here.
+    Address(IpAddr),
+    /// It is this pod.
+    Pod {
+        pod: PodKey,
+        /// Empty if not proved.
+        uid: String,
+    },
+    /// It is a pod of this namespace.
+    Namespace(String),
+}
+
+// === impl Identity ===
+
+impl Identity {
+    /// What the caller of a method proves by what it shows.
+    pub(crate) async fn claim(
+        &self,
+        metadata: &MetadataMap,
+        extensions: &Extensions,
+    ) -> Result<Claim, Refusal> {
+        let connection = extensions.get::<ConnectInfo>();
+        match self {
+            Self::None => Ok(Claim::Anyone),
+            Self::PodIp => connection
+                .and_then(ConnectInfo::address)
+                .map(Claim::Address)
+                .ok_or_else(|| unauthenticated("the address of the connection is not known")),
+            Self::Token(reviews) => by_token(&**reviews, metadata).await,
+            Self::Mtls { trust_domain } => {
+                let certificate = connection.and_then(ConnectInfo::certificate);
+                let certificate = certificate
+                    .ok_or_else(|| unauthenticated("no client certificate was shown"))?;
+                spiffe::claim(certificate, trust_domain)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::PodIp => "PodIp",
+            Self::Token(_) => "Token",
+            Self::Mtls { .. } => "Mtls",
+        })
+    }
+}
+
+async fn by_token(reviews: &dyn TokenReviews, metadata: &MetadataMap) -> Result<Claim, Refusal> {
+    let shown = metadata
+        .get("authorization")
+        .and_then(|value| value.to_str().ok());
+    let token = shown
+        .and_then(|shown| shown.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+        .filter(|token| !token.is_empty())
+        .ok_or_else(|| unauthenticated("no bearer token was shown"))?;
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(unauthenticated("the bearer token is too long"));
+    }
+    let user = reviews
+        .review(token)
+        .await
+        .map_err(Refusal::Unreviewed)?
+        .ok_or_else(|| unauthenticated("the bearer token is not valid"))?;
+    let account = user.username.strip_prefix(SERVICE_ACCOUNT);
+    let namespace = account.and_then(|account| account.split_once(':'));
+    match namespace {
+        Some((namespace, _)) if !user.pod.is_empty() => Ok(Claim::Pod {
+            pod: PodKey::new(namespace, &user.pod),
+            uid: user.pod_uid,
+        }),
+        _ => Err(Refusal::NotItsPod(format!(
+            "the token is that of {}, which is not bound to a pod: project it into the pod as a service account token",
+            user.username
+        ))),
+    }
+}
+
+// === impl TokenUser ===
+
+impl TokenUser {
+    /// The user of a review, with the pod that its extra fields tell.
+    pub fn new<'a>(username: String, extra: impl Fn(&str) -> Option<&'a String>) -> Self {
+        let text = |key| extra(key).cloned().unwrap_or_default();
+        Self {
+            username,
+            pod: text(POD_NAME),
+            pod_uid: text(POD_UID),
+        }
+    }
+}
+
+// === impl Claim ===
+
+impl Claim {
+    /// Checks that it may speak for `pod`, which says it has `uid` (empty: says nothing).
+    pub(crate) fn check(
+        &self,
+        pod: &PodKey,
+        uid: &str,
+        directory: &Directory,
+    ) -> Result<(), Refusal> {
+        let refused = |why: String| {
+            Err(Refusal::NotItsPod(format!(
+                "{why}: a stream may speak for its own pod alone"
+            )))
+        };
+        match self {
+            Self::Address(address) => {
+                let known = directory.get(pod);
+                let known = known.filter(|known| uid.is_empty() || *known.uid == *uid);
+                let known = known.ok_or_else(|| Refusal::UnknownPod(pod.clone()))?;
+                if known.ips.is_empty() {
+                    return Err(Refusal::UnknownPod(pod.clone()));
+                }
+                if known.ips.iter().any(|ip| ip.to_canonical() == *address) {
+                    return Ok(());
+                }
+                let ips: Vec<String> = known.ips.iter().map(IpAddr::to_string).collect();
+                refused(format!(
+                    "the stream comes from {address}, but pod {pod} has {}",
+                    ips.join(", ")
+                ))
+            }
+            Self::Pod { pod: proved, .. } if proved != pod => {
+                refused(format!("the stream is that of pod {proved}, not of {pod}"))
+            }
+            Self::Pod { uid: proved, .. }
+                if !proved.is_empty() && !uid.is_empty() && proved != uid =>
+            {
+                refused(format!(
+                    "the stream is that of pod {pod} with the uid {proved}, not {uid}"
+                ))
+            }
+            Self::Namespace(namespace) if **namespace != *pod.namespace => refused(format!(
+                "the stream is that of a pod in namespace {namespace}, not of {pod}"
+            )),
+            Self::Anyone | Self::Pod { .. } | Self::Namespace(_) => Ok(()),
+        }
+    }
+}
+
+fn unauthenticated(why: &str) -> Refusal {
+    Refusal::Unauthenticated(why.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use aggregator_core::pod::{Labels, PodInfo};
+
+    use super::*;
+
+    fn directory() -> Directory {
+        let directory = Directory::default();
+        let key = PodKey::new("prod", "jazz-1");
+        let ips = ["10.0.0.5", "fd00::5"].map(|ip| ip.parse().unwrap()).into();
+        let info = PodInfo {
+            ips,
+            ..PodInfo::new(key, "u1".into(), Labels::default())
+        };
+        directory.upsert(info).unwrap();
+        let nowhere = PodKey::new("prod", "jazz-2");
+        let nowhere = PodInfo::new(nowhere, "u2".into(), Labels::default());
+        directory.upsert(nowhere).unwrap();
+        directory
+    }
+
+    fn claim(address: &str) -> Claim {
+        let address: IpAddr = address.parse().unwrap();
+        Claim::Address(address.to_canonical())
+    }
+
+    /// An address speaks for the pod that has it, in whatever form; what is not known yet may be asked again.
+    #[test]
+    fn an_address_is_its_pod() {
+        let directory = directory();
+        for (address, pod, uid, expected) in [
+            ("10.0.0.5", "jazz-1", "u1", None),
+            ("10.0.0.5", "jazz-1", "", None),
+            ("::ffff:10.0.0.5", "jazz-1", "u1", None),
+            ("fd00::5", "jazz-1", "u1", None),
+            ("10.0.0.6", "jazz-1", "u1", Some("foreign_pod")),
+            ("10.0.0.5", "jazz-1", "u0", Some("unknown_pod")),
+            ("10.0.0.5", "jazz-2", "", Some("unknown_pod")),
+            ("10.0.0.5", "jazz-3", "", Some("unknown_pod")),
+        ] {
+            let pod = PodKey::new("prod", pod);
+            let outcome = claim(address).check(&pod, uid, &directory);
+            let reason = outcome.err().map(|refusal| refusal.reason());
+            assert_eq!(reason, expected, "{address} for {pod} {uid:?}");
+        }
+    }
+
+    /// A proved pod speaks for itself, in its own life, and a namespace for its pods.
+    #[test]
+    fn a_proof_is_not_transferable() {
+        let directory = directory();
+        let pod = |name: &str, uid: &str| Claim::Pod {
+            pod: PodKey::new("prod", name),
+            uid: uid.to_owned(),
+        };
+        for (claim, namespace, allowed) in [
+            (pod("jazz-1", "u1"), "prod", true),
+            (pod("jazz-1", ""), "prod", true),
+            (pod("jazz-1", "u9"), "prod", false),
+            (pod("jazz-2", "u1"), "prod", false),
+            (pod("jazz-1", "u1"), "test", false),
+            (Claim::Namespace("prod".to_owned()), "prod", true),
+            (Claim::Namespace("prod".to_owned()), "prod2", false),
+            (Claim::Anyone, "prod", true),
+        ] {
+            let asked = PodKey::new(namespace, "jazz-1");
+            let outcome = claim.check(&asked, "u1", &directory);
+            assert_eq!(outcome.is_ok(), allowed, "{claim:?} for {asked}");
+            if let Err(refusal) = outcome {
+                assert_eq!(refusal.reason(), "foreign_pod");
+            }
+        }
+    }
+}
