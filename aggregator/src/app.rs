@@ -14,6 +14,7 @@ use aggregator_core::directory::Directory;
 use aggregator_core::limits::StoreLimits;
 use aggregator_core::store::Store;
 use aggregator_core::time::Clock;
+use aggregator_ingest::Identity;
 use aggregator_tls::config as tls;
 use anyhow::{Context as _, Result, anyhow};
 use prometheus_client::registry::Registry;
@@ -120,6 +121,8 @@ struct Surroundings {
     /// True if pods are those of the sidecars that connect.
     learn_pods: bool,
     cluster: Option<(Cluster, Box<ClusterConfig>)>,
+    identity: Identity,
+    ingest_tls: Option<Arc<rustls::ServerConfig>>,
     /// Ends what goes on with the cluster.
     stop: CancellationToken,
 }
@@ -159,12 +162,17 @@ impl Surroundings {
                     tls: tls::self_signed(&api_names).context("--api-name")?,
                     learn_pods,
                     cluster: None,
+                    identity: Identity::None,
+                    ingest_tls: None,
                     stop,
                 })
             }
             Mode::Cluster(settings) => {
                 let cluster = Cluster::begin(&settings, directory, clock, &stop).await?;
+                let (identity, ingest_tls) = cluster.ingest(&settings.ingest, clock, &stop)?;
                 Ok(Self {
+                    identity,
+                    ingest_tls,
                     tls: Arc::clone(&cluster.tls),
                     learn_pods: false,
                     cluster: Some((cluster, settings)),
@@ -190,6 +198,8 @@ impl Shared {
             tls,
             learn_pods,
             cluster,
+            identity,
+            ingest_tls,
             stop,
         } = surroundings;
         let mut registry = Registry::with_prefix("meshmeter");
@@ -215,6 +225,8 @@ impl Shared {
             aggregator_ingest::Limits::default(),
             &mut registry,
             learn_pods,
+            identity,
+            ingest_tls,
             ingest_stop.clone(),
         );
         let admin_server = Admin {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-pub use cluster::ClusterArgs;
+pub use cluster::{ClusterArgs, IdentityMode};
 
 mod cluster;
 

@@ -2,22 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aggregator_api::authentication::{Trust, TrustCell};
 use aggregator_api::health::Check;
+use aggregator_api::review::tokens::{TokenTtl, Tokens};
 use aggregator_api::{Guard, review};
 use aggregator_cluster::registration::Fault;
 use aggregator_cluster::reviews::{Attempt, ResourceAttempt, Reviewer, User};
 use aggregator_cluster::{ClusterError, Registration, Watches, connection};
 use aggregator_core::directory::Directory;
+use aggregator_core::limits::PODS_MAX;
 use aggregator_core::time::{Clock, UnixMillis};
-use aggregator_tls::{Authority, Protocols, Serving, clients, config};
+use aggregator_ingest::Identity;
+use aggregator_ingest::identity::{TokenReview, TokenReviews, TokenUser};
+use aggregator_tls::{Authority, Protocols, Serving, clients, config, files};
 use anyhow::{Context as _, Result};
 use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::ClusterConfig;
+use crate::config::{ClusterConfig, IngestConfig, SidecarIdentity};
 
 /// Tells what is wrong at a moment, if anything is.
 type WatchFault = Box<dyn Fn(UnixMillis) -> Option<String> + Send + Sync>;
@@ -43,6 +48,16 @@ pub(crate) struct Checks {
 
 /// Reviews by the cluster.
 struct ByCluster(Reviewer);
+
+/// Reviews of the tokens that sidecars show.
+struct OfSidecars(Tokens);
+
+/// A sidecar shows its token when it connects, all of them at once after a restart of ours. A token that is nobody's
+/// may be that of a pod that the cluster just made.
+const TOKEN_TTL: TokenTtl = TokenTtl {
+    known: Duration::from_mins(1),
+    unknown: Duration::from_secs(2),
+};
 
 // === impl Cluster ===
 
@@ -83,6 +98,45 @@ impl Cluster {
         let reviews = Arc::new(ByCluster(Reviewer::new(self.client.clone())));
         let (trust, ttl) = (self.trust.clone(), settings.review_ttl);
         Guard::new(trust, reviews, ttl, Arc::clone(clock))
+    }
+
+    /// How sidecars connect and prove who they are.
+    pub(crate) fn ingest(
+        &self,
+        settings: &IngestConfig,
+        clock: &Clock,
+        stop: &CancellationToken,
+    ) -> Result<(Identity, Option<Arc<rustls::ServerConfig>>)> {
+        let mut authorities = None;
+        let identity = match &settings.identity {
+            SidecarIdentity::None => Identity::None,
+            SidecarIdentity::PodIp => Identity::PodIp,
+            SidecarIdentity::Token { audience } => {
+                let reviews = Arc::new(ByCluster(Reviewer::new(self.client.clone())));
+                let audiences = vec![audience.clone()];
+                let clock = Arc::clone(clock);
+                let tokens = Tokens::new(reviews, audiences, TOKEN_TTL, PODS_MAX, clock);
+                Identity::Token(Arc::new(OfSidecars(tokens)))
+            }
+            SidecarIdentity::Mtls {
+                authorities: file,
+                trust_domain,
+            } => {
+                let pem = files::text(file).context("--ingest-client-ca-file")?;
+                let of = clients::of_authority(&pem, "--ingest-client-ca-file")?;
+                authorities = Some(of);
+                Identity::Mtls {
+                    trust_domain: trust_domain.clone(),
+                }
+            }
+        };
+        let Some(files) = &settings.files else {
+            return Ok((identity, None));
+        };
+        let followed = files.clone().load().context("--ingest-cert-file")?;
+        let tls = config::server(followed.serving(), authorities, Protocols::Grpc)?;
+        tokio::spawn(followed.follow(stop.clone()));
+        Ok((identity, Some(tls)))
     }
 
     pub(crate) fn checks(&self) -> Checks {
@@ -172,6 +226,21 @@ impl Checks {
 
 fn check(name: &'static str, failure: Option<String>) -> Check {
     Check { name, failure }
+}
+
+// === impl OfSidecars ===
+
+impl TokenReviews for OfSidecars {
+    fn review<'a>(&'a self, token: &'a str) -> TokenReview<'a> {
+        Box::pin(async move {
+            let user = self.0.user(token).await;
+            let user = user.map_err(|error| error.to_string())?;
+            Ok(user.map(|user| {
+                let first = |key: &str| user.extra.get(key).and_then(|values| values.first());
+                TokenUser::new(user.name.clone(), first)
+            }))
+        })
+    }
 }
 
 // === impl ByCluster ===

@@ -12,7 +12,7 @@ use aggregator_core::pod::PodInfo;
 use anyhow::{Context as _, Result, bail};
 use tracing_subscriber::EnvFilter;
 
-pub use cluster::ClusterConfig;
+pub use cluster::{ClusterConfig, IngestConfig, SidecarIdentity};
 
 use crate::args::{ADMIN_PORT, API_PORT, Command, INGEST_PORT, ServeArgs};
 use crate::pods_file;
@@ -110,7 +110,7 @@ impl Config {
                     bail!("{flag} is for --standalone: in a cluster, the cluster tells");
                 }
             }
-            Mode::Cluster(Box::new(ClusterConfig::check(cluster)?))
+            Mode::Cluster(Box::new(ClusterConfig::check(cluster, listen.ingest)?))
         };
         let config = Self {
             listen,
@@ -208,6 +208,18 @@ mod tests {
             (["--watch-namespace", "a,B"], "--watch-namespace \"B\""),
             (["--namespace", "a.b"], "--namespace \"a.b\""),
             (["--api-service", "-"], "--api-service \"-\""),
+            (
+                ["--ingest-identity", "none"],
+                "--ingest-identity none: any pod",
+            ),
+            (
+                ["--ingest-identity", "token"],
+                "--ingest-identity token needs TLS",
+            ),
+            (
+                ["--ingest-identity", "mtls"],
+                "--ingest-client-ca-file is needed",
+            ),
         ] {
             let message = refusal(&flags);
             assert!(message.starts_with(expected), "{message}");

@@ -35,6 +35,9 @@ const KEY: &str = "tls.key";
 /// secret to get a new authority.
 const AGAIN_AFTER: Duration = Duration::from_mins(1);
 
+/// How soon it is looked for an `APIService` that is not there yet, as during an installation.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// How soon it is tried again where it failed.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -56,6 +59,12 @@ pub struct Registration {
 
 /// Why there is no certificate that kube-apiserver would verify; `None` once there is.
 pub type Fault = watch::Receiver<Option<String>>;
+
+/// Which of the [`API_SERVICES`] have our authority.
+enum Registered {
+    All,
+    Some,
+}
 
 /// What is shown now.
 struct Current {
@@ -91,10 +100,10 @@ impl Registration {
             let mut current = None;
             loop {
                 let outcome = self.once(&client, &mut current).await;
-                let pause = if outcome.is_ok() {
-                    AGAIN_AFTER
-                } else {
-                    RETRY_AFTER
+                let pause = match &outcome {
+                    Ok(Registered::All) => AGAIN_AFTER,
+                    Ok(Registered::Some) => LOOK_AGAIN_AFTER,
+                    Err(_) => RETRY_AFTER,
                 };
                 let told = outcome.err().map(|error| error.to_string());
                 fault.send_if_modified(|held| {
@@ -131,7 +140,7 @@ impl Registration {
         &self,
         client: &Client,
         current: &mut Option<Current>,
-    ) -> Result<(), RegistrationError> {
+    ) -> Result<Registered, RegistrationError> {
         let authority = self.authority(client).await?;
         let fresh = current.as_mut().is_some_and(|current| {
             current.rounds += 1;
@@ -145,8 +154,7 @@ impl Registration {
                 rounds: 0,
             });
         }
-        register(client, authority.certificate()).await?;
-        Ok(())
+        Ok(register(client, authority.certificate()).await?)
     }
 
     /// The authority in the secret; a new one if there is no secret. Of several replicas that make one at once, one
@@ -199,14 +207,15 @@ impl Registration {
     }
 }
 
-/// Writes `ca` (PEM) into every one of [`API_SERVICES`]. What is not registered is left alone.
-async fn register(client: &Client, ca: &str) -> Result<(), ClusterError> {
-    let mut outcome = Ok(());
+/// Writes `ca` (PEM) into those of [`API_SERVICES`] that are there.
+async fn register(client: &Client, ca: &str) -> Result<Registered, ClusterError> {
+    let mut outcome = Ok(Registered::All);
     for name in API_SERVICES {
         match write(client, name, ca).await {
             Ok(()) => {}
             Err(error) if error.status() == Some(404) => {
                 tracing::debug!(api.service = name, "not registered");
+                outcome = outcome.map(|_| Registered::Some);
             }
             Err(error) => outcome = outcome.and(Err(error)),
         }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
+
 /// What is not used with `--standalone`.
 #[expect(clippy::doc_markdown, reason = "these are texts of --help")]
 #[derive(Clone, Debug, clap::Args)]
@@ -109,4 +111,68 @@ pub struct ClusterArgs {
         value_parser = clap::value_parser!(u16).range(0..=3600)
     )]
     pub authentication_token_seconds: u16,
+
+    /// How sidecars prove which pod they are: pod-ip by their address, token by a bound service account token, mtls by
+    /// a client certificate with a SPIFFE identity, none not at all (loopback only).
+    #[arg(
+        long,
+        env = "MESHMETER_INGEST_IDENTITY",
+        value_enum,
+        default_value_t = IdentityMode::PodIp
+    )]
+    pub ingest_identity: IdentityMode,
+
+    /// File with the certificate for sidecars (PEM, intermediates behind it), read again as it changes. Without it
+    /// sidecars connect without TLS, which the identities token and mtls do not allow.
+    #[arg(
+        long,
+        env = "MESHMETER_INGEST_CERT_FILE",
+        value_name = "FILE",
+        requires = "ingest_key_file"
+    )]
+    pub ingest_cert_file: Option<PathBuf>,
+
+    /// File with the key of the certificate for sidecars (PEM).
+    #[arg(
+        long,
+        env = "MESHMETER_INGEST_KEY_FILE",
+        value_name = "FILE",
+        requires = "ingest_cert_file"
+    )]
+    pub ingest_key_file: Option<PathBuf>,
+
+    /// File with the authorities of sidecars' certificates (PEM), for --ingest-identity mtls.
+    #[arg(long, env = "MESHMETER_INGEST_CLIENT_CA_FILE", value_name = "FILE")]
+    pub ingest_client_ca_file: Option<PathBuf>,
+
+    /// Trust domain of sidecars' SPIFFE identities, for --ingest-identity mtls.
+    #[arg(
+        long,
+        env = "MESHMETER_INGEST_TRUST_DOMAIN",
+        value_name = "DOMAIN",
+        default_value = "cluster.local"
+    )]
+    pub ingest_trust_domain: String,
+
+    /// Audience of sidecars' tokens, for --ingest-identity token.
+    #[arg(
+        long,
+        env = "MESHMETER_INGEST_TOKEN_AUDIENCE",
+        value_name = "AUDIENCE",
+        default_value = "meshmeter"
+    )]
+    pub ingest_token_audience: String,
+}
+
+/// How sidecars prove which pod they are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum IdentityMode {
+    /// By the address of the connection.
+    PodIp,
+    /// By a service account token that is bound to the pod.
+    Token,
+    /// By a client certificate with a SPIFFE identity.
+    Mtls,
+    /// Not at all.
+    None,
 }

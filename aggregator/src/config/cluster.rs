@@ -1,5 +1,6 @@
 //! Flags of an aggregator in a cluster -> checked.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use aggregator_api::names::{namespace_fault, pod_name_fault, service_name_fault}
 use aggregator_cluster::Scope;
 use aggregator_cluster::watches::NAMESPACES_MAX;
 use aggregator_tls::files::Files;
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
-use crate::args::ClusterArgs;
+use crate::args::{ClusterArgs, IdentityMode};
 
 /// What an aggregator in a cluster is told.
 #[derive(Clone, Debug)]
@@ -31,10 +32,42 @@ pub struct ClusterConfig {
     pub scopes: Vec<Scope>,
     /// How long reviews hold.
     pub review_ttl: ReviewTtl,
+    /// How sidecars connect.
+    pub ingest: IngestConfig,
+}
+
+/// How sidecars connect, and prove who they are.
+#[derive(Clone, Debug)]
+pub struct IngestConfig {
+    /// The certificate they are shown; `None`: no TLS.
+    pub files: Option<Files>,
+    /// How they prove who they are.
+    pub identity: SidecarIdentity,
+}
+
+/// How sidecars prove who they are.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SidecarIdentity {
+    /// Not at all.
+    None,
+    /// By address.
+    PodIp,
+    /// By a token for this audience.
+    Token {
+        /// The audience.
+        audience: String,
+    },
+    /// By certificate.
+    Mtls {
+        /// The file of their authorities.
+        authorities: PathBuf,
+        /// The trust domain of their identities.
+        trust_domain: String,
+    },
 }
 
 impl ClusterConfig {
-    pub(super) fn check(args: ClusterArgs) -> Result<Self> {
+    pub(super) fn check(args: ClusterArgs, ingest_listen: SocketAddr) -> Result<Self> {
         let ClusterArgs {
             kubeconfig,
             namespace,
@@ -47,30 +80,29 @@ impl ClusterConfig {
             authorization_allow_seconds,
             authorization_deny_seconds,
             authentication_token_seconds,
+            ingest_identity,
+            ingest_cert_file,
+            ingest_key_file,
+            ingest_client_ca_file,
+            ingest_trust_domain,
+            ingest_token_audience,
         } = args;
-        let named = [
-            ("--namespace", &namespace, namespace_fault(&namespace)),
-            (
-                "--api-service",
-                &api_service,
-                service_name_fault(&api_service),
-            ),
-            (
-                "--api-ca-secret",
-                &api_ca_secret,
-                pod_name_fault(&api_ca_secret),
-            ),
-        ];
-        let watched = watch_namespace
-            .iter()
-            .map(|name| ("--watch-namespace", name, namespace_fault(name)));
-        for (flag, name, fault) in named.into_iter().chain(watched) {
-            if let Some(rule) = fault {
-                bail!("{flag} {name:?} is not valid: {rule}");
-            }
-        }
-        let seconds = |seconds: u16| Duration::from_secs(seconds.into());
-        let age = Duration::from_secs(api_connection_age_seconds.into());
+        let ingest = IngestConfig {
+            files: ingest_cert_file
+                .zip(ingest_key_file)
+                .map(|(certificate, key)| Files { certificate, key }),
+            identity: match ingest_identity {
+                IdentityMode::None => SidecarIdentity::None,
+                IdentityMode::PodIp => SidecarIdentity::PodIp,
+                IdentityMode::Token => SidecarIdentity::Token {
+                    audience: ingest_token_audience,
+                },
+                IdentityMode::Mtls => mtls(ingest_client_ca_file, ingest_trust_domain)?,
+            },
+        };
+        ingest.check(ingest_listen)?;
+        check_names(&namespace, &api_service, &api_ca_secret, &watch_namespace)?;
+        let age = seconds(api_connection_age_seconds);
         Ok(Self {
             kubeconfig,
             namespace,
@@ -80,13 +112,80 @@ impl ClusterConfig {
                 .zip(api_key_file)
                 .map(|(certificate, key)| Files { certificate, key }),
             api_connection_age: (!age.is_zero()).then_some(age),
+            ingest,
             scopes: scopes(watch_namespace)?,
             review_ttl: ReviewTtl {
-                token: seconds(authentication_token_seconds),
-                allow: seconds(authorization_allow_seconds),
-                deny: seconds(authorization_deny_seconds),
+                token: seconds(authentication_token_seconds.into()),
+                allow: seconds(authorization_allow_seconds.into()),
+                deny: seconds(authorization_deny_seconds.into()),
             },
         })
+    }
+}
+
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
+}
+
+fn check_names(
+    namespace: &str,
+    api_service: &str,
+    api_ca_secret: &str,
+    watched: &[String],
+) -> Result<()> {
+    let named = [
+        ("--namespace", namespace, namespace_fault(namespace)),
+        (
+            "--api-service",
+            api_service,
+            service_name_fault(api_service),
+        ),
+        (
+            "--api-ca-secret",
+            api_ca_secret,
+            pod_name_fault(api_ca_secret),
+        ),
+    ];
+    let watched = watched
+        .iter()
+        .map(|name| ("--watch-namespace", name.as_str(), namespace_fault(name)));
+    for (flag, name, fault) in named.into_iter().chain(watched) {
+        if let Some(rule) = fault {
+            bail!("{flag} {name:?} is not valid: {rule}");
+        }
+    }
+    Ok(())
+}
+
+fn mtls(authorities: Option<PathBuf>, trust_domain: String) -> Result<SidecarIdentity> {
+    Ok(SidecarIdentity::Mtls {
+        authorities: authorities
+            .context("--ingest-client-ca-file is needed for --ingest-identity mtls")?,
+        trust_domain,
+    })
+}
+
+impl IngestConfig {
+    /// What is shown must not be read, or replayed, on its way; and who shows nothing must be on this machine.
+    fn check(&self, listen: SocketAddr) -> Result<()> {
+        let plain = self.files.is_none();
+        match self.identity {
+            SidecarIdentity::None if !listen.ip().is_loopback() => bail!(
+                "--ingest-identity none: any pod could speak for any other, so --ingest-listen must be a loopback \
+                 address such as 127.0.0.1, not {listen}"
+            ),
+            SidecarIdentity::Token { .. } if plain => {
+                bail!(
+                    "--ingest-identity token needs TLS: give --ingest-cert-file and --ingest-key-file"
+                )
+            }
+            SidecarIdentity::Mtls { .. } if plain => {
+                bail!(
+                    "--ingest-identity mtls needs TLS: give --ingest-cert-file and --ingest-key-file"
+                )
+            }
+            _ => Ok(()),
+        }
     }
 }
 

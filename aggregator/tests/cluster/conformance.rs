@@ -3,6 +3,7 @@
 //! which this API does not serve, are replaced by one that it does.
 
 use serde_json::Value;
+use tests_support::kubernetes::proxy::HPA_USER;
 
 use crate::control_plane::{Caller, Cluster};
 
@@ -197,9 +198,7 @@ fn check_values(version: &str, values: &[(&str, &str)], body: &Value, context: &
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_what_a_cluster_asks() {
     let cluster = Cluster::start(&[]).await;
-    for user in ["system:serviceaccount:kube-system:horizontal-pod-autoscaler"] {
-        cluster.server.allow(user);
-    }
+    cluster.server.allow(HPA_USER);
     let front_proxy = cluster.front_proxy("").identity;
     let recorded = recorded();
     let mut checked = 0;

@@ -1,5 +1,7 @@
 //! The aggregator in a cluster: an API server with recorded behaviour, real TLS, real certificates.
 
+#![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
+
 #[path = "../standalone/client.rs"]
 #[expect(dead_code, reason = "shared with the tests without a cluster")]
 mod client;
@@ -7,6 +9,7 @@ mod conformance;
 mod control_plane;
 mod credentials;
 mod forgery;
+mod identity;
 mod kubectl;
 mod serving;
 #[path = "../standalone/sidecar.rs"]

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use aggregator::config::Config;
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 

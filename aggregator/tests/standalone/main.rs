@@ -11,4 +11,5 @@ mod lifecycle;
 mod objects;
 mod rates;
 mod refusals;
+#[expect(dead_code, reason = "shared with the tests in a cluster")]
 mod sidecar;

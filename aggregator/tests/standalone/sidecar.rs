@@ -69,9 +69,27 @@ impl Sidecar {
         tokio::time::timeout(PATIENCE, connecting)
             .await
             .expect("the aggregator greets in time")
+            .unwrap()
     }
 
-    async fn open(ingest: SocketAddr, namespace: &str, pod: &str, app: &str) -> Self {
+    /// As [`Self::connect_in`], where it may be refused.
+    pub(crate) async fn try_connect(
+        namespace: &str,
+        ingest: SocketAddr,
+        pod: &str,
+    ) -> Result<Self, Status> {
+        let connecting = Self::open(ingest, namespace, pod, "llm");
+        tokio::time::timeout(PATIENCE, connecting)
+            .await
+            .expect("an answer in time")
+    }
+
+    async fn open(
+        ingest: SocketAddr,
+        namespace: &str,
+        pod: &str,
+        app: &str,
+    ) -> Result<Self, Status> {
         let mut client = IngestClient::connect(format!("http://{ingest}"))
             .await
             .unwrap();
@@ -106,18 +124,18 @@ impl Sidecar {
             .await
             .unwrap();
         let stream = ReceiverStream::new(receiver);
-        let mut answers = client.report(stream).await.unwrap().into_inner();
-        let first = answers.message().await.unwrap().unwrap();
+        let mut answers = client.report(stream).await?.into_inner();
+        let first = answers.message().await?.unwrap();
         assert!(
             matches!(first.frame, Some(Answer::Settings(_))),
             "{first:?}"
         );
-        Self {
+        Ok(Self {
             frames,
             answers,
             started_at_ms,
             seq: 0,
-        }
+        })
     }
 
     /// Reports `series` up to [`AGE_MS`] after the counters began, later reports up to a second more each, and waits for the acknowledgement.
