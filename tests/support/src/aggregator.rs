@@ -31,6 +31,10 @@ const STOP_MAX: Duration = Duration::from_secs(20);
 pub struct Options {
     /// Where streams are taken in; a fixed port is for an aggregator that comes back.
     pub ingest: SocketAddr,
+    /// Where the API is.
+    pub api: SocketAddr,
+    /// Whether there is a cluster, and further flags; `--standalone` by default.
+    pub flags: Vec<String>,
     /// The pods that exist; without it they are learnt from the streams.
     pub pods_file: Option<PathBuf>,
     /// Level of its log.
@@ -59,6 +63,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             ingest: (Ipv4Addr::LOCALHOST, 0).into(),
+            api: (Ipv4Addr::LOCALHOST, 0).into(),
+            flags: vec!["--standalone".to_owned()],
             pods_file: None,
             log_level: "info",
         }
@@ -90,6 +96,11 @@ impl Aggregator {
     /// Where sidecars stream to.
     pub fn ingest(&self) -> SocketAddr {
         self.addresses.ingest
+    }
+
+    /// Where the API is.
+    pub fn api_address(&self) -> SocketAddr {
+        self.addresses.api
     }
 
     /// Where the admin pages are.
@@ -152,11 +163,10 @@ impl Aggregator {
 fn arguments(options: &Options, addresses: &Path) -> Vec<String> {
     let mut arguments: Vec<String> = [
         "serve",
-        "--standalone",
         "--ingest-listen",
         &options.ingest.to_string(),
         "--api-listen",
-        "127.0.0.1:0",
+        &options.api.to_string(),
         "--admin-listen",
         "127.0.0.1:0",
         "--addresses-file",
@@ -166,6 +176,7 @@ fn arguments(options: &Options, addresses: &Path) -> Vec<String> {
     ]
     .map(str::to_owned)
     .into();
+    arguments.extend(options.flags.iter().cloned());
     if let Some(file) = &options.pods_file {
         arguments.extend(["--pods-file".to_owned(), file.display().to_string()]);
     }

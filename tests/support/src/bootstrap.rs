@@ -3,7 +3,7 @@
 //! Only what demo, tests and benches need; names and shapes are the caller's.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -67,6 +67,19 @@ pub struct Cluster {
     pub endpoints: Vec<(SocketAddr, u32)>,
     /// Speak HTTP/2, as gRPC needs it.
     pub http2: bool,
+    /// Speak TLS, and show a token.
+    pub secure: Option<Secure>,
+}
+
+/// TLS to a server, with a bearer token from a file.
+#[derive(Clone, Debug)]
+pub struct Secure {
+    /// File of the authority that the server's certificate must be of.
+    pub authority: PathBuf,
+    /// A name that the certificate must be valid for.
+    pub server_name: String,
+    /// File in the form of SDS with the secret `token`, read again when it is replaced.
+    pub token: PathBuf,
 }
 
 // === impl Bootstrap ===
@@ -163,7 +176,15 @@ impl Cluster {
             name: name.to_owned(),
             endpoints: vec![(endpoint, 1)],
             http2: false,
+            secure: None,
         }
+    }
+
+    /// The same over TLS, with a token.
+    #[must_use]
+    pub fn with_secure(mut self, secure: Secure) -> Self {
+        self.secure = Some(secure);
+        self
     }
 
     /// The same with HTTP/2.
@@ -213,7 +234,59 @@ impl Cluster {
                 }
             });
         }
+        if let Some(secure) = &self.secure {
+            let options = &mut cluster["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"];
+            options["http_filters"] = secure.http_filters();
+            cluster["transport_socket"] = secure.transport_socket();
+        }
         cluster
+    }
+}
+
+// === impl Secure ===
+
+impl Secure {
+    fn transport_socket(&self) -> Value {
+        json!({
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {
+                "@type": type_of("extensions.transport_sockets.tls.v3.UpstreamTlsContext"),
+                "sni": self.server_name,
+                "common_tls_context": {"validation_context": {
+                    "trusted_ca": {"filename": self.authority},
+                    "match_typed_subject_alt_names": [
+                        {"san_type": "DNS", "matcher": {"exact": self.server_name}}],
+                }},
+            },
+        })
+    }
+
+    /// The credential injector puts the token on each request of this cluster.
+    fn http_filters(&self) -> Value {
+        json!([
+            {
+                "name": "envoy.filters.http.credential_injector",
+                "typed_config": {
+                    "@type": type_of("extensions.filters.http.credential_injector.v3.CredentialInjector"),
+                    "overwrite": true,
+                    "credential": {
+                        "name": "envoy.http.injected_credentials.generic",
+                        "typed_config": {
+                            "@type": type_of("extensions.http.injected_credentials.generic.v3.Generic"),
+                            "header": "authorization",
+                            "credential": {
+                                "name": "token",
+                                "sds_config": {"path_config_source": {"path": self.token}},
+                            },
+                        },
+                    },
+                },
+            },
+            {
+                "name": "envoy.filters.http.upstream_codec",
+                "typed_config": {"@type": type_of("extensions.filters.http.upstream_codec.v3.UpstreamCodec")},
+            },
+        ])
     }
 }
 

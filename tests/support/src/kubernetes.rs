@@ -16,6 +16,7 @@ pub mod proxy;
 pub mod server;
 
 pub use authority::{Authority, Identity};
+pub use hpa::Autoscaler;
 pub use objects::{Objects, POD, Resource};
 pub use proxy::AggregationLayer;
 pub use server::{ApiServer, KnownUser};

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use crate::bootstrap::{
-    Bootstrap, Cluster, Listener, TrafficDirection, route, route_with_retries, virtual_host,
+    Bootstrap, Cluster, Listener, Secure, TrafficDirection, route, route_with_retries, virtual_host,
 };
 use crate::plugin::{AGGREGATOR_CLUSTER, Plugin, Role};
 
@@ -43,6 +43,10 @@ pub struct Sidecar {
     pub backends: Vec<Backend>,
     /// Where the aggregator takes in streams; `None` leaves our plugins out.
     pub aggregator: Option<SocketAddr>,
+    /// How it gets there; `None`: without TLS.
+    pub secure: Option<Secure>,
+    /// The pod's uid; empty: one that is made of its name.
+    pub uid: String,
 }
 
 /// A service behind the outbound listener.
@@ -70,6 +74,8 @@ impl Sidecar {
             retries: 0,
             backends: Vec::new(),
             aggregator: None,
+            secure: None,
+            uid: String::new(),
         }
     }
 
@@ -91,10 +97,14 @@ impl Sidecar {
             .iter()
             .map(|(key, value)| (key.clone(), value.as_str().into()))
             .collect();
+        let uid = match self.uid.as_str() {
+            "" => format!("{}-{}-uid", self.namespace, self.pod),
+            uid => uid.to_owned(),
+        };
         json!({
             "namespace": self.namespace,
             "pod": self.pod,
-            "uid": format!("{}-{}-uid", self.namespace, self.pod),
+            "uid": uid,
             "node": "loopback",
             "labels": labels,
         })
@@ -158,14 +168,19 @@ impl Sidecar {
             name: self.inbound_cluster(),
             endpoints: self.application.clone(),
             http2: false,
+            secure: None,
         };
         let backends = self.backends.iter().map(|backend| {
             let name = cluster_name("egress", &backend.node, &self.namespace);
             Cluster::new(&name, backend.address)
         });
-        let aggregator = self
-            .aggregator
-            .map(|address| Cluster::new(AGGREGATOR_CLUSTER, address).with_http2());
+        let aggregator = self.aggregator.map(|address| {
+            let cluster = Cluster::new(AGGREGATOR_CLUSTER, address).with_http2();
+            match &self.secure {
+                Some(secure) => cluster.with_secure(secure.clone()),
+                None => cluster,
+            }
+        });
         std::iter::once(own)
             .chain(backends)
             .chain(aggregator)

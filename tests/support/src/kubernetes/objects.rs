@@ -37,6 +37,15 @@ pub const DEPLOYMENT: Resource = apps("deployments", "Deployment");
 pub const REPLICA_SET: Resource = apps("replicasets", "ReplicaSet");
 /// `StatefulSets`.
 pub const STATEFUL_SET: Resource = apps("statefulsets", "StatefulSet");
+/// `HorizontalPodAutoscalers`.
+pub const AUTOSCALER: Resource = Resource {
+    group_path: "/apis/autoscaling/v2",
+    plural: "horizontalpodautoscalers",
+    kind: "HorizontalPodAutoscaler",
+    api_version: "autoscaling/v2",
+};
+/// Namespaces; they have none.
+pub const NAMESPACE: Resource = core("namespaces", "Namespace");
 /// `APIServices`; they have no namespace.
 pub const API_SERVICE: Resource = Resource {
     group_path: "/apis/apiregistration.k8s.io/v1",
@@ -45,7 +54,7 @@ pub const API_SERVICE: Resource = Resource {
     api_version: "apiregistration.k8s.io/v1",
 };
 /// All of them.
-pub const RESOURCES: [Resource; 8] = [
+pub const RESOURCES: [Resource; 10] = [
     POD,
     SERVICE,
     CONFIG_MAP,
@@ -54,6 +63,8 @@ pub const RESOURCES: [Resource; 8] = [
     REPLICA_SET,
     STATEFUL_SET,
     API_SERVICE,
+    AUTOSCALER,
+    NAMESPACE,
 ];
 
 const fn core(plural: &'static str, kind: &'static str) -> Resource {

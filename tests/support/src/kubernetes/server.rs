@@ -28,6 +28,7 @@ use super::authority::Authority;
 use super::objects::{self, CONFIG_MAP, Objects, RESOURCES, Resource};
 use super::proxy::FrontProxy;
 
+mod merge;
 mod watching;
 
 /// Longest body of a request, in bytes.
@@ -272,6 +273,17 @@ impl Shared {
                 }) => self.create(resource, &namespace, &body),
                 _ => not_found(path),
             },
+            (Method::DELETE, _) => match target(path) {
+                Some(Target {
+                    resource,
+                    namespace,
+                    name: Some(name),
+                }) if self.objects.delete(resource, &namespace, &name) => reply(
+                    StatusCode::OK,
+                    &json!({"kind": "Status", "status": "Success"}),
+                ),
+                _ => not_found(path),
+            },
             (Method::PATCH, _) => match target(path) {
                 Some(Target {
                     resource,
@@ -306,7 +318,7 @@ impl Shared {
         let Some(mut object) = self.objects.get(resource, namespace, name) else {
             return not_found(name);
         };
-        merge(&mut object, patch);
+        merge::merge(&mut object, patch);
         self.objects.apply(resource, object.clone());
         reply(StatusCode::OK, &object)
     }
@@ -414,8 +426,11 @@ fn target(path: &str) -> Option<Target> {
         let rest = rest.strip_prefix(resource.plural)?;
         let name = match rest {
             "" => None,
+            // A status is written as part of its object.
             rest => Some(
-                rest.strip_prefix('/')
+                rest.strip_suffix("/status")
+                    .unwrap_or(rest)
+                    .strip_prefix('/')
                     .filter(|name| !name.contains('/'))?
                     .to_owned(),
             ),
@@ -442,25 +457,6 @@ pub(super) fn selected(object: &Value, query: &BTreeMap<String, String>) -> bool
         .get("fieldSelector")
         .and_then(|field| field.strip_prefix("metadata.name="));
     field.is_none_or(|name| object["metadata"]["name"] == name)
-}
-
-/// RFC 7386.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(changes) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (key, change) in changes {
-        match (change, target.as_object_mut()) {
-            (Value::Null, Some(fields)) => {
-                fields.remove(key);
-            }
-            _ => merge(&mut target[key], change),
-        }
-    }
 }
 
 fn not_found(what: &str) -> Answer {
