@@ -1,0 +1,135 @@
+//! A control plane of either kind.
+
+use std::env;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::model::Model;
+use crate::objects;
+use crate::real::Real;
+use crate::rest::{NAMESPACE, Rest, autoscalers, deployments};
+
+/// Where the binaries of a real control plane are: `kube-apiserver`, `etcd`, `kube-controller-manager`.
+pub const ASSETS: &str = "KUBEBUILDER_ASSETS";
+
+/// A running control plane; ends when dropped.
+#[derive(Debug)]
+pub struct Plane {
+    kind: Kind,
+    rest: Rest,
+    directory: TempDir,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Model(Model),
+    Real(Box<Real>),
+}
+
+// === impl Plane ===
+
+impl Plane {
+    /// A model, in this process.
+    pub async fn model() -> Result<Self> {
+        let directory = TempDir::new().context("make a directory")?;
+        let kubeconfig = directory.path().join("kubeconfig");
+        let model = Model::start(&kubeconfig).await?;
+        Self::new(Kind::Model(model), &kubeconfig, directory).await
+    }
+
+    /// A real one, if there are binaries; says so if there are none.
+    pub async fn real() -> Result<Option<Self>> {
+        let Some(assets) = env::var_os(ASSETS).map(PathBuf::from) else {
+            return Ok(None);
+        };
+        let directory = TempDir::new().context("make a directory")?;
+        let kubeconfig = directory.path().join("kubeconfig");
+        let real = Real::start(&assets, directory.path(), &kubeconfig).await?;
+        let plane = Self::new(Kind::Real(Box::new(real)), &kubeconfig, directory).await?;
+        Ok(Some(plane))
+    }
+
+    async fn new(kind: Kind, kubeconfig: &Path, directory: TempDir) -> Result<Self> {
+        let rest = Rest::new(kubeconfig).await?;
+        for name in [NAMESPACE, "meshmeter"] {
+            let namespace =
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+            rest.create("/api/v1/namespaces", &namespace).await?;
+        }
+        Ok(Self {
+            kind,
+            rest,
+            directory,
+        })
+    }
+
+    /// What a test reads and writes.
+    pub fn rest(&self) -> &Rest {
+        &self.rest
+    }
+
+    /// How an aggregator reaches it.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.directory.path().join("kubeconfig")
+    }
+
+    /// Registers the aggregator whose API is at `api`, for both groups.
+    pub async fn register(&self, api: SocketAddr) -> Result<()> {
+        let services = "/api/v1/namespaces/meshmeter/services";
+        let port = api.port();
+        self.rest.create(services, &objects::service(port)).await?;
+        for (group, version, priority) in [
+            ("custom.metrics.k8s.io", "v1beta1", 100),
+            ("custom.metrics.k8s.io", "v1beta2", 200),
+            ("external.metrics.k8s.io", "v1beta1", 100),
+        ] {
+            let service = objects::api_service(group, version, priority, port);
+            let path = "/apis/apiregistration.k8s.io/v1/apiservices";
+            self.rest.create(path, &service).await?;
+        }
+        if let Kind::Model(model) = &self.kind {
+            model.lead_to(api);
+        }
+        Ok(())
+    }
+
+    /// Replicas that the Deployment `name` should have.
+    pub async fn replicas(&self, name: &str) -> Result<u64> {
+        let path = format!("{}/{name}", deployments());
+        let deployment = self.rest.get(&path).await?;
+        deployment["spec"]["replicas"]
+            .as_u64()
+            .context("no replicas")
+    }
+
+    /// What `kubectl describe hpa` says of the autoscaler `name`: with a model, its conditions in the same words.
+    pub async fn describe(&self, name: &str) -> Result<String> {
+        match &self.kind {
+            Kind::Real(real) => real.describe(name).await,
+            Kind::Model(_) => {
+                let path = format!("{}/{name}", autoscalers());
+                let autoscaler = self.rest.get(&path).await?;
+                Ok(conditions(&autoscaler))
+            }
+        }
+    }
+
+    /// True if this is a model.
+    pub fn is_model(&self) -> bool {
+        matches!(self.kind, Kind::Model(_))
+    }
+}
+
+fn conditions(autoscaler: &Value) -> String {
+    let conditions = autoscaler["status"]["conditions"].as_array();
+    let lines = conditions.into_iter().flatten().map(|condition| {
+        let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+        let [kind, status, reason, message] = ["type", "status", "reason", "message"].map(text);
+        format!("{kind}  {status}  {reason}  {message}\n")
+    });
+    lines.collect()
+}
