@@ -119,6 +119,11 @@ impl ResponseCode {
         }
     }
 
+    /// The exact status; `None` if only the class is known.
+    pub fn exact(self) -> Option<u16> {
+        (self.0 >= 100).then_some(self.0)
+    }
+
     /// The class this code belongs to.
     pub fn class(self) -> CodeClass {
         match if self.0 < 100 { self.0 } else { self.0 / 100 } {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::pod::PodKey;
-use crate::report::InstanceId;
+use crate::report::{InstanceId, ResponseCode};
 use crate::series::{CodeClass, SeriesKey};
+use crate::time::UnixMillis;
 
 /// How well a pod is known.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -33,6 +34,8 @@ pub struct PodStatus {
     pub streams: usize,
     /// Instances whose totals make up the pod's, in ascending order.
     pub instances: Vec<InstanceId>,
+    /// When the oldest of them began, on the aggregator's clock; `None` before the first report.
+    pub started_at: Option<UnixMillis>,
     /// Time since the end of the newest interval reported; `None` before the first report.
     pub last_report_age: Option<Duration>,
     /// Wasm VMs that should be counting, as last reported.
@@ -56,6 +59,8 @@ pub struct SeriesStatus {
     pub upstream_attempts: Option<u64>,
     /// Responses by class, the classes that occurred, in ascending order.
     pub responses: Vec<(CodeClass, u64)>,
+    /// The same by what the sidecar tells apart: classes or exact codes, in ascending order.
+    pub codes: Vec<(ResponseCode, u64)>,
     /// Requests in flight as last reported.
     pub inflight: Option<u64>,
     /// Integral of the requests in flight, in nanoseconds times requests.

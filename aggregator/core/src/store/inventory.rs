@@ -67,6 +67,7 @@ fn status(key: &PodKey, pod: &PodRecord, now: UnixMillis) -> PodStatus {
             requests_at_completion: false,
             upstream_attempts: None,
             responses: Vec::new(),
+            codes: Vec::new(),
             inflight: None,
             inflight_ns: None,
         });
@@ -78,6 +79,7 @@ fn status(key: &PodKey, pod: &PodRecord, now: UnixMillis) -> PodStatus {
         state: pod.state(now),
         streams: open_streams(pod),
         instances,
+        started_at: pod.started_at(),
         last_report_age: newest.max().map(|newest| now.since(newest)),
         vms_expected: pod.vms.0,
         vms_live: pod.vms.1,
@@ -93,11 +95,18 @@ fn add(sum: &mut SeriesStatus, tally: &Tally) {
     sum.inflight = plus(sum.inflight, tally.inflight.map(|(_, inflight)| inflight));
     sum.inflight_ns = plus(sum.inflight_ns, total(&tally.inflight_ns));
     for (class, counter) in tally.responses() {
-        let total = counter.total();
-        match sum.responses.binary_search_by_key(&class, |(c, _)| *c) {
-            Ok(index) => sum.responses[index].1 = sum.responses[index].1.saturating_add(total),
-            Err(index) => sum.responses.insert(index, (class, total)),
-        }
+        add_to(&mut sum.responses, class, counter.total());
+    }
+    for (code, total) in tally.codes() {
+        add_to(&mut sum.codes, *code, *total);
+    }
+}
+
+/// Adds `total` to the entry of `key`; entries are in ascending order.
+fn add_to<K: Ord + Copy>(sums: &mut Vec<(K, u64)>, key: K, total: u64) {
+    match sums.binary_search_by_key(&key, |(key, _)| *key) {
+        Ok(index) => sums[index].1 = sums[index].1.saturating_add(total),
+        Err(index) => sums.insert(index, (key, total)),
     }
 }
 

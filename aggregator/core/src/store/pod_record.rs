@@ -170,6 +170,12 @@ impl PodRecord {
         Some(gone.unwrap_or(self.touched) + FORGET_AFTER)
     }
 
+    /// When the oldest current instance began; `None` before the first report.
+    pub(super) fn started_at(&self) -> Option<UnixMillis> {
+        let starts = self.current().map(|instance| instance.started_at);
+        self.clock.map(starts.min()?)
+    }
+
     /// Drops what is out of reach of every window.
     pub(super) fn trim(&mut self, now: UnixMillis) {
         let horizon = now.before(DEPTH);

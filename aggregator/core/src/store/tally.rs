@@ -50,6 +50,11 @@ impl Tally {
         Some(self.codes[index].1)
     }
 
+    /// Highest total of each code told, in ascending order.
+    pub(super) fn codes(&self) -> &[(ResponseCode, u64)] {
+        &self.codes
+    }
+
     /// Responses by class, the classes that occurred.
     pub(super) fn responses(&self) -> impl Iterator<Item = (CodeClass, &Counter)> {
         self.classes
