@@ -1,11 +1,12 @@
 //! Running totals to Amazon Managed Prometheus (AMP) and other remote-write receivers.
 //!
 //! ```text
-//! store --flush--> encoder (sorted labels, one sample a series) --> queue (disk, one fsync a flush)
+//! store --flush--> series (names, zeros, ends) --> encoder (sorted labels, one sample a series) --> queue (disk, one fsync a flush)
 //!                                                                     └ one sender a shard --> receiver
 //! ```
 
 pub mod answer;
+pub mod aws;
 pub mod block;
 pub mod credentials;
 pub mod encoder;
@@ -17,6 +18,7 @@ pub mod queue;
 pub mod receiver;
 pub mod retry;
 pub mod sender;
+pub mod series;
 pub mod signer;
 pub mod skew;
 pub mod write_request;

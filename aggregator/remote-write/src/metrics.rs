@@ -83,6 +83,11 @@ impl Metrics {
         metrics
     }
 
+    /// So many series were not written.
+    pub fn count_refused(&self, series: u64) {
+        self.series_refused.inc_by(series);
+    }
+
     fn register_work(&self, registry: &mut Registry) {
         registry.register(
             "flushes",

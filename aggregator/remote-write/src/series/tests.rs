@@ -1,0 +1,210 @@
+use std::collections::BTreeMap;
+
+use aggregator_core::report::ResponseCode;
+use aggregator_core::series::Direction;
+use prost::Message as _;
+
+use super::*;
+use crate::write_request::{STALE_BITS, WriteRequest};
+
+const INTERVAL: i64 = 15_000;
+const SINCE: UnixMillis = UnixMillis(1_000_000);
+
+fn series(attempts: u64, codes: &[(u32, u64)]) -> SeriesStatus {
+    let codes = codes
+        .iter()
+        .map(|(code, total)| (ResponseCode::new(*code).unwrap(), *total));
+    let codes: Vec<_> = codes.collect();
+    let mut responses = BTreeMap::new();
+    for (code, total) in &codes {
+        *responses.entry(code.class()).or_insert(0) += total;
+    }
+    SeriesStatus {
+        key: SeriesKey {
+            direction: Direction::Inbound,
+            cluster: "local".into(),
+        },
+        requests: Some(attempts + 1),
+        requests_at_completion: false,
+        upstream_attempts: Some(attempts),
+        responses: responses.into_iter().collect(),
+        codes,
+        inflight: None,
+        inflight_ns: None,
+    }
+}
+
+fn pod(name: &str, instance: u64, started_at: u64, series: Vec<SeriesStatus>) -> PodStatus {
+    PodStatus {
+        key: PodKey::new("prod", name),
+        uid: "".into(),
+        state: PodState::Live,
+        streams: 1,
+        instances: vec![InstanceId(instance)],
+        started_at: Some(UnixMillis(started_at)),
+        last_report_age: None,
+        vms_expected: 1,
+        vms_live: 1,
+        series,
+    }
+}
+
+fn about(_: &PodKey) -> About {
+    About {
+        service: "jazz".to_owned(),
+        labels: Vec::new(),
+    }
+}
+
+/// Samples of a flush as `name{labels} value @timestamp`, sorted; a marker is `stale`.
+fn samples(blocks: &[Block]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for block in blocks {
+        let raw = snap::raw::Decoder::new()
+            .decompress_vec(&block.body)
+            .unwrap();
+        for series in WriteRequest::decode(raw.as_slice()).unwrap().timeseries {
+            let text = |name: &str| {
+                let label = series.labels.iter().find(|label| label.name == name);
+                label.map_or("", |label| label.value.as_str())
+            };
+            let own = format!(
+                "{}{}",
+                text("envoy_response_code_class"),
+                text("envoy_response_code")
+            );
+            for sample in &series.samples {
+                let value = match sample.value.to_bits() {
+                    STALE_BITS => "stale".to_owned(),
+                    _ => sample.value.to_string(),
+                };
+                let name = text("__name__").trim_start_matches("envoy_cluster_upstream_");
+                let pod = text("kubernetes_pod_name");
+                lines.push(format!("{pod} {name} {own} {value} @{}", sample.timestamp));
+            }
+        }
+    }
+    lines.sort_unstable();
+    lines
+}
+
+/// A counter that was there before us begins with its value; one that began while we looked begins with a 0 before it.
+#[test]
+fn only_new_counters_begin_at_zero() {
+    let mut exporter = Exporter::new(Naming::default(), SINCE);
+    let pods = [
+        pod("old", 1, SINCE.0 - 1, vec![series(70, &[])]),
+        pod("new", 2, SINCE.0 + 1, vec![series(5, &[])]),
+    ];
+    let first = samples(&exporter.flush(2_000_000, INTERVAL, &pods, about));
+    assert_eq!(
+        first,
+        [
+            "new rq_total  0 @1985000",
+            "new rq_total  5 @2000000",
+            "old rq_total  70 @2000000",
+        ]
+    );
+    // A class that occurs for the first time in a counter that we have seen began at 0.
+    let pods = [pod("old", 1, SINCE.0 - 1, vec![series(80, &[(503, 3)])])];
+    let second = samples(&exporter.flush(2_015_000, INTERVAL, &pods, about));
+    assert_eq!(
+        second,
+        [
+            "new rq_total  stale @2015000",
+            "old rq 503 0 @2000000",
+            "old rq 503 3 @2015000",
+            "old rq_total  80 @2015000",
+            "old rq_xx 5 0 @2000000",
+            "old rq_xx 5 3 @2015000",
+        ]
+    );
+}
+
+/// A series goes on under other labels when its pod gets another service, and the old one ends.
+#[test]
+fn ends_what_is_renamed() {
+    let mut exporter = Exporter::new(Naming::default(), SINCE);
+    let pods = [pod("a", 1, SINCE.0 - 1, vec![series(7, &[])])];
+    exporter.flush(2_000_000, INTERVAL, &pods, about);
+    let other = |_: &PodKey| About {
+        service: "folk".to_owned(),
+        ..About::default()
+    };
+    let renamed = samples(&exporter.flush(2_015_000, INTERVAL, &pods, other));
+    assert_eq!(renamed.len(), 3, "{renamed:?}");
+    assert!(
+        renamed.contains(&"a rq_total  stale @2015000".to_owned()),
+        "{renamed:?}"
+    );
+}
+
+/// What is held is written on, unless another replica may write it; what is gone ends once.
+#[test]
+fn writes_what_is_known() {
+    for (live_only, held) in [
+        (false, "a rq_total  7 @2015000"),
+        (true, "a rq_total  stale @2015000"),
+    ] {
+        let naming = Naming {
+            live_only,
+            ..Naming::default()
+        };
+        let mut exporter = Exporter::new(naming, SINCE);
+        let mut pods = [pod("a", 1, SINCE.0 - 1, vec![series(7, &[])])];
+        exporter.flush(2_000_000, INTERVAL, &pods, about);
+        pods[0].state = PodState::Held;
+        assert_eq!(
+            samples(&exporter.flush(2_015_000, INTERVAL, &pods, about)),
+            [held]
+        );
+        pods[0].state = PodState::Gone;
+        let gone = samples(&exporter.flush(2_030_000, INTERVAL, &pods, about));
+        assert_eq!(gone.is_empty(), live_only, "{gone:?}");
+        assert!(exporter.flush(2_045_000, INTERVAL, &pods, about).is_empty());
+    }
+}
+
+/// Labels of pods and of all series are there, and a clash is refused and counted, not written wrongly.
+#[test]
+fn labels_are_a_setting() {
+    let naming = Naming {
+        external_labels: vec![("cluster".to_owned(), "eks-1".to_owned())],
+        pod_labels: vec!["app.kubernetes.io/name".to_owned()],
+        ..Naming::default()
+    };
+    let mut exporter = Exporter::new(naming, SINCE);
+    let pods = [pod("a", 1, SINCE.0 - 1, vec![series(7, &[])])];
+    let about = |_: &PodKey| About {
+        service: String::new(),
+        labels: vec!["jazz".to_owned()],
+    };
+    let blocks = exporter.flush(2_000_000, INTERVAL, &pods, about);
+    let raw = snap::raw::Decoder::new()
+        .decompress_vec(&blocks[0].body)
+        .unwrap();
+    let request = WriteRequest::decode(raw.as_slice()).unwrap();
+    let labels = request.timeseries[0].labels.iter();
+    let labels: Vec<_> = labels
+        .map(|label| format!("{}={}", label.name, label.value))
+        .collect();
+    assert_eq!(
+        labels,
+        [
+            "__name__=envoy_cluster_upstream_rq_total",
+            "app_kubernetes_io_name=jazz",
+            "cluster=eks-1",
+            "envoy_cluster_name=local",
+            "kubernetes_pod_name=a",
+            "namespace=prod",
+            "traffic_direction=inbound",
+        ]
+    );
+    let naming = Naming {
+        external_labels: vec![("namespace".to_owned(), "x".to_owned())],
+        ..Naming::default()
+    };
+    let mut exporter = Exporter::new(naming, SINCE);
+    assert!(exporter.flush(2_000_000, INTERVAL, &pods, about).is_empty());
+    assert_eq!(exporter.refused(), 1);
+}
