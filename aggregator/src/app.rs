@@ -26,9 +26,10 @@ use crate::addresses::Addresses;
 use crate::admin::Admin;
 use crate::clock;
 use crate::cluster::{Checks, Cluster};
-use crate::config::{ClusterConfig, Config, Mode};
+use crate::config::{ClusterConfig, Config, Mode, RemoteWriteConfig};
 use crate::gauges;
 use crate::readiness::Readiness;
+use crate::remote_write::RemoteWrite;
 
 /// How often pods that are long gone are forgotten.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
@@ -46,6 +47,7 @@ struct Parts {
     api: Part<()>,
     admin: Part<()>,
     expiry: Part<()>,
+    remote_write: Part<()>,
     watches: Part<()>,
 }
 
@@ -62,6 +64,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         mode,
         addresses_file,
         metrics,
+        remote_write,
         drain,
     } = config;
     let clock = clock::system();
@@ -82,7 +85,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         readiness,
     };
     let learn_pods = surroundings.learn_pods;
-    let mut parts = shared.start(listeners, surroundings, metrics, drain);
+    let mut registry = Registry::with_prefix("meshmeter");
+    let remote_write = shared.remote_write(remote_write, &mut registry).await?;
+    let told = Told {
+        metrics,
+        remote_write,
+        drain,
+    };
+    let mut parts = shared.start(listeners, surroundings, registry, told);
     if let Some(path) = addresses_file {
         addresses.write(&path).await?;
     }
@@ -125,6 +135,13 @@ struct Surroundings {
     ingest_tls: Option<Arc<rustls::ServerConfig>>,
     /// Ends what goes on with the cluster.
     stop: CancellationToken,
+}
+
+/// What was told about several parts.
+struct Told {
+    metrics: MetricSettings,
+    remote_write: Option<RemoteWrite>,
+    drain: Duration,
 }
 
 /// What several parts use.
@@ -190,9 +207,14 @@ impl Shared {
         &self,
         listeners: Listeners,
         surroundings: Surroundings,
-        metrics: MetricSettings,
-        drain: Duration,
+        mut registry: Registry,
+        told: Told,
     ) -> Parts {
+        let Told {
+            metrics,
+            remote_write,
+            drain,
+        } = told;
         let Listeners { ingest, api, admin } = listeners;
         let Surroundings {
             tls,
@@ -202,7 +224,6 @@ impl Shared {
             ingest_tls,
             stop,
         } = surroundings;
-        let mut registry = Registry::with_prefix("meshmeter");
         let (store, directory, clock) = (&self.store, &self.directory, &self.clock);
         gauges::register(
             &mut registry,
@@ -247,6 +268,7 @@ impl Shared {
                 let learnt = learn_pods.then(|| Arc::clone(directory));
                 expire(Arc::clone(store), learnt, Arc::clone(clock), stop)
             }),
+            remote_write: Part::spawn(|stop| write_until(remote_write, stop, drain)),
             watches: Part {
                 task: tokio::spawn(watch_until(
                     cluster.map(|(cluster, _)| cluster.watches),
@@ -255,6 +277,20 @@ impl Shared {
                 stop,
             },
         }
+    }
+
+    async fn remote_write(
+        &self,
+        config: Option<RemoteWriteConfig>,
+        registry: &mut Registry,
+    ) -> Result<Option<RemoteWrite>> {
+        let Some(config) = config else {
+            return Ok(None);
+        };
+        let (store, directory) = (Arc::clone(&self.store), Arc::clone(&self.directory));
+        let clock = Arc::clone(&self.clock);
+        let made = RemoteWrite::new(config, store, directory, clock, registry).await?;
+        Ok(Some(made))
     }
 
     fn api_server(
@@ -289,6 +325,14 @@ impl Shared {
             checks.extend(cluster.iter().flat_map(|cluster| cluster.now(now)));
             checks
         })
+    }
+}
+
+/// Writes, if there is anywhere to write to, until it is told to end.
+async fn write_until(remote_write: Option<RemoteWrite>, stop: CancellationToken, drain: Duration) {
+    match remote_write {
+        Some(remote_write) => remote_write.run(stop, drain).await,
+        None => stop.cancelled().await,
     }
 }
 
@@ -337,6 +381,7 @@ impl Parts {
             ended = &mut self.api.task => ended_early("API", ended),
             ended = &mut self.admin.task => ended_early("admin", ended),
             ended = &mut self.expiry.task => ended_early("expiry", ended),
+            ended = &mut self.remote_write.task => ended_early("remote write", ended),
             ended = &mut self.watches.task => ended_early("watches", ended),
         }
     }
@@ -348,9 +393,14 @@ impl Parts {
             api,
             admin,
             expiry,
+            remote_write,
             watches,
         } = self;
         ingest.stop("ingest", drain).await;
+        // All that sidecars told is in the store now: the last flush has it. It keeps to `drain` itself.
+        remote_write
+            .stop("remote write", drain + Duration::from_secs(1))
+            .await;
         // The API keeps to `drain` itself; the rest is for cutting what is left.
         api.stop("API", drain + Duration::from_secs(1)).await;
         expiry.stop("expiry", drain).await;

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub use cluster::{ClusterArgs, IdentityMode};
+pub use remote_write::{AuthMode, RemoteWriteArgs};
 
 mod cluster;
+mod remote_write;
 
 /// Default port of `--ingest-listen`.
 pub const INGEST_PORT: u16 = 7470;
@@ -39,7 +41,18 @@ pub enum Command {
     /// Three listeners: ingest (gRPC, from the filter in each sidecar), the custom metrics API (HTTPS, asked by
     /// kube-apiserver on behalf of the autoscaler, or by kubectl and curl), and admin (HTTP: /metrics,
     /// /healthz, /livez, /readyz, /debug/pods).
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
+
+    /// Tools for remote write.
+    #[command(subcommand)]
+    RemoteWrite(RemoteWriteCommand),
+}
+
+/// Tools for remote write.
+#[derive(Clone, Debug, Subcommand)]
+pub enum RemoteWriteCommand {
+    /// Sign and send one sample, and explain the answer.
+    Check(Box<RemoteWriteArgs>),
 }
 
 /// Flags of `meshmeter serve`.
@@ -135,6 +148,10 @@ pub struct ServeArgs {
     /// What is not used with `--standalone`.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+
+    /// Where running totals are written to.
+    #[command(flatten)]
+    pub remote_write: RemoteWriteArgs,
 }
 
 /// Form of log lines.

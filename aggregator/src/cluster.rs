@@ -71,7 +71,9 @@ impl Cluster {
     ) -> Result<Self> {
         let client = connection::connect(settings.kubeconfig.as_deref())
             .await
-            .context("the cluster cannot be asked")?;
+            .context(
+                "the cluster cannot be asked (give --kubeconfig, or --standalone to run without a cluster)",
+            )?;
         let mut watches = Watches::new(client.clone(), Arc::clone(clock), stop.clone());
         watches.follow_objects(directory, &settings.scopes);
         let trust = TrustCell::default();

@@ -13,12 +13,14 @@ use anyhow::{Context as _, Result, bail};
 use tracing_subscriber::EnvFilter;
 
 pub use cluster::{ClusterConfig, IngestConfig, SidecarIdentity};
+pub use remote_write::{AuthConfig, RemoteWriteConfig};
 
-use crate::args::{ADMIN_PORT, API_PORT, Command, INGEST_PORT, ServeArgs};
+use crate::args::{ADMIN_PORT, API_PORT, INGEST_PORT, ServeArgs};
 use crate::pods_file;
 use crate::telemetry::Telemetry;
 
 mod cluster;
+mod remote_write;
 
 /// Everything the aggregator is told at start.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub struct Config {
     pub addresses_file: Option<PathBuf>,
     /// Names of metrics, and where Envoy's clusters lead.
     pub metrics: MetricSettings,
+    /// Where running totals are written to, if anywhere.
+    pub remote_write: Option<RemoteWriteConfig>,
     /// How long open requests and streams may take to end.
     pub drain: Duration,
 }
@@ -62,8 +66,7 @@ pub enum Mode {
 
 impl Config {
     /// Checks what was asked for, and reads the files it names.
-    pub fn check(command: Command) -> Result<(Telemetry, Self)> {
-        let Command::Serve(args) = command;
+    pub fn check(args: ServeArgs) -> Result<(Telemetry, Self)> {
         let ServeArgs {
             standalone,
             ingest_listen,
@@ -78,6 +81,7 @@ impl Config {
             log_format,
             log_level,
             cluster,
+            remote_write,
         } = args;
         let address = |given: Option<SocketAddr>, port| {
             let any: IpAddr = if standalone {
@@ -117,6 +121,7 @@ impl Config {
             mode,
             addresses_file,
             metrics,
+            remote_write: RemoteWriteConfig::check(remote_write)?,
             drain: Duration::from_secs(drain_seconds.into()),
         };
         Ok((
@@ -159,11 +164,14 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::args::Args;
+    use crate::args::{Args, Command};
 
     fn check(flags: &[&str]) -> Result<(Telemetry, Config)> {
         let args = Args::try_parse_from(["meshmeter", "serve"].iter().chain(flags)).unwrap();
-        Config::check(args.command)
+        let Command::Serve(args) = args.command else {
+            panic!("another command");
+        };
+        Config::check(*args)
     }
 
     fn refusal(flags: &[&str]) -> String {

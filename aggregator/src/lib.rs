@@ -17,5 +17,6 @@ mod debug_pods;
 mod gauges;
 pub mod pods_file;
 mod readiness;
+pub mod remote_write;
 pub mod shutdown;
 pub mod telemetry;

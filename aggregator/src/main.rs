@@ -1,20 +1,35 @@
 //! Parse, telemetry, run.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use aggregator::args::Args;
-use aggregator::config::Config;
-use aggregator::{app, shutdown, telemetry};
+use aggregator::args::{Args, Command, RemoteWriteCommand, ServeArgs};
+use aggregator::config::{Config, RemoteWriteConfig};
+use aggregator::{app, clock, remote_write, shutdown, telemetry};
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Args::parse();
-    let (telemetry, config) = Config::check(args.command).unwrap_or_else(|error| {
-        Args::command()
-            .error(ErrorKind::ValueValidation, format!("{error:#}"))
-            .exit()
-    });
+    match Args::parse().command {
+        Command::Serve(args) => serve(*args).await,
+        Command::RemoteWrite(RemoteWriteCommand::Check(args)) => {
+            let config = RemoteWriteConfig::check(*args)
+                .unwrap_or_else(|error| refuse(&error))
+                .unwrap_or_else(|| refuse(&anyhow::anyhow!("--remote-write-url is needed")));
+            let outcome = remote_write::check(&config, &clock::system()).await;
+            let (text, code) = match outcome {
+                Ok(text) => (text, ExitCode::SUCCESS),
+                Err(error) => (format!("{error:#}"), ExitCode::FAILURE),
+            };
+            // Nobody reads it: then nobody misses it.
+            let _ = writeln!(std::io::stdout(), "{text}");
+            code
+        }
+    }
+}
+
+async fn serve(args: ServeArgs) -> ExitCode {
+    let (telemetry, config) = Config::check(args).unwrap_or_else(|error| refuse(&error));
     telemetry::init(&telemetry);
     match app::run(config, shutdown::on_signal()).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -23,4 +38,10 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn refuse(error: &anyhow::Error) -> ! {
+    Args::command()
+        .error(ErrorKind::ValueValidation, format!("{error:#}"))
+        .exit()
 }

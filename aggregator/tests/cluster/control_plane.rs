@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use aggregator::args::Args;
+use aggregator::args::{Args, Command};
 use aggregator::config::Config;
 use clap::Parser as _;
 use http::{Method, Request};
@@ -104,7 +104,10 @@ impl Cluster {
             .into_iter()
             .chain(base.iter().flatten().copied())
             .chain(flags.iter().copied());
-        let (_, config) = Config::check(Args::try_parse_from(all).unwrap().command).unwrap();
+        let Command::Serve(args) = Args::try_parse_from(all).unwrap().command else {
+            panic!("another command");
+        };
+        let (_, config) = Config::check(*args).unwrap();
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(aggregator::app::run(config, shutdown.clone()));
         let addresses: Addresses = wait_for("the addresses", PATIENCE, async || {

@@ -51,6 +51,7 @@ pub(crate) fn config() -> Config {
             pods: None,
         },
         addresses_file: None,
+        remote_write: None,
         metrics: aggregator_api::MetricSettings::default(),
         drain: Duration::from_secs(5),
     }

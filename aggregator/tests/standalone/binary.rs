@@ -82,7 +82,14 @@ async fn ends_on_sigterm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refuses_bad_flags() {
     for (flags, expected) in [
-        (vec!["serve"], "run it with --standalone on loopback"),
+        (
+            vec!["serve", "--ingest-identity", "none"],
+            "--ingest-identity none: any pod could speak for any other",
+        ),
+        (
+            vec!["serve", "--standalone", "--remote-write-url", "x"],
+            "--remote-write-url: \"x\"",
+        ),
         (
             vec!["serve", "--standalone", "--api-listen", "0.0.0.0:0"],
             "--api-listen 0.0.0.0:0",
@@ -101,4 +108,21 @@ async fn refuses_bad_flags() {
         assert_eq!(output.status.code(), Some(2), "{flags:?}: {error}");
         assert!(error.contains(expected), "{flags:?}: {error}");
     }
+}
+
+/// Outside a cluster, a stranger hears what to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn says_that_there_is_no_cluster() {
+    let any = "127.0.0.1:0";
+    let output = meshmeter()
+        .args(["serve", "--ingest-listen", any, "--api-listen", any])
+        .args(["--admin-listen", any])
+        .env_remove("KUBERNETES_SERVICE_HOST")
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    let hint = "give --kubeconfig, or --standalone to run without a cluster";
+    assert!(error.contains(hint), "{error}");
 }

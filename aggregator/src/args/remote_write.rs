@@ -1,0 +1,108 @@
+//! Flags of remote write.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+/// Where running totals are written to, and how.
+#[expect(clippy::doc_markdown, reason = "these are texts of --help")]
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Remote write (off without --remote-write-url)")]
+pub struct RemoteWriteArgs {
+    /// URL that takes Prometheus Remote-Write 1.0: of an AMP workspace
+    /// `https://aps-workspaces.REGION.amazonaws.com/workspaces/WORKSPACE/api/v1/remote_write`, of a VPC endpoint, or of
+    /// any other receiver.
+    #[arg(long, env = "MESHMETER_REMOTE_WRITE_URL", value_name = "URL")]
+    pub remote_write_url: Option<String>,
+
+    /// How requests show who sends them. Default: sigv4 for an AMP workspace, none for other receivers.
+    #[arg(long, env = "MESHMETER_REMOTE_WRITE_AUTH", value_enum)]
+    pub remote_write_auth: Option<AuthMode>,
+
+    /// Region to sign for. Default: that of the workspace's host name.
+    #[arg(long, env = "MESHMETER_REMOTE_WRITE_REGION", value_name = "REGION")]
+    pub remote_write_region: Option<String>,
+
+    /// ARN of a role to write as, for a workspace of another account. AWS credentials are those of the environment, a
+    /// profile, the service account (IRSA), Pod Identity or the instance.
+    #[arg(long, env = "MESHMETER_REMOTE_WRITE_ROLE_ARN", value_name = "ARN")]
+    pub remote_write_role_arn: Option<String>,
+
+    /// User name, for --remote-write-auth basic.
+    #[arg(long, env = "MESHMETER_REMOTE_WRITE_USER", value_name = "USER")]
+    pub remote_write_user: Option<String>,
+
+    /// File with the password (basic) or the token (bearer), read for each request.
+    #[arg(long, env = "MESHMETER_REMOTE_WRITE_SECRET_FILE", value_name = "FILE")]
+    pub remote_write_secret_file: Option<PathBuf>,
+
+    /// File with the authorities that the receiver's certificate must be of (PEM). Default: the system's.
+    #[arg(long, env = "MESHMETER_REMOTE_WRITE_CA_FILE", value_name = "FILE")]
+    pub remote_write_ca_file: Option<PathBuf>,
+
+    /// Time between flushes in seconds (1 to 300); samples are aligned to it.
+    #[arg(
+        long,
+        env = "MESHMETER_REMOTE_WRITE_INTERVAL_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 15,
+        value_parser = clap::value_parser!(u16).range(1..=300)
+    )]
+    pub remote_write_interval_seconds: u16,
+
+    /// Folder in which samples wait until they are sent, over restarts too. Default: in memory only.
+    #[arg(long, env = "MESHMETER_REMOTE_WRITE_QUEUE_DIR", value_name = "FOLDER")]
+    pub remote_write_queue_dir: Option<PathBuf>,
+
+    /// Size of the queue in MiB (1 to 102400). Beyond it, running totals lose resolution before anything is lost.
+    #[arg(
+        long,
+        env = "MESHMETER_REMOTE_WRITE_QUEUE_MIB",
+        value_name = "MIB",
+        default_value_t = 512,
+        value_parser = clap::value_parser!(u32).range(1..=102_400)
+    )]
+    pub remote_write_queue_mib: u32,
+
+    /// What the names of written metrics begin with.
+    #[arg(
+        long,
+        env = "MESHMETER_REMOTE_WRITE_PREFIX",
+        value_name = "PREFIX",
+        default_value = "envoy_cluster_"
+    )]
+    pub remote_write_prefix: String,
+
+    /// Label of every series, as NAME=VALUE. With __replica__ only pods that report to this replica at the moment are
+    /// written, so that a receiver can deduplicate an HA pair. May be given several times, or once with commas.
+    #[arg(
+        long,
+        env = "MESHMETER_REMOTE_WRITE_EXTERNAL_LABEL",
+        value_name = "NAME=VALUE",
+        value_delimiter = ','
+    )]
+    pub remote_write_external_label: Vec<String>,
+
+    /// Label of pods that becomes a label of their series, other characters than letters, digits and _ as _. May be
+    /// given several times, or once with commas.
+    #[arg(
+        long,
+        env = "MESHMETER_REMOTE_WRITE_POD_LABEL",
+        value_name = "KEY",
+        value_delimiter = ','
+    )]
+    pub remote_write_pod_label: Vec<String>,
+}
+
+/// How requests show who sends them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum AuthMode {
+    /// Not at all.
+    None,
+    /// AWS Signature Version 4.
+    Sigv4,
+    /// User and password.
+    Basic,
+    /// A bearer token.
+    Bearer,
+}
