@@ -35,6 +35,8 @@ pub struct Options {
     pub api: SocketAddr,
     /// Whether there is a cluster, and further flags; `--standalone` by default.
     pub flags: Vec<String>,
+    /// Further environment variables.
+    pub environment: Vec<(String, String)>,
     /// The pods that exist; without it they are learnt from the streams.
     pub pods_file: Option<PathBuf>,
     /// Level of its log.
@@ -65,6 +67,7 @@ impl Default for Options {
             ingest: (Ipv4Addr::LOCALHOST, 0).into(),
             api: (Ipv4Addr::LOCALHOST, 0).into(),
             flags: vec!["--standalone".to_owned()],
+            environment: Vec::new(),
             pods_file: None,
             log_level: "info",
         }
@@ -83,7 +86,12 @@ impl Aggregator {
             .context("make a directory for the aggregator")?;
         let file = directory.path().join("addresses.json");
         let log = directory.path().join("meshmeter.log");
-        let mut process = Process::spawn(&binary, &arguments(options, &file), &[], &log)?;
+        let mut process = Process::spawn(
+            &binary,
+            &arguments(options, &file),
+            &options.environment,
+            &log,
+        )?;
         let addresses = wait_addresses(&mut process, &file).await?;
         Ok(Self {
             process,

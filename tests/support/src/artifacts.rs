@@ -66,6 +66,25 @@ pub fn envoy() -> Result<PathBuf> {
     )
 }
 
+/// Prometheus: the one on `PATH`, else the one that `cargo xtask prometheus` fetched.
+pub fn prometheus() -> Result<PathBuf> {
+    if let Some(path) = on_path("prometheus") {
+        return Ok(path);
+    }
+    existing(
+        target_dir()?.join("prometheus/usr/bin/prometheus"),
+        "PATH names no prometheus; cargo xtask prometheus",
+    )
+}
+
+/// A Python with botocore and cramjam, for independent references.
+pub fn python() -> Result<PathBuf> {
+    existing(
+        target_dir()?.join("python/bin/python"),
+        "cargo xtask python",
+    )
+}
+
 /// The program `name` in one of the directories of `PATH`.
 pub fn on_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?)

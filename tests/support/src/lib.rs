@@ -18,4 +18,5 @@ pub mod kubernetes;
 pub mod load;
 pub mod plugin;
 pub mod process;
+pub mod prometheus;
 pub mod sidecar;
