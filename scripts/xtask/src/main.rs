@@ -12,6 +12,7 @@ mod envoy;
 mod gen_proto;
 mod host;
 mod prometheus;
+mod python;
 mod structure;
 mod suite;
 mod wasm;
@@ -33,6 +34,8 @@ enum Task {
     },
     /// Make sure that there is a Prometheus: Debian's, under `target/prometheus`.
     Prometheus,
+    /// Make sure that there is a Python with botocore for tests, under `target/python`.
+    Python,
     /// Make sure that what demo and bench need is there: the Wasm target of Rust and an Envoy.
     Setup,
     /// Check names, links, lengths and paths across the tree.
@@ -57,6 +60,7 @@ fn main() -> Result<ExitCode> {
         Task::Setup => {
             host::ensure_wasm_target().and_then(|()| envoy::run(&workspace_root()?, None))
         }
+        Task::Python => python::ensure(&workspace_root()?),
         Task::Prometheus => prometheus::ensure(&workspace_root()?),
         Task::Structure => structure::run(&workspace_root()?),
         // Says itself what failed: its last line is a promise.

@@ -9,7 +9,7 @@
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use crate::{envoy, host, structure};
+use crate::{envoy, host, prometheus, python, structure};
 use report::Report;
 use step::Step;
 
@@ -65,6 +65,8 @@ fn steps(root: &Path) -> Vec<Step<'_>> {
         Step::call("wasm target", host::ensure_wasm_target),
         Step::call("envoy", || envoy::run(root, None)),
         Step::call("kubectl", host::ensure_kubectl),
+        Step::call("prometheus", || prometheus::ensure(root)),
+        Step::call("python", || python::ensure(root)),
         Step::command("fmt", cargo(&["fmt", "--all", "--check"])),
         Step::call("structure", || structure::run(root)),
         Step::command("clippy", cargo(&clippy_all)),
