@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 /// Where running totals are written to, and how.
-#[expect(clippy::doc_markdown, reason = "these are texts of --help")]
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Remote write (off without --remote-write-url)")]
 pub struct RemoteWriteArgs {
