@@ -11,8 +11,7 @@ use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 #[tokio::main]
 async fn main() -> ExitCode {
     match Args::parse().command {
-        // On the heap: the whole program is one future.
-        Command::Serve(args) => Box::pin(serve(*args)).await,
+        Command::Serve(args) => serve(*args).await,
         Command::RemoteWrite(RemoteWriteCommand::Check(args)) => {
             let config = RemoteWriteConfig::check(*args)
                 .unwrap_or_else(|error| refuse(&error))
@@ -32,7 +31,7 @@ async fn main() -> ExitCode {
 async fn serve(args: ServeArgs) -> ExitCode {
     let (telemetry, config) = Config::check(args).unwrap_or_else(|error| refuse(&error));
     telemetry::init(&telemetry);
-    match Box::pin(app::run(config, shutdown::on_signal())).await {
+    match app::run(config, shutdown::on_signal()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "meshmeter failed");

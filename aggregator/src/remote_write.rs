@@ -153,7 +153,8 @@ async fn receiver(config: &RemoteWriteConfig, clock: &Clock) -> Result<HttpRecei
         AuthConfig::Bearer { file } => Auth::Bearer { token_file: file },
         AuthConfig::SigV4 { region, role } => Auth::SigV4 {
             signer: Signer::amp(&region),
-            credentials: aws::credentials(&region, role.as_deref()).await,
+            // On the heap: the SDK's future is large, and would be part of ours for good.
+            credentials: Box::pin(aws::credentials(&region, role.as_deref())).await,
         },
     };
     let (endpoint, ca) = (config.endpoint.clone(), config.ca.as_deref());
