@@ -106,16 +106,16 @@ impl Plane {
             .context("no replicas")
     }
 
-    /// What `kubectl describe hpa` says of the autoscaler `name`: with a model, its conditions in the same words.
+    /// What `kubectl describe hpa` says of the autoscaler `name`; where there is none, its conditions in the same words.
     pub async fn describe(&self, name: &str) -> Result<String> {
-        match &self.kind {
-            Kind::Real(real) => real.describe(name).await,
-            Kind::Model(_) => {
-                let path = format!("{}/{name}", autoscalers());
-                let autoscaler = self.rest.get(&path).await?;
-                Ok(conditions(&autoscaler))
-            }
+        if let Kind::Real(real) = &self.kind
+            && let Some(described) = real.describe(name).await?
+        {
+            return Ok(described);
         }
+        let path = format!("{}/{name}", autoscalers());
+        let autoscaler = self.rest.get(&path).await?;
+        Ok(conditions(&autoscaler))
     }
 
     /// True if this is a model.

@@ -24,7 +24,7 @@ pub struct Real {
     _controller_manager: Process,
     _api_server: Process,
     _etcd: Process,
-    kubectl: PathBuf,
+    kubectl: Option<PathBuf>,
     kubeconfig: PathBuf,
 }
 
@@ -93,14 +93,18 @@ impl Real {
             _controller_manager: manager,
             _api_server: api_server,
             _etcd: etcd,
-            kubectl: if own.exists() { own } else { "kubectl".into() },
+            kubectl: own.exists().then_some(own),
             kubeconfig: kubeconfig.to_owned(),
         })
     }
 
-    /// What `kubectl describe hpa` prints.
-    pub(crate) async fn describe(&self, name: &str) -> Result<String> {
-        let output = Command::new(&self.kubectl)
+    /// What `kubectl describe hpa` prints; `None` without a kubectl of this version, since older ones leave out what
+    /// matters here.
+    pub(crate) async fn describe(&self, name: &str) -> Result<Option<String>> {
+        let Some(kubectl) = &self.kubectl else {
+            return Ok(None);
+        };
+        let output = Command::new(kubectl)
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
             .args(["--namespace", NAMESPACE, "describe", "hpa", name])
@@ -110,7 +114,7 @@ impl Real {
             .context("kubectl describe hpa")?;
         let error = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "kubectl describe hpa: {error}");
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
     }
 }
 
@@ -155,7 +159,8 @@ impl Files<'_> {
         self.write_identity("apiserver", &cluster.server(&names)?)?;
         self.write_identity("admin", &cluster.client("admin", &["system:masters"])?)?;
         self.write_identity("front-proxy", &proxies.client("front-proxy-client", &[])?)?;
-        // Only its key is used: tokens of service accounts are signed with it.
+        // Tokens of service accounts are signed with its key and verified by its certificate: of keys of this kind,
+        // kube-apiserver takes no other form for both.
         self.write_identity("sa", &cluster.client("service-accounts", &[])?)?;
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
@@ -196,7 +201,7 @@ impl Files<'_> {
             ("requestheader-client-ca-file", "front-proxy-ca.pem"),
             ("proxy-client-cert-file", "front-proxy.pem"),
             ("proxy-client-key-file", "front-proxy.key"),
-            ("service-account-key-file", "sa.key"),
+            ("service-account-key-file", "sa.pem"),
             ("service-account-signing-key-file", "sa.key"),
         ];
         let fixed = fixed

@@ -15,8 +15,8 @@ use tests_cluster::{Fleet, Plane};
 use tests_support::aggregator::{Aggregator, Options};
 use tests_support::clock;
 
-/// Longest wait for something that takes a few syncs.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Longest wait for something that takes a few syncs, or a look of kube-apiserver at the `APIServices`.
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Two of the controller's default sync periods. Here a sync is a second, so this is what the signal may take.
 const TWO_SYNC_PERIODS: Duration = Duration::from_secs(30);
 /// How long the aggregator is away: longer than it takes to scale down, had it been taken for no load.
