@@ -36,16 +36,24 @@ fn add_token(server: &ApiServer, token: &str, pod: &str) {
     server.add_token(token, user);
 }
 
-/// Writes the token in Envoy's form, whole or not at all, as a rotation does.
+/// Puts the token into its file as the kubelet does: raw, whole or not at all.
 fn write_token(file: &Path, token: &str) {
+    let next = file.with_extension("next");
+    std::fs::write(&next, token).unwrap();
+    std::fs::rename(&next, file).unwrap();
+}
+
+/// Tells Envoy, in its own form, where the token is.
+fn write_secret(file: &Path, token: &Path) {
     let secret = json!({"resources": [{
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
         "name": "token",
-        "generic_secret": {"secret": {"inline_string": format!("Bearer {token}")}},
+        "generic_secret": {"secret": {
+            "filename": token,
+            "watched_directory": {"path": token.parent()},
+        }},
     }]});
-    let next = file.with_extension("next");
-    std::fs::write(&next, secret.to_string()).unwrap();
-    std::fs::rename(&next, file).unwrap();
+    std::fs::write(file, secret.to_string()).unwrap();
 }
 
 fn pod(name: &str) -> Value {
@@ -123,7 +131,8 @@ async fn a_rotated_token_is_shown() {
     let mut aggregator = Aggregator::start(&options).await.unwrap();
     options.ingest = aggregator.ingest();
 
-    write_token(&file("token.json"), "first");
+    write_token(&file("token"), "first");
+    write_secret(&file("secret.json"), &file("token"));
     let app = App::start(([127, 0, 0, 1], 0).into(), Behaviour::jazz_v1())
         .await
         .unwrap();
@@ -133,7 +142,7 @@ async fn a_rotated_token_is_shown() {
     sidecar.secure = Some(Secure {
         authority: file("ca.pem"),
         server_name: SERVER_NAME.to_owned(),
-        token: file("token.json"),
+        token: file("secret.json"),
     });
     let config = sidecar.bootstrap().unwrap().to_json();
     let envoy = Envoy::start(&config, &tests_support::envoy::Options::default())
@@ -143,7 +152,7 @@ async fn a_rotated_token_is_shown() {
     arrives(&aggregator, 5).await;
 
     // Rotated: the stream stays, and the next one shows the new token.
-    write_token(&file("token.json"), "second");
+    write_token(&file("token"), "second");
     server.revoke_token("first");
     send(&envoy, 5).await;
     arrives(&aggregator, 10).await;
@@ -153,7 +162,7 @@ async fn a_rotated_token_is_shown() {
     arrives(&aggregator, 15).await;
 
     // That of another pod is refused with a reason, and costs no request.
-    write_token(&file("token.json"), "foreign");
+    write_token(&file("token"), "foreign");
     aggregator.kill().await.unwrap();
     aggregator = Aggregator::start(&options).await.unwrap();
     let refused = clock::wait_for("a refusal", PATIENCE, async || {

@@ -78,7 +78,7 @@ pub struct Secure {
     pub authority: PathBuf,
     /// A name that the certificate must be valid for.
     pub server_name: String,
-    /// File in the form of SDS with the secret `token`, read again when it is replaced.
+    /// File in the form of SDS that says where the secret `token` is; that file is read again when it is replaced.
     pub token: PathBuf,
 }
 
@@ -274,6 +274,7 @@ impl Secure {
                         "typed_config": {
                             "@type": type_of("extensions.http.injected_credentials.generic.v3.Generic"),
                             "header": "authorization",
+                            "header_value_prefix": "Bearer ",
                             "credential": {
                                 "name": "token",
                                 "sds_config": {"path_config_source": {"path": self.token}},
