@@ -25,13 +25,16 @@ use crate::metrics::Metrics;
 /// How long a sidecar may take for its TLS handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 
+/// Handshakes under way at once; who comes beyond that waits in the listener's queue.
+const HANDSHAKES_MAX: usize = 1024;
+
 /// Accepts connections; one beyond the limit is closed at once and counted.
 pub(crate) struct Incoming {
     listener: TcpListener,
     places: Arc<Semaphore>,
     metrics: Metrics,
     tls: Option<TlsAcceptor>,
-    /// Each holds a place, so there are no more of them than there may be connections.
+    /// At most [`HANDSHAKES_MAX`].
     handshakes: JoinSet<Option<Connection>>,
 }
 
@@ -130,6 +133,10 @@ impl Stream for Incoming {
                 }
                 Poll::Ready(Some(_)) => continue,
                 Poll::Ready(None) | Poll::Pending => {}
+            }
+            if self.handshakes.len() >= HANDSHAKES_MAX {
+                // The next one that ends wakes us.
+                return Poll::Pending;
             }
             let (stream, _) = match self.listener.poll_accept(cx) {
                 Poll::Ready(accepted) => accepted?,

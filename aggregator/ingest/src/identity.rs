@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use aggregator_core::directory::Directory;
-use aggregator_core::pod::PodKey;
+use aggregator_core::pod::{Phase, PodKey};
 use tonic::Extensions;
 use tonic::metadata::MetadataMap;
 
@@ -121,9 +121,12 @@ async fn by_token(reviews: &dyn TokenReviews, metadata: &MetadataMap) -> Result<
         .get("authorization")
         .and_then(|value| value.to_str().ok());
     let token = shown
-        .and_then(|shown| shown.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim())
+        .and_then(|shown| match shown.trim().split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Some(token.trim()),
+            Some(_) => None,
+            // Envoys whose credential injector knows no prefix send the file as it is.
+            None => Some(shown.trim()),
+        })
         .filter(|token| !token.is_empty())
         .ok_or_else(|| unauthenticated("no bearer token was shown"))?;
     if token.len() > TOKEN_BYTES_MAX {
@@ -181,6 +184,9 @@ impl Claim {
             Self::Address(address) => {
                 let known = directory.get(pod);
                 let known = known.filter(|known| uid.is_empty() || *known.uid == *uid);
+                // The address of a pod that has ended may be another's by now.
+                let ended = |phase| matches!(phase, Phase::Succeeded | Phase::Failed);
+                let known = known.filter(|known| !ended(known.phase));
                 let known = known.ok_or_else(|| Refusal::UnknownPod(pod.clone()))?;
                 if known.ips.is_empty() {
                     return Err(Refusal::UnknownPod(pod.clone()));
@@ -231,6 +237,16 @@ mod tests {
             ..PodInfo::new(key, "u1".into(), Labels::default())
         };
         directory.upsert(info).unwrap();
+        let ended = PodInfo {
+            phase: Phase::Failed,
+            ips: vec!["10.0.0.7".parse().unwrap()],
+            ..PodInfo::new(
+                PodKey::new("prod", "jazz-4"),
+                "u4".into(),
+                Labels::default(),
+            )
+        };
+        directory.upsert(ended).unwrap();
         let nowhere = PodKey::new("prod", "jazz-2");
         let nowhere = PodInfo::new(nowhere, "u2".into(), Labels::default());
         directory.upsert(nowhere).unwrap();
@@ -255,11 +271,44 @@ mod tests {
             ("10.0.0.5", "jazz-1", "u0", Some("unknown_pod")),
             ("10.0.0.5", "jazz-2", "", Some("unknown_pod")),
             ("10.0.0.5", "jazz-3", "", Some("unknown_pod")),
+            ("10.0.0.7", "jazz-4", "u4", Some("unknown_pod")),
         ] {
             let pod = PodKey::new("prod", pod);
             let outcome = claim(address).check(&pod, uid, &directory);
             let reason = outcome.err().map(|refusal| refusal.reason());
             assert_eq!(reason, expected, "{address} for {pod} {uid:?}");
+        }
+    }
+
+    struct Known;
+
+    impl TokenReviews for Known {
+        fn review<'a>(&'a self, token: &'a str) -> TokenReview<'a> {
+            let user = TokenUser {
+                username: "system:serviceaccount:prod:jazz".to_owned(),
+                pod: "jazz-1".to_owned(),
+                pod_uid: "u1".to_owned(),
+            };
+            Box::pin(async move { Ok((token == "good").then_some(user)) })
+        }
+    }
+
+    /// With the scheme as it should be, or without any; another scheme is none of ours.
+    #[tokio::test]
+    async fn a_token_may_come_without_a_scheme() {
+        for (value, good) in [
+            ("Bearer good", true),
+            ("bearer  good", true),
+            ("good", true),
+            ("Basic good", false),
+            ("Bearer", false),
+            ("bad", false),
+            ("", false),
+        ] {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("authorization", value.parse().unwrap());
+            let claim = by_token(&Known, &metadata).await;
+            assert_eq!(claim.is_ok(), good, "{value:?}");
         }
     }
 

@@ -80,14 +80,15 @@ pub(crate) async fn serve(
 ) -> Result<Response<Answer>, Status> {
     let refused = |refusal: Refusal| {
         shared.metrics.count_refused(refusal.reason());
+        tracing::info!(reason = refusal.reason(), error = %refusal, "metrics stream refused");
         refusal.status()
     };
+    let (place, ended) = shared.streams.open().map_err(refused)?;
     let claim = shared
         .identity
         .claim(request.metadata(), request.extensions())
         .await
         .map_err(refused)?;
-    let (place, ended) = shared.streams.open().map_err(refused)?;
     shared.metrics.streams.inc();
     shared.metrics.streams_opened.inc();
     let mut session = Session {

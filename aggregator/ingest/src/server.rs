@@ -192,12 +192,13 @@ impl Ingest for Service {
             info!(reason = refusal.reason(), error = %refusal, peer = peer.map(tracing::field::display), "stream refused");
             refusal.status()
         };
+        // The place first: who waits for a review takes up room too.
+        let (place, ended) = self.shared.streams.open().map_err(refused)?;
         let identity = &self.shared.identity;
         let claim = identity
             .claim(request.metadata(), request.extensions())
             .await
             .map_err(refused)?;
-        let (place, ended) = self.shared.streams.open().map_err(refused)?;
         let span = info_span!(
             parent: None,
             "stream",
