@@ -102,17 +102,20 @@ impl RemoteWrite {
         let ending = CancellationToken::new();
         let sending = tokio::spawn(Arc::clone(&self.sender).run(ending.clone()));
         let interval = millis(self.interval);
+        let mut last = 0;
         loop {
             let now = signed((self.clock)().0);
-            let next = (now / interval + 1) * interval;
+            // No receiver takes samples out of order: after a step back of the clock it waits for the time of before.
+            let next = ((now / interval + 1) * interval).max(last + interval);
             let wait = Duration::from_millis(u64::try_from(next - now).unwrap_or(0));
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(wait) => {}
             }
             self = self.flush(next, interval).await;
+            last = next;
         }
-        let now = signed((self.clock)().0);
+        let now = signed((self.clock)().0).max(last + 1);
         let sender = Arc::clone(&self.sender);
         drop(self.flush(now, interval).await);
         ending.cancel();

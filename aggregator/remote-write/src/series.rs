@@ -24,6 +24,10 @@ mod tests;
 /// Series that are known at once: 50,000 pods with 20 each.
 const SERIES_MAX: usize = 1_000_000;
 
+/// How long it is remembered that a pod was written, in milliseconds. A pod that began longer ago than this is not taken
+/// for a new one.
+const REMEMBERED_MS: i64 = 10 * 60 * 1000;
+
 /// Names and labels.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Naming {
@@ -55,7 +59,8 @@ pub struct Exporter {
     since: UnixMillis,
     last: Option<i64>,
     series: HashMap<Id, Known>,
-    pods: HashMap<PodKey, Vec<InstanceId>>,
+    /// Pods that were written lately.
+    pods: HashMap<PodKey, Written>,
     flush: u64,
     refused: u64,
 }
@@ -83,6 +88,14 @@ struct Known {
     about: About,
     /// The last flush it was in.
     flush: u64,
+}
+
+/// What was last written of a pod.
+#[derive(Debug)]
+struct Written {
+    instances: Vec<InstanceId>,
+    /// Timestamp of the flush.
+    at: i64,
 }
 
 /// The encoders of one flush.
@@ -178,11 +191,9 @@ impl Exporter {
         self.flush += 1;
         let mut encoders = Encoders::new(timestamp);
         let before = self.last.unwrap_or(timestamp - interval);
-        let mut present = HashMap::with_capacity(pods.len());
         let written: Vec<_> = pods.iter().filter(|pod| self.is_written(pod)).collect();
         for pod in written {
-            let began_with_us = pod.started_at.is_some_and(|at| at > self.since);
-            let known = self.pods.get(&pod.key) == Some(&pod.instances);
+            let began = self.counts_from_zero(pod, timestamp);
             let about = about(&pod.key);
             for series in &pod.series {
                 for (part, value) in parts(series) {
@@ -192,16 +203,32 @@ impl Exporter {
                         part,
                     };
                     // A gauge does not begin at 0.
-                    let zero = (part != Part::Active && (began_with_us || known)).then_some(before);
+                    let zero = (part != Part::Active && began).then_some(before);
                     self.write(&mut encoders, id, &about, value, zero);
                 }
             }
-            present.insert(pod.key.clone(), pod.instances.clone());
+            let instances = pod.instances.clone();
+            let at = timestamp;
+            self.pods.insert(pod.key.clone(), Written { instances, at });
         }
-        self.pods = present;
+        self.pods
+            .retain(|_, written| timestamp - written.at < REMEMBERED_MS);
         self.end_stale(&mut encoders);
         self.last = Some(timestamp);
         encoders.finish()
+    }
+
+    /// True if a series of the pod that was not written before began at 0 since the flush before: the pod is new and
+    /// began while we looked, or was in that flush with the same counters. One that was away, or restarted, and is back
+    /// did not begin: a 0 for it would be a false reset.
+    fn counts_from_zero(&self, pod: &PodStatus, timestamp: i64) -> bool {
+        match self.pods.get(&pod.key) {
+            Some(written) => Some(written.at) == self.last && written.instances == pod.instances,
+            None => pod.started_at.is_some_and(|at| {
+                let age = timestamp.saturating_sub_unsigned(at.0);
+                at > self.since && age < REMEMBERED_MS
+            }),
+        }
     }
 
     fn is_written(&self, pod: &PodStatus) -> bool {
@@ -229,8 +256,10 @@ impl Exporter {
             encoders.plain(&known.labels, value);
             return;
         }
-        // New, or under other labels from now on: the old ones end.
-        if let Some(old) = self.series.remove(&id) {
+        // New, or under other labels from now on: the old ones end, and the new ones do not begin at 0.
+        let old = self.series.remove(&id);
+        let zero = zero.filter(|_| old.is_none());
+        if let Some(old) = old {
             encoders.mark(&old.labels, STALE, None);
         }
         let labels = self.naming.labels(&id, about).filter(|_| room);

@@ -8,7 +8,7 @@ use super::*;
 use crate::write_request::{STALE_BITS, WriteRequest};
 
 const INTERVAL: i64 = 15_000;
-const SINCE: UnixMillis = UnixMillis(1_000_000);
+const SINCE: UnixMillis = UnixMillis(1_990_000);
 
 fn series(attempts: u64, codes: &[(u32, u64)]) -> SeriesStatus {
     let codes = codes
@@ -132,11 +132,44 @@ fn ends_what_is_renamed() {
         ..About::default()
     };
     let renamed = samples(&exporter.flush(2_015_000, INTERVAL, &pods, other));
-    assert_eq!(renamed.len(), 3, "{renamed:?}");
-    assert!(
-        renamed.contains(&"a rq_total  stale @2015000".to_owned()),
-        "{renamed:?}"
+    assert_eq!(
+        renamed,
+        ["a rq_total  7 @2015000", "a rq_total  stale @2015000"]
     );
+}
+
+/// A pod that began while we looked, was gone for a while and is back, or has another service, did not begin again: a 0
+/// now would be a false reset.
+#[test]
+fn what_is_back_does_not_begin_again() {
+    let other = |_: &PodKey| About {
+        service: "folk".to_owned(),
+        ..About::default()
+    };
+    for state in [PodState::Held, PodState::Gone] {
+        let naming = Naming {
+            live_only: true,
+            ..Naming::default()
+        };
+        let mut exporter = Exporter::new(naming, SINCE);
+        let mut pods = [pod("a", 1, 1_999_000, vec![series(7, &[])])];
+        let first = samples(&exporter.flush(2_000_000, INTERVAL, &pods, about));
+        assert_eq!(first.len(), 2, "{first:?}");
+        pods[0].state = state;
+        exporter.flush(2_015_000, INTERVAL, &pods, about);
+        pods[0].state = PodState::Live;
+        pods[0].series = vec![series(9, &[(503, 2)])];
+        let back = samples(&exporter.flush(2_030_000, INTERVAL, &pods, about));
+        assert!(
+            !back.iter().any(|sample| sample.contains(" 0 @")),
+            "{back:?}"
+        );
+        let renamed = samples(&exporter.flush(2_045_000, INTERVAL, &pods, other));
+        assert!(
+            !renamed.iter().any(|sample| sample.contains(" 0 @")),
+            "{renamed:?}"
+        );
+    }
 }
 
 /// What is held is written on, unless another replica may write it; what is gone ends once.
