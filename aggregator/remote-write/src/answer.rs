@@ -24,6 +24,8 @@ pub enum Answer {
     None(String),
     /// There were no credentials to sign with.
     Unsigned(String),
+    /// 2xx to a request of version 2.0, without what such a receiver tells: it is one of 1.0, and stored nothing.
+    NotUnderstood,
 }
 
 /// What is to be done about a block.
@@ -58,6 +60,7 @@ impl Answer {
             Self::Status { code, .. } => *code,
             Self::None(_) => return Class::Failed,
             Self::Unsigned(_) => return Class::Unauthorised,
+            Self::NotUnderstood => return Class::Unsupported,
         };
         match code {
             202 => Class::Deduplicated,
@@ -76,7 +79,15 @@ impl Answer {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => retry_after.map(|after| after.min(RETRY_AFTER_MAX)),
-            Self::None(_) | Self::Unsigned(_) => None,
+            Self::None(_) | Self::Unsigned(_) | Self::NotUnderstood => None,
+        }
+    }
+
+    /// The status, if there is one that means what it says.
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Status { code, .. } => Some(*code),
+            Self::None(_) | Self::Unsigned(_) | Self::NotUnderstood => None,
         }
     }
 
@@ -85,6 +96,7 @@ impl Answer {
         match self {
             Self::Status { body, .. } => body,
             Self::None(error) | Self::Unsigned(error) => error,
+            Self::NotUnderstood => "2xx without X-Prometheus-Remote-Write-Samples-Written",
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod metrics;
 pub mod pace;
 pub mod pieces;
+pub mod protocol;
 pub mod queue;
 pub mod receiver;
 pub mod retry;

@@ -5,7 +5,8 @@ use prost::Message;
 use snap::raw::{Decoder, Encoder};
 
 use crate::block::Block;
-use crate::write_request::WriteRequest;
+use crate::protocol::Version;
+use crate::write_request::{WriteRequest, v2};
 
 /// A request's worth of a block.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -41,6 +42,21 @@ impl Piece {
         Some((Self::encode(&first)?, Self::encode(&second)?))
     }
 
+    /// The body of the request in `version`. What is no request goes as it is: the receiver says so.
+    pub fn body_in(&self, version: Version) -> Bytes {
+        match version {
+            Version::V1 => self.body.clone(),
+            Version::V2 => self.translated().unwrap_or_else(|| self.body.clone()),
+        }
+    }
+
+    fn translated(&self) -> Option<Bytes> {
+        let raw = Decoder::new().decompress_vec(&self.body).ok()?;
+        let request = v2::Request::from(WriteRequest::decode(&raw[..]).ok()?);
+        let body = Encoder::new().compress_vec(&request.encode_to_vec()).ok()?;
+        Some(body.into())
+    }
+
     fn encode(request: &WriteRequest) -> Option<Self> {
         let samples = request
             .timeseries
@@ -65,7 +81,8 @@ mod tests {
     use super::Piece;
     use crate::block::Kind;
     use crate::encoder::{Encoder, SeriesLabels};
-    use crate::write_request::{TimeSeries, WriteRequest};
+    use crate::protocol::Version;
+    use crate::write_request::{Label, TimeSeries, WriteRequest, v2};
 
     fn piece(series: u32) -> Piece {
         let mut encoder = Encoder::new(0, Kind::Plain, 1_000);
@@ -91,6 +108,37 @@ mod tests {
             both.extend(series(&second));
             assert_eq!(both, series(&whole));
         }
+    }
+
+    /// In version 2.0 the same labels and samples, by way of the table of symbols.
+    #[test]
+    fn version_2_says_the_same() {
+        let piece = piece(30);
+        let raw = Decoder::new().decompress_vec(&piece.body_in(Version::V2));
+        let request = v2::Request::decode(&raw.unwrap()[..]).unwrap();
+        assert_eq!(request.symbols[0], "");
+        let mut unique = request.symbols.clone();
+        unique.sort_unstable();
+        unique.dedup();
+        assert_eq!(unique.len(), request.symbols.len());
+        let text = |index: u32| request.symbols[index as usize].clone();
+        let mut told = Vec::new();
+        for series in &request.timeseries {
+            let labels = series.labels_refs.chunks(2);
+            let labels = labels.map(|pair| Label {
+                name: text(pair[0]),
+                value: text(pair[1]),
+            });
+            told.push(TimeSeries {
+                labels: labels.collect(),
+                samples: series.samples.clone(),
+            });
+            let metadata = series.metadata.unwrap();
+            assert_eq!(metadata.r#type(), v2::MetricType::Counter);
+            assert_ne!(text(metadata.help_ref), "");
+        }
+        assert_eq!(told, series(&piece));
+        assert_eq!(piece.body_in(Version::V1), piece.body);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //!
 //! Blocking: every method may wait for the disk.
 
+mod limits;
 mod log;
 mod record;
 mod segment;
@@ -18,82 +19,18 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use crate::block::{Block, Kind};
-use crate::queue::log::{Log, Place};
+pub use limits::{
+    AMP_AGE_MAX, DISK_BYTES, DropReason, Limits, MEMORY_BYTES, SEGMENT_BYTES, Totals, Waiting,
+};
+
+use crate::queue::log::{Cursor, Log, Place};
 use crate::queue::record::Header;
 use crate::queue::segment::Found;
 
-/// Bytes of a file of the log before the next one is begun.
-pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
-
-/// Default of [`Limits::bytes`] on disk.
-pub const DISK_BYTES: u64 = 2 * 1024 * 1024 * 1024;
-
-/// Default of [`Limits::bytes`] in memory, and of [`Limits::memory_bytes`].
-pub const MEMORY_BYTES: u64 = 64 * 1024 * 1024;
-
-/// AMP refuses samples older than an hour; what is older than this would not arrive in time.
-pub const AMP_AGE_MAX: Duration = Duration::from_mins(55);
-
-/// What the queue holds at most.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Bytes of pending blocks with their headers.
-    pub bytes: u64,
-    /// Of these, bytes held in memory while the disk does not take them.
-    pub memory_bytes: u64,
-    /// Age of a pending block; `None` for no limit.
-    pub age: Option<Duration>,
-    /// Bytes of a file before the next one is begun.
-    pub segment_bytes: u64,
-}
-
-/// Why samples were dropped unsent.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum DropReason {
-    /// The queue was full, and a later sample of the same running total remains.
-    Thinned,
-    /// The queue was full.
-    Full,
-    /// Older than [`Limits::age`].
-    TooOld,
-    /// The disk gave back other bytes than were written, or could not be read.
-    Corrupt,
-    /// The block is longer than any request may be.
-    TooLarge,
-}
-
-/// Samples that went through the queue since it was opened.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Totals {
-    /// Found on disk when the queue was opened.
-    pub recovered: u64,
-    /// Pushed.
-    pub pushed: u64,
-    /// Acknowledged.
-    pub acknowledged: u64,
-    /// Dropped, by reason.
-    pub dropped: BTreeMap<DropReason, u64>,
-    /// Bytes on disk that were no records when the queue was opened.
-    pub damaged_bytes: u64,
-    /// Writes that the disk did not take; their blocks were held in memory.
-    pub write_errors: u64,
-}
-
-/// What waits.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Waiting {
-    /// Samples.
-    pub samples: u64,
-    /// Blocks.
-    pub blocks: usize,
-    /// Bytes of the blocks with their headers.
-    pub bytes: u64,
-    /// Timestamp of the oldest, in Unix milliseconds.
-    pub oldest: Option<i64>,
-}
+/// File beside the segments, for [`Queue::save_state`].
+const STATE: &str = "state";
 
 /// Blocks to send, in order.
 #[derive(Debug)]
@@ -103,9 +40,8 @@ pub struct Queue {
     next_seq: u64,
     /// By shard, each in ascending order of sequence numbers.
     pending: BTreeMap<u16, VecDeque<Pending>>,
-    /// Highest number acknowledged, by shard.
-    acknowledged: BTreeMap<u16, u64>,
-    /// True if `acknowledged` is ahead of the cursor on disk.
+    cursor: Cursor,
+    /// True if `cursor` is ahead of the one on disk.
     cursor_behind: bool,
     bytes: u64,
     memory_bytes: u64,
@@ -125,48 +61,6 @@ enum Body {
     Memory(Block),
 }
 
-// === impl Limits ===
-
-impl Limits {
-    /// For a queue on disk, with AMP's limit of age.
-    pub const DISK: Self = Self {
-        bytes: DISK_BYTES,
-        memory_bytes: MEMORY_BYTES,
-        age: Some(AMP_AGE_MAX),
-        segment_bytes: SEGMENT_BYTES,
-    };
-
-    /// For a queue in memory, with AMP's limit of age.
-    pub const MEMORY: Self = Self {
-        bytes: MEMORY_BYTES,
-        ..Self::DISK
-    };
-}
-
-// === impl DropReason ===
-
-impl DropReason {
-    /// The name in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Thinned => "thinned",
-            Self::Full => "queue_full",
-            Self::TooOld => "too_old",
-            Self::Corrupt => "corrupt",
-            Self::TooLarge => "too_large",
-        }
-    }
-}
-
-// === impl Totals ===
-
-impl Totals {
-    /// All samples dropped.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.values().sum()
-    }
-}
-
 // === impl Queue ===
 
 impl Queue {
@@ -180,7 +74,7 @@ impl Queue {
             log: None,
             next_seq: 1,
             pending: BTreeMap::new(),
-            acknowledged: BTreeMap::new(),
+            cursor: Cursor::default(),
             cursor_behind: false,
             bytes: 0,
             memory_bytes: 0,
@@ -196,18 +90,19 @@ impl Queue {
             ..Self::in_memory(limits)
         };
         queue.totals.damaged_bytes = opened.damaged;
-        let acknowledged = opened.acknowledged.values().max().copied().unwrap_or(0);
-        queue.next_seq = acknowledged + 1;
+        let acknowledged = opened.cursor.acknowledged.values().max().copied();
+        queue.next_seq = acknowledged.unwrap_or(0) + 1;
+        queue.cursor = opened.cursor;
         for place in opened.places {
             let header = place.record.header;
             queue.next_seq = queue.next_seq.max(header.seq + 1);
-            let sent = opened.acknowledged.get(&header.shard).copied().unwrap_or(0);
-            if header.seq > sent {
+            queue.cursor.flush = queue.cursor.flush.max(Some(header.timestamp));
+            let sent = queue.cursor.acknowledged.get(&header.shard);
+            if header.seq > sent.copied().unwrap_or(0) {
                 queue.totals.recovered += u64::from(header.samples);
                 queue.wait(header, Body::Disk(place));
             }
         }
-        queue.acknowledged = opened.acknowledged;
         queue.log = Some(log);
         Ok(queue)
     }
@@ -230,6 +125,9 @@ impl Queue {
             return;
         };
         let first = first.seq;
+        let newest = numbered.iter().map(|(header, _)| header.timestamp).max();
+        self.cursor.flush = self.cursor.flush.max(newest);
+        self.cursor_behind = true;
         let borrowed: Vec<_> = numbered
             .iter()
             .map(|(header, block)| (*header, block))
@@ -327,10 +225,41 @@ impl Queue {
         if let Some(log) = &self.log
             && self.cursor_behind
         {
-            log.save_cursor(&self.acknowledged)?;
+            log.save_cursor(&self.cursor)?;
             self.cursor_behind = false;
         }
         Ok(())
+    }
+
+    /// Timestamp of the newest flush, over restarts if it was on disk; `None` if there was none.
+    pub fn last_flush(&self) -> Option<i64> {
+        self.cursor.flush
+    }
+
+    /// Writes down what belongs to the next flush, whole or not at all. Nothing in memory.
+    pub fn save_state(&self, state: &[u8]) -> io::Result<()> {
+        match &self.log {
+            Some(log) => log.save(STATE, state),
+            None => Ok(()),
+        }
+    }
+
+    /// What [`Queue::save_state`] wrote last.
+    pub fn state(&self) -> io::Result<Option<Vec<u8>>> {
+        match &self.log {
+            Some(log) => log.load(STATE),
+            None => Ok(None),
+        }
+    }
+
+    /// Drops everything that waits: another replica writes.
+    pub fn give_up(&mut self) {
+        for shard in self.shards() {
+            while self.front_timestamp(shard).is_some() {
+                self.drop_front(shard, DropReason::OtherWriter);
+            }
+        }
+        self.tidy();
     }
 
     /// What went through.
@@ -470,7 +399,7 @@ impl Queue {
         if let Body::Memory(_) = pending.body {
             self.memory_bytes -= bytes;
         }
-        self.acknowledged.insert(shard, pending.header.seq);
+        self.cursor.acknowledged.insert(shard, pending.header.seq);
         self.cursor_behind = true;
     }
 
@@ -487,6 +416,14 @@ impl Queue {
             first.map(|pending| pending.header.seq)
         });
         let oldest = on_disk.min();
+        // The last flush is known by its blocks, or by the cursor.
+        if oldest.is_none()
+            && let Err(error) = self.save_cursor()
+        {
+            self.totals.write_errors += 1;
+            tracing::warn!(%error, "remote write: what was sent cannot be written down");
+            return;
+        }
         if let Some(log) = &mut self.log
             && let Err(error) = log.remove_before(oldest)
         {

@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::answer::{Answer, BODY_BYTES_MAX};
 use crate::credentials::CredentialCache;
 use crate::endpoint::Endpoint;
+use crate::protocol::Version;
 use crate::signer::Signer;
 use crate::skew::Skew;
 
@@ -27,12 +28,23 @@ const IDLE: Duration = Duration::from_secs(55);
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 const VERSION: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
+/// What a receiver of 2.0 tells of each request that it took.
+const WRITTEN: [HeaderName; 3] = [
+    HeaderName::from_static("x-prometheus-remote-write-samples-written"),
+    HeaderName::from_static("x-prometheus-remote-write-histograms-written"),
+    HeaderName::from_static("x-prometheus-remote-write-exemplars-written"),
+];
 const RETRY_ATTEMPT: HeaderName = HeaderName::from_static("retry-attempt");
 
 /// Something that takes requests: the real receiver, or a scripted one.
 pub trait Receiver: Send + Sync + 'static {
-    /// Sends `body`, a `WriteRequest` in Snappy's block format; `attempt` counts from 0.
-    fn send(&self, body: Bytes, attempt: u32) -> impl Future<Output = Answer> + Send;
+    /// Sends `body`, a request of `version` in Snappy's block format; `attempt` counts from 0.
+    fn send(
+        &self,
+        body: Bytes,
+        version: Version,
+        attempt: u32,
+    ) -> impl Future<Output = Answer> + Send;
 
     /// The receiver refused the credentials of the last request.
     fn refuse_credentials(&self) -> impl Future<Output = ()> + Send;
@@ -142,8 +154,13 @@ impl HttpReceiver {
         }
     }
 
-    async fn try_send(&self, body: Bytes, attempt: u32) -> Result<Answer, Answer> {
-        let mut headers = fixed_headers();
+    async fn try_send(
+        &self,
+        body: Bytes,
+        version: Version,
+        attempt: u32,
+    ) -> Result<Answer, Answer> {
+        let mut headers = fixed_headers(version);
         if attempt > 0 {
             headers.insert(RETRY_ATTEMPT, HeaderValue::from(attempt));
         }
@@ -161,6 +178,14 @@ impl HttpReceiver {
         let received = self.clock.now();
         if let Some(date) = http_date(response.headers().get(DATE)) {
             self.skew().observe(sent, received, date);
+        }
+        let unproven = version == Version::V2
+            && response.status().is_success()
+            && !WRITTEN
+                .iter()
+                .any(|name| response.headers().contains_key(name));
+        if unproven {
+            return Ok(Answer::NotUnderstood);
         }
         Ok(answer(response, received).await)
     }
@@ -219,8 +244,8 @@ impl HttpReceiver {
 }
 
 impl Receiver for HttpReceiver {
-    async fn send(&self, body: Bytes, attempt: u32) -> Answer {
-        self.try_send(body, attempt)
+    async fn send(&self, body: Bytes, version: Version, attempt: u32) -> Answer {
+        self.try_send(body, version, attempt)
             .await
             .unwrap_or_else(|failed| failed)
     }
@@ -258,14 +283,18 @@ fn tls(ca: Option<&[u8]>) -> Result<rustls::ClientConfig, ClientError> {
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-fn fixed_headers() -> HeaderMap {
+fn fixed_headers(version: Version) -> HeaderMap {
+    let (content_type, number) = match version {
+        Version::V1 => ("application/x-protobuf", "0.1.0"),
+        Version::V2 => (
+            "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+            "2.0.0",
+        ),
+    };
     HeaderMap::from_iter([
         (CONTENT_ENCODING, HeaderValue::from_static("snappy")),
-        (
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/x-protobuf"),
-        ),
-        (VERSION, HeaderValue::from_static("0.1.0")),
+        (CONTENT_TYPE, HeaderValue::from_static(content_type)),
+        (VERSION, HeaderValue::from_static(number)),
         (
             USER_AGENT,
             HeaderValue::from_static(concat!("meshmeter/", env!("CARGO_PKG_VERSION"))),

@@ -57,9 +57,12 @@ pub struct Retry {
 
 impl Retry {
     /// What follows from `answer` to a request with `samples` samples. `jitter` is in 0..1, drawn by the caller;
-    /// `newest` says whether the request was made in the newest version of the protocol, so that an older one remains.
-    pub fn next(&mut self, answer: &Answer, samples: u32, newest: bool, jitter: f64) -> Next {
+    /// `downgrade` says that the receiver does not know the version of the protocol, and that an older one remains.
+    pub fn next(&mut self, answer: &Answer, samples: u32, downgrade: bool, jitter: f64) -> Next {
         let class = answer.class();
+        if downgrade {
+            return Next::Downgrade;
+        }
         let asked = answer.retry_after().unwrap_or_default();
         match class {
             Class::Stored | Class::Deduplicated | Class::Rejected => {
@@ -67,7 +70,6 @@ impl Retry {
                 Next::Done(class)
             }
             Class::TooLarge if samples > 1 => Next::Split(Duration::ZERO),
-            Class::Unsupported if newest => Next::Downgrade,
             Class::TooLarge | Class::Unsupported => Next::Done(class),
             Class::TooMany => {
                 self.too_many += 1;

@@ -12,6 +12,7 @@ use crate::block::Block;
 use crate::metrics::{CodeLabel, Metrics, ReasonLabel, ResultLabel};
 use crate::pace::Pace;
 use crate::pieces::Piece;
+use crate::protocol::{Protocol, Version};
 use crate::queue::Queue;
 use crate::receiver::Receiver;
 use crate::retry::{Next, Retry};
@@ -29,6 +30,17 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// The same complaint of the receiver is logged once in this time.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 
+/// How it is sent.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Time between flushes: what is older than two of them is caught up.
+    pub interval: Duration,
+    /// The version of the protocol to begin with.
+    pub version: Version,
+    /// True while this replica is the one that sends; `None`: always.
+    pub gate: Option<watch::Receiver<bool>>,
+}
+
 /// What all shards share.
 pub struct Sender<R> {
     queue: Mutex<Queue>,
@@ -36,8 +48,8 @@ pub struct Sender<R> {
     pace: Mutex<Pace>,
     clock: Clock,
     metrics: Metrics,
-    /// Time between flushes: what is older than two of them is caught up.
-    interval: Duration,
+    settings: Settings,
+    protocol: Protocol,
     /// Timestamp of the newest flush, Unix milliseconds; shards wait for it to change.
     newest: watch::Sender<i64>,
     complained: Mutex<Option<(Class, UnixMillis)>>,
@@ -59,7 +71,7 @@ impl<R: Receiver> Sender<R> {
         receiver: R,
         clock: Clock,
         metrics: Metrics,
-        interval: Duration,
+        settings: Settings,
         jitter: fn() -> f64,
     ) -> Arc<Self> {
         metrics.damaged.inc_by(queue.totals().damaged_bytes);
@@ -70,7 +82,8 @@ impl<R: Receiver> Sender<R> {
             pace: Mutex::new(pace),
             clock,
             metrics,
-            interval,
+            protocol: Protocol::new(settings.version),
+            settings,
             newest: watch::Sender::new(0),
             complained: Mutex::default(),
             jitter,
@@ -93,6 +106,20 @@ impl<R: Receiver> Sender<R> {
         self.metrics.highest_pushed.set(real_seconds(timestamp));
         self.observe();
         self.newest.send_replace(timestamp);
+    }
+
+    /// Runs `work` on the queue. Blocks on the disk.
+    pub fn with_queue<T>(&self, work: impl FnOnce(&mut Queue) -> T) -> T {
+        work(&mut self.queue())
+    }
+
+    /// Timestamp up to which every flush was answered for good; `None` if there was none.
+    pub fn sent_until(&self) -> Option<i64> {
+        let queue = self.queue();
+        match queue.waiting().oldest {
+            Some(oldest) => Some(oldest - 1),
+            None => queue.last_flush(),
+        }
     }
 
     /// Sends until `stop` is cancelled and nothing waits, and writes down what was sent. To end it sooner, drop it:
@@ -140,9 +167,13 @@ impl<R: Receiver> Sender<R> {
                 .blocking(move |sender| sender.queue().front(shard))
                 .await;
             if let Some((seq, block)) = front.flatten() {
-                self.send_block(shard, seq, block, &mut retry).await;
-                self.blocking(move |sender| sender.queue().acknowledge(shard, seq))
-                    .await;
+                if !self.may_send(&stop).await {
+                    return;
+                }
+                if self.send_block(shard, seq, block, &mut retry).await {
+                    self.blocking(move |sender| sender.queue().acknowledge(shard, seq))
+                        .await;
+                }
                 continue;
             }
             if stop.is_cancelled() {
@@ -155,8 +186,8 @@ impl<R: Receiver> Sender<R> {
         }
     }
 
-    /// Sends a block until it is answered for good, or no longer the one to send.
-    async fn send_block(&self, shard: u16, seq: u64, block: Block, retry: &mut Retry) {
+    /// Sends a block until it is answered for good (true), or no longer the one to send.
+    async fn send_block(&self, shard: u16, seq: u64, block: Block, retry: &mut Retry) -> bool {
         let timestamp = block.timestamp;
         let mut pieces = vec![Piece::from(block)];
         let mut attempt = 0;
@@ -164,12 +195,16 @@ impl<R: Receiver> Sender<R> {
         while let Some(piece) = pieces.last() {
             // It may have become too old, or have been thinned, while it waited.
             if !self.queue().is_front(shard, seq) {
-                return;
+                return false;
             }
             self.await_turn(piece.samples, timestamp).await;
             let samples = piece.samples;
-            let answer = self.send_piece(piece, attempt).await;
-            let next = retry.next(&answer, samples, false, (self.jitter)());
+            let version = self.protocol.version();
+            let Some(answer) = self.send_piece(piece, version, attempt).await else {
+                return false;
+            };
+            let downgrade = self.protocol.observe(version, answer.class());
+            let next = retry.next(&answer, samples, downgrade, (self.jitter)());
             blocked.set(matches!(
                 answer.class(),
                 Class::Unauthorised | Class::Misdirected
@@ -197,20 +232,17 @@ impl<R: Receiver> Sender<R> {
                     }
                     tokio::time::sleep(after).await;
                 }
-                // Requests are made in the oldest version there is.
-                Next::Downgrade => {
-                    self.count_done(Class::Unsupported, samples);
-                    pieces.pop();
-                }
+                Next::Downgrade => self.count_retry(answer.class()),
             }
         }
         self.sent_up_to(timestamp);
+        true
     }
 
     async fn await_turn(&self, samples: u32, timestamp: i64) {
         loop {
             let now = (self.clock)();
-            let interval = i64::try_from(self.interval.as_millis()).unwrap_or(i64::MAX);
+            let interval = i64::try_from(self.settings.interval.as_millis()).unwrap_or(i64::MAX);
             let behind = *self.newest.borrow() - timestamp > interval.saturating_mul(2);
             let wait = self.pace().admit(seconds(now), samples, behind);
             if wait <= 0.0 {
@@ -220,17 +252,43 @@ impl<R: Receiver> Sender<R> {
         }
     }
 
-    async fn send_piece(&self, piece: &Piece, attempt: u32) -> Answer {
+    /// Waits until this replica is the one that sends; false if it ends before that.
+    async fn may_send(&self, stop: &CancellationToken) -> bool {
+        let Some(mut gate) = self.settings.gate.clone() else {
+            return true;
+        };
+        tokio::select! {
+            biased;
+            opened = gate.wait_for(|open| *open) => opened.is_ok(),
+            () = stop.cancelled() => false,
+        }
+    }
+
+    /// Waits until this replica is no longer the one that sends.
+    async fn may_not_send(&self) {
+        match self.settings.gate.clone() {
+            Some(mut gate) => {
+                let _ = gate.wait_for(|open| !*open).await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// `None` if another replica is to send.
+    async fn send_piece(&self, piece: &Piece, version: Version, attempt: u32) -> Option<Answer> {
         let before = (self.clock)();
-        let answer = self.receiver.send(piece.body.clone(), attempt).await;
+        let body = piece.body_in(version);
+        let answer = tokio::select! {
+            biased;
+            () = self.may_not_send() => return None,
+            answer = self.receiver.send(body, version, attempt) => answer,
+        };
         let after = (self.clock)();
         self.metrics
             .seconds
             .observe(after.since(before).as_secs_f64());
-        let code = match &answer {
-            Answer::Status { code, .. } => code.to_string(),
-            Answer::None(_) | Answer::Unsigned(_) => "none".to_owned(),
-        };
+        let code = answer.code();
+        let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
         self.metrics
             .requests
             .get_or_create(&CodeLabel { code })
@@ -238,7 +296,7 @@ impl<R: Receiver> Sender<R> {
         if answer.class() == Class::TooMany {
             self.pace().refused(seconds(after));
         }
-        answer
+        Some(answer)
     }
 
     fn count_done(&self, class: Class, samples: u32) {
@@ -282,10 +340,7 @@ impl<R: Receiver> Sender<R> {
             return;
         }
         *complained = Some((class, now));
-        let code = match answer {
-            Answer::Status { code, .. } => Some(*code),
-            Answer::None(_) | Answer::Unsigned(_) => None,
-        };
+        let code = answer.code();
         tracing::warn!(
             code,
             class = class.as_str(),

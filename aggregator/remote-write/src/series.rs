@@ -5,17 +5,23 @@
 //! that was there before us has none, which would be a false reset. When the last sample of a series was written, a
 //! staleness marker says so.
 
-use std::collections::HashMap;
+mod naming;
+mod sums;
+
+use std::collections::{BTreeMap, HashMap};
 
 use aggregator_core::pod::PodKey;
 use aggregator_core::report::InstanceId;
-use aggregator_core::series::{CodeClass, SeriesKey};
-use aggregator_core::status::{PodState, PodStatus, SeriesStatus};
+use aggregator_core::status::{PodState, PodStatus};
 use aggregator_core::time::UnixMillis;
+
+pub use naming::{About, Naming, Output, RATE, is_gauge, label_name};
 
 use crate::block::{Block, Kind};
 use crate::encoder::{Encoder, SeriesLabels};
 use crate::sender::SHARDS;
+use crate::series::naming::{Id, Owner, Part};
+use crate::series::sums::Sums;
 use crate::write_request::STALE;
 
 #[cfg(test)]
@@ -28,35 +34,16 @@ const SERIES_MAX: usize = 1_000_000;
 /// for a new one.
 const REMEMBERED_MS: i64 = 10 * 60 * 1000;
 
-/// Names and labels.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Naming {
-    /// What the names of all metrics begin with.
-    pub prefix: String,
-    /// Labels of every series, such as `cluster` and `__replica__`.
-    pub external_labels: Vec<(String, String)>,
-    /// Labels of the pod that become labels of its series, under names that Prometheus allows.
-    pub pod_labels: Vec<String>,
-    /// Only series of pods that report to this replica at this moment: another replica may write the others, and
-    /// the receiver takes the samples of one replica at a time.
-    pub live_only: bool,
-}
-
-/// What is known of a pod besides its totals.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct About {
-    /// The service that leads to it; of several the first by name.
-    pub service: String,
-    /// The values of [`Naming::pod_labels`], in their order; empty where there is none.
-    pub labels: Vec<String>,
-}
-
 /// Makes flushes.
 #[derive(Debug)]
 pub struct Exporter {
     naming: Naming,
-    /// When we began to look.
+    /// When we began to look: what began later, began at 0.
     since: UnixMillis,
+    /// Empty but for [`Output::Summed`].
+    sums: Sums,
+    /// Up to when another process may have written sums, in Unix milliseconds.
+    silent_until: i64,
     last: Option<i64>,
     series: HashMap<Id, Known>,
     /// Pods that were written lately.
@@ -65,29 +52,26 @@ pub struct Exporter {
     refused: u64,
 }
 
-/// What makes a series of ours.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-struct Id {
-    pod: PodKey,
-    key: SeriesKey,
-    part: Part,
-}
-
-/// Which number of a series of the store.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum Part {
-    Total,
-    Class(CodeClass),
-    Code(u16),
-    Active,
-}
-
 #[derive(Debug)]
 struct Known {
     labels: SeriesLabels,
     about: About,
     /// The last flush it was in.
     flush: u64,
+}
+
+/// What a flush is made of.
+pub struct Flush<'a> {
+    /// Its time, in Unix milliseconds.
+    pub timestamp: i64,
+    /// Time between flushes, in milliseconds.
+    pub interval: i64,
+    /// Every pod of the store.
+    pub pods: &'a [PodStatus],
+    /// What is known of a pod besides.
+    pub about: &'a dyn Fn(&PodKey) -> About,
+    /// Requests per second of a pod, `None` if that is not known.
+    pub rate: &'a dyn Fn(&PodKey) -> Option<f64>,
 }
 
 /// What was last written of a pod.
@@ -104,69 +88,24 @@ struct Encoders {
     plain: Vec<Encoder>,
 }
 
-// === impl Naming ===
+// === impl Flush ===
 
-impl Default for Naming {
-    fn default() -> Self {
-        Self {
-            prefix: "envoy_cluster_".to_owned(),
-            external_labels: Vec::new(),
-            pod_labels: Vec::new(),
-            live_only: false,
-        }
+impl std::fmt::Debug for Flush<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flush").finish_non_exhaustive()
     }
-}
-
-impl Naming {
-    fn labels(&self, id: &Id, about: &About) -> Option<SeriesLabels> {
-        let prefix = &self.prefix;
-        let (name, own) = match id.part {
-            Part::Total => (format!("{prefix}upstream_rq_total"), None),
-            Part::Active => (format!("{prefix}upstream_rq_active"), None),
-            Part::Class(class) => {
-                let digit = class.as_str().trim_end_matches('x').to_owned();
-                let own = ("envoy_response_code_class", digit);
-                (format!("{prefix}upstream_rq_xx"), Some(own))
-            }
-            Part::Code(code) => {
-                let own = ("envoy_response_code", code.to_string());
-                (format!("{prefix}upstream_rq"), Some(own))
-            }
-        };
-        let fixed = [
-            ("namespace", &*id.pod.namespace),
-            ("kubernetes_pod_name", &*id.pod.name),
-            ("service", about.service.as_str()),
-            ("envoy_cluster_name", &*id.key.cluster),
-            ("traffic_direction", id.key.direction.as_str()),
-        ];
-        let allowed: Vec<String> = self.pod_labels.iter().map(|key| label_name(key)).collect();
-        let of_pod = allowed.iter().map(String::as_str);
-        let of_pod = of_pod.zip(about.labels.iter().map(String::as_str));
-        let external = self.external_labels.iter();
-        let external = external.map(|(name, value)| (name.as_str(), value.as_str()));
-        let own = own.as_ref().map(|(name, value)| (*name, value.as_str()));
-        let all = fixed.into_iter().chain(own).chain(of_pod).chain(external);
-        SeriesLabels::new(&name, all).ok()
-    }
-}
-
-/// A label key of Kubernetes as a label name of Prometheus, as its service discovery does it.
-pub fn label_name(key: &str) -> String {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    key.chars()
-        .map(|c| if allowed(c) { c } else { '_' })
-        .collect()
 }
 
 // === impl Exporter ===
 
 impl Exporter {
-    /// One that begins to look at `since`.
+    /// One that looks since `since`: when it was made, or when the last flush was made durable by the one before it.
     pub fn new(naming: Naming, since: UnixMillis) -> Self {
         Self {
             naming,
             since,
+            sums: Sums::default(),
+            silent_until: signed(since),
             last: None,
             series: HashMap::new(),
             pods: HashMap::new(),
@@ -181,41 +120,135 @@ impl Exporter {
     }
 
     /// The blocks of the flush at `timestamp`, which is `interval` milliseconds after the one before.
-    pub fn flush(
-        &mut self,
-        timestamp: i64,
-        interval: i64,
-        pods: &[PodStatus],
-        about: impl Fn(&PodKey) -> About,
-    ) -> Vec<Block> {
+    pub fn flush(&mut self, flush: &Flush<'_>) -> Vec<Block> {
         self.flush += 1;
-        let mut encoders = Encoders::new(timestamp);
-        let before = self.last.unwrap_or(timestamp - interval);
-        let written: Vec<_> = pods.iter().filter(|pod| self.is_written(pod)).collect();
+        let mut encoders = Encoders::new(flush.timestamp);
+        match self.naming.output {
+            Output::PerPod => self.write_pods(&mut encoders, flush),
+            Output::Summed => self.write_sums(&mut encoders, flush),
+        }
+        self.end_stale(&mut encoders);
+        self.last = Some(flush.timestamp);
+        encoders.finish()
+    }
+
+    /// What a restarted exporter goes on with, for [`Exporter::restore`]; nothing unless totals are summed. It has to
+    /// be durable before the blocks of the flush are.
+    pub fn checkpoint(&self) -> Option<Vec<u8>> {
+        (self.naming.output == Output::Summed).then(|| self.sums.checkpoint())
+    }
+
+    /// Goes on with a checkpoint; false if it is not whole. Sums begin at 0 without one.
+    pub fn restore(&mut self, checkpoint: &[u8]) -> bool {
+        let restored = Sums::restore(checkpoint);
+        let whole = restored.is_some();
+        self.sums = restored.unwrap_or_default();
+        whole
+    }
+
+    /// Another replica writes, and has sent all flushes up to `sent` (Unix milliseconds); what [`Exporter::flush`]
+    /// gives is not to be sent.
+    pub fn follow(&mut self, sent: i64) {
+        self.silent_until = self.silent_until.max(sent);
+        self.sums.follow(sent);
+    }
+
+    /// This replica writes from now on.
+    pub fn lead(&mut self) {
+        self.sums.lead();
+    }
+
+    fn write_pods(&mut self, encoders: &mut Encoders, flush: &Flush<'_>) {
+        let (at, before) = (flush.timestamp, self.before(flush));
+        let written: Vec<_> = flush
+            .pods
+            .iter()
+            .filter(|pod| self.is_written(pod))
+            .collect();
         for pod in written {
-            let began = self.counts_from_zero(pod, timestamp);
-            let about = about(&pod.key);
+            let began = self.counts_from_zero(pod, at);
+            let about = (flush.about)(&pod.key);
+            let owner = Owner::Pod(pod.key.clone());
             for series in &pod.series {
-                for (part, value) in parts(series) {
-                    let id = Id {
-                        pod: pod.key.clone(),
-                        key: series.key.clone(),
-                        part,
-                    };
-                    // A gauge does not begin at 0.
-                    let zero = (part != Part::Active && began).then_some(before);
-                    self.write(&mut encoders, id, &about, value, zero);
+                let id = |part| Id {
+                    owner: owner.clone(),
+                    key: Some(series.key.clone()),
+                    part,
+                };
+                for (part, total) in Naming::totals(series) {
+                    self.write(
+                        encoders,
+                        id(part),
+                        &about,
+                        real(total),
+                        began.then_some(before),
+                    );
+                }
+                // A gauge does not begin at 0.
+                if let Some(inflight) = series.inflight.filter(|_| self.naming.inflight) {
+                    self.write(encoders, id(Part::Active), &about, real(inflight), None);
                 }
             }
+            if let Some(rate) = self.rate(flush, &pod.key) {
+                let (key, part) = (None, Part::Rate);
+                self.write(encoders, Id { owner, key, part }, &about, rate, None);
+            }
             let instances = pod.instances.clone();
-            let at = timestamp;
             self.pods.insert(pod.key.clone(), Written { instances, at });
         }
         self.pods
-            .retain(|_, written| timestamp - written.at < REMEMBERED_MS);
-        self.end_stale(&mut encoders);
-        self.last = Some(timestamp);
-        encoders.finish()
+            .retain(|_, written| at - written.at < REMEMBERED_MS);
+    }
+
+    fn write_sums(&mut self, encoders: &mut Encoders, flush: &Flush<'_>) {
+        let (at, before) = (flush.timestamp, self.before(flush));
+        let mut gauges: BTreeMap<Id, f64> = BTreeMap::new();
+        let known: Vec<_> = flush
+            .pods
+            .iter()
+            .filter(|pod| self.is_written(pod))
+            .collect();
+        for pod in known {
+            let about = (flush.about)(&pod.key);
+            let namespace = pod.key.namespace.to_string();
+            let owner = Owner::Group { namespace, about };
+            let totals = pod.series.iter().flat_map(|series| {
+                Naming::totals(series).map(|(part, total)| (series.key.clone(), part, total))
+            });
+            self.sums.add(at, self.since, pod, &owner, totals);
+            for series in pod.series.iter().filter(|_| self.naming.inflight) {
+                let (owner, key) = (owner.clone(), Some(series.key.clone()));
+                let part = Part::Active;
+                let sum = gauges.entry(Id { owner, key, part }).or_default();
+                *sum += real(series.inflight.unwrap_or(0));
+            }
+            if let Some(rate) = self.rate(flush, &pod.key) {
+                let (key, part) = (None, Part::Rate);
+                *gauges.entry(Id { owner, key, part }).or_default() += rate;
+            }
+        }
+        self.sums.forget(at);
+        // A sum begins at 0, but not at a time that a replica before us may have written.
+        let zero = before.max(self.silent_until.saturating_add(1));
+        let sums = self.sums.of_flush(at);
+        let sums = sums.map(|(id, sum, new)| (id.clone(), real(sum), new && zero < at));
+        let gauges = gauges.into_iter().map(|(id, value)| (id, value, false));
+        let all: Vec<_> = sums.chain(gauges).collect();
+        for (id, value, begins) in all {
+            let about = match &id.owner {
+                Owner::Group { about, .. } => about.clone(),
+                Owner::Pod(_) => About::default(),
+            };
+            self.write(encoders, id, &about, value, begins.then_some(zero));
+        }
+    }
+
+    fn before(&self, flush: &Flush<'_>) -> i64 {
+        self.last.unwrap_or(flush.timestamp - flush.interval)
+    }
+
+    fn rate(&self, flush: &Flush<'_>, pod: &PodKey) -> Option<f64> {
+        self.naming.rate.then(|| (flush.rate)(pod)).flatten()
     }
 
     /// True if a series of the pod that was not written before began at 0 since the flush before: the pod is new and
@@ -292,20 +325,6 @@ impl Exporter {
     }
 }
 
-/// The numbers of a series that are counted. Without attempts, requests stand in for them.
-fn parts(series: &SeriesStatus) -> impl Iterator<Item = (Part, f64)> {
-    let total = series.upstream_attempts.or(series.requests);
-    let total = total.map(|total| (Part::Total, real(total)));
-    let active = series.inflight.map(|count| (Part::Active, real(count)));
-    // Envoy has no class for what got no response.
-    let classes = series.responses.iter();
-    let classes = classes.filter(|(class, _)| *class != CodeClass::None);
-    let classes = classes.map(|(class, total)| (Part::Class(*class), real(*total)));
-    let codes = series.codes.iter();
-    let codes = codes.filter_map(|(code, total)| Some((Part::Code(code.exact()?), real(*total))));
-    total.into_iter().chain(active).chain(classes).chain(codes)
-}
-
 #[expect(
     clippy::cast_precision_loss,
     reason = "samples are doubles: exact up to 2^53"
@@ -360,4 +379,8 @@ fn logged<T>(encoded: Result<T, snap::Error>) -> Option<T> {
     encoded
         .inspect_err(|error| tracing::error!(%error, "remote write: a block was not compressed"))
         .ok()
+}
+
+fn signed(time: UnixMillis) -> i64 {
+    i64::try_from(time.0).unwrap_or(i64::MAX)
 }

@@ -3,6 +3,8 @@
 //! The sender's hot path writes the same bytes without them ([`crate::encoder`]); these serve to split a block that
 //! the receiver found too large.
 
+pub mod v2;
+
 use prost::Message;
 
 /// A request.

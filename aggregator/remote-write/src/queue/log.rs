@@ -32,13 +32,22 @@ pub(super) struct Place {
     pub(super) record: Found,
 }
 
+/// What is known of blocks that are no longer there.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Cursor {
+    /// Highest number that each shard's receiver has acknowledged.
+    pub(super) acknowledged: BTreeMap<u16, u64>,
+    /// Timestamp of the newest flush, Unix milliseconds.
+    pub(super) flush: Option<i64>,
+}
+
 /// What was found on opening.
 #[derive(Debug, Default)]
 pub(super) struct Opened {
     /// Every good record, in order.
     pub(super) places: Vec<Place>,
-    /// Highest number that each shard's receiver has acknowledged.
-    pub(super) acknowledged: BTreeMap<u16, u64>,
+    /// What was sent, and the last flush.
+    pub(super) cursor: Cursor,
     /// Bytes that were no records and are skipped.
     pub(super) damaged: u64,
 }
@@ -72,7 +81,7 @@ impl Log {
                 }));
             segments.insert(*first, segment);
         }
-        opened.acknowledged = read_cursor(&folder.join(CURSOR));
+        opened.cursor = read_cursor(&folder.join(CURSOR));
         let log = Self {
             folder: folder.to_owned(),
             _lock: lock,
@@ -161,17 +170,31 @@ impl Log {
     }
 
     /// Writes down what was acknowledged; whole or not at all.
-    pub(super) fn save_cursor(&self, acknowledged: &BTreeMap<u16, u64>) -> io::Result<()> {
-        let lines = acknowledged
-            .iter()
-            .map(|(shard, seq)| format!("{shard} {seq}\n"));
-        let text = format!("{CURSOR_VERSION}\n{}", lines.collect::<String>());
-        let new = self.folder.join("cursor.new");
+    pub(super) fn save_cursor(&self, cursor: &Cursor) -> io::Result<()> {
+        let flush = cursor.flush.map(|flush| format!("flush {flush}\n"));
+        let shards = cursor.acknowledged.iter();
+        let lines = shards.map(|(shard, seq)| format!("{shard} {seq}\n"));
+        let lines: String = flush.into_iter().chain(lines).collect();
+        self.save(CURSOR, format!("{CURSOR_VERSION}\n{lines}").as_bytes())
+    }
+
+    /// Writes the file `name` beside the segments; whole or not at all.
+    pub(super) fn save(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let new = self.folder.join(format!("{name}.new"));
         let mut file = File::create(&new)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&new, self.folder.join(CURSOR))?;
+        fs::rename(&new, self.folder.join(name))?;
         segment::sync_folder(&self.folder)
+    }
+
+    /// The file `name` beside the segments; `None` if there is none.
+    pub(super) fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.folder.join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -197,17 +220,30 @@ fn append_all(
 
 /// What the cursor says. One that is missing or damaged says nothing: everything is sent again, which no receiver
 /// minds, rather than nothing.
-fn read_cursor(path: &Path) -> BTreeMap<u16, u64> {
+fn read_cursor(path: &Path) -> Cursor {
     let Ok(text) = fs::read_to_string(path) else {
-        return BTreeMap::new();
+        return Cursor::default();
     };
     let mut lines = text.lines();
     if lines.next() != Some(CURSOR_VERSION) {
-        return BTreeMap::new();
+        return Cursor::default();
     }
-    let parsed = lines.map(|line| {
-        let (shard, seq) = line.split_once(' ')?;
-        Some((shard.parse().ok()?, seq.parse().ok()?))
-    });
-    parsed.collect::<Option<_>>().unwrap_or_default()
+    let mut cursor = Cursor::default();
+    for line in lines {
+        let parsed = match line.split_once(' ') {
+            Some(("flush", flush)) => flush.parse().map(|flush| cursor.flush = Some(flush)).ok(),
+            Some((shard, seq)) => shard
+                .parse()
+                .ok()
+                .zip(seq.parse().ok())
+                .map(|(shard, seq)| {
+                    cursor.acknowledged.insert(shard, seq);
+                }),
+            None => None,
+        };
+        if parsed.is_none() {
+            return Cursor::default();
+        }
+    }
+    cursor
 }

@@ -126,6 +126,44 @@ fn a_lost_or_damaged_cursor_means_again_rather_than_never() {
 }
 
 /// Wherever a crash tears the last file, what lies before is kept, and the queue goes on.
+/// The time of the last flush is known after a restart, whether it was sent or not; so is what was saved with it.
+#[test]
+fn the_last_flush_and_its_state_survive_a_restart() {
+    for sent in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut queue = Queue::open(folder.path(), ROOMY).unwrap();
+        assert_eq!(queue.last_flush(), None);
+        assert_eq!(queue.state().unwrap(), None);
+        queue.save_state(b"sums").unwrap();
+        queue.push(7_000, vec![block(0, 7_000, 10), block(1, 7_000, 10)]);
+        if sent {
+            drain(&mut queue, 0);
+            drain(&mut queue, 1);
+        }
+        drop(queue);
+        let queue = Queue::open(folder.path(), ROOMY).unwrap();
+        assert_eq!(queue.last_flush(), Some(7_000), "sent: {sent}");
+        assert_eq!(queue.state().unwrap().as_deref(), Some(b"sums".as_slice()));
+    }
+}
+
+/// What another replica writes is given up and counted, and not found again.
+#[test]
+fn what_another_writes_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut queue = Queue::open(folder.path(), ROOMY).unwrap();
+    queue.push(0, vec![block(0, 1, 10), block(1, 1, 10)]);
+    queue.give_up();
+    assert_eq!(
+        queue.totals().dropped,
+        BTreeMap::from([(DropReason::OtherWriter, 6)])
+    );
+    assert_nothing_unaccounted(&queue);
+    drop(queue);
+    let queue = Queue::open(folder.path(), ROOMY).unwrap();
+    assert_eq!(queue.waiting().blocks, 0);
+}
+
 #[test]
 fn a_torn_end_costs_the_torn_record_only() {
     let whole = 64 + 100;

@@ -8,14 +8,16 @@ use aggregator_core::time::{Clock, UnixMillis};
 use bytes::Bytes;
 use prost::Message;
 use snap::raw::Decoder;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{SHARDS, Sender};
+use super::{SHARDS, Sender, Settings};
 use crate::answer::Answer;
 use crate::block::{Block, Kind};
 use crate::encoder::{Encoder, SeriesLabels};
 use crate::metrics::Metrics;
+use crate::protocol::Version;
 use crate::queue::{DropReason, Limits, Queue};
 use crate::receiver::Receiver;
 use crate::write_request::WriteRequest;
@@ -96,7 +98,10 @@ impl Scripted {
 }
 
 impl Receiver for Scripted {
-    async fn send(&self, body: Bytes, _attempt: u32) -> Answer {
+    async fn send(&self, body: Bytes, version: Version, _: u32) -> Answer {
+        if version == Version::V2 {
+            return Answer::NotUnderstood;
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
         let now = self.now();
         let raw = Decoder::new().decompress_vec(&body).unwrap();
@@ -143,13 +148,27 @@ fn flush(timestamp: i64, series: u32, value: f64) -> Vec<Block> {
 }
 
 fn sender(receiver: Scripted, clock: &Clock, limits: Limits) -> Arc<Sender<Scripted>> {
+    let settings = Settings {
+        interval: INTERVAL,
+        version: Version::V1,
+        gate: None,
+    };
+    sender_with(receiver, clock, limits, settings)
+}
+
+fn sender_with(
+    receiver: Scripted,
+    clock: &Clock,
+    limits: Limits,
+    settings: Settings,
+) -> Arc<Sender<Scripted>> {
     let queue = Queue::in_memory(limits);
     Sender::new(
         queue,
         receiver,
         Arc::clone(clock),
         Metrics::default(),
-        INTERVAL,
+        settings,
         || 0.5,
     )
 }
@@ -279,4 +298,53 @@ async fn refused_credentials_are_tried_rarely() {
     let times = sender.receiver().times.lock().unwrap();
     let tried = times.iter().filter(|(_, code)| *code == 403).count();
     assert!((8..=20).contains(&tried), "{tried} requests in ten minutes");
+}
+
+/// A receiver of 1.0 takes a request of 2.0 for nothing: it is sent again as 1.0, and so is everything after it.
+#[tokio::test(start_paused = true)]
+async fn a_receiver_of_1_0_is_written_to_in_1_0() {
+    let clock = simulated_clock();
+    let settings = Settings {
+        interval: INTERVAL,
+        version: Version::V2,
+        gate: None,
+    };
+    let receiver = Scripted::new(&clock, &[]);
+    let sender = sender_with(receiver, &clock, Limits::MEMORY, settings);
+    run(&sender, 20, 6).await;
+    assert_eq!(values(&sender), whole(6));
+}
+
+/// While another replica sends nothing goes out, and what waits then goes out.
+#[tokio::test(start_paused = true)]
+async fn only_the_one_writer_sends() {
+    let clock = simulated_clock();
+    let (may, gate) = watch::channel(false);
+    let settings = Settings {
+        interval: INTERVAL,
+        version: Version::V1,
+        gate: Some(gate),
+    };
+    let receiver = Scripted::new(&clock, &[]);
+    let sender = sender_with(receiver, &clock, Limits::MEMORY, settings);
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(Arc::clone(&sender).run(stop.clone()));
+    for (nth, open) in [false, true, false, true].into_iter().enumerate() {
+        may.send_replace(open);
+        let timestamp = i64::try_from(clock().0).unwrap();
+        sender.push(
+            timestamp,
+            flush(timestamp, 9, f64::from(u32::try_from(nth).unwrap())),
+        );
+        tokio::time::sleep(INTERVAL).await;
+        let sent = sender.sent_until();
+        if open {
+            assert_eq!(sent, Some(timestamp), "all of it");
+        } else {
+            assert_eq!(sent, Some(timestamp - 1), "what was flushed before");
+        }
+    }
+    stop.cancel();
+    task.await.unwrap();
+    assert_eq!(values(&sender), whole(4));
 }

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
 use aggregator_core::report::ResponseCode;
-use aggregator_core::series::Direction;
+use aggregator_core::series::{Direction, SeriesKey};
+use aggregator_core::status::SeriesStatus;
 use prost::Message as _;
 
 use super::*;
@@ -56,6 +57,22 @@ fn about(_: &PodKey) -> About {
     }
 }
 
+/// What a flush makes.
+fn flush(
+    exporter: &mut Exporter,
+    timestamp: i64,
+    pods: &[PodStatus],
+    about: &dyn Fn(&PodKey) -> About,
+) -> Vec<Block> {
+    exporter.flush(&Flush {
+        timestamp,
+        interval: INTERVAL,
+        pods,
+        about,
+        rate: &|_| Some(12.5),
+    })
+}
+
 /// Samples of a flush as `name{labels} value @timestamp`, sorted; a marker is `stale`.
 fn samples(blocks: &[Block]) -> Vec<String> {
     let mut lines = Vec::new();
@@ -96,7 +113,7 @@ fn only_new_counters_begin_at_zero() {
         pod("old", 1, SINCE.0 - 1, vec![series(70, &[])]),
         pod("new", 2, SINCE.0 + 1, vec![series(5, &[])]),
     ];
-    let first = samples(&exporter.flush(2_000_000, INTERVAL, &pods, about));
+    let first = samples(&flush(&mut exporter, 2_000_000, &pods, &about));
     assert_eq!(
         first,
         [
@@ -107,7 +124,7 @@ fn only_new_counters_begin_at_zero() {
     );
     // A class that occurs for the first time in a counter that we have seen began at 0.
     let pods = [pod("old", 1, SINCE.0 - 1, vec![series(80, &[(503, 3)])])];
-    let second = samples(&exporter.flush(2_015_000, INTERVAL, &pods, about));
+    let second = samples(&flush(&mut exporter, 2_015_000, &pods, &about));
     assert_eq!(
         second,
         [
@@ -126,12 +143,12 @@ fn only_new_counters_begin_at_zero() {
 fn ends_what_is_renamed() {
     let mut exporter = Exporter::new(Naming::default(), SINCE);
     let pods = [pod("a", 1, SINCE.0 - 1, vec![series(7, &[])])];
-    exporter.flush(2_000_000, INTERVAL, &pods, about);
+    flush(&mut exporter, 2_000_000, &pods, &about);
     let other = |_: &PodKey| About {
         service: "folk".to_owned(),
         ..About::default()
     };
-    let renamed = samples(&exporter.flush(2_015_000, INTERVAL, &pods, other));
+    let renamed = samples(&flush(&mut exporter, 2_015_000, &pods, &other));
     assert_eq!(
         renamed,
         ["a rq_total  7 @2015000", "a rq_total  stale @2015000"]
@@ -153,18 +170,18 @@ fn what_is_back_does_not_begin_again() {
         };
         let mut exporter = Exporter::new(naming, SINCE);
         let mut pods = [pod("a", 1, 1_999_000, vec![series(7, &[])])];
-        let first = samples(&exporter.flush(2_000_000, INTERVAL, &pods, about));
+        let first = samples(&flush(&mut exporter, 2_000_000, &pods, &about));
         assert_eq!(first.len(), 2, "{first:?}");
         pods[0].state = state;
-        exporter.flush(2_015_000, INTERVAL, &pods, about);
+        flush(&mut exporter, 2_015_000, &pods, &about);
         pods[0].state = PodState::Live;
         pods[0].series = vec![series(9, &[(503, 2)])];
-        let back = samples(&exporter.flush(2_030_000, INTERVAL, &pods, about));
+        let back = samples(&flush(&mut exporter, 2_030_000, &pods, &about));
         assert!(
             !back.iter().any(|sample| sample.contains(" 0 @")),
             "{back:?}"
         );
-        let renamed = samples(&exporter.flush(2_045_000, INTERVAL, &pods, other));
+        let renamed = samples(&flush(&mut exporter, 2_045_000, &pods, &other));
         assert!(
             !renamed.iter().any(|sample| sample.contains(" 0 @")),
             "{renamed:?}"
@@ -185,16 +202,16 @@ fn writes_what_is_known() {
         };
         let mut exporter = Exporter::new(naming, SINCE);
         let mut pods = [pod("a", 1, SINCE.0 - 1, vec![series(7, &[])])];
-        exporter.flush(2_000_000, INTERVAL, &pods, about);
+        flush(&mut exporter, 2_000_000, &pods, &about);
         pods[0].state = PodState::Held;
         assert_eq!(
-            samples(&exporter.flush(2_015_000, INTERVAL, &pods, about)),
+            samples(&flush(&mut exporter, 2_015_000, &pods, &about)),
             [held]
         );
         pods[0].state = PodState::Gone;
-        let gone = samples(&exporter.flush(2_030_000, INTERVAL, &pods, about));
+        let gone = samples(&flush(&mut exporter, 2_030_000, &pods, &about));
         assert_eq!(gone.is_empty(), live_only, "{gone:?}");
-        assert!(exporter.flush(2_045_000, INTERVAL, &pods, about).is_empty());
+        assert!(flush(&mut exporter, 2_045_000, &pods, &about).is_empty());
     }
 }
 
@@ -212,7 +229,7 @@ fn labels_are_a_setting() {
         service: String::new(),
         labels: vec!["jazz".to_owned()],
     };
-    let blocks = exporter.flush(2_000_000, INTERVAL, &pods, about);
+    let blocks = flush(&mut exporter, 2_000_000, &pods, &about);
     let raw = snap::raw::Decoder::new()
         .decompress_vec(&blocks[0].body)
         .unwrap();
@@ -238,6 +255,128 @@ fn labels_are_a_setting() {
         ..Naming::default()
     };
     let mut exporter = Exporter::new(naming, SINCE);
-    assert!(exporter.flush(2_000_000, INTERVAL, &pods, about).is_empty());
+    assert!(flush(&mut exporter, 2_000_000, &pods, &about).is_empty());
     assert_eq!(exporter.refused(), 1);
+}
+
+fn summed() -> Exporter {
+    let naming = Naming {
+        output: Output::Summed,
+        ..Naming::default()
+    };
+    Exporter::new(naming, SINCE)
+}
+
+/// A sum counts what its pods count while it looks: not what was before, not less when one leaves, and all of one that
+/// begins again under its name.
+#[test]
+fn a_sum_never_falls_and_never_leaps() {
+    let mut exporter = summed();
+    let old = |total| pod("old", 1, SINCE.0 - 1, vec![series(total, &[])]);
+    let new = |total| pod("new", 2, SINCE.0 + 1, vec![series(total, &[])]);
+    let mut at = 2_000_000;
+    let mut sum_of = |pods: &[PodStatus]| {
+        let blocks = flush(&mut exporter, at, pods, &about);
+        at += INTERVAL;
+        samples(&blocks)
+    };
+    assert_eq!(
+        sum_of(&[old(70), new(5)]),
+        [" rq_total  0 @1990001", " rq_total  5 @2000000"]
+    );
+    assert_eq!(sum_of(&[old(71), new(9)]), [" rq_total  10 @2015000"]);
+    assert_eq!(sum_of(&[old(72)]), [" rq_total  11 @2030000"]);
+    // Another pod of the name, which began at 0.
+    assert_eq!(sum_of(&[old(3)]), [" rq_total  14 @2045000"]);
+    assert_eq!(sum_of(&[]), [" rq_total  stale @2060000"]);
+    assert_eq!(sum_of(&[old(4)]), [" rq_total  15 @2075000"]);
+}
+
+/// What a restarted exporter has from its checkpoint, it goes on with, and what was counted while none ran is counted.
+#[test]
+fn a_sum_goes_on_after_a_restart() {
+    let mut exporter = summed();
+    let pods = [pod("a", 1, SINCE.0 + 1, vec![series(5, &[(503, 2)])])];
+    flush(&mut exporter, 2_000_000, &pods, &about);
+    let saved = exporter.checkpoint().unwrap();
+    let mut restarted = Exporter::new(
+        Naming {
+            output: Output::Summed,
+            ..Naming::default()
+        },
+        UnixMillis(2_000_000),
+    );
+    assert!(restarted.restore(&saved));
+    let pods = [
+        pod("a", 1, SINCE.0 + 1, vec![series(8, &[(503, 4)])]),
+        pod("born-meanwhile", 2, 2_000_001, vec![series(20, &[])]),
+    ];
+    let after = samples(&flush(&mut restarted, 2_030_000, &pods, &about));
+    let totals: Vec<_> = after
+        .iter()
+        .filter(|line| line.contains("@2030000"))
+        .collect();
+    assert_eq!(
+        totals,
+        [
+            " rq 503 4 @2030000",
+            " rq_total  28 @2030000",
+            " rq_xx 5 4 @2030000"
+        ]
+    );
+    assert!(!restarted.restore(&saved[..saved.len() - 1]), "cut short");
+    let mut flipped = saved.clone();
+    flipped[20] ^= 1;
+    assert!(!restarted.restore(&flipped), "damaged");
+}
+
+/// A replica that takes over begins with what the one before did not send: together they tell every request once.
+#[test]
+fn a_sum_is_handed_over() {
+    let mut exporter = summed();
+    let at = |total| [pod("a", 1, SINCE.0 + 1, vec![series(total, &[])])];
+    exporter.follow(0);
+    for (flushed, total) in [(2_000_000, 100), (2_015_000, 130), (2_030_000, 170)] {
+        flush(&mut exporter, flushed, &at(total), &about);
+        // The other one is a flush behind with sending.
+        exporter.follow(flushed - INTERVAL);
+    }
+    exporter.lead();
+    let taken = samples(&flush(&mut exporter, 2_045_000, &at(175), &about));
+    assert_eq!(taken, [" rq_total  0 @2030000", " rq_total  45 @2045000"]);
+}
+
+/// Gauges are written if asked: a pod's, or the sum of a service's.
+#[test]
+fn gauges_are_a_setting() {
+    let with = |output| Naming {
+        output,
+        rate: true,
+        inflight: true,
+        ..Naming::default()
+    };
+    let mut busy = series(7, &[]);
+    busy.inflight = Some(3);
+    let pods = ["a", "b"].map(|name| pod(name, 1, SINCE.0 - 1, vec![busy.clone()]));
+    let mut each = Exporter::new(with(Output::PerPod), SINCE);
+    let written = samples(&flush(&mut each, 2_000_000, &pods, &about));
+    assert!(
+        written.contains(&"a rq_active  3 @2000000".to_owned()),
+        "{written:?}"
+    );
+    assert!(
+        written.contains(&"b appmesh_requests_per_second  12.5 @2000000".to_owned()),
+        "{written:?}"
+    );
+    let mut all = Exporter::new(with(Output::Summed), SINCE);
+    let written = samples(&flush(&mut all, 2_000_000, &pods, &about));
+    assert_eq!(
+        written,
+        [
+            " appmesh_requests_per_second  25 @2000000",
+            " rq_active  6 @2000000",
+            " rq_total  0 @1990001",
+            " rq_total  0 @2000000",
+        ]
+    );
 }
