@@ -86,7 +86,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     };
     let learn_pods = surroundings.learn_pods;
     let mut registry = Registry::with_prefix("meshmeter");
-    let remote_write = shared.remote_write(remote_write, &mut registry).await?;
+    let remote_write = shared
+        .remote_write(remote_write, surroundings.cluster.as_ref(), &mut registry)
+        .await?;
     let told = Told {
         metrics,
         remote_write,
@@ -282,6 +284,7 @@ impl Shared {
     async fn remote_write(
         &self,
         config: Option<RemoteWriteConfig>,
+        cluster: Option<&(Cluster, Box<ClusterConfig>)>,
         registry: &mut Registry,
     ) -> Result<Option<RemoteWrite>> {
         let Some(config) = config else {
@@ -289,7 +292,9 @@ impl Shared {
         };
         let (store, directory) = (Arc::clone(&self.store), Arc::clone(&self.directory));
         let clock = Arc::clone(&self.clock);
-        let made = RemoteWrite::new(config, store, directory, clock, registry).await?;
+        let lease = config.lease.as_ref().zip(cluster);
+        let lease = lease.map(|(lease, (cluster, settings))| cluster.lease(settings, lease));
+        let made = RemoteWrite::new(config, store, directory, clock, lease, registry).await?;
         Ok(Some(made))
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub use cluster::{ClusterArgs, IdentityMode};
-pub use remote_write::{AuthMode, RemoteWriteArgs};
+pub use remote_write::{AuthMode, Gauge, OutputMode, ProtocolVersion, RemoteWriteArgs};
 
 mod cluster;
 mod remote_write;

@@ -10,7 +10,7 @@ use aggregator_api::review::tokens::{TokenTtl, Tokens};
 use aggregator_api::{Guard, review};
 use aggregator_cluster::registration::Fault;
 use aggregator_cluster::reviews::{Attempt, ResourceAttempt, Reviewer, User};
-use aggregator_cluster::{ClusterError, Registration, Watches, connection};
+use aggregator_cluster::{ClusterError, Lease, Registration, Watches, connection};
 use aggregator_core::directory::Directory;
 use aggregator_core::limits::PODS_MAX;
 use aggregator_core::time::{Clock, UnixMillis};
@@ -22,7 +22,7 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{ClusterConfig, IngestConfig, SidecarIdentity};
+use crate::config::{ClusterConfig, IngestConfig, LeaseConfig, SidecarIdentity};
 
 /// Tells what is wrong at a moment, if anything is.
 type WatchFault = Box<dyn Fn(UnixMillis) -> Option<String> + Send + Sync>;
@@ -139,6 +139,16 @@ impl Cluster {
         let tls = config::server(followed.serving(), authorities, Protocols::Grpc)?;
         tokio::spawn(followed.follow(stop.clone()));
         Ok((identity, Some(tls)))
+    }
+
+    /// The Lease by which one replica writes, and the way to it.
+    pub(crate) fn lease(&self, settings: &ClusterConfig, lease: &LeaseConfig) -> (Client, Lease) {
+        let lease = Lease {
+            namespace: settings.namespace.clone(),
+            name: lease.name.clone(),
+            identity: lease.identity.clone(),
+        };
+        (self.client.clone(), lease)
     }
 
     pub(crate) fn checks(&self) -> Checks {

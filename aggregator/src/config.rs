@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use tracing_subscriber::EnvFilter;
 
 pub use cluster::{ClusterConfig, IngestConfig, SidecarIdentity};
-pub use remote_write::{AuthConfig, RemoteWriteConfig};
+pub use remote_write::{AuthConfig, LeaseConfig, RemoteWriteConfig};
 
 use crate::args::{ADMIN_PORT, API_PORT, INGEST_PORT, ServeArgs};
 use crate::pods_file;
@@ -121,7 +121,7 @@ impl Config {
             mode,
             addresses_file,
             metrics,
-            remote_write: RemoteWriteConfig::check(remote_write)?,
+            remote_write: RemoteWriteConfig::check(remote_write, Some(standalone))?,
             drain: Duration::from_secs(drain_seconds.into()),
         };
         Ok((

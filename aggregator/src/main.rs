@@ -13,7 +13,7 @@ async fn main() -> ExitCode {
     match Args::parse().command {
         Command::Serve(args) => serve(*args).await,
         Command::RemoteWrite(RemoteWriteCommand::Check(args)) => {
-            let config = RemoteWriteConfig::check(*args)
+            let config = RemoteWriteConfig::check(*args, None)
                 .unwrap_or_else(|error| refuse(&error))
                 .unwrap_or_else(|| refuse(&anyhow::anyhow!("--remote-write-url is needed")));
             let outcome = remote_write::check(&config, &clock::system()).await;

@@ -4,25 +4,30 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aggregator_cluster::Lease;
 use aggregator_core::directory::{Directory, ServicePods};
 use aggregator_core::pod::PodKey;
+use aggregator_core::query::{Metric, MetricQuery, Milli, WindowChoice};
 use aggregator_core::store::Store;
-use aggregator_core::time::Clock;
-use aggregator_remote_write::answer::Class;
+use aggregator_core::time::{Clock, UnixMillis};
 use aggregator_remote_write::aws;
-use aggregator_remote_write::block::Kind;
-use aggregator_remote_write::encoder::{Encoder, SeriesLabels};
 use aggregator_remote_write::metrics::Metrics;
 use aggregator_remote_write::queue::{AMP_AGE_MAX, Limits, Queue};
-use aggregator_remote_write::receiver::{Auth, HttpReceiver, Receiver as _};
-use aggregator_remote_write::sender::Sender;
-use aggregator_remote_write::series::{About, Exporter};
+use aggregator_remote_write::receiver::{Auth, HttpReceiver};
+use aggregator_remote_write::sender::{Sender, Settings};
+use aggregator_remote_write::series::{About, Exporter, Flush};
 use aggregator_remote_write::signer::Signer;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{AuthConfig, RemoteWriteConfig};
+use crate::remote_write::writer::{Turn, Writer};
+
+mod check;
+mod writer;
+
+pub use check::check;
 
 /// Bytes of a file of the queue.
 const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
@@ -40,6 +45,7 @@ pub(crate) struct RemoteWrite {
     exporter: Exporter,
     sender: Arc<Sender<HttpReceiver>>,
     metrics: Metrics,
+    writer: Writer,
 }
 
 // === impl RemoteWrite ===
@@ -51,6 +57,7 @@ impl RemoteWrite {
         store: Arc<Store>,
         directory: Arc<Directory>,
         clock: Clock,
+        lease: Option<(kube::Client, Lease)>,
         registry: &mut Registry,
     ) -> Result<Self> {
         let receiver = receiver(&config, &clock).await?;
@@ -71,28 +78,38 @@ impl RemoteWrite {
         };
         let metrics = Metrics::register(registry);
         let url = config.endpoint.url();
-        tracing::info!(
-            url,
-            interval_s = config.interval.as_secs(),
-            "remote write begins"
-        );
+        let interval = config.interval;
+        tracing::info!(url, interval_s = interval.as_secs(), "remote write begins");
+        let exporter = exporter(&config, &queue, &clock);
+        let (writer, gate) = Writer::new(lease.is_some());
+        let settings = Settings {
+            interval,
+            version: config.version,
+            gate,
+        };
+        let (time, counted) = (Arc::clone(&clock), metrics.clone());
         let sender = Sender::new(
             queue,
             receiver,
-            Arc::clone(&clock),
-            metrics.clone(),
-            config.interval,
+            time,
+            counted,
+            settings,
             rand::random::<f64>,
         );
+        let writer = match lease {
+            Some((client, lease)) => writer.with_lease(client, lease, Arc::clone(&sender)),
+            None => writer,
+        };
         Ok(Self {
             pod_labels: config.naming.pod_labels.clone(),
-            exporter: Exporter::new(config.naming, clock()),
+            exporter,
             store,
             directory,
             clock,
-            interval: config.interval,
+            interval,
             sender,
             metrics,
+            writer,
         })
     }
 
@@ -111,17 +128,56 @@ impl RemoteWrite {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(wait) => {}
+                turn = self.writer.turn() => {
+                    self.take(turn);
+                    continue;
+                }
             }
             self = self.flush(next, interval).await;
             last = next;
         }
         let now = signed((self.clock)().0).max(last + 1);
         let sender = Arc::clone(&self.sender);
-        drop(self.flush(now, interval).await);
+        let ended = self.flush(now, interval).await;
         ending.cancel();
         if tokio::time::timeout(drain, sending).await.is_err() {
             tracing::warn!("remote write: not everything was sent before the end");
             sender.keep_house();
+        }
+        ended.writer.release().await;
+    }
+
+    /// Another replica writes from now on, or this one.
+    fn take(&mut self, turn: Turn) {
+        match turn {
+            Turn::Leads { after } => {
+                if let Some(told) = after {
+                    self.exporter.follow(told);
+                    self.exporter.lead();
+                }
+                self.writer.open(true);
+            }
+            Turn::Unknown => self.writer.open(false),
+            Turn::Follows { told, first } => {
+                self.writer.open(false);
+                if let Some(led) = first {
+                    self.sender.with_queue(Queue::give_up);
+                    if !led {
+                        // What was restored ends where another went on long ago.
+                        self.exporter.begin_anew((self.clock)());
+                    }
+                }
+                self.exporter.follow(told.unwrap_or(i64::MIN));
+            }
+        }
+    }
+
+    /// Sums are durable before a flush that tells them: what it says is never more than what is known after a restart.
+    fn save_checkpoint(&self) {
+        if let Some(state) = self.exporter.checkpoint()
+            && let Err(error) = self.sender.with_queue(|queue| queue.save_state(&state))
+        {
+            tracing::warn!(%error, "remote write: the checkpoint of sums is not written");
         }
     }
 
@@ -133,9 +189,19 @@ impl RemoteWrite {
             let (directory, keys) = (Arc::clone(&self.directory), self.pod_labels.clone());
             let about = |pod: &PodKey| about(&directory, &services, &keys, pod);
             let before = self.exporter.refused();
-            let blocks = self.exporter.flush(timestamp, interval, &pods, about);
+            let blocks = self.exporter.flush(&Flush {
+                timestamp,
+                interval,
+                pods: &pods,
+                about: &about,
+                rate: &|pod| rate(&self.store, (self.clock)(), pod),
+            });
             self.metrics.count_refused(self.exporter.refused() - before);
-            self.sender.push(timestamp, blocks);
+            if !self.writer.follows() {
+                self.save_checkpoint();
+                self.sender.push(timestamp, blocks);
+                self.writer.pushed();
+            }
             self
         });
         match flushed.await {
@@ -144,6 +210,48 @@ impl RemoteWrite {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
+}
+
+/// What a flush is made with. It goes on where the queue on disk says that the last one ended.
+fn exporter(config: &RemoteWriteConfig, queue: &Queue, clock: &Clock) -> Exporter {
+    let last = queue.last_flush().and_then(|last| u64::try_from(last).ok());
+    let mut exporter = Exporter::new(
+        config.naming.clone(),
+        last.map_or_else(&**clock, UnixMillis),
+    );
+    if exporter.checkpoint().is_some() {
+        match queue.state() {
+            Ok(Some(state)) if !exporter.restore(&state) => {
+                tracing::warn!("remote write: the checkpoint of sums is damaged; they begin at 0");
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "remote write: the checkpoint of sums cannot be read; they begin at 0");
+            }
+        }
+    }
+    exporter
+}
+
+fn rate(store: &Store, now: UnixMillis, pod: &PodKey) -> Option<f64> {
+    let query = MetricQuery {
+        metric: Metric::RequestsPerSecond,
+        direction: None,
+        cluster: None,
+        code_class: None,
+        window: WindowChoice::default(),
+    };
+    let answer = store.read(now, std::slice::from_ref(pod), &query);
+    let reading = answer.readings.first()?;
+    Some(per_second(reading.value))
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a rate is far below 2^53 thousandths"
+)]
+fn per_second(value: Milli) -> f64 {
+    value.0 as f64 / 1e3
 }
 
 async fn receiver(config: &RemoteWriteConfig, clock: &Clock) -> Result<HttpReceiver> {
@@ -195,68 +303,6 @@ fn about(
     About {
         service: services.get(pod).cloned().unwrap_or_default(),
         labels,
-    }
-}
-
-/// Signs and sends one sample, and says what the receiver thinks of it.
-pub async fn check(config: &RemoteWriteConfig, clock: &Clock) -> Result<String> {
-    let receiver = receiver(config, clock).await?;
-    let external = &config.naming.external_labels;
-    let labels = external
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()));
-    let labels = SeriesLabels::new("meshmeter_remote_write_check", labels)?;
-    let mut encoder = Encoder::new(0, Kind::Plain, signed(clock().0));
-    encoder.push(&labels, 1.0)?;
-    let blocks = encoder.finish()?;
-    let block = blocks.first().context("no block")?;
-    let answer = receiver.send(block.body.clone(), 0).await;
-    let url = config.endpoint.url();
-    let said = match answer.text() {
-        "" => String::new(),
-        text => format!("; the receiver says: {text}"),
-    };
-    let skew = receiver.clock_skew();
-    match answer.class() {
-        Class::Stored => Ok(format!(
-            "{url}: one sample of meshmeter_remote_write_check was stored"
-        )),
-        Class::Deduplicated => Ok(format!(
-            "{url}: answered, and another replica's samples are stored at the moment"
-        )),
-        class => bail!(
-            "{url}: not stored ({}){said}\n{}",
-            class.as_str(),
-            explained(class, answer.text(), skew, config)
-        ),
-    }
-}
-
-/// What to do about it.
-fn explained(class: Class, text: &str, skew: f64, config: &RemoteWriteConfig) -> String {
-    if skew.abs() > 300.0 {
-        return format!(
-            "The receiver's clock is {skew:.0} s ahead of this machine's: AWS takes requests within 300 s. Set the clock."
-        );
-    }
-    let lower = text.to_lowercase();
-    match class {
-        Class::Unauthorised if lower.contains("credential should be scoped") || lower.contains("region") => {
-            "The request is signed for another region than the workspace's: give --remote-write-region.".to_owned()
-        }
-        Class::Unauthorised if lower.contains("signature") => {
-            "The signature is not that of the key: check the secret key, and that no proxy changes the request.".to_owned()
-        }
-        Class::Unauthorised if lower.contains("no aws credentials") => {
-            "None of environment, profile, service account, Pod Identity and instance has credentials.".to_owned()
-        }
-        Class::Unauthorised if matches!(config.auth, AuthConfig::SigV4 { .. }) => {
-            "Check that the role has aps:RemoteWrite for this workspace, the workspace id, and the role's trust.".to_owned()
-        }
-        Class::Unauthorised => "Check user, password or token.".to_owned(),
-        Class::Misdirected => "There is no receiver at this path: check the URL and the workspace id.".to_owned(),
-        Class::Failed => "The receiver cannot be reached or failed: check the host, the network and its health.".to_owned(),
-        _ => "The receiver was reached and refused the sample.".to_owned(),
     }
 }
 

@@ -1,10 +1,11 @@
-//! What the aggregator asks of a Kubernetes cluster, and the two things it writes there.
+//! What the aggregator asks of a Kubernetes cluster, and the three things it writes there.
 //!
 //! ```text
 //! connection -> watch (list, then watch) -> tables: pods, services, owners -> aggregator_core::directory
 //!                                        -> configuration: how clients of the API are authenticated
 //!            -> reviews        who a bearer token is, what a user may do
 //!            -> registration   our authority, in a secret; its certificate, into the APIServices
+//!            -> lease          which replica writes
 //! ```
 //!
 //! Objects are decoded into types of our own with only the fields that are used. Nothing here is asked by a request
@@ -12,6 +13,7 @@
 
 pub mod configuration;
 pub mod connection;
+pub mod lease;
 mod objects;
 pub mod registration;
 pub mod reviews;
@@ -20,5 +22,6 @@ pub mod watch;
 pub mod watches;
 
 pub use connection::ClusterError;
+pub use lease::Lease;
 pub use registration::Registration;
 pub use watches::{Scope, Watches};

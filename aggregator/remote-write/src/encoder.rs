@@ -40,7 +40,7 @@ mod tag {
 }
 
 /// The labels of one series, sorted, checked and encoded. Cheap to clone.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SeriesLabels {
     encoded: Arc<[u8]>,
 }

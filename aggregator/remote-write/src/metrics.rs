@@ -26,6 +26,8 @@ pub struct Metrics {
     pub(crate) highest_pushed: Gauge<f64, AtomicU64>,
     pub(crate) oldest_pending: Gauge<f64, AtomicU64>,
     pub(crate) blocked: Gauge,
+    pub(crate) lag: Gauge<f64, AtomicU64>,
+    pub(crate) skew: Gauge<f64, AtomicU64>,
     pub(crate) disk_errors: Counter,
     pub(crate) damaged: Counter,
 }
@@ -67,6 +69,8 @@ impl Default for Metrics {
             highest_pushed: Gauge::default(),
             oldest_pending: Gauge::default(),
             blocked: Gauge::default(),
+            lag: Gauge::default(),
+            skew: Gauge::default(),
             disk_errors: Counter::default(),
             damaged: Counter::default(),
         }
@@ -138,6 +142,10 @@ impl Metrics {
             Unit::Seconds,
             self.oldest_pending.clone(),
         );
+        let help = "Age of the oldest sample in the queue, 0 if it is empty";
+        registry.register_with_unit("lag", help, Unit::Seconds, self.lag.clone());
+        let help = "The receiver's clock minus ours; beyond 300 signatures are made for its time";
+        registry.register_with_unit("clock_skew", help, Unit::Seconds, self.skew.clone());
         let help = "Writes that the disk did not take; samples wait in memory then";
         registry.register("disk_errors", help, self.disk_errors.clone());
         let help = "Bytes on disk that were no records when the queue was opened, and were skipped";

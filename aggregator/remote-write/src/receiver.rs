@@ -46,6 +46,9 @@ pub trait Receiver: Send + Sync + 'static {
         attempt: u32,
     ) -> impl Future<Output = Answer> + Send;
 
+    /// The receiver's clock minus ours, in seconds; 0 if it is not known.
+    fn clock_skew(&self) -> f64;
+
     /// The receiver refused the credentials of the last request.
     fn refuse_credentials(&self) -> impl Future<Output = ()> + Send;
 }
@@ -139,11 +142,6 @@ impl HttpReceiver {
             clock: ClockDebug(clock),
             skew: Mutex::default(),
         })
-    }
-
-    /// The receiver's clock minus ours, in seconds.
-    pub fn clock_skew(&self) -> f64 {
-        self.skew().seconds()
     }
 
     /// When the credentials in use expire; `None` if they do not, or there are none.
@@ -248,6 +246,10 @@ impl Receiver for HttpReceiver {
         self.try_send(body, version, attempt)
             .await
             .unwrap_or_else(|failed| failed)
+    }
+
+    fn clock_skew(&self) -> f64 {
+        self.skew().seconds()
     }
 
     async fn refuse_credentials(&self) {

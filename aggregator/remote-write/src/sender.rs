@@ -122,6 +122,20 @@ impl<R: Receiver> Sender<R> {
         }
     }
 
+    /// Timestamp up to which another replica that goes on from here is to take every flush for sent. The newest, as it
+    /// may be on its way, so that nothing is told twice; but not what a receiver keeps waiting.
+    pub fn told(&self) -> Option<i64> {
+        let newest = *self.newest.borrow();
+        let interval = i64::try_from(self.settings.interval.as_millis()).unwrap_or(i64::MAX);
+        let sent = self.sent_until();
+        let waits = sent.is_none_or(|sent| newest - sent > interval.saturating_mul(2));
+        if newest == 0 || waits {
+            sent
+        } else {
+            Some(newest)
+        }
+    }
+
     /// Sends until `stop` is cancelled and nothing waits, and writes down what was sent. To end it sooner, drop it:
     /// what was not answered is sent again after the next start.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
@@ -360,9 +374,13 @@ impl<R: Receiver> Sender<R> {
         metrics
             .pending_bytes
             .set(i64::try_from(waiting.bytes).unwrap_or(i64::MAX));
-        metrics
-            .oldest_pending
-            .set(waiting.oldest.map_or(0.0, real_seconds));
+        let oldest = waiting.oldest.map_or(0.0, real_seconds);
+        metrics.oldest_pending.set(oldest);
+        let lag = waiting
+            .oldest
+            .map_or(0.0, |_| seconds((self.clock)()) - oldest);
+        metrics.lag.set(lag.max(0.0));
+        metrics.skew.set(self.receiver.clock_skew());
         for (reason, total) in &queue.totals().dropped {
             let counter = metrics.dropped.get_or_create_owned(&ReasonLabel {
                 reason: reason.as_str(),

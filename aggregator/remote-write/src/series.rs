@@ -146,6 +146,13 @@ impl Exporter {
         whole
     }
 
+    /// Forgets what was restored: another replica went on with it, and this one looks since `since`.
+    pub fn begin_anew(&mut self, since: UnixMillis) {
+        self.sums = Sums::default();
+        self.since = since;
+        self.silent_until = signed(since);
+    }
+
     /// Another replica writes, and has sent all flushes up to `sent` (Unix milliseconds); what [`Exporter::flush`]
     /// gives is not to be sent.
     pub fn follow(&mut self, sent: i64) {

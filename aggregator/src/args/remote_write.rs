@@ -91,6 +91,72 @@ pub struct RemoteWriteArgs {
         value_delimiter = ','
     )]
     pub remote_write_pod_label: Vec<String>,
+
+    /// One series for each pod, or one for all pods of a service, with what they counted since this aggregator or the
+    /// one before it looks. Of several replicas only one may write sums: see --remote-write-lease.
+    #[arg(
+        long,
+        env = "MESHMETER_REMOTE_WRITE_OUTPUT",
+        value_enum,
+        default_value_t = OutputMode::PerPod
+    )]
+    pub remote_write_output: OutputMode,
+
+    /// Gauge to write besides the counters. May be given several times, or once with commas.
+    #[arg(
+        long,
+        env = "MESHMETER_REMOTE_WRITE_GAUGE",
+        value_enum,
+        value_delimiter = ','
+    )]
+    pub remote_write_gauge: Vec<Gauge>,
+
+    /// Lease (in --namespace) by which one of several replicas writes. Not with __replica__, which lets the receiver
+    /// choose. Default: every replica writes.
+    #[arg(long, env = "MESHMETER_REMOTE_WRITE_LEASE", value_name = "NAME")]
+    pub remote_write_lease: Option<String>,
+
+    /// Name of this replica, which no other has, as the holder of the Lease.
+    #[arg(long, env = "HOSTNAME", value_name = "NAME", default_value = "")]
+    pub remote_write_lease_identity: String,
+
+    /// Version of the protocol. With 2.0 a receiver that does not seem to know it is written to in 1.0.
+    #[arg(
+        long,
+        env = "MESHMETER_REMOTE_WRITE_PROTOCOL",
+        value_enum,
+        default_value_t = ProtocolVersion::V1
+    )]
+    pub remote_write_protocol: ProtocolVersion,
+}
+
+/// Whose totals a series holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum OutputMode {
+    /// One pod's.
+    PerPod,
+    /// Those of all pods of a service.
+    Summed,
+}
+
+/// A gauge to write.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Gauge {
+    /// Requests per second, as the metrics API has it.
+    Rate,
+    /// Requests in flight.
+    Inflight,
+}
+
+/// A version of Remote-Write.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum ProtocolVersion {
+    /// The one that every receiver knows.
+    #[value(name = "1.0")]
+    V1,
+    /// With types, and smaller requests.
+    #[value(name = "2.0")]
+    V2,
 }
 
 /// How requests show who sends them.

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aggregator_api::names::service_name_fault;
 use aggregator_core::limits::LABELS_MAX;
 use aggregator_remote_write::encoder::SeriesLabels;
 use aggregator_remote_write::endpoint::Endpoint;
-use aggregator_remote_write::series::{Naming, label_name};
+use aggregator_remote_write::protocol::Version;
+use aggregator_remote_write::series::{Naming, Output, label_name};
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::args::{AuthMode, RemoteWriteArgs};
+use crate::args::{AuthMode, Gauge, OutputMode, ProtocolVersion, RemoteWriteArgs};
 
 /// The label by which receivers tell the replicas of an HA pair apart.
 const REPLICA: &str = "__replica__";
@@ -31,6 +33,19 @@ pub struct RemoteWriteConfig {
     pub queue_bytes: u64,
     /// Names and labels.
     pub naming: Naming,
+    /// The version of the protocol.
+    pub version: Version,
+    /// By which one of several replicas writes.
+    pub lease: Option<LeaseConfig>,
+}
+
+/// A Lease and who wants it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LeaseConfig {
+    /// Its name.
+    pub name: String,
+    /// The name of this replica.
+    pub identity: String,
 }
 
 /// How requests show who sends them.
@@ -60,14 +75,16 @@ pub enum AuthConfig {
 }
 
 impl RemoteWriteConfig {
-    /// `None` if nothing is to be written.
-    pub fn check(args: RemoteWriteArgs) -> Result<Option<Self>> {
+    /// `None` if nothing is to be written. `standalone` says whether there is a cluster that could hold a Lease; `None`
+    /// that it does not matter.
+    pub fn check(args: RemoteWriteArgs, standalone: Option<bool>) -> Result<Option<Self>> {
         let Some(url) = &args.remote_write_url else {
             return Ok(None);
         };
         let region = args.remote_write_region.as_deref();
         let endpoint = Endpoint::new(url, region).context("--remote-write-url")?;
         let auth = auth(&args, &endpoint)?;
+        let lease = standalone.map(|standalone| lease(&args, standalone));
         let ca = args.remote_write_ca_file.as_ref().map(|path| {
             std::fs::read(path)
                 .with_context(|| format!("--remote-write-ca-file {}", path.display()))
@@ -79,13 +96,60 @@ impl RemoteWriteConfig {
             interval: Duration::from_secs(args.remote_write_interval_seconds.into()),
             queue_dir: args.remote_write_queue_dir,
             queue_bytes: u64::from(args.remote_write_queue_mib) * 1024 * 1024,
-            naming: naming(
-                args.remote_write_prefix,
-                &args.remote_write_external_label,
-                args.remote_write_pod_label,
-            )?,
+            naming: Naming {
+                output: match args.remote_write_output {
+                    OutputMode::PerPod => Output::PerPod,
+                    OutputMode::Summed => Output::Summed,
+                },
+                rate: args.remote_write_gauge.contains(&Gauge::Rate),
+                inflight: args.remote_write_gauge.contains(&Gauge::Inflight),
+                ..naming(
+                    args.remote_write_prefix,
+                    &args.remote_write_external_label,
+                    args.remote_write_pod_label,
+                )?
+            },
+            version: match args.remote_write_protocol {
+                ProtocolVersion::V1 => Version::V1,
+                ProtocolVersion::V2 => Version::V2,
+            },
+            lease: lease.transpose()?.flatten(),
         }))
     }
+}
+
+fn lease(args: &RemoteWriteArgs, standalone: bool) -> Result<Option<LeaseConfig>> {
+    let labels = &args.remote_write_external_label;
+    let replica = labels.iter().any(|pair| pair.starts_with("__replica__="));
+    let summed = args.remote_write_output == OutputMode::Summed;
+    ensure!(
+        !(summed && replica),
+        "--remote-write-output summed: the sums of two replicas differ, so that a receiver cannot choose between them by __replica__; use --remote-write-lease"
+    );
+    let Some(name) = args.remote_write_lease.clone() else {
+        ensure!(
+            !summed || standalone,
+            "--remote-write-lease is needed for --remote-write-output summed: of several replicas only one may write sums"
+        );
+        return Ok(None);
+    };
+    ensure!(
+        !standalone,
+        "--remote-write-lease: there is no cluster with --standalone"
+    );
+    ensure!(
+        !replica,
+        "--remote-write-lease and the external label __replica__ exclude one another: with a Lease one replica writes, with the label both do"
+    );
+    if let Some(fault) = service_name_fault(&name) {
+        bail!("--remote-write-lease {name:?}: {fault}");
+    }
+    let identity = args.remote_write_lease_identity.clone();
+    ensure!(
+        !identity.is_empty(),
+        "--remote-write-lease-identity is needed for --remote-write-lease: there is no HOSTNAME in the environment"
+    );
+    Ok(Some(LeaseConfig { name, identity }))
 }
 
 fn auth(args: &RemoteWriteArgs, endpoint: &Endpoint) -> Result<AuthConfig> {
@@ -156,5 +220,6 @@ fn naming(prefix: String, external: &[String], pod_labels: Vec<String>) -> Resul
         live_only: labels.iter().any(|(name, _)| name == REPLICA),
         external_labels: labels,
         pod_labels,
+        ..Naming::default()
     })
 }

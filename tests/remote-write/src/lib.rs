@@ -1,6 +1,9 @@
 //! An Envoy, an aggregator that writes each second, and the Prometheus it writes to.
 
+pub mod agent;
 pub mod amp;
+pub mod receiver;
+pub mod scraper;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -44,19 +47,34 @@ pub struct Rig {
 impl Rig {
     /// Starts all of it, the aggregator writing to Prometheus itself, which takes no sample out of order.
     pub async fn direct() -> Result<Self> {
-        Self::start(None).await
+        Self::direct_with(&[]).await
+    }
+
+    /// The same with further flags of the aggregator.
+    pub async fn direct_with(flags: &[&str]) -> Result<Self> {
+        Self::start(None, flags, Vec::new()).await
     }
 
     /// The same with a fake AMP between them, which has these flags.
     pub async fn amp(flags: &[&str]) -> Result<Self> {
-        Self::start(Some(flags)).await
+        let key = KEY.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        Self::amp_with(flags, key.into()).await
     }
 
-    async fn start(amp: Option<&[&str]>) -> Result<Self> {
+    /// The same for an aggregator that has its credentials by these environment variables.
+    pub async fn amp_with(flags: &[&str], environment: Vec<(String, String)>) -> Result<Self> {
+        Self::start(Some(flags), &[], environment).await
+    }
+
+    async fn start(
+        amp: Option<&[&str]>,
+        flags: &[&str],
+        environment: Vec<(String, String)>,
+    ) -> Result<Self> {
         let address = tests_envoy::free_address()?;
         let config = "global: {scrape_interval: 1h}\n";
-        let flags = ["--web.enable-remote-write-receiver"];
-        let prometheus = Prometheus::start(address, config, &flags).await?;
+        let receiver = ["--web.enable-remote-write-receiver"];
+        let prometheus = Prometheus::start(address, config, &receiver).await?;
         let queue = TempDir::new()?;
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let amp = match amp {
@@ -73,13 +91,13 @@ impl Rig {
                 "us-east-1",
             ];
             options.flags.extend(signed.map(str::to_owned));
-            options.environment = KEY
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .into();
+            options.environment = environment;
         } else {
             let url = format!("http://{address}/api/v1/write");
             options.flags = flags_of(&url, queue.path());
         }
+        let further = flags.iter().map(|flag| (*flag).to_owned());
+        options.flags.extend(further);
         let aggregator = Aggregator::start(&options).await?;
         options.ingest = aggregator.ingest();
         let backends = Backends::start().await?;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tests_remote_write::agent::Agent;
 use tests_remote_write::amp::{Amp, KEY};
 use tests_remote_write::{PATIENCE, Rig};
 use tests_support::{artifacts, clock};
@@ -144,4 +145,74 @@ async fn check_explains() {
         assert_eq!(output.status.success(), good, "{text}");
         assert!(text.contains(expected), "{region} {secret}: {text}");
     }
+}
+
+/// A receiver whose clock is ten minutes ahead refuses the first signature, and takes the next: it is made for its time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_skewed_clock_is_corrected() {
+    for offset in ["600", "-600"] {
+        let mut rig = Rig::amp(&["--clock-offset", offset]).await.unwrap();
+        rig.send(5).await.unwrap();
+        rig.arrives().await.unwrap();
+        assert!(none(rig.metric("samples_dropped_total").await.unwrap()));
+        let skew = rig.metric("clock_skew_seconds").await.unwrap();
+        let expected: f64 = offset.parse().unwrap();
+        assert!((skew - expected).abs() < 5.0, "{skew}");
+    }
+}
+
+/// The token expires at the receiver before its time, and the agent has another one: it is asked for, and nothing is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_token_is_renewed() {
+    let agent = Agent::start("old").await.unwrap();
+    let environment = [
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI".to_owned(), agent.url()),
+        ("AWS_EC2_METADATA_DISABLED".to_owned(), "true".to_owned()),
+    ];
+    let mut rig = Rig::amp_with(&["--credential=old:secret:token"], environment.into())
+        .await
+        .unwrap();
+    rig.send(5).await.unwrap();
+    rig.arrives().await.unwrap();
+    let address = rig.amp.take().unwrap().address();
+    let receiver = rig.prometheus.address();
+    let flags = ["--credential=new:secret:token"];
+    rig.amp = Some(Amp::start(address, receiver, &flags).await.unwrap());
+    agent.offer("new");
+    rig.send(5).await.unwrap();
+    rig.arrives().await.unwrap();
+    assert!(none(rig.metric("samples_dropped_total").await.unwrap()));
+    assert!(agent.asked() >= 2);
+}
+
+/// More than the receiver takes, again and again: it is paced, and all of it arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_429_loses_nothing() {
+    let mut rig = Rig::amp(&[]).await.unwrap();
+    let busy = json!({"status": 429, "body": "ingestion rate limit (3) exceeded"});
+    let storm = vec![busy; 8];
+    rig.amp.as_ref().unwrap().fail(&json!(storm)).await.unwrap();
+    for _ in 0..10 {
+        rig.send(2).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let refused = rig.metric("retries_total{result=\"too_many\"}").await;
+    assert!(refused.unwrap() > 0.0, "nothing was refused");
+    rig.arrives().await.unwrap();
+    assert!(none(rig.metric("samples_dropped_total").await.unwrap()));
+}
+
+/// Remote-Write 2.0 against a receiver of 1.0: it falls back by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn version_2_falls_back() {
+    let mut rig = Rig::direct_with(&["--remote-write-protocol=2.0"])
+        .await
+        .unwrap();
+    rig.send(5).await.unwrap();
+    rig.arrives().await.unwrap();
+    let repeated = rig
+        .metric("retries_total{result=\"unsupported\"}")
+        .await
+        .unwrap();
+    assert!(repeated > 0.0, "{}", rig.aggregator.log_tail());
 }

@@ -1,7 +1,9 @@
 //! The only place of this crate that reads a clock, and the one way to wait for something.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use aggregator_core::time::{Clock, UnixMillis};
 use anyhow::{Result, bail};
 
 /// Pause between two looks at a condition.
@@ -14,6 +16,19 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 )]
 pub fn now() -> Instant {
     Instant::now()
+}
+
+/// The system's clock, as outer layers are told the time.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the clock of the test crates"
+)]
+pub fn unix() -> Clock {
+    Arc::new(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let since = since.unwrap_or_default().as_millis();
+        UnixMillis(u64::try_from(since).unwrap_or(u64::MAX))
+    })
 }
 
 /// Looks again and again until `look` gives a value; fails with `what` when that takes longer than `limit`.

@@ -126,6 +126,10 @@ impl Receiver for Scripted {
         Self::status(code)
     }
 
+    fn clock_skew(&self) -> f64 {
+        0.0
+    }
+
     async fn refuse_credentials(&self) {
         *self.refreshed.lock().unwrap() += 1;
     }

@@ -53,8 +53,15 @@ pub const API_SERVICE: Resource = Resource {
     kind: "APIService",
     api_version: "apiregistration.k8s.io/v1",
 };
+/// Leases.
+pub const LEASE: Resource = Resource {
+    group_path: "/apis/coordination.k8s.io/v1",
+    plural: "leases",
+    kind: "Lease",
+    api_version: "coordination.k8s.io/v1",
+};
 /// All of them.
-pub const RESOURCES: [Resource; 10] = [
+pub const RESOURCES: [Resource; 11] = [
     POD,
     SERVICE,
     CONFIG_MAP,
@@ -65,6 +72,7 @@ pub const RESOURCES: [Resource; 10] = [
     API_SERVICE,
     AUTOSCALER,
     NAMESPACE,
+    LEASE,
 ];
 
 const fn core(plural: &'static str, kind: &'static str) -> Resource {

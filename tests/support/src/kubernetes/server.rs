@@ -292,6 +292,14 @@ impl Shared {
                 }) => self.patch(resource, &namespace, &name, &body),
                 _ => not_found(path),
             },
+            (Method::PUT, _) => match target(path) {
+                Some(Target {
+                    resource,
+                    namespace,
+                    name: Some(name),
+                }) => self.replace(resource, &namespace, &name, &body),
+                _ => not_found(path),
+            },
             _ => failure(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
         }
     }
@@ -321,6 +329,20 @@ impl Shared {
         merge::merge(&mut object, patch);
         self.objects.apply(resource, object.clone());
         reply(StatusCode::OK, &object)
+    }
+
+    /// As a real server: only whoever knows the newest version may replace it.
+    fn replace(&self, resource: Resource, namespace: &str, name: &str, object: &Value) -> Answer {
+        self.count(&format!("update {}", resource.plural));
+        let Some(held) = self.objects.get(resource, namespace, name) else {
+            return not_found(name);
+        };
+        let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+        if version(&held) != version(object) {
+            return failure(StatusCode::CONFLICT, "the object has been modified");
+        }
+        self.objects.apply(resource, object.clone());
+        reply(StatusCode::OK, object)
     }
 
     fn collection(self: &Arc<Self>, target: &Target, head: &http::request::Parts) -> Answer {

@@ -1,0 +1,270 @@
+//! Who holds a Lease, decided without clock or network, by the rules of client-go's leader election: a Lease that did
+//! not change for its duration, as this process saw it, is free; nobody's clock is compared with another's.
+
+use std::time::Duration;
+
+/// How long a Lease is respected after its last change.
+pub const LEASE_DURATION: Duration = Duration::from_secs(15);
+
+/// A holder that could not renew for so long no longer acts as one: well before another may.
+pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What a Lease says.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Record {
+    /// Who holds it, "" for nobody.
+    pub holder: String,
+    /// Changes with every write to it.
+    pub version: String,
+    /// How long it is respected.
+    pub duration: Duration,
+    /// How often it changed hands.
+    pub transitions: u32,
+    /// What the holder tells the next one.
+    pub told: Option<i64>,
+}
+
+/// What to do about what was read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// Make the Lease.
+    Create,
+    /// It is ours: write it anew.
+    Renew,
+    /// It is free: take it.
+    Take,
+    /// It is another's.
+    Follow,
+}
+
+/// What one process knows. Times are of any clock that only goes forward.
+#[derive(Clone, Debug)]
+pub struct Election {
+    identity: String,
+    seen: Option<(Record, Duration)>,
+    renewed: Option<Duration>,
+    inherited: Option<i64>,
+}
+
+/// Whether this process acts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// Not known at the moment: nobody could be asked.
+    Unknown,
+    /// It does.
+    Leads {
+        /// What the holder before it told last.
+        inherited: Option<i64>,
+    },
+    /// Another does, and told this.
+    Follows {
+        /// [`Record::told`].
+        told: Option<i64>,
+    },
+}
+
+// === impl Election ===
+
+impl Election {
+    /// For the process called `identity`, which no other process is.
+    pub fn new(identity: &str) -> Self {
+        Self {
+            identity: identity.to_owned(),
+            seen: None,
+            renewed: None,
+            inherited: None,
+        }
+    }
+
+    /// `read` was read at `now`; `None` if there is no Lease.
+    pub fn step(&mut self, now: Duration, read: Option<Record>) -> Step {
+        let Some(record) = read else {
+            self.seen = None;
+            return Step::Create;
+        };
+        let same = matches!(&self.seen, Some((seen, _)) if seen.version == record.version);
+        let since = match &self.seen {
+            Some((_, since)) if same => *since,
+            _ => now,
+        };
+        let step = if record.holder == self.identity {
+            Step::Renew
+        } else if record.holder.is_empty() || now.saturating_sub(since) >= record.duration {
+            Step::Take
+        } else {
+            self.renewed = None;
+            Step::Follow
+        };
+        if step == Step::Take {
+            self.inherited = record.told;
+        }
+        self.seen = Some((record, since));
+        step
+    }
+
+    /// True if this process acts at `now`.
+    pub fn leads(&self, now: Duration) -> bool {
+        matches!(self.role(now), Role::Leads { .. })
+    }
+
+    /// What was to be done was done; it was begun at `began`.
+    pub fn wrote(&mut self, began: Duration) {
+        self.renewed = Some(began);
+    }
+
+    /// Another was first.
+    pub fn lost(&mut self) {
+        self.renewed = None;
+    }
+
+    /// Whether this process acts at `now`.
+    pub fn role(&self, now: Duration) -> Role {
+        match (&self.renewed, &self.seen) {
+            (Some(renewed), _) if now.saturating_sub(*renewed) < RENEW_DEADLINE => Role::Leads {
+                inherited: self.inherited,
+            },
+            (None, Some((record, _)))
+                if !record.holder.is_empty() && record.holder != self.identity =>
+            {
+                Role::Follows { told: record.told }
+            }
+            _ => Role::Unknown,
+        }
+    }
+
+    /// The Lease to write for `step`.
+    pub fn record(&self, step: Step, told: Option<i64>) -> Record {
+        let seen = self.seen.as_ref().map(|(record, _)| record.clone());
+        let seen = seen.unwrap_or_default();
+        let taken = u32::from(step == Step::Take && !seen.version.is_empty());
+        Record {
+            holder: self.identity.clone(),
+            duration: LEASE_DURATION,
+            transitions: seen.transitions.saturating_add(taken),
+            // Who takes over passes on what it was told until it has something to tell.
+            told: told.max(seen.told),
+            version: seen.version,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::StdRng;
+    use rand::{Rng as _, SeedableRng as _};
+
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn held_by(holder: &str, version: u32) -> Record {
+        Record {
+            holder: holder.to_owned(),
+            version: version.to_string(),
+            duration: LEASE_DURATION,
+            transitions: 3,
+            told: Some(7),
+        }
+    }
+
+    #[test]
+    fn a_lease_is_free_when_it_did_not_change_for_its_duration() {
+        let mut election = Election::new("b");
+        assert_eq!(
+            election.step(seconds(100), Some(held_by("a", 1))),
+            Step::Follow
+        );
+        assert_eq!(election.role(seconds(100)), Role::Follows { told: Some(7) });
+        assert_eq!(
+            election.step(seconds(114), Some(held_by("a", 1))),
+            Step::Follow
+        );
+        // A renewal begins the time anew.
+        assert_eq!(
+            election.step(seconds(115), Some(held_by("a", 2))),
+            Step::Follow
+        );
+        assert_eq!(
+            election.step(seconds(129), Some(held_by("a", 2))),
+            Step::Follow
+        );
+        assert_eq!(
+            election.step(seconds(130), Some(held_by("a", 2))),
+            Step::Take
+        );
+        let record = election.record(Step::Take, None);
+        assert_eq!((record.transitions, record.told), (4, Some(7)));
+        election.wrote(seconds(130));
+        let inherited = Some(7);
+        assert_eq!(election.role(seconds(139)), Role::Leads { inherited });
+        assert_eq!(
+            election.role(seconds(140)),
+            Role::Unknown,
+            "renewed too long ago"
+        );
+    }
+
+    #[test]
+    fn what_was_released_or_is_ours_is_taken_at_once() {
+        let mut election = Election::new("b");
+        assert_eq!(election.step(seconds(1), None), Step::Create);
+        assert_eq!(election.step(seconds(1), Some(held_by("", 1))), Step::Take);
+        assert_eq!(
+            election.step(seconds(1), Some(held_by("b", 2))),
+            Step::Renew
+        );
+    }
+
+    /// Three processes whose requests are slow, fail and cross one another: never do two lead at once.
+    #[test]
+    fn two_never_lead_at_once() {
+        for seed in 0..500 {
+            let mut random = StdRng::seed_from_u64(seed);
+            let names = ["a", "b", "c"];
+            let mut processes: Vec<_> = names.map(Election::new).into();
+            // What each process last asked for and has not been answered: (answered at, began at, record).
+            let mut writes: Vec<Option<(u64, u64, Record)>> = vec![None; 3];
+            let (mut lease, mut version): (Option<Record>, u32) = (None, 0);
+            let (mut led, mut outage) = (0, 0);
+            for now in (0..400_000_u64).step_by(250) {
+                if random.random_ratio(1, 200) {
+                    outage = now + random.random_range(0..40_000);
+                }
+                for (index, process) in processes.iter_mut().enumerate() {
+                    if let Some((due, began, record)) = writes[index].take() {
+                        if now < due {
+                            writes[index] = Some((due, began, record));
+                            continue;
+                        }
+                        let held = lease.as_ref().map(|lease| lease.version.clone());
+                        if held.unwrap_or_default() != record.version {
+                            process.lost();
+                            continue;
+                        }
+                        version += 1;
+                        let version = version.to_string();
+                        lease = Some(Record { version, ..record });
+                        if random.random_ratio(9, 10) {
+                            process.wrote(Duration::from_millis(began));
+                        }
+                    } else if now >= outage && random.random_ratio(1, 6) {
+                        let step = process.step(Duration::from_millis(now), lease.clone());
+                        if step != Step::Follow {
+                            let due = now + random.random_range(0..3_000);
+                            writes[index] = Some((due, now, process.record(step, None)));
+                        }
+                    }
+                }
+                let leaders = processes
+                    .iter()
+                    .filter(|process| process.leads(Duration::from_millis(now)));
+                let leaders = leaders.count();
+                assert!(leaders < 2, "seed {seed}, {now} ms: two lead");
+                led += leaders;
+            }
+            assert!(led > 100, "seed {seed}: hardly ever did anyone lead");
+        }
+    }
+}
