@@ -5,18 +5,18 @@
 //! an autoscaler would: all pods of a workload, one pod, and the workload itself. Time is real time around the handler,
 //! so what else the machine does is in it.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use aggregator_core::limits::PODS_MAX;
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use http::Request;
 use http::request::Parts;
 use tests_support::clock;
 
+use crate::optimised;
 use fleet::{APPS, Fleet};
 use report::{Kind, Report};
 
@@ -59,7 +59,7 @@ struct Shared {
 /// optimised has an optimised one made and run in its place.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if cfg!(debug_assertions) {
-        return run_optimised();
+        return optimised::run();
     }
     ensure!(
         (APPS..=PODS_MAX).contains(&args.pods),
@@ -94,19 +94,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     ensure!(report.is_within_limits(), "a limit was exceeded");
     Ok(())
-}
-
-/// Runs this program again with the same arguments, optimised.
-fn run_optimised() -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["run", "--quiet", "--release", "--bin", "bench", "--"])
-        .args(std::env::args_os().skip(1))
-        .status()
-        .context("run cargo")?;
-    // It has said why already.
-    std::process::exit(status.code().unwrap_or(1))
 }
 
 /// Applies `rate` reports a second, pod after pod, until told to stop; returns how many were refused.

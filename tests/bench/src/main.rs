@@ -14,6 +14,8 @@ mod filter;
 mod ingest;
 mod interval;
 mod load;
+mod optimised;
+mod remote_write;
 mod usage;
 
 #[derive(Debug, Parser)]
@@ -35,6 +37,9 @@ enum What {
     Api(api::Args),
     /// What taking in reports costs the aggregator: CPU and memory, beside a bare tonic server.
     Ingest(ingest::Args),
+    /// What remote write costs: CPU of a sample beside bare prost and Snappy, memory, the queue, and the way into a real
+    /// Prometheus.
+    RemoteWrite(remote_write::Args),
     /// What the filter costs inside Envoy: CPU per request and memory, beside no Wasm and a Lua filter.
     Filter(filter::Args),
 }
@@ -48,6 +53,7 @@ async fn main() -> Result<()> {
         What::Ingest(args) => ingest::run(&args).await,
         What::Echo(args) => ingest::echo(&args),
         What::Send(args) => ingest::send(&args).await,
+        What::RemoteWrite(args) => remote_write::run(&args).await,
         What::Filter(args) => filter::run(&args).await,
     }
 }

@@ -68,6 +68,11 @@ impl Prometheus {
         self.address
     }
 
+    /// Its process; `None` if it ended.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.pid()
+    }
+
     /// Kills it; its data stay.
     pub async fn kill(&mut self) -> Result<()> {
         self.process.kill().await

@@ -9,10 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -27,17 +25,16 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::authority::Authority;
 use super::objects::{self, CONFIG_MAP, Objects, RESOURCES, Resource};
 use super::proxy::FrontProxy;
+use replies::{Answer, failure, not_found, reply};
 
 mod merge;
+mod replies;
 mod watching;
 
 /// Longest body of a request, in bytes.
 const BODY_MAX: usize = 1 << 20;
 /// The token of the aggregator under test.
 const CLIENT_TOKEN: &str = "the-aggregators-own-token";
-
-pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
-type Answer = Response<Body>;
 
 /// A running API server; ends when dropped.
 #[derive(Debug)]
@@ -479,32 +476,4 @@ pub(super) fn selected(object: &Value, query: &BTreeMap<String, String>) -> bool
         .get("fieldSelector")
         .and_then(|field| field.strip_prefix("metadata.name="));
     field.is_none_or(|name| object["metadata"]["name"] == name)
-}
-
-fn not_found(what: &str) -> Answer {
-    failure(StatusCode::NOT_FOUND, &format!("{what} not found"))
-}
-
-/// A refusal as a `Status`.
-pub(super) fn failure(code: StatusCode, message: &str) -> Answer {
-    let status = status(code, message);
-    reply(code, &status)
-}
-
-pub(super) fn status(code: StatusCode, message: &str) -> Value {
-    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
-           "reason": code.canonical_reason().unwrap_or_default().replace(' ', ""), "code": code.as_u16()})
-}
-
-fn reply(code: StatusCode, body: &Value) -> Answer {
-    let body = Full::new(Bytes::from(body.to_string())).boxed_unsync();
-    answer(code, body)
-}
-
-pub(super) fn answer(code: StatusCode, body: Body) -> Answer {
-    let mut answer = Response::new(body);
-    *answer.status_mut() = code;
-    let json = http::HeaderValue::from_static("application/json");
-    answer.headers_mut().insert(header::CONTENT_TYPE, json);
-    answer
 }

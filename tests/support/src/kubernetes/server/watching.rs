@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::{Body, Shared, Target, answer, selected, status};
+use super::replies::{Body, answer, status};
+use super::{Shared, Target, selected};
 use crate::kubernetes::objects::{self, Event};
 
 /// Lines that a client may be behind; then the watch waits for it.

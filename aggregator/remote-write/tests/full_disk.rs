@@ -1,0 +1,72 @@
+//! A disk that is full: files of this process cannot grow beyond 64 KiB, so that writes are cut short, as by `ENOSPC`.
+
+use std::env;
+use std::fs;
+use std::process::Command;
+
+use aggregator_remote_write::block::{Block, Kind};
+use aggregator_remote_write::queue::{DropReason, Limits, Queue};
+
+const FOLDER: &str = "FULL_DISK_FOLDER";
+const LIMITS: Limits = Limits {
+    bytes: 1 << 30,
+    memory_bytes: 100_000,
+    age: None,
+    segment_bytes: 1 << 20,
+};
+
+fn block(timestamp: i64) -> Block {
+    Block {
+        shard: 0,
+        kind: Kind::Marks,
+        samples: 3,
+        timestamp,
+        body: vec![u8::try_from(timestamp % 251).unwrap_or_default(); 5_000].into(),
+    }
+}
+
+/// In a process of its own, since the limit is one of the process.
+#[test]
+fn a_full_disk_costs_nothing_that_fits_memory_and_what_does_not_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "trap '' XFSZ; ulimit -f 128; exec \"$0\" --exact --ignored --nocapture in_a_process_with_small_files";
+    let status = Command::new("sh")
+        .args(["-c", script])
+        .arg(env::current_exe().unwrap())
+        .env(FOLDER, folder.path())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+    // What the disk took is whole, and nothing of what it did not take is there.
+    let queue = Queue::open(folder.path(), LIMITS).unwrap();
+    assert_eq!(queue.totals().damaged_bytes, 0);
+    assert!(queue.waiting().blocks > 5);
+}
+
+#[test]
+#[ignore = "run by the other test, under its limit"]
+fn in_a_process_with_small_files() {
+    let folder = env::var_os(FOLDER).unwrap();
+    let large = std::path::Path::new(&folder).join("large");
+    assert!(fs::write(&large, vec![0; 100_000]).is_err());
+    let _ = fs::remove_file(large);
+    let mut queue = Queue::open(folder.as_ref(), LIMITS).unwrap();
+    for timestamp in 0..60 {
+        queue.push(timestamp, vec![block(timestamp)]);
+    }
+    let totals = queue.totals().clone();
+    assert!(totals.write_errors > 0, "the disk took everything");
+    let dropped = totals.dropped.get(&DropReason::Full).copied().unwrap_or(0);
+    assert_eq!(totals.dropped(), dropped);
+    assert_eq!(dropped + queue.waiting().samples, 60 * 3);
+    assert!(dropped > 0 && dropped < 60 * 3, "{dropped} dropped");
+    // In order, byte for byte, and the newest is there.
+    let mut read = Vec::new();
+    for pending in 0..6 {
+        let (seq, front) = queue.front(0).unwrap();
+        assert_eq!(front, block(front.timestamp), "{pending}");
+        read.push(front.timestamp);
+        queue.acknowledge(0, seq);
+    }
+    assert!(read.is_sorted_by(|a, b| a < b), "{read:?}");
+}
