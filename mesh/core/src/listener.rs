@@ -1,0 +1,201 @@
+//! Insertion into a Listener, and its removal.
+//!
+//! `Listener{name 1, filter_chains 3, traffic_direction 16, default_filter_chain 25}`, `FilterChain{filters 3}`,
+//! `Filter{name 1, typed_config 4}`, `HttpConnectionManager{http_filters 5, access_log 13}`, `HttpFilter{name 1,
+//! typed_config 4}`, `Router{upstream_log 3}`, `Any{type_url 1, value 2}`.
+
+use crate::insertion::{Directions, Insertion, NAME};
+use crate::wire::{Field, Message, WireError};
+
+const LISTENER_NAME: u32 = 1;
+const LISTENER_FILTER_CHAINS: u32 = 3;
+const LISTENER_DIRECTION: u32 = 16;
+const LISTENER_DEFAULT_CHAIN: u32 = 25;
+const CHAIN_FILTERS: u32 = 3;
+const TYPED_NAME: u32 = 1;
+const TYPED_CONFIG: u32 = 4;
+const MANAGER_HTTP_FILTERS: u32 = 5;
+const MANAGER_ACCESS_LOG: u32 = 13;
+const ROUTER_UPSTREAM_LOG: u32 = 3;
+const ANY_TYPE: u32 = 1;
+const ANY_VALUE: u32 = 2;
+
+const INBOUND: u64 = 1;
+const OUTBOUND: u64 = 2;
+
+const MANAGER: &str =
+    "/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const ROUTER: &str = "/envoy.extensions.filters.http.router.v3.Router";
+
+/// What happens to each connection manager.
+#[derive(Clone, Copy, Debug)]
+enum Task<'a> {
+    Insert(&'a Insertion),
+    Remove,
+}
+
+/// The listener with our parts; `None` if there is nowhere to put them, or they are there already.
+pub fn insert(listener: &[u8], insertion: &Insertion) -> Result<Option<Vec<u8>>, WireError> {
+    let message = Message::parse(listener)?;
+    if !is_chosen(&message, insertion.directions)? {
+        return Ok(None);
+    }
+    chains(&message, Task::Insert(insertion))
+}
+
+/// The listener without our parts; `None` if it has none.
+pub fn remove(listener: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
+    chains(&Message::parse(listener)?, Task::Remove)
+}
+
+/// By `traffic_direction`, or by the names that App Mesh gives.
+fn is_chosen(listener: &Message<'_>, directions: Directions) -> Result<bool, WireError> {
+    let name = listener.text(LISTENER_NAME)?;
+    let direction = listener.number(LISTENER_DIRECTION)?;
+    let inbound = direction == INBOUND || (direction == 0 && name.contains("_ingress_"));
+    let outbound = direction == OUTBOUND || (direction == 0 && name.contains("_egress_"));
+    Ok(match directions {
+        Directions::Inbound => inbound,
+        Directions::Outbound => outbound,
+        Directions::Both => inbound || outbound,
+    })
+}
+
+fn chains(listener: &Message<'_>, task: Task<'_>) -> Result<Option<Vec<u8>>, WireError> {
+    let numbers = [LISTENER_FILTER_CHAINS, LISTENER_DEFAULT_CHAIN];
+    listener.one(LISTENER_DEFAULT_CHAIN)?;
+    each(listener, &numbers, |chain| {
+        each(&Message::parse(chain)?, &[CHAIN_FILTERS], |filter| {
+            typed(filter, MANAGER, |manager| manager_of(manager, task))
+        })
+    })
+}
+
+/// Changes the contents of the fields of these numbers; `None` if none was changed.
+fn each(
+    message: &Message<'_>,
+    numbers: &[u32],
+    change: impl Fn(&[u8]) -> Result<Option<Vec<u8>>, WireError>,
+) -> Result<Option<Vec<u8>>, WireError> {
+    let mut edit = message.edit();
+    let chosen = |field: &&Field| numbers.contains(&field.number);
+    for field in message.fields().iter().filter(chosen) {
+        if let Some(changed) = change(message.content(field)?)? {
+            edit.replace(field, &changed);
+        }
+    }
+    Ok((!edit.is_empty()).then(|| edit.finish()))
+}
+
+/// Changes the value of the `typed_config` of a filter, if it is of this type.
+fn typed(
+    filter: &[u8],
+    type_name: &str,
+    change: impl Fn(&[u8]) -> Result<Option<Vec<u8>>, WireError>,
+) -> Result<Option<Vec<u8>>, WireError> {
+    let filter = Message::parse(filter)?;
+    let Some(config) = filter.one(TYPED_CONFIG)? else {
+        return Ok(None);
+    };
+    let any = Message::parse(filter.content(config)?)?;
+    if !any.text(ANY_TYPE)?.ends_with(type_name) {
+        return Ok(None);
+    }
+    let value = any.one(ANY_VALUE)?;
+    let bytes = value.map_or(Ok(&[][..]), |value| any.content(value))?;
+    // A value that was not there is put first, so that it is known again. An empty one that stands there could not be
+    // told from it.
+    let first = value.is_some_and(|value| value.whole.start == 0);
+    if first && bytes.is_empty() {
+        return Ok(None);
+    }
+    let Some(changed) = change(bytes)? else {
+        return Ok(None);
+    };
+    let mut edit = any.edit();
+    match (value, any.fields().first()) {
+        (Some(value), _) if first && changed.is_empty() => edit.remove(value),
+        (Some(value), _) => edit.replace(value, &changed),
+        (None, Some(front)) => edit.insert_before(front, ANY_VALUE, &changed),
+        (None, None) => edit.append(ANY_VALUE, &changed),
+    }
+    let any = edit.finish();
+    let mut edit = filter.edit();
+    edit.replace(config, &any);
+    Ok(Some(edit.finish()))
+}
+
+fn manager_of(manager: &[u8], task: Task<'_>) -> Result<Option<Vec<u8>>, WireError> {
+    let manager = Message::parse(manager)?;
+    let mut edit = manager.edit();
+    match task {
+        Task::Insert(insertion) => {
+            // Without an HTTP filter there is no router, and Envoy refuses it: not ours to mend.
+            let Some(router) = manager.all(MANAGER_HTTP_FILTERS).last() else {
+                return Ok(None);
+            };
+            if let Some(plugin) = &insertion.upstream_log {
+                let log = plugin.access_log();
+                let changed = typed(manager.content(router)?, ROUTER, |value| {
+                    with_log(value, &log)
+                })?;
+                if let Some(changed) = changed {
+                    edit.replace(router, &changed);
+                }
+            }
+            if let Some(plugin) = &insertion.filter
+                && named(&manager, MANAGER_HTTP_FILTERS)?.is_empty()
+            {
+                edit.insert_before(router, MANAGER_HTTP_FILTERS, &plugin.http_filter());
+            }
+            if let Some(plugin) = &insertion.access_log
+                && named(&manager, MANAGER_ACCESS_LOG)?.is_empty()
+            {
+                edit.append(MANAGER_ACCESS_LOG, &plugin.access_log());
+            }
+        }
+        Task::Remove => {
+            for number in [MANAGER_HTTP_FILTERS, MANAGER_ACCESS_LOG] {
+                for field in named(&manager, number)? {
+                    edit.remove(field);
+                }
+            }
+            if let Some(router) = manager.all(MANAGER_HTTP_FILTERS).last()
+                && let Some(changed) = typed(manager.content(router)?, ROUTER, without_log)?
+            {
+                edit.replace(router, &changed);
+            }
+        }
+    }
+    Ok((!edit.is_empty()).then(|| edit.finish()))
+}
+
+fn with_log(router: &[u8], log: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
+    let router = Message::parse(router)?;
+    if !named(&router, ROUTER_UPSTREAM_LOG)?.is_empty() {
+        return Ok(None);
+    }
+    let mut edit = router.edit();
+    edit.append(ROUTER_UPSTREAM_LOG, log);
+    Ok(Some(edit.finish()))
+}
+
+fn without_log(router: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
+    let router = Message::parse(router)?;
+    let mut edit = router.edit();
+    for field in named(&router, ROUTER_UPSTREAM_LOG)? {
+        edit.remove(field);
+    }
+    Ok((!edit.is_empty()).then(|| edit.finish()))
+}
+
+/// The fields of this number that have our name.
+fn named<'a>(message: &'a Message<'_>, number: u32) -> Result<Vec<&'a Field>, WireError> {
+    let mut ours = Vec::new();
+    for field in message.all(number) {
+        if Message::parse(message.content(field)?)?.text(TYPED_NAME)? == NAME {
+            ours.push(field);
+        }
+    }
+    Ok(ours)
+}

@@ -1,0 +1,321 @@
+//! Messages as rows of fields, whose bytes are kept (protobuf encoding, "Message Structure").
+
+use std::ops::Range;
+
+use thiserror::Error;
+
+/// Wire type of numbers.
+const VARINT: u8 = 0;
+/// Wire type of eight bytes.
+const FIXED64: u8 = 1;
+/// Wire type of strings, bytes and messages.
+const DELIMITED: u8 = 2;
+/// Wire type of four bytes.
+const FIXED32: u8 = 5;
+
+/// Longest varint.
+const VARINT_MAX: usize = 10;
+
+/// Bytes that are not taken for a message.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum WireError {
+    /// They end within a field.
+    #[error("cut short at byte {0}")]
+    Short(usize),
+    /// A wire type that does not exist, or a group, which Envoy's API does not have.
+    #[error("wire type {wire} at byte {at}")]
+    WireType {
+        /// Which.
+        wire: u8,
+        /// Where.
+        at: usize,
+    },
+    /// A varint of more than ten bytes, a field number out of range, or a length that is not written in the shortest
+    /// way, so that it could not be written again.
+    #[error("not a plain number at byte {0}")]
+    Number(usize),
+    /// A field that may be there once is there several times; what that means is for a full decoder to say.
+    #[error("field {0} is there several times")]
+    Repeated(u32),
+    /// A field is not of the type it should be.
+    #[error("field {0} is of another type")]
+    Type(u32),
+    /// A string that is not UTF-8.
+    #[error("field {0} is not text")]
+    Text(u32),
+}
+
+/// A field of a message.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Field {
+    /// Its number.
+    pub number: u32,
+    /// Where it is in the message, tag included.
+    pub whole: Range<usize>,
+    /// Where its content is, if it is a string, bytes or a message.
+    pub content: Option<Range<usize>>,
+    /// Its value, if it is a number.
+    pub varint: Option<u64>,
+}
+
+/// A message with its fields in order.
+#[derive(Clone, Debug)]
+pub struct Message<'a> {
+    bytes: &'a [u8],
+    fields: Vec<Field>,
+}
+
+/// Some changes to a message, applied together.
+#[derive(Debug)]
+pub struct Edit<'a> {
+    message: &'a Message<'a>,
+    /// What a range of the message becomes, in order.
+    changes: Vec<(Range<usize>, Vec<u8>)>,
+}
+
+// === impl Message ===
+
+impl<'a> Message<'a> {
+    /// The fields of `bytes`.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, WireError> {
+        let mut fields = Vec::new();
+        let mut at = 0;
+        while at < bytes.len() {
+            let field = field(bytes, at)?;
+            at = field.whole.end;
+            fields.push(field);
+        }
+        Ok(Self { bytes, fields })
+    }
+
+    /// All fields, in order.
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// The fields of this number.
+    pub fn all(&self, number: u32) -> impl Iterator<Item = &Field> {
+        self.fields
+            .iter()
+            .filter(move |field| field.number == number)
+    }
+
+    /// The one field of this number, if it is there.
+    pub fn one(&self, number: u32) -> Result<Option<&Field>, WireError> {
+        let mut all = self.all(number);
+        let first = all.next();
+        match all.next() {
+            None => Ok(first),
+            Some(_) => Err(WireError::Repeated(number)),
+        }
+    }
+
+    /// The content of a string, bytes or message.
+    pub fn content(&self, field: &Field) -> Result<&'a [u8], WireError> {
+        let range = field.content.clone().ok_or(WireError::Type(field.number))?;
+        Ok(&self.bytes[range])
+    }
+
+    /// The text of the one field of this number, "" if it is not there.
+    pub fn text(&self, number: u32) -> Result<&'a str, WireError> {
+        let Some(field) = self.one(number)? else {
+            return Ok("");
+        };
+        std::str::from_utf8(self.content(field)?).map_err(|_| WireError::Text(number))
+    }
+
+    /// The number in the last field of this number, 0 if it is not there.
+    pub fn number(&self, number: u32) -> Result<u64, WireError> {
+        match self.all(number).last() {
+            None => Ok(0),
+            Some(field) => field.varint.ok_or(WireError::Type(number)),
+        }
+    }
+
+    /// The changes to be.
+    pub fn edit(&self) -> Edit<'_> {
+        Edit {
+            message: self,
+            changes: Vec::new(),
+        }
+    }
+}
+
+// === impl Edit ===
+
+impl Edit<'_> {
+    /// Gives `field` another content.
+    pub fn replace(&mut self, field: &Field, content: &[u8]) {
+        let mut bytes = Vec::with_capacity(content.len() + VARINT_MAX);
+        delimited(&mut bytes, field.number, content);
+        self.changes.push((field.whole.clone(), bytes));
+    }
+
+    /// Puts a field before `field`.
+    pub fn insert_before(&mut self, field: &Field, number: u32, content: &[u8]) {
+        let mut bytes = Vec::with_capacity(content.len() + VARINT_MAX);
+        delimited(&mut bytes, number, content);
+        let at = field.whole.start;
+        self.changes.push((at..at, bytes));
+    }
+
+    /// Puts a field at the end.
+    pub fn append(&mut self, number: u32, content: &[u8]) {
+        let mut bytes = Vec::with_capacity(content.len() + VARINT_MAX);
+        delimited(&mut bytes, number, content);
+        let end = self.message.bytes.len();
+        self.changes.push((end..end, bytes));
+    }
+
+    /// Takes `field` out.
+    pub fn remove(&mut self, field: &Field) {
+        self.changes.push((field.whole.clone(), Vec::new()));
+    }
+
+    /// True if nothing is to be changed.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// The message with all changes.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.changes
+            .sort_by_key(|(range, _)| (range.start, range.end));
+        let grown: usize = self.changes.iter().map(|(_, bytes)| bytes.len()).sum();
+        let mut out = Vec::with_capacity(self.message.bytes.len() + grown);
+        let mut at = 0;
+        for (range, bytes) in self.changes {
+            out.extend_from_slice(&self.message.bytes[at..range.start]);
+            out.extend_from_slice(&bytes);
+            at = range.end;
+        }
+        out.extend_from_slice(&self.message.bytes[at..]);
+        out
+    }
+}
+
+fn field(bytes: &[u8], start: usize) -> Result<Field, WireError> {
+    let (tag, mut at) = varint(bytes, start)?;
+    let number = u32::try_from(tag >> 3).map_err(|_| WireError::Number(start))?;
+    if number == 0 || number >= 1 << 29 {
+        return Err(WireError::Number(start));
+    }
+    let wire = tag.to_le_bytes()[0] & 7;
+    let (mut content, mut value) = (None, None);
+    let skip = |at: usize, count: usize| match at.checked_add(count) {
+        Some(end) if end <= bytes.len() => Ok(end),
+        _ => Err(WireError::Short(at)),
+    };
+    match wire {
+        VARINT => {
+            let (number, end) = varint(bytes, at)?;
+            value = Some(number);
+            at = end;
+        }
+        FIXED64 => at = skip(at, 8)?,
+        FIXED32 => at = skip(at, 4)?,
+        DELIMITED => {
+            let (length, begin) = varint(bytes, at)?;
+            let length = usize::try_from(length).map_err(|_| WireError::Number(at))?;
+            let end = skip(begin, length)?;
+            // Written again, it has to be the same bytes.
+            if at - start != varint_len(tag) || begin - at != varint_len(length as u64) {
+                return Err(WireError::Number(start));
+            }
+            content = Some(begin..end);
+            at = end;
+        }
+        wire => return Err(WireError::WireType { wire, at: start }),
+    }
+    Ok(Field {
+        number,
+        whole: start..at,
+        content,
+        varint: value,
+    })
+}
+
+fn varint(bytes: &[u8], start: usize) -> Result<(u64, usize), WireError> {
+    let mut value = 0_u64;
+    for (nth, byte) in bytes.iter().skip(start).take(VARINT_MAX).enumerate() {
+        let part = u64::from(byte & 0x7f);
+        let shift = 7 * u32::try_from(nth).unwrap_or(u32::MAX);
+        if part << shift >> shift != part {
+            return Err(WireError::Number(start));
+        }
+        value |= part << shift;
+        if byte & 0x80 == 0 {
+            return Ok((value, start + nth + 1));
+        }
+    }
+    if bytes.len().saturating_sub(start) < VARINT_MAX {
+        Err(WireError::Short(bytes.len()))
+    } else {
+        Err(WireError::Number(start))
+    }
+}
+
+/// Appends a string, bytes or a message.
+pub fn delimited(out: &mut Vec<u8>, number: u32, content: &[u8]) {
+    put_varint(out, u64::from(number) << 3 | u64::from(DELIMITED));
+    put_varint(out, content.len() as u64);
+    out.extend_from_slice(content);
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value.to_le_bytes()[0] | 0x80);
+        value >>= 7;
+    }
+    out.push(value.to_le_bytes()[0]);
+}
+
+fn varint_len(value: u64) -> usize {
+    let bits = 64 - (value | 1).leading_zeros() as usize;
+    bits.div_ceil(7)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Message, WireError};
+
+    #[test]
+    fn bytes_that_are_no_message_are_refused_by_where() {
+        for (bytes, error) in [
+            (&[0x0a, 0x05, 1][..], WireError::Short(2)),
+            (&[0x80], WireError::Short(1)),
+            (&[0x0b], WireError::WireType { wire: 3, at: 0 }),
+            (&[0x00, 0x00], WireError::Number(0)),
+            // A length of 1 in two bytes.
+            (&[0x0a, 0x81, 0x00, 7], WireError::Number(0)),
+            (
+                &[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1],
+                WireError::Number(1),
+            ),
+        ] {
+            assert_eq!(Message::parse(bytes).unwrap_err(), error, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn fields_are_found_and_changed_in_place() {
+        // 1: "ab", 2: 300, 1: "c", 3: four bytes
+        let bytes = [
+            0x0a, 2, b'a', b'b', 0x10, 0xac, 0x02, 0x0a, 1, b'c', 0x1d, 1, 2, 3, 4,
+        ];
+        let message = Message::parse(&bytes).unwrap();
+        assert_eq!(message.number(2), Ok(300));
+        assert_eq!(message.one(1).unwrap_err(), WireError::Repeated(1));
+        let last = message.all(1).last().unwrap();
+        let mut edit = message.edit();
+        edit.insert_before(last, 7, b"new");
+        edit.replace(last, b"C");
+        assert_eq!(
+            edit.finish(),
+            [
+                0x0a, 2, b'a', b'b', 0x10, 0xac, 0x02, 0x3a, 3, b'n', b'e', b'w', 0x0a, 1, b'C',
+                0x1d, 1, 2, 3, 4
+            ]
+        );
+    }
+}
