@@ -22,6 +22,8 @@ const RESOURCE_VERSION: u32 = 1;
 const RESOURCE_ANY: u32 = 2;
 const RESOURCE_NAME: u32 = 3;
 const STATUS_MESSAGE: u32 = 2;
+const INITIAL_VERSIONS: u32 = 5;
+const MAP_KEY: u32 = 1;
 
 /// Longest text of a rejection that is kept.
 const REASON_BYTES_MAX: usize = 1024;
@@ -114,6 +116,26 @@ pub fn with_nonce(message: &[u8], nonce_field: u32, nonce: &str) -> Result<Vec<u
         None => edit.append(nonce_field, nonce.as_bytes()),
     }
     Ok(edit.finish())
+}
+
+/// The resources of a response, as bytes.
+pub fn resources(response: &[u8]) -> Result<Vec<Vec<u8>>, WireError> {
+    let message = Message::parse(response)?;
+    let all = message.all(RESOURCES).map(|field| message.content(field));
+    all.map(|content| content.map(<[u8]>::to_vec)).collect()
+}
+
+/// A request of delta discovery without the versions of these resources; `None` if it has none of them.
+pub fn without_versions(request: &[u8], names: &[&str]) -> Result<Option<Vec<u8>>, WireError> {
+    let message = Message::parse(request)?;
+    let mut edit = message.edit();
+    for field in message.all(INITIAL_VERSIONS) {
+        let entry = Message::parse(message.content(field)?)?;
+        if names.contains(&entry.text(MAP_KEY)?) {
+            edit.remove(field);
+        }
+    }
+    Ok((!edit.is_empty()).then(|| edit.finish()))
 }
 
 /// The field of a response's nonce.

@@ -53,32 +53,27 @@ fn typed(name: &str, type_url: &str, value: Option<&[u8]>) -> Vec<u8> {
     message(&[bytes(1, name.as_bytes()), bytes(4, &any(type_url, value))])
 }
 
+/// A tag of a field of two bytes.
+fn tag(number: u8, wire: u8) -> Vec<u8> {
+    let tag = u16::from(number) << 3 | u16::from(wire);
+    let [low, high] = (tag << 1).to_le_bytes();
+    vec![low >> 1 | 0x80, high]
+}
+
 /// Fields that are not known to us, of all wire types.
 fn unknown() -> impl Strategy<Value = Vec<u8>> {
     let number = 40_u8..110;
     prop_oneof![
         (number.clone(), any_bytes()).prop_map(|(number, content)| bytes(number.into(), &content)),
-        (number.clone(), 0_u8..128).prop_map(|(number, value)| {
-            let tag = u32::from(number) << 3;
-            vec![(tag & 0x7f) as u8 | 0x80, (tag >> 7) as u8, value]
-        }),
-        (number.clone(), prop::array::uniform4(0_u8..)).prop_map(|(number, value)| {
-            let tag = u32::from(number) << 3 | 5;
-            let mut out = vec![(tag & 0x7f) as u8 | 0x80, (tag >> 7) as u8];
-            out.extend(value);
-            out
-        }),
+        (number.clone(), 0_u8..128)
+            .prop_map(|(number, value)| [tag(number, 0), vec![value]].concat()),
+        (number.clone(), prop::array::uniform4(0_u8..)).prop_map(|(number, value)| [
+            tag(number, 5),
+            value.to_vec()
+        ]
+        .concat()),
         // A number that is written longer than it need be.
-        number.prop_map(|number| {
-            let tag = u32::from(number) << 3;
-            vec![
-                (tag & 0x7f) as u8 | 0x80,
-                (tag >> 7) as u8,
-                0x85,
-                0x80,
-                0x00,
-            ]
-        }),
+        number.prop_map(|number| [tag(number, 0), vec![0x85, 0x80, 0x00]].concat()),
     ]
 }
 

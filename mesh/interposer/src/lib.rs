@@ -1,0 +1,20 @@
+//! Between an Envoy and the origin of its configuration.
+//!
+//! ```text
+//! Envoy <-> server (aggregated discovery, both forms) <-> session (what to change, what was rejected) <-> upstream: the origin
+//!                                                            └ modules: only what is there and what it should be
+//! ```
+//!
+//! One stream to the origin for each stream of Envoy. Requests pass unchanged but for the nonces that are ours; of
+//! responses only listeners and clusters are changed, and never a version. If Envoy rejects what was changed it gets the
+//! original at once. Contents are never logged: keys pass through.
+
+mod codec;
+pub mod metrics;
+pub mod modules;
+pub mod server;
+pub mod session;
+pub mod upstream;
+
+/// Largest message in either direction, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;

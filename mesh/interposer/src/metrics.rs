@@ -1,0 +1,44 @@
+//! What the interposer counts of itself.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Cheap to clone; all clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    pub(crate) streams: Gauge,
+    pub(crate) responses: Counter,
+    pub(crate) changed: Counter,
+    pub(crate) malformed: Counter,
+    pub(crate) rejected: Counter,
+    pub(crate) given_up: Counter,
+    pub(crate) without_module: Counter,
+    pub(crate) upstream_failures: Counter,
+}
+
+impl Metrics {
+    /// The metrics, registered under the prefix `interposer`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let all = Self::default();
+        let registry = registry.sub_registry_with_prefix("interposer");
+        let help = "Streams of discovery that are open";
+        registry.register("streams", help, all.streams.clone());
+        let help = "Responses of the origin";
+        registry.register("responses", help, all.responses.clone());
+        let help = "Listeners and clusters that were changed or added";
+        registry.register("resources_changed", help, all.changed.clone());
+        let help = "Resources that could not be read, and passed as they were";
+        registry.register("resources_malformed", help, all.malformed.clone());
+        let help = "Changes that Envoy rejected; it got the original";
+        registry.register("changes_rejected", help, all.rejected.clone());
+        let help =
+            "Responses that were left as they are because Envoy rejected their change before";
+        registry.register("changes_given_up", help, all.given_up.clone());
+        let help = "Responses that were left as they are because a module is not there, or another than it should be";
+        registry.register("responses_without_module", help, all.without_module.clone());
+        let help = "Streams that the origin did not take, or ended with an error";
+        registry.register("upstream_failures", help, all.upstream_failures.clone());
+        all
+    }
+}
