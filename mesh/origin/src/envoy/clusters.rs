@@ -1,0 +1,159 @@
+//! Clusters.
+
+use std::net::SocketAddr;
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
+use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
+use envoy_types::pb::envoy::config::core::v3::health_check::{HealthChecker, HttpHealthCheck};
+use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+use envoy_types::pb::envoy::config::core::v3::{
+    Address, HealthCheck, Http2ProtocolOptions, SocketAddress,
+};
+use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+use envoy_types::pb::envoy::config::endpoint::v3::{
+    ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
+};
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
+    ExplicitHttpConfig, UpstreamProtocolOptions,
+};
+use envoy_types::pb::google::protobuf::{Duration, UInt32Value};
+use prost::Name as _;
+
+use super::any;
+use crate::mesh::{Key, Mesh, node_name};
+use crate::resources::{self, Protocol};
+
+const OWN_HOST: &str = "127.0.0.1";
+
+/// The name of the cluster that leads to `port` of a workload.
+pub(super) fn egress_name(mesh: &Mesh, target: &Key, port: u16) -> Option<String> {
+    let node = mesh.nodes.get(target)?;
+    let listener = node
+        .listeners
+        .iter()
+        .find(|listener| listener.port_mapping.port == port)?;
+    let protocol = listener.port_mapping.protocol.as_str();
+    let name = node_name(target, node);
+    Some(format!("cds_egress_{}_{name}_{protocol}_{port}", mesh.name))
+}
+
+/// The cluster that leads to `port` of a workload: to its endpoints if they are known, else to its host name.
+pub(super) fn egress(mesh: &Mesh, target: &Key, port: u16) -> Option<Cluster> {
+    let name = egress_name(mesh, target, port)?;
+    let node = mesh.nodes.get(target)?;
+    let listener = node
+        .listeners
+        .iter()
+        .find(|listener| listener.port_mapping.port == port)?;
+    let protocol = listener.port_mapping.protocol;
+    let mut cluster = if let Some(endpoints) = mesh.endpoints.get(target) {
+        fixed(&name, endpoints, protocol)
+    } else {
+        let hostname = &node.service_discovery.as_ref()?.dns.hostname;
+        by_dns(&name, hostname, port, protocol)
+    };
+    cluster
+        .health_checks
+        .extend(listener.health_check.as_ref().map(health_check));
+    Some(cluster)
+}
+
+/// A cluster of these endpoints.
+pub(super) fn fixed(name: &str, endpoints: &[SocketAddr], protocol: Protocol) -> Cluster {
+    let endpoints = endpoints.iter().map(|endpoint| address(*endpoint));
+    cluster(name, DiscoveryType::Static, endpoints.collect(), protocol)
+}
+
+fn by_dns(name: &str, hostname: &str, port: u16, protocol: Protocol) -> Cluster {
+    let kind = DiscoveryType::LogicalDns;
+    cluster(name, kind, vec![socket(hostname, port)], protocol)
+}
+
+fn cluster(
+    name: &str,
+    kind: DiscoveryType,
+    addresses: Vec<Address>,
+    protocol: Protocol,
+) -> Cluster {
+    let endpoint = |address| LbEndpoint {
+        host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
+            address: Some(address),
+            ..Endpoint::default()
+        })),
+        ..LbEndpoint::default()
+    };
+    let mut cluster = Cluster {
+        name: name.to_owned(),
+        connect_timeout: Some(Duration {
+            seconds: 1,
+            nanos: 0,
+        }),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(kind.into())),
+        load_assignment: Some(ClusterLoadAssignment {
+            cluster_name: name.to_owned(),
+            endpoints: vec![LocalityLbEndpoints {
+                lb_endpoints: addresses.into_iter().map(endpoint).collect(),
+                ..LocalityLbEndpoints::default()
+            }],
+            ..ClusterLoadAssignment::default()
+        }),
+        ..Cluster::default()
+    };
+    if protocol == Protocol::Http2 {
+        let explicit = ExplicitHttpConfig {
+            protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(
+                Http2ProtocolOptions::default(),
+            )),
+        };
+        let options = HttpProtocolOptions {
+            upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)),
+            ..HttpProtocolOptions::default()
+        };
+        cluster
+            .typed_extension_protocol_options
+            .insert(HttpProtocolOptions::full_name(), any(&options));
+    }
+    cluster
+}
+
+fn health_check(check: &resources::HealthCheck) -> HealthCheck {
+    let count = |value| Some(UInt32Value { value });
+    HealthCheck {
+        timeout: Some(millis(check.timeout_millis)),
+        interval: Some(millis(check.interval_millis)),
+        unhealthy_threshold: count(check.unhealthy_threshold),
+        healthy_threshold: count(check.healthy_threshold),
+        alt_port: check.port.and_then(|port| count(port.into())),
+        health_checker: Some(HealthChecker::HttpHealthCheck(HttpHealthCheck {
+            host: OWN_HOST.to_owned(),
+            path: check.path.clone(),
+            codec_client_type: i32::from(check.protocol == Protocol::Http2),
+            ..HttpHealthCheck::default()
+        })),
+        ..HealthCheck::default()
+    }
+}
+
+pub(super) fn millis(millis: u64) -> Duration {
+    Duration {
+        seconds: i64::try_from(millis / 1000).unwrap_or(i64::MAX),
+        nanos: i32::try_from(millis % 1000 * 1_000_000).unwrap_or(0),
+    }
+}
+
+pub(super) fn address(address: SocketAddr) -> Address {
+    socket(&address.ip().to_string(), address.port())
+}
+
+fn socket(host: &str, port: u16) -> Address {
+    Address {
+        address: Some(AddressKind::SocketAddress(SocketAddress {
+            address: host.to_owned(),
+            port_specifier: Some(PortSpecifier::PortValue(port.into())),
+            ..SocketAddress::default()
+        })),
+    }
+}

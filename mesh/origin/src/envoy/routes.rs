@@ -1,0 +1,238 @@
+//! Routes.
+
+use envoy_types::pb::envoy::config::route::v3::route::Action as RouteKind;
+use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
+use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
+use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
+use envoy_types::pb::envoy::config::route::v3::{
+    RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster,
+};
+use envoy_types::pb::google::protobuf::UInt32Value;
+
+use super::clusters::{egress_name, millis};
+use crate::mesh::{Key, Mesh};
+use crate::resources::{
+    self, HttpRetryEvent, HttpRoute, HttpTimeout, Protocol, TcpRetryEvent, VirtualServiceSpec,
+};
+
+/// App Mesh's own limit for a request, unless a resource says otherwise.
+const PER_REQUEST_MS: u64 = 15_000;
+
+/// A name that is called, on one port.
+#[derive(Clone, Debug)]
+pub(super) struct Host {
+    pub(super) name: String,
+    pub(super) port: u16,
+    pub(super) protocol: Protocol,
+    routes: Vec<HttpRoute>,
+    namespace: String,
+    /// Workloads and their ports.
+    pub(super) targets: Vec<(Key, u16)>,
+}
+
+/// The hosts of a service: one for each port of its router or workload.
+pub(super) fn hosts(mesh: &Mesh, key: &Key, service: &VirtualServiceSpec, name: &str) -> Vec<Host> {
+    let provider = service.provider.clone().unwrap_or_default();
+    let mut hosts = Vec::new();
+    if let Some(reference) = provider.virtual_router {
+        let router = Key::of(&reference.virtual_router_ref, &key.namespace);
+        let Some(spec) = mesh.routers.get(&router) else {
+            return hosts;
+        };
+        let mut sorted: Vec<_> = spec.routes.iter().collect();
+        sorted.sort_by_key(|route| route.priority.unwrap_or(u32::MAX));
+        for listener in &spec.listeners {
+            let (port, protocol) = (listener.port_mapping.port, listener.port_mapping.protocol);
+            let of_protocol = sorted.iter().filter_map(|route| match protocol {
+                Protocol::Http => route.http_route.clone(),
+                Protocol::Http2 => route.http2_route.clone(),
+            });
+            hosts.push(host(
+                mesh,
+                name,
+                port,
+                protocol,
+                of_protocol.collect(),
+                &router.namespace,
+            ));
+        }
+    }
+    if let Some(reference) = provider.virtual_node {
+        let node = Key::of(&reference.virtual_node_ref, &key.namespace);
+        for listener in mesh
+            .nodes
+            .get(&node)
+            .into_iter()
+            .flat_map(|node| &node.listeners)
+        {
+            let (port, protocol) = (listener.port_mapping.port, listener.port_mapping.protocol);
+            let all = HttpRoute {
+                r#match: resources::Match {
+                    prefix: "/".to_owned(),
+                },
+                action: resources::Action {
+                    weighted_targets: vec![resources::WeightedTarget {
+                        virtual_node_ref: reference.virtual_node_ref.clone(),
+                        weight: 1,
+                        port: Some(port),
+                    }],
+                },
+                retry_policy: None,
+                timeout: None,
+            };
+            hosts.push(host(mesh, name, port, protocol, vec![all], &key.namespace));
+        }
+    }
+    hosts
+}
+
+fn host(
+    mesh: &Mesh,
+    name: &str,
+    port: u16,
+    protocol: Protocol,
+    routes: Vec<HttpRoute>,
+    namespace: &str,
+) -> Host {
+    let targets = routes
+        .iter()
+        .flat_map(|route| &route.action.weighted_targets);
+    let targets = targets.filter_map(|target| target_of(mesh, target, namespace));
+    Host {
+        name: name.to_owned(),
+        port,
+        protocol,
+        targets: targets.collect(),
+        namespace: namespace.to_owned(),
+        routes,
+    }
+}
+
+fn target_of(
+    mesh: &Mesh,
+    target: &resources::WeightedTarget,
+    namespace: &str,
+) -> Option<(Key, u16)> {
+    let key = Key::of(&target.virtual_node_ref, namespace);
+    let listeners = &mesh.nodes.get(&key)?.listeners;
+    let port = target
+        .port
+        .or_else(|| Some(listeners.first()?.port_mapping.port))?;
+    Some((key, port))
+}
+
+/// Everything that arrives goes to the application.
+pub(super) fn ingress(
+    name: &str,
+    cluster: &str,
+    timeout: Option<HttpTimeout>,
+) -> RouteConfiguration {
+    let action = RouteAction {
+        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
+        ..action(timeout)
+    };
+    configuration(
+        name,
+        vec![virtual_host(
+            "all",
+            vec!["*".to_owned()],
+            vec![route("/", action)],
+        )],
+    )
+}
+
+/// One virtual host for each name that is called.
+pub(super) fn egress(mesh: &Mesh, name: &str, hosts: &[Host]) -> RouteConfiguration {
+    let of = |host: &Host| {
+        let domains = vec![host.name.clone(), format!("{}:{}", host.name, host.port)];
+        let routes = host
+            .routes
+            .iter()
+            .map(|route| weighted(mesh, route, &host.namespace));
+        virtual_host(&host.name, domains, routes.collect())
+    };
+    configuration(name, hosts.iter().map(of).collect())
+}
+
+fn weighted(mesh: &Mesh, of: &HttpRoute, namespace: &str) -> Route {
+    let clusters = of.action.weighted_targets.iter().filter_map(|target| {
+        let (key, port) = target_of(mesh, target, namespace)?;
+        Some(ClusterWeight {
+            name: egress_name(mesh, &key, port)?,
+            weight: Some(UInt32Value {
+                value: target.weight,
+            }),
+            ..ClusterWeight::default()
+        })
+    });
+    let clusters = WeightedCluster {
+        clusters: clusters.collect(),
+        ..WeightedCluster::default()
+    };
+    let action = RouteAction {
+        cluster_specifier: Some(ClusterSpecifier::WeightedClusters(clusters)),
+        retry_policy: of.retry_policy.as_ref().map(retry_policy),
+        ..action(of.timeout)
+    };
+    route(&of.r#match.prefix, action)
+}
+
+fn action(timeout: Option<HttpTimeout>) -> RouteAction {
+    let timeout = timeout.unwrap_or_default();
+    let per_request = timeout
+        .per_request
+        .map_or(PER_REQUEST_MS, resources::Span::millis);
+    RouteAction {
+        timeout: Some(millis(per_request)),
+        idle_timeout: timeout.idle.map(|idle| millis(idle.millis())),
+        ..RouteAction::default()
+    }
+}
+
+fn retry_policy(policy: &resources::RetryPolicy) -> RetryPolicy {
+    let http = policy.http_retry_events.iter().map(|event| match event {
+        HttpRetryEvent::ServerError => "5xx",
+        HttpRetryEvent::GatewayError => "gateway-error",
+        HttpRetryEvent::ClientError => "retriable-4xx",
+        HttpRetryEvent::StreamError => "refused-stream",
+    });
+    let tcp = policy.tcp_retry_events.iter().map(|event| match event {
+        TcpRetryEvent::ConnectionError => "connect-failure",
+    });
+    RetryPolicy {
+        retry_on: http.chain(tcp).collect::<Vec<_>>().join(","),
+        num_retries: Some(UInt32Value {
+            value: policy.max_retries,
+        }),
+        per_try_timeout: Some(millis(policy.per_retry_timeout.millis())),
+        ..RetryPolicy::default()
+    }
+}
+
+fn route(prefix: &str, action: RouteAction) -> Route {
+    Route {
+        r#match: Some(RouteMatch {
+            path_specifier: Some(PathSpecifier::Prefix(prefix.to_owned())),
+            ..RouteMatch::default()
+        }),
+        action: Some(RouteKind::Route(action)),
+        ..Route::default()
+    }
+}
+
+fn virtual_host(name: &str, domains: Vec<String>, routes: Vec<Route>) -> VirtualHost {
+    VirtualHost {
+        name: name.to_owned(),
+        domains,
+        routes,
+        ..VirtualHost::default()
+    }
+}
+
+fn configuration(name: &str, virtual_hosts: Vec<VirtualHost>) -> RouteConfiguration {
+    RouteConfiguration {
+        name: name.to_owned(),
+        virtual_hosts,
+        ..RouteConfiguration::default()
+    }
+}

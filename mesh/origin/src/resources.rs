@@ -1,0 +1,383 @@
+//! The custom resources (`appmesh.k8s.aws/v1beta2`) as far as they are served. A field that is not here is refused by
+//! its name, with the resource it is in; nothing is ignored.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+/// The group and version.
+pub const API_VERSION: &str = "appmesh.k8s.aws/v1beta2";
+
+/// An object with its specification.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Object<T> {
+    /// Which.
+    pub metadata: Metadata,
+    /// What is wanted.
+    pub spec: T,
+}
+
+/// Name and namespace.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Metadata {
+    /// The name.
+    pub name: String,
+    /// The namespace; "" in a manifest that leaves it to the command line.
+    #[serde(default)]
+    pub namespace: String,
+}
+
+/// What every object has, whatever it is.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Head {
+    /// Group and version.
+    pub api_version: String,
+    /// Kind.
+    pub kind: String,
+}
+
+/// A mesh.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct MeshSpec {
+    /// The name outside of the cluster.
+    pub aws_name: Option<String>,
+    /// Whose pods are of the mesh; the webhook's business.
+    pub namespace_selector: Option<IgnoredAny>,
+}
+
+/// A workload.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct VirtualNodeSpec {
+    /// The name in node ids; default `name_namespace`.
+    pub aws_name: Option<String>,
+    /// Its mesh; there is one.
+    pub mesh_ref: Option<IgnoredAny>,
+    /// Its pods; the webhook's business.
+    pub pod_selector: Option<IgnoredAny>,
+    /// Where it listens.
+    pub listeners: Vec<Listener>,
+    /// Where it is.
+    pub service_discovery: Option<ServiceDiscovery>,
+    /// What it calls.
+    pub backends: Vec<Backend>,
+}
+
+/// A port.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Listener {
+    /// Port and protocol.
+    pub port_mapping: PortMapping,
+    /// How others see whether it is well.
+    pub health_check: Option<HealthCheck>,
+    /// How long a request may take.
+    pub timeout: Option<ListenerTimeout>,
+}
+
+/// Port and protocol.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct PortMapping {
+    /// The port.
+    pub port: u16,
+    /// The protocol.
+    pub protocol: Protocol,
+}
+
+/// The protocols that are served.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/2.
+    Http2,
+}
+
+/// A health check.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HealthCheck {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The path.
+    #[serde(default = "root")]
+    pub path: String,
+    /// The port, if it is another.
+    pub port: Option<u16>,
+    /// Successes until it is well.
+    pub healthy_threshold: u32,
+    /// Failures until it is not.
+    pub unhealthy_threshold: u32,
+    /// How long one may take.
+    pub timeout_millis: u64,
+    /// Time between two.
+    pub interval_millis: u64,
+}
+
+fn root() -> String {
+    "/".to_owned()
+}
+
+/// Timeouts of a listener, by protocol.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenerTimeout {
+    /// For [`Protocol::Http`].
+    pub http: Option<HttpTimeout>,
+    /// For [`Protocol::Http2`].
+    pub http2: Option<HttpTimeout>,
+}
+
+/// Timeouts of HTTP.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HttpTimeout {
+    /// Of a request.
+    pub per_request: Option<Span>,
+    /// Without a byte.
+    pub idle: Option<Span>,
+}
+
+/// A length of time.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Span {
+    /// `s` or `ms`.
+    pub unit: Unit,
+    /// How many.
+    pub value: u64,
+}
+
+/// Units of time.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Seconds.
+    S,
+    /// Milliseconds.
+    Ms,
+}
+
+/// Where a workload is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceDiscovery {
+    /// By DNS.
+    pub dns: Dns,
+}
+
+/// A host name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dns {
+    /// It.
+    pub hostname: String,
+}
+
+/// What a workload calls.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Backend {
+    /// A virtual service.
+    pub virtual_service: BackendService,
+}
+
+/// A virtual service that is called.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackendService {
+    /// Which.
+    pub virtual_service_ref: Reference,
+}
+
+/// A name, in the same namespace if there is none.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reference {
+    /// The name.
+    pub name: String,
+    /// The namespace.
+    pub namespace: Option<String>,
+}
+
+/// A name that is called.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct VirtualServiceSpec {
+    /// The name as it is called; default `name.namespace`.
+    pub aws_name: Option<String>,
+    /// Its mesh.
+    pub mesh_ref: Option<IgnoredAny>,
+    /// Who answers.
+    pub provider: Option<Provider>,
+}
+
+/// Who answers a virtual service.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Provider {
+    /// A workload.
+    pub virtual_node: Option<NodeProvider>,
+    /// A router.
+    pub virtual_router: Option<RouterProvider>,
+}
+
+/// A workload.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeProvider {
+    /// Which.
+    pub virtual_node_ref: Reference,
+}
+
+/// A router.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouterProvider {
+    /// Which.
+    pub virtual_router_ref: Reference,
+}
+
+/// Routes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct VirtualRouterSpec {
+    /// The name outside of the cluster.
+    pub aws_name: Option<String>,
+    /// Its mesh.
+    pub mesh_ref: Option<IgnoredAny>,
+    /// Ports.
+    pub listeners: Vec<RouterListener>,
+    /// By priority, then as they stand.
+    pub routes: Vec<Route>,
+}
+
+/// A port of a router.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouterListener {
+    /// Port and protocol.
+    pub port_mapping: PortMapping,
+}
+
+/// A route.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Route {
+    /// Its name.
+    pub name: String,
+    /// Lower ones first.
+    pub priority: Option<u32>,
+    /// Of HTTP/1.1.
+    pub http_route: Option<HttpRoute>,
+    /// Of HTTP/2.
+    pub http2_route: Option<HttpRoute>,
+}
+
+/// A route of HTTP.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpRoute {
+    /// Which requests.
+    pub r#match: Match,
+    /// Where to.
+    pub action: Action,
+    /// What is tried again.
+    pub retry_policy: Option<RetryPolicy>,
+    /// How long a request may take.
+    pub timeout: Option<HttpTimeout>,
+}
+
+/// Which requests.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Match {
+    /// What the path begins with.
+    pub prefix: String,
+}
+
+/// Where to.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Action {
+    /// Workloads and their weights.
+    pub weighted_targets: Vec<WeightedTarget>,
+}
+
+/// A workload and its weight.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WeightedTarget {
+    /// Which.
+    pub virtual_node_ref: Reference,
+    /// Its share of the sum of all.
+    pub weight: u32,
+    /// Its port, if it has several.
+    pub port: Option<u16>,
+}
+
+/// What is tried again.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RetryPolicy {
+    /// How often.
+    pub max_retries: u32,
+    /// How long one may take.
+    pub per_retry_timeout: Span,
+    /// `server-error`, `gateway-error`, `client-error`, `stream-error`.
+    #[serde(default)]
+    pub http_retry_events: Vec<HttpRetryEvent>,
+    /// `connection-error`.
+    #[serde(default)]
+    pub tcp_retry_events: Vec<TcpRetryEvent>,
+}
+
+/// What of HTTP is tried again.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum HttpRetryEvent {
+    /// 500 to 511.
+    ServerError,
+    /// 502, 503, 504.
+    GatewayError,
+    /// 409.
+    ClientError,
+    /// A refused stream.
+    StreamError,
+}
+
+/// What of TCP is tried again.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum TcpRetryEvent {
+    /// No connection.
+    ConnectionError,
+}
+
+// === impl Protocol ===
+
+impl Protocol {
+    /// The name in the names of clusters and routes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Http2 => "http2",
+        }
+    }
+}
+
+// === impl Span ===
+
+impl Span {
+    /// In milliseconds.
+    pub fn millis(self) -> u64 {
+        match self.unit {
+            Unit::S => self.value.saturating_mul(1000),
+            Unit::Ms => self.value,
+        }
+    }
+}
