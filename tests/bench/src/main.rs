@@ -14,6 +14,7 @@ mod filter;
 mod ingest;
 mod interval;
 mod load;
+mod mesh;
 mod optimised;
 mod remote_write;
 mod usage;
@@ -37,6 +38,8 @@ enum What {
     Api(api::Args),
     /// What taking in reports costs the aggregator: CPU and memory, beside a bare tonic server.
     Ingest(ingest::Args),
+    /// What an interposer costs: memory, CPU while nothing happens, and latency of a configuration of 1,000 clusters.
+    Mesh(mesh::Args),
     /// What remote write costs: CPU of a sample beside bare prost and Snappy, memory, the queue, and the way into a real
     /// Prometheus.
     RemoteWrite(remote_write::Args),
@@ -53,6 +56,7 @@ async fn main() -> Result<()> {
         What::Ingest(args) => ingest::run(&args).await,
         What::Echo(args) => ingest::echo(&args),
         What::Send(args) => ingest::send(&args).await,
+        What::Mesh(args) => mesh::run(&args).await,
         What::RemoteWrite(args) => remote_write::run(&args).await,
         What::Filter(args) => filter::run(&args).await,
     }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
 use crate::fleet::{Fleet, NAMESPACE};
+use crate::mesh;
 use crate::screen::Screen;
 use crate::summary::{self, Summary};
 use crate::table;
@@ -64,6 +65,9 @@ pub(crate) async fn run(args: &Args) -> Result<Outcome> {
 }
 
 async fn run_to_end(args: &Args, screen: &mut Screen) -> Result<Outcome> {
+    if args.mesh {
+        return mesh::run(args, screen).await;
+    }
     screen.progress("starting the aggregator");
     let mut aggregator = Aggregator::start(&Options::default()).await?;
     screen.progress("starting dj, jazz-v1 and metal-v1, each behind its own Envoy");

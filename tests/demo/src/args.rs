@@ -18,6 +18,11 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) json: bool,
 
+    /// Run it through a mesh instead: App Mesh manifests, an origin that serves them, an interposer beside each stock
+    /// Envoy; jazz has two versions, and a canary is shifted from 95/5 to 50/50.
+    #[arg(long)]
+    pub(crate) mesh: bool,
+
     /// Scale all request rates by this factor.
     #[arg(long, default_value_t = 1.0, value_parser = parse_scale)]
     pub(crate) scale: f64,

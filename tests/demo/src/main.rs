@@ -13,6 +13,7 @@ mod app;
 mod args;
 mod fleet;
 mod hpa;
+mod mesh;
 mod screen;
 mod signal_age;
 mod summary;

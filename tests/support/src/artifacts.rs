@@ -92,6 +92,14 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
+/// The built `meshmeter-mesh`.
+pub fn mesh() -> Result<PathBuf> {
+    existing(
+        profile_dir()?.join("meshmeter-mesh"),
+        "cargo build -p mesh --bin meshmeter-mesh",
+    )
+}
+
 /// Cargo's directory of this executable's profile, such as `target/debug`.
 fn profile_dir() -> Result<PathBuf> {
     let executable = env::current_exe().context("find the running executable")?;

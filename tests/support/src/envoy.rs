@@ -123,6 +123,17 @@ impl Envoy {
             .with_context(|| format!("no listener `{name}` among {:?}", self.listeners.keys()))
     }
 
+    /// Waits until there is a listener `name`: one of an origin may come after Envoy is ready.
+    pub async fn wait_listener(&mut self, name: &str) -> Result<SocketAddr> {
+        let admin = self.admin;
+        self.listeners = clock::wait_for(name, START_MAX, async || {
+            let listeners = read_listeners(admin).await?;
+            Ok(listeners.contains_key(name).then_some(listeners))
+        })
+        .await?;
+        self.listener(name)
+    }
+
     /// Where the admin pages are.
     pub fn admin(&self) -> SocketAddr {
         self.admin

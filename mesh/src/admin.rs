@@ -1,0 +1,72 @@
+//! `/metrics` and `/readyz`.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Connections at once.
+const CONNECTIONS_MAX: usize = 32;
+
+/// Listens, and serves until `stop` in a task of its own.
+pub(crate) async fn start(
+    address: SocketAddr,
+    registry: Registry,
+    stop: CancellationToken,
+) -> Result<SocketAddr> {
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.with_context(|| format!("--admin-listen {address}"))?;
+    let bound = listener.local_addr()?;
+    tokio::spawn(stop.run_until_cancelled_owned(serve(listener, Arc::new(registry))));
+    Ok(bound)
+}
+
+async fn serve(listener: TcpListener, registry: Arc<Registry>) {
+    let free = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    while let Ok(permit) = Arc::clone(&free).acquire_owned().await {
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
+        let registry = Arc::clone(&registry);
+        let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            let answer = answer(request.uri().path(), &registry);
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        let serving = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(async move {
+            drop(serving.await);
+            drop(permit);
+        });
+    }
+}
+
+fn answer(path: &str, registry: &Registry) -> Response<Full<Bytes>> {
+    let (status, text) = match path {
+        "/readyz" => (StatusCode::OK, "ok\n".to_owned()),
+        "/metrics" => {
+            let mut text = String::new();
+            match encode(&mut text, registry) {
+                Ok(()) => (StatusCode::OK, text),
+                Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            }
+        }
+        _ => (
+            StatusCode::NOT_FOUND,
+            "there are /readyz and /metrics\n".to_owned(),
+        ),
+    };
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response
+}

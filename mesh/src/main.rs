@@ -1,0 +1,68 @@
+//! `meshmeter-mesh`: what brings the filter into the sidecars.
+//!
+//! ```text
+//! args -> interposer (between an Envoy and its origin) | origin (an origin of our own) -> listen, admin
+//! ```
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+mod admin;
+mod interposer;
+mod listen;
+mod origin;
+
+/// Brings the filter into the sidecars of a mesh.
+#[derive(Debug, Parser)]
+#[command(name = "meshmeter-mesh", version, about)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Stand between an Envoy and the origin of its configuration, and put the filter into what passes.
+    Interposer(Box<interposer::Args>),
+    /// Serve App Mesh custom resources to Envoys, without Amazon's control plane.
+    Origin(origin::Args),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let stop = CancellationToken::new();
+    tokio::spawn(until_told(stop.clone()));
+    let outcome = match args.command {
+        Command::Interposer(args) => interposer::run(*args, stop).await,
+        Command::Origin(args) => origin::run(args, stop).await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn until_told(stop: CancellationToken) {
+    let (terminate, interrupt) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
+    if let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    }
+}

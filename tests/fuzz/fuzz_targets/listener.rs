@@ -1,0 +1,37 @@
+//! Any bytes as a listener and as a response of discovery: what is put in can be taken out again, and gives them back. Never
+//! a panic.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mesh_core::discovery::{self, Form};
+use mesh_core::insertion::{Directions, Insertion, Plugin};
+use mesh_core::listener::{insert, remove};
+
+fn insertion() -> Insertion {
+    let plugin = Plugin {
+        module: "/filter.wasm".to_owned(),
+        configuration: "{}".to_owned(),
+    };
+    Insertion {
+        filter: Some(plugin.clone()),
+        access_log: Some(plugin.clone()),
+        upstream_log: Some(plugin),
+        directions: Directions::Both,
+        clusters: Vec::new(),
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let insertion = insertion();
+    if let Ok(Some(changed)) = insert(bytes, &insertion) {
+        assert_eq!(insert(&changed, &insertion), Ok(None));
+        // Unless it held parts of ours before.
+        if remove(bytes) == Ok(None) {
+            assert_eq!(remove(&changed), Ok(Some(bytes.to_vec())));
+        }
+    }
+    for form in [Form::StateOfTheWorld, Form::Delta] {
+        let _ = discovery::insert(bytes, form, &insertion);
+        let _ = discovery::request_head(bytes, form);
+    }
+});

@@ -1,0 +1,421 @@
+//! djapp as App Mesh has it: custom resources, an origin that serves them, an interposer beside each sidecar, stock
+//! Envoys that know nothing of either.
+
+pub mod manifests;
+pub mod split;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tests_support::aggregator::{Aggregator, Options as AggregatorOptions, PodState};
+use tests_support::artifacts::{self, Module};
+use tests_support::djapp::{App, Behaviour};
+use tests_support::envoy::{Envoy, Options};
+use tests_support::process::Process;
+use tests_support::{clock, http};
+
+/// Namespace of all pods.
+pub const NAMESPACE: &str = "prod";
+/// The listener towards the application.
+pub const INGRESS: &str = "lds_ingress_0.0.0.0_15000";
+/// The listener of the application's own requests.
+pub const EGRESS: &str = "lds_egress_0.0.0.0_15001";
+
+/// The name by which dj calls jazz.
+const JAZZ: &str = "jazz.prod.svc.cluster.local";
+
+/// Longest time until a process listens.
+const START_MAX: Duration = Duration::from_secs(30);
+/// Longest time from SIGTERM to the end.
+const STOP_MAX: Duration = Duration::from_secs(20);
+
+/// What is put into a sidecar.
+#[derive(Clone, Debug)]
+pub struct Modules {
+    /// Module of the role `filter`.
+    pub filter: PathBuf,
+    /// Module of the role `upstream_log`.
+    pub log: Option<PathBuf>,
+}
+
+/// The mesh without its pods: manifests and origin.
+#[derive(Debug)]
+pub struct Mesh {
+    folder: TempDir,
+    endpoints: BTreeMap<String, Vec<SocketAddr>>,
+    _origin: Process,
+    origin: SocketAddr,
+}
+
+/// djapp: dj calls jazz, of which there are two versions.
+#[derive(Debug)]
+pub struct Djapp {
+    /// Its mesh.
+    pub mesh: Mesh,
+    /// Who counts.
+    pub aggregator: Aggregator,
+    /// Who calls.
+    pub dj: Pod,
+    /// Who is called: versions 1 and 2.
+    pub jazz: [Pod; 2],
+}
+
+/// One pod.
+#[derive(Debug)]
+pub struct Pod {
+    /// Its name, and that of its virtual node.
+    pub name: String,
+    /// Its sidecar.
+    pub envoy: Envoy,
+    /// Its application.
+    pub app: App,
+    /// What stands between the sidecar and the origin.
+    pub interposer: Option<Interposer>,
+}
+
+/// A running interposer.
+#[derive(Debug)]
+pub struct Interposer {
+    process: Process,
+    arguments: Vec<String>,
+    log: PathBuf,
+    /// Where Envoy connects.
+    pub xds: SocketAddr,
+    admin: SocketAddr,
+    folder: TempDir,
+}
+
+// === impl Modules ===
+
+impl Modules {
+    /// The built ones.
+    pub fn built() -> Result<Self> {
+        Ok(Self {
+            filter: Module::Filter.path()?,
+            log: Some(Module::Log.path()?),
+        })
+    }
+}
+
+// === impl Mesh ===
+
+impl Mesh {
+    /// The mesh of djapp, with these weights of jazz's two versions.
+    pub async fn start(weights: (u32, u32)) -> Result<Self> {
+        let folder = TempDir::new()?;
+        let manifests = folder.path().join("manifests");
+        fs::create_dir(&manifests)?;
+        fs::write(manifests.join("djapp.yaml"), manifests::djapp(weights))?;
+        fs::write(folder.path().join("endpoints.yaml"), "{}")?;
+        let addresses = folder.path().join("addresses.json");
+        let text = |path: &Path| path.display().to_string();
+        let arguments = [
+            "origin".to_owned(),
+            "--listen=127.0.0.1:0".to_owned(),
+            format!("--manifests={}", text(&manifests)),
+            format!(
+                "--endpoints-file={}",
+                text(&folder.path().join("endpoints.yaml"))
+            ),
+            format!("--addresses-file={}", text(&addresses)),
+        ];
+        let log = folder.path().join("origin.log");
+        let mut process = Process::spawn(&artifacts::mesh()?, &arguments, &[], &log)?;
+        let listens = addresses_of(&mut process, &addresses).await?;
+        Ok(Self {
+            folder,
+            endpoints: BTreeMap::new(),
+            origin: listens["xds"].as_str().context("an address")?.parse()?,
+            _origin: process,
+        })
+    }
+
+    /// Adds a manifest.
+    pub fn add(&self, name: &str, manifest: &str) -> Result<()> {
+        let file = self.folder.path().join("manifests").join(name);
+        Ok(fs::write(file, manifest)?)
+    }
+
+    /// Where the origin is.
+    pub fn origin(&self) -> SocketAddr {
+        self.origin
+    }
+
+    /// From now on these weights.
+    pub fn shift(&self, weights: (u32, u32)) -> Result<()> {
+        let file = self.folder.path().join("manifests/djapp.yaml");
+        Ok(fs::write(file, manifests::djapp(weights))?)
+    }
+
+    /// Starts the pod `name` with its sidecar, told by the interposer, or without one by the origin.
+    pub async fn pod(
+        &mut self,
+        name: &str,
+        behaviour: Behaviour,
+        through: Option<(&Modules, SocketAddr)>,
+    ) -> Result<Pod> {
+        let app = App::start((Ipv4Addr::LOCALHOST, 0).into(), behaviour).await?;
+        let interposer = match through {
+            Some((modules, aggregator)) => {
+                Some(Interposer::start(name, self.origin, aggregator, modules).await?)
+            }
+            None => None,
+        };
+        let xds = interposer
+            .as_ref()
+            .map_or(self.origin, |interposer| interposer.xds);
+        let bootstrap = bootstrap(name, app.address(), xds);
+        let envoy = Envoy::start(&bootstrap, &Options::default()).await;
+        let log = interposer
+            .as_ref()
+            .map(|interposer| interposer.process.log_tail());
+        let mut envoy = envoy.with_context(|| format!("the interposer's log ends:\n{log:?}"))?;
+        let ingress = envoy.wait_listener(INGRESS).await?;
+        self.endpoints
+            .insert(format!("{NAMESPACE}/{name}"), vec![ingress]);
+        let endpoints = serde_json::to_string(&self.endpoints)?;
+        fs::write(self.folder.path().join("endpoints.yaml"), endpoints)?;
+        Ok(Pod {
+            name: name.to_owned(),
+            envoy,
+            app,
+            interposer,
+        })
+    }
+}
+
+// === impl Djapp ===
+
+impl Djapp {
+    /// All of it, with these weights of jazz's versions.
+    pub async fn start(weights: (u32, u32)) -> Result<Self> {
+        let aggregator = Aggregator::start(&AggregatorOptions::default()).await?;
+        let modules = Modules::built()?;
+        let through = Some((&modules, aggregator.ingest()));
+        let mut mesh = Mesh::start(weights).await?;
+        let jazz = [
+            mesh.pod("jazz-v1", Behaviour::jazz_v1(), through).await?,
+            mesh.pod("jazz-v2", Behaviour::jazz_v1(), through).await?,
+        ];
+        let calls = Behaviour::dj().calling(vec![JAZZ.to_owned()]);
+        let mut dj = mesh.pod("dj", calls, through).await?;
+        dj.app.set_outbound(dj.envoy.wait_listener(EGRESS).await?);
+        aggregator.wait_ready().await?;
+        Ok(Self {
+            mesh,
+            aggregator,
+            dj,
+            jazz,
+        })
+    }
+
+    /// All pods.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        std::iter::once(&self.dj).chain(&self.jazz)
+    }
+
+    /// Health checks of dj's Envoy: they enter jazz's listeners, and are no requests of dj.
+    pub async fn health_checks(&self) -> Result<u64> {
+        let stats = self.dj.envoy.stats().await?;
+        let attempts = self.jazz.iter().map(|pod| {
+            let cluster = format!("cds_egress_dj-app_{}_{NAMESPACE}_http_9080", pod.name);
+            stats.get(&format!("cluster.{cluster}.health_check.attempt"))
+        });
+        Ok(attempts.sum())
+    }
+
+    /// Ends all processes in order, and waits.
+    pub async fn stop(&mut self) -> Result<()> {
+        for pod in std::iter::once(&mut self.dj).chain(&mut self.jazz) {
+            pod.envoy.terminate().await?;
+            if let Some(interposer) = &mut pod.interposer {
+                interposer.terminate().await?;
+            }
+        }
+        self.aggregator.terminate().await?;
+        Ok(())
+    }
+}
+
+// === impl Pod ===
+
+impl Pod {
+    /// Requests that Envoy itself has counted at the listener towards the application.
+    pub async fn counted_by_envoy(&self) -> Result<u64> {
+        let stats = self.envoy.stats().await?;
+        Ok(stats.get("http.ingress.downstream_rq_total"))
+    }
+
+    /// What the aggregator knows of it.
+    pub async fn state(&self, aggregator: &Aggregator) -> Result<Option<PodState>> {
+        let pods = aggregator.pods().await?;
+        Ok(pods.find(NAMESPACE, &self.name).cloned())
+    }
+
+    /// Waits until the aggregator has exactly what Envoy has counted.
+    pub async fn is_exact(&self, aggregator: &Aggregator) -> Result<u64> {
+        let what = format!("exact totals of {}", self.name);
+        clock::wait_for(&what, START_MAX, async || {
+            let counted = self.counted_by_envoy().await?;
+            let state = self.state(aggregator).await?;
+            let told = state.and_then(|state| state.requests("inbound"));
+            Ok((told == Some(counted)).then_some(counted))
+        })
+        .await
+        .with_context(|| aggregator.log_tail())
+    }
+}
+
+// === impl Interposer ===
+
+impl Interposer {
+    /// Starts one for the pod `pod`.
+    pub async fn start(
+        pod: &str,
+        origin: SocketAddr,
+        aggregator: SocketAddr,
+        modules: &Modules,
+    ) -> Result<Self> {
+        let folder = TempDir::new()?;
+        let (app, version) = pod.split_once('-').unwrap_or((pod, "v1"));
+        let labels = json!({"identity": {"labels": {"app": app, "version": version}}});
+        let mut arguments = vec![
+            "interposer".to_owned(),
+            "--admin-listen=127.0.0.1:0".to_owned(),
+            format!("--upstream=http://{origin}"),
+            format!("--filter-wasm={}", modules.filter.display()),
+            format!("--aggregator={aggregator}"),
+            "--direction=both".to_owned(),
+            format!("--plugin-config={labels}"),
+            format!("--pod-namespace={NAMESPACE}"),
+            format!("--pod-name={pod}"),
+            format!("--pod-uid=uid-{pod}"),
+            "--node-name=node-1".to_owned(),
+            format!(
+                "--addresses-file={}",
+                folder.path().join("addresses.json").display()
+            ),
+        ];
+        let log_wasm = modules.log.iter();
+        arguments.extend(log_wasm.map(|log| format!("--log-wasm={}", log.display())));
+        let log = folder.path().join("log");
+        let mut started = arguments.clone();
+        started.push("--listen=127.0.0.1:0".to_owned());
+        let mut process = Process::spawn(&artifacts::mesh()?, &started, &[], &log)?;
+        let file = folder.path().join("addresses.json");
+        let listens = addresses_of(&mut process, &file).await?;
+        let address = |key: &str| -> Result<SocketAddr> {
+            Ok(listens[key].as_str().context("an address")?.parse()?)
+        };
+        Ok(Self {
+            xds: address("xds")?,
+            admin: address("admin")?,
+            process,
+            arguments,
+            log,
+            folder,
+        })
+    }
+
+    /// Kills it without warning.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.process.kill().await
+    }
+
+    /// Starts it again at the same address.
+    pub async fn restart(&mut self) -> Result<()> {
+        let file = self.folder.path().join("addresses.json");
+        fs::remove_file(&file)?;
+        let mut arguments = self.arguments.clone();
+        arguments.push(format!("--listen={}", self.xds));
+        self.process = Process::spawn(&artifacts::mesh()?, &arguments, &[], &self.log)?;
+        let listens = addresses_of(&mut self.process, &file).await?;
+        self.admin = listens["admin"].as_str().context("an address")?.parse()?;
+        Ok(())
+    }
+
+    /// Ends it in order.
+    pub async fn terminate(&mut self) -> Result<()> {
+        self.process.terminate(STOP_MAX).await.map(drop)
+    }
+
+    /// Its log.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.pid()
+    }
+
+    /// What it counts under `name`, 0 if nothing.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let page = http::get_ok(self.admin, "/metrics").await?.text();
+        let prefix = format!("meshmeter_mesh_interposer_{name} ");
+        let line = page.lines().find_map(|line| line.strip_prefix(&prefix));
+        Ok(line.and_then(|value| value.parse().ok()).unwrap_or(0.0))
+    }
+}
+
+async fn addresses_of(process: &mut Process, file: &Path) -> Result<Value> {
+    clock::wait_for("addresses", START_MAX, async || {
+        process.check_running()?;
+        let text = fs::read(file).ok();
+        Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?)
+    })
+    .await
+}
+
+/// The bootstrap of a stock sidecar: its node and where its configuration comes from.
+fn bootstrap(pod: &str, application: SocketAddr, xds: SocketAddr) -> Value {
+    let any = "127.0.0.1:0";
+    let ads = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
+    json!({
+        "node": {
+            "id": format!("mesh/dj-app/virtualNode/{pod}_{NAMESPACE}"),
+            "cluster": format!("mesh/dj-app/virtualNode/{pod}_{NAMESPACE}"),
+            "metadata": {
+                "meshmeter.ingress": any,
+                "meshmeter.egress": any,
+                "meshmeter.application": application.to_string(),
+            },
+        },
+        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "GRPC",
+                "transport_api_version": "V3",
+                "grpc_services": [{"envoy_grpc": {"cluster_name": "meshmeter_xds"}}],
+            },
+            "lds_config": ads,
+            "cds_config": ads,
+        },
+        "static_resources": {
+            "clusters": [{
+                "name": "meshmeter_xds",
+                "type": "STATIC",
+                "connect_timeout": "1s",
+                "typed_extension_protocol_options": {
+                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                        "explicit_http_config": {"http2_protocol_options": {}},
+                    },
+                },
+                "load_assignment": {
+                    "cluster_name": "meshmeter_xds",
+                    "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"socket_address": {
+                        "address": xds.ip().to_string(),
+                        "port_value": xds.port(),
+                    }}}}]}],
+                },
+            }],
+        },
+    })
+}
