@@ -21,7 +21,7 @@ use crate::MESSAGE_BYTES_MAX;
 use crate::codec::Raw;
 use crate::metrics::Metrics;
 use crate::modules::Modules;
-use crate::session::{Request as Outcome, Session};
+use crate::session::{Rejections, Request as Outcome, Session};
 use crate::upstream::Upstream;
 
 /// Messages that wait for the other side at most; then the one side is not read any more.
@@ -41,6 +41,7 @@ struct Shared {
     upstream: Upstream,
     insertion: Arc<Insertion>,
     modules: Modules,
+    rejections: Arc<Rejections>,
     metrics: Metrics,
     stop: CancellationToken,
 }
@@ -74,6 +75,7 @@ impl Interposer {
             upstream,
             insertion: Arc::new(insertion),
             modules,
+            rejections: Arc::default(),
             metrics,
             stop,
         };
@@ -161,7 +163,8 @@ async fn relay(
     mut envoy: Streaming<Bytes>,
     to_envoy: &ToEnvoy,
 ) -> Result<(), Status> {
-    let mut session = Session::new(form, Arc::clone(&shared.insertion));
+    let (insertion, rejections) = (&shared.insertion, &shared.rejections);
+    let mut session = Session::new(form, Arc::clone(insertion), Arc::clone(rejections));
     let (to_origin, requests) = mpsc::channel(WAITING_MAX);
     // An origin may wait for the first request before it answers at all.
     let Some(first) = envoy.message().await? else {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use mesh_core::discovery::{self, Form};
@@ -25,10 +25,13 @@ pub struct Session {
     insertion: Arc<Insertion>,
     /// The last response of each type that was changed or is ours, and not answered yet.
     open: HashMap<String, Open>,
-    /// What was rejected, by type: it is not tried again.
-    rejected: HashMap<String, u64>,
+    rejections: Arc<Rejections>,
     numbers: u64,
 }
+
+/// What Envoy rejected, by type: it is not tried again, on whatever stream, until it is something else.
+#[derive(Debug, Default)]
+pub struct Rejections(Mutex<HashMap<String, u64>>);
 
 #[derive(Debug)]
 struct Open {
@@ -72,12 +75,12 @@ pub enum Request {
 
 impl Session {
     /// A new stream.
-    pub fn new(form: Form, insertion: Arc<Insertion>) -> Self {
+    pub fn new(form: Form, insertion: Arc<Insertion>, rejections: Arc<Rejections>) -> Self {
         Self {
             form,
             insertion,
             open: HashMap::new(),
-            rejected: HashMap::new(),
+            rejections,
             numbers: 0,
         }
     }
@@ -99,7 +102,7 @@ impl Session {
         if changed.resources == 0 {
             return Passed::unchanged(response, changed.malformed);
         }
-        let given_up = self.rejected.get(&head.type_url) == Some(&fingerprint(&response));
+        let given_up = self.rejections.has(&head.type_url, &response);
         if given_up || self.open.len() >= TYPES_MAX {
             return Passed {
                 given_up,
@@ -163,8 +166,7 @@ impl Session {
         self.numbers += 1;
         let ours = format!("{OURS}{}", self.numbers);
         let renamed = discovery::with_nonce(&original, discovery::response_nonce_field(), &ours);
-        self.rejected
-            .insert(type_url.clone(), fingerprint(&original));
+        self.rejections.add(&type_url, &original);
         let response = renamed.map_or(original, Bytes::from);
         let open = Open {
             nonce: ours,
@@ -199,6 +201,23 @@ impl Session {
             Ok(Some(changed)) => changed.into(),
             Ok(None) | Err(_) => request,
         }
+    }
+}
+
+// === impl Rejections ===
+
+impl Rejections {
+    fn add(&self, type_url: &str, response: &[u8]) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.len() < TYPES_MAX || held.contains_key(type_url) {
+            held.insert(type_url.to_owned(), fingerprint(response));
+        }
+    }
+
+    fn has(&self, type_url: &str, response: &[u8]) -> bool {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.get(type_url)
+            .is_some_and(|rejected| *rejected == fingerprint(response))
     }
 }
 

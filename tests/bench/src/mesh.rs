@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use envoy_types::pb::google::rpc::Status;
 use serde::Serialize;
 use tests_mesh::{Interposer, Mesh, Modules};
 use tests_support::clock;
@@ -21,6 +22,8 @@ use crate::usage;
 const CLUSTERS: usize = 1_000;
 /// Times it is asked for, each way.
 const ROUNDS: usize = 40;
+/// Times a change is rejected.
+const REJECTIONS: usize = 20;
 /// How long nothing happens.
 const IDLE: Duration = Duration::from_secs(10);
 /// Largest response.
@@ -46,6 +49,7 @@ struct Report {
     direct_ms: f64,
     interposed_ms: f64,
     added_ms: f64,
+    restored_ms: f64,
     resident_bytes: u64,
     idle_cpu_share: f64,
 }
@@ -70,6 +74,13 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         by_way.push(elapsed);
     }
     let pid = interposer.pid().context("the interposer ended")?;
+    eprintln!("{REJECTIONS} rejections ...");
+    let mut restored = Vec::new();
+    for _ in 0..REJECTIONS {
+        // Each is the first one of its interposer: what was rejected once is not tried again.
+        let other = Interposer::start("caller", mesh.origin(), nobody, &modules).await?;
+        restored.push(restored_after(other.xds).await?);
+    }
     eprintln!("{} s of nothing ...", IDLE.as_secs());
     let before = usage::cpu_ns(pid)?;
     tokio::time::sleep(IDLE).await;
@@ -81,6 +92,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         direct_ms: direct,
         interposed_ms: by_way,
         added_ms: by_way - direct,
+        restored_ms: median(restored),
         resident_bytes: usage::resident_bytes(pid)?,
         idle_cpu_share: used.as_secs_f64() / IDLE.as_secs_f64(),
     };
@@ -90,6 +102,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         print!("{report}");
     }
     let within = report.added_ms <= LATENCY_MAX_MS
+        && report.restored_ms <= LATENCY_MAX_MS
         && report.resident_bytes <= MEMORY_MAX
         && report.idle_cpu_share <= IDLE_MAX;
     ensure!(within, "a limit was exceeded");
@@ -176,6 +189,48 @@ async fn clusters(address: SocketAddr) -> Result<(f64, usize)> {
     Ok((elapsed, bytes.sum()))
 }
 
+/// Rejects the listeners: milliseconds until the original is there, the way to the interposer and back included.
+async fn restored_after(address: SocketAddr) -> Result<f64> {
+    let client = AggregatedDiscoveryServiceClient::connect(format!("http://{address}")).await?;
+    let mut client = client.max_decoding_message_size(MESSAGE_MAX);
+    let (requests, stream) = mpsc::channel(1);
+    let listeners = DiscoveryRequest {
+        node: Some(Node {
+            id: "mesh/dj-app/virtualNode/caller_prod".to_owned(),
+            ..Node::default()
+        }),
+        type_url: "type.googleapis.com/envoy.config.listener.v3.Listener".to_owned(),
+        ..DiscoveryRequest::default()
+    };
+    requests.send(listeners.clone()).await?;
+    let answer = client
+        .stream_aggregated_resources(ReceiverStream::new(stream))
+        .await?;
+    let mut responses = answer.into_inner();
+    let changed = responses.message().await?.context("no response")?;
+    let begun = clock::now();
+    let rejection = DiscoveryRequest {
+        response_nonce: changed.nonce.clone(),
+        error_detail: Some(Status {
+            message: "no".to_owned(),
+            ..Status::default()
+        }),
+        ..listeners
+    };
+    requests.send(rejection).await?;
+    let original = responses.message().await?.context("no original")?;
+    let elapsed = begun.elapsed().as_secs_f64() * 1e3;
+    let size = |response: &DiscoveryResponse| {
+        response
+            .resources
+            .iter()
+            .map(|any| any.value.len())
+            .sum::<usize>()
+    };
+    ensure!(size(&original) < size(&changed), "it is not the original");
+    Ok(elapsed)
+}
+
 fn median(mut all: Vec<f64>) -> f64 {
     all.sort_by(f64::total_cmp);
     all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
@@ -191,6 +246,11 @@ impl fmt::Display for Report {
             self.direct_ms,
             self.interposed_ms,
             self.added_ms
+        )?;
+        writeln!(
+            f,
+            "after a rejection the original is there within {:.1} ms (median of {REJECTIONS}, at most {LATENCY_MAX_MS})",
+            self.restored_ms
         )?;
         writeln!(
             f,

@@ -13,6 +13,10 @@ fn bytes(number: u32, content: &[u8]) -> Vec<u8> {
 }
 
 fn session(form: Form) -> Session {
+    session_after(form, &Arc::default())
+}
+
+fn session_after(form: Form, rejections: &Arc<Rejections>) -> Session {
     let insertion = Insertion {
         filter: Some(Plugin {
             module: "/filter.wasm".to_owned(),
@@ -27,7 +31,7 @@ fn session(form: Form) -> Session {
             port: 1,
         }],
     };
-    Session::new(form, Arc::new(insertion))
+    Session::new(form, Arc::new(insertion), Arc::clone(rejections))
 }
 
 fn any(type_url: &str, value: &[u8]) -> Vec<u8> {
@@ -162,5 +166,26 @@ fn our_versions_do_not_leak() {
     assert_eq!(
         session.request(told.into()),
         Request::Forward(expected.into())
+    );
+}
+
+/// Envoy connects again, and has not changed its mind.
+#[test]
+fn a_new_stream_does_not_try_again() {
+    let rejections = Arc::default();
+    let mut first = session_after(Form::StateOfTheWorld, &rejections);
+    first.response(listeners("1", "a_ingress_b"), true);
+    first.request(answer("1", Some("no V8")));
+    let mut second = session_after(Form::StateOfTheWorld, &rejections);
+    assert!(
+        second
+            .response(listeners("1", "a_ingress_b"), true)
+            .given_up
+    );
+    assert_eq!(
+        second
+            .response(listeners("2", "other_ingress_"), true)
+            .changed,
+        1
     );
 }
