@@ -1,7 +1,7 @@
 //! `meshmeter-mesh`: what brings the filter into the sidecars.
 //!
 //! ```text
-//! args -> interposer (between an Envoy and its origin) | origin (an origin of our own) -> listen, admin
+//! args -> interposer (between an Envoy and its origin) | origin (an origin of our own) | injector (pods) -> listen, admin
 //! ```
 
 use std::process::ExitCode;
@@ -11,9 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 mod admin;
+mod injector;
 mod interposer;
 mod listen;
 mod origin;
+mod prepare;
 
 /// Brings the filter into the sidecars of a mesh.
 #[derive(Debug, Parser)]
@@ -27,6 +29,12 @@ struct Args {
 enum Command {
     /// Stand between an Envoy and the origin of its configuration, and put the filter into what passes.
     Interposer(Box<interposer::Args>),
+    /// Serve the mutating webhook that adds interposer and modules to pods.
+    Injector(injector::ServeArgs),
+    /// Print the pod of standard input (YAML or JSON) as the webhook would make it.
+    Inject(injector::InjectArgs),
+    /// Copy the modules and write the sidecar's resources file: what the init container does.
+    Prepare(prepare::Args),
     /// Serve App Mesh custom resources to Envoys, without Amazon's control plane.
     Origin(origin::Args),
 }
@@ -42,6 +50,9 @@ async fn main() -> ExitCode {
     tokio::spawn(until_told(stop.clone()));
     let outcome = match args.command {
         Command::Interposer(args) => interposer::run(*args, stop).await,
+        Command::Injector(args) => injector::serve(args, stop).await,
+        Command::Inject(args) => injector::inject(&args),
+        Command::Prepare(args) => prepare::run(&args),
         Command::Origin(args) => origin::run(args, stop).await,
     };
     match outcome {

@@ -1,0 +1,170 @@
+//! App Mesh's annotations for the sidecar that its controller adds: environment and mounts, merged with what is there.
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+/// `K=V, K2=V2`
+pub const ENV: &str = "appmesh.k8s.aws/sidecarEnv";
+/// `[{"K": "V"}]`; with it the controller does not look at [`ENV`].
+pub const ENV_JSON: &str = "appmesh.k8s.aws/sidecarEnvJson";
+/// `volume:/path, volume2:/path2`
+pub const MOUNTS: &str = "appmesh.k8s.aws/volumeMounts";
+
+/// An annotation that cannot be added to.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum AnnotationError {
+    /// The variable is there with another value.
+    #[error("{annotation} sets {name} to {value:?} already")]
+    Taken {
+        /// Which annotation.
+        annotation: &'static str,
+        /// Which variable.
+        name: String,
+        /// Its value.
+        value: String,
+    },
+    /// The controller would not read it either.
+    #[error("{0} is malformed: {1:?}")]
+    Malformed(&'static str, String),
+}
+
+type Annotations = Map<String, Value>;
+
+fn text<'a>(annotations: &'a Annotations, name: &str) -> &'a str {
+    annotations
+        .get(name)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// Adds the variable `name`; where it is there with this value nothing changes.
+pub fn add_env(
+    annotations: &mut Annotations,
+    name: &str,
+    value: &str,
+) -> Result<(), AnnotationError> {
+    if annotations.contains_key(ENV_JSON) {
+        return add_env_json(annotations, name, value);
+    }
+    let held = text(annotations, ENV).to_owned();
+    for pair in held
+        .split(',')
+        .map(str::trim)
+        .filter(|pair| !pair.is_empty())
+    {
+        let malformed = || AnnotationError::Malformed(ENV, pair.to_owned());
+        let (key, there) = pair.split_once('=').ok_or_else(malformed)?;
+        if key.trim() == name {
+            return taken(ENV, name, there.trim(), value);
+        }
+    }
+    let merged = joined(&held, &format!("{name}={value}"));
+    annotations.insert(ENV.to_owned(), merged.into());
+    Ok(())
+}
+
+fn add_env_json(
+    annotations: &mut Annotations,
+    name: &str,
+    value: &str,
+) -> Result<(), AnnotationError> {
+    let held = text(annotations, ENV_JSON);
+    let malformed = |_| AnnotationError::Malformed(ENV_JSON, held.to_owned());
+    let mut maps: Vec<Map<String, Value>> = serde_json::from_str(held).map_err(malformed)?;
+    if let Some(there) = maps.iter().find_map(|map| map.get(name)) {
+        return taken(ENV_JSON, name, there.as_str().unwrap_or_default(), value);
+    }
+    maps.push(Map::from_iter([(name.to_owned(), value.into())]));
+    let merged = Value::from(maps.into_iter().map(Value::from).collect::<Vec<_>>());
+    annotations.insert(ENV_JSON.to_owned(), merged.to_string().into());
+    Ok(())
+}
+
+fn taken(
+    annotation: &'static str,
+    name: &str,
+    there: &str,
+    value: &str,
+) -> Result<(), AnnotationError> {
+    if there == value {
+        return Ok(());
+    }
+    Err(AnnotationError::Taken {
+        annotation,
+        name: name.to_owned(),
+        value: there.to_owned(),
+    })
+}
+
+/// Adds a mount of `volume` at `path`; where it is there nothing changes.
+pub fn add_mount(annotations: &mut Annotations, volume: &str, path: &str) {
+    let held = text(annotations, MOUNTS).to_owned();
+    let mount = format!("{volume}:{path}");
+    if held.split(',').any(|there| there.trim() == mount) {
+        return;
+    }
+    annotations.insert(MOUNTS.to_owned(), joined(&held, &mount).into());
+}
+
+fn joined(held: &str, further: &str) -> String {
+    let held = held.trim().trim_end_matches(',');
+    if held.is_empty() {
+        further.to_owned()
+    } else {
+        format!("{held}, {further}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{AnnotationError, ENV, ENV_JSON, add_env, add_mount};
+
+    fn map(value: &Value) -> super::Annotations {
+        value.as_object().cloned().unwrap_or_default()
+    }
+
+    #[test]
+    fn variables_are_merged() {
+        for (before, after) in [
+            (json!({}), json!({ENV: "A=1"})),
+            (json!({ENV: "B=2"}), json!({ENV: "B=2, A=1"})),
+            (json!({ENV: "B=2,"}), json!({ENV: "B=2, A=1"})),
+            (json!({ENV: " A=1 ,B=2"}), json!({ENV: " A=1 ,B=2"})),
+            // With the JSON form the other one is not read.
+            (
+                json!({ENV: "B=2", ENV_JSON: "[{\"C\":\"3\"}]"}),
+                json!({ENV: "B=2", ENV_JSON: "[{\"C\":\"3\"},{\"A\":\"1\"}]"}),
+            ),
+        ] {
+            let mut annotations = map(&before);
+            add_env(&mut annotations, "A", "1").unwrap();
+            assert_eq!(Value::from(annotations.clone()), after);
+            add_env(&mut annotations, "A", "1").unwrap();
+            assert_eq!(Value::from(annotations), after, "twice is once");
+        }
+    }
+
+    #[test]
+    fn what_is_somebody_elses_is_left_alone() {
+        for before in [json!({ENV: "A=2"}), json!({ENV_JSON: "[{\"A\":\"2\"}]"})] {
+            let mut annotations = map(&before);
+            let error = add_env(&mut annotations, "A", "1").unwrap_err();
+            assert!(matches!(error, AnnotationError::Taken { .. }), "{error}");
+            assert_eq!(Value::from(annotations), before);
+        }
+        for before in [json!({ENV: "A"}), json!({ENV_JSON: "A=1"})] {
+            let error = add_env(&mut map(&before), "B", "1").unwrap_err();
+            assert!(matches!(error, AnnotationError::Malformed(..)), "{error}");
+        }
+    }
+
+    #[test]
+    fn mounts_are_merged() {
+        let mut annotations = map(&json!({super::MOUNTS: "theirs:/x"}));
+        add_mount(&mut annotations, "ours", "/y");
+        add_mount(&mut annotations, "ours", "/y");
+        assert_eq!(annotations[super::MOUNTS], "theirs:/x, ours:/y");
+    }
+}
