@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 /// Follows the Lease, if there is one, and opens and shuts the sender's gate.
 pub(super) struct Writer {
-    gate: Option<watch::Sender<bool>>,
+    gate: Option<Arc<watch::Sender<bool>>>,
     lease: Option<Kept>,
     /// True once it has written since the start.
     led: bool,
@@ -42,7 +42,7 @@ impl Writer {
     pub(super) fn new(by_lease: bool) -> (Self, Option<watch::Receiver<bool>>) {
         let (gate, open) = by_lease.then(|| watch::channel(false)).unzip();
         let writer = Self {
-            gate,
+            gate: gate.map(Arc::new),
             lease: None,
             led: false,
             follows: false,
@@ -56,7 +56,11 @@ impl Writer {
         lease: Lease,
         sender: Arc<Sender<HttpReceiver>>,
     ) -> Self {
-        self.lease = Some(lease.keep(client, Box::new(move || sender.told())));
+        let kept = lease.keep(client, Box::new(move || sender.told()));
+        if let Some(gate) = &self.gate {
+            tokio::spawn(shut_without(kept.role.clone(), Arc::clone(gate)));
+        }
+        self.lease = Some(kept);
         self
     }
 
@@ -93,8 +97,10 @@ impl Writer {
 
     /// Lets the sender send, or not.
     pub(super) fn open(&self, open: bool) {
+        let leads = |lease: &Kept| matches!(*lease.role.borrow(), Role::Leads { .. });
+        let leads = self.lease.as_ref().is_none_or(leads);
         if let Some(gate) = &self.gate {
-            gate.send_replace(open);
+            gate.send_replace(open && leads);
         }
     }
 
@@ -108,6 +114,15 @@ impl Writer {
     pub(super) async fn release(self) {
         if let Some(lease) = self.lease {
             lease.release().await;
+        }
+    }
+}
+
+/// Shuts the gate as soon as the Lease is not ours, whatever the flushes wait for at that moment.
+async fn shut_without(mut role: watch::Receiver<Role>, gate: Arc<watch::Sender<bool>>) {
+    while role.changed().await.is_ok() {
+        if !matches!(*role.borrow_and_update(), Role::Leads { .. }) {
+            gate.send_replace(false);
         }
     }
 }
