@@ -237,6 +237,51 @@ mod tests {
         assert!(message.contains("51 namespaces, at most 50"), "{message}");
     }
 
+    /// Who may write what, of several replicas.
+    #[test]
+    fn one_writer_of_sums() {
+        let url = ["--remote-write-url", "http://127.0.0.1:9090/api/v1/write"];
+        let with = |flags: &[&str]| check(&[&url, flags].concat());
+        let summed = "--remote-write-output=summed";
+        let replica = "--remote-write-external-label=__replica__=a,cluster=c";
+        let lease = "--remote-write-lease=writer";
+        let identity = "--remote-write-lease-identity=a";
+        for (flags, expected) in [
+            (vec![summed], "--remote-write-lease is needed"),
+            (
+                vec![summed, replica],
+                "--remote-write-output summed: the sums",
+            ),
+            (
+                vec![lease, identity, replica],
+                "--remote-write-lease and the external label",
+            ),
+            (
+                vec![lease, identity, "--standalone"],
+                "--remote-write-lease: there is no cluster",
+            ),
+            (
+                vec![lease, "--remote-write-lease-identity="],
+                "--remote-write-lease-identity is needed",
+            ),
+            (
+                vec!["--remote-write-lease=A", identity],
+                "--remote-write-lease \"A\"",
+            ),
+        ] {
+            let message = with(&flags).unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{flags:?}: {message}");
+        }
+        for flags in [
+            vec![summed, "--standalone"],
+            vec![summed, lease, identity],
+            vec![lease, identity],
+            vec![replica],
+        ] {
+            assert!(with(&flags).is_ok(), "{flags:?}");
+        }
+    }
+
     /// A bad filter or file is refused before anything starts.
     #[test]
     fn refuses_bad_values() {

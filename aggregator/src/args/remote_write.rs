@@ -63,7 +63,7 @@ pub struct RemoteWriteArgs {
     )]
     pub remote_write_queue_mib: u32,
 
-    /// What the names of written metrics begin with.
+    /// What the names of written metrics begin with, but for `appmesh_requests_per_second`.
     #[arg(
         long,
         env = "MESHMETER_REMOTE_WRITE_PREFIX",

@@ -14,6 +14,9 @@ use prost::Message;
 
 use super::naming::{About, Id, Owner, Part};
 
+#[cfg(test)]
+mod tests;
+
 /// How long a sum and what a pod had last are remembered, in milliseconds.
 const REMEMBERED_MS: i64 = 60 * 60 * 1000;
 
@@ -71,15 +74,26 @@ impl Sums {
         group: &Owner,
         totals: impl Iterator<Item = (SeriesKey, Part, u64)>,
     ) {
+        if pod.instances.is_empty() {
+            return;
+        }
         let known = self.pods.contains_key(&pod.key);
         let counts = known || pod.started_at.is_some_and(|began| began > since);
         let last = self.pods.entry(pod.key.clone()).or_default();
         last.at = at;
+        // Another pod of the name: its totals began at 0, even if they are more than those of the one before.
+        if last
+            .instances
+            .iter()
+            .all(|instance| !pod.instances.contains(instance))
+        {
+            last.totals.clear();
+        }
         last.instances.clone_from(&pod.instances);
         for (key, part, total) in totals {
             let before = last.totals.insert((key.clone(), part), total);
             let increment = match before {
-                // A total that fell is that of another pod of the name.
+                // Without another instance totals do not fall; if one does, it began again.
                 Some(before) => total.checked_sub(before).unwrap_or(total),
                 None if counts => total,
                 None => 0,
