@@ -80,14 +80,8 @@ impl Snapshot {
     }
 
     fn add<M: Name>(&mut self, type_url: &'static str, name: &str, message: &M) {
-        let value = message.encode_to_vec();
-        let type_url_owned = type_url.to_owned();
-        let any = Any {
-            type_url: type_url_owned,
-            value,
-        };
         let of_type = self.resources.entry(type_url).or_default();
-        of_type.insert(name.to_owned(), any);
+        of_type.insert(name.to_owned(), any(message));
     }
 
     fn cluster(&mut self, cluster: &Cluster) {
@@ -142,8 +136,14 @@ impl Snapshot {
     fn egress(&mut self, mesh: &Mesh, (key, node): (&Key, &VirtualNodeSpec), place: &Place) {
         let mut by_port: BTreeMap<(u16, &'static str), Vec<routes::Host>> = BTreeMap::new();
         let mut called: BTreeSet<(Key, u16)> = BTreeSet::new();
-        for backend in &node.backends {
-            let service = Key::of(&backend.virtual_service.virtual_service_ref, &key.namespace);
+        let backends = node.backends.iter();
+        let backends = backends.map(|backend| &backend.virtual_service.virtual_service_ref);
+        // Each once: Envoy takes no name twice.
+        let backends: BTreeSet<_> = backends
+            .map(|reference| Key::of(reference, &key.namespace))
+            .collect();
+        for service in backends {
+            // The mesh has said which are not there.
             let Some(spec) = mesh.services.get(&service) else {
                 continue;
             };

@@ -1,6 +1,6 @@
 //! A mesh: its resources by name, checked against each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use serde::Deserialize;
@@ -136,32 +136,34 @@ impl Mesh {
         Ok(())
     }
 
-    /// Takes out what refers to nothing.
+    /// Takes out what refers to nothing, or what Envoy would not take.
     fn check(&mut self, refused: &mut Vec<Refused>) {
-        let (nodes, routers) = (&self.nodes, &self.routers);
-        self.services.retain(|key, service| {
-            let provider = service.provider.clone().unwrap_or_default();
-            let missing = match (&provider.virtual_node, &provider.virtual_router) {
-                (Some(node), None) => {
-                    let node = Key::of(&node.virtual_node_ref, &key.namespace);
-                    (!nodes.contains_key(&node))
-                        .then(|| format!("there is no VirtualNode {}", node.name))
-                }
-                (None, Some(router)) => {
-                    let router = Key::of(&router.virtual_router_ref, &key.namespace);
-                    (!routers.contains_key(&router))
-                        .then(|| format!("there is no VirtualRouter {}", router.name))
-                }
-                _ => {
-                    Some("spec.provider: one of virtualNode and virtualRouter is needed".to_owned())
-                }
-            };
-            refused.extend(missing.clone().map(|why| Refused {
-                what: format!("VirtualService {}/{}", key.namespace, key.name),
-                why,
-            }));
-            missing.is_none()
+        let nodes = &self.nodes;
+        self.routers.retain(|key, router| {
+            let fault = router_fault(key, router, nodes);
+            refuse("VirtualRouter", key, fault, refused)
         });
+        let routers = &self.routers;
+        let mut names = BTreeSet::new();
+        self.services.retain(|key, service| {
+            let name = service_name(key, service);
+            let fault = provider_fault(key, service, nodes, routers).or_else(|| {
+                (!names.insert(name.clone())).then(|| format!("the name {name} is taken"))
+            });
+            refuse("VirtualService", key, fault, refused)
+        });
+        for (key, node) in &self.nodes {
+            for backend in &node.backends {
+                let service = Key::of(&backend.virtual_service.virtual_service_ref, &key.namespace);
+                if !self.services.contains_key(&service) {
+                    let fault = format!(
+                        "spec.backends: there is no VirtualService {}; it is left out",
+                        service.name
+                    );
+                    refuse("VirtualNode", key, Some(fault), refused);
+                }
+            }
+        }
     }
 
     /// The workload of a node id `mesh/MESH/virtualNode/NAME_NAMESPACE`.
@@ -186,6 +188,80 @@ fn options() -> serde_saphyr::Options {
             max_events: 200 * OBJECTS_MAX,
         },
     }
+}
+
+fn router_fault(
+    key: &Key,
+    router: &VirtualRouterSpec,
+    nodes: &BTreeMap<Key, VirtualNodeSpec>,
+) -> Option<String> {
+    for route in &router.routes {
+        let ((Some(http), None) | (None, Some(http))) = (&route.http_route, &route.http2_route)
+        else {
+            return Some(format!(
+                "route {}: one of httpRoute and http2Route is needed",
+                route.name
+            ));
+        };
+        let mut sum = 0_u64;
+        for target in &http.action.weighted_targets {
+            sum += u64::from(target.weight);
+            let reference = Key::of(&target.virtual_node_ref, &key.namespace);
+            let name = &reference.name;
+            let Some(node) = nodes.get(&reference) else {
+                return Some(format!(
+                    "route {}: there is no VirtualNode {name}",
+                    route.name
+                ));
+            };
+            let mut ports = node
+                .listeners
+                .iter()
+                .map(|listener| listener.port_mapping.port);
+            if !ports.any(|port| target.port.is_none_or(|wanted| wanted == port)) {
+                return Some(format!(
+                    "route {}: the VirtualNode {name} does not listen there",
+                    route.name
+                ));
+            }
+        }
+        if sum == 0 || sum > u64::from(u32::MAX) {
+            return Some(format!("route {}: the weights add up to {sum}", route.name));
+        }
+    }
+    None
+}
+
+fn provider_fault(
+    key: &Key,
+    service: &VirtualServiceSpec,
+    nodes: &BTreeMap<Key, VirtualNodeSpec>,
+    routers: &BTreeMap<Key, VirtualRouterSpec>,
+) -> Option<String> {
+    let provider = service.provider.clone().unwrap_or_default();
+    match (&provider.virtual_node, &provider.virtual_router) {
+        (Some(node), None) => {
+            let node = Key::of(&node.virtual_node_ref, &key.namespace);
+            let missing = !nodes.contains_key(&node);
+            missing.then(|| format!("there is no VirtualNode {}", node.name))
+        }
+        (None, Some(router)) => {
+            let router = Key::of(&router.virtual_router_ref, &key.namespace);
+            let missing = !routers.contains_key(&router);
+            missing.then(|| format!("there is no VirtualRouter {}", router.name))
+        }
+        _ => Some("spec.provider: one of virtualNode and virtualRouter is needed".to_owned()),
+    }
+}
+
+/// True if there is no fault.
+fn refuse(kind: &str, key: &Key, fault: Option<String>, refused: &mut Vec<Refused>) -> bool {
+    let good = fault.is_none();
+    refused.extend(fault.map(|why| Refused {
+        what: format!("{kind} {}/{}", key.namespace, key.name),
+        why,
+    }));
+    good
 }
 
 /// The name of a workload in node ids and in the names of clusters.

@@ -226,3 +226,45 @@ fn nothing_is_ignored() {
     assert_eq!(refused.len(), 1);
     assert_eq!(refused[0].what, "b.yaml");
 }
+
+/// What refers to nothing, and what Envoy would reject as a whole.
+#[test]
+fn what_leads_nowhere_is_refused() {
+    for (text, what, why) in [
+        (
+            DJAPP.replace(
+                "name: jazz-v2\n              weight",
+                "name: jazz-v3\n              weight",
+            ),
+            "VirtualRouter prod/jazz-router",
+            "no VirtualNode jazz-v3",
+        ),
+        (
+            DJAPP
+                .replace("weight: 95", "weight: 0")
+                .replace("weight: 5\n", "weight: 0\n"),
+            "VirtualRouter prod/jazz-router",
+            "add up to 0",
+        ),
+        (
+            format!(
+                "{DJAPP}---\napiVersion: appmesh.k8s.aws/v1beta2\nkind: VirtualService\nmetadata: {{name: zz, namespace: prod}}\nspec: {{awsName: jazz.prod.svc.cluster.local, provider: {{virtualNode: {{virtualNodeRef: {{name: dj}}}}}}}}\n"
+            ),
+            "VirtualService prod/zz",
+            "is taken",
+        ),
+        (
+            DJAPP.replace(
+                "virtualServiceRef:\n          name: jazz",
+                "virtualServiceRef:\n          name: folk",
+            ),
+            "VirtualNode prod/dj",
+            "no VirtualService folk",
+        ),
+    ] {
+        let (_, refused) = Mesh::parse([("djapp.yaml", text.as_str())]);
+        let first = &refused[0];
+        assert_eq!(first.what, what, "{refused:?}");
+        assert!(first.why.contains(why), "{first}");
+    }
+}

@@ -216,3 +216,30 @@ async fn version_2_falls_back() {
         .unwrap();
     assert!(repeated > 0.0, "{}", rig.aggregator.log_tail());
 }
+
+/// 400 means that some series were refused and the others stored: the receiver's words are logged, and it goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partial_refusal_is_not_sent_again() {
+    let mut rig = Rig::amp(&[]).await.unwrap();
+    rig.send(5).await.unwrap();
+    rig.arrives().await.unwrap();
+    let refused =
+        json!({"status": 400, "store": true, "body": "err: out of order sample, said AMP"});
+    rig.amp
+        .as_ref()
+        .unwrap()
+        .fail(&json!([refused]))
+        .await
+        .unwrap();
+    rig.send(5).await.unwrap();
+    rig.arrives().await.unwrap();
+    clock::wait_for("the refusal to be counted", PATIENCE, async || {
+        let rejected = rig.metric("samples_total{result=\"rejected\"}").await?;
+        Ok((rejected > 0.0).then_some(()))
+    })
+    .await
+    .unwrap();
+    assert!(none(rig.metric("retries_total").await.unwrap()));
+    let log = rig.aggregator.log();
+    assert!(log.contains("out of order sample, said AMP"), "{log}");
+}
