@@ -127,13 +127,13 @@ fn typed(
 
 fn manager_of(manager: &[u8], task: Task<'_>) -> Result<Option<Vec<u8>>, WireError> {
     let manager = Message::parse(manager)?;
+    // Without an HTTP filter there is no router, and Envoy refuses it: not ours to mend.
+    let Some(router) = manager.all(MANAGER_HTTP_FILTERS).last() else {
+        return Ok(None);
+    };
     let mut edit = manager.edit();
     match task {
         Task::Insert(insertion) => {
-            // Without an HTTP filter there is no router, and Envoy refuses it: not ours to mend.
-            let Some(router) = manager.all(MANAGER_HTTP_FILTERS).last() else {
-                return Ok(None);
-            };
             if let Some(plugin) = &insertion.upstream_log {
                 let log = plugin.access_log();
                 let changed = typed(manager.content(router)?, ROUTER, |value| {
@@ -160,9 +160,7 @@ fn manager_of(manager: &[u8], task: Task<'_>) -> Result<Option<Vec<u8>>, WireErr
                     edit.remove(field);
                 }
             }
-            if let Some(router) = manager.all(MANAGER_HTTP_FILTERS).last()
-                && let Some(changed) = typed(manager.content(router)?, ROUTER, without_log)?
-            {
+            if let Some(changed) = typed(manager.content(router)?, ROUTER, without_log)? {
                 edit.replace(router, &changed);
             }
         }

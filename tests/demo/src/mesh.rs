@@ -64,11 +64,11 @@ pub(crate) async fn run(args: &Args, screen: &mut Screen) -> Result<Outcome> {
         tokio::time::sleep(SETTLED).await;
         let (first, second) = weights;
         screen.progress(&format!("jazz is split {first}/{second}"));
-        let before = calls(&djapp).await?;
+        let before = djapp.calls().await?;
         let (load, tally) = load(args, &djapp)?;
         watch(load, &djapp, screen, weights).await?;
         tallies.push(tally);
-        let after = calls(&djapp).await?;
+        let after = djapp.calls().await?;
         let split = Split::new((after.0 - before.0, after.1 - before.1), weights);
         shifts.push(ShiftRow {
             weights,
@@ -87,16 +87,6 @@ pub(crate) async fn run(args: &Args, screen: &mut Screen) -> Result<Outcome> {
     } else {
         Outcome::Inexact
     })
-}
-
-/// Requests of dj that reached each version of jazz, by the counters of dj's Envoy.
-async fn calls(djapp: &Djapp) -> Result<(u64, u64)> {
-    let stats = djapp.dj.envoy.stats().await?;
-    let of = |version: &str| {
-        let cluster = format!("cluster.cds_egress_dj-app_jazz-{version}_prod_http_9080");
-        stats.get(&format!("{cluster}.upstream_rq_total"))
-    };
-    Ok((of("v1"), of("v2")))
 }
 
 fn load(args: &Args, djapp: &Djapp) -> Result<(JoinHandle<Result<()>>, Arc<Tally>)> {

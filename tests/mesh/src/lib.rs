@@ -220,14 +220,15 @@ impl Djapp {
         std::iter::once(&self.dj).chain(&self.jazz)
     }
 
-    /// Health checks of dj's Envoy: they enter jazz's listeners, and are no requests of dj.
-    pub async fn health_checks(&self) -> Result<u64> {
+    /// Requests of dj that reached each version of jazz, by the counters of dj's Envoy; health checks are not among them.
+    pub async fn calls(&self) -> Result<(u64, u64)> {
         let stats = self.dj.envoy.stats().await?;
-        let attempts = self.jazz.iter().map(|pod| {
+        let of = |pod: &Pod| {
             let cluster = format!("cds_egress_dj-app_{}_{NAMESPACE}_http_9080", pod.name);
-            stats.get(&format!("cluster.{cluster}.health_check.attempt"))
-        });
-        Ok(attempts.sum())
+            stats.get(&format!("cluster.{cluster}.upstream_rq_total"))
+        };
+        let [first, second] = &self.jazz;
+        Ok((of(first), of(second)))
     }
 
     /// Ends all processes in order, and waits.
