@@ -109,7 +109,10 @@ impl Lease {
             let clock = monotonic();
             let mut election = Election::new(&self.identity);
             loop {
-                if let Err(error) = self.once(&client, &clock, &mut election, &told).await {
+                // Slow answers must not keep us from saying in time that it ran out: another may have it soon after.
+                let left = election.left(clock()).unwrap_or(LEASE_DURATION);
+                let renewal = self.once(&client, &clock, &mut election, &told);
+                if let Ok(Err(error)) = timeout(left, renewal).await {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         lease = self.name,
@@ -117,11 +120,10 @@ impl Lease {
                     );
                 }
                 announce(&sender, election.role(clock()), &self.name);
-                // It may run out between two looks.
-                let deadline = sleep(RETRY_PERIOD);
+                let left = election.left(clock()).unwrap_or(RETRY_PERIOD);
                 tokio::select! {
                     () = ending.cancelled() => break,
-                    () = deadline => {}
+                    () = sleep(RETRY_PERIOD.min(left)) => {}
                     () = woken.notified() => {}
                 }
             }

@@ -107,6 +107,12 @@ impl Election {
         matches!(self.role(now), Role::Leads { .. })
     }
 
+    /// How long this process may still act, from `now` on, without another renewal; `None` if it may not.
+    pub fn left(&self, now: Duration) -> Option<Duration> {
+        let deadline = self.renewed? + RENEW_DEADLINE;
+        deadline.checked_sub(now).filter(|left| !left.is_zero())
+    }
+
     /// What was to be done was done; it was begun at `began`.
     pub fn wrote(&mut self, began: Duration) {
         self.renewed = Some(began);
@@ -120,7 +126,7 @@ impl Election {
     /// Whether this process acts at `now`.
     pub fn role(&self, now: Duration) -> Role {
         match (&self.renewed, &self.seen) {
-            (Some(renewed), _) if now.saturating_sub(*renewed) < RENEW_DEADLINE => Role::Leads {
+            _ if self.left(now).is_some() => Role::Leads {
                 inherited: self.inherited,
             },
             (None, Some((record, _)))
@@ -199,6 +205,8 @@ mod tests {
         election.wrote(seconds(130));
         let inherited = Some(7);
         assert_eq!(election.role(seconds(139)), Role::Leads { inherited });
+        assert_eq!(election.left(seconds(139)), Some(seconds(1)));
+        assert_eq!(election.left(seconds(140)), None);
         assert_eq!(
             election.role(seconds(140)),
             Role::Unknown,
