@@ -12,7 +12,7 @@ use aggregator_core::store::Store;
 use aggregator_core::time::{Clock, UnixMillis};
 use aggregator_remote_write::aws;
 use aggregator_remote_write::metrics::Metrics;
-use aggregator_remote_write::queue::{AMP_AGE_MAX, Limits, Queue};
+use aggregator_remote_write::queue::{Limits, MEMORY_BYTES, Queue};
 use aggregator_remote_write::receiver::{Auth, HttpReceiver};
 use aggregator_remote_write::sender::{Sender, Settings};
 use aggregator_remote_write::series::{About, Exporter, Flush};
@@ -28,12 +28,6 @@ mod check;
 mod writer;
 
 pub use check::check;
-
-/// Bytes of a file of the queue.
-const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
-
-/// Bytes held in memory while the disk does not take them.
-const MEMORY_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Writes the store to a receiver.
 pub(crate) struct RemoteWrite {
@@ -64,8 +58,7 @@ impl RemoteWrite {
         let limits = Limits {
             bytes: config.queue_bytes,
             memory_bytes: MEMORY_BYTES.min(config.queue_bytes),
-            age: Some(AMP_AGE_MAX),
-            segment_bytes: SEGMENT_BYTES,
+            ..Limits::DISK
         };
         let queue = match &config.queue_dir {
             None => Queue::in_memory(limits),

@@ -224,10 +224,14 @@ impl Exporter {
             });
             self.sums.add(at, self.since, pod, &owner, totals);
             for series in pod.series.iter().filter(|_| self.naming.inflight) {
+                // What is not counted is not 0.
+                let Some(inflight) = series.inflight else {
+                    continue;
+                };
                 let (owner, key) = (owner.clone(), Some(series.key.clone()));
                 let part = Part::Active;
                 let sum = gauges.entry(Id { owner, key, part }).or_default();
-                *sum += real(series.inflight.unwrap_or(0));
+                *sum += real(inflight);
             }
             if let Some(rate) = self.rate(flush, &pod.key) {
                 let (key, part) = (None, Part::Rate);

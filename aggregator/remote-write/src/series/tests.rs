@@ -379,4 +379,12 @@ fn gauges_are_a_setting() {
             " rq_total  0 @2000000",
         ]
     );
+    // What no pod counts has no gauge, rather than 0.
+    let pods = [pod("a", 1, SINCE.0 - 1, vec![series(7, &[])])];
+    let mut none = Exporter::new(with(Output::Summed), SINCE);
+    let written = samples(&flush(&mut none, 2_000_000, &pods, &about));
+    assert!(
+        !written.iter().any(|line| line.contains("rq_active")),
+        "{written:?}"
+    );
 }
