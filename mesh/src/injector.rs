@@ -1,7 +1,6 @@
-//! `meshmeter-mesh injector` and `inject`.
+//! `meshmeter-mesh injector`.
 
 use std::convert::Infallible;
-use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use mesh_injector::pod::{self, Settings};
+use mesh_injector::pod::Settings;
 use mesh_injector::review;
 use prometheus_client::registry::Registry;
 use serde_json::json;
@@ -26,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::inject::PodArgs;
 use crate::{admin, interposer};
 
 /// Longest body of a request: etcd takes objects of 1.5 MiB.
@@ -34,31 +34,6 @@ const BODY_MAX: usize = 4 * 1024 * 1024;
 const CONNECTIONS_MAX: usize = 256;
 /// Time for a connection's handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
-/// Longest pod that `inject` reads.
-const POD_MAX: u64 = 4 * 1024 * 1024;
-
-/// What every pod gets.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct PodArgs {
-    /// Image with `meshmeter-mesh` and, in /opt/meshmeter, the modules.
-    #[arg(long, env = "MESHMETER_IMAGE", value_name = "IMAGE")]
-    image: String,
-
-    /// Origin of the configuration, as `interposer --upstream` has it.
-    #[arg(long, env = "MESHMETER_UPSTREAM", value_name = "URL")]
-    upstream: String,
-
-    /// Aggregator to stream to, as HOST:PORT. May be given several times, or once with commas.
-    #[arg(
-        long,
-        env = "MESHMETER_AGGREGATOR",
-        value_name = "HOST:PORT",
-        value_delimiter = ',',
-        required = true
-    )]
-    aggregator: Vec<String>,
-}
-
 /// Flags of the webhook.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ServeArgs {
@@ -84,38 +59,6 @@ pub(crate) struct ServeArgs {
     /// File to write the addresses to once it listens.
     #[arg(long, env = "MESHMETER_ADDRESSES_FILE", value_name = "FILE")]
     addresses_file: Option<PathBuf>,
-}
-
-/// Flags of the dry run.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct InjectArgs {
-    #[command(flatten)]
-    pod: PodArgs,
-}
-
-// === impl PodArgs ===
-
-impl PodArgs {
-    fn settings(&self) -> Settings {
-        Settings {
-            image: self.image.clone(),
-            upstream: self.upstream.clone(),
-            aggregators: self.aggregator.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        }
-    }
-}
-
-/// Prints the pod of standard input as the webhook would make it.
-#[expect(clippy::print_stdout, reason = "the result of the command")]
-pub(crate) fn inject(args: &InjectArgs) -> Result<()> {
-    let mut text = String::new();
-    let read = std::io::stdin().take(POD_MAX).read_to_string(&mut text);
-    read.context("standard input")?;
-    let pod = serde_saphyr::from_str(&text).context("standard input")?;
-    let injected = pod::inject(&pod, &args.pod.settings()).context("the pod is left as it is")?;
-    println!("{}", serde_json::to_string_pretty(&injected)?);
-    Ok(())
 }
 
 /// Serves the webhook until `stop`.

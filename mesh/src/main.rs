@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 mod admin;
+mod inject;
 mod injector;
 mod interposer;
 mod listen;
@@ -32,7 +33,7 @@ enum Command {
     /// Serve the mutating webhook that adds interposer and modules to pods.
     Injector(injector::ServeArgs),
     /// Print the pod of standard input (YAML or JSON) as the webhook would make it.
-    Inject(injector::InjectArgs),
+    Inject(inject::Args),
     /// Copy the modules and write the sidecar's resources file: what the init container does.
     Prepare(prepare::Args),
     /// Serve App Mesh custom resources to Envoys, without Amazon's control plane.
@@ -51,7 +52,7 @@ async fn main() -> ExitCode {
     let outcome = match args.command {
         Command::Interposer(args) => interposer::run(*args, stop).await,
         Command::Injector(args) => injector::serve(args, stop).await,
-        Command::Inject(args) => injector::inject(&args),
+        Command::Inject(args) => inject::run(&args),
         Command::Prepare(args) => prepare::run(&args),
         Command::Origin(args) => origin::run(args, stop).await,
     };
