@@ -4,6 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+
+mod bootstrap;
 
 /// The sidecar's resources file.
 const RESOURCES: &str = include_str!("resources.yaml");
@@ -15,34 +18,80 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER", default_value = "/opt/meshmeter")]
     from: PathBuf,
 
-    /// Folder to copy the modules to.
+    /// Folder to copy the modules to; none are copied without it.
     #[arg(long, value_name = "FOLDER")]
-    modules: PathBuf,
+    modules: Option<PathBuf>,
 
-    /// Folder for the sidecar's resources file, resources.yaml.
+    /// Folder for the sidecar's files; resources.yaml is always written.
     #[arg(long, value_name = "FOLDER")]
     config: PathBuf,
+
+    /// Write token.json, which tells Envoy to read a token from this file and to follow its being replaced.
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "/var/run/secrets/meshmeter/token"
+    )]
+    token_secret: Option<PathBuf>,
+
+    /// Write envoy.yaml, the whole configuration of a stock Envoy that calls itself so.
+    #[arg(long, value_name = "NODE-ID")]
+    bootstrap: Option<String>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let from = || format!("--from {}", args.from.display());
-    let mut copied = 0;
-    for entry in fs::read_dir(&args.from).with_context(from)? {
-        let file = entry?.path();
-        let Some(name) = file.file_name().filter(|_| is_module(&file)) else {
-            continue;
-        };
-        let to = args.modules.join(name);
-        fs::copy(&file, &to).with_context(|| to.display().to_string())?;
-        copied += 1;
+    let copied = match &args.modules {
+        Some(to) => copy(&args.from, to)?,
+        None => 0,
+    };
+    let write = |name: &str, text: &str| {
+        let file = args.config.join(name);
+        fs::write(&file, text).with_context(|| file.display().to_string())
+    };
+    write("resources.yaml", RESOURCES)?;
+    if let Some(token) = &args.token_secret {
+        write("token.json", &token_secret(token)?)?;
     }
-    ensure!(copied > 0, "{}: there is no *.wasm", from());
-    let resources = args.config.join("resources.yaml");
-    fs::write(&resources, RESOURCES).with_context(|| resources.display().to_string())?;
+    if let Some(node_id) = &args.bootstrap {
+        write("envoy.yaml", &bootstrap::yaml(node_id, RESOURCES)?)?;
+    }
     tracing::info!(modules = copied, "prepared");
     Ok(())
 }
 
+fn copy(from: &Path, to: &Path) -> Result<usize> {
+    let name_of_from = || format!("--from {}", from.display());
+    let mut copied = 0;
+    for entry in fs::read_dir(from).with_context(name_of_from)? {
+        let file = entry?.path();
+        let Some(name) = file.file_name().filter(|_| is_module(&file)) else {
+            continue;
+        };
+        let to = to.join(name);
+        // Not `fs::copy`: with the mode of the image a second start of the pod could not write it again.
+        let module = fs::read(&file).with_context(|| file.display().to_string())?;
+        fs::write(&to, module).with_context(|| to.display().to_string())?;
+        copied += 1;
+    }
+    ensure!(copied > 0, "{}: there is no *.wasm", name_of_from());
+    Ok(copied)
+}
+
 fn is_module(file: &Path) -> bool {
     file.extension().is_some_and(|end| end == "wasm")
+}
+
+/// A file of secret discovery. The kubelet replaces a token by renaming a folder beside it, so the folder is watched.
+fn token_secret(token: &Path) -> Result<String> {
+    let folder = token.parent().filter(|folder| folder.is_absolute());
+    let folder =
+        folder.with_context(|| format!("--token-secret {}: not absolute", token.display()))?;
+    let secret = json!({"resources": [{
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+        "name": "token",
+        "generic_secret": {"secret": {"filename": token, "watched_directory": {"path": folder}}},
+    }]});
+    Ok(secret.to_string())
 }
