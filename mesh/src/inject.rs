@@ -1,12 +1,21 @@
 //! `meshmeter-mesh inject`, and the flags that say what every pod gets.
 
 use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
-use mesh_injector::pod::{self, Settings};
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::ValueEnum;
+use mesh_injector::manifest::{Left, inject_all};
+use mesh_injector::settings::{Modules, Secure, Settings, Stock};
+use mesh_injector::virtual_node::Unknown;
+use serde_json::{Value, json};
 
-/// Longest pod that is read.
-const POD_MAX: u64 = 4 * 1024 * 1024;
+/// Longest manifest that is read, in bytes.
+const MANIFEST_MAX: u64 = 4 * 1024 * 1024;
+/// Longest authority, in bytes: it is a variable of each pod, and the kernel takes 128 KiB for one.
+const AUTHORITY_MAX: usize = 64 * 1024;
+/// Further arguments of the interposer at most.
+const INTERPOSER_ARGS_MAX: usize = 16;
 
 /// What every pod gets.
 #[derive(Clone, Debug, clap::Args)]
@@ -28,6 +37,82 @@ pub(crate) struct PodArgs {
         required = true
     )]
     aggregator: Vec<String>,
+
+    /// File with the authority (PEM) of the aggregators' certificates; turns on TLS.
+    #[arg(long, env = "MESHMETER_AGGREGATOR_CA_FILE", value_name = "FILE")]
+    aggregator_ca_file: Option<PathBuf>,
+
+    /// Name that their certificates are for, instead of the host of each.
+    #[arg(
+        long,
+        env = "MESHMETER_AGGREGATOR_SERVER_NAME",
+        value_name = "NAME",
+        requires = "aggregator_ca_file"
+    )]
+    aggregator_server_name: Option<String>,
+
+    /// Let the sidecars show a service account token of their pod.
+    #[arg(
+        long,
+        env = "MESHMETER_AGGREGATOR_TOKEN",
+        requires = "aggregator_ca_file"
+    )]
+    aggregator_token: bool,
+
+    /// Audience of that token, as the aggregator's `--ingest-token-audience`.
+    #[arg(
+        long,
+        env = "MESHMETER_TOKEN_AUDIENCE",
+        value_name = "NAME",
+        default_value = "meshmeter"
+    )]
+    token_audience: String,
+
+    /// How the modules come into the pod.
+    #[arg(long, env = "MESHMETER_MODULES", value_enum, default_value_t = ModulesArg::InitContainer)]
+    modules: ModulesArg,
+
+    /// Add an Envoy and what redirects traffic into it, where App Mesh's controller is gone.
+    #[arg(
+        long,
+        env = "MESHMETER_INJECT_ENVOY",
+        requires_all = ["envoy_image", "redirect_image"]
+    )]
+    inject_envoy: bool,
+
+    /// Image of that Envoy.
+    #[arg(long, env = "MESHMETER_ENVOY_IMAGE", value_name = "IMAGE")]
+    envoy_image: Option<String>,
+
+    /// Image that redirects, by the variables of App Mesh's proxy route manager.
+    #[arg(long, env = "MESHMETER_REDIRECT_IMAGE", value_name = "IMAGE")]
+    redirect_image: Option<String>,
+
+    /// Mesh of the virtual nodes that pods name by annotation.
+    #[arg(long, env = "MESHMETER_MESH", value_name = "NAME")]
+    mesh: Option<String>,
+
+    /// Let the interposers raise events about their pods, by the service account of each.
+    #[arg(long, env = "MESHMETER_EVENTS")]
+    events: bool,
+
+    /// Further argument of the interposers, such as `--direction=both`. May be given several times.
+    #[arg(
+        long,
+        env = "MESHMETER_INTERPOSER_ARG",
+        value_name = "ARGUMENT",
+        allow_hyphen_values = true
+    )]
+    interposer_arg: Vec<String>,
+}
+
+/// How the modules come into the pod.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum ModulesArg {
+    /// An init container copies them.
+    InitContainer,
+    /// The image is a volume (Kubernetes 1.33, or 1.31 with the gate `ImageVolume`).
+    ImageVolume,
 }
 
 /// Flags of the dry run.
@@ -35,30 +120,140 @@ pub(crate) struct PodArgs {
 pub(crate) struct Args {
     #[command(flatten)]
     pod: PodArgs,
+
+    /// Namespace of objects that name none.
+    #[arg(long, short, value_name = "NAME", default_value = "default")]
+    namespace: String,
+
+    /// Form of what is printed.
+    #[arg(long, short, value_enum, default_value_t = Output::Yaml)]
+    output: Output,
+}
+
+/// Form of what is printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Output {
+    /// As YAML documents.
+    Yaml,
+    /// As JSON, a List of several objects.
+    Json,
 }
 
 // === impl PodArgs ===
 
 impl PodArgs {
-    /// What they say.
-    pub(crate) fn settings(&self) -> Settings {
-        Settings {
+    /// What they say now: files are read.
+    pub(crate) fn settings(&self) -> Result<Settings> {
+        ensure!(
+            self.interposer_arg.len() <= INTERPOSER_ARGS_MAX,
+            "--interposer-arg: at most {INTERPOSER_ARGS_MAX} are allowed"
+        );
+        let secure = self.aggregator_ca_file.as_ref().map(|file| {
+            Ok::<_, anyhow::Error>(Secure {
+                authority: authority(file)?,
+                server_name: self.aggregator_server_name.clone(),
+                audience: self.aggregator_token.then(|| self.token_audience.clone()),
+            })
+        });
+        let images = self.envoy_image.as_ref().zip(self.redirect_image.as_ref());
+        let images = images.filter(|_| self.inject_envoy);
+        Ok(Settings {
             image: self.image.clone(),
             upstream: self.upstream.clone(),
             aggregators: self.aggregator.clone(),
+            secure: secure.transpose()?,
+            modules: match self.modules {
+                ModulesArg::InitContainer => Modules::Copied,
+                ModulesArg::ImageVolume => Modules::ImageVolume,
+            },
+            stock: images.map(|(envoy, redirect)| Stock {
+                image: envoy.clone(),
+                redirect_image: redirect.clone(),
+                mesh: self.mesh.clone(),
+            }),
+            events: self.events,
+            interposer_args: self.interposer_arg.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-        }
+        })
     }
 }
 
-/// Prints the pod of standard input as the webhook would make it.
+/// Everyone who may read pods reads it, so it must be certificates and nothing else.
+fn authority(file: &Path) -> Result<String> {
+    let name = || format!("--aggregator-ca-file {}", file.display());
+    let text = aggregator_tls::files::text(file).with_context(name)?;
+    ensure!(
+        text.len() <= AUTHORITY_MAX,
+        "{}: larger than {AUTHORITY_MAX} bytes",
+        name()
+    );
+    let mut blocks = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("-----BEGIN "));
+    ensure!(
+        text.contains("-----BEGIN CERTIFICATE-----")
+            && blocks.all(|block| block.starts_with("CERTIFICATE-----")),
+        "{}: not certificates alone (PEM)",
+        name()
+    );
+    Ok(text)
+}
+
+/// Prints the manifest of standard input as the webhook would make its pods.
 #[expect(clippy::print_stdout, reason = "the result of the command")]
+#[expect(clippy::print_stderr, reason = "what is said about the result")]
 pub(crate) fn run(args: &Args) -> Result<()> {
+    let settings = args.pod.settings()?;
     let mut text = String::new();
-    let read = std::io::stdin().take(POD_MAX).read_to_string(&mut text);
-    read.context("standard input")?;
-    let pod = serde_saphyr::from_str(&text).context("standard input")?;
-    let injected = pod::inject(&pod, &args.pod.settings()).context("the pod is left as it is")?;
-    println!("{}", serde_json::to_string_pretty(&injected)?);
+    let read = std::io::stdin()
+        .take(MANIFEST_MAX + 1)
+        .read_to_string(&mut text);
+    let read = read.context("standard input")?;
+    ensure!(
+        read as u64 <= MANIFEST_MAX,
+        "standard input: longer than {MANIFEST_MAX} bytes"
+    );
+    let documents = serde_saphyr::from_multiple::<Value>(&text).context("standard input")?;
+    let mut documents: Vec<_> = documents
+        .into_iter()
+        .filter(|document| !document.is_null())
+        .collect();
+    let (mut injected, mut left) = (0, 0);
+    for document in &mut documents {
+        for outcome in inject_all(document, &args.namespace, &settings, &Unknown) {
+            match outcome.left {
+                None => injected += 1,
+                Some(why) => {
+                    left += usize::from(why != Left::NoPods);
+                    eprintln!("{}: left as it is: {why}", outcome.what);
+                }
+            }
+        }
+    }
+    println!("{}", printed(documents, args.output)?.trim_end());
+    if injected == 0 || left > 0 {
+        bail!(
+            "{injected} of {} pods or templates injected",
+            injected + left
+        );
+    }
     Ok(())
+}
+
+fn printed(mut documents: Vec<Value>, output: Output) -> Result<String> {
+    match output {
+        Output::Json => {
+            let only = if documents.len() == 1 {
+                documents.pop()
+            } else {
+                None
+            };
+            let list = || json!({"apiVersion": "v1", "kind": "List", "items": documents});
+            Ok(serde_json::to_string_pretty(&only.unwrap_or_else(list))?)
+        }
+        Output::Yaml => {
+            let texts = documents.iter().map(serde_saphyr::to_string);
+            Ok(texts.collect::<Result<Vec<_>, _>>()?.join("---\n"))
+        }
+    }
 }

@@ -16,8 +16,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use mesh_injector::pod::Settings;
 use mesh_injector::review;
+use mesh_injector::settings::Settings;
+use mesh_injector::virtual_node::Unknown;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
@@ -34,6 +35,7 @@ const BODY_MAX: usize = 4 * 1024 * 1024;
 const CONNECTIONS_MAX: usize = 256;
 /// Time for a connection's handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+
 /// Flags of the webhook.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ServeArgs {
@@ -79,7 +81,7 @@ pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()
         interposer::write(file, &json!({"webhook": address, "admin": admin}))?;
     }
     tracing::info!(%address, %admin, "listening");
-    let settings = Arc::new(args.pod.settings());
+    let settings = Arc::new(args.pod.settings()?);
     let accepting = accept(listener, TlsAcceptor::from(tls), settings);
     stop.run_until_cancelled(accepting).await;
     Ok(())
@@ -121,12 +123,12 @@ async fn answer(request: Request<Incoming>, settings: &Settings) -> Response<Ful
         let text = format!("at most {BODY_MAX} bytes are read\n");
         return reply(StatusCode::PAYLOAD_TOO_LARGE, text);
     };
-    match review::answer(&body.to_bytes(), settings) {
-        Ok((answer, skipped)) => {
-            if let Some(skipped) = skipped {
+    match review::answer(&body.to_bytes(), settings, &Unknown) {
+        Ok(answer) => {
+            if let Some(skipped) = answer.skipped {
                 tracing::info!(reason = %skipped, "a pod is left as it is");
             }
-            let mut response = reply(StatusCode::OK, answer.to_string());
+            let mut response = reply(StatusCode::OK, answer.review.to_string());
             let json = http::HeaderValue::from_static("application/json");
             response.headers_mut().insert(header::CONTENT_TYPE, json);
             response

@@ -1,5 +1,7 @@
 //! App Mesh's annotations for the sidecar that its controller adds: environment and mounts, merged with what is there.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -9,6 +11,8 @@ pub const ENV: &str = "appmesh.k8s.aws/sidecarEnv";
 pub const ENV_JSON: &str = "appmesh.k8s.aws/sidecarEnvJson";
 /// `volume:/path, volume2:/path2`
 pub const MOUNTS: &str = "appmesh.k8s.aws/volumeMounts";
+/// `secret:/path, secret2:/path2`
+pub const SECRETS: &str = "appmesh.k8s.aws/secretMounts";
 
 /// An annotation that cannot be added to.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -28,7 +32,59 @@ pub enum AnnotationError {
     Malformed(&'static str, String),
 }
 
-type Annotations = Map<String, Value>;
+pub(crate) type Annotations = Map<String, Value>;
+
+/// Ports or addresses in a list at most: iptables takes 15 in one rule.
+const ITEMS_MAX: usize = 15;
+
+/// Variables that the sidecar is to have.
+pub(crate) fn env(annotations: &Annotations) -> Result<Vec<(String, String)>, AnnotationError> {
+    let Some(json) = annotations.get(ENV_JSON).and_then(Value::as_str) else {
+        return pairs(annotations, ENV, '=');
+    };
+    let malformed = |_| AnnotationError::Malformed(ENV_JSON, json.to_owned());
+    let maps: Vec<BTreeMap<String, String>> = serde_json::from_str(json).map_err(malformed)?;
+    Ok(maps.into_iter().flatten().collect())
+}
+
+/// Name and path of each mount of [`MOUNTS`] or [`SECRETS`].
+pub(crate) fn mounts(
+    annotations: &Annotations,
+    name: &'static str,
+) -> Result<Vec<(String, String)>, AnnotationError> {
+    pairs(annotations, name, ':')
+}
+
+fn pairs(
+    annotations: &Annotations,
+    name: &'static str,
+    between: char,
+) -> Result<Vec<(String, String)>, AnnotationError> {
+    let pairs = text(annotations, name).split(',').map(str::trim);
+    let pairs = pairs.filter(|pair| !pair.is_empty()).map(|pair| {
+        let (key, value) = pair.split_once(between)?;
+        Some((key.trim().to_owned(), value.trim().to_owned()))
+    });
+    let all: Option<_> = pairs.collect();
+    all.ok_or_else(|| AnnotationError::Malformed(name, text(annotations, name).to_owned()))
+}
+
+/// The items of the list in `name`, each of the form that `is` knows; `default` where the annotation is not there.
+pub(crate) fn listed(
+    annotations: &Annotations,
+    name: &'static str,
+    default: &str,
+    is: fn(&str) -> bool,
+) -> Result<String, AnnotationError> {
+    let held = annotations.get(name).and_then(Value::as_str);
+    let items: Vec<_> = held.unwrap_or(default).split(',').map(str::trim).collect();
+    if items.len() <= ITEMS_MAX && items.iter().all(|item| is(item)) {
+        Ok(items.join(","))
+    } else {
+        let held = held.unwrap_or(default).to_owned();
+        Err(AnnotationError::Malformed(name, held))
+    }
+}
 
 fn text<'a>(annotations: &'a Annotations, name: &str) -> &'a str {
     annotations
@@ -104,6 +160,13 @@ pub fn add_mount(annotations: &mut Annotations, volume: &str, path: &str) {
         return;
     }
     annotations.insert(MOUNTS.to_owned(), joined(&held, &mount).into());
+}
+
+/// Sets `name` where it is not there.
+pub(crate) fn add_default(annotations: &mut Annotations, name: &str, value: &str) {
+    if !annotations.contains_key(name) {
+        annotations.insert(name.to_owned(), value.into());
+    }
 }
 
 fn joined(held: &str, further: &str) -> String {

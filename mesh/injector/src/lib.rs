@@ -1,12 +1,20 @@
 //! Pods with the filter.
 //!
 //! ```text
-//! review (AdmissionReview in, out) -> pod (what is added) -> annotations (App Mesh's own, merged with what is there)
+//! review (AdmissionReview in, out) ┬> pod (what is added) ┬> beside (volumes, init container, interposer)
+//! manifest (a dry run)             ┘                      ├> stock (Envoy and redirection, by its virtual_node)
+//!                                                         └> annotations (App Mesh's own, merged with what is there)
 //! ```
 //!
 //! Pure: no clock, no I/O. What cannot be added to is left as it is, with a warning that whoever applies it reads; a pod is
 //! never refused.
 
 pub mod annotations;
+mod beside;
+mod layout;
+pub mod manifest;
 pub mod pod;
 pub mod review;
+pub mod settings;
+mod stock;
+pub mod virtual_node;

@@ -1,41 +1,28 @@
 //! What is added to a pod.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::annotations::{AnnotationError, add_env, add_mount};
+use crate::beside;
+use crate::layout::{
+    ADMIN_PORT, BOOTSTRAP_FILE, CONFIG_VOLUME, INIT, INTERPOSER, MODULES_VOLUME, REDIRECT,
+    RESOURCES_FILE, SEEN, SIDECAR, STATUS_PORT, TOKEN_VOLUME, XDS_PORT, containers, list, named,
+    object,
+};
+use crate::settings::Settings;
+use crate::stock::{self, CONTROLLER};
+use crate::virtual_node::{NoVirtualNode, VirtualNode, VirtualNodes};
 
 /// Label or annotation of a pod: `disabled` leaves it as it is.
 pub const INJECT: &str = "meshmeter.io/inject";
 /// Annotation that says that it was done, and by which version.
 pub const INJECTED: &str = "meshmeter.io/injected";
 
-const CONFIG_VOLUME: &str = "meshmeter-config";
-const MODULES_VOLUME: &str = "meshmeter-modules";
-const CONFIG_PATH: &str = "/etc/meshmeter";
-const MODULES_PATH: &str = "/opt/meshmeter";
-const INIT: &str = "meshmeter-init";
-const INTERPOSER: &str = "meshmeter-interposer";
-const SIDECAR: &str = "envoy";
+/// Kubernetes' annotation of a pod that its node made from a file; the API has only its image.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+/// Tells App Mesh's agent what to read.
 const RESOURCES: &str = "ENVOY_RESOURCES_CONFIG_FILE";
-
-/// The user of App Mesh's sidecar: its traffic is not redirected.
-const USER: u32 = 1337;
-/// Where the interposer says whether it is ready.
-const ADMIN_PORT: u16 = 15_091;
-
-/// What every pod gets.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Settings {
-    /// Image with `meshmeter-mesh` and, in `/opt/meshmeter`, the modules.
-    pub image: String,
-    /// Where the interposers get the configuration from, as `--upstream` has it.
-    pub upstream: String,
-    /// Where the sidecars stream to, as HOST:PORT.
-    pub aggregators: Vec<String>,
-    /// Version of this program.
-    pub version: String,
-}
 
 /// A pod that is left as it is.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -43,16 +30,28 @@ pub enum Skipped {
     /// It says so.
     #[error("{INJECT} is disabled")]
     Disabled,
+    /// It wants no sidecar of App Mesh.
+    #[error("{CONTROLLER} is disabled")]
+    NotInMesh,
     /// It has everything already.
     #[error("it is injected already")]
     Done,
+    /// Nothing that is asked for here: a change of a pod that is there, or a part of it.
+    #[error("it is {0}, not the creation of a pod")]
+    NoCreation(String),
     /// Nobody's sidecar could see the other containers' network as it should.
     #[error("it is on the network of its host")]
     HostNetwork,
-    /// A name is taken.
+    /// Changing the image of a pod changes nothing.
+    #[error("it is the mirror of a static pod")]
+    Mirror,
+    /// There is no sidecar for it.
+    #[error("it is for nodes of {0}")]
+    System(String),
+    /// A name or port is taken.
     #[error("it has a {what} {name} of its own")]
     Taken {
-        /// Container or volume.
+        /// What is taken.
         what: &'static str,
         /// Its name.
         name: String,
@@ -60,179 +59,201 @@ pub enum Skipped {
     /// An annotation cannot be added to.
     #[error(transparent)]
     Annotation(#[from] AnnotationError),
+    /// A variable that only App Mesh's image reads.
+    #[error(
+        "the annotation for the sidecar's environment has {0}, which a stock Envoy does not read"
+    )]
+    AgentOnly(String),
+    /// A mount of a volume that is not there.
+    #[error("the annotation for the sidecar's mounts has {0:?}, which is no volume of it")]
+    NoVolume(String),
+    /// Its sidecar would not know what to call itself.
+    #[error(transparent)]
+    NoVirtualNode(#[from] NoVirtualNode),
     /// Not a pod.
     #[error("it is no pod: {0}")]
     NoPod(&'static str),
 }
 
-/// The pod with the filter's surroundings.
-pub fn inject(pod: &Value, settings: &Settings) -> Result<Value, Skipped> {
+// === impl Skipped ===
+
+impl Skipped {
+    /// What somebody asked for, or what is as it should be: no reason to warn.
+    pub fn is_wanted(&self) -> bool {
+        matches!(
+            self,
+            Self::Disabled | Self::NotInMesh | Self::Done | Self::Mirror | Self::NoCreation(_)
+        )
+    }
+}
+
+/// The pod of `namespace` with the filter's surroundings. `nodes` is only asked where the sidecar is ours too.
+pub fn inject(
+    pod: &Value,
+    namespace: &str,
+    settings: &Settings,
+    nodes: &dyn VirtualNodes,
+) -> Result<Value, Skipped> {
+    is_pod(pod)?;
     let mut pod = pod.clone();
+    if is_injected(&pod) {
+        return called_again(pod);
+    }
     wanted(&pod)?;
-    let has_sidecar = named(&pod["spec"]["containers"], SIDECAR).is_some();
-    for (list, what, names) in [
-        ("initContainers", "container", [INIT, INTERPOSER]),
-        ("containers", "container", [INIT, INTERPOSER]),
-        ("volumes", "volume", [CONFIG_VOLUME, MODULES_VOLUME]),
-    ] {
-        for name in names {
-            if named(&pod["spec"][list], name).is_some() {
-                let name = name.to_owned();
-                return Err(Skipped::Taken { what, name });
-            }
+    is_free(&pod)?;
+    let mut node_id = None;
+    if let Some(stock) = &settings.stock {
+        let node = VirtualNode::of(&pod, namespace, stock.mesh.as_deref(), nodes)?;
+        stock::add_redirection(&mut pod, stock, &node)?;
+        node_id = Some(node.id(namespace));
+    }
+    list(&mut pod["spec"]["volumes"])?.extend(beside::volumes(settings));
+    let has_sidecar = containers(&pod["spec"]).any(|container| container["name"] == SIDECAR);
+    match &settings.stock {
+        Some(stock) if !has_sidecar => stock::add_sidecar(&mut pod, stock)?,
+        _ => {
+            node_id = None;
+            tell_sidecar(&mut pod)?;
         }
     }
-    let file = format!("{CONFIG_PATH}/resources.yaml");
+    let has_api_token = pod["spec"]["automountServiceAccountToken"] != false;
+    // First of all: what redirects traffic comes later, and others may need the network as it is then.
+    list(&mut pod["spec"]["initContainers"])?.splice(
+        0..0,
+        [
+            beside::prepares(settings, node_id.as_deref()),
+            beside::interposer(settings, has_api_token),
+        ],
+    );
     let annotations = object(&mut pod["metadata"]["annotations"])?;
     annotations.insert(INJECTED.to_owned(), settings.version.clone().into());
-    if has_sidecar {
-        // The controller leaves it alone, so it is ours to change.
-        add_to_sidecar(&mut pod["spec"]["containers"], &file)?;
-    } else {
-        add_env(annotations, RESOURCES, &file)?;
-        add_mount(annotations, CONFIG_VOLUME, CONFIG_PATH);
-        add_mount(annotations, MODULES_VOLUME, MODULES_PATH);
-    }
-    let spec = &mut pod["spec"];
-    for volume in [CONFIG_VOLUME, MODULES_VOLUME] {
-        let limit = json!({"name": volume, "emptyDir": {"sizeLimit": "16Mi"}});
-        list(&mut spec["volumes"])?.push(limit);
-    }
-    // First of all: App Mesh's own init container redirects traffic, and others may need the network as it is then.
-    let init = list(&mut spec["initContainers"])?;
-    init.splice(0..0, [prepares(settings), interposer(settings)]);
     Ok(pod)
 }
 
-fn wanted(pod: &Value) -> Result<(), Skipped> {
+fn is_pod(pod: &Value) -> Result<(), Skipped> {
     if !pod["spec"]["containers"].is_array() {
         return Err(Skipped::NoPod("spec.containers is no list"));
     }
-    let metadata = &pod["metadata"];
-    if !metadata.is_object() {
+    if !pod["metadata"].is_object() {
         return Err(Skipped::NoPod("metadata is no object"));
-    }
-    let disabled = |of: &str| metadata[of][INJECT].as_str() == Some("disabled");
-    if disabled("labels") || disabled("annotations") {
-        return Err(Skipped::Disabled);
-    }
-    if metadata["annotations"][INJECTED].is_string() {
-        return Err(Skipped::Done);
-    }
-    if pod["spec"]["hostNetwork"].as_bool() == Some(true) {
-        return Err(Skipped::HostNetwork);
     }
     Ok(())
 }
 
-fn add_to_sidecar(containers: &mut Value, file: &str) -> Result<(), Skipped> {
-    let containers = list(containers)?;
-    let Some(sidecar) = containers
-        .iter_mut()
-        .find(|container| container["name"] == SIDECAR)
-    else {
-        return Ok(());
+/// The annotation alone says nothing: it may have been copied.
+fn is_injected(pod: &Value) -> bool {
+    let annotated = pod["metadata"]["annotations"][INJECTED].is_string();
+    annotated && named(&pod["spec"]["initContainers"], INTERPOSER).is_some()
+}
+
+/// Others have changed the pod since the first call: a sidecar may be there that was not, or an annotation be gone.
+fn called_again(mut pod: Value) -> Result<Value, Skipped> {
+    let before = pod.clone();
+    tell_sidecar(&mut pod)?;
+    if pod == before {
+        return Err(Skipped::Done);
+    }
+    Ok(pod)
+}
+
+fn wanted(pod: &Value) -> Result<(), Skipped> {
+    let metadata = &pod["metadata"];
+    let disabled = |of: &str| metadata[of][INJECT] == "disabled";
+    if disabled("labels") || disabled("annotations") {
+        return Err(Skipped::Disabled);
+    }
+    if metadata["annotations"][CONTROLLER] == "disabled" {
+        return Err(Skipped::NotInMesh);
+    }
+    if metadata["annotations"][MIRROR].is_string() {
+        return Err(Skipped::Mirror);
+    }
+    if pod["spec"]["hostNetwork"] == true {
+        return Err(Skipped::HostNetwork);
+    }
+    match pod["spec"]["os"]["name"].as_str() {
+        None | Some("linux") => Ok(()),
+        Some(other) => Err(Skipped::System(other.to_owned())),
+    }
+}
+
+/// Names and ports of ours are nobody else's.
+fn is_free(pod: &Value) -> Result<(), Skipped> {
+    let spec = &pod["spec"];
+    let taken = |what, name: &str| {
+        let name = name.to_owned();
+        Err(Skipped::Taken { what, name })
     };
+    for container in containers(spec) {
+        let name = container["name"].as_str().unwrap_or_default();
+        if [INIT, INTERPOSER, REDIRECT].contains(&name) {
+            return taken("container", name);
+        }
+        for port in container["ports"].as_array().into_iter().flatten() {
+            let port = &port["containerPort"];
+            if [XDS_PORT, ADMIN_PORT, STATUS_PORT]
+                .iter()
+                .any(|ours| port == ours)
+            {
+                return taken("port", &port.to_string());
+            }
+        }
+    }
+    for name in [CONFIG_VOLUME, MODULES_VOLUME, TOKEN_VOLUME] {
+        if named(&spec["volumes"], name).is_some() {
+            return taken("volume", name);
+        }
+    }
+    Ok(())
+}
+
+/// Leads the sidecar to the interposer: the container, if it is there and theirs, else the annotations that App Mesh's
+/// controller makes one of.
+fn tell_sidecar(pod: &mut Value) -> Result<(), Skipped> {
+    let volumes = &pod["spec"]["volumes"];
+    let seen = SEEN
+        .into_iter()
+        .filter(|(name, _)| named(volumes, name).is_some());
+    let seen: Vec<_> = seen.collect();
+    for of in ["containers", "initContainers"] {
+        let all = pod["spec"][of].as_array_mut();
+        let mut all = all.into_iter().flatten();
+        if let Some(sidecar) = all.find(|container| container["name"] == SIDECAR) {
+            return add_to_sidecar(sidecar, &seen);
+        }
+    }
+    let annotations = object(&mut pod["metadata"]["annotations"])?;
+    add_env(annotations, RESOURCES, RESOURCES_FILE)?;
+    for (volume, path) in seen {
+        add_mount(annotations, volume, path);
+    }
+    Ok(())
+}
+
+fn add_to_sidecar(sidecar: &mut Value, seen: &[(&str, &str)]) -> Result<(), Skipped> {
+    // Ours has its bootstrap, which leads there.
+    if sidecar["args"].to_string().contains(BOOTSTRAP_FILE) {
+        return Ok(());
+    }
     let env = list(&mut sidecar["env"])?;
     if let Some(there) = env.iter().find(|variable| variable["name"] == RESOURCES) {
-        if there["value"] != file {
+        if there["value"] != RESOURCES_FILE {
             let what = "variable of the container envoy:";
             let name = RESOURCES.to_owned();
             return Err(Skipped::Taken { what, name });
         }
     } else {
-        env.push(json!({"name": RESOURCES, "value": file}));
+        env.push(json!({"name": RESOURCES, "value": RESOURCES_FILE}));
     }
     let mounts = list(&mut sidecar["volumeMounts"])?;
-    for (name, path) in [(CONFIG_VOLUME, CONFIG_PATH), (MODULES_VOLUME, MODULES_PATH)] {
-        mounts.push(json!({"name": name, "mountPath": path, "readOnly": true}));
+    for (name, path) in seen {
+        if named_mount(mounts, name).is_none() {
+            mounts.push(json!({"name": name, "mountPath": path, "readOnly": true}));
+        }
     }
     Ok(())
 }
 
-/// Copies the modules and writes the sidecar's resources file.
-fn prepares(settings: &Settings) -> Value {
-    json!({
-        "name": INIT,
-        "image": settings.image,
-        "args": ["prepare", "--modules", MODULES_PATH_OUT, "--config", CONFIG_PATH],
-        "volumeMounts": [
-            {"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH},
-            {"name": MODULES_VOLUME, "mountPath": MODULES_PATH_OUT},
-        ],
-        "resources": resources("10m", "16Mi"),
-        "securityContext": security(),
-    })
-}
-
-/// Where the modules are written to: in the image they are at [`MODULES_PATH`] themselves.
-const MODULES_PATH_OUT: &str = "/mnt/meshmeter";
-
-fn interposer(settings: &Settings) -> Value {
-    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
-    json!({
-        "name": INTERPOSER,
-        "image": settings.image,
-        // A native sidecar: it is there before the sidecar that waits for it, and ends after it.
-        "restartPolicy": "Always",
-        "args": [
-            "interposer",
-            "--listen=127.0.0.1:15090",
-            format!("--admin-listen=0.0.0.0:{ADMIN_PORT}"),
-            format!("--upstream={}", settings.upstream),
-            format!("--aggregator={}", settings.aggregators.join(",")),
-            format!("--filter-wasm={MODULES_PATH}/meshmeter-filter.wasm"),
-            format!("--log-wasm={MODULES_PATH}/meshmeter-log.wasm"),
-        ],
-        "env": [
-            field("POD_NAMESPACE", "metadata.namespace"),
-            field("POD_NAME", "metadata.name"),
-            field("POD_UID", "metadata.uid"),
-            field("NODE_NAME", "spec.nodeName"),
-        ],
-        "ports": [{"name": "meshmeter", "containerPort": ADMIN_PORT}],
-        "startupProbe": {
-            "httpGet": {"path": "/readyz", "port": ADMIN_PORT},
-            "periodSeconds": 1,
-            "failureThreshold": 30,
-        },
-        "volumeMounts": [{"name": MODULES_VOLUME, "mountPath": MODULES_PATH, "readOnly": true}],
-        "resources": resources("10m", "16Mi"),
-        "securityContext": security(),
-    })
-}
-
-fn resources(cpu: &str, memory: &str) -> Value {
-    json!({"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": "64Mi"}})
-}
-
-fn security() -> Value {
-    json!({
-        "runAsUser": USER,
-        "runAsNonRoot": true,
-        "allowPrivilegeEscalation": false,
-        "readOnlyRootFilesystem": true,
-        "capabilities": {"drop": ["ALL"]},
-        "seccompProfile": {"type": "RuntimeDefault"},
-    })
-}
-
-fn named<'a>(items: &'a Value, name: &str) -> Option<&'a Value> {
-    items.as_array()?.iter().find(|item| item["name"] == name)
-}
-
-fn list(value: &mut Value) -> Result<&mut Vec<Value>, Skipped> {
-    if value.is_null() {
-        *value = json!([]);
-    }
-    value.as_array_mut().ok_or(Skipped::NoPod("a list is none"))
-}
-
-fn object(value: &mut Value) -> Result<&mut Map<String, Value>, Skipped> {
-    if value.is_null() {
-        *value = json!({});
-    }
-    value
-        .as_object_mut()
-        .ok_or(Skipped::NoPod("annotations are none"))
+fn named_mount<'a>(mounts: &'a [Value], volume: &str) -> Option<&'a Value> {
+    mounts.iter().find(|mount| mount["name"] == volume)
 }

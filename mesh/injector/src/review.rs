@@ -6,7 +6,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::pod::{Settings, Skipped, inject};
+use crate::pod::{Skipped, inject};
+use crate::settings::Settings;
+use crate::virtual_node::VirtualNodes;
 
 const VERSION: &str = "admission.k8s.io/v1";
 
@@ -21,6 +23,21 @@ pub enum ReviewError {
     Version(String),
 }
 
+/// What a review is answered, and about whom.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The answer, an `AdmissionReview`. A pod is always admitted.
+    pub review: Value,
+    /// Why the pod is left as it is, if it is.
+    pub skipped: Option<Skipped>,
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod, or what its name will begin with.
+    pub name: String,
+    /// Nothing comes of it: nobody is to be told either.
+    pub dry_run: bool,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Review {
@@ -29,35 +46,92 @@ struct Review {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Request {
     uid: String,
+    #[serde(default)]
+    kind: Kind,
+    #[serde(default)]
+    sub_resource: String,
+    #[serde(default)]
+    operation: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    dry_run: bool,
     #[serde(default)]
     object: Value,
 }
 
-/// The answer, and why the pod is left as it is, if it is. A pod is always admitted.
-pub fn answer(body: &[u8], settings: &Settings) -> Result<(Value, Option<Skipped>), ReviewError> {
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Kind {
+    group: String,
+    kind: String,
+}
+
+/// Answers one review.
+pub fn answer(
+    body: &[u8],
+    settings: &Settings,
+    nodes: &dyn VirtualNodes,
+) -> Result<Answer, ReviewError> {
     let review: Review = serde_json::from_slice(body)?;
     if review.api_version != VERSION {
         return Err(ReviewError::Version(review.api_version));
     }
-    let Request { uid, object: pod } = review.request;
-    let mut response = json!({"uid": uid, "allowed": true});
-    let skipped = match inject(&pod, settings) {
+    let request = review.request;
+    let pod = &request.object;
+    let mut response = json!({"uid": request.uid, "allowed": true});
+    // The namespace is the request's: the pod may leave its own out.
+    let injected = request
+        .creates_pod()
+        .and_then(|()| inject(pod, &request.namespace, settings, nodes));
+    let skipped = match injected {
         Ok(injected) => {
-            let patch = json_patch::diff(&pod, &injected);
+            let patch = json_patch::diff(pod, &injected);
             response["patchType"] = "JSONPatch".into();
             response["patch"] = BASE64.encode(serde_json::to_vec(&patch)?).into();
             None
         }
         Err(skipped) => {
-            // Whoever applies the pod reads it; what they asked for themselves needs no warning.
-            if !matches!(skipped, Skipped::Disabled | Skipped::Done) {
+            if !skipped.is_wanted() {
+                // Whoever applies the pod reads it.
                 response["warnings"] = json!([format!("meshmeter: not injected: {skipped}")]);
             }
             Some(skipped)
         }
     };
-    let answer = json!({"apiVersion": VERSION, "kind": "AdmissionReview", "response": response});
-    Ok((answer, skipped))
+    let metadata = &pod["metadata"];
+    let name = metadata["name"]
+        .as_str()
+        .or(metadata["generateName"].as_str());
+    Ok(Answer {
+        name: name.unwrap_or_default().to_owned(),
+        review: json!({"apiVersion": VERSION, "kind": "AdmissionReview", "response": response}),
+        skipped,
+        namespace: request.namespace,
+        dry_run: request.dry_run,
+    })
+}
+
+// === impl Request ===
+
+impl Request {
+    /// The containers of a pod that is there cannot be changed, nor be told by its parts.
+    fn creates_pod(&self) -> Result<(), Skipped> {
+        let Kind { group, kind } = &self.kind;
+        if !group.is_empty() || kind != "Pod" {
+            return Err(Skipped::NoCreation(
+                format!("{kind} {group}").trim().to_owned(),
+            ));
+        }
+        if !self.sub_resource.is_empty() {
+            return Err(Skipped::NoCreation(format!("pods/{}", self.sub_resource)));
+        }
+        if self.operation != "CREATE" {
+            return Err(Skipped::NoCreation(self.operation.clone()));
+        }
+        Ok(())
+    }
 }

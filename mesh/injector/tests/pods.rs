@@ -1,219 +1,361 @@
-//! Pods in, pods out: what is added, what is left alone, and that a patch makes of one the other.
+//! Pods in, pods out. Each `tests/pods/SETTINGS/CASE.review.json` is what kube-apiserver sends; `CASE.yaml` beside it is what
+//! becomes of the pod. `MESHMETER_REGENERATE=1 cargo test -p mesh-injector` writes the latter anew, to be read before it is kept.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use mesh_injector::annotations::{ENV, MOUNTS};
-use mesh_injector::pod::{INJECTED, Settings, Skipped, inject};
-use mesh_injector::review;
+use mesh_injector::manifest::{Left, inject_all};
+use mesh_injector::pod::{INJECTED, Skipped, inject};
+use mesh_injector::review::{self, Answer};
+use mesh_injector::settings::{Modules, Secure, Settings, Stock};
+use mesh_injector::virtual_node::{NoVirtualNode, Unknown, VirtualNode, VirtualNodes};
 use serde_json::{Value, json};
 
-fn settings() -> Settings {
-    Settings {
-        image: "registry/meshmeter-mesh:1".to_owned(),
-        upstream: "http://origin.meshmeter:18000".to_owned(),
-        aggregators: vec![
-            "a-0.meshmeter:9090".to_owned(),
-            "a-1.meshmeter:9090".to_owned(),
-        ],
+#[path = "pods/checks.rs"]
+mod checks;
+
+const REGENERATE: &str = "MESHMETER_REGENERATE";
+const NAMESPACE: &str = "prod";
+/// Changes the pod's network, which the profile `restricted` does not allow.
+const UNRESTRICTED: &str = "meshmeter-redirect";
+
+/// The settings that a folder of cases is named after.
+fn settings(folder: &str) -> Settings {
+    let mut settings = Settings {
+        image: "registry.example.com/meshmeter/mesh:1.2.3".to_owned(),
+        upstream: "http://meshmeter-origin.meshmeter.svc.cluster.local:18000".to_owned(),
+        aggregators: [0, 1]
+            .map(|nth| format!("meshmeter-{nth}.meshmeter-ingest.meshmeter.svc.cluster.local:7470"))
+            .into(),
+        secure: None,
+        modules: Modules::Copied,
+        stock: None,
+        events: false,
+        interposer_args: Vec::new(),
         version: "1.2.3".to_owned(),
+    };
+    match folder {
+        "app-mesh" => {}
+        "image-volume" => settings.modules = Modules::ImageVolume,
+        "secured" => {
+            settings.events = true;
+            settings.interposer_args = vec!["--direction=both".to_owned()];
+            settings.secure = Some(Secure {
+                authority: "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+                    .to_owned(),
+                server_name: Some("meshmeter-ingest.meshmeter.svc".to_owned()),
+                audience: Some("meshmeter".to_owned()),
+            });
+        }
+        "stock" => {
+            settings.stock = Some(Stock {
+                image: "registry.example.com/envoy:v1.36".to_owned(),
+                redirect_image: "registry.example.com/proxy-route-manager:v7".to_owned(),
+                mesh: Some("dj-app".to_owned()),
+            });
+        }
+        other => panic!("a folder without settings: {other}"),
     }
+    settings
 }
 
-fn pod() -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"generateName": "jazz-", "labels": {"app": "jazz"}},
-        "spec": {"containers": [{"name": "jazz", "image": "jazz"}]},
-    })
-}
+/// The mesh of djapp, and pods that two of its nodes want.
+struct Djapp;
 
-fn review_of(pod: &Value) -> Value {
-    json!({
-        "kind": "AdmissionReview",
-        "apiVersion": "admission.k8s.io/v1",
-        "request": {
-            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
-            "kind": {"group": "", "version": "v1", "kind": "Pod"},
-            "resource": {"group": "", "version": "v1", "resource": "pods"},
-            "namespace": "prod",
-            "operation": "CREATE",
-            "object": pod,
-        },
-    })
+impl VirtualNodes for Djapp {
+    fn selecting(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<VirtualNode, NoVirtualNode> {
+        match labels.get("app").map(String::as_str) {
+            Some("jazz") => self.named(namespace, "jazz-v1").ok_or(NoVirtualNode::None),
+            Some("both") => {
+                let names = ["metal-v1", "metal-v2"].map(str::to_owned);
+                Err(NoVirtualNode::Several(names.into()))
+            }
+            _ => Err(NoVirtualNode::None),
+        }
+    }
+
+    fn named(&self, namespace: &str, name: &str) -> Option<VirtualNode> {
+        (namespace == NAMESPACE && name == "jazz-v1").then(|| VirtualNode {
+            name: name.to_owned(),
+            mesh: "dj-app".to_owned(),
+            ports: vec![9_080],
+        })
+    }
 }
 
 /// What kube-apiserver makes of the answer.
-fn admitted(pod: &Value) -> (Value, Value) {
-    let body = review_of(pod).to_string();
-    let (answer, _) = review::answer(body.as_bytes(), &settings()).unwrap();
-    let response = answer["response"].clone();
-    assert_eq!(response["uid"], "705ab4f5-6393-11e8-b7cc-42010a800002");
+fn admitted(review: &Value, settings: &Settings) -> (Value, Answer) {
+    let answer = review::answer(review.to_string().as_bytes(), settings, &Djapp).unwrap();
+    let response = &answer.review["response"];
+    assert_eq!(answer.review["kind"], "AdmissionReview");
+    assert_eq!(answer.review["apiVersion"], "admission.k8s.io/v1");
+    assert_eq!(response["uid"], review["request"]["uid"]);
     assert_eq!(response["allowed"], true);
-    let mut patched = pod.clone();
+    let mut patched = review["request"]["object"].clone();
     if let Some(patch) = response["patch"].as_str() {
         assert_eq!(response["patchType"], "JSONPatch");
-        let patch: json_patch::Patch =
-            serde_json::from_slice(&BASE64.decode(patch).unwrap()).unwrap();
+        let patch = BASE64.decode(patch).unwrap();
+        let patch: json_patch::Patch = serde_json::from_slice(&patch).unwrap();
         json_patch::patch(&mut patched, &patch).unwrap();
     }
-    (patched, response)
+    (patched, answer)
 }
 
-fn container<'a>(pod: &'a Value, list: &str, name: &str) -> &'a Value {
-    let all = pod["spec"][list].as_array().unwrap();
-    all.iter()
-        .find(|container| container["name"] == name)
+fn cases() -> Vec<(String, PathBuf)> {
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pods");
+    let mut cases = Vec::new();
+    for folder in fs::read_dir(all)
         .unwrap()
-}
-
-#[test]
-fn a_pod_of_app_mesh_gets_annotations_volumes_and_a_native_sidecar() {
-    let (patched, _) = admitted(&pod());
-    assert_eq!(
-        patched,
-        inject(&pod(), &settings()).unwrap(),
-        "the patch is the change"
-    );
-    let annotations = &patched["metadata"]["annotations"];
-    assert_eq!(annotations[INJECTED], "1.2.3");
-    assert_eq!(
-        annotations[ENV],
-        "ENVOY_RESOURCES_CONFIG_FILE=/etc/meshmeter/resources.yaml"
-    );
-    assert_eq!(
-        annotations[MOUNTS],
-        "meshmeter-config:/etc/meshmeter, meshmeter-modules:/opt/meshmeter"
-    );
-    let names: Vec<_> = patched["spec"]["initContainers"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|container| &container["name"])
-        .collect();
-    assert_eq!(names, ["meshmeter-init", "meshmeter-interposer"]);
-    let interposer = container(&patched, "initContainers", "meshmeter-interposer");
-    assert_eq!(interposer["restartPolicy"], "Always");
-    assert_eq!(interposer["securityContext"]["runAsUser"], 1337);
-    let args = interposer["args"].to_string();
-    assert!(
-        args.contains("--aggregator=a-0.meshmeter:9090,a-1.meshmeter:9090"),
-        "{args}"
-    );
-    // Mounts lead to volumes that are there.
-    let volumes: Vec<_> = patched["spec"]["volumes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|volume| &volume["name"])
-        .collect();
-    for container in patched["spec"]["initContainers"].as_array().unwrap() {
-        for mount in container["volumeMounts"].as_array().unwrap() {
-            assert!(volumes.contains(&&mount["name"]), "{mount}");
+        .map(|folder| folder.unwrap().path())
+    {
+        let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        if !folder.is_dir() {
+            continue;
         }
-    }
-    // What was there is there.
-    assert_eq!(patched["spec"]["containers"], pod()["spec"]["containers"]);
-    assert_eq!(patched["metadata"]["labels"], pod()["metadata"]["labels"]);
-}
-
-#[test]
-fn twice_is_once() {
-    let once = inject(&pod(), &settings()).unwrap();
-    assert_eq!(inject(&once, &settings()), Err(Skipped::Done));
-    let (twice, response) = admitted(&once);
-    assert_eq!(twice, once);
-    assert_eq!(response["warnings"], Value::Null);
-}
-
-#[test]
-fn what_is_there_is_merged_with() {
-    let mut pod = pod();
-    pod["metadata"]["annotations"] = json!({ENV: "ENVOY_LOG_LEVEL=debug", MOUNTS: "certs:/certs"});
-    pod["spec"]["initContainers"] = json!([{"name": "migrate"}]);
-    pod["spec"]["volumes"] = json!([{"name": "certs", "secret": {"secretName": "certs"}}]);
-    let (patched, _) = admitted(&pod);
-    let annotations = &patched["metadata"]["annotations"];
-    assert!(
-        annotations[ENV]
-            .as_str()
+        for file in fs::read_dir(folder)
             .unwrap()
-            .starts_with("ENVOY_LOG_LEVEL=debug, ")
-    );
-    assert!(
-        annotations[MOUNTS]
-            .as_str()
-            .unwrap()
-            .starts_with("certs:/certs, ")
-    );
-    assert_eq!(patched["spec"]["initContainers"][2]["name"], "migrate");
-    assert_eq!(patched["spec"]["volumes"][0]["name"], "certs");
-}
-
-/// The controller leaves a sidecar that users made alone, so its container itself is added to.
-#[test]
-fn a_sidecar_of_the_users_own_is_added_to() {
-    let mut pod = pod();
-    let sidecar = json!({"name": "envoy", "image": "envoy", "env": [{"name": "A", "value": "1"}]});
-    pod["spec"]["containers"]
-        .as_array_mut()
-        .unwrap()
-        .push(sidecar);
-    let (patched, _) = admitted(&pod);
-    let sidecar = container(&patched, "containers", "envoy");
-    assert_eq!(sidecar["env"][0]["name"], "A");
-    assert_eq!(sidecar["env"][1]["value"], "/etc/meshmeter/resources.yaml");
-    assert_eq!(sidecar["volumeMounts"].as_array().unwrap().len(), 2);
-    assert_eq!(patched["metadata"]["annotations"][ENV], Value::Null);
-}
-
-#[test]
-fn what_cannot_be_added_to_is_admitted_as_it_is_and_says_why() {
-    let with = |change: fn(&mut Value)| {
-        let mut pod = pod();
-        change(&mut pod);
-        pod
-    };
-    for (pod, warning) in [
-        (
-            with(|pod| pod["metadata"]["labels"]["meshmeter.io/inject"] = "disabled".into()),
-            None,
-        ),
-        (
-            with(|pod| pod["spec"]["hostNetwork"] = true.into()),
-            Some("network of its host"),
-        ),
-        (
-            with(|pod| {
-                pod["metadata"]["annotations"] = json!({ENV: "ENVOY_RESOURCES_CONFIG_FILE=/mine"});
-            }),
-            Some("ENVOY_RESOURCES_CONFIG_FILE"),
-        ),
-        (
-            with(|pod| pod["spec"]["volumes"] = json!([{"name": "meshmeter-config"}])),
-            Some("volume meshmeter-config"),
-        ),
-        (
-            with(|pod| pod["spec"]["containers"] = Value::Null),
-            Some("no pod"),
-        ),
-        (
-            with(|pod| pod["spec"]["volumes"] = json!("x")),
-            Some("no pod"),
-        ),
-        (with(|pod| pod["metadata"] = json!("x")), Some("no pod")),
-        (with(|pod| *pod = Value::Null), Some("no pod")),
-    ] {
-        let (patched, response) = admitted(&pod);
-        assert_eq!(patched, pod);
-        match warning {
-            None => assert_eq!(response["warnings"], Value::Null),
-            Some(warning) => {
-                let said = response["warnings"][0].as_str().unwrap();
-                assert!(said.contains(warning), "{said}");
+            .map(|file| file.unwrap().path())
+        {
+            if file.to_str().unwrap().ends_with(".review.json") {
+                cases.push((name.clone(), file));
             }
         }
+    }
+    assert!(cases.len() > 30, "{cases:?}");
+    cases
+}
+
+fn read(file: &Path) -> Value {
+    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+}
+
+/// What is new in a pod: annotations and lists whole, with what was there before by its name alone. The rest is as it was.
+fn change(before: &Value, after: &Value) -> Value {
+    let mut rest = after.clone();
+    rest["metadata"]["annotations"] = before["metadata"]["annotations"].clone();
+    let mut change = json!({"annotations": after["metadata"]["annotations"]});
+    for list in ["initContainers", "containers", "volumes"] {
+        rest["spec"][list] = before["spec"][list].clone();
+        let there = before["spec"][list].as_array().cloned().unwrap_or_default();
+        let items = after["spec"][list].as_array().into_iter().flatten();
+        let items = items.map(|item| {
+            if there.contains(item) {
+                format!("{} as it was", item["name"].as_str().unwrap()).into()
+            } else {
+                item.clone()
+            }
+        });
+        change[list] = items.collect();
+    }
+    checks::without_nulls(&mut rest);
+    let mut before = before.clone();
+    checks::without_nulls(&mut before);
+    assert_eq!(rest, before);
+    change
+}
+
+#[test]
+fn pods_become_what_the_table_says() {
+    let mut wrong = Vec::new();
+    for (folder, file) in cases() {
+        let review = read(&file);
+        let before = &review["request"]["object"];
+        let (after, answer) = admitted(&review, &settings(&folder));
+        let mut became = match &answer.skipped {
+            None => change(before, &after),
+            Some(skipped) => {
+                assert_eq!(&after, before, "{}", file.display());
+                json!({"left": skipped.to_string()})
+            }
+        };
+        became["warnings"] = answer.review["response"]["warnings"].clone();
+        checks::without_nulls(&mut became);
+        let expected = PathBuf::from(file.to_str().unwrap().replace(".review.json", ".yaml"));
+        if std::env::var_os(REGENERATE).is_some() {
+            fs::write(&expected, serde_saphyr::to_string(&became).unwrap()).unwrap();
+        }
+        let text = fs::read_to_string(&expected).unwrap_or_default();
+        if serde_saphyr::from_str::<Value>(&text).ok().as_ref() != Some(&became) {
+            wrong.push(expected);
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "otherwise than the table says: {wrong:#?}; {REGENERATE}=1 writes it anew"
+    );
+}
+
+#[test]
+fn kube_apiserver_would_take_them() {
+    for (folder, file) in cases() {
+        let review = read(&file);
+        let before = &review["request"]["object"];
+        let (after, answer) = admitted(&review, &settings(&folder));
+        if answer.skipped.is_some() {
+            continue;
+        }
+        let pod = checks::strictly(&after);
+        checks::fits_together(&pod);
+        let there = checks::strictly(before).spec.unwrap();
+        let there: Vec<_> = there
+            .init_containers
+            .iter()
+            .flatten()
+            .chain(&there.containers)
+            .map(|one| &one.name)
+            .collect();
+        let spec = pod.spec.as_ref().unwrap();
+        let added = spec
+            .init_containers
+            .iter()
+            .flatten()
+            .chain(&spec.containers);
+        let added: Vec<_> = added.filter(|one| !there.contains(&&one.name)).collect();
+        assert!(added.len() >= 2, "{}", file.display());
+        for container in added.iter().filter(|one| one.name != UNRESTRICTED) {
+            checks::is_restricted(container);
+        }
+    }
+}
+
+/// kube-apiserver calls again when others have changed the pod since.
+#[test]
+fn twice_is_once() {
+    for (folder, file) in cases() {
+        let mut review = read(&file);
+        let settings = settings(&folder);
+        let (once, first) = admitted(&review, &settings);
+        review["request"]["object"] = once.clone();
+        let (twice, second) = admitted(&review, &settings);
+        assert_eq!(twice, once, "{}", file.display());
+        if first.skipped.is_none() {
+            assert_eq!(second.skipped, Some(Skipped::Done), "{}", file.display());
+            assert_eq!(second.review["response"]["warnings"], Value::Null);
+        }
+        // With another webhook's container before and a changed image, too.
+        if let Some(starting) = review["request"]["object"]["spec"]["initContainers"].as_array_mut()
+        {
+            starting.insert(0, json!({"name": "theirs", "image": "theirs"}));
+            starting
+                .iter_mut()
+                .for_each(|one| one["imagePullPolicy"] = "Always".into());
+            let changed = review["request"]["object"].clone();
+            if first.skipped.is_none() {
+                assert_eq!(
+                    admitted(&review, &settings).0,
+                    changed,
+                    "{}",
+                    file.display()
+                );
+            }
+        }
+    }
+}
+
+fn case(name: &str) -> Value {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pods");
+    read(&folder.join(name).with_extension("review.json"))
+}
+
+/// Between two calls App Mesh's controller, or another webhook, may have added the sidecar.
+#[test]
+fn a_second_call_completes_what_others_changed() {
+    let settings = settings("secured");
+    let mut review = case("secured/generate-name");
+    let (once, _) = admitted(&review, &settings);
+    // The controller's sidecar has what the annotations say.
+    let mut made = once.clone();
+    let sidecar = |mounts: Value, env: Value| json!({"name": "envoy", "image": "envoy", "volumeMounts": mounts, "env": env});
+    let mounts = json!([
+        {"name": "meshmeter-config", "mountPath": "/etc/meshmeter", "readOnly": true},
+        {"name": "meshmeter-modules", "mountPath": "/opt/meshmeter", "readOnly": true},
+        {"name": "meshmeter-token", "mountPath": "/var/run/secrets/meshmeter", "readOnly": true},
+    ]);
+    let env =
+        json!([{"name": "ENVOY_RESOURCES_CONFIG_FILE", "value": "/etc/meshmeter/resources.yaml"}]);
+    let with_all = sidecar(mounts, env);
+    made["spec"]["containers"]
+        .as_array_mut()
+        .unwrap()
+        .push(with_all.clone());
+    review["request"]["object"] = made.clone();
+    assert_eq!(admitted(&review, &settings).1.skipped, Some(Skipped::Done));
+    // That of somebody who does not know of them gets it now.
+    let with_nothing = sidecar(json!([]), json!([]));
+    made["spec"]["containers"][1] = with_nothing;
+    review["request"]["object"] = made;
+    let (again, _) = admitted(&review, &settings);
+    assert_eq!(again["spec"]["containers"][1], with_all);
+    // Annotations that were overwritten are there again.
+    let mut overwritten = once.clone();
+    overwritten["metadata"]["annotations"][ENV] = "A=1".into();
+    review["request"]["object"] = overwritten;
+    let (again, _) = admitted(&review, &settings);
+    let annotations = &again["metadata"]["annotations"];
+    assert_eq!(
+        annotations[ENV],
+        "A=1, ENVOY_RESOURCES_CONFIG_FILE=/etc/meshmeter/resources.yaml"
+    );
+    assert_eq!(annotations[MOUNTS], once["metadata"]["annotations"][MOUNTS]);
+}
+
+/// An authority that changes is that of the next pod.
+#[test]
+fn settings_may_be_swapped() {
+    let review = case("secured/generate-name");
+    let mut settings = settings("secured");
+    let before = admitted(&review, &settings).0;
+    settings.secure.as_mut().unwrap().authority = "another".to_owned();
+    let after = admitted(&review, &settings).0;
+    let difference = json_patch::diff(&before, &after).to_string();
+    assert!(difference.contains("another"), "{difference}");
+    assert_eq!(json_patch::diff(&before, &after).0.len(), 1, "{difference}");
+}
+
+/// The answer says about whom it is, and whether anybody is to be told.
+#[test]
+fn the_answer_names_the_pod() {
+    let (_, answer) = admitted(&case("app-mesh/generate-name"), &settings("app-mesh"));
+    assert_eq!(
+        (answer.namespace.as_str(), answer.name.as_str()),
+        (NAMESPACE, "jazz-v1-5d8f6c7b9d-")
+    );
+    assert!(!answer.dry_run);
+    let (_, answer) = admitted(&case("app-mesh/dry-run"), &settings("app-mesh"));
+    assert!(answer.dry_run);
+    let (_, answer) = admitted(&case("app-mesh/bare"), &settings("app-mesh"));
+    assert_eq!(answer.name, "jazz");
+}
+
+#[test]
+fn what_is_no_pod_is_left_as_it_is() {
+    let settings = settings("app-mesh");
+    for change in [
+        |pod: &mut Value| pod["spec"]["containers"] = Value::Null,
+        |pod: &mut Value| pod["spec"]["volumes"] = json!("x"),
+        |pod: &mut Value| pod["spec"]["initContainers"] = json!("x"),
+        |pod: &mut Value| pod["metadata"] = json!("x"),
+        |pod: &mut Value| pod["metadata"]["annotations"] = json!("x"),
+        |pod: &mut Value| *pod = Value::Null,
+    ] {
+        let mut review = case("app-mesh/generate-name");
+        change(&mut review["request"]["object"]);
+        let (after, answer) = admitted(&review, &settings);
+        assert_eq!(after, review["request"]["object"]);
+        assert!(
+            matches!(answer.skipped, Some(Skipped::NoPod(_))),
+            "{:?}",
+            answer.skipped
+        );
     }
 }
 
@@ -227,9 +369,71 @@ fn what_is_no_review_is_refused_by_name() {
             "admission.k8s.io/v1 is understood",
         ),
     ] {
-        let error = review::answer(body.as_bytes(), &settings())
-            .unwrap_err()
-            .to_string();
+        let error = review::answer(body.as_bytes(), &settings("app-mesh"), &Unknown);
+        let error = error.unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     }
+}
+
+/// The checks can fail.
+#[test]
+fn what_is_wrong_is_seen() {
+    let pod = case("app-mesh/bare")["request"]["object"].clone();
+    checks::fits_together(&checks::strictly(&pod));
+    let wrong: [fn(&mut Value); 6] = [
+        |pod| pod["spec"]["containers"][0]["imagee"] = "x".into(),
+        |pod| pod["spec"]["volumes"] = json!([{"name": "a", "emptyDir": {"limit": "1"}}]),
+        |pod| {
+            pod["spec"]["containers"][0]["volumeMounts"] =
+                json!([{"name": "none", "mountPath": "/x"}])
+        },
+        |pod| pod["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "64 MB"}}),
+        |pod| pod["spec"]["containers"][0]["startupProbe"] = json!({"httpGet": {"port": 1}}),
+        |pod| pod["spec"]["initContainers"] = pod["spec"]["containers"].clone(),
+    ];
+    for wrong in wrong {
+        let mut pod = pod.clone();
+        wrong(&mut pod);
+        let checked = std::panic::catch_unwind(|| checks::fits_together(&checks::strictly(&pod)));
+        assert!(checked.is_err(), "{pod}");
+    }
+}
+
+/// A dry run finds pods in what makes them.
+#[test]
+fn manifests_have_pods() {
+    let pod = case("app-mesh/generate-name")["request"]["object"].clone();
+    let template = json!({"metadata": pod["metadata"], "spec": pod["spec"]});
+    let deployment = json!({"kind": "Deployment", "metadata": {"name": "jazz", "namespace": "band"}, "spec": {"template": template}});
+    let job = json!({"kind": "CronJob", "metadata": {"name": "report"}, "spec": {"jobTemplate": {"spec": {"template": template}}}});
+    let service = json!({"kind": "Service", "metadata": {"name": "jazz"}, "spec": {}});
+    let mut list = json!({"kind": "List", "items": [deployment, job, service, pod]});
+    let settings = settings("app-mesh");
+    let outcomes = inject_all(&mut list, NAMESPACE, &settings, &Unknown);
+    let names: Vec<_> = outcomes
+        .iter()
+        .map(|outcome| outcome.what.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "Deployment band/jazz",
+            "CronJob prod/report",
+            "Service prod/jazz",
+            "Pod prod/jazz-v1-5d8f6c7b9d-"
+        ]
+    );
+    let left: Vec<_> = outcomes.into_iter().map(|outcome| outcome.left).collect();
+    assert_eq!(left, [None, None, Some(Left::NoPods), None]);
+    let expected = inject(&template, NAMESPACE, &settings, &Unknown).unwrap();
+    assert_eq!(list["items"][0]["spec"]["template"], expected);
+    assert_eq!(
+        list["items"][1]["spec"]["jobTemplate"]["spec"]["template"],
+        expected
+    );
+    assert_eq!(list["items"][2], service);
+    assert_eq!(
+        list["items"][3]["metadata"]["annotations"][INJECTED],
+        "1.2.3"
+    );
 }

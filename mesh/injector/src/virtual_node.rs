@@ -1,0 +1,139 @@
+//! Which virtual node a pod is of: what its sidecar calls itself.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use thiserror::Error;
+
+/// Annotation of a pod: the name of its virtual node.
+pub const VIRTUAL_NODE: &str = "meshmeter.io/virtual-node";
+/// Annotation of a pod: the mesh of that node.
+pub const MESH: &str = "meshmeter.io/mesh";
+
+/// Longest name, as Kubernetes takes them.
+const NAME_MAX: usize = 253;
+
+/// A virtual node of the pod's namespace.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct VirtualNode {
+    /// Its name.
+    pub name: String,
+    /// Its mesh.
+    pub mesh: String,
+    /// Ports of its listeners.
+    pub ports: Vec<u16>,
+}
+
+/// The virtual nodes of a cluster. Asked for each pod, so it answers from memory.
+pub trait VirtualNodes {
+    /// The one in `namespace` whose `podSelector` takes these labels.
+    fn selecting(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<VirtualNode, NoVirtualNode>;
+
+    /// The one of this name.
+    fn named(&self, namespace: &str, name: &str) -> Option<VirtualNode>;
+}
+
+/// Nobody knows any: pods have to name theirs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unknown;
+
+/// A pod without a virtual node.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum NoVirtualNode {
+    /// Nobody to ask.
+    #[error("the annotation {VIRTUAL_NODE} is missing, and virtual nodes are not looked up")]
+    Unnamed,
+    /// None takes the pod.
+    #[error(
+        "no virtual node of the namespace selects it, and the annotation {VIRTUAL_NODE} is missing"
+    )]
+    None,
+    /// More than one takes it.
+    #[error("more than one virtual node selects it: {}", .0.join(", "))]
+    Several(Vec<String>),
+    /// It is not said of which mesh.
+    #[error("the annotation {MESH} is missing, and there is no mesh for all")]
+    NoMesh,
+    /// A value that is no name.
+    #[error("{0} is malformed: {1:?}")]
+    Malformed(&'static str, String),
+}
+
+// === impl VirtualNode ===
+
+impl VirtualNode {
+    /// The node of `pod` in `namespace`: the one it names, else the one that selects it.
+    pub fn of(
+        pod: &Value,
+        namespace: &str,
+        mesh: Option<&str>,
+        nodes: &dyn VirtualNodes,
+    ) -> Result<Self, NoVirtualNode> {
+        let Some(name) = annotation(pod, VIRTUAL_NODE)? else {
+            let labels = pod["metadata"]["labels"].as_object();
+            let labels = labels.into_iter().flatten();
+            let labels =
+                labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+            return nodes.selecting(namespace, &labels.collect());
+        };
+        let known = nodes.named(namespace, &name);
+        let named = annotation(pod, MESH)?;
+        let of_node = known.as_ref().map(|node| node.mesh.clone());
+        let mesh = named.or(of_node).or_else(|| mesh.map(str::to_owned));
+        Ok(Self {
+            mesh: mesh.ok_or(NoVirtualNode::NoMesh)?,
+            ports: known.map_or_else(|| container_ports(pod), |node| node.ports),
+            name,
+        })
+    }
+
+    /// What its sidecar calls itself, as Amazon's control plane knew it.
+    pub fn id(&self, namespace: &str) -> String {
+        format!("mesh/{}/virtualNode/{}_{namespace}", self.mesh, self.name)
+    }
+}
+
+/// Those that the application declares. What it does not declare stays outside of the mesh.
+fn container_ports(pod: &Value) -> Vec<u16> {
+    let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+    let ports = containers.filter_map(|container| container["ports"].as_array());
+    let ports = ports
+        .flatten()
+        .filter(|port| port["protocol"].is_null() || port["protocol"] == "TCP");
+    let ports = ports.filter_map(|port| u16::try_from(port["containerPort"].as_u64()?).ok());
+    ports.collect()
+}
+
+fn annotation(pod: &Value, name: &'static str) -> Result<Option<String>, NoVirtualNode> {
+    let Some(value) = pod["metadata"]["annotations"][name].as_str() else {
+        return Ok(None);
+    };
+    let is_name = value
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    if is_name && (1..=NAME_MAX).contains(&value.len()) {
+        Ok(Some(value.to_owned()))
+    } else {
+        Err(NoVirtualNode::Malformed(name, value.to_owned()))
+    }
+}
+
+// === impl Unknown ===
+
+impl VirtualNodes for Unknown {
+    fn selecting(
+        &self,
+        _: &str,
+        _: &BTreeMap<String, String>,
+    ) -> Result<VirtualNode, NoVirtualNode> {
+        Err(NoVirtualNode::Unnamed)
+    }
+
+    fn named(&self, _: &str, _: &str) -> Option<VirtualNode> {
+        None
+    }
+}
