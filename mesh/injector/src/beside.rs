@@ -137,7 +137,7 @@ fn shows_token(settings: &Settings) -> bool {
     secure.is_some_and(|secure| secure.audience.is_some())
 }
 
-/// Measured: 13 MiB and 0.02 % of a core (`scripts/bench mesh`). The limit is for a configuration of many thousand clusters.
+/// Measured: 13 MiB and 0.02 % of a core (`scripts/bench mesh`). The limit leaves room for larger configurations.
 fn resources() -> Value {
     json!({"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}})
 }

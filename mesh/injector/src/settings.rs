@@ -43,7 +43,7 @@ pub enum Modules {
     /// An init container copies them out of its image.
     #[default]
     Copied,
-    /// The image is a volume: Kubernetes 1.33 or newer, or 1.31 with the gate `ImageVolume`.
+    /// The image is a volume: Kubernetes 1.35, or 1.31 with the gate `ImageVolume`.
     ImageVolume,
 }
 

@@ -142,12 +142,13 @@ fn sidecar(annotations: &Annotations, volumes: &Value, stock: &Stock) -> Result<
         // A native sidecar: the application starts with its network, and ends before it. Envoy's last report then holds all
         // of the application's requests. App Mesh's `sleep 20` before the end stood for this order, and is not needed.
         "restartPolicy": "Always",
+        // Envoy takes a flag and its value apart only.
         "args": [
-            format!("--config-path={BOOTSTRAP_FILE}").as_str(),
+            "--config-path", BOOTSTRAP_FILE,
             "--disable-hot-restart",
-            "--drain-time-s=20",
-            &format!("--concurrency={concurrency}"),
-            &format!("--log-level={level}"),
+            "--drain-time-s", "20",
+            "--concurrency", concurrency,
+            "--log-level", level,
         ],
         "env": env,
         "ports": [{"name": "stats", "containerPort": STATUS_PORT, "protocol": "TCP"}],

@@ -245,9 +245,9 @@ fn twice_is_once() {
         if let Some(starting) = review["request"]["object"]["spec"]["initContainers"].as_array_mut()
         {
             starting.insert(0, json!({"name": "theirs", "image": "theirs"}));
-            starting
-                .iter_mut()
-                .for_each(|one| one["imagePullPolicy"] = "Always".into());
+            for one in starting {
+                one["imagePullPolicy"] = "Always".into();
+            }
             let changed = review["request"]["object"].clone();
             if first.skipped.is_none() {
                 assert_eq!(
@@ -385,7 +385,7 @@ fn what_is_wrong_is_seen() {
         |pod| pod["spec"]["volumes"] = json!([{"name": "a", "emptyDir": {"limit": "1"}}]),
         |pod| {
             pod["spec"]["containers"][0]["volumeMounts"] =
-                json!([{"name": "none", "mountPath": "/x"}])
+                json!([{"name": "none", "mountPath": "/x"}]);
         },
         |pod| pod["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "64 MB"}}),
         |pod| pod["spec"]["containers"][0]["startupProbe"] = json!({"httpGet": {"port": 1}}),

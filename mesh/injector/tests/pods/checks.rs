@@ -39,7 +39,9 @@ pub(crate) fn fits_together(pod: &Pod) {
     let volumes = spec.volumes.iter().flatten();
     let volumes: Vec<_> = volumes.map(|volume| volume.name.as_str()).collect();
     unique("volume", volumes.iter().copied());
-    volumes.iter().for_each(|name| label(name));
+    for name in &volumes {
+        label(name);
+    }
     let starting = spec.init_containers.iter().flatten();
     unique(
         "container",
