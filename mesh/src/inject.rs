@@ -111,7 +111,7 @@ pub(crate) struct PodArgs {
 enum ModulesArg {
     /// An init container copies them.
     InitContainer,
-    /// The image is a volume (Kubernetes 1.33, or 1.31 with the gate `ImageVolume`).
+    /// The image is a volume (Kubernetes 1.35, or 1.31 with the gate `ImageVolume`).
     ImageVolume,
 }
 
