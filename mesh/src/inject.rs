@@ -117,7 +117,7 @@ enum ModulesArg {
 
 /// Flags of the dry run.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct InjectArgs {
     #[command(flatten)]
     pod: PodArgs,
 
@@ -202,7 +202,7 @@ fn authority(file: &Path) -> Result<String> {
 /// Prints the manifest of standard input as the webhook would make its pods.
 #[expect(clippy::print_stdout, reason = "the result of the command")]
 #[expect(clippy::print_stderr, reason = "what is said about the result")]
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn inject(args: &InjectArgs) -> Result<()> {
     let settings = args.pod.settings()?;
     let mut text = String::new();
     let read = std::io::stdin()

@@ -31,9 +31,9 @@ enum Command {
     /// Stand between an Envoy and the origin of its configuration, and put the filter into what passes.
     Interposer(Box<interposer::Args>),
     /// Serve the mutating webhook that adds interposer and modules to pods.
-    Injector(injector::ServeArgs),
+    Injector(Box<injector::ServeArgs>),
     /// Print the pod of standard input (YAML or JSON) as the webhook would make it.
-    Inject(inject::Args),
+    Inject(Box<inject::InjectArgs>),
     /// Copy the modules and write the sidecar's resources file: what the init container does.
     Prepare(prepare::Args),
     /// Serve App Mesh custom resources to Envoys, without Amazon's control plane.
@@ -51,8 +51,8 @@ async fn main() -> ExitCode {
     tokio::spawn(until_told(stop.clone()));
     let outcome = match args.command {
         Command::Interposer(args) => interposer::run(*args, stop).await,
-        Command::Injector(args) => injector::serve(args, stop).await,
-        Command::Inject(args) => inject::run(&args),
+        Command::Injector(args) => injector::serve(*args, stop).await,
+        Command::Inject(args) => inject::inject(&args),
         Command::Prepare(args) => prepare::run(&args),
         Command::Origin(args) => origin::run(args, stop).await,
     };

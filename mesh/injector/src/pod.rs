@@ -78,6 +78,25 @@ pub enum Skipped {
 // === impl Skipped ===
 
 impl Skipped {
+    /// The reason in a word, one of a fixed set: a label of metrics and events.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::NotInMesh => "not_in_mesh",
+            Self::Done => "done",
+            Self::NoCreation(_) => "no_creation",
+            Self::HostNetwork => "host_network",
+            Self::Mirror => "mirror",
+            Self::System(_) => "system",
+            Self::Taken { .. } => "taken",
+            Self::Annotation(_) => "annotation",
+            Self::AgentOnly(_) => "agent_only",
+            Self::NoVolume(_) => "no_volume",
+            Self::NoVirtualNode(_) => "no_virtual_node",
+            Self::NoPod(_) => "no_pod",
+        }
+    }
+
     /// What somebody asked for, or what is as it should be: no reason to warn.
     pub fn is_wanted(&self) -> bool {
         matches!(

@@ -4,7 +4,7 @@
 //! the next pod.
 
 /// What every pod gets.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Settings {
     /// Image with `meshmeter-mesh` and, in `/opt/meshmeter`, the modules.
     pub image: String,

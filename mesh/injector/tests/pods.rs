@@ -174,7 +174,7 @@ fn pods_become_what_the_table_says() {
             None => change(before, &after),
             Some(skipped) => {
                 assert_eq!(&after, before, "{}", file.display());
-                json!({"left": skipped.to_string()})
+                json!({"left": skipped.to_string(), "reason": skipped.reason()})
             }
         };
         became["warnings"] = answer.review["response"]["warnings"].clone();
