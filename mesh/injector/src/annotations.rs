@@ -153,13 +153,20 @@ fn taken(
 }
 
 /// Adds a mount of `volume` at `path`; where it is there nothing changes.
-pub fn add_mount(annotations: &mut Annotations, volume: &str, path: &str) {
-    let held = text(annotations, MOUNTS).to_owned();
-    let mount = format!("{volume}:{path}");
-    if held.split(',').any(|there| there.trim() == mount) {
-        return;
+pub fn add_mount(
+    annotations: &mut Annotations,
+    volume: &str,
+    path: &str,
+) -> Result<(), AnnotationError> {
+    for name in [MOUNTS, SECRETS] {
+        let there = mounts(annotations, name)?;
+        if let Some((other, _)) = there.iter().find(|(_, there)| there == path) {
+            return taken(name, path, other, volume);
+        }
     }
-    annotations.insert(MOUNTS.to_owned(), joined(&held, &mount).into());
+    let merged = joined(text(annotations, MOUNTS), &format!("{volume}:{path}"));
+    annotations.insert(MOUNTS.to_owned(), merged.into());
+    Ok(())
 }
 
 /// Sets `name` where it is not there.
@@ -226,8 +233,10 @@ mod tests {
     #[test]
     fn mounts_are_merged() {
         let mut annotations = map(&json!({super::MOUNTS: "theirs:/x"}));
-        add_mount(&mut annotations, "ours", "/y");
-        add_mount(&mut annotations, "ours", "/y");
+        add_mount(&mut annotations, "ours", "/y").unwrap();
+        add_mount(&mut annotations, "ours", "/y").unwrap();
         assert_eq!(annotations[super::MOUNTS], "theirs:/x, ours:/y");
+        let error = add_mount(&mut annotations, "ours", "/x").unwrap_err();
+        assert!(matches!(error, AnnotationError::Taken { .. }), "{error}");
     }
 }

@@ -244,7 +244,7 @@ fn tell_sidecar(pod: &mut Value) -> Result<(), Skipped> {
     let annotations = object(&mut pod["metadata"]["annotations"])?;
     add_env(annotations, RESOURCES, RESOURCES_FILE)?;
     for (volume, path) in seen {
-        add_mount(annotations, volume, path);
+        add_mount(annotations, volume, path)?;
     }
     Ok(())
 }
@@ -266,13 +266,15 @@ fn add_to_sidecar(sidecar: &mut Value, seen: &[(&str, &str)]) -> Result<(), Skip
     }
     let mounts = list(&mut sidecar["volumeMounts"])?;
     for (name, path) in seen {
-        if named_mount(mounts, name).is_none() {
-            mounts.push(json!({"name": name, "mountPath": path, "readOnly": true}));
+        match mounts.iter().find(|mount| mount["mountPath"] == *path) {
+            None => mounts.push(json!({"name": name, "mountPath": path, "readOnly": true})),
+            Some(there) if there["name"] == *name => {}
+            Some(_) => {
+                let what = "mount of the container envoy at";
+                let name = (*path).to_owned();
+                return Err(Skipped::Taken { what, name });
+            }
         }
     }
     Ok(())
-}
-
-fn named_mount<'a>(mounts: &'a [Value], volume: &str) -> Option<&'a Value> {
-    mounts.iter().find(|mount| mount["name"] == volume)
 }

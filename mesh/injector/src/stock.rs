@@ -173,9 +173,17 @@ fn mounts(annotations: &Annotations, volumes: &Value) -> Result<Vec<Value>, Skip
         return Err(Skipped::NoVolume(missing.clone()));
     }
     let secrets = annotations::mounts(annotations, SECRETS)?;
-    let mounts = seen.chain(theirs).chain(secrets);
-    let mounts =
-        mounts.map(|(name, path)| json!({"name": name, "mountPath": path, "readOnly": true}));
+    let mounts: Vec<_> = seen.chain(theirs).chain(secrets).collect();
+    for (nth, (_, path)) in mounts.iter().enumerate() {
+        if mounts[..nth].iter().any(|(_, before)| before == path) {
+            let what = "second mount for the sidecar at";
+            let name = path.clone();
+            return Err(Skipped::Taken { what, name });
+        }
+    }
+    let mounts = mounts
+        .into_iter()
+        .map(|(name, path)| json!({"name": name, "mountPath": path, "readOnly": true}));
     Ok(mounts.collect())
 }
 
