@@ -17,6 +17,7 @@ mod interposer;
 mod listen;
 mod origin;
 mod prepare;
+mod render;
 
 /// Brings the filter into the sidecars of a mesh.
 #[derive(Debug, Parser)]
@@ -36,6 +37,8 @@ enum Command {
     Inject(Box<inject::InjectArgs>),
     /// Copy the modules and write the sidecar's resources file: what the init container does.
     Prepare(prepare::Args),
+    /// Print what brings the filter into another mesh: manifests, or a bootstrap.
+    Render(Box<render::Args>),
     /// Serve App Mesh custom resources to Envoys, without Amazon's control plane.
     Origin(origin::Args),
 }
@@ -54,6 +57,7 @@ async fn main() -> ExitCode {
         Command::Injector(args) => injector::serve(*args, stop).await,
         Command::Inject(args) => inject::inject(&args),
         Command::Prepare(args) => prepare::run(&args),
+        Command::Render(args) => render::run(*args),
         Command::Origin(args) => origin::run(args, stop).await,
     };
     match outcome {

@@ -8,15 +8,19 @@ use prost::Message;
 pub const NAME: &str = "meshmeter";
 
 /// Type of a Wasm HTTP filter.
-const FILTER: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+pub const FILTER: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 /// Type of a Wasm access logger.
-const LOGGER: &str = "type.googleapis.com/envoy.extensions.access_loggers.wasm.v3.WasmAccessLog";
-const STRING: &str = "type.googleapis.com/google.protobuf.StringValue";
-const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+pub const LOGGER: &str = "type.googleapis.com/envoy.extensions.access_loggers.wasm.v3.WasmAccessLog";
+/// Type of a plugin's configuration.
+pub const STRING: &str = "type.googleapis.com/google.protobuf.StringValue";
+/// Name of a cluster's HTTP options, and with a prefix their type.
+pub const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// All plugins of a sidecar share it, and with it their shared data.
-const VM_ID: &str = "meshmeter";
+pub const VM_ID: &str = "meshmeter";
+/// What Envoy runs the module in.
+pub const RUNTIME: &str = "envoy.wasm.runtime.v8";
 /// Environment variables of Envoy that the VM may see.
-const HOST_ENV_KEYS: [&str; 4] = ["POD_NAME", "POD_NAMESPACE", "POD_UID", "NODE_NAME"];
+pub const HOST_ENV_KEYS: [&str; 4] = ["POD_NAME", "POD_NAMESPACE", "POD_UID", "NODE_NAME"];
 
 /// A plugin: a module and its configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -112,7 +116,7 @@ impl Plugin {
             root_id: NAME.to_owned(),
             vm_config: Some(VmConfig {
                 vm_id: VM_ID.to_owned(),
-                runtime: "envoy.wasm.runtime.v8".to_owned(),
+                runtime: RUNTIME.to_owned(),
                 code: Some(AsyncDataSource {
                     local: Some(DataSource {
                         filename: self.module.clone(),

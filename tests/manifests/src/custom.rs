@@ -16,7 +16,7 @@ macro_rules! schemas {
 }
 
 /// The schemas: `GROUP/KIND.VERSION.json`.
-static SCHEMAS: [(&str, &str); 22] = schemas![
+static SCHEMAS: [(&str, &str); 23] = schemas![
     "appmesh.k8s.aws/Mesh.v1beta2.json",
     "appmesh.k8s.aws/VirtualNode.v1beta2.json",
     "appmesh.k8s.aws/VirtualRouter.v1beta2.json",
@@ -30,6 +30,7 @@ static SCHEMAS: [(&str, &str); 22] = schemas![
     "gateway.envoyproxy.io/Backend.v1alpha1.json",
     "gateway.envoyproxy.io/EnvoyExtensionPolicy.v1alpha1.json",
     "gateway.envoyproxy.io/EnvoyPatchPolicy.v1alpha1.json",
+    "gateway.envoyproxy.io/EnvoyProxy.v1alpha1.json",
     "kuma.io/ContainerPatch.v1alpha1.json",
     "kuma.io/MeshProxyPatch.v1alpha1.json",
     "monitoring.coreos.com/PodMonitor.v1.json",

@@ -1,0 +1,78 @@
+//! App Mesh, for those who do not run the webhook: what it would add to a pod, as a part of a Deployment.
+
+use mesh_injector::pod::{self, Settings};
+use serde_json::{Value, json};
+
+use crate::checks::{self, Refused};
+use crate::options::{Direction, Options};
+use crate::output::Output;
+
+const HEAD: &[&str] = &[
+    "The filter in App Mesh's sidecars by an interposer, for those who do not run the webhook. Apply with `kubectl apply --server-side -f FILE`: only the fields that are added to the Deployment that is there.",
+    "Check: (1) App Mesh's controller injects the pods (it adds the container `envoy`, and reads the annotations). (2) The interposer's startup probe passes, and its /metrics count changed listeners. (3) `meshmeter_mesh_interposer_changes_rejected` stays 0: if Envoy refuses the filter, it gets the original. (4) The aggregator's admin page has the pod.",
+    "Identity: the interposer has the downward API and writes namespace, name, uid and node into the plugin configuration.",
+    "Not by this: a pod without App Mesh's controller (the webhook's --inject-envoy), and pods that are made by something else than a Deployment (apply the same fields to their template).",
+];
+
+pub(crate) fn render(options: &Options) -> Result<Output, Refused> {
+    let aggregators = options.aggregators.iter();
+    let settings = Settings {
+        image: options.image.clone().unwrap_or_default(),
+        upstream: options.upstream.clone().unwrap_or_default(),
+        aggregators: aggregators
+            .map(|aggregator| format!("{}:{}", bracketed(&aggregator.host), aggregator.port))
+            .collect(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let empty = json!({"metadata": {}, "spec": {"containers": []}});
+    let mut pod =
+        pod::inject(&empty, &settings).map_err(|error| checks::value("for", error.to_string()))?;
+    if let Some(spec) = pod["spec"].as_object_mut() {
+        spec.remove("containers");
+        if let Some(Value::Array(containers)) = spec.get_mut("initContainers") {
+            for container in containers {
+                flags(container, options);
+            }
+        }
+    }
+    let deployment = json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": options.workload, "namespace": options.namespace},
+        "spec": {"template": pod},
+    });
+    Ok(Output::new(HEAD).with(&[], deployment))
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') {
+        return format!("[{host}]");
+    }
+    host.to_owned()
+}
+
+/// The interposer's flags for what the webhook does not ask for.
+fn flags(container: &mut Value, options: &Options) {
+    let Some(args) = container["args"].as_array_mut() else {
+        return;
+    };
+    if args.first().is_none_or(|first| first != "interposer") {
+        return;
+    }
+    if !options.upstream_log {
+        args.retain(|arg| {
+            !arg.as_str()
+                .is_some_and(|arg| arg.starts_with("--log-wasm"))
+        });
+    }
+    let direction = match options.direction {
+        Direction::Inbound => "inbound",
+        Direction::Outbound => "outbound",
+        Direction::Both => "both",
+    };
+    args.push(format!("--direction={direction}").into());
+    if !options.plugin_config.is_empty() {
+        let fields = Value::from(options.plugin_config.clone());
+        args.push(format!("--plugin-config={fields}").into());
+    }
+}

@@ -1,0 +1,204 @@
+//! What is wrong with the options, and what a target cannot be told.
+
+use thiserror::Error;
+
+use crate::options::{Options, Target};
+use syntax::{
+    is_address, is_host, is_image, is_ip, is_label, is_label_key, is_label_value, is_text,
+};
+use targets::{Needed, Taken};
+
+pub(crate) mod syntax;
+mod targets;
+
+/// Aggregators at most, as the filter takes them.
+const AGGREGATORS_MAX: usize = 4;
+
+/// An option that is not taken.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum Refused {
+    /// Its value is not in order.
+    #[error("--{option}: {why}")]
+    Value {
+        /// Name of the flag.
+        option: &'static str,
+        /// What is expected.
+        why: String,
+    },
+    /// This target cannot be told.
+    #[error("--{option} cannot be rendered for {target}: {why}", target = target.as_str())]
+    Unsupported {
+        /// Name of the flag.
+        option: &'static str,
+        /// For whom.
+        target: Target,
+        /// Why not, or what to do instead.
+        why: &'static str,
+    },
+    /// It is missing.
+    #[error("--{option} is needed for {target}: {why}", target = target.as_str())]
+    Missing {
+        /// Name of the flag.
+        option: &'static str,
+        /// For whom.
+        target: Target,
+        /// What it is.
+        why: &'static str,
+    },
+}
+
+/// Fails with the first option that is not in order.
+pub(crate) fn all(target: Target, options: &Options) -> Result<(), Refused> {
+    names(options)?;
+    aggregators(options)?;
+    modules(options)?;
+    let foreign = |row: &&Taken| !row.by.contains(&target) && (row.given)(options);
+    if let Some(row) = targets::TAKEN.iter().find(foreign) {
+        return Err(Refused::Unsupported {
+            option: row.option,
+            target,
+            why: row.else_why,
+        });
+    }
+    let missing = |row: &&Needed| row.by.contains(&target) && !(row.given)(options);
+    match targets::NEEDED.iter().find(missing) {
+        Some(row) => Err(Refused::Missing {
+            option: row.option,
+            target,
+            why: row.what,
+        }),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn value(option: &'static str, why: impl Into<String>) -> Refused {
+    let why = why.into();
+    Refused::Value { option, why }
+}
+
+fn ensure(holds: bool, option: &'static str, why: impl Into<String>) -> Result<(), Refused> {
+    if holds {
+        return Ok(());
+    }
+    Err(value(option, why))
+}
+
+fn names(options: &Options) -> Result<(), Refused> {
+    let why = "a DNS label is expected: at most 63 of a-z, 0-9 and hyphens, a letter first, no hyphen last";
+    ensure(is_label(&options.name), "name", why)?;
+    for (option, name) in [
+        ("namespace", &options.namespace),
+        ("workload", &options.workload),
+    ] {
+        let fits = name.as_ref().is_none_or(|name| is_label(name));
+        ensure(fits, option, why)?;
+    }
+    for (key, label) in &options.selector {
+        ensure(
+            is_label_key(key) && is_label_value(label),
+            "selector",
+            "KEY=VALUE of a label is expected",
+        )?;
+    }
+    Ok(())
+}
+
+fn aggregators(options: &Options) -> Result<(), Refused> {
+    let count = options.aggregators.len();
+    ensure(
+        (1..=AGGREGATORS_MAX).contains(&count),
+        "aggregator",
+        format!("1 to {AGGREGATORS_MAX} are allowed"),
+    )?;
+    let why = "HOST:PORT is expected, a DNS name or an address";
+    for address in &options.aggregators {
+        ensure(is_address(address), "aggregator", why)?;
+    }
+    let application = options.application.as_ref();
+    let fits = application.is_none_or(is_address);
+    ensure(fits, "application", why)?;
+    let name = options.aggregator_server_name.as_deref();
+    ensure(
+        name.is_none_or(is_host),
+        "aggregator-server-name",
+        "a DNS name is expected",
+    )?;
+    let Some(authority) = &options.aggregator_ca else {
+        let why = "it needs TLS: --aggregator-ca-file";
+        ensure(!options.aggregator_token, "aggregator-token", why)?;
+        let file = options.aggregator_token_file.is_some();
+        ensure(!file, "aggregator-token-file", why)?;
+        return ensure(name.is_none(), "aggregator-server-name", why);
+    };
+    let is_pem = authority.contains("-----BEGIN CERTIFICATE-----");
+    ensure(
+        is_pem,
+        "aggregator-ca-file",
+        "a PEM certificate is expected",
+    )?;
+    let ips = options.aggregators.iter().any(is_ip);
+    let why = "an aggregator by address: what is its certificate valid for?";
+    ensure(!ips || name.is_some(), "aggregator-server-name", why)
+}
+
+fn modules(options: &Options) -> Result<(), Refused> {
+    for (option, image) in [
+        ("image", &options.image),
+        ("module-image", &options.module_image),
+    ] {
+        let fits = image.as_ref().is_none_or(|image| is_image(image));
+        ensure(
+            fits,
+            option,
+            "an image's reference is expected, without oci://",
+        )?;
+    }
+    for (option, file) in [
+        ("module-file", &options.module_file),
+        ("log-module-file", &options.log_module_file),
+        ("aggregator-token-file", &options.aggregator_token_file),
+    ] {
+        let fits = |file: &String| file.starts_with('/') && is_text(file);
+        let fits = file.as_ref().is_none_or(fits);
+        ensure(fits, option, "an absolute path is expected")?;
+    }
+    let of_web = |url: &String| {
+        let rest = ["http://", "https://"]
+            .iter()
+            .find_map(|scheme| url.strip_prefix(scheme));
+        is_text(url) && !url.contains(' ') && rest.is_some_and(|rest| !rest.is_empty())
+    };
+    let url = options.module_url.as_ref();
+    ensure(
+        url.is_none_or(of_web),
+        "module-url",
+        "http:// or https:// is expected",
+    )?;
+    let digits =
+        |sha256: &String| sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
+    let sha256 = options.module_sha256.as_ref();
+    ensure(
+        sha256.is_none_or(digits),
+        "module-sha256",
+        "64 hexadecimal digits are expected",
+    )?;
+    let given = [
+        url,
+        options.module_image.as_ref(),
+        options.module_file.as_ref(),
+    ];
+    let given = given.iter().flatten().count();
+    ensure(
+        given <= 1,
+        "module-image",
+        "one of --module-image, --module-url and --module-file is enough",
+    )?;
+    let twice = options.image.is_some() && options.module_file.is_some();
+    ensure(!twice, "module-file", "the modules are those of --image")?;
+    let upstream = options.upstream.as_ref();
+    ensure(
+        upstream.is_none_or(|url| is_text(url)),
+        "upstream",
+        "a URL is expected",
+    )
+}

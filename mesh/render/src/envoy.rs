@@ -1,0 +1,298 @@
+//! Envoy's own configuration, as JSON: the plugin, and the clusters it streams to. `mesh-core` has the same at the level of
+//! the wire format; a test holds one against the other.
+
+use filter_core::config::{Config, Module, Role as PluginRole};
+use mesh_core::insertion::{
+    FILTER, HOST_ENV_KEYS, HTTP_OPTIONS, LOGGER, NAME, RUNTIME, STRING, VM_ID,
+};
+use serde_json::{Map, Value, json};
+
+use crate::checks::{self, Refused};
+use crate::options::{Address, Direction, Options, Role, Target};
+use crate::sidecar::{MODULES_PATH, TOKEN_SECRET_FILE};
+
+/// What a connection manager's router filter is called.
+pub(crate) const ROUTER: &str = "envoy.filters.http.router";
+/// What a connection manager is called.
+pub(crate) const MANAGER: &str = "envoy.filters.network.http_connection_manager";
+/// Name of the secret in Envoy's secret file.
+pub(crate) const TOKEN_SECRET: &str = "token";
+
+/// A side of a sidecar.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Side {
+    /// Towards the application.
+    Inbound,
+    /// From it.
+    Outbound,
+}
+
+/// Checked options, and what follows from them.
+pub(crate) struct Plan<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) namespace: &'a str,
+    pub(crate) streams: Vec<Stream<'a>>,
+}
+
+/// An aggregator as Envoy knows it.
+pub(crate) struct Stream<'a> {
+    /// Name of the cluster.
+    pub(crate) cluster: String,
+    /// `:authority`, where the cluster's name is none.
+    pub(crate) authority: Option<String>,
+    pub(crate) address: &'a Address,
+}
+
+// === impl Side ===
+
+impl Side {
+    /// As the plugin configuration and Kuma call it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+// === impl Plan ===
+
+impl<'a> Plan<'a> {
+    /// Fails if the plugin would not take its configuration as it stands.
+    pub(crate) fn new(target: Target, options: &'a Options) -> Result<Self, Refused> {
+        let streams = options.aggregators.iter().enumerate();
+        let streams = streams.map(|(nth, address)| Stream::new(target, nth, address));
+        let plan = Self {
+            options,
+            namespace: options.namespace.as_deref().unwrap_or_default(),
+            streams: streams.collect(),
+        };
+        for field in ["role", "direction", "aggregators"] {
+            if options.plugin_config.contains_key(field) {
+                let why = format!("`{field}` comes from the other options");
+                return Err(checks::value("plugin-config", why));
+            }
+        }
+        plan.check_configuration(PluginRole::Filter, Module::Filter)?;
+        plan.check_configuration(PluginRole::AccessLog, Module::Log)?;
+        Ok(plan)
+    }
+
+    /// The filter itself tells what it does not take, before it is in any Envoy.
+    fn check_configuration(&self, role: PluginRole, module: Module) -> Result<(), Refused> {
+        let text = self.configuration(role, None).to_string();
+        let (_, problems) = Config::parse(text.as_bytes(), module);
+        let Some(problem) = problems.first() else {
+            return Ok(());
+        };
+        let problem = problem.strip_prefix("plugin configuration: ");
+        let problem = problem.unwrap_or(&problems[0]);
+        Err(checks::value("plugin-config", problem))
+    }
+
+    /// The sides that listeners are of.
+    pub(crate) fn sides(&self) -> Vec<Side> {
+        match self.options.direction {
+            Direction::Inbound => vec![Side::Inbound],
+            Direction::Outbound => vec![Side::Outbound],
+            Direction::Both => vec![Side::Inbound, Side::Outbound],
+        }
+    }
+
+    /// The plugin configuration; without a side the plugin asks Envoy for it.
+    pub(crate) fn configuration(&self, role: PluginRole, side: Option<Side>) -> Value {
+        let mut fields = self.options.plugin_config.clone();
+        fields.insert("role".to_owned(), role.as_str().into());
+        if let Some(side) = side {
+            fields.insert("direction".to_owned(), side.as_str().into());
+        }
+        let aggregators = self.streams.iter().map(|stream| match &stream.authority {
+            Some(authority) => json!({"cluster": stream.cluster, "authority": authority}),
+            None => json!({"cluster": stream.cluster}),
+        });
+        fields.insert("aggregators".to_owned(), aggregators.collect());
+        fields.into()
+    }
+
+    /// As an `HttpFilter`.
+    pub(crate) fn http_filter(&self, side: Side) -> Value {
+        self.extension(FILTER, PluginRole::Filter, side)
+    }
+
+    /// As an `AccessLog` of the connection manager.
+    pub(crate) fn access_log(&self, side: Side) -> Value {
+        self.extension(LOGGER, PluginRole::AccessLog, side)
+    }
+
+    /// The router with our logger of attempts, which is to be merged into the one that is there.
+    pub(crate) fn router(&self, side: Side) -> Value {
+        let mut router = json!({"@type": ROUTER_TYPE});
+        if self.options.upstream_log {
+            router["upstream_log"] = json!([self.extension(LOGGER, PluginRole::UpstreamLog, side)]);
+        }
+        json!({"name": ROUTER, "typed_config": router})
+    }
+
+    /// Whether the filter is what counts.
+    pub(crate) fn is_filter(&self) -> bool {
+        self.options.role == Role::Filter
+    }
+
+    fn extension(&self, type_url: &str, role: PluginRole, side: Side) -> Value {
+        json!({
+            "name": NAME,
+            "typed_config": {"@type": type_url, "config": {
+                "name": NAME,
+                "root_id": NAME,
+                "fail_open": true,
+                "vm_config": {
+                    "vm_id": VM_ID,
+                    "runtime": RUNTIME,
+                    "code": {"local": {"filename": self.module(role)}},
+                    "environment_variables": {"host_env_keys": HOST_ENV_KEYS},
+                },
+                "configuration": {
+                    "@type": STRING,
+                    "value": self.configuration(role, Some(side)).to_string(),
+                },
+            }},
+        })
+    }
+
+    /// The module's file where Envoy runs.
+    pub(crate) fn module(&self, role: PluginRole) -> String {
+        let (given, name) = match role {
+            PluginRole::Filter => (&self.options.module_file, "meshmeter-filter.wasm"),
+            PluginRole::AccessLog | PluginRole::UpstreamLog => {
+                (&self.options.log_module_file, "meshmeter-log.wasm")
+            }
+        };
+        let ours = || format!("{MODULES_PATH}/{name}");
+        given.clone().unwrap_or_else(ours)
+    }
+
+    /// The clusters to stream to, as `Cluster`s.
+    pub(crate) fn clusters(&self) -> Vec<Value> {
+        let clusters = self.streams.iter();
+        clusters.map(|stream| self.cluster(stream)).collect()
+    }
+
+    fn cluster(&self, stream: &Stream<'_>) -> Value {
+        let mut options = json!({
+            "@type": format!("type.googleapis.com/{HTTP_OPTIONS}"),
+            "explicit_http_config": {"http2_protocol_options": {
+                "connection_keepalive": {"interval": "10s", "timeout": "5s"},
+            }},
+        });
+        if self.options.aggregator_token {
+            options["http_filters"] = self.token_filters();
+        }
+        let mut cluster = cluster(&stream.cluster, stream.address);
+        cluster["typed_extension_protocol_options"] = json!({HTTP_OPTIONS: options});
+        if let Some(authority) = &self.options.aggregator_ca {
+            let name = self.options.aggregator_server_name.as_deref();
+            let name = name.unwrap_or(&stream.address.host);
+            cluster["transport_socket"] = transport_socket(authority, name);
+        }
+        cluster
+    }
+
+    /// The credential injector puts the token on each request of the cluster.
+    fn token_filters(&self) -> Value {
+        let file = self.options.aggregator_token_file.as_deref();
+        let file = file.unwrap_or(TOKEN_SECRET_FILE);
+        json!([
+            {
+                "name": "envoy.filters.http.credential_injector",
+                "typed_config": {
+                    "@type": type_of("filters.http.credential_injector.v3.CredentialInjector"),
+                    "overwrite": true,
+                    "credential": {
+                        "name": "envoy.http.injected_credentials.generic",
+                        "typed_config": {
+                            "@type": type_of("http.injected_credentials.generic.v3.Generic"),
+                            "header": "authorization",
+                            "header_value_prefix": "Bearer ",
+                            "credential": {
+                                "name": TOKEN_SECRET,
+                                "sds_config": {"path_config_source": {"path": file}},
+                            },
+                        },
+                    },
+                },
+            },
+            {
+                "name": "envoy.filters.http.upstream_codec",
+                "typed_config": {"@type": type_of("filters.http.upstream_codec.v3.UpstreamCodec")},
+            },
+        ])
+    }
+}
+
+// === impl Stream ===
+
+impl<'a> Stream<'a> {
+    fn new(target: Target, nth: usize, address: &'a Address) -> Self {
+        let Address { host, port } = address;
+        let (cluster, authority) = match target {
+            // Istio's own name of what a ServiceEntry makes, which is no host name.
+            Target::Istio => (
+                format!("outbound|{port}||{host}"),
+                Some(format!("{host}:{port}")),
+            ),
+            _ => (format!("{NAME}_aggregator_{nth}"), None),
+        };
+        Self {
+            cluster,
+            authority,
+            address,
+        }
+    }
+}
+
+/// A cluster of one endpoint, by DNS unless it is an address.
+pub(crate) fn cluster(name: &str, address: &Address) -> Value {
+    json!({
+        "name": name,
+        "type": if checks::syntax::is_ip(address) { "STATIC" } else { "STRICT_DNS" },
+        "connect_timeout": "5s",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"socket_address": {
+                "address": address.host,
+                "port_value": address.port,
+            }}}}]}],
+        },
+    })
+}
+
+fn transport_socket(authority: &str, name: &str) -> Value {
+    json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": type_of("transport_sockets.tls.v3.UpstreamTlsContext"),
+            "sni": name,
+            "common_tls_context": {"validation_context": {
+                "trusted_ca": {"inline_string": authority},
+                "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": name}}],
+            }},
+        },
+    })
+}
+
+const ROUTER_TYPE: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+
+/// The type URL of one of Envoy's extensions.
+pub(crate) fn type_of(message: &str) -> String {
+    format!("type.googleapis.com/envoy.extensions.{message}")
+}
+
+/// What tells Envoy where the token is; the file that it names is read again when it is replaced.
+pub(crate) fn token_secret(file: &str, folder: &str) -> Map<String, Value> {
+    let secret = json!({"resources": [{
+        "@type": type_of("transport_sockets.tls.v3.Secret"),
+        "name": TOKEN_SECRET,
+        "generic_secret": {"secret": {"filename": file, "watched_directory": {"path": folder}}},
+    }]});
+    Map::from_iter([("token.json".to_owned(), secret.to_string().into())])
+}

@@ -1,0 +1,40 @@
+//! Manifests and bootstraps that bring the filter into Envoys whose configuration comes from elsewhere.
+//!
+//! ```text
+//! options -> checks (what is wrong, or cannot be said to this mesh, is refused by the option's name)
+//!         -> envoy (filter, logger, cluster, as mesh-core has them) -> istio | consul | kuma | … -> output (YAML)
+//! ```
+//!
+//! Pure: options in, text out. Values of the user go through the serialiser only, never into a comment.
+
+mod app_mesh;
+mod bootstrap;
+mod checks;
+mod consul;
+mod envoy;
+mod envoy_filter;
+mod envoy_gateway;
+mod istio;
+mod kuma;
+pub mod options;
+mod output;
+mod sidecar;
+
+pub use checks::Refused;
+use options::{Options, Target};
+
+/// The text for `target`: YAML with comments that say what to check.
+pub fn render(target: Target, options: &Options) -> Result<String, Refused> {
+    checks::all(target, options)?;
+    let plan = envoy::Plan::new(target, options)?;
+    let output = match target {
+        Target::Istio => istio::render(&plan),
+        Target::IstioEnvoyFilter => envoy_filter::render(&plan),
+        Target::EnvoyGateway => envoy_gateway::render(&plan),
+        Target::Consul => consul::render(&plan),
+        Target::Kuma => kuma::render(&plan)?,
+        Target::AppMesh => app_mesh::render(options)?,
+        Target::Static => bootstrap::render(&plan),
+    };
+    output.text()
+}

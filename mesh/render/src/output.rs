@@ -1,0 +1,87 @@
+//! Documents with comments, as YAML.
+
+use serde_json::Value;
+use serde_saphyr::SerializerOptions;
+
+use crate::checks::{self, Refused};
+
+/// Columns of a comment, the sign included.
+const COMMENT_COLUMNS: usize = 110;
+/// No text is folded at spaces: some would have to be read twice.
+const FOLDED_FROM_CHARS: usize = 1_000_000;
+
+/// What is printed.
+pub(crate) struct Output {
+    head: Vec<&'static str>,
+    documents: Vec<(Vec<&'static str>, Value)>,
+}
+
+// === impl Output ===
+
+impl Output {
+    /// Begins with sentences about all of it. They are the program's own: nothing of the user's gets into a comment.
+    pub(crate) fn new(head: &[&'static str]) -> Self {
+        Self {
+            head: head.to_vec(),
+            documents: Vec::new(),
+        }
+    }
+
+    /// The same with a document, after sentences about it.
+    #[must_use]
+    pub(crate) fn with(mut self, about: &[&'static str], document: Value) -> Self {
+        self.documents.push((about.to_vec(), document));
+        self
+    }
+
+    /// The same with a document if there is one.
+    #[must_use]
+    pub(crate) fn with_some(self, about: &[&'static str], document: Option<Value>) -> Self {
+        match document {
+            Some(document) => self.with(about, document),
+            None => self,
+        }
+    }
+
+    /// All of it.
+    pub(crate) fn text(&self) -> Result<String, Refused> {
+        let mut text = String::new();
+        for sentence in &self.head {
+            comment(&mut text, sentence);
+        }
+        for (about, document) in &self.documents {
+            text.push_str("---\n");
+            for sentence in about {
+                comment(&mut text, sentence);
+            }
+            text.push_str(&yaml(document)?);
+        }
+        Ok(text)
+    }
+}
+
+/// A value as YAML.
+pub(crate) fn yaml(value: &Value) -> Result<String, Refused> {
+    let mut options = SerializerOptions::default();
+    options.folded_wrap_chars = FOLDED_FROM_CHARS;
+    // Only a number or a text that YAML has no way to write.
+    serde_saphyr::to_string_with_options(value, options)
+        .map_err(|error| checks::value("plugin-config", error.to_string()))
+}
+
+fn comment(text: &mut String, sentence: &str) {
+    let mut columns = 0;
+    for word in sentence.split_whitespace() {
+        if columns == 0 || columns + word.len() >= COMMENT_COLUMNS {
+            if columns > 0 {
+                text.push('\n');
+            }
+            text.push('#');
+            columns = 1;
+        }
+        text.push(' ');
+        text.push_str(word);
+        columns += 1 + word.len();
+    }
+    text.push('\n');
+}

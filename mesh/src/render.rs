@@ -1,0 +1,286 @@
+//! `meshmeter-mesh render`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+use mesh_render::options::{self, Address, Options, Target};
+use serde_json::{Map, Value};
+
+/// Flags.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// For whom.
+    #[arg(long = "for", value_name = "MESH", value_enum)]
+    target: For,
+
+    /// Name of what is made.
+    #[arg(long, default_value = "meshmeter")]
+    name: String,
+
+    /// Namespace of the pods, and of what is made.
+    #[arg(long)]
+    namespace: Option<String>,
+
+    /// Label of the pods, as KEY=VALUE. May be given several times; without it, all of the namespace or the mesh.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    selector: Vec<(String, String)>,
+
+    /// Deployment whose pods get the modules and the token. For consul the service too; for envoy-gateway the Gateway.
+    #[arg(long, value_name = "NAME")]
+    workload: Option<String>,
+
+    #[command(flatten)]
+    plugin: PluginArgs,
+
+    #[command(flatten)]
+    module: ModuleArgs,
+
+    #[command(flatten)]
+    aggregator: AggregatorArgs,
+
+    /// Origin of the interposers' configuration, as `interposer --upstream` has it; for appmesh.
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+
+    /// Where Envoy listens; for static.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+
+    /// Where the application listens; for static.
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    application: Option<Address>,
+
+    /// Where Envoy's admin interface listens; for static, 127.0.0.1:9901 without it.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin_listen: Option<SocketAddr>,
+}
+
+/// What is counted.
+#[derive(Clone, Debug, clap::Args)]
+struct PluginArgs {
+    /// What is counted: requests as they begin and end, or as they ended.
+    #[arg(long, value_enum, default_value_t = Role::Filter)]
+    role: Role,
+
+    /// Count attempts too, by a logger in the router.
+    #[arg(long)]
+    upstream_log: bool,
+
+    /// Into which listeners.
+    #[arg(long, value_enum, default_value_t = Direction::Inbound)]
+    direction: Direction,
+
+    /// One series for each upstream cluster.
+    #[arg(long, value_name = "DIMENSION", value_delimiter = ',')]
+    dimensions: Vec<String>,
+
+    /// How responses are told apart: class, code, off.
+    #[arg(long, value_name = "DETAIL")]
+    responses: Option<String>,
+
+    /// Further fields of the plugin configuration, as a JSON object.
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    plugin_config: String,
+}
+
+/// Where the modules come from.
+#[derive(Clone, Debug, clap::Args)]
+struct ModuleArgs {
+    /// Image with meshmeter-mesh and both modules: an init container copies them.
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+
+    /// Image with the filter alone, for meshes that fetch it themselves.
+    #[arg(long, value_name = "IMAGE")]
+    module_image: Option<String>,
+
+    /// The filter, where Envoy finds it.
+    #[arg(long, value_name = "FILE")]
+    module_file: Option<String>,
+
+    /// The logger of --role access-log and --upstream-log, where Envoy finds it.
+    #[arg(long, value_name = "FILE")]
+    log_module_file: Option<String>,
+
+    /// The filter on a web server, for meshes that fetch it themselves.
+    #[arg(long, value_name = "URL")]
+    module_url: Option<String>,
+
+    /// SHA-256 of what is fetched.
+    #[arg(long, value_name = "DIGITS")]
+    module_sha256: Option<String>,
+}
+
+/// Where to stream to.
+#[derive(Clone, Debug, clap::Args)]
+struct AggregatorArgs {
+    /// Aggregator to stream to. May be given several times, or once with commas.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        value_delimiter = ',',
+        value_parser = address,
+        required = true
+    )]
+    aggregator: Vec<Address>,
+
+    /// File with the authority of the aggregators' certificates (PEM): TLS. It becomes part of what is printed.
+    #[arg(long, value_name = "FILE")]
+    aggregator_ca_file: Option<PathBuf>,
+
+    /// Name that the aggregators' certificates are valid for; without it, each one's host.
+    #[arg(long, value_name = "NAME")]
+    aggregator_server_name: Option<String>,
+
+    /// Show the pod's token, for the audience `meshmeter`.
+    #[arg(long)]
+    aggregator_token: bool,
+
+    /// Envoy's secret file with the token; for static, /etc/meshmeter/token.json without it.
+    #[arg(long, value_name = "FILE")]
+    aggregator_token_file: Option<String>,
+}
+
+/// The meshes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum For {
+    /// Istio, by its API for Wasm.
+    Istio,
+    /// Istio, by patches of what it sends to Envoy.
+    #[value(name = "istio-envoyfilter")]
+    IstioEnvoyFilter,
+    /// Envoy Gateway.
+    EnvoyGateway,
+    /// Consul's mesh on Kubernetes.
+    Consul,
+    /// Kuma and Kong Mesh on Kubernetes.
+    Kuma,
+    /// App Mesh, without the webhook.
+    #[value(name = "appmesh")]
+    AppMesh,
+    /// An Envoy of one's own: its bootstrap.
+    Static,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Role {
+    /// Requests that begin, are in flight and end.
+    Filter,
+    /// Requests that ended.
+    AccessLog,
+}
+
+/// Which listeners.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Direction {
+    /// Towards the application.
+    Inbound,
+    /// From the application.
+    Outbound,
+    /// Both.
+    Both,
+}
+
+/// Prints it.
+#[expect(clippy::print_stdout, reason = "the result of the command")]
+pub(crate) fn run(args: Args) -> Result<()> {
+    let target = match args.target {
+        For::Istio => Target::Istio,
+        For::IstioEnvoyFilter => Target::IstioEnvoyFilter,
+        For::EnvoyGateway => Target::EnvoyGateway,
+        For::Consul => Target::Consul,
+        For::Kuma => Target::Kuma,
+        For::AppMesh => Target::AppMesh,
+        For::Static => Target::Static,
+    };
+    print!("{}", mesh_render::render(target, &options(args)?)?);
+    Ok(())
+}
+
+fn options(args: Args) -> Result<Options> {
+    let plugin_config = plugin_config(&args.plugin)?;
+    let Args {
+        target: _,
+        name,
+        namespace,
+        selector,
+        workload,
+        plugin,
+        module,
+        aggregator,
+        upstream,
+        listen,
+        application,
+        admin_listen,
+    } = args;
+    let authority = aggregator.aggregator_ca_file;
+    let authority = authority.map(|file| {
+        let name = || format!("--aggregator-ca-file {}", file.display());
+        fs::read_to_string(&file).with_context(name)
+    });
+    Ok(Options {
+        name,
+        namespace,
+        selector: BTreeMap::from_iter(selector),
+        workload,
+        role: match plugin.role {
+            Role::Filter => options::Role::Filter,
+            Role::AccessLog => options::Role::AccessLog,
+        },
+        upstream_log: plugin.upstream_log,
+        direction: match plugin.direction {
+            Direction::Inbound => options::Direction::Inbound,
+            Direction::Outbound => options::Direction::Outbound,
+            Direction::Both => options::Direction::Both,
+        },
+        plugin_config,
+        aggregators: aggregator.aggregator,
+        aggregator_ca: authority.transpose()?,
+        aggregator_server_name: aggregator.aggregator_server_name,
+        aggregator_token: aggregator.aggregator_token,
+        aggregator_token_file: aggregator.aggregator_token_file,
+        image: module.image,
+        module_image: module.module_image,
+        module_file: module.module_file,
+        log_module_file: module.log_module_file,
+        module_url: module.module_url,
+        module_sha256: module.module_sha256,
+        upstream,
+        listen,
+        application,
+        admin_listen,
+    })
+}
+
+/// The further fields with those that have flags of their own.
+fn plugin_config(args: &PluginArgs) -> Result<Map<String, Value>> {
+    let further: Value = serde_json::from_str(&args.plugin_config).context("--plugin-config")?;
+    let Value::Object(mut fields) = further else {
+        bail!("--plugin-config is not a JSON object");
+    };
+    if !args.dimensions.is_empty() {
+        fields.insert("dimensions".to_owned(), args.dimensions.clone().into());
+    }
+    if let Some(responses) = &args.responses {
+        fields.insert("responses".to_owned(), responses.as_str().into());
+    }
+    Ok(fields)
+}
+
+fn label(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("it is not KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn address(text: &str) -> Result<Address, &'static str> {
+    let (host, port) = text.rsplit_once(':').ok_or("it is not HOST:PORT")?;
+    Ok(Address {
+        host: host.trim_matches(['[', ']']).to_owned(),
+        port: port.parse().map_err(|_| "the port is none")?,
+    })
+}
