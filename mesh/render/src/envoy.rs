@@ -211,8 +211,8 @@ impl<'a> Plan<'a> {
                         "name": "envoy.http.injected_credentials.generic",
                         "typed_config": {
                             "@type": type_of("http.injected_credentials.generic.v3.Generic"),
+                            // Without a prefix, which Envoy 1.36 does not know yet: the aggregator takes the bare token.
                             "header": "authorization",
-                            "header_value_prefix": "Bearer ",
                             "credential": {
                                 "name": TOKEN_SECRET,
                                 "sds_config": {"path_config_source": {"path": file}},
