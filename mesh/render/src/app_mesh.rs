@@ -8,7 +8,7 @@ use crate::options::{Direction, Options};
 use crate::output::Output;
 
 const HEAD: &[&str] = &[
-    "The filter in App Mesh's sidecars by an interposer, for those who do not run the webhook. Apply with `kubectl apply --server-side -f FILE`: only the fields that are added to the Deployment that is there.",
+    "The filter in App Mesh's sidecars by an interposer, for those who do not run the webhook. Apply with `kubectl apply --server-side -f FILE`: only the fields that are added to the Deployment that is there. Annotations appmesh.k8s.aws/sidecarEnv and volumeMounts that its template has already are replaced: join them by hand, or let `meshmeter-mesh inject` do it.",
     "Check: (1) App Mesh's controller injects the pods (it adds the container `envoy`, and reads the annotations). (2) The interposer's startup probe passes, and its /metrics count changed listeners. (3) `meshmeter_mesh_interposer_changes_rejected` stays 0: if Envoy refuses the filter, it gets the original. (4) The aggregator's admin page has the pod.",
     "Identity: the interposer has the downward API and writes namespace, name, uid and node into the plugin configuration.",
     "Not by this: a pod without App Mesh's controller (the webhook's --inject-envoy), and pods that are made by something else than a Deployment (apply the same fields to their template).",

@@ -23,7 +23,10 @@ const PROXY: &[&str] = &[
 pub(crate) fn render(plan: &Plan<'_>) -> Output {
     Output::new(HEAD)
         .with(PROXY, proxy_defaults(plan))
-        .with_some(sidecar::CONFIG_MAP, sidecar::config_map(plan))
+        .with_some(
+            sidecar::CONFIG_MAP,
+            sidecar::config_map(plan, plan.namespace),
+        )
         .with_some(
             sidecar::DEPLOYMENT,
             sidecar::deployment(plan, &annotations(plan)),

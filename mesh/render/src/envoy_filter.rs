@@ -18,12 +18,15 @@ const FILTER: &[&str] = &[
 
 pub(crate) fn render(plan: &Plan<'_>) -> Output {
     Output::new(HEAD)
-        .with(FILTER, filter(plan))
-        .with_some(sidecar::CONFIG_MAP, sidecar::config_map(plan))
+        .with_some(
+            sidecar::CONFIG_MAP,
+            sidecar::config_map(plan, plan.namespace),
+        )
         .with_some(
             sidecar::DEPLOYMENT,
             sidecar::deployment(plan, &annotations(plan)),
         )
+        .with(FILTER, filter(plan))
 }
 
 fn filter(plan: &Plan<'_>) -> Value {

@@ -10,7 +10,7 @@ use crate::sidecar;
 
 const HEAD: &[&str] = &[
     "The filter in the Envoys of a Gateway of Envoy Gateway. Apply with `kubectl apply --server-side -f FILE`.",
-    "Check: (1) EnvoyPatchPolicy is enabled (extensionApis.enableEnvoyPatchPolicy in the EnvoyGateway configuration): there is no other way to a cluster that a filter may stream to. Status Programmed of the policy says so. (2) The Gateway, or its GatewayClass, refers to the EnvoyProxy below by parametersRef; if one is there already, add the fields to it instead. (3) `egctl config envoy-proxy cluster` has the aggregators' clusters; Envoy's log has no warning of `wasm`.",
+    "Check: (1) EnvoyPatchPolicy is enabled (extensionApis.enableEnvoyPatchPolicy in the EnvoyGateway configuration): there is no other way to a cluster that a filter may stream to. Status Programmed of the policy says so. (2) The Gateway, or its GatewayClass, refers to the EnvoyProxy below by parametersRef; if one is there already, add the fields to it instead. By a Gateway it has to be in the Gateway's namespace, by a GatewayClass in that of Envoy Gateway. (3) `egctl config envoy-proxy cluster` has the aggregators' clusters; Envoy's log has no warning of `wasm`.",
     "What is counted: requests of all routes of the Gateway, as inbound ones of the gateway's own pods. With EnvoyGateway's mergeGateways the policies have to name the GatewayClass.",
     "Identity: by the EnvoyProxy's environment, uid included, so that --ingest-identity pod-ip and token hold in full.",
 ];
@@ -20,12 +20,19 @@ const EXTENSION: &[&str] = &[
 const PATCH: &[&str] = &["The aggregators' clusters."];
 const PROXY: &[&str] = &["Who the pod is, and where its token is."];
 
+const CONFIG_MAP: &[&str] = &[
+    "Tells Envoy where the pod's token is. It has to be in the namespace of the Envoys, which do not start without it: change it if that is not envoy-gateway-system, and apply it before the EnvoyProxy.",
+];
+
+/// Where Envoy Gateway runs its Envoys, if nothing else is said.
+const ENVOYS_NAMESPACE: &str = "envoy-gateway-system";
+
 pub(crate) fn render(plan: &Plan<'_>) -> Output {
     Output::new(HEAD)
+        .with_some(CONFIG_MAP, sidecar::config_map(plan, ENVOYS_NAMESPACE))
         .with(PROXY, proxy(plan))
         .with(PATCH, patch(plan))
         .with(EXTENSION, extension(plan))
-        .with_some(sidecar::CONFIG_MAP, sidecar::config_map(plan))
 }
 
 fn object(plan: &Plan<'_>, kind: &str, spec: &Value) -> Value {

@@ -29,7 +29,10 @@ pub(crate) fn render(plan: &Plan<'_>) -> Result<Output, crate::Refused> {
         .or_else(|| pods.then(|| sidecar::partial(plan, &annotations, &spec)));
     Ok(Output::new(HEAD)
         .with_some(CONTAINER, pods.then(|| container_patch(plan)))
-        .with_some(sidecar::CONFIG_MAP, sidecar::config_map(plan))
+        .with_some(
+            sidecar::CONFIG_MAP,
+            sidecar::config_map(plan, plan.namespace),
+        )
         .with_some(sidecar::DEPLOYMENT, deployment)
         .with(PATCH, proxy_patch(plan)?))
 }

@@ -116,14 +116,14 @@ fn config_map_name(plan: &Plan<'_>) -> String {
     format!("{}-token", plan.options.name)
 }
 
-/// The `ConfigMap` with Envoy's secret file, if a token is used.
-pub(crate) fn config_map(plan: &Plan<'_>) -> Option<Value> {
+/// The `ConfigMap` with Envoy's secret file, if a token is used, in the namespace of the pods.
+pub(crate) fn config_map(plan: &Plan<'_>, namespace: &str) -> Option<Value> {
     let token = plan.options.aggregator_token;
     token.then(|| {
         json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": config_map_name(plan), "namespace": plan.namespace},
+            "metadata": {"name": config_map_name(plan), "namespace": namespace},
             "data": envoy::token_secret(&format!("{TOKEN_PATH}/token"), TOKEN_PATH),
         })
     })

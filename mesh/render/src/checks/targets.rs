@@ -236,6 +236,12 @@ pub(crate) const NEEDED: &[Needed] = &[
     },
     Needed {
         option: "selector",
+        given: |options| options.aggregator_ca.is_none() || !options.selector.is_empty(),
+        by: &[Istio],
+        what: "the pods of --workload, which have the authority's certificate",
+    },
+    Needed {
+        option: "selector",
         given: |options| {
             let mounts = options.image.is_some() || options.aggregator_token;
             !mounts || !options.selector.is_empty()

@@ -87,6 +87,7 @@ fn secure(target: Target, mut options: Options) -> Options {
     options.aggregator_token = target != Target::Istio;
     if target == Target::Istio {
         options.workload = Some("metal".into());
+        options.selector = [("app".to_owned(), "metal".to_owned())].into();
     }
     options
 }
