@@ -10,7 +10,8 @@ pub const NAME: &str = "meshmeter";
 /// Type of a Wasm HTTP filter.
 pub const FILTER: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 /// Type of a Wasm access logger.
-pub const LOGGER: &str = "type.googleapis.com/envoy.extensions.access_loggers.wasm.v3.WasmAccessLog";
+pub const LOGGER: &str =
+    "type.googleapis.com/envoy.extensions.access_loggers.wasm.v3.WasmAccessLog";
 /// Type of a plugin's configuration.
 pub const STRING: &str = "type.googleapis.com/google.protobuf.StringValue";
 /// Name of a cluster's HTTP options, and with a prefix their type.
