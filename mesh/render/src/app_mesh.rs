@@ -1,11 +1,14 @@
 //! App Mesh, for those who do not run the webhook: what it would add to a pod, as a part of a Deployment.
 
-use mesh_injector::pod::{self, Settings};
+use mesh_injector::pod;
+use mesh_injector::settings::{Secure, Settings};
+use mesh_injector::virtual_node::Unknown;
 use serde_json::{Value, json};
 
 use crate::checks::{self, Refused};
-use crate::options::{Direction, Options};
+use crate::options::{Direction, Options, Role};
 use crate::output::Output;
+use crate::sidecar::TOKEN_AUDIENCE;
 
 const HEAD: &[&str] = &[
     "The filter in App Mesh's sidecars by an interposer, for those who do not run the webhook. Apply with `kubectl apply --server-side -f FILE`: only the fields that are added to the Deployment that is there. Annotations appmesh.k8s.aws/sidecarEnv and volumeMounts that its template has already are replaced: join them by hand, or let `meshmeter-mesh inject` do it.",
@@ -15,24 +18,16 @@ const HEAD: &[&str] = &[
 ];
 
 pub(crate) fn render(options: &Options) -> Result<Output, Refused> {
-    let aggregators = options.aggregators.iter();
-    let settings = Settings {
-        image: options.image.clone().unwrap_or_default(),
-        upstream: options.upstream.clone().unwrap_or_default(),
-        aggregators: aggregators
-            .map(|aggregator| format!("{}:{}", bracketed(&aggregator.host), aggregator.port))
-            .collect(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
     let empty = json!({"metadata": {}, "spec": {"containers": []}});
-    let mut pod =
-        pod::inject(&empty, &settings).map_err(|error| checks::value("for", error.to_string()))?;
+    let namespace = options.namespace.as_deref().unwrap_or_default();
+    let mut pod = pod::inject(&empty, namespace, &settings(options), &Unknown)
+        .map_err(|error| checks::value("for", error.to_string()))?;
     if let Some(spec) = pod["spec"].as_object_mut() {
         spec.remove("containers");
-        if let Some(Value::Array(containers)) = spec.get_mut("initContainers") {
-            for container in containers {
-                flags(container, options);
-            }
+        if !options.upstream_log
+            && let Some(Value::Array(containers)) = spec.get_mut("initContainers")
+        {
+            containers.iter_mut().for_each(without_log);
         }
     }
     let deployment = json!({
@@ -44,6 +39,43 @@ pub(crate) fn render(options: &Options) -> Result<Output, Refused> {
     Ok(Output::new(HEAD).with(&[], deployment))
 }
 
+/// The webhook's settings that make of a pod what is asked for.
+fn settings(options: &Options) -> Settings {
+    let aggregators = options.aggregators.iter();
+    let mut interposer_args = vec![format!("--direction={}", direction(options))];
+    if options.role == Role::AccessLog {
+        interposer_args.push("--role=access-log".to_owned());
+    }
+    if !options.plugin_config.is_empty() {
+        let fields = Value::from(options.plugin_config.clone());
+        interposer_args.push(format!("--plugin-config={fields}"));
+    }
+    let secure = options.aggregator_ca.clone().map(|authority| Secure {
+        authority,
+        server_name: options.aggregator_server_name.clone(),
+        audience: options.aggregator_token.then(|| TOKEN_AUDIENCE.to_owned()),
+    });
+    Settings {
+        image: options.image.clone().unwrap_or_default(),
+        upstream: options.upstream.clone().unwrap_or_default(),
+        aggregators: aggregators
+            .map(|aggregator| format!("{}:{}", bracketed(&aggregator.host), aggregator.port))
+            .collect(),
+        secure,
+        interposer_args,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..Settings::default()
+    }
+}
+
+fn direction(options: &Options) -> &'static str {
+    match options.direction {
+        Direction::Inbound => "inbound",
+        Direction::Outbound => "outbound",
+        Direction::Both => "both",
+    }
+}
+
 fn bracketed(host: &str) -> String {
     if host.contains(':') {
         return format!("[{host}]");
@@ -51,28 +83,14 @@ fn bracketed(host: &str) -> String {
     host.to_owned()
 }
 
-/// The interposer's flags for what the webhook does not ask for.
-fn flags(container: &mut Value, options: &Options) {
+/// Takes the second module from the interposer's flags.
+fn without_log(container: &mut Value) {
     let Some(args) = container["args"].as_array_mut() else {
         return;
     };
-    if args.first().is_none_or(|first| first != "interposer") {
-        return;
-    }
-    if !options.upstream_log {
-        args.retain(|arg| {
-            !arg.as_str()
-                .is_some_and(|arg| arg.starts_with("--log-wasm"))
-        });
-    }
-    let direction = match options.direction {
-        Direction::Inbound => "inbound",
-        Direction::Outbound => "outbound",
-        Direction::Both => "both",
+    let log = |arg: &Value| {
+        arg.as_str()
+            .is_some_and(|arg| arg.starts_with("--log-wasm"))
     };
-    args.push(format!("--direction={direction}").into());
-    if !options.plugin_config.is_empty() {
-        let fields = Value::from(options.plugin_config.clone());
-        args.push(format!("--plugin-config={fields}").into());
-    }
+    args.retain(|arg| !log(arg));
 }

@@ -15,7 +15,7 @@ pub(crate) const TOKEN_SECRET_FILE: &str = "/etc/meshmeter/token.json";
 /// Where the token is.
 const TOKEN_PATH: &str = "/var/run/secrets/meshmeter";
 /// For whom the token is, as the aggregator's `--ingest-token-audience`.
-const TOKEN_AUDIENCE: &str = "meshmeter";
+pub(crate) const TOKEN_AUDIENCE: &str = "meshmeter";
 /// How long it is good for; the kubelet renews it.
 const TOKEN_SECONDS: u32 = 3600;
 /// The modules have 200 KiB.

@@ -68,7 +68,7 @@ pub(crate) const TAKEN: &[Taken] = &[
     Taken {
         option: "role",
         given: |options| options.role == Role::AccessLog,
-        by: &[IstioEnvoyFilter, Kuma, Static],
+        by: &[IstioEnvoyFilter, Kuma, AppMesh, Static],
         else_why: "it takes HTTP filters only; use --role filter",
     },
     Taken {
@@ -90,15 +90,16 @@ pub(crate) const TAKEN: &[Taken] = &[
         else_why: "it has one kind of listener",
     },
     Taken {
-        option: "aggregator-ca-file",
-        given: |options| options.aggregator_ca.is_some(),
-        by: &[Istio, IstioEnvoyFilter, EnvoyGateway, Consul, Kuma, Static],
-        else_why: "the interposer itself makes the cluster; use the webhook, or `meshmeter-mesh inject`",
-    },
-    Taken {
         option: "aggregator-token",
         given: |options| options.aggregator_token,
-        by: &[IstioEnvoyFilter, EnvoyGateway, Consul, Kuma, Static],
+        by: &[
+            IstioEnvoyFilter,
+            EnvoyGateway,
+            Consul,
+            Kuma,
+            AppMesh,
+            Static,
+        ],
         else_why: "Istio makes the cluster, without a credential injector; use istio-envoyfilter, or --ingest-identity pod-ip at the aggregator",
     },
     Taken {

@@ -27,9 +27,7 @@ pub(crate) fn all() -> Vec<Case> {
         };
         let plain = plain(target);
         case("plain", plain.clone());
-        if target != Target::AppMesh {
-            case("secure", secure(target, plain.clone()));
-        }
+        case("secure", secure(target, plain.clone()));
         case("all", everything(target, plain));
     }
     cases
@@ -93,10 +91,7 @@ fn secure(target: Target, mut options: Options) -> Options {
 }
 
 fn everything(target: Target, plain: Options) -> Options {
-    let mut options = match target {
-        Target::AppMesh => plain,
-        _ => secure(target, plain),
-    };
+    let mut options = secure(target, plain);
     let file_based = matches!(
         target,
         Target::IstioEnvoyFilter | Target::Kuma | Target::Static
@@ -113,9 +108,7 @@ fn everything(target: Target, plain: Options) -> Options {
     .cloned()
     .unwrap_or_default();
     options.upstream_log = file_based || target == Target::AppMesh;
-    if target != Target::AppMesh {
-        options.aggregator_server_name = Some("meshmeter.meshmeter.svc".into());
-    }
+    options.aggregator_server_name = Some("meshmeter.meshmeter.svc".into());
     if matches!(
         target,
         Target::Istio | Target::IstioEnvoyFilter | Target::Kuma

@@ -215,11 +215,6 @@ fn what_a_mesh_cannot_be_told_of_tls_and_modules_is_refused() {
         secure,
         "--aggregator-token cannot be rendered for istio: ",
     );
-    refused(
-        AppMesh,
-        secure,
-        "--aggregator-ca-file cannot be rendered for appmesh: ",
-    );
     for target in [IstioEnvoyFilter, Consul, Kuma, AppMesh, Static] {
         refused(target, |o| o.module_image = Some("a".into()), "--module-");
     }
