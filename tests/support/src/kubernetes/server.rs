@@ -1,4 +1,4 @@
-//! The API server: TLS on loopback, bearer tokens, lists, watches, reviews, merge patches.
+//! The API server: TLS on loopback, bearer tokens, lists, watches, reviews, patches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -27,7 +27,7 @@ use super::objects::{self, CONFIG_MAP, Objects, RESOURCES, Resource};
 use super::proxy::FrontProxy;
 use replies::{Answer, failure, not_found, reply};
 
-mod merge;
+mod patches;
 mod replies;
 mod watching;
 
@@ -286,7 +286,7 @@ impl Shared {
                     resource,
                     namespace,
                     name: Some(name),
-                }) => self.patch(resource, &namespace, &name, &body),
+                }) => self.patch(resource, &namespace, &name, &head.headers, &body),
                 _ => not_found(path),
             },
             (Method::PUT, _) => match target(path) {
@@ -310,20 +310,41 @@ impl Shared {
 
     fn create(&self, resource: Resource, namespace: &str, object: &Value) -> Answer {
         self.count(&format!("create {}", resource.plural));
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        if self.objects.get(resource, namespace, name).is_some() {
+        let mut object = object.clone();
+        let given = object["metadata"]["name"].as_str();
+        let name = match (given, object["metadata"]["generateName"].as_str()) {
+            (Some(name), _) => name.to_owned(),
+            (None, Some(base)) => format!("{base}{}", self.objects.list(resource, "").0),
+            (None, None) => {
+                let message = "name or generateName is required";
+                return failure(StatusCode::UNPROCESSABLE_ENTITY, message);
+            }
+        };
+        if self.objects.get(resource, namespace, &name).is_some() {
             return failure(StatusCode::CONFLICT, &format!("{name} already exists"));
         }
+        object["metadata"]["name"] = name.into();
         self.objects.apply(resource, object.clone());
-        reply(StatusCode::CREATED, object)
+        reply(StatusCode::CREATED, &object)
     }
 
-    fn patch(&self, resource: Resource, namespace: &str, name: &str, patch: &Value) -> Answer {
+    fn patch(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        headers: &header::HeaderMap,
+        patch: &Value,
+    ) -> Answer {
         self.count(&format!("patch {}", resource.plural));
         let Some(mut object) = self.objects.get(resource, namespace, name) else {
             return not_found(name);
         };
-        merge::merge(&mut object, patch);
+        let content_type = headers.get(header::CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok());
+        if let Err(message) = patches::apply(&mut object, content_type, patch) {
+            return failure(StatusCode::UNPROCESSABLE_ENTITY, &message);
+        }
         self.objects.apply(resource, object.clone());
         reply(StatusCode::OK, &object)
     }
