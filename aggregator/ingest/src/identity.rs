@@ -13,6 +13,7 @@ use tonic::metadata::MetadataMap;
 
 use crate::connection::ConnectInfo;
 use crate::ending::Refusal;
+use crate::metrics::Metrics;
 
 mod spiffe;
 
@@ -86,6 +87,7 @@ impl Identity {
         &self,
         metadata: &MetadataMap,
         extensions: &Extensions,
+        metrics: &Metrics,
     ) -> Result<Claim, Refusal> {
         let connection = extensions.get::<ConnectInfo>();
         match self {
@@ -94,7 +96,7 @@ impl Identity {
                 .and_then(ConnectInfo::address)
                 .map(Claim::Address)
                 .ok_or_else(|| unauthenticated("the address of the connection is not known")),
-            Self::Token(reviews) => by_token(&**reviews, metadata).await,
+            Self::Token(reviews) => by_token(&**reviews, metadata, metrics).await,
             Self::Mtls { trust_domain } => {
                 let certificate = connection.and_then(ConnectInfo::certificate);
                 let certificate = certificate
@@ -116,7 +118,11 @@ impl fmt::Debug for Identity {
     }
 }
 
-async fn by_token(reviews: &dyn TokenReviews, metadata: &MetadataMap) -> Result<Claim, Refusal> {
+async fn by_token(
+    reviews: &dyn TokenReviews,
+    metadata: &MetadataMap,
+    metrics: &Metrics,
+) -> Result<Claim, Refusal> {
     let shown = metadata
         .get("authorization")
         .and_then(|value| value.to_str().ok());
@@ -132,23 +138,34 @@ async fn by_token(reviews: &dyn TokenReviews, metadata: &MetadataMap) -> Result<
     if token.len() > TOKEN_BYTES_MAX {
         return Err(unauthenticated("the bearer token is too long"));
     }
-    let user = reviews
-        .review(token)
-        .await
+    let reviewed = reviews.review(token).await;
+    let outcome = match &reviewed {
+        Err(_) => "failed",
+        Ok(None) => "invalid",
+        Ok(Some(user)) if pod_of(user).is_none() => "unbound",
+        Ok(Some(_)) => "verified",
+    };
+    metrics.count_token_review(outcome);
+    let user = reviewed
         .map_err(Refusal::Unreviewed)?
         .ok_or_else(|| unauthenticated("the bearer token is not valid"))?;
-    let account = user.username.strip_prefix(SERVICE_ACCOUNT);
-    let namespace = account.and_then(|account| account.split_once(':'));
-    match namespace {
-        Some((namespace, _)) if !user.pod.is_empty() => Ok(Claim::Pod {
-            pod: PodKey::new(namespace, &user.pod),
-            uid: user.pod_uid,
-        }),
-        _ => Err(Refusal::NotItsPod(format!(
+    let pod = pod_of(&user).ok_or_else(|| {
+        Refusal::NotItsPod(format!(
             "the token is that of {}, which is not bound to a pod: project it into the pod as a service account token",
             user.username
-        ))),
-    }
+        ))
+    })?;
+    Ok(Claim::Pod {
+        pod,
+        uid: user.pod_uid,
+    })
+}
+
+/// The pod that the token of `user` is bound to, if it is.
+fn pod_of(user: &TokenUser) -> Option<PodKey> {
+    let account = user.username.strip_prefix(SERVICE_ACCOUNT)?;
+    let (namespace, _) = account.split_once(':')?;
+    (!user.pod.is_empty()).then(|| PodKey::new(namespace, &user.pod))
 }
 
 // === impl TokenUser ===
@@ -307,7 +324,7 @@ mod tests {
         ] {
             let mut metadata = MetadataMap::new();
             metadata.insert("authorization", value.parse().unwrap());
-            let claim = by_token(&Known, &metadata).await;
+            let claim = by_token(&Known, &metadata, &Metrics::default()).await;
             assert_eq!(claim.is_ok(), good, "{value:?}");
         }
     }

@@ -22,6 +22,13 @@ pub(crate) struct Metrics {
     pub(crate) received: Counter,
     pub(crate) refused: Family<ReasonLabel, Counter>,
     pub(crate) series_refused: Counter,
+    token_reviews: Family<OutcomeLabel, Counter>,
+}
+
+/// What became of a token: one of a fixed set.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OutcomeLabel {
+    outcome: &'static str,
 }
 
 /// Which frame: `hello` or `report`.
@@ -94,22 +101,36 @@ impl Metrics {
             Unit::Bytes,
             metrics.received.clone(),
         );
+        metrics.register_refused(registry);
+        metrics
+    }
+
+    fn register_refused(&self, registry: &mut Registry) {
         registry.register(
             "refused",
             "Streams ended since a frame was refused or a limit was reached, by reason",
-            metrics.refused.clone(),
+            self.refused.clone(),
         );
         registry.register(
             "series_refused",
             "Series of reports that had no room in the store",
-            metrics.series_refused.clone(),
+            self.series_refused.clone(),
         );
-        metrics
+        registry.register(
+            "token_reviews",
+            "Tokens of sidecars: verified, unbound (to no pod), invalid, or failed (the cluster could not tell)",
+            self.token_reviews.clone(),
+        );
     }
 
     pub(crate) fn count_frame(&self, kind: &'static str, bytes: usize) {
         self.frames.get_or_create(&KindLabel { kind }).inc();
         self.received.inc_by(bytes as u64);
+    }
+
+    pub(crate) fn count_token_review(&self, outcome: &'static str) {
+        let label = OutcomeLabel { outcome };
+        self.token_reviews.get_or_create(&label).inc();
     }
 
     pub(crate) fn count_refused(&self, reason: &'static str) {

@@ -86,7 +86,7 @@ pub(crate) async fn serve(
     let (place, ended) = shared.streams.open().map_err(refused)?;
     let claim = shared
         .identity
-        .claim(request.metadata(), request.extensions())
+        .claim(request.metadata(), request.extensions(), &shared.metrics)
         .await
         .map_err(refused)?;
     shared.metrics.streams.inc();

@@ -196,7 +196,11 @@ impl Ingest for Service {
         let (place, ended) = self.shared.streams.open().map_err(refused)?;
         let identity = &self.shared.identity;
         let claim = identity
-            .claim(request.metadata(), request.extensions())
+            .claim(
+                request.metadata(),
+                request.extensions(),
+                &self.shared.metrics,
+            )
             .await
             .map_err(refused)?;
         let span = info_span!(
