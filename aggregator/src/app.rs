@@ -187,8 +187,8 @@ impl Surroundings {
                 })
             }
             Mode::Cluster(settings) => {
-                let cluster = Cluster::begin(&settings, directory, clock, &stop).await?;
-                let (identity, ingest_tls) = cluster.ingest(&settings.ingest, clock, &stop)?;
+                let mut cluster = Cluster::begin(&settings, directory, clock, &stop).await?;
+                let (identity, ingest_tls) = cluster.ingest(&settings, clock, &stop)?;
                 Ok(Self {
                     identity,
                     ingest_tls,
@@ -235,7 +235,8 @@ impl Shared {
         );
         if let Some((cluster, _)) = &cluster {
             registry.register_collector(Box::new(cluster.watches.gauges()));
-            gauges::register_certificate(&mut registry, cluster.serving.clone());
+            let ingest = cluster.ingest_serving.clone();
+            gauges::register_certificates(&mut registry, cluster.serving.clone(), ingest);
         }
         let observations = Observations::register(&mut registry);
         let readiness =

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-pub use cluster::{ClusterArgs, IdentityMode};
+pub use cluster::{ClusterArgs, IdentityMode, IngestTls};
 pub use remote_write::{AuthMode, Gauge, OutputMode, ProtocolVersion, RemoteWriteArgs};
 
 mod cluster;

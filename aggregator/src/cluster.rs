@@ -2,27 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aggregator_api::authentication::{Trust, TrustCell};
 use aggregator_api::health::Check;
-use aggregator_api::review::tokens::{TokenTtl, Tokens};
 use aggregator_api::{Guard, review};
-use aggregator_cluster::registration::Fault;
+use aggregator_cluster::registration::{Fault, Target, service_names};
 use aggregator_cluster::reviews::{Attempt, ResourceAttempt, Reviewer, User};
 use aggregator_cluster::{ClusterError, Lease, Registration, Watches, connection};
 use aggregator_core::directory::Directory;
-use aggregator_core::limits::PODS_MAX;
 use aggregator_core::time::{Clock, UnixMillis};
-use aggregator_ingest::Identity;
-use aggregator_ingest::identity::{TokenReview, TokenReviews, TokenUser};
-use aggregator_tls::{Authority, Protocols, Serving, clients, config, files};
+use aggregator_tls::{Protocols, Serving, clients, config};
 use anyhow::{Context as _, Result};
 use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{ClusterConfig, IngestConfig, LeaseConfig, SidecarIdentity};
+use crate::config::{ClusterConfig, LeaseConfig};
+
+mod ingest;
 
 /// Tells what is wrong at a moment, if anything is.
 type WatchFault = Box<dyn Fn(UnixMillis) -> Option<String> + Send + Sync>;
@@ -34,6 +31,8 @@ pub(crate) struct Cluster {
     pub(crate) tls: Arc<rustls::ServerConfig>,
     pub(crate) watches: Watches,
     pub(crate) serving: Serving,
+    /// What sidecars are shown, once [`Self::ingest`] was called; `None`: no TLS.
+    pub(crate) ingest_serving: Option<Serving>,
     checks: Checks,
 }
 
@@ -42,22 +41,12 @@ pub(crate) struct Cluster {
 pub(crate) struct Checks {
     watches: Arc<WatchFault>,
     trust: TrustCell,
-    /// `None`: the certificate is from files.
-    certificate: Option<Fault>,
+    /// Certificates that are kept in order by way of the cluster.
+    certificates: Vec<(&'static str, Fault)>,
 }
 
 /// Reviews by the cluster.
 struct ByCluster(Reviewer);
-
-/// Reviews of the tokens that sidecars show.
-struct OfSidecars(Tokens);
-
-/// A sidecar shows its token when it connects, all of them at once after a restart of ours. A token that is nobody's
-/// may be that of a pod that the cluster just made.
-const TOKEN_TTL: TokenTtl = TokenTtl {
-    known: Duration::from_mins(1),
-    unknown: Duration::from_secs(2),
-};
 
 // === impl Cluster ===
 
@@ -83,7 +72,10 @@ impl Cluster {
         let checks = Checks {
             watches: Arc::new(Box::new(watches.fault())),
             trust: trust.clone(),
-            certificate,
+            certificates: certificate
+                .map(|fault| ("certificate", fault))
+                .into_iter()
+                .collect(),
         };
         Ok(Self {
             client,
@@ -91,6 +83,7 @@ impl Cluster {
             tls,
             watches,
             serving,
+            ingest_serving: None,
             checks,
         })
     }
@@ -100,45 +93,6 @@ impl Cluster {
         let reviews = Arc::new(ByCluster(Reviewer::new(self.client.clone())));
         let (trust, ttl) = (self.trust.clone(), settings.review_ttl);
         Guard::new(trust, reviews, ttl, Arc::clone(clock))
-    }
-
-    /// How sidecars connect and prove who they are.
-    pub(crate) fn ingest(
-        &self,
-        settings: &IngestConfig,
-        clock: &Clock,
-        stop: &CancellationToken,
-    ) -> Result<(Identity, Option<Arc<rustls::ServerConfig>>)> {
-        let mut authorities = None;
-        let identity = match &settings.identity {
-            SidecarIdentity::None => Identity::None,
-            SidecarIdentity::PodIp => Identity::PodIp,
-            SidecarIdentity::Token { audience } => {
-                let reviews = Arc::new(ByCluster(Reviewer::new(self.client.clone())));
-                let audiences = vec![audience.clone()];
-                let clock = Arc::clone(clock);
-                let tokens = Tokens::new(reviews, audiences, TOKEN_TTL, PODS_MAX, clock);
-                Identity::Token(Arc::new(OfSidecars(tokens)))
-            }
-            SidecarIdentity::Mtls {
-                authorities: file,
-                trust_domain,
-            } => {
-                let pem = files::text(file).context("--ingest-client-ca-file")?;
-                let of = clients::of_authority(&pem, "--ingest-client-ca-file")?;
-                authorities = Some(of);
-                Identity::Mtls {
-                    trust_domain: trust_domain.clone(),
-                }
-            }
-        };
-        let Some(files) = &settings.files else {
-            return Ok((identity, None));
-        };
-        let followed = files.clone().load().context("--ingest-cert-file")?;
-        let tls = config::server(followed.serving(), authorities, Protocols::Grpc)?;
-        tokio::spawn(followed.follow(stop.clone()));
-        Ok((identity, Some(tls)))
     }
 
     /// The Lease by which one replica writes, and the way to it.
@@ -168,14 +122,14 @@ fn certificate(
         tokio::spawn(followed.follow(stop.clone()));
         return Ok((serving, None));
     }
-    // Until the cluster gives the authority, one that nobody trusts: there is something to shake hands with.
-    let first =
-        Authority::new("meshmeter starting")?.issue(std::slice::from_ref(&settings.api_service))?;
-    let serving = Serving::from_pem(&first.certificate, &first.key)?;
+    let names = service_names(&settings.api_service, &settings.namespace);
+    let serving = Serving::untrusted(&names)?;
     let registration = Registration {
         namespace: settings.namespace.clone(),
         secret: settings.api_ca_secret.clone(),
         service: settings.api_service.clone(),
+        names,
+        targets: vec![Target::ApiServices],
         serving: serving.clone(),
     };
     let fault = registration.keep(client.clone(), stop.clone());
@@ -224,35 +178,20 @@ impl Checks {
              extension-apiserver-authentication-reader bound?"
                 .to_owned()
         });
-        let certificate = self
-            .certificate
-            .as_ref()
-            .and_then(|fault| fault.borrow().clone());
-        vec![
+        let certificates = self.certificates.iter();
+        let certificates = certificates.map(|(name, fault)| check(name, fault.borrow().clone()));
+        [
             check("watches", (self.watches)(now)),
             check("authentication", trust),
-            check("certificate", certificate),
         ]
+        .into_iter()
+        .chain(certificates)
+        .collect()
     }
 }
 
 fn check(name: &'static str, failure: Option<String>) -> Check {
     Check { name, failure }
-}
-
-// === impl OfSidecars ===
-
-impl TokenReviews for OfSidecars {
-    fn review<'a>(&'a self, token: &'a str) -> TokenReview<'a> {
-        Box::pin(async move {
-            let user = self.0.user(token).await;
-            let user = user.map_err(|error| error.to_string())?;
-            Ok(user.map(|user| {
-                let first = |key: &str| user.extra.get(key).and_then(|values| values.first());
-                TokenUser::new(user.name.clone(), first)
-            }))
-        })
-    }
 }
 
 // === impl ByCluster ===

@@ -12,7 +12,8 @@ use aggregator_core::pod::PodInfo;
 use anyhow::{Context as _, Result, bail};
 use tracing_subscriber::EnvFilter;
 
-pub use cluster::{ClusterConfig, IngestConfig, SidecarIdentity};
+pub use cluster::ClusterConfig;
+pub use ingest::{IngestConfig, SelfManaged, SidecarIdentity, SidecarTls};
 pub use remote_write::{AuthConfig, LeaseConfig, RemoteWriteConfig};
 
 use crate::args::{ADMIN_PORT, API_PORT, INGEST_PORT, ServeArgs};
@@ -20,6 +21,7 @@ use crate::pods_file;
 use crate::telemetry::Telemetry;
 
 mod cluster;
+mod ingest;
 mod remote_write;
 
 /// Everything the aggregator is told at start.
@@ -228,6 +230,10 @@ mod tests {
                 ["--ingest-identity", "mtls"],
                 "--ingest-client-ca-file is needed",
             ),
+            (
+                ["--ingest-tls", "files"],
+                "--ingest-tls files needs --ingest-cert-file",
+            ),
         ] {
             let message = refusal(&flags);
             assert!(message.starts_with(expected), "{message}");
@@ -235,6 +241,55 @@ mod tests {
         let many: Vec<String> = (0..51).map(|number| format!("n{number}")).collect();
         let message = refusal(&["--watch-namespace", &many.join(",")]);
         assert!(message.contains("51 namespaces, at most 50"), "{message}");
+    }
+
+    /// TLS for sidecars is what files or the flag say, never both.
+    #[test]
+    fn sidecars_have_one_certificate() {
+        let files = ["--ingest-cert-file=c", "--ingest-key-file=k"];
+        let token = "--ingest-identity=token";
+        let own = "--ingest-tls=self-managed";
+        let tls = |flags: &[&str]| match check(flags).unwrap().1.mode {
+            Mode::Cluster(cluster) => cluster.ingest.tls,
+            Mode::Standalone { .. } => panic!("not in a cluster"),
+        };
+        assert_eq!(tls(&[]), SidecarTls::Off);
+        let by_files = tls(&files);
+        assert!(matches!(by_files, SidecarTls::Files(_)));
+        assert_eq!(
+            tls(&[&files[..], &["--ingest-tls=files"]].concat()),
+            by_files
+        );
+        let SidecarTls::SelfManaged(managed) = tls(&[own, token]) else {
+            panic!("not self-managed");
+        };
+        assert_eq!(managed.service, "meshmeter-ingest");
+        assert_eq!(managed.config_map, "meshmeter-ca");
+        for (flags, expected) in [
+            (
+                vec![own, files[0], files[1]],
+                "--ingest-tls self-managed and --ingest-cert-file",
+            ),
+            (
+                vec!["--ingest-tls=off", files[0], files[1]],
+                "--ingest-tls off and --ingest-cert-file",
+            ),
+            (
+                vec!["--ingest-tls=off", token],
+                "--ingest-identity token needs TLS",
+            ),
+            (
+                vec![own, "--ingest-service=a.b"],
+                "--ingest-service \"a.b\"",
+            ),
+            (
+                vec![own, "--ingest-ca-configmap=A"],
+                "--ingest-ca-configmap \"A\"",
+            ),
+        ] {
+            let message = refusal(&flags);
+            assert!(message.starts_with(expected), "{message}");
+        }
     }
 
     /// Who may write what, of several replicas.

@@ -22,9 +22,12 @@ struct StoreGauges {
     clock: Clock,
 }
 
-/// Reads the certificate of the API at each scrape.
+/// Reads the certificates of the API and, if sidecars connect by TLS, of the ingest at each scrape.
 #[derive(Debug)]
-struct CertificateGauge(Serving);
+struct CertificateGauges {
+    api: Serving,
+    ingest: Option<Serving>,
+}
 
 /// Adds the store's numbers and the build to `registry`, which prefixes them with `meshmeter`.
 pub(crate) fn register(
@@ -42,20 +45,37 @@ pub(crate) fn register(
     }));
 }
 
-/// Adds when the API's certificate expires.
-pub(crate) fn register_certificate(registry: &mut Registry, serving: Serving) {
-    registry.register_collector(Box::new(CertificateGauge(serving)));
+/// Adds when certificates expire.
+pub(crate) fn register_certificates(
+    registry: &mut Registry,
+    api: Serving,
+    ingest: Option<Serving>,
+) {
+    registry.register_collector(Box::new(CertificateGauges { api, ingest }));
 }
 
-// === impl CertificateGauge ===
+// === impl CertificateGauges ===
 
-impl Collector for CertificateGauge {
+impl Collector for CertificateGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let help = "When the certificate of the API expires, in seconds of Unix time";
-        let name = "api_certificate_expiry_timestamp_seconds";
-        let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        let expires = i64::try_from(self.0.expires()).unwrap_or(i64::MAX);
-        ConstGauge::new(expires).encode(metric)
+        let ingest = self.ingest.as_ref().map(|serving| {
+            (
+                "ingest_certificate_expiry_timestamp_seconds",
+                "When the certificate for sidecars expires, in seconds of Unix time",
+                serving,
+            )
+        });
+        let api = (
+            "api_certificate_expiry_timestamp_seconds",
+            "When the certificate of the API expires, in seconds of Unix time",
+            &self.api,
+        );
+        for (name, help, serving) in [api].into_iter().chain(ingest) {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            let expires = i64::try_from(serving.expires()).unwrap_or(i64::MAX);
+            ConstGauge::new(expires).encode(metric)?;
+        }
+        Ok(())
     }
 }
 

@@ -122,8 +122,33 @@ pub struct ClusterArgs {
     )]
     pub ingest_identity: IdentityMode,
 
-    /// File with the certificate for sidecars (PEM, intermediates behind it), read again as it changes. Without it
-    /// sidecars connect without TLS, which the identities token and mtls do not allow.
+    /// TLS for sidecars: off, which the identities token and mtls do not allow; files, by --ingest-cert-file and
+    /// --ingest-key-file (so if these are given); self-managed, by the authority in --api-ca-secret, whose certificate
+    /// is written into --ingest-ca-configmap.
+    #[arg(long, env = "MESHMETER_INGEST_TLS", value_enum)]
+    pub ingest_tls: Option<IngestTls>,
+
+    /// Headless service by which sidecars reach the aggregators. The self-managed certificate is valid for it and for
+    /// *.SERVICE.NAMESPACE.svc.cluster.local.
+    #[arg(
+        long,
+        env = "MESHMETER_INGEST_SERVICE",
+        value_name = "SERVICE",
+        default_value = "meshmeter-ingest"
+    )]
+    pub ingest_service: String,
+
+    /// ConfigMap that gets the certificate of the authority behind the self-managed certificate for sidecars, as
+    /// ca.crt; it is made if it is not there.
+    #[arg(
+        long,
+        env = "MESHMETER_INGEST_CA_CONFIGMAP",
+        value_name = "CONFIGMAP",
+        default_value = "meshmeter-ca"
+    )]
+    pub ingest_ca_configmap: String,
+
+    /// File with the certificate for sidecars (PEM, intermediates behind it), read again as it changes.
     #[arg(
         long,
         env = "MESHMETER_INGEST_CERT_FILE",
@@ -141,7 +166,7 @@ pub struct ClusterArgs {
     )]
     pub ingest_key_file: Option<PathBuf>,
 
-    /// File with the authorities of sidecars' certificates (PEM), for --ingest-identity mtls.
+    /// File with the authorities of sidecars' certificates (PEM), for --ingest-identity mtls; read again as it changes.
     #[arg(long, env = "MESHMETER_INGEST_CLIENT_CA_FILE", value_name = "FILE")]
     pub ingest_client_ca_file: Option<PathBuf>,
 
@@ -162,6 +187,17 @@ pub struct ClusterArgs {
         default_value = "meshmeter"
     )]
     pub ingest_token_audience: String,
+}
+
+/// Whether, and by which certificate, sidecars connect by TLS.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum IngestTls {
+    /// Not.
+    Off,
+    /// By a certificate in files.
+    Files,
+    /// By one that the aggregator makes.
+    SelfManaged,
 }
 
 /// How sidecars prove which pod they are.

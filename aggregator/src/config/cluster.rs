@@ -9,8 +9,9 @@ use aggregator_api::names::{namespace_fault, pod_name_fault, service_name_fault}
 use aggregator_cluster::Scope;
 use aggregator_cluster::watches::NAMESPACES_MAX;
 use aggregator_tls::files::Files;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
+use super::ingest::{IngestConfig, SelfManaged, SidecarIdentity, SidecarTls, mtls};
 use crate::args::{ClusterArgs, IdentityMode};
 
 /// What an aggregator in a cluster is told.
@@ -36,36 +37,6 @@ pub struct ClusterConfig {
     pub ingest: IngestConfig,
 }
 
-/// How sidecars connect, and prove who they are.
-#[derive(Clone, Debug)]
-pub struct IngestConfig {
-    /// The certificate they are shown; `None`: no TLS.
-    pub files: Option<Files>,
-    /// How they prove who they are.
-    pub identity: SidecarIdentity,
-}
-
-/// How sidecars prove who they are.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum SidecarIdentity {
-    /// Not at all.
-    None,
-    /// By address.
-    PodIp,
-    /// By a token for this audience.
-    Token {
-        /// The audience.
-        audience: String,
-    },
-    /// By certificate.
-    Mtls {
-        /// The file of their authorities.
-        authorities: PathBuf,
-        /// The trust domain of their identities.
-        trust_domain: String,
-    },
-}
-
 impl ClusterConfig {
     pub(super) fn check(args: ClusterArgs, ingest_listen: SocketAddr) -> Result<Self> {
         let ClusterArgs {
@@ -81,25 +52,30 @@ impl ClusterConfig {
             authorization_deny_seconds,
             authentication_token_seconds,
             ingest_identity,
+            ingest_tls,
+            ingest_service,
+            ingest_ca_configmap,
             ingest_cert_file,
             ingest_key_file,
             ingest_client_ca_file,
             ingest_trust_domain,
             ingest_token_audience,
         } = args;
-        let ingest = IngestConfig {
-            files: ingest_cert_file
-                .zip(ingest_key_file)
-                .map(|(certificate, key)| Files { certificate, key }),
-            identity: match ingest_identity {
-                IdentityMode::None => SidecarIdentity::None,
-                IdentityMode::PodIp => SidecarIdentity::PodIp,
-                IdentityMode::Token => SidecarIdentity::Token {
-                    audience: ingest_token_audience,
-                },
-                IdentityMode::Mtls => mtls(ingest_client_ca_file, ingest_trust_domain)?,
+        let identity = match ingest_identity {
+            IdentityMode::None => SidecarIdentity::None,
+            IdentityMode::PodIp => SidecarIdentity::PodIp,
+            IdentityMode::Token => SidecarIdentity::Token {
+                audience: ingest_token_audience,
             },
+            IdentityMode::Mtls => mtls(ingest_client_ca_file, ingest_trust_domain)?,
         };
+        let ingest_files = files(ingest_cert_file, ingest_key_file);
+        let own = SelfManaged {
+            service: ingest_service,
+            config_map: ingest_ca_configmap,
+        };
+        let tls = SidecarTls::check(ingest_tls, ingest_files, own)?;
+        let ingest = IngestConfig { tls, identity };
         ingest.check(ingest_listen)?;
         check_names(&namespace, &api_service, &api_ca_secret, &watch_namespace)?;
         let age = seconds(api_connection_age_seconds);
@@ -108,9 +84,7 @@ impl ClusterConfig {
             namespace,
             api_service,
             api_ca_secret,
-            api_files: api_cert_file
-                .zip(api_key_file)
-                .map(|(certificate, key)| Files { certificate, key }),
+            api_files: files(api_cert_file, api_key_file),
             api_connection_age: (!age.is_zero()).then_some(age),
             ingest,
             scopes: scopes(watch_namespace)?,
@@ -121,6 +95,12 @@ impl ClusterConfig {
             },
         })
     }
+}
+
+/// Flags demand one another.
+fn files(certificate: Option<PathBuf>, key: Option<PathBuf>) -> Option<Files> {
+    let both = certificate.zip(key);
+    both.map(|(certificate, key)| Files { certificate, key })
 }
 
 fn seconds(seconds: u32) -> Duration {
@@ -155,38 +135,6 @@ fn check_names(
         }
     }
     Ok(())
-}
-
-fn mtls(authorities: Option<PathBuf>, trust_domain: String) -> Result<SidecarIdentity> {
-    Ok(SidecarIdentity::Mtls {
-        authorities: authorities
-            .context("--ingest-client-ca-file is needed for --ingest-identity mtls")?,
-        trust_domain,
-    })
-}
-
-impl IngestConfig {
-    /// What is shown must not be read, or replayed, on its way; and who shows nothing must be on this machine.
-    fn check(&self, listen: SocketAddr) -> Result<()> {
-        let plain = self.files.is_none();
-        match self.identity {
-            SidecarIdentity::None if !listen.ip().is_loopback() => bail!(
-                "--ingest-identity none: any pod could speak for any other, so --ingest-listen must be a loopback \
-                 address such as 127.0.0.1, not {listen}"
-            ),
-            SidecarIdentity::Token { .. } if plain => {
-                bail!(
-                    "--ingest-identity token needs TLS: give --ingest-cert-file and --ingest-key-file"
-                )
-            }
-            SidecarIdentity::Mtls { .. } if plain => {
-                bail!(
-                    "--ingest-identity mtls needs TLS: give --ingest-cert-file and --ingest-key-file"
-                )
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 fn scopes(mut namespaces: Vec<String>) -> Result<Vec<Scope>> {

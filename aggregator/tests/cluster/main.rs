@@ -10,6 +10,7 @@ mod control_plane;
 mod credentials;
 mod forgery;
 mod identity;
+mod ingest_tls;
 mod kubectl;
 mod serving;
 #[path = "../standalone/sidecar.rs"]

@@ -12,7 +12,8 @@ use proto::v1::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::transport::Channel;
+use tonic::{Request, Status, Streaming};
 
 /// How long it waits for an answer.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
@@ -90,9 +91,18 @@ impl Sidecar {
         pod: &str,
         app: &str,
     ) -> Result<Self, Status> {
-        let mut client = IngestClient::connect(format!("http://{ingest}"))
-            .await
-            .unwrap();
+        let client = IngestClient::connect(format!("http://{ingest}"));
+        Self::over(client.await.unwrap(), None, namespace, pod, app).await
+    }
+
+    /// As [`Self::try_connect`], by a client of any kind, with a bearer token.
+    pub(crate) async fn over(
+        mut client: IngestClient<Channel>,
+        token: Option<&str>,
+        namespace: &str,
+        pod: &str,
+        app: &str,
+    ) -> Result<Self, Status> {
         let (frames, receiver) = mpsc::channel(4);
         let now_ms = aggregator::clock::system()().0;
         let started_at_ms = now_ms - AGE_MS;
@@ -123,8 +133,12 @@ impl Sidecar {
             })
             .await
             .unwrap();
-        let stream = ReceiverStream::new(receiver);
-        let mut answers = client.report(stream).await?.into_inner();
+        let mut request = Request::new(ReceiverStream::new(receiver));
+        if let Some(token) = token {
+            let value = format!("Bearer {token}").parse().unwrap();
+            request.metadata_mut().insert("authorization", value);
+        }
+        let mut answers = client.report(request).await?.into_inner();
         let first = answers.message().await?.unwrap();
         assert!(
             matches!(first.frame, Some(Answer::Settings(_))),

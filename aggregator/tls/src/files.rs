@@ -1,5 +1,6 @@
 //! A certificate in files, such as those of a secret volume, read again as they change.
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -71,27 +72,47 @@ impl Followed {
 
     /// Reads them again and again until `stop`.
     pub async fn follow(mut self, stop: CancellationToken) {
-        let mut failing = false;
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
-            let file = self.files.certificate.display().to_string();
-            match self.reload() {
-                Ok(true) => tracing::info!(file, "certificate reloaded"),
-                Ok(false) => {}
-                Err(error) if !failing => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(file, error, "certificate not reloaded; the old one stays");
-                    failing = true;
-                    continue;
-                }
-                Err(_) => continue,
-            }
-            failing = false;
-        }
+        let file = self.files.certificate.display().to_string();
+        again(&file, stop, || self.reload()).await;
     }
+}
+
+/// Looks every ten seconds, until `stop`, whether what was made of `file` is still what is in it; says what became of it.
+pub async fn again<E: Into<Box<dyn Error + Send + Sync>>>(
+    file: &str,
+    stop: CancellationToken,
+    mut reload: impl FnMut() -> Result<bool, E>,
+) {
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        match reload() {
+            Ok(true) => tracing::info!(file, "reloaded"),
+            Ok(false) => {}
+            Err(error) if !failing => {
+                let error = chain(&*error.into());
+                tracing::warn!(file, error, "not reloaded; what was there stays");
+                failing = true;
+                continue;
+            }
+            Err(_) => continue,
+        }
+        failing = false;
+    }
+}
+
+/// The error and what caused it.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// The text of the file at `path`.

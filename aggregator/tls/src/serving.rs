@@ -13,6 +13,8 @@ use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
+use crate::Authority;
+
 /// Why there is no certificate.
 #[derive(Debug, Error)]
 pub enum TlsError {
@@ -87,6 +89,12 @@ impl Serving {
         })))
     }
 
+    /// Shows a certificate for `names` that nobody trusts, until there is another: something to shake hands with.
+    pub fn untrusted(names: &[String]) -> Result<Self, TlsError> {
+        let issued = Authority::new("meshmeter starting")?.issue(names)?;
+        Self::from_pem(&issued.certificate, &issued.key)
+    }
+
     /// From now on this certificate is shown. Connections that are open stay as they are.
     pub fn swap(&self, certificate: &str, key: &str) -> Result<(), TlsError> {
         let pair = pair(certificate, key)?;
@@ -150,7 +158,6 @@ fn expiry(pair: &CertifiedKey) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Authority;
 
     /// A key of another certificate is refused when it is given, not at the first handshake; what was shown stays.
     #[test]

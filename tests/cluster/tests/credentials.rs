@@ -11,7 +11,7 @@ use tests_support::aggregator::{Aggregator, Options};
 use tests_support::bootstrap::Secure;
 use tests_support::djapp::{App, Behaviour};
 use tests_support::envoy::Envoy;
-use tests_support::kubernetes::objects::POD;
+use tests_support::kubernetes::objects::{CONFIG_MAP, POD};
 use tests_support::kubernetes::{ApiServer, Authority, KnownUser};
 use tests_support::sidecar::{INBOUND_LISTENER, Sidecar};
 use tests_support::{clock, http};
@@ -116,6 +116,64 @@ fn secured(server: &ApiServer, directory: &Path) -> Options {
     }
 }
 
+/// A real Envoy in front of an application: it trusts `ca.pem` in `directory` and shows what is in `token` there.
+async fn sidecar(aggregator: &Aggregator, directory: &Path, server_name: &str) -> (Envoy, App) {
+    let file = |name: &str| directory.join(name);
+    write_secret(&file("secret.json"), &file("token"));
+    let app = App::start(([127, 0, 0, 1], 0).into(), Behaviour::jazz_v1())
+        .await
+        .unwrap();
+    let mut sidecar = Sidecar::new(NAMESPACE, POD_NAME, app.address());
+    sidecar.uid = format!("uid-{POD_NAME}");
+    sidecar.aggregator = Some(aggregator.ingest());
+    sidecar.secure = Some(Secure {
+        authority: file("ca.pem"),
+        server_name: server_name.to_owned(),
+        token: file("secret.json"),
+    });
+    let config = sidecar.bootstrap().unwrap().to_json();
+    let options = tests_support::envoy::Options::default();
+    let envoy = Envoy::start(&config, &options).await;
+    (envoy.unwrap(), app)
+}
+
+/// With `--ingest-tls self-managed` and nothing else: Envoy verifies a replica by its own name (the certificate has a
+/// wildcard) and by the authority in the `ConfigMap`, and each request is counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_self_managed_certificate_is_verified_by_envoy() {
+    let server = ApiServer::start().await.unwrap();
+    server.objects().apply(POD, pod(POD_NAME));
+    add_token(&server, "first", POD_NAME);
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    server.write_kubeconfig(&file("kubeconfig")).unwrap();
+    let kubeconfig = format!("--kubeconfig={}", file("kubeconfig").display());
+    let options = Options {
+        flags: vec![
+            kubeconfig,
+            "--ingest-tls=self-managed".to_owned(),
+            "--ingest-identity=token".to_owned(),
+        ],
+        ..Options::default()
+    };
+    let aggregator = Aggregator::start(&options).await.unwrap();
+    let map = clock::wait_for("the ConfigMap", PATIENCE, async || {
+        let objects = server.objects();
+        Ok(objects.get(CONFIG_MAP, "meshmeter", "meshmeter-ca"))
+    });
+    let map = map.await.unwrap();
+    std::fs::write(file("ca.pem"), map["data"]["ca.crt"].as_str().unwrap()).unwrap();
+    write_token(&file("token"), "first");
+    let name = "meshmeter-0.meshmeter-ingest.meshmeter.svc.cluster.local";
+    let (envoy, _app) = sidecar(&aggregator, directory.path(), name).await;
+    send(&envoy, 20).await;
+    arrives(&aggregator, 20).await;
+    send(&envoy, 13).await;
+    arrives(&aggregator, 33).await;
+    let failed = aggregator.metric("meshmeter_ingest_handshakes_failed_total");
+    assert_eq!(failed.await.unwrap(), Some(0.0));
+}
+
 /// A pod's own token lets it in; a rotated one too, on the next stream, with no request lost; a revoked one and that of
 /// another pod do not, and traffic goes on all the same.
 #[tokio::test(flavor = "multi_thread")]
@@ -132,22 +190,7 @@ async fn a_rotated_token_is_shown() {
     options.ingest = aggregator.ingest();
 
     write_token(&file("token"), "first");
-    write_secret(&file("secret.json"), &file("token"));
-    let app = App::start(([127, 0, 0, 1], 0).into(), Behaviour::jazz_v1())
-        .await
-        .unwrap();
-    let mut sidecar = Sidecar::new(NAMESPACE, POD_NAME, app.address());
-    sidecar.uid = format!("uid-{POD_NAME}");
-    sidecar.aggregator = Some(aggregator.ingest());
-    sidecar.secure = Some(Secure {
-        authority: file("ca.pem"),
-        server_name: SERVER_NAME.to_owned(),
-        token: file("secret.json"),
-    });
-    let config = sidecar.bootstrap().unwrap().to_json();
-    let envoy = Envoy::start(&config, &tests_support::envoy::Options::default())
-        .await
-        .unwrap();
+    let (envoy, _app) = sidecar(&aggregator, directory.path(), SERVER_NAME).await;
     send(&envoy, 5).await;
     arrives(&aggregator, 5).await;
 
