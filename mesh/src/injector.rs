@@ -1,42 +1,43 @@
-//! `meshmeter-mesh injector`.
+//! `meshmeter-mesh injector`: the webhook as a service.
+//!
+//! ```text
+//! kube-apiserver -> webhook (HTTPS, limits) -> mesh_injector::review -> patch
+//!                     ^ certificate (files, or by an authority of our own)  \-> events (what could not be injected)
+//!                     ^ settings (flags, and files as they change)
+//! ```
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aggregator_tls::files::Files;
+use aggregator_cluster::connection;
 use aggregator_tls::{Protocols, config};
 use anyhow::{Context as _, Result};
-use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
-use mesh_injector::review;
-use mesh_injector::settings::Settings;
+use kube::Client;
 use mesh_injector::virtual_node::Unknown;
 use prometheus_client::registry::Registry;
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::inject::PodArgs;
 use crate::{admin, interposer};
+use certificate::Certificate;
+use events::Events;
+use metrics::Metrics;
+use webhook::Webhook;
 
-/// Longest body of a request: etcd takes objects of 1.5 MiB.
-const BODY_MAX: usize = 4 * 1024 * 1024;
-/// Connections at once; kube-apiserver has a few.
-const CONNECTIONS_MAX: usize = 256;
-/// Time for a connection's handshake.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+mod certificate;
+mod clock;
+mod events;
+mod metrics;
+mod settings;
+mod webhook;
 
 /// Flags of the webhook.
+#[expect(clippy::doc_markdown, reason = "these are texts of --help")]
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
@@ -50,95 +51,129 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "MESHMETER_ADMIN_LISTEN", default_value = "[::]:15091")]
     admin_listen: SocketAddr,
 
-    /// File with the certificate (PEM), read again as it changes.
-    #[arg(long, env = "MESHMETER_CERT_FILE", value_name = "FILE")]
-    cert_file: PathBuf,
+    /// File with the certificate (PEM), read again as it changes. Without it an authority is made, kept in --ca-secret
+    /// and written into the webhooks of --webhook-configuration, and certificates are issued by it in memory.
+    #[arg(
+        long,
+        env = "MESHMETER_CERT_FILE",
+        value_name = "FILE",
+        requires = "key_file"
+    )]
+    cert_file: Option<PathBuf>,
 
     /// File with its key (PEM).
-    #[arg(long, env = "MESHMETER_KEY_FILE", value_name = "FILE")]
-    key_file: PathBuf,
+    #[arg(
+        long,
+        env = "MESHMETER_KEY_FILE",
+        value_name = "FILE",
+        requires = "cert_file"
+    )]
+    key_file: Option<PathBuf>,
+
+    /// File that says how to reach the cluster. Without it, as a pod does: by its service account.
+    #[arg(long, env = "MESHMETER_KUBECONFIG", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    /// Namespace that this webhook runs in: of its service and of the secret with its authority.
+    #[arg(
+        long,
+        env = "MESHMETER_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "meshmeter"
+    )]
+    namespace: String,
+
+    /// Service that the webhook configuration leads to. The self-managed certificate is valid for
+    /// SERVICE.NAMESPACE.svc.
+    #[arg(
+        long,
+        env = "MESHMETER_SERVICE",
+        value_name = "SERVICE",
+        default_value = "meshmeter-injector"
+    )]
+    service: String,
+
+    /// Secret that holds the authority behind the self-managed certificate; it is made if it is not there.
+    #[arg(
+        long,
+        env = "MESHMETER_CA_SECRET",
+        value_name = "SECRET",
+        default_value = "meshmeter-injector-ca"
+    )]
+    ca_secret: String,
+
+    /// MutatingWebhookConfiguration whose webhooks get the authority as caBundle, again and again if need be.
+    #[arg(
+        long,
+        env = "MESHMETER_WEBHOOK_CONFIGURATION",
+        value_name = "NAME",
+        default_value = "aa-meshmeter-injector"
+    )]
+    webhook_configuration: String,
+
+    /// How long it still serves after SIGTERM while it says that it is not ready, in seconds (at most 60), so that
+    /// kube-apiserver hears of it first.
+    #[arg(
+        long,
+        env = "MESHMETER_SHUTDOWN_DELAY_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 5,
+        value_parser = clap::value_parser!(u16).range(0..=60)
+    )]
+    shutdown_delay_seconds: u16,
 
     /// File to write the addresses to once it listens.
     #[arg(long, env = "MESHMETER_ADDRESSES_FILE", value_name = "FILE")]
     addresses_file: Option<PathBuf>,
 }
 
-/// Serves the webhook until `stop`.
+/// Serves the webhook until `stop`, and what was begun to its end.
 pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()> {
-    let files = Files {
-        certificate: args.cert_file,
-        key: args.key_file,
-    };
-    let followed = files.load().context("--cert-file, --key-file")?;
-    let tls = config::server(followed.serving(), None, Protocols::Http)?;
-    tokio::spawn(followed.follow(stop.clone()));
+    // What goes on beside it until the last review is answered.
+    let ended = CancellationToken::new();
+    let _ended = ended.clone().drop_guard();
+    let client = cluster(&args).await?;
+    let certificate = Certificate::begin(&args, client.as_ref(), &ended)?;
+    let tls = config::server(certificate.serving(), None, Protocols::Http)?;
+    let mut registry = Registry::with_prefix("meshmeter_mesh");
+    let metrics = Metrics::register(&mut registry, certificate.serving());
+    let pod = args.pod.clone();
+    let settings = settings::follow(move || pod.settings(), &metrics, ended.clone())?;
+    let events = client.map(|client| Events::begin(client, metrics.clone(), ended.clone()));
+    let webhook = Webhook::new(settings, Box::new(Unknown), events, metrics);
     let listener = TcpListener::bind(args.listen).await;
     let listener = listener.with_context(|| format!("--listen {}", args.listen))?;
-    let registry = Registry::with_prefix("meshmeter_mesh");
-    let admin = admin::start(args.admin_listen, registry, stop.clone()).await?;
     let address = listener.local_addr()?;
+    let stopping = stop.clone();
+    let ready = move || match certificate.fault(clock::unix_seconds()) {
+        _ if stopping.is_cancelled() => Err("it ends".to_owned()),
+        Some(fault) => Err(fault),
+        None => Ok(()),
+    };
+    let admin = admin::start_when(args.admin_listen, registry, Arc::new(ready), ended.clone());
+    let admin = admin.await?;
     if let Some(file) = &args.addresses_file {
         interposer::write(file, &json!({"webhook": address, "admin": admin}))?;
     }
     tracing::info!(%address, %admin, "listening");
-    let settings = Arc::new(args.pod.settings()?);
-    let accepting = accept(listener, TlsAcceptor::from(tls), settings);
-    stop.run_until_cancelled(accepting).await;
+    let delay = Duration::from_secs(args.shutdown_delay_seconds.into());
+    webhook
+        .serve(listener, TlsAcceptor::from(tls), stop, delay)
+        .await;
+    tracing::info!("ended");
     Ok(())
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, settings: Arc<Settings>) {
-    let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    while let Ok(permit) = Arc::clone(&free).acquire_owned().await {
-        let Ok((stream, _)) = listener.accept().await else {
-            continue;
-        };
-        let (acceptor, settings) = (acceptor.clone(), Arc::clone(&settings));
-        tokio::spawn(async move {
-            connection(stream, acceptor, settings).await;
-            drop(permit);
-        });
-    }
-}
-
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, settings: Arc<Settings>) {
-    let shaken = tokio::time::timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await;
-    let Ok(Ok(stream)) = shaken else {
-        return;
-    };
-    let service = service_fn(move |request| {
-        let settings = Arc::clone(&settings);
-        async move { Ok::<_, Infallible>(answer(request, &settings).await) }
-    });
-    let server = auto::Builder::new(TokioExecutor::new());
-    drop(server.serve_connection(TokioIo::new(stream), service).await);
-}
-
-async fn answer(request: Request<Incoming>, settings: &Settings) -> Response<Full<Bytes>> {
-    if (request.method(), request.uri().path()) != (&Method::POST, "/mutate") {
-        return reply(StatusCode::NOT_FOUND, "there is POST /mutate\n".to_owned());
-    }
-    let body = Limited::new(request.into_body(), BODY_MAX).collect().await;
-    let Ok(body) = body else {
-        let text = format!("at most {BODY_MAX} bytes are read\n");
-        return reply(StatusCode::PAYLOAD_TOO_LARGE, text);
-    };
-    match review::answer(&body.to_bytes(), settings, &Unknown) {
-        Ok(answer) => {
-            if let Some(skipped) = answer.skipped {
-                tracing::info!(reason = %skipped, "a pod is left as it is");
-            }
-            let mut response = reply(StatusCode::OK, answer.review.to_string());
-            let json = http::HeaderValue::from_static("application/json");
-            response.headers_mut().insert(header::CONTENT_TYPE, json);
-            response
+/// The way to the cluster; with a certificate from files it can do without one, and then raises no events.
+async fn cluster(args: &ServeArgs) -> Result<Option<Client>> {
+    match connection::connect(args.kubeconfig.as_deref()).await {
+        Ok(client) => Ok(Some(client)),
+        Err(error) if args.cert_file.is_some() && args.kubeconfig.is_none() => {
+            tracing::info!(%error, "pods that cannot be injected raise no events");
+            Ok(None)
         }
-        Err(error) => reply(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        Err(error) => Err(error).context(
+            "the cluster cannot be asked (give --kubeconfig, or --cert-file and --key-file to do without)",
+        ),
     }
-}
-
-fn reply(status: StatusCode, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(text));
-    *response.status_mut() = status;
-    response
 }

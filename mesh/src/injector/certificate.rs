@@ -1,0 +1,70 @@
+//! The certificate that kube-apiserver is shown, and whether it will verify it.
+
+use aggregator_cluster::Registration;
+use aggregator_cluster::registration::{Fault, Target, service_names};
+use aggregator_tls::Serving;
+use aggregator_tls::files::Files;
+use anyhow::{Context as _, Result};
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+use super::ServeArgs;
+
+/// A certificate that is kept in order until it is no longer needed.
+#[derive(Debug)]
+pub(super) struct Certificate {
+    serving: Serving,
+    /// `None`: it is from files, and whoever made them says who vouches for it.
+    registered: Option<Fault>,
+}
+
+// === impl Certificate ===
+
+impl Certificate {
+    /// That in files, or one by an authority of our own, for which `client` is needed.
+    pub(super) fn begin(
+        args: &ServeArgs,
+        client: Option<&Client>,
+        stop: &CancellationToken,
+    ) -> Result<Self> {
+        if let Some((certificate, key)) = args.cert_file.clone().zip(args.key_file.clone()) {
+            let followed = Files { certificate, key }.load();
+            let followed = followed.context("--cert-file, --key-file")?;
+            let serving = followed.serving();
+            tokio::spawn(followed.follow(stop.clone()));
+            return Ok(Self {
+                serving,
+                registered: None,
+            });
+        }
+        let client = client.context("without --cert-file a cluster is needed")?;
+        let names = service_names(&args.service, &args.namespace);
+        let serving = Serving::untrusted(&names)?;
+        let registration = Registration {
+            namespace: args.namespace.clone(),
+            secret: args.ca_secret.clone(),
+            service: args.service.clone(),
+            names,
+            targets: vec![Target::Webhooks(args.webhook_configuration.clone())],
+            serving: serving.clone(),
+        };
+        let registered = registration.keep(client.clone(), stop.clone());
+        Ok(Self {
+            serving,
+            registered: Some(registered),
+        })
+    }
+
+    pub(super) fn serving(&self) -> Serving {
+        self.serving.clone()
+    }
+
+    /// Why kube-apiserver would not verify it as of `now` (seconds of Unix time).
+    pub(super) fn fault(&self, now: u64) -> Option<String> {
+        if self.serving.expires() <= now {
+            return Some("the certificate has expired".to_owned());
+        }
+        let registered = self.registered.as_ref();
+        registered.and_then(|fault| fault.borrow().clone())
+    }
+}

@@ -1,0 +1,167 @@
+//! What the webhook counts of itself: names, units and labels in one place.
+
+use std::fmt;
+use std::time::Duration;
+
+use aggregator_tls::Serving;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Upper bounds in seconds: a review takes under a millisecond, a webhook at most 30 s.
+const DURATION_BUCKETS: [f64; 12] = [
+    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0,
+];
+
+/// The webhook's own metrics; cheap to clone, all clones count together.
+#[derive(Clone, Debug)]
+pub(super) struct Metrics {
+    reviews: Family<ReviewLabels, Counter>,
+    duration: Histogram,
+    requests_refused: Family<ReasonLabel, Counter>,
+    pub(super) connections: Gauge,
+    connections_refused: Family<ReasonLabel, Counter>,
+    events: Family<OutcomeLabel, Counter>,
+    settings_failed: Counter,
+}
+
+/// What became of a review; `reason` is empty unless it is `skipped`.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ReviewLabels {
+    result: &'static str,
+    reason: &'static str,
+}
+
+/// Why something was refused: one of a fixed set.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+/// What became of an event: one of a fixed set.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+/// Reads the certificate at each scrape.
+#[derive(Debug)]
+struct CertificateGauge(Serving);
+
+// === impl Metrics ===
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            reviews: Family::default(),
+            duration: Histogram::new(DURATION_BUCKETS),
+            requests_refused: Family::default(),
+            connections: Gauge::default(),
+            connections_refused: Family::default(),
+            events: Family::default(),
+            settings_failed: Counter::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// The metrics, registered under the prefix `injector`.
+    pub(super) fn register(registry: &mut Registry, serving: Serving) -> Self {
+        let metrics = Self::default();
+        let registry = registry.sub_registry_with_prefix("injector");
+        registry.register(
+            "reviews",
+            "Reviews of pods, by result: injected, skipped (by reason) or malformed",
+            metrics.reviews.clone(),
+        );
+        registry.register_with_unit(
+            "review_duration",
+            "Time from a request's head to its answer",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        registry.register(
+            "requests_refused",
+            "Requests that were no review, or for which there was no room or no time, by reason",
+            metrics.requests_refused.clone(),
+        );
+        registry.register(
+            "connections",
+            "Connections that are open",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Connections closed without a request, by reason",
+            metrics.connections_refused.clone(),
+        );
+        registry.register(
+            "events",
+            "Events on pods that could not be injected, by what became of them",
+            metrics.events.clone(),
+        );
+        registry.register(
+            "settings_failed",
+            "Times that a file of the settings could not be read again",
+            metrics.settings_failed.clone(),
+        );
+        registry.register_collector(Box::new(CertificateGauge(serving)));
+        metrics
+    }
+
+    /// A review was answered.
+    pub(super) fn reviewed(&self, result: &'static str, reason: &'static str) {
+        let labels = ReviewLabels { result, reason };
+        self.reviews.get_or_create(&labels).inc();
+    }
+
+    /// It took so long.
+    pub(super) fn took(&self, duration: Duration) {
+        self.duration.observe(duration.as_secs_f64());
+    }
+
+    /// A request got no review.
+    pub(super) fn request_refused(&self, reason: &'static str) {
+        let labels = ReasonLabel { reason };
+        self.requests_refused.get_or_create(&labels).inc();
+    }
+
+    /// A connection came to nothing.
+    pub(super) fn connection_refused(&self, reason: &'static str) {
+        let labels = ReasonLabel { reason };
+        self.connections_refused.get_or_create(&labels).inc();
+    }
+
+    /// An event was raised, or not.
+    pub(super) fn event(&self, outcome: &'static str) {
+        self.events.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Settings could not be made again.
+    pub(super) fn settings_failed(&self) {
+        self.settings_failed.inc();
+    }
+
+    /// How often that was so.
+    #[cfg(test)]
+    pub(super) fn settings_failures(&self) -> u64 {
+        self.settings_failed.get()
+    }
+}
+
+// === impl CertificateGauge ===
+
+impl Collector for CertificateGauge {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "When the webhook's certificate expires, in seconds of Unix time";
+        let name = "certificate_expiry_timestamp_seconds";
+        let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let expires = i64::try_from(self.0.expires()).unwrap_or(i64::MAX);
+        ConstGauge::new(expires).encode(metric)
+    }
+}
