@@ -210,3 +210,53 @@ impl Registration {
         Ok(written)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tests_support::kubernetes::ApiServer;
+    use tests_support::kubernetes::objects::CONFIG_MAP;
+
+    use super::*;
+    use crate::connection::connect;
+
+    /// A certificate is kept for a day, then there is another one by the same authority, which is in order at once; and
+    /// one that is in order stays so while the cluster cannot be asked.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_day_later_there_is_another_certificate() {
+        let server = ApiServer::start().await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let kubeconfig = directory.path().join("kubeconfig");
+        server.write_kubeconfig(&kubeconfig).unwrap();
+        let client = connect(Some(&kubeconfig)).await.unwrap();
+        let names = service_names("ingest", "mesh");
+        let registration = Registration {
+            namespace: "mesh".to_owned(),
+            secret: "ca".to_owned(),
+            service: "ingest".to_owned(),
+            serving: Serving::untrusted(&names).unwrap(),
+            names,
+            targets: vec![Target::ConfigMap("ca".to_owned())],
+        };
+        let mut current = None;
+        let mut once = async |age| {
+            if let Some(current) = &mut current {
+                let current: &mut Current = current;
+                current.age = age;
+            }
+            let outcome = registration.once(&client, &mut current).await;
+            let current = current.as_ref().unwrap();
+            assert!(current.registered);
+            (outcome.is_ok(), current.age, current.authority.clone())
+        };
+        let (_, _, authority) = once(Duration::ZERO).await;
+        let almost = Duration::from_hours(23);
+        assert_eq!(once(almost).await, (true, almost, authority.clone()));
+        let renewed = (true, Duration::ZERO, authority.clone());
+        assert_eq!(once(REISSUE_AFTER).await, renewed);
+        server.set_outage(Some(http::StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!(once(almost).await, (false, almost, authority.clone()));
+        server.set_outage(None);
+        let map = server.objects().get(CONFIG_MAP, "mesh", "ca").unwrap();
+        assert_eq!(map["data"][CA_KEY], authority);
+    }
+}

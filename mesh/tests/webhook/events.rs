@@ -3,24 +3,15 @@
 use serde_json::{Value, json};
 use tests_support::clock::wait_for;
 use tests_support::kubernetes::ApiServer;
-use tests_support::kubernetes::objects::{EVENT, WEBHOOK_CONFIGURATION};
+use tests_support::kubernetes::objects::EVENT;
 
-use crate::program::{PATIENCE, Program, admitted, configuration, pod, review_of};
-use crate::self_managed::start;
+use crate::program::{PATIENCE, Program, admitted, pod, review_of};
+use crate::self_managed::ready;
 
 async fn ask(program: &Program, authority: &str, review: &Value) {
     let reply = program.client(authority).review(review).await.unwrap();
     let (_, response) = admitted(review, &reply);
     assert!(response["warnings"].is_array());
-}
-
-fn authority(server: &ApiServer) -> String {
-    let held = server
-        .objects()
-        .get(WEBHOOK_CONFIGURATION, "", "aa-meshmeter-injector");
-    let bundle = held.unwrap()["webhooks"][0]["clientConfig"]["caBundle"].clone();
-    let bundle = tests_support::kubernetes::proxy::decode(bundle.as_str().unwrap());
-    String::from_utf8(bundle.unwrap()).unwrap()
 }
 
 async fn events(server: &ApiServer, count: usize) -> Vec<Value> {
@@ -35,13 +26,7 @@ async fn events(server: &ApiServer, count: usize) -> Vec<Value> {
 /// raises none; and when events are refused, reviews are answered all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_hears_of_a_pod_that_was_not_injected() {
-    let server = ApiServer::start().await.unwrap();
-    server
-        .objects()
-        .apply(WEBHOOK_CONFIGURATION, configuration());
-    let program = start(&server).await;
-    program.wait_ready().await;
-    let authority = authority(&server);
+    let (server, program, authority) = ready().await;
     let mut host = pod();
     host["spec"]["hostNetwork"] = true.into();
     let review = review_of(Some(&host));

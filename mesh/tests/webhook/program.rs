@@ -57,7 +57,7 @@ impl Program {
             "--aggregator=meshmeter-0.meshmeter-ingest.meshmeter.svc.cluster.local:7470",
             "--listen=127.0.0.1:0",
             "--admin-listen=127.0.0.1:0",
-            "--shutdown-delay-seconds=1",
+            "--shutdown-delay-seconds=3",
             "--addresses-file",
         ]
         .map(str::to_owned)

@@ -170,3 +170,20 @@ async fn room_is_bounded() {
     });
     room.await.unwrap();
 }
+
+/// Connections beyond the limit are closed at once; those that were there are served.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_bounded() {
+    let (program, files) = Program::with_files().await;
+    let client = program.client(&files.authority.pem);
+    let mut open = client.http2().await.unwrap();
+    let mut others = Vec::new();
+    for _ in 0..256 {
+        others.push(TcpStream::connect(program.addresses.webhook).await.unwrap());
+    }
+    program
+        .wait_metric("connections_refused_total{reason=\"limit\"}", 1.0)
+        .await;
+    let review = review_of(None);
+    admitted(&review, &open.review(&review).await.unwrap());
+}

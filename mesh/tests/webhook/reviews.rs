@@ -1,8 +1,11 @@
 //! Reviews in, patches out.
 
 use futures_util::future::join_all;
+use tests_support::clock::wait_for;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
-use crate::program::{Program, admitted, pod, review_of};
+use crate::program::{PATIENCE, Program, admitted, pod, review_of};
 
 /// A pod of a `ReplicaSet` gets what it needs, the rest of it stays, and another time nothing is added.
 #[tokio::test(flavor = "multi_thread")]
@@ -64,7 +67,7 @@ async fn what_was_begun_is_answered() {
     let review = review_of(None);
     let addresses = program.addresses;
     let ending = tokio::spawn(async move {
-        let status = program.process.terminate(crate::program::PATIENCE).await;
+        let status = program.process.terminate(PATIENCE).await;
         status.unwrap()
     });
     let mut while_it_ends = 0;
@@ -74,7 +77,7 @@ async fn what_was_begun_is_answered() {
         if page.status.is_success() {
             continue;
         }
-        // It has a second left; whoever comes now is served, on an open connection and on a new one.
+        // It has three seconds left; whoever comes now is served, on an open connection and on a new one.
         if while_it_ends == 0 {
             admitted(&review, &open.review(&review).await.unwrap());
             admitted(&review, &client.review(&review).await.unwrap());
@@ -83,5 +86,40 @@ async fn what_was_begun_is_answered() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     assert!(while_it_ends > 0, "it never said that it ends");
+    assert!(ending.await.unwrap().success());
+}
+
+/// A request that is under way when nothing more is accepted is read to its end and answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_under_way_at_the_end_is_answered() {
+    let (mut program, files) = Program::with_files().await;
+    program.wait_ready().await;
+    let client = program.client(&files.authority.pem);
+    let body = review_of(None).to_string();
+    let (first, rest) = body.split_at(100);
+    let mut stream = client.connect(b"http/1.1").await.unwrap();
+    let head = format!(
+        "POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         expect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 25];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(first.as_bytes()).await.unwrap();
+    let address = program.addresses.webhook;
+    let ending = tokio::spawn(async move { program.process.terminate(PATIENCE).await.unwrap() });
+    wait_for("nobody to be accepted", PATIENCE, async || {
+        let refused = TcpStream::connect(address).await.is_err();
+        Ok(refused.then_some(()))
+    })
+    .await
+    .unwrap();
+    stream.write_all(rest.as_bytes()).await.unwrap();
+    let mut answer = [0; 15];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    drop(stream);
     assert!(ending.await.unwrap().success());
 }

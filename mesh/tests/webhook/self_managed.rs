@@ -12,12 +12,24 @@ use crate::program::{PATIENCE, Program, admitted, configuration, review_of};
 const CONFIGURATION: &str = "aa-meshmeter-injector";
 
 /// A webhook with nothing but a way to the cluster.
-pub(crate) async fn start(server: &ApiServer) -> Program {
+async fn start(server: &ApiServer) -> Program {
     let directory = tempfile::tempdir().unwrap();
     let kubeconfig = directory.path().join("kubeconfig");
     server.write_kubeconfig(&kubeconfig).unwrap();
     let flags = [format!("--kubeconfig={}", kubeconfig.display())];
     Program::start(directory, &flags).await
+}
+
+/// A cluster with the configuration, a webhook that is ready, and the authority in the bundle.
+pub(crate) async fn ready() -> (ApiServer, Program, String) {
+    let server = ApiServer::start().await.unwrap();
+    server
+        .objects()
+        .apply(WEBHOOK_CONFIGURATION, configuration());
+    let program = start(&server).await;
+    program.wait_ready().await;
+    let authority = bundle(&server).unwrap();
+    (server, program, authority)
 }
 
 fn held(server: &ApiServer) -> Value {
@@ -106,13 +118,7 @@ async fn replicas_share_an_authority() {
 /// While the cluster cannot be asked, a webhook that was ready stays so: without it pods would go uninjected.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_leaves_it_ready() {
-    let server = ApiServer::start().await.unwrap();
-    server
-        .objects()
-        .apply(WEBHOOK_CONFIGURATION, configuration());
-    let program = start(&server).await;
-    program.wait_ready().await;
-    let authority = bundle(&server).unwrap();
+    let (server, program, authority) = ready().await;
     server.set_outage(Some(http::StatusCode::SERVICE_UNAVAILABLE));
     wait_for("the outage in the log", PATIENCE, async || {
         let log = program.process.log();
@@ -129,13 +135,7 @@ async fn an_outage_leaves_it_ready() {
 /// A new authority (the secret was deleted) is in the bundle and in the certificate soon.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_secret_is_a_new_authority() {
-    let server = ApiServer::start().await.unwrap();
-    server
-        .objects()
-        .apply(WEBHOOK_CONFIGURATION, configuration());
-    let program = start(&server).await;
-    program.wait_ready().await;
-    let old = bundle(&server).unwrap();
+    let (server, program, old) = ready().await;
     let name = "meshmeter-injector-ca";
     assert!(server.objects().delete(SECRET, "meshmeter", name));
     let new = wait_for("another authority", PATIENCE, async || {
