@@ -10,13 +10,11 @@ use aggregator_core::pod::PodKey;
 use aggregator_core::query::{Metric, MetricQuery, Milli, WindowChoice};
 use aggregator_core::store::Store;
 use aggregator_core::time::{Clock, UnixMillis};
-use aggregator_remote_write::aws;
 use aggregator_remote_write::metrics::Metrics;
 use aggregator_remote_write::queue::{Limits, MEMORY_BYTES, Queue};
 use aggregator_remote_write::receiver::{Auth, HttpReceiver};
 use aggregator_remote_write::sender::{Sender, Settings};
 use aggregator_remote_write::series::{About, Exporter, Flush};
-use aggregator_remote_write::signer::Signer;
 use anyhow::{Context as _, Result};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -258,7 +256,7 @@ async fn receiver(config: &RemoteWriteConfig, clock: &Clock) -> Result<HttpRecei
         AuthConfig::SigV4 { region, role } => Auth::SigV4 {
             signer: Signer::amp(&region),
             // On the heap: the SDK's future is large, and would be part of ours for good.
-            credentials: Box::pin(aws::credentials(&region, role.as_deref())).await,
+            credentials: Box::pin(chain::credentials(&region, role.as_deref())).await,
         },
     };
     let (endpoint, ca) = (config.endpoint.clone(), config.ca.as_deref());

@@ -1,10 +1,11 @@
-//! What the aggregator asks of a Kubernetes cluster, and the three things it writes there.
+//! What the aggregator asks of a Kubernetes cluster, and the few things it writes there.
 //!
 //! ```text
 //! connection -> watch (list, then watch) -> tables: pods, services, owners -> aggregator_core::directory
 //!                                        -> configuration: how clients of the API are authenticated
 //!            -> reviews        who a bearer token is, what a user may do
-//!            -> registration   our authority, in a secret; its certificate, into the APIServices
+//!            -> registration   our authority, in a secret; its certificate, to whoever verifies ours
+//!            -> events         what whoever looks at an object should hear
 //!            -> lease          which replica writes
 //! ```
 //!
@@ -13,6 +14,7 @@
 
 pub mod configuration;
 pub mod connection;
+pub mod events;
 pub mod lease;
 mod objects;
 pub mod registration;

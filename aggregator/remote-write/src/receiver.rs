@@ -12,10 +12,8 @@ use reqwest::{Client, Response};
 use thiserror::Error;
 
 use crate::answer::{Answer, BODY_BYTES_MAX};
-use crate::credentials::CredentialCache;
 use crate::endpoint::Endpoint;
 use crate::protocol::Version;
-use crate::signer::Signer;
 use crate::skew::Skew;
 
 /// Time to connect, TLS included.
