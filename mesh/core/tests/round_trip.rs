@@ -17,7 +17,8 @@ fn insertion(directions: Directions) -> Insertion {
     let plugin = |role: &str| {
         Some(Plugin {
             module: format!("/opt/meshmeter/{role}.wasm"),
-            configuration: format!("{{\"role\": \"{role}\"}}"),
+            inbound: format!("{{\"role\": \"{role}\", \"direction\": \"inbound\"}}"),
+            outbound: format!("{{\"role\": \"{role}\", \"direction\": \"outbound\"}}"),
         })
     };
     Insertion {
@@ -29,6 +30,7 @@ fn insertion(directions: Directions) -> Insertion {
             name: "meshmeter-aggregator".to_owned(),
             host: "127.0.0.1".to_owned(),
             port: 9,
+            tls: None,
         }],
     }
 }
