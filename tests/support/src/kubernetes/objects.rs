@@ -60,8 +60,17 @@ pub const LEASE: Resource = Resource {
     kind: "Lease",
     api_version: "coordination.k8s.io/v1",
 };
+/// `MutatingWebhookConfigurations`; they have no namespace.
+pub const WEBHOOK_CONFIGURATION: Resource = Resource {
+    group_path: "/apis/admissionregistration.k8s.io/v1",
+    plural: "mutatingwebhookconfigurations",
+    kind: "MutatingWebhookConfiguration",
+    api_version: "admissionregistration.k8s.io/v1",
+};
+/// Events.
+pub const EVENT: Resource = core("events", "Event");
 /// All of them.
-pub const RESOURCES: [Resource; 11] = [
+pub const RESOURCES: [Resource; 13] = [
     POD,
     SERVICE,
     CONFIG_MAP,
@@ -73,6 +82,8 @@ pub const RESOURCES: [Resource; 11] = [
     AUTOSCALER,
     NAMESPACE,
     LEASE,
+    WEBHOOK_CONFIGURATION,
+    EVENT,
 ];
 
 const fn core(plural: &'static str, kind: &'static str) -> Resource {
