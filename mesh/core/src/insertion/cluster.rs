@@ -29,6 +29,7 @@ const KEEPALIVE_TIMEOUT_SECONDS: i64 = 5;
 
 const STATIC: i32 = 0;
 const STRICT_DNS: i32 = 1;
+const V4_PREFERRED: i32 = 3;
 const SAN_DNS: i32 = 2;
 const SAN_ADDRESS: i32 = 4;
 
@@ -81,7 +82,10 @@ impl StreamCluster {
             name: self.name.clone(),
             r#type: if by_name { STRICT_DNS } else { STATIC },
             connect_timeout: seconds(CONNECT_SECONDS),
+            // Deprecated since there are clusters of type `envoy.clusters.dns`, which App Mesh's Envoys do not know.
             dns_refresh_rate: seconds(DNS_SECONDS).filter(|_| by_name),
+            // Of a name with both addresses Envoy's default takes IPv6 alone, whether or not anybody listens there.
+            dns_lookup_family: if by_name { V4_PREFERRED } else { 0 },
             transport_socket: self.tls.as_ref().map(Tls::transport_socket),
             load_assignment: Some(self.load_assignment()),
             typed_extension_protocol_options: vec![ExtensionOptions {
@@ -198,6 +202,8 @@ struct Cluster {
     connect_timeout: Option<Duration>,
     #[prost(message, optional, tag = "16")]
     dns_refresh_rate: Option<Duration>,
+    #[prost(int32, tag = "17")]
+    dns_lookup_family: i32,
     #[prost(message, optional, tag = "24")]
     transport_socket: Option<TransportSocket>,
     #[prost(message, optional, tag = "33")]
