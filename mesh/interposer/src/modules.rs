@@ -23,7 +23,7 @@ pub struct Module {
 /// The modules that are to go in.
 #[derive(Debug)]
 pub struct Modules {
-    modules: Vec<Module>,
+    wasm: Vec<Module>,
     /// Other files that Envoy has to find.
     files: Vec<PathBuf>,
     /// What was found last, and when the files had changed last.
@@ -44,7 +44,7 @@ impl Modules {
     /// Nothing is read yet.
     pub fn new(modules: Vec<Module>) -> Self {
         Self {
-            modules,
+            wasm: modules,
             files: Vec::new(),
             seen: Mutex::default(),
         }
@@ -59,7 +59,7 @@ impl Modules {
 
     /// Whether all are there; files that did not change are not read again.
     pub fn check(&self) -> Result<(), String> {
-        let modules = self.modules.iter().map(|module| &module.file);
+        let modules = self.wasm.iter().map(|module| &module.file);
         let stamps: Vec<_> = modules.chain(&self.files).map(|file| stamp(file)).collect();
         let mut seen = self
             .seen
@@ -76,7 +76,7 @@ impl Modules {
                 .map_err(|error| named(file, &error))
         };
         let found = self.files.iter().try_for_each(there);
-        let found = found.and_then(|()| self.modules.iter().try_for_each(read));
+        let found = found.and_then(|()| self.wasm.iter().try_for_each(read));
         *seen = Some(Seen {
             stamps,
             found: found.clone(),

@@ -17,7 +17,7 @@ pub fn listeners(dump: &Value) -> Result<Vec<Value>> {
         let kind = config["@type"].as_str().unwrap_or_default();
         kind.ends_with("ListenersConfigDump")
     });
-    let all = of_listeners.flat_map(|config| config["dynamic_listeners"].as_array());
+    let all = of_listeners.filter_map(|config| config["dynamic_listeners"].as_array());
     let all = all
         .flatten()
         .map(|one| one["active_state"]["listener"].clone());

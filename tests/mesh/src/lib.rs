@@ -180,7 +180,7 @@ impl Mesh {
             ..Options::default()
         };
         let envoy = Envoy::start(&bootstrap, &options).await;
-        let log = interposer.as_ref().map(|interposer| interposer.log_tail());
+        let log = interposer.as_ref().map(Interposer::log_tail);
         let mut envoy = envoy.with_context(|| format!("the interposer's log ends:\n{log:?}"))?;
         let ingress = envoy.wait_listener(INGRESS).await?;
         self.endpoints

@@ -1,24 +1,22 @@
 //! The clusters that the interposer inserts, towards a real aggregator: by TLS, with the pod's own token, and by name.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
 use tests_mesh::versions::Version;
-use tests_mesh::{INGRESS, Interposer, Mesh, Modules, NAMESPACE, bootstrap, on_each_version};
+use tests_mesh::{INGRESS, Interposer, Mesh, Modules, NAMESPACE, bootstrap, dump, on_each_version};
 use tests_support::aggregator::{Aggregator, Options};
 use tests_support::djapp::{App, Behaviour};
 use tests_support::envoy::{self, Envoy};
+use tests_support::kubernetes::ApiServer;
 use tests_support::kubernetes::objects::POD;
-use tests_support::kubernetes::{ApiServer, Authority, KnownUser};
+use tests_support::secured::{self, SERVER_NAME, add_token, write_secret, write_token};
 use tests_support::{clock, http};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const NODE: &str = "jazz-v1";
-/// Not the name by which it is reached.
-const SERVER_NAME: &str = "meshmeter-ingest.meshmeter.svc";
 /// The least that a server of a real cluster would take: the token of this pod.
 const TOKEN: &str = "the-token-of-jazz";
 
@@ -26,6 +24,7 @@ on_each_version!(
     it_counts_by_tls_and_token,
     only_who_is_asked_for_is_trusted,
     a_restarted_aggregator_is_found_in_time,
+    an_access_logger_counts_what_ended,
 );
 
 /// A cluster with the pod, and an aggregator that wants tokens and shows a certificate of ours.
@@ -45,55 +44,12 @@ impl Secured {
                 "status": {"phase": "Running", "podIP": "127.0.0.1"},
             }),
         );
-        let extra = [
-            ("authentication.kubernetes.io/pod-name", NODE.to_owned()),
-            (
-                "authentication.kubernetes.io/pod-uid",
-                format!("uid-{NODE}"),
-            ),
-        ];
-        let extra = extra.map(|(key, value)| (key.to_owned(), vec![value]));
-        let user = KnownUser {
-            username: format!("system:serviceaccount:{NAMESPACE}:jazz"),
-            extra: BTreeMap::from(extra),
-            audiences: vec!["meshmeter".to_owned()],
-            ..KnownUser::default()
-        };
-        server.add_token(TOKEN, user);
+        add_token(&server, TOKEN, NAMESPACE, NODE);
         let folder = tempfile::tempdir().unwrap();
-        let authority = Authority::new("meshmeter-ingest").unwrap();
-        let issued = authority.server(&[SERVER_NAME]).unwrap();
         let file = |name: &str| folder.path().join(name);
-        for (name, text) in [
-            ("ca.pem", authority.pem.as_str()),
-            ("tls.crt", &issued.certificate),
-            ("tls.key", &issued.key),
-            ("token", TOKEN),
-        ] {
-            std::fs::write(file(name), text).unwrap();
-        }
-        let secret = json!({"resources": [{
-            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
-            "name": "token",
-            "generic_secret": {"secret": {
-                "filename": file("token"),
-                "watched_directory": {"path": folder.path()},
-            }},
-        }]});
-        std::fs::write(file("token.json"), secret.to_string()).unwrap();
-        server.write_kubeconfig(&file("kubeconfig")).unwrap();
-        let paths = [
-            ("--kubeconfig", "kubeconfig"),
-            ("--ingest-cert-file", "tls.crt"),
-            ("--ingest-key-file", "tls.key"),
-        ];
-        let paths = paths.map(|(flag, name)| [flag.to_owned(), file(name).display().to_string()]);
-        let mut flags: Vec<String> = paths.into_iter().flatten().collect();
-        flags.extend(["--ingest-identity".to_owned(), "token".to_owned()]);
-        let options = Options {
-            flags,
-            ..Options::default()
-        };
+        write_token(&file("token"), TOKEN).unwrap();
+        write_secret(&file("token.json"), &file("token")).unwrap();
+        let options = secured::options(&server, folder.path()).unwrap();
         Self {
             server,
             folder,
@@ -251,4 +207,17 @@ async fn a_restarted_aggregator_is_found_in_time(version: Version) {
     eprintln!("{version:?}: all requests are there {took:?} after the aggregator");
     // Two seconds, and some for a machine that does many things at once.
     assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+/// The other role: no HTTP filter stands in the way of a request, and each is counted when it has ended.
+async fn an_access_logger_counts_what_ended(version: Version) {
+    let aggregator = Aggregator::start(&Options::default()).await.unwrap();
+    let log = Modules::built().unwrap().log.unwrap();
+    let more = ["--role=access-log".to_owned(), flag("--log-wasm", &log)];
+    let sidecar = Sidecar::start(version, &aggregator.ingest().to_string(), &more).await;
+    sidecar.send(5).await;
+    sidecar.arrives(&aggregator, 5).await;
+    let dump = dump::config_dump(&sidecar.envoy).await.unwrap().to_string();
+    assert!(dump.contains("extensions.access_loggers.wasm.v3.WasmAccessLog"));
+    assert!(!dump.contains("extensions.filters.http.wasm.v3.Wasm"));
 }
