@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aggregator_aws::chain;
+use aggregator_aws::signer::Signer;
 use aggregator_cluster::Lease;
 use aggregator_core::directory::{Directory, ServicePods};
 use aggregator_core::pod::PodKey;
