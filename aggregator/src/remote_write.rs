@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aggregator_aws::chain;
+use aggregator_aws::signer::Signer;
 use aggregator_cluster::Lease;
 use aggregator_core::directory::{Directory, ServicePods};
 use aggregator_core::pod::PodKey;
 use aggregator_core::query::{Metric, MetricQuery, Milli, WindowChoice};
 use aggregator_core::store::Store;
 use aggregator_core::time::{Clock, UnixMillis};
-use aggregator_remote_write::aws;
 use aggregator_remote_write::metrics::Metrics;
 use aggregator_remote_write::queue::{Limits, MEMORY_BYTES, Queue};
 use aggregator_remote_write::receiver::{Auth, HttpReceiver};
 use aggregator_remote_write::sender::{Sender, Settings};
 use aggregator_remote_write::series::{About, Exporter, Flush};
-use aggregator_remote_write::signer::Signer;
 use anyhow::{Context as _, Result};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -258,7 +258,7 @@ async fn receiver(config: &RemoteWriteConfig, clock: &Clock) -> Result<HttpRecei
         AuthConfig::SigV4 { region, role } => Auth::SigV4 {
             signer: Signer::amp(&region),
             // On the heap: the SDK's future is large, and would be part of ours for good.
-            credentials: Box::pin(aws::credentials(&region, role.as_deref())).await,
+            credentials: Box::pin(chain::credentials(&region, role.as_deref())).await,
         },
     };
     let (endpoint, ca) = (config.endpoint.clone(), config.ca.as_deref());

@@ -3,23 +3,32 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aggregator_cluster::events::Object;
+use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
-use mesh_core::insertion::{Directions, Insertion, Plugin, StreamCluster};
 use mesh_interposer::metrics::Metrics;
 use mesh_interposer::modules::{Module, Modules};
-use mesh_interposer::server::Interposer;
-use mesh_interposer::upstream::{Address, Upstream};
+use mesh_interposer::notices::Notices;
+use mesh_interposer::server::{Interposer, Parts};
+use mesh_interposer::upstream::Upstream;
 use prometheus_client::registry::Registry;
-use serde_json::{Map, Value, json};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
+use self::events::Events;
+use self::origin::OriginArgs;
 use crate::admin;
 use crate::listen::Listen;
 
-/// Clusters to stream to at most, as the filter takes them.
-const AGGREGATORS_MAX: usize = 4;
+mod clock;
+mod events;
+mod insertion;
+mod origin;
 
 /// Flags.
 #[expect(clippy::doc_markdown, reason = "these are texts of --help")]
@@ -29,9 +38,8 @@ pub(crate) struct Args {
     #[arg(long, env = "MESHMETER_LISTEN", default_value = "127.0.0.1:15090")]
     listen: Listen,
 
-    /// The origin of the configuration: `http://HOST:PORT` or `unix:///PATH`.
-    #[arg(long, env = "MESHMETER_UPSTREAM")]
-    upstream: Address,
+    #[command(flatten)]
+    origin: OriginArgs,
 
     /// Where /metrics and /readyz are.
     #[arg(
@@ -49,13 +57,17 @@ pub(crate) struct Args {
     #[arg(long, env = "MESHMETER_FILTER_SHA256", value_name = "DIGITS")]
     filter_sha256: Option<String>,
 
-    /// Module of the role `upstream_log`.
+    /// Module of the roles `upstream_log` and, with --role access-log, `access_log`.
     #[arg(long, env = "MESHMETER_LOG_WASM", value_name = "FILE")]
     log_wasm: Option<PathBuf>,
 
-    /// SHA-256 that the module of the role `upstream_log` must have.
+    /// SHA-256 that the module of --log-wasm must have.
     #[arg(long, env = "MESHMETER_LOG_SHA256", value_name = "DIGITS")]
     log_sha256: Option<String>,
+
+    /// Where requests are counted. With access-log the module of --filter-wasm is not needed, and not inserted.
+    #[arg(long, env = "MESHMETER_ROLE", value_enum, default_value_t = Role::Filter)]
+    role: Role,
 
     /// Into which listeners.
     #[arg(long, env = "MESHMETER_DIRECTION", value_enum, default_value_t = Direction::Inbound)]
@@ -70,6 +82,27 @@ pub(crate) struct Args {
         required = true
     )]
     aggregator: Vec<String>,
+
+    /// Certificates (PEM text) that those of the aggregators must be of: turns on TLS towards them.
+    #[arg(
+        long,
+        env = "MESHMETER_AGGREGATOR_CA",
+        value_name = "PEM",
+        conflicts_with = "aggregator_ca_file"
+    )]
+    aggregator_ca: Option<String>,
+
+    /// The same from a file, read at the start.
+    #[arg(long, env = "MESHMETER_AGGREGATOR_CA_FILE", value_name = "FILE")]
+    aggregator_ca_file: Option<PathBuf>,
+
+    /// Name that the certificates of the aggregators must be for [default: the host of each]. Needs TLS.
+    #[arg(long, env = "MESHMETER_AGGREGATOR_SERVER_NAME", value_name = "NAME")]
+    aggregator_server_name: Option<String>,
+
+    /// Envoy's file with the secret `token` that is put on each stream. Needs TLS.
+    #[arg(long, env = "MESHMETER_AGGREGATOR_TOKEN_FILE", value_name = "FILE")]
+    aggregator_token_file: Option<PathBuf>,
 
     /// Further fields of the plugin configuration, as a JSON object.
     #[arg(
@@ -96,9 +129,32 @@ pub(crate) struct Args {
     #[arg(long, env = "NODE_NAME", default_value = "")]
     node_name: String,
 
+    /// Raise Kubernetes Events on the pod when Envoy rejects what was put in, or it cannot be put in. Needs name and
+    /// namespace of the pod, and that its service account may create events.
+    #[arg(long, env = "MESHMETER_EVENTS")]
+    events: bool,
+
+    /// Kubeconfig to raise events with, outside of a cluster.
+    #[arg(
+        long,
+        env = "MESHMETER_KUBECONFIG",
+        value_name = "FILE",
+        requires = "events"
+    )]
+    kubeconfig: Option<PathBuf>,
+
     /// File to write the addresses to once it listens.
     #[arg(long, env = "MESHMETER_ADDRESSES_FILE", value_name = "FILE")]
     addresses_file: Option<PathBuf>,
+}
+
+/// Where requests are counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Role {
+    /// In an HTTP filter, from their beginning.
+    Filter,
+    /// In an access logger, when they have ended.
+    AccessLog,
 }
 
 /// Which listeners.
@@ -114,32 +170,107 @@ enum Direction {
 
 /// Runs until `stop`.
 pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
-    let insertion = insertion(&args)?;
+    let insertion = Arc::new(insertion::of(&args)?);
     let mut registry = Registry::with_prefix("meshmeter_mesh");
     let metrics = Metrics::register(&mut registry);
-    let modules = [
-        (&args.filter_wasm, &args.filter_sha256),
-        (&args.log_wasm, &args.log_sha256),
-    ];
-    let modules = modules.into_iter().filter_map(|(file, sha256)| {
+    let modules = Arc::new(modules(&args));
+    let upstream = Arc::new(args.origin.upstream().await?);
+    let notices = notices(&args, &metrics, &mut registry)?;
+    let interposer = Interposer::new(Parts {
+        upstream: Arc::clone(&upstream),
+        insertion,
+        modules: Arc::clone(&modules),
+        metrics,
+        notices,
+        clock: clock::monotonic,
+        stop: stop.clone(),
+    });
+    let bound = args.listen.bind().await?;
+    let ready = when_ready(upstream, modules);
+    let admin = admin::start_when(args.admin_listen, registry, ready, stop.clone()).await?;
+    if let Some(file) = &args.addresses_file {
+        let addresses = json!({"xds": bound.address(), "admin": admin});
+        write(file, &addresses)?;
+    }
+    tracing::info!(upstream = ?args.origin.upstream, %admin, "listening");
+    bound
+        .serve(Server::builder().add_service(interposer), stop)
+        .await
+}
+
+/// Ready once the modules were looked at and the origin was tried, whatever came of it.
+///
+/// Kubernetes starts the containers of a pod only after that of a native sidecar is ready. An origin that is away is no
+/// reason to hold them: Envoy asks again until it is back, and a sidecar that already runs needs none. Nor is a module
+/// that is not there: then the configuration passes as it is. So both are tried, since an Envoy that finds them warm
+/// has its configuration sooner, told in the log, and neither makes it unready.
+fn when_ready(upstream: Arc<Upstream>, modules: Arc<Modules>) -> admin::Ready {
+    let state = Arc::new(Mutex::new(Err(
+        "the origin and the modules are being tried".to_owned(),
+    )));
+    let seen = Arc::clone(&state);
+    tokio::spawn(async move {
+        if let Err(reason) = modules.check() {
+            tracing::warn!(reason, "nothing is inserted as long as that is so");
+        }
+        if !upstream.is_reachable().await {
+            tracing::warn!("the origin cannot be reached; Envoy waits for it");
+        }
+        *state.lock().unwrap_or_else(PoisonError::into_inner) = Ok(());
+    });
+    Arc::new(move || seen.lock().unwrap_or_else(PoisonError::into_inner).clone())
+}
+
+fn modules(args: &Args) -> Modules {
+    let filter = (&args.filter_wasm, &args.filter_sha256);
+    let log = (&args.log_wasm, &args.log_sha256);
+    let used = match args.role {
+        Role::Filter => vec![filter, log],
+        Role::AccessLog => vec![log],
+    };
+    let modules = used.into_iter().filter_map(|(file, sha256)| {
         Some(Module {
             file: file.clone()?,
             sha256: sha256.clone(),
         })
     });
-    let upstream = Upstream::new(&args.upstream);
     let modules = Modules::new(modules.collect());
-    let interposer = Interposer::new(upstream, insertion, modules, metrics, stop.clone());
-    let bound = args.listen.bind().await?;
-    let admin = admin::start(args.admin_listen, registry, stop.clone()).await?;
-    if let Some(file) = &args.addresses_file {
-        let addresses = json!({"xds": bound.address(), "admin": admin});
-        write(file, &addresses)?;
+    match &args.aggregator_token_file {
+        Some(file) => modules.with_file(file.clone()),
+        None => modules,
     }
-    tracing::info!(upstream = ?args.upstream, %admin, "listening");
-    bound
-        .serve(Server::builder().add_service(interposer), stop)
-        .await
+}
+
+fn notices(args: &Args, metrics: &Metrics, registry: &mut Registry) -> Result<Notices> {
+    if !args.events {
+        return Ok(Notices::nowhere(metrics));
+    }
+    ensure!(
+        !args.pod_namespace.is_empty() && !args.pod_name.is_empty(),
+        "--events needs --pod-namespace and --pod-name"
+    );
+    let about = Object {
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        namespace: args.pod_namespace.clone(),
+        name: args.pod_name.clone(),
+        uid: args.pod_uid.clone(),
+    };
+    let (notices, receiver) = Notices::channel(metrics);
+    let events = Events::new(about, args.kubeconfig.clone(), registry);
+    tokio::spawn(events.run(receiver));
+    Ok(notices)
+}
+
+/// Fails if there is no certificate in `pem`, or something that is none.
+fn check_certificates(pem: &str) -> Result<()> {
+    let mut certificates = 0;
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        certificate.context("not a certificate (PEM)")?;
+        certificates += 1;
+    }
+    ensure!(certificates > 0, "no certificate (PEM) in it");
+    Ok(())
 }
 
 /// Whole or not at all: whoever waits for it reads it at once.
@@ -148,86 +279,4 @@ pub(crate) fn write(file: &std::path::Path, addresses: &Value) -> Result<()> {
     let new = file.with_extension("new");
     std::fs::write(&new, addresses.to_string()).with_context(name)?;
     std::fs::rename(&new, file).with_context(name)
-}
-
-fn insertion(args: &Args) -> Result<Insertion> {
-    ensure!(
-        args.filter_wasm.is_some() || args.log_wasm.is_some(),
-        "--filter-wasm or --log-wasm is needed"
-    );
-    ensure!(
-        args.aggregator.len() <= AGGREGATORS_MAX,
-        "--aggregator: at most {AGGREGATORS_MAX} are allowed"
-    );
-    let clusters = args.aggregator.iter().enumerate();
-    let clusters = clusters
-        .map(|(nth, address)| cluster(nth, address))
-        .collect::<Result<Vec<_>>>()?;
-    let plugin = |file: &Option<PathBuf>, role| {
-        let file = file.as_ref();
-        file.map(|file| {
-            Ok::<_, anyhow::Error>(Plugin {
-                module: file
-                    .to_str()
-                    .context("the module's path is not text")?
-                    .to_owned(),
-                configuration: configuration(args, role, &clusters)?.to_string(),
-            })
-        })
-        .transpose()
-    };
-    Ok(Insertion {
-        filter: plugin(&args.filter_wasm, "filter")?,
-        access_log: None,
-        upstream_log: plugin(&args.log_wasm, "upstream_log")?,
-        directions: match args.direction {
-            Direction::Inbound => Directions::Inbound,
-            Direction::Outbound => Directions::Outbound,
-            Direction::Both => Directions::Both,
-        },
-        clusters,
-    })
-}
-
-fn cluster(nth: usize, address: &str) -> Result<StreamCluster> {
-    let Some((host, port)) = address.rsplit_once(':') else {
-        bail!("--aggregator {address:?} is not HOST:PORT");
-    };
-    let port = port
-        .parse()
-        .with_context(|| format!("--aggregator {address:?}: the port"))?;
-    Ok(StreamCluster {
-        name: format!("meshmeter_aggregator_{nth}"),
-        host: host.trim_matches(['[', ']']).to_owned(),
-        port,
-    })
-}
-
-fn configuration(args: &Args, role: &str, clusters: &[StreamCluster]) -> Result<Value> {
-    let further: Value = serde_json::from_str(&args.plugin_config).context("--plugin-config")?;
-    let Value::Object(mut fields) = further else {
-        bail!("--plugin-config is not a JSON object");
-    };
-    fields.insert("role".to_owned(), role.into());
-    let clusters = clusters
-        .iter()
-        .map(|cluster| json!({"cluster": cluster.name}));
-    fields.insert("aggregators".to_owned(), clusters.collect());
-    let mut identity = match fields.remove("identity") {
-        Some(Value::Object(identity)) => identity,
-        Some(_) => bail!("--plugin-config: identity is not an object"),
-        None => Map::new(),
-    };
-    for (key, value) in [
-        ("namespace", &args.pod_namespace),
-        ("pod", &args.pod_name),
-        ("uid", &args.pod_uid),
-        ("node", &args.node_name),
-    ] {
-        if !value.is_empty() {
-            identity.insert(key.to_owned(), value.as_str().into());
-        }
-    }
-    fields.insert("identity".to_owned(), identity.into());
-    Ok(fields.into())
 }

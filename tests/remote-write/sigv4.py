@@ -14,6 +14,8 @@ for line in sys.stdin:
     request = AWSRequest("POST", asked["url"], data=bytes.fromhex(asked["body"]))
     request.context["timestamp"] = stamp
     request.headers["X-Amz-Date"] = stamp
+    for name, value in asked.get("headers", {}).items():
+        request.headers[name] = value
     if asked["token"]:
         request.headers["X-Amz-Security-Token"] = asked["token"]
     signer = SigV4Auth(Credentials(asked["key"], asked["secret"], asked["token"] or None), asked["service"], asked["region"])

@@ -6,9 +6,7 @@
 //! ```
 
 pub mod answer;
-pub mod aws;
 pub mod block;
-pub mod credentials;
 pub mod encoder;
 pub mod endpoint;
 pub mod metrics;
@@ -20,6 +18,5 @@ pub mod receiver;
 pub mod retry;
 pub mod sender;
 pub mod series;
-pub mod signer;
 pub mod skew;
 pub mod write_request;

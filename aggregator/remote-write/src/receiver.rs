@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use aggregator_aws::credentials::CredentialCache;
+use aggregator_aws::signer::Signer;
 use aggregator_core::time::Clock;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER, USER_AGENT};
@@ -12,10 +14,8 @@ use reqwest::{Client, Response};
 use thiserror::Error;
 
 use crate::answer::{Answer, BODY_BYTES_MAX};
-use crate::credentials::CredentialCache;
 use crate::endpoint::Endpoint;
 use crate::protocol::Version;
-use crate::signer::Signer;
 use crate::skew::Skew;
 
 /// Time to connect, TLS included.

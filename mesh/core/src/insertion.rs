@@ -4,6 +4,10 @@
 
 use prost::Message;
 
+pub use self::cluster::{HTTP_OPTIONS, StreamCluster, Tls};
+
+mod cluster;
+
 /// Name of everything that is put in.
 pub const NAME: &str = "meshmeter";
 
@@ -14,8 +18,6 @@ pub const LOGGER: &str =
     "type.googleapis.com/envoy.extensions.access_loggers.wasm.v3.WasmAccessLog";
 /// Type of a plugin's configuration.
 pub const STRING: &str = "type.googleapis.com/google.protobuf.StringValue";
-/// Name of a cluster's HTTP options, and with a prefix their type.
-pub const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// All plugins of a sidecar share it, and with it their shared data.
 pub const VM_ID: &str = "meshmeter";
 /// What Envoy runs the module in.
@@ -28,8 +30,20 @@ pub const HOST_ENV_KEYS: [&str; 4] = ["POD_NAME", "POD_NAMESPACE", "POD_UID", "N
 pub struct Plugin {
     /// File of the module, where Envoy runs.
     pub module: String,
-    /// JSON.
-    pub configuration: String,
+    /// Its configuration (JSON) in listeners towards the pod's application. Each side has its own because Envoy before
+    /// 1.39 does not tell a logger which side it is on, and some listeners do not say it at all.
+    pub inbound: String,
+    /// Its configuration in listeners from the pod's application.
+    pub outbound: String,
+}
+
+/// A side of the sidecar.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Side {
+    /// Towards the pod's application.
+    Inbound,
+    /// From it.
+    Outbound,
 }
 
 /// Which listeners.
@@ -41,17 +55,6 @@ pub enum Directions {
     Outbound,
     /// Both.
     Both,
-}
-
-/// A cluster to stream to.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct StreamCluster {
-    /// Its name, as the plugin configuration has it.
-    pub name: String,
-    /// Host name or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
 }
 
 /// All that goes in.
@@ -85,9 +88,9 @@ impl Insertion {
 
 impl Plugin {
     /// As an `HttpFilter`.
-    pub(crate) fn http_filter(&self) -> Vec<u8> {
+    pub(crate) fn http_filter(&self, side: Side) -> Vec<u8> {
         let wasm = Wasm {
-            config: Some(self.config()),
+            config: Some(self.config(side)),
         };
         let filter = Named {
             name: NAME.to_owned(),
@@ -97,9 +100,9 @@ impl Plugin {
     }
 
     /// As an `AccessLog`.
-    pub(crate) fn access_log(&self) -> Vec<u8> {
+    pub(crate) fn access_log(&self, side: Side) -> Vec<u8> {
         let wasm = Wasm {
-            config: Some(self.config()),
+            config: Some(self.config(side)),
         };
         let log = Named {
             name: NAME.to_owned(),
@@ -108,9 +111,13 @@ impl Plugin {
         log.encode_to_vec()
     }
 
-    fn config(&self) -> PluginConfig {
+    fn config(&self, side: Side) -> PluginConfig {
+        let configuration = match side {
+            Side::Inbound => &self.inbound,
+            Side::Outbound => &self.outbound,
+        };
         let configuration = StringValue {
-            value: self.configuration.clone(),
+            value: configuration.clone(),
         };
         PluginConfig {
             name: NAME.to_owned(),
@@ -121,6 +128,7 @@ impl Plugin {
                 code: Some(AsyncDataSource {
                     local: Some(DataSource {
                         filename: self.module.clone(),
+                        ..DataSource::default()
                     }),
                 }),
                 environment_variables: Some(EnvironmentVariables {
@@ -134,58 +142,12 @@ impl Plugin {
     }
 }
 
-// === impl StreamCluster ===
-
-impl StreamCluster {
-    /// As a `Cluster` of HTTP/2, by DNS unless it is an address.
-    pub fn encode(&self) -> Vec<u8> {
-        let options = HttpProtocolOptions {
-            explicit_http_config: Some(ExplicitHttpConfig {
-                http2_protocol_options: Some(Empty {}),
-            }),
-        };
-        let type_url = format!("type.googleapis.com/{HTTP_OPTIONS}");
-        let options = any(&type_url, &options);
-        let address = SocketAddress {
-            address: self.host.clone(),
-            port_value: self.port.into(),
-        };
-        let endpoint = LbEndpoint {
-            endpoint: Some(Endpoint {
-                address: Some(Address {
-                    socket_address: Some(address),
-                }),
-            }),
-        };
-        let is_address = self.host.parse::<std::net::IpAddr>().is_ok();
-        let cluster = Cluster {
-            name: self.name.clone(),
-            r#type: if is_address { STATIC } else { STRICT_DNS },
-            connect_timeout: Some(Duration { seconds: 5 }),
-            load_assignment: Some(LoadAssignment {
-                cluster_name: self.name.clone(),
-                endpoints: vec![Locality {
-                    lb_endpoints: vec![endpoint],
-                }],
-            }),
-            typed_extension_protocol_options: vec![ExtensionOptions {
-                key: HTTP_OPTIONS.to_owned(),
-                value: Some(options),
-            }],
-        };
-        cluster.encode_to_vec()
-    }
-}
-
 fn any(type_url: &str, message: &impl Message) -> Any {
     Any {
         type_url: type_url.to_owned(),
         value: message.encode_to_vec(),
     }
 }
-
-const STATIC: i32 = 0;
-const STRICT_DNS: i32 = 1;
 
 #[derive(Clone, PartialEq, Message)]
 struct Any {
@@ -246,6 +208,8 @@ struct AsyncDataSource {
 struct DataSource {
     #[prost(string, tag = "1")]
     filename: String,
+    #[prost(string, tag = "3")]
+    inline_string: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -259,87 +223,3 @@ struct StringValue {
     #[prost(string, tag = "1")]
     value: String,
 }
-
-#[derive(Clone, PartialEq, Message)]
-struct Cluster {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(int32, tag = "2")]
-    r#type: i32,
-    #[prost(message, optional, tag = "4")]
-    connect_timeout: Option<Duration>,
-    #[prost(message, optional, tag = "33")]
-    load_assignment: Option<LoadAssignment>,
-    #[prost(message, repeated, tag = "36")]
-    typed_extension_protocol_options: Vec<ExtensionOptions>,
-}
-
-/// An entry of a map.
-#[derive(Clone, PartialEq, Message)]
-struct ExtensionOptions {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(message, optional, tag = "2")]
-    value: Option<Any>,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct Duration {
-    #[prost(int64, tag = "1")]
-    seconds: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct LoadAssignment {
-    #[prost(string, tag = "1")]
-    cluster_name: String,
-    #[prost(message, repeated, tag = "2")]
-    endpoints: Vec<Locality>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Locality {
-    #[prost(message, repeated, tag = "2")]
-    lb_endpoints: Vec<LbEndpoint>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct LbEndpoint {
-    #[prost(message, optional, tag = "1")]
-    endpoint: Option<Endpoint>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Endpoint {
-    #[prost(message, optional, tag = "1")]
-    address: Option<Address>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Address {
-    #[prost(message, optional, tag = "1")]
-    socket_address: Option<SocketAddress>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct SocketAddress {
-    #[prost(string, tag = "2")]
-    address: String,
-    #[prost(uint32, tag = "3")]
-    port_value: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct HttpProtocolOptions {
-    #[prost(message, optional, tag = "3")]
-    explicit_http_config: Option<ExplicitHttpConfig>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ExplicitHttpConfig {
-    #[prost(message, optional, tag = "2")]
-    http2_protocol_options: Option<Empty>,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct Empty {}

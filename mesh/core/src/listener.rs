@@ -4,7 +4,7 @@
 //! `Filter{name 1, typed_config 4}`, `HttpConnectionManager{http_filters 5, access_log 13}`, `HttpFilter{name 1,
 //! typed_config 4}`, `Router{upstream_log 3}`, `Any{type_url 1, value 2}`.
 
-use crate::insertion::{Directions, Insertion, NAME};
+use crate::insertion::{Directions, Insertion, NAME, Side};
 use crate::wire::{Field, Message, WireError};
 
 const LISTENER_NAME: u32 = 1;
@@ -30,17 +30,17 @@ const ROUTER: &str = "/envoy.extensions.filters.http.router.v3.Router";
 /// What happens to each connection manager.
 #[derive(Clone, Copy, Debug)]
 enum Task<'a> {
-    Insert(&'a Insertion),
+    Insert(&'a Insertion, Side),
     Remove,
 }
 
 /// The listener with our parts; `None` if there is nowhere to put them, or they are there already.
 pub fn insert(listener: &[u8], insertion: &Insertion) -> Result<Option<Vec<u8>>, WireError> {
     let message = Message::parse(listener)?;
-    if !is_chosen(&message, insertion.directions)? {
-        return Ok(None);
+    match chosen(&message, insertion.directions)? {
+        Some(side) => chains(&message, Task::Insert(insertion, side)),
+        None => Ok(None),
     }
-    chains(&message, Task::Insert(insertion))
 }
 
 /// The listener without our parts; `None` if it has none.
@@ -48,16 +48,16 @@ pub fn remove(listener: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
     chains(&Message::parse(listener)?, Task::Remove)
 }
 
-/// By `traffic_direction`, or by the names that App Mesh gives.
-fn is_chosen(listener: &Message<'_>, directions: Directions) -> Result<bool, WireError> {
+/// Its side, if it is one of these: by `traffic_direction`, or by the names that App Mesh gives.
+fn chosen(listener: &Message<'_>, directions: Directions) -> Result<Option<Side>, WireError> {
     let name = listener.text(LISTENER_NAME)?;
     let direction = listener.number(LISTENER_DIRECTION)?;
     let inbound = direction == INBOUND || (direction == 0 && name.contains("_ingress_"));
     let outbound = direction == OUTBOUND || (direction == 0 && name.contains("_egress_"));
     Ok(match directions {
-        Directions::Inbound => inbound,
-        Directions::Outbound => outbound,
-        Directions::Both => inbound || outbound,
+        Directions::Inbound | Directions::Both if inbound => Some(Side::Inbound),
+        Directions::Outbound | Directions::Both if outbound => Some(Side::Outbound),
+        _ => None,
     })
 }
 
@@ -133,9 +133,9 @@ fn manager_of(manager: &[u8], task: Task<'_>) -> Result<Option<Vec<u8>>, WireErr
     };
     let mut edit = manager.edit();
     match task {
-        Task::Insert(insertion) => {
+        Task::Insert(insertion, side) => {
             if let Some(plugin) = &insertion.upstream_log {
-                let log = plugin.access_log();
+                let log = plugin.access_log(side);
                 let changed = typed(manager.content(router)?, ROUTER, |value| {
                     with_log(value, &log)
                 })?;
@@ -146,12 +146,12 @@ fn manager_of(manager: &[u8], task: Task<'_>) -> Result<Option<Vec<u8>>, WireErr
             if let Some(plugin) = &insertion.filter
                 && named(&manager, MANAGER_HTTP_FILTERS)?.is_empty()
             {
-                edit.insert_before(router, MANAGER_HTTP_FILTERS, &plugin.http_filter());
+                edit.insert_before(router, MANAGER_HTTP_FILTERS, &plugin.http_filter(side));
             }
             if let Some(plugin) = &insertion.access_log
                 && named(&manager, MANAGER_ACCESS_LOG)?.is_empty()
             {
-                edit.append(MANAGER_ACCESS_LOG, &plugin.access_log());
+                edit.append(MANAGER_ACCESS_LOG, &plugin.access_log(side));
             }
         }
         Task::Remove => {

@@ -3,7 +3,7 @@
 use mesh_core::discovery::{self, Form, LISTENER};
 use mesh_core::insertion::{Directions, Insertion, Plugin, StreamCluster};
 use mesh_core::listener::{insert, remove};
-use mesh_core::wire::delimited;
+use mesh_core::wire::{Message, delimited};
 use proptest::arbitrary::any as arbitrary;
 use proptest::prelude::{
     Just, ProptestConfig, Strategy, prop, prop_assert_eq, prop_oneof, proptest,
@@ -17,7 +17,8 @@ fn insertion(directions: Directions) -> Insertion {
     let plugin = |role: &str| {
         Some(Plugin {
             module: format!("/opt/meshmeter/{role}.wasm"),
-            configuration: format!("{{\"role\": \"{role}\"}}"),
+            inbound: format!("{{\"role\": \"{role}\", \"direction\": \"inbound\"}}"),
+            outbound: format!("{{\"role\": \"{role}\", \"direction\": \"outbound\"}}"),
         })
     };
     Insertion {
@@ -29,6 +30,7 @@ fn insertion(directions: Directions) -> Insertion {
             name: "meshmeter-aggregator".to_owned(),
             host: "127.0.0.1".to_owned(),
             port: 9,
+            tls: None,
         }],
     }
 }
@@ -173,6 +175,65 @@ proptest! {
         if let Ok(Some(changed)) = insert(&damaged, &insertion) {
             prop_assert_eq!(remove(&changed).unwrap(), Some(damaged));
         }
+    }
+}
+
+/// The values of a response's resources.
+fn values(response: &[u8]) -> Vec<Vec<u8>> {
+    let resources = discovery::resources(response).unwrap();
+    let value = |any: &Vec<u8>| {
+        let any = Message::parse(any).unwrap();
+        let value = any.one(2).unwrap().unwrap();
+        any.content(value).unwrap().to_vec()
+    };
+    resources.iter().map(value).collect()
+}
+
+/// Of what an origin really sent (`recorded/README.md`) each listener comes out again, and clusters are only added.
+#[test]
+fn what_was_recorded_comes_out() {
+    let insertion = insertion(Directions::Both);
+    for response in [
+        &include_bytes!("recorded/dj-listeners.bin")[..],
+        include_bytes!("recorded/jazz-v1-listeners.bin"),
+    ] {
+        let changed = discovery::insert(response, Form::StateOfTheWorld, &insertion);
+        let changed = changed.unwrap().unwrap();
+        let (before, after) = (values(response), values(&changed.response));
+        assert_eq!((changed.resources, changed.malformed), (before.len(), 0));
+        for (before, after) in before.iter().zip(&after) {
+            assert_eq!(remove(after).unwrap().as_ref(), Some(before));
+        }
+    }
+    for response in [
+        &include_bytes!("recorded/dj-clusters.bin")[..],
+        include_bytes!("recorded/jazz-v1-clusters.bin"),
+    ] {
+        let changed = discovery::insert(response, Form::StateOfTheWorld, &insertion);
+        let changed = changed.unwrap().unwrap().response;
+        assert!(changed.starts_with(response), "something else was changed");
+        assert_eq!(values(&changed).len(), values(response).len() + 1);
+    }
+}
+
+/// Both sides of a sidecar are told which one they are, also where only the name says so.
+#[test]
+fn each_side_has_its_own_configuration() {
+    let filter = typed("hcm", MANAGER, Some(&bytes(5, &bytes(1, b"router"))));
+    for (name, side, other) in [
+        (&b"lds_ingress_x"[..], "inbound", "outbound"),
+        (b"lds_egress_x", "outbound", "inbound"),
+    ] {
+        let listener = message(&[bytes(1, name), bytes(3, &bytes(3, &filter))]);
+        let changed = insert(&listener, &insertion(Directions::Both))
+            .unwrap()
+            .unwrap();
+        let text = String::from_utf8_lossy(&changed);
+        assert!(
+            text.contains(&format!("\"direction\": \"{side}\"")),
+            "{text}"
+        );
+        assert!(!text.contains(other), "{text}");
     }
 }
 

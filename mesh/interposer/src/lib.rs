@@ -2,16 +2,18 @@
 //!
 //! ```text
 //! Envoy <-> server (aggregated discovery, both forms) <-> session (what to change, what was rejected) <-> upstream: the origin
-//!                                                            └ modules: only what is there and what it should be
+//!                                                            ├ modules: only what is there and what it should be
+//!                                                            └ notices: what somebody should hear of
 //! ```
 //!
 //! One stream to the origin for each stream of Envoy. Requests pass unchanged but for the nonces that are ours; of
 //! responses only listeners and clusters are changed, and never a version. If Envoy rejects what was changed it gets the
 //! original at once. Contents are never logged: keys pass through.
 
-mod codec;
+pub mod codec;
 pub mod metrics;
 pub mod modules;
+pub mod notices;
 pub mod server;
 pub mod session;
 pub mod upstream;

@@ -2,10 +2,14 @@
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Bounds of the time from a rejection to the original, in seconds; 10 ms is what is promised.
+const RESTORE_SECONDS: [f64; 8] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.1];
 
 /// Cheap to clone; all clones count together.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Metrics {
     pub(crate) streams: Gauge,
     pub(crate) responses: Counter,
@@ -15,12 +19,25 @@ pub struct Metrics {
     pub(crate) given_up: Counter,
     pub(crate) without_module: Counter,
     pub(crate) upstream_failures: Counter,
+    pub(crate) restore: Histogram,
+    pub(crate) notices_refused: Counter,
 }
 
 impl Metrics {
     /// The metrics, registered under the prefix `interposer`.
     pub fn register(registry: &mut Registry) -> Self {
-        let all = Self::default();
+        let all = Self {
+            streams: Gauge::default(),
+            responses: Counter::default(),
+            changed: Counter::default(),
+            malformed: Counter::default(),
+            rejected: Counter::default(),
+            given_up: Counter::default(),
+            without_module: Counter::default(),
+            upstream_failures: Counter::default(),
+            restore: Histogram::new(RESTORE_SECONDS),
+            notices_refused: Counter::default(),
+        };
         let registry = registry.sub_registry_with_prefix("interposer");
         let help = "Streams of discovery that are open";
         registry.register("streams", help, all.streams.clone());
@@ -39,6 +56,11 @@ impl Metrics {
         registry.register("responses_without_module", help, all.without_module.clone());
         let help = "Streams that the origin did not take, or ended with an error";
         registry.register("upstream_failures", help, all.upstream_failures.clone());
+        let help = "Time from a rejection of Envoy to the original on its way";
+        let seconds = Unit::Seconds;
+        registry.register_with_unit("restore", help, seconds, all.restore.clone());
+        let help = "Events that were not raised because too many waited";
+        registry.register("events_left_out", help, all.notices_refused.clone());
         all
     }
 }

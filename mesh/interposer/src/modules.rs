@@ -23,7 +23,9 @@ pub struct Module {
 /// The modules that are to go in.
 #[derive(Debug)]
 pub struct Modules {
-    modules: Vec<Module>,
+    wasm: Vec<Module>,
+    /// Other files that Envoy has to find.
+    files: Vec<PathBuf>,
     /// What was found last, and when the files had changed last.
     seen: Mutex<Option<Seen>>,
 }
@@ -42,18 +44,23 @@ impl Modules {
     /// Nothing is read yet.
     pub fn new(modules: Vec<Module>) -> Self {
         Self {
-            modules,
+            wasm: modules,
+            files: Vec::new(),
             seen: Mutex::default(),
         }
     }
 
+    /// The same, with a file that only has to be there: Envoy rejects a cluster whose secret it cannot find.
+    #[must_use]
+    pub fn with_file(mut self, file: PathBuf) -> Self {
+        self.files.push(file);
+        self
+    }
+
     /// Whether all are there; files that did not change are not read again.
     pub fn check(&self) -> Result<(), String> {
-        let stamps: Vec<_> = self
-            .modules
-            .iter()
-            .map(|module| stamp(&module.file))
-            .collect();
+        let modules = self.wasm.iter().map(|module| &module.file);
+        let stamps: Vec<_> = modules.chain(&self.files).map(|file| stamp(file)).collect();
         let mut seen = self
             .seen
             .lock()
@@ -63,7 +70,13 @@ impl Modules {
         {
             return before.found.clone();
         }
-        let found = self.modules.iter().try_for_each(read);
+        let there = |file: &PathBuf| {
+            fs::metadata(file)
+                .map(drop)
+                .map_err(|error| named(file, &error))
+        };
+        let found = self.files.iter().try_for_each(there);
+        let found = found.and_then(|()| self.wasm.iter().try_for_each(read));
         *seen = Some(Seen {
             stamps,
             found: found.clone(),
@@ -77,17 +90,21 @@ fn stamp(file: &Path) -> Stamp {
     Some((metadata.len(), metadata.modified().ok()?))
 }
 
+fn named(file: &Path, error: &std::io::Error) -> String {
+    format!("{}: {error}", file.display())
+}
+
 fn read(module: &Module) -> Result<(), String> {
     let file = module.file.display();
     let length = fs::metadata(&module.file)
-        .map_err(|error| format!("{file}: {error}"))?
+        .map_err(|error| named(&module.file, &error))?
         .len();
     if length > BYTES_MAX {
         return Err(format!(
             "{file}: {length} bytes, at most {BYTES_MAX} are read"
         ));
     }
-    let bytes = fs::read(&module.file).map_err(|error| format!("{file}: {error}"))?;
+    let bytes = fs::read(&module.file).map_err(|error| named(&module.file, &error))?;
     if !bytes.starts_with(b"\0asm") {
         return Err(format!("{file}: not a Wasm module"));
     }
@@ -129,6 +146,11 @@ mod tests {
             sha256,
         }]);
         assert!(strict.check().unwrap_err().contains("SHA-256 is"));
+        let secret = folder.join("token.json");
+        let with_secret = Modules::new(Vec::new()).with_file(secret.clone());
+        assert!(with_secret.check().unwrap_err().contains("token.json"));
+        std::fs::write(&secret, b"{}").unwrap();
+        assert_eq!(with_secret.check(), Ok(()));
         std::fs::write(&file, b"something else").unwrap();
         assert!(modules.check().unwrap_err().contains("not a Wasm module"));
         std::fs::remove_dir_all(&folder).unwrap();

@@ -4,13 +4,14 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mesh_core::discovery::Form;
 use mesh_core::insertion::Insertion;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -21,6 +22,7 @@ use crate::MESSAGE_BYTES_MAX;
 use crate::codec::Raw;
 use crate::metrics::Metrics;
 use crate::modules::Modules;
+use crate::notices::{Notice, Notices};
 use crate::session::{Rejections, Request as Outcome, Session};
 use crate::upstream::Upstream;
 
@@ -36,14 +38,36 @@ pub struct Interposer {
     shared: Arc<Shared>,
 }
 
+/// What it is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The way to the origin.
+    pub upstream: Arc<Upstream>,
+    /// What goes in.
+    pub insertion: Arc<Insertion>,
+    /// The files that have to be there for it.
+    pub modules: Arc<Modules>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Who hears of what went wrong.
+    pub notices: Notices,
+    /// The monotonic clock.
+    pub clock: fn() -> Instant,
+    /// Ends all streams; Envoy keeps its configuration.
+    pub stop: CancellationToken,
+}
+
 #[derive(Debug)]
 struct Shared {
-    upstream: Upstream,
-    insertion: Arc<Insertion>,
-    modules: Modules,
+    parts: Parts,
     rejections: Arc<Rejections>,
-    metrics: Metrics,
-    stop: CancellationToken,
+}
+
+/// A response on its way to Envoy.
+struct Outgoing {
+    response: Result<Bytes, Status>,
+    /// When Envoy's rejection came in, if it is the original after one.
+    rejected_at: Option<Instant>,
 }
 
 type Responses = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
@@ -63,21 +87,11 @@ pub(crate) fn path(form: Form) -> &'static str {
 // === impl Interposer ===
 
 impl Interposer {
-    /// Streams end when `stop` is cancelled; Envoy keeps its configuration.
-    pub fn new(
-        upstream: Upstream,
-        insertion: Insertion,
-        modules: Modules,
-        metrics: Metrics,
-        stop: CancellationToken,
-    ) -> Self {
+    /// The service of these parts.
+    pub fn new(parts: Parts) -> Self {
         let shared = Shared {
-            upstream,
-            insertion: Arc::new(insertion),
-            modules,
+            parts,
             rejections: Arc::default(),
-            metrics,
-            stop,
         };
         Self {
             shared: Arc::new(shared),
@@ -131,29 +145,50 @@ impl StreamingService<Bytes> for Discovery {
         let (shared, form) = (Arc::clone(&self.shared), self.form);
         Box::pin(async move {
             let (to_envoy, responses) = mpsc::channel(WAITING_MAX);
+            let (clock, restore) = (shared.parts.clock, shared.parts.metrics.restore.clone());
             tokio::spawn(run(shared, form, request.into_inner(), to_envoy));
-            let responses: Responses = Box::pin(ReceiverStream::new(responses));
+            // The connection takes it: from here on it is on its way.
+            let responses = ReceiverStream::new(responses).map(move |outgoing: Outgoing| {
+                if let Some(rejected_at) = outgoing.rejected_at {
+                    let took = clock().saturating_duration_since(rejected_at);
+                    restore.observe(took.as_secs_f64());
+                }
+                outgoing.response
+            });
+            let responses: Responses = Box::pin(responses);
             Ok(Response::new(responses))
         })
     }
 }
 
-type ToEnvoy = mpsc::Sender<Result<Bytes, Status>>;
+// === impl Outgoing ===
+
+impl Outgoing {
+    fn new(response: Result<Bytes, Status>) -> Self {
+        Self {
+            response,
+            rejected_at: None,
+        }
+    }
+}
+
+type ToEnvoy = mpsc::Sender<Outgoing>;
 
 /// One stream, until either side ends it.
 async fn run(shared: Arc<Shared>, form: Form, envoy: Streaming<Bytes>, to_envoy: ToEnvoy) {
-    shared.metrics.streams.inc();
-    let stop = shared.stop.clone();
+    let metrics = &shared.parts.metrics;
+    metrics.streams.inc();
+    let stop = shared.parts.stop.clone();
     let ended = tokio::select! {
         () = stop.cancelled() => Err(Status::unavailable("the interposer ends")),
         ended = relay(&shared, form, envoy, &to_envoy) => ended,
     };
-    shared.metrics.streams.dec();
+    metrics.streams.dec();
     if let Err(status) = ended {
-        shared.metrics.upstream_failures.inc();
+        metrics.upstream_failures.inc();
         tracing::warn!(code = ?status.code(), reason = status.message(), "stream of discovery ended");
         // Envoy connects again, and keeps what it has.
-        let _ = to_envoy.send(Err(status)).await;
+        let _ = to_envoy.send(Outgoing::new(Err(status))).await;
     }
 }
 
@@ -163,7 +198,7 @@ async fn relay(
     mut envoy: Streaming<Bytes>,
     to_envoy: &ToEnvoy,
 ) -> Result<(), Status> {
-    let (insertion, rejections) = (&shared.insertion, &shared.rejections);
+    let (insertion, rejections) = (&shared.parts.insertion, &shared.rejections);
     let mut session = Session::new(form, Arc::clone(insertion), Arc::clone(rejections));
     let (to_origin, requests) = mpsc::channel(WAITING_MAX);
     // An origin may wait for the first request before it answers at all.
@@ -173,7 +208,10 @@ async fn relay(
     if let Outcome::Forward(first) = session.request(first) {
         let _ = to_origin.send(first).await;
     }
-    let opening = shared.upstream.open(form, ReceiverStream::new(requests));
+    let opening = shared
+        .parts
+        .upstream
+        .open(form, ReceiverStream::new(requests));
     let opened = tokio::time::timeout(OPEN_WITHIN, opening).await;
     let late = |_| Status::unavailable("the origin does not answer");
     let mut origin = opened.map_err(late)??.into_inner();
@@ -181,6 +219,7 @@ async fn relay(
         tokio::select! {
             request = envoy.message() => {
                 let Some(request) = request? else { return Ok(()) };
+                let came_at = (shared.parts.clock)();
                 match session.request(request) {
                     Outcome::Forward(request) => {
                         if to_origin.send(request).await.is_err() {
@@ -188,11 +227,13 @@ async fn relay(
                         }
                     }
                     Outcome::Restore { response, type_url, reason } => {
-                        shared.metrics.rejected.inc();
-                        tracing::error!(type_url, reason, "Envoy rejected the change; it gets the original");
-                        if to_envoy.send(Ok(response)).await.is_err() {
+                        let restored = Outgoing { response: Ok(response), rejected_at: Some(came_at) };
+                        if to_envoy.send(restored).await.is_err() {
                             return Ok(());
                         }
+                        shared.parts.metrics.rejected.inc();
+                        tracing::error!(type_url, reason, "Envoy rejected the change; it gets the original");
+                        shared.parts.notices.tell(Notice::Rejected { type_url, reason });
                     }
                 }
             }
@@ -200,7 +241,8 @@ async fn relay(
                 let Some(response) = response? else {
                     return Err(Status::unavailable("the origin ended the stream"));
                 };
-                if to_envoy.send(Ok(pass(shared, &mut session, response))).await.is_err() {
+                let passed = Outgoing::new(Ok(pass(&shared.parts, &mut session, response)));
+                if to_envoy.send(passed).await.is_err() {
                     return Ok(());
                 }
             }
@@ -208,16 +250,19 @@ async fn relay(
     }
 }
 
-fn pass(shared: &Shared, session: &mut Session, response: Bytes) -> Bytes {
-    let metrics = &shared.metrics;
+fn pass(parts: &Parts, session: &mut Session, response: Bytes) -> Bytes {
+    let metrics = &parts.metrics;
     metrics.responses.inc();
-    let there = shared.modules.check();
+    let there = parts.modules.check();
     if let Err(reason) = &there {
         metrics.without_module.inc();
         tracing::warn!(
             reason,
             "the module cannot be used; configuration passes as it is"
         );
+        parts.notices.tell(Notice::NoModule {
+            reason: reason.clone(),
+        });
     }
     let passed = session.response(response, there.is_ok());
     metrics.changed.inc_by(passed.changed as u64);

@@ -1,77 +1,75 @@
 //! The origin of the configuration.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use aggregator_aws::credentials::CredentialCache;
+use aggregator_aws::signer::Signer;
 use bytes::Bytes;
 use http::Uri;
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
 use mesh_core::discovery::Form;
 use thiserror::Error;
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Request, Response, Status, Streaming};
 
+pub use self::address::{Address, AddressError};
 use crate::MESSAGE_BYTES_MAX;
 use crate::codec::Raw;
+
+mod address;
 
 /// Time to connect.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// An idle connection is asked this often whether it is alive.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
-/// Where the origin is.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Address {
-    /// `http://HOST:PORT`
-    Plain(Uri),
-    /// `unix:///PATH`
-    Unix(PathBuf),
-}
-
-/// An address that is none.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-#[error("{0:?} is not http://HOST:PORT or unix:///PATH")]
-pub struct AddressError(String);
-
 /// The way to the origin; connections are made as they are needed.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Upstream {
+    address: Address,
     channel: Channel,
+    signing: Option<Signing>,
 }
 
-// === impl Address ===
+/// Signature Version 4 of each stream.
+pub struct Signing {
+    /// For which region and service.
+    pub signer: Signer,
+    /// By whom.
+    pub credentials: Arc<CredentialCache>,
+    /// The system's clock.
+    pub clock: fn() -> SystemTime,
+}
 
-impl std::str::FromStr for Address {
-    type Err = AddressError;
-
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        let wrong = || AddressError(text.to_owned());
-        if let Some(path) = text.strip_prefix("unix://") {
-            let path = PathBuf::from(path);
-            return if path.is_absolute() {
-                Ok(Self::Unix(path))
-            } else {
-                Err(wrong())
-            };
-        }
-        let uri: Uri = text.parse().map_err(|_| wrong())?;
-        let plain = uri.scheme_str() == Some("http") && uri.port().is_some();
-        if plain {
-            Ok(Self::Plain(uri))
-        } else {
-            Err(wrong())
-        }
-    }
+/// An origin that cannot be spoken to as asked.
+#[derive(Debug, Error)]
+pub enum UpstreamError {
+    /// The certificates to trust.
+    #[error("TLS towards the origin: {0}")]
+    Tls(#[source] Box<tonic::transport::Error>),
+    /// A signature alone proves nothing, and everybody could read it.
+    #[error("a signature needs https towards the origin")]
+    SignedPlain,
 }
 
 // === impl Upstream ===
 
 impl Upstream {
-    /// The origin at `address`.
-    pub fn new(address: &Address) -> Self {
+    /// The origin at `address`. With https its certificate has to be of `authority` (PEM), or else of the system's.
+    pub fn new(
+        address: &Address,
+        authority: Option<&str>,
+        signing: Option<Signing>,
+    ) -> Result<Self, UpstreamError> {
+        if signing.is_some() && !matches!(address, Address::Tls(_)) {
+            return Err(UpstreamError::SignedPlain);
+        }
         let of = |uri: Uri| {
             Endpoint::from(uri)
                 .connect_timeout(CONNECT_WITHIN)
@@ -80,17 +78,43 @@ impl Upstream {
         };
         let channel = match address {
             Address::Plain(uri) => of(uri.clone()).connect_lazy(),
+            Address::Tls(uri) => {
+                let tls = ClientTlsConfig::new();
+                let tls = match authority {
+                    Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
+                    None => tls.with_native_roots(),
+                };
+                let endpoint = of(uri.clone()).tls_config(tls);
+                let endpoint = endpoint.map_err(|error| UpstreamError::Tls(Box::new(error)))?;
+                endpoint.connect_lazy()
+            }
             Address::Unix(path) => {
                 let path = path.clone();
-                let connect = move |_| {
-                    let path = path.clone();
-                    async move { UnixStream::connect(path).await.map(TokioIo::new) }
-                };
+                let connect = move |_| connect(path.clone());
                 let any = Uri::from_static("http://origin");
-                of(any).connect_with_connector_lazy(Connect(connect))
+                of(any).connect_with_connector_lazy(tower::service_fn(connect))
             }
         };
-        Self { channel }
+        Ok(Self {
+            address: address.clone(),
+            channel,
+            signing,
+        })
+    }
+
+    /// Whether something listens there, asked on a connection of its own.
+    pub async fn is_reachable(&self) -> bool {
+        let connecting = async {
+            match &self.address {
+                Address::Unix(path) => UnixStream::connect(path).await.is_ok(),
+                Address::Plain(uri) | Address::Tls(uri) => {
+                    let (host, port) = address::host_and_port(uri);
+                    TcpStream::connect((host, port)).await.is_ok()
+                }
+            }
+        };
+        let connected = tokio::time::timeout(CONNECT_WITHIN, connecting).await;
+        connected.unwrap_or(false)
     }
 
     /// A stream of discovery.
@@ -105,32 +129,48 @@ impl Upstream {
         grpc.ready()
             .await
             .map_err(|error| Status::unavailable(format!("the origin: {error}")))?;
-        let path = PathAndQuery::from_static(crate::server::path(form));
-        grpc.streaming(Request::new(requests), path, Raw).await
+        let path = crate::server::path(form);
+        let mut request = Request::new(requests);
+        if let Some(signing) = &self.signing {
+            *request.metadata_mut() = signing.sign(&self.address, path).await?;
+        }
+        let path = PathAndQuery::from_static(path);
+        let answer = grpc.streaming(request, path, Raw).await;
+        if let (Err(status), Some(signing)) = (&answer, &self.signing)
+            && matches!(
+                status.code(),
+                Code::Unauthenticated | Code::PermissionDenied
+            )
+        {
+            signing.credentials.refuse().await;
+        }
+        answer
     }
 }
 
-/// A function that connects, as a service.
-#[derive(Clone)]
-struct Connect<F>(F);
+async fn connect(path: PathBuf) -> std::io::Result<TokioIo<UnixStream>> {
+    UnixStream::connect(path).await.map(TokioIo::new)
+}
 
-impl<F, R> tower_service::Service<Uri> for Connect<F>
-where
-    F: FnMut(Uri) -> R,
-    R: Future<Output = std::io::Result<TokioIo<UnixStream>>>,
-{
-    type Response = TokioIo<UnixStream>;
-    type Error = std::io::Error;
-    type Future = R;
+// === impl Signing ===
 
-    fn poll_ready(
-        &mut self,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), Self::Error>> {
-        std::task::Poll::Ready(Ok(()))
+impl Signing {
+    /// What goes with a stream of the method `path`; a signature says nothing of the messages on it.
+    async fn sign(&self, address: &Address, path: &str) -> Result<MetadataMap, Status> {
+        let now = (self.clock)();
+        let credentials = self.credentials.get(now).await;
+        let credentials = credentials.map_err(|error| Status::unavailable(error.to_string()))?;
+        let url = format!("{}{path}", address.base());
+        let headers = self.signer.sign(&url, b"", &credentials, now);
+        let headers = headers.map_err(|error| Status::internal(error.to_string()))?;
+        Ok(MetadataMap::from_headers(headers))
     }
+}
 
-    fn call(&mut self, uri: Uri) -> R {
-        (self.0)(uri)
+impl std::fmt::Debug for Signing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signing")
+            .field("signer", &self.signer)
+            .finish_non_exhaustive()
     }
 }

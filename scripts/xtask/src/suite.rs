@@ -64,6 +64,7 @@ fn steps(root: &Path) -> Vec<Step<'_>> {
     vec![
         Step::call("wasm target", host::ensure_wasm_target),
         Step::call("envoy", || envoy::run(root, None)),
+        Step::call("envoy of old", || envoy::ensure_old(root)),
         Step::call("kubectl", host::ensure_kubectl),
         Step::call("prometheus", || prometheus::ensure(root)),
         Step::call("python", || python::ensure(root)),

@@ -79,7 +79,9 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     for _ in 0..REJECTIONS {
         // Each is the first one of its interposer: what was rejected once is not tried again.
         let other = Interposer::start("caller", mesh.origin(), nobody, &modules).await?;
-        restored.push(restored_after(other.xds).await?);
+        reject_listeners(other.xds).await?;
+        // On its own clock, from the rejection's coming in to the original's going out.
+        restored.push(other.metric("restore_seconds_sum").await? * 1e3);
     }
     eprintln!("{} s of nothing ...", IDLE.as_secs());
     let before = usage::cpu_ns(pid)?;
@@ -189,8 +191,8 @@ async fn clusters(address: SocketAddr) -> Result<(f64, usize)> {
     Ok((elapsed, bytes.sum()))
 }
 
-/// Rejects the listeners: milliseconds until the original is there, the way to the interposer and back included.
-async fn restored_after(address: SocketAddr) -> Result<f64> {
+/// Rejects the listeners, and has the original.
+async fn reject_listeners(address: SocketAddr) -> Result<()> {
     let client = AggregatedDiscoveryServiceClient::connect(format!("http://{address}")).await?;
     let mut client = client.max_decoding_message_size(MESSAGE_MAX);
     let (requests, stream) = mpsc::channel(1);
@@ -208,7 +210,6 @@ async fn restored_after(address: SocketAddr) -> Result<f64> {
         .await?;
     let mut responses = answer.into_inner();
     let changed = responses.message().await?.context("no response")?;
-    let begun = clock::now();
     let rejection = DiscoveryRequest {
         response_nonce: changed.nonce.clone(),
         error_detail: Some(Status {
@@ -219,7 +220,6 @@ async fn restored_after(address: SocketAddr) -> Result<f64> {
     };
     requests.send(rejection).await?;
     let original = responses.message().await?.context("no original")?;
-    let elapsed = begun.elapsed().as_secs_f64() * 1e3;
     let size = |response: &DiscoveryResponse| {
         response
             .resources
@@ -228,7 +228,7 @@ async fn restored_after(address: SocketAddr) -> Result<f64> {
             .sum::<usize>()
     };
     ensure!(size(&original) < size(&changed), "it is not the original");
-    Ok(elapsed)
+    Ok(())
 }
 
 fn median(mut all: Vec<f64>) -> f64 {
@@ -249,7 +249,7 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "after a rejection the original is there within {:.1} ms (median of {REJECTIONS}, at most {LATENCY_MAX_MS})",
+            "after a rejection the original goes out within {:.1} ms (median of {REJECTIONS}, at most {LATENCY_MAX_MS})",
             self.restored_ms
         )?;
         writeln!(

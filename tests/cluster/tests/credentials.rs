@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,50 +10,15 @@ use tests_support::aggregator::{Aggregator, Options};
 use tests_support::bootstrap::Secure;
 use tests_support::djapp::{App, Behaviour};
 use tests_support::envoy::Envoy;
+use tests_support::kubernetes::ApiServer;
 use tests_support::kubernetes::objects::{CONFIG_MAP, POD};
-use tests_support::kubernetes::{ApiServer, Authority, KnownUser};
+use tests_support::secured::{self, SERVER_NAME, add_token, write_secret, write_token};
 use tests_support::sidecar::{INBOUND_LISTENER, Sidecar};
 use tests_support::{clock, http};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const NAMESPACE: &str = "prod";
 const POD_NAME: &str = "jazz-1";
-
-/// The token of the pod `pod`, known to the cluster.
-fn add_token(server: &ApiServer, token: &str, pod: &str) {
-    let extra = [
-        ("authentication.kubernetes.io/pod-name", pod.to_owned()),
-        ("authentication.kubernetes.io/pod-uid", format!("uid-{pod}")),
-    ];
-    let extra = extra.map(|(key, value)| (key.to_owned(), vec![value]));
-    let user = KnownUser {
-        username: format!("system:serviceaccount:{NAMESPACE}:jazz"),
-        extra: BTreeMap::from(extra),
-        audiences: vec!["meshmeter".to_owned()],
-        ..KnownUser::default()
-    };
-    server.add_token(token, user);
-}
-
-/// Puts the token into its file as the kubelet does: raw, whole or not at all.
-fn write_token(file: &Path, token: &str) {
-    let next = file.with_extension("next");
-    std::fs::write(&next, token).unwrap();
-    std::fs::rename(&next, file).unwrap();
-}
-
-/// Tells Envoy, in its own form, where the token is.
-fn write_secret(file: &Path, token: &Path) {
-    let secret = json!({"resources": [{
-        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
-        "name": "token",
-        "generic_secret": {"secret": {
-            "filename": token,
-            "watched_directory": {"path": token.parent()},
-        }},
-    }]});
-    std::fs::write(file, secret.to_string()).unwrap();
-}
 
 fn pod(name: &str) -> Value {
     json!({
@@ -87,39 +51,10 @@ async fn arrives(aggregator: &Aggregator, requests: u64) {
     }
 }
 
-const SERVER_NAME: &str = "meshmeter.meshmeter.svc";
-
-/// An aggregator in the cluster of `server` that wants tokens, with all its files in `directory`.
-fn secured(server: &ApiServer, directory: &Path) -> Options {
-    let file = |name: &str| directory.join(name);
-    let authority = Authority::new("meshmeter-ingest").unwrap();
-    let issued = authority.server(&[SERVER_NAME]).unwrap();
-    for (name, text) in [
-        ("ca.pem", &authority.pem),
-        ("tls.crt", &issued.certificate),
-        ("tls.key", &issued.key),
-    ] {
-        std::fs::write(file(name), text).unwrap();
-    }
-    server.write_kubeconfig(&file("kubeconfig")).unwrap();
-    let paths = [
-        ("--kubeconfig", "kubeconfig"),
-        ("--ingest-cert-file", "tls.crt"),
-        ("--ingest-key-file", "tls.key"),
-    ];
-    let paths = paths.map(|(flag, name)| [flag.to_owned(), file(name).display().to_string()]);
-    let mut flags: Vec<String> = paths.into_iter().flatten().collect();
-    flags.extend(["--ingest-identity".to_owned(), "token".to_owned()]);
-    Options {
-        flags,
-        ..Options::default()
-    }
-}
-
 /// A real Envoy in front of an application: it trusts `ca.pem` in `directory` and shows what is in `token` there.
 async fn sidecar(aggregator: &Aggregator, directory: &Path, server_name: &str) -> (Envoy, App) {
     let file = |name: &str| directory.join(name);
-    write_secret(&file("secret.json"), &file("token"));
+    write_secret(&file("secret.json"), &file("token")).unwrap();
     let app = App::start(([127, 0, 0, 1], 0).into(), Behaviour::jazz_v1())
         .await
         .unwrap();
@@ -143,7 +78,7 @@ async fn sidecar(aggregator: &Aggregator, directory: &Path, server_name: &str) -
 async fn a_self_managed_certificate_is_verified_by_envoy() {
     let server = ApiServer::start().await.unwrap();
     server.objects().apply(POD, pod(POD_NAME));
-    add_token(&server, "first", POD_NAME);
+    add_token(&server, "first", NAMESPACE, POD_NAME);
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name);
     server.write_kubeconfig(&file("kubeconfig")).unwrap();
@@ -163,7 +98,7 @@ async fn a_self_managed_certificate_is_verified_by_envoy() {
     });
     let map = map.await.unwrap();
     std::fs::write(file("ca.pem"), map["data"]["ca.crt"].as_str().unwrap()).unwrap();
-    write_token(&file("token"), "first");
+    write_token(&file("token"), "first").unwrap();
     let name = "meshmeter-0.meshmeter-ingest.meshmeter.svc.cluster.local";
     let (envoy, _app) = sidecar(&aggregator, directory.path(), name).await;
     send(&envoy, 20).await;
@@ -180,22 +115,22 @@ async fn a_self_managed_certificate_is_verified_by_envoy() {
 async fn a_rotated_token_is_shown() {
     let server = ApiServer::start().await.unwrap();
     server.objects().apply(POD, pod(POD_NAME));
-    add_token(&server, "first", POD_NAME);
-    add_token(&server, "second", POD_NAME);
-    add_token(&server, "foreign", "other-1");
+    add_token(&server, "first", NAMESPACE, POD_NAME);
+    add_token(&server, "second", NAMESPACE, POD_NAME);
+    add_token(&server, "foreign", NAMESPACE, "other-1");
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name);
-    let mut options = secured(&server, directory.path());
+    let mut options = secured::options(&server, directory.path()).unwrap();
     let mut aggregator = Aggregator::start(&options).await.unwrap();
     options.ingest = aggregator.ingest();
 
-    write_token(&file("token"), "first");
+    write_token(&file("token"), "first").unwrap();
     let (envoy, _app) = sidecar(&aggregator, directory.path(), SERVER_NAME).await;
     send(&envoy, 5).await;
     arrives(&aggregator, 5).await;
 
     // Rotated: the stream stays, and the next one shows the new token.
-    write_token(&file("token"), "second");
+    write_token(&file("token"), "second").unwrap();
     server.revoke_token("first");
     send(&envoy, 5).await;
     arrives(&aggregator, 10).await;
@@ -205,7 +140,7 @@ async fn a_rotated_token_is_shown() {
     arrives(&aggregator, 15).await;
 
     // That of another pod is refused with a reason, and costs no request.
-    write_token(&file("token"), "foreign");
+    write_token(&file("token"), "foreign").unwrap();
     aggregator.kill().await.unwrap();
     aggregator = Aggregator::start(&options).await.unwrap();
     let refused = clock::wait_for("a refusal", PATIENCE, async || {

@@ -10,7 +10,8 @@ use mesh_core::listener::{insert, remove};
 fn insertion() -> Insertion {
     let plugin = Plugin {
         module: "/filter.wasm".to_owned(),
-        configuration: "{}".to_owned(),
+        inbound: "{}".to_owned(),
+        outbound: "{}".to_owned(),
     };
     Insertion {
         filter: Some(plugin.clone()),

@@ -1,8 +1,16 @@
 //! djapp as App Mesh has it: custom resources, an origin that serves them, an interposer beside each sidecar, stock
 //! Envoys that know nothing of either.
 
+pub mod configuration;
+pub mod corpus;
+pub mod dump;
+pub mod grpc;
+pub mod interposer;
 pub mod manifests;
 pub mod split;
+pub mod versions;
+
+pub use self::interposer::Interposer;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,10 +23,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests_support::aggregator::{Aggregator, Options as AggregatorOptions, PodState};
 use tests_support::artifacts::{self, Module};
+use tests_support::clock;
 use tests_support::djapp::{App, Behaviour};
 use tests_support::envoy::{Envoy, Options};
 use tests_support::process::Process;
-use tests_support::{clock, http};
 
 /// Namespace of all pods.
 pub const NAMESPACE: &str = "prod";
@@ -49,8 +57,10 @@ pub struct Modules {
 pub struct Mesh {
     folder: TempDir,
     endpoints: BTreeMap<String, Vec<SocketAddr>>,
-    _origin: Process,
+    process: Process,
     origin: SocketAddr,
+    /// The Envoy of its sidecars; `None`: the default one.
+    pub envoy: Option<PathBuf>,
 }
 
 /// djapp: dj calls jazz, of which there are two versions.
@@ -77,18 +87,6 @@ pub struct Pod {
     pub app: App,
     /// What stands between the sidecar and the origin.
     pub interposer: Option<Interposer>,
-}
-
-/// A running interposer.
-#[derive(Debug)]
-pub struct Interposer {
-    process: Process,
-    arguments: Vec<String>,
-    log: PathBuf,
-    /// Where Envoy connects.
-    pub xds: SocketAddr,
-    admin: SocketAddr,
-    folder: TempDir,
 }
 
 // === impl Modules ===
@@ -132,8 +130,14 @@ impl Mesh {
             folder,
             endpoints: BTreeMap::new(),
             origin: listens["xds"].as_str().context("an address")?.parse()?,
-            _origin: process,
+            process,
+            envoy: None,
         })
+    }
+
+    /// Kills the origin.
+    pub async fn lose_origin(&mut self) -> Result<()> {
+        self.process.kill().await
     }
 
     /// Adds a manifest.
@@ -171,10 +175,12 @@ impl Mesh {
             .as_ref()
             .map_or(self.origin, |interposer| interposer.xds);
         let bootstrap = bootstrap(name, app.address(), xds);
-        let envoy = Envoy::start(&bootstrap, &Options::default()).await;
-        let log = interposer
-            .as_ref()
-            .map(|interposer| interposer.process.log_tail());
+        let options = Options {
+            binary: self.envoy.clone(),
+            ..Options::default()
+        };
+        let envoy = Envoy::start(&bootstrap, &options).await;
+        let log = interposer.as_ref().map(Interposer::log_tail);
         let mut envoy = envoy.with_context(|| format!("the interposer's log ends:\n{log:?}"))?;
         let ingress = envoy.wait_listener(INGRESS).await?;
         self.endpoints
@@ -195,10 +201,16 @@ impl Mesh {
 impl Djapp {
     /// All of it, with these weights of jazz's versions.
     pub async fn start(weights: (u32, u32)) -> Result<Self> {
+        Self::start_on(None, weights).await
+    }
+
+    /// The same with this Envoy in the sidecars.
+    pub async fn start_on(envoy: Option<PathBuf>, weights: (u32, u32)) -> Result<Self> {
         let aggregator = Aggregator::start(&AggregatorOptions::default()).await?;
         let modules = Modules::built()?;
         let through = Some((&modules, aggregator.ingest()));
         let mut mesh = Mesh::start(weights).await?;
+        mesh.envoy = envoy;
         let jazz = [
             mesh.pod("jazz-v1", Behaviour::jazz_v1(), through).await?,
             mesh.pod("jazz-v2", Behaviour::jazz_v1(), through).await?,
@@ -273,98 +285,6 @@ impl Pod {
     }
 }
 
-// === impl Interposer ===
-
-impl Interposer {
-    /// Starts one for the pod `pod`.
-    pub async fn start(
-        pod: &str,
-        origin: SocketAddr,
-        aggregator: SocketAddr,
-        modules: &Modules,
-    ) -> Result<Self> {
-        let folder = TempDir::new()?;
-        let (app, version) = pod.split_once('-').unwrap_or((pod, "v1"));
-        let labels = json!({"identity": {"labels": {"app": app, "version": version}}});
-        let mut arguments = vec![
-            "interposer".to_owned(),
-            "--admin-listen=127.0.0.1:0".to_owned(),
-            format!("--upstream=http://{origin}"),
-            format!("--filter-wasm={}", modules.filter.display()),
-            format!("--aggregator={aggregator}"),
-            "--direction=both".to_owned(),
-            format!("--plugin-config={labels}"),
-            format!("--pod-namespace={NAMESPACE}"),
-            format!("--pod-name={pod}"),
-            format!("--pod-uid=uid-{pod}"),
-            "--node-name=node-1".to_owned(),
-            format!(
-                "--addresses-file={}",
-                folder.path().join("addresses.json").display()
-            ),
-        ];
-        let log_wasm = modules.log.iter();
-        arguments.extend(log_wasm.map(|log| format!("--log-wasm={}", log.display())));
-        let log = folder.path().join("log");
-        let mut started = arguments.clone();
-        started.push("--listen=127.0.0.1:0".to_owned());
-        let mut process = Process::spawn(&artifacts::mesh()?, &started, &[], &log)?;
-        let file = folder.path().join("addresses.json");
-        let listens = addresses_of(&mut process, &file).await?;
-        let address = |key: &str| -> Result<SocketAddr> {
-            Ok(listens[key].as_str().context("an address")?.parse()?)
-        };
-        Ok(Self {
-            xds: address("xds")?,
-            admin: address("admin")?,
-            process,
-            arguments,
-            log,
-            folder,
-        })
-    }
-
-    /// Kills it without warning.
-    pub async fn kill(&mut self) -> Result<()> {
-        self.process.kill().await
-    }
-
-    /// Starts it again at the same address.
-    pub async fn restart(&mut self) -> Result<()> {
-        let file = self.folder.path().join("addresses.json");
-        fs::remove_file(&file)?;
-        let mut arguments = self.arguments.clone();
-        arguments.push(format!("--listen={}", self.xds));
-        self.process = Process::spawn(&artifacts::mesh()?, &arguments, &[], &self.log)?;
-        let listens = addresses_of(&mut self.process, &file).await?;
-        self.admin = listens["admin"].as_str().context("an address")?.parse()?;
-        Ok(())
-    }
-
-    /// Ends it in order.
-    pub async fn terminate(&mut self) -> Result<()> {
-        self.process.terminate(STOP_MAX).await.map(drop)
-    }
-
-    /// Its log.
-    pub fn log(&self) -> String {
-        self.process.log()
-    }
-
-    /// Its process.
-    pub fn pid(&self) -> Option<u32> {
-        self.process.pid()
-    }
-
-    /// What it counts under `name`, 0 if nothing.
-    pub async fn metric(&self, name: &str) -> Result<f64> {
-        let page = http::get_ok(self.admin, "/metrics").await?.text();
-        let prefix = format!("meshmeter_mesh_interposer_{name} ");
-        let line = page.lines().find_map(|line| line.strip_prefix(&prefix));
-        Ok(line.and_then(|value| value.parse().ok()).unwrap_or(0.0))
-    }
-}
-
 async fn addresses_of(process: &mut Process, file: &Path) -> Result<Value> {
     clock::wait_for("addresses", START_MAX, async || {
         process.check_running()?;
@@ -375,7 +295,7 @@ async fn addresses_of(process: &mut Process, file: &Path) -> Result<Value> {
 }
 
 /// The bootstrap of a stock sidecar: its node and where its configuration comes from.
-fn bootstrap(pod: &str, application: SocketAddr, xds: SocketAddr) -> Value {
+pub fn bootstrap(pod: &str, application: SocketAddr, xds: SocketAddr) -> Value {
     let any = "127.0.0.1:0";
     let ads = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
     json!({

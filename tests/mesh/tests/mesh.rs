@@ -1,4 +1,4 @@
-//! djapp through the mesh, on real Envoys.
+//! djapp through the mesh, on real Envoys of both versions.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::fs;
@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tests_mesh::split::Split;
-use tests_mesh::{Djapp, INGRESS, Mesh, Modules, Pod};
+use tests_mesh::versions::Version;
+use tests_mesh::{Djapp, INGRESS, Mesh, Modules, Pod, dump, on_each_version};
 use tests_support::aggregator::{Aggregator, Options};
 use tests_support::djapp::Behaviour;
 use tests_support::load::{Load, Phase, Tally};
@@ -15,6 +16,27 @@ use tests_support::{clock, http};
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+
+on_each_version!(
+    a_canary_is_shifted_and_counted,
+    a_filter_that_envoy_refuses_is_taken_back,
+    a_missing_module_is_left_out,
+    the_interposer_may_die,
+    the_origin_may_die,
+    the_rest_of_the_configuration_is_the_same,
+);
+
+async fn mesh(version: Version, weights: (u32, u32)) -> Mesh {
+    let mut mesh = Mesh::start(weights).await.unwrap();
+    mesh.envoy = version.binary().unwrap();
+    mesh
+}
+
+async fn djapp(version: Version, weights: (u32, u32)) -> Djapp {
+    let envoy = version.binary().unwrap();
+    Djapp::start_on(envoy, weights).await.unwrap()
+}
+
 async fn load(pod: &Pod, rate: f64, seconds: u64) -> Arc<Tally> {
     let duration = Duration::from_secs(seconds);
     let target = pod.envoy.listener(INGRESS).unwrap();
@@ -28,9 +50,8 @@ async fn load(pod: &Pod, rate: f64, seconds: u64) -> Arc<Tally> {
 }
 
 /// Weights change under load: every request is answered, counted once, and goes where the weights say.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_canary_is_shifted_and_counted() {
-    let app = Djapp::start((95, 5)).await.unwrap();
+async fn a_canary_is_shifted_and_counted(version: Version) {
+    let app = djapp(version, (95, 5)).await;
     let mut before = (0, 0);
     for weights in [(95, 5), (50, 50)] {
         app.mesh.shift(weights).unwrap();
@@ -52,22 +73,23 @@ async fn a_canary_is_shifted_and_counted() {
     // Callers are counted where they call, too; the last report may be on its way.
     clock::wait_for("all of dj's calls", PATIENCE, async || {
         let dj = app.dj.state(&app.aggregator).await?;
-        let told = dj.and_then(|dj| dj.requests("outbound"));
-        Ok((told == Some(before.0 + before.1)).then_some(()))
+        // Of the logger too, which an old Envoy does not tell its side.
+        let told = dj.map(|dj| (dj.requests("outbound"), dj.attempts_of("outbound")));
+        let calls = Some(before.0 + before.1);
+        Ok((told == Some((calls, calls))).then_some(()))
     })
     .await
     .unwrap();
 }
 
 /// A module that Envoy refuses costs nothing: it gets the original at once, and traffic flows.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_filter_that_envoy_refuses_is_taken_back() {
+async fn a_filter_that_envoy_refuses_is_taken_back(version: Version) {
     let folder = tempfile::tempdir().unwrap();
     let filter = folder.path().join("broken.wasm");
     fs::write(&filter, b"\0asm\x01\0\0\0this is not a module").unwrap();
     let modules = Modules { filter, log: None };
     let aggregator = Aggregator::start(&Options::default()).await.unwrap();
-    let mut mesh = Mesh::start((1, 1)).await.unwrap();
+    let mut mesh = mesh(version, (1, 1)).await;
     let interposed = Some((&modules, aggregator.ingest()));
     let pod = mesh
         .pod("jazz-v1", Behaviour::jazz_v1(), interposed)
@@ -90,13 +112,12 @@ async fn a_filter_that_envoy_refuses_is_taken_back() {
 }
 
 /// Without its module nothing is inserted, and the sidecar works.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_missing_module_is_left_out() {
+async fn a_missing_module_is_left_out(version: Version) {
     let modules = Modules {
         filter: "/nowhere/filter.wasm".into(),
         log: None,
     };
-    let mut mesh = Mesh::start((1, 1)).await.unwrap();
+    let mut mesh = mesh(version, (1, 1)).await;
     let nobody = "127.0.0.1:9".parse().unwrap();
     let pod = mesh
         .pod("jazz-v1", Behaviour::jazz_v1(), Some((&modules, nobody)))
@@ -118,9 +139,8 @@ async fn a_missing_module_is_left_out() {
 }
 
 /// The interposer dies and comes back under load: no request fails, and none is lost to the count.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_interposer_may_die() {
-    let mut app = Djapp::start((50, 50)).await.unwrap();
+async fn the_interposer_may_die(version: Version) {
+    let mut app = djapp(version, (50, 50)).await;
     let target = app.dj.envoy.listener(INGRESS).unwrap();
     let tally = Arc::new(Tally::default());
     let duration = Duration::from_secs(8);
@@ -131,7 +151,7 @@ async fn the_interposer_may_die() {
             duration,
         }],
     );
-    under.host = "dj.prod.svc.cluster.local".to_owned();
+    "dj.prod.svc.cluster.local".clone_into(&mut under.host);
     let running = tokio::spawn(under.run(Arc::clone(&tally), CancellationToken::new()));
     for pod in std::iter::once(&mut app.dj).chain(&mut app.jazz) {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -161,12 +181,35 @@ async fn the_interposer_may_die() {
     .unwrap();
 }
 
+/// Origin and interposer are away: Envoy serves on with its last configuration and counts on, and the aggregator loses
+/// nothing.
+async fn the_origin_may_die(version: Version) {
+    let mut app = djapp(version, (50, 50)).await;
+    load(&app.dj, 50.0, 1).await;
+    app.mesh.lose_origin().await.unwrap();
+    let beside = app.dj.interposer.as_ref().unwrap();
+    clock::wait_for("the stream to end", PATIENCE, async || {
+        Ok((beside.metric("upstream_failures_total").await? > 0.5).then_some(()))
+    })
+    .await
+    .unwrap();
+    let before = stripped(&dump(&app.dj).await);
+    let tally = load(&app.dj, 100.0, 3).await;
+    app.dj.interposer.as_mut().unwrap().kill().await.unwrap();
+    let alone = load(&app.dj, 100.0, 2).await;
+    for tally in [tally, alone] {
+        assert_eq!(tally.broken() + tally.refused(), 0);
+        assert_eq!(tally.answers().keys().collect::<Vec<_>>(), [&200]);
+    }
+    assert_eq!(stripped(&dump(&app.dj).await), before);
+    app.dj.is_exact(&app.aggregator).await.unwrap();
+}
+
 /// What Envoy runs is what the origin says, but for our parts.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_rest_of_the_configuration_is_the_same() {
+async fn the_rest_of_the_configuration_is_the_same(version: Version) {
     let modules = Modules::built().unwrap();
     let aggregator = Aggregator::start(&Options::default()).await.unwrap();
-    let mut mesh = Mesh::start((70, 30)).await.unwrap();
+    let mut mesh = mesh(version, (70, 30)).await;
     let interposed = Some((&modules, aggregator.ingest()));
     for name in ["jazz-v1", "dj"] {
         let with = mesh.pod(name, Behaviour::dj(), interposed).await.unwrap();
@@ -181,48 +224,9 @@ async fn the_rest_of_the_configuration_is_the_same() {
 }
 
 async fn dump(pod: &Pod) -> Value {
-    let answer = http::get_ok(pod.envoy.admin(), "/config_dump").await;
-    answer.unwrap().json().unwrap()
+    dump::config_dump(&pod.envoy).await.unwrap()
 }
 
-/// The listeners, clusters and routes of a dump without our parts, times, and what differs between two processes.
-fn stripped(dump: &Value) -> Value {
-    let configs = dump["configs"].as_array().unwrap().iter();
-    let wanted = [
-        "ListenersConfigDump",
-        "ClustersConfigDump",
-        "RoutesConfigDump",
-    ];
-    let wanted = configs.filter(|config| {
-        let kind = config["@type"].as_str().unwrap();
-        wanted.iter().any(|wanted| kind.ends_with(wanted))
-    });
-    let mut all: Value = wanted.cloned().collect();
-    strip(&mut all);
-    all
-}
-
-fn strip(value: &mut Value) {
-    match value {
-        Value::Array(items) => {
-            items.retain(|item| {
-                let name = item["name"].as_str().or(item["cluster"]["name"].as_str());
-                !name.is_some_and(|name| name.starts_with("meshmeter"))
-            });
-            items.iter_mut().for_each(strip);
-            // Envoy lists routes in the order of a hash table.
-            if items.iter().any(|item| item["route_config"].is_object()) {
-                items.sort_by_key(ToString::to_string);
-            }
-        }
-        Value::Object(fields) => {
-            for field in ["last_updated", "version_info", "port_value"] {
-                fields.remove(field);
-            }
-            fields.values_mut().for_each(strip);
-            // A list of ours alone was not there before.
-            fields.retain(|_, value| value.as_array().is_none_or(|items| !items.is_empty()));
-        }
-        _ => {}
-    }
+fn stripped(of: &Value) -> Value {
+    dump::stripped(of).unwrap()
 }

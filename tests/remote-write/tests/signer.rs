@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use aggregator_remote_write::signer::Signer;
+use aggregator_aws::signer::Signer;
 use aws_credential_types::Credentials;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;

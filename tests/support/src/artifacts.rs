@@ -66,6 +66,23 @@ pub fn envoy() -> Result<PathBuf> {
     )
 }
 
+/// The oldest Envoy that is tested, beside the one of [`envoy`].
+pub const OLD_ENVOY: &str = "1.36.4";
+
+/// Envoy [`OLD_ENVOY`].
+pub fn old_envoy() -> Result<PathBuf> {
+    let folder = target_dir()?.join(format!("envoy/venv-{OLD_ENVOY}/lib"));
+    // Under whichever version of Python installed it.
+    let found = std::fs::read_dir(&folder).ok().and_then(|entries| {
+        let binary = "site-packages/envoy/_bin/envoy";
+        entries
+            .filter_map(|entry| Some(entry.ok()?.path().join(binary)))
+            .find(|path| path.is_file())
+    });
+    let expected = folder.join("python3/site-packages/envoy/_bin/envoy");
+    existing(found.unwrap_or(expected), "cargo xtask envoys")
+}
+
 /// Prometheus: the one on `PATH`, else the one that `cargo xtask prometheus` fetched.
 pub fn prometheus() -> Result<PathBuf> {
     if let Some(path) = on_path("prometheus") {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ const STOP_MAX: Duration = Duration::from_secs(20);
 /// How Envoy is started, beside its configuration.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The program; `None`: the one that [`artifacts::envoy`] finds.
+    pub binary: Option<PathBuf>,
     /// Worker threads.
     pub concurrency: u32,
     /// Environment variables of the process, beside the inherited ones.
@@ -77,6 +79,7 @@ struct SocketAddress {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            binary: None,
             concurrency: 2,
             env: Vec::new(),
             log_level: "warning",
@@ -91,7 +94,10 @@ impl Default for Options {
 impl Envoy {
     /// Starts Envoy with `config` (a bootstrap as JSON; see [`crate::bootstrap`]) and waits until it serves.
     pub async fn start(config: &Value, options: &Options) -> Result<Self> {
-        let binary = artifacts::envoy()?;
+        let binary = match &options.binary {
+            Some(binary) => binary.clone(),
+            None => artifacts::envoy()?,
+        };
         let directory = tempfile::Builder::new()
             .prefix("meshmeter-envoy-")
             .tempdir()

@@ -19,4 +19,5 @@ pub mod load;
 pub mod plugin;
 pub mod process;
 pub mod prometheus;
+pub mod secured;
 pub mod sidecar;

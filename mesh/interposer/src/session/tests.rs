@@ -20,7 +20,8 @@ fn session_after(form: Form, rejections: &Arc<Rejections>) -> Session {
     let insertion = Insertion {
         filter: Some(Plugin {
             module: "/filter.wasm".to_owned(),
-            configuration: "{}".to_owned(),
+            inbound: "{}".to_owned(),
+            outbound: "{}".to_owned(),
         }),
         access_log: None,
         upstream_log: None,
@@ -29,6 +30,7 @@ fn session_after(form: Form, rejections: &Arc<Rejections>) -> Session {
             name: "meshmeter-aggregator".to_owned(),
             host: "aggregator".to_owned(),
             port: 1,
+            tls: None,
         }],
     };
     Session::new(form, Arc::new(insertion), Arc::clone(rejections))

@@ -1,9 +1,11 @@
-//! Signature Version 4 (SigV4) of a request, by `aws-sigv4`: service `aps` for AMP.
+//! Signature Version 4 (SigV4) of a request, by `aws-sigv4`: service `aps` for AMP, `appmesh` for App Mesh.
 
 use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, SignableBody, SignableRequest, SigningSettings, sign,
+};
 use aws_sigv4::sign::v4::SigningParams;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use thiserror::Error;
@@ -16,6 +18,7 @@ pub const SERVICE: &str = "aps";
 pub struct Signer {
     region: String,
     service: String,
+    tells_digest: bool,
 }
 
 /// A request could not be signed; only what cannot be part of a request leads here.
@@ -36,7 +39,15 @@ impl Signer {
         Self {
             region: region.to_owned(),
             service: service.to_owned(),
+            tells_digest: false,
         }
+    }
+
+    /// The same, with the SHA-256 of the body in the header `x-amz-content-sha256`.
+    #[must_use]
+    pub fn telling_digest(mut self) -> Self {
+        self.tells_digest = true;
+        self
     }
 
     /// The region signed for.
@@ -45,8 +56,8 @@ impl Signer {
     }
 
     /// The headers that a POST of `body` to `url` at `time` needs: `authorization`, `x-amz-date`, and
-    /// `x-amz-security-token` for credentials that expire. No other header is signed, so that a proxy may
-    /// touch them.
+    /// `x-amz-security-token` for credentials that expire. Beside them only the host is signed, so that a proxy may touch
+    /// the others.
     pub fn sign(
         &self,
         url: &str,
@@ -55,12 +66,16 @@ impl Signer {
         time: SystemTime,
     ) -> Result<HeaderMap, SignError> {
         let identity = credentials.clone().into();
+        let mut settings = SigningSettings::default();
+        if self.tells_digest {
+            settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+        }
         let params = SigningParams::builder()
             .identity(&identity)
             .region(&self.region)
             .name(&self.service)
             .time(time)
-            .settings(SigningSettings::default())
+            .settings(settings)
             .build()
             .map_err(|error| SignError(error.into()))?
             .into();

@@ -121,7 +121,7 @@ impl Held {
             text = format!("{text}: {cause}");
             source = cause.source();
         }
-        tracing::warn!(error = %text, "remote write: no new AWS credentials");
+        tracing::warn!(error = %text, "no new AWS credentials");
         self.error = Some(NoCredentials(text));
     }
 }

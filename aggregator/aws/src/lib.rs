@@ -1,0 +1,9 @@
+//! What it takes to be somebody at AWS.
+//!
+//! ```text
+//! chain (environment, web identity, Pod Identity, instance) -> credentials (kept, renewed in time) -> signer (SigV4)
+//! ```
+
+pub mod chain;
+pub mod credentials;
+pub mod signer;

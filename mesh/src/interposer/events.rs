@@ -1,0 +1,93 @@
+//! Events on the pod: what was put in was rejected, or cannot be put in.
+//!
+//! Best effort. The way to the cluster is made with the first one: a sidecar that never has anything to say pays nothing
+//! for it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aggregator_cluster::connection;
+use aggregator_cluster::events::{Object, Warning};
+use mesh_interposer::notices::Notice;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+use tokio::sync::mpsc;
+
+/// Pause after each: a configuration that flaps is told by a few, and those that find no room are counted.
+const PAUSE: Duration = Duration::from_secs(10);
+
+const COMPONENT: &str = "meshmeter-interposer";
+
+/// Raises events.
+#[derive(Debug)]
+pub(super) struct Events {
+    /// The pod.
+    pub(super) about: Object,
+    /// The way to the cluster, if not as this pod's service account.
+    pub(super) kubeconfig: Option<PathBuf>,
+    raised: Counter,
+    failed: Counter,
+}
+
+// === impl Events ===
+
+impl Events {
+    pub(super) fn new(about: Object, kubeconfig: Option<PathBuf>, registry: &mut Registry) -> Self {
+        let (raised, failed) = (Counter::default(), Counter::default());
+        let registry = registry.sub_registry_with_prefix("interposer");
+        let help = "Events raised on the pod";
+        registry.register("events_raised", help, raised.clone());
+        let help = "Events that the cluster did not take";
+        registry.register("events_failed", help, failed.clone());
+        Self {
+            about,
+            kubeconfig,
+            raised,
+            failed,
+        }
+    }
+
+    /// Raises what comes, for as long as something may.
+    pub(super) async fn run(self, mut notices: mpsc::Receiver<Notice>) {
+        while let Some(notice) = notices.recv().await {
+            let warning = self.warning(notice);
+            let raised = async {
+                let client = connection::connect(self.kubeconfig.as_deref()).await?;
+                warning.raise(&client).await
+            };
+            match raised.await {
+                Ok(()) => self.raised.inc(),
+                Err(error) => {
+                    tracing::warn!(%error, "no event was raised");
+                    self.failed.inc()
+                }
+            };
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    fn warning(&self, notice: Notice) -> Warning {
+        let (reason, message) = match notice {
+            Notice::Rejected { type_url, reason } => {
+                let kind = type_url.rsplit('.').next().unwrap_or_default().to_owned();
+                let message = format!(
+                    "Envoy rejected the {kind} resources with meshmeter's parts and has the original: it is not \
+                     counted. Envoy says: {reason}"
+                );
+                ("MeshmeterRejected", message)
+            }
+            Notice::NoModule { reason } => (
+                "MeshmeterNotInserted",
+                format!(
+                    "the sidecar's configuration passes as it is, and it is not counted: {reason}"
+                ),
+            ),
+        };
+        Warning {
+            about: self.about.clone(),
+            reason,
+            message,
+            component: COMPONENT,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Any bytes as the messages of a stream of aggregated discovery: the session never panics, what it cannot read passes as
+//! it is, and no nonce of ours gets to the origin.
+#![no_main]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use mesh_core::discovery::{self, Form};
+use mesh_core::insertion::{Directions, Insertion, Plugin, StreamCluster};
+use mesh_core::wire::Message;
+use session::{Request, Session};
+
+// The file and not its crate, which would have the SDK of AWS built for the fuzzer.
+#[path = "../../../mesh/interposer/src/session.rs"]
+mod session;
+
+/// Messages of one input at most.
+const MESSAGES_MAX: usize = 64;
+
+fn insertion() -> Insertion {
+    let plugin = Plugin {
+        module: "/filter.wasm".to_owned(),
+        inbound: "{}".to_owned(),
+        outbound: "{}".to_owned(),
+    };
+    Insertion {
+        filter: Some(plugin.clone()),
+        access_log: None,
+        upstream_log: Some(plugin),
+        directions: Directions::Both,
+        clusters: vec![StreamCluster {
+            name: "meshmeter_aggregator_0".to_owned(),
+            host: "aggregator".to_owned(),
+            port: 1,
+            tls: None,
+        }],
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((first, mut rest)) = bytes.split_first() else {
+        return;
+    };
+    let form = if first & 1 == 0 {
+        Form::StateOfTheWorld
+    } else {
+        Form::Delta
+    };
+    let mut session = Session::new(form, Arc::new(insertion()), Arc::default());
+    // Each message: who sends it, its length in two bytes, its bytes.
+    for _ in 0..MESSAGES_MAX {
+        let [side, low, high, ..] = *rest else { return };
+        let length = usize::from(u16::from_le_bytes([low, high])).min(rest.len() - 3);
+        let message = Bytes::copy_from_slice(&rest[3..3 + length]);
+        rest = &rest[3 + length..];
+        if side & 1 == 0 {
+            let passed = session.response(message.clone(), side & 2 == 0);
+            if Message::parse(&message).is_err() || side & 2 != 0 {
+                assert_eq!(passed.response, message);
+            }
+            continue;
+        }
+        match session.request(message.clone()) {
+            Request::Forward(forwarded) => {
+                if Message::parse(&message).is_err() {
+                    assert_eq!(forwarded, message);
+                } else if let Ok(head) = discovery::request_head(&forwarded, form) {
+                    assert!(!head.nonce.starts_with("meshmeter-"), "{head:?}");
+                }
+            }
+            Request::Restore { response, .. } => {
+                let head = discovery::response_head(&response).unwrap();
+                assert!(head.nonce.starts_with("meshmeter-"), "{head:?}");
+            }
+        }
+    }
+});

@@ -1,0 +1,230 @@
+//! Both ends of aggregated discovery, with messages as bytes: an origin that answers as a test says, and an Envoy.
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use envoy_types::pb::google::protobuf::Any;
+use http::HeaderMap;
+use http::uri::PathAndQuery;
+use mesh_interposer::codec::Raw;
+use prost::Message as _;
+use tests_support::kubernetes::Identity;
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, mpsc};
+use tokio_stream::wrappers::{BroadcastStream, ReceiverStream, TcpListenerStream};
+use tokio_stream::{Stream, StreamExt as _};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::body::Body;
+use tonic::server::{Grpc, NamedService, StreamingService};
+use tonic::transport::{Endpoint, Server, ServerTlsConfig};
+use tonic::{Request, Response, Status, Streaming};
+
+/// State of the world.
+pub const STREAM: &str =
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
+
+/// Longest message.
+const BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Messages that wait.
+const WAITING_MAX: usize = 16;
+
+/// What an origin answers to a request.
+pub type Answer = Arc<dyn Fn(&Bytes) -> Vec<Bytes> + Send + Sync>;
+
+/// An origin; ends when dropped.
+#[derive(Debug)]
+pub struct Origin {
+    /// Where it listens.
+    pub address: SocketAddr,
+    seen: Arc<Seen>,
+    pushes: broadcast::Sender<Bytes>,
+    _stop: DropGuard,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    streams: Mutex<Vec<(String, HeaderMap)>>,
+    requests: Mutex<Vec<Bytes>>,
+}
+
+#[derive(Clone)]
+struct Discovery {
+    answer: Answer,
+    seen: Arc<Seen>,
+    pushes: broadcast::Sender<Bytes>,
+}
+
+type Responses = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
+type Serving<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
+
+// === impl Origin ===
+
+impl Origin {
+    /// Starts one on loopback, with TLS if it has an `identity`.
+    pub async fn start(identity: Option<&Identity>, answer: Answer) -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let seen = Arc::<Seen>::default();
+        let (pushes, _) = broadcast::channel(WAITING_MAX);
+        let discovery = Discovery {
+            answer,
+            seen: Arc::clone(&seen),
+            pushes: pushes.clone(),
+        };
+        let mut server = Server::builder();
+        if let Some(identity) = identity {
+            let identity =
+                tonic::transport::Identity::from_pem(&identity.certificate, &identity.key);
+            server = server.tls_config(ServerTlsConfig::new().identity(identity))?;
+        }
+        let stop = CancellationToken::new();
+        let serving = server
+            .add_service(discovery)
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(serving));
+        Ok(Self {
+            address,
+            seen,
+            pushes,
+            _stop: stop.drop_guard(),
+        })
+    }
+
+    /// Sends a response on each open stream, unasked.
+    pub fn push(&self, response: Bytes) {
+        // Nobody listens: nobody is to hear it.
+        let _ = self.pushes.send(response);
+    }
+
+    /// Authority and headers of each stream so far.
+    pub fn streams(&self) -> Vec<(String, HeaderMap)> {
+        let streams = self.seen.streams.lock();
+        streams.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Each request so far, of all streams.
+    pub fn requests(&self) -> Vec<Bytes> {
+        let requests = self.seen.requests.lock();
+        requests.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl NamedService for Discovery {
+    const NAME: &'static str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
+}
+
+impl tower_service::Service<http::Request<Body>> for Discovery {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Serving<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let discovery = self.clone();
+        let authority = request.uri().authority().map(ToString::to_string);
+        let stream = (authority.unwrap_or_default(), request.headers().clone());
+        let streams = discovery.seen.streams.lock();
+        streams.unwrap_or_else(PoisonError::into_inner).push(stream);
+        Box::pin(async move {
+            let mut grpc = Grpc::new(Raw)
+                .max_decoding_message_size(BYTES_MAX)
+                .max_encoding_message_size(BYTES_MAX);
+            Ok(grpc.streaming(discovery, request).await)
+        })
+    }
+}
+
+impl StreamingService<Bytes> for Discovery {
+    type Response = Bytes;
+    type ResponseStream = Responses;
+    type Future = Serving<Response<Responses>, Status>;
+
+    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
+        let Self {
+            answer,
+            seen,
+            pushes,
+        } = self.clone();
+        let pushed = BroadcastStream::new(pushes.subscribe());
+        let pushed = pushed.filter_map(|push| Some(Ok::<_, Status>(vec![push.ok()?])));
+        let answers = request.into_inner().map(move |request| {
+            let request = request?;
+            let requests = seen.requests.lock();
+            requests
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(request.clone());
+            Ok::<_, Status>(answer(&request))
+        });
+        Box::pin(async move {
+            let (sender, responses) = mpsc::channel(WAITING_MAX);
+            tokio::spawn(async move {
+                let answers = answers.merge(pushed);
+                tokio::pin!(answers);
+                while let Some(Ok(answers)) = answers.next().await {
+                    for answer in answers {
+                        // The other end has gone.
+                        if sender.send(Ok(answer)).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            });
+            let responses: Responses = Box::pin(ReceiverStream::new(responses));
+            Ok(Response::new(responses))
+        })
+    }
+}
+
+/// A stream of discovery as Envoy opens it: what to send to, and what comes.
+pub async fn open(address: SocketAddr) -> Result<(mpsc::Sender<Bytes>, Streaming<Bytes>)> {
+    let channel = Endpoint::from_shared(format!("http://{address}"))?
+        .connect()
+        .await?;
+    let mut grpc = tonic::client::Grpc::new(channel)
+        .max_decoding_message_size(BYTES_MAX)
+        .max_encoding_message_size(BYTES_MAX);
+    grpc.ready().await?;
+    let (requests, stream) = mpsc::channel(WAITING_MAX);
+    let request = Request::new(ReceiverStream::new(stream));
+    let path = PathAndQuery::from_static(STREAM);
+    let answer = grpc.streaming(request, path, Raw).await?;
+    Ok((requests, answer.into_inner()))
+}
+
+/// The next message of a stream.
+pub async fn next(stream: &mut Streaming<Bytes>) -> Result<Bytes> {
+    stream.message().await?.context("the stream ended")
+}
+
+/// A first request for resources of a type.
+pub fn request(type_url: &str) -> DiscoveryRequest {
+    DiscoveryRequest {
+        type_url: type_url.to_owned(),
+        ..DiscoveryRequest::default()
+    }
+}
+
+/// A response with these resources.
+pub fn response(type_url: &str, nonce: &str, resources: &[Vec<u8>]) -> Bytes {
+    let resources = resources.iter().map(|value| Any {
+        type_url: type_url.to_owned(),
+        value: value.clone(),
+    });
+    let response = DiscoveryResponse {
+        version_info: "1".to_owned(),
+        type_url: type_url.to_owned(),
+        nonce: nonce.to_owned(),
+        resources: resources.collect(),
+        ..DiscoveryResponse::default()
+    };
+    response.encode_to_vec().into()
+}
