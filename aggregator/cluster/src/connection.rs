@@ -15,7 +15,7 @@ use tokio::time::timeout;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long the answer to one request may take.
-pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why the cluster did not do what it was asked.
 #[derive(Debug, Error)]
@@ -49,6 +49,16 @@ pub enum ClusterError {
         what: String,
         /// How long it may take.
         within: Duration,
+    },
+    /// The API server has no such kind.
+    #[error(
+        "the API server does not know {resource} of {group}: is the CustomResourceDefinition installed?"
+    )]
+    NotServed {
+        /// Plural name.
+        resource: &'static str,
+        /// Path of the group and version.
+        group: &'static str,
     },
     /// The request cannot be made.
     #[error("{what}: not a request")]
@@ -85,7 +95,7 @@ fn refused(path: &Path, error: kube::config::KubeconfigError) -> ClusterError {
 }
 
 /// Sends `body` and reads the answer.
-pub(crate) async fn send<T: DeserializeOwned>(
+pub async fn send<T: DeserializeOwned>(
     client: &Client,
     method: http::Method,
     path: &str,
@@ -105,7 +115,7 @@ pub(crate) async fn send<T: DeserializeOwned>(
 }
 
 /// Reads what is at `path`, in the form `accept`.
-pub(crate) async fn get<T: DeserializeOwned>(
+pub async fn get<T: DeserializeOwned>(
     client: &Client,
     path: &str,
     accept: &str,
