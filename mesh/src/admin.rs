@@ -18,28 +18,41 @@ use tokio_util::sync::CancellationToken;
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 32;
 
-/// Listens, and serves until `stop` in a task of its own.
+/// Tells whether it is ready, and why not.
+pub(crate) type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Listens, and serves until `stop` in a task of its own; it is ready from then on.
 pub(crate) async fn start(
     address: SocketAddr,
     registry: Registry,
     stop: CancellationToken,
 ) -> Result<SocketAddr> {
+    start_when(address, registry, Arc::new(|| Ok(())), stop).await
+}
+
+/// As [`start`], ready when `ready` says so.
+pub(crate) async fn start_when(
+    address: SocketAddr,
+    registry: Registry,
+    ready: Ready,
+    stop: CancellationToken,
+) -> Result<SocketAddr> {
     let listener = TcpListener::bind(address).await;
     let listener = listener.with_context(|| format!("--admin-listen {address}"))?;
     let bound = listener.local_addr()?;
-    tokio::spawn(stop.run_until_cancelled_owned(serve(listener, Arc::new(registry))));
+    tokio::spawn(stop.run_until_cancelled_owned(serve(listener, Arc::new(registry), ready)));
     Ok(bound)
 }
 
-async fn serve(listener: TcpListener, registry: Arc<Registry>) {
+async fn serve(listener: TcpListener, registry: Arc<Registry>, ready: Ready) {
     let free = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     while let Ok(permit) = Arc::clone(&free).acquire_owned().await {
         let Ok((stream, _)) = listener.accept().await else {
             continue;
         };
-        let registry = Arc::clone(&registry);
+        let (registry, ready) = (Arc::clone(&registry), Arc::clone(&ready));
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-            let answer = answer(request.uri().path(), &registry);
+            let answer = answer(request.uri().path(), &registry, &ready);
             async move { Ok::<_, Infallible>(answer) }
         });
         let serving = hyper::server::conn::http1::Builder::new()
@@ -51,9 +64,12 @@ async fn serve(listener: TcpListener, registry: Arc<Registry>) {
     }
 }
 
-fn answer(path: &str, registry: &Registry) -> Response<Full<Bytes>> {
+fn answer(path: &str, registry: &Registry, ready: &Ready) -> Response<Full<Bytes>> {
     let (status, text) = match path {
-        "/readyz" => (StatusCode::OK, "ok\n".to_owned()),
+        "/readyz" => match ready() {
+            Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        },
         "/metrics" => {
             let mut text = String::new();
             match encode(&mut text, registry) {
