@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use super::custom;
+
 /// Events that are kept; who wants older ones hears 410 Gone, as behind etcd's compaction.
 const EVENTS_MAX: usize = 10_000;
 
@@ -60,8 +62,17 @@ pub const LEASE: Resource = Resource {
     kind: "Lease",
     api_version: "coordination.k8s.io/v1",
 };
+/// `MutatingWebhookConfigurations`; they have no namespace.
+pub const WEBHOOK_CONFIGURATION: Resource = Resource {
+    group_path: "/apis/admissionregistration.k8s.io/v1",
+    plural: "mutatingwebhookconfigurations",
+    kind: "MutatingWebhookConfiguration",
+    api_version: "admissionregistration.k8s.io/v1",
+};
+/// Events.
+pub const EVENT: Resource = core("events", "Event");
 /// All of them.
-pub const RESOURCES: [Resource; 11] = [
+pub const RESOURCES: [Resource; 13] = [
     POD,
     SERVICE,
     CONFIG_MAP,
@@ -73,6 +84,8 @@ pub const RESOURCES: [Resource; 11] = [
     AUTOSCALER,
     NAMESPACE,
     LEASE,
+    WEBHOOK_CONFIGURATION,
+    EVENT,
 ];
 
 const fn core(plural: &'static str, kind: &'static str) -> Resource {
@@ -141,6 +154,10 @@ impl Objects {
             object["metadata"]["uid"] = uid;
         }
         object["metadata"]["resourceVersion"] = version.to_string().into();
+        if custom::RESOURCES.contains(&resource) {
+            let generation = custom::generation(old, &object);
+            object["metadata"]["generation"] = generation.into();
+        }
         // What a real server has, and nobody here reads.
         object["metadata"]["managedFields"] = json!([{"manager": "test", "operation": "Update"}]);
         state.objects.insert(key, object.clone());

@@ -23,12 +23,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::authority::Authority;
+use super::custom;
 use super::objects::{self, CONFIG_MAP, Objects, RESOURCES, Resource};
 use super::proxy::FrontProxy;
 use replies::{Answer, failure, not_found, reply};
 
 mod merge;
 mod replies;
+mod subresources;
 mod watching;
 
 /// Longest body of a request, in bytes.
@@ -74,6 +76,8 @@ struct Tuning {
     tokens: BTreeMap<String, KnownUser>,
     allowed: BTreeSet<String>,
     outage: Option<StatusCode>,
+    /// Plural names of kinds that are not installed.
+    absent: BTreeSet<&'static str>,
     requests: BTreeMap<String, u64>,
 }
 
@@ -168,6 +172,16 @@ impl ApiServer {
         self.break_watches();
     }
 
+    /// From now on the kind is not installed, or is again.
+    pub fn set_absent(&self, resource: Resource, absent: bool) {
+        let mut tuning = self.tuning();
+        if absent {
+            tuning.absent.insert(resource.plural);
+        } else {
+            tuning.absent.remove(resource.plural);
+        }
+    }
+
     /// Ends all open watches.
     pub fn break_watches(&self) {
         let mut watches = self
@@ -245,6 +259,11 @@ impl Shared {
             return failure(StatusCode::PAYLOAD_TOO_LARGE, "limit exceeded");
         };
         let body = serde_json::from_slice(&body.to_bytes()).unwrap_or(Value::Null);
+        let of_custom = self.of_custom(&head.method, head.uri.path(), &body);
+        of_custom.unwrap_or_else(|| self.dispatch(&head, body))
+    }
+
+    fn dispatch(self: &Arc<Self>, head: &http::request::Parts, body: Value) -> Answer {
         let path = head.uri.path();
         match (head.method.clone(), path) {
             (Method::POST, "/apis/authentication.k8s.io/v1/tokenreviews") => {
@@ -259,7 +278,7 @@ impl Shared {
                     namespace,
                     name: Some(name),
                 }) => self.read(resource, &namespace, &name),
-                Some(target) => self.collection(&target, &head),
+                Some(target) => self.collection(&target, head),
                 None => not_found(path),
             },
             (Method::POST, _) => match target(path) {
@@ -436,7 +455,10 @@ pub(super) struct Target {
 }
 
 fn target(path: &str) -> Option<Target> {
-    RESOURCES.into_iter().find_map(|resource| {
+    let mesh = custom::RESOURCES
+        .into_iter()
+        .chain([custom::ENDPOINT_SLICE]);
+    RESOURCES.into_iter().chain(mesh).find_map(|resource| {
         let rest = path.strip_prefix(resource.group_path)?.strip_prefix('/')?;
         let (namespace, rest) = match rest.strip_prefix("namespaces/") {
             Some(rest) => rest.split_once('/')?,
