@@ -15,7 +15,7 @@ use tokio::time::timeout;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long the answer to one request may take.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why the cluster did not do what it was asked.
 #[derive(Debug, Error)]
@@ -115,7 +115,7 @@ pub async fn send<T: DeserializeOwned>(
 }
 
 /// Reads what is at `path`, in the form `accept`.
-pub async fn get<T: DeserializeOwned>(
+pub(crate) async fn get<T: DeserializeOwned>(
     client: &Client,
     path: &str,
     accept: &str,

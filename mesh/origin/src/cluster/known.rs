@@ -82,6 +82,11 @@ impl Known {
         self.lock().clone()
     }
 
+    /// A custom resource as it is now.
+    pub(crate) fn custom(&self, id: &(Kind, Key)) -> Option<Arc<Entry>> {
+        self.lock().custom.get(id).map(Arc::clone)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

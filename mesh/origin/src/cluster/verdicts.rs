@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::known::{Entry, State};
 use super::objects::Condition;
@@ -106,7 +107,6 @@ impl Verdict {
 
     /// What is said once of a refusal. Every origin gives it the same name, so that the second is told that it is there.
     pub(super) fn event(&self, kind: Kind, entry: &Entry, now: &str) -> Value {
-        use xxhash_rust::xxh3::xxh3_64;
         let metadata = &entry.metadata;
         let content = format!("{} {} {}", self.uid, self.generation, self.message);
         let name = format!("{}.{:016x}", metadata.name, xxh3_64(content.as_bytes()));

@@ -73,15 +73,15 @@ impl Writer {
 
     async fn round(&mut self) {
         let verdicts = Arc::clone(&self.verdicts.borrow_and_update());
-        let state = self.known.state();
-        self.written.retain(|id, _| state.custom.contains_key(id));
+        self.written.retain(|id, _| verdicts.contains_key(id));
         for (id, verdict) in verdicts.iter() {
-            let Some(entry) = state.custom.get(id) else {
+            // As it is now: a round may take long, and other origins write too.
+            let Some(entry) = self.known.custom(id) else {
                 continue;
             };
             let now = (self.clock)();
             let time = rfc3339(now);
-            let Some(status) = verdict.status(id.0, entry, &time) else {
+            let Some(status) = verdict.status(id.0, &entry, &time) else {
                 continue;
             };
             let last = self.written.get(id);
@@ -93,14 +93,14 @@ impl Writer {
             }
             let new = last.is_none_or(|(_, what)| what != verdict);
             self.written.insert(id.clone(), (now, verdict.clone()));
-            let outcome = self.write(id.0, entry, &status).await;
+            let outcome = self.write(id.0, &entry, &status).await;
             let wrote = self.took("status", &id.1, outcome);
             if wrote {
                 self.metrics.statuses.inc();
             }
             if wrote && new && !verdict.served {
-                let event = verdict.event(id.0, entry, &time);
-                let outcome = self.raise(entry, &event).await;
+                let event = verdict.event(id.0, &entry, &time);
+                let outcome = self.raise(&entry, &event).await;
                 if self.took("event", &id.1, outcome) {
                     self.metrics.events.inc();
                 }
