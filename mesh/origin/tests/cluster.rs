@@ -278,7 +278,7 @@ async fn says_what_it_refuses() {
     assert_eq!(node["status"]["virtualNodeARN"], "arn");
 
     node["spec"]["listeners"][0]["tls"] = json!({"mode": "STRICT"});
-    objects.apply(VIRTUAL_NODE, node.clone());
+    objects.apply(VIRTUAL_NODE, node);
     let gateway = json!({"metadata": {"namespace": "prod", "name": "in"}, "spec": {}});
     objects.apply(VIRTUAL_GATEWAY, gateway);
     let refusal = condition(&server, VIRTUAL_NODE, "jazz-v1", "False").await;
@@ -305,6 +305,8 @@ async fn says_what_it_refuses() {
         .collect();
     assert_eq!(about, ["in", "jazz-v1"]);
 
+    // A change of the specification leaves the status as it is.
+    let mut node = objects.get(VIRTUAL_NODE, "prod", "jazz-v1").unwrap();
     node["spec"]["listeners"][0]
         .as_object_mut()
         .unwrap()
