@@ -57,7 +57,7 @@ pub(crate) struct Args {
         long,
         env = "MESHMETER_KUBECONFIG",
         value_name = "FILE",
-        requires = "cluster"
+        conflicts_with = "manifests"
     )]
     kubeconfig: Option<PathBuf>,
 
@@ -68,7 +68,7 @@ pub(crate) struct Args {
         env = "MESHMETER_WATCH_NAMESPACE",
         value_name = "NAMESPACE",
         value_delimiter = ',',
-        requires = "cluster"
+        conflicts_with = "manifests"
     )]
     watch_namespace: Vec<String>,
 
@@ -78,7 +78,7 @@ pub(crate) struct Args {
         long,
         env = "MESHMETER_ENDPOINTS_FILE",
         value_name = "FILE",
-        requires = "manifests"
+        conflicts_with = "cluster"
     )]
     endpoints_file: Option<PathBuf>,
 
