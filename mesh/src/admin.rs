@@ -21,17 +21,8 @@ const CONNECTIONS_MAX: usize = 32;
 /// Tells whether it is ready, and why not.
 pub(crate) type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// Listens, and serves until `stop` in a task of its own; it is ready from then on.
+/// Listens, and serves until `stop` in a task of its own.
 pub(crate) async fn start(
-    address: SocketAddr,
-    registry: Registry,
-    stop: CancellationToken,
-) -> Result<SocketAddr> {
-    start_when(address, registry, Arc::new(|| Ok(())), stop).await
-}
-
-/// As [`start`], ready when `ready` says so.
-pub(crate) async fn start_when(
     address: SocketAddr,
     registry: Registry,
     ready: Ready,

@@ -142,6 +142,11 @@ enum Output {
 // === impl PodArgs ===
 
 impl PodArgs {
+    /// Whether pods get an Envoy here.
+    pub(crate) fn injects_envoy(&self) -> bool {
+        self.inject_envoy
+    }
+
     /// What they say now: files are read.
     pub(crate) fn settings(&self) -> Result<Settings> {
         ensure!(

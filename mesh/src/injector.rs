@@ -15,7 +15,8 @@ use aggregator_cluster::connection;
 use aggregator_tls::{Protocols, config};
 use anyhow::{Context as _, Result};
 use kube::Client;
-use mesh_injector::virtual_node::Unknown;
+use mesh_injector::virtual_node::{Unknown, VirtualNodes};
+use mesh_origin::cluster::{Cluster, Options, Purpose};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -23,16 +24,16 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::inject::PodArgs;
-use crate::{admin, interposer};
+use crate::{admin, clock, interposer};
 use certificate::Certificate;
 use events::Events;
 use metrics::Metrics;
 use webhook::Webhook;
 
 mod certificate;
-mod clock;
 mod events;
 mod metrics;
+mod nodes;
 mod settings;
 mod webhook;
 
@@ -140,7 +141,13 @@ pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()
     let pod = args.pod.clone();
     let settings = settings::follow(move || pod.settings(), &metrics, ended.clone())?;
     let events = client.map(|client| Events::begin(client, metrics.clone(), ended.clone()));
-    let webhook = Webhook::new(settings, Box::new(Unknown), events, metrics);
+    let cluster = nodes_of(&args, events.is_some(), &ended).await?;
+    let nodes: Box<dyn VirtualNodes + Send + Sync> = match &cluster {
+        Some(cluster) => Box::new(nodes::Followed::new(cluster)),
+        None => Box::new(Unknown),
+    };
+    let unread = cluster.as_ref().map(Cluster::missing);
+    let webhook = Webhook::new(settings, nodes, events, metrics);
     let listener = TcpListener::bind(args.listen).await;
     let listener = listener.with_context(|| format!("--listen {}", args.listen))?;
     let address = listener.local_addr()?;
@@ -148,9 +155,12 @@ pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()
     let ready = move || match certificate.fault(clock::unix_seconds()) {
         _ if stopping.is_cancelled() => Err("it ends".to_owned()),
         Some(fault) => Err(fault),
-        None => Ok(()),
+        None => unread
+            .as_ref()
+            .and_then(|unread| unread())
+            .map_or(Ok(()), Err),
     };
-    let admin = admin::start_when(args.admin_listen, registry, Arc::new(ready), ended.clone());
+    let admin = admin::start(args.admin_listen, registry, Arc::new(ready), ended.clone());
     let admin = admin.await?;
     if let Some(file) = &args.addresses_file {
         interposer::write(file, &json!({"webhook": address, "admin": admin}))?;
@@ -176,4 +186,23 @@ async fn cluster(args: &ServeArgs) -> Result<Option<Client>> {
             "the cluster cannot be asked (give --kubeconfig, or --cert-file and --key-file to do without)",
         ),
     }
+}
+
+/// The virtual nodes, where pods get their sidecar here. Without a cluster pods have to name theirs.
+async fn nodes_of(
+    args: &ServeArgs,
+    reachable: bool,
+    stop: &CancellationToken,
+) -> Result<Option<Cluster>> {
+    if !args.pod.injects_envoy() || !reachable {
+        return Ok(None);
+    }
+    let options = Options {
+        kubeconfig: args.kubeconfig.clone(),
+        purpose: Purpose::LookUp,
+        ..Options::default()
+    };
+    let metrics = mesh_origin::metrics::Metrics::default();
+    let cluster = Cluster::begin(&options, &metrics, &clock::unix_millis(), stop).await;
+    Ok(Some(cluster.context("--inject-envoy: the cluster")?))
 }

@@ -22,10 +22,9 @@ use tonic::transport::Server;
 
 use self::events::Events;
 use self::origin::OriginArgs;
-use crate::admin;
 use crate::listen::Listen;
+use crate::{admin, clock};
 
-mod clock;
 mod events;
 mod insertion;
 mod origin;
@@ -187,7 +186,7 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     });
     let bound = args.listen.bind().await?;
     let ready = when_ready(upstream, modules);
-    let admin = admin::start_when(args.admin_listen, registry, ready, stop.clone()).await?;
+    let admin = admin::start(args.admin_listen, registry, ready, stop.clone()).await?;
     if let Some(file) = &args.addresses_file {
         let addresses = json!({"xds": bound.address(), "admin": admin});
         write(file, &addresses)?;

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 mod admin;
+mod clock;
 mod inject;
 mod injector;
 mod interposer;

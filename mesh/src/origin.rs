@@ -1,57 +1,162 @@
 //! `meshmeter-mesh origin`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use mesh_origin::cluster::{Cluster, NAMESPACES_MAX, Options};
 use mesh_origin::folder::Folder;
+use mesh_origin::mesh::Meshes;
+use mesh_origin::metrics::Metrics;
 use mesh_origin::server::Origin;
+use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
+use crate::admin::{self, Ready};
+use crate::clock;
 use crate::interposer::write;
 use crate::listen::Listen;
 
 /// Flags.
 #[expect(clippy::doc_markdown, reason = "these are texts of --help")]
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     /// Where Envoys or interposers connect: ADDRESS:PORT or unix:///PATH.
     #[arg(long, env = "MESHMETER_LISTEN", default_value = "127.0.0.1:18000")]
     listen: Listen,
 
-    /// Folder of manifests (*.yaml, *.yml) with App Mesh custom resources, read again as they change.
-    #[arg(long, env = "MESHMETER_MANIFESTS", value_name = "FOLDER")]
-    manifests: PathBuf,
+    /// Where /metrics and /readyz are.
+    #[arg(
+        long,
+        env = "MESHMETER_ADMIN_LISTEN",
+        default_value = "127.0.0.1:18001"
+    )]
+    admin_listen: SocketAddr,
 
-    /// File with the addresses of pods, where host names are not to be asked for: a map of `NAMESPACE/VIRTUALNODE` to a
-    /// list of ADDRESS:PORT, as YAML.
-    #[arg(long, env = "MESHMETER_ENDPOINTS_FILE", value_name = "FILE")]
+    /// Folder of manifests (*.yaml, *.yml) with App Mesh custom resources, read again as they change.
+    #[arg(
+        long,
+        env = "MESHMETER_MANIFESTS",
+        value_name = "FOLDER",
+        required_unless_present = "cluster",
+        conflicts_with = "cluster"
+    )]
+    manifests: Option<PathBuf>,
+
+    /// Follow the custom resources, services and EndpointSlices of a Kubernetes cluster.
+    #[arg(long, env = "MESHMETER_CLUSTER")]
+    cluster: bool,
+
+    /// With --cluster: file that says how to reach it. Without, as a pod does: by its service account.
+    #[arg(
+        long,
+        env = "MESHMETER_KUBECONFIG",
+        value_name = "FILE",
+        conflicts_with = "manifests"
+    )]
+    kubeconfig: Option<PathBuf>,
+
+    /// With --cluster: namespace to follow instead of all. May be given several times, or once with commas. Meshes and
+    /// namespaces themselves are followed in any case.
+    #[arg(
+        long,
+        env = "MESHMETER_WATCH_NAMESPACE",
+        value_name = "NAMESPACE",
+        value_delimiter = ',',
+        conflicts_with = "manifests"
+    )]
+    watch_namespace: Vec<String>,
+
+    /// With --manifests: file with the addresses of pods, where host names are not to be asked for: a map of
+    /// `NAMESPACE/VIRTUALNODE` to a list of ADDRESS:PORT, as YAML.
+    #[arg(
+        long,
+        env = "MESHMETER_ENDPOINTS_FILE",
+        value_name = "FILE",
+        conflicts_with = "cluster"
+    )]
     endpoints_file: Option<PathBuf>,
 
-    /// File to write the addresses to once it listens.
+    /// File to write the addresses to: that of /metrics and /readyz at once, the other one when it listens.
     #[arg(long, env = "MESHMETER_ADDRESSES_FILE", value_name = "FILE")]
     addresses_file: Option<PathBuf>,
 }
 
 /// Runs until `stop`.
 pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
-    let folder = Folder {
-        manifests: args.manifests,
-        endpoints: args.endpoints_file,
+    let mut registry = Registry::with_prefix("meshmeter_mesh");
+    let metrics = Metrics::register(&mut registry);
+    if let Some(manifests) = args.manifests.clone() {
+        let folder = Folder {
+            manifests,
+            endpoints: args.endpoints_file.clone(),
+        };
+        // What is refused is said by whoever follows the folder from here on.
+        let (meshes, _) = folder.read().context("--manifests, --endpoints-file")?;
+        let (sender, meshes) = watch::channel(Arc::new(meshes));
+        tokio::spawn(folder.follow(sender, metrics.clone(), stop.clone()));
+        let ready: Ready = Arc::new(|| Ok(()));
+        let admin = admin::start(args.admin_listen, registry, ready, stop.clone()).await?;
+        return serve(&args, meshes, metrics, admin, stop).await;
+    }
+    let cluster = follow(&args, &metrics, &stop).await?;
+    let origin = registry.sub_registry_with_prefix("origin");
+    origin.register_collector(Box::new(cluster.gauges()));
+    let missing = cluster.missing();
+    let ready: Ready = Arc::new(move || missing().map_or(Ok(()), Err));
+    let admin = admin::start(args.admin_listen, registry, ready, stop.clone()).await?;
+    if let Some(file) = &args.addresses_file {
+        write(file, &json!({"admin": admin}))?;
+    }
+    tracing::info!(%admin, "reading the cluster");
+    tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        ready = cluster.ready() => ensure!(ready, "the meshes are not built any more"),
+    }
+    let meshes = cluster.meshes.clone();
+    tokio::select! {
+        served = serve(&args, meshes, metrics, admin, stop.clone()) => served,
+        () = cluster.ended() => {
+            ensure!(stop.is_cancelled(), "a watch died");
+            Ok(())
+        }
+    }
+}
+
+async fn follow(args: &Args, metrics: &Metrics, stop: &CancellationToken) -> Result<Cluster> {
+    let namespaces = args.watch_namespace.clone();
+    ensure!(
+        namespaces.len() <= NAMESPACES_MAX,
+        "--watch-namespace: at most {NAMESPACES_MAX} are followed one by one"
+    );
+    let options = Options {
+        kubeconfig: args.kubeconfig.clone(),
+        namespaces,
+        ..Options::default()
     };
-    // What is refused is said by whoever follows the folder from here on.
-    let (mesh, _) = folder.read().context("--manifests, --endpoints-file")?;
-    let (sender, mesh) = watch::channel(Arc::new(mesh));
-    tokio::spawn(folder.follow(sender, stop.clone()));
+    let cluster = Cluster::begin(&options, metrics, &clock::unix_millis(), stop).await;
+    cluster.context("--cluster, --kubeconfig")
+}
+
+async fn serve(
+    args: &Args,
+    meshes: watch::Receiver<Arc<Meshes>>,
+    metrics: Metrics,
+    admin: SocketAddr,
+    stop: CancellationToken,
+) -> Result<()> {
     let bound = args.listen.bind().await?;
     if let Some(file) = &args.addresses_file {
-        write(file, &json!({"xds": bound.address()}))?;
+        write(file, &json!({"xds": bound.address(), "admin": admin}))?;
     }
-    tracing::info!("listening");
+    tracing::info!(%admin, "listening");
+    let origin = Origin::new(meshes, metrics);
     bound
-        .serve(Server::builder().add_service(Origin::new(mesh)), stop)
+        .serve(Server::builder().add_service(origin), stop)
         .await
 }

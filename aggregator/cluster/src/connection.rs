@@ -50,6 +50,16 @@ pub enum ClusterError {
         /// How long it may take.
         within: Duration,
     },
+    /// The API server has no such kind.
+    #[error(
+        "the API server does not know {resource} of {group}: is the CustomResourceDefinition installed?"
+    )]
+    NotServed {
+        /// Plural name.
+        resource: &'static str,
+        /// Path of the group and version.
+        group: &'static str,
+    },
     /// The request cannot be made.
     #[error("{what}: not a request")]
     Malformed {
@@ -85,7 +95,7 @@ fn refused(path: &Path, error: kube::config::KubeconfigError) -> ClusterError {
 }
 
 /// Sends `body` and reads the answer.
-pub(crate) async fn send<T: DeserializeOwned>(
+pub async fn send<T: DeserializeOwned>(
     client: &Client,
     method: http::Method,
     path: &str,

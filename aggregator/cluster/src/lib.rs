@@ -11,15 +11,17 @@
 //!
 //! Objects are decoded into types of our own with only the fields that are used. Nothing here is asked by a request
 //! of an autoscaler: what it asks is answered from the directory.
+//!
+//! Others than the aggregator watch by the same code: whoever implements [`tables::Table`] says what and where to.
 
 pub mod configuration;
 pub mod connection;
 pub mod events;
 pub mod lease;
-mod objects;
+pub mod objects;
 pub mod registration;
 pub mod reviews;
-mod tables;
+pub mod tables;
 pub mod watch;
 pub mod watches;
 

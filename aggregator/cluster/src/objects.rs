@@ -29,21 +29,32 @@ pub(crate) struct ListMeta {
 
 /// An object of which the metadata are enough.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub(crate) struct MetadataOnly {
+pub struct MetadataOnly {
+    /// `metadata`
     #[serde(default)]
-    pub(crate) metadata: Metadata,
+    pub metadata: Metadata,
 }
 
 /// `metadata`
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(crate) struct Metadata {
-    pub(crate) name: String,
-    pub(crate) namespace: String,
-    pub(crate) uid: String,
-    pub(crate) resource_version: String,
+pub struct Metadata {
+    /// The name.
+    pub name: String,
+    /// The namespace; "" of what has none.
+    pub namespace: String,
+    /// Which of all that ever had the name.
+    pub uid: String,
+    /// Opaque; changes with every change.
+    pub resource_version: String,
+    /// Rises with every change of `spec`; 0 of what has none.
+    pub generation: i64,
+    /// When it was made: RFC 3339, so that earlier sorts first.
     #[serde(deserialize_with = "null_is_default")]
-    pub(crate) labels: Labels,
+    pub creation_timestamp: String,
+    /// Labels.
+    #[serde(deserialize_with = "null_is_default")]
+    pub labels: Labels,
     #[serde(deserialize_with = "null_is_default")]
     pub(crate) owner_references: Vec<OwnerReference>,
     pub(crate) deletion_timestamp: Option<IgnoredAny>,
@@ -118,7 +129,8 @@ pub(crate) struct ConfigMap {
 }
 
 /// What all objects have.
-pub(crate) trait Named {
+pub trait Named {
+    /// `metadata`
     fn metadata(&self) -> &Metadata;
 }
 
@@ -248,7 +260,7 @@ impl Named for ConfigMap {
 }
 
 /// Go writes null for an empty list or map.
-fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Default + Deserialize<'de>,

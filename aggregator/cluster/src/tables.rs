@@ -13,14 +13,15 @@ use crate::watches::Scope;
 /// The form in which whole objects are asked for.
 pub(crate) const JSON: &str = "application/json";
 
-/// The form in which nothing but metadata is sent.
-const METADATA_LIST: &str =
+/// The form in which a list of nothing but metadata is sent.
+pub const METADATA_LIST: &str =
     "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
-const METADATA: &str =
+/// The form in which a watch of nothing but metadata is sent.
+pub const METADATA: &str =
     "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
 /// Something that holds what a watch tells.
-pub(crate) trait Table: Send + Sync + 'static {
+pub trait Table: Send + Sync + 'static {
     /// An object as it is sent.
     type Object: Clone + DeserializeOwned + Named + Send + Sync + 'static;
 
@@ -37,6 +38,10 @@ pub(crate) trait Table: Send + Sync + 'static {
     /// `fieldSelector` of the collection.
     fn field_selector(&self) -> Option<&'static str> {
         None
+    }
+    /// True of a kind that a cluster may do without: while the API server does not know it, there is none of it.
+    fn optional(&self) -> bool {
+        false
     }
     /// The object exists in this form.
     fn apply(&self, object: Self::Object);

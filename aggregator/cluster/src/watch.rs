@@ -48,6 +48,8 @@ pub struct WatchState {
     /// Milliseconds of Unix time.
     last_sign: AtomicU64,
     listed: AtomicBool,
+    /// The API server does not know the kind, and need not.
+    absent: AtomicBool,
     pub(crate) objects: AtomicU64,
     pub(crate) failures: AtomicU64,
     pub(crate) lists: AtomicU64,
@@ -81,6 +83,7 @@ impl WatchState {
             scope: scope.to_string(),
             last_sign: AtomicU64::new(now.0),
             listed: AtomicBool::new(false),
+            absent: AtomicBool::new(false),
             objects: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             lists: AtomicU64::new(0),
@@ -105,27 +108,38 @@ impl WatchState {
 
     /// Why what it told is not to be relied upon; `None` while it is.
     pub fn fault(&self, now: UnixMillis) -> Option<String> {
-        let age = self.age(now);
-        let failure = || {
-            let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-            failure
-                .clone()
-                .unwrap_or_else(|| "no answer yet".to_owned())
-        };
-        let (name, scope) = (self.name, &self.scope);
-        if !self.listed.load(Ordering::Relaxed) {
-            return Some(format!(
-                "{name} in {scope} are not listed yet: {}",
-                failure()
-            ));
+        if let Some(missing) = self.missing() {
+            return Some(missing);
         }
-        (age > LOST_AFTER).then(|| {
-            let seconds = age.as_secs();
+        let age = self.age(now);
+        let absent = self.absent.load(Ordering::Relaxed);
+        (age > LOST_AFTER && !absent).then(|| {
+            let (name, scope, seconds) = (self.name, &self.scope, age.as_secs());
             format!(
                 "the watch of {name} in {scope} is lost since {seconds} s: {}",
-                failure()
+                self.last_failure()
             )
         })
+    }
+
+    /// Why its first list is not there; `None` once it is.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let known = [&self.listed, &self.absent];
+        if known.iter().any(|known| known.load(Ordering::Relaxed)) {
+            return None;
+        }
+        let (name, scope) = (self.name, &self.scope);
+        Some(format!(
+            "{name} in {scope} are not listed yet: {}",
+            self.last_failure()
+        ))
+    }
+
+    fn last_failure(&self) -> String {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure
+            .clone()
+            .unwrap_or_else(|| "no answer yet".to_owned())
     }
 
     fn alive(&self, now: UnixMillis) {
@@ -180,11 +194,26 @@ impl<T: Table> Watch<T> {
                     self.watch_on(version).await;
                 }
                 Err(error) => {
+                    let error = self.explained(error);
                     self.state.failed(&error);
                     sleep(pause).await;
                     pause = (2 * pause).min(RETRY_MAX);
                 }
             }
+        }
+    }
+
+    /// Says it if the API server does not know the kind at all.
+    fn explained(&self, error: ClusterError) -> ClusterError {
+        if error.status() != Some(404) {
+            return error;
+        }
+        if self.table.optional() {
+            self.state.absent.store(true, Ordering::Relaxed);
+        }
+        ClusterError::NotServed {
+            resource: self.table.resource(),
+            group: self.table.group_path(),
         }
     }
 
@@ -239,6 +268,7 @@ impl<T: Table> Watch<T> {
             .objects
             .store(listed.len() as u64, Ordering::Relaxed);
         self.state.lists.fetch_add(1, Ordering::Relaxed);
+        self.state.absent.store(false, Ordering::Relaxed);
         if !self.state.listed.swap(true, Ordering::Relaxed) {
             let (name, scope) = (self.state.name, &self.state.scope);
             tracing::info!(watch = name, scope, object.count = listed.len(), "listed");

@@ -52,12 +52,7 @@ pub struct WatchGauges {
 
 impl Scope {
     /// True if the object is of this scope and not among the `listed`.
-    pub(crate) fn lacks(
-        &self,
-        listed: &HashSet<(String, String)>,
-        namespace: &str,
-        name: &str,
-    ) -> bool {
+    pub fn lacks(&self, listed: &HashSet<(String, String)>, namespace: &str, name: &str) -> bool {
         let inside = match self {
             Self::All => true,
             Self::Namespace(only) => only == namespace,
@@ -108,7 +103,8 @@ impl Watches {
         config
     }
 
-    fn follow<T: Table>(&mut self, table: T, scope: Scope) {
+    /// Begins to watch into `table`.
+    pub fn follow<T: Table>(&mut self, table: T, scope: Scope) {
         let state = Arc::new(WatchState::new(table.name(), &scope, (self.clock)()));
         self.states.push(Arc::clone(&state));
         let watch = Watch {
@@ -125,6 +121,13 @@ impl Watches {
     pub fn fault(&self) -> impl Fn(UnixMillis) -> Option<String> + Send + Sync + 'static {
         let states = self.states.clone();
         move |now| states.iter().find_map(|state| state.fault(now))
+    }
+
+    /// What tells which lists are still missing; `None` once each was read to its end. What was told before is served
+    /// on while the API server is away, so this never turns back.
+    pub fn missing(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
+        let states = self.states.clone();
+        move || states.iter().find_map(|state| state.missing())
     }
 
     /// What tells the same as metrics.

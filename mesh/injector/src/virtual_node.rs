@@ -18,6 +18,8 @@ const NAME_MAX: usize = 253;
 pub struct VirtualNode {
     /// Its name.
     pub name: String,
+    /// Its name in node ids, where it is not `NAME_NAMESPACE` (`awsName`).
+    pub aws_name: Option<String>,
     /// Its mesh.
     pub mesh: String,
     /// Ports of its listeners.
@@ -47,6 +49,9 @@ pub enum NoVirtualNode {
     /// Nobody to ask.
     #[error("the annotation {VIRTUAL_NODE} is missing, and virtual nodes are not looked up")]
     Unnamed,
+    /// Not known yet.
+    #[error("the virtual nodes of the cluster are not read yet")]
+    Unread,
     /// None takes the pod.
     #[error(
         "no virtual node of the namespace selects it, and the annotation {VIRTUAL_NODE} is missing"
@@ -86,6 +91,7 @@ impl VirtualNode {
         let mesh = named.or(of_node).or_else(|| mesh.map(str::to_owned));
         Ok(Self {
             mesh: mesh.ok_or(NoVirtualNode::NoMesh)?,
+            aws_name: known.as_ref().and_then(|node| node.aws_name.clone()),
             ports: known.map_or_else(|| container_ports(pod), |node| node.ports),
             name,
         })
@@ -93,7 +99,9 @@ impl VirtualNode {
 
     /// What its sidecar calls itself, as Amazon's control plane knew it.
     pub fn id(&self, namespace: &str) -> String {
-        format!("mesh/{}/virtualNode/{}_{namespace}", self.mesh, self.name)
+        let default = || format!("{}_{namespace}", self.name);
+        let name = self.aws_name.clone().unwrap_or_else(default);
+        format!("mesh/{}/virtualNode/{name}", self.mesh)
     }
 }
 

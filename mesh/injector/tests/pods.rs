@@ -85,6 +85,7 @@ impl VirtualNodes for Djapp {
 
     fn named(&self, namespace: &str, name: &str) -> Option<VirtualNode> {
         (namespace == NAMESPACE && name == "jazz-v1").then(|| VirtualNode {
+            aws_name: None,
             name: name.to_owned(),
             mesh: "dj-app".to_owned(),
             ports: vec![9_080],

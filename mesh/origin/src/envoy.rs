@@ -1,34 +1,29 @@
-//! What one Envoy is told: listeners, clusters and routes, under the names that Amazon's control plane gave them.
+//! What one Envoy is told: listeners, clusters, endpoints and routes, under the names that Amazon's control plane gave
+//! them.
+//!
+//! Addresses of pods are a resource of their own (EDS): pods come and go all day, and neither a cluster with its
+//! connections nor a route has to change for that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::{
-    AggregatedConfigSource, ApiVersion, ConfigSource, TrafficDirection,
-    config_source::ConfigSourceSpecifier,
+    AggregatedConfigSource, ApiVersion, ConfigSource, config_source::ConfigSourceSpecifier,
 };
-use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType as FilterConfig;
-use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener};
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
-use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpConnectionManager, HttpFilter, Rds, http_connection_manager::RouteSpecifier,
-    http_filter::ConfigType as HttpConfig,
-};
 use envoy_types::pb::google::protobuf::Any;
 use prost::Name;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::mesh::{Key, Mesh, node_name, service_name};
-use crate::resources::{Protocol, VirtualNodeSpec};
+use crate::mesh::{Key, Workload, node_name, service_name};
+use crate::resources::{Egress, Protocol};
 
 mod clusters;
+mod listeners;
 mod routes;
-
-/// Where redirected traffic enters and leaves.
-const INGRESS: &str = "0.0.0.0:15000";
-const EGRESS: &str = "0.0.0.0:15001";
 
 /// Where an Envoy listens, and where its application does. In a pod the defaults; a sidecar whose traffic is not
 /// redirected says otherwise in its node's metadata.
@@ -50,9 +45,11 @@ pub struct Snapshot {
 }
 
 /// Types in the order in which they are told.
-pub const TYPES: [&str; 3] = [CLUSTER, LISTENER, ROUTE];
+pub const TYPES: [&str; 4] = [CLUSTER, ENDPOINT, LISTENER, ROUTE];
 /// Type of clusters.
 pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+/// Type of the endpoints of a cluster.
+pub const ENDPOINT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
 /// Type of listeners.
 pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
 /// Type of routes.
@@ -61,22 +58,23 @@ pub const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfigur
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// What the Envoy of `node` is told.
-    pub fn new(mesh: &Mesh, node: (&Key, &VirtualNodeSpec), place: &Place) -> Self {
+    /// What the Envoys of `workload` are told.
+    pub fn new(workload: &Workload<'_>, place: &Place) -> Self {
         let mut snapshot = Self::default();
-        snapshot.ingress(mesh, node, place);
-        snapshot.egress(mesh, node, place);
+        snapshot.ingress(workload, place);
+        snapshot.egress(workload, place);
         snapshot
     }
 
     /// Changes with what is told of a type.
     pub fn version(&self, type_url: &str) -> String {
-        let mut bytes = Vec::new();
-        for (name, resource) in self.resources.get(type_url).into_iter().flatten() {
-            bytes.extend_from_slice(name.as_bytes());
-            bytes.extend_from_slice(&resource.value);
-        }
-        format!("{:016x}", xxh3_64(&bytes))
+        version(self.of(type_url).iter())
+    }
+
+    /// Of a type, by name.
+    pub fn of(&self, type_url: &str) -> &BTreeMap<String, Any> {
+        static NOTHING: BTreeMap<String, Any> = BTreeMap::new();
+        self.resources.get(type_url).unwrap_or(&NOTHING)
     }
 
     fn add<M: Name>(&mut self, type_url: &'static str, name: &str, message: &M) {
@@ -88,20 +86,28 @@ impl Snapshot {
         self.add(CLUSTER, &cluster.name, cluster);
     }
 
+    fn endpoints(&mut self, endpoints: &ClusterLoadAssignment) {
+        self.add(ENDPOINT, &endpoints.cluster_name, endpoints);
+    }
+
+    fn listener(&mut self, listener: &Listener) {
+        self.add(LISTENER, &listener.name, listener);
+    }
+
     fn route(&mut self, route: &RouteConfiguration) {
         self.add(ROUTE, &route.name, route);
     }
 
     /// One chain for each port of the node; by port where there are several.
-    fn ingress(&mut self, mesh: &Mesh, (key, node): (&Key, &VirtualNodeSpec), place: &Place) {
-        if node.listeners.is_empty() {
+    fn ingress(&mut self, Workload { mesh, key, spec }: &Workload<'_>, place: &Place) {
+        if spec.listeners.is_empty() {
             return;
         }
-        let several = node.listeners.len() > 1;
+        let several = spec.listeners.len() > 1;
         let mut chains = Vec::new();
-        for listener in &node.listeners {
+        for listener in &spec.listeners {
             let (port, protocol) = (listener.port_mapping.port, listener.port_mapping.protocol);
-            let own = node_name(key, node);
+            let own = node_name(key, spec);
             let cluster = format!(
                 "cds_ingress_{}_{own}_{}_{port}",
                 mesh.name,
@@ -120,130 +126,91 @@ impl Snapshot {
                     Protocol::Http2 => timeout.http2,
                 });
             self.route(&routes::ingress(&route, &cluster, timeout));
-            chains.push(chain(several.then_some(port), "ingress", &route));
+            chains.push(listeners::http(several.then_some(port), "ingress", &route));
         }
-        let listener = listener(
-            "lds_ingress_0.0.0.0_15000",
-            place.ingress,
-            INGRESS,
-            TrafficDirection::Inbound,
-            chains,
-        );
-        self.add(LISTENER, &listener.name, &listener);
+        self.listener(&listeners::ingress(place, chains));
     }
 
-    /// One virtual host for each name that the node calls, in one route for each port.
-    fn egress(&mut self, mesh: &Mesh, (key, node): (&Key, &VirtualNodeSpec), place: &Place) {
-        let mut by_port: BTreeMap<(u16, &'static str), Vec<routes::Host>> = BTreeMap::new();
-        let mut called: BTreeSet<(Key, u16)> = BTreeSet::new();
-        let backends = node.backends.iter();
-        let backends = backends.map(|backend| &backend.virtual_service.virtual_service_ref);
-        // Each once: Envoy takes no name twice.
-        let backends: BTreeSet<_> = backends
-            .map(|reference| Key::of(reference, &key.namespace))
-            .collect();
-        for service in backends {
-            // The mesh has said which are not there.
-            let Some(spec) = mesh.services.get(&service) else {
-                continue;
-            };
-            for host in routes::hosts(mesh, &service, spec, &service_name(&service, spec)) {
-                called.extend(host.targets.iter().cloned());
-                by_port
-                    .entry((host.port, host.protocol.as_str()))
-                    .or_default()
-                    .push(host);
-            }
-        }
-        for (target, port) in &called {
-            if let Some(cluster) = clusters::egress(mesh, target, *port) {
+    /// One virtual host for each name that the node calls, in one route for each port; and what of the rest of the
+    /// world is let through.
+    fn egress(&mut self, workload: &Workload<'_>, place: &Place) {
+        let mesh = workload.mesh;
+        let by_port = hosts_by_port(workload);
+        let hosts = by_port.values().flatten();
+        let called: BTreeSet<&(Key, u16)> = hosts.flat_map(|host| &host.targets).collect();
+        for (target, port) in called {
+            if let Some((cluster, endpoints)) = clusters::egress(mesh, target, *port) {
                 self.cluster(&cluster);
+                if let Some(endpoints) = endpoints {
+                    self.endpoints(&endpoints);
+                }
             }
         }
-        let several = by_port.len() > 1;
+        // Where nothing is redirected nobody knows where a connection was going.
+        let redirected = place.egress.is_none();
+        let by = listeners::Outside::of(mesh);
+        let all = (mesh.egress == Egress::AllowAll).then_some(by.all.as_str());
         let mut chains = Vec::new();
-        for ((port, protocol), hosts) in by_port {
-            let route = format!("rds_egress_{protocol}_{port}");
-            self.route(&routes::egress(mesh, &route, &hosts));
-            chains.push(chain(several.then_some(port), "egress", &route));
+        for (port, hosts) in &by_port {
+            let http = hosts.iter().any(|host| host.protocol == Protocol::Http);
+            let protocol = if http {
+                Protocol::Http
+            } else {
+                Protocol::Http2
+            };
+            let route = format!("rds_egress_{}_{port}", protocol.as_str());
+            let rest = all.filter(|_| redirected);
+            self.route(&routes::egress(mesh, &route, hosts, rest));
+            let told_apart = redirected || by_port.len() > 1;
+            chains.push(listeners::http(
+                told_apart.then_some(*port),
+                "egress",
+                &route,
+            ));
         }
-        if chains.is_empty() {
-            return;
+        if redirected {
+            self.cluster(&clusters::original(&by.amazon));
+            if let Some(name) = all {
+                self.cluster(&clusters::original(name));
+            }
+            let ports: Vec<u16> = by_port.keys().copied().collect();
+            chains.extend(by.chains(&ports, mesh.egress));
         }
-        let listener = listener(
-            "lds_egress_0.0.0.0_15001",
-            place.egress,
-            EGRESS,
-            TrafficDirection::Outbound,
-            chains,
-        );
-        self.add(LISTENER, &listener.name, &listener);
+        if !chains.is_empty() {
+            self.listener(&listeners::egress(place, chains));
+        }
     }
 }
 
-fn listener(
-    name: &str,
-    address: Option<SocketAddr>,
-    default: &str,
-    direction: TrafficDirection,
-    filter_chains: Vec<FilterChain>,
-) -> Listener {
-    // In a pod, chains of several ports are told apart by where a connection was going.
-    let redirected = address.is_none();
-    let address = address.or_else(|| default.parse().ok());
-    Listener {
-        name: name.to_owned(),
-        address: address.map(clusters::address),
-        filter_chains,
-        traffic_direction: direction.into(),
-        listener_filters: if redirected {
-            vec![original_destination()]
-        } else {
-            Vec::new()
-        },
-        ..Listener::default()
+/// What a workload calls. A port has the hosts of both protocols: Envoy tells them apart itself.
+fn hosts_by_port(Workload { mesh, key, spec }: &Workload<'_>) -> BTreeMap<u16, Vec<routes::Host>> {
+    let mut by_port: BTreeMap<u16, Vec<routes::Host>> = BTreeMap::new();
+    let backends = spec.backends.iter();
+    let backends = backends.map(|backend| &backend.virtual_service.virtual_service_ref);
+    // Each once: Envoy takes no name twice.
+    let backends: BTreeSet<_> = backends
+        .map(|reference| Key::of(reference, &key.namespace))
+        .collect();
+    for service in backends {
+        // The mesh has said which are not there.
+        let Some(spec) = mesh.services.get(&service) else {
+            continue;
+        };
+        for host in routes::hosts(mesh, &service, spec, &service_name(&service, spec)) {
+            by_port.entry(host.port).or_default().push(host);
+        }
     }
+    by_port
 }
 
-fn original_destination() -> envoy_types::pb::envoy::config::listener::v3::ListenerFilter {
-    use envoy_types::pb::envoy::config::listener::v3::listener_filter::ConfigType;
-    use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
-    envoy_types::pb::envoy::config::listener::v3::ListenerFilter {
-        name: "envoy.filters.listener.original_dst".to_owned(),
-        config_type: Some(ConfigType::TypedConfig(any(&OriginalDst::default()))),
-        ..Default::default()
+/// Changes with the resources and their names.
+pub(crate) fn version<'a>(resources: impl Iterator<Item = (&'a String, &'a Any)>) -> String {
+    let mut bytes = Vec::new();
+    for (name, resource) in resources {
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(&resource.value);
     }
-}
-
-fn chain(port: Option<u16>, prefix: &str, route: &str) -> FilterChain {
-    use envoy_types::pb::envoy::config::listener::v3::FilterChainMatch;
-    use envoy_types::pb::google::protobuf::UInt32Value;
-    let router = HttpFilter {
-        name: "envoy.filters.http.router".to_owned(),
-        config_type: Some(HttpConfig::TypedConfig(any(&Router::default()))),
-        ..HttpFilter::default()
-    };
-    let manager = HttpConnectionManager {
-        stat_prefix: prefix.to_owned(),
-        http_filters: vec![router],
-        route_specifier: Some(RouteSpecifier::Rds(Rds {
-            config_source: Some(ads()),
-            route_config_name: route.to_owned(),
-        })),
-        ..HttpConnectionManager::default()
-    };
-    let filter = Filter {
-        name: "envoy.filters.network.http_connection_manager".to_owned(),
-        config_type: Some(FilterConfig::TypedConfig(any(&manager))),
-    };
-    FilterChain {
-        filter_chain_match: port.map(|port| FilterChainMatch {
-            destination_port: Some(UInt32Value { value: port.into() }),
-            ..FilterChainMatch::default()
-        }),
-        filters: vec![filter],
-        ..FilterChain::default()
-    }
+    format!("{:016x}", xxh3_64(&bytes))
 }
 
 fn ads() -> ConfigSource {

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::mesh::{Key, Mesh, Refused};
+use crate::mesh::{Key, Meshes, Refused};
+use crate::metrics::Metrics;
 
 /// How often it is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -34,14 +35,19 @@ pub struct Folder {
 
 impl Folder {
     /// What is in it, and what of it is refused.
-    pub fn read(&self) -> Result<(Mesh, Vec<Refused>)> {
+    pub fn read(&self) -> Result<(Meshes, Vec<Refused>)> {
         let (texts, endpoints) = self.texts()?;
-        mesh(&texts, endpoints.as_deref())
+        meshes(&texts, endpoints.as_deref(), &Meshes::default())
     }
 
     /// Follows it until `stop`. What is refused is logged once for each change; a change that cannot be read changes
     /// nothing.
-    pub async fn follow(self, mesh: watch::Sender<Arc<Mesh>>, stop: CancellationToken) {
+    pub async fn follow(
+        self,
+        meshes: watch::Sender<Arc<Meshes>>,
+        metrics: Metrics,
+        stop: CancellationToken,
+    ) {
         let mut seen = None;
         loop {
             let looked = self.clone();
@@ -50,7 +56,7 @@ impl Folder {
                 Ok(Ok((texts, endpoints))) => {
                     let digest = xxh3_64(format!("{texts:?}{endpoints:?}").as_bytes());
                     if seen.replace(digest) != Some(digest) {
-                        publish(&mesh, &texts, endpoints.as_deref());
+                        publish(&meshes, &texts, endpoints.as_deref(), &metrics);
                     }
                 }
                 Ok(Err(error)) => {
@@ -94,11 +100,15 @@ fn text(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(name)
 }
 
-fn mesh(texts: &BTreeMap<String, String>, endpoints: Option<&str>) -> Result<(Mesh, Vec<Refused>)> {
+fn meshes(
+    texts: &BTreeMap<String, String>,
+    endpoints: Option<&str>,
+    before: &Meshes,
+) -> Result<(Meshes, Vec<Refused>)> {
     let texts = texts
         .iter()
         .map(|(file, text)| (file.as_str(), text.as_str()));
-    let (mut mesh, refused) = Mesh::parse(texts);
+    let (mut meshes, refused) = Meshes::parse(texts, before);
     let endpoints: BTreeMap<String, Vec<SocketAddr>> = match endpoints {
         Some(text) => serde_saphyr::from_str(text).context("the endpoints")?,
         None => BTreeMap::new(),
@@ -107,29 +117,41 @@ fn mesh(texts: &BTreeMap<String, String>, endpoints: Option<&str>) -> Result<(Me
         let (namespace, name) = node
             .split_once('/')
             .with_context(|| format!("{node:?} is not NAMESPACE/NAME"))?;
-        let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        mesh.endpoints.insert(Key { namespace, name }, addresses);
+        let key = Key::new(namespace, name);
+        for mesh in meshes.iter_mut() {
+            let Some(node) = mesh.nodes.get(&key) else {
+                continue;
+            };
+            let listeners = node.listeners.iter();
+            let all = listeners.map(|listener| (listener.port_mapping.port, addresses.clone()));
+            mesh.endpoints.insert(key.clone(), all.collect());
+        }
     }
-    Ok((mesh, refused))
+    Ok((meshes, refused))
 }
 
 fn publish(
-    sender: &watch::Sender<Arc<Mesh>>,
+    sender: &watch::Sender<Arc<Meshes>>,
     texts: &BTreeMap<String, String>,
     endpoints: Option<&str>,
+    metrics: &Metrics,
 ) {
-    match mesh(texts, endpoints) {
-        Ok((mesh, refused)) => {
+    let before = Arc::clone(&sender.borrow());
+    match meshes(texts, endpoints, &before) {
+        Ok((meshes, refused)) => {
+            metrics.resources(&meshes, &refused);
             for refused in &refused {
                 tracing::error!(resource = refused.what, reason = refused.why, "not served");
             }
-            tracing::info!(
-                mesh = mesh.name,
-                nodes = mesh.nodes.len(),
-                services = mesh.services.len(),
-                "the mesh is read"
-            );
-            sender.send_replace(Arc::new(mesh));
+            for mesh in meshes.iter() {
+                tracing::info!(
+                    mesh = mesh.name,
+                    nodes = mesh.nodes.len(),
+                    services = mesh.services.len(),
+                    "the mesh is read"
+                );
+            }
+            sender.send_replace(Arc::new(meshes));
         }
         Err(error) => tracing::warn!(
             error = format!("{error:#}"),

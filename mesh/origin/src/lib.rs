@@ -1,13 +1,16 @@
 //! An origin of configuration that needs nobody's control plane: App Mesh custom resources in, Envoy's discovery out.
 //!
 //! ```text
-//! manifests (a folder) -> mesh (checked, refused by name) -> envoy (listeners, clusters, routes of one node) -> server (aggregated discovery)
+//! manifests (a folder) | custom resources, slices (a cluster) -> mesh (checked, refused by name) -> envoy (what one node is told) -> server
 //! ```
 //!
 //! Names and shapes are those of Amazon's control plane, so that dashboards, rules and the interposer find what they know.
 
+pub mod cluster;
 pub mod envoy;
 pub mod folder;
 pub mod mesh;
+pub mod metrics;
 pub mod resources;
+pub mod selector;
 pub mod server;

@@ -1,42 +1,71 @@
-//! A mesh: its resources by name, checked against each other.
+//! Meshes: their resources by name, checked against each other.
+//!
+//! ```text
+//! documents -> reading (typed, field by field) -> meshes (each object in its own) -> check (references, what Envoy takes)
+//! ```
+//!
+//! What is refused keeps the form it was served in before, if it was: a slip in a manifest takes no traffic down.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 use thiserror::Error;
 
 use crate::resources::{
-    API_VERSION, Head, MeshSpec, Metadata, Object, Reference, VirtualNodeSpec, VirtualRouterSpec,
-    VirtualServiceSpec,
+    Egress, Kind, Reference, VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec,
 };
+use crate::selector::{Labels, Selector};
 
-/// Objects of a mesh at most.
-const OBJECTS_MAX: usize = 10_000;
+mod check;
+mod reading;
+
+use reading::Read;
+
+/// Objects at most, of all kinds together.
+pub const OBJECTS_MAX: usize = 10_000;
+
+/// Bytes of one object's `spec` at most, as JSON: a workload that calls a thousand services has some 100 KB.
+pub const SPEC_BYTES_MAX: usize = 256 * 1024;
 
 /// Name in a namespace.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Key {
-    /// The namespace.
+    /// The namespace; "" of what has none.
     pub namespace: String,
     /// The name.
     pub name: String,
 }
 
+/// All meshes, by the name that is in node ids.
+#[derive(Clone, Debug, Default)]
+pub struct Meshes {
+    by_name: BTreeMap<String, Mesh>,
+}
+
+/// Addresses of a workload's pods by the port that it listens on.
+pub type Endpoints = BTreeMap<u16, Vec<SocketAddr>>;
+
 /// A mesh.
 #[derive(Clone, Debug, Default)]
 pub struct Mesh {
-    /// Its name.
+    /// Its name outside of the cluster, which is in node ids and names of clusters.
     pub name: String,
+    /// Its name in the cluster.
+    pub object: String,
+    /// Whose pods are of it.
+    pub namespaces: Option<Selector>,
+    /// What its pods may reach outside of it.
+    pub egress: Egress,
     /// Workloads.
-    pub nodes: BTreeMap<Key, VirtualNodeSpec>,
+    pub nodes: Arc<BTreeMap<Key, VirtualNodeSpec>>,
     /// Names that are called.
-    pub services: BTreeMap<Key, VirtualServiceSpec>,
+    pub services: Arc<BTreeMap<Key, VirtualServiceSpec>>,
     /// Routes.
-    pub routers: BTreeMap<Key, VirtualRouterSpec>,
+    pub routers: Arc<BTreeMap<Key, VirtualRouterSpec>>,
     /// Addresses of the pods of a workload, where its host name is not to be asked for.
-    pub endpoints: BTreeMap<Key, Vec<SocketAddr>>,
+    pub endpoints: BTreeMap<Key, Endpoints>,
 }
 
 /// What is refused, by name; the rest is served.
@@ -45,9 +74,42 @@ pub struct Mesh {
 pub struct Refused {
     /// Kind, namespace and name, or the file.
     pub what: String,
-    /// What is wrong with it.
+    /// Which object, if it is one of App Mesh.
+    pub object: Option<(Kind, Key)>,
+    /// Of which sort the reason is.
+    pub reason: Reason,
+    /// What is wrong with it: names field and value.
     pub why: String,
 }
+
+/// Sorts of reasons to refuse something.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// A kind, field or value that is not served.
+    NotSupported,
+    /// Something that is referred to is not there.
+    NotFound,
+    /// Somebody else has the name.
+    Conflict,
+    /// More or larger than is taken.
+    TooLarge,
+}
+
+/// The workload of a pod, and its mesh.
+#[derive(Clone, Copy, Debug)]
+pub struct Workload<'a> {
+    /// Its mesh.
+    pub mesh: &'a Mesh,
+    /// Which.
+    pub key: &'a Key,
+    /// What it is.
+    pub spec: &'a VirtualNodeSpec,
+}
+
+/// A pod that several workloads claim.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("the pod is selected by the podSelector of several VirtualNodes: {}", .0.join(", "))]
+pub struct Ambiguous(pub Vec<String>);
 
 // === impl Key ===
 
@@ -55,127 +117,119 @@ impl Key {
     /// What `reference` means in `namespace`.
     pub fn of(reference: &Reference, namespace: &str) -> Self {
         let namespace = reference.namespace.as_deref().unwrap_or(namespace);
+        Self::new(namespace, &reference.name)
+    }
+
+    /// This name in this namespace.
+    pub fn new(namespace: &str, name: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
-            name: reference.name.clone(),
+            name: name.to_owned(),
         }
     }
 }
 
-// === impl Mesh ===
+// === impl Meshes ===
 
-impl Mesh {
-    /// The mesh of these YAML documents. What is no resource of App Mesh is left alone.
-    pub fn parse<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> (Self, Vec<Refused>) {
-        let mut mesh = Self::default();
+impl Meshes {
+    /// The meshes of these YAML documents. What is no resource of App Mesh is left alone.
+    pub fn parse<'a>(
+        texts: impl IntoIterator<Item = (&'a str, &'a str)>,
+        before: &Self,
+    ) -> (Self, Vec<Refused>) {
+        let mut documents = Vec::new();
         let mut refused = Vec::new();
         for (file, text) in texts {
-            match serde_saphyr::from_multiple_with_options::<serde_json::Value>(text, options()) {
-                Ok(documents) => {
-                    for document in documents {
-                        if let Err(error) = mesh.add(&document) {
-                            refused.push(error);
-                        }
-                    }
-                }
+            match serde_saphyr::from_multiple_with_options::<Value>(text, options()) {
+                Ok(read) => documents.extend(read),
                 Err(error) => refused.push(Refused {
                     what: file.to_owned(),
+                    object: None,
+                    reason: Reason::NotSupported,
                     why: error.to_string(),
                 }),
             }
         }
-        mesh.check(&mut refused);
-        (mesh, refused)
+        let (meshes, others) = Self::of(&documents, before);
+        refused.extend(others);
+        (meshes, refused)
     }
 
-    fn add(&mut self, document: &serde_json::Value) -> Result<(), Refused> {
-        let head = Head::deserialize(document).unwrap_or_default();
-        if !head.api_version.starts_with("appmesh.k8s.aws/") {
-            return Ok(());
-        }
-        let metadata = Metadata::deserialize(&document["metadata"]).unwrap_or_default();
-        let what = format!("{} {}/{}", head.kind, metadata.namespace, metadata.name);
-        let refuse = |why: String| Refused {
-            what: what.clone(),
-            why,
-        };
-        if head.api_version != API_VERSION {
-            return Err(refuse(format!(
-                "{} is not served, {API_VERSION} is",
-                head.api_version
-            )));
-        }
-        let objects = self.nodes.len() + self.services.len() + self.routers.len();
-        if objects >= OBJECTS_MAX {
-            return Err(refuse(format!("more than {OBJECTS_MAX} objects")));
-        }
-        let key = Key {
-            namespace: metadata.namespace.clone(),
-            name: metadata.name.clone(),
-        };
-        match head.kind.as_str() {
-            "Mesh" => {
-                let spec: MeshSpec = spec(document).map_err(refuse)?;
-                let name = spec.aws_name.unwrap_or(metadata.name);
-                if !self.name.is_empty() && self.name != name {
-                    return Err(refuse(format!("the mesh is {} already", self.name)));
+    /// The meshes of these objects, and what is refused. `before` is what was served until now.
+    pub fn of<'a>(
+        documents: impl IntoIterator<Item = &'a Value>,
+        before: &Self,
+    ) -> (Self, Vec<Refused>) {
+        let mut read = Read::default();
+        let mut refused = Vec::new();
+        for document in documents {
+            if let Err(error) = read.add(document) {
+                if let Some((kind, key)) = &error.object {
+                    read.keep(*kind, key, before);
                 }
-                self.name = name;
+                refused.push(error);
             }
-            "VirtualNode" => {
-                self.nodes.insert(key, spec(document).map_err(refuse)?);
-            }
-            "VirtualService" => {
-                self.services.insert(key, spec(document).map_err(refuse)?);
-            }
-            "VirtualRouter" => {
-                self.routers.insert(key, spec(document).map_err(refuse)?);
-            }
-            kind => return Err(refuse(format!("the kind {kind} is not served"))),
         }
-        Ok(())
+        let mut by_name = check::assigned(read, &mut refused);
+        for mesh in by_name.values_mut() {
+            let before = before.by_name.get(&mesh.name);
+            check::check(mesh, before, &mut refused);
+        }
+        (Self { by_name }, refused)
     }
 
-    /// Takes out what refers to nothing, or what Envoy would not take.
-    fn check(&mut self, refused: &mut Vec<Refused>) {
-        let nodes = &self.nodes;
-        self.routers.retain(|key, router| {
-            let fault = router_fault(key, router, nodes);
-            refuse("VirtualRouter", key, fault, refused)
-        });
-        let routers = &self.routers;
-        let mut names = BTreeSet::new();
-        self.services.retain(|key, service| {
-            let name = service_name(key, service);
-            let fault = provider_fault(key, service, nodes, routers).or_else(|| {
-                (!names.insert(name.clone())).then(|| format!("the name {name} is taken"))
-            });
-            refuse("VirtualService", key, fault, refused)
-        });
-        for (key, node) in &self.nodes {
-            for backend in &node.backends {
-                let service = Key::of(&backend.virtual_service.virtual_service_ref, &key.namespace);
-                if !self.services.contains_key(&service) {
-                    let fault = format!(
-                        "spec.backends: there is no VirtualService {}; it is left out",
-                        service.name
-                    );
-                    refuse("VirtualNode", key, Some(fault), refused);
-                }
-            }
-        }
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Mesh> {
+        self.by_name.values()
+    }
+
+    /// All of them, to give them endpoints.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Mesh> {
+        self.by_name.values_mut()
     }
 
     /// The workload of a node id `mesh/MESH/virtualNode/NAME_NAMESPACE`.
-    pub fn node_of(&self, id: &str) -> Option<(&Key, &VirtualNodeSpec)> {
+    pub fn node_of(&self, id: &str) -> Option<Workload<'_>> {
         let (mesh, name) = id.strip_prefix("mesh/")?.split_once("/virtualNode/")?;
         let mesh = mesh.split_once('@').map_or(mesh, |(mesh, _)| mesh);
-        if mesh != self.name {
-            return None;
+        let mesh = self.by_name.get(mesh)?;
+        let mut nodes = mesh.nodes.iter();
+        let (key, spec) = nodes.find(|(key, node)| node_name(key, node) == name)?;
+        Some(Workload { mesh, key, spec })
+    }
+
+    /// The workload of a pod with these labels: the one whose `podSelector` selects it, in its namespace. `None` if it
+    /// is nobody's.
+    pub fn workload_of(
+        &self,
+        namespace: &str,
+        labels: &Labels,
+    ) -> Result<Option<Workload<'_>>, Ambiguous> {
+        let all = self.iter().flat_map(|mesh| {
+            let nodes = mesh.nodes.iter();
+            nodes.map(move |(key, spec)| Workload { mesh, key, spec })
+        });
+        let selected = |workload: &Workload<'_>| {
+            let selector = workload.spec.pod_selector.as_ref();
+            workload.key.namespace == namespace
+                && selector.is_some_and(|selector| selector.selects(labels))
+        };
+        let mut found: Vec<_> = all.filter(selected).collect();
+        if found.len() > 1 {
+            let names = found.iter().map(|workload| workload.key.name.clone());
+            return Err(Ambiguous(names.collect()));
         }
-        self.nodes
-            .iter()
-            .find(|(key, node)| node_name(key, node) == name)
+        Ok(found.pop())
+    }
+
+    /// The mesh that `namespace` belongs to by these labels: the one whose `namespaceSelector` selects them. `None` if
+    /// there is none, or several.
+    pub fn mesh_of_namespace(&self, labels: &Labels) -> Option<&Mesh> {
+        let mut selecting = self.iter().filter(|mesh| {
+            let selector = mesh.namespaces.as_ref();
+            selector.is_some_and(|selector| selector.selects(labels))
+        });
+        selecting.next().filter(|_| selecting.next().is_none())
     }
 }
 
@@ -190,78 +244,47 @@ fn options() -> serde_saphyr::Options {
     }
 }
 
-fn router_fault(
-    key: &Key,
-    router: &VirtualRouterSpec,
-    nodes: &BTreeMap<Key, VirtualNodeSpec>,
-) -> Option<String> {
-    for route in &router.routes {
-        let ((Some(http), None) | (None, Some(http))) = (&route.http_route, &route.http2_route)
-        else {
-            return Some(format!(
-                "route {}: one of httpRoute and http2Route is needed",
-                route.name
-            ));
-        };
-        let mut sum = 0_u64;
-        for target in &http.action.weighted_targets {
-            sum += u64::from(target.weight);
-            let reference = Key::of(&target.virtual_node_ref, &key.namespace);
-            let name = &reference.name;
-            let Some(node) = nodes.get(&reference) else {
-                return Some(format!(
-                    "route {}: there is no VirtualNode {name}",
-                    route.name
-                ));
-            };
-            let mut ports = node
-                .listeners
-                .iter()
-                .map(|listener| listener.port_mapping.port);
-            if !ports.any(|port| target.port.is_none_or(|wanted| wanted == port)) {
-                return Some(format!(
-                    "route {}: the VirtualNode {name} does not listen there",
-                    route.name
-                ));
-            }
-        }
-        if sum == 0 || sum > u64::from(u32::MAX) {
-            return Some(format!("route {}: the weights add up to {sum}", route.name));
-        }
-    }
-    None
-}
+// === impl Workload ===
 
-fn provider_fault(
-    key: &Key,
-    service: &VirtualServiceSpec,
-    nodes: &BTreeMap<Key, VirtualNodeSpec>,
-    routers: &BTreeMap<Key, VirtualRouterSpec>,
-) -> Option<String> {
-    let provider = service.provider.clone().unwrap_or_default();
-    match (&provider.virtual_node, &provider.virtual_router) {
-        (Some(node), None) => {
-            let node = Key::of(&node.virtual_node_ref, &key.namespace);
-            let missing = !nodes.contains_key(&node);
-            missing.then(|| format!("there is no VirtualNode {}", node.name))
-        }
-        (None, Some(router)) => {
-            let router = Key::of(&router.virtual_router_ref, &key.namespace);
-            let missing = !routers.contains_key(&router);
-            missing.then(|| format!("there is no VirtualRouter {}", router.name))
-        }
-        _ => Some("spec.provider: one of virtualNode and virtualRouter is needed".to_owned()),
+impl Workload<'_> {
+    /// The node id by which its Envoys ask.
+    pub fn node_id(&self) -> String {
+        let name = node_name(self.key, self.spec);
+        format!("mesh/{}/virtualNode/{name}", self.mesh.name)
+    }
+
+    /// Ports whose traffic its sidecars take.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        let listeners = self.spec.listeners.iter();
+        listeners.map(|listener| listener.port_mapping.port)
     }
 }
 
-/// True if there is no fault.
-fn refuse(kind: &str, key: &Key, fault: Option<String>, refused: &mut Vec<Refused>) -> bool {
-    let good = fault.is_none();
-    refused.extend(fault.map(|why| Refused {
-        what: format!("{kind} {}/{}", key.namespace, key.name),
-        why,
-    }));
-    good
+// === impl Refused ===
+
+impl Refused {
+    pub(crate) fn new(kind: Kind, key: &Key, reason: Reason, why: String) -> Self {
+        Self {
+            what: format!("{} {}/{}", kind.as_str(), key.namespace, key.name),
+            object: Some((kind, key.clone())),
+            reason,
+            why,
+        }
+    }
+}
+
+// === impl Reason ===
+
+impl Reason {
+    /// As it stands in a condition.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotSupported => "NotSupported",
+            Self::NotFound => "NotFound",
+            Self::Conflict => "Conflict",
+            Self::TooLarge => "TooLarge",
+        }
+    }
 }
 
 /// The name of a workload in node ids and in the names of clusters.
@@ -274,11 +297,4 @@ pub fn node_name(key: &Key, node: &VirtualNodeSpec) -> String {
 pub fn service_name(key: &Key, service: &VirtualServiceSpec) -> String {
     let default = || format!("{}.{}", key.name, key.namespace);
     service.aws_name.clone().unwrap_or_else(default)
-}
-
-fn spec<T: DeserializeOwned>(document: &serde_json::Value) -> Result<T, String> {
-    let object = Object::<T>::deserialize(document);
-    object
-        .map(|object| object.spec)
-        .map_err(|error| error.to_string())
 }

@@ -2,29 +2,39 @@
 //! its name, with the resource it is in; nothing is ignored.
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+
+use crate::selector::Selector;
 
 /// The group and version.
 pub const API_VERSION: &str = "appmesh.k8s.aws/v1beta2";
 
-/// An object with its specification.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Object<T> {
-    /// Which.
-    pub metadata: Metadata,
-    /// What is wanted.
-    pub spec: T,
-}
-
 /// Name and namespace.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
     /// The name.
     pub name: String,
     /// The namespace; "" in a manifest that leaves it to the command line.
-    #[serde(default)]
     pub namespace: String,
+    /// When it was made (RFC 3339, so that earlier sorts first); "" in a manifest.
+    pub creation_timestamp: String,
+}
+
+/// The kinds of the group.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Kind {
+    /// A mesh; it has no namespace.
+    Mesh,
+    /// A workload.
+    VirtualNode,
+    /// A name that is called.
+    VirtualService,
+    /// Routes.
+    VirtualRouter,
+    /// Refused by name.
+    VirtualGateway,
+    /// Refused by name.
+    GatewayRoute,
 }
 
 /// What every object has, whatever it is.
@@ -43,8 +53,43 @@ pub struct Head {
 pub struct MeshSpec {
     /// The name outside of the cluster.
     pub aws_name: Option<String>,
-    /// Whose pods are of the mesh; the webhook's business.
-    pub namespace_selector: Option<IgnoredAny>,
+    /// Whose objects and pods are of the mesh.
+    pub namespace_selector: Option<Selector>,
+    /// What pods may reach outside of the mesh.
+    pub egress_filter: Option<EgressFilter>,
+    /// When it was made.
+    #[serde(skip)]
+    pub created: String,
+}
+
+/// What pods may reach outside of the mesh.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct EgressFilter {
+    /// All or nothing.
+    pub r#type: Egress,
+}
+
+/// What pods may reach outside of the mesh.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+pub enum Egress {
+    /// Everything.
+    #[serde(rename = "ALLOW_ALL")]
+    AllowAll,
+    /// Nothing but `*.amazonaws.com` on port 443.
+    #[default]
+    #[serde(rename = "DROP_ALL")]
+    DropAll,
+}
+
+/// A mesh, by name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeshReference {
+    /// Its name in the cluster.
+    pub name: String,
+    /// As App Mesh's controller writes it. A mesh that was made again has another one, and is the mesh all the same.
+    pub uid: Option<String>,
 }
 
 /// A workload.
@@ -53,16 +98,19 @@ pub struct MeshSpec {
 pub struct VirtualNodeSpec {
     /// The name in node ids; default `name_namespace`.
     pub aws_name: Option<String>,
-    /// Its mesh; there is one.
-    pub mesh_ref: Option<IgnoredAny>,
-    /// Its pods; the webhook's business.
-    pub pod_selector: Option<IgnoredAny>,
+    /// Its mesh, if the namespace does not say it.
+    pub mesh_ref: Option<MeshReference>,
+    /// Its pods: none without one.
+    pub pod_selector: Option<Selector>,
     /// Where it listens.
     pub listeners: Vec<Listener>,
     /// Where it is.
     pub service_discovery: Option<ServiceDiscovery>,
     /// What it calls.
     pub backends: Vec<Backend>,
+    /// When it was made.
+    #[serde(skip)]
+    pub created: String,
 }
 
 /// A port.
@@ -210,10 +258,13 @@ pub struct Reference {
 pub struct VirtualServiceSpec {
     /// The name as it is called; default `name.namespace`.
     pub aws_name: Option<String>,
-    /// Its mesh.
-    pub mesh_ref: Option<IgnoredAny>,
+    /// Its mesh, if the namespace does not say it.
+    pub mesh_ref: Option<MeshReference>,
     /// Who answers.
     pub provider: Option<Provider>,
+    /// When it was made.
+    #[serde(skip)]
+    pub created: String,
 }
 
 /// Who answers a virtual service.
@@ -248,8 +299,8 @@ pub struct RouterProvider {
 pub struct VirtualRouterSpec {
     /// The name outside of the cluster.
     pub aws_name: Option<String>,
-    /// Its mesh.
-    pub mesh_ref: Option<IgnoredAny>,
+    /// Its mesh, if the namespace does not say it.
+    pub mesh_ref: Option<MeshReference>,
     /// Ports.
     pub listeners: Vec<RouterListener>,
     /// By priority, then as they stand.
@@ -356,6 +407,61 @@ pub enum HttpRetryEvent {
 pub enum TcpRetryEvent {
     /// No connection.
     ConnectionError,
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Mesh,
+        Self::VirtualNode,
+        Self::VirtualService,
+        Self::VirtualRouter,
+        Self::VirtualGateway,
+        Self::GatewayRoute,
+    ];
+
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mesh => "Mesh",
+            Self::VirtualNode => "VirtualNode",
+            Self::VirtualService => "VirtualService",
+            Self::VirtualRouter => "VirtualRouter",
+            Self::VirtualGateway => "VirtualGateway",
+            Self::GatewayRoute => "GatewayRoute",
+        }
+    }
+
+    /// Its name in paths.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Mesh => "meshes",
+            Self::VirtualNode => "virtualnodes",
+            Self::VirtualService => "virtualservices",
+            Self::VirtualRouter => "virtualrouters",
+            Self::VirtualGateway => "virtualgateways",
+            Self::GatewayRoute => "gatewayroutes",
+        }
+    }
+
+    /// The condition by which App Mesh's controller says that it is served.
+    pub fn condition(self) -> &'static str {
+        match self {
+            Self::Mesh => "MeshActive",
+            Self::VirtualNode => "VirtualNodeActive",
+            Self::VirtualService => "VirtualServiceActive",
+            Self::VirtualRouter => "VirtualRouterActive",
+            Self::VirtualGateway => "VirtualGatewayActive",
+            Self::GatewayRoute => "GatewayRouteActive",
+        }
+    }
 }
 
 // === impl Protocol ===

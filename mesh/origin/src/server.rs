@@ -1,61 +1,62 @@
 //! Aggregated discovery, state of the world.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
     AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
 };
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
-use envoy_types::pb::google::protobuf::value::Kind;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::envoy::{CLUSTER, Place, Snapshot, TYPES};
-use crate::mesh::Mesh;
+use crate::mesh::Meshes;
+use crate::metrics::Metrics;
+
+mod subscriber;
+
+use subscriber::{Heard, Subscriber};
 
 /// Responses that wait for an Envoy at most.
 const WAITING_MAX: usize = 16;
 
-/// Tells Envoys what the mesh is.
+/// Streams at once: one for each sidecar, some 100 KB each.
+pub const STREAMS_MAX: usize = 10_000;
+
+/// Tells Envoys what the meshes are.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    mesh: watch::Receiver<Arc<Mesh>>,
+    meshes: watch::Receiver<Arc<Meshes>>,
+    metrics: Metrics,
+    streams: Arc<AtomicUsize>,
 }
 
 type Responses = Pin<Box<dyn Stream<Item = Result<DiscoveryResponse, Status>> + Send>>;
 
-/// One stream: what an Envoy wants, and what it was told.
-struct Subscriber {
-    node: String,
-    place: Place,
-    wanted: BTreeMap<&'static str, Wanted>,
-    snapshot: Snapshot,
-    /// Told as well until the next change: routes of before may still lead there.
-    leaving: Snapshot,
-    nonces: u64,
-}
-
-#[derive(Default)]
-struct Wanted {
-    names: BTreeSet<String>,
-    nonce: String,
-    version: String,
+/// A stream that is counted while it is there.
+struct Place {
+    streams: Arc<AtomicUsize>,
+    metrics: Metrics,
 }
 
 // === impl Origin ===
 
 impl Origin {
-    /// Of what `mesh` holds, as it changes.
-    pub fn new(mesh: watch::Receiver<Arc<Mesh>>) -> AggregatedDiscoveryServiceServer<Self> {
-        AggregatedDiscoveryServiceServer::new(Self { mesh })
+    /// Of what `meshes` holds, as it changes.
+    pub fn new(
+        meshes: watch::Receiver<Arc<Meshes>>,
+        metrics: Metrics,
+    ) -> AggregatedDiscoveryServiceServer<Self> {
+        AggregatedDiscoveryServiceServer::new(Self {
+            meshes,
+            metrics,
+            streams: Arc::default(),
+        })
     }
 }
 
@@ -69,13 +70,16 @@ impl AggregatedDiscoveryService for Origin {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Responses>, Status> {
+        let place = Place::take(&self.streams, &self.metrics)?;
         let (sender, responses) = mpsc::channel(WAITING_MAX);
-        let (mesh, requests) = (self.mesh.clone(), request.into_inner());
+        let (meshes, requests) = (self.meshes.clone(), request.into_inner());
+        let metrics = self.metrics.clone();
         tokio::spawn(async move {
-            if let Err(status) = serve(mesh, requests, &sender).await {
+            if let Err(status) = serve(meshes, requests, &sender, &metrics).await {
                 tracing::warn!(reason = status.message(), "a stream of discovery ended");
                 let _ = sender.send(Err(status)).await;
             }
+            drop(place);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
     }
@@ -91,146 +95,94 @@ impl AggregatedDiscoveryService for Origin {
 }
 
 async fn serve(
-    mut mesh: watch::Receiver<Arc<Mesh>>,
+    mut meshes: watch::Receiver<Arc<Meshes>>,
     mut requests: Streaming<DiscoveryRequest>,
     responses: &mpsc::Sender<Result<DiscoveryResponse, Status>>,
+    metrics: &Metrics,
 ) -> Result<(), Status> {
     let Some(first) = requests.message().await? else {
         return Ok(());
     };
-    let node = first.node.clone().unwrap_or_default();
-    let mut subscriber = Subscriber::new(&node);
-    subscriber.update(&mesh.borrow_and_update())?;
-    let mut next = Some(first);
+    let mut subscriber = Subscriber::new(&first.node.clone().unwrap_or_default());
+    update(&mut subscriber, &mut meshes, metrics)?;
+    hear(&mut subscriber, first, metrics)?;
     loop {
-        let told = match next.take() {
-            Some(request) => subscriber.request(request).into_iter().collect(),
-            None => subscriber.changes(),
-        };
-        for response in told {
+        for response in subscriber.next() {
+            metrics.response(&response.type_url);
             if responses.send(Ok(response)).await.is_err() {
                 return Ok(());
             }
         }
         tokio::select! {
             request = requests.message() => match request? {
-                Some(request) => next = Some(request),
+                Some(request) => hear(&mut subscriber, request, metrics)?,
                 None => return Ok(()),
             },
-            changed = mesh.changed() => {
+            changed = meshes.changed() => {
                 if changed.is_err() {
                     return Ok(());
                 }
-                subscriber.update(&mesh.borrow_and_update())?;
+                update(&mut subscriber, &mut meshes, metrics)?;
             }
         }
     }
 }
 
-// === impl Subscriber ===
+fn update(
+    subscriber: &mut Subscriber,
+    meshes: &mut watch::Receiver<Arc<Meshes>>,
+    metrics: &Metrics,
+) -> Result<(), Status> {
+    let meshes = Arc::clone(&meshes.borrow_and_update());
+    if subscriber.update(&meshes) {
+        return Ok(());
+    }
+    metrics.unknown_nodes.inc();
+    let node = subscriber.node();
+    // Envoy keeps what it has, and asks again.
+    let text = format!("there is no VirtualNode for the node id {node:?}");
+    Err(Status::not_found(text))
+}
 
-impl Subscriber {
-    fn new(node: &Node) -> Self {
-        let metadata = |key: &str| -> Option<SocketAddr> {
-            let value = node.metadata.as_ref()?.fields.get(key)?;
-            match value.kind.as_ref()? {
-                Kind::StringValue(text) => text.parse().ok(),
-                _ => None,
-            }
+fn hear(
+    subscriber: &mut Subscriber,
+    request: DiscoveryRequest,
+    metrics: &Metrics,
+) -> Result<(), Status> {
+    match subscriber.hear(request) {
+        Heard::Fine => {}
+        Heard::Rejection(type_url) => metrics.rejection(type_url),
+        Heard::TooMany => {
+            return Err(Status::resource_exhausted(
+                "more names are asked for than there are resources",
+            ));
+        }
+    }
+    Ok(())
+}
+
+// === impl Place ===
+
+impl Place {
+    fn take(streams: &Arc<AtomicUsize>, metrics: &Metrics) -> Result<Self, Status> {
+        let held = streams.fetch_add(1, Ordering::Relaxed);
+        metrics.streams.inc();
+        let place = Self {
+            streams: Arc::clone(streams),
+            metrics: metrics.clone(),
         };
-        Self {
-            node: node.id.clone(),
-            place: Place {
-                ingress: metadata("meshmeter.ingress"),
-                egress: metadata("meshmeter.egress"),
-                application: metadata("meshmeter.application"),
-            },
-            wanted: BTreeMap::new(),
-            snapshot: Snapshot::default(),
-            leaving: Snapshot::default(),
-            nonces: 0,
+        if held >= STREAMS_MAX {
+            metrics.streams_refused.inc();
+            let text = format!("there are {STREAMS_MAX} streams already");
+            return Err(Status::resource_exhausted(text));
         }
+        Ok(place)
     }
+}
 
-    fn update(&mut self, mesh: &Mesh) -> Result<(), Status> {
-        let Some(node) = mesh.node_of(&self.node) else {
-            // Envoy keeps what it has, and asks again.
-            let text = format!("there is no VirtualNode for the node id {:?}", self.node);
-            return Err(Status::not_found(text));
-        };
-        let snapshot = Snapshot::new(mesh, node, &self.place);
-        if snapshot != self.snapshot {
-            self.leaving = std::mem::replace(&mut self.snapshot, snapshot);
-        }
-        Ok(())
-    }
-
-    fn request(&mut self, request: DiscoveryRequest) -> Option<DiscoveryResponse> {
-        let type_url = *TYPES.iter().find(|known| **known == request.type_url)?;
-        let wanted = self.wanted.entry(type_url).or_default();
-        // An answer to a response before the last one says nothing new.
-        if !request.response_nonce.is_empty() && request.response_nonce != wanted.nonce {
-            return None;
-        }
-        if let Some(error) = &request.error_detail {
-            tracing::error!(
-                node = self.node,
-                type_url,
-                reason = error.message,
-                "Envoy rejected what it was told"
-            );
-        }
-        let names: BTreeSet<_> = request.resource_names.into_iter().collect();
-        let new = request.response_nonce.is_empty() || names != wanted.names;
-        wanted.names = names;
-        new.then(|| self.response(type_url))
-    }
-
-    /// What of the types that are wanted is not what was told last.
-    fn changes(&mut self) -> Vec<DiscoveryResponse> {
-        let mut changed = Vec::new();
-        for type_url in TYPES {
-            let version = self.snapshot.version(type_url);
-            if self
-                .wanted
-                .get(type_url)
-                .is_some_and(|wanted| wanted.version != version)
-            {
-                changed.push(self.response(type_url));
-            }
-        }
-        changed
-    }
-
-    fn response(&mut self, type_url: &'static str) -> DiscoveryResponse {
-        self.nonces += 1;
-        let wanted = self.wanted.entry(type_url).or_default();
-        wanted.nonce = self.nonces.to_string();
-        wanted.version = self.snapshot.version(type_url);
-        let of = |snapshot: &Snapshot| {
-            snapshot
-                .resources
-                .get(type_url)
-                .cloned()
-                .unwrap_or_default()
-        };
-        let mut resources = of(&self.snapshot);
-        if type_url == CLUSTER {
-            for (name, cluster) in of(&self.leaving) {
-                resources.entry(name).or_insert(cluster);
-            }
-        }
-        let asked = |name: &String| wanted.names.is_empty() || wanted.names.contains(name);
-        DiscoveryResponse {
-            version_info: wanted.version.clone(),
-            resources: resources
-                .into_iter()
-                .filter(|(name, _)| asked(name))
-                .map(|(_, resource)| resource)
-                .collect(),
-            type_url: type_url.to_owned(),
-            nonce: wanted.nonce.clone(),
-            ..DiscoveryResponse::default()
-        }
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.streams.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.streams.dec();
     }
 }

@@ -2,24 +2,30 @@
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::LbPolicy;
+use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use mesh_origin::envoy::{CLUSTER, LISTENER, Place, ROUTE, Snapshot};
-use mesh_origin::mesh::Mesh;
+use mesh_origin::mesh::{Meshes, Refused};
 use prost::Message as _;
 
 const DJAPP: &str = include_str!("../../../tests/mesh/djapp.yaml");
 
-fn mesh(text: &str) -> Mesh {
-    let (mesh, refused) = Mesh::parse([("djapp.yaml", text)]);
+fn parse(text: &str) -> (Meshes, Vec<Refused>) {
+    Meshes::parse([("djapp.yaml", text)], &Meshes::default())
+}
+
+fn mesh(text: &str) -> Meshes {
+    let (mesh, refused) = parse(text);
     assert_eq!(refused, []);
     mesh
 }
 
-fn snapshot(mesh: &Mesh, node: &str) -> Snapshot {
+fn snapshot(mesh: &Meshes, node: &str) -> Snapshot {
     let id = format!("mesh/dj-app/virtualNode/{node}_prod");
-    Snapshot::new(mesh, mesh.node_of(&id).unwrap(), &Place::default())
+    Snapshot::new(&mesh.node_of(&id).unwrap(), &Place::default())
 }
 
 fn names<'a>(snapshot: &'a Snapshot, type_url: &str) -> Vec<&'a str> {
@@ -57,8 +63,10 @@ fn names_are_those_of_app_mesh() {
     assert_eq!(
         names(&dj, CLUSTER),
         [
+            "cds_egress_dj-app_amazonaws",
             "cds_egress_dj-app_jazz-v1_prod_http_9080",
             "cds_egress_dj-app_jazz-v2_prod_http_9080",
+            "cds_egress_dj-app_metal-v1_prod_http_9080",
             "cds_ingress_dj-app_dj_prod_http_9080",
         ]
     );
@@ -74,9 +82,21 @@ fn names_are_those_of_app_mesh() {
             "jazz.prod.svc.cluster.local:9080"
         ]
     );
-    // Who calls nobody has no listener for calls.
+    // Who calls nobody has a listener for its redirected connections all the same.
     assert_eq!(
         names(&snapshot(&mesh, "jazz-v1"), LISTENER),
+        ["lds_egress_0.0.0.0_15001", "lds_ingress_0.0.0.0_15000"]
+    );
+    // Where nothing is redirected nothing would come in.
+    let place = Place {
+        egress: "127.0.0.1:0".parse().ok(),
+        ..Place::default()
+    };
+    let jazz = mesh
+        .node_of("mesh/dj-app/virtualNode/jazz-v1_prod")
+        .unwrap();
+    assert_eq!(
+        names(&Snapshot::new(&jazz, &place), LISTENER),
         ["lds_ingress_0.0.0.0_15000"]
     );
 }
@@ -125,6 +145,7 @@ fn http2_is_spoken_to_who_speaks_it() {
     let http2 = DJAPP
         .replace("protocol: http\n", "protocol: http2\n")
         .replace("httpRoute:", "http2Route:");
+    let http2 = http2.replace("        protocol: http\n", "        protocol: http2\n");
     let dj = snapshot(&mesh(&http2), "dj");
     let jazz = &dj.resources[CLUSTER]["cds_egress_dj-app_jazz-v1_prod_http2_9080"];
     let jazz = Cluster::decode(&jazz.value[..]).unwrap();
@@ -139,7 +160,7 @@ fn http2_is_spoken_to_who_speaks_it() {
 fn another_node_or_mesh_is_not_told_anything() {
     let mesh = mesh(DJAPP);
     for id in [
-        "mesh/dj-app/virtualNode/metal-v1_prod",
+        "mesh/dj-app/virtualNode/folk_prod",
         "mesh/other/virtualNode/dj_prod",
         "mesh/dj-app/virtualGateway/dj_prod",
         "",
@@ -152,77 +173,82 @@ fn another_node_or_mesh_is_not_told_anything() {
     );
 }
 
+/// djapp with one more object.
+fn with(kind: &str, spec: &str) -> String {
+    format!(
+        "{DJAPP}---\napiVersion: appmesh.k8s.aws/v1beta2\nkind: {kind}\nmetadata: {{name: x, namespace: prod}}\nspec: {spec}\n"
+    )
+}
+
+const REFUSED_LISTENERS: [(&str, &str); 4] = [
+    (
+        "{portMapping: {port: 1, protocol: http}, tls: {mode: STRICT}}",
+        "spec.listeners[0].tls is not served",
+    ),
+    (
+        "{portMapping: {port: 1, protocol: grpc}}",
+        "spec.listeners[0].portMapping.protocol: unknown variant `grpc`",
+    ),
+    (
+        "{portMapping: {port: 1, protocol: http}, outlierDetection: {}}",
+        "spec.listeners[0].outlierDetection is not served",
+    ),
+    (
+        "{portMapping: {port: 1, protocol: http}}, {portMapping: {port: 1, protocol: http2}}",
+        "spec.listeners[1].portMapping.port: 1 is there twice",
+    ),
+];
+
+const REFUSED: [(&str, &str, &str); 6] = [
+    (
+        "VirtualGateway",
+        "{}",
+        "the kind VirtualGateway is not served",
+    ),
+    (
+        "VirtualService",
+        "{provider: {virtualNode: {virtualNodeRef: {name: nobody}}}}",
+        "nobody",
+    ),
+    ("VirtualService", "{}", "spec.provider"),
+    (
+        "VirtualService",
+        "{awsName: \"*\", provider: {virtualNode: {virtualNodeRef: {name: dj}}}}",
+        "spec.awsName: \"*\" is not a host name",
+    ),
+    (
+        "VirtualRouter",
+        "{listeners: [], routes: [{name: r, httpRoute: {match: {prefix: /, headers: []}, action: {weightedTargets: []}}}]}",
+        "spec.routes[0].httpRoute.match.headers is not served",
+    ),
+    (
+        "VirtualRouter",
+        "{meshRef: {name: folk}, routes: []}",
+        "spec.meshRef: there is no Mesh folk",
+    ),
+];
+
 /// What is not served is refused by name, and the rest is served.
 #[test]
 fn nothing_is_ignored() {
-    let virtual_node = |spec: &str| {
-        format!(
-            "{DJAPP}---\napiVersion: appmesh.k8s.aws/v1beta2\nkind: VirtualNode\nmetadata: {{name: x, namespace: prod}}\nspec: {spec}\n"
-        )
-    };
-    let kind = |kind: &str, spec: &str| {
-        format!(
-            "{DJAPP}---\napiVersion: appmesh.k8s.aws/v1beta2\nkind: {kind}\nmetadata: {{name: x, namespace: prod}}\nspec: {spec}\n"
-        )
-    };
-    for (text, what, why) in [
-        (
-            virtual_node(
-                "{listeners: [{portMapping: {port: 1, protocol: http}, tls: {mode: STRICT}}]}",
-            ),
-            "VirtualNode prod/x",
-            "tls",
-        ),
-        (
-            virtual_node("{listeners: [{portMapping: {port: 1, protocol: grpc}}]}"),
-            "VirtualNode prod/x",
-            "grpc",
-        ),
-        (
-            virtual_node(
-                "{listeners: [{portMapping: {port: 1, protocol: http}, outlierDetection: {}}]}",
-            ),
-            "VirtualNode prod/x",
-            "outlierDetection",
-        ),
-        (
-            kind("VirtualGateway", "{}"),
-            "VirtualGateway prod/x",
-            "the kind VirtualGateway is not served",
-        ),
-        (
-            kind(
-                "VirtualService",
-                "{provider: {virtualNode: {virtualNodeRef: {name: nobody}}}}",
-            ),
-            "VirtualService prod/x",
-            "nobody",
-        ),
-        (
-            kind("VirtualService", "{}"),
-            "VirtualService prod/x",
-            "spec.provider",
-        ),
-        (
-            kind(
-                "VirtualRouter",
-                "{listeners: [], routes: [{name: r, httpRoute: {match: {prefix: /, headers: []}, action: {weightedTargets: []}}}]}",
-            ),
-            "VirtualRouter prod/x",
-            "headers",
-        ),
-    ] {
-        let (mesh, refused) = Mesh::parse([("djapp.yaml", text.as_str())]);
+    let nodes = REFUSED_LISTENERS.map(|(listeners, why)| {
+        let spec = format!("{{listeners: [{listeners}]}}");
+        ("VirtualNode", spec, why)
+    });
+    let others = REFUSED.map(|(kind, spec, why)| (kind, spec.to_owned(), why));
+    for (kind, spec, why) in nodes.into_iter().chain(others) {
+        let (mesh, refused) = parse(&with(kind, &spec));
         assert_eq!(refused.len(), 1, "{refused:?}");
-        assert_eq!(refused[0].what, what);
+        assert_eq!(refused[0].what, format!("{kind} prod/x"));
         assert!(refused[0].why.contains(why), "{}", refused[0]);
         assert_eq!(weights(&snapshot(&mesh, "dj")).len(), 2);
     }
     // What is nothing of App Mesh is left alone, and what is no YAML is refused by its file.
-    let (_, refused) = Mesh::parse([
+    let files = [
         ("a.yaml", "kind: Deployment\napiVersion: apps/v1\n"),
         ("b.yaml", "{"),
-    ]);
+    ];
+    let (_, refused) = Meshes::parse(files, &Meshes::default());
     assert_eq!(refused.len(), 1);
     assert_eq!(refused[0].what, "b.yaml");
 }
@@ -262,9 +288,175 @@ fn what_leads_nowhere_is_refused() {
             "no VirtualService folk",
         ),
     ] {
-        let (_, refused) = Mesh::parse([("djapp.yaml", text.as_str())]);
+        let (_, refused) = parse(&text);
         let first = &refused[0];
         assert_eq!(first.what, what, "{refused:?}");
         assert!(first.why.contains(why), "{first}");
     }
+}
+
+/// What leaves the mesh: by name to Amazon, everything only where the mesh allows it, and HTTP to others on a port of
+/// the mesh too.
+#[test]
+fn the_rest_of_the_world_is_as_the_mesh_says() {
+    let chains = |mesh: &Meshes| {
+        let dj = snapshot(mesh, "dj");
+        let listener = &dj.resources[LISTENER]["lds_egress_0.0.0.0_15001"];
+        let listener = Listener::decode(&listener.value[..]).unwrap();
+        let told = listener.filter_chains.iter().map(|chain| {
+            let matched = chain.filter_chain_match.clone().unwrap_or_default();
+            let port = matched.destination_port.map(|port| port.value);
+            (
+                port,
+                matched.server_names.join(","),
+                chain.filters[0].name.clone(),
+            )
+        });
+        let told: Vec<_> = told.collect();
+        (told, dj)
+    };
+    let http = |port| {
+        let name = "envoy.filters.network.http_connection_manager";
+        (Some(port), String::new(), name.to_owned())
+    };
+    let tcp = |port, names: &str| {
+        let name = "envoy.filters.network.tcp_proxy";
+        (port, names.to_owned(), name.to_owned())
+    };
+    let amazon = tcp(Some(443), "*.amazonaws.com");
+    let (dropped, dj) = chains(&mesh(DJAPP));
+    assert_eq!(dropped, [http(9080), amazon.clone()]);
+    let hosts = route(&dj, "rds_egress_http_9080").virtual_hosts;
+    assert_eq!(hosts.len(), 2);
+
+    let allowed = DJAPP.replacen("spec:\n", "spec:\n  egressFilter: {type: ALLOW_ALL}\n", 1);
+    let (allowed, dj) = chains(&mesh(&allowed));
+    assert_eq!(
+        allowed,
+        [http(9080), amazon, tcp(None, ""), tcp(Some(443), "")]
+    );
+    let rest = route(&dj, "rds_egress_http_9080").virtual_hosts[2].clone();
+    assert_eq!(rest.domains, ["*"]);
+    let Some(Action::Route(action)) = &rest.routes[0].action else {
+        panic!("no route");
+    };
+    let all = "cds_egress_dj-app_mesh-allow-all";
+    let to = ClusterSpecifier::Cluster(all.to_owned());
+    assert_eq!(action.cluster_specifier, Some(to));
+    let cluster = Cluster::decode(&dj.resources[CLUSTER][all].value[..]).unwrap();
+    assert_eq!(cluster.lb_policy(), LbPolicy::ClusterProvided);
+    let (_, refused) =
+        parse(&DJAPP.replacen("spec:\n", "spec:\n  egressFilter: {type: SOME}\n", 1));
+    assert!(
+        refused[0]
+            .why
+            .contains("spec.egressFilter.type: unknown variant `SOME`")
+    );
+}
+
+/// A slip takes no traffic down: what was served before is served on, and the refusal says what is wrong.
+#[test]
+fn a_slip_changes_nothing() {
+    let (before, _) = parse(DJAPP);
+    for slip in [
+        DJAPP.replace("prefix: /", "prefix: /\n          headers: []"),
+        DJAPP.replace(
+            "name: jazz-v2\n              weight",
+            "name: jazz-v3\n              weight",
+        ),
+        DJAPP.replace("awsName: jazz.prod.svc.cluster.local", "awsName: jazz prod"),
+        DJAPP.replace("protocol: http\n", "protocol: grpc\n"),
+        DJAPP.replacen("namespaceSelector:", "namespaces:", 1),
+    ] {
+        assert_ne!(slip, DJAPP);
+        let (after, refused) = Meshes::parse([("djapp.yaml", slip.as_str())], &before);
+        assert!(!refused.is_empty());
+        assert_eq!(snapshot(&after, "dj"), snapshot(&before, "dj"));
+    }
+    // What is gone is gone.
+    let without = DJAPP.replace(
+        "metadata:\n  name: jazz-router\n",
+        "metadata:\n  name: another\n",
+    );
+    let (after, refused) = Meshes::parse([("djapp.yaml", without.as_str())], &before);
+    assert_eq!(refused[0].what, "VirtualService prod/jazz");
+    assert_eq!(
+        route(&snapshot(&after, "dj"), "rds_egress_http_9080")
+            .virtual_hosts
+            .len(),
+        1
+    );
+}
+
+/// Two meshes, each with its namespaces; names that both want are the older one's.
+#[test]
+fn objects_are_of_the_mesh_of_their_namespace() {
+    let namespace = |name: &str, mesh: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{mesh: {mesh}}}}}\n"
+        )
+    };
+    let other = DJAPP
+        .replace("dj-app", "other")
+        .replace("namespace: prod", "namespace: dev")
+        .replace("prod.svc", "dev.svc");
+    let both = format!("{DJAPP}---\n{other}");
+    let (_, refused) = parse(&both);
+    assert!(
+        refused[0].why.contains("spec.meshRef is needed"),
+        "{}",
+        refused[0]
+    );
+    let both = format!(
+        "{both}{}{}",
+        namespace("prod", "dj-app"),
+        namespace("dev", "other")
+    );
+    let meshes = mesh(&both);
+    assert!(meshes.node_of("mesh/other/virtualNode/dj_dev").is_some());
+    assert!(meshes.node_of("mesh/other/virtualNode/dj_prod").is_none());
+    let labels = [("mesh".to_owned(), "other".to_owned())].into();
+    assert_eq!(meshes.mesh_of_namespace(&labels).unwrap().name, "other");
+    let (meshes, refused) = parse(&format!("{DJAPP}{}", namespace("prod", "elsewhere")));
+    assert!(
+        refused[0]
+            .why
+            .contains("no Mesh selects the namespace prod"),
+        "{}",
+        refused[0]
+    );
+    assert!(meshes.node_of("mesh/dj-app/virtualNode/dj_prod").is_none());
+    let young = "---\napiVersion: appmesh.k8s.aws/v1beta2\nkind: VirtualService\nmetadata: {name: aa, namespace: prod, creationTimestamp: \"2026-11-25T00:00:00Z\"}\nspec: {awsName: jazz.prod.svc.cluster.local, provider: {virtualNode: {virtualNodeRef: {name: dj}}}}\n";
+    let (_, refused) = parse(&format!("{DJAPP}{young}"));
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(refused[0].what, "VirtualService prod/aa");
+}
+
+/// The webhook's question: whose pod is this?
+#[test]
+fn a_pod_has_one_workload() {
+    let labels = |pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    };
+    let meshes = mesh(DJAPP);
+    let jazz = labels(&[("app", "jazz"), ("version", "v2"), ("tier", "x")]);
+    let workload = meshes.workload_of("prod", &jazz).unwrap().unwrap();
+    assert_eq!(workload.node_id(), "mesh/dj-app/virtualNode/jazz-v2_prod");
+    assert_eq!(workload.ports().collect::<Vec<_>>(), [9080]);
+    assert!(meshes.workload_of("dev", &jazz).unwrap().is_none());
+    assert!(
+        meshes
+            .workload_of("prod", &labels(&[("app", "folk")]))
+            .unwrap()
+            .is_none()
+    );
+    let meshes = mesh(&DJAPP.replace("{app: jazz, version: v2}", "{app: jazz}"));
+    let several = meshes.workload_of("prod", &labels(&[("app", "jazz"), ("version", "v1")]));
+    assert_eq!(
+        several.unwrap_err().to_string(),
+        "the pod is selected by the podSelector of several VirtualNodes: jazz-v1, jazz-v2"
+    );
 }

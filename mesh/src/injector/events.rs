@@ -11,8 +11,8 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::clock;
 use super::metrics::Metrics;
+use crate::clock;
 
 /// Events that wait to be raised.
 const QUEUE_MAX: usize = 64;

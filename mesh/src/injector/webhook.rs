@@ -22,10 +22,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::clock;
 use super::events::Events;
 use super::metrics::Metrics;
 use super::settings::Followed;
+use crate::clock;
 
 /// Longest body of a request: etcd takes objects of 1.5 MiB, and kube-apiserver requests of 3 MiB.
 const BODY_MAX: usize = 3 * 1024 * 1024;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 use mesh_interposer::upstream::{Address, Signing, Upstream};
 
-use super::clock;
+use crate::clock;
 
 /// Service that streams of App Mesh are signed for.
 const APP_MESH: &str = "appmesh";

@@ -1,6 +1,7 @@
 //! djapp as App Mesh has it: custom resources, an origin that serves them, an interposer beside each sidecar, stock
 //! Envoys that know nothing of either.
 
+pub mod cluster;
 pub mod configuration;
 pub mod corpus;
 pub mod dump;
@@ -110,12 +111,20 @@ impl Mesh {
         let manifests = folder.path().join("manifests");
         fs::create_dir(&manifests)?;
         fs::write(manifests.join("djapp.yaml"), manifests::djapp(weights))?;
-        fs::write(folder.path().join("endpoints.yaml"), "{}")?;
+        // Nobody's name is asked for: metal is in the manifests and has no pods.
+        let metal =
+            ["metal-v1", "metal-v2"].map(|name| (format!("{NAMESPACE}/{name}"), Vec::new()));
+        let endpoints = BTreeMap::from(metal);
+        fs::write(
+            folder.path().join("endpoints.yaml"),
+            serde_json::to_string(&endpoints)?,
+        )?;
         let addresses = folder.path().join("addresses.json");
         let text = |path: &Path| path.display().to_string();
         let arguments = [
             "origin".to_owned(),
             "--listen=127.0.0.1:0".to_owned(),
+            "--admin-listen=127.0.0.1:0".to_owned(),
             format!("--manifests={}", text(&manifests)),
             format!(
                 "--endpoints-file={}",
@@ -128,7 +137,7 @@ impl Mesh {
         let listens = addresses_of(&mut process, &addresses).await?;
         Ok(Self {
             folder,
-            endpoints: BTreeMap::new(),
+            endpoints,
             origin: listens["xds"].as_str().context("an address")?.parse()?,
             process,
             envoy: None,

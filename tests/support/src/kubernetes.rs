@@ -10,6 +10,7 @@
 //! What it answers was recorded from Kubernetes 1.36. It does not enforce RBAC, validate objects or run anything.
 
 pub mod authority;
+pub mod custom;
 pub mod hpa;
 pub mod objects;
 pub mod proxy;

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
-use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{
+    ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy,
+};
 use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
 use envoy_types::pb::envoy::config::core::v3::health_check::{HealthChecker, HttpHealthCheck};
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
@@ -22,7 +24,7 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 use envoy_types::pb::google::protobuf::{Duration, UInt32Value};
 use prost::Name as _;
 
-use super::any;
+use super::{ads, any};
 use crate::mesh::{Key, Mesh, node_name};
 use crate::resources::{self, Protocol};
 
@@ -40,8 +42,13 @@ pub(super) fn egress_name(mesh: &Mesh, target: &Key, port: u16) -> Option<String
     Some(format!("cds_egress_{}_{name}_{protocol}_{port}", mesh.name))
 }
 
-/// The cluster that leads to `port` of a workload: to its endpoints if they are known, else to its host name.
-pub(super) fn egress(mesh: &Mesh, target: &Key, port: u16) -> Option<Cluster> {
+/// The cluster that leads to `port` of a workload: to its endpoints if they are known, which are a resource of their
+/// own, else to its host name.
+pub(super) fn egress(
+    mesh: &Mesh,
+    target: &Key,
+    port: u16,
+) -> Option<(Cluster, Option<ClusterLoadAssignment>)> {
     let name = egress_name(mesh, target, port)?;
     let node = mesh.nodes.get(target)?;
     let listener = node
@@ -49,8 +56,21 @@ pub(super) fn egress(mesh: &Mesh, target: &Key, port: u16) -> Option<Cluster> {
         .iter()
         .find(|listener| listener.port_mapping.port == port)?;
     let protocol = listener.port_mapping.protocol;
-    let mut cluster = if let Some(endpoints) = mesh.endpoints.get(target) {
-        fixed(&name, endpoints, protocol)
+    let endpoints = mesh.endpoints.get(target).and_then(|all| all.get(&port));
+    let assigned = endpoints.map(|endpoints| {
+        let endpoints = endpoints.iter().map(|endpoint| address(*endpoint));
+        assignment(&name, endpoints.collect())
+    });
+    let mut cluster = if assigned.is_some() {
+        Cluster {
+            eds_cluster_config: Some(EdsClusterConfig {
+                eds_config: Some(ads()),
+                ..EdsClusterConfig::default()
+            }),
+            // Who is not among them any more is about to end, however well it still is.
+            ignore_health_on_host_removal: true,
+            ..cluster(&name, DiscoveryType::Eds, None, protocol)
+        }
     } else {
         let hostname = &node.service_discovery.as_ref()?.dns.hostname;
         by_dns(&name, hostname, port, protocol)
@@ -58,26 +78,31 @@ pub(super) fn egress(mesh: &Mesh, target: &Key, port: u16) -> Option<Cluster> {
     cluster
         .health_checks
         .extend(listener.health_check.as_ref().map(health_check));
-    Some(cluster)
+    Some((cluster, assigned))
+}
+
+/// A cluster that leads to where a connection was going before it was redirected.
+pub(super) fn original(name: &str) -> Cluster {
+    Cluster {
+        lb_policy: LbPolicy::ClusterProvided.into(),
+        ..cluster(name, DiscoveryType::OriginalDst, None, Protocol::Http)
+    }
 }
 
 /// A cluster of these endpoints.
 pub(super) fn fixed(name: &str, endpoints: &[SocketAddr], protocol: Protocol) -> Cluster {
     let endpoints = endpoints.iter().map(|endpoint| address(*endpoint));
-    cluster(name, DiscoveryType::Static, endpoints.collect(), protocol)
+    let endpoints = assignment(name, endpoints.collect());
+    cluster(name, DiscoveryType::Static, Some(endpoints), protocol)
 }
 
 fn by_dns(name: &str, hostname: &str, port: u16, protocol: Protocol) -> Cluster {
     let kind = DiscoveryType::LogicalDns;
-    cluster(name, kind, vec![socket(hostname, port)], protocol)
+    let host = assignment(name, vec![socket(hostname, port)]);
+    cluster(name, kind, Some(host), protocol)
 }
 
-fn cluster(
-    name: &str,
-    kind: DiscoveryType,
-    addresses: Vec<Address>,
-    protocol: Protocol,
-) -> Cluster {
+fn assignment(name: &str, addresses: Vec<Address>) -> ClusterLoadAssignment {
     let endpoint = |address| LbEndpoint {
         host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
             address: Some(address),
@@ -85,6 +110,22 @@ fn cluster(
         })),
         ..LbEndpoint::default()
     };
+    ClusterLoadAssignment {
+        cluster_name: name.to_owned(),
+        endpoints: vec![LocalityLbEndpoints {
+            lb_endpoints: addresses.into_iter().map(endpoint).collect(),
+            ..LocalityLbEndpoints::default()
+        }],
+        ..ClusterLoadAssignment::default()
+    }
+}
+
+fn cluster(
+    name: &str,
+    kind: DiscoveryType,
+    load_assignment: Option<ClusterLoadAssignment>,
+    protocol: Protocol,
+) -> Cluster {
     let mut cluster = Cluster {
         name: name.to_owned(),
         connect_timeout: Some(Duration {
@@ -92,14 +133,7 @@ fn cluster(
             nanos: 0,
         }),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(kind.into())),
-        load_assignment: Some(ClusterLoadAssignment {
-            cluster_name: name.to_owned(),
-            endpoints: vec![LocalityLbEndpoints {
-                lb_endpoints: addresses.into_iter().map(endpoint).collect(),
-                ..LocalityLbEndpoints::default()
-            }],
-            ..ClusterLoadAssignment::default()
-        }),
+        load_assignment,
         ..Cluster::default()
     };
     if protocol == Protocol::Http2 {

@@ -141,8 +141,13 @@ pub(super) fn ingress(
     )
 }
 
-/// One virtual host for each name that is called.
-pub(super) fn egress(mesh: &Mesh, name: &str, hosts: &[Host]) -> RouteConfiguration {
+/// One virtual host for each name that is called; requests to others go to the cluster `rest`, if there is one.
+pub(super) fn egress(
+    mesh: &Mesh,
+    name: &str,
+    hosts: &[Host],
+    rest: Option<&str>,
+) -> RouteConfiguration {
     let of = |host: &Host| {
         let domains = vec![host.name.clone(), format!("{}:{}", host.name, host.port)];
         let routes = host
@@ -151,7 +156,18 @@ pub(super) fn egress(mesh: &Mesh, name: &str, hosts: &[Host]) -> RouteConfigurat
             .map(|route| weighted(mesh, route, &host.namespace));
         virtual_host(&host.name, domains, routes.collect())
     };
-    configuration(name, hosts.iter().map(of).collect())
+    let mut virtual_hosts: Vec<_> = hosts.iter().map(of).collect();
+    virtual_hosts.extend(rest.map(|cluster| {
+        let action = RouteAction {
+            cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
+            // Nothing of the mesh: what it may take is between the two.
+            timeout: Some(millis(0)),
+            ..RouteAction::default()
+        };
+        let everything = vec!["*".to_owned()];
+        virtual_host("mesh-allow-all", everything, vec![route("/", action)])
+    }));
+    configuration(name, virtual_hosts)
 }
 
 fn weighted(mesh: &Mesh, of: &HttpRoute, namespace: &str) -> Route {

@@ -126,13 +126,15 @@ fn rendered_and_inserted_are_the_same() {
         let configuration = &rendered["typed_config"]["config"]["configuration"]["value"];
         Plugin {
             module: module.to_owned(),
-            configuration: configuration.as_str().unwrap().to_owned(),
+            inbound: configuration.as_str().unwrap().to_owned(),
+            outbound: configuration.as_str().unwrap().to_owned(),
         }
     };
     let stream = StreamCluster {
         name: "meshmeter_aggregator_0".to_owned(),
         host: "aggregator.example".to_owned(),
         port: 7470,
+        tls: None,
     };
     let manager = inserted(&Insertion {
         filter: Some(plugin(filter, "/opt/filter.wasm")),

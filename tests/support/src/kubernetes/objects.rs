@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use super::custom;
+
 /// Events that are kept; who wants older ones hears 410 Gone, as behind etcd's compaction.
 const EVENTS_MAX: usize = 10_000;
 
@@ -152,6 +154,10 @@ impl Objects {
             object["metadata"]["uid"] = uid;
         }
         object["metadata"]["resourceVersion"] = version.to_string().into();
+        if custom::RESOURCES.contains(&resource) {
+            let generation = custom::generation(old, &object);
+            object["metadata"]["generation"] = generation.into();
+        }
         // What a real server has, and nobody here reads.
         object["metadata"]["managedFields"] = json!([{"manager": "test", "operation": "Update"}]);
         state.objects.insert(key, object.clone());

@@ -23,12 +23,15 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::authority::Authority;
-use super::objects::{self, CONFIG_MAP, Objects, RESOURCES, Resource};
+use super::objects::{self, CONFIG_MAP, Objects, Resource};
 use super::proxy::FrontProxy;
 use replies::{Answer, failure, not_found, reply};
+use target::{Target, parameters, selected, target};
 
 mod patches;
 mod replies;
+mod subresources;
+mod target;
 mod watching;
 
 /// Longest body of a request, in bytes.
@@ -74,6 +77,8 @@ struct Tuning {
     tokens: BTreeMap<String, KnownUser>,
     allowed: BTreeSet<String>,
     outage: Option<StatusCode>,
+    /// Plural names of kinds that are not installed.
+    absent: BTreeSet<&'static str>,
     requests: BTreeMap<String, u64>,
 }
 
@@ -168,6 +173,16 @@ impl ApiServer {
         self.break_watches();
     }
 
+    /// From now on the kind is not installed, or is again.
+    pub fn set_absent(&self, resource: Resource, absent: bool) {
+        let mut tuning = self.tuning();
+        if absent {
+            tuning.absent.insert(resource.plural);
+        } else {
+            tuning.absent.remove(resource.plural);
+        }
+    }
+
     /// Ends all open watches.
     pub fn break_watches(&self) {
         let mut watches = self
@@ -245,6 +260,11 @@ impl Shared {
             return failure(StatusCode::PAYLOAD_TOO_LARGE, "limit exceeded");
         };
         let body = serde_json::from_slice(&body.to_bytes()).unwrap_or(Value::Null);
+        let of_custom = self.of_custom(&head.method, head.uri.path(), &body);
+        of_custom.unwrap_or_else(|| self.dispatch(&head, body))
+    }
+
+    fn dispatch(self: &Arc<Self>, head: &http::request::Parts, body: Value) -> Answer {
         let path = head.uri.path();
         match (head.method.clone(), path) {
             (Method::POST, "/apis/authentication.k8s.io/v1/tokenreviews") => {
@@ -259,7 +279,7 @@ impl Shared {
                     namespace,
                     name: Some(name),
                 }) => self.read(resource, &namespace, &name),
-                Some(target) => self.collection(&target, &head),
+                Some(target) => self.collection(&target, head),
                 None => not_found(path),
             },
             (Method::POST, _) => match target(path) {
@@ -447,54 +467,4 @@ impl Shared {
         review["status"] = json!({"allowed": allowed, "reason": ""});
         reply(StatusCode::CREATED, &review)
     }
-}
-
-/// What a path names.
-pub(super) struct Target {
-    pub(super) resource: Resource,
-    pub(super) namespace: String,
-    name: Option<String>,
-}
-
-fn target(path: &str) -> Option<Target> {
-    RESOURCES.into_iter().find_map(|resource| {
-        let rest = path.strip_prefix(resource.group_path)?.strip_prefix('/')?;
-        let (namespace, rest) = match rest.strip_prefix("namespaces/") {
-            Some(rest) => rest.split_once('/')?,
-            None => ("", rest),
-        };
-        let rest = rest.strip_prefix(resource.plural)?;
-        let name = match rest {
-            "" => None,
-            // A status is written as part of its object.
-            rest => Some(
-                rest.strip_suffix("/status")
-                    .unwrap_or(rest)
-                    .strip_prefix('/')
-                    .filter(|name| !name.contains('/'))?
-                    .to_owned(),
-            ),
-        };
-        Some(Target {
-            resource,
-            namespace: namespace.to_owned(),
-            name,
-        })
-    })
-}
-
-fn parameters(query: &str) -> BTreeMap<String, String> {
-    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    // The only escapes that clients here send.
-    pairs
-        .map(|(key, value)| (key.to_owned(), value.replace("%3D", "=")))
-        .collect()
-}
-
-/// Field selectors of one name are all that is known.
-pub(super) fn selected(object: &Value, query: &BTreeMap<String, String>) -> bool {
-    let field = query
-        .get("fieldSelector")
-        .and_then(|field| field.strip_prefix("metadata.name="));
-    field.is_none_or(|name| object["metadata"]["name"] == name)
 }

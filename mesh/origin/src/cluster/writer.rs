@@ -1,0 +1,157 @@
+//! Writes verdicts into the status of custom resources, one after another and only what is not there yet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aggregator_cluster::ClusterError;
+use aggregator_cluster::connection::send;
+use aggregator_core::time::{Clock, UnixMillis};
+use kube::Client;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::known::{Entry, GROUP_PATH, Known};
+use super::verdicts::{Verdict, Verdicts, event_namespace};
+use crate::mesh::Key;
+use crate::metrics::Metrics;
+use crate::resources::Kind;
+
+/// Time between two writes: ten a second at most.
+const WRITE_EVERY: Duration = Duration::from_millis(100);
+
+/// Until the same is written to the same object again, be it that it failed or that somebody else wrote over it.
+const AGAIN_AFTER: Duration = Duration::from_secs(30);
+
+/// Writes.
+pub(super) struct Writer {
+    client: Client,
+    known: Arc<Known>,
+    verdicts: watch::Receiver<Arc<Verdicts>>,
+    metrics: Metrics,
+    clock: Clock,
+    /// What was written last, and when; of objects that are there.
+    written: BTreeMap<(Kind, Key), (UnixMillis, Verdict)>,
+}
+
+// === impl Writer ===
+
+impl Writer {
+    pub(super) fn new(
+        client: Client,
+        known: Arc<Known>,
+        verdicts: watch::Receiver<Arc<Verdicts>>,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            client,
+            known,
+            verdicts,
+            metrics,
+            clock,
+            written: BTreeMap::new(),
+        }
+    }
+
+    /// Writes as long as it is polled.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.round().await;
+            let known = Arc::clone(&self.known);
+            tokio::select! {
+                changed = self.verdicts.changed() => if changed.is_err() { return },
+                () = known.stated.notified() => {}
+                () = sleep(AGAIN_AFTER) => {}
+            }
+        }
+    }
+
+    async fn round(&mut self) {
+        let verdicts = Arc::clone(&self.verdicts.borrow_and_update());
+        self.written.retain(|id, _| verdicts.contains_key(id));
+        for (id, verdict) in verdicts.iter() {
+            // As it is now: a round may take long, and other origins write too.
+            let Some(entry) = self.known.custom(id) else {
+                continue;
+            };
+            let now = (self.clock)();
+            let time = rfc3339(now);
+            let Some(status) = verdict.status(id.0, &entry, &time) else {
+                continue;
+            };
+            let last = self.written.get(id);
+            let early = |(at, what): &(UnixMillis, Verdict)| {
+                what == verdict && now.since(*at) < AGAIN_AFTER
+            };
+            if last.is_some_and(early) {
+                continue;
+            }
+            let new = last.is_none_or(|(_, what)| what != verdict);
+            self.written.insert(id.clone(), (now, verdict.clone()));
+            let outcome = self.write(id.0, &entry, &status).await;
+            let wrote = self.took("status", &id.1, outcome);
+            if wrote {
+                self.metrics.statuses.inc();
+            }
+            if wrote && new && !verdict.served {
+                let event = verdict.event(id.0, &entry, &time);
+                let outcome = self.raise(&entry, &event).await;
+                if self.took("event", &id.1, outcome) {
+                    self.metrics.events.inc();
+                }
+            }
+            sleep(WRITE_EVERY).await;
+        }
+    }
+
+    async fn write(&self, kind: Kind, entry: &Entry, status: &Value) -> Result<(), ClusterError> {
+        let (name, plural) = (&entry.metadata.name, kind.plural());
+        let namespace = match entry.metadata.namespace.as_str() {
+            "" => String::new(),
+            namespace => format!("/namespaces/{namespace}"),
+        };
+        let path = format!("{GROUP_PATH}{namespace}/{plural}/{name}/status");
+        let merge = "application/merge-patch+json";
+        let sent = send::<IgnoredAny>(&self.client, http::Method::PATCH, &path, merge, status);
+        sent.await.map(drop)
+    }
+
+    async fn raise(&self, entry: &Entry, event: &Value) -> Result<(), ClusterError> {
+        let namespace = event_namespace(entry);
+        let path = format!("/api/v1/namespaces/{namespace}/events");
+        let json = "application/json";
+        let sent = send::<IgnoredAny>(&self.client, http::Method::POST, &path, json, event);
+        sent.await.map(drop)
+    }
+
+    fn took(&self, what: &str, key: &Key, outcome: Result<(), ClusterError>) -> bool {
+        let Err(error) = outcome else {
+            return true;
+        };
+        // Another origin was faster, or the object is another by now: the watch tells.
+        if error.status() == Some(409) {
+            return false;
+        }
+        self.metrics.status_failures.inc();
+        tracing::warn!(
+            namespace = key.namespace,
+            name = key.name,
+            what,
+            error = %error,
+            "the API server does not take what was decided about a resource"
+        );
+        false
+    }
+}
+
+/// Whole seconds, as Kubernetes has it.
+fn rfc3339(now: UnixMillis) -> String {
+    let seconds = i64::try_from(now.0 / 1000).unwrap_or(0);
+    let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    time.format(&Rfc3339).unwrap_or_default()
+}

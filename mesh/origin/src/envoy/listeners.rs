@@ -1,0 +1,199 @@
+//! Listeners and their filter chains.
+
+use std::net::SocketAddr;
+
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType as FilterConfig;
+use envoy_types::pb::envoy::config::listener::v3::listener_filter::ConfigType;
+use envoy_types::pb::envoy::config::listener::v3::{
+    Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter,
+};
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
+use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, HttpFilter, Rds, http_connection_manager::RouteSpecifier,
+    http_filter::ConfigType as HttpConfig,
+};
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
+use envoy_types::pb::google::protobuf::UInt32Value;
+use prost::Name;
+
+use super::{Place, ads, any, clusters};
+use crate::mesh::Mesh;
+use crate::resources::Egress;
+
+/// Where redirected traffic enters and leaves.
+const INGRESS: &str = "0.0.0.0:15000";
+const EGRESS: &str = "0.0.0.0:15001";
+
+/// The port on which [`AMAZON`] is let through.
+const TLS: u16 = 443;
+/// What every mesh may reach.
+const AMAZON: &str = "*.amazonaws.com";
+
+/// Names of the clusters that lead out of a mesh.
+#[derive(Debug)]
+pub(super) struct Outside {
+    pub(super) amazon: String,
+    pub(super) all: String,
+}
+
+// === impl Outside ===
+
+impl Outside {
+    pub(super) fn of(mesh: &Mesh) -> Self {
+        Self {
+            amazon: format!("cds_egress_{}_amazonaws", mesh.name),
+            all: format!("cds_egress_{}_mesh-allow-all", mesh.name),
+        }
+    }
+
+    /// Chains beside those of these ports. Envoy looks for the port first: whoever wants everything else has to have
+    /// port 443 as well, since there is a chain for that.
+    pub(super) fn chains(&self, ports: &[u16], egress: Egress) -> Vec<FilterChain> {
+        let of_port = |port: Option<u16>, names: &[&str]| FilterChainMatch {
+            server_names: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..port.map(destination).unwrap_or_default()
+        };
+        let mut chains = vec![tcp(of_port(Some(TLS), &[AMAZON]), &self.amazon)];
+        if egress == Egress::AllowAll {
+            chains.push(tcp(of_port(None, &[]), &self.all));
+            if !ports.contains(&TLS) {
+                chains.push(tcp(of_port(Some(TLS), &[]), &self.all));
+            }
+        }
+        chains
+    }
+}
+
+/// The listener towards the application.
+pub(super) fn ingress(place: &Place, chains: Vec<FilterChain>) -> Listener {
+    let name = "lds_ingress_0.0.0.0_15000";
+    listener(
+        name,
+        place.ingress,
+        INGRESS,
+        TrafficDirection::Inbound,
+        chains,
+    )
+}
+
+/// The listener of the application's own connections.
+pub(super) fn egress(place: &Place, chains: Vec<FilterChain>) -> Listener {
+    let name = "lds_egress_0.0.0.0_15001";
+    let mut listener = listener(
+        name,
+        place.egress,
+        EGRESS,
+        TrafficDirection::Outbound,
+        chains,
+    );
+    let by_name = |chain: &FilterChain| {
+        let matched = chain.filter_chain_match.as_ref();
+        matched.is_some_and(|matched| !matched.server_names.is_empty())
+    };
+    if listener.filter_chains.iter().any(by_name) {
+        let inspector = filter(
+            "envoy.filters.listener.tls_inspector",
+            &TlsInspector::default(),
+        );
+        listener.listener_filters.push(inspector);
+        // A server that speaks first (mail, databases) says nothing until it is reached: do not wait for its client.
+        listener.continue_on_listener_filters_timeout = true;
+        listener.listener_filters_timeout = Some(clusters::millis(INSPECT_MS));
+    }
+    listener
+}
+
+/// How long the first bytes of a client are waited for.
+const INSPECT_MS: u64 = 300;
+
+fn listener(
+    name: &str,
+    address: Option<SocketAddr>,
+    default: &str,
+    direction: TrafficDirection,
+    filter_chains: Vec<FilterChain>,
+) -> Listener {
+    // In a pod, chains of several ports are told apart by where a connection was going.
+    let redirected = address.is_none();
+    let address = address.or_else(|| default.parse().ok());
+    let name_of_filter = "envoy.filters.listener.original_dst";
+    let original = redirected.then(|| filter(name_of_filter, &OriginalDst::default()));
+    Listener {
+        name: name.to_owned(),
+        address: address.map(clusters::address),
+        filter_chains,
+        traffic_direction: direction.into(),
+        listener_filters: original.into_iter().collect(),
+        ..Listener::default()
+    }
+}
+
+fn filter<M: Name>(name: &str, config: &M) -> ListenerFilter {
+    ListenerFilter {
+        name: name.to_owned(),
+        config_type: Some(ConfigType::TypedConfig(any(config))),
+        ..ListenerFilter::default()
+    }
+}
+
+fn destination(port: u16) -> FilterChainMatch {
+    FilterChainMatch {
+        destination_port: Some(UInt32Value { value: port.into() }),
+        ..FilterChainMatch::default()
+    }
+}
+
+/// HTTP by `route`; of connections to `port`, if it is given.
+pub(super) fn http(port: Option<u16>, prefix: &str, route: &str) -> FilterChain {
+    let router = HttpFilter {
+        name: "envoy.filters.http.router".to_owned(),
+        config_type: Some(HttpConfig::TypedConfig(any(&Router::default()))),
+        ..HttpFilter::default()
+    };
+    let manager = HttpConnectionManager {
+        stat_prefix: prefix.to_owned(),
+        http_filters: vec![router],
+        route_specifier: Some(RouteSpecifier::Rds(Rds {
+            config_source: Some(ads()),
+            route_config_name: route.to_owned(),
+        })),
+        ..HttpConnectionManager::default()
+    };
+    let name = "envoy.filters.network.http_connection_manager";
+    chain(port.map(destination), name, &manager)
+}
+
+/// Bytes to `cluster`.
+fn tcp(matched: FilterChainMatch, cluster: &str) -> FilterChain {
+    let proxy = TcpProxy {
+        stat_prefix: "egress".to_owned(),
+        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
+        ..TcpProxy::default()
+    };
+    let anything = matched == FilterChainMatch::default();
+    chain(
+        (!anything).then_some(matched),
+        "envoy.filters.network.tcp_proxy",
+        &proxy,
+    )
+}
+
+fn chain<M: Name>(
+    filter_chain_match: Option<FilterChainMatch>,
+    name: &str,
+    config: &M,
+) -> FilterChain {
+    let filter = Filter {
+        name: name.to_owned(),
+        config_type: Some(FilterConfig::TypedConfig(any(config))),
+    };
+    FilterChain {
+        filter_chain_match,
+        filters: vec![filter],
+        ..FilterChain::default()
+    }
+}

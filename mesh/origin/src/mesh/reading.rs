@@ -1,0 +1,155 @@
+//! Documents as typed objects, by kind and name.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Key, Meshes, OBJECTS_MAX, Reason, Refused, SPEC_BYTES_MAX};
+use crate::resources::{
+    API_VERSION, EgressFilter, Head, Kind, MeshSpec, Metadata, VirtualNodeSpec, VirtualRouterSpec,
+    VirtualServiceSpec,
+};
+use crate::selector::Labels;
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    pub(super) meshes: BTreeMap<Key, MeshSpec>,
+    pub(super) nodes: BTreeMap<Key, VirtualNodeSpec>,
+    pub(super) services: BTreeMap<Key, VirtualServiceSpec>,
+    pub(super) routers: BTreeMap<Key, VirtualRouterSpec>,
+    /// Labels of namespaces, as far as they are known.
+    pub(super) namespaces: BTreeMap<String, Labels>,
+}
+
+// === impl Read ===
+
+impl Read {
+    /// Takes what is of App Mesh, and namespaces; leaves the rest alone.
+    pub(super) fn add(&mut self, document: &Value) -> Result<(), Refused> {
+        let head = Head::deserialize(document).unwrap_or_default();
+        let metadata = Metadata::deserialize(&document["metadata"]).unwrap_or_default();
+        if head.api_version == "v1" && head.kind == "Namespace" {
+            let labels = Labels::deserialize(&document["metadata"]["labels"]).unwrap_or_default();
+            self.namespaces.insert(metadata.name, labels);
+            return Ok(());
+        }
+        if !head.api_version.starts_with("appmesh.k8s.aws/") {
+            return Ok(());
+        }
+        let mut key = Key::new(&metadata.namespace, &metadata.name);
+        let Some(kind) = Kind::named(&head.kind) else {
+            return Err(Refused {
+                what: format!("{} {}/{}", head.kind, key.namespace, key.name),
+                object: None,
+                reason: Reason::NotSupported,
+                why: format!("the kind {} is not served", head.kind),
+            });
+        };
+        if kind == Kind::Mesh {
+            key.namespace.clear();
+        }
+        let taken = self.take(&head, kind, key.clone(), metadata, document);
+        taken.map_err(|(reason, why)| Refused::new(kind, &key, reason, why))
+    }
+
+    fn take(
+        &mut self,
+        head: &Head,
+        kind: Kind,
+        key: Key,
+        metadata: Metadata,
+        document: &Value,
+    ) -> Result<(), (Reason, String)> {
+        if head.api_version != API_VERSION {
+            let why = format!("{} is not served, {API_VERSION} is", head.api_version);
+            return Err((Reason::NotSupported, why));
+        }
+        let objects =
+            self.meshes.len() + self.nodes.len() + self.services.len() + self.routers.len();
+        if objects >= OBJECTS_MAX {
+            let why = format!("more than {OBJECTS_MAX} objects");
+            return Err((Reason::TooLarge, why));
+        }
+        let bytes = document["spec"].to_string().len();
+        if bytes > SPEC_BYTES_MAX {
+            let why = format!("spec has {bytes} bytes, at most {SPEC_BYTES_MAX} are taken");
+            return Err((Reason::TooLarge, why));
+        }
+        let created = metadata.creation_timestamp;
+        match kind {
+            Kind::Mesh => {
+                let spec = spec(document)?;
+                self.meshes.insert(key, MeshSpec { created, ..spec });
+            }
+            Kind::VirtualNode => {
+                let spec = spec(document)?;
+                self.nodes.insert(key, VirtualNodeSpec { created, ..spec });
+            }
+            Kind::VirtualService => {
+                let spec = spec(document)?;
+                self.services
+                    .insert(key, VirtualServiceSpec { created, ..spec });
+            }
+            Kind::VirtualRouter => {
+                self.routers.insert(key, spec(document)?);
+            }
+            Kind::VirtualGateway | Kind::GatewayRoute => {
+                let why = format!("the kind {} is not served", kind.as_str());
+                return Err((Reason::NotSupported, why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the object as it was `before`, if it was served.
+    pub(super) fn keep(&mut self, kind: Kind, key: &Key, before: &Meshes) {
+        for mesh in before.iter() {
+            match kind {
+                Kind::Mesh if mesh.object == key.name => {
+                    let spec = MeshSpec {
+                        aws_name: Some(mesh.name.clone()),
+                        namespace_selector: mesh.namespaces.clone(),
+                        egress_filter: Some(EgressFilter {
+                            r#type: mesh.egress,
+                        }),
+                        created: String::new(),
+                    };
+                    self.meshes.insert(key.clone(), spec);
+                }
+                Kind::VirtualNode => keep(&mut self.nodes, key, &mesh.nodes),
+                Kind::VirtualService => keep(&mut self.services, key, &mesh.services),
+                Kind::VirtualRouter => keep(&mut self.routers, key, &mesh.routers),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn keep<T: Clone>(now: &mut BTreeMap<Key, T>, key: &Key, before: &BTreeMap<Key, T>) {
+    if let Some(spec) = before.get(key) {
+        now.insert(key.clone(), spec.clone());
+    }
+}
+
+/// `spec` of a document. An error names the field by its path.
+fn spec<T: DeserializeOwned>(document: &Value) -> Result<T, (Reason, String)> {
+    serde_path_to_error::deserialize(&document["spec"]).map_err(|error| {
+        let path = error.path().to_string();
+        let path = if path == "." {
+            "spec".to_owned()
+        } else {
+            format!("spec.{path}")
+        };
+        let told = error.inner().to_string();
+        // The names of all fields that there are help nobody.
+        let why = if told.starts_with("unknown field") {
+            format!("{path} is not served")
+        } else {
+            format!("{path}: {told}")
+        };
+        (Reason::NotSupported, why)
+    })
+}

@@ -1,0 +1,65 @@
+//! The virtual nodes of the cluster, for pods that get their sidecar here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mesh_injector::virtual_node::{NoVirtualNode, VirtualNode, VirtualNodes};
+use mesh_origin::cluster::Cluster;
+use mesh_origin::mesh::{Key, Meshes, Workload};
+use tokio::sync::watch;
+
+/// Why they cannot be looked up yet; `None` once they can be.
+type Missing = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// What a cluster that is followed has; an outage of it leaves what is known.
+pub(super) struct Followed {
+    meshes: watch::Receiver<Arc<Meshes>>,
+    missing: Missing,
+}
+
+// === impl Followed ===
+
+impl Followed {
+    pub(super) fn new(cluster: &Cluster) -> Self {
+        Self {
+            meshes: cluster.meshes.clone(),
+            missing: Box::new(cluster.missing()),
+        }
+    }
+}
+
+impl VirtualNodes for Followed {
+    fn selecting(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<VirtualNode, NoVirtualNode> {
+        if (self.missing)().is_some() {
+            return Err(NoVirtualNode::Unread);
+        }
+        let meshes = self.meshes.borrow();
+        match meshes.workload_of(namespace, labels) {
+            Ok(Some(workload)) => Ok(virtual_node(&workload)),
+            Ok(None) => Err(NoVirtualNode::None),
+            Err(ambiguous) => Err(NoVirtualNode::Several(ambiguous.0)),
+        }
+    }
+
+    fn named(&self, namespace: &str, name: &str) -> Option<VirtualNode> {
+        let meshes = self.meshes.borrow();
+        let wanted = Key::new(namespace, name);
+        meshes.iter().find_map(|mesh| {
+            let (key, spec) = mesh.nodes.get_key_value(&wanted)?;
+            Some(virtual_node(&Workload { mesh, key, spec }))
+        })
+    }
+}
+
+fn virtual_node(workload: &Workload<'_>) -> VirtualNode {
+    VirtualNode {
+        name: workload.key.name.clone(),
+        aws_name: workload.spec.aws_name.clone(),
+        mesh: workload.mesh.name.clone(),
+        ports: workload.ports().collect(),
+    }
+}

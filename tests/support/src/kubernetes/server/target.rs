@@ -1,0 +1,61 @@
+//! What the path and the query of a request ask for.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::kubernetes::custom;
+use crate::kubernetes::objects::{RESOURCES, Resource};
+
+/// What a path names.
+pub(super) struct Target {
+    pub(super) resource: Resource,
+    pub(super) namespace: String,
+    pub(super) name: Option<String>,
+}
+
+pub(super) fn target(path: &str) -> Option<Target> {
+    let mesh = custom::RESOURCES
+        .into_iter()
+        .chain([custom::ENDPOINT_SLICE]);
+    RESOURCES.into_iter().chain(mesh).find_map(|resource| {
+        let rest = path.strip_prefix(resource.group_path)?.strip_prefix('/')?;
+        let (namespace, rest) = match rest.strip_prefix("namespaces/") {
+            Some(rest) => rest.split_once('/')?,
+            None => ("", rest),
+        };
+        let rest = rest.strip_prefix(resource.plural)?;
+        let name = match rest {
+            "" => None,
+            // A status is written as part of its object.
+            rest => Some(
+                rest.strip_suffix("/status")
+                    .unwrap_or(rest)
+                    .strip_prefix('/')
+                    .filter(|name| !name.contains('/'))?
+                    .to_owned(),
+            ),
+        };
+        Some(Target {
+            resource,
+            namespace: namespace.to_owned(),
+            name,
+        })
+    })
+}
+
+pub(super) fn parameters(query: &str) -> BTreeMap<String, String> {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    // The only escapes that clients here send.
+    pairs
+        .map(|(key, value)| (key.to_owned(), value.replace("%3D", "=")))
+        .collect()
+}
+
+/// Field selectors of one name are all that is known.
+pub(super) fn selected(object: &Value, query: &BTreeMap<String, String>) -> bool {
+    let field = query
+        .get("fieldSelector")
+        .and_then(|field| field.strip_prefix("metadata.name="));
+    field.is_none_or(|name| object["metadata"]["name"] == name)
+}
