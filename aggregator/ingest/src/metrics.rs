@@ -1,10 +1,13 @@
 //! What the ingest counts of itself: names, units and labels in one place.
 
+use aggregator_core::status::RefusedReason;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::ending::Refusal;
 
 /// The ingest's own metrics; cheap to clone, all clones count together.
 #[derive(Clone, Debug, Default)]
@@ -104,7 +107,19 @@ impl Metrics {
             "Series of reports that had no room in the store",
             metrics.series_refused.clone(),
         );
+        metrics.begin();
         metrics
+    }
+
+    /// Every label value is there with 0 from the start: a rise from nothing is no rise to Prometheus.
+    fn begin(&self) {
+        for kind in ["hello", "report"] {
+            drop(self.frames.get_or_create(&KindLabel { kind }));
+        }
+        let of_store = RefusedReason::ALL.map(RefusedReason::as_str);
+        for reason in Refusal::REASONS.into_iter().chain(of_store) {
+            drop(self.refused.get_or_create(&ReasonLabel { reason }));
+        }
     }
 
     pub(crate) fn count_frame(&self, kind: &'static str, bytes: usize) {
@@ -113,6 +128,10 @@ impl Metrics {
     }
 
     pub(crate) fn count_refused(&self, reason: &'static str) {
+        debug_assert!(
+            self.refused.get(&ReasonLabel { reason }).is_some(),
+            "{reason} is not among the reasons"
+        );
         self.refused.get_or_create(&ReasonLabel { reason }).inc();
     }
 }
