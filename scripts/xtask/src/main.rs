@@ -13,6 +13,7 @@ mod gen_proto;
 mod host;
 mod prometheus;
 mod python;
+mod reference;
 mod structure;
 mod suite;
 mod wasm;
@@ -38,6 +39,8 @@ enum Task {
     Python,
     /// Make sure that what demo and bench need is there: the Wasm target of Rust and an Envoy.
     Setup,
+    /// Build the programs and write the references of flags and metrics anew.
+    Reference,
     /// Check names, links, lengths and paths across the tree.
     Structure,
     /// Run every check and test; the last line is `N passed, N failed`.
@@ -62,6 +65,7 @@ fn main() -> Result<ExitCode> {
         }
         Task::Python => python::ensure(&workspace_root()?),
         Task::Prometheus => prometheus::ensure(&workspace_root()?),
+        Task::Reference => reference::write(&workspace_root()?),
         Task::Structure => structure::run(&workspace_root()?),
         // Says itself what failed: its last line is a promise.
         Task::Test => return Ok(suite::run(&workspace_root()?)),
