@@ -122,7 +122,7 @@ impl Flag {
             Some(value) => format!("`{value}`"),
         };
         let mut meaning = self.text.clone();
-        if !meaning.is_empty() && !meaning.ends_with(['.', '`']) {
+        if !meaning.is_empty() && !meaning.ends_with('.') {
             meaning.push('.');
         }
         if !self.values.is_empty() {

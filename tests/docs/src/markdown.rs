@@ -11,9 +11,17 @@ pub struct Block {
     pub text: String,
 }
 
-/// The text in one cell of a table.
+/// The text in one cell of a table: what is not code is no markup.
 pub fn cell(text: &str) -> String {
-    text.replace('|', "\\|").replace('\n', " ")
+    let text = text.replace('|', "\\|").replace('\n', " ");
+    let parts = text
+        .split('`')
+        .enumerate()
+        .map(|(nth, part)| match nth % 2 {
+            0 => part.replace("__", "\\_\\_").replace('<', "&lt;"),
+            _ => part.to_owned(),
+        });
+    parts.collect::<Vec<_>>().join("`")
 }
 
 /// All fenced blocks.
@@ -133,6 +141,6 @@ mod tests {
             ("yaml", "# no heading\na: 1\n")
         );
         assert_eq!(rows(DOCUMENT), [["a", "b"]]);
-        assert_eq!(cell("a|b"), "a\\|b");
+        assert_eq!(cell("a|b `__c__` __d__"), "a\\|b `__c__` \\_\\_d\\_\\_");
     }
 }
