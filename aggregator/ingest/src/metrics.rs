@@ -6,6 +6,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::builds::Builds;
+
 /// The ingest's own metrics; cheap to clone, all clones count together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
@@ -22,6 +24,7 @@ pub(crate) struct Metrics {
     pub(crate) received: Counter,
     pub(crate) refused: Family<ReasonLabel, Counter>,
     pub(crate) series_refused: Counter,
+    pub(crate) builds: Builds,
 }
 
 /// Which frame: `hello` or `report`.
@@ -104,6 +107,7 @@ impl Metrics {
             "Series of reports that had no room in the store",
             metrics.series_refused.clone(),
         );
+        registry.register_collector(Box::new(metrics.builds.clone()));
         metrics
     }
 
