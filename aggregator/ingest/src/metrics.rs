@@ -7,6 +7,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::builds::Builds;
 use crate::ending::Refusal;
 
 /// The ingest's own metrics; cheap to clone, all clones count together.
@@ -25,6 +26,7 @@ pub(crate) struct Metrics {
     pub(crate) received: Counter,
     pub(crate) refused: Family<ReasonLabel, Counter>,
     pub(crate) series_refused: Counter,
+    pub(crate) builds: Builds,
 }
 
 /// Which frame: `hello` or `report`.
@@ -107,6 +109,7 @@ impl Metrics {
             "Series of reports that had no room in the store",
             metrics.series_refused.clone(),
         );
+        registry.register_collector(Box::new(metrics.builds.clone()));
         metrics.begin();
         metrics
     }
@@ -116,8 +119,7 @@ impl Metrics {
         for kind in ["hello", "report"] {
             drop(self.frames.get_or_create(&KindLabel { kind }));
         }
-        let of_store = RefusedReason::ALL.map(RefusedReason::as_str);
-        for reason in Refusal::REASONS.into_iter().chain(of_store) {
+        for reason in reasons() {
             drop(self.refused.get_or_create(&ReasonLabel { reason }));
         }
     }
@@ -128,10 +130,13 @@ impl Metrics {
     }
 
     pub(crate) fn count_refused(&self, reason: &'static str) {
-        debug_assert!(
-            self.refused.get(&ReasonLabel { reason }).is_some(),
-            "{reason} is not among the reasons"
-        );
+        debug_assert!(reasons().any(|known| known == reason), "{reason}");
         self.refused.get_or_create(&ReasonLabel { reason }).inc();
     }
+}
+
+/// Everything that may be a reason.
+fn reasons() -> impl Iterator<Item = &'static str> {
+    let of_store = RefusedReason::ALL.map(RefusedReason::as_str);
+    Refusal::REASONS.into_iter().chain(of_store)
 }

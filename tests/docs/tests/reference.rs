@@ -12,10 +12,14 @@ use tests_docs::{flags, markdown, regions, stats};
 const WRITE: &str = "MESHMETER_WRITE_REFERENCE";
 
 /// Labels whose values come with use.
-const OPEN: [OpenLabels; 4] = [
+const OPEN: [OpenLabels; 5] = [
     OpenLabels {
         metric: "meshmeter_build_info",
         text: "`version`",
+    },
+    OpenLabels {
+        metric: "meshmeter_ingest_sidecars",
+        text: "`build`: up to 16, those beyond as `other`, `unknown`",
     },
     OpenLabels {
         metric: "meshmeter_remote_write_requests_total",
