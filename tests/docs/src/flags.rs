@@ -71,7 +71,9 @@ impl Help {
                 }
             } else if !heading.is_empty() && (word.starts_with('-') && indent <= OPTION_COLUMN) {
                 finish(&mut help.flags, &mut lines);
-                help.flags.push(Flag::named(&heading, word));
+                let (flag, text) = Flag::named(&heading, word);
+                help.flags.push(flag);
+                lines.push(text);
             } else {
                 lines.push(line);
             }
@@ -90,18 +92,51 @@ impl Help {
 // === impl Flag ===
 
 impl Flag {
-    fn named(heading: &str, line: &str) -> Self {
-        let long = line.split(' ').find(|word| word.starts_with("--"));
-        let value = line.split_once('<').map_or("", |(_, rest)| rest);
-        Self {
+    /// What a line says that begins a flag; its text may begin there too.
+    fn named<'a>(heading: &str, line: &'a str) -> (Self, &'a str) {
+        let (spec, text) = line.split_once("  ").unwrap_or((line, ""));
+        let spec = spec.trim_end_matches("...");
+        let long = spec.find("--").map_or(spec, |at| &spec[at..]);
+        let end = long.find([' ', '[', '=', '.']).unwrap_or(long.len());
+        let value = long
+            .split_once('<')
+            .and_then(|(_, rest)| rest.rsplit_once('>'));
+        let flag = Self {
             heading: heading.to_owned(),
-            name: long.unwrap_or(line).trim_end_matches("...").to_owned(),
-            value: value
-                .trim_end_matches("...")
-                .trim_end_matches('>')
-                .to_owned(),
+            name: long[..end].to_owned(),
+            value: value.map_or("", |(value, _)| value).to_owned(),
             ..Self::default()
+        };
+        (flag, text.trim())
+    }
+
+    /// Takes the last of `[env: …]`, `[default: …]` and `[possible values: …]` from the end of the text.
+    fn take_bracket(&mut self) -> bool {
+        const OPENINGS: [&str; 3] = ["[env: ", "[default: ", "[possible values: "];
+        let last = OPENINGS
+            .iter()
+            .filter_map(|opening| Some((self.text.rfind(opening)?, *opening)));
+        let Some((at, opening)) = last.max() else {
+            return false;
+        };
+        let Some(inside) = self.text[at + opening.len()..].strip_suffix(']') else {
+            return false;
+        };
+        match opening {
+            "[env: " => inside
+                .split('=')
+                .next()
+                .unwrap_or_default()
+                .clone_into(&mut self.env),
+            "[default: " => self.default = Some(inside.to_owned()),
+            _ => {
+                let values = inside.split(", ").map(|value| format!("`{value}`"));
+                self.values = values.collect();
+            }
         }
+        self.text.truncate(at);
+        self.text.truncate(self.text.trim_end().len());
+        true
     }
 
     /// One row of the table.
@@ -152,18 +187,6 @@ fn finish(flags: &mut [Flag], lines: &mut Vec<&str>) {
         if word.is_empty() {
             // The list of values ends with its paragraph.
             listing &= flag.values.is_empty();
-        } else if let Some(env) = bracketed(word, "[env: ") {
-            env.split('=')
-                .next()
-                .unwrap_or_default()
-                .clone_into(&mut flag.env);
-        } else if let Some(default) = bracketed(word, "[default: ") {
-            flag.default = Some(default.to_owned());
-        } else if let Some(values) = bracketed(word, "[possible values: ") {
-            flag.values = values
-                .split(", ")
-                .map(|value| format!("`{value}`"))
-                .collect();
         } else if word == "Possible values:" {
             listing = true;
         } else if listing && word.starts_with("- ") && indent == TEXT_COLUMN {
@@ -181,10 +204,7 @@ fn finish(flags: &mut [Flag], lines: &mut Vec<&str>) {
         }
     }
     flag.text = text.join(" ");
-}
-
-fn bracketed<'a>(word: &'a str, opening: &str) -> Option<&'a str> {
-    word.strip_prefix(opening)?.strip_suffix(']')
+    while flag.take_bracket() {}
 }
 
 fn first_sentence(text: &str) -> String {

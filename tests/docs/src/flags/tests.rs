@@ -80,3 +80,39 @@ fn names_what_was_there_before() {
     assert!(out.contains("| `--upstream URL` | `X_UPSTREAM` | required | Where from. |"));
     assert!(out.contains("\nIn a cluster:\n"));
 }
+
+/// Where no flag has a long text, clap puts texts beside the flags, and what it adds behind them.
+#[test]
+fn reads_the_short_form() {
+    let text = "About
+
+Usage: x [OPTIONS] --image <IMAGE>
+
+Options:
+      --image <IMAGE>        Image with
+                             all of it [env: X_IMAGE=]
+      --listen <LISTEN>      Where [env: X_LISTEN=] [default: [::]:1]
+      --form[=<FORM>]        How [default: mine, else none]. Not twice [possible values: a, b]
+  -h, --help                 Print help
+";
+    let flags = Help::parse(text).flags;
+    let [image, listen, form] = flags.as_slice() else {
+        panic!("{flags:?}");
+    };
+    assert_eq!(
+        (image.text.as_str(), image.env.as_str()),
+        ("Image with all of it", "X_IMAGE")
+    );
+    assert!(image.required);
+    assert_eq!(listen.default.as_deref(), Some("[::]:1"));
+    assert_eq!(
+        (listen.name.as_str(), listen.value.as_str()),
+        ("--listen", "LISTEN")
+    );
+    assert_eq!(
+        (form.name.as_str(), form.value.as_str()),
+        ("--form", "FORM")
+    );
+    assert_eq!(form.text, "How [default: mine, else none]. Not twice");
+    assert_eq!(form.values, ["`a`", "`b`"]);
+}
