@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use tests_support::kubernetes::ApiServer;
 use tests_support::kubernetes::authority::Authority;
-use tests_support::kubernetes::objects::API_SERVICE;
 use tests_support::process::Process;
 use tests_support::{artifacts, clock, http};
 
@@ -211,15 +210,9 @@ fn listening(help: &Help) -> Vec<String> {
         .collect()
 }
 
-/// A stand-in for a cluster, with the `APIServices` that the aggregator looks for.
+/// A stand-in for a cluster.
 async fn cluster(folder: &Path) -> Result<ApiServer> {
     let server = ApiServer::start().await?;
-    for version in ["v1beta1.custom", "v1beta2.custom", "v1beta1.external"] {
-        let name = format!("{version}.metrics.k8s.io");
-        server
-            .objects()
-            .apply(API_SERVICE, json!({"metadata": {"name": name}, "spec": {}}));
-    }
     server.write_kubeconfig(&folder.join("kubeconfig"))?;
     Ok(server)
 }

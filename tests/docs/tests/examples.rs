@@ -63,25 +63,6 @@ fn djapp_renders_and_is_strict() {
     }
 }
 
-/// What is put beside another metrics server touches no `APIService`, and may not.
-#[test]
-fn side_by_side_registers_nothing() {
-    let objects = tests_manifests::check(&kustomize(&djapp().join("../side-by-side"))).unwrap();
-    assert!(objects.iter().any(|object| object.kind == "StatefulSet"));
-    for object in objects {
-        assert_ne!(object.kind, "APIService", "{}", object.name);
-        let rules = object.value["rules"].as_array().into_iter().flatten();
-        let resources = rules.flat_map(|rule| rule["resources"].as_array().into_iter().flatten());
-        assert!(
-            !resources
-                .into_iter()
-                .any(|resource| resource == "apiservices"),
-            "{}",
-            object.name
-        );
-    }
-}
-
 /// The autoscaler is that of the walkthrough, and the metric one that is served.
 #[test]
 fn the_autoscaler_is_the_one_of_the_walkthrough() {
