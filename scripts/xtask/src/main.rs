@@ -11,6 +11,7 @@ mod envoy;
 #[cfg(feature = "gen")]
 mod gen_proto;
 mod host;
+mod kubectl;
 mod prometheus;
 mod python;
 mod reference;
@@ -33,6 +34,8 @@ enum Task {
         #[arg(long = "version", value_name = "VERSION")]
         wanted: Option<String>,
     },
+    /// Make sure that there is a kubectl which renders `deploy/`, under `target/kubectl`.
+    Kubectl,
     /// Make sure that there is a Prometheus: Debian's, under `target/prometheus`.
     Prometheus,
     /// Make sure that there is a Python with botocore for tests, under `target/python`.
@@ -63,6 +66,7 @@ fn main() -> Result<ExitCode> {
         Task::Setup => {
             host::ensure_wasm_target().and_then(|()| envoy::run(&workspace_root()?, None))
         }
+        Task::Kubectl => kubectl::ensure(&workspace_root()?),
         Task::Python => python::ensure(&workspace_root()?),
         Task::Prometheus => prometheus::ensure(&workspace_root()?),
         Task::Reference => reference::write(&workspace_root()?),
