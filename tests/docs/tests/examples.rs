@@ -1,12 +1,10 @@
 //! The examples of the walkthrough: read strictly, rendered, and served by the real origin.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
+use tests_deploy::{read, root};
 use tests_docs::markdown;
 use tests_support::process::Process;
 use tests_support::{artifacts, clock};
@@ -14,36 +12,14 @@ use tests_support::{artifacts, clock};
 /// Longest time until the origin has read its folder.
 const READ_MAX: Duration = Duration::from_mins(1);
 
-fn root() -> PathBuf {
-    let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
-    root.canonicalize().unwrap()
-}
-
-fn djapp() -> PathBuf {
-    root().join("deploy/examples/djapp")
-}
-
-fn kustomize(folder: &Path) -> String {
-    let kubectl =
-        artifacts::on_path("kubectl").unwrap_or_else(|| root().join("target/kubectl/kubectl"));
-    let output = Command::new(kubectl)
-        .arg("kustomize")
-        .arg(folder)
-        .output()
-        .unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "kubectl kustomize (5 or newer): {errors}"
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
+/// Where djapp is, in the workspace.
+const DJAPP: &str = "deploy/examples/djapp";
 
 /// Both stages of djapp render, every field is known to its kind, and what belongs together has the same labels.
 #[test]
 fn djapp_renders_and_is_strict() {
-    let base = tests_manifests::check(&kustomize(&djapp().join("base"))).unwrap();
-    let meshed = tests_manifests::check(&kustomize(&djapp().join("meshed"))).unwrap();
+    let base = tests_deploy::render(&format!("{DJAPP}/base")).unwrap();
+    let meshed = tests_deploy::render(&format!("{DJAPP}/meshed")).unwrap();
     assert_eq!((base.len(), meshed.len()), (7, 17));
     for node in meshed.iter().filter(|object| object.kind == "VirtualNode") {
         let pods = node.value["spec"]["podSelector"]["matchLabels"]
@@ -66,10 +42,10 @@ fn djapp_renders_and_is_strict() {
 /// The autoscaler is that of the walkthrough, and the metric one that is served.
 #[test]
 fn the_autoscaler_is_the_one_of_the_walkthrough() {
-    let text = fs::read_to_string(djapp().join("hpa.yaml")).unwrap();
+    let text = read(&format!("{DJAPP}/hpa.yaml")).unwrap();
     let objects = tests_manifests::check(&text).unwrap();
     assert_eq!(objects[0].api_version, "autoscaling/v2");
-    let walkthrough = fs::read_to_string(root().join("docs/walkthrough.md")).unwrap();
+    let walkthrough = read("docs/walkthrough.md").unwrap();
     let blocks = markdown::blocks(&walkthrough);
     let shown = blocks
         .iter()
@@ -77,7 +53,7 @@ fn the_autoscaler_is_the_one_of_the_walkthrough() {
         .unwrap();
     let shown: Value = serde_saphyr::from_str(&shown.text).unwrap();
     assert_eq!(shown, objects[0].value);
-    let api = fs::read_to_string(root().join("docs/API.md")).unwrap();
+    let api = read("docs/API.md").unwrap();
     let metric = shown["spec"]["metrics"][0]["pods"]["metric"]["name"]
         .as_str()
         .unwrap();
@@ -92,7 +68,10 @@ async fn the_origin_serves_the_mesh() {
     let arguments = [
         "origin".to_owned(),
         "--listen=127.0.0.1:0".to_owned(),
-        format!("--manifests={}", djapp().join("meshed").display()),
+        format!(
+            "--manifests={}",
+            root().join(DJAPP).join("meshed").display()
+        ),
     ];
     let log = folder.path().join("log");
     let mut process = Process::spawn(&artifacts::mesh().unwrap(), &arguments, &[], &log).unwrap();
