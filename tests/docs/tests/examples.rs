@@ -1,5 +1,4 @@
 //! The examples of the walkthrough: read strictly, rendered, and served by the real origin.
-#![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::time::Duration;
 
