@@ -4,7 +4,7 @@ use aggregator_core::pod::PodKey;
 use aggregator_core::query::Missing;
 
 /// Order in which reasons are told: the one that calls for action first.
-const REASONS: [Missing; 7] = [
+pub(crate) const REASONS: [Missing; 7] = [
     Missing::NeverReported,
     Missing::NotCounted,
     Missing::VmLost,

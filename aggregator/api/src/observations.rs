@@ -15,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::missing;
 use crate::signal_age::SignalAge;
 use crate::status::Reason;
+use crate::workload::Workload;
 
 /// Namespaces with a signal age of their own; those that come later share one under [`OTHER_NAMESPACES`].
 /// 1000 x 16 buckets are about 1 MB of text per scrape.
@@ -27,6 +28,24 @@ const OTHER_NAMESPACES: &str = "_other";
 const AGE_BUCKETS: [f64; 15] = [
     0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0,
 ];
+
+/// Label `resource` besides the workloads.
+const RESOURCES: [&str; 8] = [
+    "pods",
+    "namespaces",
+    "services",
+    "external",
+    "reads",
+    "health",
+    "discovery",
+    "other",
+];
+
+/// Label `code`.
+const CODES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+
+/// Label `part`.
+const PARTS: [&str; 3] = ["flush", "transport", "store"];
 
 /// Counters of the API. Clones share them.
 #[derive(Clone, Debug)]
@@ -130,15 +149,50 @@ impl Observations {
             "Open connections",
             observations.connections.clone(),
         );
+        observations.begin();
         observations
     }
 
+    /// Every series is there with 0 from the start, namespaces excepted: a rise from nothing is no rise to Prometheus,
+    /// and a family without series is not shown at all.
+    fn begin(&self) {
+        let workloads = Workload::ALL.map(Workload::resource);
+        for resource in RESOURCES.into_iter().chain(workloads) {
+            for code in CODES {
+                drop(
+                    self.requests
+                        .get_or_create(&RequestLabels { resource, code }),
+                );
+            }
+        }
+        let namespace = OTHER_NAMESPACES.to_owned();
+        drop(
+            self.signal_age
+                .get_or_create(&NamespaceLabels { namespace }),
+        );
+        for part in PARTS {
+            let namespace = OTHER_NAMESPACES.to_owned();
+            drop(
+                self.signal_age_parts
+                    .get_or_create(&PartLabels { namespace, part }),
+            );
+        }
+        let faults = ConnectionFault::ALL.map(ConnectionFault::as_str);
+        for reason in Reason::ALL.map(Reason::as_str).into_iter().chain(faults) {
+            drop(self.refused.get_or_create(&ReasonLabels { reason }));
+        }
+        for reason in missing::REASONS.map(missing::label) {
+            drop(self.missing.get_or_create(&ReasonLabels { reason }));
+        }
+    }
+
     pub(crate) fn request(&self, resource: &'static str, status: StatusCode) {
+        let [success, redirection, client, server] = CODES;
         let code = match status.as_u16() / 100 {
-            2 => "2xx",
-            3 => "3xx",
-            4 => "4xx",
-            _ => "5xx",
+            2 => success,
+            3 => redirection,
+            4 => client,
+            _ => server,
         };
         self.requests
             .get_or_create(&RequestLabels { resource, code })
@@ -190,12 +244,7 @@ impl Observations {
         self.signal_age
             .get_or_create(&labels)
             .observe(age.total().as_secs_f64());
-        let parts = [
-            ("flush", age.flush),
-            ("transport", age.transport),
-            ("store", age.store),
-        ];
-        for (part, time) in parts {
+        for (part, time) in PARTS.into_iter().zip([age.flush, age.transport, age.store]) {
             let labels = PartLabels {
                 namespace: namespace.to_owned(),
                 part,
@@ -224,6 +273,14 @@ impl Observations {
 // === impl ConnectionFault ===
 
 impl ConnectionFault {
+    const ALL: [Self; 5] = [
+        Self::Limit,
+        Self::Handshake,
+        Self::Timeout,
+        Self::HeaderSize,
+        Self::Protocol,
+    ];
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Limit => "connection_limit",

@@ -198,6 +198,28 @@ impl Kind {
 // === impl Reason ===
 
 impl Reason {
+    /// Every reason.
+    pub(crate) const ALL: [Self; 18] = [
+        Self::UrlLength,
+        Self::HeaderSize,
+        Self::Body,
+        Self::Method,
+        Self::Accept,
+        Self::Authentication,
+        Self::Authorization,
+        Self::Review,
+        Self::Path,
+        Self::Query,
+        Self::LabelSelector,
+        Self::MetricLabelSelector,
+        Self::UnknownMetric,
+        Self::NoValue,
+        Self::UnmappedCluster,
+        Self::Doubt,
+        Self::OutOfRange,
+        Self::Internal,
+    ];
+
     /// The value of the label.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

@@ -94,6 +94,24 @@ pub(crate) enum Ending {
 // === impl Refusal ===
 
 impl Refusal {
+    /// What [`Self::reason`] says, the reasons of the store ([`RefusedReason::ALL`]) excepted.
+    pub(crate) const REASONS: [&str; 14] = [
+        "malformed_frame",
+        "frame_too_large",
+        "empty_frame",
+        "report_before_hello",
+        "second_hello",
+        "invalid_field",
+        "unauthenticated",
+        "foreign_pod",
+        "unknown_pod",
+        "token_review",
+        "streams",
+        "hello_late",
+        "silent",
+        "answers_unread",
+    ];
+
     /// The reason as it is counted; a fixed set.
     pub(crate) fn reason(&self) -> &'static str {
         match self {

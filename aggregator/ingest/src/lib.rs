@@ -6,6 +6,7 @@
 //!                  └> native_sink (Envoy's own metrics_service) ──> aggregator_core::store
 //! ```
 
+mod builds;
 mod connection;
 mod ending;
 pub mod identity;

@@ -1,10 +1,14 @@
 //! What the ingest counts of itself: names, units and labels in one place.
 
+use aggregator_core::status::RefusedReason;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::builds::Builds;
+use crate::ending::Refusal;
 
 /// The ingest's own metrics; cheap to clone, all clones count together.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +27,7 @@ pub(crate) struct Metrics {
     pub(crate) refused: Family<ReasonLabel, Counter>,
     pub(crate) series_refused: Counter,
     token_reviews: Family<OutcomeLabel, Counter>,
+    pub(crate) builds: Builds,
 }
 
 /// What became of a token: one of a fixed set.
@@ -102,6 +107,8 @@ impl Metrics {
             metrics.received.clone(),
         );
         metrics.register_refused(registry);
+        registry.register_collector(Box::new(metrics.builds.clone()));
+        metrics.begin();
         metrics
     }
 
@@ -123,6 +130,19 @@ impl Metrics {
         );
     }
 
+    /// Every label value is there with 0 from the start: a rise from nothing is no rise to Prometheus.
+    fn begin(&self) {
+        for kind in ["hello", "report"] {
+            drop(self.frames.get_or_create(&KindLabel { kind }));
+        }
+        for reason in reasons() {
+            drop(self.refused.get_or_create(&ReasonLabel { reason }));
+        }
+        for outcome in ["verified", "unbound", "invalid", "failed"] {
+            drop(self.token_reviews.get_or_create(&OutcomeLabel { outcome }));
+        }
+    }
+
     pub(crate) fn count_frame(&self, kind: &'static str, bytes: usize) {
         self.frames.get_or_create(&KindLabel { kind }).inc();
         self.received.inc_by(bytes as u64);
@@ -134,6 +154,13 @@ impl Metrics {
     }
 
     pub(crate) fn count_refused(&self, reason: &'static str) {
+        debug_assert!(reasons().any(|known| known == reason), "{reason}");
         self.refused.get_or_create(&ReasonLabel { reason }).inc();
     }
+}
+
+/// Everything that may be a reason.
+fn reasons() -> impl Iterator<Item = &'static str> {
+    let of_store = RefusedReason::ALL.map(RefusedReason::as_str);
+    Refusal::REASONS.into_iter().chain(of_store)
 }

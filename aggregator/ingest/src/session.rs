@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 use tracing::{Span, debug, info, trace};
 
+use crate::builds::Counted;
 use crate::ending::{Ending, Refusal};
 use crate::identity::{Claim, Identity};
 use crate::limits::{ANSWER_WITHIN, DRAIN_MAX, DRAINED_AFTER, Limits, SILENCE_MAX, STATUS_WITHIN};
@@ -56,6 +57,8 @@ pub(crate) struct Session {
     answers: Answers,
     /// There once the sidecar said hello.
     link: Option<Link>,
+    /// As above.
+    build: Option<Counted>,
 }
 
 // === impl Session ===
@@ -68,6 +71,7 @@ impl Session {
             claim,
             answers,
             link: None,
+            build: None,
         }
     }
 
@@ -183,6 +187,7 @@ impl Session {
             return Err(Refusal::SecondHello);
         }
         let shared = &self.shared;
+        let build = hello.build.clone();
         let hello = parse::hello(hello)?;
         Span::current().record("pod", tracing::field::display(&hello.pod));
         self.claim
@@ -191,6 +196,7 @@ impl Session {
             .store
             .connect((shared.clock)(), self.place.id, &hello)?;
         self.link = Some(connected.link);
+        self.build = Some(shared.metrics.builds.count(&build));
         if let Some(older) = connected.superseded {
             shared.metrics.superseded.inc();
             shared.streams.end(older, Ending::Superseded);
@@ -237,6 +243,7 @@ impl Session {
         if let Some(link) = self.link.take() {
             self.shared.store.disconnect((self.shared.clock)(), &link);
         }
+        self.build = None;
         match ending {
             Ending::Refused(refusal) => {
                 self.shared.metrics.count_refused(refusal.reason());

@@ -104,6 +104,26 @@ impl Answer {
 // === impl Class ===
 
 impl Class {
+    /// Those after which samples are not sent again.
+    pub const FINAL: [Self; 5] = [
+        Self::Stored,
+        Self::Deduplicated,
+        Self::Rejected,
+        Self::TooLarge,
+        Self::Unsupported,
+    ];
+
+    /// Those after which a request is sent again, perhaps in pieces or in another version.
+    pub const AGAIN: [Self; 7] = [
+        Self::Rejected,
+        Self::Unauthorised,
+        Self::Misdirected,
+        Self::TooLarge,
+        Self::TooMany,
+        Self::Unsupported,
+        Self::Failed,
+    ];
+
     /// The name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -9,6 +9,9 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::atomic::AtomicU64;
 
+use crate::answer::Class;
+use crate::queue::DropReason;
+
 /// Cheap to clone; all clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -84,7 +87,24 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("remote_write");
         metrics.register_work(registry);
         metrics.register_queue(registry);
+        metrics.begin();
         metrics
+    }
+
+    /// Every label value is there with 0 from the start, of HTTP statuses only `none`: a rise from nothing is no rise to
+    /// Prometheus, and a family without series is not shown at all.
+    fn begin(&self) {
+        let code = "none".to_owned();
+        drop(self.requests.get_or_create(&CodeLabel { code }));
+        for result in Class::FINAL.map(Class::as_str) {
+            drop(self.samples.get_or_create(&ResultLabel { result }));
+        }
+        for result in Class::AGAIN.map(Class::as_str) {
+            drop(self.retries.get_or_create(&ResultLabel { result }));
+        }
+        for reason in DropReason::ALL.map(DropReason::as_str) {
+            drop(self.dropped.get_or_create(&ReasonLabel { reason }));
+        }
     }
 
     /// So many series were not written.

@@ -11,8 +11,10 @@ mod envoy;
 #[cfg(feature = "gen")]
 mod gen_proto;
 mod host;
+mod kubectl;
 mod prometheus;
 mod python;
+mod reference;
 mod structure;
 mod suite;
 mod wasm;
@@ -34,12 +36,16 @@ enum Task {
     },
     /// Make sure that the oldest Envoy that tests run is there too, beside the default one.
     Envoys,
+    /// Make sure that there is a kubectl which renders `deploy/`, under `target/kubectl`.
+    Kubectl,
     /// Make sure that there is a Prometheus: Debian's, under `target/prometheus`.
     Prometheus,
     /// Make sure that there is a Python with botocore for tests, under `target/python`.
     Python,
     /// Make sure that what demo and bench need is there: the Wasm target of Rust and an Envoy.
     Setup,
+    /// Build the programs and write the references of flags and metrics anew.
+    Reference,
     /// Check names, links, lengths and paths across the tree.
     Structure,
     /// Run every check and test; the last line is `N passed, N failed`.
@@ -63,8 +69,10 @@ fn main() -> Result<ExitCode> {
         Task::Setup => {
             host::ensure_wasm_target().and_then(|()| envoy::run(&workspace_root()?, None))
         }
+        Task::Kubectl => kubectl::ensure(&workspace_root()?),
         Task::Python => python::ensure(&workspace_root()?),
         Task::Prometheus => prometheus::ensure(&workspace_root()?),
+        Task::Reference => reference::write(&workspace_root()?),
         Task::Structure => structure::run(&workspace_root()?),
         // Says itself what failed: its last line is a promise.
         Task::Test => return Ok(suite::run(&workspace_root()?)),

@@ -9,7 +9,7 @@
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use crate::{envoy, host, prometheus, python, structure};
+use crate::{envoy, host, kubectl, prometheus, python, structure};
 use report::Report;
 use step::Step;
 
@@ -66,6 +66,7 @@ fn steps(root: &Path) -> Vec<Step<'_>> {
         Step::call("envoy", || envoy::run(root, None)),
         Step::call("envoy of old", || envoy::ensure_old(root)),
         Step::call("kubectl", host::ensure_kubectl),
+        Step::call("kubectl for deploy", || kubectl::ensure(root)),
         Step::call("prometheus", || prometheus::ensure(root)),
         Step::call("python", || python::ensure(root)),
         Step::command("fmt", cargo(&["fmt", "--all", "--check"])),

@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
@@ -39,8 +40,8 @@ macro_rules! any_of {
 pub(crate) fn check(api_version: &str, kind: &str, value: &Value) -> Result<bool> {
     any_of!(api_version, kind, value;
         APIService, ClusterRole, ClusterRoleBinding, ConfigMap, CronJob, CustomResourceDefinition, DaemonSet,
-        Deployment, EndpointSlice, HorizontalPodAutoscaler, Job, Lease, MutatingWebhookConfiguration, Namespace,
-        NetworkPolicy, PersistentVolumeClaim, Pod, PodDisruptionBudget, PriorityClass, Role, RoleBinding, Secret,
+        Deployment, EndpointSlice, FlowSchema, HorizontalPodAutoscaler, Job, Lease, MutatingWebhookConfiguration, Namespace,
+        NetworkPolicy, PersistentVolumeClaim, Pod, PodDisruptionBudget, PriorityClass, PriorityLevelConfiguration, Role, RoleBinding, Secret,
         Service, ServiceAccount, StatefulSet, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
         ValidatingWebhookConfiguration,
     );

@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail};
 
 /// Environment variable that names the aggregator's binary.
 pub const MESHMETER_BIN: &str = "MESHMETER_BIN";
+/// Environment variable that names the binary of the mesh.
+pub const MESHMETER_MESH_BIN: &str = "MESHMETER_MESH_BIN";
 /// Environment variable that names the directory of the Wasm modules.
 pub const MESHMETER_WASM_DIR: &str = "MESHMETER_WASM_DIR";
 /// Environment variable that names the Envoy binary.
@@ -94,6 +96,11 @@ pub fn prometheus() -> Result<PathBuf> {
     )
 }
 
+/// Checks and tests rules: as [`prometheus`], of the same package.
+pub fn promtool() -> Result<PathBuf> {
+    Ok(prometheus()?.with_file_name("promtool"))
+}
+
 /// A Python with botocore and cramjam, for independent references.
 pub fn python() -> Result<PathBuf> {
     existing(
@@ -109,8 +116,11 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// The built `meshmeter-mesh`.
+/// The built `meshmeter-mesh`: the one that `MESHMETER_MESH_BIN` names, else the one built beside this executable.
 pub fn mesh() -> Result<PathBuf> {
+    if let Some(path) = env::var_os(MESHMETER_MESH_BIN) {
+        return existing(path.into(), "cargo build -p mesh --bin meshmeter-mesh");
+    }
     existing(
         profile_dir()?.join("meshmeter-mesh"),
         "cargo build -p mesh --bin meshmeter-mesh",

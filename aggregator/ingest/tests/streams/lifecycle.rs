@@ -41,6 +41,22 @@ async fn reports_become_a_rate() {
     );
 }
 
+/// A scrape tells how many sidecars of each build stream at the moment.
+#[tokio::test]
+async fn streams_are_told_by_build() {
+    let aggregator = Aggregator::start(Limits::default()).await;
+    let mut hello = aggregator.hello("jazz", 1);
+    hello.build = "0.9.0".to_owned();
+    let stream = aggregator.connect(hello).await;
+    let _other = aggregator.connect(aggregator.hello("metal", 2)).await;
+    let of = |build| format!("meshmeter_ingest_sidecars{{build=\"{build}\"}}");
+    assert_eq!(aggregator.metric(&of("0.9.0")), 1);
+    assert_eq!(aggregator.metric(&of("test")), 1);
+    drop(stream);
+    until("gone", || !aggregator.metrics().contains(&of("0.9.0"))).await;
+    assert_eq!(aggregator.metric(&of("test")), 1);
+}
+
 /// A second stream of the same instance takes over: the first ends with a status that says so, and totals of
 /// both are merged.
 #[tokio::test]
@@ -101,7 +117,11 @@ async fn a_reset_after_data_keeps_the_data() {
         until("closed", || aggregator.streams(&name) != Some(1)).await;
         assert_eq!(aggregator.requests(&name), Some(42), "{name}");
     }
-    assert!(!aggregator.metrics().contains("ingest_refused_total{"));
+    let metrics = aggregator.metrics();
+    let mut refused = metrics
+        .lines()
+        .filter(|line| line.contains("ingest_refused_total{"));
+    assert!(refused.all(|line| line.ends_with(" 0")), "{metrics}");
 }
 
 /// A half-closed stream is a closed one: what it sent counts, and it ends without an error.

@@ -96,6 +96,16 @@ impl Limits {
 // === impl DropReason ===
 
 impl DropReason {
+    /// Every reason.
+    pub const ALL: [Self; 6] = [
+        Self::Thinned,
+        Self::Full,
+        Self::TooOld,
+        Self::Corrupt,
+        Self::TooLarge,
+        Self::OtherWriter,
+    ];
+
     /// The name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {

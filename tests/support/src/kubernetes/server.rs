@@ -80,6 +80,7 @@ struct Tuning {
     /// Plural names of kinds that are not installed.
     absent: BTreeSet<&'static str>,
     requests: BTreeMap<String, u64>,
+    seen: BTreeSet<(String, String)>,
 }
 
 // === impl ApiServer ===
@@ -199,6 +200,11 @@ impl ApiServer {
         self.tuning().requests.get(kind).copied().unwrap_or(0)
     }
 
+    /// Every request so far that was let in, as method and path with query; each once. For what a client may do.
+    pub fn seen(&self) -> BTreeSet<(String, String)> {
+        self.tuning().seen.clone()
+    }
+
     fn tuning(&self) -> MutexGuard<'_, Tuning> {
         self.shared.tuning()
     }
@@ -256,6 +262,9 @@ impl Shared {
         if authorization.is_none_or(|value| value != format!("Bearer {CLIENT_TOKEN}").as_str()) {
             return failure(StatusCode::UNAUTHORIZED, "Unauthorized");
         }
+        let path = head.uri.path_and_query().map_or("", |path| path.as_str());
+        let asked = (head.method.to_string(), path.to_owned());
+        self.tuning().seen.insert(asked);
         let Ok(body) = Limited::new(body, BODY_MAX).collect().await else {
             return failure(StatusCode::PAYLOAD_TOO_LARGE, "limit exceeded");
         };

@@ -1,0 +1,416 @@
+//! The programs themselves against what manifests say of them: flags and variables, permissions, metrics. They run as their
+//! containers do, against the tests' API server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tests_deploy::permissions::{Request, rules};
+use tests_deploy::pods::{templates, variables};
+use tests_deploy::{find, folders, list, read, render_text, text};
+use tests_manifests::Object;
+use tests_support::clock::wait_for;
+use tests_support::kubernetes::ApiServer;
+use tests_support::kubernetes::objects::API_SERVICE;
+use tests_support::process::Process;
+use tests_support::{artifacts, http};
+
+/// How long a test waits for something that must happen.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Long enough for a program to read its flags and say what is wrong with them.
+const FLAGS_READ: Duration = Duration::from_secs(3);
+/// How clap ends a program whose flags it does not know.
+const USAGE: i32 = 2;
+
+/// The base with every component that adds flags, but one of two that exclude each other.
+fn all_flags(remote_write: &str) -> Vec<Object> {
+    render_text(&format!(
+        "resources: [../base]
+components: [../components/injector, ../components/origin, ../components/ingest-tls, ../components/{remote_write}]
+configMapGenerator:
+- name: meshmeter-remote-write
+  namespace: meshmeter
+  literals:
+  - url=https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-00000000-0000-0000-0000-000000000000/api/v1/remote_write
+  - cluster=test
+"
+    ))
+    .unwrap()
+}
+
+fn program(container: &Value) -> PathBuf {
+    let image = text(&container["image"]);
+    let name = image.rsplit('/').next().unwrap().split(':').next();
+    match name.unwrap() {
+        "aggregator" => artifacts::meshmeter().unwrap(),
+        "mesh" => artifacts::mesh().unwrap(),
+        other => panic!("{other}: no such program"),
+    }
+}
+
+/// Arguments of a container, with any free port of loopback in place of its own.
+fn arguments(container: &Value) -> Vec<String> {
+    let arguments = list(&container["args"]).iter().map(text);
+    arguments
+        .map(|argument| match argument.split_once("listen=") {
+            Some((flag, _)) => format!("{flag}listen=127.0.0.1:0"),
+            None => argument.to_owned(),
+        })
+        .collect()
+}
+
+/// What a container's program says of itself, by its own `--help`.
+fn help(program: &Path, subcommand: &str) -> String {
+    let output = Command::new(program)
+        .args([subcommand, "--help"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{subcommand}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// True if clap takes the arguments: it ends the program at once if it does not.
+fn are_taken(program: &Path, arguments: &[String], variables: &BTreeMap<String, String>) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(variables);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let step = Duration::from_millis(50);
+    for _ in 0..FLAGS_READ.as_millis() / step.as_millis() {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code() != Some(USAGE);
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "waits for another process, in steps"
+        )]
+        std::thread::sleep(step);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    true
+}
+
+/// Each program takes the arguments and variables of its container, and knows every variable by name.
+#[test]
+fn flags_are_those_of_the_programs() {
+    let mut seen = BTreeSet::new();
+    for remote_write in ["remote-write-amp", "remote-write"] {
+        let objects = all_flags(remote_write);
+        for template in templates(&objects) {
+            for container in template.containers() {
+                let program = program(container);
+                let arguments = arguments(container);
+                let variables = variables(container, &objects).unwrap();
+                let name = text(&container["name"]);
+                assert!(
+                    are_taken(&program, &arguments, &variables),
+                    "{name}: {arguments:?} {variables:?}"
+                );
+                let mut wrong = arguments.clone();
+                wrong.push("--no-such-flag".to_owned());
+                assert!(
+                    !are_taken(&program, &wrong, &variables),
+                    "{name}: anything would be taken"
+                );
+                let help = help(&program, &arguments[0]);
+                for variable in variables
+                    .keys()
+                    .filter(|name| name.starts_with("MESHMETER_"))
+                {
+                    let known = help.contains(&format!("[env: {variable}="));
+                    assert!(known, "{name}: {variable} is no flag's");
+                }
+                seen.insert(name.to_owned());
+            }
+        }
+    }
+    assert_eq!(seen.len(), 3, "{seen:?}");
+}
+
+/// An aggregator as in its container, in a cluster that has nothing but APIServices.
+struct Running {
+    server: ApiServer,
+    admin: std::net::SocketAddr,
+    _process: Process,
+    _folder: TempDir,
+}
+
+async fn run(objects: &[Object], further: &[&str]) -> Running {
+    let server = ApiServer::start().await.unwrap();
+    for registered in objects.iter().filter(|object| object.kind == "APIService") {
+        server.objects().apply(
+            API_SERVICE,
+            json!({"metadata": {"name": registered.name}, "spec": {}}),
+        );
+    }
+    let folder = TempDir::new().unwrap();
+    let (kubeconfig, addresses) = (
+        folder.path().join("kubeconfig"),
+        folder.path().join("addresses.json"),
+    );
+    server.write_kubeconfig(&kubeconfig).unwrap();
+    let container = &find(objects, "StatefulSet", "meshmeter").unwrap().value["spec"]["template"]["spec"]
+        ["containers"][0];
+    let mut arguments = arguments(container);
+    arguments.push(format!("--kubeconfig={}", kubeconfig.display()));
+    arguments.push(format!("--addresses-file={}", addresses.display()));
+    arguments.extend(further.iter().map(|&flag| flag.to_owned()));
+    let mut variables = variables(container, objects).unwrap();
+    // What is mounted in a cluster only.
+    variables.remove("MESHMETER_REMOTE_WRITE_QUEUE_DIR");
+    let variables: Vec<(String, String)> = variables.into_iter().collect();
+    let program = artifacts::meshmeter().unwrap();
+    let log = folder.path().join("log");
+    let mut process = Process::spawn(&program, &arguments, &variables, &log).unwrap();
+    let admin = wait_for("the addresses", PATIENCE, async || {
+        process.check_running()?;
+        let text = std::fs::read(&addresses).ok();
+        let read = text.map(|text| serde_json::from_slice::<Value>(&text).unwrap());
+        Ok(read.map(|read| text_of(&read["admin"])))
+    });
+    let admin = admin.await.unwrap().parse().unwrap();
+    Running {
+        server,
+        admin,
+        _process: process,
+        _folder: folder,
+    }
+}
+
+fn text_of(value: &Value) -> String {
+    text(value).to_owned()
+}
+
+/// All that the aggregator asks of a cluster is permitted by the manifests, and they permit nothing that it does not ask.
+#[tokio::test]
+async fn permissions_are_those_that_are_used() {
+    let objects = render_text(
+        "resources: [../base]
+components: [../components/remote-write, ../components/ingest-tls]
+configMapGenerator:
+- {name: meshmeter-remote-write, namespace: meshmeter, literals: ['url=http://127.0.0.1:9/api/v1/write']}
+",
+    )
+    .unwrap();
+    let rules = rules(&objects, "meshmeter").unwrap();
+    let running = run(&objects, &[]).await;
+    let ours: Vec<_> = rules
+        .iter()
+        .filter(|rule| rule.role.starts_with("meshmeter"))
+        .collect();
+    assert!(ours.len() >= 6, "{ours:?}");
+    // Each verb of each rule on each of its resources, and whether it was used.
+    let wanted: BTreeSet<(String, String, String)> = ours
+        .iter()
+        .flat_map(|rule| {
+            let verbs = list(&rule.value["verbs"]).iter().map(text);
+            verbs.flat_map(move |verb| {
+                let resources = list(&rule.value["resources"]).iter().map(text);
+                resources
+                    .map(move |resource| (rule.role.clone(), verb.to_owned(), resource.to_owned()))
+            })
+        })
+        .collect();
+    let asked = || -> Vec<Request> {
+        let seen = running.server.seen();
+        seen.iter()
+            .map(|(method, path)| {
+                Request::parse(method, path).unwrap_or_else(|| panic!("{method} {path}"))
+            })
+            .collect()
+    };
+    let unused = || -> Vec<(String, String, String)> {
+        let asked = asked();
+        let used = |(role, verb, resource): &(String, String, String)| {
+            asked.iter().any(|request| {
+                request.verb == *verb
+                    && request.resource == *resource
+                    && rules
+                        .iter()
+                        .any(|rule| rule.role == *role && rule.permits(request))
+            })
+        };
+        wanted.iter().filter(|one| !used(one)).cloned().collect()
+    };
+    let ended = wait_for("use of every permission", PATIENCE, async || {
+        Ok(unused().is_empty().then_some(()))
+    });
+    assert!(
+        ended.await.is_ok(),
+        "permitted and never used: {:?}",
+        unused()
+    );
+    for request in asked() {
+        let permitted = rules.iter().any(|rule| rule.permits(&request));
+        assert!(permitted, "not permitted: {request:?}");
+    }
+}
+
+/// Names in an expression that can only be metrics: ours, and those of others that we read.
+fn metrics(expression: &str) -> Vec<String> {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let begins = ["meshmeter_", "envoy_cluster_", "appmesh_"];
+    // Within quotes are values of labels.
+    let bare: String = expression.split('"').step_by(2).collect();
+    let words = bare.split(|c| !word(c));
+    words
+        .filter(|name| begins.iter().any(|begin| name.starts_with(begin)))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Every expression of the rules and dashboards.
+fn expressions() -> Vec<String> {
+    let rules =
+        tests_manifests::documents(&read("deploy/alerts/meshmeter.rules.yaml").unwrap()).unwrap();
+    let mut found: Vec<String> = list(&rules[0]["groups"])
+        .iter()
+        .flat_map(|group| list(&group["rules"]))
+        .map(|rule| text_of(&rule["expr"]))
+        .collect();
+    for dashboard in ["fleet", "workload", "self"] {
+        let board: Value =
+            serde_json::from_str(&read(&format!("deploy/dashboards/{dashboard}.json")).unwrap())
+                .unwrap();
+        let panels = list(&board["panels"]).iter();
+        found.extend(
+            panels
+                .flat_map(|panel| list(&panel["targets"]))
+                .map(|target| text_of(&target["expr"])),
+        );
+    }
+    found
+}
+
+/// Every metric of ours in rules and dashboards is one that a program exposes, or that remote write writes.
+#[tokio::test]
+async fn metrics_are_those_that_are_exposed() {
+    let objects = all_flags("remote-write");
+    let running = run(&objects, &[]).await;
+    let mut exposed = http::get_ok(running.admin, "/metrics")
+        .await
+        .unwrap()
+        .text();
+
+    let folder = TempDir::new().unwrap();
+    let (module, addresses) = (
+        folder.path().join("module.wasm"),
+        folder.path().join("addresses.json"),
+    );
+    std::fs::write(&module, "\0asm").unwrap();
+    let mut flags = vec![
+        "interposer".to_owned(),
+        "--listen=127.0.0.1:0".to_owned(),
+        "--admin-listen=127.0.0.1:0".to_owned(),
+    ];
+    flags.push("--upstream=http://127.0.0.1:9".to_owned());
+    flags.push("--aggregator=127.0.0.1:9".to_owned());
+    flags.push(format!("--filter-wasm={}", module.display()));
+    flags.push(format!("--addresses-file={}", addresses.display()));
+    let program = artifacts::mesh().unwrap();
+    let mut interposer = Process::spawn(&program, &flags, &[], &folder.path().join("log")).unwrap();
+    let admin = wait_for("the addresses", PATIENCE, async || {
+        interposer.check_running()?;
+        let text = std::fs::read(&addresses).ok();
+        let read = text.map(|text| serde_json::from_slice::<Value>(&text).unwrap());
+        Ok(read.map(|read| text_of(&read["admin"])))
+    });
+    let admin = admin.await.unwrap().parse().unwrap();
+    exposed.push_str(&http::get_ok(admin, "/metrics").await.unwrap().text());
+
+    let families: BTreeSet<&str> = exposed
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
+    let written = read("docs/REMOTE-WRITE.md").unwrap();
+    let endings = ["", "_total", "_info", "_bucket", "_sum", "_count"];
+    let mut names = 0;
+    for expression in expressions() {
+        for name in metrics(&expression) {
+            names += 1;
+            let is_exposed = endings.iter().any(|ending| {
+                name.strip_suffix(ending)
+                    .is_some_and(|family| families.contains(family))
+            });
+            // What is written and not exposed is in the table of that document.
+            let is_written =
+                !name.starts_with("meshmeter_") && written.contains(&format!("`{name}"));
+            assert!(
+                is_exposed || is_written,
+                "{name}: exposed by nobody: {expression}"
+            );
+        }
+    }
+    assert!(names > 60, "{names}");
+}
+
+/// Files of images: every stage, source and program is there, users are numbers other than root's, ports are those of the manifests.
+#[test]
+fn images_hold_what_manifests_run() {
+    let dockerfile = read("deploy/images/Dockerfile")
+        .unwrap()
+        .replace("\\\n", " ");
+    let lines = || {
+        dockerfile
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.starts_with('#'))
+    };
+    let stages: Vec<&str> = lines()
+        .filter(|line| line.starts_with("FROM "))
+        .filter_map(|line| line.split_once(" AS ").map(|(_, name)| name))
+        .collect();
+    let bake = read("deploy/images/docker-bake.hcl").unwrap();
+    for image in ["aggregator", "mesh", "filter"] {
+        assert!(stages.contains(&image), "{image}");
+        assert!(bake.contains(&format!("target   = \"{image}\"")), "{image}");
+    }
+    assert!(bake.contains(&format!("default = \"{}\"", env!("CARGO_PKG_VERSION"))));
+    for program in [artifacts::meshmeter().unwrap(), artifacts::mesh().unwrap()] {
+        let name = program.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(
+            dockerfile.contains(&format!("/release/{name}\"")),
+            "{name} is not built"
+        );
+        assert!(dockerfile.contains(&format!(
+            "COPY --from=build /out/bin/{name} /usr/local/bin/{name}\n"
+        )));
+        assert!(dockerfile.contains(&format!("ENTRYPOINT [\"/usr/local/bin/{name}\"]")));
+    }
+    for copy in lines().filter(|line| line.starts_with("COPY --from=")) {
+        let stage = copy
+            .trim_start_matches("COPY --from=")
+            .split(' ')
+            .next()
+            .unwrap();
+        assert!(stages.contains(&stage), "{copy}");
+    }
+    for user in lines().filter_map(|line| line.strip_prefix("USER ")) {
+        let number: u32 = user.split(':').next().unwrap().parse().unwrap();
+        assert!(number > 0, "{user}");
+    }
+    let opened: BTreeSet<u64> = lines()
+        .filter_map(|line| line.strip_prefix("EXPOSE "))
+        .flat_map(|ports| ports.split(' '))
+        .map(|port| port.parse().unwrap())
+        .collect();
+    let objects = all_flags("remote-write");
+    for template in templates(&objects) {
+        for container in template.containers() {
+            for port in list(&container["ports"]) {
+                assert!(
+                    opened.contains(&port["containerPort"].as_u64().unwrap()),
+                    "{port}"
+                );
+            }
+        }
+    }
+    assert!(folders("deploy").unwrap().contains(&"images".to_owned()));
+}

@@ -1,0 +1,16 @@
+//! The documents, held against the programs they describe.
+//!
+//! ```text
+//! built programs -> --help, /metrics -> tables -> marked regions of docs/CONFIGURATION.md, docs/METRICS.md
+//! documents      -> links, anchors, flags, metrics, fenced examples -> findings
+//! ```
+//!
+//! A flag or a metric that is added to a program is in the references after `cargo xtask reference`, without a
+//! change here.
+
+pub mod exposition;
+pub mod flags;
+pub mod markdown;
+pub mod programs;
+pub mod regions;
+pub mod stats;
