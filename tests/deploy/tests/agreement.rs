@@ -1,4 +1,5 @@
 //! What one manifest says of another is so: ports, names, selectors, and the rules that all pods keep.
+#![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
 use serde_json::Value;
 use tests_deploy::pods::{Template, templates, variables};

@@ -1,5 +1,6 @@
 //! The programs themselves against what manifests say of them: flags and variables, permissions, metrics. They run as their
 //! containers do, against the tests' API server.
+#![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
