@@ -140,7 +140,7 @@ fn policies_open_ports_that_are_there() {
     assert_eq!(opened, 7);
 }
 
-/// APIServices and the webhook lead to services that lead to the port on which the program serves them.
+/// `APIServices` and the webhook lead to services that lead to the port on which the program serves them.
 #[test]
 fn registrations_lead_to_services() {
     let objects = everything();

@@ -135,7 +135,7 @@ fn flags_are_those_of_the_programs() {
     assert_eq!(seen.len(), 3, "{seen:?}");
 }
 
-/// An aggregator as in its container, in a cluster that has nothing but APIServices.
+/// An aggregator as in its container, in a cluster that has nothing but `APIServices`.
 struct Running {
     server: ApiServer,
     admin: std::net::SocketAddr,
