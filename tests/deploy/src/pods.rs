@@ -67,7 +67,7 @@ impl<'a> Template<'a> {
 }
 
 /// Variables of a container, with `$(NAME)` resolved as the kubelet does it: by the variables above only. What comes from
-/// elsewhere (a field, a ConfigMap among `objects`) is filled in, `POD` for a field of the pod.
+/// elsewhere (a field, a `ConfigMap` among `objects`) is filled in, `POD` for a field of the pod.
 pub fn variables(container: &Value, objects: &[Object]) -> Result<BTreeMap<String, String>> {
     // The container runtime's.
     let mut known = BTreeMap::from([("HOSTNAME".to_owned(), "POD".to_owned())]);

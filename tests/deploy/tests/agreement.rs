@@ -1,4 +1,5 @@
 //! What one manifest says of another is so: ports, names, selectors, and the rules that all pods keep.
+#![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
 use serde_json::Value;
 use tests_deploy::pods::{Template, templates, variables};
@@ -139,7 +140,7 @@ fn policies_open_ports_that_are_there() {
     assert_eq!(opened, 7);
 }
 
-/// APIServices and the webhook lead to services that lead to the port on which the program serves them.
+/// `APIServices` and the webhook lead to services that lead to the port on which the program serves them.
 #[test]
 fn registrations_lead_to_services() {
     let objects = everything();

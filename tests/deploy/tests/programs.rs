@@ -1,5 +1,6 @@
 //! The programs themselves against what manifests say of them: flags and variables, permissions, metrics. They run as their
 //! containers do, against the tests' API server.
+#![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,8 +14,8 @@ use tests_deploy::pods::{templates, variables};
 use tests_deploy::{find, folders, list, read, render_text, text};
 use tests_manifests::Object;
 use tests_support::clock::wait_for;
-use tests_support::kubernetes::ApiServer;
-use tests_support::kubernetes::objects::API_SERVICE;
+use tests_support::kubernetes::objects::{API_SERVICE, CONFIG_MAP};
+use tests_support::kubernetes::{ApiServer, Resource};
 use tests_support::process::Process;
 use tests_support::{artifacts, http};
 
@@ -134,7 +135,7 @@ fn flags_are_those_of_the_programs() {
     assert_eq!(seen.len(), 3, "{seen:?}");
 }
 
-/// An aggregator as in its container, in a cluster that has nothing but APIServices.
+/// An aggregator as in its container, in a cluster that has nothing but `APIServices`.
 struct Running {
     server: ApiServer,
     admin: std::net::SocketAddr,
@@ -142,8 +143,11 @@ struct Running {
     _folder: TempDir,
 }
 
-async fn run(objects: &[Object], further: &[&str]) -> Running {
+async fn run(objects: &[Object], there: &[(Resource, Value)]) -> Running {
     let server = ApiServer::start().await.unwrap();
+    for (resource, object) in there {
+        server.objects().apply(*resource, object.clone());
+    }
     for registered in objects.iter().filter(|object| object.kind == "APIService") {
         server.objects().apply(
             API_SERVICE,
@@ -161,7 +165,6 @@ async fn run(objects: &[Object], further: &[&str]) -> Running {
     let mut arguments = arguments(container);
     arguments.push(format!("--kubeconfig={}", kubeconfig.display()));
     arguments.push(format!("--addresses-file={}", addresses.display()));
-    arguments.extend(further.iter().map(|&flag| flag.to_owned()));
     let mut variables = variables(container, objects).unwrap();
     // What is mounted in a cluster only.
     variables.remove("MESHMETER_REMOTE_WRITE_QUEUE_DIR");
@@ -200,7 +203,12 @@ configMapGenerator:
     )
     .unwrap();
     let rules = rules(&objects, "meshmeter").unwrap();
-    let running = run(&objects, &[]).await;
+    // One cluster with nothing in it, and one whose pods were told of another authority.
+    let other = json!({"metadata": {"namespace": "meshmeter", "name": "meshmeter-ca"}, "data": {"ca.crt": "another"}});
+    let clusters = [
+        run(&objects, &[]).await,
+        run(&objects, &[(CONFIG_MAP, other)]).await,
+    ];
     let ours: Vec<_> = rules
         .iter()
         .filter(|rule| rule.role.starts_with("meshmeter"))
@@ -219,12 +227,11 @@ configMapGenerator:
         })
         .collect();
     let asked = || -> Vec<Request> {
-        let seen = running.server.seen();
-        seen.iter()
-            .map(|(method, path)| {
-                Request::parse(method, path).unwrap_or_else(|| panic!("{method} {path}"))
-            })
-            .collect()
+        let seen = clusters.iter().flat_map(|cluster| cluster.server.seen());
+        seen.map(|(method, path)| {
+            Request::parse(&method, &path).unwrap_or_else(|| panic!("{method} {path}"))
+        })
+        .collect()
     };
     let unused = || -> Vec<(String, String, String)> {
         let asked = asked();
@@ -292,7 +299,14 @@ fn expressions() -> Vec<String> {
 /// Every metric of ours in rules and dashboards is one that a program exposes, or that remote write writes.
 #[tokio::test]
 async fn metrics_are_those_that_are_exposed() {
-    let objects = all_flags("remote-write");
+    let objects = render_text(
+        "resources: [../base]
+components: [../components/remote-write]
+configMapGenerator:
+- {name: meshmeter-remote-write, namespace: meshmeter, literals: ['url=http://127.0.0.1:9/api/v1/write']}
+",
+    )
+    .unwrap();
     let running = run(&objects, &[]).await;
     let mut exposed = http::get_ok(running.admin, "/metrics")
         .await

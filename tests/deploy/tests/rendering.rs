@@ -1,4 +1,5 @@
 //! Everything renders, and every manifest is what an API server would take: unknown fields and kinds are failures.
+#![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
 //! Alerts, their tests and runbooks, dashboards, and the policies of AWS.
+#![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
 use std::collections::BTreeSet;
 use std::process::Command;

@@ -249,6 +249,12 @@ impl Shared {
         watches.clone()
     }
 
+    fn note(&self, head: &http::request::Parts) {
+        let path = head.uri.path_and_query().map_or("", |path| path.as_str());
+        let asked = (head.method.to_string(), path.to_owned());
+        self.tuning().seen.insert(asked);
+    }
+
     fn count(&self, kind: &str) {
         *self.tuning().requests.entry(kind.to_owned()).or_default() += 1;
     }
@@ -262,9 +268,7 @@ impl Shared {
         if authorization.is_none_or(|value| value != format!("Bearer {CLIENT_TOKEN}").as_str()) {
             return failure(StatusCode::UNAUTHORIZED, "Unauthorized");
         }
-        let path = head.uri.path_and_query().map_or("", |path| path.as_str());
-        let asked = (head.method.to_string(), path.to_owned());
-        self.tuning().seen.insert(asked);
+        self.note(&head);
         let Ok(body) = Limited::new(body, BODY_MAX).collect().await else {
             return failure(StatusCode::PAYLOAD_TOO_LARGE, "limit exceeded");
         };
