@@ -196,7 +196,8 @@ impl Registration {
         };
         let mut written = Written::All;
         for target in &self.targets {
-            let outcome = target.write(client, &self.namespace, authority.certificate());
+            let ca = authority.certificate();
+            let outcome = target.write(client, &self.namespace, &self.service, ca);
             match outcome.await? {
                 Written::All => {}
                 Written::Some if target.is_urgent() => {

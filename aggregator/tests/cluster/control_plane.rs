@@ -54,6 +54,12 @@ pub(crate) struct Caller {
     pub(crate) headers: Vec<(String, String)>,
 }
 
+/// An `APIService` that leads to the aggregator.
+pub(crate) fn api_service(name: &str) -> Value {
+    let service = json!({"namespace": "meshmeter", "name": "meshmeter-api"});
+    json!({"metadata": {"name": name}, "spec": {"service": service}})
+}
+
 impl Cluster {
     /// Starts both, with the two pods reporting `100` and `300` requests in ten seconds.
     pub(crate) async fn start(flags: &[&str]) -> Self {
@@ -61,7 +67,7 @@ impl Cluster {
         let objects = server.objects();
         for version in ["v1beta1.custom", "v1beta2.custom", "v1beta1.external"] {
             let name = format!("{version}.metrics.k8s.io");
-            objects.apply(API_SERVICE, json!({"metadata": {"name": name}, "spec": {}}));
+            objects.apply(API_SERVICE, api_service(&name));
         }
         let metadata = |name: &str| json!({"namespace": "demo", "name": name, "uid": name});
         objects.apply(DEPLOYMENT, json!({"metadata": metadata("llm")}));

@@ -10,7 +10,7 @@ use tests_support::kubernetes::proxy::HPA_USER;
 use tests_support::kubernetes::{ApiServer, Authority};
 
 use crate::client;
-use crate::control_plane::{Caller, Cluster, PATIENCE, PODS, V2};
+use crate::control_plane::{Caller, Cluster, PATIENCE, PODS, V2, api_service};
 
 const SERVICE: &str = "v1beta2.custom.metrics.k8s.io";
 
@@ -46,10 +46,9 @@ async fn replicas_share_an_authority() {
     // Its own server, with the secret that the first one made.
     let server = ApiServer::start().await.unwrap();
     server.objects().apply(SECRET, secret.unwrap());
-    server.objects().apply(
-        API_SERVICE,
-        json!({"metadata": {"name": SERVICE}, "spec": {"insecureSkipTLSVerify": true}}),
-    );
+    let mut unverified = api_service(SERVICE);
+    unverified["spec"]["insecureSkipTLSVerify"] = true.into();
+    server.objects().apply(API_SERVICE, unverified);
     let second = Cluster::with(server, &[]).await;
     let registered = second
         .server
@@ -57,9 +56,27 @@ async fn replicas_share_an_authority() {
         .get(API_SERVICE, "", SERVICE)
         .unwrap();
     assert_eq!(registered["spec"]["caBundle"], before);
-    assert!(registered["spec"]["insecureSkipTLSVerify"].is_null());
+    assert_eq!(registered["spec"]["insecureSkipTLSVerify"], false);
     second.stop().await;
     first.stop().await;
+}
+
+/// An `APIService` that leads to another server is left as it is, and does not keep the aggregator from being ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_servers_keep_their_authority() {
+    let server = ApiServer::start().await.unwrap();
+    let service = json!({"namespace": "monitoring", "name": "prometheus-adapter"});
+    let spec = json!({"service": service, "insecureSkipTLSVerify": true});
+    let theirs = "v1beta1.custom.metrics.k8s.io";
+    let object = json!({"metadata": {"name": theirs}, "spec": spec});
+    server.objects().apply(API_SERVICE, object);
+    server.objects().apply(API_SERVICE, api_service(SERVICE));
+    let cluster = Cluster::with(server, &[]).await;
+    let objects = cluster.server.objects();
+    let registered = objects.get(API_SERVICE, "", SERVICE).unwrap();
+    assert!(registered["spec"]["caBundle"].is_string());
+    assert_eq!(objects.get(API_SERVICE, "", theirs).unwrap()["spec"], spec);
+    cluster.stop().await;
 }
 
 /// A certificate from files is shown, and the `APIServices` are left alone.

@@ -81,15 +81,16 @@ impl Target {
         matches!(self, Self::Webhooks(_))
     }
 
-    /// Writes `ca` (PEM).
+    /// Writes `ca` (PEM), which vouches for `service` in `namespace`.
     pub(super) async fn write(
         &self,
         client: &Client,
         namespace: &str,
+        service: &str,
         ca: &str,
     ) -> Result<Written, ClusterError> {
         match self {
-            Self::ApiServices => api_services(client, ca).await,
+            Self::ApiServices => api_services(client, namespace, service, ca).await,
             Self::Webhooks(name) => webhooks(client, name, ca).await,
             Self::ConfigMap(name) => config_map(client, namespace, name, ca).await,
         }
@@ -110,16 +111,27 @@ fn bundle(ca: &str) -> ByteString {
     ByteString(ca.as_bytes().to_vec())
 }
 
-async fn api_services(client: &Client, ca: &str) -> Result<Written, ClusterError> {
-    // A CA and the order to skip verification exclude one another.
-    let change = json!({"spec": {"caBundle": bundle(ca), "insecureSkipTLSVerify": null}});
+async fn api_services(
+    client: &Client,
+    namespace: &str,
+    service: &str,
+    ca: &str,
+) -> Result<Written, ClusterError> {
+    // That it leads to us is a condition of the patch: the authority of another server is none of our business.
+    let change = json!([
+        {"op": "test", "path": "/spec/service/namespace", "value": namespace},
+        {"op": "test", "path": "/spec/service/name", "value": service},
+        {"op": "add", "path": "/spec/caBundle", "value": bundle(ca)},
+        // A CA and the order to skip verification exclude one another.
+        {"op": "add", "path": "/spec/insecureSkipTLSVerify", "value": false},
+    ]);
     let mut outcome = Ok(Written::All);
     for name in API_SERVICES {
         let path = format!("{API_SERVICES_PATH}{name}");
-        match send::<IgnoredAny>(client, Method::PATCH, &path, MERGE_PATCH, &change).await {
+        match send::<IgnoredAny>(client, Method::PATCH, &path, JSON_PATCH, &change).await {
             Ok(_) => {}
-            Err(error) if error.status() == Some(404) => {
-                tracing::debug!(api.service = name, "not registered");
+            Err(error) if matches!(error.status(), Some(404 | 422)) => {
+                tracing::debug!(api.service = name, %error, "not registered, or another server's");
                 outcome = outcome.map(|_| Written::Some);
             }
             Err(error) => outcome = outcome.and(Err(error)),
