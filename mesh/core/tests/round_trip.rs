@@ -1,4 +1,5 @@
 //! Listeners that nobody thought of: what goes in comes out again, and nothing else was touched.
+#![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use mesh_core::discovery::{self, Form, LISTENER};
 use mesh_core::insertion::{Directions, Insertion, Plugin, StreamCluster};

@@ -15,7 +15,6 @@ use crate::clock;
 const APP_MESH: &str = "appmesh";
 
 /// Flags.
-#[expect(clippy::doc_markdown, reason = "these are texts of --help")]
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct OriginArgs {
     /// The origin of the configuration: `https://HOST[:PORT]`, `http://HOST:PORT` or `unix:///PATH`.

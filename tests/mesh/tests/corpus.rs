@@ -23,7 +23,7 @@ use tests_support::envoy::{Envoy, Options};
 use tests_support::load::{Load, Phase, Tally};
 use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 on_each_version!(
     it_behaves_the_same,
