@@ -1,6 +1,5 @@
 //! What our origin really sends: our parts go in and come out again. With `MESHMETER_RECORD` set it is kept for the tests of
 //! `mesh-core`, which have no network.
-#![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::path::Path;
 
