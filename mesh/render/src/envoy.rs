@@ -255,7 +255,7 @@ pub(crate) fn cluster(name: &str, address: &Address) -> Value {
     json!({
         "name": name,
         "type": if checks::syntax::is_ip(address) { "STATIC" } else { "STRICT_DNS" },
-        "connect_timeout": "5s",
+        "connect_timeout": "1s",
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"socket_address": {
