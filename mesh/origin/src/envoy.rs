@@ -77,6 +77,29 @@ impl Snapshot {
         self.resources.get(type_url).unwrap_or(&NOTHING)
     }
 
+    /// The same, but what of its clusters has its addresses in another way than in `before` (with endpoints or without)
+    /// is as it was there.
+    pub fn with_kinds_of(&self, before: &Self) -> Self {
+        let mut held = self.clone();
+        let endpoints = [before, self].map(|of| of.of(ENDPOINT));
+        for (name, cluster) in before.of(CLUSTER) {
+            let [had, has] = endpoints.map(|of| of.get(name));
+            if !self.of(CLUSTER).contains_key(name) || had.is_some() == has.is_some() {
+                continue;
+            }
+            let mut put = |type_url, resource: Option<&Any>| {
+                let of_type = held.resources.entry(type_url).or_default();
+                match resource {
+                    Some(resource) => of_type.insert(name.clone(), resource.clone()),
+                    None => of_type.remove(name),
+                }
+            };
+            put(CLUSTER, Some(cluster));
+            put(ENDPOINT, had);
+        }
+        held
+    }
+
     fn add<M: Name>(&mut self, type_url: &'static str, name: &str, message: &M) {
         let of_type = self.resources.entry(type_url).or_default();
         of_type.insert(name.to_owned(), any(message));

@@ -26,6 +26,8 @@ pub(super) struct Subscriber {
     place: Place,
     told: BTreeMap<&'static str, Told>,
     snapshot: Snapshot,
+    /// What the snapshot is to be once Envoy is ready, if that is something else.
+    waiting: Option<Snapshot>,
     /// Clusters that are not of the snapshot, but that routes of before may still lead to.
     leaving: BTreeMap<String, Any>,
     nonces: u64,
@@ -82,6 +84,7 @@ impl Subscriber {
             },
             told: BTreeMap::new(),
             snapshot: Snapshot::default(),
+            waiting: None,
             leaving: BTreeMap::new(),
             nonces: 0,
         }
@@ -96,13 +99,31 @@ impl Subscriber {
         let Some(workload) = meshes.node_of(&self.node) else {
             return false;
         };
-        let snapshot = Snapshot::new(&workload, &self.place);
+        let now = Snapshot::new(&workload, &self.place);
+        self.waiting = None;
+        if !self.begins() {
+            self.replace(now);
+            return true;
+        }
+        // An Envoy that is not ready, and has a cluster replaced by one of another kind, loses count of those that it
+        // waits for (seen on 1.36.4 and 1.40.0): it would never be ready.
+        let held = now.with_kinds_of(&self.snapshot);
+        self.waiting = (held != now).then_some(now);
+        self.replace(held);
+        true
+    }
+
+    /// True while Envoy waits for its first clusters to be ready: after that it asks for listeners.
+    fn begins(&self) -> bool {
+        self.told.contains_key(CLUSTER) && !self.told.contains_key(LISTENER)
+    }
+
+    fn replace(&mut self, snapshot: Snapshot) {
         let before = std::mem::replace(&mut self.snapshot, snapshot);
         // Of those, only what is not there any more is ever told from here.
         self.leaving.extend(before.of(CLUSTER).clone());
         let now = self.snapshot.of(CLUSTER);
         self.leaving.retain(|name, _| !now.contains_key(name));
-        true
     }
 
     /// Takes a request: what is wanted, and what Envoy says to what it was told.
@@ -114,6 +135,11 @@ impl Subscriber {
             return Heard::TooMany;
         }
         let first = !self.told.contains_key(type_url);
+        if type_url == LISTENER
+            && let Some(now) = self.waiting.take()
+        {
+            self.replace(now);
+        }
         let told = self.told.entry(type_url).or_default();
         // An answer to a response before the last one says nothing new.
         if !request.response_nonce.is_empty() && request.response_nonce != told.nonce {

@@ -1,11 +1,15 @@
 //! What is told, and when.
 
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use envoy_types::pb::google::rpc::Status;
+use prost::Message as _;
 
 use super::*;
 
 const DJAPP: &str = include_str!("../../../../../tests/mesh/djapp.yaml");
 const DJ: &str = "mesh/dj-app/virtualNode/dj_prod";
+const TO_V1: &str = "cds_egress_dj-app_jazz-v1_prod_http_9080";
 const TO_V2: &str = "cds_egress_dj-app_jazz-v2_prod_http_9080";
 
 /// An Envoy: what it was told, and what it says to that.
@@ -52,16 +56,24 @@ impl Envoy {
         types
     }
 
-    fn clusters(&self) -> Vec<String> {
+    /// The clusters that it was told last.
+    fn decoded(&self) -> impl Iterator<Item = Cluster> {
         let last = self.told.iter().rfind(|told| told.type_url == CLUSTER);
         let clusters = last.unwrap().resources.iter();
-        clusters
-            .map(|any| {
-                use envoy_types::pb::envoy::config::cluster::v3::Cluster;
-                use prost::Message as _;
-                Cluster::decode(&any.value[..]).unwrap().name
-            })
-            .collect()
+        clusters.map(|any| Cluster::decode(&any.value[..]).unwrap())
+    }
+
+    fn clusters(&self) -> Vec<String> {
+        self.decoded().map(|cluster| cluster.name).collect()
+    }
+
+    fn kind_of(&self, name: &str) -> DiscoveryType {
+        let found = self.decoded().find(|cluster| cluster.name == name);
+        let kind = found.unwrap().cluster_discovery_type.unwrap();
+        match kind {
+            ClusterDiscoveryType::Type(kind) => DiscoveryType::try_from(kind).unwrap(),
+            ClusterDiscoveryType::ClusterType(other) => panic!("{other:?}"),
+        }
     }
 
     /// Has everything, as an Envoy that began.
@@ -79,6 +91,16 @@ const ROUTES: &[&str] = &["rds_egress_http_9080", "rds_ingress_http_9080"];
 
 fn meshes(text: &str) -> Meshes {
     Meshes::parse([("djapp.yaml", text)], &Meshes::default()).0
+}
+
+/// Of these, jazz's first version has its address known, not looked up by name.
+fn located(mut meshes: Meshes, address: &str) -> Meshes {
+    for mesh in meshes.iter_mut() {
+        let endpoints = [(9080, vec![address.parse().unwrap()])].into();
+        let key = crate::mesh::Key::new("prod", "jazz-v1");
+        mesh.endpoints.insert(key, endpoints);
+    }
+    meshes
 }
 
 /// djapp without jazz's second version.
@@ -149,16 +171,8 @@ fn routes_wait_for_clusters_that_are_taken() {
 /// Addresses change without clusters and routes; a cluster that changes hears its addresses again.
 #[test]
 fn endpoints_are_told_on_their_own() {
-    let with = |address: &str, text: &str| {
-        let mut meshes = meshes(text);
-        for mesh in meshes.iter_mut() {
-            let endpoints = [(9080, vec![address.parse().unwrap()])].into();
-            let key = crate::mesh::Key::new("prod", "jazz-v1");
-            mesh.endpoints.insert(key, endpoints);
-        }
-        meshes
-    };
-    let to = ["cds_egress_dj-app_jazz-v1_prod_http_9080"];
+    let with = |address: &str, text: &str| located(meshes(text), address);
+    let to = [TO_V1];
     let mut dj = Envoy::new(&with("10.0.0.1:80", DJAPP));
     assert_eq!(dj.says(CLUSTER, &[], None), [CLUSTER]);
     assert_eq!(dj.says(ENDPOINT, &to, None), [ENDPOINT]);
@@ -175,6 +189,35 @@ fn endpoints_are_told_on_their_own() {
     assert!(dj.told.last().unwrap().resources.is_empty());
     // Who wants none any more is not told.
     assert!(dj.says(ENDPOINT, &[], None).is_empty());
+}
+
+/// An Envoy that begins waits for ever for a cluster that becomes another kind before it is ready: it is told of that
+/// when it asks for listeners, which it does when its first clusters are.
+#[test]
+fn no_cluster_becomes_another_kind_while_envoy_begins() {
+    let named = |text: &str| meshes(text);
+    let known = |text: &str| located(meshes(text), "10.0.0.1:80");
+    let slower = DJAPP.replace("intervalMillis: 5000", "intervalMillis: 6000");
+    let each: [(&dyn Fn(&str) -> Meshes, &dyn Fn(&str) -> Meshes); 2] =
+        [(&named, &known), (&known, &named)];
+    for (before, after) in each {
+        let mut dj = Envoy::new(&before(DJAPP));
+        assert_eq!(dj.says(CLUSTER, &[], None), [CLUSTER]);
+        let kind = dj.kind_of(TO_V1);
+        dj.subscriber.update(&after(DJAPP));
+        assert!(dj.told().is_empty());
+        dj.subscriber.update(&after(&slower));
+        assert_eq!(dj.told(), [CLUSTER], "of what else changed");
+        assert_eq!(dj.kind_of(TO_V1), kind);
+        assert!(dj.says(CLUSTER, &[], None).is_empty());
+
+        assert_eq!(dj.says(LISTENER, &[], None), [CLUSTER], "it is ready");
+        assert_ne!(dj.kind_of(TO_V1), kind);
+        assert_eq!(dj.says(CLUSTER, &[], None), [LISTENER]);
+        dj.subscriber.update(&before(&slower));
+        assert_eq!(dj.told(), [CLUSTER], "and from then on at once");
+        assert_eq!(dj.kind_of(TO_V1), kind);
+    }
 }
 
 /// An answer to what is outdated is none.
