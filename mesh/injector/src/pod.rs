@@ -78,6 +78,23 @@ pub enum Skipped {
 // === impl Skipped ===
 
 impl Skipped {
+    /// All that [`Self::reason`] says.
+    pub const REASONS: [&'static str; 13] = [
+        "disabled",
+        "not_in_mesh",
+        "done",
+        "no_creation",
+        "host_network",
+        "mirror",
+        "system",
+        "taken",
+        "annotation",
+        "agent_only",
+        "no_volume",
+        "no_virtual_node",
+        "no_pod",
+    ];
+
     /// The reason in a word, one of a fixed set: a label of metrics and events.
     pub fn reason(&self) -> &'static str {
         match self {

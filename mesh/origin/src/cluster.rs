@@ -21,7 +21,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::mesh::{Endpoints, Key, Mesh, Meshes, Refused};
-use crate::metrics::Metrics;
+use crate::metrics::{Limit, Metrics};
 use crate::resources::Kind;
 use endpoints::{ENDPOINTS_MAX, SERVICE_LABEL};
 use known::{CustomTable, Known, Namespaces, Services, Slices, State};
@@ -283,7 +283,7 @@ impl Builder {
                 let mut addresses = endpoints::addresses(service, slices, port)?;
                 if addresses.len() > ENDPOINTS_MAX {
                     addresses.truncate(ENDPOINTS_MAX);
-                    self.metrics.over_limit("endpoints");
+                    self.metrics.over_limit(Limit::Endpoints);
                 }
                 Some((port, addresses))
             });

@@ -22,7 +22,7 @@ pub struct Metrics {
     rejections: Family<OfType, Counter>,
     served: Family<OfKind, Gauge>,
     refused: Family<OfKind, Gauge>,
-    pub(crate) over_limit: Family<OfLimit, Counter>,
+    over_limit: Family<OfLimit, Counter>,
     pub(crate) statuses: Counter,
     pub(crate) status_failures: Counter,
     pub(crate) events: Counter,
@@ -38,11 +38,24 @@ struct OfKind {
     kind: &'static str,
 }
 
-/// By the limit that something went over; one of a fixed set.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-pub(crate) struct OfLimit {
-    pub(crate) limit: &'static str,
+struct OfLimit {
+    limit: &'static str,
 }
+
+/// What there can be too much of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Limit {
+    CustomResources,
+    CustomResourceBytes,
+    Namespaces,
+    Services,
+    Slices,
+    SliceEndpoints,
+    Endpoints,
+}
+
+// === impl Metrics ===
 
 impl Metrics {
     /// The metrics, registered under the prefix `origin`.
@@ -76,6 +89,9 @@ impl Metrics {
             drop(all.responses.get_or_create(&OfType::new(type_url)));
             drop(all.rejections.get_or_create(&OfType::new(type_url)));
         }
+        for limit in Limit::ALL {
+            drop(all.over_limit.get_or_create(&limit.into()));
+        }
         all
     }
 
@@ -87,8 +103,8 @@ impl Metrics {
         self.rejections.get_or_create(&OfType::new(type_url)).inc();
     }
 
-    pub(crate) fn over_limit(&self, limit: &'static str) {
-        self.over_limit.get_or_create(&OfLimit { limit }).inc();
+    pub(crate) fn over_limit(&self, limit: Limit) {
+        self.over_limit.get_or_create(&limit.into()).inc();
     }
 
     /// Shows how many are served, and how many have something that is not.
@@ -132,5 +148,39 @@ impl OfType {
             _ => "routes",
         };
         Self { r#type }
+    }
+}
+
+// === impl Limit ===
+
+impl Limit {
+    const ALL: [Self; 7] = [
+        Self::CustomResources,
+        Self::CustomResourceBytes,
+        Self::Namespaces,
+        Self::Services,
+        Self::Slices,
+        Self::SliceEndpoints,
+        Self::Endpoints,
+    ];
+
+    /// As a label.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::CustomResources => "custom_resources",
+            Self::CustomResourceBytes => "custom_resource_bytes",
+            Self::Namespaces => "namespaces",
+            Self::Services => "services",
+            Self::Slices => "slices",
+            Self::SliceEndpoints => "slice_endpoints",
+            Self::Endpoints => "endpoints",
+        }
+    }
+}
+
+impl From<Limit> for OfLimit {
+    fn from(limit: Limit) -> Self {
+        let limit = limit.as_str();
+        Self { limit }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use aggregator_tls::Serving;
+use mesh_injector::pod::Skipped;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -17,6 +18,23 @@ use prometheus_client::registry::{Registry, Unit};
 const DURATION_BUCKETS: [f64; 12] = [
     0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0,
 ];
+
+/// Why a request gets no review.
+const REQUEST_REASONS: [&str; 7] = [
+    "busy",
+    "slow",
+    "broken",
+    "path",
+    "method",
+    "content_type",
+    "large",
+];
+
+/// Why a connection comes to nothing.
+const CONNECTION_REASONS: [&str; 2] = ["handshake", "limit"];
+
+/// What becomes of events.
+const OUTCOMES: [&str; 5] = ["raised", "failed", "repeated", "limited", "malformed"];
 
 /// The webhook's own metrics; cheap to clone, all clones count together.
 #[derive(Clone, Debug)]
@@ -111,11 +129,35 @@ impl Metrics {
             metrics.settings_failed.clone(),
         );
         registry.register_collector(Box::new(CertificateGauge(serving)));
+        metrics.start();
         metrics
+    }
+
+    /// All labels are there from the start, so that the first of each is a rise.
+    fn start(&self) {
+        for result in ["injected", "malformed"] {
+            let labels = ReviewLabels { result, reason: "" };
+            drop(self.reviews.get_or_create(&labels));
+        }
+        for reason in Skipped::REASONS {
+            let result = "skipped";
+            drop(self.reviews.get_or_create(&ReviewLabels { result, reason }));
+        }
+        for reason in REQUEST_REASONS {
+            drop(self.requests_refused.get_or_create(&ReasonLabel { reason }));
+        }
+        for reason in CONNECTION_REASONS {
+            let labels = ReasonLabel { reason };
+            drop(self.connections_refused.get_or_create(&labels));
+        }
+        for outcome in OUTCOMES {
+            drop(self.events.get_or_create(&OutcomeLabel { outcome }));
+        }
     }
 
     /// A review was answered.
     pub(super) fn reviewed(&self, result: &'static str, reason: &'static str) {
+        debug_assert!(reason.is_empty() || Skipped::REASONS.contains(&reason));
         let labels = ReviewLabels { result, reason };
         self.reviews.get_or_create(&labels).inc();
     }
@@ -127,18 +169,21 @@ impl Metrics {
 
     /// A request got no review.
     pub(super) fn request_refused(&self, reason: &'static str) {
+        debug_assert!(REQUEST_REASONS.contains(&reason), "{reason}");
         let labels = ReasonLabel { reason };
         self.requests_refused.get_or_create(&labels).inc();
     }
 
     /// A connection came to nothing.
     pub(super) fn connection_refused(&self, reason: &'static str) {
+        debug_assert!(CONNECTION_REASONS.contains(&reason), "{reason}");
         let labels = ReasonLabel { reason };
         self.connections_refused.get_or_create(&labels).inc();
     }
 
     /// An event was raised, or not.
     pub(super) fn event(&self, outcome: &'static str) {
+        debug_assert!(OUTCOMES.contains(&outcome), "{outcome}");
         self.events.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 

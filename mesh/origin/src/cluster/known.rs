@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::objects::{Custom, Service, Slice, Status, key};
 use crate::mesh::{Key, OBJECTS_MAX};
-use crate::metrics::Metrics;
+use crate::metrics::{Limit, Metrics};
 use crate::resources::{API_VERSION, Kind};
 
 /// Path of the custom resources; ends with [`API_VERSION`].
@@ -103,9 +103,9 @@ impl Known {
         if too_many || rest + bytes > CUSTOM_BYTES_MAX {
             drop(state);
             let limit = if too_many {
-                "custom_resources"
+                Limit::CustomResources
             } else {
-                "custom_resource_bytes"
+                Limit::CustomResourceBytes
             };
             self.refuse(limit, &object.metadata);
             return;
@@ -137,10 +137,10 @@ impl Known {
         }
     }
 
-    fn refuse(&self, limit: &'static str, metadata: &Metadata) {
+    fn refuse(&self, limit: Limit, metadata: &Metadata) {
         self.metrics.over_limit(limit);
         tracing::warn!(
-            limit,
+            limit = limit.as_str(),
             namespace = metadata.namespace,
             name = metadata.name,
             "object of the cluster not taken: there are too many, or they are too large"
@@ -269,7 +269,7 @@ impl Table for Namespaces {
             self.0.changed.notify_one();
         } else {
             drop(state);
-            self.0.refuse("namespaces", &object.metadata);
+            self.0.refuse(Limit::Namespaces, &object.metadata);
         }
     }
 
@@ -317,7 +317,7 @@ impl Table for Services {
         ) {
             self.0.changed.notify_one();
         } else {
-            self.0.refuse("services", &metadata);
+            self.0.refuse(Limit::Services, &metadata);
         }
     }
 
@@ -355,12 +355,12 @@ impl Table for Slices {
         let metadata = object.metadata.clone();
         if object.endpoints.len() > SLICE_ENDPOINTS_MAX {
             object.endpoints.truncate(SLICE_ENDPOINTS_MAX);
-            self.0.refuse("slice_endpoints", &metadata);
+            self.0.refuse(Limit::SliceEndpoints, &metadata);
         }
         if insert(&mut self.0.lock().slices, key(&object), object, SLICES_MAX) {
             self.0.changed.notify_one();
         } else {
-            self.0.refuse("slices", &metadata);
+            self.0.refuse(Limit::Slices, &metadata);
         }
     }
 
