@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::Router;
+use tonic::transport::server::{Router, TcpIncoming};
 
 /// `HOST:PORT` or `unix:///PATH`.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -91,7 +91,8 @@ impl Bound {
         let stopped = stop.cancelled_owned();
         match self {
             Self::Address(listener) => {
-                let incoming = TcpListenerStream::new(listener);
+                // The end of a large response would wait some 40 ms for what came before it to be acknowledged.
+                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
                 router
                     .serve_with_incoming_shutdown(incoming, stopped)
                     .await?;
