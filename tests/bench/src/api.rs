@@ -59,7 +59,7 @@ struct Shared {
 /// optimised has an optimised one made and run in its place.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if cfg!(debug_assertions) {
-        return optimised::run();
+        return optimised::run(&[]);
     }
     ensure!(
         (APPS..=PODS_MAX).contains(&args.pods),

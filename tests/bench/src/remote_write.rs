@@ -55,7 +55,7 @@ pub(crate) struct Args {
 /// Measures and prints; fails if a limit is exceeded.
 pub(crate) async fn run(args: &Args) -> Result<()> {
     if cfg!(debug_assertions) {
-        return optimised::run();
+        return optimised::run(&[]);
     }
     let _ = rustls::crypto::ring::default_provider().install_default();
     let labels = labels();
