@@ -5,6 +5,7 @@
 mod certificates;
 mod client;
 mod events;
+mod nodes;
 mod program;
 mod refusals;
 mod reviews;

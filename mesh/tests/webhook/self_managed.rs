@@ -11,12 +11,13 @@ use crate::program::{PATIENCE, Program, admitted, configuration, review_of};
 
 const CONFIGURATION: &str = "aa-meshmeter-injector";
 
-/// A webhook with nothing but a way to the cluster.
-async fn start(server: &ApiServer) -> Program {
+/// A webhook with a way to the cluster, and `flags`.
+pub(crate) async fn start(server: &ApiServer, flags: &[&str]) -> Program {
     let directory = tempfile::tempdir().unwrap();
     let kubeconfig = directory.path().join("kubeconfig");
     server.write_kubeconfig(&kubeconfig).unwrap();
-    let flags = [format!("--kubeconfig={}", kubeconfig.display())];
+    let mut flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    flags.push(format!("--kubeconfig={}", kubeconfig.display()));
     Program::start(directory, &flags).await
 }
 
@@ -26,7 +27,7 @@ pub(crate) async fn ready() -> (ApiServer, Program, String) {
     server
         .objects()
         .apply(WEBHOOK_CONFIGURATION, configuration());
-    let program = start(&server).await;
+    let program = start(&server, &[]).await;
     program.wait_ready().await;
     let authority = bundle(&server).unwrap();
     (server, program, authority)
@@ -40,7 +41,7 @@ fn held(server: &ApiServer) -> Value {
 }
 
 /// The authority in each webhook, PEM; `None` unless all have the same.
-fn bundle(server: &ApiServer) -> Option<String> {
+pub(crate) fn bundle(server: &ApiServer) -> Option<String> {
     let held = held(server);
     let mut bundles = held["webhooks"]
         .as_array()?
@@ -58,7 +59,7 @@ fn bundle(server: &ApiServer) -> Option<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn is_verified_by_the_ca_bundle() {
     let server = ApiServer::start().await.unwrap();
-    let program = start(&server).await;
+    let program = start(&server, &[]).await;
     // Nobody would call it yet.
     let unready = wait_for("what is missing", PATIENCE, async || {
         let (ready, text) = program.ready().await;
@@ -103,7 +104,7 @@ async fn replicas_share_an_authority() {
     server
         .objects()
         .apply(WEBHOOK_CONFIGURATION, configuration());
-    let (one, other) = tokio::join!(start(&server), start(&server));
+    let (one, other) = tokio::join!(start(&server, &[]), start(&server, &[]));
     one.wait_ready().await;
     other.wait_ready().await;
     let authority = bundle(&server).unwrap();
