@@ -79,7 +79,7 @@ impl Snapshot {
 
     /// The same, but what of its clusters has its addresses in another way than in `before` (with endpoints or without)
     /// is as it was there.
-    pub fn with_kinds_of(&self, before: &Self) -> Self {
+    pub(crate) fn with_kinds_of(&self, before: &Self) -> Self {
         let mut held = self.clone();
         let endpoints = [before, self].map(|of| of.of(ENDPOINT));
         for (name, cluster) in before.of(CLUSTER) {
