@@ -114,19 +114,22 @@ impl Request {
         let (path, query) = path_and_query
             .split_once('?')
             .unwrap_or((path_and_query, ""));
-        let mut parts = path.trim_matches('/').split('/').peekable();
+        let mut parts = path.trim_matches('/').split('/');
         let group = match parts.next()? {
             "api" => "",
             _ => parts.next()?,
         };
         parts.next()?;
-        let mut namespace = "";
-        if parts.next_if_eq(&"namespaces").is_some() {
-            namespace = parts.next()?;
-        }
-        let mut resource = parts.next()?.to_owned();
-        let mut name = parts.next().unwrap_or_default().to_owned();
-        if let Some(part) = parts.next() {
+        // Namespaces are objects too.
+        let (namespace, object) = match parts.collect::<Vec<_>>().as_slice() {
+            ["namespaces", namespace, object @ ..] if !object.is_empty() => {
+                (*namespace, object.to_vec())
+            }
+            object => ("", object.to_vec()),
+        };
+        let mut resource = (*object.first()?).to_owned();
+        let mut name = object.get(1).copied().unwrap_or_default().to_owned();
+        if let Some(part) = object.get(2) {
             resource = format!("{resource}/{part}");
         }
         let verb = match (method, name.is_empty()) {

@@ -2,22 +2,24 @@
 //! containers do, against the tests' API server.
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
+mod permissions;
+mod running;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
-use tests_deploy::permissions::{Request, rules};
 use tests_deploy::pods::{templates, variables};
-use tests_deploy::{find, folders, list, read, render_text, text};
+use tests_deploy::{folders, list, read, render_text, text};
 use tests_manifests::Object;
 use tests_support::clock::wait_for;
-use tests_support::kubernetes::objects::{API_SERVICE, CONFIG_MAP};
-use tests_support::kubernetes::{ApiServer, Resource};
 use tests_support::process::Process;
 use tests_support::{artifacts, http};
+
+use running::{registered, run};
 
 /// How long a test waits for something that must happen.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -30,7 +32,7 @@ const USAGE: i32 = 2;
 fn all_flags(remote_write: &str) -> Vec<Object> {
     render_text(&format!(
         "resources: [../base]
-components: [../components/injector, ../components/origin, ../components/ingest-tls, ../components/{remote_write}]
+components: [../components/injector, ../components/inject-envoy, ../components/origin, ../components/ingest-tls, ../components/{remote_write}]
 configMapGenerator:
 - name: meshmeter-remote-write
   namespace: meshmeter
@@ -42,7 +44,7 @@ configMapGenerator:
     .unwrap()
 }
 
-fn program(container: &Value) -> PathBuf {
+pub(crate) fn program(container: &Value) -> PathBuf {
     let image = text(&container["image"]);
     let name = image.rsplit('/').next().unwrap().split(':').next();
     match name.unwrap() {
@@ -53,7 +55,7 @@ fn program(container: &Value) -> PathBuf {
 }
 
 /// Arguments of a container, with any free port of loopback in place of its own.
-fn arguments(container: &Value) -> Vec<String> {
+pub(crate) fn arguments(container: &Value) -> Vec<String> {
     let arguments = list(&container["args"]).iter().map(text);
     arguments
         .map(|argument| match argument.split_once("listen=") {
@@ -135,129 +137,8 @@ fn flags_are_those_of_the_programs() {
     assert_eq!(seen.len(), 3, "{seen:?}");
 }
 
-/// An aggregator as in its container, in a cluster that has nothing but `APIServices`.
-struct Running {
-    server: ApiServer,
-    admin: std::net::SocketAddr,
-    _process: Process,
-    _folder: TempDir,
-}
-
-async fn run(objects: &[Object], there: &[(Resource, Value)]) -> Running {
-    let server = ApiServer::start().await.unwrap();
-    for (resource, object) in there {
-        server.objects().apply(*resource, object.clone());
-    }
-    for registered in objects.iter().filter(|object| object.kind == "APIService") {
-        server.objects().apply(
-            API_SERVICE,
-            json!({"metadata": {"name": registered.name}, "spec": {}}),
-        );
-    }
-    let folder = TempDir::new().unwrap();
-    let (kubeconfig, addresses) = (
-        folder.path().join("kubeconfig"),
-        folder.path().join("addresses.json"),
-    );
-    server.write_kubeconfig(&kubeconfig).unwrap();
-    let container = &find(objects, "StatefulSet", "meshmeter").unwrap().value["spec"]["template"]["spec"]
-        ["containers"][0];
-    let mut arguments = arguments(container);
-    arguments.push(format!("--kubeconfig={}", kubeconfig.display()));
-    arguments.push(format!("--addresses-file={}", addresses.display()));
-    let mut variables = variables(container, objects).unwrap();
-    // What is mounted in a cluster only.
-    variables.remove("MESHMETER_REMOTE_WRITE_QUEUE_DIR");
-    let variables: Vec<(String, String)> = variables.into_iter().collect();
-    let program = artifacts::meshmeter().unwrap();
-    let log = folder.path().join("log");
-    let mut process = Process::spawn(&program, &arguments, &variables, &log).unwrap();
-    let admin = wait_for("the addresses", PATIENCE, async || {
-        process.check_running()?;
-        let text = std::fs::read(&addresses).ok();
-        let read = text.map(|text| serde_json::from_slice::<Value>(&text).unwrap());
-        Ok(read.map(|read| text_of(&read["admin"])))
-    });
-    let admin = admin.await.unwrap().parse().unwrap();
-    Running {
-        server,
-        admin,
-        _process: process,
-        _folder: folder,
-    }
-}
-
-fn text_of(value: &Value) -> String {
+pub(crate) fn text_of(value: &Value) -> String {
     text(value).to_owned()
-}
-
-/// All that the aggregator asks of a cluster is permitted by the manifests, and they permit nothing that it does not ask.
-#[tokio::test]
-async fn permissions_are_those_that_are_used() {
-    let objects = render_text(
-        "resources: [../base]
-components: [../components/remote-write, ../components/ingest-tls]
-configMapGenerator:
-- {name: meshmeter-remote-write, namespace: meshmeter, literals: ['url=http://127.0.0.1:9/api/v1/write']}
-",
-    )
-    .unwrap();
-    let rules = rules(&objects, "meshmeter").unwrap();
-    // One cluster with nothing in it, and one whose pods were told of another authority.
-    let other = json!({"metadata": {"namespace": "meshmeter", "name": "meshmeter-ca"}, "data": {"ca.crt": "another"}});
-    let clusters = [
-        run(&objects, &[]).await,
-        run(&objects, &[(CONFIG_MAP, other)]).await,
-    ];
-    let ours: Vec<_> = rules
-        .iter()
-        .filter(|rule| rule.role.starts_with("meshmeter"))
-        .collect();
-    assert!(ours.len() >= 6, "{ours:?}");
-    // Each verb of each rule on each of its resources, and whether it was used.
-    let wanted: BTreeSet<(String, String, String)> = ours
-        .iter()
-        .flat_map(|rule| {
-            let verbs = list(&rule.value["verbs"]).iter().map(text);
-            verbs.flat_map(move |verb| {
-                let resources = list(&rule.value["resources"]).iter().map(text);
-                resources
-                    .map(move |resource| (rule.role.clone(), verb.to_owned(), resource.to_owned()))
-            })
-        })
-        .collect();
-    let asked = || -> Vec<Request> {
-        let seen = clusters.iter().flat_map(|cluster| cluster.server.seen());
-        seen.map(|(method, path)| {
-            Request::parse(&method, &path).unwrap_or_else(|| panic!("{method} {path}"))
-        })
-        .collect()
-    };
-    let unused = || -> Vec<(String, String, String)> {
-        let asked = asked();
-        let used = |(role, verb, resource): &(String, String, String)| {
-            asked.iter().any(|request| {
-                request.verb == *verb
-                    && request.resource == *resource
-                    && rules
-                        .iter()
-                        .any(|rule| rule.role == *role && rule.permits(request))
-            })
-        };
-        wanted.iter().filter(|one| !used(one)).cloned().collect()
-    };
-    let ended = wait_for("use of every permission", PATIENCE, async || {
-        Ok(unused().is_empty().then_some(()))
-    });
-    assert!(
-        ended.await.is_ok(),
-        "permitted and never used: {:?}",
-        unused()
-    );
-    for request in asked() {
-        let permitted = rules.iter().any(|rule| rule.permits(&request));
-        assert!(permitted, "not permitted: {request:?}");
-    }
 }
 
 /// Names in an expression that can only be metrics: ours, and those of others that we read.
@@ -307,7 +188,7 @@ configMapGenerator:
 ",
     )
     .unwrap();
-    let running = run(&objects, &[]).await;
+    let running = run(&objects, "StatefulSet", "meshmeter", &registered(&objects)).await;
     let mut exposed = http::get_ok(running.admin, "/metrics")
         .await
         .unwrap()

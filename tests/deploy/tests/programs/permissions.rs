@@ -1,0 +1,145 @@
+//! All that a program asks of a cluster is permitted by the manifests, and they permit nothing that it does not ask.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use tests_deploy::permissions::{Request, Rule, rules};
+use tests_deploy::{list, render_text, text};
+use tests_support::clock::wait_for;
+use tests_support::kubernetes::Resource;
+use tests_support::kubernetes::custom;
+use tests_support::kubernetes::objects::{CONFIG_MAP, WEBHOOK_CONFIGURATION};
+
+use crate::PATIENCE;
+use crate::running::{Running, registered, run};
+
+/// A verb of a role on one of its resources.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Use {
+    role: String,
+    verb: String,
+    resource: String,
+}
+
+// === impl Use ===
+
+impl Use {
+    /// All that our own roles permit.
+    fn all(rules: &[Rule]) -> BTreeSet<Self> {
+        let ours = rules
+            .iter()
+            .filter(|rule| rule.role.starts_with("meshmeter"));
+        ours.flat_map(|rule| {
+            let verbs = list(&rule.value["verbs"]).iter().map(text);
+            verbs.flat_map(move |verb| {
+                let resources = list(&rule.value["resources"]).iter().map(text);
+                resources.map(move |resource| Self {
+                    role: rule.role.clone(),
+                    verb: verb.to_owned(),
+                    resource: resource.to_owned(),
+                })
+            })
+        })
+        .collect()
+    }
+
+    fn is_made(&self, asked: &[Request], rules: &[Rule]) -> bool {
+        asked.iter().any(|request| {
+            request.verb == self.verb
+                && request.resource == self.resource
+                && rules
+                    .iter()
+                    .any(|rule| rule.role == self.role && rule.permits(request))
+        })
+    }
+}
+
+fn asked(of: &[Running]) -> Vec<Request> {
+    let seen = of.iter().flat_map(|running| running.server.seen());
+    seen.map(|(method, path)| {
+        Request::parse(&method, &path).unwrap_or_else(|| panic!("{method} {path}"))
+    })
+    .collect()
+}
+
+/// `elsewhere`: resources that are asked for only by what another test does.
+async fn are_those_that_are_used(running: &[Running], rules: &[Rule], elsewhere: &[&str]) {
+    let mut wanted = Use::all(rules);
+    wanted.retain(|one| !elsewhere.contains(&one.resource.as_str()));
+    let unused = || -> Vec<Use> {
+        let asked = asked(running);
+        let unused = wanted.iter().filter(|one| !one.is_made(&asked, rules));
+        unused.cloned().collect()
+    };
+    let ended = wait_for("use of every permission", PATIENCE, async || {
+        Ok(unused().is_empty().then_some(()))
+    });
+    assert!(
+        ended.await.is_ok(),
+        "permitted and never used: {:?}",
+        unused()
+    );
+    for request in asked(running) {
+        let permitted = rules.iter().any(|rule| rule.permits(&request));
+        assert!(permitted, "not permitted: {request:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_the_aggregator() {
+    let objects = render_text(
+        "resources: [../base]
+components: [../components/remote-write, ../components/ingest-tls]
+configMapGenerator:
+- {name: meshmeter-remote-write, namespace: meshmeter, literals: ['url=http://127.0.0.1:9/api/v1/write']}
+",
+    )
+    .unwrap();
+    let rules = rules(&objects, "meshmeter").unwrap();
+    assert!(Use::all(&rules).len() > 6);
+    // One cluster with nothing in it, and one whose pods were told of another authority.
+    let other = json!({"metadata": {"namespace": "meshmeter", "name": "meshmeter-ca"}, "data": {"ca.crt": "another"}});
+    let empty = registered(&objects);
+    let mut told = empty.clone();
+    told.push((CONFIG_MAP, other));
+    let clusters = [
+        run(&objects, "StatefulSet", "meshmeter", &empty).await,
+        run(&objects, "StatefulSet", "meshmeter", &told).await,
+    ];
+    are_those_that_are_used(&clusters, &rules, &[]).await;
+}
+
+/// With the component that lets it add sidecars, and without. Events are raised by reviews: the webhook's own tests.
+#[tokio::test]
+async fn of_the_injector() {
+    let metadata = json!({"name": "aa-meshmeter-injector"});
+    let webhooks = json!([{"name": "pods.meshmeter.io", "clientConfig": {}}]);
+    let there: [(Resource, Value); 1] = [(
+        WEBHOOK_CONFIGURATION,
+        json!({"metadata": metadata, "webhooks": webhooks}),
+    )];
+    for more in ["", ", ../components/inject-envoy"] {
+        let objects = render_text(&format!(
+            "resources: [../base]\ncomponents: [../components/injector{more}]\n"
+        ))
+        .unwrap();
+        let rules = rules(&objects, "meshmeter-injector").unwrap();
+        let clusters = [run(&objects, "Deployment", "meshmeter-injector", &there).await];
+        are_those_that_are_used(&clusters, &rules, &["events"]).await;
+    }
+}
+
+/// Each kind of custom resource with something that is refused, so that its status and an Event say so.
+#[tokio::test]
+async fn of_the_origin() {
+    let objects =
+        render_text("resources: [../base]\ncomponents: [../components/origin]\n").unwrap();
+    let rules = rules(&objects, "meshmeter-origin").unwrap();
+    let refused = custom::RESOURCES.map(|resource| {
+        let metadata = json!({"namespace": "prod", "name": "refused"});
+        let object = json!({"metadata": metadata, "spec": {"unknown": true}});
+        (resource, object)
+    });
+    let clusters = [run(&objects, "Deployment", "meshmeter-origin", &refused).await];
+    are_those_that_are_used(&clusters, &rules, &[]).await;
+}
