@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aggregator_cluster::events::Object;
 use anyhow::{Context as _, Result, ensure};
-use clap::ValueEnum;
 use mesh_interposer::metrics::Metrics;
 use mesh_interposer::modules::{Module, Modules};
 use mesh_interposer::notices::Notices;
@@ -23,6 +22,7 @@ use tonic::transport::Server;
 use self::events::Events;
 use self::origin::OriginArgs;
 use crate::listen::Listen;
+use crate::placing::{Direction, Role};
 use crate::{admin, clock};
 
 mod events;
@@ -145,26 +145,6 @@ pub(crate) struct Args {
     /// File to write the addresses to once it listens.
     #[arg(long, env = "MESHMETER_ADDRESSES_FILE", value_name = "FILE")]
     addresses_file: Option<PathBuf>,
-}
-
-/// Where requests are counted.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Role {
-    /// In an HTTP filter, from their beginning.
-    Filter,
-    /// In an access logger, when they have ended.
-    AccessLog,
-}
-
-/// Which listeners.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Direction {
-    /// Towards the application.
-    Inbound,
-    /// From the application.
-    Outbound,
-    /// Both.
-    Both,
 }
 
 /// Runs until `stop`.

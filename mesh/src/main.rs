@@ -17,6 +17,7 @@ mod injector;
 mod interposer;
 mod listen;
 mod origin;
+mod placing;
 mod prepare;
 mod render;
 

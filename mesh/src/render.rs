@@ -10,6 +10,8 @@ use clap::ValueEnum;
 use mesh_render::options::{self, Address, Options, Target};
 use serde_json::{Map, Value};
 
+use crate::placing::{Direction, Role};
+
 /// Flags.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
@@ -164,26 +166,6 @@ enum For {
     AppMesh,
     /// An Envoy of one's own: its bootstrap.
     Static,
-}
-
-/// What is counted.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Role {
-    /// Requests that begin, are in flight and end.
-    Filter,
-    /// Requests that ended.
-    AccessLog,
-}
-
-/// Which listeners.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Direction {
-    /// Towards the application.
-    Inbound,
-    /// From the application.
-    Outbound,
-    /// Both.
-    Both,
 }
 
 /// Prints it.

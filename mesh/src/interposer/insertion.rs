@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use mesh_core::insertion::{Directions, Insertion, Plugin, StreamCluster, Tls};
 use serde_json::{Map, Value, json};
 
-use super::{Args, Direction, Role, check_certificates};
+use super::{Args, check_certificates};
+use crate::placing::{Direction, Role};
 
 /// Clusters to stream to at most, as the filter takes them.
 const AGGREGATORS_MAX: usize = 4;
