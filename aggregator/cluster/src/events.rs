@@ -22,7 +22,7 @@ pub struct Object {
     pub api_version: String,
     /// Such as `ReplicaSet`.
     pub kind: String,
-    /// Where the event goes; for a namespace, itself.
+    /// Where the event goes; for a namespace, itself. Empty: it has none, and the event goes where Kubernetes has those.
     pub namespace: String,
     /// Name.
     pub name: String,
@@ -48,13 +48,37 @@ pub struct Warning {
 impl Warning {
     /// Raises it, as of now.
     pub async fn raise(&self, client: &Client) -> Result<(), ClusterError> {
-        let path = format!("/api/v1/namespaces/{}/events", self.about.namespace);
-        let event = self.event(&Timestamp::now());
+        let named = json!({"generateName": format!("{}.", self.name())});
+        self.post(client, named).await
+    }
+
+    /// The same under a name that ends in `suffix`: who raises a second one of that name is told that it is there (409).
+    pub async fn raise_as(&self, client: &Client, suffix: &str) -> Result<(), ClusterError> {
+        let named = json!({"name": format!("{}.{suffix}", self.name())});
+        self.post(client, named).await
+    }
+
+    async fn post(&self, client: &Client, named: Value) -> Result<(), ClusterError> {
+        let path = format!("/api/v1/namespaces/{}/events", self.namespace());
+        let event = self.event(named, &Timestamp::now());
         let _: IgnoredAny = send(client, Method::POST, &path, JSON, &event).await?;
         Ok(())
     }
 
-    fn event(&self, now: &Timestamp) -> Value {
+    fn namespace(&self) -> &str {
+        match self.about.namespace.as_str() {
+            "" => "default",
+            namespace => namespace,
+        }
+    }
+
+    fn name(&self) -> &str {
+        cut(&self.about.name, NAME_MAX)
+    }
+
+    /// `metadata`: what says how it is named.
+    fn event(&self, mut metadata: Value, now: &Timestamp) -> Value {
+        metadata["namespace"] = self.namespace().into();
         let about = &self.about;
         let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let mut involved = json!({
@@ -69,10 +93,7 @@ impl Warning {
         json!({
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {
-                "namespace": about.namespace,
-                "generateName": format!("{}.", cut(&about.name, NAME_MAX)),
-            },
+            "metadata": metadata,
             "involvedObject": involved,
             "type": "Warning",
             "reason": self.reason,
@@ -98,7 +119,7 @@ mod tests {
     /// Namespace of event and object agree, as kube-apiserver demands, and nothing is too long for it.
     #[test]
     fn an_event_is_one_that_is_taken() {
-        let warning = Warning {
+        let mut warning = Warning {
             about: Object {
                 api_version: "apps/v1".to_owned(),
                 kind: "ReplicaSet".to_owned(),
@@ -110,13 +131,17 @@ mod tests {
             message: "ö".repeat(1000),
             component: "meshmeter-injector",
         };
-        let event = warning.event(&Timestamp::UNIX_EPOCH);
+        let event = warning.event(json!({}), &Timestamp::UNIX_EPOCH);
         assert_eq!(event["metadata"]["namespace"], "prod");
         assert_eq!(event["involvedObject"]["namespace"], "prod");
         assert!(event["involvedObject"]["uid"].is_null());
         let length = |value: &Value| value.as_str().unwrap().len();
-        assert_eq!(length(&event["metadata"]["generateName"]), 201);
+        assert_eq!(warning.name().len(), 200);
         assert_eq!(length(&event["message"]), 1024);
         assert_eq!(event["lastTimestamp"], "1970-01-01T00:00:00Z");
+        warning.about.namespace = String::new();
+        let event = warning.event(json!({}), &Timestamp::UNIX_EPOCH);
+        assert_eq!(event["metadata"]["namespace"], "default");
+        assert_eq!(event["involvedObject"]["namespace"], "");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use aggregator_cluster::events::{Object, Warning};
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -105,40 +106,23 @@ impl Verdict {
         }))
     }
 
-    /// What is said once of a refusal. Every origin gives it the same name, so that the second is told that it is there.
-    pub(super) fn event(&self, kind: Kind, entry: &Entry, now: &str) -> Value {
+    /// What is said once of a refusal, and what its name ends in: every origin gives it the same, so that the second is
+    /// told that it is there.
+    pub(super) fn warning(&self, kind: Kind, entry: &Entry) -> (Warning, String) {
         let metadata = &entry.metadata;
         let content = format!("{} {} {}", self.uid, self.generation, self.message);
-        let name = format!("{}.{:016x}", metadata.name, xxh3_64(content.as_bytes()));
-        json!({
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"namespace": event_namespace(entry), "name": name},
-            "involvedObject": {
-                "apiVersion": crate::resources::API_VERSION,
-                "kind": kind.as_str(),
-                "namespace": metadata.namespace,
-                "name": metadata.name,
-                "uid": metadata.uid,
-                "resourceVersion": metadata.resource_version,
+        let warning = Warning {
+            about: Object {
+                api_version: crate::resources::API_VERSION.to_owned(),
+                kind: kind.as_str().to_owned(),
+                namespace: metadata.namespace.clone(),
+                name: metadata.name.clone(),
+                uid: metadata.uid.clone(),
             },
-            "type": "Warning",
-            "reason": self.reason,
-            "message": self.message,
-            "source": {"component": COMPONENT},
-            "reportingComponent": COMPONENT,
-            "reportingInstance": "",
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-        })
-    }
-}
-
-/// Events of what has no namespace are in `default`.
-pub(super) fn event_namespace(entry: &Entry) -> &str {
-    match entry.metadata.namespace.as_str() {
-        "" => "default",
-        namespace => namespace,
+            reason: self.reason,
+            message: self.message.clone(),
+            component: COMPONENT,
+        };
+        (warning, format!("{:016x}", xxh3_64(content.as_bytes())))
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::known::{Entry, GROUP_PATH, Known};
-use super::verdicts::{Verdict, Verdicts, event_namespace};
+use super::verdicts::{Verdict, Verdicts};
 use crate::mesh::Key;
 use crate::metrics::Metrics;
 use crate::resources::Kind;
@@ -99,8 +99,8 @@ impl Writer {
                 self.metrics.statuses.inc();
             }
             if wrote && new && !verdict.served {
-                let event = verdict.event(id.0, &entry, &time);
-                let outcome = self.raise(&entry, &event).await;
+                let (warning, suffix) = verdict.warning(id.0, &entry);
+                let outcome = warning.raise_as(&self.client, &suffix).await;
                 if self.took("event", &id.1, outcome) {
                     self.metrics.events.inc();
                 }
@@ -118,14 +118,6 @@ impl Writer {
         let path = format!("{GROUP_PATH}{namespace}/{plural}/{name}/status");
         let merge = "application/merge-patch+json";
         let sent = send::<IgnoredAny>(&self.client, http::Method::PATCH, &path, merge, status);
-        sent.await.map(drop)
-    }
-
-    async fn raise(&self, entry: &Entry, event: &Value) -> Result<(), ClusterError> {
-        let namespace = event_namespace(entry);
-        let path = format!("/api/v1/namespaces/{namespace}/events");
-        let json = "application/json";
-        let sent = send::<IgnoredAny>(&self.client, http::Method::POST, &path, json, event);
         sent.await.map(drop)
     }
 
