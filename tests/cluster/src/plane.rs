@@ -81,7 +81,9 @@ impl Plane {
     pub async fn register(&self, api: SocketAddr) -> Result<()> {
         let services = "/api/v1/namespaces/meshmeter/services";
         let port = api.port();
-        self.rest.create(services, &objects::service("meshmeter-api", port)).await?;
+        self.rest
+            .create(services, &objects::service("meshmeter-api", port))
+            .await?;
         for (group, version, priority) in [
             ("custom.metrics.k8s.io", "v1beta1", 100),
             ("custom.metrics.k8s.io", "v1beta2", 200),

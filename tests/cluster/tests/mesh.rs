@@ -83,7 +83,8 @@ impl Cluster {
     /// A way to the cluster with a token of the service account `name`.
     async fn kubeconfig(&self, name: &str) -> PathBuf {
         let path = format!("/api/v1/namespaces/meshmeter/serviceaccounts/{name}/token");
-        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+        let request =
+            json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
         let answer = self.rest().create(&path, &request).await.unwrap();
         let config = fs::read_to_string(self.plane.kubeconfig()).unwrap();
         let mut config: Value = serde_json::from_str(&config).unwrap();
@@ -111,7 +112,8 @@ impl Cluster {
         let variables = list(&container["env"]).iter();
         let variables: Vec<(String, String)> = variables
             .map(|variable| {
-                let [name, value] = ["name", "value"].map(|field| text(&variable[field]).to_owned());
+                let [name, value] =
+                    ["name", "value"].map(|field| text(&variable[field]).to_owned());
                 (name, value)
             })
             .collect();
@@ -130,7 +132,10 @@ impl Cluster {
     async fn apply(&self, manifest: &Value) {
         let kind = text(&manifest["kind"]);
         let known = objects::APP_MESH.into_iter();
-        let (plural, ..) = known.into_iter().find(|(_, known, _)| *known == kind).unwrap();
+        let (plural, ..) = known
+            .into_iter()
+            .find(|(_, known, _)| *known == kind)
+            .unwrap();
         let path = match manifest["metadata"]["namespace"].as_str() {
             Some(namespace) => format!("{APP_MESH}/namespaces/{namespace}/{plural}"),
             None => format!("{APP_MESH}/{plural}"),
@@ -156,9 +161,9 @@ impl Cluster {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/events");
         let raised = clock::wait_for(reason, PATIENCE, async || {
             let events = self.rest().list(&path).await?;
-            let found = events.iter().any(|event| {
-                event["reason"] == reason && event["involvedObject"]["kind"] == kind
-            });
+            let found = events
+                .iter()
+                .any(|event| event["reason"] == reason && event["involvedObject"]["kind"] == kind);
             Ok(found.then_some(()))
         });
         if let Err(error) = raised.await {
@@ -246,8 +251,12 @@ async fn the_origin_says_what_it_serves() {
         "metadata": {"namespace": NAMESPACE, "name": "old"}, "spec": spec});
     cluster.apply(&refused).await;
     let path = "namespaces/prod/virtualnodes/old";
-    cluster.is_said(&origin, path, "False", "NotSupported").await;
-    cluster.is_raised(&origin, "VirtualNode", "NotSupported").await;
+    cluster
+        .is_said(&origin, path, "False", "NotSupported")
+        .await;
+    cluster
+        .is_raised(&origin, "VirtualNode", "NotSupported")
+        .await;
     origin.was_permitted();
 }
 
@@ -299,8 +308,12 @@ async fn pods_are_admitted_as_the_webhook_makes_them() {
 
     let pod = cluster.admitted("on-its-host", jazz, true).await;
     assert_eq!(names(&pod), ["app"]);
-    cluster.is_raised(&injector, "Namespace", "NotInjected").await;
-    let pod = cluster.admitted("of-no-node", json!({"app": "other"}), false).await;
+    cluster
+        .is_raised(&injector, "Namespace", "NotInjected")
+        .await;
+    let pod = cluster
+        .admitted("of-no-node", json!({"app": "other"}), false)
+        .await;
     assert_eq!(names(&pod), ["app"]);
     injector.was_permitted();
 }
