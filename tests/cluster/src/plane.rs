@@ -14,7 +14,11 @@ use crate::real::Real;
 use crate::rest::{NAMESPACE, Rest, autoscalers, deployments};
 
 /// Where the binaries of a real control plane are: `kube-apiserver`, `etcd`, `kube-controller-manager`.
-pub const ASSETS: &str = "KUBEBUILDER_ASSETS";
+const ASSETS: &str = "KUBEBUILDER_ASSETS";
+
+/// Why there is no real control plane.
+pub const NO_ASSETS: &str = "set KUBEBUILDER_ASSETS to a directory with kube-apiserver, etcd and kube-controller-manager \
+     (as setup-envtest makes it, and the last one beside them)";
 
 /// A running control plane; ends when dropped.
 #[derive(Debug)]

@@ -3,17 +3,17 @@
 //! control plane where `KUBEBUILDER_ASSETS` has its binaries.
 
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
-#![expect(clippy::print_stderr, reason = "what was left out must be seen")]
+#![expect(clippy::print_stderr, reason = "how fast it was is for the reader")]
 
 use std::time::Duration;
 
 use tests_cluster::load::Load;
 use tests_cluster::objects::{autoscaler, deployment};
-use tests_cluster::plane::ASSETS;
+use tests_cluster::plane::NO_ASSETS;
 use tests_cluster::rest::{autoscalers, deployments};
 use tests_cluster::{Fleet, Plane};
 use tests_support::aggregator::{Aggregator, Options};
-use tests_support::clock;
+use tests_support::{clock, skipped};
 
 /// Longest wait for something that takes a few syncs, or a look of kube-apiserver at the `APIServices`.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -180,9 +180,6 @@ async fn scales_by_the_model() {
 async fn scales_by_kubernetes() {
     match Plane::real().await.unwrap() {
         Some(plane) => scales(plane).await,
-        None => eprintln!(
-            "\nSKIPPED: no real control plane. Set {ASSETS} to a directory with kube-apiserver, etcd and \
-             kube-controller-manager (as setup-envtest makes it, and the last one beside them).\n"
-        ),
+        None => skipped::say("the autoscaler in a real control plane", NO_ASSETS),
     }
 }

@@ -3,7 +3,6 @@
 //! `KUBEBUILDER_ASSETS` has the binaries.
 
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
-#![expect(clippy::print_stderr, reason = "what was left out must be seen")]
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,13 +10,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests_cluster::plane::ASSETS;
+use tests_cluster::plane::NO_ASSETS;
 use tests_cluster::rest::{NAMESPACE, Rest, pods};
 use tests_cluster::{Plane, objects};
 use tests_deploy::{find, list, render_text, text};
 use tests_manifests::{Object, documents};
 use tests_support::process::Process;
-use tests_support::{artifacts, clock, http};
+use tests_support::{artifacts, clock, http, skipped};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const OVERLAY: &str =
@@ -220,7 +219,7 @@ async fn cluster(what: &str) -> Option<Cluster> {
     if let Some(plane) = Plane::real().await.unwrap() {
         return Some(Cluster::new(plane).await);
     }
-    eprintln!("SKIPPED {what} in a real control plane: {ASSETS} is not set");
+    skipped::say(&format!("{what} in a real control plane"), NO_ASSETS);
     None
 }
 

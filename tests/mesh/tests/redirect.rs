@@ -3,7 +3,6 @@
 //! Needs root, `ip`, `iptables`, `setpriv` and `curl`; without them it says `SKIPPED`. All ports are those of a pod, in
 //! namespaces of their own.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
-#![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests_mesh::manifests;
 use tests_support::process::Process;
-use tests_support::{artifacts, clock};
+use tests_support::{artifacts, clock, skipped};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Hosts outside: one that nobody in the mesh knows, and one that is jazz.
@@ -181,7 +180,7 @@ fn sidecar() -> Value {
 #[tokio::test]
 async fn a_pod_reaches_what_its_mesh_allows() {
     if !can_redirect() {
-        eprintln!("SKIPPED: needs root, ip, iptables, setpriv and curl");
+        skipped::say("redirection", "needs root, ip, iptables, setpriv and curl");
         return;
     }
     let network = Network::new().unwrap();

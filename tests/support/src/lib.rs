@@ -21,3 +21,4 @@ pub mod process;
 pub mod prometheus;
 pub mod secured;
 pub mod sidecar;
+pub mod skipped;

@@ -28,10 +28,7 @@ impl Report {
         let outcome = match step.needs {
             Some(needed) if !self.passed(needed) => {
                 println!("error: left out, since the step {needed:?} did not pass");
-                Outcome::Ran {
-                    passed: 0,
-                    failed: 1,
-                }
+                Outcome::ran(0, 1)
             }
             _ => step.run(),
         };
@@ -62,10 +59,18 @@ impl Report {
         let total: Duration = self.rows.iter().map(|row| row.took).sum();
         println!("{:<14} {:>9.1}", "all", total.as_secs_f64());
         for row in &self.rows {
-            match row.outcome {
+            match &row.outcome {
                 Outcome::Skipped(reason) => println!("\nNOT RUN: {}: {reason}", row.name),
-                Outcome::Ran { failed: 0, .. } => {}
-                Outcome::Ran { .. } => println!("\nFAILED: {}", row.name),
+                Outcome::Ran {
+                    failed, left_out, ..
+                } => {
+                    for line in left_out {
+                        println!("\n{}: {line}", row.name);
+                    }
+                    if *failed > 0 {
+                        println!("\nFAILED: {}", row.name);
+                    }
+                }
             }
         }
         let (passed, failed) = self.sums();
@@ -81,8 +86,8 @@ impl Report {
     fn sums(&self) -> (u64, u64) {
         self.rows
             .iter()
-            .fold((0, 0), |sums, row| match row.outcome {
-                Outcome::Ran { passed, failed } => (sums.0 + passed, sums.1 + failed),
+            .fold((0, 0), |sums, row| match &row.outcome {
+                Outcome::Ran { passed, failed, .. } => (sums.0 + passed, sums.1 + failed),
                 Outcome::Skipped(_) => sums,
             })
     }

@@ -7,6 +7,9 @@ use anyhow::{Context as _, Result};
 
 use crate::host;
 
+/// What begins the line of a test that did not run for want of something on this machine, and passed all the same.
+const LEFT_OUT: &str = "SKIPPED";
+
 /// Something to run, and what has to have passed before.
 pub(super) struct Step<'a> {
     pub(super) name: &'static str,
@@ -23,10 +26,14 @@ enum Action<'a> {
 }
 
 /// How a step ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Checks or tests that passed and failed.
-    Ran { passed: u64, failed: u64 },
+    /// Checks or tests that passed and failed, and what some of them say that they left out.
+    Ran {
+        passed: u64,
+        failed: u64,
+        left_out: Vec<String>,
+    },
     /// Left out, and that is no failure: the machine lacks an optional tool.
     Skipped(&'static str),
 }
@@ -92,30 +99,36 @@ impl<'a> Step<'a> {
 impl Outcome {
     fn of(result: &Result<()>) -> Self {
         match result {
-            Ok(()) => Self::Ran {
-                passed: 1,
-                failed: 0,
-            },
+            Ok(()) => Self::ran(1, 0),
             Err(error) => {
                 println!("error: {error:#}");
-                Self::Ran {
-                    passed: 0,
-                    failed: 1,
-                }
+                Self::ran(0, 1)
             }
         }
     }
 
+    pub(super) fn ran(passed: u64, failed: u64) -> Self {
+        Self::Ran {
+            passed,
+            failed,
+            left_out: Vec::new(),
+        }
+    }
+
     /// One or a few words for the reader.
-    pub(super) fn word(self) -> String {
+    pub(super) fn word(&self) -> String {
         match self {
-            Self::Ran { failed: 0, passed } => format!("ok ({passed})"),
-            Self::Ran { passed, failed } => format!("FAILED ({passed} passed, {failed} failed)"),
+            Self::Ran {
+                failed: 0, passed, ..
+            } => format!("ok ({passed})"),
+            Self::Ran { passed, failed, .. } => {
+                format!("FAILED ({passed} passed, {failed} failed)")
+            }
             Self::Skipped(_) => "NOT RUN".to_owned(),
         }
     }
 
-    pub(super) fn passed(self) -> bool {
+    pub(super) fn passed(&self) -> bool {
         matches!(self, Self::Ran { failed: 0, .. })
     }
 }
@@ -127,13 +140,15 @@ fn count_tests(mut command: Command) -> Result<Outcome> {
         .spawn()
         .with_context(|| format!("start {}", host::shown(&command)))?;
     let stdout = child.stdout.take().context("stdout is piped")?;
-    let (mut passed, mut failed) = (0, 0);
+    let (mut passed, mut failed, mut left_out) = (0, 0, Vec::new());
     for line in BufReader::new(stdout).lines() {
         let line = line.context("read the output of the tests")?;
         println!("{line}");
         if let Some((more_passed, more_failed)) = test_result(&line) {
             passed += more_passed;
             failed += more_failed;
+        } else if line.starts_with(LEFT_OUT) {
+            left_out.push(line);
         }
     }
     let status = child.wait().context("wait for the tests")?;
@@ -142,7 +157,11 @@ fn count_tests(mut command: Command) -> Result<Outcome> {
         println!("error: {}: {status}", host::shown(&command));
         failed = 1;
     }
-    Ok(Outcome::Ran { passed, failed })
+    Ok(Outcome::Ran {
+        passed,
+        failed,
+        left_out,
+    })
 }
 
 /// Passed and failed of a line such as `test result: ok. 12 passed; 0 failed; 0 ignored; …`.
@@ -185,16 +204,18 @@ mod tests {
         let line = "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out";
         assert_eq!(
             script(&format!("echo '{line}'; echo '{line}'")),
-            Outcome::Ran {
-                passed: 4,
-                failed: 0
-            }
+            Outcome::ran(4, 0)
         );
         assert_eq!(
             script(&format!("echo '{line}'; exit 101")),
+            Outcome::ran(2, 1)
+        );
+        assert_eq!(
+            script(&format!("echo 'SKIPPED: no cluster'; echo '{line}'")),
             Outcome::Ran {
                 passed: 2,
-                failed: 1
+                failed: 0,
+                left_out: vec!["SKIPPED: no cluster".to_owned()],
             }
         );
     }
