@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use aggregator_cluster::connection;
 use aggregator_tls::{Protocols, config};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use kube::Client;
 use mesh_injector::virtual_node::{Unknown, VirtualNodes};
 use mesh_origin::cluster::{Cluster, Options, Purpose};
@@ -141,7 +141,7 @@ pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()
     let pod = args.pod.clone();
     let settings = settings::follow(move || pod.settings(), &metrics, ended.clone())?;
     let events = client.map(|client| Events::begin(client, metrics.clone(), ended.clone()));
-    let cluster = nodes_of(&args, events.is_some(), &ended).await?;
+    let cluster = nodes_of(&args, events.is_some(), &mut registry, &ended).await?;
     let nodes: Box<dyn VirtualNodes + Send + Sync> = match &cluster {
         Some(cluster) => Box::new(nodes::Followed::new(cluster)),
         None => Box::new(Unknown),
@@ -167,11 +167,20 @@ pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()
     }
     tracing::info!(%address, %admin, "listening");
     let delay = Duration::from_secs(args.shutdown_delay_seconds.into());
-    webhook
-        .serve(listener, TlsAcceptor::from(tls), stop, delay)
-        .await;
+    tokio::select! {
+        () = webhook.serve(listener, TlsAcceptor::from(tls), stop, delay) => {}
+        () = end_of(cluster) => bail!("a watch died"),
+    }
     tracing::info!("ended");
     Ok(())
+}
+
+/// Waits for what only happens by a bug, while it serves.
+async fn end_of(cluster: Option<Cluster>) {
+    match cluster {
+        Some(cluster) => cluster.ended().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The way to the cluster; with a certificate from files it can do without one, and then raises no events.
@@ -192,6 +201,7 @@ async fn cluster(args: &ServeArgs) -> Result<Option<Client>> {
 async fn nodes_of(
     args: &ServeArgs,
     reachable: bool,
+    registry: &mut Registry,
     stop: &CancellationToken,
 ) -> Result<Option<Cluster>> {
     if !args.pod.injects_envoy() || !reachable {
@@ -202,7 +212,10 @@ async fn nodes_of(
         purpose: Purpose::LookUp,
         ..Options::default()
     };
-    let metrics = mesh_origin::metrics::Metrics::default();
+    let registry = registry.sub_registry_with_prefix("injector");
+    let metrics = mesh_origin::metrics::Metrics::of_look_up(registry);
     let cluster = Cluster::begin(&options, &metrics, &clock::unix_millis(), stop).await;
-    Ok(Some(cluster.context("--inject-envoy: the cluster")?))
+    let cluster = cluster.context("--inject-envoy: the cluster")?;
+    registry.register_collector(Box::new(cluster.gauges()));
+    Ok(Some(cluster))
 }

@@ -54,7 +54,7 @@ pub enum NoVirtualNode {
     Unread,
     /// None takes the pod.
     #[error(
-        "no virtual node of the namespace selects it, and the annotation {VIRTUAL_NODE} is missing"
+        "no virtual node of the namespace selects it (one with something that is not supported is none), and the annotation {VIRTUAL_NODE} is missing"
     )]
     None,
     /// More than one takes it.

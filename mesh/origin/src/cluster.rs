@@ -245,7 +245,7 @@ impl Builder {
         let (meshes, refused) = Meshes::of(custom.chain(namespaces), before);
         self.revision = Some(state.revision);
         if self.purpose == Purpose::LookUp {
-            // Half of it was not read: what is missing there is nobody's fault.
+            self.tell_unknown(&meshes, refused);
             return meshes;
         }
         self.metrics.resources(&meshes, &refused);
@@ -256,6 +256,26 @@ impl Builder {
         self.verdicts.send_replace(Arc::new(verdicts));
         self.refused = refused;
         meshes
+    }
+
+    /// Says which workloads are none because of something in them. What else is refused may be so only because half of the
+    /// mesh was not read.
+    fn tell_unknown(&mut self, meshes: &Meshes, refused: Vec<Refused>) {
+        let is_unknown = |refused: &Refused| {
+            let Some((Kind::VirtualNode, key)) = &refused.object else {
+                return false;
+            };
+            !meshes.iter().any(|mesh| mesh.nodes.contains_key(key))
+        };
+        let refused: Vec<_> = refused.into_iter().filter(is_unknown).collect();
+        for refused in refused.iter().filter(|new| !self.refused.contains(new)) {
+            tracing::warn!(
+                resource = refused.what,
+                reason = refused.why,
+                "pods that it selects are of no virtual node"
+            );
+        }
+        self.refused = refused;
     }
 
     /// Addresses of all workloads that have a service with such.

@@ -89,10 +89,25 @@ impl Metrics {
             drop(all.responses.get_or_create(&OfType::new(type_url)));
             drop(all.rejections.get_or_create(&OfType::new(type_url)));
         }
-        for limit in Limit::ALL {
-            drop(all.over_limit.get_or_create(&limit.into()));
-        }
+        all.start_limits();
+        // None is served before they are read.
+        all.resources(&Meshes::default(), &[]);
         all
+    }
+
+    /// Those of one that only looks workloads up, registered without a prefix of their own.
+    pub fn of_look_up(registry: &mut Registry) -> Self {
+        let all = Self::default();
+        let help = "Objects of the cluster that were left out because there were too many or they were too large, by limit";
+        registry.register("over_limit", help, all.over_limit.clone());
+        all.start_limits();
+        all
+    }
+
+    fn start_limits(&self) {
+        for limit in Limit::ALL {
+            drop(self.over_limit.get_or_create(&limit.into()));
+        }
     }
 
     pub(crate) fn response(&self, type_url: &str) {

@@ -132,8 +132,8 @@ impl Part {
     pub async fn metrics(self) -> Result<Vec<Metric>> {
         let folder = TempDir::new()?;
         let cluster = match self {
-            Self::Aggregator => Some(cluster(folder.path()).await?),
-            _ => None,
+            Self::Interposer => None,
+            _ => Some(cluster(folder.path()).await?),
         };
         let mut arguments = self.arguments(folder.path())?;
         let help = self.program().help(&[self.command().to_owned()])?;
@@ -175,9 +175,10 @@ impl Part {
                 format!("--{prefix}key-file={}", key.display()),
             ])
         };
+        let kubeconfig = format!("--kubeconfig={}", folder.join("kubeconfig").display());
         let mut arguments = match self {
             Self::Aggregator => vec![
-                format!("--kubeconfig={}", folder.join("kubeconfig").display()),
+                kubeconfig,
                 format!("--remote-write-url={NOWHERE}/"),
             ],
             Self::Interposer => vec![
@@ -185,8 +186,12 @@ impl Part {
                 "--aggregator=127.0.0.1:1".to_owned(),
                 format!("--filter-wasm={}", folder.join("filter.wasm").display()),
             ],
-            Self::Origin => vec![format!("--manifests={}", folder.display())],
+            Self::Origin => vec!["--cluster".to_owned(), kubeconfig],
             Self::Injector => vec![
+                kubeconfig,
+                "--inject-envoy".to_owned(),
+                "--envoy-image=image".to_owned(),
+                "--redirect-image=image".to_owned(),
                 "--image=image".to_owned(),
                 format!("--upstream={NOWHERE}"),
                 "--aggregator=127.0.0.1:1".to_owned(),
