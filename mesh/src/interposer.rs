@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use self::events::Events;
+use self::events::{Counts, Events};
 use self::origin::OriginArgs;
 use crate::listen::Listen;
 use crate::placing::{Direction, Role};
@@ -221,6 +221,7 @@ fn modules(args: &Args) -> Modules {
 }
 
 fn notices(args: &Args, metrics: &Metrics, registry: &mut Registry) -> Result<Notices> {
+    let counts = Counts::register(registry);
     if !args.events {
         return Ok(Notices::nowhere(metrics));
     }
@@ -236,7 +237,7 @@ fn notices(args: &Args, metrics: &Metrics, registry: &mut Registry) -> Result<No
         uid: args.pod_uid.clone(),
     };
     let (notices, receiver) = Notices::channel(metrics);
-    let events = Events::new(about, args.kubeconfig.clone(), registry);
+    let events = Events::new(about, args.kubeconfig.clone(), counts);
     tokio::spawn(events.run(receiver));
     Ok(notices)
 }

@@ -35,7 +35,7 @@ enum Command {
     Interposer(Box<interposer::Args>),
     /// Serve the mutating webhook that adds interposer and modules to pods.
     Injector(Box<injector::ServeArgs>),
-    /// Print the pod of standard input (YAML or JSON) as the webhook would make it.
+    /// Print the pods of standard input (YAML or JSON; workloads and Lists too) as the webhook would make them.
     Inject(Box<inject::InjectArgs>),
     /// Copy the modules and write the sidecar's resources file: what the init container does.
     Prepare(prepare::Args),

@@ -25,25 +25,39 @@ pub(super) struct Events {
     pub(super) about: Object,
     /// The way to the cluster, if not as this pod's service account.
     pub(super) kubeconfig: Option<PathBuf>,
+    counts: Counts,
+}
+
+/// What became of events; cheap to clone, all clones count together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counts {
     raised: Counter,
     failed: Counter,
+}
+
+// === impl Counts ===
+
+impl Counts {
+    /// Registered under the prefix `interposer`, also where no events are raised: 0 says that.
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let counts = Self::default();
+        let registry = registry.sub_registry_with_prefix("interposer");
+        let help = "Events raised on the pod";
+        registry.register("events_raised", help, counts.raised.clone());
+        let help = "Events that the cluster did not take";
+        registry.register("events_failed", help, counts.failed.clone());
+        counts
+    }
 }
 
 // === impl Events ===
 
 impl Events {
-    pub(super) fn new(about: Object, kubeconfig: Option<PathBuf>, registry: &mut Registry) -> Self {
-        let (raised, failed) = (Counter::default(), Counter::default());
-        let registry = registry.sub_registry_with_prefix("interposer");
-        let help = "Events raised on the pod";
-        registry.register("events_raised", help, raised.clone());
-        let help = "Events that the cluster did not take";
-        registry.register("events_failed", help, failed.clone());
+    pub(super) fn new(about: Object, kubeconfig: Option<PathBuf>, counts: Counts) -> Self {
         Self {
             about,
             kubeconfig,
-            raised,
-            failed,
+            counts,
         }
     }
 
@@ -56,10 +70,10 @@ impl Events {
                 warning.raise(&client).await
             };
             match raised.await {
-                Ok(()) => self.raised.inc(),
+                Ok(()) => self.counts.raised.inc(),
                 Err(error) => {
                     tracing::warn!(%error, "no event was raised");
-                    self.failed.inc()
+                    self.counts.failed.inc()
                 }
             };
             tokio::time::sleep(PAUSE).await;
