@@ -31,10 +31,6 @@ fn djapp_renders_and_is_strict() {
         for (label, value) in pods {
             assert_eq!(&template["labels"][label], value, "{}", node.name);
         }
-        assert_eq!(
-            template["annotations"]["meshmeter.io/virtual-node"],
-            Value::from(node.name.as_str())
-        );
     }
 }
 
