@@ -177,10 +177,7 @@ impl Part {
         };
         let kubeconfig = format!("--kubeconfig={}", folder.join("kubeconfig").display());
         let mut arguments = match self {
-            Self::Aggregator => vec![
-                kubeconfig,
-                format!("--remote-write-url={NOWHERE}/"),
-            ],
+            Self::Aggregator => vec![kubeconfig, format!("--remote-write-url={NOWHERE}/")],
             Self::Interposer => vec![
                 format!("--upstream={NOWHERE}"),
                 "--aggregator=127.0.0.1:1".to_owned(),
