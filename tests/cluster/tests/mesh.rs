@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tests_cluster::plane::NO_ASSETS;
 use tests_cluster::rest::{NAMESPACE, Rest, pods};
 use tests_cluster::{Plane, objects};
+use tests_deploy::pods::{arguments, variables};
 use tests_deploy::{find, list, render_text, text};
 use tests_manifests::{Object, documents};
 use tests_support::process::Process;
@@ -98,24 +99,12 @@ impl Cluster {
         let deployment = find(&self.overlay, "Deployment", name).unwrap();
         let container = &deployment.value["spec"]["template"]["spec"]["containers"][0];
         let addresses = self.folder.path().join(format!("{name}.json"));
-        let arguments = list(&container["args"]).iter().map(text);
-        let mut arguments: Vec<String> = arguments
-            .map(|argument| match argument.split_once("listen=") {
-                Some((flag, _)) => format!("{flag}listen=127.0.0.1:0"),
-                None => argument.to_owned(),
-            })
-            .collect();
+        let mut arguments = arguments(container);
         let kubeconfig = self.kubeconfig(name).await;
         arguments.push(format!("--kubeconfig={}", kubeconfig.display()));
         arguments.push(format!("--addresses-file={}", addresses.display()));
-        let variables = list(&container["env"]).iter();
-        let variables: Vec<(String, String)> = variables
-            .map(|variable| {
-                let [name, value] =
-                    ["name", "value"].map(|field| text(&variable[field]).to_owned());
-                (name, value)
-            })
-            .collect();
+        let variables = variables(container, &self.overlay).unwrap();
+        let variables: Vec<(String, String)> = variables.into_iter().collect();
         let log = self.folder.path().join(format!("{name}.log"));
         let program = artifacts::mesh().unwrap();
         let mut process = Process::spawn(&program, &arguments, &variables, &log).unwrap();

@@ -66,6 +66,17 @@ impl<'a> Template<'a> {
     }
 }
 
+/// Arguments of a container, with any free port of loopback in place of its own.
+pub fn arguments(container: &Value) -> Vec<String> {
+    let arguments = list(&container["args"]).iter().map(text);
+    arguments
+        .map(|argument| match argument.split_once("listen=") {
+            Some((flag, _)) => format!("{flag}listen=127.0.0.1:0"),
+            None => argument.to_owned(),
+        })
+        .collect()
+}
+
 /// Variables of a container, with `$(NAME)` resolved as the kubelet does it: by the variables above only. What comes from
 /// elsewhere (a field, a `ConfigMap` among `objects`) is filled in, `POD` for a field of the pod.
 pub fn variables(container: &Value, objects: &[Object]) -> Result<BTreeMap<String, String>> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tests_deploy::pods::{templates, variables};
+use tests_deploy::pods::{arguments, templates, variables};
 use tests_deploy::{folders, list, read, render_text, text};
 use tests_manifests::Object;
 use tests_support::clock::wait_for;
@@ -52,17 +52,6 @@ pub(crate) fn program(container: &Value) -> PathBuf {
         "mesh" => artifacts::mesh().unwrap(),
         other => panic!("{other}: no such program"),
     }
-}
-
-/// Arguments of a container, with any free port of loopback in place of its own.
-pub(crate) fn arguments(container: &Value) -> Vec<String> {
-    let arguments = list(&container["args"]).iter().map(text);
-    arguments
-        .map(|argument| match argument.split_once("listen=") {
-            Some((flag, _)) => format!("{flag}listen=127.0.0.1:0"),
-            None => argument.to_owned(),
-        })
-        .collect()
 }
 
 /// What a container's program says of itself, by its own `--help`.

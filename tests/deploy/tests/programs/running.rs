@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests_deploy::find;
-use tests_deploy::pods::variables;
+use tests_deploy::pods::{arguments, variables};
 use tests_manifests::Object;
 use tests_support::clock::wait_for;
 use tests_support::kubernetes::objects::API_SERVICE;
 use tests_support::kubernetes::{ApiServer, Resource};
 use tests_support::process::Process;
 
-use crate::{PATIENCE, arguments, program, text_of};
+use crate::{PATIENCE, program, text_of};
 
 /// A running program; ends when dropped.
 pub(crate) struct Running {
