@@ -136,34 +136,29 @@ pub(super) struct Event {
 
 impl Objects {
     /// Creates the object or replaces it; it is given kind, version and, if new, a uid.
-    pub fn apply(&self, resource: Resource, mut object: Value) {
-        let (namespace, name) = key(&object);
+    pub fn apply(&self, resource: Resource, object: Value) {
         let mut state = self.lock();
-        state.version += 1;
-        let version = state.version;
-        let key = (resource.plural, namespace, name);
-        let old = state.objects.get(&key);
-        let kind = if old.is_some() { "MODIFIED" } else { "ADDED" };
-        object["kind"] = resource.kind.into();
-        object["apiVersion"] = resource.api_version.into();
-        if object["metadata"]["uid"].is_null() {
-            let uid = old.map_or_else(
-                || format!("uid-{version}").into(),
-                |old| old["metadata"]["uid"].clone(),
-            );
-            object["metadata"]["uid"] = uid;
-        }
-        object["metadata"]["resourceVersion"] = version.to_string().into();
-        if custom::RESOURCES.contains(&resource) {
-            let generation = custom::generation(old, &object);
-            object["metadata"]["generation"] = generation.into();
-        }
-        // What a real server has, and nobody here reads.
-        object["metadata"]["managedFields"] = json!([{"manager": "test", "operation": "Update"}]);
-        state.objects.insert(key, object.clone());
-        state.push(resource.plural, kind, object);
+        state.put(resource, object);
         drop(state);
         self.changed.notify_waiters();
+    }
+
+    /// Replaces the object, or what is not there yet, by what `change` makes of it, with nobody in between. Returns what
+    /// it is now, or why `change` makes nothing of it.
+    pub(super) fn update<E>(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        change: impl FnOnce(Option<&Value>) -> Result<Value, E>,
+    ) -> Result<Value, E> {
+        let key = (resource.plural, namespace.to_owned(), name.to_owned());
+        let mut state = self.lock();
+        let object = change(state.objects.get(&key))?;
+        let object = state.put(resource, object);
+        drop(state);
+        self.changed.notify_waiters();
+        Ok(object)
     }
 
     /// Deletes the object; true if it was there.
@@ -231,6 +226,35 @@ impl Objects {
 // === impl State ===
 
 impl State {
+    /// Puts the object where it belongs, with what a server adds to it.
+    fn put(&mut self, resource: Resource, mut object: Value) -> Value {
+        let (namespace, name) = key(&object);
+        self.version += 1;
+        let version = self.version;
+        let key = (resource.plural, namespace, name);
+        let old = self.objects.get(&key);
+        let kind = if old.is_some() { "MODIFIED" } else { "ADDED" };
+        object["kind"] = resource.kind.into();
+        object["apiVersion"] = resource.api_version.into();
+        if object["metadata"]["uid"].is_null() {
+            let uid = old.map_or_else(
+                || format!("uid-{version}").into(),
+                |old| old["metadata"]["uid"].clone(),
+            );
+            object["metadata"]["uid"] = uid;
+        }
+        object["metadata"]["resourceVersion"] = version.to_string().into();
+        if custom::RESOURCES.contains(&resource) {
+            let generation = custom::generation(old, &object);
+            object["metadata"]["generation"] = generation.into();
+        }
+        // What a real server has, and nobody here reads.
+        object["metadata"]["managedFields"] = json!([{"manager": "test", "operation": "Update"}]);
+        self.objects.insert(key, object.clone());
+        self.push(resource.plural, kind, object.clone());
+        object
+    }
+
     fn push(&mut self, plural: &'static str, kind: &'static str, object: Value) {
         self.events.push_back(Event {
             version: self.version,
@@ -264,4 +288,29 @@ pub(super) fn metadata_only(object: &Value) -> Value {
         "apiVersion": "meta.k8s.io/v1",
         "metadata": object["metadata"],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of several that make the same object at once one does, as with a real server.
+    #[test]
+    fn nobody_comes_in_between() {
+        let objects = Objects::default();
+        let attempt = || {
+            let object = json!({"metadata": {"namespace": "n", "name": "one"}});
+            let made = objects.update(SECRET, "n", "one", |held| {
+                std::thread::yield_now();
+                held.map_or(Ok(object), |_| Err(()))
+            });
+            usize::from(made.is_ok())
+        };
+        let made: usize = std::thread::scope(|scope| {
+            let makers: Vec<_> = (0..8).map(|_| scope.spawn(attempt)).collect();
+            let made = makers.into_iter().map(|maker| maker.join().unwrap());
+            made.sum()
+        });
+        assert_eq!(made, 1);
+    }
 }

@@ -353,12 +353,12 @@ impl Shared {
                 return failure(StatusCode::UNPROCESSABLE_ENTITY, message);
             }
         };
-        if self.objects.get(resource, namespace, &name).is_some() {
-            return failure(StatusCode::CONFLICT, &format!("{name} already exists"));
-        }
-        object["metadata"]["name"] = name.into();
-        self.objects.apply(resource, object.clone());
-        reply(StatusCode::CREATED, &object)
+        object["metadata"]["name"] = name.clone().into();
+        let made = self.objects.update(resource, namespace, &name, |held| {
+            let taken = || failure(StatusCode::CONFLICT, &format!("{name} already exists"));
+            held.map_or(Ok(object), |_| Err(Box::new(taken())))
+        });
+        made.map_or_else(|refused| *refused, |made| reply(StatusCode::CREATED, &made))
     }
 
     fn patch(
@@ -370,30 +370,35 @@ impl Shared {
         patch: &Value,
     ) -> Answer {
         self.count(&format!("patch {}", resource.plural));
-        let Some(mut object) = self.objects.get(resource, namespace, name) else {
-            return not_found(name);
-        };
         let content_type = headers.get(header::CONTENT_TYPE);
         let content_type = content_type.and_then(|value| value.to_str().ok());
-        if let Err(message) = patches::apply(&mut object, content_type, patch) {
-            return failure(StatusCode::UNPROCESSABLE_ENTITY, &message);
-        }
-        self.objects.apply(resource, object.clone());
-        reply(StatusCode::OK, &object)
+        let patched = self.objects.update(resource, namespace, name, |held| {
+            let mut object = held.cloned().ok_or_else(|| Box::new(not_found(name)))?;
+            match patches::apply(&mut object, content_type, patch) {
+                Ok(()) => Ok(object),
+                Err(message) => {
+                    let status = StatusCode::UNPROCESSABLE_ENTITY;
+                    Err(Box::new(failure(status, &message)))
+                }
+            }
+        });
+        patched.map_or_else(|refused| *refused, |object| reply(StatusCode::OK, &object))
     }
 
     /// As a real server: only whoever knows the newest version may replace it.
     fn replace(&self, resource: Resource, namespace: &str, name: &str, object: &Value) -> Answer {
         self.count(&format!("update {}", resource.plural));
-        let Some(held) = self.objects.get(resource, namespace, name) else {
-            return not_found(name);
-        };
         let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
-        if version(&held) != version(object) {
-            return failure(StatusCode::CONFLICT, "the object has been modified");
-        }
-        self.objects.apply(resource, object.clone());
-        reply(StatusCode::OK, object)
+        let replaced = self.objects.update(resource, namespace, name, |held| {
+            let held = held.ok_or_else(|| Box::new(not_found(name)))?;
+            if version(held) == version(object) {
+                Ok(object.clone())
+            } else {
+                let message = "the object has been modified";
+                Err(Box::new(failure(StatusCode::CONFLICT, message)))
+            }
+        });
+        replaced.map_or_else(|refused| *refused, |object| reply(StatusCode::OK, &object))
     }
 
     fn collection(self: &Arc<Self>, target: &Target, head: &http::request::Parts) -> Answer {

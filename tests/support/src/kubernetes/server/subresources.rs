@@ -24,22 +24,22 @@ impl Shared {
         }
         let name = name?;
         self.count(&format!("patch {}/status", resource.plural));
-        let Some(mut object) = self.objects.get(resource, &namespace, &name) else {
-            return Some(not_found(&name));
-        };
-        let known = &body["metadata"]["resourceVersion"];
-        if !known.is_null() && *known != object["metadata"]["resourceVersion"] {
-            let message = "the object has been modified";
-            return Some(failure(StatusCode::CONFLICT, message));
-        }
-        // A merge patch of one level is all that is sent; what is not status is not looked at.
-        if object["status"].is_null() {
-            object["status"] = json!({});
-        }
-        for (field, value) in body["status"].as_object().into_iter().flatten() {
-            object["status"][field] = value.clone();
-        }
-        self.objects.apply(resource, object.clone());
-        Some(reply(StatusCode::OK, &object))
+        let patched = self.objects.update(resource, &namespace, &name, |held| {
+            let mut object = held.cloned().ok_or_else(|| Box::new(not_found(&name)))?;
+            let known = &body["metadata"]["resourceVersion"];
+            if !known.is_null() && *known != object["metadata"]["resourceVersion"] {
+                let message = "the object has been modified";
+                return Err(Box::new(failure(StatusCode::CONFLICT, message)));
+            }
+            // A merge patch of one level is all that is sent; what is not status is not looked at.
+            if object["status"].is_null() {
+                object["status"] = json!({});
+            }
+            for (field, value) in body["status"].as_object().into_iter().flatten() {
+                object["status"][field] = value.clone();
+            }
+            Ok(object)
+        });
+        Some(patched.map_or_else(|refused| *refused, |object| reply(StatusCode::OK, &object)))
     }
 }
