@@ -1,4 +1,4 @@
-//! HTTP for operators: `/metrics`, `/healthz`, `/livez`, `/readyz`, `/debug/pods`.
+//! HTTP for operators: `/metrics`, `/healthz`, `/livez`, `/readyz`, `/debug/pods`; and for replicas that stand by.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -8,8 +8,9 @@ use std::time::Duration;
 use aggregator_api::health::{self, Check, HealthQuery, ReadinessChecks};
 use aggregator_core::store::Store;
 use aggregator_core::time::Clock;
+use aggregator_remote_write::handover::{self, Standbys};
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -47,6 +48,8 @@ pub struct Admin {
     pub registry: Registry,
     /// For `/readyz`.
     pub readiness: ReadinessChecks,
+    /// For replicas that stand by, where there may be such.
+    pub standbys: Option<Arc<Standbys>>,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -54,7 +57,7 @@ type Answer = Response<Full<Bytes>>;
 // === impl Admin ===
 
 impl Admin {
-    /// Serves until `shutdown`. Open requests are cut: each is answered from memory in no time.
+    /// Serves until `shutdown`. Open requests are cut: each is answered from memory in no time, or waits for news.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
         let admin = Arc::new(self);
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -87,8 +90,8 @@ impl Admin {
         let peer = stream.peer_addr();
         let is_local = peer.is_ok_and(|peer| peer.ip().to_canonical().is_loopback());
         let service = service_fn(move |request: Request<Incoming>| {
-            let answer = self.respond(request.method(), request.uri(), is_local);
-            async move { Ok::<_, Infallible>(answer) }
+            let admin = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(admin.respond(&request, is_local).await) }
         });
         let mut builder = http1::Builder::new();
         builder
@@ -102,7 +105,8 @@ impl Admin {
         }
     }
 
-    fn respond(&self, method: &Method, uri: &http::Uri, is_local: bool) -> Answer {
+    async fn respond<B>(&self, request: &Request<B>, is_local: bool) -> Answer {
+        let (method, uri) = (request.method(), request.uri());
         if method != Method::GET {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is supported\n");
             answer
@@ -117,6 +121,7 @@ impl Admin {
                 StatusCode::FORBIDDEN,
                 "/debug/pods is for loopback only: use kubectl port-forward\n",
             ),
+            handover::PATH => self.checkpoint(request).await,
             "/healthz" | "/livez" => health(
                 "livez",
                 &[Check {
@@ -139,6 +144,17 @@ impl Admin {
             Ok(()) => answer(StatusCode::OK, metrics.into(), OPEN_METRICS),
             Err(error) => failure(&error),
         }
+    }
+
+    /// For whoever shows the key that the Lease tells.
+    async fn checkpoint<B>(&self, request: &Request<B>) -> Answer {
+        let Some(standbys) = &self.standbys else {
+            return text(StatusCode::NOT_FOUND, "no sums are written by a Lease\n");
+        };
+        let authorization = request.headers().get(AUTHORIZATION);
+        let authorization = authorization.and_then(|value| value.to_str().ok());
+        let query = request.uri().query().unwrap_or_default();
+        standbys.answer(query, authorization).await.map(Full::new)
     }
 
     fn pods(&self) -> Answer {

@@ -87,7 +87,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let learn_pods = surroundings.learn_pods;
     let mut registry = Registry::with_prefix("meshmeter");
     let remote_write = shared
-        .remote_write(remote_write, surroundings.cluster.as_ref(), &mut registry)
+        .remote_write(
+            remote_write,
+            surroundings.cluster.as_ref(),
+            addresses.admin,
+            &mut registry,
+        )
         .await?;
     let told = Told {
         metrics,
@@ -258,6 +263,7 @@ impl Shared {
             clock: Arc::clone(clock),
             registry,
             readiness: Arc::clone(&readiness),
+            standbys: remote_write.as_ref().and_then(RemoteWrite::standbys),
         };
         let api_server = self.api_server(readiness, observations, metrics, tls, cluster.as_ref());
         Parts {
@@ -286,6 +292,7 @@ impl Shared {
         &self,
         config: Option<RemoteWriteConfig>,
         cluster: Option<&(Cluster, Box<ClusterConfig>)>,
+        admin: SocketAddr,
         registry: &mut Registry,
     ) -> Result<Option<RemoteWrite>> {
         let Some(config) = config else {
@@ -294,8 +301,9 @@ impl Shared {
         let (store, directory) = (Arc::clone(&self.store), Arc::clone(&self.directory));
         let clock = Arc::clone(&self.clock);
         let lease = config.lease.as_ref().zip(cluster);
-        let lease = lease.map(|(lease, (cluster, settings))| cluster.lease(settings, lease));
-        let made = RemoteWrite::new(config, store, directory, clock, lease, registry).await?;
+        let one =
+            lease.map(|(lease, (cluster, settings))| cluster.one_writer(settings, lease, admin));
+        let made = RemoteWrite::new(config, store, directory, clock, one, registry).await?;
         Ok(Some(made))
     }
 

@@ -1,6 +1,7 @@
 //! The parts that only an aggregator in a cluster has: watches, whom the API lets in, whose certificate it shows.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aggregator_api::authentication::{Trust, TrustCell};
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{ClusterConfig, LeaseConfig};
+use crate::remote_write::OneWriter;
 
 mod ingest;
 
@@ -96,13 +98,24 @@ impl Cluster {
     }
 
     /// The Lease by which one replica writes, and the way to it.
-    pub(crate) fn lease(&self, settings: &ClusterConfig, lease: &LeaseConfig) -> (Client, Lease) {
-        let lease = Lease {
-            namespace: settings.namespace.clone(),
-            name: lease.name.clone(),
-            identity: lease.identity.clone(),
-        };
-        (self.client.clone(), lease)
+    pub(crate) fn one_writer(
+        &self,
+        settings: &ClusterConfig,
+        lease: &LeaseConfig,
+        admin: SocketAddr,
+    ) -> OneWriter {
+        let told = Some(admin.ip()).filter(|ip| !ip.is_unspecified());
+        let address = lease.address.or(told);
+        OneWriter {
+            client: self.client.clone(),
+            lease: Lease {
+                namespace: settings.namespace.clone(),
+                name: lease.name.clone(),
+                identity: lease.identity.clone(),
+                contact: None,
+            },
+            address: address.map(|ip| SocketAddr::new(ip, admin.port())),
+        }
     }
 
     pub(crate) fn checks(&self) -> Checks {

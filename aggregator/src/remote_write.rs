@@ -1,30 +1,35 @@
 //! Remote write: the receiver, the queue, and the clock that makes a flush of the store every interval.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aggregator_aws::chain;
 use aggregator_aws::signer::Signer;
 use aggregator_cluster::Lease;
+use aggregator_cluster::lease::Contact;
 use aggregator_core::directory::{Directory, ServicePods};
 use aggregator_core::pod::PodKey;
 use aggregator_core::query::{Metric, MetricQuery, Milli, WindowChoice};
 use aggregator_core::store::Store;
 use aggregator_core::time::{Clock, UnixMillis};
+use aggregator_remote_write::handover::{Copies, Standbys};
 use aggregator_remote_write::metrics::Metrics;
 use aggregator_remote_write::queue::{Limits, MEMORY_BYTES, Queue};
 use aggregator_remote_write::receiver::{Auth, HttpReceiver};
 use aggregator_remote_write::sender::{Sender, Settings};
-use aggregator_remote_write::series::{About, Exporter, Flush};
+use aggregator_remote_write::series::{About, Exporter, Flush, Output, Succession};
 use anyhow::{Context as _, Result};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{AuthConfig, RemoteWriteConfig};
+use crate::remote_write::standby::{Newest, Standby};
 use crate::remote_write::writer::{Turn, Writer};
 
 mod check;
+mod standby;
 mod writer;
 
 pub use check::check;
@@ -40,6 +45,17 @@ pub(crate) struct RemoteWrite {
     sender: Arc<Sender<HttpReceiver>>,
     metrics: Metrics,
     writer: Writer,
+    /// Of the sums of whoever writes; `None` if there is nothing to copy.
+    copy: Option<Newest>,
+    standbys: Option<Arc<Standbys>>,
+}
+
+/// A Lease by which one replica writes.
+pub(crate) struct OneWriter {
+    pub(crate) client: kube::Client,
+    pub(crate) lease: Lease,
+    /// Where other replicas reach the admin listener of this one; needed for sums.
+    pub(crate) address: Option<SocketAddr>,
 }
 
 // === impl RemoteWrite ===
@@ -51,7 +67,7 @@ impl RemoteWrite {
         store: Arc<Store>,
         directory: Arc<Directory>,
         clock: Clock,
-        lease: Option<(kube::Client, Lease)>,
+        one: Option<OneWriter>,
         registry: &mut Registry,
     ) -> Result<Self> {
         let receiver = receiver(&config, &clock).await?;
@@ -74,7 +90,14 @@ impl RemoteWrite {
         let interval = config.interval;
         tracing::info!(url, interval_s = interval.as_secs(), "remote write begins");
         let exporter = exporter(&config, &queue, &clock);
-        let (writer, gate) = Writer::new(lease.is_some());
+        let contact = one
+            .as_ref()
+            .filter(|_| config.naming.output == Output::Summed);
+        let contact = contact.map(contact_of).transpose()?;
+        let standbys = contact
+            .as_ref()
+            .map(|contact| Arc::new(Standbys::new(contact.key.clone(), Arc::clone(&clock))));
+        let (writer, gate) = Writer::new(one.is_some(), standbys.clone());
         let settings = Settings {
             interval,
             version: config.version,
@@ -89,11 +112,7 @@ impl RemoteWrite {
             settings,
             rand::random::<f64>,
         );
-        let writer = match lease {
-            Some((client, lease)) => writer.with_lease(client, lease, Arc::clone(&sender)),
-            None => writer,
-        };
-        Ok(Self {
+        let mut this = Self {
             pod_labels: config.naming.pod_labels.clone(),
             exporter,
             store,
@@ -103,7 +122,30 @@ impl RemoteWrite {
             sender,
             metrics,
             writer,
-        })
+            copy: None,
+            standbys,
+        };
+        if let Some(one) = one {
+            this.share(one, contact)?;
+        }
+        Ok(this)
+    }
+
+    /// Takes part in the choice of one writer.
+    fn share(&mut self, one: OneWriter, contact: Option<Contact>) -> Result<()> {
+        let OneWriter { client, lease, .. } = one;
+        let copies = contact.as_ref().map(|_| Copies::new(&lease.identity));
+        let copies = copies.transpose()?;
+        self.writer.keep(client, Lease { contact, ..lease });
+        self.copy = copies
+            .zip(self.writer.role())
+            .map(|(copies, role)| Standby::begin(copies, role, Arc::clone(&self.sender)));
+        Ok(())
+    }
+
+    /// Who answers replicas that stand by, if totals are summed by one of several.
+    pub(crate) fn standbys(&self) -> Option<Arc<Standbys>> {
+        self.standbys.clone()
     }
 
     /// Flushes and sends until `stop`; then once more, and sends what waits for at most `drain`. What is not sent by
@@ -122,7 +164,8 @@ impl RemoteWrite {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(wait) => {}
                 turn = self.writer.turn() => {
-                    self.take(turn);
+                    // Nor does one take samples that are older than those of the replica before us.
+                    last = last.max(self.take(turn).unwrap_or(last));
                     continue;
                 }
             }
@@ -140,42 +183,67 @@ impl RemoteWrite {
         ended.writer.release().await;
     }
 
-    /// Another replica writes from now on, or this one.
-    fn take(&mut self, turn: Turn) {
+    /// Another replica writes from now on, or this one. Returns up to when another may have written.
+    fn take(&mut self, turn: Turn) -> Option<i64> {
         match turn {
-            Turn::Leads { after } => {
-                if let Some(told) = after {
-                    self.exporter.follow(told);
-                    self.exporter.lead();
-                }
-                self.writer.open(true);
+            Turn::Leads { told } => {
+                self.go_on(told);
+                self.writer.open();
+                return told;
             }
-            Turn::Unknown => self.writer.open(false),
-            Turn::Follows { told, first } => {
-                self.writer.open(false);
-                if let Some(led) = first {
+            Turn::Unknown => self.writer.shut(),
+            Turn::Follows { first } => {
+                self.writer.shut();
+                if first {
                     self.sender.with_queue(Queue::give_up);
-                    if !led {
-                        // What was restored ends where another went on long ago.
-                        self.exporter.begin_anew((self.clock)());
-                    }
+                    self.exporter.give_up();
+                    self.metrics.set_standbys(0);
                 }
-                self.exporter.follow(told.unwrap_or(i64::MIN));
             }
+        }
+        None
+    }
+
+    /// Goes on where whoever wrote before may have ended.
+    fn go_on(&mut self, told: Option<i64>) {
+        let copy = self.copy.as_ref().and_then(|copy| copy.borrow().clone());
+        if copy.is_some_and(|copy| !self.exporter.restore(&copy)) {
+            tracing::warn!("remote write: the copy of the sums is damaged");
+        }
+        let succession = self.exporter.lead(told, (self.clock)());
+        self.metrics.count_takeover(succession);
+        if succession == Succession::Anew {
+            tracing::warn!(
+                "remote write: what was written before is not known to this replica; sums begin at 0, and what was counted since is not in them"
+            );
         }
     }
 
     /// Sums are durable before a flush that tells them: what it says is never more than what is known after a restart.
-    fn save_checkpoint(&self) {
-        if let Some(state) = self.exporter.checkpoint()
-            && let Err(error) = self.sender.with_queue(|queue| queue.save_state(&state))
-        {
+    fn save_checkpoint(&self, state: &[u8]) {
+        if let Err(error) = self.sender.with_queue(|queue| queue.save_state(state)) {
             tracing::warn!(%error, "remote write: the checkpoint of sums is not written");
         }
     }
 
-    /// Off the async threads: the store is large, and the disk may be slow.
-    async fn flush(mut self, timestamp: i64, interval: i64) -> Self {
+    async fn flush(self, timestamp: i64, interval: i64) -> Self {
+        // What it would tell is added up by the one that writes, which passes it on.
+        if self.writer.follows() && self.writer.is_copied() {
+            return self;
+        }
+        let (this, checkpoint) = self.push(timestamp, interval).await;
+        if let (false, Some(checkpoint)) = (this.writer.follows(), checkpoint)
+            && this.writer.is_copied()
+        {
+            let copies = this.writer.release_flush(timestamp, checkpoint).await;
+            this.metrics.set_standbys(copies);
+        }
+        this
+    }
+
+    /// A flush of the store into the queue, and what to go on with after it. Off the async threads: the store is large,
+    /// and the disk may be slow.
+    async fn push(mut self, timestamp: i64, interval: i64) -> (Self, Option<Vec<u8>>) {
         let flushed = tokio::task::spawn_blocking(move || {
             let pods = self.store.inspect((self.clock)());
             let services = services(&self.directory);
@@ -190,19 +258,32 @@ impl RemoteWrite {
                 rate: &|pod| rate(&self.store, (self.clock)(), pod),
             });
             self.metrics.count_refused(self.exporter.refused() - before);
+            let checkpoint = self.exporter.checkpoint();
             if !self.writer.follows() {
-                self.save_checkpoint();
+                if let Some(checkpoint) = &checkpoint {
+                    self.save_checkpoint(checkpoint);
+                }
                 self.sender.push(timestamp, blocks);
-                self.writer.pushed();
             }
-            self
+            (self, checkpoint)
         });
         match flushed.await {
-            Ok(this) => this,
+            Ok(done) => done,
             // It cannot go on without its state; the process is restarted.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
+}
+
+/// Where this replica is found by those that follow it, and a key that only the Lease tells.
+fn contact_of(one: &OneWriter) -> Result<Contact> {
+    let address = one.address.context(
+        "--remote-write-lease-address is needed for --remote-write-output summed: --admin-listen does not tell at which address other replicas reach it, and there is no POD_IP in the environment",
+    )?;
+    Ok(Contact {
+        address: address.to_string(),
+        key: format!("{:032x}", rand::random::<u128>()),
+    })
 }
 
 /// What a flush is made with. It goes on where the queue on disk says that the last one ended.
@@ -212,7 +293,7 @@ fn exporter(config: &RemoteWriteConfig, queue: &Queue, clock: &Clock) -> Exporte
         config.naming.clone(),
         last.map_or_else(&**clock, UnixMillis),
     );
-    if exporter.checkpoint().is_some() {
+    if config.naming.output == Output::Summed {
         match queue.state() {
             Ok(Some(state)) if !exporter.restore(&state) => {
                 tracing::warn!("remote write: the checkpoint of sums is damaged; they begin at 0");

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use election::{Election, LEASE_DURATION, RENEW_DEADLINE, Record, Role, Step};
+pub use election::{Contact, Election, LEASE_DURATION, RENEW_DEADLINE, Record, Role, Step};
 use http::Method;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
@@ -29,6 +29,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// What the holder tells the next one.
 const TOLD: &str = "meshmeter.io/written-until-unix-ms";
 
+/// Where the holder is found, and what to show there.
+const ADDRESS: &str = "meshmeter.io/writer-address";
+const KEY: &str = "meshmeter.io/writer-key";
+
 /// Which Lease, and who wants it.
 #[derive(Debug)]
 pub struct Lease {
@@ -38,6 +42,8 @@ pub struct Lease {
     pub name: String,
     /// The name of this replica, which no other has: the pod's.
     pub identity: String,
+    /// Where the others find it while it is the holder.
+    pub contact: Option<Contact>,
 }
 
 /// What the holder tells the next one, asked for at each renewal.
@@ -50,6 +56,8 @@ pub struct Kept {
     pub role: watch::Receiver<Role>,
     /// Tell of it at once: there is something new to tell.
     pub news: Arc<Notify>,
+    /// What the Lease tells the next holder, as far as this one wrote it.
+    pub told: watch::Receiver<Option<i64>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -104,6 +112,7 @@ impl Lease {
     pub fn keep(self, client: Client, told: Told) -> Kept {
         let (sender, role) = watch::channel(Role::Unknown);
         let (news, stop) = (Arc::new(Notify::new()), CancellationToken::new());
+        let (written, known) = watch::channel(None);
         let (woken, ending) = (Arc::clone(&news), stop.clone());
         let task = tokio::spawn(async move {
             let clock = monotonic();
@@ -111,7 +120,7 @@ impl Lease {
             loop {
                 // Slow answers must not keep us from saying in time that it ran out: another may have it soon after.
                 let left = election.left(clock()).unwrap_or(LEASE_DURATION);
-                let renewal = self.once(&client, &clock, &mut election, &told);
+                let renewal = self.once(&client, &clock, &mut election, &told, &written);
                 if let Ok(Err(error)) = timeout(left, renewal).await {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
@@ -134,6 +143,7 @@ impl Lease {
         Kept {
             role,
             news,
+            told: known,
             stop,
             task,
         }
@@ -145,6 +155,7 @@ impl Lease {
         clock: &(impl Fn() -> Duration + Send + Sync),
         election: &mut Election,
         told: &Told,
+        written: &watch::Sender<Option<i64>>,
     ) -> Result<(), ClusterError> {
         let read = match within(get::<Object>(client, &self.path(), JSON), "the lease").await {
             Ok(object) => Some(object),
@@ -160,11 +171,13 @@ impl Lease {
             return Ok(());
         }
         let leads = election.leads(began);
-        let record = election.record(step, told().filter(|_| leads));
+        let mut record = election.record(step, told().filter(|_| leads));
+        record.contact.clone_from(&self.contact);
         let acquired = acquired.filter(|_| step == Step::Renew);
         match within(self.write(client, &record, acquired), "the lease").await {
             Ok(()) => {
                 election.wrote(began);
+                written.send_replace(record.told);
                 Ok(())
             }
             Err(error) if error.status() == Some(409) => {
@@ -218,6 +231,10 @@ impl Lease {
             .strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
             .to_string();
         let told = record.told.map(|told| (TOLD.to_owned(), told.to_string()));
+        let contact = record.contact.iter().flat_map(|contact| {
+            [(ADDRESS, &contact.address), (KEY, &contact.key)]
+                .map(|(name, value)| (name.to_owned(), value.clone()))
+        });
         let managed = ("app.kubernetes.io/managed-by", "meshmeter");
         Object {
             api_version: "coordination.k8s.io/v1".to_owned(),
@@ -226,7 +243,7 @@ impl Lease {
                 name: self.name.clone(),
                 namespace: self.namespace.clone(),
                 resource_version: record.version.clone(),
-                annotations: told.into_iter().collect(),
+                annotations: told.into_iter().chain(contact).collect(),
                 labels: BTreeMap::from([(managed.0.to_owned(), managed.1.to_owned())]),
             },
             spec: Spec {
@@ -251,8 +268,11 @@ impl Lease {
 
 impl From<Object> for Record {
     fn from(object: Object) -> Self {
-        let told = object.metadata.annotations.get(TOLD);
+        let note = |name| object.metadata.annotations.get(name).cloned();
+        let told = note(TOLD);
+        let contact = note(ADDRESS).zip(note(KEY));
         Self {
+            contact: contact.map(|(address, key)| Contact { address, key }),
             holder: object.spec.holder_identity.unwrap_or_default(),
             version: object.metadata.resource_version,
             duration: Duration::from_secs(object.spec.lease_duration_seconds.unwrap_or(0)),
@@ -267,7 +287,7 @@ fn announce(role: &watch::Sender<Role>, now: Role, name: &str) {
         if *held == now {
             return false;
         }
-        let alike = matches!((*held, now), (Role::Follows { .. }, Role::Follows { .. }));
+        let alike = matches!((&*held, &now), (Role::Follows { .. }, Role::Follows { .. }));
         if !alike {
             tracing::info!(lease = name, role = ?now, "lease");
         }

@@ -9,6 +9,7 @@ pub mod answer;
 pub mod block;
 pub mod encoder;
 pub mod endpoint;
+pub mod handover;
 pub mod metrics;
 pub mod pace;
 pub mod pieces;

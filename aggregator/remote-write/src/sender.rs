@@ -37,8 +37,8 @@ pub struct Settings {
     pub interval: Duration,
     /// The version of the protocol to begin with.
     pub version: Version,
-    /// True while this replica is the one that sends; `None`: always.
-    pub gate: Option<watch::Receiver<bool>>,
+    /// The timestamp of the last flush that may be sent, in Unix milliseconds; `None`: every one may.
+    pub gate: Option<watch::Receiver<i64>>,
 }
 
 /// What all shards share.
@@ -122,20 +122,6 @@ impl<R: Receiver> Sender<R> {
         }
     }
 
-    /// Timestamp up to which another replica that goes on from here is to take every flush for sent. The newest, as it
-    /// may be on its way, so that nothing is told twice; but not what a receiver keeps waiting.
-    pub fn told(&self) -> Option<i64> {
-        let newest = *self.newest.borrow();
-        let interval = i64::try_from(self.settings.interval.as_millis()).unwrap_or(i64::MAX);
-        let sent = self.sent_until();
-        let waits = sent.is_none_or(|sent| newest - sent > interval.saturating_mul(2));
-        if newest == 0 || waits {
-            sent
-        } else {
-            Some(newest)
-        }
-    }
-
     /// Sends until `stop` is cancelled and nothing waits, and writes down what was sent. To end it sooner, drop it:
     /// what was not answered is sent again after the next start.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
@@ -181,7 +167,7 @@ impl<R: Receiver> Sender<R> {
                 .blocking(move |sender| sender.queue().front(shard))
                 .await;
             if let Some((seq, block)) = front.flatten() {
-                if !self.may_send(&stop).await {
+                if !self.may_send(block.timestamp, &stop).await {
                     return;
                 }
                 if self.send_block(shard, seq, block, &mut retry).await {
@@ -214,7 +200,7 @@ impl<R: Receiver> Sender<R> {
             self.await_turn(piece.samples, timestamp).await;
             let samples = piece.samples;
             let version = self.protocol.version();
-            let Some(answer) = self.send_piece(piece, version, attempt).await else {
+            let Some(answer) = self.send_piece(piece, timestamp, version, attempt).await else {
                 return false;
             };
             let downgrade = self.protocol.observe(version, answer.class());
@@ -266,35 +252,41 @@ impl<R: Receiver> Sender<R> {
         }
     }
 
-    /// Waits until this replica is the one that sends; false if it ends before that.
-    async fn may_send(&self, stop: &CancellationToken) -> bool {
+    /// Waits until the flush may be sent; false if this ends before that.
+    async fn may_send(&self, timestamp: i64, stop: &CancellationToken) -> bool {
         let Some(mut gate) = self.settings.gate.clone() else {
             return true;
         };
         tokio::select! {
             biased;
-            opened = gate.wait_for(|open| *open) => opened.is_ok(),
+            opened = gate.wait_for(|until| timestamp <= *until) => opened.is_ok(),
             () = stop.cancelled() => false,
         }
     }
 
-    /// Waits until this replica is no longer the one that sends.
-    async fn may_not_send(&self) {
+    /// Waits until the flush may not be sent any more.
+    async fn may_not_send(&self, timestamp: i64) {
         match self.settings.gate.clone() {
             Some(mut gate) => {
-                let _ = gate.wait_for(|open| !*open).await;
+                let _ = gate.wait_for(|until| *until < timestamp).await;
             }
             None => std::future::pending().await,
         }
     }
 
-    /// `None` if another replica is to send.
-    async fn send_piece(&self, piece: &Piece, version: Version, attempt: u32) -> Option<Answer> {
+    /// `None` if the flush may not be sent any more.
+    async fn send_piece(
+        &self,
+        piece: &Piece,
+        timestamp: i64,
+        version: Version,
+        attempt: u32,
+    ) -> Option<Answer> {
         let before = (self.clock)();
         let body = piece.body_in(version);
         let answer = tokio::select! {
             biased;
-            () = self.may_not_send() => return None,
+            () = self.may_not_send(timestamp) => return None,
             answer = self.receiver.send(body, version, attempt) => answer,
         };
         let after = (self.clock)();

@@ -74,6 +74,17 @@ pub struct Flush<'a> {
     pub rate: &'a dyn Fn(&PodKey) -> Option<f64>,
 }
 
+/// What whoever begins to write goes on with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Succession {
+    /// Nobody is known to have written before.
+    First,
+    /// What was written before.
+    Continued,
+    /// Sums begin at 0: what was written before is not known.
+    Anew,
+}
+
 /// What was last written of a pod.
 #[derive(Debug)]
 struct Written {
@@ -86,6 +97,27 @@ struct Written {
 struct Encoders {
     marks: Vec<Encoder>,
     plain: Vec<Encoder>,
+}
+
+/// Of which flush a checkpoint of [`Exporter::checkpoint`] is, in Unix milliseconds; `None` if it is not whole.
+pub fn flush_of(checkpoint: &[u8]) -> Option<i64> {
+    Sums::flush_of(checkpoint)
+}
+
+// === impl Succession ===
+
+impl Succession {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::First, Self::Continued, Self::Anew];
+
+    /// The name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Continued => "continued",
+            Self::Anew => "anew",
+        }
+    }
 }
 
 // === impl Flush ===
@@ -104,7 +136,7 @@ impl Exporter {
         Self {
             naming,
             since,
-            sums: Sums::default(),
+            sums: Sums::new(since),
             silent_until: signed(since),
             last: None,
             series: HashMap::new(),
@@ -132,37 +164,46 @@ impl Exporter {
         encoders.finish()
     }
 
-    /// What a restarted exporter goes on with, for [`Exporter::restore`]; nothing unless totals are summed. It has to
-    /// be durable before the blocks of the flush are.
+    /// What another exporter goes on with, after a restart or in another replica, for [`Exporter::restore`]; nothing
+    /// unless totals are summed. It has to be durable before the blocks of the flush are.
     pub fn checkpoint(&self) -> Option<Vec<u8>> {
-        (self.naming.output == Output::Summed).then(|| self.sums.checkpoint())
+        let summed = self.naming.output == Output::Summed;
+        summed.then(|| self.sums.checkpoint()).flatten()
     }
 
-    /// Goes on with a checkpoint; false if it is not whole. Sums begin at 0 without one.
+    /// Goes on with a checkpoint, unless it is older than what is known; false if it is not whole.
     pub fn restore(&mut self, checkpoint: &[u8]) -> bool {
-        let restored = Sums::restore(checkpoint);
-        let whole = restored.is_some();
-        self.sums = restored.unwrap_or_default();
-        whole
+        let Some(at) = flush_of(checkpoint) else {
+            return false;
+        };
+        if self.sums.at() < Some(at) {
+            let Some(sums) = Sums::restore(checkpoint) else {
+                return false;
+            };
+            self.sums = sums;
+        }
+        true
     }
 
-    /// Forgets what was restored: another replica went on with it, and this one looks since `since`.
-    pub fn begin_anew(&mut self, since: UnixMillis) {
-        self.sums = Sums::default();
-        self.since = since;
-        self.silent_until = signed(since);
+    /// Another replica writes: what this one added up is not what is written any more.
+    pub fn give_up(&mut self) {
+        self.sums = Sums::new(self.since);
     }
 
-    /// Another replica writes, and has sent all flushes up to `sent` (Unix milliseconds); what [`Exporter::flush`]
-    /// gives is not to be sent.
-    pub fn follow(&mut self, sent: i64) {
-        self.silent_until = self.silent_until.max(sent);
-        self.sums.follow(sent);
-    }
-
-    /// This replica writes from now on.
-    pub fn lead(&mut self) {
-        self.sums.lead();
+    /// This process writes from `now` on, after one that may have sent every flush up to `told` (Unix milliseconds).
+    /// Sums that do not hold all of that begin anew: one that is told lower than before would be taken for a reset, and
+    /// all of it counted twice.
+    pub fn lead(&mut self, told: Option<i64>, now: UnixMillis) -> Succession {
+        let Some(told) = told else {
+            return Succession::First;
+        };
+        self.silent_until = self.silent_until.max(told);
+        if self.naming.output == Output::PerPod || self.sums.at() >= Some(told) {
+            return Succession::Continued;
+        }
+        self.sums = Sums::new(now);
+        self.silent_until = self.silent_until.max(signed(now));
+        Succession::Anew
     }
 
     fn write_pods(&mut self, encoders: &mut Encoders, flush: &Flush<'_>) {
@@ -222,7 +263,7 @@ impl Exporter {
             let totals = pod.series.iter().flat_map(|series| {
                 Naming::totals(series).map(|(part, total)| (series.key.clone(), part, total))
             });
-            self.sums.add(at, self.since, pod, &owner, totals);
+            self.sums.add(at, pod, &owner, totals);
             for series in pod.series.iter().filter(|_| self.naming.inflight) {
                 // What is not counted is not 0.
                 let Some(inflight) = series.inflight else {
@@ -238,7 +279,7 @@ impl Exporter {
                 *gauges.entry(Id { owner, key, part }).or_default() += rate;
             }
         }
-        self.sums.forget(at);
+        self.sums.end_flush(at);
         // A sum begins at 0, but not at a time that a replica before us may have written.
         let zero = before.max(self.silent_until.saturating_add(1));
         let sums = self.sums.of_flush(at);

@@ -1,5 +1,6 @@
 //! Flags of remote write.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -119,6 +120,11 @@ pub struct RemoteWriteArgs {
     /// Name of this replica, which no other has, as the holder of the Lease.
     #[arg(long, env = "HOSTNAME", value_name = "NAME", default_value = "")]
     pub remote_write_lease_identity: String,
+
+    /// IP at which other replicas reach the admin listener of this one: of sums, each flush is copied to them before it is
+    /// sent. Default: that of --admin-listen, if it is a certain one.
+    #[arg(long, env = "POD_IP", value_name = "IP")]
+    pub remote_write_lease_address: Option<IpAddr>,
 
     /// Version of the protocol. With 2.0 a receiver that does not seem to know it is written to in 1.0.
     #[arg(

@@ -1,5 +1,6 @@
 //! Flags of remote write -> checked.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub struct LeaseConfig {
     pub name: String,
     /// The name of this replica.
     pub identity: String,
+    /// Its address; `None`: that of the admin listener.
+    pub address: Option<IpAddr>,
 }
 
 /// How requests show who sends them.
@@ -149,7 +152,12 @@ fn lease(args: &RemoteWriteArgs, standalone: bool) -> Result<Option<LeaseConfig>
         !identity.is_empty(),
         "--remote-write-lease-identity is needed for --remote-write-lease: there is no HOSTNAME in the environment"
     );
-    Ok(Some(LeaseConfig { name, identity }))
+    let address = args.remote_write_lease_address;
+    Ok(Some(LeaseConfig {
+        name,
+        identity,
+        address,
+    }))
 }
 
 fn auth(args: &RemoteWriteArgs, endpoint: &Endpoint) -> Result<AuthConfig> {

@@ -1,19 +1,29 @@
-//! Whether this replica is the one that writes.
+//! Whether this replica is the one that writes, and up to which flush it may send.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use aggregator_cluster::Lease;
-use aggregator_cluster::lease::{Kept, Role};
-use aggregator_remote_write::receiver::HttpReceiver;
-use aggregator_remote_write::sender::Sender;
+use aggregator_cluster::lease::{Contact, Kept, Role};
+use aggregator_remote_write::handover::Standbys;
 use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// A flush waits for the Lease to tell of it at most for this time; the next one asks again.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
+
+/// Nothing may be sent.
+const SHUT: i64 = i64::MIN;
 
 /// Follows the Lease, if there is one, and opens and shuts the sender's gate.
 pub(super) struct Writer {
-    gate: Option<Arc<watch::Sender<bool>>>,
+    gate: Option<Arc<watch::Sender<i64>>>,
     lease: Option<Kept>,
-    /// True once it has written since the start.
-    led: bool,
+    /// Those that copy sums before they are sent; `None`: whoever takes over needs nothing from us.
+    standbys: Option<Arc<Standbys>>,
+    /// The last flush that the Lease is to tell.
+    tell: Arc<AtomicI64>,
     follows: bool,
 }
 
@@ -22,16 +32,15 @@ pub(super) struct Writer {
 pub(super) enum Turn {
     /// This replica.
     Leads {
-        /// If it was another before: up to when that has written, as it told last, or the beginning of time.
-        after: Option<i64>,
+        /// Up to when flushes may have been sent before.
+        told: Option<i64>,
     },
     /// Nobody could be asked: what is flushed waits.
     Unknown,
-    /// Another, which told up to when it has written.
+    /// Another.
     Follows {
-        told: Option<i64>,
-        /// `Some` if it was not so before: whether this replica has written since its start.
-        first: Option<bool>,
+        /// True if it was not so before.
+        first: bool,
     },
 }
 
@@ -39,53 +48,55 @@ pub(super) enum Turn {
 
 impl Writer {
     /// With the receiver of its gate, shut at first, if there is to be a Lease.
-    pub(super) fn new(by_lease: bool) -> (Self, Option<watch::Receiver<bool>>) {
-        let (gate, open) = by_lease.then(|| watch::channel(false)).unzip();
+    pub(super) fn new(
+        by_lease: bool,
+        standbys: Option<Arc<Standbys>>,
+    ) -> (Self, Option<watch::Receiver<i64>>) {
+        let (gate, open) = by_lease.then(|| watch::channel(SHUT)).unzip();
         let writer = Self {
             gate: gate.map(Arc::new),
             lease: None,
-            led: false,
+            standbys,
+            tell: Arc::new(AtomicI64::new(SHUT)),
             follows: false,
         };
         (writer, open)
     }
 
-    pub(super) fn with_lease(
-        mut self,
-        client: kube::Client,
-        lease: Lease,
-        sender: Arc<Sender<HttpReceiver>>,
-    ) -> Self {
-        let kept = lease.keep(client, Box::new(move || sender.told()));
+    /// Takes the Lease when it is free, and keeps it.
+    pub(super) fn keep(&mut self, client: kube::Client, lease: Lease) {
+        let tell = Arc::clone(&self.tell);
+        let told = move || Some(tell.load(Ordering::Acquire)).filter(|told| *told != SHUT);
+        let kept = lease.keep(client, Box::new(told));
         if let Some(gate) = &self.gate {
             tokio::spawn(shut_without(kept.role.clone(), Arc::clone(gate)));
         }
         self.lease = Some(kept);
-        self
+    }
+
+    /// Where the one that writes is found, and changes of it; `None` without a Lease.
+    pub(super) fn role(&self) -> Option<watch::Receiver<Role>> {
+        self.lease.as_ref().map(|lease| lease.role.clone())
     }
 
     /// The next change.
     pub(super) async fn turn(&mut self) -> Turn {
-        let role = match &mut self.lease {
-            Some(lease) => match lease.role.changed().await {
-                Ok(()) => *lease.role.borrow_and_update(),
-                Err(_) => std::future::pending().await,
-            },
-            None => std::future::pending().await,
+        let Some(lease) = &mut self.lease else {
+            return std::future::pending().await;
         };
-        match role {
+        if lease.role.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        let role = lease.role.borrow_and_update();
+        match *role {
             Role::Leads { inherited } => {
-                self.led = true;
-                let followed = std::mem::take(&mut self.follows);
-                Turn::Leads {
-                    after: followed.then(|| inherited.unwrap_or(i64::MIN)),
-                }
+                self.follows = false;
+                Turn::Leads { told: inherited }
             }
             Role::Unknown => Turn::Unknown,
-            Role::Follows { told } => {
-                let first = (!self.follows).then_some(self.led);
-                self.follows = true;
-                Turn::Follows { told, first }
+            Role::Follows { .. } => {
+                let first = !std::mem::replace(&mut self.follows, true);
+                Turn::Follows { first }
             }
         }
     }
@@ -95,20 +106,61 @@ impl Writer {
         self.follows
     }
 
-    /// Lets the sender send, or not.
-    pub(super) fn open(&self, open: bool) {
-        let leads = |lease: &Kept| matches!(*lease.role.borrow(), Role::Leads { .. });
-        let leads = self.lease.as_ref().is_none_or(leads);
-        if let Some(gate) = &self.gate {
-            gate.send_replace(open && leads);
+    /// True if whoever writes after us goes on with what we have.
+    pub(super) fn is_copied(&self) -> bool {
+        self.standbys.is_some()
+    }
+
+    /// Lets the sender send everything, unless each flush has to be copied first.
+    pub(super) fn open(&self) {
+        if self.standbys.is_none() {
+            self.open_until(i64::MAX);
         }
     }
 
-    /// A flush is on its way: the one after us is to know.
-    pub(super) fn pushed(&self) {
-        if let Some(lease) = &self.lease {
-            lease.news.notify_one();
+    /// Lets the sender send nothing.
+    pub(super) fn shut(&self) {
+        if let Some(gate) = &self.gate {
+            gate.send_replace(SHUT);
         }
+        if let (true, Some(standbys)) = (self.follows, &self.standbys) {
+            standbys.retract();
+        }
+    }
+
+    /// Lets the sender send the flush at `at` once those that stand by have its `checkpoint`, and the Lease tells of it:
+    /// then nobody goes on from less than what was sent. Returns how many stand by.
+    pub(super) async fn release_flush(&self, at: i64, checkpoint: Vec<u8>) -> usize {
+        let (Some(lease), Some(standbys)) = (&self.lease, &self.standbys) else {
+            return 0;
+        };
+        if !leads(lease) {
+            return 0;
+        }
+        standbys.publish(at, checkpoint);
+        let copies = standbys.copied(at).await;
+        self.tell.store(at, Ordering::Release);
+        lease.news.notify_one();
+        let mut told = lease.told.clone();
+        let told = told.wait_for(|told| *told >= Some(at));
+        if matches!(timeout(TOLD_WITHIN, told).await, Ok(Ok(_))) {
+            self.open_until(at);
+        }
+        copies
+    }
+
+    fn open_until(&self, at: i64) {
+        let (Some(gate), Some(lease)) = (&self.gate, &self.lease) else {
+            return;
+        };
+        // Under the lock of the gate, so that whoever shuts it has the last word.
+        gate.send_if_modified(|until| {
+            let opens = leads(lease);
+            if opens {
+                *until = at;
+            }
+            opens
+        });
     }
 
     pub(super) async fn release(self) {
@@ -118,11 +170,23 @@ impl Writer {
     }
 }
 
+/// The one that writes, if it is another one and says where it is.
+pub(super) fn followed(role: &Role) -> Option<Contact> {
+    match role {
+        Role::Follows { contact } => contact.clone(),
+        Role::Unknown | Role::Leads { .. } => None,
+    }
+}
+
+fn leads(lease: &Kept) -> bool {
+    matches!(*lease.role.borrow(), Role::Leads { .. })
+}
+
 /// Shuts the gate as soon as the Lease is not ours, whatever the flushes wait for at that moment.
-async fn shut_without(mut role: watch::Receiver<Role>, gate: Arc<watch::Sender<bool>>) {
+async fn shut_without(mut role: watch::Receiver<Role>, gate: Arc<watch::Sender<i64>>) {
     while role.changed().await.is_ok() {
         if !matches!(*role.borrow_and_update(), Role::Leads { .. }) {
-            gate.send_replace(false);
+            gate.send_replace(SHUT);
         }
     }
 }

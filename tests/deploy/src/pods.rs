@@ -78,7 +78,7 @@ pub fn arguments(container: &Value) -> Vec<String> {
 }
 
 /// Variables of a container, with `$(NAME)` resolved as the kubelet does it: by the variables above only. What comes from
-/// elsewhere (a field, a `ConfigMap` among `objects`) is filled in, `POD` for a field of the pod.
+/// elsewhere (a field, a `ConfigMap` among `objects`) is filled in, `POD` for a field of the pod that is no address.
 pub fn variables(container: &Value, objects: &[Object]) -> Result<BTreeMap<String, String>> {
     // The container runtime's.
     let mut known = BTreeMap::from([("HOSTNAME".to_owned(), "POD".to_owned())]);
@@ -86,7 +86,7 @@ pub fn variables(container: &Value, objects: &[Object]) -> Result<BTreeMap<Strin
         let name = text(&variable["name"]);
         let from = &variable["valueFrom"];
         let value = if from["fieldRef"].is_object() {
-            "POD".to_owned()
+            of_field(text(&from["fieldRef"]["fieldPath"])).to_owned()
         } else if from["configMapKeyRef"].is_object() {
             let reference = &from["configMapKeyRef"];
             let map = crate::find(objects, "ConfigMap", text(&reference["name"]))?;
@@ -101,6 +101,14 @@ pub fn variables(container: &Value, objects: &[Object]) -> Result<BTreeMap<Strin
         known.insert(name.to_owned(), value);
     }
     Ok(known)
+}
+
+fn of_field(path: &str) -> &'static str {
+    if path == "status.podIP" {
+        "127.0.0.1"
+    } else {
+        "POD"
+    }
 }
 
 fn expand(value: &str, known: &BTreeMap<String, String>) -> Result<String> {

@@ -1,6 +1,7 @@
 //! Who holds a Lease, decided without clock or network, by the rules of client-go's leader election: a Lease that did
 //! not change for its duration, as this process saw it, is free; nobody's clock is compared with another's.
 
+use std::fmt;
 use std::time::Duration;
 
 /// How long a Lease is respected after its last change.
@@ -22,6 +23,17 @@ pub struct Record {
     pub transitions: u32,
     /// What the holder tells the next one.
     pub told: Option<i64>,
+    /// Where the holder is found.
+    pub contact: Option<Contact>,
+}
+
+/// Where the holder of a Lease is found by the replicas that follow it.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Contact {
+    /// Address and port.
+    pub address: String,
+    /// What shows that whoever asks may read the Lease.
+    pub key: String,
 }
 
 /// What to do about what was read.
@@ -47,20 +59,30 @@ pub struct Election {
 }
 
 /// Whether this process acts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Role {
     /// Not known at the moment: nobody could be asked.
     Unknown,
     /// It does.
     Leads {
-        /// What the holder before it told last.
+        /// What was told last before it did: by the holder before it, or by itself before it was started anew.
         inherited: Option<i64>,
     },
-    /// Another does, and told this.
+    /// Another does.
     Follows {
-        /// [`Record::told`].
-        told: Option<i64>,
+        /// [`Record::contact`].
+        contact: Option<Contact>,
     },
+}
+
+// === impl Contact ===
+
+impl fmt::Debug for Contact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contact")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
 }
 
 // === impl Election ===
@@ -95,7 +117,8 @@ impl Election {
             self.renewed = None;
             Step::Follow
         };
-        if step == Step::Take {
+        let begins = step == Step::Renew && self.renewed.is_none();
+        if step == Step::Take || begins {
             self.inherited = record.told;
         }
         self.seen = Some((record, since));
@@ -132,7 +155,9 @@ impl Election {
             (None, Some((record, _)))
                 if !record.holder.is_empty() && record.holder != self.identity =>
             {
-                Role::Follows { told: record.told }
+                Role::Follows {
+                    contact: record.contact.clone(),
+                }
             }
             _ => Role::Unknown,
         }
@@ -150,6 +175,7 @@ impl Election {
             // Who takes over passes on what it was told until it has something to tell.
             told: told.max(seen.told),
             version: seen.version,
+            contact: None,
         }
     }
 }
@@ -172,6 +198,7 @@ mod tests {
             duration: LEASE_DURATION,
             transitions: 3,
             told: Some(7),
+            contact: None,
         }
     }
 
@@ -182,7 +209,7 @@ mod tests {
             election.step(seconds(100), Some(held_by("a", 1))),
             Step::Follow
         );
-        assert_eq!(election.role(seconds(100)), Role::Follows { told: Some(7) });
+        assert_eq!(election.role(seconds(100)), Role::Follows { contact: None });
         assert_eq!(
             election.step(seconds(114), Some(held_by("a", 1))),
             Step::Follow
@@ -223,6 +250,10 @@ mod tests {
             election.step(seconds(1), Some(held_by("b", 2))),
             Step::Renew
         );
+        // What it told before it was started anew it is told now.
+        election.wrote(seconds(1));
+        let inherited = Some(7);
+        assert_eq!(election.role(seconds(2)), Role::Leads { inherited });
     }
 
     /// Three processes whose requests are slow, fail and cross one another: never do two lead at once.

@@ -1,9 +1,11 @@
 //! Two replicas against a plain count: whatever happens to them, Prometheus sees every request once.
 
+use aggregator_core::series::Direction;
 use aggregator_core::status::{PodState, PodStatus};
 use proptest::prelude::{Strategy, prop, prop_assert_eq, prop_oneof, proptest};
 
 use super::*;
+use crate::series::naming::About;
 
 const START: i64 = 1_000_000;
 const INTERVAL: i64 = 15_000;
@@ -21,6 +23,10 @@ enum Happens {
     Restart,
     /// The other one writes from now on.
     HandOver,
+    /// The same, but what was flushed last reached nobody else but the other one.
+    Crash,
+    /// A replica hears nothing of the pods any more, or hears of them again.
+    Deaf(usize, bool),
 }
 
 fn happens() -> impl Strategy<Value = Vec<Happens>> {
@@ -32,10 +38,13 @@ fn happens() -> impl Strategy<Value = Vec<Happens>> {
         4 => prop::strategy::Just(Happens::Flush),
         1 => prop::strategy::Just(Happens::Restart),
         1 => prop::strategy::Just(Happens::HandOver),
+        1 => prop::strategy::Just(Happens::Crash),
+        2 => (0_usize..2, prop::bool::ANY).prop_map(|(replica, deaf)| Happens::Deaf(replica, deaf)),
     ];
     prop::collection::vec(one, 1..60)
 }
 
+#[derive(Clone)]
 struct Counter {
     name: u64,
     instance: u64,
@@ -44,13 +53,14 @@ struct Counter {
 }
 
 struct World {
-    replicas: [Sums; 2],
-    since: [UnixMillis; 2],
     writer: usize,
+    sums: Sums,
+    /// What each replica knows of the pods, and whether it hears of them.
+    heard: [Vec<Counter>; 2],
+    deaf: [bool; 2],
     pods: Vec<Counter>,
     names: u64,
     now: i64,
-    flushed: i64,
     /// What Prometheus has: the last value, and all increases.
     last: u64,
     increase: u64,
@@ -78,16 +88,14 @@ fn unix(at: i64) -> UnixMillis {
 
 impl World {
     fn new() -> Self {
-        let mut replicas: [Sums; 2] = Default::default();
-        replicas[1].follow(i64::MIN);
         Self {
-            replicas,
-            since: [unix(START); 2],
             writer: 0,
+            sums: Sums::new(unix(START)),
+            heard: Default::default(),
+            deaf: [false; 2],
             pods: Vec::new(),
             names: 0,
             now: START,
-            flushed: START,
             last: 0,
             increase: 0,
             made: 0,
@@ -122,32 +130,46 @@ impl World {
         }
     }
 
-    fn flush(&mut self) {
-        self.now += INTERVAL;
-        for (index, sums) in self.replicas.iter_mut().enumerate() {
-            if index != self.writer {
-                sums.follow(self.flushed);
-            }
-            for pod in &self.pods {
-                let total = std::iter::once((key(), Part::Total, pod.total));
-                sums.add(
-                    self.now,
-                    self.since[index],
-                    &Self::status(pod),
-                    &owner(),
-                    total,
-                );
+    /// Everybody who is not deaf hears of all pods.
+    fn hear(&mut self) {
+        for (heard, deaf) in self.heard.iter_mut().zip(self.deaf) {
+            if !deaf {
+                heard.clone_from(&self.pods);
             }
         }
-        let told: Vec<_> = self.replicas[self.writer]
+    }
+
+    /// The writer's next flush, which may get lost.
+    fn flush(&mut self, arrives: bool) {
+        self.now += INTERVAL;
+        self.hear();
+        for pod in &self.heard[self.writer] {
+            let total = std::iter::once((key(), Part::Total, pod.total));
+            self.sums.add(self.now, &Self::status(pod), &owner(), total);
+        }
+        let told: Vec<_> = self
+            .sums
             .of_flush(self.now)
             .map(|(_, total, _)| total)
             .collect();
-        for total in told {
+        self.sums.end_flush(self.now);
+        for total in told.into_iter().filter(|_| arrives) {
             self.increase += total.checked_sub(self.last).unwrap_or(total);
             self.last = total;
         }
-        self.flushed = self.now;
+    }
+
+    /// What a pod counts after the last flush of its life that has it is told by nobody.
+    fn told_by_all(&mut self) {
+        self.deaf = [false; 2];
+        self.flush(true);
+    }
+
+    fn take_up(&mut self) {
+        if let Some(saved) = self.sums.checkpoint() {
+            assert_eq!(Sums::flush_of(&saved), Some(self.now));
+            self.sums = Sums::restore(&saved).unwrap();
+        }
     }
 
     fn happen(&mut self, what: &Happens) {
@@ -160,14 +182,13 @@ impl World {
             }
             Happens::Born(total) => self.born(total),
             Happens::Gone(pod) => {
-                // What a pod counts after the last flush of its life is told by nobody.
-                self.flush();
+                self.told_by_all();
                 if pod < self.pods.len() {
                     self.pods.remove(pod);
                 }
             }
             Happens::Replaced(pod, total) => {
-                self.flush();
+                self.told_by_all();
                 if let Some(pod) = self.pods.get_mut(pod) {
                     self.names += 1;
                     pod.instance = self.names;
@@ -176,20 +197,17 @@ impl World {
                     self.made += total;
                 }
             }
-            Happens::Flush => self.flush(),
-            Happens::Restart => {
-                let saved = self.replicas[self.writer].checkpoint();
-                self.replicas[self.writer] = Sums::restore(&saved).unwrap();
-                self.since[self.writer] = unix(self.flushed);
-            }
+            Happens::Flush => self.flush(true),
+            Happens::Restart => self.take_up(),
             Happens::HandOver => {
-                self.replicas[self.writer].follow(self.flushed);
+                self.take_up();
                 self.writer = 1 - self.writer;
-                self.replicas[self.writer].follow(self.flushed);
-                self.replicas[self.writer].lead();
-                // It begins with a 0.
-                self.last = 0;
             }
+            Happens::Crash => {
+                self.flush(false);
+                self.happen(&Happens::HandOver);
+            }
+            Happens::Deaf(replica, deaf) => self.deaf[replica] = deaf,
         }
     }
 }
@@ -201,7 +219,7 @@ proptest! {
         for what in &all {
             world.happen(what);
         }
-        world.flush();
+        world.told_by_all();
         prop_assert_eq!(world.increase, world.made);
     }
 }
