@@ -249,8 +249,6 @@ async fn what_the_receiver_would_refuse_for_its_age_is_dropped_and_counted() {
     let receiver = Scripted::new(&clock, &[(0, 503), (5_400_000, 204)]);
     let sender = sender(receiver, &clock, Limits::MEMORY);
     run(&sender, 10, 400).await;
-    let stored = values(&sender);
-    assert_eq!(stored.last(), Some(&399.0));
     let dropped = sender
         .queue()
         .totals()
@@ -258,7 +256,17 @@ async fn what_the_receiver_would_refuse_for_its_age_is_dropped_and_counted() {
         .get(&DropReason::TooOld)
         .copied()
         .unwrap();
-    assert_eq!(dropped + 10 * stored.len() as u64, 10 * 400);
+    // Each series lacks its oldest samples and no others; at the limit of age one shard may be a flush behind another.
+    let all = whole(400);
+    let stored = sender.receiver().stored.lock().unwrap();
+    let mut arrived = 0;
+    for samples in stored.values() {
+        let values: Vec<_> = samples.iter().map(|(_, value)| *value).collect();
+        assert!(values.len() > 200 && all.ends_with(&values), "{values:?}");
+        arrived += values.len() as u64;
+    }
+    // What is dropped at the moment when it arrives counts as both.
+    assert!((4000..=4010).contains(&(dropped + arrived)));
     assert!(
         (130..=145).contains(&(dropped / 10)),
         "{} flushes were dropped",
