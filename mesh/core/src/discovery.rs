@@ -1,12 +1,13 @@
 //! Insertion into the responses of aggregated discovery, in both of its forms.
 //!
 //! State of the world: `DiscoveryResponse{resources 2, type_url 4, nonce 5}`, `DiscoveryRequest{type_url 4,
-//! response_nonce 5, error_detail 6}`. Delta: `DeltaDiscoveryResponse{resources 2, type_url 4, nonce 5}` with
-//! `Resource{name 3, resource 2}`, `DeltaDiscoveryRequest{type_url 2, response_nonce 6, error_detail 7}`.
+//! response_nonce 5, error_detail 6}`. Delta: `DeltaDiscoveryResponse{resources 2, type_url 4, nonce 5,
+//! removed_resources 6}` with `Resource{name 3, resource 2}`, `DeltaDiscoveryRequest{type_url 2, response_nonce 6,
+//! error_detail 7}`.
 
 use crate::insertion::Insertion;
 use crate::listener;
-use crate::wire::{Message, WireError, delimited};
+use crate::wire::{Field, Message, WireError, delimited};
 
 /// Type of listeners.
 pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
@@ -16,6 +17,7 @@ pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 const RESOURCES: u32 = 2;
 const RESPONSE_TYPE: u32 = 4;
 const RESPONSE_NONCE: u32 = 5;
+const REMOVED: u32 = 6;
 const ANY_TYPE: u32 = 1;
 const ANY_VALUE: u32 = 2;
 const RESOURCE_VERSION: u32 = 1;
@@ -46,6 +48,8 @@ pub struct Changed {
     pub resources: usize,
     /// Resources of the type that could not be read, and are as they were.
     pub malformed: usize,
+    /// Resources that are as they were because their change was refused before.
+    pub refused: usize,
 }
 
 /// What an interposer has to know of a response.
@@ -118,11 +122,66 @@ pub fn with_nonce(message: &[u8], nonce_field: u32, nonce: &str) -> Result<Vec<u
     Ok(edit.finish())
 }
 
-/// The resources of a response, as bytes.
-pub fn resources(response: &[u8]) -> Result<Vec<Vec<u8>>, WireError> {
+/// The resources of a response, as bytes; in delta discovery without their envelopes, which have versions.
+pub fn resources(response: &[u8], form: Form) -> Result<Vec<Vec<u8>>, WireError> {
     let message = Message::parse(response)?;
-    let all = message.all(RESOURCES).map(|field| message.content(field));
-    all.map(|content| content.map(<[u8]>::to_vec)).collect()
+    let all = message.all(RESOURCES).map(|field| {
+        let resource = message.content(field)?;
+        Ok(content(resource, form)?.to_vec())
+    });
+    all.collect()
+}
+
+fn content(resource: &[u8], form: Form) -> Result<&[u8], WireError> {
+    if form == Form::StateOfTheWorld {
+        return Ok(resource);
+    }
+    let envelope = Message::parse(resource)?;
+    let any = envelope.one(RESOURCE_ANY)?;
+    any.map_or(Ok(&[]), |field| envelope.content(field))
+}
+
+/// The names of what a response of delta discovery changes or removes.
+pub fn names(response: &[u8]) -> Result<Vec<String>, WireError> {
+    let message = Message::parse(response)?;
+    let all = message.all(RESOURCES).chain(message.all(REMOVED));
+    all.map(|field| Ok(name(&message, field)?.to_owned()))
+        .collect()
+}
+
+fn name<'a>(message: &Message<'a>, field: &Field) -> Result<&'a str, WireError> {
+    let content = message.content(field)?;
+    if field.number == RESOURCES {
+        return Message::parse(content)?.text(RESOURCE_NAME);
+    }
+    std::str::from_utf8(content).map_err(|_| WireError::Text(field.number))
+}
+
+/// A response of delta discovery without what it says of these names; `None` if nothing is left of it.
+pub fn without_names(response: &[u8], names: &[String]) -> Result<Option<Vec<u8>>, WireError> {
+    let message = Message::parse(response)?;
+    let mut edit = message.edit();
+    let mut left = 0;
+    for field in message.all(RESOURCES).chain(message.all(REMOVED)) {
+        let name = name(&message, field)?;
+        if names.iter().any(|one| one == name) {
+            edit.remove(field);
+        } else {
+            left += 1;
+        }
+    }
+    Ok((left > 0).then(|| edit.finish()))
+}
+
+/// A request that accepts what it rejected.
+pub fn without_rejection(request: &[u8], form: Form) -> Result<Vec<u8>, WireError> {
+    let message = Message::parse(request)?;
+    let mut edit = message.edit();
+    let (_, _, error) = form.request_fields();
+    for field in message.all(error) {
+        edit.remove(field);
+    }
+    Ok(edit.finish())
 }
 
 /// A request of delta discovery without the versions of these resources; `None` if it has none of them.
@@ -148,26 +207,36 @@ pub fn request_nonce_field(form: Form) -> u32 {
     form.request_fields().1
 }
 
-/// The response with our parts; `None` if they have no place in it.
+/// The response with our parts; `None` if they have no place in it. In delta discovery what is `refused`, by its bytes, is
+/// left as it is.
 pub fn insert(
     response: &[u8],
     form: Form,
     insertion: &Insertion,
+    refused: impl Fn(&[u8]) -> bool,
 ) -> Result<Option<Changed>, WireError> {
     let message = Message::parse(response)?;
+    let refused =
+        |resource: &[u8]| form == Form::Delta && content(resource, form).is_ok_and(&refused);
     match message.text(RESPONSE_TYPE)? {
-        LISTENER => Ok(into_listeners(&message, form, insertion)),
-        CLUSTER => beside_clusters(&message, form, insertion),
+        LISTENER => Ok(into_listeners(&message, form, insertion, refused)),
+        CLUSTER => beside_clusters(&message, form, insertion, refused),
         _ => Ok(None),
     }
 }
 
-fn into_listeners(message: &Message<'_>, form: Form, insertion: &Insertion) -> Option<Changed> {
+fn into_listeners(
+    message: &Message<'_>,
+    form: Form,
+    insertion: &Insertion,
+    was_refused: impl Fn(&[u8]) -> bool,
+) -> Option<Changed> {
     let mut edit = message.edit();
-    let (mut resources, mut malformed) = (0, 0);
+    let (mut resources, mut malformed, mut refused) = (0, 0, 0);
     for field in message.all(RESOURCES) {
         let resource = message.content(field);
         match resource.and_then(|resource| into_resource(resource, form, insertion)) {
+            Ok(Some(_)) if resource.is_ok_and(&was_refused) => refused += 1,
             Ok(Some(changed)) => {
                 edit.replace(field, &changed);
                 resources += 1;
@@ -176,10 +245,11 @@ fn into_listeners(message: &Message<'_>, form: Form, insertion: &Insertion) -> O
             Err(_) => malformed += 1,
         }
     }
-    (resources + malformed > 0).then(|| Changed {
+    (resources + malformed + refused > 0).then(|| Changed {
         response: edit.finish(),
         resources,
         malformed,
+        refused,
     })
 }
 
@@ -223,7 +293,10 @@ fn beside_clusters(
     message: &Message<'_>,
     form: Form,
     insertion: &Insertion,
+    was_refused: impl Fn(&[u8]) -> bool,
 ) -> Result<Option<Changed>, WireError> {
+    let there = message.all(RESOURCES).map(|field| message.content(field));
+    let there = there.collect::<Result<Vec<_>, _>>()?;
     let mut edit = message.edit();
     let mut resources = 0;
     for cluster in &insertion.clusters {
@@ -237,16 +310,28 @@ fn beside_clusters(
             delimited(&mut resource, RESOURCE_NAME, cluster.name.as_bytes());
             any = resource;
         }
-        let there = message.all(RESOURCES).map(|field| message.content(field));
-        let there = there.collect::<Result<Vec<_>, _>>()?;
         if !there.contains(&any.as_slice()) {
             edit.append(RESOURCES, &any);
             resources += 1;
         }
     }
-    Ok((resources > 0).then(|| Changed {
-        response: edit.finish(),
-        resources,
-        malformed: 0,
+    if resources == 0 {
+        return Ok(None);
+    }
+    let all_refused = !there.is_empty() && there.iter().all(|resource| was_refused(resource));
+    Ok(Some(if all_refused {
+        Changed {
+            response: message.edit().finish(),
+            resources: 0,
+            malformed: 0,
+            refused: there.len(),
+        }
+    } else {
+        Changed {
+            response: edit.finish(),
+            resources,
+            malformed: 0,
+            refused: 0,
+        }
     }))
 }

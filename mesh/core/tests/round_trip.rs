@@ -181,7 +181,7 @@ proptest! {
 
 /// The values of a response's resources.
 fn values(response: &[u8]) -> Vec<Vec<u8>> {
-    let resources = discovery::resources(response).unwrap();
+    let resources = discovery::resources(response, Form::StateOfTheWorld).unwrap();
     let value = |any: &Vec<u8>| {
         let any = Message::parse(any).unwrap();
         let value = any.one(2).unwrap().unwrap();
@@ -198,7 +198,7 @@ fn what_was_recorded_comes_out() {
         &include_bytes!("recorded/dj-listeners.bin")[..],
         include_bytes!("recorded/jazz-v1-listeners.bin"),
     ] {
-        let changed = discovery::insert(response, Form::StateOfTheWorld, &insertion);
+        let changed = discovery::insert(response, Form::StateOfTheWorld, &insertion, |_| false);
         let changed = changed.unwrap().unwrap();
         let (before, after) = (values(response), values(&changed.response));
         assert_eq!((changed.resources, changed.malformed), (before.len(), 0));
@@ -210,7 +210,7 @@ fn what_was_recorded_comes_out() {
         &include_bytes!("recorded/dj-clusters.bin")[..],
         include_bytes!("recorded/jazz-v1-clusters.bin"),
     ] {
-        let changed = discovery::insert(response, Form::StateOfTheWorld, &insertion);
+        let changed = discovery::insert(response, Form::StateOfTheWorld, &insertion, |_| false);
         let changed = changed.unwrap().unwrap().response;
         assert!(changed.starts_with(response), "something else was changed");
         assert_eq!(values(&changed).len(), values(response).len() + 1);
@@ -264,7 +264,7 @@ fn a_response_keeps_everything_else() {
             ])
         };
         let insertion = insertion(Directions::Inbound);
-        let changed = discovery::insert(&response(&good), form, &insertion)
+        let changed = discovery::insert(&response(&good), form, &insertion, |_| false)
             .unwrap()
             .unwrap();
         assert_eq!((changed.resources, changed.malformed), (1, 1));

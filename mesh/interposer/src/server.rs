@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use mesh_core::discovery::Form;
@@ -23,14 +23,11 @@ use crate::codec::Raw;
 use crate::metrics::Metrics;
 use crate::modules::Modules;
 use crate::notices::{Notice, Notices};
-use crate::session::{Rejections, Request as Outcome, Session};
+use crate::session::{Rejected, Rejections, Session};
 use crate::upstream::Upstream;
 
 /// Messages that wait for the other side at most; then the one side is not read any more.
 const WAITING_MAX: usize = 16;
-
-/// Time for the origin to take a stream.
-const OPEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -173,6 +170,39 @@ impl Outgoing {
 }
 
 type ToEnvoy = mpsc::Sender<Outgoing>;
+type Opening<'a> =
+    Pin<Box<dyn Future<Output = Result<Response<Streaming<Bytes>>, Status>> + Send + 'a>>;
+
+/// The origin's side of a stream.
+enum FromOrigin<'a> {
+    /// It may take the stream only with its first response, and have none as long as nothing changes.
+    Opening(Opening<'a>),
+    Open(Box<Streaming<Bytes>>),
+}
+
+/// Who ended a stream in which way.
+enum Ended {
+    ByEnvoy,
+    /// As some do now and then, to spread their streams anew.
+    ByOrigin,
+    Failed(Status),
+}
+
+// === impl FromOrigin ===
+
+impl FromOrigin<'_> {
+    /// The next response. May be given up and asked for again.
+    async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        loop {
+            match self {
+                Self::Opening(opening) => {
+                    *self = Self::Open(Box::new(opening.await?.into_inner()));
+                }
+                Self::Open(stream) => return stream.message().await,
+            }
+        }
+    }
+}
 
 /// One stream, until either side ends it.
 async fn run(shared: Arc<Shared>, form: Form, envoy: Streaming<Bytes>, to_envoy: ToEnvoy) {
@@ -180,16 +210,25 @@ async fn run(shared: Arc<Shared>, form: Form, envoy: Streaming<Bytes>, to_envoy:
     metrics.streams.inc();
     let stop = shared.parts.stop.clone();
     let ended = tokio::select! {
-        () = stop.cancelled() => Err(Status::unavailable("the interposer ends")),
-        ended = relay(&shared, form, envoy, &to_envoy) => ended,
+        () = stop.cancelled() => None,
+        ended = relay(&shared, form, envoy, &to_envoy) => Some(ended),
     };
     metrics.streams.dec();
-    if let Err(status) = ended {
-        metrics.upstream_failures.inc();
-        tracing::warn!(code = ?status.code(), reason = status.message(), "stream of discovery ended");
-        // Envoy connects again, and keeps what it has.
-        let _ = to_envoy.send(Outgoing::new(Err(status))).await;
-    }
+    let status = match ended {
+        Some(Ended::ByEnvoy) => return,
+        Some(Ended::ByOrigin) => {
+            tracing::info!("the origin ended the stream of discovery");
+            Status::unavailable("the origin ended the stream")
+        }
+        Some(Ended::Failed(status)) => {
+            metrics.upstream_failures.inc();
+            tracing::warn!(code = ?status.code(), reason = status.message(), "the stream of discovery failed");
+            status
+        }
+        None => Status::unavailable("the interposer ends"),
+    };
+    // Envoy connects again, and keeps what it has.
+    let _ = to_envoy.send(Outgoing::new(Err(status))).await;
 }
 
 async fn relay(
@@ -197,57 +236,70 @@ async fn relay(
     form: Form,
     mut envoy: Streaming<Bytes>,
     to_envoy: &ToEnvoy,
-) -> Result<(), Status> {
+) -> Ended {
     let (insertion, rejections) = (&shared.parts.insertion, &shared.rejections);
     let mut session = Session::new(form, Arc::clone(insertion), Arc::clone(rejections));
     let (to_origin, requests) = mpsc::channel(WAITING_MAX);
-    // An origin may wait for the first request before it answers at all.
-    let Some(first) = envoy.message().await? else {
-        return Ok(());
-    };
-    if let Outcome::Forward(first) = session.request(first) {
-        let _ = to_origin.send(first).await;
-    }
-    let opening = shared
-        .parts
-        .upstream
-        .open(form, ReceiverStream::new(requests));
-    let opened = tokio::time::timeout(OPEN_WITHIN, opening).await;
-    let late = |_| Status::unavailable("the origin does not answer");
-    let mut origin = opened.map_err(late)??.into_inner();
+    let requests = ReceiverStream::new(requests);
+    let opening = Box::pin(shared.parts.upstream.open(form, requests));
+    let mut origin = FromOrigin::Opening(opening);
     loop {
         tokio::select! {
-            request = envoy.message() => {
-                let Some(request) = request? else { return Ok(()) };
+            request = next_request(&mut envoy, &to_origin) => {
+                let Some((permit, request)) = request else { return Ended::ByEnvoy };
                 let came_at = (shared.parts.clock)();
-                match session.request(request) {
-                    Outcome::Forward(request) => {
-                        if to_origin.send(request).await.is_err() {
-                            return Err(Status::unavailable("the origin ended the stream"));
-                        }
-                    }
-                    Outcome::Restore { response, type_url, reason } => {
-                        let restored = Outgoing { response: Ok(response), rejected_at: Some(came_at) };
-                        if to_envoy.send(restored).await.is_err() {
-                            return Ok(());
-                        }
-                        shared.parts.metrics.rejected.inc();
-                        tracing::error!(type_url, reason, "Envoy rejected the change; it gets the original");
-                        shared.parts.notices.tell(Notice::Rejected { type_url, reason });
+                let answer = session.request(request);
+                if let Some(response) = answer.to_envoy {
+                    let restored = Outgoing { response: Ok(response), rejected_at: Some(came_at) };
+                    if to_envoy.send(restored).await.is_err() {
+                        return Ended::ByEnvoy;
                     }
                 }
+                if let Some(request) = answer.to_origin {
+                    permit.send(request);
+                }
+                if let Some(rejected) = answer.rejected {
+                    tell(&shared.parts, rejected);
+                }
             }
-            response = origin.message() => {
-                let Some(response) = response? else {
-                    return Err(Status::unavailable("the origin ended the stream"));
+            response = origin.next() => {
+                let response = match response {
+                    Ok(Some(response)) => response,
+                    Ok(None) => return Ended::ByOrigin,
+                    Err(status) => return Ended::Failed(status),
                 };
                 let passed = Outgoing::new(Ok(pass(&shared.parts, &mut session, response)));
                 if to_envoy.send(passed).await.is_err() {
-                    return Ok(());
+                    return Ended::ByEnvoy;
                 }
             }
         }
     }
+}
+
+/// The next request of Envoy, once there is room for it on its way to the origin; `None` if there is none any more. May
+/// be given up and asked for again.
+async fn next_request<'a>(
+    envoy: &mut Streaming<Bytes>,
+    to_origin: &'a mpsc::Sender<Bytes>,
+) -> Option<(mpsc::Permit<'a, Bytes>, Bytes)> {
+    let Ok(permit) = to_origin.reserve().await else {
+        // The origin has ended the stream: its own side says why.
+        return std::future::pending().await;
+    };
+    let request = envoy.message().await.ok()??;
+    Some((permit, request))
+}
+
+fn tell(parts: &Parts, rejected: Rejected) {
+    let Rejected { type_url, reason } = rejected;
+    parts.metrics.rejected.inc();
+    tracing::error!(
+        type_url,
+        reason,
+        "Envoy rejected the change; it gets the original"
+    );
+    parts.notices.tell(Notice::Rejected { type_url, reason });
 }
 
 fn pass(parts: &Parts, session: &mut Session, response: Bytes) -> Bytes {

@@ -1,8 +1,8 @@
 //! One stream of aggregated discovery, without network: what becomes of each message.
 
-use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash as _, Hasher as _};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{Hash, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -15,31 +15,47 @@ mod tests;
 /// Nonces of ours begin so.
 const OURS: &str = "meshmeter-";
 
-/// Types whose last response is remembered at most; Envoy has a dozen.
-const TYPES_MAX: usize = 64;
+/// Responses at most that Envoy may answer yet, or ask after by a nonce of ours; of more, the oldest is forgotten.
+const OPEN_MAX: usize = 64;
+
+/// Changes at most that are remembered as rejected, of each type; at more, all are forgotten and tried once more.
+const REJECTIONS_MAX: usize = 4096;
 
 /// A stream.
 #[derive(Debug)]
 pub struct Session {
     form: Form,
     insertion: Arc<Insertion>,
-    /// The last response of each type that was changed or is ours, and not answered yet.
-    open: HashMap<String, Open>,
+    /// Responses that were changed and not answered yet, or are ours: several of a type, since nobody has to wait for an
+    /// answer with the next one. In the order in which Envoy has them.
+    open: VecDeque<Open>,
     rejections: Arc<Rejections>,
     numbers: u64,
 }
 
 /// What Envoy rejected, by type: it is not tried again, on whatever stream, until it is something else.
 #[derive(Debug, Default)]
-pub struct Rejections(Mutex<HashMap<String, u64>>);
+pub struct Rejections(Mutex<HashMap<String, HashSet<u64>>>);
 
 #[derive(Debug)]
 struct Open {
+    type_url: String,
     nonce: String,
-    /// The origin's nonce, if `nonce` is ours.
-    of_origin: Option<String>,
-    /// What the origin sent, if Envoy has something else.
-    original: Option<Bytes>,
+    sent: Sent,
+}
+
+/// What Envoy was sent.
+#[derive(Debug)]
+enum Sent {
+    /// Something else than the origin did.
+    Changed {
+        /// What the origin did, less what it said anew of the same resources since. `None` if nothing is left.
+        original: Option<Bytes>,
+        /// Of what is not tried again if Envoy rejects it.
+        marks: Vec<u64>,
+    },
+    /// The original, after it rejected the response of this nonce.
+    Restored { of_origin: String },
 }
 
 /// A response of the origin on its way to Envoy.
@@ -51,24 +67,28 @@ pub struct Passed {
     pub changed: usize,
     /// Resources, or the response itself, that could not be read and are as they were.
     pub malformed: usize,
-    /// True if it is left as it is because Envoy rejected the change of just this.
+    /// True if something is left as it is because Envoy rejected the change of just this.
     pub given_up: bool,
 }
 
 /// What becomes of a request of Envoy.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Answer {
+    /// The origin gets this.
+    pub to_origin: Option<Bytes>,
+    /// Envoy gets this: the original of what it rejected, under a nonce of ours.
+    pub to_envoy: Option<Bytes>,
+    /// Envoy rejected what was changed.
+    pub rejected: Option<Rejected>,
+}
+
+/// A rejection of what was changed.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Request {
-    /// It goes to the origin.
-    Forward(Bytes),
-    /// Envoy rejected what was changed, for this reason; it gets the original.
-    Restore {
-        /// The original, under a nonce of ours.
-        response: Bytes,
-        /// Type of the resources.
-        type_url: String,
-        /// Envoy's words.
-        reason: String,
-    },
+pub struct Rejected {
+    /// Type of the resources.
+    pub type_url: String,
+    /// Envoy's words.
+    pub reason: String,
 }
 
 // === impl Session ===
@@ -79,7 +99,7 @@ impl Session {
         Self {
             form,
             insertion,
-            open: HashMap::new(),
+            open: VecDeque::new(),
             rejections,
             numbers: 0,
         }
@@ -90,95 +110,161 @@ impl Session {
         let Ok(head) = discovery::response_head(&response) else {
             return Passed::unchanged(response, 1);
         };
-        self.open.remove(&head.type_url);
+        self.supersede(&head.type_url, &response);
         if !may_insert {
             return Passed::unchanged(response, 0);
         }
-        let changed = match discovery::insert(&response, self.form, &self.insertion) {
+        let refused = |mark: u64| self.rejections.has(&head.type_url, mark);
+        let refused_resource = |resource: &[u8]| refused(mark(resource));
+        let changed = discovery::insert(&response, self.form, &self.insertion, refused_resource);
+        let changed = match changed {
             Ok(Some(changed)) => changed,
             Ok(None) => return Passed::unchanged(response, 0),
             Err(_) => return Passed::unchanged(response, 1),
         };
-        if changed.resources == 0 {
-            return Passed::unchanged(response, changed.malformed);
-        }
-        let given_up = self.rejections.has(&head.type_url, &response);
-        if given_up || self.open.len() >= TYPES_MAX {
+        let marks = marks(&response, self.form);
+        // The state of the world is rejected as a whole.
+        let whole = self.form == Form::StateOfTheWorld && marks.iter().any(|mark| refused(*mark));
+        if changed.resources == 0 || whole {
             return Passed {
-                given_up,
+                given_up: changed.refused > 0 || (whole && changed.resources > 0),
                 ..Passed::unchanged(response, changed.malformed)
             };
         }
-        self.open.insert(
-            head.type_url,
-            Open {
-                nonce: head.nonce,
-                of_origin: None,
+        self.remember(Open {
+            type_url: head.type_url,
+            nonce: head.nonce,
+            sent: Sent::Changed {
                 original: Some(response),
+                marks,
             },
-        );
+        });
         Passed {
             response: changed.response.into(),
             changed: changed.resources,
             malformed: changed.malformed,
-            given_up: false,
+            given_up: changed.refused > 0,
         }
     }
 
     /// A request of Envoy.
-    pub fn request(&mut self, request: Bytes) -> Request {
+    pub fn request(&mut self, request: Bytes) -> Answer {
         let Ok(head) = discovery::request_head(&request, self.form) else {
-            return Request::Forward(request);
+            return Answer::forward(request);
         };
         let request = self.without_ours(request, &head.type_url);
         if head.nonce.is_empty() {
-            return Request::Forward(request);
+            return Answer::forward(request);
         }
-        let answered = self.open.get(&head.type_url);
-        let Some(answered) = answered.filter(|open| open.nonce == head.nonce) else {
-            // It answers one before: ours are nobody else's business.
-            return Request::Forward(if head.nonce.starts_with(OURS) {
+        let Some(open) = self.answered(&head.type_url, &head.nonce) else {
+            // It answers one that is forgotten: ours are nobody else's business.
+            return Answer::forward(if head.nonce.starts_with(OURS) {
                 self.renamed(request, "")
             } else {
                 request
             });
         };
-        match (&answered.original, &answered.of_origin, head.rejection) {
-            (Some(original), _, Some(reason)) => {
-                let (original, nonce) = (original.clone(), head.nonce);
-                self.restore(original, head.type_url, nonce, reason)
+        match (open.sent, head.rejection) {
+            (Sent::Changed { original, marks }, Some(reason)) => {
+                self.rejections.add(&head.type_url, &marks);
+                let rejected = Rejected {
+                    type_url: head.type_url,
+                    reason,
+                };
+                self.rejected(&request, original, head.nonce, rejected)
             }
-            (None, Some(of_origin), _) => {
-                let of_origin = of_origin.clone();
-                Request::Forward(self.renamed(request, &of_origin))
+            (Sent::Changed { .. }, None) => Answer::forward(request),
+            (Sent::Restored { of_origin }, _) => {
+                let renamed = self.renamed(request, &of_origin);
+                // It may ask for other resources by the same nonce again. What came before it is gone.
+                self.open.push_front(Open {
+                    type_url: head.type_url,
+                    nonce: head.nonce,
+                    sent: Sent::Restored { of_origin },
+                });
+                Answer::forward(renamed)
             }
-            _ => Request::Forward(request),
         }
     }
 
-    fn restore(
+    /// What Envoy gets instead, under a nonce of ours. If the origin said something else of all of it since, that is on
+    /// its way to Envoy, and what was before must not come after.
+    fn rejected(
         &mut self,
-        original: Bytes,
-        type_url: String,
+        request: &Bytes,
+        original: Option<Bytes>,
         nonce: String,
-        reason: String,
-    ) -> Request {
+        rejected: Rejected,
+    ) -> Answer {
+        let Some(original) = original else {
+            // In delta discovery each response is to be answered. Of the state of the world only the last one is.
+            let accepted = discovery::without_rejection(request, self.form).ok();
+            let accepted = accepted.filter(|_| self.form == Form::Delta);
+            return Answer {
+                to_origin: accepted.map(Bytes::from),
+                rejected: Some(rejected),
+                ..Answer::default()
+            };
+        };
         self.numbers += 1;
         let ours = format!("{OURS}{}", self.numbers);
         let renamed = discovery::with_nonce(&original, discovery::response_nonce_field(), &ours);
-        self.rejections.add(&type_url, &original);
-        let response = renamed.map_or(original, Bytes::from);
-        let open = Open {
+        self.remember(Open {
+            type_url: rejected.type_url.clone(),
             nonce: ours,
-            of_origin: Some(nonce),
-            original: None,
-        };
-        self.open.insert(type_url.clone(), open);
-        Request::Restore {
-            response,
-            type_url,
-            reason,
+            sent: Sent::Restored { of_origin: nonce },
+        });
+        Answer {
+            to_envoy: Some(renamed.map_or(original, Bytes::from)),
+            rejected: Some(rejected),
+            ..Answer::default()
         }
+    }
+
+    /// The originals of before, without what the origin now says something else of.
+    fn supersede(&mut self, type_url: &str, response: &Bytes) {
+        let form = self.form;
+        let mut names = None;
+        for open in self
+            .open
+            .iter_mut()
+            .filter(|open| open.type_url == type_url)
+        {
+            let Sent::Changed { original, .. } = &mut open.sent else {
+                continue;
+            };
+            *original = match (original.take(), form) {
+                (Some(original), Form::Delta) => {
+                    let names =
+                        names.get_or_insert_with(|| discovery::names(response).unwrap_or_default());
+                    let less = discovery::without_names(&original, names);
+                    less.map_or(Some(original), |less| less.map(Bytes::from))
+                }
+                _ => None,
+            };
+        }
+    }
+
+    fn remember(&mut self, open: Open) {
+        if self.open.len() >= OPEN_MAX {
+            self.open.pop_front();
+        }
+        self.open.push_back(open);
+    }
+
+    /// Takes out what has this nonce, and what was sent before it: Envoy answers in order, or not at all.
+    fn answered(&mut self, type_url: &str, nonce: &str) -> Option<Open> {
+        let at = self
+            .open
+            .iter()
+            .position(|open| open.type_url == type_url && open.nonce == nonce)?;
+        let found = self.open.remove(at)?;
+        let mut index = 0;
+        self.open.retain(|open| {
+            index += 1;
+            index > at || open.type_url != type_url
+        });
+        Some(found)
     }
 
     fn renamed(&self, request: Bytes, nonce: &str) -> Bytes {
@@ -207,17 +293,29 @@ impl Session {
 // === impl Rejections ===
 
 impl Rejections {
-    fn add(&self, type_url: &str, response: &[u8]) {
+    fn add(&self, type_url: &str, marks: &[u64]) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.len() < TYPES_MAX || held.contains_key(type_url) {
-            held.insert(type_url.to_owned(), fingerprint(response));
+        let held = held.entry(type_url.to_owned()).or_default();
+        if held.len() + marks.len() > REJECTIONS_MAX {
+            held.clear();
         }
+        held.extend(marks.iter().take(REJECTIONS_MAX));
     }
 
-    fn has(&self, type_url: &str, response: &[u8]) -> bool {
+    fn has(&self, type_url: &str, mark: u64) -> bool {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.get(type_url)
-            .is_some_and(|rejected| *rejected == fingerprint(response))
+        held.get(type_url).is_some_and(|held| held.contains(&mark))
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    fn forward(request: Bytes) -> Self {
+        Self {
+            to_origin: Some(request),
+            ..Self::default()
+        }
     }
 }
 
@@ -234,12 +332,17 @@ impl Passed {
     }
 }
 
-/// Of what a response holds, whatever its nonce and version.
-fn fingerprint(response: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    match discovery::resources(response) {
-        Ok(resources) => resources.hash(&mut hasher),
-        Err(_) => response.hash(&mut hasher),
+/// Of what Envoy rejects at once, whatever its nonce and version: all of a type, or in delta discovery each for itself.
+fn marks(response: &[u8], form: Form) -> Vec<u64> {
+    match (discovery::resources(response, form), form) {
+        (Ok(resources), Form::Delta) => resources.iter().map(|one| mark(&one[..])).collect(),
+        (Ok(resources), Form::StateOfTheWorld) => vec![mark(&resources)],
+        (Err(_), _) => vec![mark(response)],
     }
+}
+
+fn mark<T: Hash + ?Sized>(of: &T) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
     hasher.finish()
 }

@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use mesh_core::discovery::{self, Form};
 use mesh_core::insertion::{Directions, Insertion, Plugin, StreamCluster};
 use mesh_core::wire::Message;
-use session::{Request, Session};
+use session::Session;
 
 // The file and not its crate, which would have the SDK of AWS built for the fuzzer.
 #[path = "../../../mesh/interposer/src/session.rs"]
@@ -61,18 +61,19 @@ fuzz_target!(|bytes: &[u8]| {
             }
             continue;
         }
-        match session.request(message.clone()) {
-            Request::Forward(forwarded) => {
-                if Message::parse(&message).is_err() {
-                    assert_eq!(forwarded, message);
-                } else if let Ok(head) = discovery::request_head(&forwarded, form) {
-                    assert!(!head.nonce.starts_with("meshmeter-"), "{head:?}");
-                }
+        let answer = session.request(message.clone());
+        if let Some(forwarded) = answer.to_origin {
+            if Message::parse(&message).is_err() {
+                assert_eq!(forwarded, message);
+            } else if let Ok(head) = discovery::request_head(&forwarded, form) {
+                assert!(!head.nonce.starts_with("meshmeter-"), "{head:?}");
             }
-            Request::Restore { response, .. } => {
-                let head = discovery::response_head(&response).unwrap();
-                assert!(head.nonce.starts_with("meshmeter-"), "{head:?}");
-            }
+        } else {
+            assert!(answer.rejected.is_some());
+        }
+        if let Some(response) = answer.to_envoy {
+            let head = discovery::response_head(&response).unwrap();
+            assert!(head.nonce.starts_with("meshmeter-"), "{head:?}");
         }
     }
 });

@@ -32,7 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     for form in [Form::StateOfTheWorld, Form::Delta] {
-        let _ = discovery::insert(bytes, form, &insertion);
+        let _ = discovery::insert(bytes, form, &insertion, |_| false);
         let _ = discovery::request_head(bytes, form);
     }
 });

@@ -5,6 +5,9 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use prost::Message as _;
 use serde_json::{Value, json};
 use tests_support::artifacts::Module;
 
@@ -61,35 +64,60 @@ impl Corpus {
     }
 
     /// As an origin tells it: each type once a stream.
-    pub fn answer(&self) -> Answer {
+    pub fn answer(&self, form: Form) -> Answer {
         let all = self.clone();
-        Arc::new(move |request| {
-            let Ok(head) = discovery::request_head(request, Form::StateOfTheWorld) else {
-                return Vec::new();
-            };
-            let resources = match head.type_url.as_str() {
-                LISTENER => &all.listeners,
-                CLUSTER => &all.clusters,
-                ROUTE => &all.routes,
-                _ => return Vec::new(),
-            };
-            // Routes are asked for again as more of them are known.
-            if head.nonce.is_empty() || (head.type_url == ROUTE && head.nonce != "all") {
-                vec![grpc::response(&head.type_url, "all", resources)]
-            } else {
-                Vec::new()
-            }
+        Arc::new(move |request| match form {
+            Form::StateOfTheWorld => all.state(request),
+            Form::Delta => all.changes(request),
         })
     }
 
+    fn of(&self, type_url: &str) -> &[Vec<u8>] {
+        match type_url {
+            LISTENER => &self.listeners,
+            CLUSTER => &self.clusters,
+            ROUTE => &self.routes,
+            _ => &[],
+        }
+    }
+
+    fn state(&self, request: &[u8]) -> Vec<Bytes> {
+        let Ok(head) = discovery::request_head(request, Form::StateOfTheWorld) else {
+            return Vec::new();
+        };
+        let resources = self.of(&head.type_url);
+        // Routes are asked for again as more of them are known.
+        let asked = head.nonce.is_empty() || (head.type_url == ROUTE && head.nonce != "all");
+        if resources.is_empty() || !asked {
+            return Vec::new();
+        }
+        vec![grpc::response(&head.type_url, "all", resources)]
+    }
+
+    fn changes(&self, request: &[u8]) -> Vec<Bytes> {
+        let Ok(request) = DeltaDiscoveryRequest::decode(request) else {
+            return Vec::new();
+        };
+        let names = &request.resource_names_subscribe;
+        let everything = request.response_nonce.is_empty() && request.type_url != ROUTE;
+        let asked = |resource: &&Vec<u8>| everything || names.contains(&grpc::name(resource));
+        let asked: Vec<_> = self
+            .of(&request.type_url)
+            .iter()
+            .filter(asked)
+            .cloned()
+            .collect();
+        grpc::responses(Form::Delta, &request.type_url, "first", &asked)
+    }
+
     /// All listeners once more, each with one field changed, so that Envoy takes them for new.
-    pub fn next_listeners(&self, nonce: &str) -> bytes::Bytes {
+    pub fn next_listeners(&self, form: Form) -> Vec<Bytes> {
         // `continue_on_listener_filters_timeout` (17), which costs nothing here.
         let changed = self.listeners.iter().map(|listener| {
             let mut listener = listener.clone();
             listener.extend([0x88, 0x01, 0x01]);
             listener
         });
-        grpc::response(LISTENER, nonce, &changed.collect::<Vec<_>>())
+        grpc::responses(form, LISTENER, "next", &changed.collect::<Vec<_>>())
     }
 }

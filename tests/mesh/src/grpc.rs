@@ -8,10 +8,14 @@ use std::task::{Context, Poll};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
+};
 use envoy_types::pb::google::protobuf::Any;
 use http::HeaderMap;
 use http::uri::PathAndQuery;
+use mesh_core::discovery::Form;
+use mesh_core::wire::Message;
 use mesh_interposer::codec::Raw;
 use prost::Message as _;
 use tests_support::kubernetes::Identity;
@@ -165,7 +169,7 @@ impl StreamingService<Bytes> for Discovery {
             Ok::<_, Status>(answer(&request))
         });
         Box::pin(async move {
-            let (sender, responses) = mpsc::channel(WAITING_MAX);
+            let (sender, mut responses) = mpsc::channel(WAITING_MAX);
             tokio::spawn(async move {
                 let answers = answers.merge(pushed);
                 tokio::pin!(answers);
@@ -178,7 +182,9 @@ impl StreamingService<Bytes> for Discovery {
                     }
                 }
             });
-            let responses: Responses = Box::pin(ReceiverStream::new(responses));
+            // As go-control-plane does: not a header before there is something to say.
+            let first = tokio_stream::iter(responses.recv().await);
+            let responses: Responses = Box::pin(first.chain(ReceiverStream::new(responses)));
             Ok(Response::new(responses))
         })
     }
@@ -227,4 +233,37 @@ pub fn response(type_url: &str, nonce: &str, resources: &[Vec<u8>]) -> Bytes {
         ..DiscoveryResponse::default()
     };
     response.encode_to_vec().into()
+}
+
+/// The same in either form. In delta discovery each resource comes in a response of its own, and none waits for the
+/// answer to the one before.
+pub fn responses(form: Form, type_url: &str, nonce: &str, resources: &[Vec<u8>]) -> Vec<Bytes> {
+    if form == Form::StateOfTheWorld {
+        return vec![response(type_url, nonce, resources)];
+    }
+    let of = |(at, resource): (usize, &Vec<u8>)| {
+        let response = DeltaDiscoveryResponse {
+            type_url: type_url.to_owned(),
+            nonce: format!("{nonce}-{at}"),
+            resources: vec![Resource {
+                name: name(resource),
+                version: nonce.to_owned(),
+                resource: Some(Any {
+                    type_url: type_url.to_owned(),
+                    value: resource.clone(),
+                }),
+                ..Resource::default()
+            }],
+            ..DeltaDiscoveryResponse::default()
+        };
+        response.encode_to_vec().into()
+    };
+    resources.iter().enumerate().map(of).collect()
+}
+
+/// The name of a listener, cluster or route configuration, which is its first field; "" if it has none.
+pub fn name(resource: &[u8]) -> String {
+    let message = Message::parse(resource);
+    let name = message.and_then(|message| Ok(message.text(1)?.to_owned()));
+    name.unwrap_or_default()
 }

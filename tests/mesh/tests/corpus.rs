@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_core::discovery::LISTENER;
+use mesh_core::discovery::{Form, LISTENER};
 use mesh_core::insertion::{Directions, Insertion, Plugin};
 use mesh_core::listener;
 use serde_json::{Value, json};
@@ -27,12 +27,33 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 on_each_version!(
     it_behaves_the_same,
+    it_behaves_the_same_by_delta_discovery,
     a_change_that_is_refused_interrupts_nothing,
+    a_change_that_is_refused_interrupts_nothing_by_delta_discovery,
 );
 
-async fn envoy(version: Version, xds: SocketAddr) -> Envoy {
+async fn it_behaves_the_same(version: Version) {
+    behaves_the_same(version, Form::StateOfTheWorld).await;
+}
+
+async fn it_behaves_the_same_by_delta_discovery(version: Version) {
+    behaves_the_same(version, Form::Delta).await;
+}
+
+async fn a_change_that_is_refused_interrupts_nothing(version: Version) {
+    interrupts_nothing(version, Form::StateOfTheWorld).await;
+}
+
+async fn a_change_that_is_refused_interrupts_nothing_by_delta_discovery(version: Version) {
+    interrupts_nothing(version, Form::Delta).await;
+}
+
+async fn envoy(version: Version, form: Form, xds: SocketAddr) -> Envoy {
     let nobody = "127.0.0.1:9".parse().unwrap();
     let mut config = bootstrap("dj", nobody, xds);
+    if form == Form::Delta {
+        config["dynamic_resources"]["ads_config"]["api_type"] = json!("DELTA_GRPC");
+    }
     // As App Mesh's agent has it for routers without a configuration.
     config["layered_runtime"] = json!({"layers": [{"name": "static", "static_layer": {
         "envoy.reloadable_features.no_extension_lookup_by_name": version == Version::New,
@@ -60,18 +81,18 @@ async fn interposer(origin: &Origin, aggregator: SocketAddr, modules: &Modules) 
 
 /// The same requests have the same answers, what Envoy runs is the same but for our parts, and the listeners that it
 /// runs are those that our parts can be taken out of again.
-async fn it_behaves_the_same(version: Version) {
+async fn behaves_the_same(version: Version, form: Form) {
     let backends = Backends::start().await.unwrap();
     let corpus = Corpus::new(version, &backends).await.unwrap();
-    let origin = Origin::start(None, corpus.answer()).await.unwrap();
+    let origin = Origin::start(None, corpus.answer(form)).await.unwrap();
     let aggregator = Aggregator::start(&AggregatorOptions::default())
         .await
         .unwrap();
     let modules = Modules::built().unwrap();
     let beside = interposer(&origin, aggregator.ingest(), &modules).await;
 
-    let without = envoy(version, origin.address).await;
-    let with = envoy(version, beside.xds).await;
+    let without = envoy(version, form, origin.address).await;
+    let with = envoy(version, form, beside.xds).await;
     let rejected = beside.metric("changes_rejected_total").await.unwrap();
     assert!(rejected < 0.5, "{}", beside.log());
     let plain = requests::answers(&without, &backends).await.unwrap();
@@ -154,10 +175,10 @@ fn insertion() -> Insertion {
 
 /// Under load the module becomes one that Envoy does not take, and the origin sends other listeners: Envoy refuses them
 /// with our parts, has the original, and no request hears of it.
-async fn a_change_that_is_refused_interrupts_nothing(version: Version) {
+async fn interrupts_nothing(version: Version, form: Form) {
     let backends = Backends::start().await.unwrap();
     let corpus = Corpus::new(version, &backends).await.unwrap();
-    let origin = Origin::start(None, corpus.answer()).await.unwrap();
+    let origin = Origin::start(None, corpus.answer(form)).await.unwrap();
     let aggregator = Aggregator::start(&AggregatorOptions::default())
         .await
         .unwrap();
@@ -169,7 +190,7 @@ async fn a_change_that_is_refused_interrupts_nothing(version: Version) {
         log: None,
     };
     let beside = interposer(&origin, aggregator.ingest(), &modules).await;
-    let envoy = envoy(version, beside.xds).await;
+    let envoy = envoy(version, form, beside.xds).await;
 
     let target = envoy.listener("lds_ingress_0.0.0.0_15003").unwrap();
     let duration = Duration::from_secs(6);
@@ -184,9 +205,13 @@ async fn a_change_that_is_refused_interrupts_nothing(version: Version) {
     let running = tokio::spawn(load.run(Arc::clone(&tally), CancellationToken::new()));
     tokio::time::sleep(Duration::from_secs(1)).await;
     fs::write(&filter, b"\0asm\x01\0\0\0this is not a module").unwrap();
-    origin.push(corpus.next_listeners("next"));
+    let next = corpus.next_listeners(form);
+    let refusals = f64::from(u32::try_from(next.len()).unwrap());
+    for response in next {
+        origin.push(response);
+    }
     clock::wait_for("the refusal", PATIENCE, async || {
-        Ok((beside.metric("changes_rejected_total").await? > 0.5).then_some(()))
+        Ok((beside.metric("changes_rejected_total").await? > refusals - 0.5).then_some(()))
     })
     .await
     .unwrap();

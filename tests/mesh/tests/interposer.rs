@@ -47,6 +47,18 @@ fn flags(origin: &Origin) -> Vec<String> {
     ]
 }
 
+fn refusal(nonce: String) -> Bytes {
+    let refusal = DiscoveryRequest {
+        response_nonce: nonce,
+        error_detail: Some(Status {
+            message: "no V8 here".to_owned(),
+            ..Status::default()
+        }),
+        ..grpc::request(LISTENER)
+    };
+    refusal.encode_to_vec().into()
+}
+
 async fn listener() -> Vec<u8> {
     let listener = serde_json::json!({
         "@type": LISTENER,
@@ -105,8 +117,8 @@ async fn malformed_bytes_pass_untouched() {
     requests.send(garbled.clone()).await.unwrap();
     assert_eq!(grpc::next(&mut responses).await.unwrap(), noise);
     let passed = grpc::next(&mut responses).await.unwrap();
-    let resources = discovery::resources(&passed).unwrap();
-    let before = discovery::resources(&half).unwrap();
+    let resources = discovery::resources(&passed, Form::StateOfTheWorld).unwrap();
+    let before = discovery::resources(&half, Form::StateOfTheWorld).unwrap();
     assert_eq!(resources[0], before[0], "the one that cannot be read");
     assert!(resources[1].len() > before[1].len(), "nothing was inserted");
     assert_eq!(origin.requests(), [garbled]);
@@ -146,6 +158,26 @@ async fn contents_are_never_logged() {
     assert!(!log.contains(MARKER), "{log}");
 }
 
+/// An origin that has nothing new of the first type does not even take the stream before another one is asked for: the
+/// question has to get there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_may_be_silent() {
+    let origin = Origin::start(None, answering(vec![(LISTENER, vec![listener().await])]))
+        .await
+        .unwrap();
+    let interposer = Interposer::spawn(flags(&origin), &[]).await.unwrap();
+    let (requests, mut responses) = grpc::open(interposer.xds).await.unwrap();
+    for type_url in [CLUSTER, LISTENER] {
+        requests
+            .send(grpc::request(type_url).encode_to_vec().into())
+            .await
+            .unwrap();
+    }
+    let response = grpc::next(&mut responses).await.unwrap();
+    let head = discovery::response_head(&response).unwrap();
+    assert_eq!(head.type_url, LISTENER);
+}
+
 /// From the refusal's coming in to the original's going out, on the interposer's own clock: of 20, more than half within
 /// 10 ms; and the origin hears of none of them.
 #[tokio::test(flavor = "multi_thread")]
@@ -179,19 +211,11 @@ async fn the_original_goes_out_at_once() {
     for _ in 0..ROUNDS {
         let changed = grpc::next(&mut responses).await.unwrap();
         let head = discovery::response_head(&changed).unwrap();
-        let refusal = DiscoveryRequest {
-            response_nonce: head.nonce,
-            error_detail: Some(Status {
-                message: "no".to_owned(),
-                ..Status::default()
-            }),
-            ..grpc::request(LISTENER)
-        };
-        requests.send(refusal.encode_to_vec().into()).await.unwrap();
+        requests.send(refusal(head.nonce)).await.unwrap();
         let original = grpc::next(&mut responses).await.unwrap();
         let head = discovery::response_head(&original).unwrap();
         assert!(head.nonce.starts_with("meshmeter-"), "{}", head.nonce);
-        let first = &discovery::resources(&original).unwrap()[0];
+        let first = &discovery::resources(&original, Form::StateOfTheWorld).unwrap()[0];
         assert!(first.ends_with(&sent), "it is not the original");
         let accepted = DiscoveryRequest {
             response_nonce: head.nonce,
@@ -240,10 +264,10 @@ async fn it_is_ready_without_the_origin_too() {
     assert!(log.contains("the origin cannot be reached"), "{log}");
     assert!(log.contains("/nowhere/log.wasm"), "{log}");
     let (requests, mut responses) = grpc::open(interposer.xds).await.unwrap();
-    requests
+    // The stream may have ended before it is asked anything.
+    let _ = requests
         .send(grpc::request(LISTENER).encode_to_vec().into())
-        .await
-        .unwrap();
+        .await;
     let status = responses.message().await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unavailable);
 }
@@ -339,4 +363,37 @@ async fn events_are_raised_on_the_pod() {
     assert_eq!(event["reason"], "MeshmeterNotInserted");
     let message = event["message"].as_str().unwrap();
     assert!(message.contains("/nowhere/filter.wasm"), "{message}");
+}
+
+/// By Envoy's own words.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejection_is_told_on_the_pod() {
+    let server = ApiServer::start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("kubeconfig");
+    server.write_kubeconfig(&kubeconfig).unwrap();
+    let origin = Origin::start(None, answering(vec![(LISTENER, vec![listener().await])]))
+        .await
+        .unwrap();
+    let mut flags = flags(&origin);
+    flags.push("--events".to_owned());
+    flags.push(format!("--kubeconfig={}", kubeconfig.display()));
+    let interposer = Interposer::spawn(flags, &[]).await.unwrap();
+    let (requests, mut responses) = grpc::open(interposer.xds).await.unwrap();
+    requests
+        .send(grpc::request(LISTENER).encode_to_vec().into())
+        .await
+        .unwrap();
+    let response = grpc::next(&mut responses).await.unwrap();
+    let head = discovery::response_head(&response).unwrap();
+    requests.send(refusal(head.nonce)).await.unwrap();
+    let event = clock::wait_for("an event", PATIENCE, async || {
+        Ok(server.objects().list(EVENT, "prod").1.pop())
+    })
+    .await
+    .unwrap();
+    assert_eq!(event["reason"], "MeshmeterRejected");
+    assert_eq!(event["involvedObject"]["name"], "jazz-1");
+    let message = event["message"].as_str().unwrap();
+    assert!(message.contains("no V8 here"), "{message}");
 }

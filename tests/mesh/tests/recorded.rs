@@ -25,7 +25,8 @@ async fn our_origin_can_be_recorded() {
             };
             requests.send(request.encode_to_vec().into()).await.unwrap();
             let response = grpc::next(&mut responses).await.unwrap();
-            let changed = discovery::insert(&response, Form::StateOfTheWorld, &insertion());
+            let changed =
+                discovery::insert(&response, Form::StateOfTheWorld, &insertion(), |_| false);
             assert!(changed.unwrap().unwrap().resources > 0);
             if std::env::var_os("MESHMETER_RECORD").is_some() {
                 let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
