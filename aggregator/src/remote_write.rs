@@ -187,6 +187,9 @@ impl RemoteWrite {
     fn take(&mut self, turn: Turn) -> Option<i64> {
         match turn {
             Turn::Leads { told } => {
+                if self.writer.missed_another(told) {
+                    self.give_up();
+                }
                 self.go_on(told);
                 self.writer.open();
                 return told;
@@ -195,13 +198,18 @@ impl RemoteWrite {
             Turn::Follows { first } => {
                 self.writer.shut();
                 if first {
-                    self.sender.with_queue(Queue::give_up);
-                    self.exporter.give_up();
+                    self.give_up();
                     self.metrics.set_standbys(0);
                 }
             }
         }
         None
+    }
+
+    /// What waits was counted by this replica, while another one wrote what it counted.
+    fn give_up(&mut self) {
+        self.sender.with_queue(Queue::give_up);
+        self.exporter.give_up();
     }
 
     /// Goes on where whoever wrote before may have ended.

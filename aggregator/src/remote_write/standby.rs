@@ -28,13 +28,15 @@ pub(super) struct Standby {
 // === impl Standby ===
 
 impl Standby {
-    /// In a task of its own, which ends with the process.
+    /// In a task of its own, which ends with the process. What an earlier process kept on disk is the newest copy until
+    /// there is another: whoever wrote it may not come back.
     pub(super) fn begin(
         copies: Copies,
         role: watch::Receiver<Role>,
         sender: Arc<Sender<HttpReceiver>>,
     ) -> Newest {
-        let (newest, copy) = watch::channel(None);
+        let kept = sender.with_queue(|queue| queue.state()).ok().flatten();
+        let (newest, copy) = watch::channel(kept.map(Arc::new));
         let standby = Self {
             copies,
             role,
@@ -87,19 +89,16 @@ impl Standby {
         }
     }
 
-    /// Durable where the queue is, before the writer hears that we have it.
+    /// Durable where the queue is, before the writer hears that we have it. To go on with it, memory is enough.
     async fn keep(&self, copy: Arc<Vec<u8>>) {
-        let (sender, role, bytes) = (
-            Arc::clone(&self.sender),
-            self.role.clone(),
-            Arc::clone(&copy),
-        );
+        self.newest.send_replace(Some(Arc::clone(&copy)));
+        let (sender, role) = (Arc::clone(&self.sender), self.role.clone());
         let saved = tokio::task::spawn_blocking(move || {
             sender.with_queue(|queue| {
                 // As soon as we write, our own is the newer one.
                 let follows = followed(&role.borrow()).is_some();
                 if follows {
-                    queue.save_state(&bytes)
+                    queue.save_state(&copy)
                 } else {
                     Ok(())
                 }
@@ -108,6 +107,5 @@ impl Standby {
         if let Ok(Err(error)) = saved.await {
             tracing::warn!(%error, "remote write: the copy of the sums is not written to disk");
         }
-        self.newest.send_replace(Some(copy));
     }
 }

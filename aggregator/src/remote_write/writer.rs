@@ -111,6 +111,13 @@ impl Writer {
         self.standbys.is_some()
     }
 
+    /// True if another replica may have written since this one last did, which did not hear of it: `told` is what the
+    /// Lease tells, and more than this one ever had it tell.
+    pub(super) fn missed_another(&self, told: Option<i64>) -> bool {
+        let own = self.tell.load(Ordering::Acquire);
+        own != SHUT && told > Some(own)
+    }
+
     /// Lets the sender send everything, unless each flush has to be copied first.
     pub(super) fn open(&self) {
         if self.standbys.is_none() {
@@ -142,9 +149,11 @@ impl Writer {
         self.tell.store(at, Ordering::Release);
         lease.news.notify_one();
         let mut told = lease.told.clone();
-        let told = told.wait_for(|told| *told >= Some(at));
-        if matches!(timeout(TOLD_WITHIN, told).await, Ok(Ok(_))) {
-            self.open_until(at);
+        // However slow the cluster is, what it has told by now may go.
+        let _ = timeout(TOLD_WITHIN, told.wait_for(|told| *told >= Some(at))).await;
+        let told = *told.borrow();
+        if let Some(told) = told {
+            self.open_until(told.min(at));
         }
         copies
     }
@@ -188,5 +197,24 @@ async fn shut_without(mut role: watch::Receiver<Role>, gate: Arc<watch::Sender<i
         if !matches!(*role.borrow_and_update(), Role::Leads { .. }) {
             gate.send_replace(SHUT);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// While it could not reach the cluster, another one took the Lease, wrote, and gave it back.
+    #[test]
+    fn it_notices_that_another_one_wrote() {
+        let (writer, _) = Writer::new(true, None);
+        assert!(
+            !writer.missed_another(Some(5)),
+            "a new process has written nothing"
+        );
+        writer.tell.store(7, Ordering::Release);
+        assert!(!writer.missed_another(None));
+        assert!(!writer.missed_another(Some(7)), "its own");
+        assert!(writer.missed_another(Some(8)));
     }
 }
