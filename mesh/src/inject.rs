@@ -1,6 +1,6 @@
 //! `meshmeter-mesh inject`, and the flags that say what every pod gets.
 
-use std::io::Read as _;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -210,7 +210,7 @@ fn authority(file: &Path) -> Result<String> {
 pub(crate) fn inject(args: &InjectArgs) -> Result<()> {
     let settings = args.pod.settings()?;
     let mut text = String::new();
-    let read = std::io::stdin()
+    let read = io::stdin()
         .take(MANIFEST_MAX + 1)
         .read_to_string(&mut text);
     let read = read.context("standard input")?;
@@ -235,7 +235,12 @@ pub(crate) fn inject(args: &InjectArgs) -> Result<()> {
             }
         }
     }
-    println!("{}", printed(documents, args.output)?.trim_end());
+    let text = printed(documents, args.output)?;
+    match writeln!(io::stdout(), "{}", text.trim_end()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        written => written?,
+    }
     if injected == 0 || left > 0 {
         bail!(
             "{injected} of {} pods or templates injected",

@@ -21,6 +21,8 @@ pub const INJECTED: &str = "meshmeter.io/injected";
 
 /// Kubernetes' annotation of a pod that its node made from a file; the API has only its image.
 const MIRROR: &str = "kubernetes.io/config.mirror";
+/// Which nodes a pod may run on; most pods for Windows have this and no `os`.
+const OS_LABEL: &str = "kubernetes.io/os";
 /// Tells App Mesh's agent what to read.
 const RESOURCES: &str = "ENVOY_RESOURCES_CONFIG_FILE";
 
@@ -207,8 +209,11 @@ fn wanted(pod: &Value) -> Result<(), Skipped> {
     if pod["spec"]["hostNetwork"] == true {
         return Err(Skipped::HostNetwork);
     }
-    match pod["spec"]["os"]["name"].as_str() {
-        None | Some("linux") => Ok(()),
+    let spec = &pod["spec"];
+    let systems = [&spec["os"]["name"], &spec["nodeSelector"][OS_LABEL]];
+    let mut systems = systems.into_iter().filter_map(Value::as_str);
+    match systems.find(|system| *system != "linux") {
+        None => Ok(()),
         Some(other) => Err(Skipped::System(other.to_owned())),
     }
 }
