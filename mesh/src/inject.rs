@@ -205,7 +205,6 @@ fn authority(file: &Path) -> Result<String> {
 }
 
 /// Prints the manifest of standard input as the webhook would make its pods.
-#[expect(clippy::print_stdout, reason = "the result of the command")]
 #[expect(clippy::print_stderr, reason = "what is said about the result")]
 pub(crate) fn inject(args: &InjectArgs) -> Result<()> {
     let settings = args.pod.settings()?;
