@@ -140,6 +140,29 @@ fn health_checks_and_retries_are_taken_over() {
     assert_eq!(retries.num_retries.unwrap().value, 2);
 }
 
+/// No cluster cuts off load, as none of App Mesh's did: those of workloads, of the application and out of the mesh.
+#[test]
+fn no_cluster_has_a_limit() {
+    let open = DJAPP.replacen("spec:\n", "spec:\n  egressFilter: {type: ALLOW_ALL}\n", 1);
+    let dj = snapshot(&mesh(&open), "dj");
+    assert_eq!(dj.resources[CLUSTER].len(), 6);
+    for (name, cluster) in &dj.resources[CLUSTER] {
+        let cluster = Cluster::decode(&cluster.value[..]).unwrap();
+        let thresholds = cluster.circuit_breakers.unwrap().thresholds;
+        assert_eq!(thresholds.len(), 2, "{name}");
+        for of in thresholds {
+            let limits = [
+                of.max_connections,
+                of.max_pending_requests,
+                of.max_requests,
+                of.max_retries,
+            ];
+            let limits = limits.map(|limit| limit.unwrap().value);
+            assert_eq!(limits, [2_147_483_647; 4], "{name}");
+        }
+    }
+}
+
 #[test]
 fn http2_is_spoken_to_who_speaks_it() {
     let http2 = DJAPP

@@ -2,15 +2,16 @@
 
 use std::net::SocketAddr;
 
-use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy,
 };
+use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
 use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
 use envoy_types::pb::envoy::config::core::v3::health_check::{HealthChecker, HttpHealthCheck};
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{
-    Address, HealthCheck, Http2ProtocolOptions, SocketAddress,
+    Address, HealthCheck, Http2ProtocolOptions, RoutingPriority, SocketAddress,
 };
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{
@@ -29,6 +30,10 @@ use crate::mesh::{Key, Mesh, node_name};
 use crate::resources::{self, Protocol};
 
 const OWN_HOST: &str = "127.0.0.1";
+
+/// Connections, requests and retries that a cluster takes at a time: as in App Mesh no limit, where Envoy's own would be
+/// 1,024, and 3 retries.
+const UNLIMITED: u32 = 2_147_483_647;
 
 /// The name of the cluster that leads to `port` of a workload.
 pub(super) fn egress_name(mesh: &Mesh, target: &Key, port: u16) -> Option<String> {
@@ -134,6 +139,12 @@ fn cluster(
         }),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(kind.into())),
         load_assignment,
+        circuit_breakers: Some(CircuitBreakers {
+            thresholds: [RoutingPriority::Default, RoutingPriority::High]
+                .map(unlimited)
+                .to_vec(),
+            ..CircuitBreakers::default()
+        }),
         ..Cluster::default()
     };
     if protocol == Protocol::Http2 {
@@ -151,6 +162,18 @@ fn cluster(
             .insert(HttpProtocolOptions::full_name(), any(&options));
     }
     cluster
+}
+
+fn unlimited(priority: RoutingPriority) -> Thresholds {
+    let unlimited = Some(UInt32Value { value: UNLIMITED });
+    Thresholds {
+        priority: priority.into(),
+        max_connections: unlimited,
+        max_pending_requests: unlimited,
+        max_requests: unlimited,
+        max_retries: unlimited,
+        ..Thresholds::default()
+    }
 }
 
 fn health_check(check: &resources::HealthCheck) -> HealthCheck {
