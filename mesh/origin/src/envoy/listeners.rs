@@ -13,7 +13,7 @@ use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::Ori
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds, http_connection_manager::RouteSpecifier,
-    http_filter::ConfigType as HttpConfig,
+    http_connection_manager::UpgradeConfig, http_filter::ConfigType as HttpConfig,
 };
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
@@ -161,6 +161,11 @@ pub(super) fn http(port: Option<u16>, prefix: &str, route: &str) -> FilterChain 
             config_source: Some(ads()),
             route_config_name: route.to_owned(),
         })),
+        // Envoy answers 403 to an upgrade that is not allowed.
+        upgrade_configs: vec![UpgradeConfig {
+            upgrade_type: "websocket".to_owned(),
+            ..UpgradeConfig::default()
+        }],
         ..HttpConnectionManager::default()
     };
     let name = "envoy.filters.network.http_connection_manager";

@@ -11,7 +11,10 @@ use mesh_origin::envoy::{CLUSTER, LISTENER, Place, ROUTE, Snapshot};
 use mesh_origin::mesh::{Meshes, Refused};
 use prost::Message as _;
 
-const DJAPP: &str = include_str!("../../../tests/mesh/djapp.yaml");
+mod defaults;
+mod refused;
+
+const DJAPP: &str = include_str!("../../../../tests/mesh/djapp.yaml");
 
 fn parse(text: &str) -> (Meshes, Vec<Refused>) {
     Meshes::parse([("djapp.yaml", text)], &Meshes::default())
@@ -124,46 +127,6 @@ fn weights_are_those_of_the_router() {
 }
 
 #[test]
-fn health_checks_and_retries_are_taken_over() {
-    let dj = snapshot(&mesh(DJAPP), "dj");
-    let jazz = &dj.resources[CLUSTER]["cds_egress_dj-app_jazz-v1_prod_http_9080"];
-    let jazz = Cluster::decode(&jazz.value[..]).unwrap();
-    let check = &jazz.health_checks[0];
-    assert_eq!(check.interval.unwrap().seconds, 5);
-    assert_eq!(check.unhealthy_threshold.unwrap().value, 2);
-    let route = route(&dj, "rds_egress_http_9080");
-    let Some(Action::Route(action)) = &route.virtual_hosts[0].routes[0].action else {
-        panic!("no route");
-    };
-    let retries = action.retry_policy.as_ref().unwrap();
-    assert_eq!(retries.retry_on, "gateway-error,connect-failure");
-    assert_eq!(retries.num_retries.unwrap().value, 2);
-}
-
-/// No cluster cuts off load, as none of App Mesh's did: those of workloads, of the application and out of the mesh.
-#[test]
-fn no_cluster_has_a_limit() {
-    let open = DJAPP.replacen("spec:\n", "spec:\n  egressFilter: {type: ALLOW_ALL}\n", 1);
-    let dj = snapshot(&mesh(&open), "dj");
-    assert_eq!(dj.resources[CLUSTER].len(), 6);
-    for (name, cluster) in &dj.resources[CLUSTER] {
-        let cluster = Cluster::decode(&cluster.value[..]).unwrap();
-        let thresholds = cluster.circuit_breakers.unwrap().thresholds;
-        assert_eq!(thresholds.len(), 2, "{name}");
-        for of in thresholds {
-            let limits = [
-                of.max_connections,
-                of.max_pending_requests,
-                of.max_requests,
-                of.max_retries,
-            ];
-            let limits = limits.map(|limit| limit.unwrap().value);
-            assert_eq!(limits, [2_147_483_647; 4], "{name}");
-        }
-    }
-}
-
-#[test]
 fn http2_is_spoken_to_who_speaks_it() {
     let http2 = DJAPP
         .replace("protocol: http\n", "protocol: http2\n")
@@ -194,128 +157,6 @@ fn another_node_or_mesh_is_not_told_anything() {
         mesh.node_of("mesh/dj-app@123456789012/virtualNode/dj_prod")
             .is_some()
     );
-}
-
-/// djapp with one more object.
-fn with(kind: &str, spec: &str) -> String {
-    format!(
-        "{DJAPP}---\napiVersion: appmesh.k8s.aws/v1beta2\nkind: {kind}\nmetadata: {{name: x, namespace: prod}}\nspec: {spec}\n"
-    )
-}
-
-const REFUSED_LISTENERS: [(&str, &str); 4] = [
-    (
-        "{portMapping: {port: 1, protocol: http}, tls: {mode: STRICT}}",
-        "spec.listeners[0].tls is not served",
-    ),
-    (
-        "{portMapping: {port: 1, protocol: grpc}}",
-        "spec.listeners[0].portMapping.protocol: unknown variant `grpc`",
-    ),
-    (
-        "{portMapping: {port: 1, protocol: http}, outlierDetection: {}}",
-        "spec.listeners[0].outlierDetection is not served",
-    ),
-    (
-        "{portMapping: {port: 1, protocol: http}}, {portMapping: {port: 1, protocol: http2}}",
-        "spec.listeners[1].portMapping.port: 1 is there twice",
-    ),
-];
-
-const REFUSED: [(&str, &str, &str); 6] = [
-    (
-        "VirtualGateway",
-        "{}",
-        "the kind VirtualGateway is not served",
-    ),
-    (
-        "VirtualService",
-        "{provider: {virtualNode: {virtualNodeRef: {name: nobody}}}}",
-        "nobody",
-    ),
-    ("VirtualService", "{}", "spec.provider"),
-    (
-        "VirtualService",
-        "{awsName: \"*\", provider: {virtualNode: {virtualNodeRef: {name: dj}}}}",
-        "spec.awsName: \"*\" is not a host name",
-    ),
-    (
-        "VirtualRouter",
-        "{listeners: [], routes: [{name: r, httpRoute: {match: {prefix: /, headers: []}, action: {weightedTargets: []}}}]}",
-        "spec.routes[0].httpRoute.match.headers is not served",
-    ),
-    (
-        "VirtualRouter",
-        "{meshRef: {name: folk}, routes: []}",
-        "spec.meshRef: there is no Mesh folk",
-    ),
-];
-
-/// What is not served is refused by name, and the rest is served.
-#[test]
-fn nothing_is_ignored() {
-    let nodes = REFUSED_LISTENERS.map(|(listeners, why)| {
-        let spec = format!("{{listeners: [{listeners}]}}");
-        ("VirtualNode", spec, why)
-    });
-    let others = REFUSED.map(|(kind, spec, why)| (kind, spec.to_owned(), why));
-    for (kind, spec, why) in nodes.into_iter().chain(others) {
-        let (mesh, refused) = parse(&with(kind, &spec));
-        assert_eq!(refused.len(), 1, "{refused:?}");
-        assert_eq!(refused[0].what, format!("{kind} prod/x"));
-        assert!(refused[0].why.contains(why), "{}", refused[0]);
-        assert_eq!(weights(&snapshot(&mesh, "dj")).len(), 2);
-    }
-    // What is nothing of App Mesh is left alone, and what is no YAML is refused by its file.
-    let files = [
-        ("a.yaml", "kind: Deployment\napiVersion: apps/v1\n"),
-        ("b.yaml", "{"),
-    ];
-    let (_, refused) = Meshes::parse(files, &Meshes::default());
-    assert_eq!(refused.len(), 1);
-    assert_eq!(refused[0].what, "b.yaml");
-}
-
-/// What refers to nothing, and what Envoy would reject as a whole.
-#[test]
-fn what_leads_nowhere_is_refused() {
-    for (text, what, why) in [
-        (
-            DJAPP.replace(
-                "name: jazz-v2\n              weight",
-                "name: jazz-v3\n              weight",
-            ),
-            "VirtualRouter prod/jazz-router",
-            "no VirtualNode jazz-v3",
-        ),
-        (
-            DJAPP
-                .replace("weight: 95", "weight: 0")
-                .replace("weight: 5\n", "weight: 0\n"),
-            "VirtualRouter prod/jazz-router",
-            "add up to 0",
-        ),
-        (
-            format!(
-                "{DJAPP}---\napiVersion: appmesh.k8s.aws/v1beta2\nkind: VirtualService\nmetadata: {{name: zz, namespace: prod}}\nspec: {{awsName: jazz.prod.svc.cluster.local, provider: {{virtualNode: {{virtualNodeRef: {{name: dj}}}}}}}}\n"
-            ),
-            "VirtualService prod/zz",
-            "is taken",
-        ),
-        (
-            DJAPP.replace(
-                "virtualServiceRef:\n          name: jazz",
-                "virtualServiceRef:\n          name: folk",
-            ),
-            "VirtualNode prod/dj",
-            "no VirtualService folk",
-        ),
-    ] {
-        let (_, refused) = parse(&text);
-        let first = &refused[0];
-        assert_eq!(first.what, what, "{refused:?}");
-        assert!(first.why.contains(why), "{first}");
-    }
 }
 
 /// What leaves the mesh: by name to Amazon, everything only where the mesh allows it, and HTTP to others on a port of
@@ -374,40 +215,6 @@ fn the_rest_of_the_world_is_as_the_mesh_says() {
         refused[0]
             .why
             .contains("spec.egressFilter.type: unknown variant `SOME`")
-    );
-}
-
-/// A slip takes no traffic down: what was served before is served on, and the refusal says what is wrong.
-#[test]
-fn a_slip_changes_nothing() {
-    let (before, _) = parse(DJAPP);
-    for slip in [
-        DJAPP.replace("prefix: /", "prefix: /\n          headers: []"),
-        DJAPP.replace(
-            "name: jazz-v2\n              weight",
-            "name: jazz-v3\n              weight",
-        ),
-        DJAPP.replace("awsName: jazz.prod.svc.cluster.local", "awsName: jazz prod"),
-        DJAPP.replace("protocol: http\n", "protocol: grpc\n"),
-        DJAPP.replacen("namespaceSelector:", "namespaces:", 1),
-    ] {
-        assert_ne!(slip, DJAPP);
-        let (after, refused) = Meshes::parse([("djapp.yaml", slip.as_str())], &before);
-        assert!(!refused.is_empty());
-        assert_eq!(snapshot(&after, "dj"), snapshot(&before, "dj"));
-    }
-    // What is gone is gone.
-    let without = DJAPP.replace(
-        "metadata:\n  name: jazz-router\n",
-        "metadata:\n  name: another\n",
-    );
-    let (after, refused) = Meshes::parse([("djapp.yaml", without.as_str())], &before);
-    assert_eq!(refused[0].what, "VirtualService prod/jazz");
-    assert_eq!(
-        route(&snapshot(&after, "dj"), "rds_egress_http_9080")
-            .virtual_hosts
-            .len(),
-        1
     );
 }
 
