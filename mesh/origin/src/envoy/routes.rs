@@ -187,7 +187,11 @@ fn weighted(mesh: &Mesh, of: &HttpRoute, namespace: &str) -> Route {
     };
     let action = RouteAction {
         cluster_specifier: Some(ClusterSpecifier::WeightedClusters(clusters)),
-        retry_policy: of.retry_policy.as_ref().map(retry_policy),
+        retry_policy: Some(
+            of.retry_policy
+                .as_ref()
+                .map_or_else(default_retries, retry_policy),
+        ),
         ..action(of.timeout)
     };
     route(&of.r#match.prefix, action)
@@ -221,6 +225,17 @@ fn retry_policy(policy: &resources::RetryPolicy) -> RetryPolicy {
             value: policy.max_retries,
         }),
         per_try_timeout: Some(millis(policy.per_retry_timeout.millis())),
+        ..RetryPolicy::default()
+    }
+}
+
+/// What App Mesh had tried again on a route that does not say it, and for a workload that is called without a router.
+fn default_retries() -> RetryPolicy {
+    RetryPolicy {
+        retry_on: "reset,connect-failure,refused-stream,retriable-status-codes,unavailable"
+            .to_owned(),
+        retriable_status_codes: vec![503],
+        num_retries: Some(UInt32Value { value: 2 }),
         ..RetryPolicy::default()
     }
 }

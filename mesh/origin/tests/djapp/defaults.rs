@@ -27,6 +27,38 @@ fn health_checks_and_retries_are_taken_over() {
     assert_eq!(retries.num_retries.unwrap().value, 2);
 }
 
+/// A route that says nothing of retries has those of App Mesh; `maxRetries: 0` has none.
+#[test]
+fn retries_have_a_default() {
+    let retries = |text: &str| {
+        let route = route(&snapshot(&mesh(text), "dj"), "rds_egress_http_9080");
+        let policies = route.virtual_hosts.iter().map(|host| {
+            let Some(Action::Route(action)) = &host.routes[0].action else {
+                panic!("no route");
+            };
+            action.retry_policy.clone().unwrap()
+        });
+        policies.collect::<Vec<_>>()
+    };
+    let direct = DJAPP.replace(
+        "virtualRouter:\n      virtualRouterRef:\n        name: metal-router",
+        "virtualNode:\n      virtualNodeRef:\n        name: metal-v1",
+    );
+    assert_ne!(direct, DJAPP);
+    for text in [DJAPP, &direct] {
+        let metal = retries(text)[1].clone();
+        assert_eq!(
+            metal.retry_on,
+            "reset,connect-failure,refused-stream,retriable-status-codes,unavailable"
+        );
+        assert_eq!(metal.retriable_status_codes, [503]);
+        assert_eq!(metal.num_retries.unwrap().value, 2);
+        assert_eq!(metal.per_try_timeout, None);
+    }
+    let none = retries(&DJAPP.replace("maxRetries: 2", "maxRetries: 0"));
+    assert_eq!(none[0].num_retries.unwrap().value, 0);
+}
+
 /// Websockets pass, towards the application and from it.
 #[test]
 fn websockets_are_let_through() {
