@@ -1,12 +1,12 @@
 //! Meshes: their resources by name, checked against each other.
 //!
 //! ```text
-//! documents -> reading (typed, field by field) -> meshes (each object in its own) -> check (references, what Envoy takes)
+//! documents -> reading (typed, field by field) -> assign (each object in its mesh) -> check (references, what Envoy takes)
 //! ```
 //!
 //! What is refused keeps the form it was served in before, if it was: a slip in a manifest takes no traffic down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -18,8 +18,10 @@ use crate::resources::{
 };
 use crate::selector::{Labels, Selector};
 
+mod assign;
 mod check;
 mod reading;
+pub(crate) mod target;
 
 use reading::Read;
 
@@ -94,6 +96,12 @@ pub enum Reason {
     /// More or larger than is taken.
     TooLarge,
 }
+
+/// Why something is refused.
+type Fault = (Reason, String);
+
+/// What was refused until now: whoever refers to it is told so, and not that it is not there.
+struct Gone(BTreeSet<(Kind, Key)>);
 
 /// The workload of a pod, and its mesh.
 #[derive(Clone, Copy, Debug)]
@@ -170,7 +178,7 @@ impl Meshes {
                 refused.push(error);
             }
         }
-        let mut by_name = check::assigned(read, &mut refused);
+        let mut by_name = assign::assigned(read, &mut refused);
         for mesh in by_name.values_mut() {
             let before = before.by_name.get(&mesh.name);
             check::check(mesh, before, &mut refused);
@@ -270,6 +278,24 @@ impl Refused {
             reason,
             why,
         }
+    }
+}
+
+// === impl Gone ===
+
+impl Gone {
+    fn of(refused: &[Refused]) -> Self {
+        let objects = refused.iter().filter_map(|one| one.object.clone());
+        Self(objects.collect())
+    }
+
+    /// Why there is no such object in the mesh.
+    fn why(&self, kind: Kind, key: &Key) -> String {
+        let (kind_name, name) = (kind.as_str(), &key.name);
+        if self.0.contains(&(kind, key.clone())) {
+            return format!("the {kind_name} {name} is refused itself");
+        }
+        format!("there is no {kind_name} {name} in the mesh")
     }
 }
 

@@ -5,12 +5,13 @@ use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use envoy_types::pb::envoy::config::route::v3::{
-    RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster,
+    DirectResponseAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch,
+    VirtualHost, WeightedCluster,
 };
 use envoy_types::pb::google::protobuf::UInt32Value;
 
 use super::clusters::{egress_name, millis};
-use crate::mesh::{Key, Mesh};
+use crate::mesh::{Key, Mesh, target};
 use crate::resources::{
     self, HttpRetryEvent, HttpRoute, HttpTimeout, Protocol, TcpRetryEvent, VirtualServiceSpec,
 };
@@ -96,8 +97,8 @@ fn host(
 ) -> Host {
     let targets = routes
         .iter()
-        .flat_map(|route| &route.action.weighted_targets);
-    let targets = targets.filter_map(|target| target_of(mesh, target, namespace));
+        .flat_map(|route| living(mesh, route, namespace));
+    let targets = targets.map(|(target, port, _)| (target, port));
     Host {
         name: name.to_owned(),
         port,
@@ -108,17 +109,20 @@ fn host(
     }
 }
 
-fn target_of(
-    mesh: &Mesh,
-    target: &resources::WeightedTarget,
-    namespace: &str,
-) -> Option<(Key, u16)> {
-    let key = Key::of(&target.virtual_node_ref, namespace);
-    let listeners = &mesh.nodes.get(&key)?.listeners;
-    let port = target
-        .port
-        .or_else(|| Some(listeners.first()?.port_mapping.port))?;
-    Some((key, port))
+/// Workloads that a route leads to, their ports and weights: the mesh has said which are not there. None at all where no
+/// weight is left.
+fn living(mesh: &Mesh, route: &HttpRoute, namespace: &str) -> Vec<(Key, u16, u32)> {
+    let targets = route.action.weighted_targets.iter();
+    let targets = targets.filter_map(|weighted| {
+        let key = Key::of(&weighted.virtual_node_ref, namespace);
+        let port = target::port(&mesh.nodes, &key, weighted.port).ok()?;
+        Some((key, port, weighted.weight))
+    });
+    let targets: Vec<_> = targets.collect();
+    if targets.iter().all(|(_, _, weight)| *weight == 0) {
+        return Vec::new();
+    }
+    targets
 }
 
 /// Everything that arrives goes to the application.
@@ -136,7 +140,7 @@ pub(super) fn ingress(
         vec![virtual_host(
             "all",
             vec!["*".to_owned()],
-            vec![route("/", action)],
+            vec![route("/", RouteKind::Route(action))],
         )],
     )
 }
@@ -165,19 +169,25 @@ pub(super) fn egress(
             ..RouteAction::default()
         };
         let everything = vec!["*".to_owned()];
-        virtual_host("mesh-allow-all", everything, vec![route("/", action)])
+        virtual_host(
+            "mesh-allow-all",
+            everything,
+            vec![route("/", RouteKind::Route(action))],
+        )
     }));
     configuration(name, virtual_hosts)
 }
 
 fn weighted(mesh: &Mesh, of: &HttpRoute, namespace: &str) -> Route {
-    let clusters = of.action.weighted_targets.iter().filter_map(|target| {
-        let (key, port) = target_of(mesh, target, namespace)?;
+    let prefix = &of.r#match.prefix;
+    let targets = living(mesh, of, namespace);
+    if targets.is_empty() {
+        return route(prefix, unavailable());
+    }
+    let clusters = targets.iter().filter_map(|(key, port, weight)| {
         Some(ClusterWeight {
-            name: egress_name(mesh, &key, port)?,
-            weight: Some(UInt32Value {
-                value: target.weight,
-            }),
+            name: egress_name(mesh, key, *port)?,
+            weight: Some(UInt32Value { value: *weight }),
             ..ClusterWeight::default()
         })
     });
@@ -194,7 +204,15 @@ fn weighted(mesh: &Mesh, of: &HttpRoute, namespace: &str) -> Route {
         ),
         ..action(of.timeout)
     };
-    route(&of.r#match.prefix, action)
+    route(prefix, RouteKind::Route(action))
+}
+
+/// Where nobody is left to answer.
+fn unavailable() -> RouteKind {
+    RouteKind::DirectResponse(DirectResponseAction {
+        status: 503,
+        ..DirectResponseAction::default()
+    })
 }
 
 fn action(timeout: Option<HttpTimeout>) -> RouteAction {
@@ -240,13 +258,13 @@ fn default_retries() -> RetryPolicy {
     }
 }
 
-fn route(prefix: &str, action: RouteAction) -> Route {
+fn route(prefix: &str, action: RouteKind) -> Route {
     Route {
         r#match: Some(RouteMatch {
             path_specifier: Some(PathSpecifier::Prefix(prefix.to_owned())),
             ..RouteMatch::default()
         }),
-        action: Some(RouteKind::Route(action)),
+        action: Some(action),
         ..Route::default()
     }
 }

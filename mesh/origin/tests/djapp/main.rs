@@ -13,6 +13,7 @@ use prost::Message as _;
 
 mod defaults;
 mod refused;
+mod targets;
 
 const DJAPP: &str = include_str!("../../../../tests/mesh/djapp.yaml");
 
@@ -24,6 +25,22 @@ fn mesh(text: &str) -> Meshes {
     let (mesh, refused) = parse(text);
     assert_eq!(refused, []);
     mesh
+}
+
+/// djapp with one more object `x`.
+fn with(kind: &str, spec: &str) -> String {
+    format!(
+        "{DJAPP}---\napiVersion: appmesh.k8s.aws/v1beta2\nkind: {kind}\nmetadata: {{name: x, namespace: prod}}\nspec: {spec}\n"
+    )
+}
+
+/// `text` without one of its objects.
+fn without_of(text: &str, kind: &str, name: &str) -> String {
+    let object = format!("kind: {kind}\nmetadata:\n  name: {name}\n");
+    let others = text.split("---\n").filter(|one| !one.contains(&object));
+    let others = others.collect::<Vec<_>>().join("---\n");
+    assert_ne!(others, text);
+    others
 }
 
 fn snapshot(mesh: &Meshes, node: &str) -> Snapshot {

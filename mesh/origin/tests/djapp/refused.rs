@@ -2,14 +2,7 @@
 
 use mesh_origin::mesh::Meshes;
 
-use crate::{DJAPP, parse, route, snapshot, weights};
-
-/// djapp with one more object.
-fn with(kind: &str, spec: &str) -> String {
-    format!(
-        "{DJAPP}---\napiVersion: appmesh.k8s.aws/v1beta2\nkind: {kind}\nmetadata: {{name: x, namespace: prod}}\nspec: {spec}\n"
-    )
-}
+use crate::{DJAPP, parse, route, snapshot, weights, with};
 
 const REFUSED_LISTENERS: [(&str, &str); 4] = [
     (

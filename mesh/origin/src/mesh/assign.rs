@@ -1,0 +1,135 @@
+//! Which mesh an object is of.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::reading::Read;
+use super::{Fault, Key, Mesh, Reason, Refused};
+use crate::resources::{Kind, MeshReference, MeshSpec};
+use crate::selector::Labels;
+
+/// Splits what was read by mesh, without a look at its references yet.
+pub(super) fn assigned(read: Read, refused: &mut Vec<Refused>) -> BTreeMap<String, Mesh> {
+    let Read {
+        meshes,
+        nodes,
+        services,
+        routers,
+        namespaces,
+    } = read;
+    let mesh_name = |key: &Key, spec: &MeshSpec| spec.aws_name.clone().unwrap_or(key.name.clone());
+    let owners = owners(meshes.iter().map(|(key, spec)| {
+        let name = mesh_name(key, spec);
+        (name, spec.created.as_str(), key)
+    }));
+    let mut by_name = BTreeMap::new();
+    for (key, spec) in &meshes {
+        let name = mesh_name(key, spec);
+        if owners.get(&name) != Some(key) {
+            let why = format!("spec.awsName: the name {name} is taken");
+            refused.push(Refused::new(Kind::Mesh, key, Reason::Conflict, why));
+            continue;
+        }
+        let egress = spec.egress_filter.map(|filter| filter.r#type);
+        let mesh = Mesh {
+            name: name.clone(),
+            object: key.name.clone(),
+            namespaces: spec.namespace_selector.clone(),
+            egress: egress.unwrap_or_default(),
+            ..Mesh::default()
+        };
+        by_name.insert(name, mesh);
+    }
+    let assign = Assign {
+        meshes: by_name
+            .values()
+            .map(|mesh| (mesh.object.clone(), mesh.clone()))
+            .collect(),
+        namespaces,
+    };
+    let mut nodes = assign.each(Kind::VirtualNode, nodes, |node| &node.mesh_ref, refused);
+    let mut services = assign.each(Kind::VirtualService, services, |one| &one.mesh_ref, refused);
+    let mut routers = assign.each(Kind::VirtualRouter, routers, |one| &one.mesh_ref, refused);
+    for mesh in by_name.values_mut() {
+        mesh.nodes = Arc::new(nodes.remove(&mesh.name).unwrap_or_default());
+        mesh.services = Arc::new(services.remove(&mesh.name).unwrap_or_default());
+        mesh.routers = Arc::new(routers.remove(&mesh.name).unwrap_or_default());
+    }
+    by_name
+}
+
+/// Who has a name that several want: the oldest, and of those that are equally old the first.
+pub(super) fn owners<'a>(
+    all: impl Iterator<Item = (String, &'a str, &'a Key)>,
+) -> BTreeMap<String, Key> {
+    let mut all: Vec<_> = all.collect();
+    all.sort_by_key(|(_, created, key)| (*created, *key));
+    let mut owners = BTreeMap::new();
+    for (name, _, key) in all {
+        owners.entry(name).or_insert_with(|| key.clone());
+    }
+    owners
+}
+
+/// What tells the mesh of an object.
+struct Assign {
+    /// By their names in the cluster.
+    meshes: BTreeMap<String, Mesh>,
+    namespaces: BTreeMap<String, Labels>,
+}
+
+// === impl Assign ===
+
+impl Assign {
+    /// By the name of the mesh.
+    fn each<T>(
+        &self,
+        kind: Kind,
+        objects: BTreeMap<Key, T>,
+        reference: impl Fn(&T) -> &Option<MeshReference>,
+        refused: &mut Vec<Refused>,
+    ) -> BTreeMap<String, BTreeMap<Key, T>> {
+        let mut assigned: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for (key, object) in objects {
+            match self.mesh(&key, reference(&object).as_ref()) {
+                Ok(mesh) => {
+                    assigned.entry(mesh).or_default().insert(key, object);
+                }
+                Err((reason, why)) => refused.push(Refused::new(kind, &key, reason, why)),
+            }
+        }
+        assigned
+    }
+
+    fn mesh(&self, key: &Key, reference: Option<&MeshReference>) -> Result<String, Fault> {
+        let missing = |why: String| (Reason::NotFound, why);
+        if let Some(reference) = reference {
+            let found = self.meshes.get(&reference.name);
+            return found.map(|mesh| mesh.name.clone()).ok_or_else(|| {
+                missing(format!("spec.meshRef: there is no Mesh {}", reference.name))
+            });
+        }
+        let namespace = &key.namespace;
+        // A manifest need not come with its namespace.
+        let labels = self.namespaces.get(namespace);
+        let mut selecting = self.meshes.values().filter(|mesh| {
+            labels.is_none_or(|labels| {
+                let selector = mesh.namespaces.as_ref();
+                selector.is_some_and(|selector| selector.selects(labels))
+            })
+        });
+        match (selecting.next(), selecting.next()) {
+            (Some(mesh), None) => Ok(mesh.name.clone()),
+            (None, _) => Err(missing(format!(
+                "no Mesh selects the namespace {namespace} (spec.namespaceSelector), and there is no spec.meshRef"
+            ))),
+            (Some(one), Some(other)) => Err((
+                Reason::Conflict,
+                format!(
+                    "both Mesh {} and Mesh {} may have the namespace {namespace}: spec.meshRef is needed",
+                    one.object, other.object
+                ),
+            )),
+        }
+    }
+}

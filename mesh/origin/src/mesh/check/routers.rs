@@ -1,0 +1,166 @@
+//! Routers. A target that is not there costs its share of a route, not the router: the rest of the traffic has its way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Fault, Gone, Key, Reason, Refused, not_supported, target};
+use crate::resources::{HttpRoute, Kind, Protocol, Route, VirtualNodeSpec, VirtualRouterSpec};
+
+type Nodes = BTreeMap<Key, VirtualNodeSpec>;
+
+/// A route, and what of it leads nowhere.
+struct Examined<'a> {
+    name: &'a str,
+    /// Weights, and why they are left out.
+    lost: Vec<(u32, String)>,
+    /// Whether anything is left.
+    lives: bool,
+}
+
+/// Refuses routers that have a fault or lead nowhere at all; in their place comes what was there before, if it leads
+/// somewhere. One that has lost a part of it is told of, and served without: unless it led everywhere before.
+pub(super) fn settle(
+    routers: &mut BTreeMap<Key, VirtualRouterSpec>,
+    before: Option<&BTreeMap<Key, VirtualRouterSpec>>,
+    nodes: &Nodes,
+    refused: &mut Vec<Refused>,
+) {
+    let gone = Gone::of(refused);
+    routers.retain(|key, router| {
+        let mut refuse = |(reason, why)| {
+            refused.push(Refused::new(Kind::VirtualRouter, key, reason, why));
+        };
+        let now = examine(key, router, nodes, &gone);
+        if matches!(&now, Ok(now) if is_whole(now)) {
+            return true;
+        }
+        let earlier = before.and_then(|before| before.get(key));
+        let led = earlier.map(|earlier| examine(key, earlier, nodes, &gone));
+        let restore = match now {
+            Ok(now) => {
+                let restore = matches!(&led, Some(Ok(led)) if is_whole(led));
+                let lost = now.iter().flat_map(|route| route.told(restore));
+                lost.for_each(|why| refuse((Reason::NotFound, why)));
+                restore
+            }
+            Err(fault) => {
+                refuse(fault);
+                if !matches!(led, Some(Ok(_))) {
+                    return false;
+                }
+                true
+            }
+        };
+        if let Some(earlier) = earlier.filter(|_| restore) {
+            *router = earlier.clone();
+        }
+        true
+    });
+}
+
+fn is_whole(routes: &[Examined<'_>]) -> bool {
+    routes.iter().all(|route| route.lost.is_empty())
+}
+
+/// Its routes, of which at least one leads somewhere.
+fn examine<'a>(
+    key: &Key,
+    router: &'a VirtualRouterSpec,
+    nodes: &Nodes,
+    gone: &Gone,
+) -> Result<Vec<Examined<'a>>, Fault> {
+    listeners(router).map_err(not_supported)?;
+    let examined = router.routes.iter().map(|route| {
+        let fault = |why| not_supported(format!("route {}: {why}", route.name));
+        let (_, http) = http(route)
+            .ok_or_else(|| fault("one of httpRoute and http2Route is needed".to_owned()))?;
+        route_fault(http).map_or(Ok(()), |why| Err(fault(why)))?;
+        Ok(Examined::new(key, &route.name, http, nodes, gone))
+    });
+    let examined = examined.collect::<Result<Vec<_>, _>>()?;
+    if examined.iter().any(|route| route.lives) {
+        return Ok(examined);
+    }
+    let lost = examined.iter().map(Examined::why);
+    Err((Reason::NotFound, lost.collect::<Vec<_>>().join("; ")))
+}
+
+/// What Envoy would not take of its listeners.
+fn listeners(router: &VirtualRouterSpec) -> Result<(), String> {
+    let mut ports = BTreeSet::new();
+    for (index, listener) in router.listeners.iter().enumerate() {
+        let field = format!("spec.listeners[{index}].portMapping");
+        let port = listener.port_mapping.port;
+        if port == 0 || !ports.insert(port) {
+            return Err(format!("{field}.port: {port} is no port, or there twice"));
+        }
+    }
+    Ok(())
+}
+
+/// Its protocol and itself, if it is one of both.
+fn http(route: &Route) -> Option<(Protocol, &HttpRoute)> {
+    match (&route.http_route, &route.http2_route) {
+        (Some(route), None) => Some((Protocol::Http, route)),
+        (None, Some(route)) => Some((Protocol::Http2, route)),
+        _ => None,
+    }
+}
+
+/// What Envoy would not take.
+fn route_fault(route: &HttpRoute) -> Option<String> {
+    let weights = route.action.weighted_targets.iter();
+    let sum: u64 = weights.map(|target| u64::from(target.weight)).sum();
+    if sum == 0 || sum > u64::from(u32::MAX) {
+        return Some(format!("the weights add up to {sum}"));
+    }
+    let prefix = &route.r#match.prefix;
+    (!prefix.starts_with('/')).then(|| format!("match.prefix: {prefix:?} does not begin with /"))
+}
+
+// === impl Examined ===
+
+impl<'a> Examined<'a> {
+    fn new(key: &Key, name: &'a str, route: &HttpRoute, nodes: &Nodes, gone: &Gone) -> Self {
+        let mut examined = Self {
+            name,
+            lost: Vec::new(),
+            lives: false,
+        };
+        for weighted in &route.action.weighted_targets {
+            let target = Key::of(&weighted.virtual_node_ref, &key.namespace);
+            match target::port(nodes, &target, weighted.port) {
+                Ok(_) => examined.lives |= weighted.weight > 0,
+                Err(lost) => {
+                    let why = lost.why(&target, gone);
+                    examined.lost.push((weighted.weight, why));
+                }
+            }
+        }
+        examined
+    }
+
+    fn why(&self) -> String {
+        let lost: Vec<_> = self.lost.iter().map(|(_, why)| why.as_str()).collect();
+        format!("route {}: {}", self.name, lost.join(", "))
+    }
+
+    /// What is said of it where the router is served, `as_it_was` or without what is lost.
+    fn told(&self, as_it_was: bool) -> Vec<String> {
+        if self.lost.is_empty() {
+            return Vec::new();
+        }
+        if as_it_was {
+            return vec![format!("{}; the router is served as it was", self.why())];
+        }
+        if !self.lives {
+            return vec![format!("{}; the route answers 503", self.why())];
+        }
+        let of = |(weight, why): &(u32, String)| {
+            format!(
+                "route {}: {why}; its weight of {weight} is left out",
+                self.name
+            )
+        };
+        self.lost.iter().map(of).collect()
+    }
+}
