@@ -13,6 +13,7 @@ use prost::Message as _;
 
 mod defaults;
 mod refused;
+mod taken;
 mod targets;
 
 const DJAPP: &str = include_str!("../../../../tests/mesh/djapp.yaml");

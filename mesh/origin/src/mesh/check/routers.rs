@@ -71,8 +71,14 @@ fn examine<'a>(
     listeners(router).map_err(not_supported)?;
     let examined = router.routes.iter().map(|route| {
         let fault = |why| not_supported(format!("route {}: {why}", route.name));
-        let (_, http) = http(route)
+        let (protocol, http) = http(route)
             .ok_or_else(|| fault("one of httpRoute and http2Route is needed".to_owned()))?;
+        let mut of = router.listeners.iter();
+        if !of.any(|listener| listener.port_mapping.protocol == protocol) {
+            let name = protocol.as_str();
+            let why = format!("{name}Route: none of spec.listeners has the protocol {name}");
+            return Err(fault(why));
+        }
         route_fault(http).map_or(Ok(()), |why| Err(fault(why)))?;
         Ok(Examined::new(key, &route.name, http, nodes, gone))
     });
@@ -84,14 +90,27 @@ fn examine<'a>(
     Err((Reason::NotFound, lost.collect::<Vec<_>>().join("; ")))
 }
 
-/// What Envoy would not take of its listeners.
+/// Envoy would have hosts that answer nothing, or none at all.
 fn listeners(router: &VirtualRouterSpec) -> Result<(), String> {
+    if router.listeners.is_empty() {
+        return Err("spec.listeners: at least one is needed".to_owned());
+    }
+    if router.routes.is_empty() {
+        return Err("spec.routes: at least one is needed".to_owned());
+    }
     let mut ports = BTreeSet::new();
     for (index, listener) in router.listeners.iter().enumerate() {
         let field = format!("spec.listeners[{index}].portMapping");
-        let port = listener.port_mapping.port;
+        let (port, protocol) = (listener.port_mapping.port, listener.port_mapping.protocol);
         if port == 0 || !ports.insert(port) {
             return Err(format!("{field}.port: {port} is no port, or there twice"));
+        }
+        let mut protocols = router.routes.iter().filter_map(http);
+        if !protocols.any(|(of, _)| of == protocol) {
+            let name = protocol.as_str();
+            return Err(format!(
+                "{field}.protocol: {name}, and none of spec.routes has {name}Route"
+            ));
         }
     }
     Ok(())
