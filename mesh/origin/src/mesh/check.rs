@@ -6,9 +6,14 @@ use std::sync::Arc;
 
 use super::assign::owners;
 use super::{Fault, Gone, Key, Mesh, Reason, Refused, node_name, service_name, target};
-use crate::resources::{HealthCheck, Kind, VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec};
+use crate::resources::{
+    HealthCheck, HttpTimeout, Kind, VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec,
+};
 
 mod routers;
+
+/// A length of time at most, in milliseconds: a day. Envoy takes some hundred million years, and no more.
+const SPAN_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// Takes out what refers to nothing, or what Envoy would not take, or puts it as it was before.
 pub(super) fn check(mesh: &mut Mesh, before: Option<&Mesh>, refused: &mut Vec<Refused>) {
@@ -17,7 +22,7 @@ pub(super) fn check(mesh: &mut Mesh, before: Option<&Mesh>, refused: &mut Vec<Re
         owners(names.map(|(key, node)| (node_name(key, node), node.created.as_str(), key)));
     let names = mesh.services.iter();
     let owners_of_services = owners(names.map(|(key, service)| {
-        let name = service_name(key, service);
+        let name = domain(&service_name(key, service));
         (name, service.created.as_str(), key)
     }));
     settle(
@@ -46,7 +51,7 @@ pub(super) fn check(mesh: &mut Mesh, before: Option<&Mesh>, refused: &mut Vec<Re
             let name = service_name(key, service);
             name_fault("spec.awsName", &name)
                 .or_else(|| provider_fault(key, service, nodes, routers, &gone))
-                .or_else(|| taken(&owners_of_services, &name, key))
+                .or_else(|| taken(&owners_of_services, &domain(&name), key))
         },
         refused,
     );
@@ -107,6 +112,11 @@ fn not_supported(why: String) -> Fault {
     (Reason::NotSupported, why)
 }
 
+/// As Envoy compares names of hosts.
+fn domain(name: &str) -> String {
+    name.to_ascii_lowercase()
+}
+
 /// Envoy takes two names `*`, or two equal ones, as an error of everything.
 fn name_fault(field: &str, name: &str) -> Option<Fault> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
@@ -116,6 +126,30 @@ fn name_fault(field: &str, name: &str) -> Option<Fault> {
         )));
     }
     None
+}
+
+/// Envoy takes no line breaks and the like, and knows paths by their first byte.
+fn path_fault(field: &str, path: &str) -> Option<String> {
+    if !path.starts_with('/') {
+        return Some(format!("{field}: {path:?} does not begin with /"));
+    }
+    let odd = |one: char| one.is_control() || one.is_whitespace();
+    path.contains(odd)
+        .then(|| format!("{field}: {path:?} is not a path"))
+}
+
+fn span_fault(field: &str, millis: u64) -> Option<String> {
+    (millis > SPAN_MAX_MS)
+        .then(|| format!("{field}: {millis} ms are more than a day, {SPAN_MAX_MS} ms"))
+}
+
+fn timeout_fault(field: &str, timeout: Option<HttpTimeout>) -> Option<String> {
+    let timeout = timeout?;
+    let spans = [("perRequest", timeout.per_request), ("idle", timeout.idle)];
+    spans.into_iter().find_map(|(name, span)| {
+        let field = format!("{field}.{name}");
+        span.and_then(|span| span_fault(&field, span.millis()))
+    })
 }
 
 fn node_fault(node: &VirtualNodeSpec) -> Option<Fault> {
@@ -133,9 +167,13 @@ fn node_fault(node: &VirtualNodeSpec) -> Option<Fault> {
                 "{field}.portMapping.port: {port} is there twice"
             )));
         }
+        let timeout = listener.timeout.clone().unwrap_or_default();
         let fault = listener.health_check.as_ref().and_then(health_fault);
+        let fault = fault
+            .or_else(|| timeout_fault("timeout.http", timeout.http))
+            .or_else(|| timeout_fault("timeout.http2", timeout.http2));
         if let Some(fault) = fault {
-            return Some(not_supported(format!("{field}.healthCheck.{fault}")));
+            return Some(not_supported(format!("{field}.{fault}")));
         }
     }
     let discovery = node.service_discovery.as_ref()?;
@@ -146,18 +184,22 @@ fn node_fault(node: &VirtualNodeSpec) -> Option<Fault> {
 }
 
 /// What Envoy would not take.
-fn health_fault(check: &HealthCheck) -> Option<&'static str> {
-    match check {
-        HealthCheck {
-            interval_millis: 0, ..
-        } => Some("intervalMillis: 0 is no time"),
-        HealthCheck {
-            timeout_millis: 0, ..
-        } => Some("timeoutMillis: 0 is no time"),
-        HealthCheck { port: Some(0), .. } => Some("port: 0 is no port"),
-        HealthCheck { path, .. } if path.is_empty() => Some("path: is empty"),
-        _ => None,
+fn health_fault(check: &HealthCheck) -> Option<String> {
+    if check.port == Some(0) {
+        return Some("healthCheck.port: 0 is no port".to_owned());
     }
+    let spans = [
+        ("healthCheck.intervalMillis", check.interval_millis),
+        ("healthCheck.timeoutMillis", check.timeout_millis),
+    ];
+    let of_span = |(field, millis)| match millis {
+        0 => Some(format!("{field}: 0 is no time")),
+        _ => span_fault(field, millis),
+    };
+    spans
+        .into_iter()
+        .find_map(of_span)
+        .or_else(|| path_fault("healthCheck.path", &check.path))
 }
 
 fn provider_fault(

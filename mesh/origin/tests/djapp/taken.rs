@@ -72,3 +72,98 @@ fn a_service_needs_a_workload_that_listens() {
         "VirtualService prod/x: spec.provider.virtualNode: the VirtualNode dj has no spec.listeners"
     );
 }
+
+/// Envoy compares names of hosts without regard to case.
+#[test]
+fn names_that_differ_in_case_are_one() {
+    let spec = "{awsName: Jazz.prod.SVC.cluster.local, provider: {virtualNode: {virtualNodeRef: {name: dj}}}}";
+    assert_eq!(
+        said("VirtualService", spec),
+        "the name jazz.prod.svc.cluster.local is taken by prod/jazz"
+    );
+}
+
+#[test]
+fn times_are_at_most_a_day() {
+    let day = "86400000 ms";
+    let much = "{unit: s, value: 18446744073709551615}";
+    let said_much = "18446744073709551615 ms";
+    for (rest, field, told) in [
+        (
+            format!(", retryPolicy: {{maxRetries: 1, perRetryTimeout: {much}}}"),
+            "retryPolicy.perRetryTimeout",
+            said_much,
+        ),
+        (
+            ", timeout: {perRequest: {unit: ms, value: 86400001}}".to_owned(),
+            "timeout.perRequest",
+            "86400001 ms",
+        ),
+        (
+            format!(", timeout: {{idle: {much}}}"),
+            "timeout.idle",
+            said_much,
+        ),
+    ] {
+        let route = action("httpRoute", &rest);
+        let spec = format!("{{listeners: [{HTTP}], routes: [{route}]}}");
+        let why = format!("route r: {field}: {told} are more than a day, {day}");
+        assert_eq!(said("VirtualRouter", &spec), why);
+    }
+    let idle = format!("timeout: {{http: {{idle: {much}}}}}");
+    let check = |interval: &str, timeout: &str| {
+        format!(
+            "healthCheck: {{protocol: http, healthyThreshold: 1, unhealthyThreshold: 1, intervalMillis: {interval}, timeoutMillis: {timeout}}}"
+        )
+    };
+    for (rest, field) in [
+        (idle, "timeout.http.idle"),
+        (
+            check("18446744073709551615", "1"),
+            "healthCheck.intervalMillis",
+        ),
+        (
+            check("1", "18446744073709551615"),
+            "healthCheck.timeoutMillis",
+        ),
+    ] {
+        let spec = format!("{{listeners: [{{portMapping: {{port: 1, protocol: http}}, {rest}}}]}}");
+        let why = format!("spec.listeners[0].{field}: {said_much} are more than a day, {day}");
+        assert_eq!(said("VirtualNode", &spec), why);
+    }
+    // Short ones are as good as they were, and so is a whole day.
+    let route = action(
+        "httpRoute",
+        ", timeout: {perRequest: {unit: s, value: 86400}, idle: {unit: ms, value: 1}}",
+    );
+    let spec = format!("{{listeners: [{HTTP}], routes: [{route}]}}");
+    assert_eq!(parse(&with("VirtualRouter", &spec)).1, []);
+}
+
+#[test]
+fn paths_are_paths() {
+    for (path, why) in [
+        (r"ping", r#""ping" does not begin with /"#),
+        (r"", r#""" does not begin with /"#),
+        (r"/ping\n", r#""/ping\n" is not a path"#),
+        (r"/p\0", r#""/p\0" is not a path"#),
+        (r"/p p", r#""/p p" is not a path"#),
+    ] {
+        let check = format!(
+            "{{protocol: http, path: \"{path}\", healthyThreshold: 2, unhealthyThreshold: 2, intervalMillis: 100, timeoutMillis: 50}}"
+        );
+        let node = format!(
+            "{{listeners: [{{portMapping: {{port: 1, protocol: http}}, healthCheck: {check}}}]}}"
+        );
+        assert_eq!(
+            said("VirtualNode", &node),
+            format!("spec.listeners[0].healthCheck.path: {why}")
+        );
+        let route = action("httpRoute", "").replace("prefix: /", &format!("prefix: \"{path}\""));
+        let router = format!("{{listeners: [{HTTP}], routes: [{route}]}}");
+        assert_eq!(
+            said("VirtualRouter", &router),
+            format!("route r: match.prefix: {why}")
+        );
+    }
+}

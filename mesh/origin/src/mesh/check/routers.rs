@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Fault, Gone, Key, Reason, Refused, not_supported, target};
+use super::{Fault, Gone, Key, Reason, Refused, target};
+use super::{not_supported, path_fault, span_fault, timeout_fault};
 use crate::resources::{HttpRoute, Kind, Protocol, Route, VirtualNodeSpec, VirtualRouterSpec};
 
 type Nodes = BTreeMap<Key, VirtualNodeSpec>;
@@ -132,8 +133,11 @@ fn route_fault(route: &HttpRoute) -> Option<String> {
     if sum == 0 || sum > u64::from(u32::MAX) {
         return Some(format!("the weights add up to {sum}"));
     }
-    let prefix = &route.r#match.prefix;
-    (!prefix.starts_with('/')).then(|| format!("match.prefix: {prefix:?} does not begin with /"))
+    let retries = route.retry_policy.as_ref();
+    let per_retry = retries.map_or(0, |retries| retries.per_retry_timeout.millis());
+    path_fault("match.prefix", &route.r#match.prefix)
+        .or_else(|| timeout_fault("timeout", route.timeout))
+        .or_else(|| span_fault("retryPolicy.perRetryTimeout", per_retry))
 }
 
 // === impl Examined ===
