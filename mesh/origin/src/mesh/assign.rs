@@ -1,12 +1,15 @@
 //! Which mesh an object is of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::reading::Read;
 use super::{Fault, Key, Mesh, Reason, Refused};
 use crate::resources::{Kind, MeshReference, MeshSpec};
 use crate::selector::Labels;
+
+/// Refused meshes that are named at most.
+const GONE_TOLD_MAX: usize = 3;
 
 /// Splits what was read by mesh, without a look at its references yet.
 pub(super) fn assigned(read: Read, refused: &mut Vec<Refused>) -> BTreeMap<String, Mesh> {
@@ -40,7 +43,10 @@ pub(super) fn assigned(read: Read, refused: &mut Vec<Refused>) -> BTreeMap<Strin
         };
         by_name.insert(name, mesh);
     }
+    let names = refused.iter().filter_map(|one| one.object.as_ref());
+    let gone = names.filter(|(kind, key)| *kind == Kind::Mesh && !is_served(&by_name, key));
     let assign = Assign {
+        gone: gone.map(|(_, key)| key.name.clone()).collect(),
         meshes: by_name
             .values()
             .map(|mesh| (mesh.object.clone(), mesh.clone()))
@@ -56,6 +62,10 @@ pub(super) fn assigned(read: Read, refused: &mut Vec<Refused>) -> BTreeMap<Strin
         mesh.routers = Arc::new(routers.remove(&mesh.name).unwrap_or_default());
     }
     by_name
+}
+
+fn is_served(meshes: &BTreeMap<String, Mesh>, key: &Key) -> bool {
+    meshes.values().any(|mesh| mesh.object == key.name)
 }
 
 /// Who has a name that several want: the oldest, and of those that are equally old the first.
@@ -75,6 +85,8 @@ pub(super) fn owners<'a>(
 struct Assign {
     /// By their names in the cluster.
     meshes: BTreeMap<String, Mesh>,
+    /// Those that are refused, and not served in an earlier form either.
+    gone: BTreeSet<String>,
     namespaces: BTreeMap<String, Labels>,
 }
 
@@ -105,8 +117,13 @@ impl Assign {
         let missing = |why: String| (Reason::NotFound, why);
         if let Some(reference) = reference {
             let found = self.meshes.get(&reference.name);
+            let name = &reference.name;
             return found.map(|mesh| mesh.name.clone()).ok_or_else(|| {
-                missing(format!("spec.meshRef: there is no Mesh {}", reference.name))
+                missing(if self.gone.contains(name) {
+                    format!("spec.meshRef: the Mesh {name} is refused itself")
+                } else {
+                    format!("spec.meshRef: there is no Mesh {name}")
+                })
             });
         }
         let namespace = &key.namespace;
@@ -120,6 +137,10 @@ impl Assign {
         });
         match (selecting.next(), selecting.next()) {
             (Some(mesh), None) => Ok(mesh.name.clone()),
+            (None, _) if !self.gone.is_empty() => Err(missing(format!(
+                "no Mesh that is served selects the namespace {namespace}: {} refused itself",
+                self.told_gone()
+            ))),
             (None, _) => Err(missing(format!(
                 "no Mesh selects the namespace {namespace} (spec.namespaceSelector), and there is no spec.meshRef"
             ))),
@@ -131,5 +152,11 @@ impl Assign {
                 ),
             )),
         }
+    }
+    /// Whose selectors nobody knows. The first few: it is said of every object.
+    fn told_gone(&self) -> String {
+        let names: Vec<_> = self.gone.iter().take(GONE_TOLD_MAX).cloned().collect();
+        let verb = if self.gone.len() == 1 { "is" } else { "are" };
+        format!("the Mesh {} {verb}", names.join(", "))
     }
 }

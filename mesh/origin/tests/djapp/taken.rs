@@ -1,6 +1,8 @@
 //! What Envoy would reject as a whole is refused before, by its field, and so is what would be served as nothing.
 
-use crate::{DJAPP, parse, snapshot, weights, with};
+use mesh_origin::mesh::Refused;
+
+use crate::{DJAPP, parse, snapshot, weights, with, without_of};
 
 /// What is said of `x`, and nothing of others; they are served.
 fn said(kind: &str, spec: &str) -> String {
@@ -166,4 +168,43 @@ fn paths_are_paths() {
             format!("route r: match.prefix: {why}")
         );
     }
+}
+
+/// A Mesh that is refused is what its objects are told of, by its name.
+#[test]
+fn a_refused_mesh_is_told_to_its_objects() {
+    let whys = |refused: &[Refused]| {
+        let mut whys: Vec<_> = refused.iter().map(|one| one.why.clone()).collect();
+        whys.sort();
+        whys.dedup();
+        whys
+    };
+    let slip = DJAPP.replacen(
+        "namespaceSelector:",
+        "meshOwner: \"1\"\n  namespaceSelector:",
+        1,
+    );
+    let (_, refused) = parse(&slip);
+    assert_eq!(refused.len(), 10);
+    assert_eq!(
+        whys(&refused),
+        [
+            "no Mesh that is served selects the namespace prod: the Mesh dj-app is refused itself",
+            "spec.meshOwner is not served",
+        ]
+    );
+    let named = slip.replace(
+        "kind: VirtualRouter\nmetadata:\n  name: jazz-router\n  namespace: prod\nspec:\n",
+        "kind: VirtualRouter\nmetadata:\n  name: jazz-router\n  namespace: prod\nspec:\n  meshRef: {name: dj-app}\n",
+    );
+    let (_, refused) = parse(&named);
+    assert!(whys(&refused).contains(&"spec.meshRef: the Mesh dj-app is refused itself".to_owned()));
+    let none = without_of(DJAPP, "Mesh", "dj-app");
+    let (_, refused) = parse(&none);
+    assert_eq!(
+        whys(&refused),
+        [
+            "no Mesh selects the namespace prod (spec.namespaceSelector), and there is no spec.meshRef"
+        ]
+    );
 }
