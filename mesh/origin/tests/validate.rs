@@ -10,10 +10,14 @@ use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::api_config_source::ApiType;
 use envoy_types::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
 use envoy_types::pb::envoy::config::core::v3::{ApiConfigSource, ApiVersion, GrpcService, Node};
-use envoy_types::pb::envoy::config::listener::v3::Listener;
-use mesh_origin::envoy::{CLUSTER, LISTENER, Place, Snapshot};
+use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
+use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener};
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
+use mesh_origin::envoy::{CLUSTER, LISTENER, Place, ROUTE, Snapshot};
 use mesh_origin::mesh::Meshes;
-use prost::Message;
+use prost::{Message, Name as _};
 
 const DJAPP: &str = include_str!("../../../tests/mesh/djapp.yaml");
 const XDS: &str = "xds";
@@ -39,7 +43,11 @@ fn bootstrap(told: &Snapshot) -> Bootstrap {
         ..GrpcService::default()
     };
     let clusters: Vec<Cluster> = all(told, CLUSTER);
-    let listeners: Vec<Listener> = all(told, LISTENER);
+    let mut listeners: Vec<Listener> = all(told, LISTENER);
+    for listener in &mut listeners {
+        let chains = listener.filter_chains.iter_mut();
+        chains.for_each(|chain| inline(told, chain));
+    }
     Bootstrap {
         node: Some(Node {
             id: "a".to_owned(),
@@ -64,6 +72,24 @@ fn bootstrap(told: &Snapshot) -> Bootstrap {
     }
 }
 
+/// Puts the routes in where they would be asked for: what is asked for is not validated.
+fn inline(told: &Snapshot, chain: &mut FilterChain) {
+    let Some(ConfigType::TypedConfig(any)) = &mut chain.filters[0].config_type else {
+        panic!("no configuration");
+    };
+    if any.type_url != HttpConnectionManager::type_url() {
+        return;
+    }
+    let mut manager = HttpConnectionManager::decode(&any.value[..]).unwrap();
+    let Some(RouteSpecifier::Rds(rds)) = &manager.route_specifier else {
+        panic!("no routes");
+    };
+    let route = &told.of(ROUTE)[&rds.route_config_name];
+    let route = RouteConfiguration::decode(&route.value[..]).unwrap();
+    manager.route_specifier = Some(RouteSpecifier::RouteConfig(route));
+    any.value = manager.encode_to_vec();
+}
+
 /// With and without the rest of the world, on one port, on several, and on that of TLS: Envoy takes it, and what is
 /// no configuration it does not take.
 #[test]
@@ -74,9 +100,17 @@ fn envoy_takes_what_pods_are_told() {
         "    - portMapping:\n        port: 443\n        protocol: http\n    - portMapping:\n        port: 9080\n        protocol: http\n",
     );
     assert!(mixed.len() > open.len());
-    for text in [DJAPP, &open, &mixed] {
+    // One route of two leads nowhere, and a router leads to somebody who is not there as well.
+    let second = "    - name: second\n      httpRoute: {match: {prefix: /second}, action: {weightedTargets: [{virtualNodeRef: {name: gone}, weight: 1}]}}\n";
+    let lost = DJAPP
+        .replace("  routes:\n", &format!("  routes:\n{second}"))
+        .replace(
+            "name: jazz-v2\n              weight",
+            "name: gone\n              weight",
+        );
+    for (text, faults) in [(DJAPP, 0), (&open, 0), (&mixed, 0), (&lost, 3)] {
         let (meshes, refused) = Meshes::parse([("djapp.yaml", text)], &Meshes::default());
-        assert_eq!(refused, []);
+        assert_eq!(refused.len(), faults, "{refused:?}");
         for node in ["dj", "jazz-v1"] {
             let id = format!("mesh/dj-app/virtualNode/{node}_prod");
             let told = Snapshot::new(&meshes.node_of(&id).unwrap(), &Place::default());
