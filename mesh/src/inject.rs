@@ -209,9 +209,7 @@ fn authority(file: &Path) -> Result<String> {
 pub(crate) fn inject(args: &InjectArgs) -> Result<()> {
     let settings = args.pod.settings()?;
     let mut text = String::new();
-    let read = io::stdin()
-        .take(MANIFEST_MAX + 1)
-        .read_to_string(&mut text);
+    let read = io::stdin().take(MANIFEST_MAX + 1).read_to_string(&mut text);
     let read = read.context("standard input")?;
     ensure!(
         read as u64 <= MANIFEST_MAX,
