@@ -250,6 +250,33 @@ async fn waits_for_the_kinds() {
     assert!(origin.told().is_some() && missing().is_none());
 }
 
+/// A workload of a route is deleted: the route leads on to the others, its router's condition says so, and no longer once
+/// it is back.
+#[tokio::test]
+async fn says_what_is_gone() {
+    let server = djapp().await;
+    let objects = server.objects();
+    let origin = Origin::begin(&server, &[]).await.ready().await;
+    condition(&server, VIRTUAL_ROUTER, "jazz-router", "True").await;
+    let before = origin.told().unwrap();
+    let second = objects.get(VIRTUAL_NODE, "prod", "jazz-v2").unwrap();
+    objects.delete(VIRTUAL_NODE, "prod", "jazz-v2");
+    let lost = condition(&server, VIRTUAL_ROUTER, "jazz-router", "False").await;
+    assert_eq!(lost["reason"], "NotFound");
+    assert_eq!(
+        lost["message"],
+        "route jazz-route: there is no VirtualNode jazz-v2 in the mesh; its weight of 5 is left out"
+    );
+    let after = origin.told().unwrap();
+    assert!(after.of(CLUSTER).contains_key(TO_JAZZ));
+    assert_eq!(after.of(CLUSTER).len() + 1, before.of(CLUSTER).len());
+    origin.calls(&["10.0.0.1:8080", "10.0.0.2:8080"]).await;
+    condition(&server, VIRTUAL_SERVICE, "jazz", "True").await;
+    objects.apply(VIRTUAL_NODE, second);
+    condition(&server, VIRTUAL_ROUTER, "jazz-router", "True").await;
+    assert_eq!(origin.told().unwrap(), before);
+}
+
 /// A refusal is in the status, once, with an Event; what was served before is served on, and what is served says so.
 /// Two origins say the same, and neither writes over the other.
 #[tokio::test]
