@@ -2,17 +2,20 @@
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::fs;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use tests_mesh::split::Split;
 use tests_mesh::versions::Version;
-use tests_mesh::{Djapp, INGRESS, Mesh, Modules, Pod, dump, on_each_version};
+use tests_mesh::{Djapp, EGRESS, INGRESS, Mesh, Modules, Pod, dump, on_each_version};
 use tests_support::aggregator::{Aggregator, Options};
 use tests_support::djapp::Behaviour;
 use tests_support::load::{Load, Phase, Tally};
 use tests_support::{clock, http};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufStream};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,6 +27,7 @@ on_each_version!(
     the_interposer_may_die,
     the_origin_may_die,
     the_rest_of_the_configuration_is_the_same,
+    upgrades_reach_the_application,
 );
 
 async fn mesh(version: Version, weights: (u32, u32)) -> Mesh {
@@ -229,4 +233,37 @@ async fn dump(pod: &Pod) -> Value {
 
 fn stripped(of: &Value) -> Value {
     dump::stripped(of).unwrap()
+}
+
+/// A client that asks for a websocket is answered by the application, in its own pod and through a caller's, and not by
+/// Envoy with 403. This one knows no websockets and answers as ever.
+async fn upgrades_reach_the_application(version: Version) {
+    let mut mesh = mesh(version, (1, 0)).await;
+    let jazz = mesh
+        .pod("jazz-v1", Behaviour::jazz_v1(), None)
+        .await
+        .unwrap();
+    let mut dj = mesh.pod("dj", Behaviour::dj(), None).await.unwrap();
+    let egress = dj.envoy.wait_listener(EGRESS).await.unwrap();
+    let ingress = jazz.envoy.listener(INGRESS).unwrap();
+    for target in [ingress, egress] {
+        clock::wait_for("the application's answer", PATIENCE, async || {
+            let answer = upgrade(target).await?;
+            assert!(!answer.contains("403"), "{answer}");
+            Ok((answer == "HTTP/1.1 200 OK").then_some(()))
+        })
+        .await
+        .unwrap();
+    }
+}
+
+/// The first line of what is answered to a client of jazz's that asks for a websocket.
+async fn upgrade(target: SocketAddr) -> std::io::Result<String> {
+    let mut stream = BufStream::new(TcpStream::connect(target).await?);
+    let request = "GET / HTTP/1.1\r\nhost: jazz.prod.svc.cluster.local\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
+    let mut line = String::new();
+    stream.read_line(&mut line).await?;
+    Ok(line.trim_end().to_owned())
 }
