@@ -214,6 +214,8 @@ configMapGenerator:
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
         .collect();
     let written = read("docs/REMOTE-WRITE.md").unwrap();
+    // What needs more than a base to be there: written from the programs themselves, which `xtask gen` holds against them.
+    let reference = read("docs/METRICS.md").unwrap();
     let endings = ["", "_total", "_info", "_bucket", "_sum", "_count"];
     let mut names = 0;
     for expression in expressions() {
@@ -226,8 +228,10 @@ configMapGenerator:
             // What is written and not exposed is in the table of that document.
             let is_written =
                 !name.starts_with("meshmeter_") && written.contains(&format!("`{name}"));
+            let is_certificate = name.ends_with("_certificate_expiry_timestamp_seconds");
+            let is_listed = is_certificate && reference.contains(&format!("| `{name}` |"));
             assert!(
-                is_exposed || is_written,
+                is_exposed || is_written || is_listed,
                 "{name}: exposed by nobody: {expression}"
             );
         }
