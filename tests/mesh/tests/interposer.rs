@@ -324,20 +324,45 @@ async fn what_does_not_go_together_is_refused_by_name() {
     );
 }
 
+/// A cluster that takes events, an origin with a listener, and the flags of an interposer between.
+struct Told {
+    server: ApiServer,
+    origin: Origin,
+    folder: tempfile::TempDir,
+    flags: Vec<String>,
+}
+
+impl Told {
+    async fn start() -> Self {
+        let server = ApiServer::start().await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let kubeconfig = folder.path().join("kubeconfig");
+        server.write_kubeconfig(&kubeconfig).unwrap();
+        let origin = Origin::start(None, answering(vec![(LISTENER, vec![listener().await])]))
+            .await
+            .unwrap();
+        let mut flags = flags(&origin);
+        flags.push("--events".to_owned());
+        flags.push(format!("--kubeconfig={}", kubeconfig.display()));
+        Self {
+            server,
+            origin,
+            folder,
+            flags,
+        }
+    }
+}
+
 /// Whoever looks at the pod hears of it; and a cluster that refuses costs a line in the log and a count.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_raised_on_the_pod() {
-    let server = ApiServer::start().await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let kubeconfig = folder.path().join("kubeconfig");
-    server.write_kubeconfig(&kubeconfig).unwrap();
-    let origin = Origin::start(None, answering(vec![(LISTENER, vec![listener().await])]))
-        .await
-        .unwrap();
-    let mut flags = flags(&origin);
+    let Told {
+        server,
+        origin: _origin,
+        folder: _folder,
+        mut flags,
+    } = Told::start().await;
     flags[1] = "--filter-wasm=/nowhere/filter.wasm".to_owned();
-    flags.push("--events".to_owned());
-    flags.push(format!("--kubeconfig={}", kubeconfig.display()));
     for (outage, counted) in [
         (None, "events_raised_total"),
         (Some(http::StatusCode::FORBIDDEN), "events_failed_total"),
@@ -368,16 +393,12 @@ async fn events_are_raised_on_the_pod() {
 /// By Envoy's own words.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejection_is_told_on_the_pod() {
-    let server = ApiServer::start().await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let kubeconfig = folder.path().join("kubeconfig");
-    server.write_kubeconfig(&kubeconfig).unwrap();
-    let origin = Origin::start(None, answering(vec![(LISTENER, vec![listener().await])]))
-        .await
-        .unwrap();
-    let mut flags = flags(&origin);
-    flags.push("--events".to_owned());
-    flags.push(format!("--kubeconfig={}", kubeconfig.display()));
+    let Told {
+        server,
+        origin: _origin,
+        folder: _folder,
+        flags,
+    } = Told::start().await;
     let interposer = Interposer::spawn(flags, &[]).await.unwrap();
     let (requests, mut responses) = grpc::open(interposer.xds).await.unwrap();
     requests
