@@ -9,6 +9,8 @@
 //!
 //! Blocking: every method may wait for the disk.
 
+mod cursor;
+mod folder;
 mod limits;
 mod log;
 mod record;
@@ -25,12 +27,10 @@ pub use limits::{
     AMP_AGE_MAX, DISK_BYTES, DropReason, Limits, MEMORY_BYTES, SEGMENT_BYTES, Totals, Waiting,
 };
 
-use crate::queue::log::{Cursor, Log, Place};
+use crate::queue::cursor::Cursor;
+use crate::queue::log::{Log, Place};
 use crate::queue::record::Header;
 use crate::queue::segment::Found;
-
-/// File beside the segments, for [`Queue::save_state`].
-const STATE: &str = "state";
 
 /// Blocks to send, in order.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Queue {
         };
         queue.totals.damaged_bytes = opened.damaged;
         let acknowledged = opened.cursor.acknowledged.values().max().copied();
-        queue.next_seq = acknowledged.unwrap_or(0) + 1;
+        queue.next_seq = (acknowledged.unwrap_or(0) + 1).max(opened.next_segment);
         queue.cursor = opened.cursor;
         for place in opened.places {
             let header = place.record.header;
@@ -239,7 +239,7 @@ impl Queue {
     /// Writes down what belongs to the next flush, whole or not at all. Nothing in memory.
     pub fn save_state(&self, state: &[u8]) -> io::Result<()> {
         match &self.log {
-            Some(log) => log.save(STATE, state),
+            Some(log) => log.save_state(state),
             None => Ok(()),
         }
     }
@@ -247,7 +247,7 @@ impl Queue {
     /// What [`Queue::save_state`] wrote last.
     pub fn state(&self) -> io::Result<Option<Vec<u8>>> {
         match &self.log {
-            Some(log) => log.load(STATE),
+            Some(log) => log.state(),
             None => Ok(None),
         }
     }

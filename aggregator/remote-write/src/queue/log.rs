@@ -1,26 +1,23 @@
 //! The segments of a queue on disk, and the cursor that says what was sent.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use crate::block::Block;
+use crate::queue::cursor::Cursor;
+use crate::queue::folder::{CURSOR, Folder, STATE};
 use crate::queue::record::Header;
-use crate::queue::segment::{self, Found, Segment};
-
-const LOCK: &str = "LOCK";
-const CURSOR: &str = "cursor";
-const CURSOR_VERSION: &str = "meshmeter-remote-write-cursor 1";
+use crate::queue::segment::{Found, Segment};
 
 /// The segments of a folder. One process at a time has it.
 #[derive(Debug)]
 pub(super) struct Log {
-    folder: PathBuf,
-    /// Keeps the lock as long as it is open.
-    _lock: File,
-    /// By the sequence number they begin with; the last one is appended to.
+    folder: Folder,
+    /// By the sequence number they begin with.
     segments: BTreeMap<u64, Segment>,
+    /// The one that is appended to. After a start a new one is begun, so that nothing follows a torn end.
+    current: Option<u64>,
     segment_bytes: u64,
 }
 
@@ -32,60 +29,54 @@ pub(super) struct Place {
     pub(super) record: Found,
 }
 
-/// What is known of blocks that are no longer there.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Cursor {
-    /// Highest number that each shard's receiver has acknowledged.
-    pub(super) acknowledged: BTreeMap<u16, u64>,
-    /// Timestamp of the newest flush, Unix milliseconds.
-    pub(super) flush: Option<i64>,
-}
-
 /// What was found on opening.
 #[derive(Debug, Default)]
 pub(super) struct Opened {
-    /// Every good record, in order.
+    /// Every record whose header is good, in order.
     pub(super) places: Vec<Place>,
     /// What was sent, and the last flush.
     pub(super) cursor: Cursor,
-    /// Bytes that were no records and are skipped.
+    /// Bytes that cannot be used and are skipped.
     pub(super) damaged: u64,
+    /// The next segment may not begin with a number below this: there is a file of that name.
+    pub(super) next_segment: u64,
 }
 
 // === impl Log ===
 
 impl Log {
-    /// Opens or makes the log in `folder`. Damage is skipped and counted, never an error; the error is a folder that
-    /// cannot be used, or that another process uses.
+    /// Opens or makes the log in `folder`. Damage is skipped, counted and logged, never an error; the error is a folder
+    /// that cannot be used, or that another process uses.
     pub(super) fn open(folder: &Path, segment_bytes: u64) -> io::Result<(Self, Opened)> {
-        fs::create_dir_all(folder)?;
-        let lock = File::create(folder.join(LOCK))?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => {
-                io::Error::new(ErrorKind::WouldBlock, "another process has this queue open")
-            }
-            TryLockError::Error(error) => error,
-        })?;
+        let folder = Folder::open(folder)?;
         let mut opened = Opened::default();
-        let firsts = segment::list(folder)?;
         let mut segments = BTreeMap::new();
-        for (index, first) in firsts.iter().enumerate() {
-            let last = index + 1 == firsts.len();
-            let (segment, scan) = Segment::open(folder, *first, last)?;
-            opened.damaged += scan.damaged;
-            opened
-                .places
-                .extend(scan.found.into_iter().map(|record| Place {
-                    segment: *first,
-                    record,
-                }));
-            segments.insert(*first, segment);
+        for first in folder.segments()? {
+            opened.next_segment = first.saturating_add(1);
+            let path = folder.segment(first);
+            match Segment::open(&path) {
+                Ok((segment, scan)) => {
+                    if scan.damaged > 0 {
+                        opened.damage(&path, scan.damaged, "some of it is no record");
+                    }
+                    let found = scan.found.into_iter();
+                    opened.places.extend(found.map(|record| Place {
+                        segment: first,
+                        record,
+                    }));
+                    segments.insert(first, segment);
+                }
+                Err(error) => {
+                    let bytes = path.metadata().map_or(0, |metadata| metadata.len());
+                    opened.damage(&path, bytes, &error.to_string());
+                }
+            }
         }
-        opened.cursor = read_cursor(&folder.join(CURSOR));
+        opened.read_cursor(&folder.file(CURSOR));
         let log = Self {
-            folder: folder.to_owned(),
-            _lock: lock,
+            folder,
             segments,
+            current: None,
             segment_bytes,
         };
         Ok((log, opened))
@@ -97,18 +88,14 @@ impl Log {
         first: u64,
         blocks: &[(Header, &Block)],
     ) -> io::Result<Vec<Place>> {
-        let room = self
-            .segments
-            .last_key_value()
-            .map(|(at, segment)| (*at, segment.len()));
-        let current = match room {
-            Some((at, len)) if len < self.segment_bytes => at,
-            _ => {
-                let segment = Segment::create(&self.folder, first)?;
-                self.segments.insert(first, segment);
-                first
-            }
-        };
+        let is_full = |segment: &Segment| segment.len() >= self.segment_bytes;
+        let open = self.current.and_then(|at| self.segments.get(&at));
+        if open.is_none_or(is_full) {
+            let segment = Segment::create(&self.folder, self.folder.segment(first))?;
+            self.segments.insert(first, segment);
+            self.current = Some(first);
+        }
+        let current = self.current.unwrap_or(first);
         let Some(segment) = self.segments.get_mut(&current) else {
             return Err(io::Error::other("the segment just made is not there"));
         };
@@ -117,8 +104,9 @@ impl Log {
             segment.sync()?;
             Ok(places)
         });
-        if appended.is_err() {
-            segment.truncate(before)?;
+        if appended.is_err() && segment.truncate(before).is_err() {
+            // What the disk holds behind `before` is not known: the next flush begins a segment of its own.
+            self.current = None;
         }
         appended
     }
@@ -143,6 +131,7 @@ impl Log {
             if !unused {
                 break;
             }
+            self.current = self.current.filter(|current| *current != first);
             if let Some(segment) = self.segments.remove(&first) {
                 segment.remove(&self.folder)?;
             }
@@ -171,30 +160,45 @@ impl Log {
 
     /// Writes down what was acknowledged; whole or not at all.
     pub(super) fn save_cursor(&self, cursor: &Cursor) -> io::Result<()> {
-        let flush = cursor.flush.map(|flush| format!("flush {flush}\n"));
-        let shards = cursor.acknowledged.iter();
-        let lines = shards.map(|(shard, seq)| format!("{shard} {seq}\n"));
-        let lines: String = flush.into_iter().chain(lines).collect();
-        self.save(CURSOR, format!("{CURSOR_VERSION}\n{lines}").as_bytes())
+        let path = self.folder.file(CURSOR);
+        self.folder.save(&path, cursor.encode().as_bytes())
     }
 
-    /// Writes the file `name` beside the segments; whole or not at all.
-    pub(super) fn save(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let new = self.folder.join(format!("{name}.new"));
-        let mut file = File::create(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, self.folder.join(name))?;
-        segment::sync_folder(&self.folder)
+    /// Writes down what belongs to the next flush; whole or not at all.
+    pub(super) fn save_state(&self, state: &[u8]) -> io::Result<()> {
+        self.folder.save(&self.folder.file(STATE), state)
     }
 
-    /// The file `name` beside the segments; `None` if there is none.
-    pub(super) fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(self.folder.join(name)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+    /// What [`Log::save_state`] wrote last.
+    pub(super) fn state(&self) -> io::Result<Option<Vec<u8>>> {
+        Folder::load(&self.folder.file(STATE))
+    }
+}
+
+// === impl Opened ===
+
+impl Opened {
+    /// One that is missing or damaged says nothing: everything is sent again, which no receiver minds, rather than
+    /// nothing.
+    fn read_cursor(&mut self, path: &Path) {
+        match Folder::load(path) {
+            Ok(None) => {}
+            Ok(Some(bytes)) => match Cursor::decode(&bytes) {
+                Some(cursor) => self.cursor = cursor,
+                None => self.damage(path, bytes.len() as u64, "its checksum or version is wrong"),
+            },
+            Err(error) => self.damage(path, 0, &error.to_string()),
         }
+    }
+
+    fn damage(&mut self, path: &Path, bytes: u64, error: &str) {
+        self.damaged = self.damaged.saturating_add(bytes);
+        tracing::warn!(
+            file = %path.display(),
+            bytes,
+            error,
+            "remote write: a file of the queue is damaged; what is whole is sent"
+        );
     }
 }
 
@@ -216,34 +220,4 @@ fn append_all(
         });
     }
     Ok(places)
-}
-
-/// What the cursor says. One that is missing or damaged says nothing: everything is sent again, which no receiver
-/// minds, rather than nothing.
-fn read_cursor(path: &Path) -> Cursor {
-    let Ok(text) = fs::read_to_string(path) else {
-        return Cursor::default();
-    };
-    let mut lines = text.lines();
-    if lines.next() != Some(CURSOR_VERSION) {
-        return Cursor::default();
-    }
-    let mut cursor = Cursor::default();
-    for line in lines {
-        let parsed = match line.split_once(' ') {
-            Some(("flush", flush)) => flush.parse().map(|flush| cursor.flush = Some(flush)).ok(),
-            Some((shard, seq)) => shard
-                .parse()
-                .ok()
-                .zip(seq.parse().ok())
-                .map(|(shard, seq)| {
-                    cursor.acknowledged.insert(shard, seq);
-                }),
-            None => None,
-        };
-        if parsed.is_none() {
-            return Cursor::default();
-        }
-    }
-    cursor
 }

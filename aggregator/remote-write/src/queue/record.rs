@@ -24,6 +24,9 @@ pub(super) const HEADER_BYTES: usize = 64;
 /// Longest body that is believed: more than a request may hold before compression.
 const BODY_BYTES_MAX: u32 = 2 * 1024 * 1024;
 
+/// Highest sequence number that is believed: a thousand blocks a second reach it after some 300,000 years.
+pub(super) const SEQ_MAX: u64 = 1 << 53;
+
 const MAGIC: [u8; 4] = *b"mmrw";
 const VERSION: u8 = 1;
 
@@ -80,14 +83,13 @@ impl Header {
         bytes
     }
 
-    /// The header in `bytes`; `None` if they are not one of a version that is known.
+    /// The header in `bytes`; `None` if they are not one, or of a version that is not known.
     pub(super) fn decode(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
         let word = |at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
         let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
-        let intact = word(60) == crc32fast::hash(&bytes[..60]);
-        if !intact || bytes[..4] != MAGIC || bytes[4] != VERSION {
+        if bytes[..4] != MAGIC || bytes[4] != VERSION || word(60) != crc32fast::hash(&bytes[..60]) {
             return None;
         }
         let header = Self {
@@ -103,7 +105,7 @@ impl Header {
             body_len: word(28),
             body_crc: word(32),
         };
-        (header.body_len <= BODY_BYTES_MAX).then_some(header)
+        (header.body_len <= BODY_BYTES_MAX && header.seq <= SEQ_MAX).then_some(header)
     }
 
     /// The block, if `body` is the one that was written.

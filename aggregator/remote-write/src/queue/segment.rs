@@ -6,16 +6,21 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::block::Block;
+use crate::queue::folder::Folder;
 use crate::queue::record::{HEADER_BYTES, Header};
 
-const SUFFIX: &str = ".seg";
+/// Bytes of one segment that are searched for the next record behind damage, four times what a segment usually has.
+const SEARCH_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Bytes read at once by the search.
+const SEARCH_STEP: usize = 64 * 1024;
 
 /// An open segment.
 #[derive(Debug)]
 pub(super) struct Segment {
     path: PathBuf,
     file: File,
-    /// Bytes of good records; the file may be longer by what a failed write left.
+    /// End of the last good record; the file may be longer by what a failed write left.
     len: u64,
 }
 
@@ -34,33 +39,11 @@ pub(super) struct Scan {
     pub(super) damaged: u64,
 }
 
-/// The segments of a folder, by the sequence number they begin with, in order.
-pub(super) fn list(folder: &Path) -> io::Result<Vec<u64>> {
-    let mut firsts = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        let first = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
-        firsts.extend(first.and_then(|hex| u64::from_str_radix(hex, 16).ok()));
-    }
-    firsts.sort_unstable();
-    Ok(firsts)
-}
-
-fn path(folder: &Path, first: u64) -> PathBuf {
-    folder.join(format!("{first:016x}{SUFFIX}"))
-}
-
-/// Makes creations, renames and removals in `folder` durable.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
 // === impl Segment ===
 
 impl Segment {
-    /// A new segment that begins with number `first`. What a crash may have left under its name is written over.
-    pub(super) fn create(folder: &Path, first: u64) -> io::Result<Self> {
-        let path = path(folder, first);
+    /// A new segment at `path`. What a crash may have left under its name is written over.
+    pub(super) fn create(folder: &Folder, path: PathBuf) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let file = options
             .read(true)
@@ -68,39 +51,67 @@ impl Segment {
             .create(true)
             .truncate(true)
             .open(&path)?;
-        sync_folder(folder)?;
+        folder.sync()?;
         Ok(Self { path, file, len: 0 })
     }
 
-    /// Opens the segment that begins with `first` and looks for its records. The scan reads headers only, but for
-    /// the `last` segment, whose end a crash may have torn: there bodies are checked too, and it ends at the first
-    /// record that is not whole.
-    pub(super) fn open(folder: &Path, first: u64, last: bool) -> io::Result<(Self, Scan)> {
-        let path = path(folder, first);
-        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+    /// Opens the segment at `path` and looks for its records by their headers; a damaged body shows when it is read.
+    /// Behind a damaged header it goes on with the next that is whole.
+    pub(super) fn open(path: &Path) -> io::Result<(Self, Scan)> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
         let end = file.metadata()?.len();
-        let mut segment = Self { path, file, len: 0 };
-        let mut scan = Scan::default();
-        while let Some(header) = segment.header_at(segment.len)? {
-            let whole = segment.len + header.record_len() <= end;
-            if !whole || (last && segment.read(segment.len, &header)?.is_none()) {
-                break;
-            }
-            scan.found.push(Found {
-                header,
-                offset: segment.len,
-            });
-            segment.len += header.record_len();
-        }
-        scan.damaged = end - segment.len;
-        if last && scan.damaged > 0 {
-            // What is appended next must not be followed by what is left of this.
-            segment.truncate(end)?;
+        let mut segment = Self {
+            path: path.to_owned(),
+            file,
+            len: 0,
+        };
+        let mut scan = Scan {
+            damaged: end,
+            ..Scan::default()
+        };
+        let mut budget = SEARCH_BYTES_MAX;
+        let mut at = 0;
+        while let Some(found) = segment.next_record(at, end, scan.newest(), &mut budget)? {
+            at = found.offset + found.header.record_len();
+            scan.damaged -= found.header.record_len();
+            scan.found.push(found);
+            segment.len = at;
         }
         Ok((segment, scan))
     }
 
-    /// Bytes of records.
+    /// The first whole record from `at` on whose number is above `newest`. `budget` bounds the bytes searched.
+    fn next_record(
+        &self,
+        at: u64,
+        end: u64,
+        newest: Option<u64>,
+        budget: &mut u64,
+    ) -> io::Result<Option<Found>> {
+        let is_next = |offset: u64, header: &Header| {
+            offset + header.record_len() <= end && newest.is_none_or(|newest| header.seq > newest)
+        };
+        if let Some(header) = self.header_at(at)?.filter(|header| is_next(at, header)) {
+            return Ok(Some(Found { header, offset: at }));
+        }
+        let mut buffer = vec![0; SEARCH_STEP + HEADER_BYTES - 1];
+        let mut from = at + 1;
+        while from < end && *budget > 0 {
+            let read = read_up_to(&self.file, &mut buffer, from)?;
+            for (index, bytes) in buffer[..read].windows(HEADER_BYTES).enumerate() {
+                let offset = from + index as u64;
+                let header = bytes.first_chunk().and_then(Header::decode);
+                if let Some(header) = header.filter(|header| is_next(offset, header)) {
+                    return Ok(Some(Found { header, offset }));
+                }
+            }
+            from += SEARCH_STEP as u64;
+            *budget = budget.saturating_sub(SEARCH_STEP as u64);
+        }
+        Ok(None)
+    }
+
+    /// End of the last record.
     pub(super) fn len(&self) -> u64 {
         self.len
     }
@@ -139,43 +150,63 @@ impl Segment {
     }
 
     /// Writes the segment anew with `keep` only; returns where they lie now. A crash leaves the old or the new file.
-    pub(super) fn rewrite(&mut self, folder: &Path, keep: &[Found]) -> io::Result<Vec<Found>> {
-        let new_path = self.path.with_extension("new");
-        let mut file = File::create(&new_path)?;
+    pub(super) fn rewrite(&mut self, folder: &Folder, keep: &[Found]) -> io::Result<Vec<Found>> {
         let mut kept = Vec::with_capacity(keep.len());
         let mut len = 0;
-        for record in keep {
-            let Some(block) = self.read(record.offset, &record.header)? else {
-                continue;
-            };
-            file.write_all(&record.header.encode())?;
-            file.write_all(&block.body)?;
-            kept.push(Found {
-                header: record.header,
-                offset: len,
-            });
-            len += record.header.record_len();
-        }
-        file.sync_all()?;
-        fs::rename(&new_path, &self.path)?;
-        sync_folder(folder)?;
+        folder.replace(&self.path, |file| {
+            for record in keep {
+                let Some(block) = self.read(record.offset, &record.header)? else {
+                    continue;
+                };
+                file.write_all(&record.header.encode())?;
+                file.write_all(&block.body)?;
+                kept.push(Found {
+                    header: record.header,
+                    offset: len,
+                });
+                len += record.header.record_len();
+            }
+            Ok(())
+        })?;
         self.file = OpenOptions::new().read(true).write(true).open(&self.path)?;
         self.len = len;
         Ok(kept)
     }
 
     /// Removes the file.
-    pub(super) fn remove(self, folder: &Path) -> io::Result<()> {
+    pub(super) fn remove(self, folder: &Folder) -> io::Result<()> {
         fs::remove_file(&self.path)?;
-        sync_folder(folder)
+        folder.sync()
     }
 
     fn header_at(&self, offset: u64) -> io::Result<Option<Header>> {
         let mut bytes = [0; HEADER_BYTES];
-        match self.file.read_exact_at(&mut bytes, offset) {
-            Ok(()) => Ok(Header::decode(&bytes)),
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
-            Err(error) => Err(error),
+        let read = read_up_to(&self.file, &mut bytes, offset)?;
+        Ok((read == HEADER_BYTES)
+            .then(|| Header::decode(&bytes))
+            .flatten())
+    }
+}
+
+// === impl Scan ===
+
+impl Scan {
+    /// Number of the last record.
+    fn newest(&self) -> Option<u64> {
+        self.found.last().map(|found| found.header.seq)
+    }
+}
+
+/// Fills `buffer` from `offset` on as far as the file goes; returns how far.
+fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut read = 0;
+    while read < buffer.len() {
+        match file.read_at(&mut buffer[read..], offset + read as u64) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
+    Ok(read)
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
+mod damage;
+
 use super::{DropReason, Limits, Queue};
 use crate::block::{Block, Kind};
 

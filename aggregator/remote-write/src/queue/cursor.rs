@@ -1,0 +1,61 @@
+//! What is known of blocks that are no longer in the log, as it is written down.
+//!
+//! ```text
+//! meshmeter-remote-write-cursor 2
+//! flush 1767225600000        timestamp of the newest flush, Unix milliseconds
+//! 0 17                       shard, highest number acknowledged
+//! crc 8f2a11c0               CRC-32 of the lines above
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::queue::record::SEQ_MAX;
+
+const VERSION: &str = "meshmeter-remote-write-cursor 2";
+
+/// What was acknowledged, and when the last flush was.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Cursor {
+    /// Highest number that each shard's receiver has acknowledged.
+    pub(super) acknowledged: BTreeMap<u16, u64>,
+    /// Timestamp of the newest flush, Unix milliseconds.
+    pub(super) flush: Option<i64>,
+}
+
+// === impl Cursor ===
+
+impl Cursor {
+    pub(super) fn encode(&self) -> String {
+        let flush = self.flush.map(|flush| format!("flush {flush}\n"));
+        let shards = self.acknowledged.iter();
+        let lines = shards.map(|(shard, seq)| format!("{shard} {seq}\n"));
+        let mut text = format!("{VERSION}\n");
+        text.extend(flush.into_iter().chain(lines));
+        let crc = crc32fast::hash(text.as_bytes());
+        let _infallible = writeln!(text, "crc {crc:08x}");
+        text
+    }
+
+    /// `None` if a single bit is not as it was written, or of a version that is not known.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let text = str::from_utf8(bytes).ok()?;
+        let (checked, crc) = text.strip_suffix('\n')?.rsplit_once("crc ")?;
+        let written = format!("{:08x}", crc32fast::hash(checked.as_bytes()));
+        let mut lines = checked.lines();
+        if crc != written || lines.next() != Some(VERSION) {
+            return None;
+        }
+        let mut cursor = Self::default();
+        for line in lines {
+            match line.split_once(' ')? {
+                ("flush", flush) => cursor.flush = Some(flush.parse().ok()?),
+                (shard, seq) => {
+                    let seq = seq.parse().ok().filter(|seq| *seq <= SEQ_MAX)?;
+                    cursor.acknowledged.insert(shard.parse().ok()?, seq);
+                }
+            }
+        }
+        Some(cursor)
+    }
+}
