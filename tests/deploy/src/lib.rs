@@ -12,8 +12,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use tests_manifests::Object;
 
+pub mod connections;
 pub mod permissions;
 pub mod pods;
+pub mod policies;
 
 /// Where `cargo xtask kubectl` puts one, relative to the workspace.
 const KUBECTL: &str = "target/kubectl/bin/kubectl";
