@@ -131,11 +131,6 @@ impl Collector for StoreGauges {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             gauge(count).encode(metric)?;
         }
-        let help =
-            "Steps in the load of a queried set that were not remembered: too many sets had one";
-        let metric =
-            encoder.encode_descriptor("steps_forgotten", help, None, MetricType::Counter)?;
-        ConstCounter::new(self.store.steps_forgotten()).encode(metric)?;
         let by_store = counts.refused.iter();
         refused(
             &mut encoder,

@@ -76,6 +76,23 @@ impl History {
         (self.risen(to) - self.risen(from)).max(0.0)
     }
 
+    /// Adds to each of `counts` how much the total rose in the time of the `ages` beside it, in seconds before `until`,
+    /// which ascend.
+    pub(crate) fn add_since(&self, until: UnixMillis, ages: &[u32], counts: &mut [f64]) {
+        if self.points.is_empty() {
+            return;
+        }
+        let risen = self.risen(until);
+        let mut after = self.points.len();
+        for (age, count) in ages.iter().zip(counts) {
+            let at = until.before(Duration::from_secs((*age).into()));
+            while after > 0 && self.points[after - 1].at > at {
+                after -= 1;
+            }
+            *count += (risen - self.risen_between(after, at)).max(0.0);
+        }
+    }
+
     /// Drops what happened before `horizon`, once nothing happened since.
     pub(crate) fn forget(&mut self, horizon: UnixMillis) {
         if self.points.back().is_some_and(|last| last.at <= horizon) {
@@ -107,10 +124,15 @@ impl History {
 
     /// The total at `at` less that of the oldest point.
     fn risen(&self, at: UnixMillis) -> f64 {
+        let after = self.points.partition_point(|point| point.at <= at);
+        self.risen_between(after, at)
+    }
+
+    /// As [`History::risen`], where the first point `after` that moment is known.
+    fn risen_between(&self, after: usize, at: UnixMillis) -> f64 {
         let Some(oldest) = self.points.front() else {
             return 0.0;
         };
-        let after = self.points.partition_point(|point| point.at <= at);
         let Some(before) = after.checked_sub(1).map(|index| self.points[index]) else {
             return 0.0;
         };

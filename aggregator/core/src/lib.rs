@@ -16,4 +16,4 @@ mod sidecar_clock;
 pub mod status;
 pub mod store;
 pub mod time;
-pub mod window;
+mod window;

@@ -38,7 +38,7 @@ use crate::store::callers::Callers;
 use crate::store::pod_record::PodRecord;
 use crate::store::reading::{PodWindows, Value};
 use crate::time::UnixMillis;
-use crate::window::{self, Candidate};
+use crate::window::{self, Profile};
 
 pub use crate::store::refused::Refused;
 
@@ -58,8 +58,6 @@ pub struct Store {
     /// When to look at each pod again: one entry per pod, popped when due. Held only to push or pop.
     due: Mutex<BinaryHeap<Reverse<(UnixMillis, PodKey)>>>,
     callers: Callers,
-    /// Steps that queried sets have seen.
-    windows: window::Memory,
     /// By position in [`RefusedReason::ALL`].
     refused: [AtomicU64; RefusedReason::ALL.len()],
 }
@@ -104,7 +102,6 @@ impl Store {
             len: AtomicUsize::new(0),
             due: Mutex::default(),
             callers: Callers::default(),
-            windows: window::Memory::default(),
             refused: Default::default(),
         }
     }
@@ -184,20 +181,8 @@ impl Store {
         self.lock_due().peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Reads `query` for each of `pods` as of `now`.
+    /// Reads `query` for each of `pods` as of `now`. Nothing is remembered of it: the same reports give the same answer.
     pub fn read(&self, now: UnixMillis, pods: &[PodKey], query: &MetricQuery) -> Answer {
-        self.read_set(now, None, pods, query)
-    }
-
-    /// As [`Store::read`] of a set that is read again and again under the number `set`, though its pods may change: its
-    /// windows grow back one size at a time.
-    pub fn read_set(
-        &self,
-        now: UnixMillis,
-        set: Option<u64>,
-        pods: &[PodKey],
-        query: &MetricQuery,
-    ) -> Answer {
         let longest = WINDOWS[WINDOWS.len() - 1];
         let fixed;
         let lengths: &[Duration] = match query.window {
@@ -207,11 +192,12 @@ impl Store {
                 &fixed
             }
         };
+        let mut profile = (query.window == WindowChoice::Adaptive).then(Profile::default);
         let mut answer = Answer::default();
         let mut readable = Vec::with_capacity(pods.len());
         for key in pods {
             let read = match self.pods.get(key) {
-                Some(pod) => reading::read(&pod, now, query, lengths),
+                Some(pod) => reading::read(&pod, now, query, lengths, profile.as_mut()),
                 None => Err(Missing::NeverReported),
             };
             match read {
@@ -219,8 +205,7 @@ impl Store {
                 Err(missing) => answer.missing.push((key.clone(), missing)),
             }
         }
-        let set = set.filter(|_| query.window == WindowChoice::Adaptive);
-        let chosen = self.choose(set, &readable, lengths.len());
+        let chosen = profile.map_or(0, |profile| window::choose(&requests(&readable), profile));
         for (key, windows) in readable {
             match windows.value(chosen, query.metric) {
                 Some(Value {
@@ -249,23 +234,6 @@ impl Store {
         let pod = self.pods.get(&reading.pod)?;
         let until = reading.timestamp.before(reading.window);
         reading::read_at(&pod, until, reading.window, query)
-    }
-
-    /// How often a step was not remembered since [`window::SETS_MAX`] were.
-    pub fn steps_forgotten(&self) -> u64 {
-        self.windows.forgotten()
-    }
-
-    /// The window that fits all of `pods` together.
-    fn choose(&self, set: Option<u64>, pods: &[(&PodKey, PodWindows)], windows: usize) -> usize {
-        let candidates = candidates(pods, windows);
-        let until = pods.iter().map(|(_, windows)| windows.until).max();
-        let (Some(set), Some(until)) = (set, until) else {
-            return window::choose(&candidates, None).index;
-        };
-        let choice = window::choose(&candidates, self.windows.longest(set, until));
-        self.windows.note(set, until, choice);
-        choice.index
     }
 
     /// Upstream clusters that pods call, sorted. One may be named that nobody calls any more.
@@ -320,14 +288,13 @@ impl Store {
     }
 }
 
-/// What each window holds of all of `pods` together.
-fn candidates(pods: &[(&PodKey, PodWindows)], windows: usize) -> Vec<Candidate> {
-    let sum = |index: usize| {
-        let each = pods.iter().map(|(_, windows)| windows.candidate(index));
-        each.fold(Candidate::default(), |sum, pod| Candidate {
-            requests: sum.requests + pod.requests,
-            seconds: sum.seconds + pod.seconds,
-        })
-    };
-    (0..windows).map(sum).collect()
+/// What each of [`WINDOWS`] holds of all of `pods` together.
+fn requests(pods: &[(&PodKey, PodWindows)]) -> [f64; WINDOWS.len()] {
+    let mut sums = [0.0; WINDOWS.len()];
+    for (_, windows) in pods {
+        for (sum, events) in sums.iter_mut().zip(windows.events()) {
+            *sum += events;
+        }
+    }
+    sums
 }

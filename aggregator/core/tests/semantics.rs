@@ -195,7 +195,7 @@ impl Stage {
             window,
         };
         let pods = [PodKey::new("prod", pod)];
-        let answer = self.store.read_set(now, Some(1), &pods, &query);
+        let answer = self.store.read(now, &pods, &query);
         match (answer.readings.first(), answer.missing.first()) {
             (Some(reading), _) => format!(
                 "{}/s over {} as of {}",

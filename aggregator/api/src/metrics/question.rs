@@ -1,7 +1,5 @@
 //! What is asked, whichever API it came by: which pods, and which part of a metric of them.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use aggregator_core::directory::{Directory, ServicePods};
 use aggregator_core::pod::{PodKey, Serving};
 use aggregator_core::query::{Answer, MetricQuery, Missing};
@@ -47,21 +45,8 @@ impl Question<'_> {
         Ok(self.read_pods(sources, &pods))
     }
 
-    /// Reads the pods as one set, which stays the same set though pods come and go.
     fn read_pods(&self, sources: Sources<'_>, pods: &[PodKey]) -> Answer {
-        let mut set = DefaultHasher::new();
-        let query = &self.query;
-        (self.namespace, self.metric, self.selector_text).hash(&mut set);
-        (
-            self.object,
-            query.direction,
-            &query.cluster,
-            query.code_class,
-        )
-            .hash(&mut set);
-        sources
-            .store
-            .read_set(sources.now, Some(set.finish()), pods, query)
+        sources.store.read(sources.now, pods, &self.query)
     }
 
     /// The one number that is asked for. `missing` is told which pods had none.

@@ -10,7 +10,7 @@ use crate::store::instance::Newest;
 use crate::store::pod_record::PodRecord;
 use crate::store::tally::Tally;
 use crate::time::UnixMillis;
-use crate::window::Candidate;
+use crate::window::{AGES, Counts, Profile};
 
 /// The filter counts under this cluster what is beyond its limit of series.
 const CLUSTER_OVERFLOW: &str = "other";
@@ -59,12 +59,13 @@ enum Counted {
     InflightNs,
 }
 
-/// Reads `query` of `pod` in windows of each of `lengths`.
+/// Reads `query` of `pod` in windows of each of `lengths`, and adds its past to `profile` if that is wanted.
 pub(super) fn read(
     pod: &PodRecord,
     now: UnixMillis,
     query: &MetricQuery,
     lengths: &[Duration],
+    profile: Option<&mut Profile>,
 ) -> Result<PodWindows, Missing> {
     let state = pod.state(now);
     if pod.current().next().is_none() {
@@ -96,6 +97,11 @@ pub(super) fn read(
         .map(|length| window(pod, query, counted, until, *length))
         .collect::<Option<_>>()
         .ok_or(Missing::New)?;
+    if let Some(profile) = profile {
+        let known_from = pod.known_from().ok_or(Missing::New)?;
+        let counts = counts(pod, query, counted.events(), until);
+        profile.add(until.since(known_from).as_secs_f64(), &counts);
+    }
     Ok(PodWindows {
         until,
         newest,
@@ -134,13 +140,9 @@ pub(super) fn read_at(
 // === impl PodWindows ===
 
 impl PodWindows {
-    /// What the window at `index` adds to the choice of a window.
-    pub(super) fn candidate(&self, index: usize) -> Candidate {
-        let window = self.windows[index];
-        Candidate {
-            requests: window.events,
-            seconds: window.covered.as_secs_f64(),
-        }
+    /// Events in each window, by which one is chosen.
+    pub(super) fn events(&self) -> impl Iterator<Item = f64> {
+        self.windows.iter().map(|window| window.events)
     }
 
     /// The value in the window at `index`; `None` for a ratio of nothing.
@@ -200,14 +202,25 @@ impl Counted {
         }
     }
 
+    /// The events by which a window of this kind is chosen.
+    fn events(self) -> Self {
+        match self {
+            Self::InflightNs => Self::Requests,
+            Self::Errors => Self::Completions,
+            other => other,
+        }
+    }
+
+    /// The counters of this kind in the series.
+    fn counters(self, tally: &Tally) -> impl Iterator<Item = &Counter> {
+        let responses = tally.responses();
+        let taken = responses.filter(move |(class, _)| self.takes(*class));
+        taken.map(|(_, counter)| counter).chain(self.of(tally))
+    }
+
     /// By how much this rose in the series from `start` to `until`.
     fn increase(self, tally: &Tally, start: UnixMillis, until: UnixMillis) -> f64 {
-        let responses = tally
-            .responses()
-            .filter(|(class, _)| self.takes(*class))
-            .map(|(_, counter)| counter);
-        responses
-            .chain(self.of(tally))
+        self.counters(tally)
             .map(|counter| counter.history.increase(start, until))
             .sum()
     }
@@ -264,6 +277,24 @@ fn is_counted(pod: &PodRecord, query: &MetricQuery, counted: Counted) -> bool {
     series().next().is_none() || series().any(|(_, tally)| counted.is_in(tally))
 }
 
+/// What matches the query, of instances that were replaced too.
+fn tallies<'a>(pod: &'a PodRecord, query: &'a MetricQuery) -> impl Iterator<Item = &'a Tally> {
+    let series = pod.instances.iter().flat_map(|i| &i.series);
+    let matching = series.filter(|(key, _)| matches(query, key));
+    matching.map(|(_, tally)| tally)
+}
+
+/// How much was counted since each of [`AGES`] before `until`.
+fn counts(pod: &PodRecord, query: &MetricQuery, counted: Counted, until: UnixMillis) -> Counts {
+    let mut counts = [0.0; AGES.len()];
+    for tally in tallies(pod, query) {
+        for counter in counted.counters(tally) {
+            counter.history.add_since(until, &AGES, &mut counts);
+        }
+    }
+    counts
+}
+
 fn window(
     pod: &PodRecord,
     query: &MetricQuery,
@@ -273,17 +304,13 @@ fn window(
 ) -> Option<PodWindow> {
     let start = pod.window_start(until, length)?;
     let sum = |counted: Counted| -> f64 {
-        pod.instances
-            .iter()
-            .flat_map(|instance| &instance.series)
-            .filter(|(key, _)| matches(query, key))
-            .map(|(_, tally)| counted.increase(tally, start, until))
+        tallies(pod, query)
+            .map(|tally| counted.increase(tally, start, until))
             .sum()
     };
     let increase = sum(counted);
     let events = match counted {
-        Counted::InflightNs => sum(Counted::Requests),
-        Counted::Errors => sum(Counted::Completions),
+        Counted::InflightNs | Counted::Errors => sum(counted.events()),
         _ => increase,
     };
     Some(PodWindow {

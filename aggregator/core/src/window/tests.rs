@@ -1,25 +1,40 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::query::WINDOWS;
 
-/// The windows of one pod whose rate was `before` and has been `after` for the last `since` seconds.
-fn step(before: f64, after: f64, since: f64) -> Vec<Candidate> {
-    WINDOWS
-        .iter()
-        .map(|length| {
-            let seconds = length.as_secs_f64();
-            let new = seconds.min(since);
-            Candidate {
-                requests: after * new + before * (seconds - new),
-                seconds,
-            }
-        })
-        .collect()
+/// What each window holds of one pod that counted `rates` in the seconds before now, the newest first; it was idle
+/// before.
+fn requests(rates: &[f64]) -> [f64; WINDOWS.len()] {
+    WINDOWS.map(|window| since(rates, window.as_secs_f64()))
 }
 
-fn chosen_seconds(candidates: &[Candidate]) -> u64 {
-    WINDOWS[choose(candidates, None).index].as_secs()
+fn profile(rates: &[f64], known: f64) -> Profile {
+    let mut profile = Profile::default();
+    profile.add(known, &AGES.map(|age| since(rates, age.into())));
+    profile
+}
+
+/// Requests in the `seconds` before now.
+fn since(rates: &[f64], seconds: f64) -> f64 {
+    let mut left = seconds;
+    let parts = rates.iter().map(|rate| {
+        let part = left.clamp(0.0, 1.0);
+        left -= 1.0;
+        rate * part
+    });
+    parts.sum()
+}
+
+/// The window served of one pod, in seconds.
+fn chosen(rates: &[f64]) -> u64 {
+    WINDOWS[choose(&requests(rates), profile(rates, 120.0))].as_secs()
+}
+
+/// Loads that followed one another, the newest first: requests per second, for so many seconds.
+fn loads(loads: &[(f64, usize)]) -> Vec<f64> {
+    let each = loads.iter();
+    each.flat_map(|(rate, seconds)| std::iter::repeat_n(*rate, *seconds))
+        .collect()
 }
 
 /// Steady traffic gets the shortest window that holds enough, and the longest where none does.
@@ -38,126 +53,104 @@ fn steady_traffic() {
         (200.0, 2),
         (50_000.0, 2),
     ] {
-        let candidates = step(rate, rate, 0.0);
-        assert_eq!(chosen_seconds(&candidates), seconds, "{rate}/s");
+        assert_eq!(chosen(&[rate; 120]), seconds, "{rate}/s");
     }
 }
 
-/// Twice the load in quiet traffic shows within two seconds, in the window that holds the new load only, and
-/// in a longer one once there is more of it.
+/// The window is the longest that begins after the newest step, whatever was before it.
 #[test]
-fn a_step_up_is_seen_at_once() {
-    assert_eq!(chosen_seconds(&step(30.0, 60.0, 0.5)), 15);
-    assert_eq!(chosen_seconds(&step(30.0, 60.0, 2.0)), 2);
-    assert_eq!(chosen_seconds(&step(30.0, 60.0, 5.0)), 5);
-    assert_eq!(chosen_seconds(&step(30.0, 60.0, 10.0)), 10);
-    assert_eq!(chosen_seconds(&step(10.0, 100.0, 2.0)), 2);
+fn no_window_reaches_over_the_newest_step() {
+    for (name, past, seconds) in [
+        ("up", vec![(60.0, 2), (30.0, 118)], 2),
+        ("up", vec![(60.0, 6), (30.0, 114)], 5),
+        ("up", vec![(20.0, 11), (10.0, 109)], 10),
+        ("up", vec![(20.0, 16), (10.0, 104)], 15),
+        ("down", vec![(10.0, 6), (20.0, 114)], 5),
+        ("stopped", vec![(0.0, 2), (30.0, 118)], 2),
+        ("stopped", vec![(0.0, 8), (3.0, 112)], 5),
+        ("too little to tell", vec![(0.0, 2), (3.0, 118)], 60),
+        (
+            "again after a pause",
+            vec![(100.0, 3), (0.0, 45), (100.0, 40)],
+            2,
+        ),
+        (
+            "again after a pause",
+            vec![(20.0, 6), (0.0, 25), (20.0, 40)],
+            5,
+        ),
+        (
+            "again after a moment",
+            vec![(20.0, 6), (0.0, 2), (20.0, 100)],
+            5,
+        ),
+        ("down and up", vec![(60.0, 6), (20.0, 10), (60.0, 60)], 5),
+        ("up and up", vec![(40.0, 6), (20.0, 15), (10.0, 60)], 5),
+        (
+            "up and up, a while ago",
+            vec![(12.0, 36), (6.0, 15), (1.0, 60)],
+            30,
+        ),
+    ] {
+        assert_eq!(chosen(&loads(&past)), seconds, "{name}: {past:?}");
+    }
 }
 
-/// Traffic that stops is seen to stop, as soon as there were enough requests to miss.
+/// A page load on an idle service is not read as a rate, and neither is a larger burst, unless it lasts.
 #[test]
-fn a_step_down_is_seen_at_once() {
-    assert_eq!(chosen_seconds(&step(30.0, 0.0, 2.0)), 2);
-    assert_eq!(chosen_seconds(&step(3.0, 0.0, 2.0)), 60);
-    assert_eq!(chosen_seconds(&step(3.0, 0.0, 15.0)), 15);
-}
-
-/// A page load on an idle service is not read as a rate.
-#[test]
-fn a_few_requests_prove_nothing() {
-    let burst = |requests| -> Vec<Candidate> {
-        let window = |length: &std::time::Duration| Candidate {
-            requests,
-            seconds: length.as_secs_f64(),
-        };
-        WINDOWS.iter().map(window).collect()
-    };
-    assert_eq!(chosen_seconds(&burst(HANDFUL - 1.0)), 60);
-    assert_eq!(chosen_seconds(&burst(HANDFUL)), 2);
-}
-
-/// Pods so young that all windows are the same, and no pods at all, are no trouble.
-#[test]
-fn windows_that_are_all_the_same() {
-    let young = Candidate {
-        requests: 50.0,
-        seconds: 1.5,
-    };
-    assert_eq!(choose(&[young; 6], None).index, 5);
-    assert_eq!(choose(&[Candidate::default(); 6], None).index, 5);
-    assert_eq!(choose(&[], None).index, 0);
-}
-
-/// Requests that come by chance at a steady rate: the window differs from the one for even traffic at most once
-/// in a thousand looks (a fixed seed, so that it is always the same thousand).
-#[test]
-fn chance_is_not_taken_for_news() {
-    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut uniform = || {
-        // xorshift64*: 53 of its bits as a number between 0 and 1.
-        seed ^= seed >> 12;
-        seed ^= seed << 25;
-        seed ^= seed >> 27;
-        let bits = seed.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11;
-        (crate::history::float(bits) + 0.5) / crate::history::float(1 << 53)
-    };
-    let mut alarms = 0;
-    for _ in 0..1000 {
-        // Ten requests per second, waiting times exponential, counted backwards from now.
-        let (mut ago, mut counts) = (0.0, [0.0; 6]);
-        while ago < 60.0 {
-            ago -= f64::ln(uniform()) / 10.0;
-            for (count, length) in counts.iter_mut().zip(WINDOWS) {
-                if ago < length.as_secs_f64() {
-                    *count += 1.0;
-                }
-            }
+fn a_burst_is_no_rate() {
+    for requests in [1.0, HANDFUL - 1.0, 40.0, 300.0] {
+        for seconds in 0..60 {
+            let past = [(0.0, seconds), (requests, 1), (0.0, 60)];
+            assert_eq!(chosen(&loads(&past)), 60, "{past:?}");
         }
-        let windows = counts.iter().zip(WINDOWS);
-        let candidates: Vec<_> = windows
-            .map(|(requests, length)| Candidate {
-                requests: *requests,
-                seconds: length.as_secs_f64(),
-            })
-            .collect();
-        alarms += usize::from(chosen_seconds(&candidates) < 30);
     }
-    assert!(alarms <= 1, "{alarms} in 1000");
+    assert_eq!(chosen(&loads(&[(40.0, 3), (0.0, 60)])), 2);
+}
+
+/// Requests that come four at a time are no steps, whatever the moment.
+#[test]
+fn pages_at_a_steady_rate_are_no_steps() {
+    let pages = [16.0, 4.0, 8.0, 12.0, 0.0, 20.0, 8.0, 12.0, 4.0, 16.0].repeat(20);
+    for skipped in 0..20 {
+        assert_eq!(chosen(&pages[skipped..]), 60, "{skipped}");
+    }
+}
+
+/// A pod that joins does not step the others, whatever it counts; what it counts itself is found.
+#[test]
+fn a_pod_that_joins_is_no_step() {
+    let joined = |rate: f64, known: f64| {
+        let (old, new) = (loads(&[(5.0, 120)]), loads(&[(rate, 10)]));
+        let mut both = profile(&old, 120.0);
+        both.add(known, &AGES.map(|age| since(&new, age.into())));
+        both.newest_step()
+    };
+    assert_eq!(joined(50.0, 10.0), None);
+    assert_eq!(joined(50.0, 25.4), Some(9));
+}
+
+/// No pods, and pods that are not known for long, are no trouble.
+#[test]
+fn nothing_is_known() {
+    assert_eq!(choose(&[0.0; 6], Profile::default()), 5);
+    for known in [0.0, 0.5, 1.0, 1.5, 2.0, 3.0] {
+        let rates = loads(&[(50.0, 3), (0.0, 1)]);
+        assert_eq!(
+            choose(&requests(&rates), profile(&rates, known)),
+            5,
+            "{known}"
+        );
+    }
 }
 
 proptest! {
-    /// Whatever the windows hold: the choice is one of them, never longer than needed.
+    /// Whatever the past: the choice is one of the windows, never longer than needed.
     #[test]
-    fn chooses_one_of_them(rises in prop::collection::vec(0.0..1e6f64, 6)) {
-        let mut requests = 0.0;
-        let candidates: Vec<_> = rises
-            .iter()
-            .zip(WINDOWS)
-            .map(|(rise, length)| {
-                requests += rise;
-                Candidate { requests, seconds: length.as_secs_f64() }
-            })
-            .collect();
-        let chosen = choose(&candidates, None).index;
-        let needed = candidates.iter().position(|c| c.requests >= ENOUGH).unwrap_or(5);
+    fn chooses_one_of_them(rates in prop::collection::vec(0.0..1e3f64, 120), known in 0.0..130f64) {
+        let requests = requests(&rates);
+        let chosen = choose(&requests, profile(&rates, known));
+        let needed = requests.iter().position(|requests| *requests >= ENOUGH).unwrap_or(5);
         prop_assert!(chosen <= needed);
     }
-}
-
-/// While a step is remembered no window reaches back over it, even where chance hides the step for a moment.
-#[test]
-fn a_remembered_step_holds_the_window_short() {
-    let quiet = step(5.0, 5.0, 60.0);
-    assert_eq!(choose(&quiet, None).index, 5);
-    for longest in 0..5 {
-        let choice = choose(&quiet, Some(longest));
-        assert_eq!((choice.index, choice.is_short), (longest, true));
-    }
-    let busy = step(500.0, 500.0, 60.0);
-    let choice = choose(&busy, Some(4));
-    assert_eq!(
-        (choice.index, choice.is_short),
-        (0, false),
-        "enough requests end it"
-    );
 }

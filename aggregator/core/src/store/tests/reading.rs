@@ -335,7 +335,7 @@ fn a_set_that_stepped_grows_its_window_back() {
         let report = sidecar.report(now, vec![inbound(total)]);
         store.apply(now, &link, &report).unwrap();
         let pods = [PodKey::new("prod", "jazz")];
-        let set = store.read_set(now, Some(1), &pods, &query);
+        let set = store.read(now, &pods, &query);
         if second > 70 {
             windows.push((second - 70, set.readings[0].window.as_secs()));
         }
