@@ -21,8 +21,10 @@ async fn main() -> ExitCode {
                 Ok(text) => (text, ExitCode::SUCCESS),
                 Err(error) => (format!("{error:#}"), ExitCode::FAILURE),
             };
-            // Nobody reads it: then nobody misses it.
-            let _ = writeln!(std::io::stdout(), "{text}");
+            for line in text.lines() {
+                // Texts of the receiver stand in it. Nobody reads it: then nobody misses it.
+                let _ = writeln!(std::io::stdout(), "{}", common_log::escaped(line));
+            }
             code
         }
     }

@@ -1,9 +1,5 @@
 //! Log lines: to standard error, as text or JSON.
 
-use std::io::IsTerminal as _;
-
-use tracing_subscriber::EnvFilter;
-
 use crate::args::LogFormat;
 
 /// How to log.
@@ -17,13 +13,9 @@ pub struct Telemetry {
 
 /// Starts logging. Later calls have no effect.
 pub fn init(telemetry: &Telemetry) {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&telemetry.filter))
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    // Fails only if something else logs already, as in tests.
-    let _ = match telemetry.format {
-        LogFormat::Text => builder.with_target(false).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let format = match telemetry.format {
+        LogFormat::Text => common_log::Format::Text,
+        LogFormat::Json => common_log::Format::Json,
     };
+    common_log::init(format, &telemetry.filter);
 }

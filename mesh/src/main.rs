@@ -48,10 +48,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    common_log::init(common_log::Format::Text, "info");
     let stop = CancellationToken::new();
     tokio::spawn(until_told(stop.clone()));
     let outcome = match args.command {

@@ -71,8 +71,8 @@ pub enum FieldError {
 pub fn hello(hello: v1::Hello) -> Result<Hello, FieldError> {
     let identity = hello.identity.ok_or_else(|| missing("hello.identity"))?;
     let namespace = &identity.namespace;
-    dns_name("hello.identity.namespace", namespace, NAMESPACE_BYTES_MAX)?;
-    dns_name("hello.identity.pod", &identity.pod, NAME_BYTES_MAX)?;
+    namespace_name("hello.identity.namespace", namespace)?;
+    pod_name("hello.identity.pod", &identity.pod)?;
     text("hello.identity.pod_uid", &identity.pod_uid, UID_BYTES_MAX)?;
     text("hello.identity.node", &identity.node, NAME_BYTES_MAX)?;
     text("hello.build", &hello.build, BUILD_BYTES_MAX)?;
@@ -83,7 +83,7 @@ pub fn hello(hello: v1::Hello) -> Result<Hello, FieldError> {
         pod: PodKey::new(namespace, &identity.pod),
         uid: identity.pod_uid.into(),
         node: identity.node.into(),
-        labels: labels(identity.labels)?,
+        labels: labels("hello.identity.labels", identity.labels)?,
         instance: InstanceId(not_zero("hello.instance", hello.instance)?),
         process: ProcessId(not_zero("hello.process", hello.process)?),
         scope: match v1::CounterScope::try_from(hello.scope) {
@@ -182,8 +182,8 @@ fn series(index: usize, series: v1::Series) -> Result<(SeriesKey, SeriesTotals),
     Ok((key, totals))
 }
 
-fn labels(labels: BTreeMap<String, String>) -> Result<Labels, FieldError> {
-    let field = "hello.identity.labels";
+/// Checks labels of a pod.
+pub(crate) fn labels(field: &str, labels: BTreeMap<String, String>) -> Result<Labels, FieldError> {
     at_most(field, labels.len(), LABELS_MAX)?;
     let mut bytes = 0;
     for (key, value) in &labels {
@@ -209,7 +209,8 @@ fn head(text: &str) -> String {
     text.chars().take(32).collect()
 }
 
-fn text(field: &str, value: &str, max: usize) -> Result<(), FieldError> {
+/// Checks a text that may be empty.
+pub(crate) fn text(field: &str, value: &str, max: usize) -> Result<(), FieldError> {
     if value.len() > max {
         return Err(too_long(field, value.len(), max));
     }
@@ -220,17 +221,38 @@ fn text(field: &str, value: &str, max: usize) -> Result<(), FieldError> {
     Ok(())
 }
 
-/// A DNS label or subdomain, as far as the characters go.
+/// Checks the name of a namespace: a DNS label.
+pub(crate) fn namespace_name(field: &str, value: &str) -> Result<(), FieldError> {
+    dns_name(field, value, NAMESPACE_BYTES_MAX)?;
+    if value.contains('.') {
+        let expected = "expected lower-case letters, digits and '-'";
+        return Err(invalid(field, format!("{value:?}"), expected));
+    }
+    Ok(())
+}
+
+/// Checks the name of a pod: a DNS subdomain.
+pub(crate) fn pod_name(field: &str, value: &str) -> Result<(), FieldError> {
+    dns_name(field, value, NAME_BYTES_MAX)
+}
+
+/// Labels of letters, digits and hyphens within, separated by dots.
 fn dns_name(field: &str, value: &str, max: usize) -> Result<(), FieldError> {
     if value.is_empty() {
         return Err(missing(field));
     }
     text(field, value, max)?;
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-    if value.chars().all(allowed) {
+    let expected = if !value.chars().all(allowed) {
+        "expected lower-case letters, digits, '-' and '.'"
+    } else if value
+        .split('.')
+        .any(|label| label.is_empty() || label.starts_with('-') || label.ends_with('-'))
+    {
+        "expected a letter or a digit at the beginning, at the end and beside each '.'"
+    } else {
         return Ok(());
-    }
-    let expected = "expected lower-case letters, digits, '-' and '.'";
+    };
     Err(invalid(field, format!("{value:?}"), expected))
 }
 

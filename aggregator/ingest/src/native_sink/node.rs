@@ -1,18 +1,19 @@
 //! Who an Envoy is, by the metadata of its node.
 
-use aggregator_core::limits::{
-    LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, NAME_BYTES_MAX, NAMESPACE_BYTES_MAX,
-    UID_BYTES_MAX,
-};
+use std::collections::BTreeMap;
+
+use aggregator_core::limits::UID_BYTES_MAX;
 use aggregator_core::pod::{Labels, PodKey};
 
 use crate::native_sink::message::{Kind, Node, Struct};
-use crate::parse::FieldError;
+use crate::parse::{self, FieldError};
 
 /// Where the identity stands in the node's metadata.
 const METADATA: &str = "identifier.node.metadata.meshmeter";
 /// Beginnings of the names that meshes give to the connection managers of inbound listeners.
 const INBOUND_PREFIXES: [&str; 2] = ["ingress", "inbound"];
+/// Bytes of all stat prefixes that a node may name.
+const INBOUND_BYTES_MAX: usize = 1024;
 
 /// An Envoy.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,24 +37,22 @@ impl Sidecar {
                 .or_else(|| metadata?.text(istio))
                 .unwrap_or_default()
         };
-        let namespace = bounded(
-            "namespace",
-            text("namespace", "NAMESPACE"),
-            NAMESPACE_BYTES_MAX,
-        )?;
-        let pod = bounded("pod", text("pod", "NAME"), NAME_BYTES_MAX)?;
-        for (field, value) in [("namespace", namespace), ("pod", pod)] {
-            if value.is_empty() {
-                return Err(FieldError::Missing {
-                    field: format!("{METADATA}.{field}"),
-                });
-            }
-        }
+        let field = |name: &str| format!("{METADATA}.{name}");
+        let (namespace, pod) = (text("namespace", "NAMESPACE"), text("pod", "NAME"));
+        let uid = text("uid", "");
+        parse::namespace_name(&field("namespace"), namespace)?;
+        parse::pod_name(&field("pod"), pod)?;
+        parse::text(&field("uid"), uid, UID_BYTES_MAX)?;
         let inbound = own.and_then(|own| own.text("inbound"));
+        parse::text(
+            &field("inbound"),
+            inbound.unwrap_or_default(),
+            INBOUND_BYTES_MAX,
+        )?;
         Ok(Self {
             pod: PodKey::new(namespace, pod),
-            uid: bounded("uid", text("uid", ""), UID_BYTES_MAX)?.to_owned(),
-            labels: labels(own.and_then(|own| own.inner("labels")))?,
+            uid: uid.to_owned(),
+            labels: labels(&field("labels"), own.and_then(|own| own.inner("labels")))?,
             inbound: inbound.map(|text| {
                 text.split(',')
                     .map(|prefix| prefix.trim().to_owned())
@@ -73,35 +72,13 @@ impl Sidecar {
     }
 }
 
-fn labels(of: Option<&Struct>) -> Result<Labels, FieldError> {
-    let mut labels = Labels::new();
-    let Some(of) = of else { return Ok(labels) };
-    if of.fields.len() > LABELS_MAX {
-        return Err(FieldError::TooMany {
-            field: format!("{METADATA}.labels"),
-            count: of.fields.len(),
-            max: LABELS_MAX,
-        });
-    }
-    let mut fields: Vec<_> = of.fields.iter().collect();
-    fields.sort_unstable_by_key(|(name, _)| *name);
-    for (name, value) in fields {
-        if let Some(Kind::Text(value)) = &value.kind {
-            let name = bounded("labels", name, LABEL_KEY_BYTES_MAX)?;
-            let value = bounded("labels", value, LABEL_VALUE_BYTES_MAX)?;
-            labels.insert(name.to_owned(), value.to_owned());
-        }
-    }
-    Ok(labels)
-}
-
-fn bounded<'a>(field: &str, value: &'a str, max: usize) -> Result<&'a str, FieldError> {
-    if value.len() > max {
-        return Err(FieldError::TooLong {
-            field: format!("{METADATA}.{field}"),
-            bytes: value.len(),
-            max,
-        });
-    }
-    Ok(value)
+fn labels(field: &str, of: Option<&Struct>) -> Result<Labels, FieldError> {
+    let fields = of.into_iter().flat_map(|of| &of.fields);
+    let labels: BTreeMap<String, String> = fields
+        .filter_map(|(name, value)| match &value.kind {
+            Some(Kind::Text(value)) => Some((name.clone(), value.clone())),
+            _ => None,
+        })
+        .collect();
+    parse::labels(field, labels)
 }

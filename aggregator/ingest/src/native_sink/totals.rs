@@ -18,7 +18,7 @@ use aggregator_core::series::{Direction, SeriesKey};
 use crate::limits::SERIES_PER_REPORT_MAX;
 use crate::native_sink::message::{Metric, MetricFamily};
 use crate::native_sink::node::Sidecar;
-use crate::parse::FieldError;
+use crate::parse::{self, FieldError};
 
 /// Beginnings of the names of clusters that lead to the pod's own application.
 const INBOUND_CLUSTERS: [&str; 2] = ["cds_ingress_", "inbound|"];
@@ -122,13 +122,7 @@ impl Totals {
         part: Part,
         value: u64,
     ) -> Result<(), FieldError> {
-        if cluster.len() > CLUSTER_BYTES_MAX {
-            return Err(FieldError::TooLong {
-                field: format!("envoy_metrics.{}", excerpt(name)),
-                bytes: cluster.len(),
-                max: CLUSTER_BYTES_MAX,
-            });
-        }
+        parse::text(&field(name), cluster, CLUSTER_BYTES_MAX)?;
         let inbound = INBOUND_CLUSTERS
             .iter()
             .any(|prefix| cluster.starts_with(prefix));
@@ -214,15 +208,17 @@ fn value(name: &str, metric: &Metric) -> Result<u64, FieldError> {
         return Ok(value as u64);
     }
     Err(FieldError::Invalid {
-        field: format!("envoy_metrics.{}", excerpt(name)),
+        field: field(name),
         value: value.to_string(),
         expected: "a whole number from 0 to 2^53 (report_counters_as_deltas must be false)"
             .to_owned(),
     })
 }
 
-fn excerpt(name: &str) -> String {
-    name.chars().take(128).collect()
+/// The field that an error names: the name of a statistic can be anything.
+fn field(name: &str) -> String {
+    let name: String = name.chars().take(128).collect();
+    format!("envoy_metrics.{}", name.escape_debug())
 }
 
 #[cfg(test)]

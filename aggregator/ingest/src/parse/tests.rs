@@ -112,6 +112,14 @@ fn bad_hellos() {
             "hello.identity.pod: \"Jazz\", expected lower-case letters, digits, '-' and '.'",
         ),
         (
+            |h| identity(h).pod = "jazz-.1".to_owned(),
+            "hello.identity.pod: \"jazz-.1\", expected a letter or a digit at the beginning, at the end and beside each '.'",
+        ),
+        (
+            |h| identity(h).namespace = "dj.app".to_owned(),
+            "hello.identity.namespace: \"dj.app\", expected lower-case letters, digits and '-'",
+        ),
+        (
             |h| identity(h).pod_uid = "u".repeat(65),
             "hello.identity.pod_uid: 65 bytes, at most 64",
         ),

@@ -1,7 +1,7 @@
 use aggregator_core::report::{ResponseCode, SeriesTotals};
 use aggregator_core::series::{Direction, SeriesKey};
 
-use super::{Totals, excerpt};
+use super::{Totals, field};
 use crate::native_sink::message::{
     Identifier, Kind, LabelPair, Metric, MetricFamily, Node, Number, Struct, Value,
 };
@@ -141,5 +141,54 @@ fn what_cannot_be_is_refused_by_name() {
             "{error}"
         );
     }
-    assert_eq!(excerpt(&"é".repeat(500)).chars().count(), 128);
+    assert_eq!(
+        field(&"é".repeat(500)).chars().count(),
+        128 + "envoy_metrics.".len()
+    );
+}
+
+/// Everything that an Envoy tells of itself is checked as on the main path: what could not be the name of a pod, a namespace or a cluster is refused,
+/// and no refusal holds what could forge a line of a log.
+#[test]
+fn names_are_checked_as_on_the_main_path() {
+    let forged = "jazz-1\n\u{1b}[31mINFO forged";
+    let long = "p,".repeat(600);
+    for fields in [
+        [("namespace", "prod"), ("pod", forged), ("uid", "")],
+        [("namespace", forged), ("pod", "jazz-1"), ("uid", "")],
+        [("namespace", "prod"), ("pod", "jazz-1"), ("uid", forged)],
+        [
+            ("namespace", "prod"),
+            ("pod", "jazz-1"),
+            ("inbound", forged),
+        ],
+        [("namespace", "prod"), ("pod", "jazz-1"), ("inbound", &long)],
+        [("namespace", "prod"), ("pod", "Jazz"), ("uid", "")],
+        [("namespace", "prod"), ("pod", "jazz..1"), ("uid", "")],
+        [("namespace", "prod"), ("pod", "jazz 1"), ("uid", "")],
+        [("namespace", "prod"), ("pod", "../../etc"), ("uid", "")],
+        [("namespace", "prod.x"), ("pod", "jazz-1"), ("uid", "")],
+    ] {
+        let error = sidecar(&fields).unwrap_err();
+        assert!(!error.contains(char::is_control), "{error:?}");
+        assert!(
+            error.starts_with("identifier.node.metadata.meshmeter."),
+            "{error}"
+        );
+    }
+    let sidecar = sidecar(POD).unwrap();
+    for (name, labels) in [
+        (format!("cluster.{forged}.upstream_rq_total"), vec![]),
+        (
+            "cluster.upstream_rq_total".to_owned(),
+            vec![("envoy.cluster_name", forged)],
+        ),
+        (
+            format!("cluster.{}.upstream_rq_total", "c".repeat(257)),
+            vec![],
+        ),
+    ] {
+        let error = Totals::of(&sidecar, &[family(&name, &labels, 1.0)]).unwrap_err();
+        assert!(!error.to_string().contains(char::is_control), "{error}");
+    }
 }
