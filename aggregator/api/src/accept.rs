@@ -3,25 +3,29 @@
 use http::HeaderMap;
 use http::header::ACCEPT;
 
-/// True if the client can read JSON: it says nothing, or names JSON or a wildcard.
+/// True if the client can read JSON: it says nothing, or names JSON or a wildcard. JSON of another shape (`as=Table`) is not what is served.
 pub(crate) fn takes_json(headers: &HeaderMap) -> bool {
     let mut stated = false;
     for item in items(headers) {
         stated = true;
-        let media_type = item
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase();
-        if matches!(
+        let mut parts = item.split(';').map(str::trim);
+        let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let is_json = matches!(
             media_type.as_str(),
             "application/json" | "application/*" | "*/*"
-        ) {
+        );
+        if is_json && !parts.any(is_other_shape_or_refused) {
             return true;
         }
     }
     !stated
+}
+
+fn is_other_shape_or_refused(parameter: &str) -> bool {
+    let Some((name, value)) = parameter.split_once('=') else {
+        return false;
+    };
+    name == "as" || (name == "q" && value.parse::<f32>() == Ok(0.0))
 }
 
 /// True if the client can read aggregated discovery in version v2.
@@ -61,9 +65,12 @@ mod tests {
             ("application/vnd.kubernetes.protobuf, */*", true),
             ("application/json, */*", true),
             (
-                "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
                 true,
             ),
+            ("application/json;as=Table;v=v1;g=meta.k8s.io", false),
+            ("application/json;q=0, text/html", false),
+            ("application/json;q=0.1", true),
             ("*/*", true),
             ("Application/JSON", true),
             ("application/vnd.kubernetes.protobuf", false),

@@ -255,8 +255,14 @@ fn aggregated_external_group(names: &MetricNames) -> Value {
     json!({"metadata": {"name": EXTERNAL_GROUP}, "versions": [version]})
 }
 
+/// Python's client refuses a version without each of these.
 fn version() -> Value {
     json!({
+        "gitCommit": "",
+        "gitTreeState": "",
+        "buildDate": "",
+        "goVersion": "",
+        "compiler": "rustc",
         "major": env!("CARGO_PKG_VERSION_MAJOR"),
         "minor": env!("CARGO_PKG_VERSION_MINOR"),
         "gitVersion": concat!("v", env!("CARGO_PKG_VERSION")),

@@ -19,6 +19,8 @@ pub(crate) struct Parameters {
     pub(crate) verbose: bool,
     /// `?exclude=check` of the health endpoints.
     pub(crate) exclude: Vec<String>,
+    /// `?watch`: changes are wanted, not values.
+    pub(crate) watch: bool,
 }
 
 /// Why a query was refused.
@@ -63,6 +65,10 @@ impl Parameters {
                 }
                 "verbose" => parameters.verbose = true,
                 "exclude" => parameters.exclude.push(value),
+                // As Kubernetes reads a flag: everything else sets it, nothing too.
+                "watch" => {
+                    parameters.watch = !matches!(value.to_ascii_lowercase().as_str(), "false" | "0")
+                }
                 _ => {}
             }
         }
@@ -104,6 +110,9 @@ mod tests {
             "labelSelector=",
             "timeout=32s&pretty=true",
             "fieldSelector=",
+            "limit=500&continue=abc&resourceVersion=0&allowWatchBookmarks=true",
+            "watch=false",
+            "watch=0",
         ] {
             assert_eq!(
                 Parameters::parse(query).unwrap(),

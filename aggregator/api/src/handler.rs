@@ -25,8 +25,10 @@ use crate::ledger::{Ledger, Read};
 use crate::metric_name::{MetricNames, MetricPrefix};
 use crate::metrics::{self, Outcome, Served, Sources};
 use crate::observations::Observations;
-use crate::path::{ApiVersion, HealthPath, MetricPath, Object, PathError, Route};
-use crate::status::{Kind, Reason, Refusal};
+use crate::path::{
+    ApiVersion, EXTERNAL_GROUP, GROUP, HealthPath, MetricPath, Object, PathError, Route,
+};
+use crate::status::{Details, Kind, Reason, Refusal};
 
 /// Bytes of a URL, path and query together. The longest that means something, with a selector of 4 KiB
 /// percent-encoded where it needs to be, fits.
@@ -177,6 +179,9 @@ impl Api {
         if !aggregated && !accept::takes_json(&request.headers) {
             let message = "only the following media types are accepted: application/json";
             return Err(Refusal::new(Kind::NotAcceptable, Reason::Accept, message));
+        }
+        if parameters.watch {
+            refuse_watch(&route)?;
         }
         let documents = &self.documents;
         let document = match &route {
@@ -339,6 +344,24 @@ fn check_limits(request: &Parts, has_body: bool) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Values are computed when they are asked for: there is nothing to watch. In the words of kube-apiserver's library for such servers.
+fn refuse_watch(route: &Route) -> Result<(), Refusal> {
+    let (group, resource) = match route {
+        Route::Metric(_) => (GROUP, resource_of(route)),
+        Route::Reads { .. } => (GROUP, "reads"),
+        Route::External(path) => (EXTERNAL_GROUP, path.metric.as_str()),
+        _ => return Ok(()),
+    };
+    let message = format!("watch is not supported on resources of kind \"{resource}.{group}\"");
+    let mut refusal = Refusal::new(Kind::MethodNotAllowed, Reason::Query, message);
+    refusal.details = Some(Box::new(Details {
+        name: String::new(),
+        group: group.to_owned(),
+        kind: resource.to_owned(),
+    }));
+    Err(refusal)
+}
+
 fn path_refusal(error: &PathError) -> Refusal {
     match error {
         PathError::Unknown(_) | PathError::Resource { .. } => {
@@ -382,7 +405,8 @@ fn document_response(document: &Document, media_type: &'static str, headers: &He
     let known = headers.get_all(IF_NONE_MATCH).into_iter().any(|value| {
         let tags = value.to_str().unwrap_or_default();
         tags.split(',')
-            .any(|tag| matches!(tag.trim(), tag if tag == document.etag || tag == "*"))
+            .map(|tag| tag.trim().trim_start_matches("W/"))
+            .any(|tag| tag == document.etag || tag == "*")
     });
     let mut response = if known {
         let mut response = Response::new(Full::default());

@@ -105,6 +105,62 @@ fn external() -> Value {
     )
 }
 
+/// What else may be answered, always with a `Status` that says why: (code, when).
+const ERRORS: [(&str, &str); 10] = [
+    (
+        "400",
+        "Bad Request: a name, a selector or a query that cannot be read",
+    ),
+    ("401", "Unauthorized: it is not known who asks"),
+    ("403", "Forbidden: who asks may not"),
+    (
+        "404",
+        "Not Found: no such metric or object, or none of the objects has a value",
+    ),
+    ("405", "Method Not Allowed: only GET, and no watch"),
+    ("406", "Not Acceptable: only JSON is served"),
+    ("414", "URI Too Long"),
+    ("431", "Request Header Fields Too Large"),
+    ("500", "Internal Server Error"),
+    (
+        "503",
+        "Service Unavailable: there is a value, but doubt whether it is right; or it cannot be told who asks or whether they may",
+    ),
+];
+
+fn responses(list: &str) -> Value {
+    let content = |schema: &str| json!({"application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}});
+    let mut responses = serde_json::Map::from_iter([(
+        "200".to_owned(),
+        json!({"description": "OK", "content": content(list)}),
+    )]);
+    for (code, when) in ERRORS {
+        responses.insert(
+            code.to_owned(),
+            json!({"description": when, "content": content("Status")}),
+        );
+    }
+    Value::Object(responses)
+}
+
+/// `metav1.Status`
+fn status() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "kind": {"type": "string"},
+            "apiVersion": {"type": "string"},
+            "metadata": {"type": "object"},
+            "status": {"type": "string"},
+            "message": {"type": "string"},
+            "reason": {"type": "string"},
+            "details": {"type": "object"},
+            "code": {"type": "integer", "format": "int32"},
+        },
+        "x-kubernetes-group-version-kind": [{"group": "", "version": "v1", "kind": "Status"}],
+    })
+}
+
 fn quantity() -> Value {
     json!({"type": "string", "description": "A resource.Quantity, such as 1500m"})
 }
@@ -116,11 +172,10 @@ fn operation(path: &[&str], query: &[&str], summary: &str, list: &str) -> Value 
         .map(parameter("path", true))
         .chain(query.iter().map(parameter("query", false)))
         .collect();
-    let schema = json!({"$ref": format!("#/components/schemas/{list}")});
     json!({"get": {
         "summary": summary,
         "parameters": parameters,
-        "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": schema}}}},
+        "responses": responses(list),
     }})
 }
 
@@ -137,6 +192,7 @@ fn document(
         "info": {"title": "meshmeter", "version": concat!("v", env!("CARGO_PKG_VERSION"))},
         "paths": paths.into_iter().collect::<serde_json::Map<_, _>>(),
         "components": {"schemas": {
+            "Status": status(),
             kind: {"type": "object", "properties": properties},
             &list: {
                 "type": "object",

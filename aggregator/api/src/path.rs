@@ -1,5 +1,5 @@
-//! Paths of the API: text -> [`Route`]. Split first, decode each segment then, since clients of Go send `*` as
-//! `%2A` and a decoded segment may hold a `/`.
+//! Paths of the API: text -> [`Route`]. Read as kube-apiserver reads them: decoded first and split then, since Python's client sends the path
+//! within a collection as one segment (`pods%2F%2A%2FM`), and slashes at the end mean nothing, since clients ask for `/version/` and `/apis/G/V/`.
 //!
 //! A namespace as an object has three spellings: `namespaces/NS/metrics/M` is what autoscalers and Go clients send,
 //! `namespaces/NS/namespaces/NS/M` is that of any object in a namespace, and `namespaces/NS/M` that of one in none.
@@ -153,7 +153,7 @@ pub(crate) enum PathError {
         /// The second one in the path.
         inner: String,
     },
-    /// A segment that does not decode.
+    /// A path that does not decode.
     #[error("the path cannot be decoded: {0}")]
     Percent(#[from] PercentError),
     /// A name that no Kubernetes object can have.
@@ -200,18 +200,19 @@ impl Route {
     /// Reads the path of a URL, query excluded.
     pub(crate) fn parse(path: &str) -> Result<Self, PathError> {
         let unknown = || PathError::Unknown(printable(path));
-        let raw = path.strip_prefix('/').ok_or_else(unknown)?;
-        if raw.is_empty() {
+        // Piece by piece, so that an error names the one that cannot be read.
+        let pieces: Result<Vec<String>, _> = path.split('/').map(percent::decode).collect();
+        let decoded = pieces?.join("/");
+        let meant = decoded.strip_prefix('/').ok_or_else(unknown)?;
+        let meant = meant.trim_end_matches('/');
+        if meant.is_empty() {
             return Ok(Self::Root);
         }
-        if raw.split('/').count() > SEGMENTS_MAX {
+        // One more than is taken tells that there are more.
+        let segments: Vec<&str> = meant.split('/').take(SEGMENTS_MAX + 1).collect();
+        if segments.len() > SEGMENTS_MAX {
             return Err(unknown());
         }
-        let segments = raw
-            .split('/')
-            .map(percent::decode)
-            .collect::<Result<Vec<_>, _>>()?;
-        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         match segments[..] {
             ["api"] => Ok(Self::LegacyGroups),
             ["apis"] => Ok(Self::Groups),

@@ -111,3 +111,32 @@ fn stays_small() {
         assert!(document.body.len() < 16 * 1024, "{}", document.body.len());
     }
 }
+
+/// Whatever may be answered is documented: each status that a refusal can have.
+#[test]
+fn documents_every_status() {
+    use crate::status::{Kind, Reason, Refusal};
+    let kinds = [
+        Kind::BadRequest,
+        Kind::Unauthorized,
+        Kind::Forbidden,
+        Kind::NotFound,
+        Kind::MethodNotAllowed,
+        Kind::NotAcceptable,
+        Kind::UriTooLong,
+        Kind::HeadersTooLarge,
+        Kind::Internal,
+        Kind::Unavailable,
+    ];
+    for document in openapi::documents() {
+        assert!(document["components"]["schemas"]["Status"].is_object());
+        for path in document["paths"].as_object().unwrap().values() {
+            let responses = path["get"]["responses"].as_object().unwrap();
+            for kind in kinds {
+                let code = Refusal::new(kind, Reason::Path, "").code();
+                assert!(responses.contains_key(code.as_str()), "{code}");
+            }
+            assert_eq!(responses.len(), kinds.len() + 1);
+        }
+    }
+}

@@ -15,7 +15,7 @@ fn send(fleet: &Fleet, request: Request<()>) -> (StatusCode, HeaderMap, String) 
 }
 
 /// Bad requests: URL, code, reason it is counted under, part of the message.
-fn bad_requests() -> [(String, u16, &'static str, &'static str); 14] {
+fn bad_requests() -> [(String, u16, &'static str, &'static str); 18] {
     let metric = format!("{V2}/namespaces/prod/pods/*/appmesh_requests_per_second");
     let long = format!("{metric}?labelSelector={}", "a".repeat(URL_BYTES_MAX));
     [
@@ -98,6 +98,30 @@ fn bad_requests() -> [(String, u16, &'static str, &'static str); 14] {
             "could not find the requested resource: /openapi/v2",
         ),
         (long, 414, "url_length", "at most 8192 are allowed"),
+        (
+            format!("{metric}?watch=true"),
+            405,
+            "query",
+            "watch is not supported on resources of kind \"pods.custom.metrics.k8s.io\"",
+        ),
+        (
+            format!("{metric}?labelSelector=app%3Da&watch"),
+            405,
+            "query",
+            "watch is not supported",
+        ),
+        (
+            format!("{EXTERNAL}/namespaces/prod/m?watch=1"),
+            405,
+            "query",
+            "watch is not supported on resources of kind \"m.external.metrics.k8s.io\"",
+        ),
+        (
+            "//apis".to_owned(),
+            404,
+            "path",
+            "could not find the requested resource: //apis",
+        ),
     ]
 }
 
@@ -209,9 +233,11 @@ fn tells_alive_from_ready() {
     let fleet = Fleet::new();
     for path in [
         "/healthz",
-        "/livez",
+        "/livez/",
         V2,
-        "/version",
+        // Discovery is no list of objects.
+        "/apis?watch=true",
+        "/version/",
         "/api",
         "/",
         "/apis/custom.metrics.k8s.io",
