@@ -223,11 +223,16 @@ pub(crate) fn inject(args: &InjectArgs) -> Result<()> {
     let (mut injected, mut left) = (0, 0);
     for document in &mut documents {
         for outcome in inject_all(document, &args.namespace, &settings, &Unknown) {
+            if let Some(bypass) = &outcome.bypass {
+                let line = format!("{}: {bypass}", outcome.what);
+                eprintln!("{}", common_log::escaped(&line));
+            }
             match outcome.left {
                 None => injected += 1,
                 Some(why) => {
                     left += usize::from(why != Left::NoPods);
-                    eprintln!("{}: left as it is: {why}", outcome.what);
+                    let line = format!("{}: left as it is: {why}", outcome.what);
+                    eprintln!("{}", common_log::escaped(&line));
                 }
             }
         }

@@ -34,9 +34,6 @@ pub enum AnnotationError {
 
 pub(crate) type Annotations = Map<String, Value>;
 
-/// Ports or addresses in a list at most: iptables takes 15 in one rule.
-const ITEMS_MAX: usize = 15;
-
 /// Variables that the sidecar is to have.
 pub(crate) fn env(annotations: &Annotations) -> Result<Vec<(String, String)>, AnnotationError> {
     let Some(json) = annotations.get(ENV_JSON).and_then(Value::as_str) else {
@@ -69,20 +66,28 @@ fn pairs(
     all.ok_or_else(|| AnnotationError::Malformed(name, text(annotations, name).to_owned()))
 }
 
-/// The items of the list in `name`, each of the form that `is` knows; `default` where the annotation is not there.
+/// The items of the list in `name`, each of the form that `is` knows, at most `max`; `None` where the annotation is not there. What is empty
+/// is an empty list, as it was for App Mesh's controller.
 pub(crate) fn listed(
     annotations: &Annotations,
     name: &'static str,
-    default: &str,
+    max: usize,
     is: fn(&str) -> bool,
-) -> Result<String, AnnotationError> {
-    let held = annotations.get(name).and_then(Value::as_str);
-    let items: Vec<_> = held.unwrap_or(default).split(',').map(str::trim).collect();
-    if items.len() <= ITEMS_MAX && items.iter().all(|item| is(item)) {
-        Ok(items.join(","))
+) -> Result<Option<String>, AnnotationError> {
+    let Some(held) = annotations.get(name).and_then(Value::as_str) else {
+        return Ok(None);
+    };
+    let items = held.split(',').map(str::trim);
+    let items: Vec<_> = items.filter(|item| !item.is_empty()).collect();
+    // A range takes the place of two.
+    let places: usize = items
+        .iter()
+        .map(|item| item.split(':').count().min(2))
+        .sum();
+    if places <= max && items.iter().all(|item| is(item)) {
+        Ok(Some(items.join(",")))
     } else {
-        let held = held.unwrap_or(default).to_owned();
-        Err(AnnotationError::Malformed(name, held))
+        Err(AnnotationError::Malformed(name, held.to_owned()))
     }
 }
 

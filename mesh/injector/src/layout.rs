@@ -38,6 +38,12 @@ pub(crate) const ADMIN_PORT: u16 = 15_091;
 /// Where a stock Envoy says whether it is ready.
 pub(crate) const STATUS_PORT: u16 = 15_092;
 
+/// Admin pages of a stock Envoy, on loopback.
+pub(crate) const ENVOY_ADMIN_PORT: u16 = 9_901;
+/// Where redirected traffic enters and leaves the sidecar, as the origin's listeners have it.
+pub(crate) const INGRESS_PORT: u16 = 15_000;
+pub(crate) const EGRESS_PORT: u16 = 15_001;
+
 /// The user of App Mesh's sidecar: its traffic is not redirected.
 pub(crate) const USER: u32 = 1337;
 

@@ -3,6 +3,7 @@
 //! ```text
 //! review (AdmissionReview in, out) ┬> pod (what is added) ┬> beside (volumes, init container, interposer)
 //! manifest (a dry run)             ┘                      ├> stock (Envoy and redirection, by its virtual_node)
+//!                                                         ├> ports (whose they are), bypass (who is not redirected)
 //!                                                         └> annotations (App Mesh's own, merged with what is there)
 //! ```
 //!
@@ -11,9 +12,11 @@
 
 pub mod annotations;
 mod beside;
+pub mod bypass;
 mod layout;
 pub mod manifest;
 pub mod pod;
+mod ports;
 pub mod review;
 pub mod settings;
 mod stock;

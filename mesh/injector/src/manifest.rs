@@ -3,6 +3,7 @@
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::bypass::Bypass;
 use crate::pod::{Skipped, inject};
 use crate::settings::Settings;
 use crate::virtual_node::VirtualNodes;
@@ -25,6 +26,8 @@ pub struct Outcome {
     pub what: String,
     /// Why it is left as it is, if it is.
     pub left: Option<Left>,
+    /// What is wrong with its pods although they are injected.
+    pub bypass: Option<Bypass>,
 }
 
 /// Adds to the pods in `object` what the webhook would add to them. `namespace` is that of objects that name none.
@@ -53,17 +56,19 @@ pub fn inject_all(
         .as_str()
         .or(metadata["generateName"].as_str());
     let what = format!("{kind} {namespace}/{}", name.unwrap_or_default());
+    let mut bypass = None;
     let left = match pod_of(&kind).and_then(|path| object.pointer_mut(path)) {
         None => Some(Left::NoPods),
         Some(pod) => match inject(pod, &namespace, settings, nodes) {
             Ok(injected) => {
+                bypass = Bypass::of(pod);
                 *pod = injected;
                 None
             }
             Err(skipped) => Some(skipped.into()),
         },
     };
-    vec![Outcome { what, left }]
+    vec![Outcome { what, left, bypass }]
 }
 
 /// Where a pod is, as a JSON pointer.

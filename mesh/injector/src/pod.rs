@@ -6,10 +6,10 @@ use thiserror::Error;
 use crate::annotations::{AnnotationError, add_env, add_mount};
 use crate::beside;
 use crate::layout::{
-    ADMIN_PORT, BOOTSTRAP_FILE, CONFIG_VOLUME, INIT, INTERPOSER, MODULES_VOLUME, REDIRECT,
-    RESOURCES_FILE, SEEN, SIDECAR, STATUS_PORT, TOKEN_VOLUME, XDS_PORT, containers, list, named,
-    object,
+    BOOTSTRAP_FILE, CONFIG_VOLUME, INIT, INTERPOSER, MODULES_VOLUME, REDIRECT, RESOURCES_FILE,
+    SEEN, SIDECAR, TOKEN_VOLUME, containers, list, named, object,
 };
+use crate::ports;
 use crate::settings::Settings;
 use crate::stock::{self, CONTROLLER};
 use crate::virtual_node::{NoVirtualNode, VirtualNode, VirtualNodes};
@@ -38,6 +38,9 @@ pub enum Skipped {
     /// It has everything already.
     #[error("it is injected already")]
     Done,
+    /// Whether it wants one depends on a virtual node, as for App Mesh's controller, and there is none.
+    #[error("{CONTROLLER} is {0:?}, neither enabled nor disabled, and no virtual node selects it")]
+    NotSelected(String),
     /// Nothing that is asked for here: a change of a pod that is there, or a part of it.
     #[error("it is {0}, not the creation of a pod")]
     NoCreation(String),
@@ -61,6 +64,16 @@ pub enum Skipped {
     /// An annotation cannot be added to.
     #[error(transparent)]
     Annotation(#[from] AnnotationError),
+    /// More ports than can be redirected.
+    #[error(
+        "it has {count} ports to redirect, and at most {max} can be: name those of the mesh in the annotation appmesh.k8s.aws/ports"
+    )]
+    TooManyPorts {
+        /// How many there are.
+        count: usize,
+        /// How many there can be.
+        max: usize,
+    },
     /// A variable that only App Mesh's image reads.
     #[error(
         "the annotation for the sidecar's environment has {0}, which a stock Envoy does not read"
@@ -81,9 +94,11 @@ pub enum Skipped {
 
 impl Skipped {
     /// All that [`Self::reason`] says.
-    pub const REASONS: [&'static str; 13] = [
+    pub const REASONS: [&'static str; 15] = [
         "disabled",
         "not_in_mesh",
+        "not_selected",
+        "too_many_ports",
         "done",
         "no_creation",
         "host_network",
@@ -102,6 +117,8 @@ impl Skipped {
         match self {
             Self::Disabled => "disabled",
             Self::NotInMesh => "not_in_mesh",
+            Self::NotSelected(_) => "not_selected",
+            Self::TooManyPorts { .. } => "too_many_ports",
             Self::Done => "done",
             Self::NoCreation(_) => "no_creation",
             Self::HostNetwork => "host_network",
@@ -120,7 +137,12 @@ impl Skipped {
     pub fn is_wanted(&self) -> bool {
         matches!(
             self,
-            Self::Disabled | Self::NotInMesh | Self::Done | Self::Mirror | Self::NoCreation(_)
+            Self::Disabled
+                | Self::NotInMesh
+                | Self::NotSelected(_)
+                | Self::Done
+                | Self::Mirror
+                | Self::NoCreation(_)
         )
     }
 }
@@ -139,9 +161,12 @@ pub fn inject(
     }
     wanted(&pod)?;
     is_free(&pod)?;
+    ports::are_free(&pod["spec"], settings.stock.is_some())?;
     let mut node_id = None;
     if let Some(stock) = &settings.stock {
-        let node = VirtualNode::of(&pod, namespace, stock.mesh.as_deref(), nodes)?;
+        let node = VirtualNode::of(&pod, namespace, stock.mesh.as_deref(), nodes);
+        let node = node.map_err(|error| unspecified(&pod, error))?;
+        ports::are_not_of_the_application(&node.ports)?;
         stock::add_redirection(&mut pod, stock, &node)?;
         node_id = Some(node.id(namespace));
     }
@@ -166,6 +191,11 @@ pub fn inject(
     let annotations = object(&mut pod["metadata"]["annotations"])?;
     annotations.insert(INJECTED.to_owned(), settings.version.clone().into());
     Ok(pod)
+}
+
+/// Whether a container of that name is one of ours.
+pub(crate) fn is_ours(name: &str) -> bool {
+    [INIT, INTERPOSER, REDIRECT].contains(&name)
 }
 
 fn is_pod(pod: &Value) -> Result<(), Skipped> {
@@ -196,11 +226,15 @@ fn called_again(mut pod: Value) -> Result<Value, Skipped> {
 
 fn wanted(pod: &Value) -> Result<(), Skipped> {
     let metadata = &pod["metadata"];
-    let disabled = |of: &str| metadata[of][INJECT] == "disabled";
-    if disabled("labels") || disabled("annotations") {
+    let is = |of: &str, name: &str, word: &str| {
+        let value = metadata[of][name].as_str();
+        value.is_some_and(|value| value.trim().eq_ignore_ascii_case(word))
+    };
+    let off = |of: &str| is(of, INJECT, "disabled") || is(of, INJECT, "false");
+    if off("labels") || off("annotations") {
         return Err(Skipped::Disabled);
     }
-    if metadata["annotations"][CONTROLLER] == "disabled" {
+    if is("annotations", CONTROLLER, "disabled") {
         return Err(Skipped::NotInMesh);
     }
     if metadata["annotations"][MIRROR].is_string() {
@@ -218,7 +252,19 @@ fn wanted(pod: &Value) -> Result<(), Skipped> {
     }
 }
 
-/// Names and ports of ours are nobody else's.
+/// App Mesh's controller reads `enabled` and `disabled` in whatever case. With any other word it adds a sidecar where a virtual node selects the pod,
+/// and says nothing where none does.
+fn unspecified(pod: &Value, error: NoVirtualNode) -> Skipped {
+    let word = pod["metadata"]["annotations"][CONTROLLER].as_str();
+    match (word, error) {
+        (Some(word), NoVirtualNode::None) if !word.eq_ignore_ascii_case("enabled") => {
+            Skipped::NotSelected(word.to_owned())
+        }
+        (_, error) => error.into(),
+    }
+}
+
+/// Names of ours are nobody else's.
 fn is_free(pod: &Value) -> Result<(), Skipped> {
     let spec = &pod["spec"];
     let taken = |what, name: &str| {
@@ -227,17 +273,8 @@ fn is_free(pod: &Value) -> Result<(), Skipped> {
     };
     for container in containers(spec) {
         let name = container["name"].as_str().unwrap_or_default();
-        if [INIT, INTERPOSER, REDIRECT].contains(&name) {
+        if is_ours(name) {
             return taken("container", name);
-        }
-        for port in container["ports"].as_array().into_iter().flatten() {
-            let port = &port["containerPort"];
-            if [XDS_PORT, ADMIN_PORT, STATUS_PORT]
-                .iter()
-                .any(|ours| port == ours)
-            {
-                return taken("port", &port.to_string());
-            }
         }
     }
     for name in [CONFIG_VOLUME, MODULES_VOLUME, TOKEN_VOLUME] {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use crate::bypass::Bypass;
 use crate::pod::{Skipped, inject};
 use crate::settings::Settings;
 use crate::virtual_node::VirtualNodes;
@@ -30,6 +31,8 @@ pub struct Answer {
     pub review: Value,
     /// Why the pod is left as it is, if it is.
     pub skipped: Option<Skipped>,
+    /// What is wrong with the pod although it was injected.
+    pub bypass: Option<Bypass>,
     /// Namespace of the pod.
     pub namespace: String,
     /// Name of the pod, or what its name will begin with.
@@ -87,8 +90,13 @@ pub fn answer(
     let injected = request
         .creates_pod()
         .and_then(|()| inject(pod, &request.namespace, settings, nodes));
+    let mut bypass = None;
     let skipped = match injected {
         Ok(injected) => {
+            bypass = Bypass::of(pod);
+            if let Some(bypass) = &bypass {
+                response["warnings"] = json!([format!("meshmeter: {bypass}")]);
+            }
             let patch = json_patch::diff(pod, &injected);
             response["patchType"] = "JSONPatch".into();
             response["patch"] = BASE64.encode(serde_json::to_vec(&patch)?).into();
@@ -110,6 +118,7 @@ pub fn answer(
         name: name.unwrap_or_default().to_owned(),
         review: json!({"apiVersion": VERSION, "kind": "AdmissionReview", "response": response}),
         skipped,
+        bypass,
         namespace: request.namespace,
         dry_run: request.dry_run,
     })

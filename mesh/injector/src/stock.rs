@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::annotations::{self, Annotations, MOUNTS, SECRETS, add_default, listed};
 use crate::layout::{
-    BOOTSTRAP_FILE, PROXYINIT, REDIRECT, SEEN, SIDECAR, STATUS_PORT, USER, list, named, object,
-    security,
+    BOOTSTRAP_FILE, EGRESS_PORT, INGRESS_PORT, PROXYINIT, REDIRECT, SEEN, SIDECAR, STATUS_PORT,
+    USER, list, named, object, security,
 };
 use crate::pod::Skipped;
 use crate::settings::Stock;
@@ -23,9 +23,12 @@ const PORTS: &str = "appmesh.k8s.aws/ports";
 const IGNORED_IPS: &str = "appmesh.k8s.aws/egressIgnoredIPs";
 const IGNORED_PORTS: &str = "appmesh.k8s.aws/egressIgnoredPorts";
 
-/// Where redirected traffic enters and leaves, as the origin's listeners have it.
-const INGRESS_PORT: &str = "15000";
-const EGRESS_PORT: &str = "15001";
+/// Ports that are redirected at most: iptables takes 15 in one rule.
+const PORTS_MAX: usize = 15;
+/// Ports that are not redirected at most: the image adds 22 to them.
+const IGNORED_PORTS_MAX: usize = PORTS_MAX - 1;
+/// Addresses that are not redirected at most: a rule each.
+const IGNORED_IPS_MAX: usize = 64;
 
 /// Variables of App Mesh's image that a stock Envoy would not read; a sidecar without them would be another one.
 const AGENT_ONLY: [&str; 5] = [
@@ -57,33 +60,42 @@ pub(crate) fn add_redirection(
     stock: &Stock,
     node: &VirtualNode,
 ) -> Result<(), Skipped> {
-    let fargate = pod["metadata"]["labels"][FARGATE].is_string();
+    let fargate = pod["metadata"]["labels"][FARGATE].as_str();
+    let fargate = fargate.is_some_and(|profile| !profile.is_empty());
     let there = named(&pod["spec"]["initContainers"], PROXYINIT).is_some();
     let annotations = object(&mut pod["metadata"]["annotations"])?;
     let cni = annotations.get(CNI).and_then(Value::as_str);
     let by_plugin = cni.map_or(fargate, |cni| cni.eq_ignore_ascii_case("enabled"));
-    let ports: Vec<_> = node.ports.iter().map(u16::to_string).collect();
-    // App Mesh's own word for none.
+    let ports = match listed(annotations, PORTS, PORTS_MAX, is_ports)? {
+        Some(ports) => ports,
+        None => redirected(&node.ports)?,
+    };
+    // App Mesh's own word for none: its image does not start with an empty list.
     let ports = if ports.is_empty() {
         "0".to_owned()
     } else {
-        ports.join(",")
+        ports
     };
-    let ports = listed(annotations, PORTS, &ports, is_port)?;
-    let ignored_ips = listed(annotations, IGNORED_IPS, "169.254.169.254", is_range)?;
-    let ignored_ports = listed(annotations, IGNORED_PORTS, "22", is_port)?;
+    let ignored_ips = listed(annotations, IGNORED_IPS, IGNORED_IPS_MAX, is_range)?;
+    let ignored_ips = ignored_ips.unwrap_or("169.254.169.254".to_owned());
+    let ignored_ports = listed(annotations, IGNORED_PORTS, IGNORED_PORTS_MAX, is_ports)?;
+    let ignored_ports = ignored_ports.unwrap_or("22".to_owned());
     if by_plugin {
         for (name, value) in [
             (PORTS, ports.as_str()),
             (IGNORED_IPS, &ignored_ips),
             (IGNORED_PORTS, &ignored_ports),
-            ("appmesh.k8s.aws/proxyEgressPort", EGRESS_PORT),
-            ("appmesh.k8s.aws/proxyIngressPort", INGRESS_PORT),
+            ("appmesh.k8s.aws/proxyEgressPort", &EGRESS_PORT.to_string()),
+            (
+                "appmesh.k8s.aws/proxyIngressPort",
+                &INGRESS_PORT.to_string(),
+            ),
             ("appmesh.k8s.aws/ignoredUID", &USER.to_string()),
-            (CONTROLLER, "enabled"),
         ] {
             add_default(annotations, name, value);
         }
+        // The plugin knows this word and no other.
+        annotations.insert(CONTROLLER.to_owned(), "enabled".into());
         return Ok(());
     }
     // A controller that is still there would redirect a second time, which fails.
@@ -97,8 +109,8 @@ pub(crate) fn add_redirection(
         "env": [
             {"name": "APPMESH_START_ENABLED", "value": "1"},
             {"name": "APPMESH_IGNORE_UID", "value": USER.to_string()},
-            {"name": "APPMESH_ENVOY_INGRESS_PORT", "value": INGRESS_PORT},
-            {"name": "APPMESH_ENVOY_EGRESS_PORT", "value": EGRESS_PORT},
+            {"name": "APPMESH_ENVOY_INGRESS_PORT", "value": INGRESS_PORT.to_string()},
+            {"name": "APPMESH_ENVOY_EGRESS_PORT", "value": EGRESS_PORT.to_string()},
             {"name": "APPMESH_APP_PORTS", "value": ports},
             {"name": "APPMESH_EGRESS_IGNORED_IP", "value": ignored_ips},
             {"name": "APPMESH_EGRESS_IGNORED_PORTS", "value": ignored_ports},
@@ -116,6 +128,18 @@ pub(crate) fn add_redirection(
     });
     list(&mut pod["spec"]["initContainers"])?.push(redirect);
     Ok(())
+}
+
+/// The ports of a virtual node, or those that the application declares.
+fn redirected(ports: &[u16]) -> Result<String, Skipped> {
+    if ports.len() > PORTS_MAX {
+        return Err(Skipped::TooManyPorts {
+            count: ports.len(),
+            max: PORTS_MAX,
+        });
+    }
+    let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+    Ok(ports.join(","))
 }
 
 fn sidecar(annotations: &Annotations, volumes: &Value, stock: &Stock) -> Result<Value, Skipped> {
@@ -205,32 +229,39 @@ fn resources(annotations: &Annotations) -> Result<Value, Skipped> {
             "32Mi",
         ),
     ] {
-        let said = |name| {
-            let there = annotations.contains_key(name);
-            there
-                .then(|| listed(annotations, name, "", is_quantity))
-                .transpose()
-        };
+        let said = |name| listed(annotations, name, 1, is_quantity);
         let (request, limit) = (said(request)?, said(limit)?);
+        // An empty one is none, not the default.
+        let amount = |text: String| (!text.is_empty()).then(|| (what.to_owned(), text.into()));
+        let limit = limit.and_then(amount);
         let default = limit.is_none().then(|| default.to_owned());
-        requests.extend(
-            request
-                .or(default)
-                .map(|amount| (what.to_owned(), amount.into())),
-        );
-        limits.extend(limit.map(|amount| (what.to_owned(), amount.into())));
+        requests.extend(request.or(default).and_then(amount));
+        limits.extend(limit);
     }
     Ok(json!({"requests": requests, "limits": limits}))
 }
 
-/// As far as an annotation is concerned: digits and a unit.
+/// As far as an annotation is concerned: digits and a unit, or a power of ten.
 fn is_quantity(text: &str) -> bool {
+    const UNITS: [&str; 16] = [
+        "", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
+    ];
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-    unit.len() < text.len() && ["", "m", "k", "M", "G", "Ki", "Mi", "Gi"].contains(&unit)
+    let power = unit
+        .strip_prefix(['e', 'E'])
+        .and_then(|power| power.parse::<i8>().ok());
+    unit.len() < text.len() && (UNITS.contains(&unit) || power.is_some())
 }
 
-fn is_port(text: &str) -> bool {
-    text.parse::<u16>().is_ok()
+/// A port, or a range of ports as iptables has it.
+fn is_ports(text: &str) -> bool {
+    let port = |text: &str| text.parse::<u16>().ok();
+    match text.split_once(':') {
+        None => port(text).is_some(),
+        Some((first, last)) => port(first)
+            .zip(port(last))
+            .is_some_and(|(first, last)| first <= last),
+    }
 }
 
 /// An address, or a network in the notation of CIDR.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::ports;
+
 /// Annotation of a pod: the name of its virtual node.
 pub const VIRTUAL_NODE: &str = "meshmeter.io/virtual-node";
 /// Annotation of a pod: the mesh of that node.
@@ -92,7 +94,7 @@ impl VirtualNode {
         Ok(Self {
             mesh: mesh.ok_or(NoVirtualNode::NoMesh)?,
             aws_name: known.as_ref().and_then(|node| node.aws_name.clone()),
-            ports: known.map_or_else(|| container_ports(pod), |node| node.ports),
+            ports: known.map_or_else(|| ports::of_application(&pod["spec"]), |node| node.ports),
             name,
         })
     }
@@ -105,19 +107,10 @@ impl VirtualNode {
     }
 }
 
-/// Those that the application declares. What it does not declare stays outside of the mesh.
-fn container_ports(pod: &Value) -> Vec<u16> {
-    let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
-    let ports = containers.filter_map(|container| container["ports"].as_array());
-    let ports = ports
-        .flatten()
-        .filter(|port| port["protocol"].is_null() || port["protocol"] == "TCP");
-    let ports = ports.filter_map(|port| u16::try_from(port["containerPort"].as_u64()?).ok());
-    ports.collect()
-}
-
+/// An empty one is none.
 fn annotation(pod: &Value, name: &'static str) -> Result<Option<String>, NoVirtualNode> {
-    let Some(value) = pod["metadata"]["annotations"][name].as_str() else {
+    let value = pod["metadata"]["annotations"][name].as_str();
+    let Some(value) = value.map(str::trim).filter(|value| !value.is_empty()) else {
         return Ok(None);
     };
     let is_name = value

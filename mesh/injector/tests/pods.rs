@@ -438,3 +438,376 @@ fn manifests_have_pods() {
         "1.2.3"
     );
 }
+
+/// The pod of `stock/selected`, changed.
+fn changed(change: fn(&mut Value)) -> Value {
+    let mut review = case("stock/selected");
+    change(&mut review["request"]["object"]);
+    review
+}
+
+/// What of ours would listen where the application does, and what would not.
+#[test]
+fn ports_have_one_owner() {
+    fn ports(pod: &mut Value, ports: Value) {
+        pod["spec"]["containers"][0]["ports"] = ports;
+    }
+    let cases: [(fn(&mut Value), Option<u16>, Option<u16>); 12] = [
+        (
+            |pod| ports(pod, json!([{"containerPort": 9_901}])),
+            Some(9_901),
+            None,
+        ),
+        (
+            |pod| ports(pod, json!([{"containerPort": 15_000, "name": "http"}])),
+            Some(15_000),
+            None,
+        ),
+        (
+            |pod| {
+                ports(
+                    pod,
+                    json!([{"containerPort": 80}, {"containerPort": 15_001, "protocol": "TCP"}]),
+                )
+            },
+            Some(15_001),
+            None,
+        ),
+        (
+            |pod| ports(pod, json!([{"containerPort": 15_092}])),
+            Some(15_092),
+            None,
+        ),
+        (
+            |pod| ports(pod, json!([{"containerPort": 15_090}])),
+            Some(15_090),
+            Some(15_090),
+        ),
+        (
+            |pod| ports(pod, json!([{"containerPort": 15_091}])),
+            Some(15_091),
+            Some(15_091),
+        ),
+        // Another protocol, another address of the host, another network.
+        (
+            |pod| ports(pod, json!([{"containerPort": 15_001, "protocol": "UDP"}])),
+            None,
+            None,
+        ),
+        (
+            |pod| ports(pod, json!([{"containerPort": 8_080, "hostPort": 15_001}])),
+            None,
+            None,
+        ),
+        (
+            |pod| {
+                pod["spec"]["containers"][0]["livenessProbe"] =
+                    json!({"httpGet": {"port": 9_901, "path": "/"}})
+            },
+            Some(9_901),
+            None,
+        ),
+        // What ends before the Envoy begins, and what stays.
+        (
+            |pod| {
+                pod["spec"]["initContainers"] =
+                    json!([{"name": "a", "image": "a", "ports": [{"containerPort": 15_001}]}])
+            },
+            None,
+            None,
+        ),
+        (
+            |pod| {
+                pod["spec"]["initContainers"] =
+                    json!([{"name": "a", "image": "a", "ports": [{"containerPort": 15_090}]}])
+            },
+            Some(15_090),
+            Some(15_090),
+        ),
+        (
+            |pod| {
+                pod["spec"]["initContainers"] = json!([{"name": "a", "image": "a", "restartPolicy": "Always", "ports": [{"containerPort": 15_001}]}]);
+            },
+            Some(15_001),
+            None,
+        ),
+    ];
+    for (change, stock, beside) in cases {
+        let review = changed(change);
+        for (folder, expected) in [("stock", stock), ("app-mesh", beside)] {
+            let (_, answer) = admitted(&review, &settings(folder));
+            let expected = expected.map(|port| Skipped::Taken {
+                what: "port",
+                name: port.to_string(),
+            });
+            assert_eq!(
+                answer.skipped, expected,
+                "{folder}: {}",
+                review["request"]["object"]["spec"]
+            );
+        }
+    }
+}
+
+/// A virtual node with listeners on these ports.
+struct Listening(Vec<u16>);
+
+impl VirtualNodes for Listening {
+    fn selecting(
+        &self,
+        _: &str,
+        _: &BTreeMap<String, String>,
+    ) -> Result<VirtualNode, NoVirtualNode> {
+        Ok(VirtualNode {
+            name: "jazz".to_owned(),
+            aws_name: None,
+            mesh: "dj-app".to_owned(),
+            ports: self.0.clone(),
+        })
+    }
+
+    fn named(&self, _: &str, _: &str) -> Option<VirtualNode> {
+        None
+    }
+}
+
+/// Ports of a virtual node are the application's; more than can be redirected are said to be that.
+#[test]
+fn listeners_are_ports_of_the_application() {
+    let pod = case("stock/selected")["request"]["object"].clone();
+    let skipped = |ports: Vec<u16>| {
+        let became = inject(&pod, NAMESPACE, &settings("stock"), &Listening(ports));
+        became
+            .err()
+            .map(|skipped| (skipped.reason(), skipped.to_string()))
+    };
+    assert_eq!(skipped((8_000..8_015).collect()), None);
+    let (reason, text) = skipped((8_000..8_016).collect()).unwrap();
+    assert_eq!(reason, "too_many_ports");
+    assert!(
+        text.starts_with("it has 16 ports to redirect, and at most 15 can be"),
+        "{text}"
+    );
+    assert_eq!(skipped(vec![8_080, 9_901]).unwrap().0, "taken");
+}
+
+/// What the controller of App Mesh made of a value is what becomes of it here: (annotations, reason, variables of what redirects).
+#[test]
+fn values_mean_what_they_meant() {
+    const CONTROLLER: &str = "appmesh.k8s.aws/sidecarInjectorWebhook";
+    const PORTS: &str = "appmesh.k8s.aws/ports";
+    const IPS: &str = "appmesh.k8s.aws/egressIgnoredIPs";
+    const IGNORED: &str = "appmesh.k8s.aws/egressIgnoredPorts";
+    let twenty: Vec<String> = (8_000..8_020).map(|port: u16| port.to_string()).collect();
+    let cases = [
+        (json!({CONTROLLER: "disabled"}), Some("not_in_mesh"), None),
+        (json!({CONTROLLER: "Disabled"}), Some("not_in_mesh"), None),
+        (json!({CONTROLLER: "DISABLED"}), Some("not_in_mesh"), None),
+        (
+            json!({"meshmeter.io/inject": "Disabled"}),
+            Some("disabled"),
+            None,
+        ),
+        (
+            json!({"meshmeter.io/inject": "false"}),
+            Some("disabled"),
+            None,
+        ),
+        // Neither of the two words: where a virtual node selects the pod.
+        (
+            json!({CONTROLLER: "false"}),
+            None,
+            Some(("9080", "169.254.169.254", "22")),
+        ),
+        (
+            json!({CONTROLLER: "Enabled"}),
+            None,
+            Some(("9080", "169.254.169.254", "22")),
+        ),
+        (
+            json!({CONTROLLER: ""}),
+            None,
+            Some(("9080", "169.254.169.254", "22")),
+        ),
+        // An empty list is one without items.
+        (
+            json!({PORTS: ""}),
+            None,
+            Some(("0", "169.254.169.254", "22")),
+        ),
+        (
+            json!({PORTS: " , "}),
+            None,
+            Some(("0", "169.254.169.254", "22")),
+        ),
+        (json!({IPS: ""}), None, Some(("9080", "", "22"))),
+        (
+            json!({IGNORED: ""}),
+            None,
+            Some(("9080", "169.254.169.254", "")),
+        ),
+        (
+            json!({PORTS: "8080, 8443,"}),
+            None,
+            Some(("8080,8443", "169.254.169.254", "22")),
+        ),
+        (
+            json!({PORTS: "8000:8010"}),
+            None,
+            Some(("8000:8010", "169.254.169.254", "22")),
+        ),
+        (json!({PORTS: twenty.join(",")}), Some("annotation"), None),
+        (json!({PORTS: "8010:8000"}), Some("annotation"), None),
+        // The image that redirects adds 22 to these.
+        (
+            json!({IGNORED: twenty[..15].join(",")}),
+            Some("annotation"),
+            None,
+        ),
+        (
+            json!({IGNORED: "443"}),
+            None,
+            Some(("9080", "169.254.169.254", "443")),
+        ),
+        (
+            json!({"meshmeter.io/virtual-node": "", "meshmeter.io/mesh": ""}),
+            None,
+            Some(("9080", "169.254.169.254", "22")),
+        ),
+        (
+            json!({"appmesh.k8s.aws/cpuRequest": "", "appmesh.k8s.aws/memoryLimit": ""}),
+            None,
+            Some(("9080", "169.254.169.254", "22")),
+        ),
+        (
+            json!({"appmesh.k8s.aws/sidecarEnv": "", "appmesh.k8s.aws/volumeMounts": ""}),
+            None,
+            Some(("9080", "169.254.169.254", "22")),
+        ),
+    ];
+    for (annotations, reason, variables) in cases {
+        let mut review = case("stock/selected");
+        review["request"]["object"]["metadata"]["annotations"] = annotations.clone();
+        let (pod, answer) = admitted(&review, &settings("stock"));
+        assert_eq!(
+            answer.skipped.as_ref().map(Skipped::reason),
+            reason,
+            "{annotations}"
+        );
+        let Some((ports, ips, ignored)) = variables else {
+            continue;
+        };
+        let starting = pod["spec"]["initContainers"].as_array().unwrap();
+        let redirect = starting
+            .iter()
+            .find(|one| one["name"] == UNRESTRICTED)
+            .unwrap();
+        let env = redirect["env"].as_array().unwrap();
+        for (name, expected) in [
+            ("APPMESH_APP_PORTS", ports),
+            ("APPMESH_EGRESS_IGNORED_IP", ips),
+            ("APPMESH_EGRESS_IGNORED_PORTS", ignored),
+        ] {
+            let variable = env.iter().find(|one| one["name"] == name).unwrap();
+            assert_eq!(variable["value"], expected, "{annotations}: {name}");
+        }
+    }
+    // With such a word and no virtual node nobody is told: the controller said nothing either.
+    let mut review = case("stock/selected");
+    let metadata = &mut review["request"]["object"]["metadata"];
+    metadata["annotations"] = json!({CONTROLLER: "false"});
+    metadata["labels"] = json!({"app": "none"});
+    let (_, answer) = admitted(&review, &settings("stock"));
+    assert_eq!(
+        answer.skipped.as_ref().map(Skipped::reason),
+        Some("not_selected")
+    );
+    assert_eq!(answer.review["response"]["warnings"], Value::Null);
+}
+
+/// Ports that the application declares are redirected once each; too many are not called an annotation.
+#[test]
+fn declared_ports_are_those_of_the_application() {
+    let node = |pod: &mut Value| {
+        pod["metadata"]["annotations"] =
+            json!({"meshmeter.io/virtual-node": "other", "meshmeter.io/mesh": "m"});
+    };
+    let redirected = |ports: Value| {
+        let mut review = case("stock/selected");
+        let pod = &mut review["request"]["object"];
+        node(pod);
+        pod["spec"]["containers"][0]["ports"] = ports;
+        let (pod, answer) = admitted(&review, &settings("stock"));
+        let starting = pod["spec"]["initContainers"]
+            .as_array()
+            .into_iter()
+            .flatten();
+        let mut env = starting
+            .filter(|one| one["name"] == UNRESTRICTED)
+            .flat_map(|one| one["env"].as_array().unwrap());
+        let ports = env.find(|one| one["name"] == "APPMESH_APP_PORTS");
+        let ports = ports.map(|one| one["value"].as_str().unwrap().to_owned());
+        (ports, answer.skipped.map(|skipped| skipped.reason()))
+    };
+    let tcp = |port: u16| json!({"containerPort": port});
+    let several = json!([tcp(80), {"containerPort": 53, "protocol": "UDP"}, tcp(80), tcp(8_080)]);
+    assert_eq!(redirected(several), (Some("80,8080".to_owned()), None));
+    assert_eq!(redirected(json!([])), (Some("0".to_owned()), None));
+    let twenty: Vec<Value> = (8_000..8_020).map(tcp).collect();
+    assert_eq!(redirected(twenty.into()), (None, Some("too_many_ports")));
+}
+
+/// Whoever runs as the sidecar's user is not redirected: the pod is injected, and whoever applies it reads why that is not enough.
+#[test]
+fn a_bypass_of_the_sidecar_is_said() {
+    let cases: [(fn(&mut Value), Option<&str>); 6] = [
+        (
+            |pod| pod["spec"]["containers"][0]["securityContext"] = json!({"runAsUser": 1_337}),
+            Some("jazz"),
+        ),
+        (
+            |pod| pod["spec"]["securityContext"] = json!({"runAsUser": 1_337}),
+            Some("jazz"),
+        ),
+        (
+            |pod| {
+                pod["spec"]["securityContext"] = json!({"runAsUser": 1_337});
+                pod["spec"]["containers"][0]["securityContext"] = json!({"runAsUser": 1_000});
+            },
+            None,
+        ),
+        (
+            |pod| {
+                pod["spec"]["initContainers"] = json!([{"name": "once", "image": "a", "securityContext": {"runAsUser": 1_337}}]);
+            },
+            None,
+        ),
+        (
+            |pod| {
+                pod["spec"]["initContainers"] = json!([{"name": "beside", "image": "a", "restartPolicy": "Always", "securityContext": {"runAsUser": 1_337}}]);
+            },
+            Some("beside"),
+        ),
+        (|_| {}, None),
+    ];
+    for (change, who) in cases {
+        let review = changed(change);
+        for folder in ["stock", "app-mesh"] {
+            let (_, answer) = admitted(&review, &settings(folder));
+            assert_eq!(answer.skipped, None);
+            let said = answer.bypass.as_ref().map(ToString::to_string);
+            assert_eq!(said.is_some(), who.is_some(), "{folder}: {said:?}");
+            let warnings = &answer.review["response"]["warnings"];
+            match (said, who) {
+                (Some(said), Some(who)) => {
+                    assert_eq!(*warnings, json!([format!("meshmeter: {said}")]));
+                    assert!(
+                        said.starts_with(&format!("runs as user 1337, the sidecar's: {who};")),
+                        "{said}"
+                    );
+                }
+                _ => assert!(warnings.is_null()),
+            }
+        }
+    }
+}

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use aggregator_cluster::events::{Object, Warning};
 use kube::Client;
+use mesh_injector::bypass::Bypass;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,7 @@ const AGAIN_AFTER: u64 = 10 * 60;
 const NAME_MAX: usize = 253;
 
 const REASON: &str = "NotInjected";
+const BYPASSED: &str = "SidecarBypassed";
 const COMPONENT: &str = "meshmeter-injector";
 
 /// Raises events, in a task of its own.
@@ -39,12 +41,12 @@ pub(super) struct Events {
     metrics: Metrics,
 }
 
-/// Why a pod of `about` was left as it is.
+/// What is wrong with a pod of `about`.
 #[derive(Debug)]
 struct Failure {
     about: Object,
     reason: &'static str,
-    why: String,
+    message: String,
 }
 
 /// What was said of late.
@@ -74,14 +76,18 @@ impl Events {
         Self { queue, metrics }
     }
 
-    /// The pod in the review `body` was left as it is. `reason` is one of a fixed set, `why` says it in words.
-    pub(super) fn tell(&self, body: &[u8], reason: &'static str, why: &str) {
+    /// Something is wrong with the pod in the review `body`. `reason` is one of a fixed set, `message` says it in words.
+    pub(super) fn tell(&self, body: &[u8], reason: &'static str, message: String) {
         let review: Value = serde_json::from_slice(body).unwrap_or_default();
         let Some(about) = about(&review["request"]) else {
             return self.metrics.event("malformed");
         };
-        let why = why.to_owned();
-        if self.queue.try_send(Failure { about, reason, why }).is_err() {
+        let failure = Failure {
+            about,
+            reason,
+            message,
+        };
+        if self.queue.try_send(failure).is_err() {
             self.metrics.event("limited");
         }
     }
@@ -90,15 +96,23 @@ impl Events {
 async fn raise(client: Client, mut failures: mpsc::Receiver<Failure>, metrics: Metrics) {
     let mut memory = Memory::default();
     while let Some(failure) = failures.recv().await {
-        let Failure { about, reason, why } = failure;
+        let Failure {
+            about,
+            reason,
+            message,
+        } = failure;
         match memory.judge(clock::unix_seconds(), &about, reason) {
             Verdict::Repeated => metrics.event("repeated"),
             Verdict::Limited => metrics.event("limited"),
             Verdict::Say => {
                 let warning = Warning {
                     about,
-                    reason: REASON,
-                    message: format!("a pod was admitted without meshmeter: {why}"),
+                    reason: if reason == Bypass::REASON {
+                        BYPASSED
+                    } else {
+                        REASON
+                    },
+                    message,
                     component: COMPONENT,
                 };
                 match warning.raise(&client).await {

@@ -12,6 +12,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use mesh_injector::bypass::Bypass;
 use mesh_injector::pod::Skipped;
 use mesh_injector::review;
 use mesh_injector::virtual_node::VirtualNodes;
@@ -222,6 +223,9 @@ impl Webhook {
                     None => self.metrics.reviewed("injected", ""),
                     Some(skipped) => self.skipped(body, skipped, answer.dry_run),
                 }
+                if let Some(bypass) = &answer.bypass {
+                    self.bypassed(body, bypass, answer.dry_run);
+                }
                 reply(StatusCode::OK, JSON, answer.review.to_string())
             }
             Err(error) => {
@@ -229,6 +233,14 @@ impl Webhook {
                 tracing::warn!(%error, "not a review");
                 reply(StatusCode::BAD_REQUEST, "text/plain", format!("{error}\n"))
             }
+        }
+    }
+
+    fn bypassed(&self, body: &[u8], bypass: &Bypass, dry_run: bool) {
+        tracing::info!(reason = %bypass, "a pod has a container beside the sidecar that bypasses it");
+        if let Some(events) = self.events.as_ref().filter(|_| !dry_run) {
+            let message = format!("a pod was admitted with meshmeter, but {bypass}");
+            events.tell(body, Bypass::REASON, message);
         }
     }
 
@@ -241,7 +253,8 @@ impl Webhook {
         tracing::info!(reason = %skipped, "a pod is left as it is");
         // A rehearsal changes nothing, events included.
         if let Some(events) = self.events.as_ref().filter(|_| !dry_run) {
-            events.tell(body, reason, &skipped.to_string());
+            let message = format!("a pod was admitted without meshmeter: {skipped}");
+            events.tell(body, reason, message);
         }
     }
 }
