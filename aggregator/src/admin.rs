@@ -158,7 +158,7 @@ impl Admin {
     }
 
     fn pods(&self) -> Answer {
-        match debug_pods::of(&self.store, (self.clock)()) {
+        match debug_pods::of(&self.store, self.clock.now()) {
             Ok(json) => answer(StatusCode::OK, json.into(), "application/json"),
             Err(error) => failure(&error),
         }

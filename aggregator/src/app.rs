@@ -77,7 +77,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         admin: bind("--admin-listen", listen.admin).await?,
     };
     let addresses = listeners.addresses()?;
-    let readiness = Arc::new(Readiness::new(clock()));
+    let readiness = Arc::new(Readiness::new(clock.now()));
     let shared = Shared {
         clock,
         store,
@@ -236,7 +236,7 @@ impl Shared {
             &mut registry,
             Arc::clone(store),
             Arc::clone(directory),
-            Arc::clone(clock),
+            clock.clone(),
         );
         if let Some((cluster, _)) = &cluster {
             registry.register_collector(Box::new(cluster.watches.gauges()));
@@ -250,7 +250,7 @@ impl Shared {
         let ingest_server = aggregator_ingest::Server::new(
             Arc::clone(store),
             Arc::clone(directory),
-            Arc::clone(clock),
+            clock.clone(),
             aggregator_ingest::Limits::default(),
             &mut registry,
             learn_pods,
@@ -260,7 +260,7 @@ impl Shared {
         );
         let admin_server = Admin {
             store: Arc::clone(store),
-            clock: Arc::clone(clock),
+            clock: clock.clone(),
             registry,
             readiness: Arc::clone(&readiness),
             standbys: remote_write.as_ref().and_then(RemoteWrite::standbys),
@@ -275,7 +275,7 @@ impl Shared {
             admin: Part::spawn(|stop| admin_server.serve(admin, stop)),
             expiry: Part::spawn(|stop| {
                 let learnt = learn_pods.then(|| Arc::clone(directory));
-                expire(Arc::clone(store), learnt, Arc::clone(clock), stop)
+                expire(Arc::clone(store), learnt, clock.clone(), stop)
             }),
             remote_write: Part::spawn(|stop| write_until(remote_write, stop, drain)),
             watches: Part {
@@ -299,7 +299,7 @@ impl Shared {
             return Ok(None);
         };
         let (store, directory) = (Arc::clone(&self.store), Arc::clone(&self.directory));
-        let clock = Arc::clone(&self.clock);
+        let clock = self.clock.clone();
         let lease = config.lease.as_ref().zip(cluster);
         let one =
             lease.map(|(lease, (cluster, settings))| cluster.one_writer(settings, lease, admin));
@@ -318,7 +318,7 @@ impl Shared {
         let mut api = Api::new(
             Arc::clone(&self.store),
             Arc::clone(&self.directory),
-            Arc::clone(&self.clock),
+            self.clock.clone(),
             readiness,
             observations,
         )
@@ -332,9 +332,9 @@ impl Shared {
     }
 
     fn readiness_checks(&self, cluster: Option<Checks>) -> ReadinessChecks {
-        let (readiness, clock) = (Arc::clone(&self.readiness), Arc::clone(&self.clock));
+        let (readiness, clock) = (Arc::clone(&self.readiness), self.clock.clone());
         Arc::new(move || {
-            let now = clock();
+            let now = clock.now();
             let mut checks = readiness.checks(now);
             checks.extend(cluster.iter().flat_map(|cluster| cluster.now(now)));
             checks
@@ -372,7 +372,7 @@ async fn expire(
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let forgotten = store.expire(clock());
+        let forgotten = store.expire(clock.now());
         if let Some(directory) = &learnt {
             for pod in &forgotten {
                 directory.remove(pod);

@@ -1,21 +1,33 @@
-//! The real clock. Everything else is told the time.
+//! The real clocks. Everything else is told the time.
 
-use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use aggregator_core::time::{Clock, UnixMillis};
+use aggregator_core::time::{Clock, Monotonic, UnixMillis};
 
-/// The system's clock.
+/// The moment that is [`Monotonic::BEGIN`] in this process.
+static BEGUN: OnceLock<Instant> = OnceLock::new();
+
+/// The system's clocks. All that this returns agree.
+pub fn system() -> Clock {
+    Clock::new(monotonic, wall)
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads a clock"
 )]
-pub fn system() -> Clock {
-    Arc::new(|| {
-        // A clock before 1970 reads as 1970.
-        let since_epoch = std::time::SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        UnixMillis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
-    })
+fn monotonic() -> Monotonic {
+    Monotonic::BEGIN + BEGUN.get_or_init(Instant::now).elapsed()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads a clock"
+)]
+fn wall() -> UnixMillis {
+    // A clock before 1970 reads as 1970.
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    let since_epoch = since_epoch.unwrap_or_default().as_millis();
+    UnixMillis(u64::try_from(since_epoch).unwrap_or(u64::MAX))
 }

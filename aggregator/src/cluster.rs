@@ -11,7 +11,7 @@ use aggregator_cluster::registration::{Fault, Target, service_names};
 use aggregator_cluster::reviews::{Attempt, ResourceAttempt, Reviewer, User};
 use aggregator_cluster::{ClusterError, Lease, Registration, Watches, connection};
 use aggregator_core::directory::Directory;
-use aggregator_core::time::{Clock, UnixMillis};
+use aggregator_core::time::{Clock, Monotonic};
 use aggregator_tls::{Protocols, Serving, clients, config};
 use anyhow::{Context as _, Result};
 use kube::Client;
@@ -24,7 +24,7 @@ use crate::remote_write::OneWriter;
 mod ingest;
 
 /// Tells what is wrong at a moment, if anything is.
-type WatchFault = Box<dyn Fn(UnixMillis) -> Option<String> + Send + Sync>;
+type WatchFault = Box<dyn Fn(Monotonic) -> Option<String> + Send + Sync>;
 
 /// What was begun in a cluster; it goes on until `stop`.
 pub(crate) struct Cluster {
@@ -65,7 +65,7 @@ impl Cluster {
             .context(
                 "the cluster cannot be asked (give --kubeconfig, or --standalone to run without a cluster)",
             )?;
-        let mut watches = Watches::new(client.clone(), Arc::clone(clock), stop.clone());
+        let mut watches = Watches::new(client.clone(), clock.clone(), stop.clone());
         watches.follow_objects(directory, &settings.scopes);
         let trust = TrustCell::default();
         tokio::spawn(follow_trust(watches.follow_authentication(), trust.clone()));
@@ -94,7 +94,7 @@ impl Cluster {
     pub(crate) fn guard(&self, settings: &ClusterConfig, clock: &Clock) -> Guard {
         let reviews = Arc::new(ByCluster(Reviewer::new(self.client.clone())));
         let (trust, ttl) = (self.trust.clone(), settings.review_ttl);
-        Guard::new(trust, reviews, ttl, Arc::clone(clock))
+        Guard::new(trust, reviews, ttl, clock.clone())
     }
 
     /// The Lease by which one replica writes, and the way to it.
@@ -185,7 +185,7 @@ async fn follow_trust(
 
 impl Checks {
     /// How each check goes as of `now`.
-    pub(crate) fn now(&self, now: UnixMillis) -> Vec<Check> {
+    pub(crate) fn now(&self, now: Monotonic) -> Vec<Check> {
         let trust = (!self.trust.is_set()).then(|| {
             "the ConfigMap kube-system/extension-apiserver-authentication was not read; is the role \
              extension-apiserver-authentication-reader bound?"

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aggregator_core::query::{Metric, MetricQuery, Milli, WindowChoice};
 use aggregator_core::status::{PodStatus, SeriesStatus};
 use aggregator_core::store::Store;
-use aggregator_core::time::UnixMillis;
+use aggregator_core::time::Monotonic;
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -51,7 +51,7 @@ struct Series<'a> {
 }
 
 /// The document as of `now`, sorted by pod.
-pub(crate) fn of(store: &Store, now: UnixMillis) -> Result<Vec<u8>, serde_json::Error> {
+pub(crate) fn of(store: &Store, now: Monotonic) -> Result<Vec<u8>, serde_json::Error> {
     let pods = store.inspect(now);
     let rates: Vec<_> = pods.iter().map(|pod| rate(store, now, pod)).collect();
     document(&pods, &rates)
@@ -68,7 +68,7 @@ fn document(pods: &[PodStatus], rates: &[Option<Rate>]) -> Result<Vec<u8>, serde
     })
 }
 
-fn rate(store: &Store, now: UnixMillis, pod: &PodStatus) -> Option<Rate> {
+fn rate(store: &Store, now: Monotonic, pod: &PodStatus) -> Option<Rate> {
     let query = MetricQuery {
         metric: Metric::RequestsPerSecond,
         direction: None,

@@ -83,7 +83,7 @@ impl Collector for CertificateGauges {
 
 impl Collector for StoreGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let counts = self.store.counts((self.clock)());
+        let counts = self.store.counts(self.clock.now());
         let known = self.directory.sizes();
         let help = "Pods in the store, by state";
         let mut states = encoder.encode_descriptor("pods", help, None, MetricType::Gauge)?;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aggregator_api::health::Check;
-use aggregator_core::time::UnixMillis;
+use aggregator_core::time::Monotonic;
 
 /// Two flush intervals of a sidecar: by then each has connected and sent all its totals.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -12,13 +12,13 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// What readiness depends on.
 #[derive(Debug)]
 pub(crate) struct Readiness {
-    listening_since: UnixMillis,
+    listening_since: Monotonic,
     draining: AtomicBool,
 }
 
 impl Readiness {
     /// For an aggregator whose listeners opened at `listening_since`.
-    pub(crate) fn new(listening_since: UnixMillis) -> Self {
+    pub(crate) fn new(listening_since: Monotonic) -> Self {
         Self {
             listening_since,
             draining: AtomicBool::new(false),
@@ -31,7 +31,7 @@ impl Readiness {
     }
 
     /// How each check goes as of `now`.
-    pub(crate) fn checks(&self, now: UnixMillis) -> Vec<Check> {
+    pub(crate) fn checks(&self, now: Monotonic) -> Vec<Check> {
         let left = SETTLE.saturating_sub(now.since(self.listening_since));
         let settling = (!left.is_zero()).then(|| {
             format!(
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     fn failing(readiness: &Readiness, now: u64) -> Vec<&'static str> {
-        let checks = readiness.checks(UnixMillis(now));
+        let checks = readiness.checks(Monotonic(now));
         checks
             .into_iter()
             .filter(|check| check.failure.is_some())
@@ -72,7 +72,7 @@ mod tests {
     /// Ready exactly two seconds after listening, and never again once draining.
     #[test]
     fn waits_for_sidecars() {
-        let readiness = Readiness::new(UnixMillis(10_000));
+        let readiness = Readiness::new(Monotonic(10_000));
         assert_eq!(failing(&readiness, 10_000), ["settled"]);
         assert_eq!(failing(&readiness, 11_999), ["settled"]);
         assert!(failing(&readiness, 12_000).is_empty());

@@ -13,7 +13,7 @@ use aggregator_core::directory::{Directory, ServicePods};
 use aggregator_core::pod::PodKey;
 use aggregator_core::query::{Metric, MetricQuery, Milli, WindowChoice};
 use aggregator_core::store::Store;
-use aggregator_core::time::{Clock, UnixMillis};
+use aggregator_core::time::{Clock, Monotonic, UnixMillis};
 use aggregator_remote_write::handover::{Copies, Standbys};
 use aggregator_remote_write::metrics::Metrics;
 use aggregator_remote_write::queue::{Limits, MEMORY_BYTES, Queue};
@@ -96,14 +96,14 @@ impl RemoteWrite {
         let contact = contact.map(contact_of).transpose()?;
         let standbys = contact
             .as_ref()
-            .map(|contact| Arc::new(Standbys::new(contact.key.clone(), Arc::clone(&clock))));
+            .map(|contact| Arc::new(Standbys::new(contact.key.clone(), clock.clone())));
         let (writer, gate) = Writer::new(one.is_some(), standbys.clone());
         let settings = Settings {
             interval,
             version: config.version,
             gate,
         };
-        let (time, counted) = (Arc::clone(&clock), metrics.clone());
+        let (time, counted) = (clock.clone(), metrics.clone());
         let sender = Sender::new(
             queue,
             receiver,
@@ -156,7 +156,7 @@ impl RemoteWrite {
         let interval = millis(self.interval);
         let mut last = 0;
         loop {
-            let now = signed((self.clock)().0);
+            let now = signed(self.clock.wall().0);
             // No receiver takes samples out of order: after a step back of the clock it waits for the time of before.
             let next = ((now / interval + 1) * interval).max(last + interval);
             let wait = Duration::from_millis(u64::try_from(next - now).unwrap_or(0));
@@ -172,7 +172,7 @@ impl RemoteWrite {
             self = self.flush(next, interval).await;
             last = next;
         }
-        let now = signed((self.clock)().0).max(last + 1);
+        let now = signed(self.clock.wall().0).max(last + 1);
         let sender = Arc::clone(&self.sender);
         let ended = self.flush(now, interval).await;
         ending.cancel();
@@ -218,7 +218,7 @@ impl RemoteWrite {
         if copy.is_some_and(|copy| !self.exporter.restore(&copy)) {
             tracing::warn!("remote write: the copy of the sums is damaged");
         }
-        let succession = self.exporter.lead(told, (self.clock)());
+        let succession = self.exporter.lead(told, self.clock.wall());
         self.metrics.count_takeover(succession);
         if succession == Succession::Anew {
             tracing::warn!(
@@ -253,17 +253,19 @@ impl RemoteWrite {
     /// and the disk may be slow.
     async fn push(mut self, timestamp: i64, interval: i64) -> (Self, Option<Vec<u8>>) {
         let flushed = tokio::task::spawn_blocking(move || {
-            let pods = self.store.inspect((self.clock)());
+            let now = self.clock.both();
+            let pods = self.store.inspect(now.monotonic);
             let services = services(&self.directory);
             let (directory, keys) = (Arc::clone(&self.directory), self.pod_labels.clone());
             let about = |pod: &PodKey| about(&directory, &services, &keys, pod);
             let before = self.exporter.refused();
             let blocks = self.exporter.flush(&Flush {
+                now,
                 timestamp,
                 interval,
                 pods: &pods,
                 about: &about,
-                rate: &|pod| rate(&self.store, (self.clock)(), pod),
+                rate: &|pod| rate(&self.store, self.clock.now(), pod),
             });
             self.metrics.count_refused(self.exporter.refused() - before);
             let checkpoint = self.exporter.checkpoint();
@@ -299,7 +301,7 @@ fn exporter(config: &RemoteWriteConfig, queue: &Queue, clock: &Clock) -> Exporte
     let last = queue.last_flush().and_then(|last| u64::try_from(last).ok());
     let mut exporter = Exporter::new(
         config.naming.clone(),
-        last.map_or_else(&**clock, UnixMillis),
+        last.map_or_else(|| clock.wall(), UnixMillis),
     );
     if config.naming.output == Output::Summed {
         match queue.state() {
@@ -315,7 +317,7 @@ fn exporter(config: &RemoteWriteConfig, queue: &Queue, clock: &Clock) -> Exporte
     exporter
 }
 
-fn rate(store: &Store, now: UnixMillis, pod: &PodKey) -> Option<f64> {
+fn rate(store: &Store, now: Monotonic, pod: &PodKey) -> Option<f64> {
     let query = MetricQuery {
         metric: Metric::RequestsPerSecond,
         direction: None,
@@ -351,7 +353,7 @@ async fn receiver(config: &RemoteWriteConfig, clock: &Clock) -> Result<HttpRecei
         },
     };
     let (endpoint, ca) = (config.endpoint.clone(), config.ca.as_deref());
-    HttpReceiver::new(endpoint, auth, ca, Arc::clone(clock)).context("--remote-write-ca-file")
+    HttpReceiver::new(endpoint, auth, ca, clock.clone()).context("--remote-write-ca-file")
 }
 
 /// The service of each pod; of several the first by name.

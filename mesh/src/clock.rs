@@ -1,32 +1,37 @@
 //! The only file that reads a clock. Everything else is told the time.
 
-use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use aggregator_core::time::{Clock, UnixMillis};
+use aggregator_core::time::{Clock, Monotonic, UnixMillis};
 
-/// The monotonic clock.
+/// The moment that is [`Monotonic::BEGIN`] in this process.
+static BEGUN: OnceLock<Instant> = OnceLock::new();
+
+/// The clock that never steps, for timers.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub(crate) fn monotonic() -> Instant {
     Instant::now()
 }
 
-/// The system's clock, for signatures.
+/// The wall clock, for signatures.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub(crate) fn system() -> SystemTime {
     SystemTime::now()
 }
 
-/// The system's clock, in seconds of Unix time; before 1970 it reads as 1970.
+/// The wall clock, in seconds of Unix time; before 1970 it reads as 1970.
 pub(crate) fn unix_seconds() -> u64 {
     let since = system().duration_since(UNIX_EPOCH);
     since.unwrap_or_default().as_secs()
 }
 
-/// The system's clock, in milliseconds of Unix time, for what asks again and again.
-pub(crate) fn unix_millis() -> Clock {
-    Arc::new(|| {
+/// Both clocks, for what asks again and again. All that this returns agree.
+pub(crate) fn both() -> Clock {
+    let passed = || BEGUN.get_or_init(monotonic).elapsed();
+    let wall = || {
         let since = system().duration_since(UNIX_EPOCH).unwrap_or_default();
         UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-    })
+    };
+    Clock::new(move || Monotonic::BEGIN + passed(), wall)
 }

@@ -139,7 +139,7 @@ async fn follow(args: &Args, metrics: &Metrics, stop: &CancellationToken) -> Res
         namespaces,
         ..Options::default()
     };
-    let cluster = Cluster::begin(&options, metrics, &clock::unix_millis(), stop).await;
+    let cluster = Cluster::begin(&options, metrics, &clock::both(), stop).await;
     cluster.context("--cluster, --kubeconfig")
 }
 

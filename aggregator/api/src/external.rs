@@ -108,7 +108,7 @@ fn serve(
         .insert("source", sum.source.as_str().to_owned());
     let item = ExternalItem {
         labels: asked.labels,
-        timestamp: sum.timestamp,
+        timestamp: sources.now.wall_of(sum.timestamp),
         window: sum.window,
         value,
     };

@@ -11,7 +11,7 @@ use aggregator_core::report::{
 };
 use aggregator_core::series::{Direction, SeriesKey};
 use aggregator_core::store::{Link, Store};
-use aggregator_core::time::UnixMillis;
+use aggregator_core::time::{Clock, Monotonic, UnixMillis};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -22,13 +22,13 @@ use crate::health::Check;
 use crate::{Api, MetricSettings, Observations};
 
 /// When the counters of every sidecar began.
-const START: UnixMillis = UnixMillis(1_795_457_713_300);
+const START: Monotonic = Monotonic(457_713_300);
 
 /// Ten seconds later, when every sidecar reported.
-pub(crate) const REPORTED: UnixMillis = UnixMillis(START.0 + 10_000);
+pub(crate) const REPORTED: Monotonic = Monotonic(START.0 + 10_000);
 
 /// When the API is asked.
-pub(crate) const NOW: UnixMillis = UnixMillis(REPORTED.0 + 700);
+pub(crate) const NOW: Monotonic = Monotonic(REPORTED.0 + 700);
 
 /// The group with its preferred version.
 pub(crate) const V2: &str = "/apis/custom.metrics.k8s.io/v1beta2";
@@ -66,7 +66,7 @@ impl Fleet {
         let api = Api::new(
             Arc::clone(&store),
             Arc::clone(&directory),
-            Arc::new(|| NOW),
+            Clock::new(|| NOW, || wall(NOW)),
             Arc::new(|| {
                 vec![Check {
                     name: "settled",
@@ -99,7 +99,7 @@ impl Fleet {
     }
 
     /// A sidecar said hello and has not reported yet.
-    pub(crate) fn connect(&self, pod: &PodKey, now: UnixMillis) -> Link {
+    pub(crate) fn connect(&self, pod: &PodKey, now: Monotonic) -> Link {
         let hello = Hello {
             pod: pod.clone(),
             uid: "".into(),
@@ -108,8 +108,8 @@ impl Fleet {
             instance: InstanceId(1),
             process: ProcessId(1),
             scope: CounterScope::Process,
-            started_at: START,
-            clock: now,
+            started_at: wall(START),
+            clock: wall(now),
         };
         self.store.connect(now, StreamId(1), &hello).unwrap().link
     }
@@ -194,11 +194,16 @@ impl Answered {
     }
 }
 
+/// What wall clocks show at `at`.
+pub(crate) fn wall(at: Monotonic) -> UnixMillis {
+    UnixMillis(1_795_000_000_000 + at.0)
+}
+
 /// A report of the second before `end`.
-pub(crate) fn report(end: UnixMillis, series: Vec<(SeriesKey, SeriesTotals)>) -> Report {
+pub(crate) fn report(end: Monotonic, series: Vec<(SeriesKey, SeriesTotals)>) -> Report {
     Report {
         seq: 1,
-        interval_end: end,
+        interval_end: wall(end),
         interval: Duration::from_secs(1),
         series,
         vms_expected: 1,

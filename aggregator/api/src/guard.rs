@@ -79,14 +79,8 @@ impl Guard {
             trust,
             reviews,
             ttl,
-            tokens: Tokens::new(
-                asked,
-                Vec::new(),
-                of_tokens,
-                ANSWERS_MAX,
-                Arc::clone(&clock),
-            ),
-            access: Cache::new(Arc::clone(&clock), ANSWERS_MAX),
+            tokens: Tokens::new(asked, Vec::new(), of_tokens, ANSWERS_MAX, clock.clone()),
+            access: Cache::new(clock.clone(), ANSWERS_MAX),
             clock,
             turns: Turns::default(),
         }
@@ -126,7 +120,7 @@ impl Guard {
             return Ok(false);
         }
         let trust = self.trust.get();
-        let standing = trust.map(|trust| peer.standing(&trust, (self.clock)()));
+        let standing = trust.map(|trust| peer.standing(&trust, self.clock.both()));
         if standing.is_some_and(|standing| standing.front_proxy) {
             return Ok(true);
         }
@@ -156,7 +150,7 @@ impl Guard {
         let standing = self
             .trust
             .get()
-            .map(|trust| peer.standing(&trust, (self.clock)()));
+            .map(|trust| peer.standing(&trust, self.clock.both()));
         if let Some(user) = standing.and_then(|standing| standing.client.clone()) {
             return Ok(user);
         }

@@ -224,7 +224,7 @@ impl Api {
             directory: &self.directory,
             names: &self.names,
             clusters: &self.clusters,
-            now: (self.clock)(),
+            now: self.clock.both(),
         }
     }
 
@@ -247,7 +247,7 @@ impl Api {
                 "some pods have no value"
             );
         }
-        let now = (self.clock)();
+        let now = self.clock.wall();
         self.ledger
             .add(Read::new(now, namespace, request, summary, &missing));
         let Served { body, summary } = result?;

@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(
             reads_of_prod[1],
             serde_json::json!({
-                "atUnixMs": crate::fleet::NOW.0,
+                "atUnixMs": crate::fleet::wall(crate::fleet::NOW).0,
                 "user": "hpa",
                 "userAgent": "kcm",
                 "request": uri,

@@ -14,7 +14,7 @@ use aggregator_core::directory::Directory;
 use aggregator_core::pod::PodKey;
 use aggregator_core::query::{Answer, Milli, Missing, Reading};
 use aggregator_core::store::Store;
-use aggregator_core::time::UnixMillis;
+use aggregator_core::time::{Monotonic, Now};
 use bytes::Bytes;
 
 use crate::cluster_names::ClusterNames;
@@ -39,7 +39,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) directory: &'a Directory,
     pub(crate) names: &'a MetricNames,
     pub(crate) clusters: &'a ClusterNames,
-    pub(crate) now: UnixMillis,
+    pub(crate) now: Now,
 }
 
 /// A served list.
@@ -112,16 +112,16 @@ fn serve(
             missing: without,
         } = question.read(sources)?;
         *missing = without;
-        let items = each(&question, &readings, missing)?;
+        let items = each(sources.now, &question, &readings, missing)?;
         return Ok(Served {
             body: write(&items)?,
-            summary: summary(sources.now, &readings),
+            summary: summary(sources.now.monotonic, &readings),
         });
     }
     let sum = question.total(sources, missing)?;
     let item = Item {
         object: described(path),
-        timestamp: sum.timestamp,
+        timestamp: sources.now.wall_of(sum.timestamp),
         window: sum.window,
         value: sum.quantity(&question.subject())?,
     };
@@ -143,6 +143,7 @@ fn described(path: &MetricPath) -> DescribedObject<'_> {
 
 /// One item per pod with a value.
 fn each<'a>(
+    now: Now,
     question: &Question<'_>,
     readings: &'a [Reading],
     missing: &[(PodKey, Missing)],
@@ -153,20 +154,23 @@ fn each<'a>(
             _ => missing::none_has_a_value(question.metric, &question.describe_pods(), missing),
         }));
     }
-    readings.iter().map(pod_item).collect()
+    readings
+        .iter()
+        .map(|reading| pod_item(now, reading))
+        .collect()
 }
 
-fn pod_item(reading: &Reading) -> Result<Item<'_>, Refusal> {
+fn pod_item(now: Now, reading: &Reading) -> Result<Item<'_>, Refusal> {
     let PodKey { namespace, name } = &reading.pod;
     Ok(Item {
         object: DescribedObject::pod(namespace, name),
-        timestamp: reading.timestamp,
+        timestamp: now.wall_of(reading.timestamp),
         window: reading.window,
         value: quantity_of(reading.value, || format!("pod {}", reading.pod))?,
     })
 }
 
-fn summary(now: UnixMillis, readings: &[Reading]) -> Summary {
+fn summary(now: Monotonic, readings: &[Reading]) -> Summary {
     let window = readings.iter().map(|reading| reading.window).max();
     let total = readings
         .iter()

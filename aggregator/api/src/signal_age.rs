@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aggregator_core::query::Reading;
-use aggregator_core::time::UnixMillis;
+use aggregator_core::time::Monotonic;
 
 /// The age of a value: the time from the end of the sidecar's interval to the read, which is `transport` plus `store`;
 /// and how long what is in it may have waited before that.
@@ -23,7 +23,7 @@ pub(crate) struct SignalAge {
 impl SignalAge {
     /// The age at `now` of the oldest of `readings`.
     pub(crate) fn of_oldest<'a>(
-        now: UnixMillis,
+        now: Monotonic,
         readings: impl IntoIterator<Item = &'a Reading>,
     ) -> Self {
         let oldest = readings.into_iter().min_by_key(|reading| reading.timestamp);

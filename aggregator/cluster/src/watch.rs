@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aggregator_core::time::{Clock, UnixMillis};
+use aggregator_core::time::{Clock, Monotonic};
 use futures_util::StreamExt as _;
 use kube::Client;
 use kube::core::WatchEvent;
@@ -45,7 +45,7 @@ pub const LOST_AFTER: Duration = Duration::from_secs(90);
 pub struct WatchState {
     name: &'static str,
     scope: String,
-    /// Milliseconds of Unix time.
+    /// On the clock that never steps.
     last_sign: AtomicU64,
     listed: AtomicBool,
     /// The API server does not know the kind, and need not.
@@ -77,7 +77,7 @@ enum Broken {
 // === impl WatchState ===
 
 impl WatchState {
-    pub(crate) fn new(name: &'static str, scope: &Scope, now: UnixMillis) -> Self {
+    pub(crate) fn new(name: &'static str, scope: &Scope, now: Monotonic) -> Self {
         Self {
             name,
             scope: scope.to_string(),
@@ -102,12 +102,12 @@ impl WatchState {
     }
 
     /// Time since its last sign of life, or since it began.
-    pub fn age(&self, now: UnixMillis) -> Duration {
-        now.since(UnixMillis(self.last_sign.load(Ordering::Relaxed)))
+    pub fn age(&self, now: Monotonic) -> Duration {
+        now.since(Monotonic(self.last_sign.load(Ordering::Relaxed)))
     }
 
     /// Why what it told is not to be relied upon; `None` while it is.
-    pub fn fault(&self, now: UnixMillis) -> Option<String> {
+    pub fn fault(&self, now: Monotonic) -> Option<String> {
         if let Some(missing) = self.missing() {
             return Some(missing);
         }
@@ -142,7 +142,7 @@ impl WatchState {
             .unwrap_or_else(|| "no answer yet".to_owned())
     }
 
-    fn alive(&self, now: UnixMillis) {
+    fn alive(&self, now: Monotonic) {
         self.last_sign.store(now.0, Ordering::Relaxed);
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         *failure = None;
@@ -251,7 +251,7 @@ impl<T: Table> Watch<T> {
             let query = format!("limit={PAGE_MAX}{}", from.unwrap_or_default());
             let path = self.path(&query);
             let page: List<T::Object> = get(&self.client, &path, accept).await?;
-            self.state.alive((self.clock)());
+            self.state.alive(self.clock.now());
             version = page.metadata.resource_version;
             for object in page.items {
                 let metadata = object.metadata();
@@ -299,14 +299,14 @@ impl<T: Table> Watch<T> {
             .map_err(|_| late(ANSWER_WITHIN))?
             .map_err(failed)?;
         let mut events = std::pin::pin!(events);
-        self.state.alive((self.clock)());
+        self.state.alive(self.clock.now());
         let silence = Duration::from_secs(WATCH_SECONDS) + WATCH_END_WITHIN;
         while let Some(event) = timeout(silence, events.next())
             .await
             .map_err(|_| late(silence))?
         {
             self.take(event.map_err(failed)?, version, &what)?;
-            self.state.alive((self.clock)());
+            self.state.alive(self.clock.now());
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aggregator_core::directory::Directory;
-use aggregator_core::time::{Clock, UnixMillis};
+use aggregator_core::time::{Clock, Monotonic};
 use kube::Client;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -105,20 +105,20 @@ impl Watches {
 
     /// Begins to watch into `table`.
     pub fn follow<T: Table>(&mut self, table: T, scope: Scope) {
-        let state = Arc::new(WatchState::new(table.name(), &scope, (self.clock)()));
+        let state = Arc::new(WatchState::new(table.name(), &scope, self.clock.now()));
         self.states.push(Arc::clone(&state));
         let watch = Watch {
             client: self.client.clone(),
             table: Arc::new(table),
             scope,
             state,
-            clock: Arc::clone(&self.clock),
+            clock: self.clock.clone(),
         };
         self.tasks.spawn(watch.run(self.stop.clone()));
     }
 
     /// What tells how the watches go, as a check of readiness: `None` while all is well.
-    pub fn fault(&self) -> impl Fn(UnixMillis) -> Option<String> + Send + Sync + 'static {
+    pub fn fault(&self) -> impl Fn(Monotonic) -> Option<String> + Send + Sync + 'static {
         let states = self.states.clone();
         move |now| states.iter().find_map(|state| state.fault(now))
     }
@@ -134,7 +134,7 @@ impl Watches {
     pub fn gauges(&self) -> WatchGauges {
         WatchGauges {
             states: self.states.clone(),
-            clock: Arc::clone(&self.clock),
+            clock: self.clock.clone(),
         }
     }
 
@@ -176,7 +176,7 @@ impl WatchGauges {
 
 impl Collector for WatchGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let now = (self.clock)();
+        let now = self.clock.now();
         let encoder = &mut encoder;
         let gauge = MetricType::Gauge;
         let age = "Time since the watch gave its last sign of life; quiet ones give one every 45 s";

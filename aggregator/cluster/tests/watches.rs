@@ -1,29 +1,22 @@
 //! The watches and reviews against an API server with recorded behaviour, over TLS, by a kubeconfig.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aggregator_cluster::reviews::Reviewer;
 use aggregator_cluster::watch::LOST_AFTER;
 use aggregator_cluster::{Scope, Watches, connection};
 use aggregator_core::directory::{Directory, ObjectKey};
 use aggregator_core::pod::PodKey;
-use aggregator_core::time::{Clock, UnixMillis};
 use anyhow::Result;
 use http::StatusCode;
 use serde_json::{Value, json};
-use tests_support::clock::wait_for;
+use tests_support::clock::{system, wait_for};
 use tests_support::kubernetes::objects::{DEPLOYMENT, POD, REPLICA_SET, SERVICE};
 use tests_support::kubernetes::{ApiServer, KnownUser};
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_mins(1);
-
-#[expect(clippy::disallowed_methods, reason = "the test stands for the binary")]
-fn now() -> UnixMillis {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    UnixMillis(since.map_or(0, |since| since.as_millis().try_into().unwrap_or(0)))
-}
 
 struct Cluster {
     server: ApiServer,
@@ -39,11 +32,10 @@ async fn cluster(scopes: &[Scope]) -> Result<Cluster> {
     let kubeconfig = directory.path().join("kubeconfig");
     server.write_kubeconfig(&kubeconfig)?;
     let client = connection::connect(Some(&kubeconfig)).await?;
-    let clock: Clock = Arc::new(now);
     let known = Arc::new(Directory::default());
     server.objects().apply(POD, pod("prod", "jazz-1"));
     server.objects().apply(POD, pod("dev", "jazz-1"));
-    let mut watches = Watches::new(client.clone(), clock, CancellationToken::new());
+    let mut watches = Watches::new(client.clone(), system(), CancellationToken::new());
     watches.follow_objects(&known, scopes);
     Ok(Cluster {
         server,
@@ -109,7 +101,8 @@ async fn follows_objects() {
     let deployment = ObjectKey::new("prod", "apps", "Deployment", "jazz");
     let pods = [PodKey::new("prod", "jazz-1"), PodKey::new("prod", "jazz-2")];
     let found = wait_for("the owners", PATIENCE, async || {
-        let ready = directory.service_keys().len() == 1 && watches.fault()(now()).is_none();
+        let ready =
+            directory.service_keys().len() == 1 && watches.fault()(system().now()).is_none();
         Ok((ready && directory.pods_of_owner(&deployment).as_deref() == Some(&pods)).then_some(()))
     });
     found.await.unwrap();
@@ -159,12 +152,12 @@ async fn shows_what_is_lost() {
     becomes(directory, &["dev/jazz-1", "prod/jazz-1"]).await;
     let fault = watches.fault();
     wait_for("all lists", PATIENCE, async || {
-        Ok(fault(now()).is_none().then_some(()))
+        Ok(fault(system().now()).is_none().then_some(()))
     })
     .await
     .unwrap();
     server.set_outage(Some(StatusCode::FORBIDDEN));
-    let later = || now() + LOST_AFTER + Duration::from_secs(1);
+    let later = || system().now() + LOST_AFTER + Duration::from_secs(1);
     let told = wait_for("the failure", PATIENCE, async || {
         Ok(fault(later()).filter(|fault| fault.contains("injected")))
     });
@@ -175,7 +168,7 @@ async fn shows_what_is_lost() {
     );
     server.set_outage(None);
     wait_for("the recovery", PATIENCE, async || {
-        Ok(fault(now()).is_none().then_some(()))
+        Ok(fault(system().now()).is_none().then_some(()))
     })
     .await
     .unwrap();

@@ -14,10 +14,10 @@ use aggregator_core::report::{
 };
 use aggregator_core::series::{Direction, SeriesKey};
 use aggregator_core::store::{Link, Store};
-use aggregator_core::time::UnixMillis;
+use aggregator_core::time::{Monotonic, UnixMillis};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 
-const BEGIN: UnixMillis = UnixMillis(1_800_000_000_000);
+const BEGIN: Monotonic = Monotonic(1_800_000_000_000);
 /// Pods of a large cluster, and of the workload that is asked about.
 const PODS: u64 = 50_000;
 const ASKED: u64 = 1_000;
@@ -35,8 +35,8 @@ fn connect(store: &Store, pod: u64) -> Link {
         instance: InstanceId(pod + 1),
         process: ProcessId(pod + 1),
         scope: CounterScope::Process,
-        started_at: BEGIN,
-        clock: BEGIN,
+        started_at: UnixMillis(BEGIN.0),
+        clock: UnixMillis(BEGIN.0),
     };
     let connected = store.connect(BEGIN, StreamId(pod + 1), &hello);
     connected.expect("the store has room").link
@@ -59,7 +59,7 @@ fn report(second: u64) -> Report {
     };
     Report {
         seq: second,
-        interval_end: BEGIN + Duration::from_secs(second),
+        interval_end: UnixMillis(BEGIN.0) + Duration::from_secs(second),
         interval: Duration::from_secs(1),
         series: vec![(inbound, totals)],
         vms_expected: 3,
@@ -77,7 +77,7 @@ fn store(pods: u64, seconds: u64) -> Store {
         let link = connect(&store, pod);
         for second in 1..=seconds {
             let report = report(second);
-            let applied = store.apply(report.interval_end, &link, &report);
+            let applied = store.apply(Monotonic(report.interval_end.0), &link, &report);
             applied.expect("the report is sound");
         }
     }
@@ -94,7 +94,7 @@ fn apply(criterion: &mut Criterion) {
                 second += 1;
                 report(second)
             },
-            |report| store.apply(report.interval_end, &link, &report),
+            |report| store.apply(Monotonic(report.interval_end.0), &link, &report),
             BatchSize::SmallInput,
         );
     });

@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::time::UnixMillis;
+use crate::time::Monotonic;
 
 #[cfg(test)]
 mod tests;
@@ -37,7 +37,7 @@ pub(crate) struct History {
 /// A running total at one moment, on the aggregator's clock.
 #[derive(Clone, Copy, Debug)]
 struct Point {
-    at: UnixMillis,
+    at: Monotonic,
     total: u64,
 }
 
@@ -46,7 +46,7 @@ struct Point {
 impl History {
     /// The total rose evenly from `from` to `to` between `start` and `end`. Where part of that time is already
     /// told, the rise is spread over the rest of it.
-    pub(crate) fn rise(&mut self, start: UnixMillis, end: UnixMillis, from: u64, to: u64) {
+    pub(crate) fn rise(&mut self, start: Monotonic, end: Monotonic, from: u64, to: u64) {
         let start = start.min(end.before(Duration::from_millis(1)));
         match self.points.back() {
             None => self.points.push_back(Point {
@@ -72,13 +72,13 @@ impl History {
     }
 
     /// How much the total rose after `from` and up to `to`.
-    pub(crate) fn increase(&self, from: UnixMillis, to: UnixMillis) -> f64 {
+    pub(crate) fn increase(&self, from: Monotonic, to: Monotonic) -> f64 {
         (self.risen(to) - self.risen(from)).max(0.0)
     }
 
     /// Adds to each of `counts` how much the total rose in the time of the `ages` beside it, in seconds before `until`,
     /// which ascend.
-    pub(crate) fn add_since(&self, until: UnixMillis, ages: &[u32], counts: &mut [f64]) {
+    pub(crate) fn add_since(&self, until: Monotonic, ages: &[u32], counts: &mut [f64]) {
         if self.points.is_empty() {
             return;
         }
@@ -94,14 +94,14 @@ impl History {
     }
 
     /// Drops what happened before `horizon`, once nothing happened since.
-    pub(crate) fn forget(&mut self, horizon: UnixMillis) {
+    pub(crate) fn forget(&mut self, horizon: Monotonic) {
         if self.points.back().is_some_and(|last| last.at <= horizon) {
             self.points = VecDeque::new();
         }
     }
 
     /// The last line ends at `end` with `total`; if that is not after the last point, that point is raised.
-    fn end_at(&mut self, end: UnixMillis, total: u64) {
+    fn end_at(&mut self, end: Monotonic, total: u64) {
         let count = self.points.len();
         match self.points.back_mut() {
             Some(last) if end <= last.at && count > 1 => last.total = last.total.max(total),
@@ -123,13 +123,13 @@ impl History {
     }
 
     /// The total at `at` less that of the oldest point.
-    fn risen(&self, at: UnixMillis) -> f64 {
+    fn risen(&self, at: Monotonic) -> f64 {
         let after = self.points.partition_point(|point| point.at <= at);
         self.risen_between(after, at)
     }
 
     /// As [`History::risen`], where the first point `after` that moment is known.
-    fn risen_between(&self, after: usize, at: UnixMillis) -> f64 {
+    fn risen_between(&self, after: usize, at: Monotonic) -> f64 {
         let Some(oldest) = self.points.front() else {
             return 0.0;
         };

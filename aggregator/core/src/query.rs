@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::pod::PodKey;
 use crate::series::{CodeClass, Direction};
-use crate::time::UnixMillis;
+use crate::time::Monotonic;
 
 /// A quantity that can be read per pod.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -72,11 +72,11 @@ pub struct Reading {
     /// Events in the window by which it was chosen: what a ratio is a share of.
     pub events: Milli,
     /// End of the window: the end of the newest interval the sidecar reported, on the aggregator's clock.
-    pub timestamp: UnixMillis,
+    pub timestamp: Monotonic,
     /// Length of the sidecar's newest interval: what began in it waited so long at most to be told.
     pub interval: Duration,
     /// When the report of that interval arrived.
-    pub arrived: UnixMillis,
+    pub arrived: Monotonic,
     /// Length of the window the value really covers.
     pub window: Duration,
     /// True while the stream is lost and the last window is served on.

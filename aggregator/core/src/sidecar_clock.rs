@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::time::UnixMillis;
+use crate::time::{Monotonic, UnixMillis};
 
 #[cfg(test)]
 mod tests;
@@ -22,15 +22,15 @@ pub(crate) struct SidecarClock {
     current: Option<i64>,
     /// Least offset of the span before.
     previous: Option<i64>,
-    since: UnixMillis,
+    since: Monotonic,
 }
 
 // === impl SidecarClock ===
 
 impl SidecarClock {
     /// A frame that arrived at `now` for the first time spoke of `theirs`.
-    pub(crate) fn observe(&mut self, now: UnixMillis, theirs: UnixMillis) {
-        let offset = signed(now) - signed(theirs);
+    pub(crate) fn observe(&mut self, now: Monotonic, theirs: UnixMillis) {
+        let offset = signed(now.0) - signed(theirs.0);
         if now.since(self.since) >= SPAN {
             self.previous = self.current.take();
             self.since = now;
@@ -44,17 +44,17 @@ impl SidecarClock {
     }
 
     /// `theirs` on our clock; `None` before anything was observed.
-    pub(crate) fn map(&self, theirs: UnixMillis) -> Option<UnixMillis> {
+    pub(crate) fn map(&self, theirs: UnixMillis) -> Option<Monotonic> {
         let least = match (self.current, self.previous) {
             (Some(a), Some(b)) => a.min(b),
             (a, b) => a.or(b)?,
         };
-        let ours = signed(theirs).saturating_add(least);
-        Some(UnixMillis(u64::try_from(ours).unwrap_or(0)))
+        let ours = signed(theirs.0).saturating_add(least);
+        Some(Monotonic(u64::try_from(ours).unwrap_or(0)))
     }
 }
 
 /// Times beyond the year 9999 are refused at the edge, so none is out of range.
-fn signed(time: UnixMillis) -> i64 {
-    i64::try_from(time.0).unwrap_or(i64::MAX / 2)
+fn signed(millis: u64) -> i64 {
+    i64::try_from(millis).unwrap_or(i64::MAX / 2)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::pod::PodKey;
 use crate::report::{InstanceId, ResponseCode};
 use crate::series::{CodeClass, SeriesKey};
-use crate::time::UnixMillis;
+use crate::time::Monotonic;
 
 /// How well a pod is known.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -35,7 +35,7 @@ pub struct PodStatus {
     /// Instances whose totals make up the pod's, in ascending order.
     pub instances: Vec<InstanceId>,
     /// When the oldest of them began, on the aggregator's clock; `None` before the first report.
-    pub started_at: Option<UnixMillis>,
+    pub started_at: Option<Monotonic>,
     /// Time since the end of the newest interval reported; `None` before the first report.
     pub last_report_age: Option<Duration>,
     /// Wasm VMs that should be counting, as last reported.

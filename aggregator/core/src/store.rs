@@ -37,7 +37,7 @@ use crate::status::RefusedReason;
 use crate::store::callers::Callers;
 use crate::store::pod_record::PodRecord;
 use crate::store::reading::{PodWindows, Value};
-use crate::time::UnixMillis;
+use crate::time::Monotonic;
 use crate::window::{self, Profile};
 
 pub use crate::store::refused::Refused;
@@ -56,7 +56,7 @@ pub struct Store {
     /// Pods in the map, which would have to lock every shard to tell.
     len: AtomicUsize,
     /// When to look at each pod again: one entry per pod, popped when due. Held only to push or pop.
-    due: Mutex<BinaryHeap<Reverse<(UnixMillis, PodKey)>>>,
+    due: Mutex<BinaryHeap<Reverse<(Monotonic, PodKey)>>>,
     callers: Callers,
     /// By position in [`RefusedReason::ALL`].
     refused: [AtomicU64; RefusedReason::ALL.len()],
@@ -109,7 +109,7 @@ impl Store {
     /// A stream said hello. Its instance counts from its first report on.
     pub fn connect(
         &self,
-        now: UnixMillis,
+        now: Monotonic,
         stream: StreamId,
         hello: &Hello,
     ) -> Result<Connected, Refused> {
@@ -125,7 +125,7 @@ impl Store {
     }
 
     /// Takes in a report, all of it but series that have no room, or nothing.
-    pub fn apply(&self, now: UnixMillis, link: &Link, report: &Report) -> Result<Applied, Refused> {
+    pub fn apply(&self, now: Monotonic, link: &Link, report: &Report) -> Result<Applied, Refused> {
         let applied = match self.pods.get_mut(&link.pod) {
             Some(mut pod) => {
                 let applied = pod.apply(now, link, report, &self.limits);
@@ -146,7 +146,7 @@ impl Store {
     }
 
     /// A stream ended, in whatever way.
-    pub fn disconnect(&self, now: UnixMillis, link: &Link) {
+    pub fn disconnect(&self, now: Monotonic, link: &Link) {
         if let Some(mut pod) = self.pods.get_mut(&link.pod) {
             pod.disconnect(now, link);
         }
@@ -154,7 +154,7 @@ impl Store {
 
     /// Forgets pods that have been gone for a while; returns them, so that a directory learnt from `Hello` can
     /// forget them too. Call it at least once a second or when [`Store::next_expiry`] says.
-    pub fn expire(&self, now: UnixMillis) -> Vec<PodKey> {
+    pub fn expire(&self, now: Monotonic) -> Vec<PodKey> {
         let mut forgotten = Vec::new();
         while let Some(key) = self.pop_due(now) {
             let forget = |_: &PodKey, pod: &PodRecord| pod.forget_at().is_some_and(|at| at <= now);
@@ -177,12 +177,12 @@ impl Store {
     }
 
     /// When [`Store::expire`] next has work.
-    pub fn next_expiry(&self) -> Option<UnixMillis> {
+    pub fn next_expiry(&self) -> Option<Monotonic> {
         self.lock_due().peek().map(|Reverse((at, _))| *at)
     }
 
     /// Reads `query` for each of `pods` as of `now`. Nothing is remembered of it: the same reports give the same answer.
-    pub fn read(&self, now: UnixMillis, pods: &[PodKey], query: &MetricQuery) -> Answer {
+    pub fn read(&self, now: Monotonic, pods: &[PodKey], query: &MetricQuery) -> Answer {
         let longest = WINDOWS[WINDOWS.len() - 1];
         let fixed;
         let lengths: &[Duration] = match query.window {
@@ -270,11 +270,11 @@ impl Store {
         }
     }
 
-    fn look_again(&self, at: UnixMillis, key: PodKey) {
+    fn look_again(&self, at: Monotonic, key: PodKey) {
         self.lock_due().push(Reverse((at, key)));
     }
 
-    fn pop_due(&self, now: UnixMillis) -> Option<PodKey> {
+    fn pop_due(&self, now: Monotonic) -> Option<PodKey> {
         let mut due = self.lock_due();
         let Reverse((at, _)) = due.peek()?;
         if *at > now {
@@ -283,7 +283,7 @@ impl Store {
         due.pop().map(|Reverse((_, key))| key)
     }
 
-    fn lock_due(&self) -> MutexGuard<'_, BinaryHeap<Reverse<(UnixMillis, PodKey)>>> {
+    fn lock_due(&self) -> MutexGuard<'_, BinaryHeap<Reverse<(Monotonic, PodKey)>>> {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

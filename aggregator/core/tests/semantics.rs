@@ -19,7 +19,7 @@ use aggregator_core::report::{
 };
 use aggregator_core::series::{Direction, SeriesKey};
 use aggregator_core::store::{Link, Store};
-use aggregator_core::time::UnixMillis;
+use aggregator_core::time::{Monotonic, UnixMillis};
 
 const DOCUMENT: &str = include_str!("../../../docs/SEMANTICS.md");
 
@@ -27,7 +27,7 @@ const DOCUMENT: &str = include_str!("../../../docs/SEMANTICS.md");
 const EXAMPLES_MIN: usize = 6;
 
 /// Time 0 of each example.
-const START: UnixMillis = UnixMillis(1_800_000_000_000);
+const START: Monotonic = Monotonic(1_800_000_000_000);
 
 /// One example on its way.
 struct Stage {
@@ -131,7 +131,7 @@ impl Stage {
         }
     }
 
-    fn connect(&mut self, now: UnixMillis, pod: &str) {
+    fn connect(&mut self, now: Monotonic, pod: &str) {
         self.streams += 1;
         let number = self.streams;
         let hello = Hello {
@@ -142,8 +142,8 @@ impl Stage {
             instance: InstanceId(number),
             process: ProcessId(number),
             scope: CounterScope::Process,
-            started_at: now,
-            clock: now,
+            started_at: UnixMillis(now.0),
+            clock: UnixMillis(now.0),
         };
         let connected = self.store.connect(now, StreamId(number), &hello);
         let sidecar = Sidecar {
@@ -154,7 +154,7 @@ impl Stage {
         self.sidecars.insert(pod.to_owned(), sidecar);
     }
 
-    fn report(&mut self, now: UnixMillis, pod: &str, total: u64) {
+    fn report(&mut self, now: Monotonic, pod: &str, total: u64) {
         let sidecar = self.sidecars.get_mut(pod).expect("connected before");
         sidecar.total = total;
         sidecar.seq += 1;
@@ -168,7 +168,7 @@ impl Stage {
         };
         let report = Report {
             seq: sidecar.seq,
-            interval_end: now,
+            interval_end: UnixMillis(now.0),
             interval: Duration::from_secs(1),
             series: vec![(key, totals)],
             vms_expected: 1,
@@ -182,7 +182,7 @@ impl Stage {
             .expect("taken in");
     }
 
-    fn read(&self, now: UnixMillis, pod: &str, window: &str) -> String {
+    fn read(&self, now: Monotonic, pod: &str, window: &str) -> String {
         let window = match window.strip_prefix("window=").expect("window=…") {
             "adaptive" => WindowChoice::Adaptive,
             seconds => WindowChoice::Fixed(at(seconds).since(START)),
@@ -210,7 +210,7 @@ impl Stage {
 }
 
 /// The moment `seconds` after the start of the example.
-fn at(seconds: &str) -> UnixMillis {
+fn at(seconds: &str) -> Monotonic {
     let seconds: f64 = seconds.parse().expect("seconds");
     START + Duration::from_secs_f64(seconds)
 }

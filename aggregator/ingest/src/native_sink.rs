@@ -17,7 +17,7 @@ use aggregator_core::pod::{PodInfo, PodKey};
 use aggregator_core::report::{CounterScope, Hello, InstanceId, ProcessId, Report, SeriesTotals};
 use aggregator_core::series::SeriesKey;
 use aggregator_core::store::Link;
-use aggregator_core::time::UnixMillis;
+use aggregator_core::time::{Monotonic, Now, UnixMillis};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
@@ -159,9 +159,12 @@ impl Session {
     }
 
     fn tell(&mut self, sidecar: &Sidecar, totals: Totals) -> Result<(), Refusal> {
-        let now = (self.shared.clock)();
+        let Now {
+            monotonic: now,
+            wall,
+        } = self.shared.clock.both();
         let at = if totals.at_ms == 0 {
-            now
+            wall
         } else {
             UnixMillis(totals.at_ms)
         };
@@ -211,7 +214,7 @@ impl Session {
 
     fn connect(
         &self,
-        now: UnixMillis,
+        now: Monotonic,
         at: UnixMillis,
         sidecar: &Sidecar,
         known: &Known,
@@ -266,7 +269,7 @@ impl Session {
         if let Some(open) = self.open.take() {
             self.shared
                 .store
-                .disconnect((self.shared.clock)(), &open.link);
+                .disconnect(self.shared.clock.now(), &open.link);
         }
     }
 }

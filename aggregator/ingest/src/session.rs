@@ -194,7 +194,7 @@ impl Session {
             .check(&hello.pod, &hello.uid, &shared.directory)?;
         let connected = shared
             .store
-            .connect((shared.clock)(), self.place.id, &hello)?;
+            .connect(shared.clock.now(), self.place.id, &hello)?;
         self.link = Some(connected.link);
         self.build = Some(shared.metrics.builds.count(&build));
         if let Some(older) = connected.superseded {
@@ -217,7 +217,7 @@ impl Session {
         let link = self.link.as_ref().ok_or(Refusal::ReportBeforeHello)?;
         let shared = &self.shared;
         let report = parse::report(report)?;
-        let applied = shared.store.apply((shared.clock)(), link, &report)?;
+        let applied = shared.store.apply(shared.clock.now(), link, &report)?;
         shared.metrics.reports.inc();
         if applied.series_refused > 0 {
             let refused = applied.series_refused as u64;
@@ -241,7 +241,7 @@ impl Session {
 
     async fn finish(&mut self, ending: &Ending) {
         if let Some(link) = self.link.take() {
-            self.shared.store.disconnect((self.shared.clock)(), &link);
+            self.shared.store.disconnect(self.shared.clock.now(), &link);
         }
         self.build = None;
         match ending {

@@ -96,24 +96,8 @@ pub struct HttpReceiver {
     client: Client,
     endpoint: Endpoint,
     auth: Auth,
-    clock: ClockDebug,
+    clock: Clock,
     skew: Mutex<Skew>,
-}
-
-struct ClockDebug(Clock);
-
-// === impl ClockDebug ===
-
-impl std::fmt::Debug for ClockDebug {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Clock")
-    }
-}
-
-impl ClockDebug {
-    fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_millis((self.0)().0)
-    }
 }
 
 // === impl HttpReceiver ===
@@ -139,7 +123,7 @@ impl HttpReceiver {
             client,
             endpoint,
             auth,
-            clock: ClockDebug(clock),
+            clock,
             skew: Mutex::default(),
         })
     }
@@ -168,12 +152,12 @@ impl HttpReceiver {
             .post(self.endpoint.url())
             .headers(headers)
             .body(body);
-        let sent = self.clock.now();
+        let sent = self.clock.wall().into();
         let response = request
             .send()
             .await
             .map_err(|error| Answer::None(causes(&error)))?;
-        let received = self.clock.now();
+        let received = self.clock.wall().into();
         if let Some(date) = http_date(response.headers().get(DATE)) {
             self.skew().observe(sent, received, date);
         }
@@ -223,7 +207,7 @@ impl HttpReceiver {
                 signer,
                 credentials,
             } => {
-                let now = self.clock.now();
+                let now = self.clock.wall().into();
                 let credentials = credentials
                     .get(now)
                     .await

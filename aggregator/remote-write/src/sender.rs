@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aggregator_core::time::{Clock, UnixMillis};
+use aggregator_core::time::{Clock, Monotonic, UnixMillis};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -52,7 +52,7 @@ pub struct Sender<R> {
     protocol: Protocol,
     /// Timestamp of the newest flush, Unix milliseconds; shards wait for it to change.
     newest: watch::Sender<i64>,
-    complained: Mutex<Option<(Class, UnixMillis)>>,
+    complained: Mutex<Option<(Class, Monotonic)>>,
     jitter: fn() -> f64,
 }
 
@@ -75,7 +75,7 @@ impl<R: Receiver> Sender<R> {
         jitter: fn() -> f64,
     ) -> Arc<Self> {
         metrics.damaged.inc_by(queue.totals().damaged_bytes);
-        let pace = Pace::new(seconds(clock()));
+        let pace = Pace::new(seconds(clock.now().0));
         Arc::new(Self {
             queue: Mutex::new(queue),
             receiver,
@@ -97,10 +97,10 @@ impl<R: Receiver> Sender<R> {
 
     /// Puts a flush into the queue. Durable when this returns. Blocks on the disk.
     pub fn push(&self, timestamp: i64, blocks: Vec<Block>) {
-        let now = (self.clock)();
+        let now = self.clock.both();
         let samples: u64 = blocks.iter().map(|block| u64::from(block.samples)).sum();
-        self.pace().pushed(seconds(now), samples);
-        self.queue().push(signed(now), blocks);
+        self.pace().pushed(seconds(now.monotonic.0), samples);
+        self.queue().push(signed(now.wall), blocks);
         self.metrics.flushes.inc();
         self.metrics.pushed.inc_by(samples);
         self.metrics.highest_pushed.set(real_seconds(timestamp));
@@ -148,7 +148,7 @@ impl<R: Receiver> Sender<R> {
 
     /// Keeps the queue's limits and writes down what was sent. Blocks on the disk.
     pub fn keep_house(&self) {
-        let now = signed((self.clock)());
+        let now = signed(self.clock.wall());
         let mut queue = self.queue();
         queue.enforce(now);
         if let Err(error) = queue.save_cursor() {
@@ -241,10 +241,10 @@ impl<R: Receiver> Sender<R> {
 
     async fn await_turn(&self, samples: u32, timestamp: i64) {
         loop {
-            let now = (self.clock)();
+            let now = self.clock.now();
             let interval = i64::try_from(self.settings.interval.as_millis()).unwrap_or(i64::MAX);
             let behind = *self.newest.borrow() - timestamp > interval.saturating_mul(2);
-            let wait = self.pace().admit(seconds(now), samples, behind);
+            let wait = self.pace().admit(seconds(now.0), samples, behind);
             if wait <= 0.0 {
                 return;
             }
@@ -282,14 +282,14 @@ impl<R: Receiver> Sender<R> {
         version: Version,
         attempt: u32,
     ) -> Option<Answer> {
-        let before = (self.clock)();
+        let before = self.clock.now();
         let body = piece.body_in(version);
         let answer = tokio::select! {
             biased;
             () = self.may_not_send(timestamp) => return None,
             answer = self.receiver.send(body, version, attempt) => answer,
         };
-        let after = (self.clock)();
+        let after = self.clock.now();
         self.metrics
             .seconds
             .observe(after.since(before).as_secs_f64());
@@ -300,7 +300,7 @@ impl<R: Receiver> Sender<R> {
             .get_or_create(&CodeLabel { code })
             .inc();
         if answer.class() == Class::TooMany {
-            self.pace().refused(seconds(after));
+            self.pace().refused(seconds(after.0));
         }
         Some(answer)
     }
@@ -335,7 +335,7 @@ impl<R: Receiver> Sender<R> {
         if matches!(class, Class::Stored | Class::Deduplicated) {
             return;
         }
-        let now = (self.clock)();
+        let now = self.clock.now();
         let mut complained = self
             .complained
             .lock()
@@ -370,7 +370,7 @@ impl<R: Receiver> Sender<R> {
         metrics.oldest_pending.set(oldest);
         let lag = waiting
             .oldest
-            .map_or(0.0, |_| seconds((self.clock)()) - oldest);
+            .map_or(0.0, |_| seconds(self.clock.wall().0) - oldest);
         metrics.lag.set(lag.max(0.0));
         metrics.skew.set(self.receiver.clock_skew());
         for (reason, total) in &queue.totals().dropped {
@@ -444,8 +444,8 @@ fn signed(time: UnixMillis) -> i64 {
     clippy::cast_precision_loss,
     reason = "milliseconds since 1970 fit a double's 53 bits"
 )]
-fn seconds(time: UnixMillis) -> f64 {
-    time.0 as f64 / 1e3
+fn seconds(millis: u64) -> f64 {
+    millis as f64 / 1e3
 }
 
 #[expect(

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use aggregator_core::pod::PodKey;
 use aggregator_core::report::InstanceId;
 use aggregator_core::status::{PodState, PodStatus};
-use aggregator_core::time::UnixMillis;
+use aggregator_core::time::{Now, UnixMillis};
 
 pub use naming::{About, Naming, Output, RATE, is_gauge, label_name};
 
@@ -62,6 +62,8 @@ struct Known {
 
 /// What a flush is made of.
 pub struct Flush<'a> {
+    /// When it is made: the moments of `pods` on the wall clock.
+    pub now: Now,
     /// Its time, in Unix milliseconds.
     pub timestamp: i64,
     /// Time between flushes, in milliseconds.
@@ -214,7 +216,7 @@ impl Exporter {
             .filter(|pod| self.is_written(pod))
             .collect();
         for pod in written {
-            let began = self.counts_from_zero(pod, at);
+            let began = self.counts_from_zero(flush.now, pod, at);
             let about = (flush.about)(&pod.key);
             let owner = Owner::Pod(pod.key.clone());
             for series in &pod.series {
@@ -263,7 +265,8 @@ impl Exporter {
             let totals = pod.series.iter().flat_map(|series| {
                 Naming::totals(series).map(|(part, total)| (series.key.clone(), part, total))
             });
-            self.sums.add(at, pod, &owner, totals);
+            let began = pod.started_at.map(|began| flush.now.wall_of(began));
+            self.sums.add(at, pod, began, &owner, totals);
             for series in pod.series.iter().filter(|_| self.naming.inflight) {
                 // What is not counted is not 0.
                 let Some(inflight) = series.inflight else {
@@ -306,10 +309,11 @@ impl Exporter {
     /// True if a series of the pod that was not written before began at 0 since the flush before: the pod is new and
     /// began while we looked, or was in that flush with the same counters. One that was away, or restarted, and is back
     /// did not begin: a 0 for it would be a false reset.
-    fn counts_from_zero(&self, pod: &PodStatus, timestamp: i64) -> bool {
+    fn counts_from_zero(&self, now: Now, pod: &PodStatus, timestamp: i64) -> bool {
         match self.pods.get(&pod.key) {
             Some(written) => Some(written.at) == self.last && written.instances == pod.instances,
             None => pod.started_at.is_some_and(|at| {
+                let at = now.wall_of(at);
                 let age = timestamp.saturating_sub_unsigned(at.0);
                 at > self.since && age < REMEMBERED_MS
             }),

@@ -45,7 +45,7 @@ impl Cluster {
             SidecarIdentity::Token { audience } => {
                 let reviews = Arc::new(ByCluster(Reviewer::new(self.client.clone())));
                 let audiences = vec![audience.clone()];
-                let clock = Arc::clone(clock);
+                let clock = clock.clone();
                 let tokens = Tokens::new(reviews, audiences, TOKEN_TTL, PODS_MAX, clock);
                 Identity::Token(Arc::new(OfSidecars(tokens)))
             }

@@ -20,7 +20,7 @@ pub async fn check(config: &RemoteWriteConfig, clock: &Clock) -> Result<String> 
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()));
     let labels = SeriesLabels::new("meshmeter_remote_write_check", labels)?;
-    let mut encoder = Encoder::new(0, Kind::Plain, signed(clock().0));
+    let mut encoder = Encoder::new(0, Kind::Plain, signed(clock.wall().0));
     encoder.push(&labels, 1.0)?;
     let blocks = encoder.finish()?;
     let block = blocks.first().context("no block")?;

@@ -104,7 +104,7 @@ impl Sidecar {
         app: &str,
     ) -> Result<Self, Status> {
         let (frames, receiver) = mpsc::channel(4);
-        let now_ms = aggregator::clock::system()().0;
+        let now_ms = aggregator::clock::system().wall().0;
         let started_at_ms = now_ms - AGE_MS;
         let hello = Hello {
             identity: Some(Identity {

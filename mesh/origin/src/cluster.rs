@@ -97,7 +97,7 @@ impl Cluster {
     ) -> Result<Self, ClusterError> {
         let client = connection::connect(options.kubeconfig.as_deref()).await?;
         let known = Arc::new(Known::new(metrics.clone()));
-        let mut watches = Watches::new(client.clone(), Arc::clone(clock), stop.clone());
+        let mut watches = Watches::new(client.clone(), clock.clone(), stop.clone());
         match options.purpose {
             Purpose::Serve => follow(&mut watches, &known, &options.namespaces),
             Purpose::LookUp => follow_nodes(&mut watches, &known, &options.namespaces),
@@ -118,7 +118,7 @@ impl Cluster {
         let building = builder.run(missing, built);
         tokio::spawn(stop.clone().run_until_cancelled_owned(building));
         if options.purpose == Purpose::Serve {
-            let writer = Writer::new(client, known, judged, metrics.clone(), Arc::clone(clock));
+            let writer = Writer::new(client, known, judged, metrics.clone(), clock.clone());
             tokio::spawn(stop.clone().run_until_cancelled_owned(writer.run()));
         }
         Ok(Self {

@@ -2,9 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use aggregator_core::time::{Clock, UnixMillis};
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use http::StatusCode;
 use mesh_origin::cluster::{Cluster, Options};
@@ -13,7 +12,7 @@ use mesh_origin::metrics::Metrics;
 use prometheus_client::registry::Registry;
 use prost::Message as _;
 use serde_json::{Value, json};
-use tests_support::clock::wait_for;
+use tests_support::clock::{system, wait_for};
 use tests_support::kubernetes::custom::{
     self, ENDPOINT_SLICE, MESH, VIRTUAL_GATEWAY, VIRTUAL_NODE, VIRTUAL_ROUTER, VIRTUAL_SERVICE,
 };
@@ -24,12 +23,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const PATIENCE: Duration = Duration::from_mins(1);
 const DJAPP: &str = include_str!("../../../tests/mesh/djapp.yaml");
 const TO_JAZZ: &str = "cds_egress_dj-app_jazz-v1_prod_http_9080";
-
-#[expect(clippy::disallowed_methods, reason = "the test stands for the binary")]
-fn now() -> UnixMillis {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    UnixMillis(since.map_or(0, |since| since.as_millis().try_into().unwrap_or(0)))
-}
 
 fn manifests() -> Vec<Value> {
     serde_saphyr::from_multiple(DJAPP).unwrap()
@@ -88,8 +81,7 @@ impl Origin {
         };
         let (mut registry, stop) = (Registry::default(), CancellationToken::new());
         let metrics = Metrics::register(&mut registry);
-        let clock: Clock = Arc::new(now);
-        let cluster = Cluster::begin(&options, &metrics, &clock, &stop).await;
+        let cluster = Cluster::begin(&options, &metrics, &system(), &stop).await;
         Self {
             cluster: cluster.unwrap(),
             registry,

@@ -275,9 +275,9 @@ async fn send(series: &[SeriesLabels]) -> Result<Sent> {
     let receiver = ["--web.enable-remote-write-receiver"];
     let prometheus =
         Prometheus::start(address, "global: {scrape_interval: 1h}\n", &receiver).await?;
-    let system = clock::unix();
+    let system = clock::system();
     let endpoint = Endpoint::new(&format!("http://{address}/api/v1/write"), None)?;
-    let receiver = HttpReceiver::new(endpoint, Auth::None, None, Arc::clone(&system))?;
+    let receiver = HttpReceiver::new(endpoint, Auth::None, None, system.clone())?;
     let limits = Limits {
         bytes: Limits::DISK.bytes,
         ..Limits::MEMORY
@@ -289,9 +289,9 @@ async fn send(series: &[SeriesLabels]) -> Result<Sent> {
         gate: None,
     };
     let queue = Queue::in_memory(limits);
-    let (counted, time) = (Metrics::default(), Arc::clone(&system));
+    let (counted, time) = (Metrics::default(), system.clone());
     let sender = Sender::new(queue, receiver, time, counted, settings, || 0.5);
-    let now = i64::try_from(system().0)?;
+    let now = i64::try_from(system.wall().0)?;
     for nth in 0..SENT_FLUSHES {
         let timestamp = now - (SENT_FLUSHES - nth) * 1_000;
         sender.push(timestamp, flush(series, timestamp)?);

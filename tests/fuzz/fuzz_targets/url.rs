@@ -9,7 +9,7 @@ use aggregator_core::directory::Directory;
 use aggregator_core::limits::StoreLimits;
 use aggregator_core::pod::{Labels, PodInfo, PodKey};
 use aggregator_core::store::Store;
-use aggregator_core::time::UnixMillis;
+use aggregator_core::time::{Clock, Monotonic, UnixMillis};
 use http::{Request, header::CONTENT_TYPE};
 use libfuzzer_sys::fuzz_target;
 use prometheus_client::registry::Registry;
@@ -24,7 +24,7 @@ static API: LazyLock<Api> = LazyLock::new(|| {
     Api::new(
         Arc::new(Store::new(StoreLimits::default())),
         directory,
-        Arc::new(|| UnixMillis(1_800_000_000_000)),
+        Clock::new(Monotonic::default, || UnixMillis(1_800_000_000_000)),
         Arc::new(Vec::new),
         Observations::register(&mut Registry::default()),
     )

@@ -33,27 +33,20 @@ pub async fn scrape(
     target: impl Fn(u32) -> String,
 ) -> Result<()> {
     let endpoint = Endpoint::new(url, None)?;
-    let receiver = HttpReceiver::new(endpoint, Auth::None, None, Arc::clone(clock))?;
+    let receiver = HttpReceiver::new(endpoint, Auth::None, None, clock.clone())?;
     let settings = Settings {
         interval: INTERVAL,
         version: Version::V1,
         gate: None,
     };
     let queue = Queue::in_memory(Limits::MEMORY);
-    let (clock, metrics) = (Arc::clone(clock), Metrics::default());
-    let sender = Sender::new(
-        queue,
-        receiver,
-        Arc::clone(&clock),
-        metrics,
-        settings,
-        || 0.5,
-    );
+    let (clock, metrics) = (clock.clone(), Metrics::default());
+    let sender = Sender::new(queue, receiver, clock.clone(), metrics, settings, || 0.5);
     let stop = CancellationToken::new();
     let sending = tokio::spawn(Arc::clone(&sender).run(stop.clone()));
     let mut before: BTreeSet<SeriesLabels> = BTreeSet::new();
     for nth in 0..scrapes {
-        let timestamp = i64::try_from(clock().0)?;
+        let timestamp = i64::try_from(clock.wall().0)?;
         let page = parse(&target(nth));
         let up = if page.is_ok() { 1.0 } else { 0.0 };
         let mut samples = page.unwrap_or_default();

@@ -18,7 +18,7 @@ const OK: (StatusCode, Duration) = (StatusCode::NO_CONTENT, Duration::ZERO);
 
 /// A time that only this test knows: as the suite, it checks that timestamps lie within the run.
 fn clock() -> Clock {
-    tests_support::clock::unix()
+    tests_support::clock::system()
 }
 
 /// All requests of so many scrapes.
@@ -75,7 +75,7 @@ async fn case_01_counter() {
 #[tokio::test]
 async fn case_02_gauge() {
     let now = clock();
-    let target = move |_| format!("gauge {}\n", now().0);
+    let target = move |_| format!("gauge {}\n", now.wall().0);
     let received = run_with(Arc::new(|_| OK), 5, target).await;
     let samples = samples(&received, &[("__name__", "gauge")]);
     assert_eq!(samples.len(), 5);
@@ -210,9 +210,9 @@ async fn case_14_staleness() {
 
 #[tokio::test]
 async fn case_15_timestamp() {
-    let begun = clock()().0;
+    let begun = clock().wall().0;
     let received = run("test 1\n").await;
-    let ended = clock()().0;
+    let ended = clock().wall().0;
     let samples = samples(&received, &[("__name__", "test")]);
     let times: Vec<_> = samples.iter().map(|sample| sample.timestamp).collect();
     assert!(times.is_sorted());

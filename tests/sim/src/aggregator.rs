@@ -6,7 +6,7 @@ use aggregator_core::limits::StoreLimits;
 use aggregator_core::report::{InstanceId, StreamId};
 use aggregator_core::status::{RefusedReason, SeriesStatus};
 use aggregator_core::store::{Link, Refused, Store};
-use aggregator_core::time::UnixMillis;
+use aggregator_core::time::Monotonic;
 use prost::Message as _;
 use proto::v1;
 
@@ -103,8 +103,8 @@ impl Aggregator {
         };
     }
 
-    pub(crate) fn clock(&self, now: u64) -> UnixMillis {
-        UnixMillis(now + self.offset_ms)
+    pub(crate) fn clock(&self, now: u64) -> Monotonic {
+        Monotonic(now + self.offset_ms)
     }
 
     /// Takes in a frame of `pod` that was made at `sent`.

@@ -1,9 +1,9 @@
 //! The only place of this crate that reads a clock, and the one way to wait for something.
 
-use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use aggregator_core::time::{Clock, UnixMillis};
+use aggregator_core::time::{Clock, Monotonic, UnixMillis};
 use anyhow::{Result, bail};
 
 /// Pause between two looks at a condition.
@@ -18,17 +18,21 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// The system's clock, as outer layers are told the time.
+/// The system's clocks, as outer layers are told the time.
+pub fn system() -> Clock {
+    static BEGUN: OnceLock<Instant> = OnceLock::new();
+    Clock::new(|| Monotonic::BEGIN + BEGUN.get_or_init(now).elapsed(), unix)
+}
+
+/// The system's wall clock.
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the clock of the test crates"
 )]
-pub fn unix() -> Clock {
-    Arc::new(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let since = since.unwrap_or_default().as_millis();
-        UnixMillis(u64::try_from(since).unwrap_or(u64::MAX))
-    })
+pub fn unix() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let since = since.unwrap_or_default().as_millis();
+    UnixMillis(u64::try_from(since).unwrap_or(u64::MAX))
 }
 
 /// Looks again and again until `look` gives a value; fails with `what` when that takes longer than `limit`.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aggregator_core::time::UnixMillis;
+use aggregator_core::time::{Monotonic, Now, UnixMillis};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
@@ -35,7 +35,7 @@ pub(crate) struct Standing {
 #[derive(Clone, Debug)]
 struct Judged {
     trust: Arc<Trust>,
-    at: UnixMillis,
+    at: Monotonic,
     standing: Arc<Standing>,
 }
 
@@ -64,22 +64,22 @@ impl PeerCertificates {
     }
 
     /// What they are good for under `trust`.
-    pub(crate) fn standing(&self, trust: &Arc<Trust>, now: UnixMillis) -> Arc<Standing> {
+    pub(crate) fn standing(&self, trust: &Arc<Trust>, now: Now) -> Arc<Standing> {
         let held = self
             .judged
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         if let Some(held) = held {
-            let fresh = now >= held.at && now.since(held.at) < JUDGEMENT_TTL;
+            let fresh = now.monotonic.since(held.at) < JUDGEMENT_TTL;
             if fresh && Arc::ptr_eq(&held.trust, trust) {
                 return held.standing;
             }
         }
-        let standing = Arc::new(judge(&self.chain, trust, now));
+        let standing = Arc::new(judge(&self.chain, trust, now.wall));
         *self.judged.lock().unwrap_or_else(PoisonError::into_inner) = Some(Judged {
             trust: Arc::clone(trust),
-            at: now,
+            at: now.monotonic,
             standing: Arc::clone(&standing),
         });
         standing

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aggregator_core::time::UnixMillis;
+use aggregator_core::time::{Clock, Monotonic, UnixMillis};
 use http::Request;
 
 use super::*;
@@ -50,7 +50,7 @@ fn guard(answers: &Arc<Answers>) -> Guard {
         trust,
         reviews,
         ReviewTtl::default(),
-        Arc::new(|| UnixMillis(0)),
+        Clock::new(Monotonic::default, UnixMillis::default),
     )
 }
 

@@ -67,7 +67,7 @@ pub(super) fn of(
         return Err(sum::too_low(question, "callers", &doubtful));
     }
     let sum = Sum::of(
-        sources.now,
+        sources.now.monotonic,
         Source::Callers,
         question.query.metric,
         &answer.readings,
@@ -152,7 +152,7 @@ fn read_one(question: &Question<'_>, sources: Sources<'_>, cluster: &Arc<str>) -
     };
     let mut callers = sources.store.callers(cluster);
     callers.retain(|pod| sources.directory.is_serving(pod));
-    sources.store.read(sources.now, &callers, &query)
+    sources.store.read(sources.now.monotonic, &callers, &query)
 }
 
 /// A pod with requests that may be for the object, though its sidecar does not tell.

@@ -46,7 +46,7 @@ impl Question<'_> {
     }
 
     fn read_pods(&self, sources: Sources<'_>, pods: &[PodKey]) -> Answer {
-        sources.store.read(sources.now, pods, &self.query)
+        sources.store.read(sources.now.monotonic, pods, &self.query)
     }
 
     /// The one number that is asked for. `missing` is told which pods had none.
@@ -61,7 +61,7 @@ impl Question<'_> {
             Members::Pods(pods) => {
                 let answer = self.read_pods(sources, &pods);
                 missing.clone_from(&answer.missing);
-                if let Some(sum) = sum::over(sources.now, self, sources.directory, &answer)? {
+                if let Some(sum) = sum::over(sources.now.monotonic, self, sources.directory, &answer)? {
                     return Ok(sum);
                 }
                 if self.is_namespace() || !none_serves(sources.directory, &pods) {

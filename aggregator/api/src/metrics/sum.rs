@@ -13,7 +13,7 @@ use std::time::Duration;
 use aggregator_core::directory::Directory;
 use aggregator_core::pod::{PodKey, Serving};
 use aggregator_core::query::{Answer, Metric, Milli, Missing, Reading};
-use aggregator_core::time::UnixMillis;
+use aggregator_core::time::Monotonic;
 
 use crate::metrics::{Question, Summary, quantity_of};
 use crate::missing;
@@ -43,7 +43,7 @@ pub(crate) enum Source {
 pub(crate) struct Sum {
     pub(crate) source: Source,
     pub(crate) value: Milli,
-    pub(crate) timestamp: UnixMillis,
+    pub(crate) timestamp: Monotonic,
     pub(crate) age: SignalAge,
     pub(crate) window: Duration,
     /// How many pods.
@@ -67,7 +67,7 @@ impl Source {
 impl Sum {
     /// The sum of `readings`; `None` if there are none. A ratio is that of all together, not the sum of ratios.
     pub(super) fn of(
-        now: UnixMillis,
+        now: Monotonic,
         source: Source,
         metric: Metric,
         readings: &[Reading],
@@ -106,7 +106,7 @@ impl Sum {
 
 /// The sum of an answer, `None` if nobody in it has a value and nobody should have one.
 pub(super) fn over(
-    now: UnixMillis,
+    now: Monotonic,
     question: &Question<'_>,
     directory: &Directory,
     answer: &Answer,

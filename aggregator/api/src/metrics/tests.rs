@@ -3,12 +3,12 @@
 use aggregator_core::pod::{Phase, PodInfo};
 use aggregator_core::report::SeriesTotals;
 use aggregator_core::series::Direction;
-use aggregator_core::time::UnixMillis;
+use aggregator_core::time::{Monotonic, UnixMillis};
 use serde_json::json;
 
 use crate::fleet::{
     Answered, Fleet, NOW, REPORTED, V2, inbound, outbound, pending, report, responses, running,
-    series,
+    series, wall,
 };
 
 mod demand;
@@ -76,7 +76,7 @@ fn lists_pods() {
         })
     );
     assert_eq!(
-        REPORTED,
+        wall(REPORTED),
         UnixMillis(1_795_457_723_300),
         "the timestamp above"
     );
@@ -259,8 +259,8 @@ fn allows_silence_where_it_means_nothing() {
 fn doubts_pods_that_run_on() {
     let fleet = jazz_and_metal();
     let lost = running("jazz", "jazz-c");
-    let link = fleet.connect(&lost.key, UnixMillis(NOW.0 - 60_000));
-    let then = UnixMillis(NOW.0 - 50_000);
+    let link = fleet.connect(&lost.key, Monotonic(NOW.0 - 60_000));
+    let then = Monotonic(NOW.0 - 50_000);
     fleet
         .store
         .apply(then, &link, &report(then, vec![inbound(1)]))

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aggregator_core::time::{Clock, UnixMillis};
+use aggregator_core::time::{Clock, Monotonic};
 use futures_util::FutureExt as _;
 use futures_util::future::Shared;
 
@@ -31,7 +31,7 @@ enum Answer<V> {
     /// It is being asked.
     Asked(Asked<V>),
     /// It holds until then.
-    Kept { value: V, until: UnixMillis },
+    Kept { value: V, until: Monotonic },
 }
 
 /// Someone who waits for an answer. When the last one of them goes without one, the question goes too: a later one is
@@ -68,7 +68,7 @@ where
     where
         F: Future<Output = Result<V, ReviewError>> + Send + 'static,
     {
-        let now = (self.clock)();
+        let now = self.clock.now();
         let asked = {
             let mut answers = self.lock();
             match answers.get(key) {
@@ -90,7 +90,7 @@ where
         };
         let outcome = asked.await;
         if let Ok(value) = &outcome {
-            attempt.keep(value, (self.clock)() + ttl(value));
+            attempt.keep(value, self.clock.now() + ttl(value));
         }
         drop(attempt);
         outcome
@@ -104,7 +104,7 @@ where
 // === impl Attempt ===
 
 impl<K: Eq + Hash, V: Clone> Attempt<'_, K, V> {
-    fn keep(&self, value: &V, until: UnixMillis) {
+    fn keep(&self, value: &V, until: Monotonic) {
         let mut answers = self.lock();
         if let Some(answer) = answers.get_mut(self.key)
             && self.is_of(answer)
@@ -146,7 +146,7 @@ impl<K: Eq + Hash, V> Drop for Attempt<'_, K, V> {
 fn make_room<K: Clone + Eq + Hash, V>(
     answers: &mut HashMap<K, Answer<V>>,
     max: usize,
-    now: UnixMillis,
+    now: Monotonic,
 ) {
     if answers.len() < max {
         return;
@@ -184,6 +184,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use aggregator_core::time::UnixMillis;
     use tokio::sync::Notify;
 
     use super::*;
@@ -200,8 +201,8 @@ mod tests {
     impl World {
         fn cache(self: &Arc<Self>) -> Cache<u32, u64> {
             let world = Arc::clone(self);
-            let clock = move || UnixMillis(world.now.load(Ordering::Relaxed));
-            Cache::new(Arc::new(clock), 32)
+            let now = move || Monotonic(world.now.load(Ordering::Relaxed));
+            Cache::new(Clock::new(now, UnixMillis::default), 32)
         }
 
         /// Answers with how often it was asked.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use aggregator_core::limits::StoreLimits;
 use aggregator_core::store::Store;
-use aggregator_core::time::UnixMillis;
+use aggregator_core::time::{Clock, Monotonic, UnixMillis};
 use prometheus_client::registry::Registry;
 use tokio::io::AsyncReadExt as _;
 
@@ -15,7 +15,7 @@ fn server(registry: &mut Registry) -> Server {
     let api = Api::new(
         Arc::new(Store::new(StoreLimits::default())),
         Arc::default(),
-        Arc::new(|| UnixMillis(0)),
+        Clock::new(Monotonic::default, UnixMillis::default),
         Arc::new(Vec::new),
         Observations::register(registry),
     );

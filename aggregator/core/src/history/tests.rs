@@ -32,7 +32,7 @@ fn history(rises: &[Rise]) -> History {
     let mut history = History::default();
     let mut total = 0;
     for rise in rises.iter().filter(|rise| rise.delta > 0) {
-        let (start, end) = (UnixMillis(rise.start), UnixMillis(rise.end));
+        let (start, end) = (Monotonic(rise.start), Monotonic(rise.end));
         history.rise(start, end, total, total + rise.delta);
         total += rise.delta;
     }
@@ -60,13 +60,13 @@ fn near(rises: &[Rise], at: u64) -> f64 {
 }
 
 fn increase(history: &History, from: u64, to: u64) -> f64 {
-    history.increase(UnixMillis(from), UnixMillis(to))
+    history.increase(Monotonic(from), Monotonic(to))
 }
 
 /// The last moment, and the earliest that can still be asked for.
 fn reach(rises: &[Rise]) -> (u64, u64) {
     let last = rises.last().map_or(EPOCH, |rise| rise.end);
-    (UnixMillis(last).before(DEPTH).0.max(EPOCH), last)
+    (Monotonic(last).before(DEPTH).0.max(EPOCH), last)
 }
 
 proptest! {
@@ -131,8 +131,8 @@ fn between(first: u64, last: u64, a: f64, b: f64) -> (u64, u64) {
 #[test]
 fn a_gap_is_filled_evenly() {
     let mut history = History::default();
-    history.rise(UnixMillis(EPOCH), UnixMillis(EPOCH + 1000), 0, 10);
-    history.rise(UnixMillis(EPOCH + 500), UnixMillis(EPOCH + 11_000), 10, 110);
+    history.rise(Monotonic(EPOCH), Monotonic(EPOCH + 1000), 0, 10);
+    history.rise(Monotonic(EPOCH + 500), Monotonic(EPOCH + 11_000), 10, 110);
     assert!((increase(&history, EPOCH + 9000, EPOCH + 11_000) - 20.0).abs() < 1e-9);
 }
 
@@ -140,8 +140,8 @@ fn a_gap_is_filled_evenly() {
 #[test]
 fn an_interval_out_of_order_loses_nothing() {
     let mut history = History::default();
-    history.rise(UnixMillis(EPOCH), UnixMillis(EPOCH + 5000), 0, 10);
-    history.rise(UnixMillis(EPOCH + 1000), UnixMillis(EPOCH + 2000), 10, 12);
+    history.rise(Monotonic(EPOCH), Monotonic(EPOCH + 5000), 0, 10);
+    history.rise(Monotonic(EPOCH + 1000), Monotonic(EPOCH + 2000), 10, 12);
     assert!((increase(&history, EPOCH, EPOCH + 5000) - 12.0).abs() < 1e-9);
 }
 
@@ -150,7 +150,7 @@ fn an_interval_out_of_order_loses_nothing() {
 fn stays_bounded() {
     let mut history = History::default();
     for n in 0..100_000 {
-        let start = UnixMillis(EPOCH + n * 7);
+        let start = Monotonic(EPOCH + n * 7);
         history.rise(start, start + Duration::from_millis(3), n, n + 1);
         assert!(history.points.len() <= POINTS_MAX);
     }
@@ -164,10 +164,10 @@ fn stays_bounded() {
 #[test]
 fn forgets_what_is_out_of_reach() {
     let mut history = History::default();
-    history.rise(UnixMillis(EPOCH), UnixMillis(EPOCH + 1000), 0, 10);
-    history.forget(UnixMillis(EPOCH + 999));
+    history.rise(Monotonic(EPOCH), Monotonic(EPOCH + 1000), 0, 10);
+    history.forget(Monotonic(EPOCH + 999));
     assert_eq!(history.points.len(), 2);
-    history.forget(UnixMillis(EPOCH + 1000));
+    history.forget(Monotonic(EPOCH + 1000));
     assert_eq!(history.points.capacity(), 0);
     assert!(increase(&history, EPOCH, EPOCH + 5000).abs() < f64::EPSILON);
 }

@@ -1,20 +1,21 @@
 use super::*;
 
 /// Now, on the aggregator's clock.
-const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+const NOW: Monotonic = Monotonic(1_800_000_000_000);
 
-fn at(seconds: u64) -> UnixMillis {
+fn at(seconds: u64) -> Monotonic {
     NOW + Duration::from_secs(seconds)
 }
 
-fn behind(time: UnixMillis, ms: u64) -> UnixMillis {
-    time.before(Duration::from_millis(ms))
+/// On the sidecar's clock, which is `ms` behind ours.
+fn behind(time: Monotonic, ms: u64) -> UnixMillis {
+    UnixMillis(time.0 - ms)
 }
 
 /// Nothing is mapped before anything was observed.
 #[test]
 fn knows_nothing_at_first() {
-    assert_eq!(SidecarClock::default().map(NOW), None);
+    assert_eq!(SidecarClock::default().map(behind(NOW, 0)), None);
 }
 
 /// Frames that take 5 to 500 ms: the quickest one tells the difference of the clocks, and a slow one does not
@@ -36,8 +37,8 @@ fn a_delayed_frame_does_not_shift_time() {
 #[test]
 fn a_clock_ahead_is_mapped_back() {
     let mut clock = SidecarClock::default();
-    clock.observe(NOW, at(90));
-    assert_eq!(clock.map(at(95)), Some(at(5)));
+    clock.observe(NOW, behind(at(90), 0));
+    assert_eq!(clock.map(behind(at(95), 0)), Some(at(5)));
 }
 
 /// A clock that is set back heals within two spans, one that is set forward at once.
@@ -45,23 +46,23 @@ fn a_clock_ahead_is_mapped_back() {
 fn steps_heal() {
     let mut clock = SidecarClock::default();
     for second in 0..40 {
-        clock.observe(at(second), at(second));
+        clock.observe(at(second), behind(at(second), 0));
     }
     for second in 40..101 {
         clock.observe(at(second), behind(at(second), 3000));
     }
     assert_eq!(clock.map(behind(at(101), 3000)), Some(at(101)));
-    clock.observe(at(102), at(102) + Duration::from_secs(9));
-    assert_eq!(clock.map(at(112)), Some(at(103)));
+    clock.observe(at(102), behind(at(111), 0));
+    assert_eq!(clock.map(behind(at(112), 0)), Some(at(103)));
 }
 
 /// A late frame after a long silence does not shift time; what was known before fades once there is more to go by.
 #[test]
 fn a_silence_is_bridged() {
     let mut clock = SidecarClock::default();
-    clock.observe(NOW, NOW);
+    clock.observe(NOW, behind(NOW, 0));
     clock.observe(at(600), behind(at(600), 9000));
-    assert_eq!(clock.map(at(600)), Some(at(600)));
+    assert_eq!(clock.map(behind(at(600), 0)), Some(at(600)));
     for second in [620, 631] {
         clock.observe(at(second), behind(at(second), 250));
     }
@@ -72,9 +73,9 @@ fn a_silence_is_bridged() {
 #[test]
 fn restarts() {
     let mut clock = SidecarClock::default();
-    clock.observe(NOW, at(10));
+    clock.observe(NOW, behind(at(10), 0));
     clock.restart();
-    assert_eq!(clock.map(NOW), None);
-    clock.observe(NOW, NOW);
-    assert_eq!(clock.map(at(1)), Some(at(1)));
+    assert_eq!(clock.map(behind(NOW, 0)), None);
+    clock.observe(NOW, behind(NOW, 0));
+    assert_eq!(clock.map(behind(at(1), 0)), Some(at(1)));
 }

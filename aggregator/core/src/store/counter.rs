@@ -1,7 +1,7 @@
 //! One running total of one instance, with its recent past.
 
 use crate::history::History;
-use crate::time::UnixMillis;
+use crate::time::Monotonic;
 
 /// A running total: the highest value any frame told, since frames may come twice or in any order.
 #[derive(Clone, Debug, Default)]
@@ -15,9 +15,9 @@ pub(super) struct Counter {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     /// Nothing changed since the last report and before this.
-    pub(super) start: UnixMillis,
+    pub(super) start: Monotonic,
     /// When the total was read.
-    pub(super) end: UnixMillis,
+    pub(super) end: Monotonic,
 }
 
 /// What is known of a total that is told for the first time.

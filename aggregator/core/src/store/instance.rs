@@ -9,7 +9,7 @@ use crate::series::SeriesKey;
 use crate::status::PodState;
 use crate::store::counter::{Origin, Span};
 use crate::store::tally::Tally;
-use crate::time::UnixMillis;
+use crate::time::{Monotonic, UnixMillis};
 
 /// A report that ends before the one before it by more than this was made by a clock that was set back.
 const CLOCK_SLEW_MAX: Duration = Duration::from_millis(500);
@@ -32,9 +32,9 @@ pub(super) struct Instance {
     /// What the reports told, once there was one.
     pub(super) seen: Option<Seen>,
     /// When the last stream closed, unless one is open.
-    closed_at: Option<UnixMillis>,
+    closed_at: Option<Monotonic>,
     /// End of the interval of the final report of the newest stream, if that came.
-    final_at: Option<UnixMillis>,
+    final_at: Option<Monotonic>,
     /// Highest seq of the newest stream, and the interval end it had, on the sidecar's clock.
     newest: (u64, UnixMillis),
     /// True once a snapshot was seen: a series that comes later began later.
@@ -56,15 +56,15 @@ pub(super) enum Standing {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     /// Since when every increase is known: the start of the counters if that was lately, else the first report.
-    pub(super) from: UnixMillis,
+    pub(super) from: Monotonic,
     /// End of the first report. Between `from` and this only the sum is known.
-    pub(super) first: UnixMillis,
+    pub(super) first: Monotonic,
     /// End of the newest interval.
-    pub(super) until: UnixMillis,
+    pub(super) until: Monotonic,
     /// How the report of that interval came.
     pub(super) newest: Newest,
     /// When the next report is overdue.
-    deadline: UnixMillis,
+    deadline: Monotonic,
 }
 
 /// How the newest report came.
@@ -73,7 +73,7 @@ pub(super) struct Newest {
     /// Length of its interval.
     pub(super) interval: Duration,
     /// When it arrived.
-    pub(super) arrived: UnixMillis,
+    pub(super) arrived: Monotonic,
 }
 
 // === impl Instance ===
@@ -106,7 +106,7 @@ impl Instance {
     }
 
     /// A stream of this instance ended; true if it was the one that counts.
-    pub(super) fn close(&mut self, now: UnixMillis, stream: StreamId) -> bool {
+    pub(super) fn close(&mut self, now: Monotonic, stream: StreamId) -> bool {
         let counts = self.stream == Some(stream);
         if counts {
             self.stream = None;
@@ -135,7 +135,7 @@ impl Instance {
     }
 
     /// How well the instance is known at `now`.
-    pub(super) fn state(&self, now: UnixMillis) -> PodState {
+    pub(super) fn state(&self, now: Monotonic) -> PodState {
         match self.lost_at() {
             None => PodState::New,
             Some((lost, _)) if now < lost => PodState::Live,
@@ -145,12 +145,12 @@ impl Instance {
     }
 
     /// When the instance is gone unless it is heard of again; `None` before its first report.
-    pub(super) fn gone_at(&self) -> Option<UnixMillis> {
+    pub(super) fn gone_at(&self) -> Option<Monotonic> {
         self.lost_at().map(|(lost, hold)| lost + hold)
     }
 
     /// When it is or was lost, and how long its value is held from then on; `None` before its first report.
-    fn lost_at(&self) -> Option<(UnixMillis, Duration)> {
+    fn lost_at(&self) -> Option<(Monotonic, Duration)> {
         let seen = self.seen?;
         if let Some(at) = self.final_at {
             return Some((at, HOLD_FINAL));
@@ -164,7 +164,7 @@ impl Instance {
     pub(super) fn origin(
         &self,
         span: Span,
-        started_at: Option<UnixMillis>,
+        started_at: Option<Monotonic>,
         report: &Report,
     ) -> (Span, Origin) {
         if let Some(seen) = self.seen {
@@ -196,10 +196,10 @@ impl Instance {
     /// Notes that `report` was taken, whose increases are known since `from`.
     pub(super) fn took(
         &mut self,
-        now: UnixMillis,
+        now: Monotonic,
         stream: StreamId,
-        from: UnixMillis,
-        end: UnixMillis,
+        from: Monotonic,
+        end: Monotonic,
         report: &Report,
     ) {
         let newest = Newest {

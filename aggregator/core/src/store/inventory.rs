@@ -10,13 +10,13 @@ use crate::store::Store;
 use crate::store::counter::Counter;
 use crate::store::pod_record::PodRecord;
 use crate::store::tally::Tally;
-use crate::time::UnixMillis;
+use crate::time::Monotonic;
 
 // === impl Store ===
 
 impl Store {
     /// Every pod as of `now`, sorted by key.
-    pub fn inspect(&self, now: UnixMillis) -> Vec<PodStatus> {
+    pub fn inspect(&self, now: Monotonic) -> Vec<PodStatus> {
         let mut pods: Vec<_> = self
             .pods
             .iter()
@@ -27,7 +27,7 @@ impl Store {
     }
 
     /// How much of everything there is as of `now`.
-    pub fn counts(&self, now: UnixMillis) -> Counts {
+    pub fn counts(&self, now: Monotonic) -> Counts {
         let refused = RefusedReason::ALL.iter().zip(&self.refused);
         let mut counts = Counts {
             refused: refused
@@ -55,7 +55,7 @@ fn open_streams(pod: &PodRecord) -> usize {
     open.count()
 }
 
-fn status(key: &PodKey, pod: &PodRecord, now: UnixMillis) -> PodStatus {
+fn status(key: &PodKey, pod: &PodRecord, now: Monotonic) -> PodStatus {
     let mut instances: Vec<_> = pod.current().map(|instance| instance.id).collect();
     instances.sort_unstable();
     let newest = pod.current().filter_map(|i| i.seen).map(|seen| seen.until);

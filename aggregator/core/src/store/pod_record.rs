@@ -17,7 +17,7 @@ use crate::store::plausible;
 use crate::store::refused::Refused;
 use crate::store::tally::Tally;
 use crate::store::{Applied, Connected, Link};
-use crate::time::UnixMillis;
+use crate::time::Monotonic;
 
 /// Series of all instances of a pod together, as a multiple of the limit of one: where each Wasm VM streams for
 /// itself, every VM has the same series.
@@ -31,10 +31,10 @@ pub(super) struct PodRecord {
     pub(super) instances: Vec<Instance>,
     /// Expected and live Wasm VMs, as of the newest interval.
     pub(super) vms: (u32, u32),
-    vms_at: UnixMillis,
+    vms_at: Monotonic,
     clock: SidecarClock,
     /// When a stream last opened or closed.
-    touched: UnixMillis,
+    touched: Monotonic,
     /// True if a series was added since anyone asked.
     grown: bool,
 }
@@ -42,12 +42,12 @@ pub(super) struct PodRecord {
 // === impl PodRecord ===
 
 impl PodRecord {
-    pub(super) fn new(now: UnixMillis) -> Self {
+    pub(super) fn new(now: Monotonic) -> Self {
         Self {
             uid: Arc::from(""),
             instances: Vec::new(),
             vms: (0, 0),
-            vms_at: UnixMillis::default(),
+            vms_at: Monotonic::default(),
             clock: SidecarClock::default(),
             touched: now,
             grown: false,
@@ -57,7 +57,7 @@ impl PodRecord {
     /// A stream said hello.
     pub(super) fn connect(
         &mut self,
-        now: UnixMillis,
+        now: Monotonic,
         stream: StreamId,
         hello: &Hello,
         limits: &StoreLimits,
@@ -91,7 +91,7 @@ impl PodRecord {
     /// A stream reported.
     pub(super) fn apply(
         &mut self,
-        now: UnixMillis,
+        now: Monotonic,
         link: &Link,
         report: &Report,
         limits: &StoreLimits,
@@ -121,7 +121,7 @@ impl PodRecord {
     }
 
     /// A stream ended.
-    pub(super) fn disconnect(&mut self, now: UnixMillis, link: &Link) {
+    pub(super) fn disconnect(&mut self, now: Monotonic, link: &Link) {
         for instance in &mut self.instances {
             if instance.id == link.instance && instance.close(now, link.stream) {
                 self.touched = now;
@@ -144,7 +144,7 @@ impl PodRecord {
     }
 
     /// How well the pod is known.
-    pub(super) fn state(&self, now: UnixMillis) -> PodState {
+    pub(super) fn state(&self, now: Monotonic) -> PodState {
         let known = self
             .current()
             .map(|instance| instance.state(now))
@@ -161,7 +161,7 @@ impl PodRecord {
     }
 
     /// When the pod may be forgotten if nothing more is heard; `None` while a stream has yet to report.
-    pub(super) fn forget_at(&self) -> Option<UnixMillis> {
+    pub(super) fn forget_at(&self) -> Option<Monotonic> {
         let pending = |i: &Instance| i.standing == Standing::Pending && i.stream.is_some();
         if self.instances.iter().any(pending) {
             return None;
@@ -171,13 +171,13 @@ impl PodRecord {
     }
 
     /// When the oldest current instance began; `None` before the first report.
-    pub(super) fn started_at(&self) -> Option<UnixMillis> {
+    pub(super) fn started_at(&self) -> Option<Monotonic> {
         let starts = self.current().map(|instance| instance.started_at);
         self.clock.map(starts.min()?)
     }
 
     /// Drops what is out of reach of every window.
-    pub(super) fn trim(&mut self, now: UnixMillis) {
+    pub(super) fn trim(&mut self, now: Monotonic) {
         let horizon = now.before(DEPTH);
         self.instances.retain(|i| !Self::is_spent(i, horizon));
         for instance in &mut self.instances {
@@ -195,12 +195,12 @@ impl PodRecord {
     }
 
     /// The newest moment that every instance which is not gone has told of.
-    pub(super) fn until(&self, now: UnixMillis) -> Option<UnixMillis> {
+    pub(super) fn until(&self, now: Monotonic) -> Option<Monotonic> {
         self.newest(now).map(|(until, _)| until)
     }
 
     /// The newest moment that every instance which is not gone has told of, and how that was told.
-    pub(super) fn newest(&self, now: UnixMillis) -> Option<(UnixMillis, Newest)> {
+    pub(super) fn newest(&self, now: Monotonic) -> Option<(Monotonic, Newest)> {
         self.current()
             .filter(|instance| instance.state(now) != PodState::Gone)
             .filter_map(|instance| instance.seen.map(|seen| (seen.until, seen.newest)))
@@ -208,20 +208,20 @@ impl PodRecord {
     }
 
     /// The earliest moment since when every increase is known.
-    pub(super) fn known_from(&self) -> Option<UnixMillis> {
+    pub(super) fn known_from(&self) -> Option<Monotonic> {
         let seen = || self.instances.iter().filter_map(|instance| instance.seen);
         let earliest = seen().map(|seen| seen.from).min()?;
         // An instance that began before it was known leaves a hole before its first report.
         let holes = seen().filter(|seen| seen.from == seen.first);
-        Some(holes.map(|seen| seen.first).fold(earliest, UnixMillis::max))
+        Some(holes.map(|seen| seen.first).fold(earliest, Monotonic::max))
     }
 
     /// Where a window of `length` that ends at `until` begins. It never begins within the time before an
     /// instance's first report, of which only the sum is known: such a window is cut short to a second at
     /// least, or else drawn out over all of that time. `None` if neither can be.
-    pub(super) fn window_start(&self, until: UnixMillis, length: Duration) -> Option<UnixMillis> {
+    pub(super) fn window_start(&self, until: Monotonic, length: Duration) -> Option<Monotonic> {
         let mut start = until.before(length).max(self.known_from()?);
-        let opening = |start: UnixMillis| {
+        let opening = |start: Monotonic| {
             let mut seen = self.instances.iter().filter_map(|instance| instance.seen);
             seen.find(|seen| seen.from < start && start < seen.first)
         };
@@ -249,7 +249,7 @@ impl PodRecord {
     /// whatever the clock said when it began.
     fn check_not_older(
         &self,
-        now: UnixMillis,
+        now: Monotonic,
         pod: &PodKey,
         candidate: &Instance,
     ) -> Result<(), Refused> {
@@ -284,7 +284,7 @@ impl PodRecord {
 
     fn make_room(
         &mut self,
-        now: UnixMillis,
+        now: Monotonic,
         hello: &Hello,
         limits: &StoreLimits,
     ) -> Result<(), Refused> {
@@ -310,7 +310,7 @@ impl PodRecord {
     }
 
     /// True for a replaced instance that no window reaches any more.
-    fn is_spent(instance: &Instance, horizon: UnixMillis) -> bool {
+    fn is_spent(instance: &Instance, horizon: Monotonic) -> bool {
         instance.standing == Standing::Replaced
             && instance.seen.is_none_or(|seen| seen.until <= horizon)
     }
@@ -318,7 +318,7 @@ impl PodRecord {
     /// The interval of `report` on our clock.
     fn span(
         &mut self,
-        now: UnixMillis,
+        now: Monotonic,
         index: usize,
         link: &Link,
         report: &Report,
@@ -381,7 +381,7 @@ impl PodRecord {
     /// Takes in a checked report; returns how many of its series had no room.
     fn take(
         &mut self,
-        now: UnixMillis,
+        now: Monotonic,
         index: usize,
         link: &Link,
         span: Span,

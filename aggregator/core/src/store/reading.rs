@@ -9,7 +9,7 @@ use crate::store::counter::Counter;
 use crate::store::instance::Newest;
 use crate::store::pod_record::PodRecord;
 use crate::store::tally::Tally;
-use crate::time::UnixMillis;
+use crate::time::Monotonic;
 use crate::window::{AGES, Counts, Profile};
 
 /// The filter counts under this cluster what is beyond its limit of series.
@@ -18,7 +18,7 @@ const CLUSTER_OVERFLOW: &str = "other";
 /// One pod's values in several windows that all end at `until`.
 #[derive(Debug)]
 pub(super) struct PodWindows {
-    pub(super) until: UnixMillis,
+    pub(super) until: Monotonic,
     /// How the report came that told of `until`.
     pub(super) newest: Newest,
     pub(super) held: bool,
@@ -62,7 +62,7 @@ enum Counted {
 /// Reads `query` of `pod` in windows of each of `lengths`, and adds its past to `profile` if that is wanted.
 pub(super) fn read(
     pod: &PodRecord,
-    now: UnixMillis,
+    now: Monotonic,
     query: &MetricQuery,
     lengths: &[Duration],
     profile: Option<&mut Profile>,
@@ -113,7 +113,7 @@ pub(super) fn read(
 /// Reads `query` of `pod` in the window of `length` that ends at `until`, if all of it is known.
 pub(super) fn read_at(
     pod: &PodRecord,
-    until: UnixMillis,
+    until: Monotonic,
     length: Duration,
     query: &MetricQuery,
 ) -> Option<Milli> {
@@ -219,7 +219,7 @@ impl Counted {
     }
 
     /// By how much this rose in the series from `start` to `until`.
-    fn increase(self, tally: &Tally, start: UnixMillis, until: UnixMillis) -> f64 {
+    fn increase(self, tally: &Tally, start: Monotonic, until: Monotonic) -> f64 {
         self.counters(tally)
             .map(|counter| counter.history.increase(start, until))
             .sum()
@@ -285,7 +285,7 @@ fn tallies<'a>(pod: &'a PodRecord, query: &'a MetricQuery) -> impl Iterator<Item
 }
 
 /// How much was counted since each of [`AGES`] before `until`.
-fn counts(pod: &PodRecord, query: &MetricQuery, counted: Counted, until: UnixMillis) -> Counts {
+fn counts(pod: &PodRecord, query: &MetricQuery, counted: Counted, until: Monotonic) -> Counts {
     let mut counts = [0.0; AGES.len()];
     for tally in tallies(pod, query) {
         for counter in counted.counters(tally) {
@@ -299,7 +299,7 @@ fn window(
     pod: &PodRecord,
     query: &MetricQuery,
     counted: Counted,
-    until: UnixMillis,
+    until: Monotonic,
     length: Duration,
 ) -> Option<PodWindow> {
     let start = pod.window_start(until, length)?;

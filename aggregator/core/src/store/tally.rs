@@ -4,7 +4,7 @@ use crate::history::History;
 use crate::report::{ResponseCode, SeriesTotals};
 use crate::series::CodeClass;
 use crate::store::counter::{Counter, Origin, Span};
-use crate::time::UnixMillis;
+use crate::time::Monotonic;
 
 /// The running totals of one series. `None` means that the sidecar never told such a number.
 #[derive(Clone, Debug, Default)]
@@ -14,7 +14,7 @@ pub(super) struct Tally {
     pub(super) upstream_attempts: Option<Counter>,
     pub(super) inflight_ns: Option<Counter>,
     /// Requests in flight, and when that was.
-    pub(super) inflight: Option<(UnixMillis, u64)>,
+    pub(super) inflight: Option<(Monotonic, u64)>,
     /// Highest total of each code told, in ascending order.
     codes: Vec<(ResponseCode, u64)>,
     /// Sums of `codes` by class, in ascending order, with their past.
@@ -63,7 +63,7 @@ impl Tally {
     }
 
     /// Drops the past before `horizon` of totals that rest since.
-    pub(super) fn forget(&mut self, horizon: UnixMillis) {
+    pub(super) fn forget(&mut self, horizon: Monotonic) {
         for history in self.histories() {
             history.forget(horizon);
         }

@@ -8,10 +8,10 @@ use aggregator_core::report::{
 };
 use aggregator_core::series::{Direction, SeriesKey};
 use aggregator_core::store::{Link, Store};
-use aggregator_core::time::UnixMillis;
+use aggregator_core::time::{Monotonic, UnixMillis};
 
 /// Time 0 of each case.
-pub(crate) const START: UnixMillis = UnixMillis(1_800_000_000_000);
+pub(crate) const START: Monotonic = Monotonic(1_800_000_000_000);
 
 /// The filter looks at its counters so often.
 pub(crate) const TICK_MS: u64 = 100;
@@ -174,8 +174,8 @@ impl Sidecar {
             instance: InstanceId(1_000_000 * (self.number + 1) + started),
             process: ProcessId(1_000_000 * (self.number + 1) + started),
             scope: CounterScope::Process,
-            started_at: at(started),
-            clock: at(now),
+            started_at: UnixMillis(at(started).0),
+            clock: UnixMillis(at(now).0),
         };
         let stream = StreamId(1000 * self.number + self.streams);
         let connected = store.connect(at(now), stream, &hello);
@@ -226,7 +226,7 @@ impl Running {
         };
         let report = Report {
             seq: self.seq,
-            interval_end: at(now),
+            interval_end: UnixMillis(at(now).0),
             interval: Duration::from_millis(now - begin),
             series: vec![(inbound(), totals)],
             vms_expected: 1,
@@ -287,7 +287,7 @@ fn states(phases: &[Phase]) -> Vec<(u64, State)> {
     states
 }
 
-pub(crate) fn at(ms: u64) -> UnixMillis {
+pub(crate) fn at(ms: u64) -> Monotonic {
     START + Duration::from_millis(ms)
 }
 

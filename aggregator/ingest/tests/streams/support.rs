@@ -11,7 +11,7 @@ use aggregator_core::limits::StoreLimits;
 use aggregator_core::pod::PodKey;
 use aggregator_core::status::PodStatus;
 use aggregator_core::store::Store;
-use aggregator_core::time::UnixMillis;
+use aggregator_core::time::{Clock, Monotonic, UnixMillis};
 use aggregator_ingest::{Limits, ServeError, Server};
 use bytes::{Buf as _, BufMut as _};
 use prometheus_client::encoding::text::encode;
@@ -72,7 +72,10 @@ impl Aggregator {
         let server = Server::new(
             Arc::clone(&store),
             Arc::clone(&directory),
-            Arc::new(move || UnixMillis(clock.load(Ordering::SeqCst))),
+            Clock::new(
+                move || Monotonic(clock.load(Ordering::SeqCst)),
+                UnixMillis::default,
+            ),
             limits,
             &mut registry,
             true,
@@ -93,8 +96,8 @@ impl Aggregator {
         }
     }
 
-    pub(crate) fn now(&self) -> UnixMillis {
-        UnixMillis(self.time.load(Ordering::SeqCst))
+    pub(crate) fn now(&self) -> Monotonic {
+        Monotonic(self.time.load(Ordering::SeqCst))
     }
 
     /// Lets a second pass.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aggregator_core::time::{Clock, UnixMillis};
+use aggregator_core::time::{Clock, Monotonic};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use tokio::sync::watch;
@@ -49,7 +49,7 @@ struct Standby {
     /// The flush that its copy is of.
     has: i64,
     /// When it asked last.
-    asked: UnixMillis,
+    asked: Monotonic,
 }
 
 /// A request that waits: if it is dropped, whoever asked is gone.
@@ -161,7 +161,7 @@ impl Standbys {
 
     /// Notes that `name` asked; false if there are too many.
     fn note(&self, name: &str, has: i64) -> bool {
-        let asked = (self.clock)();
+        let asked = self.clock.now();
         let mut known = self.known();
         known.retain(|_, standby| asked.since(standby.asked) < GONE_AFTER);
         if known.len() >= STANDBYS_MAX && !known.contains_key(name) {
@@ -180,7 +180,7 @@ impl Standbys {
 
     /// How many have the checkpoint of `at`, and of how many.
     fn count(&self, at: i64) -> (usize, usize) {
-        let now = (self.clock)();
+        let now = self.clock.now();
         let known = self.known();
         let there = known
             .values()

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use aggregator_core::time::{Clock, UnixMillis};
+use aggregator_core::time::{Clock, Monotonic, UnixMillis};
 use http::StatusCode;
 use tokio::time::Instant;
 
@@ -14,11 +14,14 @@ const KEY: &str = "Bearer secret";
 )]
 fn simulated_clock() -> Clock {
     let begun = Instant::now();
-    Arc::new(move || UnixMillis(u64::try_from(begun.elapsed().as_millis()).unwrap()))
+    Clock::new(
+        move || Monotonic(u64::try_from(begun.elapsed().as_millis()).unwrap()),
+        UnixMillis::default,
+    )
 }
 
 fn standbys(clock: &Clock) -> Arc<Standbys> {
-    Arc::new(Standbys::new("secret".to_owned(), Arc::clone(clock)))
+    Arc::new(Standbys::new("secret".to_owned(), clock.clone()))
 }
 
 /// Asks as the standby `name` that has the copy of `has`.
@@ -54,17 +57,17 @@ async fn a_flush_waits_for_its_copies() {
     let standbys = standbys(&clock);
     standbys.publish(10, b"ten".to_vec());
     assert_eq!(standbys.copied(10).await, 0, "nobody stands by");
-    assert_eq!(clock().0, 0);
+    assert_eq!(clock.now().0, 0);
     ask(&standbys, "b", 0).await;
     ask(&standbys, "c", 0).await;
     assert_eq!(standbys.copied(10).await, 0, "nobody says that it has it");
-    assert_eq!(clock().0, 1000);
+    assert_eq!(clock.now().0, 1000);
     let asking = ["b", "c"].map(|name| {
         let other = Arc::clone(&standbys);
         tokio::spawn(async move { ask(&other, name, 10).await })
     });
     assert_eq!(standbys.copied(10).await, 2);
-    assert_eq!(clock().0, 1000);
+    assert_eq!(clock.now().0, 1000);
     // One that is cut off while it waits is gone.
     for asked in asking {
         asked.abort();
@@ -72,7 +75,7 @@ async fn a_flush_waits_for_its_copies() {
     }
     standbys.publish(20, b"twenty".to_vec());
     assert_eq!(standbys.copied(20).await, 0);
-    assert_eq!(clock().0, 1000);
+    assert_eq!(clock.now().0, 1000);
 }
 
 /// Who has not the key, or says nothing of use, is told what is missing; and there is room for some only.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aggregator_core::time::{Clock, UnixMillis};
+use aggregator_core::time::{Clock, Monotonic, UnixMillis};
 use bytes::Bytes;
 use prost::Message;
 use snap::raw::Decoder;
@@ -32,7 +32,11 @@ const INTERVAL: Duration = Duration::from_secs(15);
 )]
 fn simulated_clock() -> Clock {
     let begun = Instant::now();
-    Arc::new(move || UnixMillis(START + u64::try_from(begun.elapsed().as_millis()).unwrap()))
+    let passed = move || u64::try_from(begun.elapsed().as_millis()).unwrap();
+    Clock::new(
+        move || Monotonic(passed()),
+        move || UnixMillis(START + passed()),
+    )
 }
 
 /// What the receiver says from a time on, in milliseconds since the start.
@@ -52,7 +56,7 @@ struct Scripted {
 impl Scripted {
     fn new(clock: &Clock, script: &[(u64, u16)]) -> Self {
         Self {
-            clock: Arc::clone(clock),
+            clock: clock.clone(),
             script: Mutex::new(script.iter().copied().collect()),
             samples_max: usize::MAX,
             stored: Mutex::default(),
@@ -62,7 +66,7 @@ impl Scripted {
     }
 
     fn now(&self) -> u64 {
-        (self.clock)().0 - START
+        self.clock.wall().0 - START
     }
 
     fn store(&self, request: WriteRequest) {
@@ -170,7 +174,7 @@ fn sender_with(
     Sender::new(
         queue,
         receiver,
-        Arc::clone(clock),
+        clock.clone(),
         Metrics::default(),
         settings,
         || 0.5,
@@ -182,7 +186,7 @@ async fn run(sender: &Arc<Sender<Scripted>>, series: u32, flushes: u32) {
     let stop = CancellationToken::new();
     let task = tokio::spawn(Arc::clone(sender).run(stop.clone()));
     for nth in 0..flushes {
-        let timestamp = i64::try_from((sender.clock)().0).unwrap();
+        let timestamp = i64::try_from(sender.clock.wall().0).unwrap();
         sender.push(timestamp, flush(timestamp, series, f64::from(nth)));
         tokio::time::sleep(INTERVAL).await;
     }
@@ -342,7 +346,7 @@ async fn only_the_one_writer_sends() {
     let stop = CancellationToken::new();
     let task = tokio::spawn(Arc::clone(&sender).run(stop.clone()));
     for (nth, open) in [false, true, false, true].into_iter().enumerate() {
-        let timestamp = i64::try_from(clock().0).unwrap();
+        let timestamp = i64::try_from(clock.wall().0).unwrap();
         may.send_replace(if open { timestamp } else { timestamp - 1 });
         sender.push(
             timestamp,

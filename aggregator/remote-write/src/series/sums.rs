@@ -107,12 +107,13 @@ impl Sums {
         self.at
     }
 
-    /// Adds what the pod counted since it was last seen; one that was not is counted from 0 if it began since we look.
+    /// Adds what the pod counted since it was last seen; one that was not is counted from 0 if it `began` since we look.
     /// `group` is the owner of its sums.
     pub(super) fn add(
         &mut self,
         at: i64,
         pod: &super::PodStatus,
+        began: Option<UnixMillis>,
         group: &Owner,
         totals: impl Iterator<Item = (SeriesKey, Part, u64)>,
     ) {
@@ -121,11 +122,11 @@ impl Sums {
         }
         let known = self.pods.contains_key(&pod.key);
         // What began before we would have forgotten it may have been counted already.
-        let began = |began: UnixMillis| {
+        let began_lately = |began: UnixMillis| {
             let age = at.saturating_sub_unsigned(began.0);
             began > self.since && age < REMEMBERED_MS
         };
-        let counts = known || pod.started_at.is_some_and(began);
+        let counts = known || began.is_some_and(began_lately);
         let last = self.pods.entry(pod.key.clone()).or_default();
         last.at = at;
         let news = last.is_news(&pod.instances);

@@ -5,6 +5,8 @@ use aggregator_core::series::{Direction, SeriesKey};
 use aggregator_core::status::SeriesStatus;
 use prost::Message as _;
 
+use aggregator_core::time::Monotonic;
+
 use super::*;
 use crate::write_request::{STALE_BITS, WriteRequest};
 
@@ -42,7 +44,7 @@ fn pod(name: &str, instance: u64, started_at: u64, series: Vec<SeriesStatus>) ->
         state: PodState::Live,
         streams: 1,
         instances: vec![InstanceId(instance)],
-        started_at: Some(UnixMillis(started_at)),
+        started_at: Some(Monotonic(started_at)),
         last_report_age: None,
         vms_expected: 1,
         vms_live: 1,
@@ -57,6 +59,15 @@ fn about(_: &PodKey) -> About {
     }
 }
 
+/// The moment of a flush; both clocks show the same here.
+fn now(timestamp: i64) -> Now {
+    let millis = u64::try_from(timestamp).unwrap();
+    Now {
+        monotonic: Monotonic(millis),
+        wall: UnixMillis(millis),
+    }
+}
+
 /// What a flush makes.
 fn flush(
     exporter: &mut Exporter,
@@ -65,6 +76,7 @@ fn flush(
     about: &dyn Fn(&PodKey) -> About,
 ) -> Vec<Block> {
     exporter.flush(&Flush {
+        now: now(timestamp),
         timestamp,
         interval: INTERVAL,
         pods,

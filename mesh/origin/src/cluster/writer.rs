@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aggregator_cluster::ClusterError;
 use aggregator_cluster::connection::send;
-use aggregator_core::time::{Clock, UnixMillis};
+use aggregator_core::time::{Clock, Monotonic, UnixMillis};
 use kube::Client;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -35,7 +35,7 @@ pub(super) struct Writer {
     metrics: Metrics,
     clock: Clock,
     /// What was written last, and when; of objects that are there.
-    written: BTreeMap<(Kind, Key), (UnixMillis, Verdict)>,
+    written: BTreeMap<(Kind, Key), (Monotonic, Verdict)>,
 }
 
 // === impl Writer ===
@@ -79,15 +79,14 @@ impl Writer {
             let Some(entry) = self.known.custom(id) else {
                 continue;
             };
-            let now = (self.clock)();
-            let time = rfc3339(now);
+            let time = rfc3339(self.clock.wall());
             let Some(status) = verdict.status(id.0, &entry, &time) else {
                 continue;
             };
+            let now = self.clock.now();
             let last = self.written.get(id);
-            let early = |(at, what): &(UnixMillis, Verdict)| {
-                what == verdict && now.since(*at) < AGAIN_AFTER
-            };
+            let early =
+                |(at, what): &(Monotonic, Verdict)| what == verdict && now.since(*at) < AGAIN_AFTER;
             if last.is_some_and(early) {
                 continue;
             }

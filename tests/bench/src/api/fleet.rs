@@ -13,7 +13,7 @@ use aggregator_core::report::{
 };
 use aggregator_core::series::{Direction, SeriesKey};
 use aggregator_core::store::{Link, Store};
-use aggregator_core::time::UnixMillis;
+use aggregator_core::time::{Clock, Monotonic, UnixMillis};
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
 use tests_support::clock;
@@ -27,7 +27,7 @@ pub(super) const APPS: usize = 50;
 const PAST: Duration = Duration::from_mins(1);
 
 /// When the sidecars began.
-const START: UnixMillis = UnixMillis(1_800_000_000_000);
+const START: Monotonic = Monotonic(1_800_000_000_000);
 
 /// Requests a second of each pod.
 const RATE: u64 = 10;
@@ -78,7 +78,7 @@ impl Fleet {
             Api::new(
                 Arc::clone(&store),
                 directory,
-                Arc::new(move || now.read()),
+                Clock::new(move || now.read(), UnixMillis::default),
                 Arc::new(Vec::new),
                 Observations::register(&mut Registry::default()),
             )
@@ -109,7 +109,7 @@ impl Fleet {
         self.report_at(self.now.read())
     }
 
-    fn report_at(&self, now: UnixMillis) -> bool {
+    fn report_at(&self, now: Monotonic) -> bool {
         let number = self.reported.fetch_add(1, Ordering::Relaxed);
         let pods = self.links.len() as u64;
         let Ok(pod) = usize::try_from(number % pods) else {
@@ -142,7 +142,7 @@ impl Fleet {
 // === impl Now ===
 
 impl Now {
-    fn read(&self) -> UnixMillis {
+    fn read(&self) -> Monotonic {
         let told = Duration::from_millis(self.told.load(Ordering::Relaxed));
         START + told + self.begun.elapsed()
     }
@@ -224,15 +224,15 @@ fn connect(store: &Store, pods: usize, pod: usize) -> Result<Link> {
         instance: InstanceId(id),
         process: ProcessId(id),
         scope: CounterScope::Process,
-        started_at: START,
-        clock: START,
+        started_at: UnixMillis(START.0),
+        clock: UnixMillis(START.0),
     };
     let connected = store.connect(START, StreamId(id), &hello);
     Ok(connected.context("connect a pod")?.link)
 }
 
 /// A sidecar with one service of its own that calls two others.
-fn report(seq: u64, now: UnixMillis, interval: Duration) -> Report {
+fn report(seq: u64, now: Monotonic, interval: Duration) -> Report {
     let requests = now.since(START).as_secs() * RATE;
     let clusters = [
         (Direction::Inbound, "cds_ingress_shop_app_prod_http_9080"),
@@ -254,7 +254,7 @@ fn report(seq: u64, now: UnixMillis, interval: Duration) -> Report {
     });
     Report {
         seq,
-        interval_end: now,
+        interval_end: UnixMillis(now.0),
         interval: interval.min(now.since(START)),
         series: series.into(),
         vms_expected: 3,

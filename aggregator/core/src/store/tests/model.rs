@@ -10,7 +10,7 @@ use crate::history::float;
 use crate::query::{Metric, MetricQuery, WINDOWS, WindowChoice};
 use crate::report::Report;
 use crate::store::Link;
-use crate::time::UnixMillis;
+use crate::time::Monotonic;
 
 /// What happens next.
 #[derive(Clone, Copy, Debug)]
@@ -176,9 +176,9 @@ proptest! {
 fn check(
     sums: &[u64],
     reading: &crate::query::Reading,
-    now: UnixMillis,
+    now: Monotonic,
 ) -> Result<(), TestCaseError> {
-    let until = |time: UnixMillis| -> (u64, u64) {
+    let until = |time: Monotonic| -> (u64, u64) {
         let ms = time.since(at(0)).as_millis();
         let second = |ms: u128| sums[usize::try_from(ms / 1000).unwrap().min(sums.len() - 1)];
         (second(ms.saturating_sub(1300)), second(ms + 1300))

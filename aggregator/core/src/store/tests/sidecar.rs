@@ -9,14 +9,14 @@ use crate::report::{CounterScope, Hello, InstanceId, ProcessId, Report, SeriesTo
 use crate::series::{Direction, SeriesKey};
 use crate::status::{PodState, PodStatus, RefusedReason};
 use crate::store::{Applied, Connected, Link, Refused, Store};
-use crate::time::UnixMillis;
+use crate::time::{Monotonic, UnixMillis};
 
 /// Where the tests begin, on the aggregator's clock.
-pub(super) const START: UnixMillis = UnixMillis(1_800_000_000_000);
+pub(super) const START: Monotonic = Monotonic(1_800_000_000_000);
 
 /// `ms` after the start.
-pub(super) fn at(ms: u64) -> UnixMillis {
-    UnixMillis(START.0 + ms)
+pub(super) fn at(ms: u64) -> Monotonic {
+    Monotonic(START.0 + ms)
 }
 
 /// An instance of the sidecar of a pod, whose clock is the aggregator's plus `skew_ms`.
@@ -41,8 +41,8 @@ impl Sidecar {
                 instance: InstanceId(instance),
                 process: ProcessId(instance),
                 scope: CounterScope::Process,
-                started_at: START,
-                clock: START,
+                started_at: UnixMillis(START.0),
+                clock: UnixMillis(START.0),
             },
             skew_ms: 0,
             next_report_within: Duration::from_secs(1),
@@ -50,7 +50,7 @@ impl Sidecar {
     }
 
     /// Its counters began at `at`.
-    pub(super) fn started(mut self, at: UnixMillis) -> Self {
+    pub(super) fn started(mut self, at: Monotonic) -> Self {
         self.hello.started_at = self.theirs(at);
         self
     }
@@ -58,19 +58,19 @@ impl Sidecar {
     /// Its clock differs.
     pub(super) fn skewed(mut self, skew_ms: i64) -> Self {
         self.skew_ms = skew_ms;
-        let started_at = self.hello.started_at;
+        let started_at = Monotonic(self.hello.started_at.0);
         self.hello.started_at = self.theirs(started_at);
         self
     }
 
-    pub(super) fn theirs(&self, ours: UnixMillis) -> UnixMillis {
+    pub(super) fn theirs(&self, ours: Monotonic) -> UnixMillis {
         UnixMillis(ours.0.checked_add_signed(self.skew_ms).unwrap())
     }
 
     pub(super) fn try_connect(
         &self,
         store: &Store,
-        now: UnixMillis,
+        now: Monotonic,
         stream: u64,
     ) -> Result<Connected, Refused> {
         let hello = Hello {
@@ -80,12 +80,12 @@ impl Sidecar {
         store.connect(now, StreamId(stream), &hello)
     }
 
-    pub(super) fn connect(&self, store: &Store, now: UnixMillis, stream: u64) -> Link {
+    pub(super) fn connect(&self, store: &Store, now: Monotonic, stream: u64) -> Link {
         self.try_connect(store, now, stream).unwrap().link
     }
 
     /// A report of the second before `end`.
-    pub(super) fn report(&self, end: UnixMillis, series: Vec<(SeriesKey, SeriesTotals)>) -> Report {
+    pub(super) fn report(&self, end: Monotonic, series: Vec<(SeriesKey, SeriesTotals)>) -> Report {
         Report {
             seq: 1 + end.since(START).as_secs(),
             interval_end: self.theirs(end),
@@ -100,7 +100,7 @@ impl Sidecar {
     }
 
     /// Reports at `now` that inbound requests are `requests`.
-    pub(super) fn says(&self, store: &Store, now: UnixMillis, link: &Link, requests: u64) {
+    pub(super) fn says(&self, store: &Store, now: Monotonic, link: &Link, requests: u64) {
         let report = self.report(now, vec![inbound(requests)]);
         store.apply(now, link, &report).unwrap();
     }
@@ -108,7 +108,7 @@ impl Sidecar {
     pub(super) fn try_say(
         &self,
         store: &Store,
-        now: UnixMillis,
+        now: Monotonic,
         link: &Link,
         requests: u64,
     ) -> Result<Applied, Refused> {
@@ -158,7 +158,7 @@ pub(super) fn rate(seconds: u64) -> MetricQuery {
 /// What the store says of pod `name`.
 pub(super) fn read(
     store: &Store,
-    now: UnixMillis,
+    now: Monotonic,
     name: &str,
     query: &MetricQuery,
 ) -> Result<Reading, Missing> {
@@ -178,18 +178,18 @@ pub(super) fn value(reading: Result<Reading, Missing>) -> Result<(u64, u128), Mi
     reading.map(|reading| (reading.value.0, reading.window.as_millis()))
 }
 
-pub(super) fn status(store: &Store, now: UnixMillis, name: &str) -> PodStatus {
+pub(super) fn status(store: &Store, now: Monotonic, name: &str) -> PodStatus {
     let key = PodKey::new("prod", name);
     let mut pods = store.inspect(now).into_iter();
     pods.find(|pod| pod.key == key).unwrap()
 }
 
-pub(super) fn state(store: &Store, now: UnixMillis, name: &str) -> PodState {
+pub(super) fn state(store: &Store, now: Monotonic, name: &str) -> PodState {
     status(store, now, name).state
 }
 
 /// Inbound requests of the pod, as the sidecar counts them.
-pub(super) fn total(store: &Store, now: UnixMillis, name: &str) -> Option<u64> {
+pub(super) fn total(store: &Store, now: Monotonic, name: &str) -> Option<u64> {
     status(store, now, name).series.first()?.requests
 }
 

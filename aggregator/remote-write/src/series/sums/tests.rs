@@ -122,7 +122,7 @@ impl World {
             state: PodState::Live,
             streams: 1,
             instances: vec![InstanceId(pod.instance)],
-            started_at: Some(UnixMillis(pod.began)),
+            started_at: None,
             last_report_age: None,
             vms_expected: 1,
             vms_live: 1,
@@ -145,7 +145,9 @@ impl World {
         self.hear();
         for pod in &self.heard[self.writer] {
             let total = std::iter::once((key(), Part::Total, pod.total));
-            self.sums.add(self.now, &Self::status(pod), &owner(), total);
+            let began = Some(UnixMillis(pod.began));
+            self.sums
+                .add(self.now, &Self::status(pod), began, &owner(), total);
         }
         let told: Vec<_> = self
             .sums
