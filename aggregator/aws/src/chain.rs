@@ -6,11 +6,9 @@ use std::sync::Arc;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
 use crate::credentials::CredentialCache;
+use crate::http_client;
 
 /// Name of our sessions in other roles, as `CloudTrail` shows it.
 const SESSION: &str = "meshmeter";
@@ -18,11 +16,8 @@ const SESSION: &str = "meshmeter";
 /// What the chain finds for `region`; with `role` (an ARN), that role's instead. Nothing is asked before the first use,
 /// but for files and the environment.
 pub async fn credentials(region: &str, role: Option<&str>) -> Arc<CredentialCache> {
-    let http = Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https();
     let config = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http)
+        .http_client(http_client::new())
         .region(Region::new(region.to_owned()))
         .load()
         .await;

@@ -6,4 +6,6 @@
 
 pub mod chain;
 pub mod credentials;
+pub mod host;
+mod http_client;
 pub mod signer;

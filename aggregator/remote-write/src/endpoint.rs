@@ -1,7 +1,11 @@
 //! Where the samples go: the URL, checked for what is known to go wrong with it.
 
+use aggregator_aws::host as aws_host;
 use http::Uri;
 use thiserror::Error;
+
+/// First labels of the host names of AMP's data plane.
+const SERVICES: [&str; 2] = ["aps-workspaces", "aps-workspaces-fips"];
 
 /// A URL that samples can be written to.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -58,7 +62,7 @@ impl Endpoint {
         if user || uri.query().is_some() || url.contains('#') {
             return Err(EndpointError::Extra(url.to_owned()));
         }
-        let amp_region = amp_region(host);
+        let amp_region = aws_host::region(host, &SERVICES).map(str::to_owned);
         if amp_region.is_some() && !is_amp_path(uri.path()) {
             return Err(EndpointError::AmpPath(url.to_owned()));
         }
@@ -85,16 +89,6 @@ impl Endpoint {
     pub fn amp_region(&self) -> Option<&str> {
         self.amp_region.as_deref()
     }
-}
-
-/// The region in a public host name of AMP's data plane.
-fn amp_region(host: &str) -> Option<String> {
-    let rest = host
-        .strip_prefix("aps-workspaces.")
-        .or_else(|| host.strip_prefix("aps-workspaces-fips."))?;
-    let ends = [".amazonaws.com", ".api.aws", ".amazonaws.com.cn"];
-    let region = ends.iter().find_map(|end| rest.strip_suffix(end))?;
-    (!region.is_empty() && !region.contains('.')).then(|| region.to_owned())
 }
 
 fn is_amp_path(path: &str) -> bool {

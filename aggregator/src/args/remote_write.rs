@@ -15,7 +15,8 @@ pub struct RemoteWriteArgs {
     #[arg(long, env = "MESHMETER_REMOTE_WRITE_URL", value_name = "URL")]
     pub remote_write_url: Option<String>,
 
-    /// How requests show who sends them. Default: sigv4 for an AMP workspace, none for other receivers.
+    /// How requests show who sends them. Default: sigv4 for an AMP workspace, or if a
+    /// region or role is given; none for other receivers.
     #[arg(long, env = "MESHMETER_REMOTE_WRITE_AUTH", value_enum)]
     pub remote_write_auth: Option<AuthMode>,
 

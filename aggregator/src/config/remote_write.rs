@@ -161,17 +161,31 @@ fn lease(args: &RemoteWriteArgs, standalone: bool) -> Result<Option<LeaseConfig>
 }
 
 fn auth(args: &RemoteWriteArgs, endpoint: &Endpoint) -> Result<AuthConfig> {
-    let by_host = match endpoint.amp_region() {
-        Some(_) => AuthMode::Sigv4,
-        None => AuthMode::None,
+    let for_aws = [
+        (
+            "--remote-write-role-arn",
+            args.remote_write_role_arn.is_some(),
+        ),
+        ("--remote-write-region", args.remote_write_region.is_some()),
+    ];
+    let for_aws = for_aws
+        .iter()
+        .find_map(|(flag, given)| given.then_some(*flag));
+    let implied = match (endpoint.amp_region(), for_aws) {
+        (None, None) => AuthMode::None,
+        _ => AuthMode::Sigv4,
     };
+    let mode = args.remote_write_auth.unwrap_or(implied);
+    if let (Some(flag), false) = (for_aws, mode == AuthMode::Sigv4) {
+        bail!("{flag} goes with --remote-write-auth sigv4 only");
+    }
     let file = || {
         let file = args.remote_write_secret_file.clone();
         file.context(
             "--remote-write-secret-file is needed for --remote-write-auth basic and bearer",
         )
     };
-    Ok(match args.remote_write_auth.unwrap_or(by_host) {
+    Ok(match mode {
         AuthMode::None => AuthConfig::None,
         AuthMode::Sigv4 => AuthConfig::SigV4 {
             region: args

@@ -1,7 +1,7 @@
 //! `meshmeter remote-write check`: one sample, and what the receiver thinks of it.
 
 use aggregator_core::time::Clock;
-use aggregator_remote_write::answer::Class;
+use aggregator_remote_write::answer::{Answer, Class};
 use aggregator_remote_write::block::Kind;
 use aggregator_remote_write::encoder::{Encoder, SeriesLabels};
 use aggregator_remote_write::pieces::Piece;
@@ -28,10 +28,6 @@ pub async fn check(config: &RemoteWriteConfig, clock: &Clock) -> Result<String> 
     let body = Piece::from(block.clone()).body_in(version);
     let answer = receiver.send(body, version, 0).await;
     let url = config.endpoint.url();
-    let said = match answer.text() {
-        "" => String::new(),
-        text => format!("; the receiver says: {text}"),
-    };
     let skew = receiver.clock_skew();
     match answer.class() {
         Class::Stored => Ok(format!(
@@ -41,15 +37,30 @@ pub async fn check(config: &RemoteWriteConfig, clock: &Clock) -> Result<String> 
             "{url}: answered, and another replica's samples are stored at the moment"
         )),
         class => bail!(
-            "{url}: not stored ({}){said}\n{}",
-            class.as_str(),
-            explained(class, answer.text(), skew, config)
+            "{url}: {}\n{}",
+            said(class, &answer),
+            explained(&answer, skew, config)
         ),
     }
 }
 
+/// What happened, and in whose words.
+fn said(class: Class, answer: &Answer) -> String {
+    match (answer, answer.text()) {
+        (Answer::Unsigned(error), _) => format!("not sent: {error}"),
+        (Answer::None(error), _) => format!("no answer: {error}"),
+        (_, "") => format!("not stored ({})", class.as_str()),
+        (_, text) => format!("not stored ({}); the receiver says: {text}", class.as_str()),
+    }
+}
+
 /// What to do about it.
-fn explained(class: Class, text: &str, skew: f64, config: &RemoteWriteConfig) -> String {
+fn explained(answer: &Answer, skew: f64, config: &RemoteWriteConfig) -> String {
+    let class = answer.class();
+    let lower = answer.text().to_lowercase();
+    if let Answer::Unsigned(_) = answer {
+        return without_credentials(&lower, &config.auth).to_owned();
+    }
     if skew.abs() > 300.0 {
         return format!(
             "The receiver's clock is {skew:.0} s ahead of this machine's: AWS takes requests within 300 s. Set the clock."
@@ -59,23 +70,163 @@ fn explained(class: Class, text: &str, skew: f64, config: &RemoteWriteConfig) ->
         return "The receiver does not know Remote-Write 2.0: leave out --remote-write-protocol."
             .to_owned();
     }
-    let lower = text.to_lowercase();
-    match class {
-        Class::Unauthorised if lower.contains("credential should be scoped") || lower.contains("region") => {
-            "The request is signed for another region than the workspace's: give --remote-write-region.".to_owned()
+    let fix = match class {
+        Class::Unauthorised => unauthorised(&lower, &config.auth),
+        Class::Misdirected => {
+            "There is no receiver at this path: check the URL and the workspace id."
         }
-        Class::Unauthorised if lower.contains("signature") => {
-            "The signature is not that of the key: check the secret key, and that no proxy changes the request.".to_owned()
+        Class::Failed => {
+            "The receiver cannot be reached or failed: check the host, the network, HTTPS_PROXY and NO_PROXY, and the receiver's health."
         }
-        Class::Unauthorised if lower.contains("no aws credentials") => {
-            "None of environment, profile, service account, Pod Identity and instance has credentials.".to_owned()
+        _ => "The receiver was reached and refused the sample.",
+    };
+    fix.to_owned()
+}
+
+/// What to do if the receiver does not take who asks. `text` is what it says, in lower case.
+fn unauthorised(text: &str, auth: &AuthConfig) -> &'static str {
+    match auth {
+        AuthConfig::SigV4 { .. }
+            if text.contains("credential should be scoped") || text.contains("region") =>
+        {
+            "The request is signed for another region than the workspace's: give --remote-write-region."
         }
-        Class::Unauthorised if matches!(config.auth, AuthConfig::SigV4 { .. }) => {
-            "Check that the role has aps:RemoteWrite for this workspace, the workspace id, and the role's trust.".to_owned()
+        AuthConfig::SigV4 { .. } if text.contains("signature") => {
+            "The signature is not that of the key: check the secret key, and that no proxy changes the request."
         }
-        Class::Unauthorised => "Check user, password or token.".to_owned(),
-        Class::Misdirected => "There is no receiver at this path: check the URL and the workspace id.".to_owned(),
-        Class::Failed => "The receiver cannot be reached or failed: check the host, the network and its health.".to_owned(),
-        _ => "The receiver was reached and refused the sample.".to_owned(),
+        AuthConfig::SigV4 { .. } => {
+            "Check that the role has aps:RemoteWrite for this workspace, and the workspace id."
+        }
+        AuthConfig::Basic { .. } => {
+            "Check --remote-write-user and the password in --remote-write-secret-file."
+        }
+        AuthConfig::Bearer { .. } => "Check the token in --remote-write-secret-file.",
+        AuthConfig::None => {
+            "The receiver asks who sends, and requests do not say: give --remote-write-auth."
+        }
+    }
+}
+
+/// What to do if the request could not be signed. `error` is in lower case.
+fn without_credentials(error: &str, auth: &AuthConfig) -> &'static str {
+    let has = |words: &[&str]| words.iter().any(|word| error.contains(word));
+    if !matches!(auth, AuthConfig::SigV4 { .. }) {
+        return "Check --remote-write-secret-file.";
+    }
+    if has(&[
+        "dispatch failure",
+        "timeout",
+        "timed out",
+        "no answer within",
+    ]) {
+        return "What gives out the credentials (STS, the Pod Identity agent or the instance) cannot be reached; the receiver was not asked. Check DNS, network policies, HTTPS_PROXY and NO_PROXY, and AWS_ENDPOINT_URL_STS if it is set.";
+    }
+    if has(&[
+        "accessdenied",
+        "not authorized",
+        "invalididentitytoken",
+        "expiredtoken",
+    ]) {
+        return "The role cannot be assumed: check its trust policy (OIDC provider, service account, namespace), the role's ARN, and of --remote-write-role-arn that the first role has sts:AssumeRole.";
+    }
+    if has(&[
+        "no provider in the chain",
+        "not loaded",
+        "not enabled",
+        "no credentials",
+    ]) {
+        return "None of environment, profile, service account, Pod Identity and instance has credentials.";
+    }
+    "The credentials could not be had; the receiver was not asked."
+}
+
+#[cfg(test)]
+mod tests {
+    use aggregator_remote_write::answer::{Answer, Class};
+
+    use super::{said, unauthorised, without_credentials};
+    use crate::config::AuthConfig;
+
+    fn sigv4() -> AuthConfig {
+        AuthConfig::SigV4 {
+            region: "eu-west-1".to_owned(),
+            role: None,
+        }
+    }
+
+    #[test]
+    fn only_the_receivers_words_are_said_to_be_its() {
+        let unsigned = Answer::Unsigned("no AWS credentials: dns error".to_owned());
+        assert_eq!(
+            said(Class::Unauthorised, &unsigned),
+            "not sent: no AWS credentials: dns error"
+        );
+        let none = Answer::None("connection refused".to_owned());
+        assert_eq!(said(Class::Failed, &none), "no answer: connection refused");
+        let refused = Answer::Status {
+            code: 403,
+            retry_after: None,
+            body: "no".to_owned(),
+        };
+        assert_eq!(
+            said(Class::Unauthorised, &refused),
+            "not stored (unauthorised); the receiver says: no"
+        );
+    }
+
+    #[test]
+    fn each_way_of_signing_has_its_own_advice() {
+        for (auth, text, expected) in [
+            (
+                sigv4(),
+                "credential should be scoped to a valid region",
+                "--remote-write-region",
+            ),
+            (sigv4(), "the request signature we calculated", "secret key"),
+            (
+                sigv4(),
+                "user is not authorized to perform",
+                "aps:RemoteWrite",
+            ),
+            (AuthConfig::None, "region", "--remote-write-auth"),
+            (
+                AuthConfig::Bearer { file: "x".into() },
+                "signature",
+                "token",
+            ),
+            (
+                AuthConfig::Basic {
+                    user: "u".to_owned(),
+                    file: "x".into(),
+                },
+                "",
+                "--remote-write-user",
+            ),
+        ] {
+            let advice = unauthorised(text, &auth);
+            assert!(advice.contains(expected), "{text}: {advice}");
+        }
+        for (error, expected) in [
+            (
+                "no aws credentials: dispatch failure: io error: dns error",
+                "cannot be reached",
+            ),
+            (
+                "no aws credentials: no answer within 20s",
+                "cannot be reached",
+            ),
+            (
+                "service error: accessdenied: not authorized to perform sts:assumerole",
+                "trust policy",
+            ),
+            (
+                "no aws credentials: no provider in the chain",
+                "None of environment",
+            ),
+            ("service error: unhandled", "could not be had"),
+        ] {
+            let advice = without_credentials(error, &sigv4());
+            assert!(advice.contains(expected), "{error}: {advice}");
+        }
     }
 }

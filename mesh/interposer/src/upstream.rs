@@ -9,20 +9,24 @@ use aggregator_aws::signer::Signer;
 use bytes::Bytes;
 use http::Uri;
 use http::uri::PathAndQuery;
+use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
 use mesh_core::discovery::Form;
 use thiserror::Error;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 pub use self::address::{Address, AddressError};
+pub use self::route::ProxyError;
+use self::route::Route;
 use crate::MESSAGE_BYTES_MAX;
 use crate::codec::Raw;
 
 mod address;
+mod route;
 
 /// Time to connect.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -33,6 +37,8 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Upstream {
     address: Address,
+    /// How to get there; `None` for a Unix socket.
+    route: Option<Route>,
     channel: Channel,
     signing: Option<Signing>,
 }
@@ -56,12 +62,16 @@ pub enum UpstreamError {
     /// A signature alone proves nothing, and everybody could read it.
     #[error("a signature needs https towards the origin")]
     SignedPlain,
+    /// The proxy of the environment.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
 }
 
 // === impl Upstream ===
 
 impl Upstream {
     /// The origin at `address`. With https its certificate has to be of `authority` (PEM), or else of the system's.
+    /// Connections go through the proxies of the environment.
     pub fn new(
         address: &Address,
         authority: Option<&str>,
@@ -76,27 +86,33 @@ impl Upstream {
                 .http2_keep_alive_interval(KEEPALIVE)
                 .keep_alive_while_idle(true)
         };
-        let channel = match address {
-            Address::Plain(uri) => of(uri.clone()).connect_lazy(),
-            Address::Tls(uri) => {
-                let tls = ClientTlsConfig::new();
-                let tls = match authority {
-                    Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
-                    None => tls.with_native_roots(),
-                };
-                let endpoint = of(uri.clone()).tls_config(tls);
-                let endpoint = endpoint.map_err(|error| UpstreamError::Tls(Box::new(error)))?;
-                endpoint.connect_lazy()
-            }
+        let (route, channel) = match address {
             Address::Unix(path) => {
                 let path = path.clone();
                 let connect = move |_| connect(path.clone());
                 let any = Uri::from_static("http://origin");
-                of(any).connect_with_connector_lazy(tower::service_fn(connect))
+                let endpoint = of(any);
+                (
+                    None,
+                    endpoint.connect_with_connector_lazy(tower::service_fn(connect)),
+                )
+            }
+            Address::Plain(uri) | Address::Tls(uri) => {
+                let route = Route::new(uri.clone(), &Matcher::from_env())?;
+                let mut endpoint = of(uri.clone());
+                if matches!(address, Address::Tls(_)) {
+                    let tls = endpoint.tls_config(tls(authority));
+                    endpoint = tls.map_err(|error| UpstreamError::Tls(Box::new(error)))?;
+                }
+                let by_route = route.clone();
+                let connect = move |_| by_route.clone().connect();
+                let channel = endpoint.connect_with_connector_lazy(tower::service_fn(connect));
+                (Some(route), channel)
             }
         };
         Ok(Self {
             address: address.clone(),
+            route,
             channel,
             signing,
         })
@@ -105,12 +121,10 @@ impl Upstream {
     /// Whether something listens there, asked on a connection of its own.
     pub async fn is_reachable(&self) -> bool {
         let connecting = async {
-            match &self.address {
-                Address::Unix(path) => UnixStream::connect(path).await.is_ok(),
-                Address::Plain(uri) | Address::Tls(uri) => {
-                    let (host, port) = address::host_and_port(uri);
-                    TcpStream::connect((host, port)).await.is_ok()
-                }
+            match (&self.route, &self.address) {
+                (Some(route), _) => route.clone().connect().await.is_ok(),
+                (None, Address::Unix(path)) => UnixStream::connect(path).await.is_ok(),
+                (None, _) => false,
             }
         };
         let connected = tokio::time::timeout(CONNECT_WITHIN, connecting).await;
@@ -145,6 +159,15 @@ impl Upstream {
             signing.credentials.refuse().await;
         }
         answer
+    }
+}
+
+/// Trusts `authority` (PEM), or else the system's.
+fn tls(authority: Option<&str>) -> ClientTlsConfig {
+    let tls = ClientTlsConfig::new();
+    match authority {
+        Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
+        None => tls.with_native_roots(),
     }
 }
 

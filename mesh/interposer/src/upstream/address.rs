@@ -2,8 +2,16 @@
 
 use std::path::PathBuf;
 
+use aggregator_aws::host;
 use http::Uri;
 use thiserror::Error;
+
+/// First labels of the host names of App Mesh's own control plane.
+const SERVICES: [&str; 3] = [
+    "appmesh-envoy-management",
+    "appmesh-envoy-management-fips",
+    "appmesh-preview-envoy-management",
+];
 
 /// Where the origin is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -64,16 +72,7 @@ impl Address {
         let (Self::Plain(uri) | Self::Tls(uri)) = self else {
             return None;
         };
-        let (name, rest) = uri.host()?.split_once('.')?;
-        let is_theirs = matches!(
-            name,
-            "appmesh-envoy-management"
-                | "appmesh-envoy-management-fips"
-                | "appmesh-preview-envoy-management"
-        );
-        let ends = [".amazonaws.com", ".api.aws", ".amazonaws.com.cn"];
-        let region = ends.iter().find_map(|end| rest.strip_suffix(end))?;
-        (is_theirs && !region.is_empty() && !region.contains('.')).then_some(region)
+        host::region(uri.host()?, &SERVICES)
     }
 
     /// Scheme and authority, as a URL begins.
