@@ -52,7 +52,14 @@ pub(crate) fn check(api_version: &str, kind: &str, value: &Value) -> Result<bool
         return Ok(false);
     };
     let schema: Value = serde_json::from_str(schema).with_context(|| file.clone())?;
-    let validator = jsonschema::validator_for(&schema).with_context(|| file.clone())?;
+    check_schema(&schema, value).with_context(|| file.clone())?;
+    built_in::metadata(&value["metadata"]).context("metadata")?;
+    Ok(true)
+}
+
+/// Reads `value` against the JSON Schema `schema`; the error names what is not in order, and where it is.
+pub fn check_schema(schema: &Value, value: &Value) -> Result<()> {
+    let validator = jsonschema::validator_for(schema)?;
     let findings = validator.iter_errors(value).take(FINDINGS_MAX);
     let findings: Vec<String> = findings
         .map(|error| format!("{}: {error}", error.instance_path()))
@@ -60,6 +67,5 @@ pub(crate) fn check(api_version: &str, kind: &str, value: &Value) -> Result<bool
     if !findings.is_empty() {
         bail!("{}", findings.join("; "));
     }
-    built_in::metadata(&value["metadata"]).context("metadata")?;
-    Ok(true)
+    Ok(())
 }

@@ -13,6 +13,8 @@ use serde_json::Value;
 mod built_in;
 mod custom;
 
+pub use custom::check_schema;
+
 /// An object that was read without a complaint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
