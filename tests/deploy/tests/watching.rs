@@ -93,6 +93,46 @@ fn every_alert_has_a_runbook() {
     }
 }
 
+/// An increase is extrapolated to its range, and since Prometheus 3 ranges are open to the left: 2 or 2.2, by version. What people read is rounded.
+#[test]
+fn no_alert_tells_fractions_of_events() {
+    for rule in rules() {
+        let annotations = rule["annotations"].to_string();
+        if text(&rule["expr"]).contains("increase(") && annotations.contains("$value") {
+            let name = text(&rule["alert"]);
+            assert!(
+                annotations.contains("printf \\\"%.0f\\\""),
+                "{name}: {annotations}"
+            );
+        }
+    }
+}
+
+/// Whatever has every resource of a group says why, to people and to scanners, and may only read.
+#[test]
+fn wildcards_have_a_reason() {
+    let text_of = read("deploy/kustomize/base/rbac-people.yaml").unwrap();
+    let mut wildcards = 0;
+    for object in tests_manifests::check(&text_of).unwrap() {
+        let rules = list(&object.value["rules"]);
+        let every = |rule: &&Value| list(&rule["resources"]).contains(&Value::from("*"));
+        for rule in rules.iter().filter(every) {
+            wildcards += 1;
+            let reads = |verb: &Value| ["get", "list"].contains(&text(verb));
+            assert!(list(&rule["verbs"]).iter().all(reads), "{rule}");
+            let annotations = &object.value["metadata"]["annotations"];
+            for scanner in [
+                "checkov.io/skip1",
+                "ignore-check.kube-linter.io/wildcard-in-rules",
+            ] {
+                assert!(!text(&annotations[scanner]).is_empty(), "{}", object.name);
+            }
+        }
+    }
+    assert_eq!(wildcards, 2);
+    assert_eq!(text_of.matches("trivy:ignore:KSV-0046").count(), wildcards);
+}
+
 /// The operator gets the rules that promtool tests.
 #[test]
 fn the_operator_gets_the_same_rules() {
