@@ -24,6 +24,8 @@ const VISIBLE: f64 = 0.9;
 /// A step in the load of each pod.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
+    /// A load that ended in a step of its own just before, if there was one.
+    pub(crate) earlier: Option<Phase>,
     /// Requests per second before.
     pub(crate) from: f64,
     /// And after.
@@ -44,6 +46,12 @@ pub(crate) struct Group {
 // === impl Step ===
 
 impl Step {
+    /// How long after the start of the load it comes.
+    fn comes_after(&self) -> Duration {
+        let earlier = self.earlier.map_or(Duration::ZERO, |phase| phase.duration);
+        earlier + self.before
+    }
+
     /// The rate at which the step is visible.
     pub(crate) fn threshold(&self) -> f64 {
         self.from + VISIBLE * (self.to - self.from)
@@ -84,7 +92,8 @@ impl Group {
         let mut running = JoinSet::new();
         for envoy in &self.envoys {
             let phase = |rate, duration| Phase { rate, duration };
-            let phases = vec![phase(step.from, step.before), phase(step.to, step.after)];
+            let last = [phase(step.from, step.before), phase(step.to, step.after)];
+            let phases = step.earlier.into_iter().chain(last).collect();
             let load = Load::new(envoy.listener(FRONT)?, phases);
             let tally = std::sync::Arc::<Tally>::default();
             running.spawn(async move {
@@ -99,7 +108,7 @@ impl Group {
                 Ok(())
             });
         }
-        Ok((start + step.before, running))
+        Ok((start + step.comes_after(), running))
     }
 
     /// Brings one step about and returns after what time it was visible at the API; `None` if it was not before the

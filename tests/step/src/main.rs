@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use serde::Serialize;
 use tests_support::aggregator::{Aggregator, Options};
+use tests_support::load::Phase;
 use tokio::task::JoinSet;
 
 use crate::group::{Group, Step};
@@ -21,11 +22,12 @@ use crate::prometheus::Prometheus;
 mod group;
 mod prometheus;
 
-/// How soon twice the load is 90 % visible to an autoscaler: in meshmeter's API, and beside it in a real Prometheus that
-/// scrapes the same Envoys every 15 s, read as `rate[1m]`.
+/// How soon a step in load is 90 % visible to an autoscaler: in meshmeter's API, and beside it in a real Prometheus that
+/// scrapes the same Envoys every 15 s, read as `rate[1m]`. The load doubles, or comes back after a pause, which makes two
+/// steps within a minute.
 ///
-/// Three pods, evenly paced load, stock settings. Takes about 7 minutes, and 8 more with Prometheus. Ends with code 1 if
-/// a limit is passed: 3 s for 200 to 400 requests a second and pod, 7 s for 10 to 20 (p95).
+/// Three pods, evenly paced load, stock settings. Takes about 13 minutes, and 8 more with Prometheus. Ends with code 1 if
+/// a limit is passed: 3 s for 200 to 400 requests a second and pod, 7 s for 10 to 20 (p95), the same after a pause.
 #[derive(Clone, Debug, Parser)]
 struct Args {
     /// Print one JSON document instead of the table.
@@ -34,6 +36,9 @@ struct Args {
     /// Steps of each size at meshmeter's API.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=300))]
     steps: u32,
+    /// Loads that come back after a pause, of each size.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(0..=100))]
+    returns: u32,
     /// Steps read from Prometheus, each in twenty scrape phases.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=20))]
     prometheus_steps: u32,
@@ -95,17 +100,40 @@ async fn meshmeter(args: &Args, aggregator: &Arc<Aggregator>, busy: &Group) -> R
         let aggregator = Arc::clone(aggregator);
         let steps = args.steps.div_ceil(SLOW_GROUPS);
         let group = Group::start(&format!("quiet{number}"), &aggregator).await?;
-        slow.spawn(async move { steps_of(&group, &aggregator, "10 to 20", steps, quiet).await });
+        let returns = args.returns.div_ceil(SLOW_GROUPS);
+        slow.spawn(async move {
+            let steps = steps_of(&group, &aggregator, "10 to 20", steps, quiet).await?;
+            let back = steps_of(&group, &aggregator, "back to 20", returns, quiet_again).await?;
+            anyhow::Ok((steps, back))
+        });
     }
     let fast = steps_of(busy, aggregator, "200 to 400", args.steps, loud).await?;
-    let mut all = Vec::new();
+    let fast_back = steps_of(busy, aggregator, "back to 200", args.returns, loud_again).await?;
+    let (mut all, mut all_back) = (Vec::new(), Vec::new());
     while let Some(times) = slow.join_next().await {
-        all.extend(times.context("a group died")??);
+        let (steps, back) = times.context("a group died")??;
+        all.extend(steps);
+        all_back.extend(back);
     }
-    Ok(vec![
+    let mut lines = vec![
         line("meshmeter", loud(0), &fast, Some(3.0)),
         line("meshmeter", quiet(0), &all, Some(7.0)),
-    ])
+    ];
+    if args.returns > 0 {
+        lines.push(line(
+            "meshmeter, after a pause",
+            loud_again(0),
+            &fast_back,
+            Some(3.0),
+        ));
+        lines.push(line(
+            "meshmeter, after a pause",
+            quiet_again(0),
+            &all_back,
+            Some(7.0),
+        ));
+    }
+    Ok(lines)
 }
 
 async fn steps_of(
@@ -130,6 +158,7 @@ async fn steps_of(
 /// From 200 to 400, at another place in the flush interval each time.
 fn loud(number: u32) -> Step {
     Step {
+        earlier: None,
         from: 200.0,
         to: 400.0,
         before: Duration::from_millis(7_000 + 97 * u64::from(number % 11)),
@@ -140,10 +169,35 @@ fn loud(number: u32) -> Step {
 /// From 10 to 20.
 fn quiet(number: u32) -> Step {
     Step {
+        earlier: None,
         from: 10.0,
         to: 20.0,
         before: Duration::from_millis(24_000 + 97 * u64::from(number % 11)),
         after: Duration::from_secs(12),
+    }
+}
+
+/// 200, nothing for 15, 25, 35 or 45 s, and 200 again.
+fn loud_again(number: u32) -> Step {
+    again(200.0, number, Duration::from_secs(5))
+}
+
+/// The same with 20.
+fn quiet_again(number: u32) -> Step {
+    again(20.0, number, Duration::from_secs(12))
+}
+
+fn again(rate: f64, number: u32, after: Duration) -> Step {
+    let pause = 15_000 + 10_000 * u64::from(number % 4) + 97 * u64::from(number % 11);
+    Step {
+        earlier: Some(Phase {
+            rate,
+            duration: Duration::from_secs(40),
+        }),
+        from: 0.0,
+        to: rate,
+        before: Duration::from_millis(pause),
+        after,
     }
 }
 
