@@ -38,7 +38,7 @@ pub(crate) struct Args {
     )]
     admin_listen: SocketAddr,
 
-    /// Folder of manifests (*.yaml, *.yml) with App Mesh custom resources, read again as they change.
+    /// Folder of manifests (*.yaml, *.yml, *.json) with App Mesh custom resources, read again as they change.
     #[arg(
         long,
         env = "MESHMETER_MANIFESTS",
@@ -97,9 +97,10 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
             endpoints: args.endpoints_file.clone(),
         };
         // What is refused is said by whoever follows the folder from here on.
-        let (meshes, _) = folder.read().context("--manifests, --endpoints-file")?;
+        let read = folder.read().context("--manifests, --endpoints-file")?;
+        let (follower, meshes) = read;
         let (sender, meshes) = watch::channel(Arc::new(meshes));
-        tokio::spawn(folder.follow(sender, metrics.clone(), stop.clone()));
+        tokio::spawn(follower.follow(sender, metrics.clone(), stop.clone()));
         let ready: Ready = Arc::new(|| Ok(()));
         let admin = admin::start(args.admin_listen, registry, ready, stop.clone()).await?;
         return serve(&args, meshes, metrics, admin, stop).await;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::mesh::{Endpoints, Key, Mesh, Meshes, Refused};
 use crate::metrics::{Limit, Metrics};
+use crate::notices;
 use crate::resources::Kind;
 use endpoints::{ENDPOINTS_MAX, SERVICE_LABEL};
 use known::{CustomTable, Known, Namespaces, Services, Slices, State};
@@ -249,9 +250,7 @@ impl Builder {
             return meshes;
         }
         self.metrics.resources(&meshes, &refused);
-        for refused in refused.iter().filter(|new| !self.refused.contains(new)) {
-            tracing::error!(resource = refused.what, reason = refused.why, "not served");
-        }
+        notices::log(&meshes, &refused, &self.refused);
         let verdicts = verdicts::of(state, &refused);
         self.verdicts.send_replace(Arc::new(verdicts));
         self.refused = refused;

@@ -5,7 +5,7 @@
 //! connections nor a route has to change for that.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::{
@@ -19,7 +19,7 @@ use prost::Name;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::mesh::{Key, Workload, node_name, service_name};
-use crate::resources::{Egress, Protocol};
+use crate::resources::{Egress, IpPreference, Protocol};
 
 mod clusters;
 mod listeners;
@@ -122,13 +122,19 @@ impl Snapshot {
     }
 
     /// One chain for each port of the node; by port where there are several.
-    fn ingress(&mut self, Workload { mesh, key, spec }: &Workload<'_>, place: &Place) {
-        if spec.listeners.is_empty() {
-            return;
-        }
-        let several = spec.listeners.len() > 1;
+    fn ingress(&mut self, workload: &Workload<'_>, place: &Place) {
+        let Workload { mesh, key, spec } = workload;
+        // Where nothing is redirected nobody knows where a connection was going, and there is one application: the first port stands for all.
+        let redirected = place.ingress.is_none();
+        let ports = if redirected { spec.listeners.len() } else { 1 };
+        let preference = workload.ip_preference();
+        let own_host: IpAddr = match preference {
+            Some(IpPreference::V6Preferred | IpPreference::V6Only) => Ipv6Addr::LOCALHOST.into(),
+            _ => Ipv4Addr::LOCALHOST.into(),
+        };
+        let several = redirected && spec.listeners.len() > 1;
         let mut chains = Vec::new();
-        for listener in &spec.listeners {
+        for listener in spec.listeners.iter().take(ports) {
             let (port, protocol) = (listener.port_mapping.port, listener.port_mapping.protocol);
             let own = node_name(key, spec);
             let cluster = format!(
@@ -139,7 +145,7 @@ impl Snapshot {
             let route = format!("rds_ingress_{}_{port}", protocol.as_str());
             let address = place
                 .application
-                .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port)));
+                .unwrap_or_else(|| SocketAddr::new(own_host, port));
             self.cluster(&clusters::fixed(&cluster, &[address], protocol));
             let timeout = listener
                 .timeout
@@ -151,14 +157,22 @@ impl Snapshot {
             self.route(&routes::ingress(&route, &cluster, timeout));
             chains.push(listeners::http(several.then_some(port), "ingress", &route));
         }
-        self.listener(&listeners::ingress(place, chains));
+        if !chains.is_empty() {
+            self.listener(&listeners::ingress(place, preference.is_some(), chains));
+        }
     }
 
     /// One virtual host for each name that the node calls, in one route for each port; and what of the rest of the
     /// world is let through.
     fn egress(&mut self, workload: &Workload<'_>, place: &Place) {
         let mesh = workload.mesh;
-        let by_port = hosts_by_port(workload);
+        // Where nothing is redirected nobody knows where a connection was going: hosts of all ports are on one.
+        let redirected = place.egress.is_none();
+        let mut by_port = hosts_by_port(workload);
+        if !redirected && let Some(first) = by_port.keys().next().copied() {
+            let all = std::mem::take(&mut by_port).into_values().flatten();
+            by_port.insert(first, all.collect());
+        }
         let hosts = by_port.values().flatten();
         let called: BTreeSet<&(Key, u16)> = hosts.flat_map(|host| &host.targets).collect();
         for (target, port) in called {
@@ -169,8 +183,6 @@ impl Snapshot {
                 }
             }
         }
-        // Where nothing is redirected nobody knows where a connection was going.
-        let redirected = place.egress.is_none();
         let by = listeners::Outside::of(mesh);
         let all = (mesh.egress == Egress::AllowAll).then_some(by.all.as_str());
         let mut chains = Vec::new();
@@ -184,9 +196,8 @@ impl Snapshot {
             let route = format!("rds_egress_{}_{port}", protocol.as_str());
             let rest = all.filter(|_| redirected);
             self.route(&routes::egress(mesh, &route, hosts, rest));
-            let told_apart = redirected || by_port.len() > 1;
             chains.push(listeners::http(
-                told_apart.then_some(*port),
+                redirected.then_some(*port),
                 "egress",
                 &route,
             ));
@@ -200,7 +211,8 @@ impl Snapshot {
             chains.extend(by.chains(&ports, mesh.egress));
         }
         if !chains.is_empty() {
-            self.listener(&listeners::egress(place, chains));
+            let both = workload.ip_preference().is_some();
+            self.listener(&listeners::egress(place, both, chains));
         }
     }
 }

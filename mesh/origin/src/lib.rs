@@ -9,8 +9,10 @@
 pub mod cluster;
 pub mod envoy;
 pub mod folder;
+mod manifests;
 pub mod mesh;
 pub mod metrics;
+mod notices;
 pub mod resources;
 pub mod selector;
 pub mod server;

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::manifests::Manifest;
 use crate::resources::{
-    Egress, Kind, Reference, VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec,
+    Egress, IpPreference, Kind, Reference, VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec,
 };
 use crate::selector::{Labels, Selector};
 
@@ -60,6 +61,8 @@ pub struct Mesh {
     pub namespaces: Option<Selector>,
     /// What its pods may reach outside of it.
     pub egress: Egress,
+    /// The version of IP, of workloads that do not say.
+    pub ip_preference: Option<IpPreference>,
     /// Workloads.
     pub nodes: Arc<BTreeMap<Key, VirtualNodeSpec>>,
     /// Names that are called.
@@ -140,25 +143,20 @@ impl Key {
 // === impl Meshes ===
 
 impl Meshes {
-    /// The meshes of these YAML documents. What is no resource of App Mesh is left alone.
+    /// The meshes of these manifests. What is no resource of App Mesh is left alone.
     pub fn parse<'a>(
         texts: impl IntoIterator<Item = (&'a str, &'a str)>,
         before: &Self,
     ) -> (Self, Vec<Refused>) {
-        let mut documents = Vec::new();
+        let mut objects = Vec::new();
         let mut refused = Vec::new();
         for (file, text) in texts {
-            match serde_saphyr::from_multiple_with_options::<Value>(text, options()) {
-                Ok(read) => documents.extend(read),
-                Err(error) => refused.push(Refused {
-                    what: file.to_owned(),
-                    object: None,
-                    reason: Reason::NotSupported,
-                    why: error.to_string(),
-                }),
+            match Manifest::read(text) {
+                Ok(manifest) => objects.extend(manifest.objects),
+                Err(why) => refused.push(Refused::file(file, why)),
             }
         }
-        let (meshes, others) = Self::of(&documents, before);
+        let (meshes, others) = Self::of(&objects, before);
         refused.extend(others);
         (meshes, refused)
     }
@@ -189,6 +187,17 @@ impl Meshes {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Mesh> {
         self.by_name.values()
+    }
+
+    /// Whether an object is served, as it is or as it was before.
+    pub fn serves(&self, kind: Kind, key: &Key) -> bool {
+        self.iter().any(|mesh| match kind {
+            Kind::Mesh => mesh.object == key.name,
+            Kind::VirtualNode => mesh.nodes.contains_key(key),
+            Kind::VirtualService => mesh.services.contains_key(key),
+            Kind::VirtualRouter => mesh.routers.contains_key(key),
+            Kind::VirtualGateway | Kind::GatewayRoute => false,
+        })
     }
 
     /// All of them, to give them endpoints.
@@ -241,20 +250,25 @@ impl Meshes {
     }
 }
 
-/// Limits of a file: what a mesh may have, and a few times as many values.
-fn options() -> serde_saphyr::Options {
-    serde_saphyr::options! {
-        budget: serde_saphyr::budget! {
-            max_documents: 2 * OBJECTS_MAX,
-            max_nodes: 100 * OBJECTS_MAX,
-            max_events: 200 * OBJECTS_MAX,
-        },
+// === impl Mesh ===
+
+impl Mesh {
+    /// The version of IP that one of its workloads is for, if it says so.
+    pub(crate) fn ip_preference_of(&self, node: &VirtualNodeSpec) -> Option<IpPreference> {
+        let discovery = node.service_discovery.as_ref();
+        let own = discovery.and_then(|discovery| discovery.dns.ip_preference);
+        own.or(self.ip_preference)
     }
 }
 
 // === impl Workload ===
 
 impl Workload<'_> {
+    /// The version of IP that it is for, if it or its mesh says so.
+    pub(crate) fn ip_preference(&self) -> Option<IpPreference> {
+        self.mesh.ip_preference_of(self.spec)
+    }
+
     /// The node id by which its Envoys ask.
     pub fn node_id(&self) -> String {
         let name = node_name(self.key, self.spec);
@@ -271,6 +285,15 @@ impl Workload<'_> {
 // === impl Refused ===
 
 impl Refused {
+    pub(crate) fn file(file: &str, why: String) -> Self {
+        Self {
+            what: file.to_owned(),
+            object: None,
+            reason: Reason::NotSupported,
+            why,
+        }
+    }
+
     pub(crate) fn new(kind: Kind, key: &Key, reason: Reason, why: String) -> Self {
         Self {
             what: format!("{} {}/{}", kind.as_str(), key.namespace, key.name),

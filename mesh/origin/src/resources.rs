@@ -38,8 +38,7 @@ pub enum Kind {
 }
 
 /// What every object has, whatever it is.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, Default)]
 pub struct Head {
     /// Group and version.
     pub api_version: String,
@@ -57,9 +56,36 @@ pub struct MeshSpec {
     pub namespace_selector: Option<Selector>,
     /// What pods may reach outside of the mesh.
     pub egress_filter: Option<EgressFilter>,
+    /// How its workloads are found.
+    pub mesh_service_discovery: Option<MeshServiceDiscovery>,
     /// When it was made.
     #[serde(skip)]
     pub created: String,
+}
+
+/// How the workloads of a mesh are found.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MeshServiceDiscovery {
+    /// By which version of IP, for workloads that do not say.
+    pub ip_preference: Option<IpPreference>,
+}
+
+/// Versions of IP: which addresses of a host are asked for, and by which an application is reached.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+pub enum IpPreference {
+    /// IPv4, else IPv6.
+    #[serde(rename = "IPv4_PREFERRED")]
+    V4Preferred,
+    /// IPv6, else IPv4.
+    #[serde(rename = "IPv6_PREFERRED")]
+    V6Preferred,
+    /// IPv4 alone.
+    #[serde(rename = "IPv4_ONLY")]
+    V4Only,
+    /// IPv6 alone.
+    #[serde(rename = "IPv6_ONLY")]
+    V6Only,
 }
 
 /// What pods may reach outside of the mesh.
@@ -220,10 +246,12 @@ pub struct ServiceDiscovery {
 
 /// A host name.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Dns {
     /// It.
     pub hostname: String,
+    /// Which of its addresses; that of the mesh, if it does not say.
+    pub ip_preference: Option<IpPreference>,
 }
 
 /// What a workload calls.
@@ -407,6 +435,19 @@ pub enum HttpRetryEvent {
 pub enum TcpRetryEvent {
     /// No connection.
     ConnectionError,
+}
+
+// === impl Head ===
+
+impl Head {
+    /// Of anything: what has none has empty ones.
+    pub fn of(document: &serde_json::Value) -> Self {
+        let text = |field: &str| document[field].as_str().unwrap_or_default().to_owned();
+        Self {
+            api_version: text("apiVersion"),
+            kind: text("kind"),
+        }
+    }
 }
 
 // === impl Kind ===

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy,
+    ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy,
 };
 use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
 use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
@@ -27,7 +27,7 @@ use prost::Name as _;
 
 use super::{ads, any};
 use crate::mesh::{Key, Mesh, node_name};
-use crate::resources::{self, Protocol};
+use crate::resources::{self, IpPreference, Protocol};
 
 const OWN_HOST: &str = "127.0.0.1";
 
@@ -78,7 +78,10 @@ pub(super) fn egress(
         }
     } else {
         let hostname = &node.service_discovery.as_ref()?.dns.hostname;
-        by_dns(&name, hostname, port, protocol)
+        Cluster {
+            dns_lookup_family: family(mesh.ip_preference_of(node)).into(),
+            ..by_dns(&name, hostname, port, protocol)
+        }
     };
     cluster
         .health_checks
@@ -105,6 +108,18 @@ fn by_dns(name: &str, hostname: &str, port: u16, protocol: Protocol) -> Cluster 
     let kind = DiscoveryType::LogicalDns;
     let host = assignment(name, vec![socket(hostname, port)]);
     cluster(name, kind, Some(host), protocol)
+}
+
+/// Which addresses of a host Envoy asks for. Without a preference all of them: as in App Mesh those of IPv6 come first, but where nobody answers there
+/// it tries those of IPv4 as well.
+fn family(preference: Option<IpPreference>) -> DnsLookupFamily {
+    match preference {
+        None => DnsLookupFamily::All,
+        Some(IpPreference::V4Preferred) => DnsLookupFamily::V4Preferred,
+        Some(IpPreference::V6Preferred) => DnsLookupFamily::Auto,
+        Some(IpPreference::V4Only) => DnsLookupFamily::V4Only,
+        Some(IpPreference::V6Only) => DnsLookupFamily::V6Only,
+    }
 }
 
 fn assignment(name: &str, addresses: Vec<Address>) -> ClusterLoadAssignment {
@@ -203,6 +218,18 @@ pub(super) fn millis(millis: u64) -> Duration {
 
 pub(super) fn address(address: SocketAddr) -> Address {
     socket(&address.ip().to_string(), address.port())
+}
+
+/// Where a listener takes connections of both versions of IP.
+pub(super) fn both(port: u16) -> Address {
+    Address {
+        address: Some(AddressKind::SocketAddress(SocketAddress {
+            address: "::".to_owned(),
+            port_specifier: Some(PortSpecifier::PortValue(port.into())),
+            ipv4_compat: true,
+            ..SocketAddress::default()
+        })),
+    }
 }
 
 fn socket(host: &str, port: u16) -> Address {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::core::v3::{Address, TrafficDirection};
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType as FilterConfig;
 use envoy_types::pb::envoy::config::listener::v3::listener_filter::ConfigType;
 use envoy_types::pb::envoy::config::listener::v3::{
@@ -24,9 +24,9 @@ use super::{Place, ads, any, clusters};
 use crate::mesh::Mesh;
 use crate::resources::Egress;
 
-/// Where redirected traffic enters and leaves.
-const INGRESS: &str = "0.0.0.0:15000";
-const EGRESS: &str = "0.0.0.0:15001";
+/// Ports where redirected traffic enters and leaves.
+const INGRESS: u16 = 15_000;
+const EGRESS: u16 = 15_001;
 
 /// The port on which [`AMAZON`] is let through.
 const TLS: u16 = 443;
@@ -69,24 +69,26 @@ impl Outside {
 }
 
 /// The listener towards the application.
-pub(super) fn ingress(place: &Place, chains: Vec<FilterChain>) -> Listener {
+pub(super) fn ingress(place: &Place, both: bool, chains: Vec<FilterChain>) -> Listener {
     let name = "lds_ingress_0.0.0.0_15000";
+    let address = address(place.ingress, INGRESS, both);
     listener(
         name,
-        place.ingress,
-        INGRESS,
+        place.ingress.is_none(),
+        address,
         TrafficDirection::Inbound,
         chains,
     )
 }
 
 /// The listener of the application's own connections.
-pub(super) fn egress(place: &Place, chains: Vec<FilterChain>) -> Listener {
+pub(super) fn egress(place: &Place, both: bool, chains: Vec<FilterChain>) -> Listener {
     let name = "lds_egress_0.0.0.0_15001";
+    let address = address(place.egress, EGRESS, both);
     let mut listener = listener(
         name,
-        place.egress,
-        EGRESS,
+        place.egress.is_none(),
+        address,
         TrafficDirection::Outbound,
         chains,
     );
@@ -112,23 +114,30 @@ const INSPECT_MS: u64 = 300;
 
 fn listener(
     name: &str,
-    address: Option<SocketAddr>,
-    default: &str,
+    redirected: bool,
+    address: Address,
     direction: TrafficDirection,
     filter_chains: Vec<FilterChain>,
 ) -> Listener {
     // In a pod, chains of several ports are told apart by where a connection was going.
-    let redirected = address.is_none();
-    let address = address.or_else(|| default.parse().ok());
     let name_of_filter = "envoy.filters.listener.original_dst";
     let original = redirected.then(|| filter(name_of_filter, &OriginalDst::default()));
     Listener {
         name: name.to_owned(),
-        address: address.map(clusters::address),
+        address: Some(address),
         filter_chains,
         traffic_direction: direction.into(),
         listener_filters: original.into_iter().collect(),
         ..Listener::default()
+    }
+}
+
+/// As in App Mesh, of IPv4 alone unless the workload or its mesh says which version it prefers: then `both`.
+fn address(told: Option<SocketAddr>, port: u16, both: bool) -> Address {
+    match told {
+        Some(address) => clusters::address(address),
+        None if both => clusters::both(port),
+        None => clusters::address(SocketAddr::from(([0, 0, 0, 0], port))),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Routes.
 
+use std::collections::BTreeSet;
+
 use envoy_types::pb::envoy::config::route::v3::route::Action as RouteKind;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
@@ -152,15 +154,24 @@ pub(super) fn egress(
     hosts: &[Host],
     rest: Option<&str>,
 ) -> RouteConfiguration {
-    let of = |host: &Host| {
-        let domains = vec![host.name.clone(), format!("{}:{}", host.name, host.port)];
+    // A name that is called at several ports of one listener is, without a port, the first of them: Envoy takes no domain twice.
+    let mut named = BTreeSet::new();
+    let mut of = |host: &Host| {
+        let mut domains = vec![format!("{}:{}", host.name, host.port)];
+        let mut called = host.name.clone();
+        if named.insert(host.name.to_ascii_lowercase()) {
+            domains.insert(0, host.name.clone());
+        } else {
+            // Nor the name of a virtual host.
+            called = format!("{}:{}", host.name, host.port);
+        }
         let routes = host
             .routes
             .iter()
             .map(|route| weighted(mesh, route, &host.namespace));
-        virtual_host(&host.name, domains, routes.collect())
+        virtual_host(&called, domains, routes.collect())
     };
-    let mut virtual_hosts: Vec<_> = hosts.iter().map(of).collect();
+    let mut virtual_hosts: Vec<_> = hosts.iter().map(&mut of).collect();
     virtual_hosts.extend(rest.map(|cluster| {
         let action = RouteAction {
             cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),

@@ -39,6 +39,9 @@ pub(super) fn assigned(read: Read, refused: &mut Vec<Refused>) -> BTreeMap<Strin
             object: key.name.clone(),
             namespaces: spec.namespace_selector.clone(),
             egress: egress.unwrap_or_default(),
+            ip_preference: spec
+                .mesh_service_discovery
+                .and_then(|discovery| discovery.ip_preference),
             ..Mesh::default()
         };
         by_name.insert(name, mesh);

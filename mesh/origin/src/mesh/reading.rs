@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::{Key, Meshes, OBJECTS_MAX, Reason, Refused, SPEC_BYTES_MAX};
 use crate::resources::{
-    API_VERSION, EgressFilter, Head, Kind, MeshSpec, Metadata, VirtualNodeSpec, VirtualRouterSpec,
-    VirtualServiceSpec,
+    API_VERSION, EgressFilter, Head, Kind, MeshServiceDiscovery, MeshSpec, Metadata,
+    VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec,
 };
 use crate::selector::Labels;
 
@@ -29,7 +29,7 @@ pub(super) struct Read {
 impl Read {
     /// Takes what is of App Mesh, and namespaces; leaves the rest alone.
     pub(super) fn add(&mut self, document: &Value) -> Result<(), Refused> {
-        let head = Head::deserialize(document).unwrap_or_default();
+        let head = Head::of(document);
         let metadata = Metadata::deserialize(&document["metadata"]).unwrap_or_default();
         if head.api_version == "v1" && head.kind == "Namespace" {
             let labels = Labels::deserialize(&document["metadata"]["labels"]).unwrap_or_default();
@@ -114,6 +114,9 @@ impl Read {
                         namespace_selector: mesh.namespaces.clone(),
                         egress_filter: Some(EgressFilter {
                             r#type: mesh.egress,
+                        }),
+                        mesh_service_discovery: Some(MeshServiceDiscovery {
+                            ip_preference: mesh.ip_preference,
                         }),
                         created: String::new(),
                     };

@@ -12,6 +12,7 @@ use mesh_origin::mesh::{Meshes, Refused};
 use prost::Message as _;
 
 mod defaults;
+mod places;
 mod refused;
 mod taken;
 mod targets;

@@ -138,6 +138,15 @@ fn a_slip_changes_nothing() {
         assert!(!refused.is_empty());
         assert_eq!(snapshot(&after, "dj"), snapshot(&before, "dj"));
     }
+    // A backend that is not there costs nothing else: the node is served, and the log may not say otherwise.
+    let missing = DJAPP.replace(
+        "virtualServiceRef:\n          name: jazz",
+        "virtualServiceRef:\n          name: folk",
+    );
+    let (after, refused) = parse(&missing);
+    let (kind, key) = refused[0].object.clone().unwrap();
+    assert!(refused[0].why.contains("it is left out"), "{refused:?}");
+    assert!(after.serves(kind, &key));
     // What is gone is gone.
     let without = DJAPP.replace(
         "metadata:\n  name: jazz-router\n",
