@@ -10,8 +10,8 @@ use aggregator_core::store::Store;
 use aggregator_core::time::Clock;
 use aggregator_remote_write::handover::{self, Standbys};
 use bytes::Bytes;
-use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, VARY};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -34,8 +34,6 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause after a failed `accept`, for example for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Media type of the Prometheus text format as `prometheus-client` writes it.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What operators can see.
@@ -115,7 +113,7 @@ impl Admin {
             return answer;
         }
         match uri.path() {
-            "/metrics" => self.metrics(),
+            "/metrics" => self.metrics(request.headers()),
             "/debug/pods" if is_local => self.pods(),
             "/debug/pods" => text(
                 StatusCode::FORBIDDEN,
@@ -138,10 +136,14 @@ impl Admin {
         }
     }
 
-    fn metrics(&self) -> Answer {
-        let mut metrics = String::new();
-        match prometheus_client::encoding::text::encode(&mut metrics, &self.registry) {
-            Ok(()) => answer(StatusCode::OK, metrics.into(), OPEN_METRICS),
+    fn metrics(&self, headers: &HeaderMap) -> Answer {
+        match common_exposition::page(&self.registry, headers) {
+            Ok((page, media_type)) => {
+                let mut answer = answer(StatusCode::OK, page.into(), media_type);
+                let vary = HeaderValue::from_static("Accept");
+                answer.headers_mut().insert(VARY, vary);
+                answer
+            }
             Err(error) => failure(&error),
         }
     }

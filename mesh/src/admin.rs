@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +43,7 @@ async fn serve(listener: TcpListener, registry: Arc<Registry>, ready: Ready) {
         };
         let (registry, ready) = (Arc::clone(&registry), Arc::clone(&ready));
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-            let answer = answer(request.uri().path(), &registry, &ready);
+            let answer = answer(request.uri().path(), request.headers(), &registry, &ready);
             async move { Ok::<_, Infallible>(answer) }
         });
         let serving = hyper::server::conn::http1::Builder::new()
@@ -55,19 +55,25 @@ async fn serve(listener: TcpListener, registry: Arc<Registry>, ready: Ready) {
     }
 }
 
-fn answer(path: &str, registry: &Registry, ready: &Ready) -> Response<Full<Bytes>> {
+fn answer(
+    path: &str,
+    headers: &HeaderMap,
+    registry: &Registry,
+    ready: &Ready,
+) -> Response<Full<Bytes>> {
+    let mut media_type = "text/plain; charset=utf-8";
     let (status, text) = match path {
         "/readyz" => match ready() {
             Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
             Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         },
-        "/metrics" => {
-            let mut text = String::new();
-            match encode(&mut text, registry) {
-                Ok(()) => (StatusCode::OK, text),
-                Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        "/metrics" => match common_exposition::page(registry, headers) {
+            Ok((page, of_page)) => {
+                media_type = of_page;
+                (StatusCode::OK, page)
             }
-        }
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        },
         _ => (
             StatusCode::NOT_FOUND,
             "there are /readyz and /metrics\n".to_owned(),
@@ -75,5 +81,7 @@ fn answer(path: &str, registry: &Registry, ready: &Ready) -> Response<Full<Bytes
     };
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
+    let media_type = HeaderValue::from_static(media_type);
+    response.headers_mut().insert(CONTENT_TYPE, media_type);
     response
 }

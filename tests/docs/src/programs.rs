@@ -157,7 +157,7 @@ impl Part {
         })
         .await
         .with_context(|| format!("{} {arguments:?}", self.program().name()))?;
-        let page = http::get_ok(admin, "/metrics").await?;
+        let page = http::get_open_metrics(admin).await?;
         drop(cluster);
         Ok(exposition::parse(&page.text()))
     }

@@ -68,6 +68,19 @@ pub async fn get_ok(address: SocketAddr, path: &str) -> Result<Response> {
     Ok(response)
 }
 
+/// GETs `/metrics` of `address` as OpenMetrics, which says more than the text format; an error unless the answer is 200.
+pub async fn get_open_metrics(address: SocketAddr) -> Result<Response> {
+    let mut request = request("GET", &address.to_string(), "/metrics")?;
+    let accept = header::HeaderValue::from_static("application/openmetrics-text");
+    request.headers_mut().insert(header::ACCEPT, accept);
+    let exchanged = async { exchange_over(TcpStream::connect(address).await?, request).await };
+    let response = timeout(EXCHANGE_MAX, exchanged)
+        .await
+        .context("no answer in time")??;
+    anyhow::ensure!(response.status == StatusCode::OK, "{}", response.text());
+    Ok(response)
+}
+
 /// POSTs nothing to `path` at `address`, as Envoy's admin pages that change something ask for.
 pub async fn post(address: SocketAddr, path: &str) -> Result<Response> {
     exchange("POST", address, path).await
