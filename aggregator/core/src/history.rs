@@ -93,6 +93,13 @@ impl History {
         }
     }
 
+    /// All that is told happened so many milliseconds later, or earlier.
+    pub(crate) fn shift(&mut self, millis: i64) {
+        for point in &mut self.points {
+            point.at = point.at.moved(millis);
+        }
+    }
+
     /// Drops what happened before `horizon`, once nothing happened since.
     pub(crate) fn forget(&mut self, horizon: Monotonic) {
         if self.points.back().is_some_and(|last| last.at <= horizon) {

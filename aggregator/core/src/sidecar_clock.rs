@@ -1,9 +1,10 @@
-//! From a sidecar's clock to the aggregator's.
+//! From a sidecar's clock to ours, which never steps.
 //!
-//! A frame arrives after the moment it speaks of, never before. So the least difference between the time of
-//! arrival and the time in the frame, over many frames, is the difference of the clocks plus the shortest way;
-//! a frame that was delayed does not shift time. Only recent frames count, so that drift and steps heal; recent
-//! means the last to be heard of, so that a frame that closes a long silence, and may be late, does not decide.
+//! A frame arrives after the moment it speaks of, never before: each bounds the difference of the clocks from above, and
+//! the least of them is that difference plus the shortest way. A frame that was made after another had arrived bounds it
+//! from below. Only recent frames count, so that drift heals; recent means the last to be heard of, so that a frame that
+//! closes a long silence, and may be late, does not decide. Where the bounds contradict each other, the sidecar's clock was
+//! set: all that was known of it is forgotten.
 
 use std::time::Duration;
 
@@ -12,45 +13,101 @@ use crate::time::{Monotonic, UnixMillis};
 #[cfg(test)]
 mod tests;
 
-/// The least difference is taken over the current and the previous span, each at least this long.
+/// Bounds are taken over the current and the previous span, each at least this long.
 const SPAN: Duration = Duration::from_secs(30);
 
-/// How far one sidecar's clock is from the aggregator's.
+/// Bounds that contradict each other by less are those of a clock that is slewed, in milliseconds.
+const SLEW_MAX: i64 = 50;
+
+/// No quickest frame of a span is later than another by more than this, in milliseconds: a sidecar whose report is not
+/// acknowledged for so long gives up the stream.
+const LATE_MAX: i64 = 5_000;
+
+/// How far one sidecar's clock is from ours.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SidecarClock {
-    /// Least offset of the span that began at `since`: our time minus theirs, in milliseconds.
-    current: Option<i64>,
-    /// Least offset of the span before.
-    previous: Option<i64>,
+    current: Bounds,
+    previous: Bounds,
+    /// When the current span began.
     since: Monotonic,
+}
+
+/// Of the difference: our time minus theirs, in milliseconds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bounds {
+    most: Option<i64>,
+    least: Option<i64>,
+}
+
+/// What a frame changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Change {
+    /// Times are mapped so much later than before, in milliseconds; what was mapped before should follow.
+    Moved(i64),
+    /// The sidecar's clock was set. What was mapped before stays where it is.
+    Set,
+}
+
+// === impl Bounds ===
+
+impl Bounds {
+    fn and(self, other: Self) -> Self {
+        let both = |a: Option<i64>, b: Option<i64>, choose: fn(i64, i64) -> i64| match (a, b) {
+            (Some(a), Some(b)) => Some(choose(a, b)),
+            (a, b) => a.or(b),
+        };
+        Self {
+            most: both(self.most, other.most, i64::min),
+            least: both(self.least, other.least, i64::max),
+        }
+    }
+
+    fn contradict(self) -> bool {
+        matches!((self.most, self.least), (Some(most), Some(least)) if most + SLEW_MAX < least)
+    }
 }
 
 // === impl SidecarClock ===
 
 impl SidecarClock {
-    /// A frame that arrived at `now` for the first time spoke of `theirs`.
-    pub(crate) fn observe(&mut self, now: Monotonic, theirs: UnixMillis) {
-        let offset = signed(now.0) - signed(theirs.0);
+    /// A frame that arrived at `now` for the first time spoke of `theirs`, and was made `after` that moment of ours.
+    pub(crate) fn observe(
+        &mut self,
+        now: Monotonic,
+        theirs: UnixMillis,
+        after: Option<Monotonic>,
+    ) -> Change {
+        let before = self.bounds();
+        let told = Bounds {
+            most: Some(signed(now.0) - signed(theirs.0)),
+            least: after.map(|after| signed(after.0) - signed(theirs.0)),
+        };
+        let fell = before.most.zip(told.most).map_or(0, |(was, is)| was - is);
+        if before.and(told).contradict() || fell > LATE_MAX {
+            *self = Self {
+                current: told,
+                previous: Bounds::default(),
+                since: now,
+            };
+            return Change::Set;
+        }
         if now.since(self.since) >= SPAN {
-            self.previous = self.current.take();
+            self.previous = std::mem::take(&mut self.current);
             self.since = now;
         }
-        self.current = Some(self.current.map_or(offset, |least| least.min(offset)));
-    }
-
-    /// Forgets what was observed: the sidecar's clock was set back.
-    pub(crate) fn restart(&mut self) {
-        *self = Self::default();
+        self.current = self.current.and(told);
+        let (was, is) = (before.most, self.bounds().most);
+        Change::Moved(was.zip(is).map_or(0, |(was, is)| is - was))
     }
 
     /// `theirs` on our clock; `None` before anything was observed.
     pub(crate) fn map(&self, theirs: UnixMillis) -> Option<Monotonic> {
-        let least = match (self.current, self.previous) {
-            (Some(a), Some(b)) => a.min(b),
-            (a, b) => a.or(b)?,
-        };
-        let ours = signed(theirs.0).saturating_add(least);
+        let ours = signed(theirs.0).saturating_add(self.bounds().most?);
         Some(Monotonic(u64::try_from(ours).unwrap_or(0)))
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.current.and(self.previous)
     }
 }
 

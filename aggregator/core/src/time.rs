@@ -51,6 +51,12 @@ impl Monotonic {
     pub fn before(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(millis(duration)))
     }
+
+    /// The moment so many milliseconds later, or earlier.
+    #[must_use]
+    pub fn moved(self, millis: i64) -> Self {
+        Self(self.0.saturating_add_signed(millis))
+    }
 }
 
 impl Add<Duration> for Monotonic {

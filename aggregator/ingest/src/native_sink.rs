@@ -6,6 +6,7 @@
 
 mod message;
 mod node;
+mod timeline;
 mod totals;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,7 +18,7 @@ use aggregator_core::pod::{PodInfo, PodKey};
 use aggregator_core::report::{CounterScope, Hello, InstanceId, ProcessId, Report, SeriesTotals};
 use aggregator_core::series::SeriesKey;
 use aggregator_core::store::Link;
-use aggregator_core::time::{Monotonic, Now, UnixMillis};
+use aggregator_core::time::{Monotonic, UnixMillis};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
@@ -29,6 +30,7 @@ use crate::session::{Shared, ending_of};
 use crate::streams::Place;
 pub(crate) use message::{StreamMetricsMessage as Message, StreamMetricsResponse as Answer};
 use node::Sidecar;
+use timeline::Timeline;
 use totals::Totals;
 
 /// Path of the method.
@@ -62,6 +64,7 @@ struct Session {
     /// What it proved when it began.
     claim: Claim,
     sidecar: Option<Sidecar>,
+    timeline: Timeline,
     open: Option<Open>,
 }
 
@@ -96,6 +99,7 @@ pub(crate) async fn serve(
         place,
         claim,
         sidecar: None,
+        timeline: Timeline::default(),
         open: None,
     };
     let ending = session.read(request.into_inner(), ended).await;
@@ -159,15 +163,9 @@ impl Session {
     }
 
     fn tell(&mut self, sidecar: &Sidecar, totals: Totals) -> Result<(), Refusal> {
-        let Now {
-            monotonic: now,
-            wall,
-        } = self.shared.clock.both();
-        let at = if totals.at_ms == 0 {
-            wall
-        } else {
-            UnixMillis(totals.at_ms)
-        };
+        let now = self.shared.clock.now();
+        let told = (totals.at_ms != 0).then_some(UnixMillis(totals.at_ms));
+        let at = self.timeline.next(now, told);
         let known = self.shared.remembered.note(sidecar, at, &totals.series);
         if self
             .open

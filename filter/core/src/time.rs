@@ -14,10 +14,24 @@ pub struct Monotonic(pub u64);
 /// The same moment on both clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Now {
-    /// On the wall clock.
+    /// What the wall clock would show had nobody set it since the VM began: it goes with the other one.
     pub unix: UnixMillis,
     /// On the clock that never steps.
     pub monotonic: Monotonic,
+}
+
+// === impl Now ===
+
+impl Now {
+    /// The moment `monotonic`, when the clocks showed `self` before.
+    #[must_use]
+    pub fn at(self, monotonic: Monotonic) -> Self {
+        let passed = monotonic.millis_since(self.monotonic);
+        Self {
+            unix: UnixMillis(self.unix.0.saturating_add(passed)),
+            monotonic,
+        }
+    }
 }
 
 // === impl Monotonic ===

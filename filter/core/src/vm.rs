@@ -3,6 +3,8 @@
 //! Callbacks of requests only add into [`Counters`]. The tick of the oldest root does everything else, in this
 //! order: renew the entry among the VMs of the process, add to the process-wide totals, stream if this VM leads.
 
+use std::cell::OnceCell;
+
 use crate::config::{CLUSTER_BYTES_MAX, Config, ConfiguredIdentity, Module, Role};
 use crate::counter::{Counters, SeriesIndex};
 use crate::host::{ContextId, Host, LogLevel, RootId, StreamToken};
@@ -32,6 +34,9 @@ pub struct Vm<H> {
     /// The newest stream context: found again even if the table of open requests is full.
     newest: Option<Newest>,
     started_at: UnixMillis,
+    /// What the clocks showed at first. Times of reports go on from here, so that a wall clock that is set while the VM
+    /// runs changes none of them.
+    began: OnceCell<Now>,
     member: Member,
     process: ProcessTotals,
     scope: Scope,
@@ -60,6 +65,7 @@ impl<H: Host> Vm<H> {
             open: OpenRequests::default(),
             newest: None,
             started_at: UnixMillis::default(),
+            began: OnceCell::new(),
             member: Member::default(),
             process: ProcessTotals::default(),
             scope: Scope::default(),
@@ -69,10 +75,12 @@ impl<H: Host> Vm<H> {
     }
 
     fn now(&self) -> Now {
-        Now {
+        let monotonic = self.host.monotonic_now();
+        let first = || Now {
             unix: self.host.unix_now(),
-            monotonic: self.host.monotonic_now(),
-        }
+            monotonic,
+        };
+        self.began.get_or_init(first).at(monotonic)
     }
 
     /// A root context gets its configuration; the same VM may get several, and one again. Nothing visible

@@ -6,13 +6,11 @@ use crate::history::DEPTH;
 use crate::limits::{GRACE, HOLD, HOLD_FINAL};
 use crate::report::{CounterScope, Hello, InstanceId, ProcessId, Report, StreamId};
 use crate::series::SeriesKey;
+use crate::sidecar_clock::{Change, SidecarClock};
 use crate::status::PodState;
 use crate::store::counter::{Origin, Span};
 use crate::store::tally::Tally;
 use crate::time::{Monotonic, UnixMillis};
-
-/// A report that ends before the one before it by more than this was made by a clock that was set back.
-const CLOCK_SLEW_MAX: Duration = Duration::from_millis(500);
 
 /// Counters that began together, and the stream that tells of them.
 #[derive(Debug)]
@@ -20,7 +18,7 @@ pub(super) struct Instance {
     pub(super) id: InstanceId,
     pub(super) process: ProcessId,
     pub(super) scope: CounterScope,
-    /// When the counters began, on the sidecar's clock: compared with other instances of the pod only.
+    /// When the counters began, on the sidecar's clock.
     pub(super) started_at: UnixMillis,
     pub(super) standing: Standing,
     /// The stream that counts, if it is open.
@@ -35,8 +33,9 @@ pub(super) struct Instance {
     closed_at: Option<Monotonic>,
     /// End of the interval of the final report of the newest stream, if that came.
     final_at: Option<Monotonic>,
-    /// Highest seq of the newest stream, and the interval end it had, on the sidecar's clock.
-    newest: (u64, UnixMillis),
+    /// Highest seq of the newest stream.
+    newest: u64,
+    pub(super) clock: SidecarClock,
     /// True once a snapshot was seen: a series that comes later began later.
     snapshot: bool,
 }
@@ -63,6 +62,8 @@ pub(super) struct Seen {
     pub(super) until: Monotonic,
     /// How the report of that interval came.
     pub(super) newest: Newest,
+    /// When the counters began, if that can be told.
+    pub(super) began: Option<Monotonic>,
     /// When the next report is overdue.
     deadline: Monotonic,
 }
@@ -92,7 +93,8 @@ impl Instance {
             seen: None,
             closed_at: None,
             final_at: None,
-            newest: (0, UnixMillis::default()),
+            newest: 0,
+            clock: SidecarClock::default(),
             snapshot: false,
         }
     }
@@ -101,7 +103,7 @@ impl Instance {
     pub(super) fn open(&mut self, stream: StreamId) -> Option<StreamId> {
         self.closed_at = None;
         self.final_at = None;
-        self.newest = (0, UnixMillis::default());
+        self.newest = 0;
         self.stream.replace(stream)
     }
 
@@ -125,13 +127,42 @@ impl Instance {
 
     /// True if the report is the next on the stream that counts: not one that was seen, or is of an older stream.
     pub(super) fn is_next(&self, stream: StreamId, report: &Report) -> bool {
-        self.stream == Some(stream) && report.seq > self.newest.0
+        self.stream == Some(stream) && report.seq > self.newest
     }
 
-    /// True if the next report shows that the sidecar's clock was set back, by more than it may be slewed. A
-    /// report that skips numbers was replayed from an older stream and shows nothing.
-    pub(super) fn clock_was_set_back(&self, next: &Report) -> bool {
-        next.seq == self.newest.0 + 1 && self.newest.1.since(next.interval_end) > CLOCK_SLEW_MAX
+    /// The stream that counts told at `now` of `theirs` on the sidecar's clock, for the first time. `seq` is 0 for a hello.
+    /// If that moves what was told before on our clock, all of it follows.
+    pub(super) fn observe(&mut self, now: Monotonic, theirs: UnixMillis, seq: u64) {
+        // A sidecar makes a report when the one before it was acknowledged, and a hello when there is nothing to wait for.
+        let seen = self.seen;
+        let after = if seq > 1 && seq == self.newest + 1 {
+            seen.map(|seen| seen.newest.arrived)
+        } else {
+            seen.map(|seen| seen.until)
+        };
+        if let Change::Moved(millis) = self.clock.observe(now, theirs, after)
+            && millis != 0
+        {
+            self.shift(millis);
+        }
+    }
+
+    fn shift(&mut self, millis: i64) {
+        if let Some(seen) = &mut self.seen {
+            for at in [
+                &mut seen.from,
+                &mut seen.first,
+                &mut seen.until,
+                &mut seen.deadline,
+            ] {
+                *at = at.moved(millis);
+            }
+            seen.began = seen.began.map(|at| at.moved(millis));
+        }
+        self.final_at = self.final_at.map(|at| at.moved(millis));
+        for (_, tally) in &mut self.series {
+            tally.shift(millis);
+        }
     }
 
     /// How well the instance is known at `now`.
@@ -198,6 +229,7 @@ impl Instance {
         &mut self,
         now: Monotonic,
         stream: StreamId,
+        began: Option<Monotonic>,
         from: Monotonic,
         end: Monotonic,
         report: &Report,
@@ -211,6 +243,7 @@ impl Instance {
             first: end,
             until: end,
             newest,
+            began,
             deadline: end,
         });
         if end >= seen.until {
@@ -220,8 +253,8 @@ impl Instance {
         seen.deadline = seen.deadline.max(end + report.next_report_within + GRACE);
         self.snapshot |= report.snapshot;
         if self.stream == Some(stream) {
-            if report.seq > self.newest.0 {
-                self.newest = (report.seq, report.interval_end);
+            if report.seq > self.newest {
+                self.newest = report.seq;
             }
             if report.is_final {
                 self.final_at = Some(end);

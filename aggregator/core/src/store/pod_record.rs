@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::history::DEPTH;
-use crate::limits::{AHEAD_MAX, FORGET_AFTER, SEEN_MIN, StoreLimits};
+use crate::limits::{AHEAD_MAX, FORGET_AFTER, INSTANCES_PER_POD_MAX, SEEN_MIN, StoreLimits};
 use crate::pod::PodKey;
 use crate::query::WINDOWS;
-use crate::report::{Hello, Report, StreamId};
+use crate::report::{Hello, InstanceId, Report, StreamId};
 use crate::series::{Direction, SeriesKey};
-use crate::sidecar_clock::SidecarClock;
 use crate::status::PodState;
 use crate::store::counter::{Origin, Span};
 use crate::store::instance::{Instance, Newest, Standing};
@@ -23,6 +22,9 @@ use crate::time::Monotonic;
 /// itself, every VM has the same series.
 const INSTANCES_WITH_ALL_SERIES: usize = 4;
 
+/// Instances of a pod that are remembered after others took their place: as many as one process may have.
+const FORMER_MAX: usize = INSTANCES_PER_POD_MAX;
+
 /// One pod. Times are on the aggregator's clock unless they say otherwise.
 #[derive(Debug)]
 pub(super) struct PodRecord {
@@ -31,8 +33,8 @@ pub(super) struct PodRecord {
     pub(super) instances: Vec<Instance>,
     /// Expected and live Wasm VMs, as of the newest interval.
     pub(super) vms: (u32, u32),
-    vms_at: Monotonic,
-    clock: SidecarClock,
+    /// Instances that others took the place of, the last ones, the newest at the end.
+    former: Vec<InstanceId>,
     /// When a stream last opened or closed.
     touched: Monotonic,
     /// True if a series was added since anyone asked.
@@ -47,8 +49,7 @@ impl PodRecord {
             uid: Arc::from(""),
             instances: Vec::new(),
             vms: (0, 0),
-            vms_at: Monotonic::default(),
-            clock: SidecarClock::default(),
+            former: Vec::new(),
             touched: now,
             grown: false,
         }
@@ -63,7 +64,7 @@ impl PodRecord {
         limits: &StoreLimits,
     ) -> Result<Connected, Refused> {
         let candidate = Instance::new(hello);
-        self.check_not_older(now, &hello.pod, &candidate)?;
+        self.check_not_former(now, &hello.pod, &candidate)?;
         let mut ended = self.reset_if_another_pod(hello);
         let known = self.instances.iter().position(|i| i.id == hello.instance);
         let index = if let Some(index) = known {
@@ -73,8 +74,8 @@ impl PodRecord {
             self.instances.push(candidate);
             self.instances.len() - 1
         };
-        self.clock.observe(now, hello.clock);
         self.touched = now;
+        self.instances[index].observe(now, hello.clock, 0);
         let superseded = self.instances[index].open(stream);
         ended.retain(|ended| Some(*ended) != superseded);
         Ok(Connected {
@@ -103,15 +104,15 @@ impl PodRecord {
         let index = index.ok_or_else(unknown)?;
         let instance = &self.instances[index];
         if instance.standing != Standing::Current {
-            self.check_not_older(now, &link.pod, instance)?;
+            self.check_not_former(now, &link.pod, instance)?;
         }
         let span = self.span(now, index, link, report)?;
         let elapsed = self.elapsed(index, span, report);
         plausible::check(&self.instances[index], elapsed, report)?;
         let replaced = self.make_current(index);
         let refused = self.take(now, index, link, span, report, limits);
-        if span.end >= self.vms_at {
-            self.vms_at = span.end;
+        let seen = self.instances[index].seen;
+        if seen.is_some_and(|seen| span.end >= seen.until) {
             self.vms = (report.vms_expected, report.vms_live);
         }
         Ok(Applied {
@@ -172,8 +173,8 @@ impl PodRecord {
 
     /// When the oldest current instance began; `None` before the first report.
     pub(super) fn started_at(&self) -> Option<Monotonic> {
-        let starts = self.current().map(|instance| instance.started_at);
-        self.clock.map(starts.min()?)
+        let seen = self.current().filter_map(|instance| instance.seen);
+        seen.filter_map(|seen| seen.began).min()
     }
 
     /// Drops what is out of reach of every window.
@@ -245,17 +246,20 @@ impl PodRecord {
         (SEEN_MIN <= covered && covered <= longest.max(length)).then_some(start)
     }
 
-    /// Refuses `candidate` if an instance that began later is live. Where none is, the one that speaks is right,
-    /// whatever the clock said when it began.
-    fn check_not_older(
+    /// Refuses `candidate` if another took its place and is live: an old stream tells nothing new, however late it is
+    /// heard. Where none is, the one that speaks is right. When either began does not matter: a sidecar that starts after
+    /// its clock was set back is newer all the same.
+    fn check_not_former(
         &self,
         now: Monotonic,
         pod: &PodKey,
         candidate: &Instance,
     ) -> Result<(), Refused> {
+        if !self.former.contains(&candidate.id) {
+            return Ok(());
+        }
         let newer = self.current().find(|current| {
             !current.adds_to(candidate)
-                && current.started_at > candidate.started_at
                 && current.stream.is_some()
                 && current.state(now) == PodState::Live
         });
@@ -323,7 +327,8 @@ impl PodRecord {
         link: &Link,
         report: &Report,
     ) -> Result<Span, Refused> {
-        let ahead = self
+        let instance = &mut self.instances[index];
+        let ahead = instance
             .clock
             .map(report.interval_end)
             .map_or(Duration::ZERO, |end| end.since(now));
@@ -333,14 +338,11 @@ impl PodRecord {
                 ahead,
             });
         }
-        let instance = &self.instances[index];
         if instance.is_next(link.stream, report) {
-            if instance.clock_was_set_back(report) {
-                self.clock.restart();
-            }
-            self.clock.observe(now, report.interval_end);
+            instance.observe(now, report.interval_end, report.seq);
         }
-        let end = self.clock.map(report.interval_end).unwrap_or(now).min(now);
+        let end = instance.clock.map(report.interval_end);
+        let end = end.unwrap_or(now).min(now);
         Ok(Span {
             start: end.before(report.interval),
             end,
@@ -371,10 +373,15 @@ impl PodRecord {
                 && self.instances[other].standing == Standing::Current
             {
                 self.instances[other].standing = Standing::Replaced;
+                self.former.push(self.instances[other].id);
                 replaced.extend(self.instances[other].stream);
             }
         }
         self.instances[index].standing = Standing::Current;
+        let current = self.instances[index].id;
+        self.former.retain(|former| *former != current);
+        let spare = self.former.len().saturating_sub(FORMER_MAX);
+        self.former.drain(..spare);
         replaced
     }
 
@@ -395,8 +402,8 @@ impl PodRecord {
         room = room.min(limits.series_per_pod.saturating_sub(instance.series.len()));
 
         let lately = instance.started_at <= report.interval_end;
-        let started_at = self.clock.map(instance.started_at).filter(|_| lately);
-        let (span, origin) = instance.origin(span, started_at, report);
+        let began = instance.clock.map(instance.started_at).filter(|_| lately);
+        let (span, origin) = instance.origin(span, began, report);
         let mut refused = 0;
         let series = instance.series.len();
         for (key, told) in &report.series {
@@ -413,7 +420,7 @@ impl PodRecord {
             Origin::Zero => span.start,
             Origin::Unknown => span.end,
         };
-        instance.took(now, link.stream, from, span.end, report);
+        instance.took(now, link.stream, began, from, span.end, report);
         refused
     }
 

@@ -69,6 +69,16 @@ impl Tally {
         }
     }
 
+    /// All that is told happened so many milliseconds later, or earlier.
+    pub(super) fn shift(&mut self, millis: i64) {
+        if let Some((at, _)) = &mut self.inflight {
+            *at = at.moved(millis);
+        }
+        for history in self.histories() {
+            history.shift(millis);
+        }
+    }
+
     fn histories(&mut self) -> impl Iterator<Item = &mut History> {
         [
             &mut self.requests,

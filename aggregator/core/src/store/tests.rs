@@ -1,3 +1,4 @@
+mod clock;
 mod limits;
 mod model;
 mod reading;

@@ -200,3 +200,25 @@ fn what_comes_after_a_reset_is_not_told_under_the_old_name() {
         assert!(sidecar.aggregator.last_report().r#final);
     }
 }
+
+/// The wall clock is set while the sidecar reports: the times in its frames go on as if nobody had.
+#[test]
+fn a_wall_clock_that_is_set_changes_no_time() {
+    for step in [-3_600_000, -400, 30_000, 3_600_000] {
+        let mut sidecar = sidecar();
+        sidecar.request(1, Some(200));
+        sidecar.run(30, Network::Fine);
+        let before = sidecar.aggregator.last_report().interval_end_unix_ms;
+        let reports = sidecar.aggregator.reports.len();
+        sidecar.process.step_unix_ms(step);
+        sidecar.request(1, Some(200));
+        sidecar.run(30, Network::Fine);
+        let after = sidecar.aggregator.last_report().interval_end_unix_ms;
+        assert!(sidecar.aggregator.reports.len() > reports);
+        assert!(
+            (1..=4000).contains(&(after - before)),
+            "{step}: {}",
+            after - before
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! When Envoy took its snapshots, on a clock that does not step.
+//!
+//! Envoy dates its statistics by its wall clock, which may be set, and messages may be late on the way. But Envoy flushes
+//! by a timer: of the time between two dates and the time between two arrivals that one is right which is nearer to the
+//! one before.
+
+use std::time::Duration;
+
+use aggregator_core::time::{Monotonic, UnixMillis};
+
+use super::FLUSH_DEFAULT;
+
+/// Where both are as near as this, dates are right: messages are always a little early or late.
+const NEAR: Duration = Duration::from_millis(100);
+
+/// The snapshots of one stream.
+#[derive(Debug, Default)]
+pub(super) struct Timeline(Option<Last>);
+
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    told: Option<UnixMillis>,
+    arrived: Monotonic,
+    /// Where it lies on the timeline.
+    at: UnixMillis,
+    /// Time since the one before.
+    interval: Duration,
+}
+
+// === impl Timeline ===
+
+impl Timeline {
+    /// When the snapshot was taken that arrived at `now` and was dated `told`: on our own clock for the first one, and by
+    /// its distance from the one before for all others.
+    pub(super) fn next(&mut self, now: Monotonic, told: Option<UnixMillis>) -> UnixMillis {
+        let (at, interval) = match self.0 {
+            None => (UnixMillis(now.0), FLUSH_DEFAULT),
+            Some(last) => {
+                let dated = told.zip(last.told).filter(|(told, last)| told >= last);
+                let dated = dated.map(|(told, last)| told.since(last));
+                let arrived = now.since(last.arrived);
+                let off = |interval: Duration| interval.abs_diff(last.interval);
+                let interval = dated.filter(|dated| off(*dated) <= off(arrived) + NEAR);
+                let interval = interval.unwrap_or(arrived);
+                (last.at + interval, interval)
+            }
+        };
+        self.0 = Some(Last {
+            told,
+            arrived: now,
+            at,
+            interval,
+        });
+        at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Intervals as they come out, of messages that are dated and arrive so many milliseconds after the one before.
+    fn intervals(messages: &[(i64, u64)]) -> Vec<u128> {
+        let mut timeline = Timeline::default();
+        let (mut told, mut now) = (UnixMillis(1_800_000_000_000), Monotonic::BEGIN);
+        let mut last = timeline.next(now, Some(told));
+        let next = |(dated, arrived): &(i64, u64)| {
+            told = UnixMillis(told.0.checked_add_signed(*dated).unwrap());
+            now = now + Duration::from_millis(*arrived);
+            let at = timeline.next(now, Some(told));
+            let interval = at.since(last).as_millis();
+            last = at;
+            interval
+        };
+        messages.iter().map(next).collect()
+    }
+
+    /// A clock that is set, by much or little, changes no interval; nor does a message that is late.
+    #[test]
+    fn neither_steps_nor_delays_count() {
+        let usual = (5000, 5001);
+        for step in [-1_800_000, -3000, 3000, 1_800_000] {
+            let stepped = (5000 + step, 5002);
+            assert_eq!(
+                intervals(&[usual, stepped, usual]),
+                [5000, 5002, 5000],
+                "{step}"
+            );
+        }
+        let late = intervals(&[usual, (5000, 9000), (5000, 1000), usual]);
+        assert_eq!(late, [5000; 4]);
+        assert_eq!(
+            intervals(&[(60_000, 60_001), (60_000, 60_009)]),
+            [60_000; 2]
+        );
+    }
+}
