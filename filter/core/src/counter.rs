@@ -135,7 +135,7 @@ impl Series {
         let class = Outcome::class(status);
         let mut overflow = false;
         if self.detail == ResponseDetail::Code
-            && let Some(status) = status.filter(|_| class != Outcome(0))
+            && let Some(Outcome(status)) = Outcome::exact(status)
         {
             if let Some(known) = self.codes.iter_mut().find(|known| known.code == status) {
                 known.total.add(1);

@@ -104,12 +104,21 @@ impl Outcome {
     /// Classes of outcomes: none, and 1xx to 5xx.
     pub const CLASSES: u16 = 6;
 
-    /// The class of a status; none for what is no HTTP status.
+    /// The class of a status; none without one. A status outside of 100 to 599 is no valid one, but a response all the
+    /// same: it counts as 5xx, as a client is to take it (RFC 9110, section 15).
     pub fn class(status: Option<u16>) -> Self {
         match status {
+            None | Some(0) => Self(0),
             Some(status @ 100..=599) => Self(status / 100),
-            _ => Self(0),
+            Some(_) => Self(5),
         }
+    }
+
+    /// The status itself, if it is a valid one.
+    pub fn exact(status: Option<u16>) -> Option<Self> {
+        status
+            .filter(|status| (100..=599).contains(status))
+            .map(Self)
     }
 
     /// Whether this is an exact status.

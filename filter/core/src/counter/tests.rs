@@ -51,8 +51,32 @@ fn statuses_have_a_limit() {
     assert_eq!(value(200), 2);
     assert_eq!(value(231), 1);
     assert_eq!((value(418), value(4)), (0, 1));
-    assert_eq!(value(0), 2, "none, and what is no status");
+    assert_eq!((value(0), value(5)), (1, 1), "999 is a response");
     assert_eq!(counters.refused.code_overflow.value, 1);
+}
+
+/// Every response has a class, also one with a status that is none; only what has no response is `none`. A status outside
+/// of 100 to 599 is never told exactly, since the wire has no place for it.
+#[test]
+fn every_response_has_a_class() {
+    for (status, class, exact) in [
+        (None, 0, false),
+        (Some(0), 0, false),
+        (Some(1), 5, false),
+        (Some(99), 5, false),
+        (Some(100), 1, true),
+        (Some(101), 1, true),
+        (Some(199), 1, true),
+        (Some(200), 2, true),
+        (Some(499), 4, true),
+        (Some(599), 5, true),
+        (Some(600), 5, false),
+        (Some(999), 5, false),
+        (Some(u16::MAX), 5, false),
+    ] {
+        assert_eq!(Outcome::class(status), Outcome(class), "{status:?}");
+        assert_eq!(Outcome::exact(status).is_some(), exact, "{status:?}");
+    }
 }
 
 /// Where responses do not count, nobody asks for a status.
