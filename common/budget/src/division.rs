@@ -1,0 +1,116 @@
+//! How a limit is divided among the parts of a program.
+
+use thiserror::Error;
+
+use crate::size::Size;
+
+/// A part of a program that holds memory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Part {
+    /// What it is called where it is told.
+    pub name: &'static str,
+    /// What it cannot do without.
+    pub least: Size,
+    /// Its share of what is left after everyone has their least.
+    pub weight: u64,
+    /// What it never needs more of.
+    pub most: Size,
+}
+
+/// A limit under which a program cannot work.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error(
+    "a memory limit of {limit} is too small: at least {needed} are needed. Raise the container's memory limit, or \
+     give --memory-limit"
+)]
+pub struct TooSmall {
+    /// What there is.
+    pub limit: Size,
+    /// What is needed.
+    pub needed: Size,
+}
+
+/// What each part gets, in their order. Together at most `limit`; each at least its least and at most its most.
+pub fn divide<const N: usize>(limit: Size, parts: &[Part; N]) -> Result<[Size; N], TooSmall> {
+    let needed = parts
+        .iter()
+        .map(|part| u128::from(part.least.get()))
+        .sum::<u128>();
+    let Some(left) = u128::from(limit.get()).checked_sub(needed) else {
+        let needed = Size::bytes(u64::try_from(needed).unwrap_or(u64::MAX));
+        return Err(TooSmall { limit, needed });
+    };
+    let weights = parts
+        .iter()
+        .map(|part| u128::from(part.weight))
+        .sum::<u128>()
+        .max(1);
+    Ok(parts.map(|part| {
+        let share = left * u128::from(part.weight) / weights;
+        let size = u128::from(part.least.get()) + share;
+        let most = part.most.max(part.least);
+        Size::bytes(u64::try_from(size).unwrap_or(u64::MAX)).min(most)
+    }))
+}
+
+/// One line for the log: `base 48Mi, sidecars 300Mi`.
+pub fn line<const N: usize>(parts: &[Part; N], sizes: &[Size; N]) -> String {
+    let told = parts
+        .iter()
+        .zip(sizes)
+        .map(|(part, size)| format!("{} {size}", part.name));
+    told.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn part(name: &'static str, least: u64, weight: u64, most: u64) -> Part {
+        Part {
+            name,
+            least: Size::mib(least),
+            weight,
+            most: Size::mib(most),
+        }
+    }
+
+    #[test]
+    fn a_limit_is_divided_by_weight() {
+        let parts = [part("base", 40, 1, 40), part("sidecars", 10, 3, 1000)];
+        let sizes = divide(Size::mib(90), &parts).unwrap();
+        assert_eq!(sizes, [Size::mib(40), Size::mib(40)]);
+        assert_eq!(line(&parts, &sizes), "base 40Mi, sidecars 40Mi");
+        let refused = divide(Size::mib(49), &parts).unwrap_err();
+        assert_eq!(refused.needed, Size::mib(50));
+        assert!(refused.to_string().contains("--memory-limit"));
+    }
+
+    proptest! {
+        /// Whatever the limit and the parts: never more than there is, nobody below the least or above the most.
+        #[test]
+        fn parts_fit_together(
+            limit in 0..1_u64 << 40,
+            parts in proptest::array::uniform4((0..1_u64 << 30, 0..16_u64, 0..1_u64 << 36)),
+        ) {
+            let parts = parts.map(|(least, weight, most)| Part {
+                name: "part",
+                least: Size::bytes(least),
+                weight,
+                most: Size::bytes(most),
+            });
+            let least: u64 = parts.iter().map(|part| part.least.get()).sum();
+            match divide(Size::bytes(limit), &parts) {
+                Err(refused) => prop_assert!(least > limit && refused.needed.get() == least),
+                Ok(sizes) => {
+                    prop_assert!(sizes.iter().map(|size| size.get()).sum::<u64>() <= limit);
+                    for (part, size) in parts.iter().zip(sizes) {
+                        prop_assert!(size >= part.least && size <= part.most.max(part.least));
+                    }
+                }
+            }
+        }
+    }
+}
