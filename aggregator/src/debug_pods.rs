@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aggregator_core::query::{Metric, MetricQuery, Milli, WindowChoice};
+use aggregator_core::query::{Metric, MetricQuery, Milli, Missing, WindowChoice};
 use aggregator_core::status::{PodStatus, SeriesStatus};
 use aggregator_core::store::Store;
 use aggregator_core::time::Monotonic;
@@ -26,6 +26,8 @@ struct Pod<'a> {
     vms_live: u32,
     /// What the pod alone would read at the API; null if it has no value.
     requests_per_second: Option<Rate>,
+    /// Why it has none.
+    missing: Option<&'static str>,
     series: Vec<Series<'a>>,
 }
 
@@ -58,7 +60,10 @@ pub(crate) fn of(store: &Store, now: Monotonic) -> Result<Vec<u8>, serde_json::E
 }
 
 /// `pods` in their order, each with its rate.
-fn document(pods: &[PodStatus], rates: &[Option<Rate>]) -> Result<Vec<u8>, serde_json::Error> {
+fn document(
+    pods: &[PodStatus],
+    rates: &[Result<Rate, Missing>],
+) -> Result<Vec<u8>, serde_json::Error> {
     let pods = pods
         .iter()
         .zip(rates)
@@ -68,7 +73,7 @@ fn document(pods: &[PodStatus], rates: &[Option<Rate>]) -> Result<Vec<u8>, serde
     })
 }
 
-fn rate(store: &Store, now: Monotonic, pod: &PodStatus) -> Option<Rate> {
+fn rate(store: &Store, now: Monotonic, pod: &PodStatus) -> Result<Rate, Missing> {
     let query = MetricQuery {
         metric: Metric::RequestsPerSecond,
         direction: None,
@@ -77,8 +82,11 @@ fn rate(store: &Store, now: Monotonic, pod: &PodStatus) -> Option<Rate> {
         window: WindowChoice::Adaptive,
     };
     let answer = store.read(now, std::slice::from_ref(&pod.key), &query);
-    let reading = answer.readings.first()?;
-    Some(Rate {
+    let Some(reading) = answer.readings.first() else {
+        let missing = answer.missing.first();
+        return Err(missing.map_or(Missing::NeverReported, |(_, why)| *why));
+    };
+    Ok(Rate {
         value: real(reading.value),
         window_ms: reading.window.as_millis(),
         previous: store.read_before(reading, &query).map(real),
@@ -93,7 +101,7 @@ fn real(milli: Milli) -> f64 {
     milli.0 as f64 / 1000.0
 }
 
-fn pod(status: &PodStatus, requests_per_second: Option<Rate>) -> Pod<'_> {
+fn pod(status: &PodStatus, rate: Result<Rate, Missing>) -> Pod<'_> {
     Pod {
         namespace: &status.key.namespace,
         name: &status.key.name,
@@ -104,7 +112,8 @@ fn pod(status: &PodStatus, requests_per_second: Option<Rate>) -> Pod<'_> {
         last_report_age_ms: status.last_report_age.map(|age| age.as_millis()),
         vms_expected: status.vms_expected,
         vms_live: status.vms_live,
-        requests_per_second,
+        requests_per_second: rate.ok(),
+        missing: rate.err().map(Missing::as_str),
         series: status.series.iter().map(series).collect(),
     }
 }
@@ -169,12 +178,12 @@ mod tests {
             window_ms: 2000,
             previous: None,
         };
-        let text = String::from_utf8(document(&[status], &[Some(rate)]).unwrap()).unwrap();
+        let text = String::from_utf8(document(&[status], &[Ok(rate)]).unwrap()).unwrap();
         assert_eq!(
             text,
             r#"{"pods":[{"namespace":"prod","name":"jazz-v1","uid":"u1","state":"live","streams":1,"#.to_owned()
                 + r#""instances":["00000000000000ab"],"last_report_age_ms":120,"vms_expected":3,"vms_live":3,"#
-                + r#""requests_per_second":{"value":2.5,"window_ms":2000,"previous":null},"#
+                + r#""requests_per_second":{"value":2.5,"window_ms":2000,"previous":null},"missing":null,"#
                 + r#""series":[{"direction":"inbound","cluster":"","requests":12,"requests_at_completion":false,"#
                 + r#""upstream_attempts":null,"responses":{"2xx":11,"none":1},"inflight":0,"inflight_ns":null}]}]}"#
         );

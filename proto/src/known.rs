@@ -155,6 +155,7 @@ const HELLO: Known = Known {
         (7, "flush_interval_ms", None),
         (8, "build", None),
         (9, "protocol", None),
+        (10, "hot_restart", None),
     ],
 };
 

@@ -27,4 +27,4 @@ pub mod v1 {
 pub const DESCRIPTORS: &[u8] = include_bytes!("gen/meshmeter.v1.bin");
 
 /// The protocol number that this version speaks: `Hello.protocol` and `Settings.protocol`.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;

@@ -110,6 +110,7 @@ impl Fleet {
             scope: CounterScope::Process,
             started_at: wall(START),
             clock: wall(now),
+            hot_restart: false,
         };
         self.store.connect(now, StreamId(1), &hello).unwrap().link
     }

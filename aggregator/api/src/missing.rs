@@ -4,28 +4,16 @@ use aggregator_core::pod::PodKey;
 use aggregator_core::query::Missing;
 
 /// Order in which reasons are told: the one that calls for action first.
-pub(crate) const REASONS: [Missing; 7] = [
+pub(crate) const REASONS: [Missing; 8] = [
     Missing::NeverReported,
     Missing::NotCounted,
     Missing::VmLost,
+    Missing::HotRestart,
     Missing::Refused,
     Missing::Gone,
     Missing::New,
     Missing::NoRequests,
 ];
-
-/// The value of the label `reason` of our own counter.
-pub(crate) fn label(why: Missing) -> &'static str {
-    match why {
-        Missing::NeverReported => "never_reported",
-        Missing::New => "new",
-        Missing::Gone => "gone",
-        Missing::NotCounted => "not_counted",
-        Missing::VmLost => "vm_lost",
-        Missing::Refused => "refused",
-        Missing::NoRequests => "no_requests",
-    }
-}
 
 /// The sentence for `pods` ("pods matching app=jazz in namespace prod") of which none has a value.
 pub(crate) fn none_has_a_value(metric: &str, pods: &str, missing: &[(PodKey, Missing)]) -> String {
@@ -71,6 +59,9 @@ fn phrase(why: Missing) -> &'static str {
             "did not count this (check the role of the filter and the metric selector)"
         }
         Missing::VmLost => "lost a Wasm VM, so that its totals may be too low (restart the pod)",
+        Missing::HotRestart => {
+            "had two Envoy processes at once, as in a hot restart (unknown until one of them has ended)"
+        }
         Missing::Refused => {
             "had a part of its report refused (see the aggregator's log for the limit)"
         }

@@ -181,7 +181,7 @@ impl Observations {
         for reason in Reason::ALL.map(Reason::as_str).into_iter().chain(faults) {
             drop(self.refused.get_or_create(&ReasonLabels { reason }));
         }
-        for reason in missing::REASONS.map(missing::label) {
+        for reason in missing::REASONS.map(Missing::as_str) {
             drop(self.missing.get_or_create(&ReasonLabels { reason }));
         }
     }
@@ -218,7 +218,7 @@ impl Observations {
     pub(crate) fn missing(&self, why: Missing) {
         self.missing
             .get_or_create(&ReasonLabels {
-                reason: missing::label(why),
+                reason: why.as_str(),
             })
             .inc();
     }

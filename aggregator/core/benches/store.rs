@@ -37,6 +37,7 @@ fn connect(store: &Store, pod: u64) -> Link {
         scope: CounterScope::Process,
         started_at: UnixMillis(BEGIN.0),
         clock: UnixMillis(BEGIN.0),
+        hot_restart: false,
     };
     let connected = store.connect(BEGIN, StreamId(pod + 1), &hello);
     connected.expect("the store has room").link

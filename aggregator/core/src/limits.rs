@@ -77,6 +77,10 @@ pub const HOLD: Duration = Duration::from_secs(10);
 /// As [`HOLD`], for a sidecar that ended in order: long enough for its successor in a reconfigured Envoy.
 pub const HOLD_FINAL: Duration = Duration::from_secs(2);
 
+/// How long a pod is taken to have two Envoy processes after the older one was last heard: it says hello again within
+/// about 1.2 s of each refusal.
+pub const RIVAL: Duration = Duration::from_secs(5);
+
 /// How long a pod is remembered after it is gone.
 pub const FORGET_AFTER: Duration = Duration::from_mins(10);
 

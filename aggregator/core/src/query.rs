@@ -96,6 +96,8 @@ pub enum Missing {
     NotCounted,
     /// A Wasm VM of the sidecar died: totals may be too low.
     VmLost,
+    /// Two Envoy processes serve the pod, as in a hot restart: what one of them counts is too low.
+    HotRestart,
     /// Part of what the sidecar reported was refused: totals are too low.
     Refused,
     /// A ratio was asked for, and no request ended in the window: a share of nothing is unknown.
@@ -109,4 +111,22 @@ pub struct Answer {
     pub readings: Vec<Reading>,
     /// Pods without one, in no particular order.
     pub missing: Vec<(PodKey, Missing)>,
+}
+
+// === impl Missing ===
+
+impl Missing {
+    /// The name in JSON and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NeverReported => "never_reported",
+            Self::New => "new",
+            Self::Gone => "gone",
+            Self::NotCounted => "not_counted",
+            Self::VmLost => "vm_lost",
+            Self::HotRestart => "hot_restart",
+            Self::Refused => "refused",
+            Self::NoRequests => "no_requests",
+        }
+    }
 }

@@ -53,6 +53,8 @@ pub struct Hello {
     pub started_at: UnixMillis,
     /// The sidecar's clock when it said hello.
     pub clock: UnixMillis,
+    /// True if the process takes over from a parent that still serves: what it counts is not all of the pod's.
+    pub hot_restart: bool,
 }
 
 /// What was counted up to `interval_end`.

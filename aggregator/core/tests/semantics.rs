@@ -144,6 +144,7 @@ impl Stage {
             scope: CounterScope::Process,
             started_at: UnixMillis(now.0),
             clock: UnixMillis(now.0),
+            hot_restart: false,
         };
         let connected = self.store.connect(now, StreamId(number), &hello);
         let sidecar = Sidecar {

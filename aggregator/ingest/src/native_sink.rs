@@ -236,6 +236,7 @@ impl Session {
             scope: CounterScope::Process,
             started_at: known.started_at,
             clock: at,
+            hot_restart: false,
         };
         let connected = self.shared.store.connect(now, self.place.id, &hello)?;
         for (stream, ending) in connected

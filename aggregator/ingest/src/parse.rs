@@ -95,6 +95,7 @@ pub fn hello(hello: v1::Hello) -> Result<Hello, FieldError> {
             }
         },
         started_at: time("hello.started_at_unix_ms", hello.started_at_unix_ms)?,
+        hot_restart: hello.hot_restart,
         clock: time("hello.clock_unix_ms", hello.clock_unix_ms)?,
     })
 }

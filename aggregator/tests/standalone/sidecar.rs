@@ -126,6 +126,7 @@ impl Sidecar {
             flush_interval_ms: 1000,
             build: "test".to_owned(),
             protocol: proto::PROTOCOL,
+            hot_restart: false,
         };
         frames
             .send(SidecarFrame {

@@ -307,6 +307,17 @@ impl Counters {
         self.series.get_mut(usize::from(index.0))
     }
 
+    /// Begins all totals again at 0. What is in flight stays.
+    pub fn begin_again(&mut self) {
+        for series in &mut self.series {
+            for (counter, total) in series.totals_mut() {
+                if counter != Counter::Inflight {
+                    total.value = 0;
+                }
+            }
+        }
+    }
+
     /// Every series.
     pub fn iter(&self) -> impl Iterator<Item = &Series> {
         self.series.iter()

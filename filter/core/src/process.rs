@@ -1,11 +1,14 @@
 //! Process-wide totals: Envoy counters into which every VM adds what it counted, and which any VM can read.
 //!
 //! They live as long as the process: through a VM that traps, is replaced or reconfigured. `meshmeter.instance`
-//! and `meshmeter.started_at_ms` are kept beside them, so that neither outlives the other. Two things can go
-//! wrong with such counters, and both are noticed:
+//! and `meshmeter.started_at_ms` are kept beside them, so that neither outlives the other. Three things can go
+//! wrong with such counters, and all are noticed:
 //! - a `stats_matcher` in the bootstrap hides them: they take every addition and read 0. Each VM proves a probe
 //!   before it relies on them, and each counter when it first adds to it;
-//! - `/reset_counters` sets them back to 0. A sentinel that is never 0 otherwise tells.
+//! - `/reset_counters` sets them back to 0. A sentinel that is never 0 otherwise tells;
+//! - a hot restart adds the parent's counters and gauges to those of the same name in the child. `meshmeter.instance`
+//!   tells: a gauge that reads something else than what was just set holds a part of a parent. The child's counters
+//!   are of no use from then on, also after the parent is gone, which takes its gauges along but not its counts.
 
 use crate::catalog::{Catalog, Listed, Listing};
 use crate::config::{ResponseDetail, Role};
@@ -20,6 +23,9 @@ pub(crate) const REFUSED_NAMES: [&str; 3] = [
     "meshmeter.refused.untracked_streams",
     "meshmeter.refused.code_overflow",
 ];
+
+/// What a process sets `meshmeter.instance` to once its counters hold those of a parent. No name of counters.
+const MERGED: u64 = 1;
 
 /// The metrics beside the counters.
 #[derive(Clone, Copy, Debug)]
@@ -55,11 +61,22 @@ pub struct Signs {
 #[derive(Debug, Default)]
 pub struct ProcessTotals {
     metrics: Option<Metrics>,
+    /// Name of the counters as this VM last saw it.
+    instance: u64,
+    /// The gauge `meshmeter.instance` of a process whose counters hold those of a parent.
+    merged: Option<MetricId>,
 }
 
 /// Why process-wide totals cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Unusable(pub String);
+pub enum Unusable {
+    /// They cannot be read back.
+    Hidden(String),
+    /// Another VM found so.
+    Elsewhere,
+    /// They hold counts of the process that this one takes over from.
+    Merged,
+}
 
 // === impl Refused ===
 
@@ -84,9 +101,13 @@ impl ProcessTotals {
     /// Proves that counters and gauges read back what was written, and names the counters if nobody did yet.
     /// `started_at` is a moment before this VM counted anything.
     pub fn prove(&mut self, host: &impl Host, started_at: UnixMillis) -> Result<(), Unusable> {
-        if self.metrics.is_some() {
-            return Ok(());
+        if self.metrics.is_none() {
+            self.metrics = Some(Self::find(host, started_at)?);
         }
+        Ok(())
+    }
+
+    fn find(host: &impl Host, started_at: UnixMillis) -> Result<Metrics, Unusable> {
         let counter = |name| host.define_metric(MetricKind::Counter, name);
         let gauge = |name| host.define_metric(MetricKind::Gauge, name);
         let proof = || -> Result<Option<Metrics>, HostError> {
@@ -114,23 +135,56 @@ impl ProcessTotals {
             Ok(readable.then_some(metrics))
         };
         match proof() {
-            Ok(Some(metrics)) => {
-                self.metrics = Some(metrics);
-                Ok(())
-            }
-            Ok(None) => Err(Unusable(
+            Ok(Some(metrics)) => Ok(metrics),
+            Ok(None) => Err(Unusable::Hidden(
                 "a `stats_matcher` hides the metrics wasmcustom.meshmeter".to_owned(),
             )),
-            Err(_) => Err(Unusable("the host refuses metrics".to_owned())),
+            Err(_) => Err(Unusable::Hidden("the host refuses metrics".to_owned())),
         }
+    }
+
+    /// Whether the name of the counters is known.
+    pub fn is_named(&self) -> bool {
+        self.instance != 0
+    }
+
+    /// Finds out what the counters are called now, and that they are of this process alone. What tells is a gauge, so
+    /// it holds for VMs that begin at any time and share no data with the others.
+    pub fn name(&mut self, host: &impl Host) -> Result<(), Unusable> {
+        let Some(metrics) = self.metrics else {
+            return Ok(());
+        };
+        let Ok(told) = host.read_metric(metrics.instance) else {
+            return Ok(());
+        };
+        if told == self.instance {
+            return Ok(());
+        }
+        // Another VM gave the name, or Envoy added a parent's gauge to ours.
+        let own = told != MERGED
+            && host.set_gauge(metrics.instance, told).is_ok()
+            && host.read_metric(metrics.instance) == Ok(told);
+        if own {
+            self.instance = told;
+            return Ok(());
+        }
+        let _ = host.set_gauge(metrics.instance, MERGED);
+        self.merged = Some(metrics.instance);
+        Err(Unusable::Merged)
+    }
+
+    /// Whether a parent is there that this process takes over from: its part of the gauge goes when it ends.
+    pub fn has_parent(&self, host: &impl Host) -> bool {
+        let told = self.merged.map(|instance| host.read_metric(instance));
+        told.is_some_and(|told| told != Ok(MERGED))
     }
 
     /// Reads the metrics beside the counters.
     pub fn signs(&self, host: &impl Host) -> Option<Signs> {
-        let metrics = self.metrics?;
+        let metrics = self.metrics.filter(|_| self.instance != 0)?;
         let read = |id| host.read_metric(id).ok();
         Some(Signs {
-            instance: read(metrics.instance)?,
+            instance: self.instance,
             started_at: UnixMillis(read(metrics.started_at)?),
             was_reset: read(metrics.sentinel)? == 0,
             changes: read(metrics.changes)?,
@@ -194,7 +248,7 @@ impl Metrics {
     fn begin(&self, host: &impl Host, started_at: UnixMillis) -> Result<(), HostError> {
         host.increment_metric(self.sentinel, 1)?;
         host.set_gauge(self.started_at, started_at.0.max(1))?;
-        host.set_gauge(self.instance, host.random().max(1))
+        host.set_gauge(self.instance, host.random().max(MERGED + 1))
     }
 }
 
@@ -260,7 +314,7 @@ fn add(
     if total.proven || was_reset {
         return Ok(());
     }
-    Err(Unusable(format!(
+    Err(Unusable::Hidden(format!(
         "the metric wasmcustom.{} reads 0 after an addition: a `stats_matcher` hides it",
         name()
     )))

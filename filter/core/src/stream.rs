@@ -71,6 +71,8 @@ struct Stream {
     token: StreamToken,
     root: RootId,
     instance: u64,
+    /// What its hello said of a hot restart.
+    hot_restart: bool,
     seq: u64,
     acked: Version,
     acked_end: Option<Monotonic>,
@@ -113,6 +115,13 @@ impl Link {
         &self.aggregator
     }
 
+    /// Ends the wait before the next attempt.
+    pub fn hurry(&mut self, now: Monotonic) {
+        if let State::Idle { retry_at } = &mut self.state {
+            *retry_at = now;
+        }
+    }
+
     /// Whether a stream is open.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
@@ -138,10 +147,10 @@ impl Link {
 
     /// Whether [`Self::tick`] would send something, so that totals have to be read before. `news`: something
     /// changed since the last reading. A stream of other counters than `instance` is to be opened anew at once.
-    pub fn is_due(&self, now: Monotonic, instance: u64, news: bool) -> bool {
+    pub fn is_due(&self, now: Monotonic, hello: &v1::Hello, news: bool) -> bool {
         match &self.state {
             State::Idle { retry_at } => now >= *retry_at,
-            State::Open(stream) => stream.instance != instance || stream.is_due(now, news),
+            State::Open(stream) => !stream.is_of(hello) || stream.is_due(now, news),
             State::Closing { .. } => false,
         }
     }
@@ -158,7 +167,7 @@ impl Link {
     ) {
         let now = facts.now.monotonic;
         if let State::Open(stream) = &self.state
-            && (stream.root != root || stream.instance != hello.instance)
+            && (stream.root != root || !stream.is_of(hello))
         {
             // The root that held the stream is gone, or what it reported is: begin again at once.
             let _ = host.cancel_stream(stream.token);
@@ -211,6 +220,7 @@ impl Link {
             token,
             root,
             instance: hello.instance,
+            hot_restart: hello.hot_restart,
             seq: 0,
             acked: Version(0),
             acked_end: None,
@@ -339,6 +349,11 @@ impl Link {
 // === impl Stream ===
 
 impl Stream {
+    /// Whether `hello` says of the counters what the stream's own said.
+    fn is_of(&self, hello: &v1::Hello) -> bool {
+        (self.instance, self.hot_restart) == (hello.instance, hello.hot_restart)
+    }
+
     fn is_due(&self, now: Monotonic, news: bool) -> bool {
         let due = now.plus_millis(TICK_SLACK_MS) >= self.due_at;
         self.unacked.is_none() && (due || (self.resting && news)) || self.is_overdue(now)

@@ -35,6 +35,8 @@ pub enum Scope {
         instance: u64,
         /// When they began at 0.
         started_at: UnixMillis,
+        /// Whether the process takes over from a parent that is still there (a hot restart).
+        has_parent: bool,
     },
 }
 
@@ -98,6 +100,13 @@ impl Streamer {
         };
     }
 
+    /// Opens streams that wait for their time at once.
+    pub fn hurry(&mut self, now: Monotonic) {
+        for link in &mut self.links {
+            link.hurry(now);
+        }
+    }
+
     /// Whether there is anyone to stream to.
     pub fn is_idle(&self) -> bool {
         self.links.is_empty()
@@ -122,9 +131,9 @@ impl Streamer {
             }
         }
         let unread = news || self.view.version() == Version(0);
-        let instance = self.hello.instance;
+        let hello = &self.hello;
         let mut links = self.links.iter();
-        if !links.any(|link| link.is_due(now.monotonic, instance, news)) {
+        if !links.any(|link| link.is_due(now.monotonic, hello, news)) {
             return;
         }
         if unread && !self.read(host, sources, now) {
@@ -146,7 +155,7 @@ impl Streamer {
         if self.hello.process == 0 {
             return None;
         }
-        let (instance, started_at) = match sources.scope {
+        let (instance, started_at, has_parent) = match sources.scope {
             Scope::Process => {
                 let signs = sources.process.signs(host)?;
                 if signs.was_reset || self.fell {
@@ -165,8 +174,12 @@ impl Streamer {
             Scope::Vm {
                 instance,
                 started_at,
-            } => (instance, started_at),
+                has_parent,
+            } => (instance, started_at, has_parent),
         };
+        self.hello.scope = v1::CounterScope::Vm.into();
+        self.hello.hot_restart = has_parent;
+        self.name(instance, started_at, now);
         let before = self.view.version();
         self.view.read_vm(sources.counters, now.monotonic);
         let news = self.view.version() != before || self.changes.is_some();
@@ -174,8 +187,6 @@ impl Streamer {
             self.quiet_at = Some(now.monotonic);
         }
         self.changes = None;
-        self.hello.scope = v1::CounterScope::Vm.into();
-        self.name(instance, started_at, now);
         Some(news)
     }
 

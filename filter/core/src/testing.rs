@@ -32,6 +32,8 @@ struct Process {
     env: BTreeMap<String, String>,
     metadata: BTreeMap<String, String>,
     metrics: BTreeMap<String, (MetricKind, u64)>,
+    /// What a parent added to the gauges of these names.
+    parent_gauges: BTreeMap<String, u64>,
     /// Beginnings of the names of metrics that a `stats_matcher` hides.
     hidden: Vec<String>,
     shared: BTreeMap<String, (Vec<u8>, u32)>,
@@ -95,6 +97,7 @@ impl FakeProcess {
             env: BTreeMap::new(),
             metadata: BTreeMap::new(),
             metrics: BTreeMap::new(),
+            parent_gauges: BTreeMap::new(),
             hidden: Vec::new(),
             shared: BTreeMap::new(),
             next_cas: 1,
@@ -154,6 +157,30 @@ impl FakeProcess {
                 *value = 0;
             }
         }
+    }
+
+    /// Envoy adds the counters and gauges of `parent` to this process's, as it does after a hot restart at each flush of
+    /// statistics: of counters what came since the last time, which is for the caller to see to.
+    pub fn merge(&self, parent: &Self) {
+        let mut process = self.0.borrow_mut();
+        for (name, (kind, value)) in &parent.0.borrow().metrics {
+            if *kind == MetricKind::Gauge {
+                process.parent_gauges.insert(name.clone(), *value);
+            } else {
+                let metric = process.metrics.entry(name.clone());
+                metric.or_insert((*kind, 0)).1 += value;
+            }
+        }
+    }
+
+    /// The parent of a hot restart ends: what it added to gauges goes with it.
+    pub fn end_parent(&self) {
+        self.0.borrow_mut().parent_gauges.clear();
+    }
+
+    /// Forgets shared data, as the host does with that of a `vm_id` whose last VM ends.
+    pub fn forget_shared_data(&self) {
+        self.0.borrow_mut().shared.clear();
     }
 
     /// Value of a metric; `None` if nobody defined it.
@@ -325,7 +352,14 @@ impl Host for FakeHost {
     }
 
     fn read_metric(&self, id: MetricId) -> Result<u64, HostError> {
-        self.with_metric(id, |_, value| Ok(*value))
+        let own = self.with_metric(id, |_, value| Ok(*value))?;
+        let vm = self.vm.borrow();
+        let name = vm
+            .metric_names
+            .get(id.0 as usize)
+            .ok_or(HostError::NotFound)?;
+        let process = self.process.0.borrow();
+        Ok(own.wrapping_add(process.parent_gauges.get(name).copied().unwrap_or(0)))
     }
 
     fn shared_data(&self, key: &str) -> Result<(Vec<u8>, Cas), HostError> {

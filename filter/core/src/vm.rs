@@ -163,6 +163,9 @@ impl<H: Host> Vm<H> {
             return;
         }
         self.identify();
+        if let Scope::Vm { has_parent, .. } = &mut self.scope {
+            *has_parent = self.process.has_parent(&self.host);
+        }
         let lead = match self.scope {
             Scope::Process => self.member.lead(now.monotonic),
             Scope::Vm { .. } => Lead::Me,
@@ -189,25 +192,47 @@ impl<H: Host> Vm<H> {
         if self.scope != Scope::Process {
             return;
         }
-        if self.member.is_each_for_itself() {
-            self.stream_for_itself("another VM cannot rely on process-wide counters");
-            return;
-        }
-        let started_at = self.started_at;
-        let flushed = self
-            .process
-            .prove(&self.host, started_at)
-            .and_then(|()| self.process.flush(&self.host, &mut self.counters));
-        if let Err(Unusable(why)) = flushed {
-            self.stream_for_itself(&why);
-            self.member.each_for_itself(&self.host, now.monotonic);
+        if let Err(why) = self.flush_to_process(now) {
+            self.stream_for_itself(&why, now);
+            if why != Unusable::Elsewhere {
+                self.member.each_for_itself(&self.host, now.monotonic);
+            }
         }
     }
 
-    fn stream_for_itself(&mut self, why: &str) {
+    fn flush_to_process(&mut self, now: Now) -> Result<(), Unusable> {
+        let is_apart = self.member.is_each_for_itself();
+        self.process.prove(&self.host, self.started_at)?;
+        let leads = self.member.lead(now.monotonic) == Lead::Me;
+        if is_apart || leads || !self.process.is_named() {
+            self.process.name(&self.host)?;
+        }
+        if is_apart {
+            return Err(Unusable::Elsewhere);
+        }
+        self.process.flush(&self.host, &mut self.counters)
+    }
+
+    fn stream_for_itself(&mut self, why: &Unusable, now: Now) {
+        let is_merged = *why == Unusable::Merged;
+        if is_merged {
+            // What was counted until now was told as the process's, or belongs to a time of which nothing can be told.
+            self.counters.begin_again();
+            // What the parent tells alone is too low from now on.
+            self.streamer.hurry(now.monotonic);
+        }
         self.scope = Scope::Vm {
             instance: self.host.random().max(1),
-            started_at: self.started_at,
+            started_at: if is_merged { now.unix } else { self.started_at },
+            has_parent: is_merged,
+        };
+        let why = match why {
+            Unusable::Hidden(why) => why,
+            Unusable::Elsewhere => "another VM cannot rely on process-wide counters",
+            Unusable::Merged => {
+                "hot restart: Envoy added counts of the parent process to ours, and the value of the pod is unknown \
+                 until the parent ends"
+            }
         };
         let consequence = if self.streamer.is_idle() {
             "this VM has no `aggregators`: what it counts is not reported"

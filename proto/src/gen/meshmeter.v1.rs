@@ -56,9 +56,14 @@ pub struct Hello {
     /// Version of the filter, for example "0.1.0+ab12cd3".
     #[prost(string, tag = "8")]
     pub build: ::prost::alloc::string::String,
-    /// Highest protocol number the sidecar knows; 1 is this file.
+    /// Highest protocol number the sidecar knows; 2 is this file.
     #[prost(uint32, tag = "9")]
     pub protocol: u32,
+    /// The Envoy process takes over from a parent process that still serves (a hot restart): the totals are its own
+    /// alone, and the pod's value is unknown until a hello without this. From protocol 2 on: an older aggregator
+    /// refuses the stream, which leaves the value of this process unknown too.
+    #[prost(bool, tag = "10")]
+    pub hot_restart: bool,
 }
 /// The pod a sidecar belongs to.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -167,7 +172,7 @@ pub struct Settings {
     /// Flush interval the aggregator asks for; 0: the sidecar keeps its own.
     #[prost(uint32, tag = "1")]
     pub flush_interval_ms: u32,
-    /// Highest protocol number the aggregator knows; 1 is this file.
+    /// Highest protocol number the aggregator knows; 2 is this file.
     #[prost(uint32, tag = "2")]
     pub protocol: u32,
 }

@@ -79,7 +79,7 @@ fn an_unknown_field_is_named_with_its_path() {
     let refusal = check::<v1::SidecarFrame>(&frame).unwrap_err();
     assert_eq!(
         refusal.to_string(),
-        "SidecarFrame.report.series: unknown field 42; this version knows protocol 1"
+        "SidecarFrame.report.series: unknown field 42; this version knows protocol 2"
     );
 }
 

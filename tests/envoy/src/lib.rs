@@ -4,6 +4,9 @@
 //! Routes of the front listener: `/bad` always fails and is retried twice, `/refused` leads to a port where nobody
 //! listens and is retried once, `/direct` Envoy answers itself, and everything else an application answers.
 
+pub mod hot_restart;
+pub mod watch;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;

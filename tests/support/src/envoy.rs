@@ -34,6 +34,8 @@ pub struct Options {
     pub log_level: &'static str,
     /// How long a removed listener lives on.
     pub drain_time: Duration,
+    /// Whether it may take over from another Envoy, or another from it: `args` then have to name base id and epoch.
+    pub hot_restart: bool,
     /// Further command-line arguments.
     pub args: Vec<String>,
 }
@@ -84,6 +86,7 @@ impl Default for Options {
             env: Vec::new(),
             log_level: "warning",
             drain_time: Duration::from_secs(1),
+            hot_restart: false,
             args: Vec::new(),
         }
     }
@@ -196,8 +199,6 @@ fn arguments(config: &Path, admin_file: &Path, options: &Options) -> Vec<String>
         &text(admin_file),
         "--concurrency",
         &options.concurrency.to_string(),
-        // No shared memory, so any number of Envoys run side by side and leave nothing behind.
-        "--disable-hot-restart",
         "--drain-time-s",
         &options.drain_time.as_secs().to_string(),
         "--log-level",
@@ -210,6 +211,10 @@ fn arguments(config: &Path, admin_file: &Path, options: &Options) -> Vec<String>
     ]
     .map(str::to_owned)
     .into();
+    if !options.hot_restart {
+        // No shared memory, so any number of Envoys run side by side and leave nothing behind.
+        arguments.push("--disable-hot-restart".to_owned());
+    }
     arguments.extend(options.args.iter().cloned());
     arguments
 }

@@ -61,7 +61,9 @@ impl Question<'_> {
             Members::Pods(pods) => {
                 let answer = self.read_pods(sources, &pods);
                 missing.clone_from(&answer.missing);
-                if let Some(sum) = sum::over(sources.now.monotonic, self, sources.directory, &answer)? {
+                if let Some(sum) =
+                    sum::over(sources.now.monotonic, self, sources.directory, &answer)?
+                {
                     return Ok(sum);
                 }
                 if self.is_namespace() || !none_serves(sources.directory, &pods) {

@@ -153,9 +153,11 @@ pub(super) fn is_doubtful(why: Missing, serving: Option<Serving>, set: Set) -> b
         Missing::NoRequests => false,
         Missing::NeverReported => serves && set == Set::Members,
         Missing::Gone => serves,
-        Missing::New | Missing::NotCounted | Missing::VmLost | Missing::Refused => {
-            serving != Some(Serving::No)
-        }
+        Missing::New
+        | Missing::NotCounted
+        | Missing::VmLost
+        | Missing::HotRestart
+        | Missing::Refused => serving != Some(Serving::No),
     }
 }
 

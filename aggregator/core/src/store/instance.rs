@@ -21,6 +21,8 @@ pub(super) struct Instance {
     /// When the counters began, on the sidecar's clock.
     pub(super) started_at: UnixMillis,
     pub(super) standing: Standing,
+    /// True while its process says that it takes over from a parent that still serves.
+    pub(super) hot_restart: bool,
     /// The stream that counts, if it is open.
     pub(super) stream: Option<StreamId>,
     /// Sorted by key.
@@ -87,6 +89,7 @@ impl Instance {
             scope: hello.scope,
             started_at: hello.started_at,
             standing: Standing::Pending,
+            hot_restart: hello.hot_restart,
             stream: None,
             series: Vec::new(),
             incomplete: false,

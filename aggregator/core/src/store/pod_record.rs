@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::history::DEPTH;
-use crate::limits::{AHEAD_MAX, FORGET_AFTER, INSTANCES_PER_POD_MAX, SEEN_MIN, StoreLimits};
+use crate::limits::{AHEAD_MAX, FORGET_AFTER, INSTANCES_PER_POD_MAX, RIVAL, SEEN_MIN, StoreLimits};
 use crate::pod::PodKey;
 use crate::query::WINDOWS;
-use crate::report::{Hello, InstanceId, Report, StreamId};
+use crate::report::{Hello, InstanceId, ProcessId, Report, StreamId};
 use crate::series::{Direction, SeriesKey};
 use crate::status::PodState;
 use crate::store::counter::{Origin, Span};
@@ -35,6 +35,8 @@ pub(super) struct PodRecord {
     pub(super) vms: (u32, u32),
     /// Instances that others took the place of, the last ones, the newest at the end.
     former: Vec<InstanceId>,
+    /// Until then more than one Envoy process serves the pod, or did: what was counted before is not all.
+    unknown_until: Monotonic,
     /// When a stream last opened or closed.
     touched: Monotonic,
     /// True if a series was added since anyone asked.
@@ -50,6 +52,7 @@ impl PodRecord {
             instances: Vec::new(),
             vms: (0, 0),
             former: Vec::new(),
+            unknown_until: Monotonic::default(),
             touched: now,
             grown: false,
         }
@@ -64,7 +67,8 @@ impl PodRecord {
         limits: &StoreLimits,
     ) -> Result<Connected, Refused> {
         let candidate = Instance::new(hello);
-        self.check_not_former(now, &hello.pod, &candidate)?;
+        let checked = self.check_not_former(now, &hello.pod, &candidate);
+        checked.inspect_err(|_| self.note_rival(now, hello.process))?;
         let mut ended = self.reset_if_another_pod(hello);
         let known = self.instances.iter().position(|i| i.id == hello.instance);
         let index = if let Some(index) = known {
@@ -76,6 +80,12 @@ impl PodRecord {
         };
         self.touched = now;
         self.instances[index].observe(now, hello.clock, 0);
+        let was_hot_restart =
+            std::mem::replace(&mut self.instances[index].hot_restart, hello.hot_restart);
+        if was_hot_restart && !hello.hot_restart {
+            // The process knows that its parent is gone: from now on it counts all.
+            self.unknown_until = now;
+        }
         let superseded = self.instances[index].open(stream);
         ended.retain(|ended| Some(*ended) != superseded);
         Ok(Connected {
@@ -104,12 +114,17 @@ impl PodRecord {
         let index = index.ok_or_else(unknown)?;
         let instance = &self.instances[index];
         if instance.standing != Standing::Current {
-            self.check_not_former(now, &link.pod, instance)?;
+            let checked = self.check_not_former(now, &link.pod, instance);
+            let process = instance.process;
+            checked.inspect_err(|_| self.note_rival(now, process))?;
         }
         let span = self.span(now, index, link, report)?;
         let elapsed = self.elapsed(index, span, report);
         plausible::check(&self.instances[index], elapsed, report)?;
-        let replaced = self.make_current(index);
+        let replaced = self.make_current(now, index);
+        if self.instances[index].hot_restart {
+            self.unknown_until = self.unknown_until.max(now);
+        }
         let refused = self.take(now, index, link, span, report, limits);
         let seen = self.instances[index].seen;
         if seen.is_some_and(|seen| span.end >= seen.until) {
@@ -159,6 +174,12 @@ impl PodRecord {
             (Some(until), Some(from)) if until.since(from) >= SEEN_MIN => known,
             _ => PodState::New,
         }
+    }
+
+    /// True while more than one Envoy process serves the pod, of which only one counts here.
+    pub(super) fn has_rivals(&self, now: Monotonic) -> bool {
+        let in_hot_restart = |i: &Instance| i.hot_restart && i.standing != Standing::Replaced;
+        now < self.unknown_until || self.instances.iter().any(in_hot_restart)
     }
 
     /// When the pod may be forgotten if nothing more is heard; `None` while a stream has yet to report.
@@ -214,6 +235,7 @@ impl PodRecord {
         let earliest = seen().map(|seen| seen.from).min()?;
         // An instance that began before it was known leaves a hole before its first report.
         let holes = seen().filter(|seen| seen.from == seen.first);
+        let earliest = earliest.max(self.unknown_until);
         Some(holes.map(|seen| seen.first).fold(earliest, Monotonic::max))
     }
 
@@ -270,6 +292,13 @@ impl PodRecord {
                 newer: newer.id,
             })
         })
+    }
+
+    /// `process` is heard, and another one that serves the pod too.
+    fn note_rival(&mut self, now: Monotonic, process: ProcessId) {
+        if self.current().any(|other| other.process != process) {
+            self.unknown_until = self.unknown_until.max(now + RIVAL);
+        }
     }
 
     /// A pod of the same name with another uid is another pod: nothing of the old one counts for it. Returns the
@@ -363,19 +392,24 @@ impl PodRecord {
     }
 
     /// Makes the instance one whose totals are the pod's; returns the open streams of those it replaces.
-    fn make_current(&mut self, index: usize) -> Vec<StreamId> {
+    fn make_current(&mut self, now: Monotonic, index: usize) -> Vec<StreamId> {
         if self.instances[index].standing == Standing::Current {
             return Vec::new();
         }
         let mut replaced = Vec::new();
+        let process = self.instances[index].process;
         for other in 0..self.instances.len() {
-            if !self.instances[other].adds_to(&self.instances[index])
-                && self.instances[other].standing == Standing::Current
-            {
-                self.instances[other].standing = Standing::Replaced;
-                self.former.push(self.instances[other].id);
-                replaced.extend(self.instances[other].stream);
+            let instance = &self.instances[other];
+            if instance.adds_to(&self.instances[index]) || instance.standing != Standing::Current {
+                continue;
             }
+            // A process that ended has closed its stream.
+            if instance.stream.is_some() && instance.state(now) == PodState::Live {
+                self.note_rival(now, process);
+            }
+            self.instances[other].standing = Standing::Replaced;
+            self.former.push(self.instances[other].id);
+            replaced.extend(self.instances[other].stream);
         }
         self.instances[index].standing = Standing::Current;
         let current = self.instances[index].id;
@@ -383,6 +417,15 @@ impl PodRecord {
         let spare = self.former.len().saturating_sub(FORMER_MAX);
         self.former.drain(..spare);
         replaced
+    }
+
+    /// True if a process goes on with other counters than before. Between the old and the new there is a hole: what was
+    /// counted and not told is lost, and what the new ones hold may have been told by the old.
+    fn goes_on(&self, index: usize) -> bool {
+        let instance = &self.instances[index];
+        let same_process = |other: &Instance| other.process == instance.process;
+        let mut others = self.instances.iter().filter(|other| same_process(other));
+        others.any(|other| !other.adds_to(instance))
     }
 
     /// Takes in a checked report; returns how many of its series had no room.
@@ -395,6 +438,7 @@ impl PodRecord {
         report: &Report,
         limits: &StoreLimits,
     ) -> usize {
+        let goes_on = self.goes_on(index);
         let of_all: usize = self.instances.iter().map(|i| i.series.len()).sum();
         let max = limits.series_per_pod * INSTANCES_WITH_ALL_SERIES;
         let mut room = max.saturating_sub(of_all);
@@ -402,7 +446,8 @@ impl PodRecord {
         room = room.min(limits.series_per_pod.saturating_sub(instance.series.len()));
 
         let lately = instance.started_at <= report.interval_end;
-        let began = instance.clock.map(instance.started_at).filter(|_| lately);
+        let known = lately && !goes_on;
+        let began = instance.clock.map(instance.started_at).filter(|_| known);
         let (span, origin) = instance.origin(span, began, report);
         let mut refused = 0;
         let series = instance.series.len();

@@ -78,6 +78,7 @@ pub(super) fn read(
     }
     match state {
         PodState::Gone => return Err(Missing::Gone),
+        _ if pod.has_rivals(now) => return Err(Missing::HotRestart),
         PodState::New => return Err(Missing::New),
         PodState::Live | PodState::Held => {}
     }

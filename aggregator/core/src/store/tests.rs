@@ -1,4 +1,5 @@
 mod clock;
+mod hot_restart;
 mod limits;
 mod model;
 mod reading;

@@ -176,6 +176,7 @@ impl Sidecar {
             scope: CounterScope::Process,
             started_at: UnixMillis(at(started).0),
             clock: UnixMillis(at(now).0),
+            hot_restart: false,
         };
         let stream = StreamId(1000 * self.number + self.streams);
         let connected = store.connect(at(now), stream, &hello);

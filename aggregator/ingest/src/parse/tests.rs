@@ -17,6 +17,7 @@ fn hello_frame() -> v1::Hello {
         flush_interval_ms: 1000,
         build: "0.1.0+ab12cd3".to_owned(),
         protocol: 1,
+        hot_restart: false,
     }
 }
 

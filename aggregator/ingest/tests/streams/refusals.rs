@@ -86,7 +86,7 @@ async fn unknown_field() {
     report.extend(&series);
     let mut frame = vec![0x12, length(&report)];
     frame.extend(&report);
-    let text = "SidecarFrame.report.series: unknown field 111; this version knows protocol 1";
+    let text = "SidecarFrame.report.series: unknown field 111; this version knows protocol 2";
     case.refuses(frame, Code::InvalidArgument, text, "malformed_frame")
         .await;
 }

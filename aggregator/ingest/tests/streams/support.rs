@@ -148,6 +148,7 @@ impl Aggregator {
             flush_interval_ms: 1000,
             build: "test".to_owned(),
             protocol: 1,
+            hot_restart: false,
         }
     }
 

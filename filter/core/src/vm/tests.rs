@@ -1,6 +1,7 @@
 //! Whole sidecars: the VMs of one process, requests in any order, an aggregator that loses what it likes.
 
 mod changes;
+mod hot_restart;
 mod sidecar;
 mod streams;
 

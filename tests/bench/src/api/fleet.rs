@@ -226,6 +226,7 @@ fn connect(store: &Store, pods: usize, pod: usize) -> Result<Link> {
         scope: CounterScope::Process,
         started_at: UnixMillis(START.0),
         clock: UnixMillis(START.0),
+        hot_restart: false,
     };
     let connected = store.connect(START, StreamId(id), &hello);
     Ok(connected.context("connect a pod")?.link)

@@ -183,6 +183,7 @@ fn hello(number: u32, now: u64) -> v1::sidecar_frame::Frame {
         flush_interval_ms: 1000,
         build: "bench".to_owned(),
         protocol: proto::PROTOCOL,
+        hot_restart: false,
     })
 }
 

@@ -63,11 +63,14 @@ fn the_newer_instance_is_the_one_that_came_later() {
     for second in 1..=5 {
         old.says(&store, at(second * 1000), &old_link, second * RATE);
     }
+    store.disconnect(at(6000), &old_link);
     let new = Sidecar::new("jazz", 2).skewed(-3_600_000).started(at(6000));
     let link = new.connect(&store, at(6000), 2);
     for second in 7..=9 {
         new.says(&store, at(second * 1000), &link, (second - 6) * RATE);
     }
+    let reading = read(&store, at(9000), "jazz", &rate(2));
+    assert_eq!(value(reading), Ok((RATE * 1000, 2000)));
     let late = old.try_say(&store, at(9100), &old_link, 900);
     assert!(
         matches!(late, Err(Refused::OlderInstance { .. })),
@@ -76,8 +79,6 @@ fn the_newer_instance_is_the_one_that_came_later() {
     assert!(old.try_connect(&store, at(9200), 3).is_err());
     assert_eq!(refused(&store, RefusedReason::OlderInstance), 2);
     assert_eq!(total(&store, at(9200), "jazz"), Some(3 * RATE));
-    let reading = read(&store, at(9200), "jazz", &rate(2));
-    assert_eq!(value(reading), Ok((RATE * 1000, 2000)));
 }
 
 /// One that was replaced is known for that after its past is of no use any more.

@@ -43,6 +43,7 @@ impl Sidecar {
                 scope: CounterScope::Process,
                 started_at: UnixMillis(START.0),
                 clock: UnixMillis(START.0),
+                hot_restart: false,
             },
             skew_ms: 0,
             next_report_within: Duration::from_secs(1),

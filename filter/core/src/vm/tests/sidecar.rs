@@ -235,7 +235,7 @@ impl Aggregator {
                 self.hellos.push(hello);
                 Some(v1::aggregator_frame::Frame::Settings(v1::Settings {
                     flush_interval_ms: self.settings,
-                    protocol: 1,
+                    protocol: proto::PROTOCOL,
                 }))
             }
             v1::sidecar_frame::Frame::Report(report) => {

@@ -26,7 +26,7 @@ fn the_main_thread_streams_for_all() {
     let hello = sidecar.aggregator.only_hello();
     assert_eq!(hello.scope(), v1::CounterScope::Process);
     assert_eq!(hello.identity.as_ref().unwrap().pod, "dj-1");
-    assert_eq!(hello.protocol, 1);
+    assert_eq!(hello.protocol, proto::PROTOCOL);
     let report = sidecar.aggregator.last_report();
     assert_eq!((report.vms_expected, report.vms_live), (3, 3));
     assert_eq!(sidecar.streaming(), [0]);
