@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use tests_envoy::watch::Verdict;
 
 /// One line of the table.
 #[derive(Clone, Debug, Serialize)]
@@ -55,6 +56,19 @@ impl Row {
     pub fn promise(&mut self, kept: bool, broken: impl FnOnce() -> String) {
         if !kept {
             self.broken.push(broken());
+        }
+    }
+
+    /// Judges values that were read all the time: each is what was sent, or not there.
+    pub fn watched(&mut self, verdict: &Verdict) {
+        self.note = format!(
+            "{} values, worst {:.0} % off, {} unknown",
+            verdict.values,
+            verdict.worst * 100.0,
+            verdict.unknown
+        );
+        for wrong in &verdict.wrong {
+            self.promise(false, || format!("wrong value: {wrong}"));
         }
     }
 

@@ -3,6 +3,8 @@
 mod aggregator;
 mod counters;
 mod envoy;
+mod gaps;
+mod hot_restart;
 mod plugin;
 mod vm;
 
@@ -64,6 +66,26 @@ pub const ALL: &[Scenario] = &[
         name: "envoy-sigkill",
         about: "an Envoy under load is killed",
         run: |rounds| Box::pin(envoy::killed(rounds.div_ceil(4))),
+    },
+    Scenario {
+        name: "hot-restart",
+        about: "an Envoy takes over from another while that one drains",
+        run: |_| Box::pin(hot_restart::hot_restart()),
+    },
+    Scenario {
+        name: "gap-cut",
+        about: "no connection from the sidecar to the aggregator for 3, 8 and 15 s",
+        run: |_| Box::pin(gaps::cut()),
+    },
+    Scenario {
+        name: "gap-aggregator-paused",
+        about: "the aggregator's process is stopped for 3, 8 and 15 s",
+        run: |_| Box::pin(gaps::paused()),
+    },
+    Scenario {
+        name: "gap-idle",
+        about: "no traffic for 20 and 5 s, and traffic again",
+        run: |_| Box::pin(gaps::idle()),
     },
     Scenario {
         name: "listener-update",

@@ -157,6 +157,16 @@ impl Aggregator {
         self.process.check_running()
     }
 
+    /// Stops its process until [`Self::resume`].
+    pub fn pause(&self) -> Result<()> {
+        self.process.pause()
+    }
+
+    /// Lets its process go on.
+    pub fn resume(&self) -> Result<()> {
+        self.process.resume()
+    }
+
     /// Ends it as Kubernetes does (SIGTERM) and waits.
     pub async fn terminate(&mut self) -> Result<ExitStatus> {
         self.process.terminate(STOP_MAX).await

@@ -80,6 +80,16 @@ impl Process {
         Ok(())
     }
 
+    /// Stops the child (SIGSTOP): it does nothing until [`Self::resume`].
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets the child go on (SIGCONT).
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
     /// Asks the child to end (SIGTERM) and waits; kills it and fails when it takes longer than `limit`.
     pub async fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
