@@ -1,8 +1,10 @@
 //! How to reach the cluster: as the pod's service account, or as a kubeconfig says.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::io::{AsyncRead, AsyncReadExt as _};
 use http::Request;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -14,8 +16,20 @@ use tokio::time::timeout;
 /// How long a connection may take to be made.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long the answer to one request may take.
+/// How long the answer to one request may take to begin, and then to go on.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long an answer may take from its first byte to its last: a page of a list over a slow line.
+const ANSWER_ENDS_WITHIN: Duration = Duration::from_secs(60);
+
+/// Longest answer, in bytes: a page of 500 objects with 128 KiB each.
+const ANSWER_MAX: usize = 64 * 1024 * 1024;
+
+/// How much of an answer is read at once, in bytes.
+const CHUNK: usize = 64 * 1024;
+
+/// What a server that has too much to do is left alone for, when it does not say.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Why the cluster did not do what it was asked.
 #[derive(Debug, Error)]
@@ -137,22 +151,67 @@ async fn ask<T: DeserializeOwned>(
     request: Request<Vec<u8>>,
     what: String,
 ) -> Result<T, ClusterError> {
-    match timeout(ANSWER_WITHIN, client.request(request)).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(source)) => Err(ClusterError::Request {
-            what,
-            source: Box::new(source),
-        }),
-        Err(_) => Err(ClusterError::Late {
-            what,
-            within: ANSWER_WITHIN,
-        }),
+    let failed = |source| ClusterError::Request {
+        what: what.clone(),
+        source: Box::new(source),
+    };
+    let late = |within| ClusterError::Late {
+        what: what.clone(),
+        within,
+    };
+    let begins = timeout(ANSWER_WITHIN, client.request_stream(request));
+    let body = begins.await.map_err(|_| late(ANSWER_WITHIN))?;
+    let body = body.map_err(failed)?;
+    let read = timeout(ANSWER_ENDS_WITHIN, read(body));
+    let bytes = read.await.map_err(|_| late(ANSWER_ENDS_WITHIN))?;
+    let bytes = bytes.map_err(|error| failed(kube::Error::ReadEvents(error)))?;
+    common_json::from_slice(&bytes).map_err(|error| failed(kube::Error::SerdeError(error)))
+}
+
+/// All of a body that keeps coming.
+async fn read(body: impl AsyncRead) -> io::Result<Vec<u8>> {
+    let mut body = std::pin::pin!(body);
+    let mut bytes = Vec::new();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let read = timeout(ANSWER_WITHIN, body.read(&mut chunk)).await;
+        let read = read.map_err(|_| {
+            let message = format!("the answer stopped for {ANSWER_WITHIN:?}");
+            io::Error::new(io::ErrorKind::TimedOut, message)
+        })??;
+        if read == 0 {
+            return Ok(bytes);
+        }
+        if bytes.len() + read > ANSWER_MAX {
+            let message = format!("the answer is longer than {ANSWER_MAX} bytes");
+            return Err(io::Error::other(message));
+        }
+        bytes.extend_from_slice(&chunk[..read]);
     }
 }
 
 // === impl ClusterError ===
 
 impl ClusterError {
+    /// How long whoever refused wants to be left alone; `None` if that is not why.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let Self::Request { source, .. } = self else {
+            return None;
+        };
+        let kube::Error::Api(status) = &**source else {
+            return None;
+        };
+        let told = status
+            .details
+            .as_ref()
+            .map_or(0, |details| details.retry_after_seconds);
+        let told = Duration::from_secs(told.into());
+        match status.code {
+            429 => Some(told.max(RETRY_AFTER)),
+            _ => (!told.is_zero()).then_some(told),
+        }
+    }
+
     /// The HTTP status of a refusal.
     pub fn status(&self) -> Option<u16> {
         match self {

@@ -1,4 +1,5 @@
-//! Objects as the cluster sends them, with only the fields that are used, and what they become in the directory.
+//! Objects as the cluster sends them, with only the fields that are used, and what they become in the directory. They are
+//! read by `common_json`, for which null is absent: nothing here says so again.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -50,12 +51,9 @@ pub struct Metadata {
     /// Rises with every change of `spec`; 0 of what has none.
     pub generation: i64,
     /// When it was made: RFC 3339, so that earlier sorts first.
-    #[serde(deserialize_with = "null_is_default")]
     pub creation_timestamp: String,
     /// Labels.
-    #[serde(deserialize_with = "null_is_default")]
     pub labels: Labels,
-    #[serde(deserialize_with = "null_is_default")]
     pub(crate) owner_references: Vec<OwnerReference>,
     pub(crate) deletion_timestamp: Option<IgnoredAny>,
 }
@@ -74,6 +72,7 @@ pub(crate) struct OwnerReference {
 /// A pod.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Pod {
+    #[serde(default)]
     pub(crate) metadata: Metadata,
     #[serde(default)]
     status: PodStatus,
@@ -85,9 +84,8 @@ struct PodStatus {
     phase: String,
     #[serde(rename = "podIP")]
     pod_ip: String,
-    #[serde(rename = "podIPs", deserialize_with = "null_is_default")]
+    #[serde(rename = "podIPs")]
     pod_ips: Vec<PodIp>,
-    #[serde(deserialize_with = "null_is_default")]
     conditions: Vec<Condition>,
 }
 
@@ -108,6 +106,7 @@ struct PodIp {
 /// A service.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Service {
+    #[serde(default)]
     pub(crate) metadata: Metadata,
     #[serde(default)]
     spec: ServiceSpec,
@@ -116,15 +115,15 @@ pub(crate) struct Service {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct ServiceSpec {
-    #[serde(deserialize_with = "null_is_default")]
     selector: Labels,
 }
 
 /// A config map.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct ConfigMap {
+    #[serde(default)]
     pub(crate) metadata: Metadata,
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default)]
     pub(crate) data: Labels,
 }
 
@@ -259,15 +258,6 @@ impl Named for ConfigMap {
     }
 }
 
-/// Go writes null for an empty list or map.
-pub fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,7 +265,7 @@ mod tests {
     /// A pod as kube-apiserver sends it: what is used is read, and all the rest is left alone.
     #[test]
     fn reads_a_pod() {
-        let pod: Pod = serde_json::from_str(
+        let pod: Pod = common_json::from_str(
             r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"jazz-v1-a","namespace":"prod","uid":"u1",
                 "resourceVersion":"7","labels":{"app":"jazz"},"managedFields":[{"manager":"x"}],
                 "deletionTimestamp":"2026-11-24T00:00:00Z","ownerReferences":[
@@ -308,7 +298,7 @@ mod tests {
     /// A pod that was only just created, and nulls where Go has nothing.
     #[test]
     fn reads_what_is_not_there() {
-        let pod: Pod = serde_json::from_str(
+        let pod: Pod = common_json::from_str(
             r#"{"metadata":{"name":"a","namespace":"b","labels":null,"ownerReferences":null},"status":{}}"#,
         )
         .unwrap();
@@ -317,16 +307,41 @@ mod tests {
             (info.phase, info.deleting, info.ips.len()),
             (Phase::Unknown, false, 0)
         );
-        let service: Service = serde_json::from_str(
+        let service: Service = common_json::from_str(
             r#"{"metadata":{"name":"a","namespace":"b"},"spec":{"selector":null}}"#,
         )
         .unwrap();
         assert!(service.info().selector.is_empty());
         let list: List<Pod> =
-            serde_json::from_str(r#"{"metadata":{"resourceVersion":"9","continue":"c"}}"#).unwrap();
+            common_json::from_str(r#"{"metadata":{"resourceVersion":"9","continue":"c"}}"#)
+                .unwrap();
         assert_eq!(
             (list.items.len(), list.metadata.next.as_deref()),
             (0, Some("c"))
         );
+    }
+
+    /// Null is absent in every place of every object that is read here.
+    #[test]
+    fn reads_nulls() {
+        let pods: List<Pod> = common_json::from_str(
+            r#"{"metadata":{"resourceVersion":"9","continue":null},"items":[null,{"metadata":null,"spec":null,"status":null},
+                {"metadata":{"name":"a","namespace":"b","uid":null,"labels":null,"annotations":null,"ownerReferences":null,
+                "generation":null,"creationTimestamp":null,"deletionTimestamp":null},"spec":{"initContainers":null},
+                "status":{"phase":null,"conditions":null,"podIP":null,"podIPs":null}}]}"#,
+        )
+        .unwrap();
+        assert_eq!(pods.metadata.resource_version, "9");
+        let pod = pods.items.into_iter().next_back().unwrap().info();
+        assert_eq!(
+            pod,
+            PodInfo::new(PodKey::new("b", "a"), "".into(), Labels::new())
+        );
+        for text in [r#"{"metadata":null,"items":null}"#, "null"] {
+            let owners: List<MetadataOnly> = common_json::from_str(text).unwrap();
+            assert!(owners.items.is_empty());
+        }
+        let map: ConfigMap = common_json::from_str(r#"{"metadata":null,"data":null}"#).unwrap();
+        assert!(map.data.is_empty());
     }
 }

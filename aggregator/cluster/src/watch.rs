@@ -4,15 +4,19 @@
 //! A watch without one for [`LOST_AFTER`] is lost: what it told is served on, but this replica is not ready any more.
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aggregator_core::time::{Clock, Monotonic};
+use common_json::Tolerant;
 use futures_util::StreamExt as _;
 use kube::Client;
 use kube::core::WatchEvent;
 use tokio::time::{sleep, timeout};
+use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
+use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::{ANSWER_WITHIN, ClusterError, get, request};
@@ -36,6 +40,9 @@ const WATCH_END_WITHIN: Duration = Duration::from_secs(10);
 /// Time between two attempts: doubled from the first to the last as long as they fail.
 const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(8);
+
+/// Longest event, in bytes. etcd takes objects of 1.5 MiB, and of an object there is one event.
+const EVENT_MAX: usize = 8 * 1024 * 1024;
 
 /// How long a watch may be without a sign of life before it is lost: one watch, its end, and an attempt or two.
 pub const LOST_AFTER: Duration = Duration::from_secs(90);
@@ -188,18 +195,22 @@ impl<T: Table> Watch<T> {
     async fn follow(&self) {
         let mut pause = RETRY_MIN;
         loop {
+            let mut asked_to_wait = Duration::ZERO;
             match self.list().await {
                 Ok(version) => {
-                    pause = RETRY_MIN;
-                    self.watch_on(version).await;
+                    if self.watch_on(version).await {
+                        pause = RETRY_MIN;
+                    }
                 }
                 Err(error) => {
                     let error = self.explained(error);
                     self.state.failed(&error);
-                    sleep(pause).await;
-                    pause = (2 * pause).min(RETRY_MAX);
+                    asked_to_wait = error.retry_after().unwrap_or_default();
                 }
             }
+            // After a list too: a server that forgets what it listed just now is not asked for everything again and again.
+            sleep(pause.max(asked_to_wait.min(RETRY_MAX))).await;
+            pause = (2 * pause).min(RETRY_MAX);
         }
     }
 
@@ -217,21 +228,25 @@ impl<T: Table> Watch<T> {
         }
     }
 
-    /// Watches from `version` on until a new list is needed.
-    async fn watch_on(&self, mut version: String) {
+    /// Watches from `version` on until a new list is needed. True if it told of anything, or lasted as long as it should.
+    async fn watch_on(&self, mut version: String) -> bool {
         let mut pause = RETRY_MIN;
+        let mut went_on = false;
         loop {
             let began = version.clone();
-            match self.watch(&mut version).await {
+            let outcome = self.watch(&mut version).await;
+            went_on |= outcome.is_ok() || version != began;
+            // What did go on is no reason to wait ever longer.
+            if version != began {
+                pause = RETRY_MIN;
+            }
+            match outcome {
                 Ok(()) => pause = RETRY_MIN,
-                Err(Broken::Expired) => return,
+                Err(Broken::Expired) => return went_on,
                 Err(Broken::Failed(error)) => {
                     self.state.failed(&error);
-                    // What did go on is no reason to wait ever longer.
-                    if version != began {
-                        pause = RETRY_MIN;
-                    }
-                    sleep(pause).await;
+                    let asked = error.retry_after().unwrap_or_default();
+                    sleep(pause.max(asked.min(RETRY_MAX))).await;
                     pause = (2 * pause).min(RETRY_MAX);
                 }
             }
@@ -290,22 +305,26 @@ impl<T: Table> Watch<T> {
         };
         let request = request(&path, accept)
             .ok_or_else(|| Broken::Failed(ClusterError::Malformed { what: what.clone() }))?;
-        let opened = timeout(
-            ANSWER_WITHIN,
-            self.client.request_events::<T::Object>(request),
-        );
-        let events = opened
-            .await
-            .map_err(|_| late(ANSWER_WITHIN))?
-            .map_err(failed)?;
-        let mut events = std::pin::pin!(events);
+        let opened = timeout(ANSWER_WITHIN, self.client.request_stream(request));
+        let opened = opened.await.map_err(|_| late(ANSWER_WITHIN))?;
+        let body = std::pin::pin!(opened.map_err(failed)?);
+        let mut lines = FramedRead::new(body.compat(), LinesCodec::new_with_max_length(EVENT_MAX));
         self.state.alive(self.clock.now());
         let silence = Duration::from_secs(WATCH_SECONDS) + WATCH_END_WITHIN;
-        while let Some(event) = timeout(silence, events.next())
+        while let Some(line) = timeout(silence, lines.next())
             .await
             .map_err(|_| late(silence))?
         {
-            self.take(event.map_err(failed)?, version, &what)?;
+            let line = line.map_err(|error| failed(kube::Error::ReadEvents(unreadable(error))))?;
+            if !line.trim().is_empty() {
+                let event = match common_json::from_str(&line) {
+                    Ok(event) => event,
+                    // The server went away in the middle of a line.
+                    Err(error) if error.is_eof() => return Ok(()),
+                    Err(error) => return Err(failed(kube::Error::SerdeError(error))),
+                };
+                self.take(event, version, &what)?;
+            }
             self.state.alive(self.clock.now());
         }
         Ok(())
@@ -313,22 +332,22 @@ impl<T: Table> Watch<T> {
 
     fn take(
         &self,
-        event: WatchEvent<T::Object>,
+        event: WatchEvent<Tolerant<T::Object>>,
         version: &mut String,
         what: &str,
     ) -> Result<(), Broken> {
         let objects = &self.state.objects;
         match event {
-            WatchEvent::Added(object) => {
+            WatchEvent::Added(Tolerant(object)) => {
                 object.metadata().resource_version.clone_into(version);
                 objects.fetch_add(1, Ordering::Relaxed);
                 self.table.apply(object);
             }
-            WatchEvent::Modified(object) => {
+            WatchEvent::Modified(Tolerant(object)) => {
                 object.metadata().resource_version.clone_into(version);
                 self.table.apply(object);
             }
-            WatchEvent::Deleted(object) => {
+            WatchEvent::Deleted(Tolerant(object)) => {
                 object.metadata().resource_version.clone_into(version);
                 let less = |count: u64| Some(count.saturating_sub(1));
                 // Never an error: the change is always some.
@@ -369,6 +388,15 @@ impl Broken {
         match error.status() {
             Some(410) => Self::Expired,
             _ => Self::Failed(error),
+        }
+    }
+}
+
+fn unreadable(error: LinesCodecError) -> io::Error {
+    match error {
+        LinesCodecError::Io(error) => error,
+        LinesCodecError::MaxLineLengthExceeded => {
+            io::Error::other(format!("an event is longer than {EVENT_MAX} bytes"))
         }
     }
 }

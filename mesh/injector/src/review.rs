@@ -79,7 +79,9 @@ pub fn answer(
     settings: &Settings,
     nodes: &dyn VirtualNodes,
 ) -> Result<Answer, ReviewError> {
-    let review: Review = serde_json::from_slice(body)?;
+    let mut review: Review = common_json::from_slice(body)?;
+    // A patch of what is left is one of the whole: to add a member that is null replaces it.
+    common_json::drop_nulls(&mut review.request.object);
     if review.api_version != VERSION {
         return Err(ReviewError::Version(review.api_version));
     }

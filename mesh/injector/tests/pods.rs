@@ -811,3 +811,51 @@ fn a_bypass_of_the_sidecar_is_said() {
         }
     }
 }
+
+/// Go's nulls are no difference: the patch of a review full of them makes the same pod as the patch of one without.
+#[test]
+fn nulls_are_absent() {
+    let review = |null: bool| {
+        let mut review = case("app-mesh/bare");
+        let request = &mut review["request"];
+        if null {
+            for (of, field) in [
+                ("/object/metadata", "annotations"),
+                ("/object/metadata", "labels"),
+                ("/object/metadata", "ownerReferences"),
+                ("/object/metadata", "creationTimestamp"),
+                ("/object/spec", "initContainers"),
+                ("/object/spec", "volumes"),
+                ("/object/spec", "nodeSelector"),
+                ("/userInfo", "groups"),
+                ("/userInfo", "extra"),
+                ("", "oldObject"),
+                ("", "options"),
+                ("", "subResource"),
+                ("", "dryRun"),
+            ] {
+                let at = request.pointer_mut(of).and_then(Value::as_object_mut);
+                at.into_iter().for_each(|at| {
+                    at.entry(field).or_insert(Value::Null);
+                });
+            }
+        }
+        review
+    };
+    let settings = settings("app-mesh");
+    let (mut with, answer) = admitted(&review(true), &settings);
+    let (without, _) = admitted(&review(false), &settings);
+    assert_eq!(answer.skipped, None);
+    checks::without_nulls(&mut with);
+    assert_eq!(with, without);
+    for (at, value) in [
+        ("/request/object/spec/containers", Value::Null),
+        ("/request/object", Value::Null),
+    ] {
+        let mut review = review(true);
+        *review.pointer_mut(at).unwrap() = value;
+        let answer = review::answer(review.to_string().as_bytes(), &settings, &Unknown).unwrap();
+        assert_eq!(answer.review["response"]["allowed"], true, "{at}");
+        assert!(matches!(answer.skipped, Some(Skipped::NoPod(_))), "{at}");
+    }
+}

@@ -20,4 +20,4 @@ pub use authority::{Authority, Identity};
 pub use hpa::Autoscaler;
 pub use objects::{Objects, POD, Resource};
 pub use proxy::AggregationLayer;
-pub use server::{ApiServer, KnownUser};
+pub use server::{ApiServer, KnownUser, Manner};

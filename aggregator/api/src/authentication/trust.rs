@@ -200,10 +200,8 @@ fn list(data: &BTreeMap<String, String>, key: &'static str) -> Result<Vec<String
     let Some(json) = data.get(key).filter(|json| !json.trim().is_empty()) else {
         return Ok(Vec::new());
     };
-    // Go writes an empty list as null.
-    let entries: Option<Vec<String>> =
-        serde_json::from_str(json).map_err(|source| TrustError::List { key, source })?;
-    let entries = entries.unwrap_or_default();
+    let entries: Vec<String> =
+        common_json::from_str(json).map_err(|source| TrustError::List { key, source })?;
     if entries.len() > LIST_ENTRIES_MAX {
         let max = LIST_ENTRIES_MAX;
         return Err(TrustError::TooMany { key, max });

@@ -1,6 +1,6 @@
 //! Objects as the API server sends them, with the fields that are used.
 
-use aggregator_cluster::objects::{Metadata, Named, null_is_default};
+use aggregator_cluster::objects::{Metadata, Named};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -10,10 +10,11 @@ use crate::resources::{API_VERSION, Kind};
 /// A custom resource of App Mesh.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Custom {
+    #[serde(default)]
     pub(crate) metadata: Metadata,
     #[serde(default)]
     pub(crate) spec: Value,
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default)]
     pub(crate) status: Status,
 }
 
@@ -21,7 +22,6 @@ pub(crate) struct Custom {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Status {
-    #[serde(deserialize_with = "null_is_default")]
     pub(crate) conditions: Vec<Condition>,
     pub(crate) observed_generation: Option<i64>,
 }
@@ -32,6 +32,7 @@ pub(crate) type Condition = Value;
 /// A service.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Service {
+    #[serde(default)]
     pub(crate) metadata: Metadata,
     #[serde(default)]
     pub(crate) spec: ServiceSpec,
@@ -43,9 +44,7 @@ pub(crate) struct ServiceSpec {
     pub(crate) r#type: String,
     #[serde(rename = "clusterIP")]
     pub(crate) cluster_ip: String,
-    #[serde(deserialize_with = "null_is_default")]
     pub(crate) selector: crate::selector::Labels,
-    #[serde(deserialize_with = "null_is_default")]
     pub(crate) ports: Vec<ServicePort>,
 }
 
@@ -53,7 +52,6 @@ pub(crate) struct ServiceSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct ServicePort {
-    #[serde(deserialize_with = "null_is_default")]
     pub(crate) name: String,
     pub(crate) port: u16,
     pub(crate) protocol: Option<String>,
@@ -63,12 +61,13 @@ pub(crate) struct ServicePort {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Slice {
+    #[serde(default)]
     pub(crate) metadata: Metadata,
     #[serde(default)]
     pub(crate) address_type: String,
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default)]
     pub(crate) endpoints: Vec<Endpoint>,
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default)]
     pub(crate) ports: Vec<SlicePort>,
 }
 
@@ -76,9 +75,7 @@ pub(crate) struct Slice {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Endpoint {
-    #[serde(deserialize_with = "null_is_default")]
     pub(crate) addresses: Vec<String>,
-    #[serde(deserialize_with = "null_is_default")]
     pub(crate) conditions: EndpointConditions,
 }
 
@@ -95,7 +92,6 @@ pub(crate) struct EndpointConditions {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct SlicePort {
-    #[serde(deserialize_with = "null_is_default")]
     pub(crate) name: String,
     pub(crate) port: Option<u16>,
     pub(crate) protocol: Option<String>,

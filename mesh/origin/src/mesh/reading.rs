@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use common_json::Tolerant;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Key, Meshes, OBJECTS_MAX, Reason, Refused, SPEC_BYTES_MAX};
 use crate::resources::{
@@ -30,9 +31,9 @@ impl Read {
     /// Takes what is of App Mesh, and namespaces; leaves the rest alone.
     pub(super) fn add(&mut self, document: &Value) -> Result<(), Refused> {
         let head = Head::of(document);
-        let metadata = Metadata::deserialize(&document["metadata"]).unwrap_or_default();
+        let metadata: Metadata = lenient(&document["metadata"]);
         if head.api_version == "v1" && head.kind == "Namespace" {
-            let labels = Labels::deserialize(&document["metadata"]["labels"]).unwrap_or_default();
+            let labels: Labels = lenient(&document["metadata"]["labels"]);
             self.namespaces.insert(metadata.name, labels);
             return Ok(());
         }
@@ -137,9 +138,19 @@ fn keep<T: Clone>(now: &mut BTreeMap<Key, T>, key: &Key, before: &BTreeMap<Key, 
     }
 }
 
-/// `spec` of a document. An error names the field by its path.
+/// What is in `value` as far as it is what it should be. Tools write `creationTimestamp: null` into manifests.
+fn lenient<T: DeserializeOwned + Default>(value: &Value) -> T {
+    Tolerant::deserialize(value).map_or_else(|_| T::default(), |Tolerant(value)| value)
+}
+
+/// `spec` of a document; without one it says nothing. An error names the field by its path.
 fn spec<T: DeserializeOwned>(document: &Value) -> Result<T, (Reason, String)> {
-    serde_path_to_error::deserialize(&document["spec"]).map_err(|error| {
+    let mut spec = document["spec"].clone();
+    common_json::drop_nulls(&mut spec);
+    if spec.is_null() {
+        spec = json!({});
+    }
+    serde_path_to_error::deserialize(&spec).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." {
             "spec".to_owned()
@@ -155,4 +166,36 @@ fn spec<T: DeserializeOwned>(document: &Value) -> Result<T, (Reason, String)> {
         };
         (Reason::NotSupported, why)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Null is absent, wherever a tool or kube-apiserver writes it: the name is read, and the resource is served.
+    #[test]
+    fn nulls_are_absent() {
+        let mut read = Read::default();
+        for document in [
+            json!({"apiVersion": "v1", "kind": "Namespace",
+                   "metadata": {"name": "prod", "labels": null, "creationTimestamp": null}}),
+            json!({"apiVersion": API_VERSION, "kind": "Mesh", "metadata": {"name": "m", "namespace": null}, "spec": null}),
+            json!({"apiVersion": API_VERSION, "kind": "VirtualNode",
+                   "metadata": {"name": "jazz", "namespace": "prod", "creationTimestamp": null, "labels": null},
+                   "spec": {"awsName": null, "meshRef": null, "podSelector": {"matchLabels": null, "matchExpressions": null},
+                            "listeners": null, "backends": null, "serviceDiscovery": null}, "status": null}),
+            json!({"apiVersion": API_VERSION, "kind": "VirtualNode", "metadata": {"name": "blues", "namespace": "prod"},
+                   "spec": {"listeners": [{"portMapping": {"port": 9080, "protocol": "http"}, "healthCheck": null,
+                                           "timeout": {"http": null}}]}}),
+        ] {
+            read.add(&document)
+                .unwrap_or_else(|refused| panic!("{document}: {}", refused.why));
+        }
+        assert!(read.namespaces["prod"].is_empty());
+        assert!(read.meshes.contains_key(&Key::new("", "m")));
+        let jazz = &read.nodes[&Key::new("prod", "jazz")];
+        assert!(jazz.listeners.is_empty() && jazz.pod_selector.is_some());
+        let blues = &read.nodes[&Key::new("prod", "blues")];
+        assert!(blues.listeners[0].health_check.is_none());
+    }
 }

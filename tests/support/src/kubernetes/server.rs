@@ -23,11 +23,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::authority::Authority;
-use super::objects::{self, CONFIG_MAP, Objects, Resource};
+use super::objects::{CONFIG_MAP, Objects, Resource};
 use super::proxy::FrontProxy;
 use replies::{Answer, failure, not_found, reply};
-use target::{Target, parameters, selected, target};
+use target::{Target, target};
 
+mod collections;
 mod patches;
 mod replies;
 mod subresources;
@@ -62,6 +63,23 @@ pub struct KnownUser {
     pub audiences: Vec<String>,
 }
 
+/// How the server says what it says: all of it right, none of it what one is used to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Manner {
+    /// Bytes in each part of an answer; as they come for 0.
+    pub chunk: usize,
+    /// Time between two parts.
+    pub pause: Duration,
+    /// Several events of a watch in one part, an empty line between them.
+    pub joined: bool,
+    /// Null in all places where an object has an empty list or map.
+    pub nulls: bool,
+    /// That a watch begins too early is said by the status of the answer, not by an event.
+    pub gone_as_status: bool,
+    /// No version is young enough for a watch.
+    pub forgetful: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) objects: Objects,
@@ -77,6 +95,9 @@ struct Tuning {
     tokens: BTreeMap<String, KnownUser>,
     allowed: BTreeSet<String>,
     outage: Option<StatusCode>,
+    manner: Manner,
+    /// Continue tokens that are still refused as too old.
+    expired_tokens: u32,
     /// Plural names of kinds that are not installed.
     absent: BTreeSet<&'static str>,
     requests: BTreeMap<String, u64>,
@@ -174,6 +195,17 @@ impl ApiServer {
         self.break_watches();
     }
 
+    /// From now on answers lists and watches in this manner.
+    pub fn set_manner(&self, manner: Manner) {
+        self.tuning().manner = manner;
+        self.break_watches();
+    }
+
+    /// Refuses the next `count` continue tokens of lists as too old.
+    pub fn expire_tokens(&self, count: u32) {
+        self.tuning().expired_tokens = count;
+    }
+
     /// From now on the kind is not installed, or is again.
     pub fn set_absent(&self, resource: Resource, absent: bool) {
         let mut tuning = self.tuning();
@@ -261,7 +293,7 @@ impl Shared {
 
     async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Answer {
         if let Some(outage) = self.tuning().outage {
-            return failure(outage, "injected");
+            return replies::outage(outage);
         }
         let (head, body) = request.into_parts();
         let authorization = head.headers.get(header::AUTHORIZATION);
@@ -399,55 +431,6 @@ impl Shared {
             }
         });
         replaced.map_or_else(|refused| *refused, |object| reply(StatusCode::OK, &object))
-    }
-
-    fn collection(self: &Arc<Self>, target: &Target, head: &http::request::Parts) -> Answer {
-        let query: BTreeMap<String, String> = head.uri.query().map(parameters).unwrap_or_default();
-        let accept = head
-            .headers
-            .get(header::ACCEPT)
-            .and_then(|accept| accept.to_str().ok());
-        let metadata_only =
-            accept.is_some_and(|accept| accept.contains("as=PartialObjectMetadata"));
-        let plural = target.resource.plural;
-        if query.get("watch").is_some_and(|watch| watch == "true") {
-            self.count(&format!("watch {plural}"));
-            return watching::watch(self, target, &query, metadata_only);
-        }
-        self.count(&format!("list {plural}"));
-        let (version, mut items) = self.objects.list(target.resource, &target.namespace);
-        items.retain(|item| selected(item, &query));
-        let from: usize = query
-            .get("continue")
-            .and_then(|from| from.parse().ok())
-            .unwrap_or(0);
-        let limit: usize = query
-            .get("limit")
-            .and_then(|limit| limit.parse().ok())
-            .unwrap_or(usize::MAX);
-        let end = from.saturating_add(limit);
-        let next = if end < items.len() {
-            end.to_string()
-        } else {
-            String::new()
-        };
-        let page = items.into_iter().skip(from).take(limit);
-        let page: Vec<Value> = page
-            .map(|item| {
-                if metadata_only {
-                    objects::metadata_only(&item)
-                } else {
-                    item
-                }
-            })
-            .collect();
-        let list = json!({
-            "kind": format!("{}List", target.resource.kind),
-            "apiVersion": target.resource.api_version,
-            "metadata": {"resourceVersion": version.to_string(), "continue": next},
-            "items": page,
-        });
-        reply(StatusCode::OK, &list)
     }
 
     fn token_review(&self, mut review: Value) -> Answer {

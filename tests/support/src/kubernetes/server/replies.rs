@@ -21,6 +21,21 @@ pub(super) fn failure(code: StatusCode, message: &str) -> Answer {
     reply(code, &status)
 }
 
+/// As a server that fails or has too much to do.
+pub(super) fn outage(code: StatusCode) -> Answer {
+    if code != StatusCode::TOO_MANY_REQUESTS {
+        return failure(code, "injected");
+    }
+    // Priority and fairness speaks plain text.
+    let text = "Too many requests, please try again later.\n";
+    let mut refused = answer(code, Full::new(Bytes::from(text)).boxed_unsync());
+    let headers = refused.headers_mut();
+    let plain = http::HeaderValue::from_static("text/plain; charset=utf-8");
+    headers.insert(header::CONTENT_TYPE, plain);
+    headers.insert(header::RETRY_AFTER, http::HeaderValue::from_static("1"));
+    refused
+}
+
 pub(super) fn status(code: StatusCode, message: &str) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
            "reason": code.canonical_reason().unwrap_or_default().replace(' ', ""), "code": code.as_u16()})

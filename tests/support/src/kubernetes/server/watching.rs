@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::replies::{Body, answer, status};
-use super::{Shared, Target, selected};
+use super::replies::{Body, answer, failure, reply, status};
+use super::target::selected;
+use super::{Manner, Shared, Target};
 use crate::kubernetes::objects::{self, Event};
 
 /// Lines that a client may be behind; then the watch waits for it.
@@ -29,6 +30,7 @@ struct Watch {
     query: BTreeMap<String, String>,
     metadata_only: bool,
     lines: mpsc::Sender<Bytes>,
+    manner: Manner,
 }
 
 /// Answers a watch.
@@ -39,13 +41,22 @@ pub(super) fn watch(
     metadata_only: bool,
 ) -> Response<Body> {
     let (lines, received) = mpsc::channel(LINES_MAX);
-    let number = |name: &str| {
-        query
-            .get(name)
-            .and_then(|number| number.parse::<u64>().ok())
+    let asked = query.get("resourceVersion").map_or("", String::as_str);
+    let version = match asked {
+        "" => 0,
+        asked => match asked.parse::<u64>() {
+            Ok(version) => version,
+            Err(_) => return failure(StatusCode::BAD_REQUEST, "resourceVersion: Invalid value"),
+        },
     };
-    let version = number("resourceVersion").unwrap_or(0);
-    let lasts = Duration::from_secs(number("timeoutSeconds").unwrap_or(290));
+    let lasts = query.get("timeoutSeconds");
+    let lasts = lasts.and_then(|seconds| seconds.parse().ok());
+    let lasts = Duration::from_secs(lasts.unwrap_or(290));
+    let manner = shared.manner();
+    let is_gone = manner.forgetful || shared.objects.since(version).is_none();
+    if manner.gone_as_status && is_gone {
+        return reply(StatusCode::GONE, &too_old(version));
+    }
     let watch = Watch {
         shared: Arc::clone(shared),
         target: Target {
@@ -56,6 +67,7 @@ pub(super) fn watch(
         query: query.clone(),
         metadata_only,
         lines,
+        manner,
     };
     let broken = shared.watches();
     tokio::spawn(broken.run_until_cancelled_owned(watch.run(version, lasts)));
@@ -69,6 +81,13 @@ pub(super) fn watch(
     )
 }
 
+fn too_old(version: u64) -> Value {
+    let message = format!("too old resource version: {version}");
+    let mut gone = status(StatusCode::GONE, &message);
+    gone["reason"] = "Expired".into();
+    gone
+}
+
 // === impl Watch ===
 
 impl Watch {
@@ -78,22 +97,25 @@ impl Watch {
         loop {
             let mut change = std::pin::pin!(shared.objects.change());
             change.as_mut().enable();
-            let Some((newest, events)) = shared.objects.since(version) else {
-                let gone = status(StatusCode::GONE, "too old resource version");
-                self.send("ERROR", &gone).await;
+            let known = shared.objects.since(version);
+            let Some((newest, events)) = known.filter(|_| !self.manner.forgetful) else {
+                self.send(&[self.line("ERROR", too_old(version))]).await;
                 return;
             };
             version = newest;
-            for event in events.iter().filter(|event| self.wants(event)) {
-                let partial = objects::metadata_only(&event.object);
-                let object = if self.metadata_only {
-                    &partial
-                } else {
-                    &event.object
-                };
-                if !self.send(event.kind, object).await {
-                    return;
-                }
+            let wanted = events.into_iter().filter(|event| self.wants(event));
+            let lines: Vec<_> = wanted
+                .map(|event| {
+                    let object = if self.metadata_only {
+                        objects::metadata_only(&event.object)
+                    } else {
+                        event.object
+                    };
+                    self.line(event.kind, object)
+                })
+                .collect();
+            if !self.send(&lines).await {
+                return;
             }
             tokio::select! {
                 () = change => {}
@@ -101,9 +123,12 @@ impl Watch {
                 () = &mut end => {
                     // As kube-apiserver does: where to go on.
                     let resource = self.target.resource;
-                    let mark = json!({"kind": resource.kind, "apiVersion": resource.api_version,
-                                      "metadata": {"resourceVersion": version.to_string()}});
-                    self.send("BOOKMARK", &mark).await;
+                    let mut mark = json!({"kind": resource.kind, "apiVersion": resource.api_version,
+                                          "metadata": {"resourceVersion": version.to_string()}});
+                    if self.metadata_only {
+                        mark = objects::metadata_only(&mark);
+                    }
+                    self.send(&[self.line("BOOKMARK", mark)]).await;
                     return;
                 }
             }
@@ -121,8 +146,25 @@ impl Watch {
         event.plural == resource.plural && inside && selected(&event.object, &self.query)
     }
 
-    async fn send(&self, kind: &str, object: &Value) -> bool {
-        let line = format!("{}\n", json!({"type": kind, "object": object}));
-        self.lines.send(Bytes::from(line)).await.is_ok()
+    fn line(&self, kind: &str, object: Value) -> String {
+        let object = self.manner.of(object);
+        format!("{}\n", json!({"type": kind, "object": object}))
+    }
+
+    /// Sends lines, each for itself unless they are to be joined; false if nobody is there any more.
+    async fn send(&self, lines: &[String]) -> bool {
+        let joined = [lines.join("\n")];
+        let texts = if self.manner.joined { &joined } else { lines };
+        for text in texts.iter().filter(|text| !text.is_empty()) {
+            for part in self.manner.parts(Bytes::from(text.clone())) {
+                if self.lines.send(part).await.is_err() {
+                    return false;
+                }
+                if !self.manner.pause.is_zero() {
+                    sleep(self.manner.pause).await;
+                }
+            }
+        }
+        true
     }
 }
