@@ -28,7 +28,7 @@ use crate::clock;
 use crate::cluster::{Checks, Cluster};
 use crate::config::{ClusterConfig, Config, Mode, RemoteWriteConfig};
 use crate::gauges;
-use crate::readiness::Readiness;
+use crate::readiness::{Readiness, Sidecars};
 use crate::remote_write::RemoteWrite;
 
 /// How often pods that are long gone are forgotten.
@@ -70,6 +70,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let clock = clock::system();
     let store = Arc::new(Store::new(StoreLimits::default()));
     let directory = Arc::new(Directory::default());
+    let ready_wait = mode.ready_wait();
     let surroundings = Surroundings::find(mode, &directory, &clock).await?;
     let listeners = Listeners {
         ingest: bind("--ingest-listen", listen.ingest).await?,
@@ -77,7 +78,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         admin: bind("--admin-listen", listen.admin).await?,
     };
     let addresses = listeners.addresses()?;
-    let readiness = Arc::new(Readiness::new(clock.now()));
+    let readiness = Arc::new(Readiness::new(clock.now(), ready_wait));
     let shared = Shared {
         clock,
         store,
@@ -333,9 +334,19 @@ impl Shared {
 
     fn readiness_checks(&self, cluster: Option<Checks>) -> ReadinessChecks {
         let (readiness, clock) = (Arc::clone(&self.readiness), self.clock.clone());
+        let (store, directory) = (Arc::clone(&self.store), Arc::clone(&self.directory));
         Arc::new(move || {
             let now = clock.now();
-            let mut checks = readiness.checks(now);
+            let sidecars = || match &cluster {
+                None => Sidecars::Unknown,
+                Some(cluster) if cluster.lists_are_missing() => Sidecars::Unlisted,
+                Some(_) => {
+                    let mut reporters = directory.reporters();
+                    reporters.retain(|pod| !store.has_values(now, pod));
+                    Sidecars::Missing(reporters)
+                }
+            };
+            let mut checks = readiness.checks(now, sidecars);
             checks.extend(cluster.iter().flat_map(|cluster| cluster.now(now)));
             checks
         })

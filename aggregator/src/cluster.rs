@@ -26,6 +26,9 @@ mod ingest;
 /// Tells what is wrong at a moment, if anything is.
 type WatchFault = Box<dyn Fn(Monotonic) -> Option<String> + Send + Sync>;
 
+/// Tells which lists are missing, if any are.
+type Missing = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// What was begun in a cluster; it goes on until `stop`.
 pub(crate) struct Cluster {
     client: Client,
@@ -42,6 +45,7 @@ pub(crate) struct Cluster {
 #[derive(Clone)]
 pub(crate) struct Checks {
     watches: Arc<WatchFault>,
+    missing: Arc<Missing>,
     trust: TrustCell,
     /// Certificates that are kept in order by way of the cluster.
     certificates: Vec<(&'static str, Fault)>,
@@ -73,6 +77,7 @@ impl Cluster {
         let tls = config::server(serving.clone(), Some(clients::any()), Protocols::Http)?;
         let checks = Checks {
             watches: Arc::new(Box::new(watches.fault())),
+            missing: Arc::new(Box::new(watches.missing())),
             trust: trust.clone(),
             certificates: certificate
                 .map(|fault| ("certificate", fault))
@@ -184,6 +189,11 @@ async fn follow_trust(
 // === impl Checks ===
 
 impl Checks {
+    /// True until everything was listed once.
+    pub(crate) fn lists_are_missing(&self) -> bool {
+        (self.missing)().is_some()
+    }
+
     /// How each check goes as of `now`.
     pub(crate) fn now(&self, now: Monotonic) -> Vec<Check> {
         let trust = (!self.trust.is_set()).then(|| {

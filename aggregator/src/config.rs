@@ -66,6 +66,17 @@ pub enum Mode {
     Cluster(Box<ClusterConfig>),
 }
 
+impl Mode {
+    /// How long sidecars that do not report are waited for at the start.
+    pub(crate) fn ready_wait(&self) -> Duration {
+        match self {
+            // Nobody tells which pods have one.
+            Self::Standalone { .. } => Duration::ZERO,
+            Self::Cluster(cluster) => cluster.ready_wait,
+        }
+    }
+}
+
 impl Config {
     /// Checks what was asked for, and reads the files it names.
     pub fn check(args: ServeArgs) -> Result<(Telemetry, Self)> {

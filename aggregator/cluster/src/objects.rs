@@ -10,6 +10,9 @@ use aggregator_core::pod::{Labels, Owner, Phase, PodInfo, PodKey};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+/// The container that the injector gives a pod.
+const INTERPOSER: &str = "meshmeter-interposer";
+
 /// One page of a list.
 #[derive(Debug, Deserialize)]
 pub(crate) struct List<T> {
@@ -56,6 +59,16 @@ pub struct Metadata {
     pub labels: Labels,
     pub(crate) owner_references: Vec<OwnerReference>,
     pub(crate) deletion_timestamp: Option<IgnoredAny>,
+    annotations: Annotations,
+}
+
+/// The annotations that are looked at.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Annotations {
+    /// The injector's mark.
+    #[serde(rename = "meshmeter.io/injected")]
+    injected: Option<IgnoredAny>,
 }
 
 /// `metadata.ownerReferences[]`
@@ -75,7 +88,21 @@ pub(crate) struct Pod {
     #[serde(default)]
     pub(crate) metadata: Metadata,
     #[serde(default)]
+    spec: PodSpec,
+    #[serde(default)]
     status: PodStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodSpec {
+    init_containers: Vec<Container>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Container {
+    name: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -177,9 +204,17 @@ impl Pod {
         PodKey::new(&self.metadata.namespace, &self.metadata.name)
     }
 
+    /// The injector's mark and its container: the annotation alone may have been copied.
+    fn is_injected(&self) -> bool {
+        let mut containers = self.spec.init_containers.iter();
+        self.metadata.annotations.injected.is_some()
+            && containers.any(|container| container.name == INTERPOSER)
+    }
+
     /// What the directory wants to know. Addresses beyond its limit are left out: one of each family is enough.
     pub(crate) fn info(self) -> PodInfo {
         let key = self.key();
+        let injected = self.is_injected();
         let owner = self.metadata.controller();
         let PodStatus {
             phase,
@@ -207,6 +242,7 @@ impl Pod {
             phase,
             ready: ready.map(|told| told.status == "True"),
             ips,
+            injected,
             ..PodInfo::new(key, self.metadata.uid.into(), self.metadata.labels)
         }
     }
@@ -343,5 +379,22 @@ mod tests {
         }
         let map: ConfigMap = common_json::from_str(r#"{"metadata":null,"data":null}"#).unwrap();
         assert!(map.data.is_empty());
+    }
+
+    /// Mark and container, both, as the injector writes them; on a manifest that it made.
+    #[test]
+    fn knows_injected_pods() {
+        let injected = |annotations: &str, container: &str| {
+            let pod: Pod = common_json::from_str(&format!(
+                r#"{{"metadata":{{"name":"a","namespace":"b","annotations":{annotations}}},
+                    "spec":{{"initContainers":[{{"name":"{container}"}}]}}}}"#
+            ))
+            .unwrap();
+            pod.info().injected
+        };
+        assert!(injected(r#"{"meshmeter.io/injected":"0.1.0"}"#, INTERPOSER));
+        assert!(!injected(r#"{"meshmeter.io/injected":"0.1.0"}"#, "other"));
+        assert!(!injected(r#"{"other":"x"}"#, INTERPOSER));
+        assert!(!injected("null", INTERPOSER));
     }
 }

@@ -2,24 +2,22 @@
 //! does.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aggregator_cluster::{Scope, Watches, connection};
 use aggregator_core::directory::Directory;
-use aggregator_core::time::{Clock, UnixMillis};
+use aggregator_core::time::Monotonic;
 use http::StatusCode;
 use serde_json::{Value, json};
-use tests_support::clock::wait_for;
+use tests_support::clock::{system, wait_for};
 use tests_support::kubernetes::objects::{DEPLOYMENT, POD, SERVICE};
 use tests_support::kubernetes::{ApiServer, Manner};
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-#[expect(clippy::disallowed_methods, reason = "the test stands for the binary")]
-fn now() -> UnixMillis {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    UnixMillis(since.map_or(0, |since| since.as_millis().try_into().unwrap_or(0)))
+fn now() -> Monotonic {
+    system().now()
 }
 
 struct Cluster {
@@ -35,9 +33,8 @@ impl Cluster {
         let kubeconfig = files.path().join("kubeconfig");
         server.write_kubeconfig(&kubeconfig).unwrap();
         let client = connection::connect(Some(&kubeconfig)).await.unwrap();
-        let clock: Clock = Arc::new(now);
         let directory = Arc::new(Directory::default());
-        let mut watches = Watches::new(client, clock, CancellationToken::new());
+        let mut watches = Watches::new(client, system(), CancellationToken::new());
         watches.follow_objects(&directory, &[scope]);
         Self {
             server,

@@ -298,6 +298,18 @@ impl Directory {
         pods.collect()
     }
 
+    /// Every pod that is injected, runs and is not terminating, sorted: whose sidecar should report.
+    pub fn reporters(&self) -> Vec<PodKey> {
+        let known = self.read();
+        let pods = known.namespaces.iter().flat_map(|(namespace, within)| {
+            within.reporters().map(|name| PodKey {
+                namespace: Arc::clone(namespace),
+                name: Arc::clone(name),
+            })
+        });
+        pods.collect()
+    }
+
     /// Namespace and name of every service, sorted.
     pub fn service_keys(&self) -> Vec<(Arc<str>, Arc<str>)> {
         let known = self.read();

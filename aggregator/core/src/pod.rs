@@ -38,6 +38,8 @@ pub struct PodInfo {
     pub ready: Option<bool>,
     /// `status.podIPs`
     pub ips: Vec<IpAddr>,
+    /// True if the injector gave it what it needs to report.
+    pub injected: bool,
 }
 
 /// The controller of a pod or of another owner, as `metadata.ownerReferences` names it.
@@ -94,6 +96,7 @@ impl PodInfo {
             phase: Phase::default(),
             ready: None,
             ips: Vec::new(),
+            injected: false,
         }
     }
 

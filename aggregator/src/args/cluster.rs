@@ -71,6 +71,17 @@ pub struct ClusterArgs {
     )]
     pub api_connection_age_seconds: u32,
 
+    /// How long a new aggregator waits at most, once the pods are listed, for each injected pod that runs to report, in
+    /// seconds (0 to 300). Until then, or until all of them do, it is not ready; /readyz names the missing.
+    #[arg(
+        long,
+        env = "MESHMETER_READY_WAIT",
+        value_name = "SECONDS",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u16).range(0..=300)
+    )]
+    pub ready_wait: u16,
+
     /// Namespace whose pods are served, instead of those of the whole cluster. May be given up to 50 times, or once
     /// with commas; then roles in these namespaces are enough.
     #[arg(

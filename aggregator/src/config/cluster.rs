@@ -29,6 +29,8 @@ pub struct ClusterConfig {
     pub api_files: Option<Files>,
     /// How old a connection to the API may get; `None`: any age.
     pub api_connection_age: Option<Duration>,
+    /// How long injected pods that do not report keep a new aggregator from being ready.
+    pub ready_wait: Duration,
     /// Where pods are watched.
     pub scopes: Vec<Scope>,
     /// How long reviews hold.
@@ -47,6 +49,7 @@ impl ClusterConfig {
             api_cert_file,
             api_key_file,
             api_connection_age_seconds,
+            ready_wait,
             watch_namespace,
             authorization_allow_seconds,
             authorization_deny_seconds,
@@ -86,6 +89,7 @@ impl ClusterConfig {
             api_ca_secret,
             api_files: files(api_cert_file, api_key_file),
             api_connection_age: (!age.is_zero()).then_some(age),
+            ready_wait: seconds(ready_wait.into()),
             ingest,
             scopes: scopes(watch_namespace)?,
             review_ttl: ReviewTtl {

@@ -32,6 +32,7 @@ struct HeldPod {
     phase: Phase,
     ready: Option<bool>,
     ips: Box<[IpAddr]>,
+    injected: bool,
 }
 
 #[derive(Debug)]
@@ -89,6 +90,7 @@ impl Namespace {
             phase: info.phase,
             ready: info.ready,
             ips: info.ips.into(),
+            injected: info.injected,
         };
         self.pods.insert(name, held);
     }
@@ -117,6 +119,7 @@ impl Namespace {
             phase: pod.phase,
             ready: pod.ready,
             ips: pod.ips.to_vec(),
+            injected: pod.injected,
         })
     }
 
@@ -126,6 +129,15 @@ impl Namespace {
 
     pub(super) fn is_serving(&self, name: &str) -> bool {
         self.pods.get(name).is_some_and(HeldPod::is_serving)
+    }
+
+    /// Names of the pods that are injected and run.
+    pub(super) fn reporters(&self) -> impl Iterator<Item = &Arc<str>> {
+        let pods = self
+            .pods
+            .iter()
+            .filter(|(_, pod)| pod.injected && !pod.deleting && pod.phase == Phase::Running);
+        pods.map(|(name, _)| name)
     }
 
     pub(super) fn pod_names(&self) -> impl Iterator<Item = &Arc<str>> {

@@ -26,6 +26,12 @@ impl Store {
         pods
     }
 
+    /// True if the pod has values as of `now`: it reports, and one full second of it was seen.
+    pub fn has_values(&self, now: Monotonic, key: &PodKey) -> bool {
+        let state = self.pods.get(key).map(|pod| pod.state(now));
+        matches!(state, Some(PodState::Live | PodState::Held))
+    }
+
     /// How much of everything there is as of `now`.
     pub fn counts(&self, now: Monotonic) -> Counts {
         let refused = RefusedReason::ALL.iter().zip(&self.refused);
