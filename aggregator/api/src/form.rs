@@ -67,7 +67,8 @@ impl Parameters {
                 "exclude" => parameters.exclude.push(value),
                 // As Kubernetes reads a flag: everything else sets it, nothing too.
                 "watch" => {
-                    parameters.watch = !matches!(value.to_ascii_lowercase().as_str(), "false" | "0")
+                    let value = value.to_ascii_lowercase();
+                    parameters.watch = !matches!(value.as_str(), "false" | "0");
                 }
                 _ => {}
             }
