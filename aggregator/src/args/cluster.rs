@@ -32,7 +32,8 @@ pub struct ClusterArgs {
     pub api_service: String,
 
     /// Secret that holds the authority behind the API's certificate; it is made if it is not there, and its
-    /// certificate is written into the APIServices. Delete it to get a new one within a minute.
+    /// certificate is written into the APIServices. Delete it to have it replaced: the new one is published beside the
+    /// old one, signs after ten minutes, and the old one is dropped a day later.
     #[arg(
         long,
         env = "MESHMETER_API_CA_SECRET",

@@ -133,9 +133,10 @@ async fn an_outage_leaves_it_ready() {
     admitted(&review, &reply);
 }
 
-/// A new authority (the secret was deleted) is in the bundle and in the certificate soon.
+/// The secret was deleted: a new authority is in the bundle soon, beside the one that signs on, so that no pod is admitted
+/// as it is in between.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_secret_is_a_new_authority() {
+async fn a_deleted_secret_begins_a_rotation() {
     let (server, program, old) = ready().await;
     let name = "meshmeter-injector-ca";
     assert!(server.objects().delete(SECRET, "meshmeter", name));
@@ -144,6 +145,11 @@ async fn a_deleted_secret_is_a_new_authority() {
     });
     let new = new.await.unwrap();
     program.wait_ready().await;
-    assert!(program.client(&new).shown().await.is_ok());
-    assert!(program.client(&old).shown().await.is_err());
+    assert!(new.starts_with(&old));
+    assert_eq!(new.matches("-----BEGIN CERTIFICATE-----").count(), 2);
+    for bundle in [&old, &new] {
+        assert!(program.client(bundle).shown().await.is_ok());
+    }
+    let secret = server.objects().get(SECRET, "meshmeter", name).unwrap();
+    assert!(secret["data"]["next.crt"].is_string());
 }

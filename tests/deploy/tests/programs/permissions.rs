@@ -8,7 +8,7 @@ use tests_deploy::{list, render_text, text};
 use tests_support::clock::wait_for;
 use tests_support::kubernetes::Resource;
 use tests_support::kubernetes::custom;
-use tests_support::kubernetes::objects::{CONFIG_MAP, WEBHOOK_CONFIGURATION};
+use tests_support::kubernetes::objects::{CONFIG_MAP, SECRET, WEBHOOK_CONFIGURATION};
 
 use crate::PATIENCE;
 use crate::running::{Running, registered, run};
@@ -85,6 +85,19 @@ async fn are_those_that_are_used(running: &[Running], rules: &[Rule], elsewhere:
     }
 }
 
+/// The secret that `running` made, at the end of the time that an authority beside the one that signs is published.
+async fn rotating(running: &Running, name: &str) -> Value {
+    let made = wait_for("the secret", PATIENCE, async || {
+        Ok(running.server.objects().get(SECRET, "meshmeter", name))
+    });
+    let mut secret = made.await.unwrap();
+    secret["data"]["next.crt"] = secret["data"]["tls.crt"].clone();
+    secret["data"]["next.key"] = secret["data"]["tls.key"].clone();
+    // 600
+    secret["data"]["waited-seconds"] = "NjAw".into();
+    secret
+}
+
 #[tokio::test]
 async fn of_the_aggregator() {
     let objects = render_text(
@@ -97,15 +110,15 @@ configMapGenerator:
     .unwrap();
     let rules = rules(&objects, "meshmeter").unwrap();
     assert!(Use::all(&rules).len() > 6);
-    // One cluster with nothing in it, and one whose pods were told of another authority.
+    // One cluster with nothing in it, and one whose pods were told of another authority while it is replaced.
     let other = json!({"metadata": {"namespace": "meshmeter", "name": "meshmeter-ca"}, "data": {"ca.crt": "another"}});
     let empty = registered(&objects);
     let mut told = empty.clone();
     told.push((CONFIG_MAP, other));
-    let clusters = [
-        run(&objects, "StatefulSet", "meshmeter", &empty).await,
-        run(&objects, "StatefulSet", "meshmeter", &told).await,
-    ];
+    let first = run(&objects, "StatefulSet", "meshmeter", &empty).await;
+    told.push((SECRET, rotating(&first, "meshmeter-api-ca").await));
+    let second = run(&objects, "StatefulSet", "meshmeter", &told).await;
+    let clusters = [first, second];
     are_those_that_are_used(&clusters, &rules, &[]).await;
 }
 
@@ -124,8 +137,11 @@ async fn of_the_injector() {
         ))
         .unwrap();
         let rules = rules(&objects, "meshmeter-injector").unwrap();
-        let clusters = [run(&objects, "Deployment", "meshmeter-injector", &there).await];
-        are_those_that_are_used(&clusters, &rules, &["events"]).await;
+        let first = run(&objects, "Deployment", "meshmeter-injector", &there).await;
+        let mut rotated = there.to_vec();
+        rotated.push((SECRET, rotating(&first, "meshmeter-injector-ca").await));
+        let second = run(&objects, "Deployment", "meshmeter-injector", &rotated).await;
+        are_those_that_are_used(&[first, second], &rules, &["events"]).await;
     }
 }
 

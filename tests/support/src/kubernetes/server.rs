@@ -406,6 +406,11 @@ impl Shared {
         let content_type = content_type.and_then(|value| value.to_str().ok());
         let patched = self.objects.update(resource, namespace, name, |held| {
             let mut object = held.cloned().ok_or_else(|| Box::new(not_found(name)))?;
+            let known = &patch["metadata"]["resourceVersion"];
+            if !known.is_null() && *known != object["metadata"]["resourceVersion"] {
+                let message = "the object has been modified";
+                return Err(Box::new(failure(StatusCode::CONFLICT, message)));
+            }
             match patches::apply(&mut object, content_type, patch) {
                 Ok(()) => Ok(object),
                 Err(message) => {
