@@ -69,11 +69,7 @@ impl Readiness {
     }
 
     /// How each check goes as of `now`. `sidecars` is asked as long as the answer matters.
-    pub(crate) fn checks(
-        &self,
-        now: Monotonic,
-        sidecars: impl FnOnce() -> Sidecars,
-    ) -> Vec<Check> {
+    pub(crate) fn checks(&self, now: Monotonic, sidecars: impl FnOnce() -> Sidecars) -> Vec<Check> {
         let draining = self
             .draining
             .load(Ordering::Relaxed)

@@ -4,7 +4,8 @@ use aggregator_core::pod::PodKey;
 use aggregator_core::query::Missing;
 
 /// Order in which reasons are told: the one that calls for action first.
-pub(crate) const REASONS: [Missing; 8] = [
+pub(crate) const REASONS: [Missing; 9] = [
+    Missing::TlsRefused,
     Missing::NeverReported,
     Missing::NotCounted,
     Missing::VmLost,
@@ -53,6 +54,10 @@ pub(crate) fn counted(missing: &[(PodKey, Missing)]) -> String {
 fn phrase(why: Missing) -> &'static str {
     match why {
         Missing::NeverReported => "never reported (check that the filter is injected)",
+        Missing::TlsRefused => {
+            "does not report: its streams are refused: TLS (make the pod anew if its sidecar does not trust our \
+             authority; the aggregator's log has the reason)"
+        }
         Missing::New => "began to report less than a second ago",
         Missing::Gone => "ceased to report (check the stream from the sidecar to this aggregator)",
         Missing::NotCounted => {

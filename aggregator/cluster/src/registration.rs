@@ -266,7 +266,10 @@ impl Registration {
 
 fn tell(secret: &str, before: &Generations, after: &Generations) {
     if before.signing != after.signing {
-        tracing::info!(secret, "the new authority signs; the one before is published for another day");
+        tracing::info!(
+            secret,
+            "the new authority signs; the one before is published for another day"
+        );
     } else if before.former != after.former {
         tracing::info!(secret, "the authority before is not published any more");
     }
@@ -357,7 +360,10 @@ mod tests {
             if let Some(current) = &mut self.current {
                 current.pass(time, true);
             }
-            let outcome = self.registration.once(&self.client, &mut self.current).await;
+            let outcome = self
+                .registration
+                .once(&self.client, &mut self.current)
+                .await;
             outcome.is_ok()
         }
 
@@ -426,7 +432,10 @@ mod tests {
             for shown in [one.shown(), other.shown()] {
                 assert!(bundle.contains(&shown));
                 let known_for = waited - new_since.unwrap_or(waited);
-                assert!(shown == old || known_for >= PUBLISHED_FOR, "after {known_for:?}");
+                assert!(
+                    shown == old || known_for >= PUBLISHED_FOR,
+                    "after {known_for:?}"
+                );
             }
         }
         assert_eq!(one.shown(), other.shown());
@@ -454,7 +463,8 @@ mod tests {
         let ours = replica.shown();
         let theirs = Authority::new("theirs").unwrap();
         let mut secret: Value = server.objects().get(SECRET, "mesh", "ca").unwrap();
-        let text = |text: &str| serde_json::json!(k8s_openapi::ByteString(text.as_bytes().to_vec()));
+        let text =
+            |text: &str| serde_json::json!(k8s_openapi::ByteString(text.as_bytes().to_vec()));
         secret["data"]["tls.crt"] = text(theirs.certificate());
         secret["data"]["tls.key"] = text(theirs.key());
         server.objects().apply(SECRET, secret);

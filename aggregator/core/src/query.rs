@@ -88,6 +88,8 @@ pub struct Reading {
 pub enum Missing {
     /// No sidecar of the pod has reported since this aggregator started.
     NeverReported,
+    /// No sidecar of the pod has reported, and its last TLS handshake failed.
+    TlsRefused,
     /// Connected, but less than one full second was seen.
     New,
     /// The stream was lost and the time to hold the last value is over.
@@ -125,6 +127,7 @@ impl Missing {
             Self::NotCounted => "not_counted",
             Self::VmLost => "vm_lost",
             Self::HotRestart => "hot_restart",
+            Self::TlsRefused => "tls_refused",
             Self::Refused => "refused",
             Self::NoRequests => "no_requests",
         }

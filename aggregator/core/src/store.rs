@@ -9,6 +9,7 @@
 
 mod callers;
 mod counter;
+mod handshakes;
 mod instance;
 mod inventory;
 mod plausible;
@@ -58,6 +59,7 @@ pub struct Store {
     /// When to look at each pod again: one entry per pod, popped when due. Held only to push or pop.
     due: Mutex<BinaryHeap<Reverse<(Monotonic, PodKey)>>>,
     callers: Callers,
+    handshakes: handshakes::FailedHandshakes,
     /// By position in [`RefusedReason::ALL`].
     refused: [AtomicU64; RefusedReason::ALL.len()],
 }
@@ -102,6 +104,7 @@ impl Store {
             len: AtomicUsize::new(0),
             due: Mutex::default(),
             callers: Callers::default(),
+            handshakes: handshakes::FailedHandshakes::default(),
             refused: Default::default(),
         }
     }

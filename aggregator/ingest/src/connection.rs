@@ -20,6 +20,7 @@ use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 use tracing::debug;
 
+use crate::handshakes::{Handshakes, Reason};
 use crate::metrics::Metrics;
 
 /// How long a sidecar may take for its TLS handshake.
@@ -33,6 +34,7 @@ pub(crate) struct Incoming {
     listener: TcpListener,
     places: Arc<Semaphore>,
     metrics: Metrics,
+    failures: Handshakes,
     tls: Option<TlsAcceptor>,
     /// At most [`HANDSHAKES_MAX`].
     handshakes: JoinSet<Option<Connection>>,
@@ -72,12 +74,14 @@ impl Incoming {
         listener: TcpListener,
         max: usize,
         metrics: Metrics,
+        failures: Handshakes,
         tls: Option<Arc<ServerConfig>>,
     ) -> Self {
         Self {
             listener,
             places: Arc::new(Semaphore::new(max)),
             metrics,
+            failures,
             tls: tls.map(TlsAcceptor::from),
             handshakes: JoinSet::new(),
         }
@@ -103,23 +107,36 @@ impl Incoming {
                 _counted: counted,
             });
         };
-        self.handshakes.spawn(shake_hands(tls, stream, counted));
+        let failures = self.failures.clone();
+        self.handshakes
+            .spawn(shake_hands(tls, stream, counted, failures));
         None
     }
 }
 
-async fn shake_hands(tls: TlsAcceptor, stream: TcpStream, counted: Counted) -> Option<Connection> {
-    match timeout(HANDSHAKE_WITHIN, tls.accept(stream)).await {
-        Ok(Ok(stream)) => Some(Connection {
-            transport: Transport::Tls(Box::new(stream)),
-            _counted: counted,
-        }),
-        failed => {
-            debug!(?failed, "handshake failed");
-            counted.metrics.handshakes_failed.inc();
-            None
+async fn shake_hands(
+    tls: TlsAcceptor,
+    stream: TcpStream,
+    counted: Counted,
+    failures: Handshakes,
+) -> Option<Connection> {
+    let peer = stream.peer_addr().ok();
+    let (reason, error) = match timeout(HANDSHAKE_WITHIN, tls.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            failures.succeeded(peer);
+            return Some(Connection {
+                transport: Transport::Tls(Box::new(stream)),
+                _counted: counted,
+            });
         }
-    }
+        Ok(Err(error)) => (Reason::of(&error), error.to_string()),
+        Err(_) => (
+            Reason::Late,
+            format!("not done within {HANDSHAKE_WITHIN:?}"),
+        ),
+    };
+    failures.failed(peer, reason, &error);
+    None
 }
 
 impl Stream for Incoming {

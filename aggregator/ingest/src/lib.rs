@@ -9,6 +9,7 @@
 mod builds;
 mod connection;
 mod ending;
+mod handshakes;
 pub mod identity;
 pub mod limits;
 mod metrics;

@@ -16,7 +16,7 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     pub(crate) connections_refused: Counter,
     /// TLS handshakes that came to nothing.
-    pub(crate) handshakes_failed: Counter,
+    pub(crate) handshakes_failed: Family<ReasonLabel, Counter>,
     pub(crate) streams: Gauge,
     pub(crate) streams_opened: Counter,
     pub(crate) superseded: Counter,
@@ -67,7 +67,7 @@ impl Metrics {
         );
         registry.register(
             "handshakes_failed",
-            "TLS handshakes of sidecars that failed or took too long",
+            "TLS handshakes of sidecars that failed, by reason",
             metrics.handshakes_failed.clone(),
         );
         registry.register(

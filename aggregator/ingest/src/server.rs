@@ -34,6 +34,7 @@ use tracing::{Instrument as _, info, info_span, warn};
 
 use crate::connection::{ConnectInfo, Incoming};
 use crate::ending::Refusal;
+use crate::handshakes::Handshakes;
 use crate::identity::Identity;
 use crate::limits::{
     ANSWERS_MAX, CLOSE_WITHIN, DRAIN_MAX, HEADER_BYTES_MAX, Limits, STREAMS_PER_CONNECTION_MAX,
@@ -135,6 +136,11 @@ impl Server {
             listener,
             shared.limits.connections,
             shared.metrics.clone(),
+            Handshakes::new(
+                Arc::clone(&shared.store),
+                shared.clock.clone(),
+                shared.metrics.clone(),
+            ),
             tls,
         );
         let frame_bytes = shared.limits.frame_bytes;

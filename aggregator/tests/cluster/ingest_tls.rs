@@ -172,7 +172,11 @@ async fn is_self_managed() {
     let mut plain = TcpStream::connect(cluster.addresses.ingest).await.unwrap();
     plain.write_all(b"PRI * HTTP/2.0\r\n\r\n").await.unwrap();
     // Two names and an authority that did not fit, and one who spoke no TLS.
-    wait_metric(&cluster, "meshmeter_ingest_handshakes_failed_total 4").await;
+    let failed = |reason: &str, count: u32| {
+        format!("meshmeter_ingest_handshakes_failed_total{{reason=\"{reason}\"}} {count}")
+    };
+    wait_metric(&cluster, &failed("untrusted", 3)).await;
+    wait_metric(&cluster, &failed("not_tls", 1)).await;
 
     let mut sidecar = way.stream(Some("good"), "llm-1").await.unwrap();
     sidecar.report(vec![inbound(10, 10)]).await;

@@ -36,6 +36,15 @@ enum Members {
     Unknown(&'static str),
 }
 
+/// True if a sidecar at one of the pod's addresses tried to stream, and TLS came in between.
+fn refuses_tls(sources: Sources<'_>, pod: &PodKey) -> bool {
+    let info = sources.directory.get(pod);
+    info.is_some_and(|info| {
+        let now = sources.now.monotonic;
+        sources.store.refuses_handshakes(now, &info.ips)
+    })
+}
+
 // === impl Question ===
 
 impl Question<'_> {
@@ -46,7 +55,13 @@ impl Question<'_> {
     }
 
     fn read_pods(&self, sources: Sources<'_>, pods: &[PodKey]) -> Answer {
-        sources.store.read(sources.now.monotonic, pods, &self.query)
+        let mut answer = sources.store.read(sources.now.monotonic, pods, &self.query);
+        for (pod, why) in &mut answer.missing {
+            if matches!(why, Missing::NeverReported | Missing::Gone) && refuses_tls(sources, pod) {
+                *why = Missing::TlsRefused;
+            }
+        }
+        answer
     }
 
     /// The one number that is asked for. `missing` is told which pods had none.

@@ -152,7 +152,7 @@ pub(super) fn is_doubtful(why: Missing, serving: Option<Serving>, set: Set) -> b
     match why {
         Missing::NoRequests => false,
         Missing::NeverReported => serves && set == Set::Members,
-        Missing::Gone => serves,
+        Missing::Gone | Missing::TlsRefused => serves,
         Missing::New
         | Missing::NotCounted
         | Missing::VmLost

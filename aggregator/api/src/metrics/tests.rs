@@ -286,6 +286,31 @@ fn doubts_pods_that_run_on() {
     }
 }
 
+/// A pod whose sidecar cannot stream for TLS is told apart from one without a sidecar, until the handshake succeeds.
+#[test]
+fn says_that_tls_is_refused() {
+    let fleet = Fleet::new();
+    let address: std::net::IpAddr = "10.0.0.9".parse().unwrap();
+    fleet.exists(PodInfo {
+        ips: vec![address],
+        ..running("jazz", "jazz-a")
+    });
+    fleet.exists(running("jazz", "jazz-b"));
+    fleet.store.handshake_failed(NOW, address);
+    let refused = "its streams are refused: TLS";
+    for (object, told) in [
+        (format!("pods/jazz-a/{RPS}"), true),
+        (format!("pods/*/{RPS}"), true),
+        (format!("pods/jazz-b/{RPS}"), false),
+    ] {
+        let (code, message) = ask(&fleet, &object).refusal();
+        assert_eq!((code, message.contains(refused)), (404, told), "{message}");
+    }
+    fleet.store.handshake_succeeded(address);
+    let (_, message) = ask(&fleet, &format!("pods/jazz-a/{RPS}")).refusal();
+    assert!(message.contains("never reported"), "{message}");
+}
+
 /// Pods that are terminating are in no answer, and asked for by name they are not found.
 #[test]
 fn leaves_terminating_pods_out() {

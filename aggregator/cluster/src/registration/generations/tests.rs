@@ -34,7 +34,10 @@ fn one_takes_the_place_of_the_other() {
     assert_eq!(held.bundle(), "certificate old\ncertificate new\n");
     let told = course(held, Duration::from_secs(15), Duration::from_hours(48));
     let at: Vec<_> = told.iter().map(|(at, _)| *at).collect();
-    assert_eq!(at, [Duration::ZERO, PUBLISHED_FOR, PUBLISHED_FOR + KEPT_FOR]);
+    assert_eq!(
+        at,
+        [Duration::ZERO, PUBLISHED_FOR, PUBLISHED_FOR + KEPT_FOR]
+    );
     assert_eq!(told[0].1, ["certificate old", "certificate new"]);
     assert_eq!(told[1].1, ["certificate new", "certificate old"]);
     assert_eq!(told[2].1, ["certificate new"]);
