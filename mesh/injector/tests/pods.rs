@@ -844,9 +844,10 @@ fn nulls_are_absent() {
     };
     let settings = settings("app-mesh");
     let (mut with, answer) = admitted(&review(true), &settings);
-    let (without, _) = admitted(&review(false), &settings);
+    let (mut without, _) = admitted(&review(false), &settings);
     assert_eq!(answer.skipped, None);
     checks::without_nulls(&mut with);
+    checks::without_nulls(&mut without);
     assert_eq!(with, without);
     for (at, value) in [
         ("/request/object/spec/containers", Value::Null),
