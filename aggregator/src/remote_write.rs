@@ -234,6 +234,17 @@ impl RemoteWrite {
         }
     }
 
+    /// Which series were written is durable before they are: none is taken for a new one after a restart.
+    fn save_written(&mut self) {
+        let Some(written) = self.exporter.written() else {
+            return;
+        };
+        let saved = self.sender.with_queue(|queue| queue.save_written(&written));
+        if let Err(error) = saved {
+            tracing::warn!(%error, "remote write: which series were written is not kept; after a kill some may lack the 0 before their first sample");
+        }
+    }
+
     async fn flush(self, timestamp: i64, interval: i64) -> Self {
         // What it would tell is added up by the one that writes, which passes it on.
         if self.writer.follows() && self.writer.is_copied() {
@@ -273,6 +284,7 @@ impl RemoteWrite {
                 if let Some(checkpoint) = &checkpoint {
                     self.save_checkpoint(checkpoint);
                 }
+                self.save_written();
                 self.sender.push(timestamp, blocks);
             }
             (self, checkpoint)
@@ -303,6 +315,9 @@ fn exporter(config: &RemoteWriteConfig, queue: &Queue, clock: &Clock) -> Exporte
         config.naming.clone(),
         last.map_or_else(|| clock.wall(), UnixMillis),
     );
+    if let (Output::PerPod, Some(last)) = (config.naming.output, queue.last_flush()) {
+        go_on(&mut exporter, queue, last);
+    }
     if config.naming.output == Output::Summed {
         match queue.state() {
             Ok(Some(state)) if !exporter.restore(&state) => {
@@ -315,6 +330,23 @@ fn exporter(config: &RemoteWriteConfig, queue: &Queue, clock: &Clock) -> Exporte
         }
     }
     exporter
+}
+
+/// Goes on with the series that the process before this one wrote.
+fn go_on(exporter: &mut Exporter, queue: &Queue, last: i64) {
+    let known = match queue.written() {
+        Ok(Some(written)) => exporter.go_on(&written, last),
+        Ok(None) => true,
+        Err(error) => {
+            tracing::warn!(%error, "remote write: which series were written cannot be read");
+            true
+        }
+    };
+    if !known {
+        tracing::warn!(
+            "remote write: the file `written` beside the queue is damaged; series that are new now have no 0 before their first sample"
+        );
+    }
 }
 
 fn rate(store: &Store, now: Monotonic, pod: &PodKey) -> Option<f64> {

@@ -252,6 +252,22 @@ impl Queue {
         }
     }
 
+    /// Writes down which series were written, whole or not at all. Nothing in memory.
+    pub fn save_written(&self, written: &[u8]) -> io::Result<()> {
+        match &self.log {
+            Some(log) => log.save_written(written),
+            None => Ok(()),
+        }
+    }
+
+    /// What [`Queue::save_written`] wrote last.
+    pub fn written(&self) -> io::Result<Option<Vec<u8>>> {
+        match &self.log {
+            Some(log) => log.written(),
+            None => Ok(None),
+        }
+    }
+
     /// Drops everything that waits: another replica writes.
     pub fn give_up(&mut self) {
         for shard in self.shards() {

@@ -1,27 +1,31 @@
 //! What is written of the store: running totals under the names that dashboards of Envoy already use.
 //!
-//! Pure: a flush is given the pods and the time, and gives blocks. A counter's first sample has a 0 before it, one
-//! interval earlier, if the counter began while we looked, so that its first increase is seen by `rate()`; a counter
-//! that was there before us has none, which would be a false reset. When the last sample of a series was written, a
-//! staleness marker says so.
+//! Pure: a flush is given the pods and the time, and gives blocks. A counter's first sample has a 0 before it if it is
+//! known that the counter was 0 then, so that its first increase is seen by `rate()`: at the flush that its pod was last
+//! in without it, or one interval earlier if the pod began while we looked. A counter that was there before us has none,
+//! which would be a false reset. When the last sample of a series was written, a staleness marker says so.
 
 mod naming;
 mod sums;
+mod written;
 
 use std::collections::{BTreeMap, HashMap};
 
 use aggregator_core::pod::PodKey;
-use aggregator_core::report::InstanceId;
 use aggregator_core::status::{PodState, PodStatus};
 use aggregator_core::time::{Now, UnixMillis};
 
-pub use naming::{About, Naming, Output, RATE, is_gauge, label_name};
+pub use naming::{
+    About, IN_FLIGHT, Naming, Output, RATE, REQUESTS, RESPONSES, RESPONSES_BY_CODE, is_gauge,
+    label_name,
+};
 
 use crate::block::{Block, Kind};
 use crate::encoder::{Encoder, SeriesLabels};
-use crate::sender::SHARDS;
+use crate::sender::{SHARDS, SINGLE};
 use crate::series::naming::{Id, Owner, Part};
 use crate::series::sums::Sums;
+use crate::series::written::{Before, REMEMBERED_MS, WrittenPods};
 use crate::write_request::STALE;
 
 #[cfg(test)]
@@ -29,10 +33,6 @@ mod tests;
 
 /// Series that are known at once: 50,000 pods with 20 each.
 const SERIES_MAX: usize = 1_000_000;
-
-/// How long it is remembered that a pod was written, in milliseconds. A pod that began longer ago than this is not taken
-/// for a new one.
-const REMEMBERED_MS: i64 = 10 * 60 * 1000;
 
 /// Makes flushes.
 #[derive(Debug)]
@@ -47,17 +47,27 @@ pub struct Exporter {
     last: Option<i64>,
     series: HashMap<Id, Known>,
     /// Pods that were written lately.
-    pods: HashMap<PodKey, Written>,
+    pods: WrittenPods,
+    /// What the process before this one wrote.
+    before: Before,
+    /// What was written is not what [`Exporter::written`] told last.
+    changed: bool,
     flush: u64,
     refused: u64,
 }
 
+/// A series that was written lately.
 #[derive(Debug)]
 struct Known {
     labels: SeriesLabels,
     about: About,
-    /// The last flush it was in.
+    /// The last flush it was in, by number.
     flush: u64,
+    /// The first flush it was in, and the last, by their timestamps.
+    since: i64,
+    at: i64,
+    /// Its end was told.
+    ended: bool,
 }
 
 /// What a flush is made of.
@@ -68,6 +78,8 @@ pub struct Flush<'a> {
     pub timestamp: i64,
     /// Time between flushes, in milliseconds.
     pub interval: i64,
+    /// Whether it goes out over several shards at once.
+    pub parallel: bool,
     /// Every pod of the store.
     pub pods: &'a [PodStatus],
     /// What is known of a pod besides.
@@ -87,16 +99,9 @@ pub enum Succession {
     Anew,
 }
 
-/// What was last written of a pod.
-#[derive(Debug)]
-struct Written {
-    instances: Vec<InstanceId>,
-    /// Timestamp of the flush.
-    at: i64,
-}
-
 /// The encoders of one flush.
 struct Encoders {
+    timestamp: i64,
     marks: Vec<Encoder>,
     plain: Vec<Encoder>,
 }
@@ -142,7 +147,9 @@ impl Exporter {
             silent_until: signed(since),
             last: None,
             series: HashMap::new(),
-            pods: HashMap::new(),
+            pods: WrittenPods::default(),
+            before: Before::default(),
+            changed: true,
             flush: 0,
             refused: 0,
         }
@@ -156,14 +163,44 @@ impl Exporter {
     /// The blocks of the flush at `timestamp`, which is `interval` milliseconds after the one before.
     pub fn flush(&mut self, flush: &Flush<'_>) -> Vec<Block> {
         self.flush += 1;
-        let mut encoders = Encoders::new(flush.timestamp);
+        let at = flush.timestamp;
+        if self.last.is_some_and(|last| at <= last) {
+            // The clock was set back: what began since then is later than this.
+            let since = u64::try_from(at - flush.interval).unwrap_or(0);
+            self.since = self.since.min(UnixMillis(since));
+        }
+        let mut encoders = Encoders::new(flush.timestamp, flush.parallel);
         match self.naming.output {
             Output::PerPod => self.write_pods(&mut encoders, flush),
             Output::Summed => self.write_sums(&mut encoders, flush),
         }
-        self.end_stale(&mut encoders);
-        self.last = Some(flush.timestamp);
+        self.end_stale(&mut encoders, at);
+        self.pods.forget(at);
+        self.before.forget(at);
+        self.last = Some(at);
         encoders.finish()
+    }
+
+    /// What was written, for [`Exporter::go_on`] after a restart, if that changed since this was last asked. It has to be
+    /// durable before the blocks of the flush are. Nothing if totals are summed.
+    pub fn written(&mut self) -> Option<Vec<u8>> {
+        let per_pod = self.naming.output == Output::PerPod;
+        let at = self.last.filter(|_| per_pod && self.changed)?;
+        self.changed = false;
+        let series = self.series.iter().map(|(id, known)| (id, known.since));
+        Some(written::save(at, &self.pods, &self.before, series))
+    }
+
+    /// Goes on after the process that told `written`, whose last durable flush was that of `last`; false if what it told
+    /// is damaged.
+    pub fn go_on(&mut self, written: &[u8], last: i64) -> bool {
+        let Some(before) = Before::open(written, last) else {
+            return false;
+        };
+        self.pods = before.pods.clone();
+        self.before = before;
+        self.last = Some(last);
+        true
     }
 
     /// What another exporter goes on with, after a restart or in another replica, for [`Exporter::restore`]; nothing
@@ -209,14 +246,14 @@ impl Exporter {
     }
 
     fn write_pods(&mut self, encoders: &mut Encoders, flush: &Flush<'_>) {
-        let (at, before) = (flush.timestamp, self.before(flush));
+        let at = flush.timestamp;
         let written: Vec<_> = flush
             .pods
             .iter()
             .filter(|pod| self.is_written(pod))
             .collect();
         for pod in written {
-            let began = self.counts_from_zero(flush.now, pod, at);
+            let zero = self.zero(pod, flush);
             let about = (flush.about)(&pod.key);
             let owner = Owner::Pod(pod.key.clone());
             for series in &pod.series {
@@ -226,28 +263,19 @@ impl Exporter {
                     part,
                 };
                 for (part, total) in Naming::totals(series) {
-                    self.write(
-                        encoders,
-                        id(part),
-                        &about,
-                        real(total),
-                        began.then_some(before),
-                    );
+                    self.write(encoders, id(part), &about, real(total), zero);
                 }
                 // A gauge does not begin at 0.
                 if let Some(inflight) = series.inflight.filter(|_| self.naming.inflight) {
-                    self.write(encoders, id(Part::Active), &about, real(inflight), None);
+                    self.write(encoders, id(Part::InFlight), &about, real(inflight), None);
                 }
             }
             if let Some(rate) = self.rate(flush, &pod.key) {
                 let (key, part) = (None, Part::Rate);
                 self.write(encoders, Id { owner, key, part }, &about, rate, None);
             }
-            let instances = pod.instances.clone();
-            self.pods.insert(pod.key.clone(), Written { instances, at });
+            self.changed |= self.pods.note(&pod.key, &pod.instances, at, self.last);
         }
-        self.pods
-            .retain(|_, written| at - written.at < REMEMBERED_MS);
     }
 
     fn write_sums(&mut self, encoders: &mut Encoders, flush: &Flush<'_>) {
@@ -273,7 +301,7 @@ impl Exporter {
                     continue;
                 };
                 let (owner, key) = (owner.clone(), Some(series.key.clone()));
-                let part = Part::Active;
+                let part = Part::InFlight;
                 let sum = gauges.entry(Id { owner, key, part }).or_default();
                 *sum += real(inflight);
             }
@@ -298,26 +326,41 @@ impl Exporter {
         }
     }
 
+    /// The flush before this one, by the clock: an interval ago if there was none, or the clock was set.
     fn before(&self, flush: &Flush<'_>) -> i64 {
-        self.last.unwrap_or(flush.timestamp - flush.interval)
+        let interval_ago = flush.timestamp - flush.interval;
+        let last = self.last.filter(|last| *last < flush.timestamp);
+        last.map_or(interval_ago, |last| last.max(interval_ago))
     }
 
     fn rate(&self, flush: &Flush<'_>, pod: &PodKey) -> Option<f64> {
         self.naming.rate.then(|| (flush.rate)(pod)).flatten()
     }
 
-    /// True if a series of the pod that was not written before began at 0 since the flush before: the pod is new and
-    /// began while we looked, or was in that flush with the same counters. One that was away, or restarted, and is back
-    /// did not begin: a 0 for it would be a false reset.
-    fn counts_from_zero(&self, now: Now, pod: &PodStatus, timestamp: i64) -> bool {
-        match self.pods.get(&pod.key) {
-            Some(written) => Some(written.at) == self.last && written.instances == pod.instances,
-            None => pod.started_at.is_some_and(|at| {
-                let at = now.wall_of(at);
-                let age = timestamp.saturating_sub_unsigned(at.0);
-                at > self.since && age < REMEMBERED_MS
-            }),
+    /// When a series of the pod that was never written was 0, if that is known: in the last flush that the pod was in, or
+    /// before the pod began, if that was while we looked.
+    ///
+    /// Where another replica may have written the pod meanwhile, only in the flush before this one, with the same
+    /// counters: a 0 later than its samples would be a false reset.
+    fn zero(&self, pod: &PodStatus, flush: &Flush<'_>) -> Option<i64> {
+        let before = self.before(flush);
+        let Some(written) = self.pods.get(&pod.key) else {
+            let began = pod.started_at.is_some_and(|began| {
+                let began = flush.now.wall_of(began);
+                let age = flush.timestamp.saturating_sub_unsigned(began.0);
+                began > self.since && age < REMEMBERED_MS
+            });
+            return began.then_some(before);
+        };
+        if self.naming.live_only {
+            let same = written.instances == written::hash_of_instances(&pod.instances);
+            return (same && Some(written.at) == self.last).then_some(before);
         }
+        Some(if written.at < flush.timestamp {
+            written.at
+        } else {
+            before
+        })
     }
 
     fn is_written(&self, pod: &PodStatus) -> bool {
@@ -336,48 +379,63 @@ impl Exporter {
         value: f64,
         zero: Option<i64>,
     ) {
-        let room = self.series.len() < SERIES_MAX;
+        let at = encoders.timestamp;
         let flush = self.flush;
         if let Some(known) = self.series.get_mut(&id)
             && known.about == *about
         {
-            known.flush = flush;
+            self.changed |= known.ended;
+            (known.flush, known.at, known.ended) = (flush, at, false);
             encoders.plain(&known.labels, value);
             return;
         }
         // New, or under other labels from now on: the old ones end, and the new ones do not begin at 0.
         let old = self.series.remove(&id);
-        let zero = zero.filter(|_| old.is_none());
-        if let Some(old) = old {
+        let written = old.is_some() || self.before.wrote(&id);
+        let since = old.as_ref().map_or(at, |old| old.since);
+        if let Some(old) = old.filter(|old| !old.ended) {
             encoders.mark(&old.labels, STALE, None);
         }
+        let room = self.series.len() < SERIES_MAX;
         let labels = self.naming.labels(&id, about).filter(|_| room);
         let Some(labels) = labels else {
             self.refused += 1;
             return;
         };
-        if let Some(at) = zero {
-            encoders.mark(&labels, 0.0, Some(at));
+        if let Some(zero) = zero.filter(|_| !written) {
+            encoders.mark(&labels, 0.0, Some(zero));
         }
         encoders.plain(&labels, value);
         let known = Known {
             labels,
             about: about.clone(),
             flush,
+            since,
+            at,
+            ended: false,
         };
         self.series.insert(id, known);
+        self.changed = true;
     }
 
-    /// Ends the series that were not in this flush.
-    fn end_stale(&mut self, encoders: &mut Encoders) {
+    /// Ends the series that were not in this flush, and forgets those that ended long ago; all of them if there are too
+    /// many.
+    fn end_stale(&mut self, encoders: &mut Encoders, at: i64) {
         let flush = self.flush;
+        let full = self.series.len() >= SERIES_MAX;
+        let mut changed = false;
         self.series.retain(|_, known| {
-            let stays = known.flush == flush;
-            if !stays {
-                encoders.mark(&known.labels, STALE, None);
+            if known.flush == flush {
+                return true;
             }
-            stays
+            if !known.ended {
+                encoders.mark(&known.labels, STALE, None);
+                known.ended = true;
+                changed = true;
+            }
+            !full && at - known.at < REMEMBERED_MS
         });
+        self.changed |= changed;
     }
 }
 
@@ -392,28 +450,42 @@ fn real(total: u64) -> f64 {
 // === impl Encoders ===
 
 impl Encoders {
-    fn new(timestamp: i64) -> Self {
+    fn new(timestamp: i64, parallel: bool) -> Self {
+        let shards = if parallel {
+            0..SHARDS
+        } else {
+            SINGLE..SINGLE + 1
+        };
         let of = |kind| {
-            let shards = 0..SHARDS;
+            let shards = shards.clone();
             shards
                 .map(move |shard| Encoder::new(shard, kind, timestamp))
                 .collect()
         };
         Self {
+            timestamp,
             marks: of(Kind::Marks),
             plain: of(Kind::Plain),
         }
     }
 
+    /// Which of the encoders a series belongs to.
+    fn place(&self, labels: &SeriesLabels) -> usize {
+        let encoders = u16::try_from(self.plain.len()).unwrap_or(SHARDS);
+        usize::from(labels.shard(encoders))
+    }
+
     fn plain(&mut self, labels: &SeriesLabels, value: f64) {
-        if let Some(encoder) = self.plain.get_mut(usize::from(labels.shard(SHARDS))) {
+        let place = self.place(labels);
+        if let Some(encoder) = self.plain.get_mut(place) {
             logged(encoder.push(labels, value));
         }
     }
 
     /// At the flush's time, or at another.
     fn mark(&mut self, labels: &SeriesLabels, value: f64, at: Option<i64>) {
-        if let Some(encoder) = self.marks.get_mut(usize::from(labels.shard(SHARDS))) {
+        let place = self.place(labels);
+        if let Some(encoder) = self.marks.get_mut(place) {
             logged(match at {
                 None => encoder.push(labels, value),
                 Some(at) => encoder.push_at(labels, value, at),

@@ -65,7 +65,7 @@ pub struct RemoteWriteArgs {
     )]
     pub remote_write_queue_mib: u32,
 
-    /// What the names of written metrics begin with, but for `appmesh_requests_per_second`.
+    /// What the names of written metrics begin with that hold Envoy's own numbers (docs/REMOTE-WRITE.md).
     #[arg(
         long,
         env = "MESHMETER_REMOTE_WRITE_PREFIX",

@@ -219,6 +219,11 @@ impl Counted {
         taken.map(|(_, counter)| counter).chain(self.of(tally))
     }
 
+    /// True if this is what requests were answered.
+    fn is_response(self) -> bool {
+        matches!(self, Self::Responses(_) | Self::Completions | Self::Errors)
+    }
+
     /// By how much this rose in the series from `start` to `until`.
     fn increase(self, tally: &Tally, start: Monotonic, until: Monotonic) -> f64 {
         self.counters(tally)
@@ -278,17 +283,26 @@ fn is_counted(pod: &PodRecord, query: &MetricQuery, counted: Counted) -> bool {
     series().next().is_none() || series().any(|(_, tally)| counted.is_in(tally))
 }
 
-/// What matches the query, of instances that were replaced too.
-fn tallies<'a>(pod: &'a PodRecord, query: &'a MetricQuery) -> impl Iterator<Item = &'a Tally> {
-    let series = pod.instances.iter().flat_map(|i| &i.series);
-    let matching = series.filter(|(key, _)| matches(query, key));
-    matching.map(|(_, tally)| tally)
+/// What matches the query, of instances that were replaced too. Envoy's metrics service tells the responses of a
+/// listener and of the cluster behind it: those are the same requests, and who names no cluster means the listener's.
+fn tallies<'a>(
+    pod: &'a PodRecord,
+    query: &'a MetricQuery,
+    counted: Counted,
+) -> impl Iterator<Item = &'a Tally> {
+    let matching = || {
+        let series = pod.instances.iter().flat_map(|i| &i.series);
+        let matching = series.filter(|(key, _)| matches(query, key));
+        matching.map(|(_, tally)| tally)
+    };
+    let of_listener = counted.is_response() && matching().any(|tally| tally.requests.is_some());
+    matching().filter(move |tally| !of_listener || tally.requests.is_some())
 }
 
 /// How much was counted since each of [`AGES`] before `until`.
 fn counts(pod: &PodRecord, query: &MetricQuery, counted: Counted, until: Monotonic) -> Counts {
     let mut counts = [0.0; AGES.len()];
-    for tally in tallies(pod, query) {
+    for tally in tallies(pod, query, counted) {
         for counter in counted.counters(tally) {
             counter.history.add_since(until, &AGES, &mut counts);
         }
@@ -305,7 +319,7 @@ fn window(
 ) -> Option<PodWindow> {
     let start = pod.window_start(until, length)?;
     let sum = |counted: Counted| -> f64 {
-        tallies(pod, query)
+        tallies(pod, query, counted)
             .map(|tally| counted.increase(tally, start, until))
             .sum()
     };

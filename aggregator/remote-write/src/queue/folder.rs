@@ -15,6 +15,9 @@ pub(super) const CURSOR: &str = "cursor";
 /// Written beside the segments for the next flush.
 pub(super) const STATE: &str = "state";
 
+/// What is known of the series that were written.
+pub(super) const WRITTEN: &str = "written";
+
 /// Ends the name of a segment, after 16 hexadecimal digits.
 const SEGMENT: &str = ".seg";
 
@@ -150,7 +153,7 @@ fn number(name: &str, suffix: &str) -> Option<u64> {
 
 fn is_ours(name: &str) -> bool {
     let base = name.strip_suffix(UNFINISHED).unwrap_or(name);
-    let fixed = [LOCK, CURSOR, STATE].contains(&base);
+    let fixed = [LOCK, CURSOR, STATE, WRITTEN].contains(&base);
     fixed || number(name, SEGMENT).is_some() || number(name, UNFINISHED).is_some()
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::block::Block;
 use crate::queue::cursor::Cursor;
-use crate::queue::folder::{CURSOR, Folder, STATE};
+use crate::queue::folder::{CURSOR, Folder, STATE, WRITTEN};
 use crate::queue::record::Header;
 use crate::queue::segment::{Found, Segment};
 
@@ -172,6 +172,16 @@ impl Log {
     /// What [`Log::save_state`] wrote last.
     pub(super) fn state(&self) -> io::Result<Option<Vec<u8>>> {
         Folder::load(&self.folder.file(STATE))
+    }
+
+    /// Writes down which series were written, whole or not at all.
+    pub(super) fn save_written(&self, written: &[u8]) -> io::Result<()> {
+        self.folder.save(&self.folder.file(WRITTEN), written)
+    }
+
+    /// What [`Log::save_written`] wrote last.
+    pub(super) fn written(&self) -> io::Result<Option<Vec<u8>>> {
+        Folder::load(&self.folder.file(WRITTEN))
     }
 }
 

@@ -1,4 +1,15 @@
 //! Names and labels of what is written.
+//!
+//! Under a name of Envoy's stands Envoy's number, for the requests that the listeners with a filter proxy; what differs
+//! from it has a name of our own.
+//!
+//! | Name | What it equals |
+//! |---|---|
+//! | `PREFIXupstream_rq_total` | Envoy's: attempts that reached a connection of the cluster, retries included |
+//! | `PREFIXupstream_rq_xx`, `PREFIXupstream_rq` | Envoy's: told by Envoy itself, by its metrics service |
+//! | [`REQUESTS`] | requests that a listener began to proxy, whoever answered them; completed ones in the role `access_log` |
+//! | [`RESPONSES`], [`RESPONSES_BY_CODE`] | what callers were answered, by Envoy itself too |
+//! | [`IN_FLIGHT`] | requests that a listener has in flight, whether or not they reached an upstream |
 
 use aggregator_core::pod::PodKey;
 use aggregator_core::series::{CodeClass, SeriesKey};
@@ -9,13 +20,26 @@ use crate::encoder::SeriesLabels;
 /// Name of the gauge of requests per second, as the metrics API has it.
 pub const RATE: &str = "appmesh_requests_per_second";
 
-/// How the names of gauges end or what they are; everything else is a counter.
-const GAUGES: [&str; 2] = ["upstream_rq_active", RATE];
+/// Requests at a listener. Envoy's `downstream_rq_total` also counts those that no filter sees.
+pub const REQUESTS: &str = "appmesh_requests_total";
+
+/// Responses of a listener by class. Envoy's `upstream_rq_xx` leaves out what Envoy answers itself, and holds what a
+/// request was answered after its last retry.
+pub const RESPONSES: &str = "appmesh_responses_total";
+
+/// Responses of a listener by exact status.
+pub const RESPONSES_BY_CODE: &str = "appmesh_responses_by_code_total";
+
+/// Requests in flight at a listener. Envoy's `upstream_rq_active` are those of a cluster.
+pub const IN_FLIGHT: &str = "appmesh_requests_in_flight";
+
+/// The gauges; everything else is a counter.
+const GAUGES: [&str; 2] = [IN_FLIGHT, RATE];
 
 /// Names and labels.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Naming {
-    /// What the names of all counters begin with.
+    /// What Envoy's names begin with.
     pub prefix: String,
     /// Labels of every series, such as `cluster` and `__replica__`.
     pub external_labels: Vec<(String, String)>,
@@ -69,10 +93,17 @@ pub(super) struct Id {
 /// Which number of a series of the store.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Part {
-    Total,
+    /// Attempts that reached a connection of the upstream.
+    Attempts,
+    /// Responses of the upstream, as Envoy counts them.
+    UpstreamClass(CodeClass),
+    UpstreamCode(u16),
+    /// Requests at the listener.
+    Requests,
+    /// Responses of the listener.
     Class(CodeClass),
     Code(u16),
-    Active,
+    InFlight,
     Rate,
 }
 
@@ -121,65 +152,91 @@ impl Naming {
     }
 
     fn name(&self, part: Part) -> (String, Option<(&'static str, String)>) {
-        let prefix = &self.prefix;
+        let envoys = |rest: &str| format!("{}{rest}", self.prefix);
+        let class = |class: CodeClass| {
+            let digit = class.as_str().trim_end_matches('x').to_owned();
+            Some(("envoy_response_code_class", digit))
+        };
+        let code = |code: u16| Some(("envoy_response_code", code.to_string()));
         match part {
-            Part::Total => (format!("{prefix}upstream_rq_total"), None),
-            Part::Active => (format!("{prefix}upstream_rq_active"), None),
+            Part::Attempts => (envoys("upstream_rq_total"), None),
+            Part::UpstreamClass(of) => (envoys("upstream_rq_xx"), class(of)),
+            Part::UpstreamCode(of) => (envoys("upstream_rq"), code(of)),
+            Part::Requests => (REQUESTS.to_owned(), None),
+            Part::Class(of) => (RESPONSES.to_owned(), class(of)),
+            Part::Code(of) => (RESPONSES_BY_CODE.to_owned(), code(of)),
+            Part::InFlight => (IN_FLIGHT.to_owned(), None),
             Part::Rate => (RATE.to_owned(), None),
-            Part::Class(class) => {
-                let digit = class.as_str().trim_end_matches('x').to_owned();
-                let own = ("envoy_response_code_class", digit);
-                (format!("{prefix}upstream_rq_xx"), Some(own))
-            }
-            Part::Code(code) => {
-                let own = ("envoy_response_code", code.to_string());
-                (format!("{prefix}upstream_rq"), Some(own))
-            }
         }
     }
 
-    /// The running totals of a series of the store. Without attempts, requests stand in for them.
+    /// The running totals of a series of the store. Who counts responses without requests is Envoy itself, and they are
+    /// its cluster's; a plugin counts both at a listener.
     pub(super) fn totals(series: &SeriesStatus) -> impl Iterator<Item = (Part, u64)> {
-        let total = series.upstream_attempts.or(series.requests);
-        let total = total.map(|total| (Part::Total, total));
+        let of_listener = series.requests.is_some();
+        let requests = series.requests.map(|total| (Part::Requests, total));
+        let attempts = series.upstream_attempts;
+        let attempts = attempts.map(|total| (Part::Attempts, total));
         // Envoy has no class for what got no response.
         let classes = series.responses.iter();
         let classes = classes.filter(|(class, _)| *class != CodeClass::None);
-        let classes = classes.map(|(class, total)| (Part::Class(*class), *total));
+        let classes = classes.map(move |(class, total)| match of_listener {
+            true => (Part::Class(*class), *total),
+            false => (Part::UpstreamClass(*class), *total),
+        });
         let codes = series.codes.iter();
-        let codes = codes.filter_map(|(code, total)| Some((Part::Code(code.exact()?), *total)));
-        total.into_iter().chain(classes).chain(codes)
+        let codes = codes.filter_map(move |(code, total)| {
+            let code = code.exact()?;
+            Some(match of_listener {
+                true => (Part::Code(code), *total),
+                false => (Part::UpstreamCode(code), *total),
+            })
+        });
+        let all = requests.into_iter().chain(attempts);
+        all.chain(classes).chain(codes)
     }
 }
 
 // === impl Part ===
 
+/// What the numbers of exact statuses of upstreams begin at, in [`Part::number`].
+const UPSTREAM_CODES: u16 = 1000;
+
 impl Part {
     /// What no two parts share; that of [`Part::from_number`].
     pub(super) fn number(self) -> u32 {
+        let index = |class| {
+            let index = CodeClass::ALL.iter().position(|known| *known == class);
+            u32::try_from(index.unwrap_or(0)).unwrap_or(0)
+        };
         match self {
-            Self::Total => 0,
-            Self::Active => 1,
+            Self::Attempts => 0,
+            Self::InFlight => 1,
             Self::Rate => 2,
-            Self::Class(class) => {
-                let index = CodeClass::ALL.iter().position(|known| *known == class);
-                10 + u32::try_from(index.unwrap_or(0)).unwrap_or(0)
-            }
+            Self::Requests => 3,
+            Self::Class(class) => 10 + index(class),
+            Self::UpstreamClass(class) => 20 + index(class),
             Self::Code(code) => u32::from(code),
+            Self::UpstreamCode(code) => u32::from(UPSTREAM_CODES) + u32::from(code),
         }
     }
 
     /// The part of this number, if there is one.
     pub(super) fn from_number(number: u32) -> Option<Self> {
-        match number {
-            0 => Some(Self::Total),
-            1 => Some(Self::Active),
+        let class = |first: u32| {
+            let index = usize::try_from(number - first).ok()?;
+            CodeClass::ALL.get(index).copied()
+        };
+        let number16 = u16::try_from(number).ok()?;
+        match number16 {
+            0 => Some(Self::Attempts),
+            1 => Some(Self::InFlight),
             2 => Some(Self::Rate),
-            10..=15 => {
-                let index = usize::try_from(number - 10).ok()?;
-                CodeClass::ALL.get(index).copied().map(Self::Class)
-            }
-            100..=599 => u16::try_from(number).ok().map(Self::Code),
+            3 => Some(Self::Requests),
+            10..=19 => class(10).map(Self::Class),
+            20..=29 => class(20).map(Self::UpstreamClass),
+            100..=999 => Some(Self::Code(number16)),
+            1100..=1999 => Some(Self::UpstreamCode(number16 - UPSTREAM_CODES)),
             _ => None,
         }
     }
@@ -195,5 +252,5 @@ pub fn label_name(key: &str) -> String {
 
 /// True if the metric `name` of ours may go up and down.
 pub fn is_gauge(name: &str) -> bool {
-    GAUGES.iter().any(|gauge| name.ends_with(gauge))
+    GAUGES.contains(&name)
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use aggregator_core::report::ResponseCode;
+use aggregator_core::report::{InstanceId, ResponseCode};
 use aggregator_core::series::{Direction, SeriesKey};
 use aggregator_core::status::SeriesStatus;
 use prost::Message as _;
@@ -27,7 +27,7 @@ fn series(attempts: u64, codes: &[(u32, u64)]) -> SeriesStatus {
             direction: Direction::Inbound,
             cluster: "local".into(),
         },
-        requests: Some(attempts + 1),
+        requests: None,
         requests_at_completion: false,
         upstream_attempts: Some(attempts),
         responses: responses.into_iter().collect(),
@@ -79,6 +79,7 @@ fn flush(
         now: now(timestamp),
         timestamp,
         interval: INTERVAL,
+        parallel: true,
         pods,
         about,
         rate: &|_| Some(12.5),
@@ -107,7 +108,9 @@ fn samples(blocks: &[Block]) -> Vec<String> {
                     STALE_BITS => "stale".to_owned(),
                     _ => sample.value.to_string(),
                 };
-                let name = text("__name__").trim_start_matches("envoy_cluster_upstream_");
+                let name = text("__name__");
+                let name = name.trim_start_matches("envoy_cluster_upstream_");
+                let name = name.trim_start_matches("appmesh_");
                 let pod = text("kubernetes_pod_name");
                 lines.push(format!("{pod} {name} {own} {value} @{}", sample.timestamp));
             }
@@ -404,11 +407,11 @@ fn gauges_are_a_setting() {
     let mut each = Exporter::new(with(Output::PerPod), SINCE);
     let written = samples(&flush(&mut each, 2_000_000, &pods, &about));
     assert!(
-        written.contains(&"a rq_active  3 @2000000".to_owned()),
+        written.contains(&"a requests_in_flight  3 @2000000".to_owned()),
         "{written:?}"
     );
     assert!(
-        written.contains(&"b appmesh_requests_per_second  12.5 @2000000".to_owned()),
+        written.contains(&"b requests_per_second  12.5 @2000000".to_owned()),
         "{written:?}"
     );
     let mut all = Exporter::new(with(Output::Summed), SINCE);
@@ -416,8 +419,8 @@ fn gauges_are_a_setting() {
     assert_eq!(
         written,
         [
-            " appmesh_requests_per_second  25 @2000000",
-            " rq_active  6 @2000000",
+            " requests_in_flight  6 @2000000",
+            " requests_per_second  25 @2000000",
             " rq_total  0 @1990001",
             " rq_total  0 @2000000",
         ]
@@ -427,7 +430,172 @@ fn gauges_are_a_setting() {
     let mut none = Exporter::new(with(Output::Summed), SINCE);
     let written = samples(&flush(&mut none, 2_000_000, &pods, &about));
     assert!(
-        !written.iter().any(|line| line.contains("rq_active")),
+        !written
+            .iter()
+            .any(|line| line.contains("requests_in_flight")),
         "{written:?}"
     );
+}
+
+/// What a listener counted is told under names of ours, what the upstream counted under Envoy's; each series has one of
+/// the two, and neither stands in for the other.
+#[test]
+fn each_name_says_who_counted() {
+    let listener = SeriesStatus {
+        requests: Some(9),
+        upstream_attempts: None,
+        ..series(0, &[(200, 5), (404, 4)])
+    };
+    let both = SeriesStatus {
+        upstream_attempts: Some(7),
+        ..listener.clone()
+    };
+    let upstream = series(7, &[(200, 5)]);
+    let of_listener = [
+        "a requests_total  9 @2000000",
+        "a responses_by_code_total 200 5 @2000000",
+        "a responses_by_code_total 404 4 @2000000",
+        "a responses_total 2 5 @2000000",
+        "a responses_total 4 4 @2000000",
+    ];
+    let mut of_both = of_listener.to_vec();
+    of_both.push("a rq_total  7 @2000000");
+    let of_upstream = [
+        "a rq 200 5 @2000000",
+        "a rq_total  7 @2000000",
+        "a rq_xx 2 5 @2000000",
+    ];
+    for (told, expected) in [
+        (listener, of_listener.to_vec()),
+        (both, of_both),
+        (upstream, of_upstream.to_vec()),
+    ] {
+        let mut exporter = Exporter::new(Naming::default(), SINCE);
+        let pods = [pod("a", 1, SINCE.0 - 1, vec![told])];
+        let written = samples(&flush(&mut exporter, 2_000_000, &pods, &about));
+        assert_eq!(written, expected);
+    }
+}
+
+/// A series that is first seen by the process after a kill begins at 0 in the last flush before it, and one that was
+/// written has none; whatever the kill came between, and whether or not the sidecar was started anew as well.
+#[test]
+fn what_is_new_after_a_kill_begins_at_zero() {
+    let at_first = [pod("a", 1, SINCE.0 - 1, vec![series(70, &[])])];
+    let mut first = Exporter::new(Naming::default(), SINCE);
+    flush(&mut first, 2_000_000, &at_first, &about);
+    let kept = first.written().unwrap();
+    assert_eq!(first.written(), None, "nothing changed");
+    for instance in [1, 2] {
+        let mut second = Exporter::new(Naming::default(), UnixMillis(2_000_000));
+        assert!(second.go_on(&kept, 2_000_000));
+        let pods = [
+            pod("a", instance, SINCE.0 - 1, vec![series(71, &[(503, 1)])]),
+            pod("b", 3, 2_000_001, vec![series(4, &[])]),
+            pod("c", 4, SINCE.0 - 1, vec![series(8, &[])]),
+        ];
+        let after = samples(&flush(&mut second, 2_015_000, &pods, &about));
+        assert_eq!(
+            after,
+            [
+                "a rq 503 0 @2000000",
+                "a rq 503 1 @2015000",
+                "a rq_total  71 @2015000",
+                "a rq_xx 5 0 @2000000",
+                "a rq_xx 5 1 @2015000",
+                "b rq_total  0 @2000000",
+                "b rq_total  4 @2015000",
+                "c rq_total  8 @2015000",
+            ]
+        );
+    }
+}
+
+/// The kill came after what was written was kept, and before the flush was: the series of that flush were not written.
+#[test]
+fn a_flush_that_was_not_durable_wrote_nothing() {
+    let mut first = Exporter::new(Naming::default(), SINCE);
+    let before = [pod("a", 1, SINCE.0 - 1, vec![series(70, &[])])];
+    flush(&mut first, 2_000_000, &before, &about);
+    let news = [pod("a", 1, SINCE.0 - 1, vec![series(71, &[(503, 1)])])];
+    flush(&mut first, 2_015_000, &news, &about);
+    let kept = first.written().unwrap();
+    for (durable, zeros) in [(2_000_000, 2), (2_015_000, 0)] {
+        let mut second = Exporter::new(Naming::default(), UnixMillis(2_000_000));
+        assert!(second.go_on(&kept, durable));
+        let after = samples(&flush(&mut second, 2_030_000, &news, &about));
+        let found = after.iter().filter(|line| line.contains(" 0 @2000000"));
+        assert_eq!(found.count(), zeros, "{after:?}");
+    }
+    let mut damaged = kept.clone();
+    damaged[20] ^= 1;
+    let mut second = Exporter::new(Naming::default(), UnixMillis(2_000_000));
+    assert!(!second.go_on(&damaged, 2_015_000));
+}
+
+/// A pod that was away, or whose sidecar began anew, and that meanwhile counted what it never had: that began at 0, and
+/// what was written before did not.
+#[test]
+fn what_is_new_after_an_absence_begins_at_zero() {
+    let mut exporter = Exporter::new(Naming::default(), SINCE);
+    let mut pods = [pod("a", 1, SINCE.0 - 1, vec![series(70, &[])])];
+    flush(&mut exporter, 2_000_000, &pods, &about);
+    flush(&mut exporter, 2_015_000, &[], &about);
+    pods[0] = pod("a", 2, 2_020_000, vec![series(3, &[(503, 2)])]);
+    let back = samples(&flush(&mut exporter, 2_030_000, &pods, &about));
+    assert_eq!(
+        back,
+        [
+            "a rq 503 0 @2000000",
+            "a rq 503 2 @2030000",
+            "a rq_total  3 @2030000",
+            "a rq_xx 5 0 @2000000",
+            "a rq_xx 5 2 @2030000",
+        ]
+    );
+}
+
+/// After a step back of the clock a 0 comes before its first sample, and what begins then is new.
+#[test]
+fn a_clock_that_is_set_back_keeps_zeros_in_order() {
+    let mut exporter = Exporter::new(Naming::default(), UnixMillis(5_590_000));
+    let mut pods = vec![pod("a", 1, 5_580_000, vec![series(70, &[])])];
+    flush(&mut exporter, 5_600_000, &pods, &about);
+    pods[0].series = vec![series(71, &[(503, 1)])];
+    pods.push(pod("b", 2, 1_995_000, vec![series(4, &[])]));
+    let after = samples(&flush(&mut exporter, 2_000_000, &pods, &about));
+    for new in [
+        "a rq 503 0 @1985000",
+        "a rq_xx 5 0 @1985000",
+        "b rq_total  0 @1985000",
+    ] {
+        assert!(after.contains(&new.to_owned()), "{after:?}");
+    }
+}
+
+/// A small flush is one block, and one of marks before it; a large one goes over all shards.
+#[test]
+fn a_small_flush_goes_out_whole() {
+    for (parallel, shards) in [(false, 1), (true, 4)] {
+        let mut exporter = Exporter::new(Naming::default(), SINCE);
+        let pods: Vec<_> = (0..40)
+            .map(|i| pod(&format!("p{i}"), i, SINCE.0 + 1, vec![series(5, &[])]))
+            .collect();
+        let blocks = exporter.flush(&Flush {
+            timestamp: 2_000_000,
+            interval: INTERVAL,
+            parallel,
+            pods: &pods,
+            about: &about,
+            rate: &|_| None,
+        });
+        let of = |kind| blocks.iter().filter(|block| block.kind == kind).count();
+        assert_eq!((of(Kind::Marks), of(Kind::Plain)), (shards, shards));
+        assert!(
+            blocks
+                .iter()
+                .all(|block| parallel == (block.shard < SHARDS))
+        );
+        assert_eq!(samples(&blocks).len(), 80);
+    }
 }

@@ -11,51 +11,51 @@ const SECONDS_PER_SCRAPE: f64 = 15.0;
 /// Two pods of `jazz` get 80 requests a second each, and send 190 to others. Nobody may see 540 on the service's panel.
 const COUNTERS: &[(&str, f64)] = &[
     (
-        r#"envoy_cluster_upstream_rq_total{namespace="prod",service="jazz",kubernetes_pod_name="jazz-1",traffic_direction="inbound"}"#,
+        r#"appmesh_requests_total{namespace="prod",service="jazz",kubernetes_pod_name="jazz-1",traffic_direction="inbound"}"#,
         80.0,
     ),
     (
-        r#"envoy_cluster_upstream_rq_total{namespace="prod",service="jazz",kubernetes_pod_name="jazz-2",traffic_direction="inbound"}"#,
+        r#"appmesh_requests_total{namespace="prod",service="jazz",kubernetes_pod_name="jazz-2",traffic_direction="inbound"}"#,
         80.0,
     ),
     (
-        r#"envoy_cluster_upstream_rq_total{namespace="prod",service="jazz",kubernetes_pod_name="jazz-1",traffic_direction="outbound"}"#,
+        r#"appmesh_requests_total{namespace="prod",service="jazz",kubernetes_pod_name="jazz-1",traffic_direction="outbound"}"#,
         190.0,
     ),
     (
-        r#"envoy_cluster_upstream_rq_total{namespace="prod",service="jazz",kubernetes_pod_name="jazz-2",traffic_direction="outbound"}"#,
+        r#"appmesh_requests_total{namespace="prod",service="jazz",kubernetes_pod_name="jazz-2",traffic_direction="outbound"}"#,
         190.0,
     ),
     (
-        r#"envoy_cluster_upstream_rq_total{namespace="prod",service="rock",kubernetes_pod_name="rock-1",traffic_direction="inbound"}"#,
+        r#"appmesh_requests_total{namespace="prod",service="rock",kubernetes_pod_name="rock-1",traffic_direction="inbound"}"#,
         7.0,
     ),
     (
-        r#"envoy_cluster_upstream_rq_total{namespace="stage",service="jazz",kubernetes_pod_name="jazz-1",traffic_direction="inbound"}"#,
+        r#"appmesh_requests_total{namespace="stage",service="jazz",kubernetes_pod_name="jazz-1",traffic_direction="inbound"}"#,
         3.0,
     ),
     (
-        r#"envoy_cluster_upstream_rq_xx{namespace="prod",service="jazz",kubernetes_pod_name="jazz-1",traffic_direction="inbound",envoy_response_code_class="2"}"#,
+        r#"appmesh_responses_total{namespace="prod",service="jazz",kubernetes_pod_name="jazz-1",traffic_direction="inbound",envoy_response_code_class="2"}"#,
         60.0,
     ),
     (
-        r#"envoy_cluster_upstream_rq_xx{namespace="prod",service="jazz",kubernetes_pod_name="jazz-1",traffic_direction="inbound",envoy_response_code_class="5"}"#,
+        r#"appmesh_responses_total{namespace="prod",service="jazz",kubernetes_pod_name="jazz-1",traffic_direction="inbound",envoy_response_code_class="5"}"#,
         20.0,
     ),
     (
-        r#"envoy_cluster_upstream_rq_xx{namespace="prod",service="jazz",kubernetes_pod_name="jazz-2",traffic_direction="inbound",envoy_response_code_class="2"}"#,
+        r#"appmesh_responses_total{namespace="prod",service="jazz",kubernetes_pod_name="jazz-2",traffic_direction="inbound",envoy_response_code_class="2"}"#,
         60.0,
     ),
     (
-        r#"envoy_cluster_upstream_rq_xx{namespace="prod",service="jazz",kubernetes_pod_name="jazz-2",traffic_direction="inbound",envoy_response_code_class="5"}"#,
+        r#"appmesh_responses_total{namespace="prod",service="jazz",kubernetes_pod_name="jazz-2",traffic_direction="inbound",envoy_response_code_class="5"}"#,
         20.0,
     ),
     (
-        r#"envoy_cluster_upstream_rq_xx{namespace="prod",service="jazz",kubernetes_pod_name="jazz-1",traffic_direction="outbound",envoy_response_code_class="2"}"#,
+        r#"appmesh_responses_total{namespace="prod",service="jazz",kubernetes_pod_name="jazz-1",traffic_direction="outbound",envoy_response_code_class="2"}"#,
         190.0,
     ),
     (
-        r#"envoy_cluster_upstream_rq_xx{namespace="prod",service="jazz",kubernetes_pod_name="jazz-2",traffic_direction="outbound",envoy_response_code_class="5"}"#,
+        r#"appmesh_responses_total{namespace="prod",service="jazz",kubernetes_pod_name="jazz-2",traffic_direction="outbound",envoy_response_code_class="5"}"#,
         190.0,
     ),
     // Ages in `prod` are below a second, in `stage` between one and two.
@@ -206,11 +206,11 @@ const GAUGES: &[(&str, f64)] = &[
         7.0,
     ),
     (
-        r#"envoy_cluster_upstream_rq_active{namespace="prod",service="jazz",kubernetes_pod_name="jazz-1",traffic_direction="inbound"}"#,
+        r#"appmesh_requests_in_flight{namespace="prod",service="jazz",kubernetes_pod_name="jazz-1",traffic_direction="inbound"}"#,
         4.0,
     ),
     (
-        r#"envoy_cluster_upstream_rq_active{namespace="prod",service="jazz",kubernetes_pod_name="jazz-1",traffic_direction="outbound"}"#,
+        r#"appmesh_requests_in_flight{namespace="prod",service="jazz",kubernetes_pod_name="jazz-1",traffic_direction="outbound"}"#,
         9.0,
     ),
     (

@@ -354,3 +354,38 @@ fn a_set_that_stepped_grows_its_window_back() {
         "{over}: {windows:?}"
     );
 }
+
+/// Envoy's metrics service tells the responses of a listener and those of the clusters behind it. Who asks for the
+/// pod's gets the listener's, once; who names a cluster gets its own.
+#[test]
+fn responses_of_a_cluster_are_not_added_to_those_of_the_listener() {
+    let store = store();
+    let of_cluster = SeriesTotals {
+        requests: None,
+        upstream_attempts: Some(100),
+        ..responses(0, &[(2, 90), (5, 10)])
+    };
+    pod(
+        &store,
+        "jazz",
+        &[
+            (
+                key(Direction::Inbound, ""),
+                responses(200, &[(2, 100), (5, 100)]),
+            ),
+            (key(Direction::Inbound, "cds_ingress_app"), of_cluster),
+        ],
+    );
+    let read = |metric, cluster: Option<&str>| {
+        let query = MetricQuery {
+            cluster: cluster.map(Into::into),
+            ..fixed(metric, 60)
+        };
+        value(read(&store, at(10_000), "jazz", &query)).map(|(value, _)| value)
+    };
+    assert_eq!(read(Metric::ResponsesPerSecond, None), Ok(20_000));
+    assert_eq!(read(Metric::ErrorRatio, None), Ok(500));
+    let cluster = Some("cds_ingress_app");
+    assert_eq!(read(Metric::ResponsesPerSecond, cluster), Ok(10_000));
+    assert_eq!(read(Metric::ErrorRatio, cluster), Ok(100));
+}

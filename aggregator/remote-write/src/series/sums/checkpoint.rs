@@ -14,7 +14,7 @@ use crate::series::naming::{About, Id, Owner, Part};
 
 /// First bytes of a checkpoint, its version among them. A CRC-32 of the rest follows, and the rest: the time of the
 /// flush, and a message.
-const MAGIC: [u8; 8] = *b"mmsums\0\x02";
+const MAGIC: [u8; 8] = *b"mmsums\0\x03";
 
 #[derive(Clone, PartialEq, Message)]
 struct Checkpoint {

@@ -144,7 +144,7 @@ impl World {
         self.now += INTERVAL;
         self.hear();
         for pod in &self.heard[self.writer] {
-            let total = std::iter::once((key(), Part::Total, pod.total));
+            let total = std::iter::once((key(), Part::Attempts, pod.total));
             let began = Some(UnixMillis(pod.began));
             self.sums
                 .add(self.now, &Self::status(pod), began, &owner(), total);
