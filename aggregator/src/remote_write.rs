@@ -29,6 +29,7 @@ use crate::remote_write::standby::{Newest, Standby};
 use crate::remote_write::writer::{Turn, Writer};
 
 mod check;
+mod schedule;
 mod standby;
 mod writer;
 
@@ -154,11 +155,13 @@ impl RemoteWrite {
         let ending = CancellationToken::new();
         let sending = tokio::spawn(Arc::clone(&self.sender).run(ending.clone()));
         let interval = millis(self.interval);
-        let mut last = 0;
+        let mut last = self
+            .sender
+            .with_queue(|queue| queue.last_flush())
+            .unwrap_or(0);
         loop {
             let now = signed(self.clock.wall().0);
-            // No receiver takes samples out of order: after a step back of the clock it waits for the time of before.
-            let next = ((now / interval + 1) * interval).max(last + interval);
+            let next = schedule::next_flush(now, interval, last);
             let wait = Duration::from_millis(u64::try_from(next - now).unwrap_or(0));
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -169,10 +172,14 @@ impl RemoteWrite {
                     continue;
                 }
             }
-            self = self.flush(next, interval).await;
-            last = next;
+            let now = signed(self.clock.wall().0);
+            let Some(timestamp) = schedule::due(now, interval, next) else {
+                continue;
+            };
+            self = self.flush(timestamp, interval).await;
+            last = timestamp;
         }
-        let now = signed(self.clock.wall().0).max(last + 1);
+        let now = schedule::ending(signed(self.clock.wall().0), interval, last);
         let sender = Arc::clone(&self.sender);
         let ended = self.flush(now, interval).await;
         ending.cancel();
@@ -274,6 +281,7 @@ impl RemoteWrite {
                 now,
                 timestamp,
                 interval,
+                parallel: self.sender.wants_parallel(),
                 pods: &pods,
                 about: &about,
                 rate: &|pod| rate(&self.store, self.clock.now(), pod),

@@ -19,6 +19,8 @@ pub enum Answer {
         retry_after: Option<Duration>,
         /// The first [`BODY_BYTES_MAX`] bytes of the body, as text.
         body: String,
+        /// `X-Prometheus-Remote-Write-Samples-Written`: samples that it stored. Told by who knows version 2.0.
+        written: Option<u32>,
     },
     /// No answer: connection, TLS, timeout.
     None(String),
@@ -31,48 +33,147 @@ pub enum Answer {
 /// What is to be done about a block.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Class {
-    /// Stored (200, 204).
+    /// It is stored.
     Stored,
-    /// Another replica's samples are stored instead (202 from a receiver that deduplicates HA pairs).
+    /// Another replica's samples are stored instead.
     Deduplicated,
-    /// Refused for what it says (400 and other 4xx); what was good in it is stored. Sending it again changes nothing.
+    /// Refused for what it says; what was good in it is stored. Sending it again changes nothing.
     Rejected,
-    /// Refused for who asks (401, 403), or there are no credentials: to be held until that is mended.
+    /// Refused for who asks, or there are no credentials: to be held until that is mended.
     Unauthorised,
-    /// The address is wrong (404, 3xx): to be held, an hour of data is worth more than a typo.
+    /// The address or the way to it is set up wrong: to be held until that is mended.
     Misdirected,
-    /// Larger than the receiver takes (413): to be split.
+    /// Larger than the receiver takes: to be split.
     TooLarge,
-    /// More than the receiver takes now (429): to be sent later, in smaller pieces.
+    /// More than the receiver takes now: to be sent later, in smaller pieces.
     TooMany,
-    /// The receiver does not know this version of the protocol (415).
+    /// The receiver takes no further series: to be split until those are found that it knows.
+    SeriesLimit,
+    /// The receiver does not know this version of the protocol.
     Unsupported,
-    /// The receiver or the way to it failed (5xx, network): to be sent again.
+    /// The receiver or the way to it failed: to be sent again.
     Failed,
 }
+
+/// A row of [`STATUSES`].
+#[derive(Clone, Copy, Debug)]
+pub struct StatusRow {
+    /// The statuses.
+    pub codes: &'static [u16],
+    /// What they mean.
+    pub class: Class,
+    /// What is done.
+    pub done: &'static str,
+    /// Why.
+    pub why: &'static str,
+}
+
+const HELD: &str = "held: sent again after 10 s to 1 min, until it is too old";
+
+/// Every status that is not told by its hundreds alone, as `docs/REMOTE-WRITE.md` has it.
+pub const STATUSES: [StatusRow; 14] = [
+    StatusRow {
+        codes: &[202],
+        class: Class::Deduplicated,
+        done: "done",
+        why: "another replica's samples are stored (HA deduplication)",
+    },
+    StatusRow {
+        codes: &[401, 403, 407],
+        class: Class::Unauthorised,
+        done: "held, with credentials asked for anew",
+        why: "a token expires and is renewed; its samples must not be lost to that",
+    },
+    StatusRow {
+        codes: &[402, 451],
+        class: Class::Misdirected,
+        done: HELD,
+        why: "an account or a policy is in the way, not the samples",
+    },
+    StatusRow {
+        codes: &[404, 405, 410],
+        class: Class::Misdirected,
+        done: HELD,
+        why: "the path is wrong or its receiver is gone: an hour of data is worth more than a typo",
+    },
+    StatusRow {
+        codes: &[406, 411, 414, 417, 421, 426, 428, 431],
+        class: Class::Misdirected,
+        done: HELD,
+        why: "something on the way does not take the form of our requests, which is the same for all samples",
+    },
+    StatusRow {
+        codes: &[408, 425, 499],
+        class: Class::Failed,
+        done: "sent again after 250 ms to 30 s",
+        why: "the request did not arrive whole or in time",
+    },
+    StatusRow {
+        codes: &[423, 424],
+        class: Class::Failed,
+        done: "sent again after 250 ms to 30 s",
+        why: "what the receiver needs is busy or failed",
+    },
+    StatusRow {
+        codes: &[400, 409, 412, 422],
+        class: Class::Rejected,
+        done: "done, and the receiver's words are logged",
+        why: "the samples are refused for what they say; those that were good are stored",
+    },
+    StatusRow {
+        codes: &[413],
+        class: Class::TooLarge,
+        done: "split in halves; a single series is dropped",
+        why: "the receiver's limit of a request",
+    },
+    StatusRow {
+        codes: &[415],
+        class: Class::Unsupported,
+        done: "2.0: sent in 1.0; 1.0: held",
+        why: "the receiver does not know the version, or is none of remote write",
+    },
+    StatusRow {
+        codes: &[429],
+        class: Class::TooMany,
+        done: "sent again after 1 s to 30 s, smaller, and slower from then on",
+        why: "a limit of the rate. With a limit of series in its words: split until the series are found that are refused",
+    },
+    StatusRow {
+        codes: &[501, 505],
+        class: Class::Misdirected,
+        done: HELD,
+        why: "whoever answers does not know the method or the protocol: it is no receiver",
+    },
+    StatusRow {
+        codes: &[511],
+        class: Class::Unauthorised,
+        done: "held, with credentials asked for anew",
+        why: "the network wants to know who asks",
+    },
+    StatusRow {
+        codes: &[500, 502, 503, 504],
+        class: Class::Failed,
+        done: "sent again after 250 ms to 30 s; series that fail alone, while others are stored, are set aside",
+        why: "the receiver or the way to it fails",
+    },
+];
 
 // === impl Answer ===
 
 impl Answer {
     /// What it means.
     pub fn class(&self) -> Class {
-        let code = match self {
-            Self::Status { code, .. } => *code,
+        let (code, body) = match self {
+            Self::Status { code, body, .. } => (*code, body),
             Self::None(_) => return Class::Failed,
             Self::Unsigned(_) => return Class::Unauthorised,
             Self::NotUnderstood => return Class::Unsupported,
         };
-        match code {
-            202 => Class::Deduplicated,
-            200..=299 => Class::Stored,
-            300..=399 | 404 => Class::Misdirected,
-            401 | 403 => Class::Unauthorised,
-            413 => Class::TooLarge,
-            415 => Class::Unsupported,
-            429 => Class::TooMany,
-            400..=499 => Class::Rejected,
-            _ => Class::Failed,
+        if code == 429 && is_series_limit(body) {
+            return Class::SeriesLimit;
         }
+        let row = STATUSES.iter().find(|row| row.codes.contains(&code));
+        row.map_or_else(|| by_hundreds(code), |row| row.class)
     }
 
     /// How long the receiver asks to be left alone, bounded.
@@ -91,6 +192,14 @@ impl Answer {
         }
     }
 
+    /// Samples that the receiver says it stored, if it says.
+    pub fn written(&self) -> Option<u32> {
+        match self {
+            Self::Status { written, .. } => *written,
+            Self::None(_) | Self::Unsigned(_) | Self::NotUnderstood => None,
+        }
+    }
+
     /// The receiver's own words, or the error.
     pub fn text(&self) -> &str {
         match self {
@@ -101,25 +210,35 @@ impl Answer {
     }
 }
 
+fn by_hundreds(code: u16) -> Class {
+    match code {
+        200..=299 => Class::Stored,
+        300..=399 => Class::Misdirected,
+        400..=499 => Class::Rejected,
+        _ => Class::Failed,
+    }
+}
+
+/// Whether a 429 is for the number of active series (`per-user series limit of N exceeded`), which waiting does not
+/// mend. The specification leaves error bodies to people; there is no other sign.
+fn is_series_limit(body: &str) -> bool {
+    let body = body.to_lowercase();
+    let of_rate = ["rate limit", "rate exceeded"];
+    body.contains("series")
+        && body.contains("limit")
+        && !of_rate.iter().any(|words| body.contains(words))
+}
+
 // === impl Class ===
 
 impl Class {
-    /// Those after which samples are not sent again.
-    pub const FINAL: [Self; 5] = [
-        Self::Stored,
-        Self::Deduplicated,
-        Self::Rejected,
-        Self::TooLarge,
-        Self::Unsupported,
-    ];
-
     /// Those after which a request is sent again, perhaps in pieces or in another version.
     pub const AGAIN: [Self; 7] = [
-        Self::Rejected,
         Self::Unauthorised,
         Self::Misdirected,
         Self::TooLarge,
         Self::TooMany,
+        Self::SeriesLimit,
         Self::Unsupported,
         Self::Failed,
     ];
@@ -134,6 +253,7 @@ impl Class {
             Self::Misdirected => "misdirected",
             Self::TooLarge => "too_large",
             Self::TooMany => "too_many",
+            Self::SeriesLimit => "series_limit",
             Self::Unsupported => "unsupported",
             Self::Failed => "failed",
         }
@@ -144,37 +264,100 @@ impl Class {
 mod tests {
     use std::time::Duration;
 
-    use super::{Answer, Class};
+    use super::{Answer, Class, STATUSES};
+
+    const DOCUMENT: &str = include_str!("../../../docs/REMOTE-WRITE.md");
 
     fn status(code: u16) -> Answer {
+        said(code, "")
+    }
+
+    fn said(code: u16, body: &str) -> Answer {
         Answer::Status {
             code,
             retry_after: Some(Duration::from_hours(1)),
-            body: String::new(),
+            body: body.to_owned(),
+            written: None,
         }
     }
 
+    /// Each status, and those that only their hundreds tell.
     #[test]
     fn every_status_means_one_thing() {
         for (codes, class) in [
             (&[200, 201, 204, 299][..], Class::Stored),
             (&[202], Class::Deduplicated),
-            (&[301, 302, 307, 308, 404], Class::Misdirected),
-            (&[400, 402, 405, 409, 410, 418, 422, 499], Class::Rejected),
-            (&[401, 403], Class::Unauthorised),
+            (&[300, 301, 302, 307, 308, 399], Class::Misdirected),
+            (
+                &[402, 404, 405, 406, 410, 421, 426, 431, 451, 501],
+                Class::Misdirected,
+            ),
+            (&[400, 409, 418, 422, 444], Class::Rejected),
+            (&[401, 403, 407, 511], Class::Unauthorised),
             (&[413], Class::TooLarge),
             (&[415], Class::Unsupported),
             (&[429], Class::TooMany),
-            (&[500, 502, 503, 504, 599, 0, 101, 700], Class::Failed),
+            (
+                &[408, 425, 499, 500, 502, 503, 504, 507, 599],
+                Class::Failed,
+            ),
+            (&[0, 101, 600, 700, 999], Class::Failed),
         ] {
             for code in codes {
                 assert_eq!(status(*code).class(), class, "{code}");
             }
         }
+        let mut seen: Vec<u16> = STATUSES.iter().flat_map(|row| row.codes).copied().collect();
+        let all = seen.len();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), all, "a status stands in two rows");
         assert_eq!(Answer::None("reset".to_owned()).class(), Class::Failed);
         assert_eq!(
             Answer::Unsigned("none".to_owned()).class(),
             Class::Unauthorised
+        );
+    }
+
+    /// The document's table has the rows of the code.
+    #[test]
+    fn the_document_has_the_same_table() {
+        for row in STATUSES {
+            let codes: Vec<_> = row.codes.iter().map(u16::to_string).collect();
+            let line = format!("| {} | {} | {} |\n", codes.join(", "), row.done, row.why);
+            assert!(
+                DOCUMENT.contains(&line),
+                "docs/REMOTE-WRITE.md lacks {line}"
+            );
+        }
+    }
+
+    /// Words of AMP, Cortex and Mimir.
+    #[test]
+    fn a_limit_of_series_is_told_from_one_of_the_rate() {
+        for (body, class) in [
+            (
+                "per-user series limit of 100 exceeded, please contact administrator to raise it (local limit: 0 global limit: 100 actual local limit: 34)",
+                Class::SeriesLimit,
+            ),
+            ("per-metric series limit of 20 exceeded", Class::SeriesLimit),
+            (
+                "per_labelset_series_limit: the limit of active series is reached",
+                Class::SeriesLimit,
+            ),
+            (
+                "ingestion rate limit (70000) exceeded while adding 499 samples and 0 metadata",
+                Class::TooMany,
+            ),
+            ("{\"message\":\"Rate exceeded\"}", Class::TooMany),
+            ("ThrottlingException", Class::TooMany),
+            ("", Class::TooMany),
+        ] {
+            assert_eq!(said(429, body).class(), class, "{body}");
+        }
+        assert_eq!(
+            said(400, "per-user series limit of 100").class(),
+            Class::Rejected
         );
     }
 

@@ -10,6 +10,7 @@ pub mod block;
 pub mod encoder;
 pub mod endpoint;
 pub mod handover;
+pub mod isolation;
 pub mod metrics;
 pub mod pace;
 pub mod pieces;

@@ -24,6 +24,8 @@ pub struct Metrics {
     pub(crate) flushes: Counter,
     pub(crate) pushed: Counter,
     pub(crate) series_refused: Counter,
+    pub(crate) series_aside: Gauge,
+    pub(crate) aside_overflowed: Counter,
     pub(crate) takeovers: Family<ResultLabel, Counter>,
     pub(crate) standbys: Gauge,
     pub(crate) pending_samples: Gauge,
@@ -56,6 +58,45 @@ pub(crate) struct ReasonLabel {
     pub(crate) reason: &'static str,
 }
 
+/// What became of samples for good.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Outcome {
+    Stored,
+    Deduplicated,
+    Rejected,
+    TooLarge,
+    ClockStep,
+    SeriesLimit,
+    Failing,
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    const ALL: [Self; 7] = [
+        Self::Stored,
+        Self::Deduplicated,
+        Self::Rejected,
+        Self::TooLarge,
+        Self::ClockStep,
+        Self::SeriesLimit,
+        Self::Failing,
+    ];
+
+    /// The name in metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Deduplicated => "deduplicated",
+            Self::Rejected => "rejected",
+            Self::TooLarge => "too_large",
+            Self::ClockStep => "clock_step",
+            Self::SeriesLimit => "series_limit",
+            Self::Failing => "failing",
+        }
+    }
+}
+
 // === impl Metrics ===
 
 impl Default for Metrics {
@@ -69,6 +110,8 @@ impl Default for Metrics {
             flushes: Counter::default(),
             pushed: Counter::default(),
             series_refused: Counter::default(),
+            series_aside: Gauge::default(),
+            aside_overflowed: Counter::default(),
             takeovers: Family::default(),
             standbys: Gauge::default(),
             pending_samples: Gauge::default(),
@@ -101,7 +144,7 @@ impl Metrics {
     fn begin(&self) {
         let code = "none".to_owned();
         drop(self.requests.get_or_create(&CodeLabel { code }));
-        for result in Class::FINAL.map(Class::as_str) {
+        for result in Outcome::ALL.map(Outcome::as_str) {
             drop(self.samples.get_or_create(&ResultLabel { result }));
         }
         for result in Class::AGAIN.map(Class::as_str) {
@@ -140,12 +183,20 @@ impl Metrics {
         );
         let help = "Samples that flushes put into the queue";
         registry.register("samples_pushed", help, self.pushed.clone());
-        let help = "Samples answered for good, by result: stored, deduplicated, rejected, too_large, unsupported";
+        let help = "Samples answered for good, by result: stored, deduplicated, rejected, too_large, clock_step (our clock was set, and the receiver has later samples or is behind), series_limit and failing (set aside, while others are stored)";
         registry.register("samples", help, self.samples.clone());
         let help = "Samples dropped unsent, by reason";
         registry.register("samples_dropped", help, self.dropped.clone());
         let help = "Series that were not written: no receiver would take their labels, or there are too many";
         registry.register("series_refused", help, self.series_refused.clone());
+        let help = "Series set aside for some minutes: the receiver has reached its limit of series, or fails on them alone";
+        registry.register("series_aside", help, self.series_aside.clone());
+        let help = "Series that were refused and could not be remembered: they are found anew in each block";
+        registry.register(
+            "series_aside_overflowed",
+            help,
+            self.aside_overflowed.clone(),
+        );
         let help = "Times that this replica began to write by a Lease: as the first that is known of, going on with what was written before, or with sums from 0 (anew)";
         registry.register("takeovers", help, self.takeovers.clone());
         let help = "Replicas that had the sums of the newest flush before it was sent; 0 where this one does not write sums by a Lease";
@@ -156,7 +207,8 @@ impl Metrics {
         registry.register("retries", help, self.retries.clone());
         let help = "Time from sending a request to its answer";
         registry.register_with_unit("request", help, Unit::Seconds, self.seconds.clone());
-        let help = "Shards whose block is held for credentials or address (401, 403, 404)";
+        let help =
+            "Shards whose block is held for credentials or address (401, 403, 404 and the like)";
         registry.register("shards_blocked", help, self.blocked.clone());
     }
 
@@ -186,7 +238,7 @@ impl Metrics {
             Unit::Seconds,
             self.oldest_pending.clone(),
         );
-        let help = "Age of the oldest sample in the queue, 0 if it is empty";
+        let help = "How long the oldest sample in the queue has waited; while the receiver refuses all samples for their time, how long ago it stored one. 0 if nothing waits or is refused";
         registry.register_with_unit("lag", help, Unit::Seconds, self.lag.clone());
         let help = "The receiver's clock minus ours; beyond 300 signatures are made for its time";
         registry.register_with_unit("clock_skew", help, Unit::Seconds, self.skew.clone());

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use prost::Message;
 use snap::raw::{Decoder, Encoder};
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::block::Block;
 use crate::protocol::Version;
-use crate::write_request::{WriteRequest, v2};
+use crate::write_request::{TimeSeries, WriteRequest, v2};
 
 /// A request's worth of a block.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -31,8 +32,7 @@ impl From<Block> for Piece {
 impl Piece {
     /// Two halves, the first series first. `None` if it has one series, or is no request at all.
     pub fn split(&self) -> Option<(Self, Self)> {
-        let raw = Decoder::new().decompress_vec(&self.body).ok()?;
-        let mut first = WriteRequest::decode(&raw[..]).ok()?;
+        let mut first = self.decode()?;
         if first.timeseries.len() < 2 {
             return None;
         }
@@ -40,6 +40,34 @@ impl Piece {
             timeseries: first.timeseries.split_off(first.timeseries.len() / 2),
         };
         Some((Self::encode(&first)?, Self::encode(&second)?))
+    }
+
+    /// A hash of the labels of each series. Empty if it is no request at all.
+    pub fn series(&self) -> Vec<u64> {
+        let request = self.decode().unwrap_or_default();
+        request.timeseries.iter().map(hash).collect()
+    }
+
+    /// Those of the series that `wanted` wants, by a hash of their labels, and the others. `None` for a part without
+    /// series.
+    pub fn partition(&self, wanted: impl Fn(u64) -> bool) -> (Option<Self>, Option<Self>) {
+        let Some(request) = self.decode() else {
+            return (Some(self.clone()), None);
+        };
+        let all = request.timeseries.into_iter();
+        let (ours, others) = all.partition(|series| wanted(hash(series)));
+        let encode = |timeseries: Vec<TimeSeries>| {
+            let any = !timeseries.is_empty();
+            any.then(|| Self::encode(&WriteRequest { timeseries }))?
+        };
+        (encode(ours), encode(others))
+    }
+
+    /// The first series alone: small, and as good as any to see whether the receiver stores anything.
+    pub fn first(&self) -> Option<Self> {
+        let mut request = self.decode()?;
+        request.timeseries.truncate(1);
+        Self::encode(&request)
     }
 
     /// The body of the request in `version`. What is no request goes as it is: the receiver says so.
@@ -51,10 +79,14 @@ impl Piece {
     }
 
     fn translated(&self) -> Option<Bytes> {
-        let raw = Decoder::new().decompress_vec(&self.body).ok()?;
-        let request = v2::Request::from(WriteRequest::decode(&raw[..]).ok()?);
+        let request = v2::Request::from(self.decode()?);
         let body = Encoder::new().compress_vec(&request.encode_to_vec()).ok()?;
         Some(body.into())
+    }
+
+    fn decode(&self) -> Option<WriteRequest> {
+        let raw = Decoder::new().decompress_vec(&self.body).ok()?;
+        WriteRequest::decode(&raw[..]).ok()
     }
 
     fn encode(request: &WriteRequest) -> Option<Self> {
@@ -71,6 +103,18 @@ impl Piece {
                 .into(),
         })
     }
+}
+
+fn hash(series: &TimeSeries) -> u64 {
+    let mut hash = Xxh3::new();
+    for label in &series.labels {
+        // No name holds a zero byte; no value that looks like the next name is mistaken for it.
+        hash.update(label.name.as_bytes());
+        hash.update(&[0]);
+        hash.update(&(label.value.len() as u64).to_le_bytes());
+        hash.update(label.value.as_bytes());
+    }
+    hash.digest()
 }
 
 #[cfg(test)]
@@ -139,6 +183,24 @@ mod tests {
         }
         assert_eq!(told, series(&piece));
         assert_eq!(piece.body_in(Version::V1), piece.body);
+    }
+
+    /// A part by what its series are; nothing is lost or doubled.
+    #[test]
+    fn parts_hold_what_the_whole_held() {
+        let whole = piece(9);
+        let hashes = whole.series();
+        assert_eq!(hashes.len(), 9);
+        let (some, others) = whole.partition(|hash| hashes[..4].contains(&hash));
+        let (some, others) = (some.unwrap(), others.unwrap());
+        assert_eq!((some.samples, others.samples), (4, 5));
+        assert_eq!(
+            (some.series(), others.series()),
+            (hashes[..4].to_vec(), hashes[4..].to_vec())
+        );
+        let (all, none) = whole.partition(|_| true);
+        assert_eq!((all.unwrap().series(), none), (hashes.clone(), None));
+        assert_eq!(whole.first().unwrap().series(), hashes[..1]);
     }
 
     #[test]

@@ -1,12 +1,22 @@
-//! Which version of the protocol requests are made in: 2.0 if asked for, until the receiver does not seem to know it.
+//! Which version of the protocol requests are made in: 2.0 if asked for, as long as the receiver knows it.
 //!
-//! A receiver of 1.0 may take a request of 2.0 for an empty one, answer 2xx and store nothing; so an answer without the
-//! headers that 2.0 wants (`X-Prometheus-Remote-Write-*-Written`) counts as one that does not know it
-//! (Remote-Write 2.0, "Required Written Response Headers").
+//! By the specification two answers say that it does not: 415, and a 2xx without the headers that 2.0 wants
+//! (`X-Prometheus-Remote-Write-*-Written`; a receiver of 1.0 may take a request of 2.0 for an empty one). Then 1.0 is
+//! sent, and 2.0 tried again after [`TRIED_AGAIN_SECONDS`]: receivers are upgraded. A 400 refuses samples, and is never
+//! sent again; but old receivers also answer it to what they cannot read. After some in a row, from a receiver that never
+//! showed that it knows 2.0, the next request is one of 1.0: if it is stored, that was it.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::answer::Class;
+use crate::answer::{Answer, Class};
+
+#[cfg(test)]
+mod tests;
+
+/// After this time 2.0 is tried again, in seconds.
+const TRIED_AGAIN_SECONDS: f64 = 600.0;
+/// Refusals in a row, from a receiver that never showed that it knows 2.0, after which 1.0 is tried.
+const REFUSALS_MAX: u32 = 3;
 
 /// A version of the protocol.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -17,89 +27,93 @@ pub enum Version {
     V2,
 }
 
-/// The version in use, shared by all shards.
+/// The version in use, shared by all shards. Time is an argument, in seconds since any origin.
 #[derive(Debug)]
-pub struct Protocol(AtomicU8);
+pub struct Protocol(Mutex<State>);
 
-const V1: u8 = 0;
-/// 2.0, and no request was stored yet.
-const UNPROVEN: u8 = 1;
-/// 2.0, and the receiver has shown that it knows it.
-const PROVEN: u8 = 2;
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    /// 1.0 was asked for.
+    Plain,
+    /// 2.0, and so many refusals in a row without a sign that the receiver knows it.
+    Unproven(u32),
+    /// 2.0, which the receiver knows.
+    Proven,
+    /// 1.0, to see whether that is stored.
+    Trying,
+    /// 1.0 since then: the receiver does not know 2.0.
+    Older(f64),
+}
 
 // === impl Protocol ===
 
 impl Protocol {
     /// Begins with `version`.
     pub fn new(version: Version) -> Self {
-        Self(AtomicU8::new(match version {
-            Version::V1 => V1,
-            Version::V2 => UNPROVEN,
+        Self(Mutex::new(match version {
+            Version::V1 => State::Plain,
+            Version::V2 => State::Unproven(0),
         }))
     }
 
     /// What to send in.
-    pub fn version(&self) -> Version {
-        match self.0.load(Ordering::Relaxed) {
-            V1 => Version::V1,
-            _ => Version::V2,
+    pub fn version(&self, now: f64) -> Version {
+        match *self.state() {
+            State::Plain | State::Trying => Version::V1,
+            State::Older(since) if now - since < TRIED_AGAIN_SECONDS => Version::V1,
+            State::Unproven(_) | State::Proven | State::Older(_) => Version::V2,
         }
     }
 
-    /// A request in `sent` was answered so; true if that means an older version from now on. A receiver that never
-    /// stored a request of 2.0 and refuses one as malformed is one of 1.0, too.
-    pub fn observe(&self, sent: Version, class: Class) -> bool {
-        if sent == Version::V1 {
-            return false;
-        }
-        let unproven = self.0.load(Ordering::Relaxed) != PROVEN;
-        match class {
-            Class::Stored => {
-                let _ =
-                    self.0
-                        .compare_exchange(UNPROVEN, PROVEN, Ordering::Relaxed, Ordering::Relaxed);
+    /// A request in `sent` was answered so; true if it is to be sent again in 1.0.
+    pub fn observe(&self, sent: Version, answer: &Answer, now: f64) -> bool {
+        let mut state = self.state();
+        let class = answer.class();
+        match (sent, *state) {
+            (_, State::Plain) => false,
+            (Version::V1, State::Trying) => {
+                match class {
+                    Class::Stored => *state = older(now),
+                    Class::Rejected => *state = State::Unproven(0),
+                    _ => {}
+                }
                 false
             }
-            Class::Unsupported => self.fall_back(),
-            Class::Rejected if unproven => self.fall_back(),
-            _ => false,
+            // It takes neither: 2.0 is what was asked for.
+            (Version::V1, State::Older(_)) if class == Class::Unsupported => {
+                *state = State::Unproven(0);
+                false
+            }
+            (Version::V1, _) => false,
+            (Version::V2, _) if class == Class::Unsupported => {
+                if !matches!(*state, State::Older(since) if now - since < TRIED_AGAIN_SECONDS) {
+                    *state = older(now);
+                }
+                true
+            }
+            (Version::V2, _) if class == Class::Stored || answer.written().is_some() => {
+                *state = State::Proven;
+                false
+            }
+            (Version::V2, State::Unproven(refusals)) if class == Class::Rejected => {
+                *state = match refusals + 1 {
+                    REFUSALS_MAX => State::Trying,
+                    more => State::Unproven(more),
+                };
+                false
+            }
+            (Version::V2, _) => false,
         }
     }
 
-    fn fall_back(&self) -> bool {
-        if self.0.swap(V1, Ordering::Relaxed) != V1 {
-            tracing::warn!(
-                "remote write: the receiver does not know version 2.0; going on with 1.0"
-            );
-        }
-        true
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{Protocol, Version};
-    use crate::answer::Class;
-
-    #[test]
-    fn it_falls_back_once_and_for_good() {
-        for class in [Class::Unsupported, Class::Rejected] {
-            let protocol = Protocol::new(Version::V2);
-            assert!(!protocol.observe(Version::V2, Class::Failed));
-            assert_eq!(protocol.version(), Version::V2);
-            assert!(protocol.observe(Version::V2, class));
-            assert_eq!(protocol.version(), Version::V1);
-            // Another shard's request was on its way.
-            assert!(protocol.observe(Version::V2, Class::Unsupported));
-            assert!(!protocol.observe(Version::V1, Class::Unsupported));
-        }
-    }
-
-    #[test]
-    fn a_receiver_that_stored_one_may_refuse_another() {
-        let protocol = Protocol::new(Version::V2);
-        assert!(!protocol.observe(Version::V2, Class::Stored));
-        assert!(!protocol.observe(Version::V2, Class::Rejected));
-        assert_eq!(protocol.version(), Version::V2);
-    }
+fn older(now: f64) -> State {
+    tracing::warn!(
+        "remote write: the receiver does not know version 2.0; going on with 1.0 for now"
+    );
+    State::Older(now)
 }

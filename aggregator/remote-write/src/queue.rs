@@ -182,6 +182,11 @@ impl Queue {
         front.is_some_and(|pending| pending.header.seq == seq)
     }
 
+    /// The number of the next block of `shard` to send.
+    pub fn front_seq(&self, shard: u16) -> Option<u64> {
+        Some(self.pending.get(&shard)?.front()?.header.seq)
+    }
+
     /// The receiver has everything of `shard` up to number `seq`, or will never want it.
     pub fn acknowledge(&mut self, shard: u16, seq: u64) {
         while let Some(front) = self.pending.get(&shard).and_then(VecDeque::front) {
@@ -291,6 +296,9 @@ impl Queue {
             blocks: all().count(),
             bytes: self.bytes,
             oldest: all().map(|pending| pending.header.timestamp).min(),
+            first: all()
+                .min_by_key(|pending| pending.header.seq)
+                .map(|pending| pending.header.timestamp),
         }
     }
 

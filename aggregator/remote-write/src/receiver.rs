@@ -161,15 +161,11 @@ impl HttpReceiver {
         if let Some(date) = http_date(response.headers().get(DATE)) {
             self.skew().observe(sent, received, date);
         }
-        let unproven = version == Version::V2
-            && response.status().is_success()
-            && !WRITTEN
-                .iter()
-                .any(|name| response.headers().contains_key(name));
-        if unproven {
+        let written = written(response.headers());
+        if version == Version::V2 && response.status().is_success() && written.is_none() {
             return Ok(Answer::NotUnderstood);
         }
-        Ok(answer(response, received).await)
+        Ok(answer(response, received, written).await)
     }
 
     async fn authorization(&self, body: &Bytes) -> Result<HeaderMap, Answer> {
@@ -300,7 +296,7 @@ async fn secret(file: &PathBuf) -> Result<String, Answer> {
     Ok(text.to_owned())
 }
 
-async fn answer(mut response: Response, received: SystemTime) -> Answer {
+async fn answer(mut response: Response, received: SystemTime, written: Option<u32>) -> Answer {
     let code = response.status().as_u16();
     let retry_after = retry_after(response.headers(), received);
     let mut body = Vec::new();
@@ -317,7 +313,17 @@ async fn answer(mut response: Response, received: SystemTime) -> Answer {
         code,
         retry_after,
         body: String::from_utf8_lossy(&body).trim().to_owned(),
+        written,
     }
+}
+
+/// Samples that the receiver says it wrote. One that says so of anything wrote none of what it does not name.
+fn written(headers: &HeaderMap) -> Option<u32> {
+    let told = WRITTEN.iter().any(|name| headers.contains_key(name));
+    let [samples, ..] = &WRITTEN;
+    let samples = headers.get(samples).and_then(|value| value.to_str().ok());
+    let samples = samples.and_then(|text| text.trim().parse().ok());
+    told.then_some(samples.unwrap_or(0))
 }
 
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {

@@ -16,7 +16,7 @@ const FAILED_FIRST: Duration = Duration::from_millis(250);
 const FAILED_MAX: Duration = Duration::from_secs(30);
 /// First wait after 429.
 const TOO_MANY_FIRST: Duration = Duration::from_secs(1);
-/// First wait after 401, 403, 404 and redirects. Nothing mends these within seconds.
+/// First wait after what is held. Nothing mends that within seconds.
 const HELD_FIRST: Duration = Duration::from_secs(10);
 /// Longest wait after these.
 const HELD_MAX: Duration = Duration::from_mins(1);
@@ -26,6 +26,10 @@ const JITTER: f64 = 0.1;
 const DOUBLINGS_MAX: u32 = 16;
 /// Refusals with 429 after which a block is sent in halves.
 const TOO_MANY_BEFORE_SPLIT: u32 = 3;
+/// Failures of the receiver in a row after which it is asked whether it fails on this block alone; fewer once it did.
+const FAILED_BEFORE_PROBE: u32 = 4;
+/// See [`FAILED_BEFORE_PROBE`].
+const SUSPECT_BEFORE_PROBE: u32 = 2;
 
 /// What to do with the block, or the piece of it, that was answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,6 +47,11 @@ pub enum Next {
     Split(Duration),
     /// Encode it in the older version of the protocol and send that.
     Downgrade,
+    /// Find out which of its series is refused.
+    Isolate,
+    /// After this time send something that was stored before. If that is stored again, the receiver fails on this alone;
+    /// otherwise send this again.
+    Probe(Duration),
 }
 
 /// Consecutive refusals of one shard's block.
@@ -51,11 +60,31 @@ pub struct Retry {
     failed: u32,
     too_many: u32,
     held: u32,
+    /// The receiver fails on a part of this block, and on nothing else.
+    suspect: bool,
 }
 
 // === impl Retry ===
 
 impl Retry {
+    /// Another block.
+    pub fn begin(&mut self) {
+        self.suspect = false;
+    }
+
+    /// The receiver takes other samples, and not these.
+    pub fn suspect(&mut self) {
+        self.progress();
+        self.suspect = true;
+    }
+
+    fn progress(&mut self) {
+        *self = Self {
+            suspect: self.suspect,
+            ..Self::default()
+        };
+    }
+
     /// What follows from `answer` to a request with `samples` samples. `jitter` is in 0..1, drawn by the caller;
     /// `downgrade` says that the receiver does not know the version of the protocol, and that an older one remains.
     pub fn next(&mut self, answer: &Answer, samples: u32, downgrade: bool, jitter: f64) -> Next {
@@ -66,11 +95,12 @@ impl Retry {
         let asked = answer.retry_after().unwrap_or_default();
         match class {
             Class::Stored | Class::Deduplicated | Class::Rejected => {
-                *self = Self::default();
+                self.progress();
                 Next::Done(class)
             }
+            Class::SeriesLimit => Next::Isolate,
             Class::TooLarge if samples > 1 => Next::Split(Duration::ZERO),
-            Class::TooLarge | Class::Unsupported => Next::Done(class),
+            Class::TooLarge => Next::Done(class),
             Class::TooMany => {
                 self.too_many += 1;
                 let wait = wait(TOO_MANY_FIRST, self.too_many, FAILED_MAX, jitter).max(asked);
@@ -84,12 +114,21 @@ impl Retry {
             }
             Class::Failed => {
                 self.failed += 1;
+                let after = wait(FAILED_FIRST, self.failed, FAILED_MAX, jitter).max(asked);
+                let patience = if self.suspect {
+                    SUSPECT_BEFORE_PROBE
+                } else {
+                    FAILED_BEFORE_PROBE
+                };
+                if answer.code().is_some() && self.failed.is_multiple_of(patience) {
+                    return Next::Probe(after);
+                }
                 Next::Again {
-                    after: wait(FAILED_FIRST, self.failed, FAILED_MAX, jitter).max(asked),
+                    after,
                     refresh: false,
                 }
             }
-            Class::Unauthorised | Class::Misdirected => {
+            Class::Unauthorised | Class::Misdirected | Class::Unsupported => {
                 self.held += 1;
                 Next::Again {
                     after: wait(HELD_FIRST, self.held, HELD_MAX, jitter).max(asked),

@@ -1,34 +1,48 @@
 //! From the queue to the receiver: one task a shard, one request in flight each, in order.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aggregator_core::time::{Clock, Monotonic, UnixMillis};
+use aggregator_core::time::{Clock, UnixMillis};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, Class};
 use crate::block::Block;
-use crate::metrics::{CodeLabel, Metrics, ReasonLabel, ResultLabel};
+use crate::isolation::Isolation;
+use crate::metrics::{Metrics, ReasonLabel};
 use crate::pace::Pace;
 use crate::pieces::Piece;
 use crate::protocol::{Protocol, Version};
 use crate::queue::Queue;
 use crate::receiver::Receiver;
-use crate::retry::{Next, Retry};
+use crate::retry::Retry;
+use crate::sender::lag::Lag;
+
+mod delivery;
+mod lag;
 
 #[cfg(test)]
 mod tests;
 
-/// Shards. A constant, so that a series never changes its shard and with that its order: at 60 ms a request this is
-/// some 130,000 samples a second.
+/// Shards of a large flush, by the hash of the series: at 60 ms a request this is some 130,000 samples a second.
 pub const SHARDS: u16 = 4;
+
+/// The shard of a small flush, whole.
+pub const SINGLE: u16 = SHARDS;
+
+/// Samples of a flush that one shard sends in eight requests: half a second, at 60 ms each.
+const SINGLE_SAMPLES_MAX: u64 = 16_000;
+
+/// Blocks that wait while one shard sends; with more it does not keep up.
+const SINGLE_BLOCKS_MAX: usize = 32;
 
 /// How often the queue's limits are kept and what was sent is written down.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
-/// The same complaint of the receiver is logged once in this time.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
+/// The same complaint of the receiver is logged once in so many seconds.
+const COMPLAIN_SECONDS: f64 = 30.0;
 
 /// How it is sent.
 #[derive(Clone, Debug)]
@@ -46,13 +60,24 @@ pub struct Sender<R> {
     queue: Mutex<Queue>,
     receiver: R,
     pace: Mutex<Pace>,
+    /// Who has it waits for the pace; the others wait in a row, so that no shard is left behind.
+    turn: tokio::sync::Mutex<()>,
     clock: Clock,
     metrics: Metrics,
     settings: Settings,
     protocol: Protocol,
     /// Timestamp of the newest flush, Unix milliseconds; shards wait for it to change.
     newest: watch::Sender<i64>,
-    complained: Mutex<Option<(Class, Monotonic)>>,
+    /// Blocks that were answered for good; who waits for another shard waits for it to change.
+    done: watch::Sender<u64>,
+    /// What is refused while others are stored.
+    isolation: Mutex<Isolation>,
+    /// What was stored last, to see whether the receiver stores anything.
+    good: Mutex<Option<Piece>>,
+    lag: Mutex<Lag>,
+    /// Samples of the last flush.
+    flushed: AtomicU64,
+    complained: Mutex<Option<(Class, f64)>>,
     jitter: fn() -> f64,
 }
 
@@ -75,16 +100,23 @@ impl<R: Receiver> Sender<R> {
         jitter: fn() -> f64,
     ) -> Arc<Self> {
         metrics.damaged.inc_by(queue.totals().damaged_bytes);
-        let pace = Pace::new(seconds(clock.now().0));
+        let now = seconds(clock.now().0);
+        let lag = Lag::new(now, queue.last_flush());
         Arc::new(Self {
             queue: Mutex::new(queue),
             receiver,
-            pace: Mutex::new(pace),
+            pace: Mutex::new(Pace::new(now)),
+            turn: tokio::sync::Mutex::default(),
             clock,
             metrics,
             protocol: Protocol::new(settings.version),
             settings,
             newest: watch::Sender::new(0),
+            done: watch::Sender::new(0),
+            isolation: Mutex::new(Isolation::new(now)),
+            good: Mutex::default(),
+            lag: Mutex::new(lag),
+            flushed: AtomicU64::new(0),
             complained: Mutex::default(),
             jitter,
         })
@@ -97,15 +129,24 @@ impl<R: Receiver> Sender<R> {
 
     /// Puts a flush into the queue. Durable when this returns. Blocks on the disk.
     pub fn push(&self, timestamp: i64, blocks: Vec<Block>) {
-        let now = self.clock.both();
         let samples: u64 = blocks.iter().map(|block| u64::from(block.samples)).sum();
-        self.pace().pushed(seconds(now.monotonic.0), samples);
-        self.queue().push(signed(now.wall), blocks);
+        self.pace().pushed(self.now(), samples);
+        self.lag().flushed(timestamp, self.now());
+        self.flushed.store(samples, Ordering::Relaxed);
+        let now = self.oldest_clock();
+        self.queue().push(now, blocks);
         self.metrics.flushes.inc();
         self.metrics.pushed.inc_by(samples);
         self.metrics.highest_pushed.set(real_seconds(timestamp));
         self.observe();
         self.newest.send_replace(timestamp);
+    }
+
+    /// Whether the next flush is worth several requests at once: the last one was large, or what waits piles up. A small
+    /// one goes out whole.
+    pub fn wants_parallel(&self) -> bool {
+        self.flushed.load(Ordering::Relaxed) > SINGLE_SAMPLES_MAX
+            || self.queue().waiting().blocks > SINGLE_BLOCKS_MAX
     }
 
     /// Runs `work` on the queue. Blocks on the disk.
@@ -126,7 +167,7 @@ impl<R: Receiver> Sender<R> {
     /// what was not answered is sent again after the next start.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut shards = tokio::task::JoinSet::new();
-        for shard in 0..SHARDS {
+        for shard in 0..=SINGLE {
             shards.spawn(Arc::clone(&self).run_shard(shard, stop.clone()));
         }
         let mut ticks = tokio::time::interval(HOUSEKEEPING);
@@ -148,7 +189,7 @@ impl<R: Receiver> Sender<R> {
 
     /// Keeps the queue's limits and writes down what was sent. Blocks on the disk.
     pub fn keep_house(&self) {
-        let now = signed(self.clock.wall());
+        let now = self.oldest_clock();
         let mut queue = self.queue();
         queue.enforce(now);
         if let Err(error) = queue.save_cursor() {
@@ -170,9 +211,13 @@ impl<R: Receiver> Sender<R> {
                 if !self.may_send(block.timestamp, &stop).await {
                     return;
                 }
+                if !self.await_others(shard, seq).await {
+                    continue;
+                }
                 if self.send_block(shard, seq, block, &mut retry).await {
                     self.blocking(move |sender| sender.queue().acknowledge(shard, seq))
                         .await;
+                    self.done.send_modify(|done| *done += 1);
                 }
                 continue;
             }
@@ -186,69 +231,27 @@ impl<R: Receiver> Sender<R> {
         }
     }
 
-    /// Sends a block until it is answered for good (true), or no longer the one to send.
-    async fn send_block(&self, shard: u16, seq: u64, block: Block, retry: &mut Retry) -> bool {
-        let timestamp = block.timestamp;
-        let mut pieces = vec![Piece::from(block)];
-        let mut attempt = 0;
-        let mut blocked = Blocked::new(&self.metrics);
-        while let Some(piece) = pieces.last() {
-            // It may have become too old, or have been thinned, while it waited.
-            if !self.queue().is_front(shard, seq) {
-                return false;
-            }
-            self.await_turn(piece.samples, timestamp).await;
-            let samples = piece.samples;
-            let version = self.protocol.version();
-            let Some(answer) = self.send_piece(piece, timestamp, version, attempt).await else {
-                return false;
-            };
-            let downgrade = self.protocol.observe(version, answer.class());
-            let next = retry.next(&answer, samples, downgrade, (self.jitter)());
-            blocked.set(matches!(
-                answer.class(),
-                Class::Unauthorised | Class::Misdirected
-            ));
-            self.complain(&answer);
-            match next {
-                Next::Done(class) => {
-                    self.count_done(class, samples);
-                    pieces.pop();
-                    attempt = 0;
-                }
-                Next::Again { after, refresh } => {
-                    attempt += 1;
-                    self.count_retry(answer.class());
-                    if refresh {
-                        self.receiver.refuse_credentials().await;
-                    }
-                    tokio::time::sleep(after).await;
-                }
-                Next::Split(after) => {
-                    self.count_retry(answer.class());
-                    match pieces.pop().and_then(|piece| piece.split()) {
-                        Some((first, second)) => pieces.extend([second, first]),
-                        None => self.count_done(answer.class(), samples),
-                    }
-                    tokio::time::sleep(after).await;
-                }
-                Next::Downgrade => self.count_retry(answer.class()),
-            }
-        }
-        self.sent_up_to(timestamp);
-        true
-    }
-
-    async fn await_turn(&self, samples: u32, timestamp: i64) {
+    /// Waits until what was flushed before over other shards is sent: a series is in one of them at a time. False if the
+    /// block is no longer the one to send.
+    async fn await_others(&self, shard: u16, seq: u64) -> bool {
+        let mut done = self.done.subscribe();
         loop {
-            let now = self.clock.now();
-            let interval = i64::try_from(self.settings.interval.as_millis()).unwrap_or(i64::MAX);
-            let behind = *self.newest.borrow() - timestamp > interval.saturating_mul(2);
-            let wait = self.pace().admit(seconds(now.0), samples, behind);
-            if wait <= 0.0 {
-                return;
+            done.mark_unchanged();
+            let turn = {
+                let queue = self.queue();
+                if !queue.is_front(shard, seq) {
+                    return false;
+                }
+                let others = (0..=SINGLE).filter(|other| (*other == SINGLE) != (shard == SINGLE));
+                others
+                    .filter_map(|other| queue.front_seq(other))
+                    .all(|first| first > seq)
+            };
+            if turn {
+                return true;
             }
-            tokio::time::sleep(Duration::try_from_secs_f64(wait).unwrap_or(HOUSEKEEPING)).await;
+            // What is dropped of another shard is noticed with the next look.
+            let _ = tokio::time::timeout(HOUSEKEEPING, done.changed()).await;
         }
     }
 
@@ -274,54 +277,6 @@ impl<R: Receiver> Sender<R> {
         }
     }
 
-    /// `None` if the flush may not be sent any more.
-    async fn send_piece(
-        &self,
-        piece: &Piece,
-        timestamp: i64,
-        version: Version,
-        attempt: u32,
-    ) -> Option<Answer> {
-        let before = self.clock.now();
-        let body = piece.body_in(version);
-        let answer = tokio::select! {
-            biased;
-            () = self.may_not_send(timestamp) => return None,
-            answer = self.receiver.send(body, version, attempt) => answer,
-        };
-        let after = self.clock.now();
-        self.metrics
-            .seconds
-            .observe(after.since(before).as_secs_f64());
-        let code = answer.code();
-        let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
-        self.metrics
-            .requests
-            .get_or_create(&CodeLabel { code })
-            .inc();
-        if answer.class() == Class::TooMany {
-            self.pace().refused(seconds(after.0));
-        }
-        Some(answer)
-    }
-
-    fn count_done(&self, class: Class, samples: u32) {
-        let result = ResultLabel {
-            result: class.as_str(),
-        };
-        self.metrics
-            .samples
-            .get_or_create(&result)
-            .inc_by(u64::from(samples));
-    }
-
-    fn count_retry(&self, class: Class) {
-        let result = ResultLabel {
-            result: class.as_str(),
-        };
-        self.metrics.retries.get_or_create(&result).inc();
-    }
-
     fn sent_up_to(&self, timestamp: i64) {
         let sent = real_seconds(timestamp);
         if sent > self.metrics.highest_sent.get() {
@@ -335,13 +290,13 @@ impl<R: Receiver> Sender<R> {
         if matches!(class, Class::Stored | Class::Deduplicated) {
             return;
         }
-        let now = self.clock.now();
+        let now = self.now();
         let mut complained = self
             .complained
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let quiet =
-            complained.is_some_and(|(last, at)| last == class && now.since(at) < COMPLAIN_EVERY);
+            complained.is_some_and(|(last, at)| last == class && now - at < COMPLAIN_SECONDS);
         if quiet {
             return;
         }
@@ -368,10 +323,17 @@ impl<R: Receiver> Sender<R> {
             .set(i64::try_from(waiting.bytes).unwrap_or(i64::MAX));
         let oldest = waiting.oldest.map_or(0.0, real_seconds);
         metrics.oldest_pending.set(oldest);
-        let lag = waiting
-            .oldest
-            .map_or(0.0, |_| seconds(self.clock.wall().0) - oldest);
-        metrics.lag.set(lag.max(0.0));
+        let wall = seconds(self.clock.wall().0);
+        let lag = self.lag().seconds(waiting.first, self.now(), wall);
+        metrics.lag.set(lag);
+        let isolation = self.isolation();
+        let aside = i64::try_from(isolation.aside()).unwrap_or(i64::MAX);
+        metrics.series_aside.set(aside);
+        let overflowed = isolation.overflowed();
+        drop(isolation);
+        metrics
+            .aside_overflowed
+            .inc_by(overflowed.saturating_sub(metrics.aside_overflowed.get()));
         metrics.skew.set(self.receiver.clock_skew());
         for (reason, total) in &queue.totals().dropped {
             let counter = metrics.dropped.get_or_create_owned(&ReasonLabel {
@@ -398,6 +360,38 @@ impl<R: Receiver> Sender<R> {
                 None
             }
         }
+    }
+
+    /// Seconds on the clock that nobody sets.
+    fn now(&self) -> f64 {
+        seconds(self.clock.now().0)
+    }
+
+    /// The receiver's time in Unix milliseconds, as far as it is known.
+    fn receiver_millis(&self) -> f64 {
+        (seconds(self.clock.wall().0) + self.receiver.clock_skew()) * 1e3
+    }
+
+    /// The time by which samples are too old, in Unix milliseconds: ours or the receiver's, whichever is earlier. A clock
+    /// of ours that is far ahead drops nothing.
+    fn oldest_clock(&self) -> i64 {
+        let ours = self.clock.wall();
+        let behind = Duration::try_from_secs_f64(-self.receiver.clock_skew());
+        signed(ours.before(behind.unwrap_or_default()))
+    }
+
+    fn lag(&self) -> MutexGuard<'_, Lag> {
+        self.lag.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn good(&self) -> MutexGuard<'_, Option<Piece>> {
+        self.good.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn isolation(&self) -> MutexGuard<'_, Isolation> {
+        self.isolation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

@@ -72,6 +72,9 @@ fn explained(answer: &Answer, skew: f64, config: &RemoteWriteConfig) -> String {
     }
     let fix = match class {
         Class::Unauthorised => unauthorised(&lower, &config.auth),
+        Class::SeriesLimit => {
+            "The receiver has reached its limit of active series: have it raised, or write fewer."
+        }
         Class::Misdirected => {
             "There is no receiver at this path: check the URL and the workspace id."
         }
@@ -167,6 +170,7 @@ mod tests {
             code: 403,
             retry_after: None,
             body: "no".to_owned(),
+            written: None,
         };
         assert_eq!(
             said(Class::Unauthorised, &refused),

@@ -55,6 +55,11 @@ impl Rig {
         Self::start(None, flags, Vec::new()).await
     }
 
+    /// The same for an aggregator with these environment variables.
+    pub async fn direct_in(environment: Vec<(String, String)>) -> Result<Self> {
+        Self::start(None, &[], environment).await
+    }
+
     /// The same with a fake AMP between them, which has these flags.
     pub async fn amp(flags: &[&str]) -> Result<Self> {
         let key = KEY.map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -81,7 +86,10 @@ impl Rig {
             None => None,
             Some(flags) => Some(Amp::start(any, address, flags).await?),
         };
-        let mut options = Options::default();
+        let mut options = Options {
+            environment,
+            ..Options::default()
+        };
         if let Some(amp) = &amp {
             options.flags = flags_of(amp.url(), queue.path());
             let signed = [
@@ -91,7 +99,6 @@ impl Rig {
                 "us-east-1",
             ];
             options.flags.extend(signed.map(str::to_owned));
-            options.environment = environment;
         } else {
             let url = format!("http://{address}/api/v1/write");
             options.flags = flags_of(&url, queue.path());

@@ -5,9 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aggregator_remote_write::write_request::WriteRequest;
+use aggregator_remote_write::protocol::Version;
+use aggregator_remote_write::write_request::{WriteRequest, v2};
 use anyhow::{Context, Result};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -19,16 +20,28 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// A request as it came.
 #[derive(Clone, Debug)]
 pub struct Received {
+    /// Its method.
+    pub method: Method,
     /// Its headers.
     pub headers: HeaderMap,
-    /// What it holds.
+    /// The version that its headers tell.
+    pub version: Version,
+    /// What it holds, if it is of 1.0.
     pub request: WriteRequest,
+    /// What it holds, if it is of 2.0.
+    pub request_v2: v2::Request,
     /// The answer.
     pub status: StatusCode,
 }
 
 /// The answer to the nth request, counted from 0, and how long it takes.
 pub type Answers = Arc<dyn Fn(usize) -> (StatusCode, Duration) + Send + Sync>;
+
+/// Samples that a receiver of 2.0 says it wrote of a request; `None` if it is one of 1.0 and says nothing.
+pub type Written = fn(&Received) -> Option<usize>;
+
+const SAMPLES_WRITTEN: HeaderName =
+    HeaderName::from_static("x-prometheus-remote-write-samples-written");
 
 /// A running one.
 #[derive(Debug)]
@@ -41,13 +54,18 @@ pub struct TestReceiver {
 // === impl TestReceiver ===
 
 impl TestReceiver {
-    /// Starts it.
+    /// Starts one of 1.0.
     pub async fn start(answers: Answers) -> Result<Self> {
+        Self::start_with(answers, |_| None).await
+    }
+
+    /// Starts one that says what it wrote.
+    pub async fn start_with(answers: Answers, written: Written) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let received = Arc::new(Mutex::new(Vec::new()));
         let stop = CancellationToken::new();
-        let serving = serve(listener, answers, Arc::clone(&received));
+        let serving = serve(listener, answers, written, Arc::clone(&received));
         tokio::spawn(stop.clone().run_until_cancelled_owned(serving));
         Ok(Self {
             address,
@@ -68,12 +86,17 @@ impl TestReceiver {
     }
 }
 
-async fn serve(listener: TcpListener, answers: Answers, received: Arc<Mutex<Vec<Received>>>) {
+async fn serve(
+    listener: TcpListener,
+    answers: Answers,
+    written: Written,
+    received: Arc<Mutex<Vec<Received>>>,
+) {
     while let Ok((stream, _)) = listener.accept().await {
         let (answers, received) = (Arc::clone(&answers), Arc::clone(&received));
         let service = service_fn(move |request| {
             let (answers, received) = (Arc::clone(&answers), Arc::clone(&received));
-            async move { Ok::<_, Infallible>(answer(request, &answers, &received).await) }
+            async move { Ok::<_, Infallible>(answer(request, &answers, written, &received).await) }
         });
         let serving = hyper::server::conn::http1::Builder::new()
             .serve_connection(TokioIo::new(stream), service);
@@ -84,6 +107,7 @@ async fn serve(listener: TcpListener, answers: Answers, received: Arc<Mutex<Vec<
 async fn answer(
     request: http::Request<Incoming>,
     answers: &Answers,
+    written: Written,
     received: &Mutex<Vec<Received>>,
 ) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
@@ -91,15 +115,28 @@ async fn answer(
         .collect()
         .await
         .map(http_body_util::Collected::to_bytes);
-    let decoded = body.map_err(Into::into).and_then(|body| decode(&body));
+    let version = head.headers.get("x-prometheus-remote-write-version");
+    let version = match version.map(HeaderValue::as_bytes) {
+        Some(b"2.0.0") => Version::V2,
+        _ => Version::V1,
+    };
+    let decoded = body
+        .map_err(Into::into)
+        .and_then(|body| decode(&body, version));
+    let mut told = None;
     let (status, delay) = match (decoded, received.lock()) {
-        (Ok(request), Ok(mut received)) => {
+        (Ok((request, request_v2)), Ok(mut received)) => {
             let (status, delay) = answers(received.len());
-            received.push(Received {
+            let one = Received {
+                method: head.method,
                 headers: head.headers,
+                version,
                 request,
+                request_v2,
                 status,
-            });
+            };
+            told = written(&one);
+            received.push(one);
             (status, delay)
         }
         _ => (StatusCode::IM_A_TEAPOT, Duration::ZERO),
@@ -107,11 +144,24 @@ async fn answer(
     tokio::time::sleep(delay).await;
     let mut response = Response::new(Full::default());
     *response.status_mut() = status;
+    if let Some(samples) = told {
+        let headers = response.headers_mut();
+        headers.insert(SAMPLES_WRITTEN, HeaderValue::from(samples));
+    }
     response
 }
 
-fn decode(body: &[u8]) -> Result<WriteRequest> {
+fn decode(body: &[u8], version: Version) -> Result<(WriteRequest, v2::Request)> {
     let raw = snap::raw::Decoder::new().decompress_vec(body);
     let raw = raw.context("not Snappy's block format")?;
-    WriteRequest::decode(raw.as_slice()).context("not a WriteRequest")
+    Ok(match version {
+        Version::V1 => {
+            let request = WriteRequest::decode(raw.as_slice()).context("not a WriteRequest")?;
+            (request, v2::Request::default())
+        }
+        Version::V2 => {
+            let request = v2::Request::decode(raw.as_slice()).context("not a Request of 2.0")?;
+            (WriteRequest::default(), request)
+        }
+    })
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aggregator_core::time::Clock;
-use aggregator_remote_write::block::{Block, Kind};
+use aggregator_remote_write::block::Kind;
 use aggregator_remote_write::encoder::{Encoder, SeriesLabels};
 use aggregator_remote_write::endpoint::Endpoint;
 use aggregator_remote_write::metrics::Metrics;
 use aggregator_remote_write::protocol::Version;
 use aggregator_remote_write::queue::{Limits, Queue};
 use aggregator_remote_write::receiver::{Auth, HttpReceiver};
-use aggregator_remote_write::sender::{SHARDS, Sender, Settings};
+use aggregator_remote_write::sender::{SINGLE, Sender, Settings};
 use aggregator_remote_write::write_request::STALE;
 use anyhow::{Context, Result, bail, ensure};
 use tokio_util::sync::CancellationToken;
@@ -32,11 +32,22 @@ pub async fn scrape(
     scrapes: u32,
     target: impl Fn(u32) -> String,
 ) -> Result<()> {
+    scrape_in(Version::V1, url, clock, scrapes, target).await
+}
+
+/// The same in `version` of the protocol.
+pub async fn scrape_in(
+    version: Version,
+    url: &str,
+    clock: &Clock,
+    scrapes: u32,
+    target: impl Fn(u32) -> String,
+) -> Result<()> {
     let endpoint = Endpoint::new(url, None)?;
     let receiver = HttpReceiver::new(endpoint, Auth::None, None, clock.clone())?;
     let settings = Settings {
         interval: INTERVAL,
-        version: Version::V1,
+        version,
         gate: None,
     };
     let queue = Queue::in_memory(Limits::MEMORY);
@@ -52,34 +63,22 @@ pub async fn scrape(
         let mut samples = page.unwrap_or_default();
         samples.push((Labels::from([("__name__".to_owned(), "up".to_owned())]), up));
         let mut now = BTreeSet::new();
-        let mut encoders: Vec<_> = (0..SHARDS)
-            .map(|shard| Encoder::new(shard, Kind::Plain, timestamp))
-            .collect();
+        let mut encoder = Encoder::new(SINGLE, Kind::Plain, timestamp);
         for (labels, value) in samples {
             let labels = series(labels)?;
-            push(&mut encoders, &labels, value)?;
+            encoder.push(&labels, value)?;
             now.insert(labels);
         }
         for gone in before.difference(&now) {
-            push(&mut encoders, gone, STALE)?;
+            encoder.push(gone, STALE)?;
         }
         before = now;
-        let blocks: Vec<Vec<Block>> = encoders
-            .into_iter()
-            .map(Encoder::finish)
-            .collect::<Result<_, _>>()?;
-        sender.push(timestamp, blocks.concat());
+        sender.push(timestamp, encoder.finish()?);
         tokio::time::sleep(INTERVAL).await;
     }
     stop.cancel();
     sending.await?;
     Ok(())
-}
-
-fn push(encoders: &mut [Encoder], labels: &SeriesLabels, value: f64) -> Result<()> {
-    let shard = usize::from(labels.shard(SHARDS));
-    let encoder = encoders.get_mut(shard).context("a shard")?;
-    Ok(encoder.push(labels, value)?)
 }
 
 /// Labels of a target's sample with those of the target, which win: what the sample had is kept as `exported_`.

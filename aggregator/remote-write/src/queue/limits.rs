@@ -73,6 +73,8 @@ pub struct Waiting {
     pub bytes: u64,
     /// Timestamp of the oldest, in Unix milliseconds.
     pub oldest: Option<i64>,
+    /// Timestamp of what has waited longest: an older one than the oldest where the clock was set back.
+    pub first: Option<i64>,
 }
 
 // === impl Limits ===

@@ -10,12 +10,13 @@ fn status(code: u16) -> Answer {
         code,
         retry_after: None,
         body: String::new(),
+        written: None,
     }
 }
 
 fn after(next: Next) -> Duration {
     match next {
-        Next::Again { after, .. } => after,
+        Next::Again { after, .. } | Next::Probe(after) => after,
         other => panic!("{other:?}"),
     }
 }
@@ -82,6 +83,7 @@ fn what_the_receiver_asks_for_is_waited() {
         code,
         retry_after: Some(Duration::from_secs(7)),
         body: String::new(),
+        written: None,
     };
     for code in [429, 503] {
         assert_eq!(
@@ -130,9 +132,42 @@ fn an_unknown_version_is_downgraded_once() {
     let mut retry = Retry::default();
     assert_eq!(retry.next(&status(415), 8, true, 0.5), Next::Downgrade);
     assert_eq!(
-        retry.next(&status(415), 8, false, 0.5),
-        Next::Done(Class::Unsupported)
+        after(retry.next(&status(415), 8, false, 0.5)),
+        Duration::from_secs(10),
+        "in 1.0 it is held"
     );
+}
+
+/// Now and then it is asked whether a receiver that fails does so on this block alone; never without an answer.
+#[test]
+fn a_block_that_fails_again_and_again_is_suspected() {
+    let mut retry = Retry::default();
+    let mut probes = |answer: &Answer, times| {
+        let next = (0..times).map(|_| retry.next(answer, 8, false, 0.5));
+        next.map(|next| matches!(next, Next::Probe(_)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(probes(&status(500), 4), [false, false, false, true]);
+    assert_eq!(probes(&status(500), 4), [false, false, false, true]);
+    assert!(!probes(&Answer::None("reset".to_owned()), 9).contains(&true));
+    retry.suspect();
+    let next = (0..4).map(|_| retry.next(&status(500), 8, false, 0.5));
+    let probed: Vec<_> = next.map(|next| matches!(next, Next::Probe(_))).collect();
+    assert_eq!(probed, [false, true, false, true]);
+}
+
+#[test]
+fn a_limit_of_series_is_not_waited_for() {
+    let answer = Answer::Status {
+        code: 429,
+        retry_after: None,
+        body: "per-user series limit of 9 exceeded".to_owned(),
+        written: None,
+    };
+    for samples in [1, 2000] {
+        let next = Retry::default().next(&answer, samples, false, 0.5);
+        assert_eq!(next, Next::Isolate);
+    }
 }
 
 #[test]

@@ -12,15 +12,15 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{SHARDS, Sender, Settings};
+use super::{SHARDS, SINGLE, Sender, Settings};
 use crate::answer::Answer;
 use crate::block::{Block, Kind};
 use crate::encoder::{Encoder, SeriesLabels};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Outcome, ResultLabel};
 use crate::protocol::Version;
 use crate::queue::{DropReason, Limits, Queue};
 use crate::receiver::Receiver;
-use crate::write_request::WriteRequest;
+use crate::write_request::{TimeSeries, WriteRequest};
 
 /// Begins far from the epoch, so that nothing is by chance the oldest.
 const START: u64 = 1_700_000_000_000;
@@ -51,6 +51,12 @@ struct Scripted {
     stored: Mutex<BTreeMap<String, Vec<(i64, f64)>>>,
     times: Mutex<Vec<(u64, u16)>>,
     refreshed: Mutex<u32>,
+    /// Active series that it takes; a request with more is refused whole, as AMP does it.
+    series_max: Mutex<usize>,
+    /// A value of the label `i` on which it fails.
+    poison: Mutex<Option<&'static str>>,
+    /// It says what it wrote of each request, and refuses what is out of order.
+    tells: bool,
 }
 
 impl Scripted {
@@ -62,7 +68,56 @@ impl Scripted {
             stored: Mutex::default(),
             times: Mutex::default(),
             refreshed: Mutex::default(),
+            series_max: Mutex::new(usize::MAX),
+            poison: Mutex::default(),
+            tells: false,
         }
+    }
+
+    /// The status of a request by what is in it, and what was written of it.
+    fn judge(&self, request: &WriteRequest) -> (u16, &'static str, Option<u32>) {
+        let stored = self.stored.lock().unwrap();
+        let name = |series: &TimeSeries| format!("{:?}", series.labels);
+        let poison = *self.poison.lock().unwrap();
+        let is_poison = |series: &TimeSeries| {
+            series
+                .labels
+                .iter()
+                .any(|label| label.name == "i" && Some(label.value.as_str()) == poison)
+        };
+        if request.timeseries.iter().any(is_poison) {
+            return (500, "duplicate label names", None);
+        }
+        let new = request
+            .timeseries
+            .iter()
+            .filter(|series| !stored.contains_key(&name(series)));
+        if stored.len() + new.count() > *self.series_max.lock().unwrap() && !stored.is_empty() {
+            let unknown = request
+                .timeseries
+                .iter()
+                .any(|series| !stored.contains_key(&name(series)));
+            if unknown {
+                return (429, "per-user series limit of 20 exceeded", None);
+            }
+        }
+        let late = |series: &&TimeSeries| {
+            let last = stored.get(&name(series)).and_then(|samples| samples.last());
+            last.is_some_and(|(last, _)| {
+                series.samples.iter().any(|sample| sample.timestamp < *last)
+            })
+        };
+        let late = request.timeseries.iter().filter(late).count();
+        if self.tells && late > 0 {
+            let written = u32::try_from(request.timeseries.len() - late).unwrap();
+            return (400, "out of order sample", Some(written));
+        }
+        (
+            204,
+            "",
+            self.tells
+                .then_some(u32::try_from(request.timeseries.len()).unwrap()),
+        )
     }
 
     fn now(&self) -> u64 {
@@ -75,6 +130,13 @@ impl Scripted {
             let name = format!("{:?}", series.labels);
             let samples: &mut Vec<_> = stored.entry(name).or_default();
             for sample in series.samples {
+                if self.tells
+                    && samples
+                        .last()
+                        .is_some_and(|(last, _)| *last > sample.timestamp)
+                {
+                    continue;
+                }
                 match samples.last() {
                     Some((last, value)) if *last == sample.timestamp => {
                         assert_eq!(value.to_bits(), sample.value.to_bits());
@@ -89,14 +151,6 @@ impl Scripted {
                     samples.push((sample.timestamp, sample.value));
                 }
             }
-        }
-    }
-
-    fn status(code: u16) -> Answer {
-        Answer::Status {
-            code,
-            retry_after: None,
-            body: "said the receiver".to_owned(),
         }
     }
 }
@@ -123,11 +177,20 @@ impl Receiver for Scripted {
         } else {
             code
         };
+        let (code, body, written) = match code {
+            204 => self.judge(&request),
+            code => (code, "said the receiver", None),
+        };
         if matches!(code, 204 | 400) {
             self.store(request);
         }
         self.times.lock().unwrap().push((now, code));
-        Self::status(code)
+        Answer::Status {
+            code,
+            retry_after: None,
+            body: body.to_owned(),
+            written,
+        }
     }
 
     fn clock_skew(&self) -> f64 {
@@ -221,14 +284,14 @@ async fn everything_arrives_in_order() {
 /// Whatever goes wrong for some minutes, nothing is lost and nothing is out of order.
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_any_kind_loses_nothing() {
-    for code in [500, 503, 429, 401, 403, 404, 302] {
+    for code in [500, 503, 429, 401, 403, 404, 405, 410, 415, 451, 407, 302] {
         let clock = simulated_clock();
         let receiver = Scripted::new(&clock, &[(40_000, code), (400_000, 204)]);
         let sender = sender(receiver, &clock, Limits::MEMORY);
         run(&sender, 30, 60).await;
         assert_eq!(values(&sender), whole(60), "{code}");
         let refreshed = *sender.receiver().refreshed.lock().unwrap();
-        assert_eq!(refreshed > 0, matches!(code, 401 | 403), "{code}");
+        assert_eq!(refreshed > 0, matches!(code, 401 | 403 | 407), "{code}");
     }
 }
 
@@ -363,4 +426,208 @@ async fn only_the_one_writer_sends() {
     stop.cancel();
     task.await.unwrap();
     assert_eq!(values(&sender), whole(4));
+}
+
+fn counted(sender: &Sender<Scripted>, outcome: Outcome) -> u64 {
+    let result = outcome.as_str();
+    sender
+        .metrics
+        .samples
+        .get_or_create(&ResultLabel { result })
+        .get()
+}
+
+/// The values stored of the series `i`.
+fn stored_of(sender: &Sender<Scripted>, i: u32) -> Vec<f64> {
+    let stored = sender.receiver().stored.lock().unwrap();
+    let found = stored
+        .iter()
+        .find(|(name, _)| name.contains(&format!("value: \"{i}\"")));
+    let samples = found.map(|(_, samples)| samples.iter().map(|(_, value)| *value).collect());
+    samples.unwrap_or_default()
+}
+
+/// As [`run`] over one shard, `begun` flushes of `known` series and then `flushes` of `all`.
+async fn run_single(
+    sender: &Arc<Sender<Scripted>>,
+    known: u32,
+    begun: u32,
+    all: u32,
+    flushes: u32,
+) {
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(Arc::clone(sender).run(stop.clone()));
+    for nth in 0..begun + flushes {
+        let timestamp = i64::try_from(sender.clock.wall().0).unwrap();
+        let series = if nth < begun { known } else { all };
+        sender.push(timestamp, single(timestamp, series, f64::from(nth)));
+        tokio::time::sleep(INTERVAL).await;
+    }
+    stop.cancel();
+    task.await.unwrap();
+}
+
+fn single(timestamp: i64, series: u32, value: f64) -> Vec<Block> {
+    let mut encoder = Encoder::new(SINGLE, Kind::Plain, timestamp);
+    for i in 0..series {
+        let labels = SeriesLabels::new("m", [("i", i.to_string().as_str())]).unwrap();
+        encoder.push(&labels, value).unwrap();
+    }
+    encoder.finish().unwrap()
+}
+
+/// The receiver is full: what it knows goes on without a gap, what is new is found, counted and set aside, and taken once
+/// the limit is raised.
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_series_holds_up_no_known_series() {
+    for new in [1, 40] {
+        let clock = simulated_clock();
+        let sender = sender(Scripted::new(&clock, &[]), &clock, Limits::MEMORY);
+        *sender.receiver().series_max.lock().unwrap() = 300;
+        run_single(&sender, 300, 3, 300 + new, 30).await;
+        assert_eq!(stored_of(&sender, 7), whole(33), "{new} new series");
+        assert!(stored_of(&sender, 300).is_empty());
+        assert_eq!(counted(&sender, Outcome::SeriesLimit), u64::from(new) * 30);
+        assert_eq!(sender.queue().totals().dropped(), 0);
+        let times = sender.receiver().times.lock().unwrap().clone();
+        let refused = times.iter().filter(|(_, code)| *code == 429).count();
+        assert!(
+            refused < 8 + 4 * new as usize,
+            "{refused} requests for {new} series"
+        );
+        // It does not slow down either.
+        assert_eq!(sender.pace().rate(false), None);
+        *sender.receiver().series_max.lock().unwrap() = usize::MAX;
+        run_single(&sender, 300 + new, 25, 0, 0).await;
+        assert!(!stored_of(&sender, 300).is_empty(), "a raised limit heals");
+    }
+}
+
+/// One series on which the receiver fails each time holds up the others for some seconds, once in some minutes.
+#[tokio::test(start_paused = true)]
+async fn a_series_that_fails_for_good_holds_up_no_other() {
+    let clock = simulated_clock();
+    let sender = sender(Scripted::new(&clock, &[]), &clock, Limits::MEMORY);
+    *sender.receiver().poison.lock().unwrap() = Some("1234");
+    run_single(&sender, 1000, 2, 1300, 30).await;
+    assert_eq!(stored_of(&sender, 7), whole(32));
+    let new: Vec<f64> = (2..32).map(f64::from).collect();
+    assert_eq!(stored_of(&sender, 1233), new);
+    assert_eq!(counted(&sender, Outcome::Failing), 30);
+    let times = sender.receiver().times.lock().unwrap();
+    let failed = times.iter().filter(|(_, code)| *code == 500).count();
+    assert!(failed < 80, "{failed} requests failed");
+}
+
+/// A receiver that fails on everything is down: nothing is set aside, all of it arrives later.
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_is_down_refuses_no_series() {
+    let clock = simulated_clock();
+    let receiver = Scripted::new(&clock, &[(40_000, 500), (900_000, 204)]);
+    let sender = sender(receiver, &clock, Limits::MEMORY);
+    run_single(&sender, 100, 90, 0, 0).await;
+    assert_eq!(values(&sender), whole(90));
+    assert_eq!(counted(&sender, Outcome::Failing), 0);
+}
+
+/// A request that is refused in part: what was written counts as stored, and the rest as refused.
+#[tokio::test(start_paused = true)]
+async fn what_was_written_is_counted_as_stored() {
+    let clock = simulated_clock();
+    let receiver = Scripted {
+        tells: true,
+        ..Scripted::new(&clock, &[])
+    };
+    let sender = sender(receiver, &clock, Limits::MEMORY);
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(Arc::clone(&sender).run(stop.clone()));
+    let at = i64::try_from(START).unwrap();
+    for (timestamp, series) in [(at + 30_000, 4), (at + 45_000, 10), (at + 60_000, 10)] {
+        sender.push(timestamp, single(timestamp, series, 1.0));
+    }
+    tokio::time::sleep(INTERVAL).await;
+    assert_eq!(counted(&sender, Outcome::Stored), 24);
+    // The clock is set back; six of ten are new.
+    let back = at + 15_000;
+    sender.push(back, single(back, 16, 1.0));
+    tokio::time::sleep(INTERVAL).await;
+    assert_eq!(counted(&sender, Outcome::Stored), 30);
+    assert_eq!(counted(&sender, Outcome::ClockStep), 10);
+    assert_eq!(counted(&sender, Outcome::Rejected), 0);
+    stop.cancel();
+    task.await.unwrap();
+}
+
+/// While the receiver refuses what a clock that was set back makes, nothing waits, and yet the lag grows.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_set_back_shows() {
+    let clock = simulated_clock();
+    let receiver = Scripted {
+        tells: true,
+        ..Scripted::new(&clock, &[])
+    };
+    let sender = sender(receiver, &clock, Limits::MEMORY);
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(Arc::clone(&sender).run(stop.clone()));
+    let at = i64::try_from(START).unwrap();
+    let ahead = at + 3_600_000;
+    sender.push(ahead, single(ahead, 5, 1.0));
+    tokio::time::sleep(INTERVAL).await;
+    for nth in 1..=4 {
+        let timestamp = at + nth * 15_000;
+        sender.push(timestamp, single(timestamp, 5, 2.0));
+        tokio::time::sleep(INTERVAL).await;
+    }
+    sender.keep_house();
+    // The one that is a minute ahead of the receiver was stored, long ago.
+    assert_eq!(counted(&sender, Outcome::ClockStep), 20);
+    let lag = sender.metrics.lag.get();
+    assert!((70.0..80.0).contains(&lag), "{lag}");
+    let later = ahead + 15_000;
+    sender.push(later, single(later, 5, 3.0));
+    tokio::time::sleep(INTERVAL).await;
+    sender.keep_house();
+    assert_eq!(sender.metrics.lag.get(), 0.0);
+    stop.cancel();
+    task.await.unwrap();
+}
+
+/// Small and large flushes in turn, which go over one shard or all: each series in order.
+#[tokio::test(start_paused = true)]
+async fn a_change_of_shards_keeps_the_order() {
+    let clock = simulated_clock();
+    let receiver = Scripted::new(&clock, &[(40_000, 503), (160_000, 204)]);
+    let sender = sender(receiver, &clock, Limits::MEMORY);
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(Arc::clone(&sender).run(stop.clone()));
+    for nth in 0..20_u32 {
+        let timestamp = i64::try_from(sender.clock.wall().0).unwrap();
+        let value = f64::from(nth);
+        let blocks = match nth % 3 {
+            0 => single(timestamp, 50, value),
+            _ => flush(timestamp, 50, value),
+        };
+        sender.push(timestamp, blocks);
+        tokio::time::sleep(INTERVAL).await;
+    }
+    stop.cancel();
+    task.await.unwrap();
+    assert_eq!(values(&sender), whole(20));
+}
+
+/// A small flush needs one shard, a large one or a backlog all of them.
+#[tokio::test(start_paused = true)]
+async fn shards_follow_the_load() {
+    let clock = simulated_clock();
+    let sender = sender(Scripted::new(&clock, &[]), &clock, Limits::MEMORY);
+    let at = i64::try_from(START).unwrap();
+    assert!(!sender.wants_parallel());
+    sender.push(at, single(at, 6, 1.0));
+    assert!(!sender.wants_parallel());
+    sender.push(at + 1, single(at + 1, 20_000, 1.0));
+    assert!(sender.wants_parallel(), "large");
+    for nth in 2..40 {
+        sender.push(at + nth, single(at + nth, 6, 1.0));
+    }
+    assert!(sender.wants_parallel(), "a backlog");
 }

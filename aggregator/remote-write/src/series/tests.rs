@@ -582,6 +582,7 @@ fn a_small_flush_goes_out_whole() {
             .map(|i| pod(&format!("p{i}"), i, SINCE.0 + 1, vec![series(5, &[])]))
             .collect();
         let blocks = exporter.flush(&Flush {
+            now: now(2_000_000),
             timestamp: 2_000_000,
             interval: INTERVAL,
             parallel,

@@ -1,0 +1,302 @@
+//! One block on its way: sent, sent again, split, and rid of the series that the receiver refuses.
+
+use std::time::Duration;
+
+use super::{Blocked, HOUSEKEEPING, Sender};
+use crate::answer::{Answer, Class};
+use crate::block::Block;
+use crate::isolation::Refusal;
+use crate::metrics::{CodeLabel, Outcome, ResultLabel};
+use crate::pieces::Piece;
+use crate::protocol::Version;
+use crate::receiver::Receiver;
+use crate::retry::{Next, Retry};
+
+/// A timestamp that is further ahead of the receiver's clock than this was made by a clock that was set, in
+/// milliseconds.
+const AHEAD_MAX: f64 = 60_000.0;
+
+/// A block of a shard, in pieces; the last one is the next to send.
+struct Delivery {
+    shard: u16,
+    timestamp: i64,
+    pieces: Vec<Piece>,
+    attempt: u32,
+}
+
+impl<R: Receiver> Sender<R> {
+    /// Sends a block until it is answered for good (true), or no longer the one to send.
+    pub(super) async fn send_block(
+        &self,
+        shard: u16,
+        seq: u64,
+        block: Block,
+        retry: &mut Retry,
+    ) -> bool {
+        let mut delivery = Delivery {
+            shard,
+            timestamp: block.timestamp,
+            pieces: self
+                .without_refused(Piece::from(block))
+                .into_iter()
+                .collect(),
+            attempt: 0,
+        };
+        retry.begin();
+        let mut blocked = Blocked::new(&self.metrics);
+        while let Some(piece) = delivery.pieces.last() {
+            // It may have become too old, or have been thinned, while it waited.
+            if !self.queue().is_front(shard, seq) {
+                return false;
+            }
+            let (samples, timestamp) = (piece.samples, delivery.timestamp);
+            self.await_turn(samples, timestamp).await;
+            let version = self.protocol.version(self.now());
+            let attempt = delivery.attempt;
+            let Some(answer) = self.send_piece(piece, timestamp, version, attempt).await else {
+                return false;
+            };
+            let downgrade = self.protocol.observe(version, &answer, self.now());
+            let next = retry.next(&answer, samples, downgrade, (self.jitter)());
+            blocked.set(
+                matches!(next, Next::Again { .. })
+                    && matches!(
+                        answer.class(),
+                        Class::Unauthorised | Class::Misdirected | Class::Unsupported
+                    ),
+            );
+            self.complain(&answer);
+            if !matches!(next, Next::Done(_)) {
+                self.count_retry(answer.class());
+            }
+            match next {
+                Next::Done(_) => self.done(&mut delivery, &answer),
+                Next::Again { after, refresh } => {
+                    delivery.attempt += 1;
+                    if refresh {
+                        self.receiver.refuse_credentials().await;
+                    }
+                    tokio::time::sleep(after).await;
+                }
+                Next::Split(after) => {
+                    self.halve(&mut delivery);
+                    tokio::time::sleep(after).await;
+                }
+                Next::Downgrade => {}
+                Next::Isolate => self.isolate(&mut delivery, Refusal::Limit),
+                Next::Probe(after) => {
+                    delivery.attempt += 1;
+                    tokio::time::sleep(after).await;
+                    if self.takes_others(timestamp).await == Some(true) {
+                        retry.suspect();
+                        self.isolate(&mut delivery, Refusal::Failing);
+                    }
+                }
+            }
+        }
+        self.sent_up_to(delivery.timestamp);
+        true
+    }
+
+    async fn await_turn(&self, samples: u32, timestamp: i64) {
+        let _turn = self.turn.lock().await;
+        loop {
+            let interval = i64::try_from(self.settings.interval.as_millis()).unwrap_or(i64::MAX);
+            let behind = *self.newest.borrow() - timestamp > interval.saturating_mul(2);
+            let wait = self.pace().admit(self.now(), samples, behind);
+            if wait <= 0.0 {
+                return;
+            }
+            tokio::time::sleep(Duration::try_from_secs_f64(wait).unwrap_or(HOUSEKEEPING)).await;
+        }
+    }
+
+    /// `None` if the flush may not be sent any more.
+    async fn send_piece(
+        &self,
+        piece: &Piece,
+        timestamp: i64,
+        version: Version,
+        attempt: u32,
+    ) -> Option<Answer> {
+        let before = self.now();
+        let body = piece.body_in(version);
+        let answer = tokio::select! {
+            biased;
+            () = self.may_not_send(timestamp) => return None,
+            answer = self.receiver.send(body, version, attempt) => answer,
+        };
+        let after = self.now();
+        self.metrics.seconds.observe(after - before);
+        let code = answer.code();
+        let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+        self.metrics
+            .requests
+            .get_or_create(&CodeLabel { code })
+            .inc();
+        if answer.class() == Class::TooMany {
+            self.pace().refused(after);
+        }
+        Some(answer)
+    }
+
+    /// The piece was answered for good. Who says how much of it was written is believed.
+    fn done(&self, delivery: &mut Delivery, answer: &Answer) {
+        let Some(piece) = delivery.pieces.pop() else {
+            return;
+        };
+        delivery.attempt = 0;
+        let all = piece.samples;
+        let outcome = match answer.class() {
+            Class::Deduplicated => Outcome::Deduplicated,
+            Class::TooLarge => Outcome::TooLarge,
+            Class::Stored => Outcome::Stored,
+            _ => Outcome::Rejected,
+        };
+        let told = answer.written().map(|written| written.min(all));
+        let stored = match outcome {
+            Outcome::Stored => told.unwrap_or(all),
+            Outcome::Rejected => told.unwrap_or(0),
+            other => {
+                self.count_done(other, all);
+                return;
+            }
+        };
+        self.count_done(Outcome::Stored, stored);
+        if stored > 0 {
+            self.lag().stored(self.now());
+        }
+        if stored == all {
+            self.learn(delivery, piece);
+        } else {
+            let outcome = self.why_refused(delivery.timestamp);
+            if outcome == Outcome::ClockStep && stored == 0 {
+                self.lag().refused();
+            }
+            self.count_done(outcome, all - stored);
+        }
+    }
+
+    /// Samples that were refused were made by a clock that was set, if they come after later ones, or from the future.
+    fn why_refused(&self, timestamp: i64) -> Outcome {
+        let ahead = super::real_seconds(timestamp) * 1e3 - self.receiver_millis();
+        if self.lag().is_set_back(timestamp) || ahead > AHEAD_MAX {
+            Outcome::ClockStep
+        } else {
+            Outcome::Rejected
+        }
+    }
+
+    fn halve(&self, delivery: &mut Delivery) {
+        let Some(piece) = delivery.pieces.pop() else {
+            return;
+        };
+        match piece.split() {
+            Some((first, second)) => delivery.pieces.extend([second, first]),
+            None => self.count_done(Outcome::TooLarge, piece.samples),
+        }
+    }
+
+    /// The piece holds series that the receiver refuses, while it takes others: a single one is set aside, of several
+    /// those that are known to be stored go first, or a half.
+    fn isolate(&self, delivery: &mut Delivery, refusal: Refusal) {
+        let Some(piece) = delivery.pieces.pop() else {
+            return;
+        };
+        delivery.attempt = 0;
+        let set_back = self.lag().is_set_back(delivery.timestamp);
+        if refusal == Refusal::Failing && set_back {
+            // Some receivers answer 500 to what is too old.
+            self.lag().refused();
+            self.count_done(Outcome::ClockStep, piece.samples);
+            return;
+        }
+        let now = self.now();
+        let mut isolation = self.isolation();
+        let series = piece.series();
+        if let [only] = series[..] {
+            isolation.set_aside(only, refusal, now);
+        } else if isolation.may_split(now) {
+            let known = match refusal {
+                Refusal::Limit => piece.partition(|series| isolation.is_stored(series)),
+                Refusal::Failing => (None, None),
+            };
+            let parts = match known {
+                (Some(known), Some(others)) => Some((known, others)),
+                _ => piece.split(),
+            };
+            if let Some((first, second)) = parts {
+                delivery.pieces.extend([second, first]);
+                return;
+            }
+        }
+        drop(isolation);
+        self.count_done(refusal.outcome(), piece.samples);
+    }
+
+    /// The block without the series that are set aside; those are counted.
+    fn without_refused(&self, piece: Piece) -> Option<Piece> {
+        let mut isolation = self.isolation();
+        isolation.expire(self.now());
+        if isolation.aside() == 0 {
+            return Some(piece);
+        }
+        let mut rest = Some(piece);
+        for refusal in Refusal::ALL {
+            let Some(piece) = rest else {
+                break;
+            };
+            let refused = |series| isolation.refusal(series) == Some(refusal);
+            let (aside, others) = piece.partition(refused);
+            if let Some(aside) = aside {
+                self.count_done(refusal.outcome(), aside.samples);
+            }
+            rest = others;
+        }
+        rest
+    }
+
+    /// Whether the receiver judges what it stored before, rather than failing on it as well; `None` if nothing was
+    /// stored yet, or the flush may not be sent any more. The same sample once more is no other one.
+    async fn takes_others(&self, timestamp: i64) -> Option<bool> {
+        let good = self.good().clone()?.first()?;
+        let version = self.protocol.version(self.now());
+        let answer = self.send_piece(&good, timestamp, version, 0).await?;
+        let judged = [Class::Stored, Class::Deduplicated, Class::Rejected];
+        Some(judged.contains(&answer.class()))
+    }
+
+    /// Remembers what the receiver stored.
+    fn learn(&self, delivery: &Delivery, piece: Piece) {
+        let now = self.now();
+        let curious = self.isolation().is_curious(delivery.shard, now);
+        if curious {
+            let series = piece.series().into_iter();
+            self.isolation().learn(delivery.shard, series, now);
+        }
+        *self.good() = Some(piece);
+    }
+
+    fn count_done(&self, outcome: Outcome, samples: u32) {
+        let result = outcome.as_str();
+        let counter = self.metrics.samples.get_or_create(&ResultLabel { result });
+        counter.inc_by(u64::from(samples));
+    }
+
+    fn count_retry(&self, class: Class) {
+        let result = class.as_str();
+        let counter = self.metrics.retries.get_or_create(&ResultLabel { result });
+        counter.inc();
+    }
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    fn outcome(self) -> Outcome {
+        match self {
+            Self::Limit => Outcome::SeriesLimit,
+            Self::Failing => Outcome::Failing,
+        }
+    }
+}
