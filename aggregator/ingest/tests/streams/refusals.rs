@@ -207,19 +207,20 @@ async fn oversized_frame() {
 #[tokio::test]
 async fn older_instance() {
     let case = Case::begin().await;
-    let mut hello = case.aggregator.hello("good", 3);
-    hello.started_at_unix_ms -= 60_000;
+    let mut newer = case
+        .aggregator
+        .connect(case.aggregator.hello("good", 3))
+        .await;
+    case.aggregator.a_second_later();
+    newer.report(case.aggregator.report(1, 5)).await.unwrap();
     let mut stream = case.aggregator.stream().await.unwrap();
+    let hello = case.aggregator.hello("good", 1);
     stream.send(Frame::Hello(hello)).await;
     let status = stream.status().await;
-    assert_eq!(status.code(), Code::Aborted);
-    assert!(
-        status
-            .message()
-            .starts_with("pod prod/good: instance 0000000000000003 is older")
-    );
+    let text = "pod prod/good: instance 0000000000000001 is older than instance 0000000000000003, which reports for the pod";
+    assert_refused(&status, Code::Aborted, text);
     assert_eq!(case.aggregator.refused("older_instance"), 1);
-    assert_eq!(case.aggregator.pod("good").streams, 1);
+    assert_eq!(case.aggregator.requests("good"), Some(5));
 }
 
 /// A stream that says nothing is ended.
