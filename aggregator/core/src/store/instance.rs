@@ -133,16 +133,16 @@ impl Instance {
         self.stream == Some(stream) && report.seq > self.newest
     }
 
-    /// The stream that counts told at `now` of `theirs` on the sidecar's clock, for the first time. `seq` is 0 for a hello.
+    /// After which moment the next report on the stream was made: a sidecar waits until the one before is acknowledged,
+    /// but for the last. One that skips numbers was replayed from an older stream and shows nothing.
+    pub(super) fn made_after(&self, next: &Report) -> Option<Monotonic> {
+        let waited = next.seq > 1 && next.seq == self.newest + 1 && !next.is_final;
+        self.seen.filter(|_| waited).map(|seen| seen.newest.arrived)
+    }
+
+    /// The stream that counts told at `now` of `theirs` on the sidecar's clock, for the first time, and that is `after`.
     /// If that moves what was told before on our clock, all of it follows.
-    pub(super) fn observe(&mut self, now: Monotonic, theirs: UnixMillis, seq: u64) {
-        // A sidecar makes a report when the one before it was acknowledged, and a hello when there is nothing to wait for.
-        let seen = self.seen;
-        let after = if seq > 1 && seq == self.newest + 1 {
-            seen.map(|seen| seen.newest.arrived)
-        } else {
-            seen.map(|seen| seen.until)
-        };
+    pub(super) fn observe(&mut self, now: Monotonic, theirs: UnixMillis, after: Option<Monotonic>) {
         if let Change::Moved(millis) = self.clock.observe(now, theirs, after)
             && millis != 0
         {

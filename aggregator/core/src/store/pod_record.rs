@@ -79,7 +79,8 @@ impl PodRecord {
             self.instances.len() - 1
         };
         self.touched = now;
-        self.instances[index].observe(now, hello.clock, 0);
+        let until = self.instances[index].seen.map(|seen| seen.until);
+        self.instances[index].observe(now, hello.clock, until);
         let was_hot_restart =
             std::mem::replace(&mut self.instances[index].hot_restart, hello.hot_restart);
         if was_hot_restart && !hello.hot_restart {
@@ -368,7 +369,8 @@ impl PodRecord {
             });
         }
         if instance.is_next(link.stream, report) {
-            instance.observe(now, report.interval_end, report.seq);
+            let after = instance.made_after(report);
+            instance.observe(now, report.interval_end, after);
         }
         let end = instance.clock.map(report.interval_end);
         let end = end.unwrap_or(now).min(now);
