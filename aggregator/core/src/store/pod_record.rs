@@ -25,6 +25,10 @@ const INSTANCES_WITH_ALL_SERIES: usize = 4;
 /// Instances of a pod that are remembered after others took their place: as many as one process may have.
 const FORMER_MAX: usize = INSTANCES_PER_POD_MAX;
 
+/// A sidecar opens a stream while an older one still reports, so its hello may have been on its way for a while when the
+/// newest report of the older one was made. No sidecar waits for longer than this for an answer to its hello.
+const HELLO_LATE_MAX: Duration = Duration::from_secs(10);
+
 /// One pod. Times are on the aggregator's clock unless they say otherwise.
 #[derive(Debug)]
 pub(super) struct PodRecord {
@@ -79,8 +83,10 @@ impl PodRecord {
             self.instances.len() - 1
         };
         self.touched = now;
-        let until = self.instances[index].seen.map(|seen| seen.until);
-        self.instances[index].observe(now, hello.clock, until);
+        let after = self.instances[index]
+            .seen
+            .map(|seen| seen.until.before(HELLO_LATE_MAX));
+        self.instances[index].observe(now, hello.clock, after);
         let was_hot_restart =
             std::mem::replace(&mut self.instances[index].hot_restart, hello.hot_restart);
         if was_hot_restart && !hello.hot_restart {

@@ -125,3 +125,25 @@ fn a_new_stream_may_have_another_clock() {
         (at(8000), RATE * 1000)
     );
 }
+
+/// A stream that is opened while another one reports may be heard late: that is no clock that was set.
+#[test]
+fn a_late_hello_moves_nothing() {
+    let store = store();
+    let sidecar = Sidecar::new("jazz", 1);
+    let link = sidecar.connect(&store, at(0), 1);
+    for second in 1..=6 {
+        sidecar.says(&store, at(second * 1000), &link, second * RATE);
+    }
+    let mut late = Sidecar::new("jazz", 1);
+    late.skew_ms = -4000;
+    let link = late.connect(&store, at(6000), 2);
+    for second in 7..=9 {
+        sidecar.says(&store, at(second * 1000), &link, second * RATE);
+    }
+    let reading = read(&store, at(9000), "jazz", &rate(5)).unwrap();
+    assert_eq!(
+        (reading.timestamp, reading.value.0),
+        (at(9000), RATE * 1000)
+    );
+}
