@@ -7,7 +7,6 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aggregator_api::health::ReadinessChecks;
 use aggregator_api::{Api, MetricSettings, Observations};
 use aggregator_cluster::Watches;
 use aggregator_core::directory::Directory;
@@ -17,6 +16,9 @@ use aggregator_core::time::Clock;
 use aggregator_ingest::Identity;
 use aggregator_tls::config as tls;
 use anyhow::{Context as _, Result, anyhow};
+use common_http::descriptors::Descriptors;
+use common_http::health::ReadinessChecks;
+use common_http::{Limits, pages};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
@@ -43,7 +45,7 @@ struct Listeners {
 
 /// The running parts: each a task, and the token that ends it.
 struct Parts {
-    ingest: Part<Result<(), aggregator_ingest::ServeError>>,
+    ingest: Part<()>,
     api: Part<()>,
     admin: Part<()>,
     expiry: Part<()>,
@@ -67,6 +69,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         remote_write,
         drain,
     } = config;
+    let limits = Descriptors::raise().share([
+        Limits::of(aggregator_ingest::limits::CONNECTIONS_MAX),
+        aggregator_api::server::LIMITS,
+        pages::settings().limits,
+    ]);
     let clock = clock::system();
     let store = Arc::new(Store::new(StoreLimits::default()));
     let directory = Arc::new(Directory::default());
@@ -99,6 +106,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         metrics,
         remote_write,
         drain,
+        limits,
     };
     let mut parts = shared.start(listeners, surroundings, registry, told);
     if let Some(path) = addresses_file {
@@ -150,6 +158,8 @@ struct Told {
     metrics: MetricSettings,
     remote_write: Option<RemoteWrite>,
     drain: Duration,
+    /// Connections of ingest, API and admin.
+    limits: [Limits; 3],
 }
 
 /// What several parts use.
@@ -222,7 +232,9 @@ impl Shared {
             metrics,
             remote_write,
             drain,
+            limits: [ingest_limits, api_limits, admin_limits],
         } = told;
+        let connections = common_http::Metrics::register(&mut registry);
         let Listeners { ingest, api, admin } = listeners;
         let Surroundings {
             tls,
@@ -252,7 +264,10 @@ impl Shared {
             Arc::clone(store),
             Arc::clone(directory),
             clock.clone(),
-            aggregator_ingest::Limits::default(),
+            aggregator_ingest::Limits {
+                connections: ingest_limits.connections,
+                ..aggregator_ingest::Limits::default()
+            },
             &mut registry,
             learn_pods,
             identity,
@@ -267,13 +282,17 @@ impl Shared {
             standbys: remote_write.as_ref().and_then(RemoteWrite::standbys),
         };
         let api_server = self.api_server(readiness, observations, metrics, tls, cluster.as_ref());
+        let api_server = api_server.with_limits(api_limits);
+        let (ingest_connections, api_connections) = (connections.clone(), connections.clone());
         Parts {
             ingest: Part {
-                task: tokio::spawn(ingest_server.serve(ingest)),
+                task: tokio::spawn(async move {
+                    ingest_server.serve(ingest, &ingest_connections).await
+                }),
                 stop: ingest_stop,
             },
-            api: Part::spawn(|stop| api_server.serve(api, stop, drain)),
-            admin: Part::spawn(|stop| admin_server.serve(admin, stop)),
+            api: Part::spawn(|stop| api_server.serve(api, api_connections, stop, drain)),
+            admin: Part::spawn(|stop| admin_server.serve(admin, admin_limits, connections, stop)),
             expiry: Part::spawn(|stop| {
                 let learnt = learn_pods.then(|| Arc::clone(directory));
                 expire(Arc::clone(store), learnt, clock.clone(), stop)
@@ -398,11 +417,7 @@ impl Parts {
     /// Waits for a part to end that nobody told to; says which and why.
     async fn any_ended(&mut self) -> anyhow::Error {
         tokio::select! {
-            ended = &mut self.ingest.task => match ended {
-                Ok(Err(error)) => anyhow!(error).context("ingest ended"),
-                Ok(Ok(())) => anyhow!("ingest ended before it was told to"),
-                Err(error) => died("ingest", error),
-            },
+            ended = &mut self.ingest.task => ended_early("ingest", ended),
             ended = &mut self.api.task => ended_early("API", ended),
             ended = &mut self.admin.task => ended_early("admin", ended),
             ended = &mut self.expiry.task => ended_early("expiry", ended),

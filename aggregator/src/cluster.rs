@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aggregator_api::authentication::{Trust, TrustCell};
-use aggregator_api::health::Check;
 use aggregator_api::{Guard, review};
 use aggregator_cluster::registration::{Fault, Target, service_names};
 use aggregator_cluster::reviews::{Attempt, ResourceAttempt, Reviewer, User};
@@ -14,6 +13,7 @@ use aggregator_core::directory::Directory;
 use aggregator_core::time::{Clock, Monotonic};
 use aggregator_tls::{Protocols, Serving, clients, config};
 use anyhow::{Context as _, Result};
+use common_http::health::Check;
 use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

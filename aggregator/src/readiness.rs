@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use aggregator_api::health::Check;
 use aggregator_core::pod::PodKey;
 use aggregator_core::time::Monotonic;
+use common_http::health::Check;
 
 /// Two flush intervals of a sidecar: by then each has connected and sent all its totals.
 const SETTLE: Duration = Duration::from_secs(2);

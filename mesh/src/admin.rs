@@ -1,22 +1,19 @@
-//! `/metrics` and `/readyz`.
+//! `/metrics`, `/livez` and `/readyz`.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use http_body_util::Full;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use common_http::health::Check;
+use common_http::{Limits, Metrics, Peer, RequestBody, Server, Settings, pages};
+use http::{Request, StatusCode};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Connections at once.
-const CONNECTIONS_MAX: usize = 32;
+/// How long answers may take to get out at shutdown: each is made from memory in no time.
+const DRAIN_WITHIN: Duration = Duration::from_millis(200);
 
 /// Tells whether it is ready, and why not.
 pub(crate) type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -25,63 +22,44 @@ pub(crate) type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 pub(crate) async fn start(
     address: SocketAddr,
     registry: Registry,
+    (limits, metrics): (Limits, &Metrics),
     ready: Ready,
     stop: CancellationToken,
 ) -> Result<SocketAddr> {
     let listener = TcpListener::bind(address).await;
     let listener = listener.with_context(|| format!("--admin-listen {address}"))?;
     let bound = listener.local_addr()?;
-    tokio::spawn(stop.run_until_cancelled_owned(serve(listener, Arc::new(registry), ready)));
+    let registry = Arc::new(registry);
+    let handler = move |_: &Arc<Peer>| {
+        let (registry, ready) = (Arc::clone(&registry), Arc::clone(&ready));
+        move |request: Request<RequestBody>| {
+            let answer = answer(&request, &registry, &ready);
+            async move { answer }
+        }
+    };
+    let settings = Settings {
+        limits,
+        ..pages::settings()
+    };
+    let server = Server::new(settings, metrics);
+    tokio::spawn(server.serve(listener, stop, DRAIN_WITHIN, handler));
     Ok(bound)
 }
 
-async fn serve(listener: TcpListener, registry: Arc<Registry>, ready: Ready) {
-    let free = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
-    while let Ok(permit) = Arc::clone(&free).acquire_owned().await {
-        let Ok((stream, _)) = listener.accept().await else {
-            continue;
-        };
-        let (registry, ready) = (Arc::clone(&registry), Arc::clone(&ready));
-        let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-            let answer = answer(request.uri().path(), request.headers(), &registry, &ready);
-            async move { Ok::<_, Infallible>(answer) }
-        });
-        let serving = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(stream), service);
-        tokio::spawn(async move {
-            drop(serving.await);
-            drop(permit);
-        });
-    }
-}
-
-fn answer(
-    path: &str,
-    headers: &HeaderMap,
-    registry: &Registry,
-    ready: &Ready,
-) -> Response<Full<Bytes>> {
-    let mut media_type = "text/plain; charset=utf-8";
-    let (status, text) = match path {
-        "/readyz" => match ready() {
-            Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
-            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
-        },
-        "/metrics" => match common_exposition::page(registry, headers) {
-            Ok((page, of_page)) => {
-                media_type = of_page;
-                (StatusCode::OK, page)
-            }
-            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-        },
-        _ => (
-            StatusCode::NOT_FOUND,
-            "there are /readyz and /metrics\n".to_owned(),
-        ),
+fn answer<B>(request: &Request<B>, registry: &Registry, ready: &Ready) -> pages::Answer {
+    let checks = || {
+        let failure = ready().err();
+        vec![Check {
+            name: "ready",
+            failure,
+        }]
     };
-    let mut response = Response::new(Full::from(text));
-    *response.status_mut() = status;
-    let media_type = HeaderValue::from_static(media_type);
-    response.headers_mut().insert(CONTENT_TYPE, media_type);
-    response
+    let (method, uri) = (request.method(), request.uri());
+    let page = pages::page(method, uri, request.headers(), registry, checks);
+    page.unwrap_or_else(|| {
+        pages::text(
+            StatusCode::NOT_FOUND,
+            "paths: /metrics, /healthz, /livez, /readyz[?verbose]\n",
+        )
+    })
 }

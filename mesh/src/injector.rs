@@ -14,13 +14,14 @@ use std::time::Duration;
 use aggregator_cluster::connection;
 use aggregator_tls::{Protocols, config};
 use anyhow::{Context as _, Result, bail};
+use common_http::descriptors::Descriptors;
+use common_http::pages;
 use kube::Client;
 use mesh_injector::virtual_node::{Unknown, VirtualNodes};
 use mesh_origin::cluster::{Cluster, Options, Purpose};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::inject::PodArgs;
@@ -138,6 +139,9 @@ pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()
     let tls = config::server(certificate.serving(), None, Protocols::Http)?;
     let mut registry = Registry::with_prefix("meshmeter_mesh");
     let metrics = Metrics::register(&mut registry, certificate.serving());
+    let connections = common_http::Metrics::register(&mut registry);
+    let wanted = [webhook::LIMITS, pages::settings().limits];
+    let [limits, admin_limits] = Descriptors::raise().share(wanted);
     let pod = args.pod.clone();
     let settings = settings::follow(move || pod.settings(), &metrics, ended.clone())?;
     let events = client.map(|client| Events::begin(client, metrics.clone(), ended.clone()));
@@ -160,7 +164,14 @@ pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()
             .and_then(|unread| unread())
             .map_or(Ok(()), Err),
     };
-    let admin = admin::start(args.admin_listen, registry, Arc::new(ready), ended.clone());
+    let ready = Arc::new(ready);
+    let admin = admin::start(
+        args.admin_listen,
+        registry,
+        (admin_limits, &connections),
+        ready,
+        ended.clone(),
+    );
     let admin = admin.await?;
     if let Some(file) = &args.addresses_file {
         interposer::write(file, &json!({"webhook": address, "admin": admin}))?;
@@ -168,7 +179,7 @@ pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()
     tracing::info!(%address, %admin, "listening");
     let delay = Duration::from_secs(args.shutdown_delay_seconds.into());
     tokio::select! {
-        () = webhook.serve(listener, TlsAcceptor::from(tls), stop, delay) => {}
+        () = webhook.serve(listener, tls, (limits, connections), stop, delay) => {}
         () = end_of(cluster) => bail!("a watch died"),
     }
     tracing::info!("ended");

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aggregator_cluster::events::Object;
 use anyhow::{Context as _, Result, ensure};
+use common_http::descriptors::Descriptors;
+use common_http::{Limits, pages};
 use mesh_interposer::metrics::Metrics;
 use mesh_interposer::modules::{Module, Modules};
 use mesh_interposer::notices::Notices;
@@ -17,7 +19,6 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
 
 use self::events::{Counts, Events};
 use self::origin::OriginArgs;
@@ -28,6 +29,9 @@ use crate::{admin, clock};
 mod events;
 mod insertion;
 mod origin;
+
+/// Connections of Envoys: there is one, which may connect anew before the old connection is known to be dead.
+const CONNECTIONS_MAX: usize = 64;
 
 /// Flags.
 #[expect(clippy::doc_markdown, reason = "these are texts of --help")]
@@ -152,6 +156,7 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     let insertion = Arc::new(insertion::of(&args)?);
     let mut registry = Registry::with_prefix("meshmeter_mesh");
     let metrics = Metrics::register(&mut registry);
+    let connections = common_http::Metrics::register(&mut registry);
     let modules = Arc::new(modules(&args));
     let upstream = Arc::new(args.origin.upstream().await?);
     let notices = notices(&args, &metrics, &mut registry)?;
@@ -164,17 +169,25 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
         clock: clock::monotonic,
         stop: stop.clone(),
     });
+    let limits = Limits::of(CONNECTIONS_MAX);
+    let [limits, admin_limits] = Descriptors::raise().share([limits, pages::settings().limits]);
     let bound = args.listen.bind().await?;
     let ready = when_ready(upstream, modules);
-    let admin = admin::start(args.admin_listen, registry, ready, stop.clone()).await?;
+    let admin = admin::start(
+        args.admin_listen,
+        registry,
+        (admin_limits, &connections),
+        ready,
+        stop.clone(),
+    );
+    let admin = admin.await?;
     if let Some(file) = &args.addresses_file {
         let addresses = json!({"xds": bound.address(), "admin": admin});
         write(file, &addresses)?;
     }
     tracing::info!(upstream = ?args.origin.upstream, %admin, "listening");
-    bound
-        .serve(Server::builder().add_service(interposer), stop)
-        .await
+    bound.serve(interposer, limits, &connections, stop).await;
+    Ok(())
 }
 
 /// Ready once the modules were looked at and the origin was tried, whatever came of it.

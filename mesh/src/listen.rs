@@ -1,15 +1,37 @@
 //! Where gRPC is served: an address, or a socket that only this user may open.
 
+use std::convert::Infallible;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use common_http::{
+    Deadlines, Http2, Limits, Listener, Metrics, Peer, Protocol, RequestBody, Server, Settings,
+};
+use futures_util::FutureExt as _;
 use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Router, TcpIncoming};
+use tonic::body::Body;
+use tower_service::Service;
+
+/// How long a new connection may be without a stream. Envoy connects when it has one.
+const FIRST_STREAM_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a connection may be without a stream after that: Envoy tries again sooner.
+const WITHOUT_STREAM_MAX: Duration = Duration::from_mins(5);
+
+/// Streams at once on one connection. An Envoy has one; a proxy in between may bundle those of a node's pods.
+const STREAMS_PER_CONNECTION_MAX: u32 = 128;
+
+/// Bytes of a call's headers: tokens of AWS are among them.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// How long open streams may take to end at shutdown.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// `HOST:PORT` or `unix:///PATH`.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -86,24 +108,56 @@ impl Bound {
         }
     }
 
-    /// Serves until `stop`.
-    pub(crate) async fn serve(self, router: Router, stop: CancellationToken) -> Result<()> {
-        let stopped = stop.cancelled_owned();
-        match self {
-            Self::Address(listener) => {
-                // The end of a large response would wait some 40 ms for what came before it to be acknowledged.
-                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-                router
-                    .serve_with_incoming_shutdown(incoming, stopped)
-                    .await?;
+    /// Serves until `stop`; what is open then has [`DRAIN_WITHIN`] to end.
+    pub(crate) async fn serve<S>(
+        self,
+        service: S,
+        limits: Limits,
+        metrics: &Metrics,
+        stop: CancellationToken,
+    ) where
+        S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+        S: Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
+        let handler = move |_: &Arc<Peer>| {
+            let service = service.clone();
+            move |request: http::Request<RequestBody>| {
+                let answer = service.clone().call(request.map(Body::new));
+                answer.map(|answer| answer.unwrap_or_else(|never| match never {}))
             }
-            Self::Unix(listener) => {
-                let incoming = UnixListenerStream::new(listener);
-                router
-                    .serve_with_incoming_shutdown(incoming, stopped)
-                    .await?;
-            }
-        }
-        Ok(())
+        };
+        let listener = match self {
+            Self::Address(listener) => Listener::Tcp(listener),
+            Self::Unix(listener) => Listener::Unix(listener),
+        };
+        Server::new(settings(limits), metrics)
+            .serve(listener, stop, DRAIN_WITHIN, handler)
+            .await;
+    }
+}
+
+fn settings(limits: Limits) -> Settings {
+    Settings {
+        listener: "xds",
+        protocol: Protocol::Http2,
+        // An Envoy's connection has a stream all the time: a reserve for more of them would only be a higher limit.
+        limits: Limits {
+            reserve: 0,
+            ..limits
+        },
+        deadlines: Deadlines {
+            first_request: FIRST_STREAM_WITHIN,
+            idle: WITHOUT_STREAM_MAX,
+            body: None,
+            answer: None,
+            ..Deadlines::default()
+        },
+        head_bytes_max: HEAD_BYTES_MAX,
+        headers_max: 0,
+        http2: Http2 {
+            streams_max: STREAMS_PER_CONNECTION_MAX,
+            ..Http2::default()
+        },
     }
 }

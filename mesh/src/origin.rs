@@ -5,16 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
+use common_http::descriptors::Descriptors;
+use common_http::{Limits, pages};
 use mesh_origin::cluster::{Cluster, NAMESPACES_MAX, Options};
 use mesh_origin::folder::Folder;
 use mesh_origin::mesh::Meshes;
 use mesh_origin::metrics::Metrics;
-use mesh_origin::server::Origin;
+use mesh_origin::server::{Origin, STREAMS_MAX};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
 
 use crate::admin::{self, Ready};
 use crate::clock;
@@ -91,6 +92,9 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     let mut registry = Registry::with_prefix("meshmeter_mesh");
     let metrics = Metrics::register(&mut registry);
+    let connections = common_http::Metrics::register(&mut registry);
+    let limits = Limits::of(STREAMS_MAX);
+    let [limits, admin_limits] = Descriptors::raise().share([limits, pages::settings().limits]);
     if let Some(manifests) = args.manifests.clone() {
         let folder = Folder {
             manifests,
@@ -102,15 +106,29 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
         let (sender, meshes) = watch::channel(Arc::new(meshes));
         tokio::spawn(follower.follow(sender, metrics.clone(), stop.clone()));
         let ready: Ready = Arc::new(|| Ok(()));
-        let admin = admin::start(args.admin_listen, registry, ready, stop.clone()).await?;
-        return serve(&args, meshes, metrics, admin, stop).await;
+        let admin = admin::start(
+            args.admin_listen,
+            registry,
+            (admin_limits, &connections),
+            ready,
+            stop.clone(),
+        );
+        let admin = admin.await?;
+        return serve(&args, meshes, metrics, admin, (limits, connections), stop).await;
     }
     let cluster = follow(&args, &metrics, &stop).await?;
     let origin = registry.sub_registry_with_prefix("origin");
     origin.register_collector(Box::new(cluster.gauges()));
     let missing = cluster.missing();
     let ready: Ready = Arc::new(move || missing().map_or(Ok(()), Err));
-    let admin = admin::start(args.admin_listen, registry, ready, stop.clone()).await?;
+    let admin = admin::start(
+        args.admin_listen,
+        registry,
+        (admin_limits, &connections),
+        ready,
+        stop.clone(),
+    );
+    let admin = admin.await?;
     if let Some(file) = &args.addresses_file {
         write(file, &json!({"admin": admin}))?;
     }
@@ -121,7 +139,7 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     }
     let meshes = cluster.meshes.clone();
     tokio::select! {
-        served = serve(&args, meshes, metrics, admin, stop.clone()) => served,
+        served = serve(&args, meshes, metrics, admin, (limits, connections), stop.clone()) => served,
         () = cluster.ended() => {
             ensure!(stop.is_cancelled(), "a watch died");
             Ok(())
@@ -149,6 +167,7 @@ async fn serve(
     meshes: watch::Receiver<Arc<Meshes>>,
     metrics: Metrics,
     admin: SocketAddr,
+    connections: (Limits, common_http::Metrics),
     stop: CancellationToken,
 ) -> Result<()> {
     let bound = args.listen.bind().await?;
@@ -157,7 +176,7 @@ async fn serve(
     }
     tracing::info!(%admin, "listening");
     let origin = Origin::new(meshes, metrics);
-    bound
-        .serve(Server::builder().add_service(origin), stop)
-        .await
+    let (limits, connections) = connections;
+    bound.serve(origin, limits, &connections, stop).await;
+    Ok(())
 }

@@ -18,8 +18,8 @@ use http_body_util::{BodyExt as _, Full};
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 
-use crate::health::Check;
 use crate::{Api, MetricSettings, Observations};
+use common_http::health::Check;
 
 /// When the counters of every sidecar began.
 const START: Monotonic = Monotonic(457_713_300);

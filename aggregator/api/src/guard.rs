@@ -110,6 +110,12 @@ impl Guard {
         Ok(())
     }
 
+    /// True if this is a front proxy, whatever it asks.
+    pub(crate) fn trusts(&self, peer: &PeerCertificates) -> bool {
+        let trust = self.trust.get();
+        trust.is_some_and(|trust| peer.standing(&trust, self.clock.both()).front_proxy)
+    }
+
     /// True if the request is passed on by a front proxy that names a user. It is an error to claim it and not be one.
     fn is_front_proxy(
         &self,

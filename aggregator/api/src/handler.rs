@@ -12,6 +12,7 @@ use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
+use rustls::pki_types::CertificateDer;
 
 use crate::accept;
 use crate::authentication::certificate::PeerCertificates;
@@ -20,7 +21,6 @@ use crate::discovery::{AGGREGATED, Document, Documents};
 use crate::external;
 use crate::form::Parameters;
 use crate::guard::Guard;
-use crate::health::{self, Check, HealthQuery, ReadinessChecks};
 use crate::ledger::{Ledger, Read};
 use crate::metric_name::{MetricNames, MetricPrefix};
 use crate::metrics::{self, Outcome, Served, Sources};
@@ -29,6 +29,7 @@ use crate::path::{
     ApiVersion, EXTERNAL_GROUP, GROUP, HealthPath, MetricPath, Object, PathError, Route,
 };
 use crate::status::{Details, Kind, Reason, Refusal};
+use common_http::health::{self, Check, HealthQuery, ReadinessChecks};
 
 /// Bytes of a URL, path and query together. The longest that means something, with a selector of 4 KiB
 /// percent-encoded where it needs to be, fits.
@@ -115,9 +116,10 @@ impl Api {
         self
     }
 
-    /// Where the API counts what it does.
-    pub(crate) fn observations(&self) -> &Observations {
-        &self.observations
+    /// True if these certificates are those of a front proxy.
+    pub(crate) fn trusts(&self, certificates: &[CertificateDer<'static>]) -> bool {
+        let peer = PeerCertificates::new(certificates.to_vec());
+        self.guard.as_ref().is_some_and(|guard| guard.trusts(&peer))
     }
 
     /// Answers a request of `peer`, if it may ask. `has_body` is true if more than the head was sent.

@@ -8,7 +8,6 @@ use http::StatusCode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
@@ -53,7 +52,6 @@ pub struct Observations {
     requests: Family<RequestLabels, Counter>,
     refused: Family<ReasonLabels, Counter>,
     missing: Family<ReasonLabels, Counter>,
-    connections: Gauge,
     signal_age: Family<NamespaceLabels, Histogram>,
     signal_age_parts: Family<PartLabels, Histogram>,
     /// Guards which namespaces have a label of their own.
@@ -82,21 +80,6 @@ struct PartLabels {
     part: &'static str,
 }
 
-/// Why a connection ended before or instead of a request. Label `reason` of `meshmeter_api_refused_total`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum ConnectionFault {
-    /// Too many connections are open.
-    Limit,
-    /// No TLS handshake in time, or a broken one.
-    Handshake,
-    /// The request head did not come in time.
-    Timeout,
-    /// The request head is beyond what is even read.
-    HeaderSize,
-    /// Not HTTP.
-    Protocol,
-}
-
 // === impl Observations ===
 
 impl Observations {
@@ -109,7 +92,6 @@ impl Observations {
             requests: Family::default(),
             refused: Family::default(),
             missing: Family::default(),
-            connections: Gauge::default(),
             signal_age,
             signal_age_parts: Family::new_with_constructor(|| Histogram::new(AGE_BUCKETS)),
             namespaces: Arc::default(),
@@ -136,18 +118,13 @@ impl Observations {
         );
         api.register(
             "refused",
-            "Requests and connections that got no value, by reason",
+            "Requests that got no value, by reason",
             observations.refused.clone(),
         );
         api.register(
             "missing_pods",
             "Pods that matched a request but had no value to give, by reason",
             observations.missing.clone(),
-        );
-        api.register(
-            "connections",
-            "Open connections",
-            observations.connections.clone(),
         );
         observations.begin();
         observations
@@ -177,8 +154,7 @@ impl Observations {
                     .get_or_create(&PartLabels { namespace, part }),
             );
         }
-        let faults = ConnectionFault::ALL.map(ConnectionFault::as_str);
-        for reason in Reason::ALL.map(Reason::as_str).into_iter().chain(faults) {
+        for reason in Reason::ALL.map(Reason::as_str) {
             drop(self.refused.get_or_create(&ReasonLabels { reason }));
         }
         for reason in missing::REASONS.map(Missing::as_str) {
@@ -207,28 +183,12 @@ impl Observations {
             .inc();
     }
 
-    pub(crate) fn connection_refused(&self, fault: ConnectionFault) {
-        self.refused
-            .get_or_create(&ReasonLabels {
-                reason: fault.as_str(),
-            })
-            .inc();
-    }
-
     pub(crate) fn missing(&self, why: Missing) {
         self.missing
             .get_or_create(&ReasonLabels {
                 reason: why.as_str(),
             })
             .inc();
-    }
-
-    pub(crate) fn connection_opened(&self) {
-        self.connections.inc();
-    }
-
-    pub(crate) fn connection_closed(&self) {
-        self.connections.dec();
     }
 
     /// One answer of a namespace that has values. Only such namespaces get here, never what a client made up.
@@ -267,28 +227,6 @@ impl Observations {
             namespaces.insert(namespace.into());
         }
         room
-    }
-}
-
-// === impl ConnectionFault ===
-
-impl ConnectionFault {
-    const ALL: [Self; 5] = [
-        Self::Limit,
-        Self::Handshake,
-        Self::Timeout,
-        Self::HeaderSize,
-        Self::Protocol,
-    ];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Limit => "connection_limit",
-            Self::Handshake => "tls_handshake",
-            Self::Timeout => "timeout",
-            Self::HeaderSize => Reason::HeaderSize.as_str(),
-            Self::Protocol => "protocol",
-        }
     }
 }
 

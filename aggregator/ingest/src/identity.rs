@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use aggregator_core::directory::Directory;
 use aggregator_core::pod::{Phase, PodKey};
+use common_http::Peer;
 use tonic::Extensions;
 use tonic::metadata::MetadataMap;
 
-use crate::connection::ConnectInfo;
 use crate::ending::Refusal;
 use crate::metrics::Metrics;
 
@@ -89,16 +89,16 @@ impl Identity {
         extensions: &Extensions,
         metrics: &Metrics,
     ) -> Result<Claim, Refusal> {
-        let connection = extensions.get::<ConnectInfo>();
+        let connection = extensions.get::<Arc<Peer>>();
         match self {
             Self::None => Ok(Claim::Anyone),
             Self::PodIp => connection
-                .and_then(ConnectInfo::address)
+                .and_then(|peer| peer.ip())
                 .map(Claim::Address)
                 .ok_or_else(|| unauthenticated("the address of the connection is not known")),
             Self::Token(reviews) => by_token(&**reviews, metadata, metrics).await,
             Self::Mtls { trust_domain } => {
-                let certificate = connection.and_then(ConnectInfo::certificate);
+                let certificate = connection.and_then(|peer| peer.certificates.first());
                 let certificate = certificate
                     .ok_or_else(|| unauthenticated("no client certificate was shown"))?;
                 spiffe::claim(certificate, trust_domain)

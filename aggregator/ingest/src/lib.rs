@@ -1,15 +1,13 @@
 //! gRPC in: reads what sidecars stream, checks it once, and applies it to the store.
 //!
 //! ```text
-//! connection -> server -> session (one task per stream) -> parse -> aggregator_core::store
-//!                         identity (who streams), streams (which are open), ending (how one ends)
-//!                  └> native_sink (Envoy's own metrics_service) ──> aggregator_core::store
+//! common-http -> server -> session (one task per stream) -> parse -> aggregator_core::store
+//!                          identity (who streams), streams (which are open), ending (how one ends)
+//!                   └> native_sink (Envoy's own metrics_service) ──> aggregator_core::store
 //! ```
 
 mod builds;
-mod connection;
 mod ending;
-mod handshakes;
 pub mod identity;
 pub mod limits;
 mod metrics;
@@ -21,4 +19,4 @@ mod streams;
 
 pub use identity::Identity;
 pub use limits::Limits;
-pub use server::{ServeError, Server};
+pub use server::Server;

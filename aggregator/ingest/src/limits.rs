@@ -17,7 +17,7 @@ pub(crate) const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes of a call's headers.
-pub(crate) const HEADER_BYTES_MAX: u32 = 16 * 1024;
+pub(crate) const HEADER_BYTES_MAX: usize = 16 * 1024;
 
 /// How long a stream may take to say hello.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(10);

@@ -13,10 +13,6 @@ use crate::ending::Refusal;
 /// The ingest's own metrics; cheap to clone, all clones count together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
-    pub(crate) connections: Gauge,
-    pub(crate) connections_refused: Counter,
-    /// TLS handshakes that came to nothing.
-    pub(crate) handshakes_failed: Family<ReasonLabel, Counter>,
     pub(crate) streams: Gauge,
     pub(crate) streams_opened: Counter,
     pub(crate) superseded: Counter,
@@ -55,21 +51,6 @@ impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("ingest");
-        registry.register(
-            "connections",
-            "Connections of sidecars that are open",
-            metrics.connections.clone(),
-        );
-        registry.register(
-            "connections_refused",
-            "Connections closed at once since there were too many",
-            metrics.connections_refused.clone(),
-        );
-        registry.register(
-            "handshakes_failed",
-            "TLS handshakes of sidecars that failed, by reason",
-            metrics.handshakes_failed.clone(),
-        );
         registry.register(
             "streams",
             "Streams of sidecars that are open",

@@ -15,14 +15,14 @@ use std::time::Duration;
 use aggregator_core::directory::Directory;
 use aggregator_core::store::Store;
 use aggregator_core::time::Clock;
+use common_http::{Deadlines, Http2, Peer, Protocol, RequestBody, Security, Settings};
+use futures_util::FutureExt as _;
 use prometheus_client::registry::Registry;
 use proto::v1::ingest_server::{Ingest, IngestServer};
 use proto::v1::{AggregatorFrame, SidecarFrame};
 use rustls::ServerConfig;
-use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,11 +30,10 @@ use tonic::body::Body;
 use tonic::server::ClientStreamingService;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
-use tracing::{Instrument as _, info, info_span, warn};
+use tower_service::Service as _;
+use tracing::{Instrument as _, info, info_span};
 
-use crate::connection::{ConnectInfo, Incoming};
 use crate::ending::Refusal;
-use crate::handshakes::Handshakes;
 use crate::identity::Identity;
 use crate::limits::{
     ANSWERS_MAX, CLOSE_WITHIN, DRAIN_MAX, HEADER_BYTES_MAX, Limits, STREAMS_PER_CONNECTION_MAX,
@@ -50,6 +49,12 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 /// How long that sign may take.
 const PONG_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long a new connection may be without a stream. Envoy connects when it has one.
+const FIRST_STREAM_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a connection may be without a stream after that: the filter tries again sooner.
+const WITHOUT_STREAM_MAX: Duration = Duration::from_mins(5);
+
 /// Bytes of one stream under way to us: the smallest window HTTP/2 begins with.
 const STREAM_WINDOW: u32 = 64 * 1024;
 
@@ -62,14 +67,6 @@ pub struct Server {
     shared: Arc<Shared>,
     tls: Option<Arc<ServerConfig>>,
     tasks: TaskTracker,
-}
-
-/// Why the server stopped before it was told to.
-#[derive(Debug, Error)]
-pub enum ServeError {
-    /// The listener or the transport failed.
-    #[error("ingest: serving gRPC failed")]
-    Transport(#[source] tonic::transport::Error),
 }
 
 /// Opens a session for each call.
@@ -128,54 +125,74 @@ impl Server {
         }
     }
 
-    /// Serves until `shutdown`, then ends every stream with UNAVAILABLE after what it had sent is in the store.
-    pub async fn serve(self, listener: TcpListener) -> Result<(), ServeError> {
+    /// Serves until `shutdown`, then ends every stream with UNAVAILABLE after what it had sent is in the store. What its
+    /// connections come to goes into `connections`.
+    pub async fn serve(self, listener: TcpListener, connections: &common_http::Metrics) {
         let Self { shared, tls, tasks } = self;
         let shutdown = shared.shutdown.clone();
-        let incoming = Incoming::new(
-            listener,
-            shared.limits.connections,
-            shared.metrics.clone(),
-            Handshakes::new(
-                Arc::clone(&shared.store),
-                shared.clock.clone(),
-                shared.metrics.clone(),
-            ),
-            tls,
-        );
         let frame_bytes = shared.limits.frame_bytes;
-        let native_sink = Arc::clone(&shared);
-        let service = Service {
-            shared,
-            tasks: tasks.clone(),
+        let (store, clock) = (Arc::clone(&shared.store), shared.clock.clone());
+        let server = common_http::Server::new(settings(&shared.limits), connections)
+            .with_security(tls.map_or(Security::Plain, Security::Tls))
+            .with_handshakes(move |peer, done| {
+                if done {
+                    store.handshake_succeeded(peer);
+                } else {
+                    store.handshake_failed(clock.now(), peer);
+                }
+            });
+        let methods = Methods {
+            shared: Arc::clone(&shared),
+            ingest: IngestServer::new(Service {
+                shared,
+                tasks: tasks.clone(),
+            })
+            .max_decoding_message_size(frame_bytes),
         };
-        let serving = tonic::transport::Server::builder()
-            .http2_keepalive_interval(Some(PING_EVERY))
-            .http2_keepalive_timeout(Some(PONG_WITHIN))
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-            .http2_max_header_list_size(HEADER_BYTES_MAX)
-            .serve_with_incoming_shutdown(
-                Methods {
-                    shared: native_sink,
-                    ingest: IngestServer::new(service).max_decoding_message_size(frame_bytes),
-                },
-                incoming,
-                shutdown.cancelled(),
-            );
-        let overdue = async {
-            shutdown.cancelled().await;
-            info!(streams.count = tasks.len(), "ingest drains");
-            sleep(DRAIN_MAX + CLOSE_WITHIN).await;
+        let handler = move |_: &Arc<Peer>| {
+            let methods = methods.clone();
+            move |request: http::Request<RequestBody>| {
+                let answer = methods.clone().call(request.map(Body::new));
+                answer.map(|answer| answer.unwrap_or_else(|never| match never {}))
+            }
         };
-        tokio::select! {
-            served = serving => served.map_err(ServeError::Transport)?,
-            () = overdue => warn!("some connections of sidecars did not close in time"),
-        }
+        let drained = tasks.clone();
+        let told = shutdown.clone();
+        let serving = server.serve(listener, shutdown, DRAIN_MAX + CLOSE_WITHIN, handler);
+        tokio::join!(serving, async move {
+            told.cancelled().await;
+            info!(streams.count = drained.len(), "ingest drains");
+        });
         tasks.close();
         tasks.wait().await;
-        Ok(())
+    }
+}
+
+fn settings(limits: &Limits) -> Settings {
+    Settings {
+        listener: "ingest",
+        protocol: Protocol::Http2,
+        // A sidecar's connection has a stream all the time: a reserve for more of them would only be a higher limit.
+        limits: common_http::Limits {
+            reserve: 0,
+            ..common_http::Limits::of(limits.connections)
+        },
+        deadlines: Deadlines {
+            first_request: FIRST_STREAM_WITHIN,
+            idle: WITHOUT_STREAM_MAX,
+            body: None,
+            answer: None,
+            ..Deadlines::default()
+        },
+        head_bytes_max: HEADER_BYTES_MAX,
+        headers_max: 0,
+        http2: Http2 {
+            streams_max: STREAMS_PER_CONNECTION_MAX,
+            stream_window: Some(STREAM_WINDOW),
+            connection_window: Some(CONNECTION_WINDOW),
+            ping_every: PING_EVERY,
+            pong_within: PONG_WITHIN,
+        },
     }
 }
 
@@ -189,10 +206,8 @@ impl Ingest for Service {
         &self,
         request: Request<Streaming<SidecarFrame>>,
     ) -> Result<Response<Self::ReportStream>, Status> {
-        let peer = request
-            .extensions()
-            .get::<ConnectInfo>()
-            .and_then(|info| info.peer);
+        let peer = request.extensions().get::<Arc<Peer>>();
+        let peer = peer.and_then(|peer| peer.address);
         let refused = |refusal: Refusal| {
             self.shared.metrics.count_refused(refusal.reason());
             info!(reason = refusal.reason(), error = %refusal, peer = peer.map(tracing::field::display), "stream refused");

@@ -161,3 +161,28 @@ async fn follows_the_pods() {
     assert_eq!(cluster.get("/readyz/watches", &nobody).await.text(), "ok");
     cluster.stop().await;
 }
+
+/// Connections without a certificate, as many as the API has places for, do not keep kube-apiserver out, whether it is
+/// connected already or comes anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn kube_apiserver_is_not_locked_out() {
+    let cluster = Cluster::start(&[]).await;
+    cluster.server.allow(HPA_USER);
+    let mut idle = Vec::new();
+    for index in 0..1100 {
+        // Most hold a connection, some a session too.
+        if index % 10 == 0 {
+            let stream = client::connect(cluster.addresses.api, b"h2").await.unwrap();
+            idle.push(stream.into_inner().0);
+        } else {
+            let stream = tokio::net::TcpStream::connect(cluster.addresses.api).await;
+            idle.push(stream.unwrap());
+        }
+    }
+    let proxy = cluster.server.front_proxy();
+    let layer = proxy.layer(cluster.addresses.api, "meshmeter-api.meshmeter.svc");
+    let objects = cluster.server.objects();
+    let list = layer.get(objects, SERVICE, PODS).await.unwrap();
+    assert_eq!(list["items"].as_array().unwrap().len(), 2);
+    cluster.stop().await;
+}

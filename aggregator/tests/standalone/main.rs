@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
 mod app;
+mod attacks;
 mod binary;
 mod client;
 mod kubectl;

@@ -16,6 +16,10 @@ fn refused(reason: &str) -> String {
     format!("meshmeter_api_refused_total{{reason=\"{reason}\"}}")
 }
 
+fn cut(reason: &str) -> String {
+    format!("meshmeter_connections_cut_total{{listener=\"api\",reason=\"{reason}\"}}")
+}
+
 fn request(method: Method, uri: &str, body: &'static str) -> Request<Full<Bytes>> {
     let body = Full::new(Bytes::from_static(body.as_bytes()));
     Request::builder()
@@ -144,7 +148,7 @@ async fn bounds_request_heads() {
     let _ = stream.write_all(head.as_bytes()).await;
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
-    let counted = async || (app.counter(&refused("header_size")).await == 2).then_some(());
+    let counted = async || (app.counter(&cut("head_size")).await == 1).then_some(());
     eventually("the second refusal", counted).await;
     app.stop().await;
 }
@@ -157,7 +161,8 @@ async fn turns_away_strangers() {
     plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     let _ = plain.read_to_end(&mut answer).await;
-    let counted = async || (app.counter(&refused("tls_handshake")).await == 1).then_some(());
+    let not_tls = "meshmeter_handshakes_failed_total{listener=\"api\",reason=\"not_tls\"}";
+    let counted = async || (app.counter(not_tls).await == 1).then_some(());
     eventually("the refused handshake", counted).await;
 
     let mut garbage = client::connect(app.addresses.api, b"http/1.1")
@@ -168,7 +173,7 @@ async fn turns_away_strangers() {
         .await
         .unwrap();
     let _ = garbage.read_to_end(&mut answer).await;
-    let counted = async || (app.counter(&refused("protocol")).await == 1).then_some(());
+    let counted = async || (app.counter(&cut("protocol")).await == 1).then_some(());
     eventually("the refused protocol", counted).await;
     assert_eq!(app.get("/livez").await.status, StatusCode::OK);
     app.stop().await;

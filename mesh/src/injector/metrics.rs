@@ -10,7 +10,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetri
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
@@ -30,9 +30,6 @@ const REQUEST_REASONS: [&str; 7] = [
     "large",
 ];
 
-/// Why a connection comes to nothing.
-const CONNECTION_REASONS: [&str; 2] = ["handshake", "limit"];
-
 /// What becomes of events.
 const OUTCOMES: [&str; 5] = ["raised", "failed", "repeated", "limited", "malformed"];
 
@@ -42,8 +39,6 @@ pub(super) struct Metrics {
     reviews: Family<ReviewLabels, Counter>,
     duration: Histogram,
     requests_refused: Family<ReasonLabel, Counter>,
-    pub(super) connections: Gauge,
-    connections_refused: Family<ReasonLabel, Counter>,
     events: Family<OutcomeLabel, Counter>,
     settings_failed: Counter,
 }
@@ -79,8 +74,6 @@ impl Default for Metrics {
             reviews: Family::default(),
             duration: Histogram::new(DURATION_BUCKETS),
             requests_refused: Family::default(),
-            connections: Gauge::default(),
-            connections_refused: Family::default(),
             events: Family::default(),
             settings_failed: Counter::default(),
         }
@@ -107,16 +100,6 @@ impl Metrics {
             "requests_refused",
             "Requests that were no review, or for which there was no room or no time, by reason",
             metrics.requests_refused.clone(),
-        );
-        registry.register(
-            "connections",
-            "Connections that are open",
-            metrics.connections.clone(),
-        );
-        registry.register(
-            "connections_refused",
-            "Connections closed without a request, by reason",
-            metrics.connections_refused.clone(),
         );
         registry.register(
             "events",
@@ -146,10 +129,6 @@ impl Metrics {
         for reason in REQUEST_REASONS {
             drop(self.requests_refused.get_or_create(&ReasonLabel { reason }));
         }
-        for reason in CONNECTION_REASONS {
-            let labels = ReasonLabel { reason };
-            drop(self.connections_refused.get_or_create(&labels));
-        }
         for outcome in OUTCOMES {
             drop(self.events.get_or_create(&OutcomeLabel { outcome }));
         }
@@ -172,13 +151,6 @@ impl Metrics {
         debug_assert!(REQUEST_REASONS.contains(&reason), "{reason}");
         let labels = ReasonLabel { reason };
         self.requests_refused.get_or_create(&labels).inc();
-    }
-
-    /// A connection came to nothing.
-    pub(super) fn connection_refused(&self, reason: &'static str) {
-        debug_assert!(CONNECTION_REASONS.contains(&reason), "{reason}");
-        let labels = ReasonLabel { reason };
-        self.connections_refused.get_or_create(&labels).inc();
     }
 
     /// An event was raised, or not.

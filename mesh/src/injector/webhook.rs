@@ -1,30 +1,28 @@
 //! The webhook on the wire: HTTPS, limits on connections, bodies and time, drain.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use common_http::{
+    Deadlines, Http2, Limits, Metrics, Peer, Protocol, RequestBody, Security, Server, Settings,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper::body::Body as _;
 use mesh_injector::bypass::Bypass;
 use mesh_injector::pod::Skipped;
 use mesh_injector::review;
 use mesh_injector::virtual_node::VirtualNodes;
-use tokio::net::{TcpListener, TcpStream};
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::events::Events;
-use super::metrics::Metrics;
+use super::metrics;
 use super::settings::Followed;
 use crate::clock;
 
@@ -37,8 +35,8 @@ const UNITS_MAX: usize = 1024;
 /// Least that a request counts for, in bytes: so there are at most 1,024 at once.
 const UNIT: usize = 16 * 1024;
 
-/// Connections at once; kube-apiserver has a few.
-const CONNECTIONS_MAX: usize = 256;
+/// Connections; kube-apiserver has a few.
+pub(super) const LIMITS: Limits = Limits::of(256);
 
 /// Requests at once on one HTTP/2 connection; kube-apiserver's client opens another one beyond that.
 const STREAMS_PER_CONNECTION_MAX: u32 = 250;
@@ -46,16 +44,11 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 250;
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
+/// Header lines of a request.
+const HEADERS_MAX: usize = 100;
+
 /// Time for a connection's handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
-
-/// How long an HTTP/1.1 client may take for a request head, idle time on a kept connection included. Above the
-/// 90 s for which Go keeps idle connections, so that it is not we who close one under a request.
-const HEAD_WITHIN: Duration = Duration::from_secs(100);
-
-/// How often a quiet HTTP/2 connection is probed, and how long it may take to answer.
-const PROBE_INTERVAL: Duration = Duration::from_secs(30);
-const PROBE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Time for a request if it does not say how long its sender waits: what a webhook has by default.
 const REVIEW_WITHIN: Duration = Duration::from_secs(10);
@@ -65,9 +58,6 @@ const TIMEOUT_SECONDS_MAX: u64 = 30;
 
 /// How long open requests may take to end at shutdown.
 const DRAIN_WITHIN: Duration = Duration::from_secs(15);
-
-/// Pause after a failed `accept`, for example for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const PATH: &str = "/mutate";
 const JSON: &str = "application/json";
@@ -79,7 +69,7 @@ pub(super) struct Webhook {
     nodes: Box<dyn VirtualNodes + Send + Sync>,
     /// `None`: there is no cluster to raise them in.
     events: Option<Events>,
-    metrics: Metrics,
+    metrics: metrics::Metrics,
     /// [`UNITS_MAX`] units of bodies.
     room: Arc<Semaphore>,
 }
@@ -98,7 +88,7 @@ impl Webhook {
         settings: Followed,
         nodes: Box<dyn VirtualNodes + Send + Sync>,
         events: Option<Events>,
-        metrics: Metrics,
+        metrics: metrics::Metrics,
     ) -> Self {
         Self {
             settings,
@@ -113,66 +103,31 @@ impl Webhook {
     pub(super) async fn serve(
         self,
         listener: TcpListener,
-        acceptor: TlsAcceptor,
+        tls: Arc<ServerConfig>,
+        (limits, connections): (Limits, Metrics),
         stop: CancellationToken,
         delay: Duration,
     ) {
+        let server = Server::new(settings(limits), &connections).with_security(Security::Tls(tls));
         let webhook = Arc::new(self);
+        let handler = move |_: &Arc<Peer>| {
+            let webhook = Arc::clone(&webhook);
+            move |request: Request<RequestBody>| {
+                let webhook = Arc::clone(&webhook);
+                async move { webhook.respond(request).await }
+            }
+        };
         let closing = CancellationToken::new();
-        let connections = TaskTracker::new();
-        let accepting = accept(&webhook, &listener, &acceptor, &connections, &closing);
-        let told = async {
+        let serving = server.serve(listener, closing.clone(), DRAIN_WITHIN, handler);
+        tokio::join!(serving, async move {
             stop.cancelled().await;
             tracing::info!(delay_s = delay.as_secs(), "shutting down");
             sleep(delay).await;
-        };
-        tokio::select! {
-            () = accepting => {}
-            () = told => {}
-        }
-        drop(listener);
-        closing.cancel();
-        connections.close();
-        if timeout(DRAIN_WITHIN, connections.wait()).await.is_err() {
-            tracing::warn!(connection.count = connections.len(), "cut at shutdown");
-        }
-    }
-
-    async fn connection(
-        self: Arc<Self>,
-        stream: TcpStream,
-        acceptor: TlsAcceptor,
-        closing: CancellationToken,
-    ) {
-        // Answers are one write each; waiting to fill a packet only delays them.
-        let _ = stream.set_nodelay(true);
-        let shaken = timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await;
-        let Ok(Ok(stream)) = shaken else {
-            self.metrics.connection_refused("handshake");
-            return;
-        };
-        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let webhook = Arc::clone(&self);
-        let service = service_fn(move |request| {
-            let webhook = Arc::clone(&webhook);
-            async move { Ok::<_, Infallible>(webhook.respond(request).await) }
+            closing.cancel();
         });
-        // The protocol is the one agreed upon: to guess it from the first bytes would mean to wait for them.
-        let builder = builder(is_http2);
-        let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-        let ended = tokio::select! {
-            ended = serving.as_mut() => ended,
-            () = closing.cancelled() => {
-                serving.as_mut().graceful_shutdown();
-                serving.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "connection failed");
-        }
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn respond(&self, request: Request<RequestBody>) -> Response<Full<Bytes>> {
         let begun = clock::monotonic();
         match self.review(request).await {
             Ok(answer) => {
@@ -187,7 +142,10 @@ impl Webhook {
         }
     }
 
-    async fn review(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Refused> {
+    async fn review(
+        &self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Full<Bytes>>, Refused> {
         let (head, body) = request.into_parts();
         check(&head)?;
         let size = body.size_hint().exact();
@@ -259,58 +217,21 @@ impl Webhook {
     }
 }
 
-/// Accepts for ever.
-async fn accept(
-    webhook: &Arc<Webhook>,
-    listener: &TcpListener,
-    acceptor: &TlsAcceptor,
-    connections: &TaskTracker,
-    closing: &CancellationToken,
-) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "connection not accepted");
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            webhook.metrics.connection_refused("limit");
-            continue;
-        };
-        let (webhook, acceptor) = (Arc::clone(webhook), acceptor.clone());
-        let closing = closing.clone();
-        connections.spawn(async move {
-            let open = webhook.metrics.connections.clone();
-            open.inc();
-            webhook.connection(stream, acceptor, closing).await;
-            open.dec();
-            drop(place);
-        });
-    }
-}
-
-fn builder(is_http2: bool) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
-        .max_buf_size(HEAD_BYTES_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
-        .keep_alive_interval(PROBE_INTERVAL)
-        .keep_alive_timeout(PROBE_WITHIN);
-    if is_http2 {
-        builder.http2_only()
-    } else {
-        builder.http1_only()
+fn settings(limits: Limits) -> Settings {
+    Settings {
+        listener: "webhook",
+        protocol: Protocol::Negotiated,
+        limits,
+        deadlines: Deadlines {
+            handshake: HANDSHAKE_WITHIN,
+            ..Deadlines::default()
+        },
+        head_bytes_max: HEAD_BYTES_MAX,
+        headers_max: HEADERS_MAX,
+        http2: Http2 {
+            streams_max: STREAMS_PER_CONNECTION_MAX,
+            ..Http2::default()
+        },
     }
 }
 

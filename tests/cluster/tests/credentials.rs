@@ -105,7 +105,9 @@ async fn a_self_managed_certificate_is_verified_by_envoy() {
     arrives(&aggregator, 20).await;
     send(&envoy, 13).await;
     arrives(&aggregator, 33).await;
-    let failed = aggregator.metric("meshmeter_ingest_handshakes_failed_total");
+    let failed = aggregator.metric(
+        "meshmeter_handshakes_failed_total{listener=\"ingest\",reason=\"peer_rejected_certificate\"}",
+    );
     assert_eq!(failed.await.unwrap(), Some(0.0));
 }
 

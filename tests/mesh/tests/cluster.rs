@@ -160,5 +160,5 @@ async fn djapp_lives_in_a_cluster() {
     ] {
         assert!(page.lines().any(|told| told == line), "{line} in\n{page}");
     }
-    assert_eq!(app.cluster.page("/readyz").await.unwrap(), "ok\n");
+    assert_eq!(app.cluster.page("/readyz").await.unwrap(), "ok");
 }

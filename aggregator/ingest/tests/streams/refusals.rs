@@ -271,7 +271,8 @@ async fn too_many_connections() {
     .await;
     let mut first = aggregator.connect(aggregator.hello("a", 1)).await;
     aggregator.connection_is_refused().await;
-    let refused = "meshmeter_ingest_connections_refused_total";
+    let refused =
+        "meshmeter_connections_refused_total{listener=\"ingest\",reason=\"address_limit\"}";
     assert_eq!(aggregator.metric(refused), 1);
     aggregator.a_second_later();
     first.report(aggregator.report(1, 1)).await.unwrap();

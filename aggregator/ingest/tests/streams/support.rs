@@ -12,7 +12,7 @@ use aggregator_core::pod::PodKey;
 use aggregator_core::status::PodStatus;
 use aggregator_core::store::Store;
 use aggregator_core::time::{Clock, Monotonic, UnixMillis};
-use aggregator_ingest::{Limits, ServeError, Server};
+use aggregator_ingest::{Limits, Server};
 use bytes::{Buf as _, BufMut as _};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -39,7 +39,7 @@ pub(crate) struct Aggregator {
     pub(crate) directory: Arc<Directory>,
     pub(crate) registry: Registry,
     pub(crate) shutdown: CancellationToken,
-    pub(crate) serving: JoinHandle<Result<(), ServeError>>,
+    pub(crate) serving: JoinHandle<()>,
     pub(crate) address: SocketAddr,
     /// Unix milliseconds, moved by the test alone.
     time: Arc<AtomicU64>,
@@ -83,6 +83,7 @@ impl Aggregator {
             None,
             shutdown.clone(),
         );
+        let connections = common_http::Metrics::register(&mut registry);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         Self {
@@ -90,7 +91,7 @@ impl Aggregator {
             directory,
             registry,
             shutdown,
-            serving: tokio::spawn(server.serve(listener)),
+            serving: tokio::spawn(async move { server.serve(listener, &connections).await }),
             address,
             time,
         }
@@ -223,7 +224,7 @@ impl Aggregator {
 
     /// Waits until the server is done.
     pub(crate) async fn ended(self) {
-        within(self.serving).await.unwrap().unwrap();
+        within(self.serving).await.unwrap();
     }
 }
 

@@ -1,0 +1,235 @@
+//! Accepts connections and sees them to their end.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Body;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::connection::{Connection, Handshakes, Shared, Trusts};
+use crate::listener::{Accepted, Listener, Peer};
+use crate::metrics::{self, Counts, Metrics};
+use crate::places::{Full, Place, Places};
+use crate::settings::Settings;
+use crate::{BoxError, RequestBody, Security, clock};
+
+/// Pause after a failed `accept`, for example for want of file descriptors; twice as long after each further one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest such pause: a probe waits no longer than this.
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_millis(400);
+
+/// Connections that end in order, at once, after they were told to make room.
+const LINGERING_MAX: usize = 8;
+
+/// A server that is about to serve.
+pub struct Server {
+    settings: Settings,
+    security: Security,
+    trusts: Option<Trusts>,
+    handshakes: Option<Handshakes>,
+    metrics: Metrics,
+}
+
+// === impl Server ===
+
+impl Server {
+    /// A server of plain connections, which counts into `metrics`.
+    pub fn new(settings: Settings, metrics: &Metrics) -> Self {
+        Self {
+            settings,
+            security: Security::Plain,
+            trusts: None,
+            handshakes: None,
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// The same, over TLS or both.
+    #[must_use]
+    pub fn with_security(mut self, security: Security) -> Self {
+        self.security = security;
+        self
+    }
+
+    /// The same, with places kept for peers for which `trusts` is true once they have shaken hands.
+    #[must_use]
+    pub fn with_trust(mut self, trusts: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
+        self.trusts = Some(Arc::new(trusts));
+        self
+    }
+
+    /// The same; `note` is told of each TLS handshake that was done (true) or failed (false), and by which address. Not of
+    /// peers that go away without a word.
+    #[must_use]
+    pub fn with_handshakes(mut self, note: impl Fn(IpAddr, bool) + Send + Sync + 'static) -> Self {
+        self.handshakes = Some(Arc::new(note));
+        self
+    }
+
+    /// Serves until `stop`; then accepts nothing more and gives open requests `drain` to end.
+    ///
+    /// For each connection `make` makes what answers its requests. A HEAD comes as a GET, and its body is dropped.
+    pub async fn serve<M, S, F, B>(
+        self,
+        listener: impl Into<Listener>,
+        stop: CancellationToken,
+        drain: Duration,
+        make: M,
+    ) where
+        M: Fn(&Arc<Peer>) -> S + Clone + Send + 'static,
+        S: Fn(Request<RequestBody>) -> F + Send + Sync + 'static,
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let listener = listener.into();
+        let settings = self.settings;
+        let counts = self.metrics.of(settings.listener);
+        let places = Places::new(settings.limits, settings.deadlines);
+        let shared = Arc::new(Shared {
+            settings,
+            security: self.security,
+            trusts: self.trusts,
+            handshakes: self.handshakes,
+            counts: Arc::clone(&counts),
+            lingering: Semaphore::new(LINGERING_MAX),
+            stop: stop.clone(),
+        });
+        let mut connections = JoinSet::new();
+        let mut door = Door::new(&listener, &places, &counts);
+        loop {
+            let (accepted, peer, place) = tokio::select! {
+                () = stop.cancelled() => break,
+                Some(_) = connections.join_next() => continue,
+                next = door.next() => next,
+            };
+            let open = counts.open();
+            let connection = Connection {
+                shared: Arc::clone(&shared),
+                place,
+                peer,
+            };
+            let span = tracing::debug_span!(
+                "connection",
+                listener = settings.listener,
+                peer = connection.peer.address.map(tracing::field::display)
+            );
+            let make = make.clone();
+            let serving = async move {
+                connection.run(accepted, make).await;
+                drop(open);
+            };
+            connections.spawn(serving.instrument(span));
+        }
+        drop(listener);
+        let ended = async { while connections.join_next().await.is_some() {} };
+        if timeout(drain, ended).await.is_err() {
+            let count = connections.len();
+            tracing::warn!(
+                listener = settings.listener,
+                count,
+                "connections cut at shutdown"
+            );
+            for _ in 0..count {
+                counts.cut_at_shutdown();
+            }
+        }
+        connections.shutdown().await;
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut server = f.debug_struct("Server");
+        server.field("settings", &self.settings);
+        server.finish_non_exhaustive()
+    }
+}
+
+/// Where connections come in.
+struct Door<'a> {
+    listener: &'a Listener,
+    places: &'a Arc<Places>,
+    counts: &'a Arc<Counts>,
+    /// Before the next try.
+    pause: Duration,
+}
+
+// === impl Door ===
+
+impl<'a> Door<'a> {
+    fn new(listener: &'a Listener, places: &'a Arc<Places>, counts: &'a Arc<Counts>) -> Self {
+        Self {
+            listener,
+            places,
+            counts,
+            pause: Duration::ZERO,
+        }
+    }
+
+    /// The next connection that has a place. May be given up and asked for again.
+    async fn next(&mut self) -> (Accepted, Peer, Place) {
+        loop {
+            if !self.pause.is_zero() {
+                sleep(self.pause).await;
+            }
+            match self.listener.accept().await {
+                Ok((accepted, address)) => {
+                    self.pause = Duration::ZERO;
+                    let peer = Peer {
+                        address,
+                        ..Peer::default()
+                    };
+                    match self.places.take(peer.ip(), clock::now()) {
+                        Ok(place) => return (accepted, peer, place),
+                        Err(Full::All) => self.counts.refused(metrics::REFUSED_LIMIT, address),
+                        Err(Full::Address) => {
+                            self.counts.refused(metrics::REFUSED_ADDRESS, address);
+                        }
+                    }
+                }
+                Err(error) => self.failed(&error),
+            }
+        }
+    }
+
+    /// Without descriptors nothing is accepted, and what waits stays readable: to try again at once would be to spin.
+    fn failed(&mut self, error: &io::Error) {
+        if is_of_the_connection(error) {
+            return;
+        }
+        let reason = if is_want_of_descriptors(error) {
+            self.places.evict_one(clock::now());
+            metrics::ACCEPT_DESCRIPTORS
+        } else {
+            metrics::ACCEPT_OTHER
+        };
+        self.counts.accept_failed(reason, error);
+        self.pause = (self.pause * 2).clamp(ACCEPT_PAUSE, ACCEPT_PAUSE_MAX);
+    }
+}
+
+/// It was gone before it was accepted.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
+}
+
+fn is_want_of_descriptors(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE]
+        .into_iter()
+        .any(|errno| code == Some(errno.raw_os_error()))
+}
