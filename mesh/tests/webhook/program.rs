@@ -111,12 +111,16 @@ impl Program {
         }
     }
 
-    /// The value of the line that begins with `series`, such as `reviews_total{result="injected",reason=""}`.
+    /// The value of the line that begins with `series`, such as `reviews_total{result="injected",reason=""}`; of the
+    /// injector or, like `connections{listener="webhook"}`, of the whole program.
     pub(crate) async fn metric(&self, series: &str) -> f64 {
         let page = tests_support::http::get_ok(self.addresses.admin, "/metrics").await;
         let text = page.unwrap().text();
-        let line = format!("meshmeter_mesh_injector_{series} ");
-        let value = text.lines().find_map(|held| held.strip_prefix(&line));
+        let names = ["meshmeter_mesh_injector_", "meshmeter_mesh_"];
+        let names = names.map(|prefix| format!("{prefix}{series} "));
+        let value = names
+            .iter()
+            .find_map(|name| text.lines().find_map(|held| held.strip_prefix(name)));
         value.map_or(0.0, |value| value.parse().unwrap())
     }
 

@@ -127,7 +127,7 @@ async fn an_outage_leaves_it_ready() {
     })
     .await
     .unwrap();
-    assert_eq!(program.ready().await, (true, "ok\n".to_owned()));
+    assert_eq!(program.ready().await, (true, "ok".to_owned()));
     let review = review_of(None);
     let reply = program.client(&authority).review(&review).await.unwrap();
     admitted(&review, &reply);
