@@ -212,7 +212,7 @@ impl Activity {
         let allowed = &self.deadlines;
         let blocked = state.blocked_since.map(|at| at + allowed.write);
         let behind = state.behind_since.zip(allowed.answer);
-        let of_answers = state.exchanges.iter().flat_map(|exchange| {
+        let of_answers = state.exchanges.iter().filter_map(|exchange| {
             let answered = exchange.answered?;
             let whole = allowed.answer.map(|answer| answered + answer);
             let next = exchange.waits.map(|waits| waits + allowed.write);

@@ -80,8 +80,8 @@ fn requests_under_way_are_kept() {
     let probe = case.comes(5).unwrap();
     assert_eq!(case.evicted(), [0_usize; 0]);
     let (at, _) = case.held[probe].activity.deadline().unwrap();
-    let came = case.begin + Duration::from_secs(4);
-    assert_eq!(at - came, Duration::from_secs(1), "it has to hurry");
+    let arrival = case.begin + Duration::from_secs(4);
+    assert_eq!(at - arrival, Duration::from_secs(1), "it has to hurry");
     case.held[probe].activity.begin();
     assert_eq!(case.comes(6), Err(Full::All));
     // One that ended leaves its place.

@@ -18,7 +18,7 @@ const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 /// SETTINGS with a window of no byte at all for each stream.
 const SETTINGS_NO_WINDOW: &[u8] = &[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0];
 
-/// GET http://x/large as HEADERS that end the stream: indexed fields, then the path as a literal.
+/// GET of `/large` as HEADERS that end the stream: indexed fields, then the path as a literal.
 const GET_LARGE: &[u8] = b"\x00\x00\x0d\x01\x05\x00\x00\x00\x01\x82\x86\x04\x06/large\x41\x01x";
 
 #[expect(clippy::disallowed_methods, reason = "the clock that the test holds")]
@@ -35,7 +35,7 @@ async fn silence_is_cut_in_time() {
     };
     let half = b"GET / HTTP/1.1\r\nhos".to_vec();
     let whole = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".to_vec();
-    let begun = [PREFACE, SETTINGS].concat();
+    let greeting = [PREFACE, SETTINGS].concat();
     let blind = [PREFACE, SETTINGS_NO_WINDOW, GET_LARGE].concat();
     for (protocol, text, seconds, reason) in [
         (Protocol::Http1, Vec::new(), 20, None),
@@ -43,7 +43,7 @@ async fn silence_is_cut_in_time() {
         (Protocol::Http1, whole, 100, None),
         (Protocol::Http2, Vec::new(), 10, Some("head_timeout")),
         (Protocol::Http2, PREFACE.to_vec(), 10, Some("head_timeout")),
-        (Protocol::Http2, begun, 20, None),
+        (Protocol::Http2, greeting, 20, None),
         // It leaves no room for what it asked for, though it reads what is sent.
         (Protocol::Http2, blind, 30, Some("slow_reader")),
     ] {
