@@ -20,7 +20,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long an answer may take from its first byte to its last: a page of a list over a slow line.
-const ANSWER_ENDS_WITHIN: Duration = Duration::from_secs(60);
+const ANSWER_ENDS_WITHIN: Duration = Duration::from_mins(1);
 
 /// Longest answer, in bytes: a page of 500 objects with 128 KiB each.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;

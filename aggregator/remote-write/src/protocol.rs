@@ -69,8 +69,10 @@ impl Protocol {
     pub fn observe(&self, sent: Version, answer: &Answer, now: f64) -> bool {
         let mut state = self.state();
         let class = answer.class();
+        if matches!(*state, State::Plain) {
+            return false;
+        }
         match (sent, *state) {
-            (_, State::Plain) => false,
             (Version::V1, State::Trying) => {
                 match class {
                     Class::Stored => *state = older(now),

@@ -1,8 +1,8 @@
 //! One connection: handshake, HTTP, and its end, whoever brings it about.
 
 use std::convert::Infallible;
-use std::pin::pin;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

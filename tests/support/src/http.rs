@@ -68,7 +68,7 @@ pub async fn get_ok(address: SocketAddr, path: &str) -> Result<Response> {
     Ok(response)
 }
 
-/// GETs `/metrics` of `address` as OpenMetrics, which says more than the text format; an error unless the answer is 200.
+/// GETs `/metrics` of `address` as `OpenMetrics`, which says more than the text format; an error unless the answer is 200.
 pub async fn get_open_metrics(address: SocketAddr) -> Result<Response> {
     let mut request = request("GET", &address.to_string(), "/metrics")?;
     let accept = header::HeaderValue::from_static("application/openmetrics-text");

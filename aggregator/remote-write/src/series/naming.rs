@@ -180,17 +180,23 @@ impl Naming {
         // Envoy has no class for what got no response.
         let classes = series.responses.iter();
         let classes = classes.filter(|(class, _)| *class != CodeClass::None);
-        let classes = classes.map(move |(class, total)| match of_listener {
-            true => (Part::Class(*class), *total),
-            false => (Part::UpstreamClass(*class), *total),
+        let classes = classes.map(move |(class, total)| {
+            let part = if of_listener {
+                Part::Class(*class)
+            } else {
+                Part::UpstreamClass(*class)
+            };
+            (part, *total)
         });
         let codes = series.codes.iter();
         let codes = codes.filter_map(move |(code, total)| {
             let code = code.exact()?;
-            Some(match of_listener {
-                true => (Part::Code(code), *total),
-                false => (Part::UpstreamCode(code), *total),
-            })
+            let part = if of_listener {
+                Part::Code(code)
+            } else {
+                Part::UpstreamCode(code)
+            };
+            Some((part, *total))
         });
         let all = requests.into_iter().chain(attempts);
         all.chain(classes).chain(codes)

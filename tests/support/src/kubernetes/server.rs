@@ -65,6 +65,7 @@ pub struct KnownUser {
 
 /// How the server says what it says: all of it right, none of it what one is used to.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a habit of its own")]
 pub struct Manner {
     /// Bytes in each part of an answer; as they come for 0.
     pub chunk: usize,

@@ -125,7 +125,7 @@ fn a_child_says_so() {
         assert_eq!(
             value(read(&store, at(now), "jazz", &rate(2))),
             Err(Missing::HotRestart)
-        )
+        );
     };
     unknown(2600);
     store.disconnect(at(2700), &parent_link);
