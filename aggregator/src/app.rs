@@ -10,12 +10,12 @@ use std::time::Duration;
 use aggregator_api::{Api, MetricSettings, Observations};
 use aggregator_cluster::Watches;
 use aggregator_core::directory::Directory;
-use aggregator_core::limits::StoreLimits;
 use aggregator_core::store::Store;
 use aggregator_core::time::Clock;
 use aggregator_ingest::Identity;
 use aggregator_tls::config as tls;
 use anyhow::{Context as _, Result, anyhow};
+use common_budget::Limit;
 use common_http::descriptors::Descriptors;
 use common_http::health::ReadinessChecks;
 use common_http::{Limits, pages};
@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::addresses::Addresses;
 use crate::admin::Admin;
+use crate::budget::Budget;
 use crate::clock;
 use crate::cluster::{Checks, Cluster};
 use crate::config::{ClusterConfig, Config, Mode, RemoteWriteConfig};
@@ -68,14 +69,16 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         metrics,
         remote_write,
         drain,
+        memory_limit,
     } = config;
+    let budget = Budget::begin(&Limit::find(memory_limit))?;
     let limits = Descriptors::raise().share([
-        Limits::of(aggregator_ingest::limits::CONNECTIONS_MAX),
+        Limits::of(budget.ingest.connections),
         aggregator_api::server::LIMITS,
         pages::settings().limits,
     ]);
     let clock = clock::system();
-    let store = Arc::new(Store::new(StoreLimits::default()));
+    let store = Arc::new(Store::new(budget.store));
     let directory = Arc::new(Directory::default());
     let ready_wait = mode.ready_wait();
     let surroundings = Surroundings::find(mode, &directory, &clock).await?;
@@ -91,6 +94,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         store,
         directory,
         readiness,
+        budget,
     };
     let learn_pods = surroundings.learn_pods;
     let mut registry = Registry::with_prefix("meshmeter");
@@ -168,6 +172,7 @@ struct Shared {
     store: Arc<Store>,
     directory: Arc<Directory>,
     readiness: Arc<Readiness>,
+    budget: Budget,
 }
 
 // === impl Listeners ===
@@ -266,7 +271,7 @@ impl Shared {
             clock.clone(),
             aggregator_ingest::Limits {
                 connections: ingest_limits.connections,
-                ..aggregator_ingest::Limits::default()
+                ..self.budget.ingest
             },
             &mut registry,
             learn_pods,
@@ -323,7 +328,16 @@ impl Shared {
         let lease = config.lease.as_ref().zip(cluster);
         let one =
             lease.map(|(lease, (cluster, settings))| cluster.one_writer(settings, lease, admin));
-        let made = RemoteWrite::new(config, store, directory, clock, one, registry).await?;
+        let made = RemoteWrite::new(
+            config,
+            store,
+            directory,
+            clock,
+            one,
+            self.budget.queue,
+            registry,
+        )
+        .await?;
         Ok(Some(made))
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use common_budget::Size;
 
 pub use cluster::{ClusterArgs, IdentityMode, IngestTls};
 pub use remote_write::{AuthMode, Gauge, OutputMode, ProtocolVersion, RemoteWriteArgs};
@@ -130,6 +131,12 @@ pub struct ServeArgs {
         value_parser = clap::value_parser!(u16).range(0..=300)
     )]
     pub drain_seconds: u16,
+
+    /// Memory that the program may take, such as 512Mi or 2Gi: it is divided among pods, connections and messages, and
+    /// what does not fit is refused and counted. Default: the limit of its cgroup, which is that of the container; without
+    /// one all that the machine has.
+    #[arg(long, env = "MESHMETER_MEMORY_LIMIT", value_name = "SIZE")]
+    pub memory_limit: Option<Size>,
 
     /// Form of log lines on standard error.
     #[arg(long, env = "MESHMETER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]

@@ -10,6 +10,7 @@ use aggregator_api::cluster_names::ClusterNames;
 use aggregator_api::metric_name::MetricPrefix;
 use aggregator_core::pod::PodInfo;
 use anyhow::{Context as _, Result, bail};
+use common_budget::Size;
 use tracing_subscriber::EnvFilter;
 
 pub use cluster::ClusterConfig;
@@ -39,6 +40,8 @@ pub struct Config {
     pub remote_write: Option<RemoteWriteConfig>,
     /// How long open requests and streams may take to end.
     pub drain: Duration,
+    /// How much memory to take at most, if that was told.
+    pub memory_limit: Option<Size>,
 }
 
 /// Where the aggregator listens.
@@ -91,6 +94,7 @@ impl Config {
             metric_prefix,
             cluster_destination,
             drain_seconds,
+            memory_limit,
             log_format,
             log_level,
             cluster,
@@ -136,6 +140,7 @@ impl Config {
             metrics,
             remote_write: RemoteWriteConfig::check(remote_write, Some(standalone))?,
             drain: Duration::from_secs(drain_seconds.into()),
+            memory_limit,
         };
         Ok((
             Telemetry {

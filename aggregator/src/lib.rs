@@ -10,6 +10,7 @@ mod addresses;
 pub mod admin;
 pub mod app;
 pub mod args;
+mod budget;
 pub mod clock;
 mod cluster;
 pub mod config;

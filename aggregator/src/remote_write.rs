@@ -21,6 +21,7 @@ use aggregator_remote_write::receiver::{Auth, HttpReceiver};
 use aggregator_remote_write::sender::{Sender, Settings};
 use aggregator_remote_write::series::{About, Exporter, Flush, Output, Succession};
 use anyhow::{Context as _, Result};
+use common_budget::Size;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -69,14 +70,25 @@ impl RemoteWrite {
         directory: Arc<Directory>,
         clock: Clock,
         one: Option<OneWriter>,
+        memory: Size,
         registry: &mut Registry,
     ) -> Result<Self> {
         let receiver = receiver(&config, &clock).await?;
+        let memory_bytes = MEMORY_BYTES.min(memory.get());
         let limits = Limits {
-            bytes: config.queue_bytes,
-            memory_bytes: MEMORY_BYTES.min(config.queue_bytes),
+            bytes: match &config.queue_dir {
+                Some(_) => config.queue_bytes,
+                None => config.queue_bytes.min(memory_bytes),
+            },
+            memory_bytes: memory_bytes.min(config.queue_bytes),
             ..Limits::DISK
         };
+        if limits.bytes < config.queue_bytes {
+            tracing::warn!(
+                limit = %memory,
+                "--remote-write-queue-bytes: less is held in memory, as much as the memory budget has for it"
+            );
+        }
         let queue = match &config.queue_dir {
             None => Queue::in_memory(limits),
             Some(folder) => Queue::open(folder, limits).with_context(|| {

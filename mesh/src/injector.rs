@@ -24,6 +24,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::MemoryArgs;
 use crate::inject::PodArgs;
 use crate::{admin, clock, interposer};
 use certificate::Certificate;
@@ -124,6 +125,9 @@ pub(crate) struct ServeArgs {
     )]
     shutdown_delay_seconds: u16,
 
+    #[command(flatten)]
+    memory: MemoryArgs,
+
     /// File to write the addresses to once it listens.
     #[arg(long, env = "MESHMETER_ADDRESSES_FILE", value_name = "FILE")]
     addresses_file: Option<PathBuf>,
@@ -131,6 +135,7 @@ pub(crate) struct ServeArgs {
 
 /// Serves the webhook until `stop`, and what was begun to its end.
 pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()> {
+    let bodies = args.memory.injector()?;
     // What goes on beside it until the last review is answered.
     let ended = CancellationToken::new();
     let _ended = ended.clone().drop_guard();
@@ -151,7 +156,7 @@ pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()
         None => Box::new(Unknown),
     };
     let unread = cluster.as_ref().map(Cluster::missing);
-    let webhook = Webhook::new(settings, nodes, events, metrics);
+    let webhook = Webhook::new(settings, nodes, events, metrics, bodies);
     let listener = TcpListener::bind(args.listen).await;
     let listener = listener.with_context(|| format!("--listen {}", args.listen))?;
     let address = listener.local_addr()?;

@@ -9,6 +9,7 @@ use aggregator_cluster::events::Object;
 use anyhow::{Context as _, Result, ensure};
 use common_http::descriptors::Descriptors;
 use common_http::{Limits, pages};
+use mesh_interposer::REQUEST_BYTES_MAX;
 use mesh_interposer::metrics::Metrics;
 use mesh_interposer::modules::{Module, Modules};
 use mesh_interposer::notices::Notices;
@@ -22,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::events::{Counts, Events};
 use self::origin::OriginArgs;
+use crate::bounded::Bounded;
+use crate::budget::MemoryArgs;
 use crate::listen::Listen;
 use crate::placing::{Direction, Role};
 use crate::{admin, clock};
@@ -146,6 +149,9 @@ pub(crate) struct Args {
     )]
     kubeconfig: Option<PathBuf>,
 
+    #[command(flatten)]
+    memory: MemoryArgs,
+
     /// File to write the addresses to once it listens.
     #[arg(long, env = "MESHMETER_ADDRESSES_FILE", value_name = "FILE")]
     addresses_file: Option<PathBuf>,
@@ -153,6 +159,7 @@ pub(crate) struct Args {
 
 /// Runs until `stop`.
 pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
+    let memory = args.memory.interposer()?;
     let insertion = Arc::new(insertion::of(&args)?);
     let mut registry = Registry::with_prefix("meshmeter_mesh");
     let metrics = Metrics::register(&mut registry);
@@ -167,6 +174,7 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
         metrics,
         notices,
         clock: clock::monotonic,
+        limits: mesh_interposer::Limits::within(memory.messages.get()),
         stop: stop.clone(),
     });
     let limits = Limits::of(CONNECTIONS_MAX);
@@ -186,6 +194,7 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
         write(file, &addresses)?;
     }
     tracing::info!(upstream = ?args.origin.upstream, %admin, "listening");
+    let interposer = Bounded::new(interposer, memory.requests, REQUEST_BYTES_MAX);
     bound.serve(interposer, limits, &connections, stop).await;
     Ok(())
 }

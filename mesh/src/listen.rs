@@ -24,8 +24,9 @@ const FIRST_STREAM_WITHIN: Duration = Duration::from_secs(10);
 /// How long a connection may be without a stream after that: Envoy tries again sooner.
 const WITHOUT_STREAM_MAX: Duration = Duration::from_mins(5);
 
-/// Streams at once on one connection. An Envoy has one; a proxy in between may bundle those of a node's pods.
-const STREAMS_PER_CONNECTION_MAX: u32 = 128;
+/// Streams at once on one connection. An Envoy has one; a proxy in between that bundles those of a node's pods opens
+/// another connection beyond that.
+const STREAMS_PER_CONNECTION_MAX: u32 = 32;
 
 /// Bytes of a call's headers: tokens of AWS are among them.
 const HEAD_BYTES_MAX: usize = 16 * 1024;

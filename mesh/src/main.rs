@@ -11,6 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 mod admin;
+mod bounded;
+mod budget;
 mod clock;
 mod inject;
 mod injector;

@@ -11,13 +11,15 @@ use mesh_origin::cluster::{Cluster, NAMESPACES_MAX, Options};
 use mesh_origin::folder::Folder;
 use mesh_origin::mesh::Meshes;
 use mesh_origin::metrics::Metrics;
-use mesh_origin::server::{Origin, STREAMS_MAX};
+use mesh_origin::server::{Origin, REQUEST_BYTES_MAX};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Ready};
+use crate::bounded::Bounded;
+use crate::budget::{self, MemoryArgs};
 use crate::clock;
 use crate::interposer::write;
 use crate::listen::Listen;
@@ -83,6 +85,9 @@ pub(crate) struct Args {
     )]
     endpoints_file: Option<PathBuf>,
 
+    #[command(flatten)]
+    memory: MemoryArgs,
+
     /// File to write the addresses to: that of /metrics and /readyz at once, the other one when it listens.
     #[arg(long, env = "MESHMETER_ADDRESSES_FILE", value_name = "FILE")]
     addresses_file: Option<PathBuf>,
@@ -90,10 +95,11 @@ pub(crate) struct Args {
 
 /// Runs until `stop`.
 pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
+    let memory = args.memory.origin()?;
     let mut registry = Registry::with_prefix("meshmeter_mesh");
     let metrics = Metrics::register(&mut registry);
     let connections = common_http::Metrics::register(&mut registry);
-    let limits = Limits::of(STREAMS_MAX);
+    let limits = Limits::of(memory.streams);
     let [limits, admin_limits] = Descriptors::raise().share([limits, pages::settings().limits]);
     if let Some(manifests) = args.manifests.clone() {
         let folder = Folder {
@@ -114,7 +120,16 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
             stop.clone(),
         );
         let admin = admin.await?;
-        return serve(&args, meshes, metrics, admin, (limits, connections), stop).await;
+        return serve(
+            &args,
+            &memory,
+            meshes,
+            metrics,
+            admin,
+            (limits, connections),
+            stop,
+        )
+        .await;
     }
     let cluster = follow(&args, &metrics, &stop).await?;
     let origin = registry.sub_registry_with_prefix("origin");
@@ -139,7 +154,7 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     }
     let meshes = cluster.meshes.clone();
     tokio::select! {
-        served = serve(&args, meshes, metrics, admin, (limits, connections), stop.clone()) => served,
+        served = serve(&args, &memory, meshes, metrics, admin, (limits, connections), stop.clone()) => served,
         () = cluster.ended() => {
             ensure!(stop.is_cancelled(), "a watch died");
             Ok(())
@@ -164,6 +179,7 @@ async fn follow(args: &Args, metrics: &Metrics, stop: &CancellationToken) -> Res
 
 async fn serve(
     args: &Args,
+    memory: &budget::Origin,
     meshes: watch::Receiver<Arc<Meshes>>,
     metrics: Metrics,
     admin: SocketAddr,
@@ -175,7 +191,8 @@ async fn serve(
         write(file, &json!({"xds": bound.address(), "admin": admin}))?;
     }
     tracing::info!(%admin, "listening");
-    let origin = Origin::new(meshes, metrics);
+    let origin = Origin::new(meshes, metrics, memory.streams);
+    let origin = Bounded::new(origin, memory.requests, REQUEST_BYTES_MAX);
     let (limits, connections) = connections;
     bound.serve(origin, limits, &connections, stop).await;
     Ok(())

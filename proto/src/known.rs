@@ -10,6 +10,10 @@ use crate::v1;
 /// Messages nested deeper than this are refused; the contract's own depth is 4.
 const DEPTH_MAX: u8 = 8;
 
+/// Messages with messages of their own (series) in one message, more than any check after this one lets pass. An empty one
+/// has two bytes here and some 130 once it is decoded.
+const BRANCHES_MAX: usize = 4096;
+
 /// A message whose fields are listed.
 #[derive(Debug)]
 pub struct Known {
@@ -40,13 +44,17 @@ pub enum Refusal {
         /// As above.
         path: String,
     },
+    /// The message at `path` holds more than 4,096 messages that hold messages.
+    TooMany {
+        /// As above.
+        path: String,
+    },
 }
 
 /// Checks that `bytes` hold only fields of `M`, at any depth.
 pub fn check<M: Checked>(bytes: &[u8]) -> Result<(), Refusal> {
     check_message(M::KNOWN, bytes, DEPTH_MAX).map_err(|mut refusal| {
-        let (Refusal::Unknown { path, .. } | Refusal::Malformed { path }) = &mut refusal;
-        path.insert_str(0, M::KNOWN.name);
+        refusal.path().insert_str(0, M::KNOWN.name);
         refusal
     })
 }
@@ -56,6 +64,7 @@ fn check_message(known: &Known, bytes: &[u8], depth: u8) -> Result<(), Refusal> 
         path: String::new(),
     };
     let mut rest = bytes;
+    let mut branches = 0;
     while !rest.is_empty() {
         let tag = varint(&mut rest).ok_or_else(malformed)?;
         let field = u32::try_from(tag >> 3).map_err(|_| malformed())?;
@@ -78,9 +87,13 @@ fn check_message(known: &Known, bytes: &[u8], depth: u8) -> Result<(), Refusal> 
         };
         if let (Some(inner), Some(value)) = (inner, value) {
             let depth = depth.checked_sub(1).ok_or_else(malformed)?;
+            branches += usize::from(inner.fields.iter().any(|(.., inner)| inner.is_some()));
+            if branches > BRANCHES_MAX {
+                let path = format!(".{name}");
+                return Err(Refusal::TooMany { path });
+            }
             check_message(inner, value, depth).map_err(|mut refusal| {
-                let (Refusal::Unknown { path, .. } | Refusal::Malformed { path }) = &mut refusal;
-                path.insert_str(0, &format!(".{name}"));
+                refusal.path().insert_str(0, &format!(".{name}"));
                 refusal
             })?;
         }
@@ -109,6 +122,13 @@ fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
 
 // === impl Refusal ===
 
+impl Refusal {
+    fn path(&mut self) -> &mut String {
+        let (Self::Unknown { path, .. } | Self::Malformed { path } | Self::TooMany { path }) = self;
+        path
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -118,6 +138,7 @@ impl fmt::Display for Refusal {
                 crate::PROTOCOL
             ),
             Self::Malformed { path } => write!(f, "{path}: not a protobuf message"),
+            Self::TooMany { path } => write!(f, "{path}: more than {BRANCHES_MAX} of them"),
         }
     }
 }

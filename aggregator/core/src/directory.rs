@@ -9,7 +9,8 @@ mod label_set;
 mod namespace;
 mod object;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -42,6 +43,8 @@ struct Known {
     namespaces: BTreeMap<Arc<str>, Namespace>,
     texts: Texts,
     sizes: Sizes,
+    /// In their canonical form, with how many pods have each: those of the host network share theirs.
+    addresses: HashMap<IpAddr, u32>,
 }
 
 /// How much a directory holds.
@@ -105,6 +108,7 @@ impl Directory {
             namespaces,
             texts,
             sizes,
+            addresses,
         } = &mut *known;
         let namespace = namespaces.get(&info.key.namespace);
         if !namespace.is_some_and(|known| known.has_pod(&info.key.name)) {
@@ -113,19 +117,27 @@ impl Directory {
             }
             sizes.pods += 1;
         }
-        namespaces
+        let namespace = namespaces
             .entry(Arc::clone(&info.key.namespace))
-            .or_default()
-            .upsert_pod(info, texts);
+            .or_default();
+        let name = Arc::clone(&info.key.name);
+        release(addresses, namespace.addresses(&name));
+        namespace.upsert_pod(info, texts);
+        for address in namespace.addresses(&name) {
+            *addresses.entry(address).or_default() += 1;
+        }
         Ok(())
     }
 
     /// Takes a pod out; true if it was there.
     pub fn remove(&self, key: &PodKey) -> bool {
         let mut known = self.write();
+        let mut addresses = Vec::new();
         let removed = known.change(&key.namespace, |namespace, texts| {
+            addresses.extend(namespace.addresses(&key.name));
             namespace.remove_pod(&key.name, texts)
         });
+        release(&mut known.addresses, addresses);
         known.sizes.pods -= usize::from(removed);
         removed
     }
@@ -148,6 +160,7 @@ impl Directory {
             namespaces,
             texts,
             sizes,
+            ..
         } = &mut *known;
         if !namespaces
             .get(&namespace)
@@ -281,6 +294,11 @@ impl Directory {
         within.is_some_and(|within| within.is_serving(&key.name))
     }
 
+    /// True if `address`, in its canonical form, is one of a pod that has not ended.
+    pub fn has_address(&self, address: &IpAddr) -> bool {
+        self.read().addresses.contains_key(address)
+    }
+
     /// True if something is known to be in `namespace`.
     pub fn has_namespace(&self, namespace: &str) -> bool {
         self.read().namespaces.contains_key(namespace)
@@ -407,6 +425,18 @@ impl DirectoryRefusal {
             Self::Ips(_) => "ips",
             Self::Services(_) => "services",
             Self::Owners(_) => "owners",
+        }
+    }
+}
+
+/// One pod less has these.
+fn release(held: &mut HashMap<IpAddr, u32>, addresses: impl IntoIterator<Item = IpAddr>) {
+    for address in addresses {
+        if let Some(pods) = held.get_mut(&address) {
+            *pods -= 1;
+            if *pods == 0 {
+                held.remove(&address);
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! How a stream ends, and what its sidecar and our metrics hear of it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use aggregator_core::directory::DirectoryRefusal;
@@ -56,6 +57,29 @@ pub(crate) enum Refusal {
         /// How many there may be.
         max: usize,
     },
+    /// There are too many streams of this peer.
+    #[error("the aggregator serves {max} streams from {peer} already")]
+    PeerStreams {
+        /// Whose.
+        peer: IpAddr,
+        /// How many there may be.
+        max: usize,
+    },
+    /// Too many streams have not said hello, and this one waited longest.
+    #[error("hello: not received, and {max} newer streams wait for theirs")]
+    Crowded {
+        /// How many may wait.
+        max: usize,
+    },
+    /// There is no room for a large message now.
+    #[error("{0}")]
+    NoRoom(String),
+    /// A message was begun and is not whole.
+    #[error("{0}")]
+    MessageLate(String),
+    /// No pod with the address of the connection is known: it may be too new.
+    #[error("no pod with the address {0} is known yet")]
+    UnknownAddress(IpAddr),
     /// No hello came.
     #[error("hello: not received within {within:?}")]
     HelloLate {
@@ -95,7 +119,7 @@ pub(crate) enum Ending {
 
 impl Refusal {
     /// What [`Self::reason`] says, the reasons of the store ([`RefusedReason::ALL`]) excepted.
-    pub(crate) const REASONS: [&str; 14] = [
+    pub(crate) const REASONS: [&str; 18] = [
         "malformed_frame",
         "frame_too_large",
         "empty_frame",
@@ -107,6 +131,10 @@ impl Refusal {
         "unknown_pod",
         "token_review",
         "streams",
+        "peer_streams",
+        "crowded",
+        "message_room",
+        "message_late",
         "hello_late",
         "silent",
         "answers_unread",
@@ -125,9 +153,13 @@ impl Refusal {
             Self::Directory(_) => RefusedReason::Pods.as_str(),
             Self::Unauthenticated(_) => "unauthenticated",
             Self::NotItsPod(_) => "foreign_pod",
-            Self::UnknownPod(_) => "unknown_pod",
+            Self::UnknownPod(_) | Self::UnknownAddress(_) => "unknown_pod",
             Self::Unreviewed(_) => "token_review",
             Self::Streams { .. } => "streams",
+            Self::PeerStreams { .. } => "peer_streams",
+            Self::Crowded { .. } => "crowded",
+            Self::NoRoom(_) => "message_room",
+            Self::MessageLate(_) => "message_late",
             Self::HelloLate { .. } => "hello_late",
             Self::Silent { .. } => "silent",
             Self::AnswersUnread { .. } => "answers_unread",
@@ -156,15 +188,21 @@ impl Refusal {
                 | RefusedReason::SeriesPerPod
                 | RefusedReason::Callers => Code::ResourceExhausted,
             },
-            Self::TooLarge(_) | Self::Directory(_) | Self::Streams { .. } => {
-                Code::ResourceExhausted
-            }
+            Self::TooLarge(_)
+            | Self::Directory(_)
+            | Self::Streams { .. }
+            | Self::PeerStreams { .. }
+            | Self::Crowded { .. }
+            | Self::NoRoom(_) => Code::ResourceExhausted,
             Self::Unauthenticated(_) => Code::Unauthenticated,
             Self::NotItsPod(_) => Code::PermissionDenied,
-            Self::UnknownPod(_) | Self::Unreviewed(_) => Code::Unavailable,
-            Self::HelloLate { .. } | Self::Silent { .. } | Self::AnswersUnread { .. } => {
-                Code::DeadlineExceeded
+            Self::UnknownPod(_) | Self::UnknownAddress(_) | Self::Unreviewed(_) => {
+                Code::Unavailable
             }
+            Self::HelloLate { .. }
+            | Self::MessageLate(_)
+            | Self::Silent { .. }
+            | Self::AnswersUnread { .. } => Code::DeadlineExceeded,
         }
     }
 }

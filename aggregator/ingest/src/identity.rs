@@ -82,20 +82,34 @@ pub(crate) enum Claim {
 // === impl Identity ===
 
 impl Identity {
-    /// What the caller of a method proves by what it shows.
+    /// The address of the connection, where that is the identity: then one address may have only so much.
+    pub(crate) fn address(&self, extensions: &Extensions) -> Option<IpAddr> {
+        let connection = extensions.get::<Arc<Peer>>();
+        connection
+            .filter(|_| matches!(self, Self::PodIp))
+            .and_then(|peer| peer.ip())
+    }
+
+    /// What the caller of a method proves by what it shows; nothing that it says was read yet.
     pub(crate) async fn claim(
         &self,
         metadata: &MetadataMap,
         extensions: &Extensions,
+        directory: &Directory,
         metrics: &Metrics,
     ) -> Result<Claim, Refusal> {
         let connection = extensions.get::<Arc<Peer>>();
         match self {
             Self::None => Ok(Claim::Anyone),
-            Self::PodIp => connection
-                .and_then(|peer| peer.ip())
-                .map(Claim::Address)
-                .ok_or_else(|| unauthenticated("the address of the connection is not known")),
+            Self::PodIp => {
+                let address = self.address(extensions);
+                let address = address
+                    .ok_or_else(|| unauthenticated("the address of the connection is not known"))?;
+                if !directory.has_address(&address) {
+                    return Err(Refusal::UnknownAddress(address));
+                }
+                Ok(Claim::Address(address))
+            }
             Self::Token(reviews) => by_token(&**reviews, metadata, metrics).await,
             Self::Mtls { trust_domain } => {
                 let certificate = connection.and_then(|peer| peer.certificates.first());

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! common-http -> server -> session (one task per stream) -> parse -> aggregator_core::store
-//!                          identity (who streams), streams (which are open), ending (how one ends)
+//!                          identity (who streams), streams (which are open), ending (how one ends),
+//!                          refusals (what is said of those)
 //!                   └> native_sink (Envoy's own metrics_service) ──> aggregator_core::store
 //! ```
 
@@ -13,6 +14,7 @@ pub mod limits;
 mod metrics;
 mod native_sink;
 pub mod parse;
+mod refusals;
 mod server;
 mod session;
 mod streams;

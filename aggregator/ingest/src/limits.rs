@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use common_budget::Size;
+
 /// Streams open at once: two per sidecar of the most pods the store holds, since a new stream may come before
 /// the old one is known to be dead.
 pub const STREAMS_MAX: usize = 100_000;
@@ -10,8 +12,39 @@ pub const STREAMS_MAX: usize = 100_000;
 /// Connections open at once: one per stream, as sidecars do it.
 pub const CONNECTIONS_MAX: usize = STREAMS_MAX;
 
-/// Streams on one connection. A sidecar opens one; a proxy in between may bundle those of a node's pods.
-pub(crate) const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+/// Streams on one connection. A sidecar opens one for each module, and one for Envoy's own metrics service; a proxy that
+/// bundles those of several pods opens another connection beyond that.
+pub(crate) const STREAMS_PER_CONNECTION_MAX: u32 = 32;
+
+/// Streams that were not told yet who they are of, at once: every sidecar says so in the first packet. Of more, the oldest
+/// makes way.
+pub const GREETING_MAX: usize = 1024;
+
+/// Streams from one address, where the address is the identity: 64 Wasm VMs of an Envoy, and several pods on the network
+/// of their node.
+pub const STREAMS_PER_PEER_MAX: usize = 256;
+
+/// A message of up to so many bytes needs no room among those under way: it is in what a stream counts for. A report of 30
+/// series has some 3 KiB.
+pub(crate) const FREE_BYTES: usize = 4 * 1024;
+
+/// How long a message may take from its first byte to its last.
+pub const MESSAGE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Room for larger frames under way, of all sidecars and of one address.
+pub const FRAMES_ROOM: Size = Size::mib(16);
+
+/// Room for larger messages of Envoys' metrics services under way.
+pub const MESSAGES_ROOM: Size = Size::mib(16);
+
+/// Bytes of a message of a metrics service: all statistics of an Envoy with hundreds of clusters.
+pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How many times its bytes such a message may take once it is decoded; only one is decoded at a time.
+pub const GROWTH_MAX: u64 = 16;
+
+/// Of either room, one address may have this part, and one message in any case.
+pub(crate) const PEER_PART: u64 = 4;
 
 /// Bytes of one frame: 256 series of a kilobyte each.
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
@@ -75,6 +108,18 @@ pub struct Limits {
     pub frame_bytes: usize,
     /// How long a stream may take to say hello; [`HELLO_WITHIN`] by default.
     pub hello_within: Duration,
+    /// Streams that have not said hello at once; [`GREETING_MAX`] by default.
+    pub greeting: usize,
+    /// Streams from one address, where it is the identity; [`STREAMS_PER_PEER_MAX`] by default.
+    pub streams_per_peer: usize,
+    /// How long a message may take; [`MESSAGE_WITHIN`] by default.
+    pub message_within: Duration,
+    /// Bytes of a message of a metrics service; [`MESSAGE_BYTES_MAX`] by default.
+    pub message_bytes: usize,
+    /// Room for large frames; [`FRAMES_ROOM`] by default.
+    pub frames_room: Size,
+    /// Room for large messages of metrics services; [`MESSAGES_ROOM`] by default.
+    pub messages_room: Size,
 }
 
 impl Default for Limits {
@@ -84,6 +129,12 @@ impl Default for Limits {
             connections: CONNECTIONS_MAX,
             frame_bytes: FRAME_BYTES_MAX,
             hello_within: HELLO_WITHIN,
+            greeting: GREETING_MAX,
+            streams_per_peer: STREAMS_PER_PEER_MAX,
+            message_within: MESSAGE_WITHIN,
+            message_bytes: MESSAGE_BYTES_MAX,
+            frames_room: FRAMES_ROOM,
+            messages_room: MESSAGES_ROOM,
         }
     }
 }

@@ -19,7 +19,9 @@ use aggregator_core::report::{CounterScope, Hello, InstanceId, ProcessId, Report
 use aggregator_core::series::SeriesKey;
 use aggregator_core::store::Link;
 use aggregator_core::time::{Monotonic, UnixMillis};
-use tokio::sync::oneshot;
+use bytes::Bytes;
+use common_http::Peer;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -28,24 +30,30 @@ use crate::identity::Claim;
 use crate::limits::SILENCE_MAX;
 use crate::session::{Shared, ending_of};
 use crate::streams::Place;
-pub(crate) use message::{StreamMetricsMessage as Message, StreamMetricsResponse as Answer};
+pub(crate) use message::{Codec, StreamMetricsMessage as Message, StreamMetricsResponse as Answer};
 use node::Sidecar;
 use timeline::Timeline;
 use totals::Totals;
 
 /// Path of the method.
 pub(crate) const PATH: &str = "/envoy.service.metrics.v3.MetricsService/StreamMetrics";
-/// Bytes of a message: all statistics of an Envoy with hundreds of clusters.
-pub(crate) const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Sidecars whose last totals are remembered, to tell a restart from a new stream.
 const REMEMBERED_MAX: usize = aggregator_core::limits::PODS_MAX;
 /// Envoy's default time between messages, and the longest it can be.
 const FLUSH_DEFAULT: Duration = Duration::from_secs(5);
 const PROMISE_MAX: Duration = Duration::from_mins(2);
 
-/// What was last told by each pod, so that a lower total is known for a restart.
-#[derive(Debug, Default)]
-pub(crate) struct Remembered(Mutex<HashMap<PodKey, Known>>);
+/// A message of more bytes is decoded alone: it may take [`crate::limits::GROWTH_MAX`] times as many once it is.
+const ALONE_BYTES: usize = 64 * 1024;
+
+/// What all streams of metrics services share.
+#[derive(Debug)]
+pub(crate) struct Remembered {
+    /// What was last told by each pod, so that a lower total is known for a restart.
+    pods: Mutex<HashMap<PodKey, Known>>,
+    /// Held while a large message is decoded and told.
+    decoding: Semaphore,
+}
 
 #[derive(Clone, Debug)]
 struct Known {
@@ -79,19 +87,15 @@ struct Open {
 /// Serves the call.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
-    request: Request<Streaming<Message>>,
+    request: Request<Streaming<Bytes>>,
 ) -> Result<Response<Answer>, Status> {
-    let refused = |refusal: Refusal| {
-        shared.metrics.count_refused(refusal.reason());
-        tracing::info!(reason = refusal.reason(), error = %refusal, "metrics stream refused");
-        refusal.status()
-    };
-    let (place, ended) = shared.streams.open().map_err(refused)?;
-    let claim = shared
-        .identity
-        .claim(request.metadata(), request.extensions(), &shared.metrics)
-        .await
-        .map_err(refused)?;
+    let peer = request.extensions().get::<Arc<Peer>>();
+    let peer = peer.and_then(|peer| peer.address);
+    let refused = |refusal| shared.refuse("metrics stream refused", peer, &refusal);
+    let address = shared.identity.address(request.extensions());
+    let (place, mut ended) = shared.streams.open(address).map_err(refused)?;
+    let claim = shared.claim(request.metadata(), request.extensions(), &mut ended);
+    let claim = claim.await.map_err(refused)?;
     shared.metrics.streams.inc();
     shared.metrics.streams_opened.inc();
     let mut session = Session {
@@ -106,8 +110,7 @@ pub(crate) async fn serve(
     session.close();
     shared.metrics.streams.dec();
     if let Ending::Refused(refusal) = &ending {
-        shared.metrics.count_refused(refusal.reason());
-        tracing::info!(reason = refusal.reason(), error = %refusal, "metrics stream refused");
+        return Err(shared.refuse("metrics stream refused", peer, refusal));
     }
     ending.status().map_or(Ok(Response::new(Answer {})), Err)
 }
@@ -117,30 +120,49 @@ pub(crate) async fn serve(
 impl Session {
     async fn read(
         &mut self,
-        mut inbound: Streaming<Message>,
+        mut inbound: Streaming<Bytes>,
         mut ended: oneshot::Receiver<Ending>,
     ) -> Ending {
         let shutdown = self.shared.shutdown.clone();
         loop {
+            let patience = self.patience();
             let next = tokio::select! {
                 biased;
                 ending = &mut ended => return ending.unwrap_or(Ending::Closed),
                 () = shutdown.cancelled() => return Ending::ShutDown,
-                next = timeout(SILENCE_MAX, inbound.message()) => next,
+                next = timeout(patience, inbound.message()) => next,
             };
             let message = match next {
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => return Ending::Closed,
                 Ok(Err(status)) => return ending_of(&status),
-                Err(_) => {
-                    return Ending::Refused(Refusal::Silent {
-                        within: SILENCE_MAX,
-                    });
-                }
+                Err(_) => return Ending::Refused(self.late(patience)),
             };
-            if let Err(refusal) = self.take(&message) {
+            let shared = Arc::clone(&self.shared);
+            let _decodes = if message.len() > ALONE_BYTES {
+                shared.remembered.decoding.acquire().await.ok()
+            } else {
+                None
+            };
+            let taken = Message::from_bytes(&message).and_then(|message| self.take(&message));
+            if let Err(refusal) = taken {
                 return Ending::Refused(refusal);
             }
+        }
+    }
+
+    /// How long the next message may take.
+    fn patience(&self) -> Duration {
+        match self.sidecar {
+            None => self.shared.limits.hello_within,
+            Some(_) => SILENCE_MAX,
+        }
+    }
+
+    fn late(&self, within: Duration) -> Refusal {
+        match self.sidecar {
+            None => Refusal::HelloLate { within },
+            Some(_) => Refusal::Silent { within },
         }
     }
 
@@ -152,6 +174,7 @@ impl Session {
             let sidecar = Sidecar::of(node)?;
             let directory = &self.shared.directory;
             self.claim.check(&sidecar.pod, &sidecar.uid, directory)?;
+            self.place.greeted();
             sidecar
         };
         let totals = Totals::of(&sidecar, &message.envoy_metrics);
@@ -275,6 +298,15 @@ impl Session {
 
 // === impl Remembered ===
 
+impl Default for Remembered {
+    fn default() -> Self {
+        Self {
+            pods: Mutex::default(),
+            decoding: Semaphore::new(1),
+        }
+    }
+}
+
 impl Remembered {
     /// Notes what a pod told at `at`; returns the generation of its counters.
     fn note(
@@ -286,7 +318,7 @@ impl Remembered {
         let sum = |part: fn(&SeriesTotals) -> Option<u64>| series.values().filter_map(part).sum();
         let requests: u64 = sum(|totals| totals.requests);
         let attempts: u64 = sum(|totals| totals.upstream_attempts);
-        let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
         if pods.len() >= REMEMBERED_MAX && !pods.contains_key(&sidecar.pod) {
             // Whichever goes: should it restart just when its stream breaks, its totals stand still until they are
             // higher than they were.

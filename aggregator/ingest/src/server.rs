@@ -2,8 +2,8 @@
 //!
 //! HTTP/2 is set up for many connections with one small stream each:
 //! - a ping every [`PING_EVERY`], also when idle, so that a peer that vanished is noticed within 35 s;
-//! - windows of [`STREAM_WINDOW`] and [`CONNECTION_WINDOW`] bytes: a report is a few hundred bytes, and a peer
-//!   that floods must not make us hold more than this;
+//! - windows of [`WINDOW`] bytes: a report is a few hundred bytes, and a peer that floods must not make us hold more
+//!   than this before a message of it has room ([`Messages`]);
 //! - no delay of small segments, since each answer is one.
 
 use std::convert::Infallible;
@@ -15,6 +15,9 @@ use std::time::Duration;
 use aggregator_core::directory::Directory;
 use aggregator_core::store::Store;
 use aggregator_core::time::Clock;
+use bytes::Bytes;
+use common_budget::messages::{BoxError, Refused};
+use common_budget::{Bounds, Messages, Room, Size};
 use common_http::{Deadlines, Http2, Peer, Protocol, RequestBody, Security, Settings};
 use futures_util::FutureExt as _;
 use prometheus_client::registry::Registry;
@@ -29,17 +32,17 @@ use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::server::ClientStreamingService;
 use tonic::{Request, Response, Status, Streaming};
-use tonic_prost::ProstCodec;
 use tower_service::Service as _;
 use tracing::{Instrument as _, info, info_span};
 
-use crate::ending::Refusal;
 use crate::identity::Identity;
 use crate::limits::{
-    ANSWERS_MAX, CLOSE_WITHIN, DRAIN_MAX, HEADER_BYTES_MAX, Limits, STREAMS_PER_CONNECTION_MAX,
+    ANSWERS_MAX, CLOSE_WITHIN, DRAIN_MAX, FREE_BYTES, HEADER_BYTES_MAX, Limits, PEER_PART,
+    STREAMS_PER_CONNECTION_MAX,
 };
 use crate::metrics::Metrics;
 use crate::native_sink::{self, Remembered};
+use crate::refusals::Lines;
 use crate::session::{Session, Shared};
 use crate::streams::Streams;
 
@@ -55,11 +58,8 @@ const FIRST_STREAM_WITHIN: Duration = Duration::from_secs(10);
 /// How long a connection may be without a stream after that: the filter tries again sooner.
 const WITHOUT_STREAM_MAX: Duration = Duration::from_mins(5);
 
-/// Bytes of one stream under way to us: the smallest window HTTP/2 begins with.
-const STREAM_WINDOW: u32 = 64 * 1024;
-
-/// Bytes of one connection under way to us: four streams' worth, for proxies that bundle streams.
-const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
+/// Bytes of one connection, and of one stream of it, under way to us: the smallest window a connection can have.
+const WINDOW: u32 = 64 * 1024 - 1;
 
 /// Takes in streams of sidecars until it is told to stop.
 #[expect(missing_debug_implementations, reason = "a clock is a function")]
@@ -80,6 +80,8 @@ struct Service {
 struct Methods {
     shared: Arc<Shared>,
     ingest: IngestServer<Service>,
+    frames_room: Arc<Room>,
+    messages_room: Arc<Room>,
 }
 
 /// The call of Envoy's metrics service.
@@ -114,7 +116,8 @@ impl Server {
             metrics: Metrics::register(registry),
             learn_pods: learn_pods_from_hello,
             identity,
-            streams: Arc::new(Streams::new(limits.streams)),
+            streams: Arc::new(Streams::new(&limits)),
+            lines: Lines::default(),
             remembered: Remembered::default(),
             shutdown,
         };
@@ -130,9 +133,9 @@ impl Server {
     pub async fn serve(self, listener: TcpListener, connections: &common_http::Metrics) {
         let Self { shared, tls, tasks } = self;
         let shutdown = shared.shutdown.clone();
-        let frame_bytes = shared.limits.frame_bytes;
+        let limits = shared.limits;
         let (store, clock) = (Arc::clone(&shared.store), shared.clock.clone());
-        let server = common_http::Server::new(settings(&shared.limits), connections)
+        let server = common_http::Server::new(settings(&limits), connections)
             .with_security(tls.map_or(Security::Plain, Security::Tls))
             .with_handshakes(move |peer, done| {
                 if done {
@@ -147,7 +150,9 @@ impl Server {
                 shared,
                 tasks: tasks.clone(),
             })
-            .max_decoding_message_size(frame_bytes),
+            .max_decoding_message_size(limits.frame_bytes),
+            frames_room: room(limits.frames_room, limits.frame_bytes),
+            messages_room: room(limits.messages_room, limits.message_bytes),
         };
         let handler = move |_: &Arc<Peer>| {
             let methods = methods.clone();
@@ -188,8 +193,7 @@ fn settings(limits: &Limits) -> Settings {
         headers_max: 0,
         http2: Http2 {
             streams_max: STREAMS_PER_CONNECTION_MAX,
-            stream_window: Some(STREAM_WINDOW),
-            connection_window: Some(CONNECTION_WINDOW),
+            window: WINDOW,
             ping_every: PING_EVERY,
             pong_within: PONG_WITHIN,
         },
@@ -208,22 +212,13 @@ impl Ingest for Service {
     ) -> Result<Response<Self::ReportStream>, Status> {
         let peer = request.extensions().get::<Arc<Peer>>();
         let peer = peer.and_then(|peer| peer.address);
-        let refused = |refusal: Refusal| {
-            self.shared.metrics.count_refused(refusal.reason());
-            info!(reason = refusal.reason(), error = %refusal, peer = peer.map(tracing::field::display), "stream refused");
-            refusal.status()
-        };
+        let shared = &self.shared;
+        let refused = |refusal| shared.refuse("stream refused", peer, &refusal);
         // The place first: who waits for a review takes up room too.
-        let (place, ended) = self.shared.streams.open().map_err(refused)?;
-        let identity = &self.shared.identity;
-        let claim = identity
-            .claim(
-                request.metadata(),
-                request.extensions(),
-                &self.shared.metrics,
-            )
-            .await
-            .map_err(refused)?;
+        let address = shared.identity.address(request.extensions());
+        let (place, mut ended) = shared.streams.open(address).map_err(refused)?;
+        let claim = shared.claim(request.metadata(), request.extensions(), &mut ended);
+        let claim = claim.await.map_err(refused)?;
         let span = info_span!(
             parent: None,
             "stream",
@@ -251,25 +246,64 @@ impl tower_service::Service<http::Request<Body>> for Methods {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if request.uri().path() != native_sink::PATH {
+        let is_native = request.uri().path() == native_sink::PATH;
+        let request = self.bounded(request, is_native);
+        if !is_native {
             return self.ingest.call(request);
         }
         let method = StreamMetrics(Arc::clone(&self.shared));
+        let message_bytes = self.shared.limits.message_bytes;
         Box::pin(async move {
-            let mut grpc = tonic::server::Grpc::new(ProstCodec::default())
-                .max_decoding_message_size(native_sink::MESSAGE_BYTES_MAX);
+            let mut grpc = tonic::server::Grpc::new(native_sink::Codec)
+                .max_decoding_message_size(message_bytes);
             Ok(grpc.client_streaming(method, request).await)
         })
     }
 }
 
+impl Methods {
+    /// The call with messages that keep to their bounds.
+    fn bounded(&self, request: http::Request<Body>, is_native: bool) -> http::Request<Body> {
+        let limits = &self.shared.limits;
+        let (room, most) = if is_native {
+            (&self.messages_room, limits.message_bytes)
+        } else {
+            (&self.frames_room, limits.frame_bytes)
+        };
+        let bounds = Bounds {
+            room: Arc::clone(room),
+            peer: self.shared.identity.address(request.extensions()),
+            free: FREE_BYTES,
+            most,
+            within: limits.message_within,
+            refuse,
+        };
+        request.map(|body| Body::new(Messages::new(body, bounds)))
+    }
+}
+
+fn room(size: Size, message_bytes: usize) -> Arc<Room> {
+    let message = Size::bytes(message_bytes as u64);
+    let per_peer = size.part(1, PEER_PART).max(message);
+    Arc::new(Room::new(size.max(message), per_peer))
+}
+
+/// As [`crate::session::ending_of`] reads it.
+fn refuse(refused: Refused) -> BoxError {
+    let text = refused.to_string();
+    Box::new(match refused {
+        Refused::Full { .. } => Status::resource_exhausted(text),
+        Refused::Slow { .. } => Status::deadline_exceeded(text),
+    })
+}
+
 // === impl StreamMetrics ===
 
-impl ClientStreamingService<native_sink::Message> for StreamMetrics {
+impl ClientStreamingService<Bytes> for StreamMetrics {
     type Response = native_sink::Answer;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Self::Response>, Status>> + Send>>;
 
-    fn call(&mut self, request: Request<Streaming<native_sink::Message>>) -> Self::Future {
+    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
         Box::pin(native_sink::serve(Arc::clone(&self.0), request))
     }
 }

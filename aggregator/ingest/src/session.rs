@@ -3,6 +3,7 @@
 //! The task reads whatever the sidecar sent even after the answers have nowhere to go: a sidecar that ends sends
 //! its last report and resets the stream at once, and that report counts.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use std::error::Error as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{error::Elapsed, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, Streaming};
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Extensions, Status, Streaming};
 use tracing::{Span, debug, info, trace};
 
 use crate::builds::Counted;
@@ -26,6 +28,7 @@ use crate::limits::{ANSWER_WITHIN, DRAIN_MAX, DRAINED_AFTER, Limits, SILENCE_MAX
 use crate::metrics::Metrics;
 use crate::native_sink::Remembered;
 use crate::parse;
+use crate::refusals::Lines;
 use crate::streams::{Place, Streams};
 
 /// What all streams share.
@@ -40,6 +43,8 @@ pub(crate) struct Shared {
     /// How sidecars prove who they are.
     pub(crate) identity: Identity,
     pub(crate) streams: Arc<Streams>,
+    /// Which refusals were logged lately.
+    pub(crate) lines: Lines,
     /// What Envoys last told through their own metrics service.
     pub(crate) remembered: Remembered,
     pub(crate) shutdown: CancellationToken,
@@ -59,6 +64,48 @@ pub(crate) struct Session {
     link: Option<Link>,
     /// As above.
     build: Option<Counted>,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Counts a refusal and says it, unless enough of its kind was said lately. Returns what the sidecar hears.
+    pub(crate) fn refuse(
+        &self,
+        what: &'static str,
+        peer: Option<SocketAddr>,
+        refusal: &Refusal,
+    ) -> Status {
+        let reason = refusal.reason();
+        self.metrics.count_refused(reason);
+        if let Some(left_out) = self.lines.next(reason, self.clock.now()) {
+            let peer = peer.map(tracing::field::display);
+            let left_out = (left_out > 0).then_some(left_out);
+            info!(reason, error = %refusal, peer, lines.left_out = left_out, "{what}");
+        }
+        refusal.status()
+    }
+
+    /// What a call proves, before anything of it is read; or that its stream is over before that is known.
+    pub(crate) async fn claim(
+        &self,
+        metadata: &MetadataMap,
+        extensions: &Extensions,
+        ended: &mut oneshot::Receiver<Ending>,
+    ) -> Result<Claim, Refusal> {
+        let (directory, metrics) = (&self.directory, &self.metrics);
+        let claim = self
+            .identity
+            .claim(metadata, extensions, directory, metrics);
+        tokio::select! {
+            biased;
+            ending = ended => Err(match ending {
+                Ok(Ending::Refused(refusal)) => refusal,
+                _ => Refusal::Unreviewed("the stream is over".to_owned()),
+            }),
+            claim = claim => claim,
+        }
+    }
 }
 
 // === impl Session ===
@@ -196,6 +243,7 @@ impl Session {
             .store
             .connect(shared.clock.now(), self.place.id, &hello)?;
         self.link = Some(connected.link);
+        self.place.greeted();
         self.build = Some(shared.metrics.builds.count(&build));
         if let Some(older) = connected.superseded {
             shared.metrics.superseded.inc();
@@ -246,8 +294,7 @@ impl Session {
         self.build = None;
         match ending {
             Ending::Refused(refusal) => {
-                self.shared.metrics.count_refused(refusal.reason());
-                info!(reason = refusal.reason(), error = %refusal, "stream refused");
+                self.shared.refuse("stream refused", None, refusal);
             }
             Ending::Closed | Ending::Superseded | Ending::Replaced | Ending::ShutDown => {
                 debug!(?ending, "stream ended");
@@ -272,9 +319,9 @@ pub(crate) fn ending_of(status: &Status) -> Ending {
         Code::Internal | Code::Unimplemented => {
             Ending::Refused(Refusal::Malformed(format!("SidecarFrame: {message}")))
         }
-        Code::OutOfRange | Code::ResourceExhausted => {
-            Ending::Refused(Refusal::TooLarge(message.to_owned()))
-        }
+        Code::OutOfRange => Ending::Refused(Refusal::TooLarge(message.to_owned())),
+        Code::ResourceExhausted => Ending::Refused(Refusal::NoRoom(message.to_owned())),
+        Code::DeadlineExceeded => Ending::Refused(Refusal::MessageLate(message.to_owned())),
         _ => Ending::Closed,
     }
 }

@@ -54,6 +54,7 @@ pub(crate) fn config() -> Config {
         remote_write: None,
         metrics: aggregator_api::MetricSettings::default(),
         drain: Duration::from_secs(5),
+        memory_limit: None,
     }
 }
 

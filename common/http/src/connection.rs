@@ -30,6 +30,13 @@ use crate::settings::{CLOSE_WITHIN, Protocol, Settings};
 use crate::watched::Watched;
 use crate::{BoxError, Security};
 
+/// Streams that an HTTP/2 peer may reset before we have looked at them, as in a rapid-reset attack, until its connection
+/// ends.
+const PENDING_RESETS_MAX: usize = 16;
+
+/// Faults of an HTTP/2 peer that we answer with a reset, until its connection ends.
+const ERROR_RESETS_MAX: usize = 128;
+
 /// Tells whether the certificates of a peer make it a trusted one.
 pub(crate) type Trusts = Arc<dyn Fn(&Peer) -> bool + Send + Sync>;
 
@@ -338,8 +345,10 @@ fn http2_builder(settings: &Settings) -> http2::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(http2.streams_max)
         .max_header_list_size(u32::try_from(settings.head_bytes_max).unwrap_or(u32::MAX))
-        .initial_stream_window_size(http2.stream_window)
-        .initial_connection_window_size(http2.connection_window)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(ERROR_RESETS_MAX)
+        .initial_stream_window_size(http2.window)
+        .initial_connection_window_size(http2.window)
         .keep_alive_interval(http2.ping_every)
         .keep_alive_timeout(http2.pong_within);
     builder

@@ -86,10 +86,9 @@ pub struct Deadlines {
 pub struct Http2 {
     /// Requests at once on one connection.
     pub streams_max: u32,
-    /// Bytes of one request on their way to us; `None` leaves it to the library.
-    pub stream_window: Option<u32>,
-    /// Bytes of one connection on their way to us.
-    pub connection_window: Option<u32>,
+    /// Bytes of one connection, and of one request of it, on their way to us. The smallest that a connection can have is
+    /// the default: what a peer sends beyond that waits with the peer.
+    pub window: u32,
     /// How often a connection is asked for a sign of life.
     pub ping_every: Duration,
     /// How long that sign may take.
@@ -185,8 +184,7 @@ impl Default for Http2 {
     fn default() -> Self {
         Self {
             streams_max: 128,
-            stream_window: None,
-            connection_window: None,
+            window: 64 * 1024 - 1,
             ping_every: Duration::from_secs(30),
             pong_within: Duration::from_secs(10),
         }

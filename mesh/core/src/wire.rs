@@ -13,6 +13,9 @@ const DELIMITED: u8 = 2;
 /// Wire type of four bytes.
 const FIXED32: u8 = 5;
 
+/// Fields of one message that are looked at: each takes some 70 bytes, and a message may have one in every two of its.
+const FIELDS_MAX: usize = 65_536;
+
 /// Longest varint.
 const VARINT_MAX: usize = 10;
 
@@ -40,6 +43,9 @@ pub enum WireError {
     /// A field is not of the type it should be.
     #[error("field {0} is of another type")]
     Type(u32),
+    /// More fields than are looked at.
+    #[error("more than {FIELDS_MAX} fields")]
+    TooMany,
     /// A string that is not UTF-8.
     #[error("field {0} is not text")]
     Text(u32),
@@ -82,6 +88,9 @@ impl<'a> Message<'a> {
         let mut at = 0;
         while at < bytes.len() {
             let field = field(bytes, at)?;
+            if fields.len() >= FIELDS_MAX {
+                return Err(WireError::TooMany);
+            }
             at = field.whole.end;
             fields.push(field);
         }

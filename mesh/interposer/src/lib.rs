@@ -18,5 +18,7 @@ pub mod server;
 pub mod session;
 pub mod upstream;
 
-/// Largest message in either direction, in bytes.
-pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub use session::{Limits, MESSAGE_BYTES_MAX};
+
+/// Largest request of an Envoy: names and versions of what it has.
+pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;

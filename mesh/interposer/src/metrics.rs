@@ -18,6 +18,7 @@ pub struct Metrics {
     pub(crate) rejected: Counter,
     pub(crate) given_up: Counter,
     pub(crate) without_module: Counter,
+    pub(crate) unread: Counter,
     pub(crate) upstream_failures: Counter,
     pub(crate) restore: Histogram,
     pub(crate) notices_refused: Counter,
@@ -34,6 +35,7 @@ impl Metrics {
             rejected: Counter::default(),
             given_up: Counter::default(),
             without_module: Counter::default(),
+            unread: Counter::default(),
             upstream_failures: Counter::default(),
             restore: Histogram::new(RESTORE_SECONDS),
             notices_refused: Counter::default(),
@@ -54,6 +56,8 @@ impl Metrics {
         registry.register("changes_given_up", help, all.given_up.clone());
         let help = "Responses that were left as they are because a module is not there, or another than it should be";
         registry.register("responses_without_module", help, all.without_module.clone());
+        let help = "Responses that passed unread since they are larger than may be changed within the memory limit";
+        registry.register("responses_unread", help, all.unread.clone());
         let help = "Streams that the origin did not take, or ended with an error";
         registry.register("upstream_failures", help, all.upstream_failures.clone());
         let help = "Time from a rejection of Envoy to the original on its way";

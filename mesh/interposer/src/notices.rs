@@ -24,6 +24,15 @@ pub enum Notice {
         /// Which, and what is wrong with it.
         reason: String,
     },
+    /// A response is larger than may be changed within the memory limit, and passes as it is.
+    TooLarge {
+        /// Type of the resources.
+        type_url: String,
+        /// How large it is.
+        bytes: usize,
+        /// How large it may be.
+        most: usize,
+    },
 }
 
 /// Where notices go.

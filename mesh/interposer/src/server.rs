@@ -16,18 +16,18 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::{Grpc, NamedService, StreamingService};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
-use crate::MESSAGE_BYTES_MAX;
 use crate::codec::Raw;
 use crate::metrics::Metrics;
 use crate::modules::Modules;
 use crate::notices::{Notice, Notices};
 use crate::session::{Rejected, Rejections, Session};
 use crate::upstream::Upstream;
+use crate::{Limits, REQUEST_BYTES_MAX};
 
-/// Messages that wait for the other side at most; then the one side is not read any more.
-const WAITING_MAX: usize = 16;
+/// Messages that wait for the other side at most; then the one side is not read any more. Each may be as large as any.
+const WAITING_MAX: usize = 1;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -50,6 +50,8 @@ pub struct Parts {
     pub notices: Notices,
     /// The monotonic clock.
     pub clock: fn() -> Instant,
+    /// How large messages may be.
+    pub limits: Limits,
     /// Ends all streams; Envoy keeps its configuration.
     pub stop: CancellationToken,
 }
@@ -120,8 +122,8 @@ impl tower_service::Service<http::Request<Body>> for Interposer {
                 return Ok(Status::unimplemented("only aggregated discovery is served").into_http());
             };
             let mut grpc = Grpc::new(Raw)
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX);
+                .max_decoding_message_size(REQUEST_BYTES_MAX)
+                .max_encoding_message_size(usize::MAX);
             Ok(grpc.streaming(Discovery { shared, form }, request).await)
         })
     }
@@ -222,6 +224,7 @@ async fn run(shared: Arc<Shared>, form: Form, envoy: Streaming<Bytes>, to_envoy:
         }
         Some(Ended::Failed(status)) => {
             metrics.upstream_failures.inc();
+            let status = too_large(status, shared.parts.limits.message_bytes);
             tracing::warn!(code = ?status.code(), reason = status.message(), "the stream of discovery failed");
             status
         }
@@ -231,6 +234,18 @@ async fn run(shared: Arc<Shared>, form: Form, envoy: Streaming<Bytes>, to_envoy:
     let _ = to_envoy.send(Outgoing::new(Err(status))).await;
 }
 
+/// Says what to do about a message of the origin that is larger than it may be.
+fn too_large(status: Status, most: usize) -> Status {
+    if status.code() != Code::OutOfRange {
+        return status;
+    }
+    Status::resource_exhausted(format!(
+        "the origin's response is too large: {}; a response may have {most} bytes within --memory-limit: raise the \
+         memory limit of the container",
+        status.message()
+    ))
+}
+
 async fn relay(
     shared: &Shared,
     form: Form,
@@ -238,10 +253,16 @@ async fn relay(
     to_envoy: &ToEnvoy,
 ) -> Ended {
     let (insertion, rejections) = (&shared.parts.insertion, &shared.rejections);
-    let mut session = Session::new(form, Arc::clone(insertion), Arc::clone(rejections));
+    let limits = shared.parts.limits;
+    let mut session = Session::new(form, Arc::clone(insertion), Arc::clone(rejections), limits);
     let (to_origin, requests) = mpsc::channel(WAITING_MAX);
     let requests = ReceiverStream::new(requests);
-    let opening = Box::pin(shared.parts.upstream.open(form, requests));
+    let opening = Box::pin(
+        shared
+            .parts
+            .upstream
+            .open(form, requests, limits.message_bytes),
+    );
     let mut origin = FromOrigin::Opening(opening);
     loop {
         tokio::select! {
@@ -320,5 +341,21 @@ fn pass(parts: &Parts, session: &mut Session, response: Bytes) -> Bytes {
     metrics.changed.inc_by(passed.changed as u64);
     metrics.malformed.inc_by(passed.malformed as u64);
     metrics.given_up.inc_by(u64::from(passed.given_up));
+    if let Some(type_url) = passed.unread {
+        metrics.unread.inc();
+        let bytes = passed.response.len();
+        let most = parts.limits.changed_bytes;
+        tracing::warn!(
+            type_url,
+            bytes,
+            most,
+            "a response is larger than may be changed within --memory-limit and passes as it is: nothing is counted for it"
+        );
+        parts.notices.tell(Notice::TooLarge {
+            type_url,
+            bytes,
+            most,
+        });
+    }
     passed.response
 }

@@ -21,6 +21,26 @@ const OPEN_MAX: usize = 64;
 /// Changes at most that are remembered as rejected, of each type; at more, all are forgotten and tried once more.
 const REJECTIONS_MAX: usize = 4096;
 
+/// Largest message in either direction, in bytes, whatever the memory limit.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A message is there up to four times: received, handed over, waiting, and written.
+const COPIES_PASSED: u64 = 4;
+
+/// A message that is changed is there up to eight times, with each level of messages that was put together anew.
+const COPIES_CHANGED: u64 = 8;
+
+/// What the memory for messages allows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Bytes of a response; a stream with a larger one ends.
+    pub message_bytes: usize,
+    /// Bytes of a response that is looked into; a larger one passes as it is.
+    pub changed_bytes: usize,
+    /// Bytes of responses that wait for Envoy's answer; with more, others pass as they are.
+    pub original_bytes: usize,
+}
+
 /// A stream.
 #[derive(Debug)]
 pub struct Session {
@@ -30,6 +50,7 @@ pub struct Session {
     /// answer with the next one. In the order in which Envoy has them.
     open: VecDeque<Open>,
     rejections: Arc<Rejections>,
+    limits: Limits,
     numbers: u64,
 }
 
@@ -69,6 +90,8 @@ pub struct Passed {
     pub malformed: usize,
     /// True if something is left as it is because Envoy rejected the change of just this.
     pub given_up: bool,
+    /// The type of its resources, if it was not looked into since it is too large.
+    pub unread: Option<String>,
 }
 
 /// What becomes of a request of Envoy.
@@ -91,16 +114,39 @@ pub struct Rejected {
     pub reason: String,
 }
 
+// === impl Limits ===
+
+impl Limits {
+    /// Those under which messages take at most so much memory.
+    pub fn within(memory: u64) -> Self {
+        let part = |copies: u64| {
+            let bytes = usize::try_from(memory / copies).unwrap_or(usize::MAX);
+            bytes.min(MESSAGE_BYTES_MAX)
+        };
+        Self {
+            message_bytes: part(COPIES_PASSED),
+            changed_bytes: part(COPIES_CHANGED),
+            original_bytes: part(COPIES_CHANGED),
+        }
+    }
+}
+
 // === impl Session ===
 
 impl Session {
     /// A new stream.
-    pub fn new(form: Form, insertion: Arc<Insertion>, rejections: Arc<Rejections>) -> Self {
+    pub fn new(
+        form: Form,
+        insertion: Arc<Insertion>,
+        rejections: Arc<Rejections>,
+        limits: Limits,
+    ) -> Self {
         Self {
             form,
             insertion,
             open: VecDeque::new(),
             rejections,
+            limits,
             numbers: 0,
         }
     }
@@ -113,6 +159,13 @@ impl Session {
         self.supersede(&head.type_url, &response);
         if !may_insert {
             return Passed::unchanged(response, 0);
+        }
+        let is_ours = [discovery::LISTENER, discovery::CLUSTER].contains(&&*head.type_url);
+        if is_ours && !self.has_room(response.len()) {
+            return Passed {
+                unread: Some(head.type_url),
+                ..Passed::unchanged(response, 0)
+            };
         }
         let refused = |mark: u64| self.rejections.has(&head.type_url, mark);
         let refused_resource = |resource: &[u8]| refused(mark(resource));
@@ -144,6 +197,7 @@ impl Session {
             changed: changed.resources,
             malformed: changed.malformed,
             given_up: changed.refused > 0,
+            unread: None,
         }
     }
 
@@ -245,6 +299,16 @@ impl Session {
         }
     }
 
+    /// Whether a response of so many bytes may be looked into, and kept until Envoy answers it.
+    fn has_room(&self, bytes: usize) -> bool {
+        let kept = self.open.iter().filter_map(|open| match &open.sent {
+            Sent::Changed { original, .. } => original.as_ref().map(Bytes::len),
+            Sent::Restored { .. } => None,
+        });
+        bytes <= self.limits.changed_bytes
+            && kept.sum::<usize>() + bytes <= self.limits.original_bytes
+    }
+
     fn remember(&mut self, open: Open) {
         if self.open.len() >= OPEN_MAX {
             self.open.pop_front();
@@ -328,6 +392,7 @@ impl Passed {
             changed: 0,
             malformed,
             given_up: false,
+            unread: None,
         }
     }
 }

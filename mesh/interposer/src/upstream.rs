@@ -136,9 +136,10 @@ impl Upstream {
         &self,
         form: Form,
         requests: ReceiverStream<Bytes>,
+        message_bytes: usize,
     ) -> Result<Response<Streaming<Bytes>>, Status> {
         let mut grpc = tonic::client::Grpc::new(self.channel.clone())
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_decoding_message_size(message_bytes)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         grpc.ready()
             .await

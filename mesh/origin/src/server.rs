@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
     AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
@@ -11,6 +12,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -25,8 +27,14 @@ use subscriber::{Heard, Subscriber};
 /// Responses that wait for an Envoy at most.
 const WAITING_MAX: usize = 16;
 
-/// Streams at once: one for each sidecar, some 100 KB each.
+/// Streams at once, whatever the memory: one for each sidecar, some 100 KB each.
 pub const STREAMS_MAX: usize = 10_000;
+
+/// Bytes of a request: a node, and the names of what it wants.
+pub const REQUEST_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long a stream may take to say which node it is of.
+const NODE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Tells Envoys what the meshes are.
 #[derive(Clone, Debug)]
@@ -34,6 +42,7 @@ pub struct Origin {
     meshes: watch::Receiver<Arc<Meshes>>,
     metrics: Metrics,
     streams: Arc<AtomicUsize>,
+    streams_max: usize,
 }
 
 type Responses = Pin<Box<dyn Stream<Item = Result<DiscoveryResponse, Status>> + Send>>;
@@ -47,16 +56,19 @@ struct Place {
 // === impl Origin ===
 
 impl Origin {
-    /// Of what `meshes` holds, as it changes.
+    /// Of what `meshes` holds, as it changes, to `streams_max` streams at once.
     pub fn new(
         meshes: watch::Receiver<Arc<Meshes>>,
         metrics: Metrics,
+        streams_max: usize,
     ) -> AggregatedDiscoveryServiceServer<Self> {
         AggregatedDiscoveryServiceServer::new(Self {
             meshes,
             metrics,
             streams: Arc::default(),
+            streams_max,
         })
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
     }
 }
 
@@ -70,7 +82,7 @@ impl AggregatedDiscoveryService for Origin {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Responses>, Status> {
-        let place = Place::take(&self.streams, &self.metrics)?;
+        let place = Place::take(&self.streams, self.streams_max, &self.metrics)?;
         let (sender, responses) = mpsc::channel(WAITING_MAX);
         let (meshes, requests) = (self.meshes.clone(), request.into_inner());
         let metrics = self.metrics.clone();
@@ -100,7 +112,9 @@ async fn serve(
     responses: &mpsc::Sender<Result<DiscoveryResponse, Status>>,
     metrics: &Metrics,
 ) -> Result<(), Status> {
-    let Some(first) = requests.message().await? else {
+    let first = timeout(NODE_WITHIN, requests.message()).await;
+    let first = first.map_err(|_| Status::deadline_exceeded("no request came within 10 s"))?;
+    let Some(first) = first? else {
         return Ok(());
     };
     let mut subscriber = Subscriber::new(&first.node.clone().unwrap_or_default());
@@ -164,16 +178,16 @@ fn hear(
 // === impl Place ===
 
 impl Place {
-    fn take(streams: &Arc<AtomicUsize>, metrics: &Metrics) -> Result<Self, Status> {
+    fn take(streams: &Arc<AtomicUsize>, max: usize, metrics: &Metrics) -> Result<Self, Status> {
         let held = streams.fetch_add(1, Ordering::Relaxed);
         metrics.streams.inc();
         let place = Self {
             streams: Arc::clone(streams),
             metrics: metrics.clone(),
         };
-        if held >= STREAMS_MAX {
+        if held >= max {
             metrics.streams_refused.inc();
-            let text = format!("there are {STREAMS_MAX} streams already");
+            let text = format!("there are {max} streams already");
             return Err(Status::resource_exhausted(text));
         }
         Ok(place)

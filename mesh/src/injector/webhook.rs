@@ -1,9 +1,11 @@
 //! The webhook on the wire: HTTPS, limits on connections, bodies and time, drain.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use common_budget::{Room, Size};
 use common_http::{
     Deadlines, Http2, Limits, Metrics, Peer, Protocol, RequestBody, Security, Server, Settings,
 };
@@ -29,14 +31,24 @@ use crate::clock;
 /// Longest body of a request: etcd takes objects of 1.5 MiB, and kube-apiserver requests of 3 MiB.
 const BODY_MAX: usize = 3 * 1024 * 1024;
 
-/// Bytes of bodies under way at once, in units of [`UNIT`]: 16 MiB, so that whoever floods us cannot make us hold more.
-const UNITS_MAX: usize = 1024;
-
-/// Least that a request counts for, in bytes: so there are at most 1,024 at once.
+/// Least that a request counts for, in bytes: so there are at most 512 at once for each 8 MiB of room.
 const UNIT: usize = 16 * 1024;
 
 /// Connections; kube-apiserver has a few.
 pub(super) const LIMITS: Limits = Limits::of(256);
+
+/// Of the room for bodies, one address may have this part: kube-apiservers have theirs, whoever else comes.
+const PEER_PART: u64 = 2;
+
+/// How long a body may take: kube-apiserver has it at hand.
+const BODY_WITHIN: Duration = Duration::from_secs(5);
+
+/// Values in a body, by what separates them: each takes some 100 bytes once it is read, and the largest pods have a
+/// few thousand.
+const VALUES_MAX: usize = 200_000;
+
+/// A larger body is read alone.
+const ALONE_BYTES: usize = 256 * 1024;
 
 /// Requests at once on one HTTP/2 connection; kube-apiserver's client opens another one beyond that.
 const STREAMS_PER_CONNECTION_MAX: u32 = 250;
@@ -70,8 +82,10 @@ pub(super) struct Webhook {
     /// `None`: there is no cluster to raise them in.
     events: Option<Events>,
     metrics: metrics::Metrics,
-    /// [`UNITS_MAX`] units of bodies.
-    room: Arc<Semaphore>,
+    /// For bodies under way.
+    room: Arc<Room>,
+    /// Held while a large body is read.
+    alone: Semaphore,
 }
 
 /// A request that gets no review.
@@ -89,13 +103,15 @@ impl Webhook {
         nodes: Box<dyn VirtualNodes + Send + Sync>,
         events: Option<Events>,
         metrics: metrics::Metrics,
+        bodies: Size,
     ) -> Self {
         Self {
             settings,
             nodes,
             events,
             metrics,
-            room: Arc::new(Semaphore::new(UNITS_MAX)),
+            room: Arc::new(Room::new(bodies, bodies.part(1, PEER_PART))),
+            alone: Semaphore::new(1),
         }
     }
 
@@ -110,11 +126,12 @@ impl Webhook {
     ) {
         let server = Server::new(settings(limits), &connections).with_security(Security::Tls(tls));
         let webhook = Arc::new(self);
-        let handler = move |_: &Arc<Peer>| {
+        let handler = move |peer: &Arc<Peer>| {
             let webhook = Arc::clone(&webhook);
+            let peer = peer.ip();
             move |request: Request<RequestBody>| {
                 let webhook = Arc::clone(&webhook);
-                async move { webhook.respond(request).await }
+                async move { webhook.respond(request, peer).await }
             }
         };
         let closing = CancellationToken::new();
@@ -127,9 +144,13 @@ impl Webhook {
         });
     }
 
-    async fn respond(&self, request: Request<RequestBody>) -> Response<Full<Bytes>> {
+    async fn respond(
+        &self,
+        request: Request<RequestBody>,
+        peer: Option<IpAddr>,
+    ) -> Response<Full<Bytes>> {
         let begun = clock::monotonic();
-        match self.review(request).await {
+        match self.review(request, peer).await {
             Ok(answer) => {
                 self.metrics.took(begun.elapsed());
                 answer
@@ -145,6 +166,7 @@ impl Webhook {
     async fn review(
         &self,
         request: Request<RequestBody>,
+        peer: Option<IpAddr>,
     ) -> Result<Response<Full<Bytes>>, Refused> {
         let (head, body) = request.into_parts();
         check(&head)?;
@@ -153,12 +175,14 @@ impl Webhook {
         if size > BODY_MAX {
             return Err(too_large());
         }
-        let units = u32::try_from(size.div_ceil(UNIT).max(1)).unwrap_or(u32::MAX);
-        let Ok(_room) = self.room.try_acquire_many(units) else {
+        let within = patience(head.uri.query());
+        let room = Arc::clone(&self.room).take(peer, size.max(UNIT));
+        let room = timeout(within, room).await;
+        let Ok(Ok(_room)) = room else {
             let text = "too many requests are under way";
             return Err(refused(StatusCode::SERVICE_UNAVAILABLE, "busy", text));
         };
-        let within = patience(head.uri.query());
+        let within = within.min(BODY_WITHIN);
         let body = timeout(within, Limited::new(body, size).collect()).await;
         let body = body.map_err(|_| {
             let text = format!("the request took longer than {} s", within.as_secs());
@@ -170,7 +194,17 @@ impl Webhook {
             }
             refused(StatusCode::BAD_REQUEST, "broken", "the request broke off")
         })?;
-        Ok(self.judge(&body.to_bytes()))
+        let body = body.to_bytes();
+        if values(&body) > VALUES_MAX {
+            let text = format!("at most {VALUES_MAX} values are read");
+            return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "large", &text));
+        }
+        let _alone = if body.len() > ALONE_BYTES {
+            self.alone.acquire().await.ok()
+        } else {
+            None
+        };
+        Ok(self.judge(&body))
     }
 
     fn judge(&self, body: &[u8]) -> Response<Full<Bytes>> {
@@ -269,6 +303,12 @@ fn patience(query: Option<&str>) -> Duration {
     let seconds = seconds.find_map(|seconds| seconds.parse().ok());
     let seconds = seconds.filter(|seconds| (1..=TIMEOUT_SECONDS_MAX).contains(seconds));
     seconds.map_or(REVIEW_WITHIN, Duration::from_secs)
+}
+
+/// About how many values a JSON text has: never less.
+fn values(body: &[u8]) -> usize {
+    let separates = |byte: &&u8| matches!(byte, b',' | b'[' | b'{');
+    body.iter().filter(separates).count()
 }
 
 fn too_large() -> Refused {

@@ -90,6 +90,18 @@ impl Events {
                 );
                 ("MeshmeterRejected", message)
             }
+            Notice::TooLarge {
+                type_url,
+                bytes,
+                most,
+            } => {
+                let kind = type_url.rsplit('.').next().unwrap_or_default().to_owned();
+                let message = format!(
+                    "{kind} resources of {bytes} bytes pass as they are, and are not counted: within the container's \
+                     memory limit at most {most} bytes are changed. Raise it, or --memory-limit"
+                );
+                ("MeshmeterNotInserted", message)
+            }
             Notice::NoModule { reason } => (
                 "MeshmeterNotInserted",
                 format!(

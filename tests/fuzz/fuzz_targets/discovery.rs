@@ -47,7 +47,7 @@ fuzz_target!(|bytes: &[u8]| {
     } else {
         Form::Delta
     };
-    let mut session = Session::new(form, Arc::new(insertion()), Arc::default());
+    let mut session = Session::new(form, Arc::new(insertion()), Arc::default(), Limits::within(1 << 30));
     // Each message: who sends it, its length in two bytes, its bytes.
     for _ in 0..MESSAGES_MAX {
         let [side, low, high, ..] = *rest else { return };

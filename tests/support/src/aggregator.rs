@@ -41,6 +41,8 @@ pub struct Options {
     pub pods_file: Option<PathBuf>,
     /// Level of its log.
     pub log_level: &'static str,
+    /// The file of the cgroup that it runs in, which takes its pid.
+    pub cgroup: Option<PathBuf>,
 }
 
 /// A running aggregator. Killed when dropped.
@@ -70,6 +72,7 @@ impl Default for Options {
             environment: Vec::new(),
             pods_file: None,
             log_level: "info",
+            cgroup: None,
         }
     }
 }
@@ -86,7 +89,8 @@ impl Aggregator {
             .context("make a directory for the aggregator")?;
         let file = directory.path().join("addresses.json");
         let log = directory.path().join("meshmeter.log");
-        let mut process = Process::spawn(
+        let mut process = Process::spawn_in(
+            options.cgroup.as_deref(),
             &binary,
             &arguments(options, &file),
             &options.environment,
@@ -140,6 +144,11 @@ impl Aggregator {
     pub async fn metric(&self, name: &str) -> Result<Option<f64>> {
         let page = client::get_ok(self.addresses.admin, "/metrics").await?;
         Ok(sum_of(&page.text(), name))
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.pid()
     }
 
     /// All that it has logged.

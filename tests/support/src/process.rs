@@ -65,6 +65,25 @@ impl Process {
         })
     }
 
+    /// As [`Self::spawn`], inside of the cgroup whose file `cgroup` takes pids; without one it is the same.
+    pub fn spawn_in(
+        cgroup: Option<&Path>,
+        program: &Path,
+        args: &[String],
+        envs: &[(String, String)],
+        log: &Path,
+    ) -> Result<Self> {
+        let Some(cgroup) = cgroup else {
+            return Self::spawn(program, args, envs, log);
+        };
+        // The shell replaces itself by the program, which so is inside from its first page on.
+        let script = r#"echo $$ > "$0" && exec "$@""#;
+        let mut all = vec!["-c".to_owned(), script.to_owned()];
+        all.extend([cgroup, program].map(|path| path.display().to_string()));
+        all.extend_from_slice(args);
+        Self::spawn(Path::new("/bin/sh"), &all, envs, log)
+    }
+
     /// Process id; `None` after the child was waited for.
     pub fn pid(&self) -> Option<u32> {
         self.child.id()

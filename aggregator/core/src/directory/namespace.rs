@@ -123,6 +123,15 @@ impl Namespace {
         })
     }
 
+    /// The addresses of a pod, each once and in its canonical form; none once it has ended, for then they may be
+    /// another's.
+    pub(super) fn addresses(&self, name: &str) -> BTreeSet<IpAddr> {
+        let ended = |pod: &&HeldPod| matches!(pod.phase, Phase::Succeeded | Phase::Failed);
+        let pod = self.pods.get(name).filter(|pod| !ended(pod));
+        let ips = pod.iter().flat_map(|pod| pod.ips.iter());
+        ips.map(IpAddr::to_canonical).collect()
+    }
+
     pub(super) fn serving(&self, name: &str) -> Option<Serving> {
         self.pods.get(name).map(HeldPod::serving)
     }

@@ -371,3 +371,32 @@ proptest! {
         prop_assert_eq!(directory.read().texts.len(), 0);
     }
 }
+
+/// An address is known as long as a pod that has not ended has it, in whatever form it was told.
+#[test]
+fn addresses_are_known_while_a_pod_has_them() {
+    let directory = Directory::default();
+    let pod = |name: &str, ips: &[&str], phase| {
+        let key = PodKey::new("prod", name);
+        let ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+        let info = PodInfo::new(key, "u".into(), Labels::default());
+        PodInfo { ips, phase, ..info }
+    };
+    let known = |address: &str| directory.has_address(&address.parse().unwrap());
+    let upsert = |info| directory.upsert(info).unwrap();
+    upsert(pod(
+        "a",
+        &["10.0.0.1", "::ffff:10.0.0.1", "fd00::1"],
+        Phase::Running,
+    ));
+    upsert(pod("b", &["10.0.0.1"], Phase::Running));
+    assert!(known("10.0.0.1") && known("fd00::1") && !known("10.0.0.2"));
+    upsert(pod("a", &["10.0.0.2"], Phase::Running));
+    assert!(known("10.0.0.1") && known("10.0.0.2") && !known("fd00::1"));
+    directory.remove(&PodKey::new("prod", "b"));
+    assert!(!known("10.0.0.1"));
+    upsert(pod("a", &["10.0.0.2"], Phase::Succeeded));
+    assert!(!known("10.0.0.2"));
+    directory.remove(&PodKey::new("prod", "a"));
+    assert!(!known("10.0.0.2"));
+}

@@ -33,7 +33,12 @@ fn session_after(form: Form, rejections: &Arc<Rejections>) -> Session {
             tls: None,
         }],
     };
-    Session::new(form, Arc::new(insertion), Arc::clone(rejections))
+    Session::new(
+        form,
+        Arc::new(insertion),
+        Arc::clone(rejections),
+        Limits::within(1 << 30),
+    )
 }
 
 fn any(type_url: &str, value: &[u8]) -> Vec<u8> {

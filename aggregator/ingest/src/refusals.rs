@@ -1,0 +1,65 @@
+//! What is said of refused streams: each is counted, and of each reason only so many are logged.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use aggregator_core::time::Monotonic;
+
+/// Lines of one reason in each [`PERIOD`]; whoever provokes more only makes the number in the next line rise.
+const LINES_MAX: u32 = 10;
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Which lines were written lately.
+#[derive(Debug, Default)]
+pub(crate) struct Lines(
+    /// By reason, of which there is a fixed set. Held for one look.
+    Mutex<HashMap<&'static str, Written>>,
+);
+
+#[derive(Debug)]
+struct Written {
+    since: Monotonic,
+    lines: u32,
+    left_out: u64,
+}
+
+// === impl Lines ===
+
+impl Lines {
+    /// Whether a line of this reason is to be written now, and how many were left out before it.
+    pub(crate) fn next(&self, reason: &'static str, now: Monotonic) -> Option<u64> {
+        let mut reasons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = reasons.entry(reason).or_insert(Written {
+            since: now,
+            lines: 0,
+            left_out: 0,
+        });
+        if now.since(written.since) >= PERIOD {
+            (written.since, written.lines) = (now, 0);
+        }
+        if written.lines >= LINES_MAX {
+            written.left_out += 1;
+            return None;
+        }
+        written.lines += 1;
+        Some(std::mem::take(&mut written.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_bounded_and_say_what_was_left_out() {
+        let lines = Lines::default();
+        let at = |seconds: u64| Monotonic(1_000_000 + 1000 * seconds);
+        let written = (0..1000).filter(|_| lines.next("streams", at(0)).is_some());
+        assert_eq!(written.count(), 10);
+        assert_eq!(lines.next("silent", at(0)), Some(0));
+        assert_eq!(lines.next("streams", at(9)), None);
+        assert_eq!(lines.next("streams", at(10)), Some(991));
+        assert_eq!(lines.next("streams", at(10)), Some(0));
+    }
+}

@@ -1,0 +1,149 @@
+//! The memory of the aggregator, divided among its parts, and what that makes of their limits.
+
+use aggregator_core::limits::{PODS_MAX, StoreLimits};
+use aggregator_ingest::limits::{
+    CONNECTIONS_MAX, GREETING_MAX, GROWTH_MAX, MESSAGE_BYTES_MAX, STREAMS_MAX,
+};
+use anyhow::{Context as _, Result};
+use common_budget::{Limit, Part, Size, division};
+
+/// What a connected sidecar takes: 39 KiB with its connection, and 2 KB for each of a dozen counters that move
+/// (`scripts/bench ingest`).
+const SIDECAR: Size = Size::kib(64);
+
+/// What a connection takes on which nothing is told: buffers, and those of TLS.
+const CONNECTION: Size = Size::kib(48);
+
+/// What a stream takes that has not said hello, with what it may send before its messages need room.
+const GREETING: Size = Size::kib(16);
+
+const PARTS: [Part; 7] = [
+    // The program, the tables of the cluster, answers of the API, what the allocator does not give back.
+    part("base", 48, 2, 160),
+    // 10,000 reads of 2 KB.
+    part("ledger", 20, 0, 20),
+    // What remote write holds while the disk does not take it.
+    part("queue", 4, 2, 64),
+    // Large frames of sidecars, as bytes and decoded.
+    part("frames", 4, 1, 64),
+    // Messages of Envoys' metrics services, as bytes and one of them decoded.
+    part("messages", 24, 3, 96),
+    // Connections beyond one for each sidecar.
+    part("connections", 8, 2, 1024),
+    part("sidecars", 16, 9, 64 * 1024),
+];
+
+/// The limits of the parts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    pub(crate) store: StoreLimits,
+    pub(crate) ingest: aggregator_ingest::Limits,
+    /// Bytes of the queue of remote write in memory.
+    pub(crate) queue: Size,
+}
+
+const fn part(name: &'static str, least_mib: u64, weight: u64, most_mib: u64) -> Part {
+    Part {
+        name,
+        least: Size::mib(least_mib),
+        weight,
+        most: Size::mib(most_mib),
+    }
+}
+
+// === impl Budget ===
+
+impl Budget {
+    /// The budget under `limit`, which it logs.
+    pub(crate) fn begin(limit: &Limit) -> Result<Self> {
+        let (budget, parts) = Self::under(limit.size).context("the memory budget")?;
+        tracing::info!(
+            limit = %limit.size,
+            limit.source = %limit.source,
+            parts,
+            pods.max = budget.store.pods,
+            connections.max = budget.ingest.connections,
+            "memory budget"
+        );
+        Ok(budget)
+    }
+
+    fn under(limit: Size) -> Result<(Self, String), common_budget::TooSmall> {
+        let sizes = common_budget::divide(limit, &PARTS)?;
+        let [_, _, queue, frames, messages, connections, sidecars] = sizes;
+        let pods = sidecars.count_of(SIDECAR).min(PODS_MAX);
+        let connections_max = (pods + connections.count_of(CONNECTION)).min(CONNECTIONS_MAX);
+        // One message at a time is decoded; four wait as bytes.
+        let message = messages.part(1, GROWTH_MAX + 4);
+        let ingest = aggregator_ingest::Limits {
+            streams: connections_max.min(STREAMS_MAX),
+            connections: connections_max,
+            greeting: connections.part(1, 4).count_of(GREETING).min(GREETING_MAX),
+            message_bytes: message.to_usize().min(MESSAGE_BYTES_MAX),
+            frames_room: frames.part(1, 2),
+            messages_room: messages.part(4, GROWTH_MAX + 4),
+            ..aggregator_ingest::Limits::default()
+        };
+        let store = StoreLimits {
+            pods,
+            ..StoreLimits::default()
+        };
+        let budget = Self {
+            store,
+            ingest,
+            queue,
+        };
+        Ok((budget, division::line(&PARTS, &sizes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// At the shipped limits as many sidecars fit as the documentation says, with messages as large as Envoy's may be.
+    #[test]
+    fn shipped_limits_hold_what_is_promised() {
+        for (limit, pods) in [
+            (512, 3_000),
+            (1024, 5_000),
+            (2048, 15_000),
+            (1 << 20, PODS_MAX),
+        ] {
+            let (budget, parts) = Budget::under(Size::mib(limit)).unwrap();
+            assert!(budget.store.pods >= pods, "{limit} Mi: {parts}: {budget:?}");
+            assert!(budget.ingest.connections > budget.store.pods);
+            assert_eq!(
+                budget.ingest.message_bytes, MESSAGE_BYTES_MAX,
+                "{limit} Mi: {parts}"
+            );
+            assert!(budget.ingest.frames_room >= Size::mib(4));
+        }
+        let refused = Budget::under(Size::mib(100)).unwrap_err();
+        assert_eq!(refused.needed, Size::mib(124));
+    }
+
+    /// What the limits allow together is never more than there is.
+    #[test]
+    fn limits_fit_together() {
+        for mib in (124..2048).chain((2048..65_536).step_by(97)) {
+            let limit = Size::mib(mib);
+            let (budget, _) = Budget::under(limit).unwrap();
+            let Budget {
+                store,
+                ingest,
+                queue,
+            } = budget;
+            let spare = ingest.connections.saturating_sub(store.pods) as u64;
+            let together = Size::mib(48 + 20).get()
+                + queue.get()
+                + 2 * ingest.frames_room.get()
+                + ingest.messages_room.get()
+                + GROWTH_MAX * ingest.message_bytes as u64
+                + spare * CONNECTION.get()
+                + store.pods as u64 * SIDECAR.get();
+            assert!(together <= limit.get(), "{limit}: {budget:?}");
+            assert!(ingest.greeting >= 64);
+        }
+    }
+}

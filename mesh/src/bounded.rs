@@ -1,0 +1,83 @@
+//! gRPC whose requests are held to bounds, whoever serves them.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use common_budget::messages::{BoxError, Refused};
+use common_budget::{Bounds, Messages, Room, Size};
+use common_http::Peer;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::server::NamedService;
+
+/// A request of up to so many bytes needs no room.
+const FREE_BYTES: usize = 4 * 1024;
+
+/// How long a request may take from its first byte to its last.
+const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+
+/// Of all room one peer may have this part.
+const PEER_PART: u64 = 4;
+
+/// A service whose requests are held to bounds.
+#[derive(Clone, Debug)]
+pub(crate) struct Bounded<S> {
+    service: S,
+    room: Arc<Room>,
+    most: usize,
+}
+
+// === impl Bounded ===
+
+impl<S> Bounded<S> {
+    /// `service`, whose requests have `room` together and `most` bytes each.
+    pub(crate) fn new(service: S, room: Size, most: usize) -> Self {
+        let one = Size::bytes(most as u64);
+        let per_peer = room.part(1, PEER_PART).max(one);
+        Self {
+            service,
+            room: Arc::new(Room::new(room.max(one), per_peer)),
+            most,
+        }
+    }
+}
+
+impl<S: NamedService> NamedService for Bounded<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> tower_service::Service<http::Request<Body>> for Bounded<S>
+where
+    S: tower_service::Service<http::Request<Body>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> S::Future {
+        let peer = request.extensions().get::<Arc<Peer>>();
+        let bounds = Bounds {
+            room: Arc::clone(&self.room),
+            peer: peer.and_then(|peer| peer.ip()),
+            free: FREE_BYTES,
+            most: self.most,
+            within: REQUEST_WITHIN,
+            refuse,
+        };
+        self.service
+            .call(request.map(|body| Body::new(Messages::new(body, bounds))))
+    }
+}
+
+fn refuse(refused: Refused) -> BoxError {
+    let text = refused.to_string();
+    Box::new(match refused {
+        Refused::Full { .. } => Status::resource_exhausted(text),
+        Refused::Slow { .. } => Status::deadline_exceeded(text),
+    })
+}

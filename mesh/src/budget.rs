@@ -1,0 +1,127 @@
+//! The memory of each subcommand, divided among its parts.
+
+use anyhow::{Context as _, Result};
+use common_budget::{Limit, Part, Size, divide, division};
+
+/// The flag that all of them have.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[group(skip)]
+pub(crate) struct MemoryArgs {
+    /// Memory that the program may take, such as 64Mi: it is divided among what comes in, and what does not fit is refused
+    /// and counted. Default: the limit of its cgroup, which is that of the container; without one all that the machine has.
+    #[arg(long, env = "MESHMETER_MEMORY_LIMIT", value_name = "SIZE")]
+    memory_limit: Option<Size>,
+}
+
+/// Memory of an interposer.
+pub(crate) struct Interposer {
+    /// For responses of the origin.
+    pub(crate) messages: Size,
+    /// For requests of Envoy under way.
+    pub(crate) requests: Size,
+}
+
+/// Memory of an origin.
+pub(crate) struct Origin {
+    /// Streams of sidecars.
+    pub(crate) streams: usize,
+    /// For requests under way.
+    pub(crate) requests: Size,
+}
+
+/// What a stream takes, with what it was told (`STREAMS_MAX`).
+const ORIGIN_STREAM: Size = Size::kib(100);
+
+const INTERPOSER: [Part; 3] = [
+    part("base", 16, 1, 32),
+    part("requests", 4, 1, 16),
+    part("messages", 12, 8, 256),
+];
+
+const ORIGIN: [Part; 4] = [
+    part("base", 32, 1, 96),
+    // Of 64 MiB of resources together most are far smaller.
+    part("resources", 24, 4, 512),
+    part("requests", 8, 1, 32),
+    part("streams", 16, 4, 1024),
+];
+
+const INJECTOR: [Part; 4] = [
+    part("base", 32, 4, 512),
+    part("bodies", 8, 1, 16),
+    // One body is read at a time.
+    part("review", 24, 1, 32),
+    // 256 of 64 KiB.
+    part("connections", 16, 0, 16),
+];
+
+const fn part(name: &'static str, least_mib: u64, weight: u64, most_mib: u64) -> Part {
+    Part {
+        name,
+        least: Size::mib(least_mib),
+        weight,
+        most: Size::mib(most_mib),
+    }
+}
+
+// === impl MemoryArgs ===
+
+impl MemoryArgs {
+    /// The memory of an interposer.
+    pub(crate) fn interposer(self) -> Result<Interposer> {
+        let [_, requests, messages] = self.divide(&INTERPOSER)?;
+        Ok(Interposer { messages, requests })
+    }
+
+    /// The memory of an origin.
+    pub(crate) fn origin(self) -> Result<Origin> {
+        let [_, _, requests, streams] = self.divide(&ORIGIN)?;
+        let streams = streams.count_of(ORIGIN_STREAM);
+        Ok(Origin {
+            streams: streams.min(mesh_origin::server::STREAMS_MAX),
+            requests,
+        })
+    }
+
+    /// The memory of the webhook for bodies under way.
+    pub(crate) fn injector(self) -> Result<Size> {
+        let [_, bodies, ..] = self.divide(&INJECTOR)?;
+        Ok(bodies)
+    }
+
+    fn divide<const N: usize>(self, parts: &[Part; N]) -> Result<[Size; N]> {
+        let limit = Limit::find(self.memory_limit);
+        let sizes = divide(limit.size, parts).context("the memory budget")?;
+        tracing::info!(
+            limit = %limit.size,
+            limit.source = %limit.source,
+            parts = division::line(parts, &sizes),
+            "memory budget"
+        );
+        Ok(sizes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(mib: u64) -> MemoryArgs {
+        MemoryArgs {
+            memory_limit: Some(Size::mib(mib)),
+        }
+    }
+
+    /// At the shipped limits each does what it should: a listener of 10 MB passes an interposer.
+    #[test]
+    fn shipped_limits_are_enough() {
+        let messages = args(64).interposer().unwrap().messages;
+        let limits = mesh_interposer::Limits::within(messages.get());
+        assert!(limits.message_bytes > 9_000_000, "{limits:?}");
+        assert!(limits.changed_bytes > 4_000_000, "{limits:?}");
+        assert!(args(256).origin().unwrap().streams >= 700);
+        assert!(args(128).injector().unwrap() >= Size::mib(8));
+        let refused = format!("{:#}", args(16).interposer().err().unwrap());
+        assert!(refused.contains("--memory-limit"), "{refused}");
+    }
+}
