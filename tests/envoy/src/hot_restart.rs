@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests_support::aggregator::{self, Aggregator};
 use tests_support::clock;
@@ -95,75 +95,26 @@ impl Drop for BaseId {
 pub async fn run(case: Case) -> Result<Outcome> {
     let backends = Backends::start().await?;
     let aggregator = Aggregator::start(&aggregator::Options::default()).await?;
-    let mut bootstrap = backends.bootstrap_with(aggregator.ingest(), &[plugin(Role::Filter)?])?;
-    let front = bootstrap.listeners.first_mut().context("no listener")?;
-    front.port = free_address()?.port();
-    let interval = json!(case.stats_flush_interval);
-    bootstrap
-        .extra
-        .insert("stats_flush_interval".to_owned(), interval);
-    let bootstrap = bootstrap.to_json();
+    let bootstrap = bootstrap(&backends, &aggregator, case)?;
     let mut base = BaseId::new()?;
-    let mut options = Options {
-        binary: case
-            .old
-            .then(tests_support::artifacts::old_envoy)
-            .transpose()?,
-        hot_restart: true,
-        drain_time: DRAIN,
-        ..Options::default()
-    };
     let file = base.file().display().to_string();
-    let common = [
-        "--parent-shutdown-time-s".to_owned(),
-        PARENT_ENDS.as_secs().to_string(),
-    ];
-    options.args = [
-        &common[..],
-        &[
-            "--use-dynamic-base-id".to_owned(),
-            "--base-id-path".to_owned(),
-            file,
-        ],
-    ]
-    .concat();
+    let options = options(case, &["--use-dynamic-base-id", "--base-id-path", &file])?;
     let mut parent = Envoy::start(&bootstrap, &options).await?;
-    let id = base.read()?.to_string();
     let traffic = Traffic::even(parent.listener(FRONT)?, RATE);
     let mut handover = Watch::default();
     handover.may_be_low = true;
-    // A value while one process serves, so that there is something to be wrong with.
-    clock::wait_for("a value", PATIENCE, async || {
-        handover
-            .read_for(&aggregator, Duration::from_millis(200))
-            .await?;
-        Ok((handover.values() > 0).then_some(()))
-    })
-    .await?;
-    options.args = [
-        &common[..],
-        &[
-            "--base-id".to_owned(),
-            id,
-            "--restart-epoch".to_owned(),
-            "1".to_owned(),
-        ],
-        &case
-            .args
-            .iter()
-            .map(|arg| (*arg).to_owned())
-            .collect::<Vec<_>>(),
-    ]
-    .concat();
+    // So that there is something to be wrong with.
+    wait_value(&aggregator, &mut handover, PATIENCE).await?;
     handover.unknown = 0;
     let mut both = Watch::default();
-    let child = Envoy::start(&bootstrap, &options);
+    let id = base.read()?.to_string();
+    let own = [&["--base-id", &id, "--restart-epoch", "1"], case.args].concat();
+    let options = self::options(case, &own)?;
     let mut child = {
-        // Read on while the child starts.
-        let mut child = std::pin::pin!(child);
+        let mut starting = std::pin::pin!(Envoy::start(&bootstrap, &options));
         loop {
             tokio::select! {
-                started = &mut child => break started?,
+                started = &mut starting => break started?,
                 read = read_on(&aggregator, &mut handover, &mut both) => read?,
             }
         }
@@ -175,18 +126,14 @@ pub async fn run(case: Case) -> Result<Outcome> {
         read_on(&aggregator, &mut handover, &mut both).await?;
     }
     let mut after = Watch::default();
-    clock::wait_for(
-        "a value after the parent has ended",
-        RETURNS_WITHIN,
-        async || {
-            after
-                .read_for(&aggregator, Duration::from_millis(200))
-                .await?;
-            Ok((after.values() > 0).then_some(()))
-        },
-    )
-    .await
-    .with_context(|| format!("the child's log ends:\n{}", child.log_tail()))?;
+    wait_value(&aggregator, &mut after, RETURNS_WITHIN)
+        .await
+        .with_context(|| {
+            format!(
+                "the parent has ended; the child's log:\n{}",
+                child.log_tail()
+            )
+        })?;
     after.read_for(&aggregator, AFTERWARDS).await?;
     // What was sent at the end of the last window has to be known too.
     tokio::time::sleep(Duration::from_millis(600)).await;
@@ -201,6 +148,40 @@ pub async fn run(case: Case) -> Result<Outcome> {
     traffic.stop().await?;
     child.terminate().await?;
     Ok(outcome)
+}
+
+/// What both Envoys are started from: the child takes over the listener, so its port is fixed.
+fn bootstrap(backends: &Backends, aggregator: &Aggregator, case: Case) -> Result<Value> {
+    let mut bootstrap = backends.bootstrap_with(aggregator.ingest(), &[plugin(Role::Filter)?])?;
+    let front = bootstrap.listeners.first_mut().context("no listener")?;
+    front.port = free_address()?.port();
+    let interval = json!(case.stats_flush_interval);
+    let extra = &mut bootstrap.extra;
+    extra.insert("stats_flush_interval".to_owned(), interval);
+    Ok(bootstrap.to_json())
+}
+
+fn options(case: Case, args: &[&str]) -> Result<Options> {
+    let old = case.old.then(tests_support::artifacts::old_envoy);
+    let ends = PARENT_ENDS.as_secs().to_string();
+    let args = [&["--parent-shutdown-time-s", &ends], args].concat();
+    Ok(Options {
+        binary: old.transpose()?,
+        hot_restart: true,
+        drain_time: DRAIN,
+        args: args.into_iter().map(str::to_owned).collect(),
+        ..Options::default()
+    })
+}
+
+/// Reads until there is a value.
+async fn wait_value(aggregator: &Aggregator, watch: &mut Watch, within: Duration) -> Result<()> {
+    clock::wait_for("a value", within, async || {
+        let pause = Duration::from_millis(200);
+        watch.read_for(aggregator, pause).await?;
+        Ok((watch.values() > 0).then_some(()))
+    })
+    .await
 }
 
 /// Reads for a while: into `handover` until there is no value for the first time, then into `both`.

@@ -40,7 +40,7 @@ pub struct Traffic {
     samples: Arc<Mutex<Vec<Sample>>>,
     stop: CancellationToken,
     load: JoinHandle<Result<()>>,
-    sampler: JoinHandle<()>,
+    recorder: JoinHandle<()>,
 }
 
 /// How much was sent and answered at a moment.
@@ -69,7 +69,7 @@ struct Value {
     answered: Instant,
     age: Duration,
     window: Duration,
-    value: f64,
+    rate: f64,
 }
 
 /// How the values compare with what was sent.
@@ -94,7 +94,7 @@ impl Traffic {
         let samples: Arc<Mutex<Vec<Sample>>> = Arc::default();
         let load = tokio::spawn(load.run(Arc::clone(&tally), stop.clone()));
         let (counted, kept) = (Arc::clone(&tally), Arc::clone(&samples));
-        let sampler = tokio::spawn(async move {
+        let recorder = tokio::spawn(async move {
             loop {
                 let ended = counted.answers().values().sum::<u64>() + counted.broken();
                 let sample = Sample {
@@ -113,7 +113,7 @@ impl Traffic {
             samples,
             stop,
             load,
-            sampler,
+            recorder,
         }
     }
 
@@ -135,7 +135,7 @@ impl Traffic {
     pub async fn stop(mut self) -> Result<Arc<Tally>> {
         self.stop.cancel();
         let ended = (&mut self.load).await.context("the load died")?;
-        self.sampler.abort();
+        self.recorder.abort();
         ended.map(|()| Arc::clone(&self.tally))
     }
 
@@ -149,13 +149,13 @@ impl Traffic {
         };
         for value in &watch.values {
             let (least, most) = possible(&samples, value);
-            let off = (least - value.value).max(value.value - most).max(0.0);
+            let off = (least - value.rate).max(value.rate - most).max(0.0);
             verdict.worst = verdict.worst.max(off / most.max(1.0));
-            let is_high = value.value > most;
+            let is_high = value.rate > most;
             if off > most * SHARE_MAX && (is_high || !watch.may_be_low) {
                 verdict.wrong.push(format!(
                     "{:.1}/s over {} s, {} ms old, where {least:.1} to {most:.1} were sent",
-                    value.value,
+                    value.rate,
                     value.window.as_secs(),
                     value.age.as_millis()
                 ));
@@ -168,7 +168,7 @@ impl Traffic {
 impl Drop for Traffic {
     fn drop(&mut self) {
         self.load.abort();
-        self.sampler.abort();
+        self.recorder.abort();
     }
 }
 
@@ -253,12 +253,12 @@ impl Watch {
             item.and_then(|item| Some((item.number()?, item.window_seconds?))),
             age,
         ) {
-            (Some((value, seconds)), Some(age)) => self.values.push(Value {
+            (Some((rate, seconds)), Some(age)) => self.values.push(Value {
                 asked,
                 answered: clock::now(),
                 age: Duration::from_millis(age),
                 window: Duration::from_secs(seconds),
-                value,
+                rate,
             }),
             _ => self.unknown += 1,
         }

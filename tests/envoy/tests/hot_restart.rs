@@ -1,10 +1,9 @@
 //! Envoy's hot restart: from the child's first report on values are right or not there while two processes serve, and right
 //! again afterwards.
 
-use tests_envoy::hot_restart::{Case, run};
+use tests_envoy::hot_restart::{Case, Outcome, run};
 
-async fn is_exact_or_unknown(case: Case) {
-    let outcome = run(case).await.unwrap();
+fn is_exact_or_unknown(outcome: &Outcome) {
     assert!(outcome.both.unknown > 0, "never unknown: {outcome:#?}");
     assert!(outcome.handover.wrong.is_empty(), "{outcome:#?}");
     assert!(outcome.both.wrong.is_empty(), "{outcome:#?}");
@@ -24,7 +23,7 @@ async fn numbers_are_merged_soon() {
         args: &[],
         old: false,
     };
-    is_exact_or_unknown(case).await;
+    is_exact_or_unknown(&run(case).await.unwrap());
 }
 
 /// The child takes over the parent's numbers when it starts and then not before the parent has ended.
@@ -35,7 +34,7 @@ async fn numbers_are_merged_late() {
         args: &[],
         old: true,
     };
-    is_exact_or_unknown(case).await;
+    is_exact_or_unknown(&run(case).await.unwrap());
 }
 
 /// The child never hears of the parent's numbers: the aggregator hears both processes.
@@ -46,5 +45,5 @@ async fn numbers_are_not_merged() {
         args: &["--skip-hot-restart-parent-stats"],
         old: false,
     };
-    is_exact_or_unknown(case).await;
+    is_exact_or_unknown(&run(case).await.unwrap());
 }

@@ -30,7 +30,7 @@ async fn serve(mut connection: TcpStream) -> Result<()> {
         }
         if path == "103" {
             write.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n").await?;
-            path = "200".to_owned();
+            "200".clone_into(&mut path);
         }
         if path != "never" {
             let answer = format!("HTTP/1.1 {path} Said So\r\ncontent-length: 0\r\n\r\n");
