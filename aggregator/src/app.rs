@@ -116,15 +116,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     if let Some(path) = addresses_file {
         addresses.write(&path).await?;
     }
-    tracing::info!(
-        ingest = %addresses.ingest,
-        api = %addresses.api,
-        admin = %addresses.admin,
-        version = env!("CARGO_PKG_VERSION"),
-        pods.learnt = learn_pods,
-        drain_s = drain.as_secs(),
-        "listening"
-    );
+    say_listening(&addresses, learn_pods, drain);
     let failure = tokio::select! {
         () = shutdown.cancelled() => None,
         ended = parts.any_ended() => Some(ended),
@@ -134,6 +126,18 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     parts.stop(drain).await;
     tracing::info!("ended");
     failure.map_or(Ok(()), Err)
+}
+
+fn say_listening(addresses: &Addresses, learn_pods: bool, drain: Duration) {
+    tracing::info!(
+        ingest = %addresses.ingest,
+        api = %addresses.api,
+        admin = %addresses.admin,
+        version = env!("CARGO_PKG_VERSION"),
+        pods.learnt = learn_pods,
+        drain_s = drain.as_secs(),
+        "listening"
+    );
 }
 
 /// Every address means those of IPv4 where there is no IPv6.
@@ -292,7 +296,7 @@ impl Shared {
         Parts {
             ingest: Part {
                 task: tokio::spawn(async move {
-                    ingest_server.serve(ingest, &ingest_connections).await
+                    ingest_server.serve(ingest, &ingest_connections).await;
                 }),
                 stop: ingest_stop,
             },

@@ -60,6 +60,35 @@ pub(crate) struct OneWriter {
     pub(crate) address: Option<SocketAddr>,
 }
 
+/// The queue: on disk if there is a folder, with what `memory` has for it.
+fn open_queue(config: &RemoteWriteConfig, memory: Size) -> Result<Queue> {
+    let memory_bytes = MEMORY_BYTES.min(memory.get());
+    let limits = Limits {
+        bytes: match &config.queue_dir {
+            Some(_) => config.queue_bytes,
+            None => config.queue_bytes.min(memory_bytes),
+        },
+        memory_bytes: memory_bytes.min(config.queue_bytes),
+        ..Limits::DISK
+    };
+    if limits.bytes < config.queue_bytes {
+        tracing::warn!(
+            limit_bytes = limits.bytes,
+            "the remote-write queue in memory is smaller than --remote-write-queue-mib: the memory budget has no more \
+             for it; give --remote-write-queue-dir, or raise --memory-limit"
+        );
+    }
+    match &config.queue_dir {
+        None => Ok(Queue::in_memory(limits)),
+        Some(folder) => Queue::open(folder, limits).with_context(|| {
+            format!(
+                "--remote-write-queue-dir {}: cannot be used",
+                folder.display()
+            )
+        }),
+    }
+}
+
 // === impl RemoteWrite ===
 
 impl RemoteWrite {
@@ -74,30 +103,7 @@ impl RemoteWrite {
         registry: &mut Registry,
     ) -> Result<Self> {
         let receiver = receiver(&config, &clock).await?;
-        let memory_bytes = MEMORY_BYTES.min(memory.get());
-        let limits = Limits {
-            bytes: match &config.queue_dir {
-                Some(_) => config.queue_bytes,
-                None => config.queue_bytes.min(memory_bytes),
-            },
-            memory_bytes: memory_bytes.min(config.queue_bytes),
-            ..Limits::DISK
-        };
-        if limits.bytes < config.queue_bytes {
-            tracing::warn!(
-                limit = %memory,
-                "--remote-write-queue-bytes: less is held in memory, as much as the memory budget has for it"
-            );
-        }
-        let queue = match &config.queue_dir {
-            None => Queue::in_memory(limits),
-            Some(folder) => Queue::open(folder, limits).with_context(|| {
-                format!(
-                    "--remote-write-queue-dir {}: cannot be used",
-                    folder.display()
-                )
-            })?,
-        };
+        let queue = open_queue(&config, memory)?;
         let metrics = Metrics::register(registry);
         let url = config.endpoint.url();
         let interval = config.interval;

@@ -33,9 +33,9 @@ pub(crate) struct Origin {
 const ORIGIN_STREAM: Size = Size::kib(100);
 
 const INTERPOSER: [Part; 3] = [
-    part("base", 16, 1, 32),
-    part("requests", 4, 1, 16),
-    part("messages", 12, 8, 256),
+    part("base", 14, 1, 32),
+    part("requests", 4, 0, 4),
+    part("messages", 12, 9, 256),
 ];
 
 const ORIGIN: [Part; 4] = [
@@ -117,8 +117,8 @@ mod tests {
     fn shipped_limits_are_enough() {
         let messages = args(64).interposer().unwrap().messages;
         let limits = mesh_interposer::Limits::within(messages.get());
-        assert!(limits.message_bytes > 9_000_000, "{limits:?}");
-        assert!(limits.changed_bytes > 4_000_000, "{limits:?}");
+        assert!(limits.message_bytes > 11_000_000, "{limits:?}");
+        assert!(limits.changed_bytes > 7_000_000, "{limits:?}");
         assert!(args(256).origin().unwrap().streams >= 700);
         assert!(args(128).injector().unwrap() >= Size::mib(8));
         let refused = format!("{:#}", args(16).interposer().err().unwrap());

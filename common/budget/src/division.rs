@@ -11,7 +11,7 @@ pub struct Part {
     pub name: &'static str,
     /// What it cannot do without.
     pub least: Size,
-    /// Its share of what is left after everyone has their least.
+    /// Its share of what is left after everyone has their least; what one does not need goes to the others.
     pub weight: u64,
     /// What it never needs more of.
     pub most: Size,
@@ -32,25 +32,31 @@ pub struct TooSmall {
 
 /// What each part gets, in their order. Together at most `limit`; each at least its least and at most its most.
 pub fn divide<const N: usize>(limit: Size, parts: &[Part; N]) -> Result<[Size; N], TooSmall> {
-    let needed = parts
-        .iter()
-        .map(|part| u128::from(part.least.get()))
-        .sum::<u128>();
-    let Some(left) = u128::from(limit.get()).checked_sub(needed) else {
+    let needed = sum(parts.iter().map(|part| part.least));
+    if needed > u128::from(limit.get()) {
         let needed = Size::bytes(u64::try_from(needed).unwrap_or(u64::MAX));
         return Err(TooSmall { limit, needed });
-    };
-    let weights = parts
-        .iter()
-        .map(|part| u128::from(part.weight))
-        .sum::<u128>()
-        .max(1);
-    Ok(parts.map(|part| {
-        let share = left * u128::from(part.weight) / weights;
-        let size = u128::from(part.least.get()) + share;
-        let most = part.most.max(part.least);
-        Size::bytes(u64::try_from(size).unwrap_or(u64::MAX)).min(most)
-    }))
+    }
+    let mut sizes = parts.map(|part| part.least);
+    // Each round fills at least one more part, or gives all that is left.
+    for _ in 0..N {
+        let left = u128::from(limit.get()) - sum(sizes.into_iter());
+        let hungry = |(part, size): (&Part, &Size)| part.most > *size;
+        let weights = parts.iter().zip(&sizes).filter(|pair| hungry(*pair));
+        let weights: u128 = weights.map(|(part, _)| u128::from(part.weight)).sum();
+        for (part, size) in parts.iter().zip(&mut sizes) {
+            if part.most > *size {
+                let share = left * u128::from(part.weight) / weights.max(1);
+                let share = u64::try_from(share).unwrap_or(u64::MAX);
+                *size = Size::bytes(size.get() + share).min(part.most);
+            }
+        }
+    }
+    Ok(sizes)
+}
+
+fn sum(sizes: impl Iterator<Item = Size>) -> u128 {
+    sizes.map(|size| u128::from(size.get())).sum()
 }
 
 /// One line for the log: `base 48Mi, sidecars 300Mi`.
@@ -81,8 +87,10 @@ mod tests {
     fn a_limit_is_divided_by_weight() {
         let parts = [part("base", 40, 1, 40), part("sidecars", 10, 3, 1000)];
         let sizes = divide(Size::mib(90), &parts).unwrap();
-        assert_eq!(sizes, [Size::mib(40), Size::mib(40)]);
-        assert_eq!(line(&parts, &sizes), "base 40Mi, sidecars 40Mi");
+        assert_eq!(sizes, [Size::mib(40), Size::mib(50)]);
+        let more = divide(Size::mib(200), &parts).unwrap();
+        assert_eq!(more[1], Size::mib(160), "what the base does not need");
+        assert_eq!(line(&parts, &sizes), "base 40Mi, sidecars 50Mi");
         let refused = divide(Size::mib(49), &parts).unwrap_err();
         assert_eq!(refused.needed, Size::mib(50));
         assert!(refused.to_string().contains("--memory-limit"));

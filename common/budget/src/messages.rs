@@ -21,6 +21,9 @@ use crate::room::{Full, Held, Room};
 /// Bytes before each message.
 const PREFIX: usize = 5;
 
+/// Room that is being taken.
+type Taking = Pin<Box<dyn Future<Output = Result<Held, Full>> + Send>>;
+
 /// An error as a body has it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -70,7 +73,7 @@ pub struct Messages<B> {
     framing: Framing,
     /// Data that waits for room for the message that begins in it.
     data: Option<Bytes>,
-    taking: Option<Pin<Box<dyn Future<Output = Result<Held, Full>> + Send>>>,
+    taking: Option<Taking>,
     /// Of the message that is under way, and of those that came to their end in the last piece of data.
     held: Vec<Held>,
     /// When the message under way has to be whole.

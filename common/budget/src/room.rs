@@ -78,13 +78,13 @@ impl Room {
         if units > self.total.get() / UNIT {
             return Err(full);
         }
-        let units = match Arc::clone(&self.units).try_acquire_many_owned(wanted) {
-            Ok(units) => units,
-            Err(_) => {
-                let _waits = self.waiting.try_acquire().map_err(|_| full)?;
-                let taken = Arc::clone(&self.units).acquire_many_owned(wanted).await;
-                taken.map_err(|_| full)?
-            }
+        let free = Arc::clone(&self.units).try_acquire_many_owned(wanted);
+        let units = if let Ok(units) = free {
+            units
+        } else {
+            let _waits = self.waiting.try_acquire().map_err(|_| full)?;
+            let taken = Arc::clone(&self.units).acquire_many_owned(wanted).await;
+            taken.map_err(|_| full)?
         };
         Ok(Held {
             _units: units,

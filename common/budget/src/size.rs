@@ -89,7 +89,7 @@ impl fmt::Display for Size {
         let units = [(1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
         let whole = units
             .into_iter()
-            .find(|(unit, _)| self.0 > 0 && self.0 % unit == 0);
+            .find(|(unit, _)| self.0 > 0 && self.0.is_multiple_of(*unit));
         match whole {
             Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
             None if self.0 >= 10 << 20 => write!(f, "{}Mi", self.0 >> 20),

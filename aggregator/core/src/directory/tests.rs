@@ -380,7 +380,7 @@ fn addresses_are_known_while_a_pod_has_them() {
         let key = PodKey::new("prod", name);
         let ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
         let info = PodInfo::new(key, "u".into(), Labels::default());
-        PodInfo { ips, phase, ..info }
+        PodInfo { phase, ips, ..info }
     };
     let known = |address: &str| directory.has_address(&address.parse().unwrap());
     let upsert = |info| directory.upsert(info).unwrap();

@@ -28,6 +28,7 @@ fn channel() -> (mpsc::Sender<Piece>, StreamBody<ReceiverStream<Piece>>) {
     (sender, StreamBody::new(ReceiverStream::new(pieces)))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a channel of a body has results")]
 fn data(bytes: &[u8]) -> Piece {
     Ok(Frame::data(Bytes::copy_from_slice(bytes)))
 }
