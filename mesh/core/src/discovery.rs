@@ -7,7 +7,7 @@
 
 use crate::insertion::Insertion;
 use crate::listener;
-use crate::wire::{Field, Message, WireError, delimited};
+use crate::wire::{Field, Message, Splices, WireError, delimited};
 
 /// Type of listeners.
 pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
@@ -123,11 +123,11 @@ pub fn with_nonce(message: &[u8], nonce_field: u32, nonce: &str) -> Result<Vec<u
 }
 
 /// The resources of a response, as bytes; in delta discovery without their envelopes, which have versions.
-pub fn resources(response: &[u8], form: Form) -> Result<Vec<Vec<u8>>, WireError> {
+pub fn resources(response: &[u8], form: Form) -> Result<Vec<&[u8]>, WireError> {
     let message = Message::parse(response)?;
     let all = message.all(RESOURCES).map(|field| {
         let resource = message.content(field)?;
-        Ok(content(resource, form)?.to_vec())
+        content(resource, form)
     });
     all.collect()
 }
@@ -238,7 +238,7 @@ fn into_listeners(
         match resource.and_then(|resource| into_resource(resource, form, insertion)) {
             Ok(Some(_)) if resource.is_ok_and(&was_refused) => refused += 1,
             Ok(Some(changed)) => {
-                edit.replace(field, &changed);
+                edit.nest(field, changed);
                 resources += 1;
             }
             Ok(None) => {}
@@ -257,7 +257,7 @@ fn into_resource(
     resource: &[u8],
     form: Form,
     insertion: &Insertion,
-) -> Result<Option<Vec<u8>>, WireError> {
+) -> Result<Option<Splices>, WireError> {
     if form == Form::StateOfTheWorld {
         return into_any(resource, insertion);
     }
@@ -269,11 +269,11 @@ fn into_resource(
         return Ok(None);
     };
     let mut edit = resource.edit();
-    edit.replace(any, &changed);
-    Ok(Some(edit.finish()))
+    edit.nest(any, changed);
+    Ok(Some(edit.splices()))
 }
 
-fn into_any(any: &[u8], insertion: &Insertion) -> Result<Option<Vec<u8>>, WireError> {
+fn into_any(any: &[u8], insertion: &Insertion) -> Result<Option<Splices>, WireError> {
     let any = Message::parse(any)?;
     if any.text(ANY_TYPE)? != LISTENER {
         return Ok(None);
@@ -281,12 +281,12 @@ fn into_any(any: &[u8], insertion: &Insertion) -> Result<Option<Vec<u8>>, WireEr
     let Some(value) = any.one(ANY_VALUE)? else {
         return Ok(None);
     };
-    let Some(changed) = listener::insert(any.content(value)?, insertion)? else {
+    let Some(changed) = listener::splices(any.content(value)?, insertion)? else {
         return Ok(None);
     };
     let mut edit = any.edit();
-    edit.replace(value, &changed);
-    Ok(Some(edit.finish()))
+    edit.nest(value, changed);
+    Ok(Some(edit.splices()))
 }
 
 fn beside_clusters(

@@ -5,7 +5,7 @@
 //! typed_config 4}`, `Router{upstream_log 3}`, `Any{type_url 1, value 2}`.
 
 use crate::insertion::{Directions, Insertion, NAME, Side};
-use crate::wire::{Field, Message, WireError};
+use crate::wire::{Field, Message, Splices, WireError};
 
 const LISTENER_NAME: u32 = 1;
 const LISTENER_FILTER_CHAINS: u32 = 3;
@@ -36,6 +36,15 @@ enum Task<'a> {
 
 /// The listener with our parts; `None` if there is nowhere to put them, or they are there already.
 pub fn insert(listener: &[u8], insertion: &Insertion) -> Result<Option<Vec<u8>>, WireError> {
+    let splices = splices(listener, insertion)?;
+    Ok(splices.map(|splices| splices.apply(listener)))
+}
+
+/// What [`insert`] changes.
+pub(crate) fn splices(
+    listener: &[u8],
+    insertion: &Insertion,
+) -> Result<Option<Splices>, WireError> {
     let message = Message::parse(listener)?;
     match chosen(&message, insertion.directions)? {
         Some(side) => chains(&message, Task::Insert(insertion, side)),
@@ -45,7 +54,8 @@ pub fn insert(listener: &[u8], insertion: &Insertion) -> Result<Option<Vec<u8>>,
 
 /// The listener without our parts; `None` if it has none.
 pub fn remove(listener: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
-    chains(&Message::parse(listener)?, Task::Remove)
+    let splices = chains(&Message::parse(listener)?, Task::Remove)?;
+    Ok(splices.map(|splices| splices.apply(listener)))
 }
 
 /// Its side, if it is one of these: by `traffic_direction`, or by the names that App Mesh gives.
@@ -61,7 +71,7 @@ fn chosen(listener: &Message<'_>, directions: Directions) -> Result<Option<Side>
     })
 }
 
-fn chains(listener: &Message<'_>, task: Task<'_>) -> Result<Option<Vec<u8>>, WireError> {
+fn chains(listener: &Message<'_>, task: Task<'_>) -> Result<Option<Splices>, WireError> {
     let numbers = [LISTENER_FILTER_CHAINS, LISTENER_DEFAULT_CHAIN];
     listener.one(LISTENER_DEFAULT_CHAIN)?;
     each(listener, &numbers, |chain| {
@@ -75,24 +85,24 @@ fn chains(listener: &Message<'_>, task: Task<'_>) -> Result<Option<Vec<u8>>, Wir
 fn each(
     message: &Message<'_>,
     numbers: &[u32],
-    change: impl Fn(&[u8]) -> Result<Option<Vec<u8>>, WireError>,
-) -> Result<Option<Vec<u8>>, WireError> {
+    change: impl Fn(&[u8]) -> Result<Option<Splices>, WireError>,
+) -> Result<Option<Splices>, WireError> {
     let mut edit = message.edit();
     let chosen = |field: &&Field| numbers.contains(&field.number);
     for field in message.fields().iter().filter(chosen) {
         if let Some(changed) = change(message.content(field)?)? {
-            edit.replace(field, &changed);
+            edit.nest(field, changed);
         }
     }
-    Ok((!edit.is_empty()).then(|| edit.finish()))
+    Ok((!edit.is_empty()).then(|| edit.splices()))
 }
 
 /// Changes the value of the `typed_config` of a filter, if it is of this type.
 fn typed(
     filter: &[u8],
     type_name: &str,
-    change: impl Fn(&[u8]) -> Result<Option<Vec<u8>>, WireError>,
-) -> Result<Option<Vec<u8>>, WireError> {
+    change: impl Fn(&[u8]) -> Result<Option<Splices>, WireError>,
+) -> Result<Option<Splices>, WireError> {
     let filter = Message::parse(filter)?;
     let Some(config) = filter.one(TYPED_CONFIG)? else {
         return Ok(None);
@@ -114,18 +124,18 @@ fn typed(
     };
     let mut edit = any.edit();
     match (value, any.fields().first()) {
-        (Some(value), _) if first && changed.is_empty() => edit.remove(value),
-        (Some(value), _) => edit.replace(value, &changed),
-        (None, Some(front)) => edit.insert_before(front, ANY_VALUE, &changed),
-        (None, None) => edit.append(ANY_VALUE, &changed),
+        (Some(value), _) if first && changed.len_of(bytes.len()) == 0 => edit.remove(value),
+        (Some(value), _) => edit.nest(value, changed),
+        (None, Some(front)) => edit.insert_before(front, ANY_VALUE, &changed.apply(bytes)),
+        (None, None) => edit.append(ANY_VALUE, &changed.apply(bytes)),
     }
-    let any = edit.finish();
+    let any = edit.splices();
     let mut edit = filter.edit();
-    edit.replace(config, &any);
-    Ok(Some(edit.finish()))
+    edit.nest(config, any);
+    Ok(Some(edit.splices()))
 }
 
-fn manager_of(manager: &[u8], task: Task<'_>) -> Result<Option<Vec<u8>>, WireError> {
+fn manager_of(manager: &[u8], task: Task<'_>) -> Result<Option<Splices>, WireError> {
     let manager = Message::parse(manager)?;
     // Without an HTTP filter there is no router, and Envoy refuses it: not ours to mend.
     let Some(router) = manager.all(MANAGER_HTTP_FILTERS).last() else {
@@ -140,7 +150,7 @@ fn manager_of(manager: &[u8], task: Task<'_>) -> Result<Option<Vec<u8>>, WireErr
                     with_log(value, &log)
                 })?;
                 if let Some(changed) = changed {
-                    edit.replace(router, &changed);
+                    edit.nest(router, changed);
                 }
             }
             if let Some(plugin) = &insertion.filter
@@ -161,30 +171,30 @@ fn manager_of(manager: &[u8], task: Task<'_>) -> Result<Option<Vec<u8>>, WireErr
                 }
             }
             if let Some(changed) = typed(manager.content(router)?, ROUTER, without_log)? {
-                edit.replace(router, &changed);
+                edit.nest(router, changed);
             }
         }
     }
-    Ok((!edit.is_empty()).then(|| edit.finish()))
+    Ok((!edit.is_empty()).then(|| edit.splices()))
 }
 
-fn with_log(router: &[u8], log: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
+fn with_log(router: &[u8], log: &[u8]) -> Result<Option<Splices>, WireError> {
     let router = Message::parse(router)?;
     if !named(&router, ROUTER_UPSTREAM_LOG)?.is_empty() {
         return Ok(None);
     }
     let mut edit = router.edit();
     edit.append(ROUTER_UPSTREAM_LOG, log);
-    Ok(Some(edit.finish()))
+    Ok(Some(edit.splices()))
 }
 
-fn without_log(router: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
+fn without_log(router: &[u8]) -> Result<Option<Splices>, WireError> {
     let router = Message::parse(router)?;
     let mut edit = router.edit();
     for field in named(&router, ROUTER_UPSTREAM_LOG)? {
         edit.remove(field);
     }
-    Ok((!edit.is_empty()).then(|| edit.finish()))
+    Ok((!edit.is_empty()).then(|| edit.splices()))
 }
 
 /// The fields of this number that have our name.

@@ -79,6 +79,14 @@ pub struct Edit<'a> {
     changes: Vec<(Range<usize>, Vec<u8>)>,
 }
 
+/// What becomes of a message, without the rest of it: changes of a message deep inside of another are those of the outer
+/// one at other places, so that nothing is copied before all of them are known.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Splices(
+    /// In order, and none within another.
+    Vec<(Range<usize>, Vec<u8>)>,
+);
+
 // === impl Message ===
 
 impl<'a> Message<'a> {
@@ -160,6 +168,24 @@ impl Edit<'_> {
         self.changes.push((field.whole.clone(), bytes));
     }
 
+    /// Changes the content of `field`.
+    pub fn nest(&mut self, field: &Field, splices: Splices) {
+        let Some(content) = field.content.clone() else {
+            return;
+        };
+        let mut prefix = Vec::with_capacity(2 * VARINT_MAX);
+        put_prefix(&mut prefix, field.number, splices.len_of(content.len()));
+        self.changes
+            .push((field.whole.start..content.start, prefix));
+        let moved = splices.0.into_iter().map(|(range, bytes)| {
+            (
+                content.start + range.start..content.start + range.end,
+                bytes,
+            )
+        });
+        self.changes.extend(moved);
+    }
+
     /// Puts a field before `field`.
     pub fn insert_before(&mut self, field: &Field, number: u32, content: &[u8]) {
         let mut bytes = Vec::with_capacity(content.len() + VARINT_MAX);
@@ -186,20 +212,42 @@ impl Edit<'_> {
         self.changes.is_empty()
     }
 
-    /// The message with all changes.
-    pub fn finish(mut self) -> Vec<u8> {
+    /// All changes, for the message around.
+    pub fn splices(mut self) -> Splices {
+        // Those at one place stay in the order in which they came.
         self.changes
             .sort_by_key(|(range, _)| (range.start, range.end));
-        let grown: usize = self.changes.iter().map(|(_, bytes)| bytes.len()).sum();
-        let mut out = Vec::with_capacity(self.message.bytes.len() + grown);
+        Splices(self.changes)
+    }
+
+    /// The message with all changes.
+    pub fn finish(self) -> Vec<u8> {
+        let bytes = self.message.bytes;
+        self.splices().apply(bytes)
+    }
+}
+
+// === impl Splices ===
+
+impl Splices {
+    /// The message `bytes` with these changes.
+    pub fn apply(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.len_of(bytes.len()));
         let mut at = 0;
-        for (range, bytes) in self.changes {
-            out.extend_from_slice(&self.message.bytes[at..range.start]);
-            out.extend_from_slice(&bytes);
+        for (range, new) in &self.0 {
+            out.extend_from_slice(&bytes[at..range.start]);
+            out.extend_from_slice(new);
             at = range.end;
         }
-        out.extend_from_slice(&self.message.bytes[at..]);
+        out.extend_from_slice(&bytes[at..]);
         out
+    }
+
+    /// How long a message of `len` bytes is with these changes.
+    pub fn len_of(&self, len: usize) -> usize {
+        let old: usize = self.0.iter().map(|(range, _)| range.len()).sum();
+        let new: usize = self.0.iter().map(|(_, bytes)| bytes.len()).sum();
+        len + new - old
     }
 }
 
@@ -266,9 +314,13 @@ fn varint(bytes: &[u8], start: usize) -> Result<(u64, usize), WireError> {
 
 /// Appends a string, bytes or a message.
 pub fn delimited(out: &mut Vec<u8>, number: u32, content: &[u8]) {
-    put_varint(out, u64::from(number) << 3 | u64::from(DELIMITED));
-    put_varint(out, content.len() as u64);
+    put_prefix(out, number, content.len());
     out.extend_from_slice(content);
+}
+
+fn put_prefix(out: &mut Vec<u8>, number: u32, len: usize) {
+    put_varint(out, u64::from(number) << 3 | u64::from(DELIMITED));
+    put_varint(out, len as u64);
 }
 
 fn put_varint(out: &mut Vec<u8>, mut value: u64) {

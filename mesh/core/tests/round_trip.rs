@@ -182,7 +182,7 @@ proptest! {
 /// The values of a response's resources.
 fn values(response: &[u8]) -> Vec<Vec<u8>> {
     let resources = discovery::resources(response, Form::StateOfTheWorld).unwrap();
-    let value = |any: &Vec<u8>| {
+    let value = |any: &&[u8]| {
         let any = Message::parse(any).unwrap();
         let value = any.one(2).unwrap().unwrap();
         any.content(value).unwrap().to_vec()

@@ -283,19 +283,27 @@ async fn relay(
                     tell(&shared.parts, rejected);
                 }
             }
-            response = origin.next() => {
-                let response = match response {
-                    Ok(Some(response)) => response,
-                    Ok(None) => return Ended::ByOrigin,
-                    Err(status) => return Ended::Failed(status),
+            response = next_response(&mut origin, to_envoy) => {
+                let (permit, response) = match response {
+                    Some((permit, Ok(Some(response)))) => (permit, response),
+                    Some((_, Ok(None))) => return Ended::ByOrigin,
+                    Some((_, Err(status))) => return Ended::Failed(status),
+                    None => return Ended::ByEnvoy,
                 };
-                let passed = Outgoing::new(Ok(pass(&shared.parts, &mut session, response)));
-                if to_envoy.send(passed).await.is_err() {
-                    return Ended::ByEnvoy;
-                }
+                permit.send(Outgoing::new(Ok(pass(&shared.parts, &mut session, response))));
             }
         }
     }
+}
+
+/// The next response of the origin, once there is room for it on its way to Envoy: none is received before, since each may
+/// be large. `None` if Envoy has gone. May be given up and asked for again.
+async fn next_response<'a>(
+    origin: &mut FromOrigin<'_>,
+    to_envoy: &'a ToEnvoy,
+) -> Option<(mpsc::Permit<'a, Outgoing>, Result<Option<Bytes>, Status>)> {
+    let permit = to_envoy.reserve().await.ok()?;
+    Some((permit, origin.next().await))
 }
 
 /// The next request of Envoy, once there is room for it on its way to the origin; `None` if there is none any more. May

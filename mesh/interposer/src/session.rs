@@ -24,11 +24,11 @@ const REJECTIONS_MAX: usize = 4096;
 /// Largest message in either direction, in bytes, whatever the memory limit.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// A message is there up to four times: received, handed over, waiting, and written.
+/// A message that passes is there up to three times: received, waiting, and written. One more for what the allocator keeps.
 const COPIES_PASSED: u64 = 4;
 
-/// A message that is changed is there up to eight times, with each level of messages that was put together anew.
-const COPIES_CHANGED: u64 = 8;
+/// One that is changed is there twice more: its original until Envoy has answered it, and what it is made into.
+const COPIES_CHANGED: u64 = 6;
 
 /// What the memory for messages allows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -400,7 +400,7 @@ impl Passed {
 /// Of what Envoy rejects at once, whatever its nonce and version: all of a type, or in delta discovery each for itself.
 fn marks(response: &[u8], form: Form) -> Vec<u64> {
     match (discovery::resources(response, form), form) {
-        (Ok(resources), Form::Delta) => resources.iter().map(|one| mark(&one[..])).collect(),
+        (Ok(resources), Form::Delta) => resources.into_iter().map(mark).collect(),
         (Ok(resources), Form::StateOfTheWorld) => vec![mark(&resources)],
         (Err(_), _) => vec![mark(response)],
     }

@@ -312,7 +312,9 @@ fn what_was_rejected_does_not_take_others_along() {
     let told = changes_of("v9", "3", &["a_ingress_", "b_ingress_"], &[]);
     let passed = second.response(told.clone(), true);
     assert_eq!((passed.changed, passed.given_up), (1, true));
-    let resources = |response: &Bytes| discovery::resources(response, Form::Delta).unwrap();
+    fn resources(response: &[u8]) -> Vec<&[u8]> {
+        discovery::resources(response, Form::Delta).unwrap()
+    }
     let told = resources(&told);
     let got = resources(&passed.response);
     assert_eq!(got[0], told[0]);
