@@ -1,5 +1,6 @@
 //! Two Envoys, of which one takes over from the other, as `hot-restarter.py` does it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,8 +47,8 @@ pub struct Outcome {
     pub both: Verdict,
     /// After the parent has ended.
     pub after: Verdict,
-    /// The reason that the API gave last while both ran.
-    pub reason: String,
+    /// The reasons that the API gave while both ran.
+    pub reasons: BTreeSet<String>,
     /// Requests that were sent.
     pub sent: u64,
     /// What the child logged.
@@ -141,7 +142,7 @@ pub async fn run(case: Case) -> Result<Outcome> {
         handover: traffic.judge(&handover),
         both: traffic.judge(&both),
         after: traffic.judge(&after),
-        reason: both.reason.clone(),
+        reasons: std::mem::take(&mut both.reasons),
         sent: traffic.tally().written(),
         log: child.log(),
     };

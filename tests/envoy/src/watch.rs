@@ -4,6 +4,7 @@
 //! saw each request between the two, so the least and the highest rate that can be true in that window are known, however
 //! busy the machine is.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -57,8 +58,8 @@ pub struct Watch {
     values: Vec<Value>,
     /// Answers without a value of the pod, and answers that did not come.
     pub unknown: usize,
-    /// The newest reason why there was no value.
-    pub reason: String,
+    /// Every reason why there was no value.
+    pub reasons: BTreeSet<String>,
     /// Values may be too low, but not too high.
     pub may_be_low: bool,
 }
@@ -243,7 +244,7 @@ impl Watch {
             failed => {
                 self.unknown += 1;
                 if let Ok(Err(error)) = failed {
-                    self.reason = format!("{error:#}");
+                    self.reasons.insert(format!("{error:#}"));
                 }
                 return;
             }
