@@ -19,9 +19,9 @@ const SPAN: Duration = Duration::from_secs(30);
 /// Bounds that contradict each other by less are those of a clock that is slewed, in milliseconds.
 const SLEW_MAX: i64 = 50;
 
-/// No quickest frame of a span is later than another by more than this, in milliseconds: a sidecar whose report is not
-/// acknowledged for so long gives up the stream.
-const LATE_MAX: i64 = 5_000;
+/// No quickest frame of a span is later than another by more than this, in milliseconds, unless the aggregator stood still
+/// for as long.
+const LATE_MAX: i64 = 30_000;
 
 /// How far one sidecar's clock is from ours.
 #[derive(Clone, Copy, Debug, Default)]

@@ -37,6 +37,8 @@ pub(super) struct Instance {
     final_at: Option<Monotonic>,
     /// Highest seq of the newest stream.
     newest: u64,
+    /// When its last two reports arrived, the last one at the end; `None` from then on if a seq was skipped.
+    arrived: Option<[Option<Monotonic>; 2]>,
     pub(super) clock: SidecarClock,
     /// True once a snapshot was seen: a series that comes later began later.
     snapshot: bool,
@@ -97,6 +99,7 @@ impl Instance {
             closed_at: None,
             final_at: None,
             newest: 0,
+            arrived: None,
             clock: SidecarClock::default(),
             snapshot: false,
         }
@@ -107,6 +110,7 @@ impl Instance {
         self.closed_at = None;
         self.final_at = None;
         self.newest = 0;
+        self.arrived = Some([None, None]);
         self.stream.replace(stream)
     }
 
@@ -133,18 +137,21 @@ impl Instance {
         self.stream == Some(stream) && report.seq > self.newest
     }
 
-    /// After which moment the next report on the stream was made: a sidecar waits until the one before is acknowledged,
-    /// but for the last. One that skips numbers was replayed from an older stream and shows nothing.
+    /// After which moment the next report on the stream was made. A sidecar makes one when the one before is acknowledged,
+    /// but its last one without waiting: only the one before the previous had surely arrived. A stream that skipped a
+    /// number carries reports of another one, and shows nothing.
     pub(super) fn made_after(&self, next: &Report) -> Option<Monotonic> {
-        let waited = next.seq > 1 && next.seq == self.newest + 1 && !next.is_final;
-        self.seen.filter(|_| waited).map(|seen| seen.newest.arrived)
+        self.arrived
+            .filter(|_| next.seq == self.newest + 1)
+            .and_then(|[before_previous, _]| before_previous)
     }
 
     /// The stream that counts told at `now` of `theirs` on the sidecar's clock, for the first time, and that is `after`.
-    /// If that moves what was told before on our clock, all of it follows.
+    /// If a quicker frame shows that what was told before is longer ago, all of it follows. A difference that grows only
+    /// means that a quick frame was forgotten: it mapped the past well.
     pub(super) fn observe(&mut self, now: Monotonic, theirs: UnixMillis, after: Option<Monotonic>) {
         if let Change::Moved(millis) = self.clock.observe(now, theirs, after)
-            && millis != 0
+            && millis < 0
         {
             self.shift(millis);
         }
@@ -257,6 +264,9 @@ impl Instance {
         self.snapshot |= report.snapshot;
         if self.stream == Some(stream) {
             if report.seq > self.newest {
+                let consecutive = report.seq == self.newest + 1;
+                let arrived = self.arrived.filter(|_| consecutive);
+                self.arrived = arrived.map(|[_, previous]| [previous, Some(now)]);
                 self.newest = report.seq;
             }
             if report.is_final {

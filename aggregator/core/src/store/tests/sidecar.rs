@@ -88,7 +88,7 @@ impl Sidecar {
     /// A report of the second before `end`.
     pub(super) fn report(&self, end: Monotonic, series: Vec<(SeriesKey, SeriesTotals)>) -> Report {
         Report {
-            seq: 1 + end.since(START).as_secs(),
+            seq: end.since(START).as_secs().max(1),
             interval_end: self.theirs(end),
             interval: Duration::from_secs(1),
             series,
