@@ -86,7 +86,6 @@ impl Protocol {
                 *state = State::Unproven(0);
                 false
             }
-            (Version::V1, _) => false,
             (Version::V2, _) if class == Class::Unsupported => {
                 if !matches!(*state, State::Older(since) if now - since < TRIED_AGAIN_SECONDS) {
                     *state = older(now);
@@ -104,7 +103,7 @@ impl Protocol {
                 };
                 false
             }
-            (Version::V2, _) => false,
+            (Version::V1 | Version::V2, _) => false,
         }
     }
 
