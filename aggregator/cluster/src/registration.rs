@@ -431,7 +431,7 @@ mod tests {
             }
             for shown in [one.shown(), other.shown()] {
                 assert!(bundle.contains(&shown));
-                let known_for = waited - new_since.unwrap_or(waited);
+                let known_for = waited.saturating_sub(new_since.unwrap_or(waited));
                 assert!(
                     shown == old || known_for >= PUBLISHED_FOR,
                     "after {known_for:?}"

@@ -1,6 +1,8 @@
 //! Whatever a real API server says is understood, in whatever parts it comes: the stand-in says it as kube-apiserver 1.36.2
 //! does.
 
+#![expect(clippy::unwrap_used, reason = "a test helper may panic")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

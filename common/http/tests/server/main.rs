@@ -1,10 +1,6 @@
 //! The server on loopback. Where time matters it is that of the runtime, which runs ahead when nothing else happens.
 
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
-#![expect(
-    clippy::large_types_passed_by_value,
-    reason = "settings are passed once a test"
-)]
 
 mod client;
 mod deadlines;

@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use super::*;
 
 const MESH: &str = "{apiVersion: appmesh.k8s.aws/v1beta2, kind: Mesh, metadata: {name: m}, spec: {namespaceSelector: {}}}\n";
@@ -66,7 +68,7 @@ fn a_file_that_cannot_be_read_keeps_what_it_held() {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..12 {
             let before = format!("*a{}, ", level - 1).repeat(9);
-            bomb.push_str(&format!("a{level}: &a{level} [{before}]\n"));
+            writeln!(bomb, "a{level}: &a{level} [{before}]").unwrap();
         }
         bomb
     };

@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use serde_json::json;
 
 use super::*;
@@ -69,7 +71,7 @@ fn bombs_are_refused() {
     let mut laughs = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
     for level in 1..12 {
         let before = format!("*a{}, ", level - 1).repeat(9);
-        laughs.push_str(&format!("a{level}: &a{level} [{before}]\n"));
+        writeln!(laughs, "a{level}: &a{level} [{before}]").unwrap();
     }
     let maps = format!("a: &a {{x: 1}}\nb: [{}]\n", "*a, ".repeat(100_000));
     let merged = format!("a: &a {{x: 1}}\nb: [{}]\n", "{<<: *a}, ".repeat(100_000));
