@@ -10,6 +10,8 @@
 //!   tells: a gauge that reads something else than what was just set holds a part of a parent. The child's counters
 //!   are of no use from then on, also after the parent is gone, which takes its gauges along but not its counts.
 
+use std::cell::Cell;
+
 use crate::catalog::{Catalog, Listed, Listing};
 use crate::config::{ResponseDetail, Role};
 use crate::counter::{Counters, Refused, Series, Total};
@@ -61,8 +63,8 @@ pub struct Signs {
 #[derive(Debug, Default)]
 pub struct ProcessTotals {
     metrics: Option<Metrics>,
-    /// Name of the counters as this VM last saw it.
-    instance: u64,
+    /// Name of the counters as this VM last saw it; 0 before that.
+    instance: Cell<u64>,
     /// The gauge `meshmeter.instance` of a process whose counters hold those of a parent.
     merged: Option<MetricId>,
 }
@@ -145,7 +147,7 @@ impl ProcessTotals {
 
     /// Whether the name of the counters is known.
     pub fn is_named(&self) -> bool {
-        self.instance != 0
+        self.instance.get() != 0
     }
 
     /// Finds out what the counters are called now, and that they are of this process alone. What tells is a gauge, so
@@ -157,7 +159,7 @@ impl ProcessTotals {
         let Ok(told) = host.read_metric(metrics.instance) else {
             return Ok(());
         };
-        if told == self.instance {
+        if told == self.instance.get() {
             return Ok(());
         }
         // Another VM gave the name, or Envoy added a parent's gauge to ours.
@@ -165,7 +167,7 @@ impl ProcessTotals {
             && host.set_gauge(metrics.instance, told).is_ok()
             && host.read_metric(metrics.instance) == Ok(told);
         if own {
-            self.instance = told;
+            self.instance.set(told);
             return Ok(());
         }
         let _ = host.set_gauge(metrics.instance, MERGED);
@@ -179,12 +181,18 @@ impl ProcessTotals {
         told.is_some_and(|told| told != Ok(MERGED))
     }
 
-    /// Reads the metrics beside the counters.
+    /// Reads the metrics beside the counters; `None` if they are called otherwise than this VM knows, since another one
+    /// gave them a name or Envoy added a parent's: then they are to be named.
     pub fn signs(&self, host: &impl Host) -> Option<Signs> {
-        let metrics = self.metrics.filter(|_| self.instance != 0)?;
+        let metrics = self.metrics.filter(|_| self.is_named())?;
         let read = |id| host.read_metric(id).ok();
+        let instance = read(metrics.instance)?;
+        if instance != self.instance.get() {
+            self.instance.set(0);
+            return None;
+        }
         Some(Signs {
-            instance: self.instance,
+            instance,
             started_at: UnixMillis(read(metrics.started_at)?),
             was_reset: read(metrics.sentinel)? == 0,
             changes: read(metrics.changes)?,
@@ -196,7 +204,9 @@ impl ProcessTotals {
     pub fn rename(&self, host: &impl Host, started_at: UnixMillis) {
         if let Some(metrics) = self.metrics {
             // On failure the sentinel still reads 0, and the next tick tries again.
-            let _ = metrics.begin(host, started_at);
+            if let Ok(instance) = metrics.begin(host, started_at) {
+                self.instance.set(instance);
+            }
         }
     }
 
@@ -245,10 +255,12 @@ impl ProcessTotals {
 
 impl Metrics {
     /// Names the counters. The name comes last: who reads it finds the rest in place.
-    fn begin(&self, host: &impl Host, started_at: UnixMillis) -> Result<(), HostError> {
+    fn begin(&self, host: &impl Host, started_at: UnixMillis) -> Result<u64, HostError> {
+        let instance = host.random().max(MERGED + 1);
         host.increment_metric(self.sentinel, 1)?;
         host.set_gauge(self.started_at, started_at.0.max(1))?;
-        host.set_gauge(self.instance, host.random().max(MERGED + 1))
+        host.set_gauge(self.instance, instance)?;
+        Ok(instance)
     }
 }
 

@@ -192,7 +192,7 @@ impl<H: Host> Vm<H> {
         if self.scope != Scope::Process {
             return;
         }
-        if let Err(why) = self.flush_to_process(now) {
+        if let Err(why) = self.flush_to_process() {
             self.stream_for_itself(&why, now);
             if why != Unusable::Elsewhere {
                 self.member.each_for_itself(&self.host, now.monotonic);
@@ -200,11 +200,10 @@ impl<H: Host> Vm<H> {
         }
     }
 
-    fn flush_to_process(&mut self, now: Now) -> Result<(), Unusable> {
+    fn flush_to_process(&mut self) -> Result<(), Unusable> {
         let is_apart = self.member.is_each_for_itself();
         self.process.prove(&self.host, self.started_at)?;
-        let leads = self.member.lead(now.monotonic) == Lead::Me;
-        if is_apart || leads || !self.process.is_named() {
+        if is_apart || !self.process.is_named() {
             self.process.name(&self.host)?;
         }
         if is_apart {

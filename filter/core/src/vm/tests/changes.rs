@@ -201,6 +201,31 @@ fn what_comes_after_a_reset_is_not_told_under_the_old_name() {
     }
 }
 
+/// A new configuration after `/reset_counters` hands over the streams, whoever leads then.
+#[test]
+fn a_reset_before_a_new_configuration_is_noticed() {
+    for (counted, ticks, later) in (0..2).flat_map(|counted| {
+        (5..30).flat_map(move |ticks| (0..12).map(move |later| (counted, ticks, later)))
+    }) {
+        let mut sidecar = sidecar();
+        (0..counted).for_each(|_| sidecar.request(1, Some(200)));
+        sidecar.run(ticks, Network::Fine);
+        let first = sidecar.aggregator.only_hello().instance;
+        sidecar.process.reset_counters();
+        for vm in 0..3 {
+            sidecar.request(vm, Some(200));
+        }
+        sidecar.run(later, Network::Fine);
+        sidecar.request(1, Some(200));
+        sidecar.reconfigure(CONFIG);
+        sidecar.run(30, Network::Fine);
+        let when = format!("{counted}, {ticks}, {later}");
+        assert_eq!(sidecar.aggregator.requests_of(first), counted, "{when}");
+        let second = sidecar.aggregator.last_hello().instance;
+        assert_eq!(sidecar.aggregator.requests_of(second), 4, "{when}");
+    }
+}
+
 /// The wall clock is set while the sidecar reports: the times in its frames go on as if nobody had.
 #[test]
 fn a_wall_clock_that_is_set_changes_no_time() {
