@@ -19,9 +19,9 @@ const SPAN: Duration = Duration::from_secs(30);
 /// Bounds that contradict each other by less are those of a clock that is slewed, in milliseconds.
 const SLEW_MAX: i64 = 50;
 
-/// No quickest frame of a span is later than another by more than this, in milliseconds, unless the aggregator stood still
-/// for as long.
-const LATE_MAX: i64 = 30_000;
+/// No frame is later than another by more than this, unless the aggregator stood still for as long: by then no value is
+/// left that a wrong difference of the clocks could spoil.
+pub(crate) const LATE_MAX: Duration = Duration::from_mins(1);
 
 /// How far one sidecar's clock is from ours.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,7 +83,7 @@ impl SidecarClock {
             least: after.map(|after| signed(after.0) - signed(theirs.0)),
         };
         let fell = before.most.zip(told.most).map_or(0, |(was, is)| was - is);
-        if before.and(told).contradict() || fell > LATE_MAX {
+        if before.and(told).contradict() || fell > millis(LATE_MAX) {
             *self = Self {
                 current: told,
                 previous: Bounds::default(),
@@ -114,4 +114,8 @@ impl SidecarClock {
 /// Times beyond the year 9999 are refused at the edge, so none is out of range.
 fn signed(millis: u64) -> i64 {
     i64::try_from(millis).unwrap_or(i64::MAX / 2)
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -43,7 +43,8 @@ pub(crate) struct Told {
     pub(crate) shift_ms: u64,
     /// The longest way of any frame.
     pub(crate) longest_ms: u64,
-    ways: VecDeque<(u64, u64)>,
+    /// When frames arrived and how long they took, by instance: each has a clock of its own.
+    ways: BTreeMap<u64, VecDeque<(u64, u64)>>,
     /// What was shown at the last look.
     pub(crate) shown: Option<(Vec<InstanceId>, Vec<SeriesStatus>)>,
 }
@@ -155,7 +156,7 @@ impl Aggregator {
                         ..Told::default()
                     };
                 }
-                told.saw(now, sent);
+                told.saw(now, sent, hello.instance.0);
                 let mut outcome =
                     Outcome::answer(v1::aggregator_frame::Frame::Settings(v1::Settings {
                         flush_interval_ms: 0,
@@ -196,7 +197,7 @@ impl Aggregator {
         match self.store.apply(self.clock(now), link, &report) {
             Ok(applied) => {
                 let told = self.told.entry(pod).or_default();
-                told.saw(now, sent);
+                told.saw(now, sent, instance);
                 told.due = told.due.max(sent + promise);
                 let ends = told.ends.entry(instance).or_default();
                 // An older one that comes late tells nothing more of when the total rose.
@@ -234,18 +235,15 @@ impl Aggregator {
 }
 
 impl Told {
-    /// A frame made at `sent` arrived.
-    fn saw(&mut self, now: u64, sent: u64) {
+    /// A frame of `instance` made at `sent` arrived.
+    fn saw(&mut self, now: u64, sent: u64, instance: u64) {
         let way = now - sent;
-        self.ways.push_back((now, way));
-        while self
-            .ways
-            .front()
-            .is_some_and(|(at, _)| now - at > CLOCK_SPAN_MS)
-        {
-            self.ways.pop_front();
+        let ways = self.ways.entry(instance).or_default();
+        ways.push_back((now, way));
+        while ways.front().is_some_and(|(at, _)| now - at > CLOCK_SPAN_MS) {
+            ways.pop_front();
         }
-        let least = self.ways.iter().map(|(_, way)| *way).min().unwrap_or(way);
+        let least = ways.iter().map(|(_, way)| *way).min().unwrap_or(way);
         self.shift_ms = self.shift_ms.max(least);
         self.longest_ms = self.longest_ms.max(way);
     }

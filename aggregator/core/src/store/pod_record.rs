@@ -9,6 +9,7 @@ use crate::pod::PodKey;
 use crate::query::WINDOWS;
 use crate::report::{Hello, InstanceId, ProcessId, Report, StreamId};
 use crate::series::{Direction, SeriesKey};
+use crate::sidecar_clock::LATE_MAX;
 use crate::status::PodState;
 use crate::store::counter::{Origin, Span};
 use crate::store::instance::{Instance, Newest, Standing};
@@ -24,10 +25,6 @@ const INSTANCES_WITH_ALL_SERIES: usize = 4;
 
 /// Instances of a pod that are remembered after others took their place: as many as one process may have.
 const FORMER_MAX: usize = INSTANCES_PER_POD_MAX;
-
-/// A sidecar opens a stream while an older one still reports, so its hello may have been on its way for a while when the
-/// newest report of the older one was made. No sidecar waits for longer than this for an answer to its hello.
-const HELLO_LATE_MAX: Duration = Duration::from_secs(10);
 
 /// One pod. Times are on the aggregator's clock unless they say otherwise.
 #[derive(Debug)]
@@ -83,9 +80,10 @@ impl PodRecord {
             self.instances.len() - 1
         };
         self.touched = now;
+        // A stream is opened while an older one still reports, and its hello may be late.
         let after = self.instances[index]
             .seen
-            .map(|seen| seen.until.before(HELLO_LATE_MAX));
+            .map(|seen| seen.until.before(LATE_MAX));
         self.instances[index].observe(now, hello.clock, after);
         let was_hot_restart =
             std::mem::replace(&mut self.instances[index].hot_restart, hello.hot_restart);
