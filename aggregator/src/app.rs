@@ -14,18 +14,18 @@ use aggregator_core::store::Store;
 use aggregator_core::time::Clock;
 use aggregator_ingest::Identity;
 use aggregator_tls::config as tls;
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use common_budget::Limit;
 use common_http::descriptors::Descriptors;
 use common_http::health::ReadinessChecks;
 use common_http::{Limits, pages};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::Addresses;
 use crate::admin::Admin;
+use crate::app::parts::{Part, Parts};
 use crate::budget::Budget;
 use crate::clock;
 use crate::cluster::{Checks, Cluster};
@@ -33,6 +33,8 @@ use crate::config::{ClusterConfig, Config, Mode, RemoteWriteConfig};
 use crate::gauges;
 use crate::readiness::{Readiness, Sidecars};
 use crate::remote_write::RemoteWrite;
+
+mod parts;
 
 /// How often pods that are long gone are forgotten.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,21 +44,6 @@ struct Listeners {
     ingest: TcpListener,
     api: TcpListener,
     admin: TcpListener,
-}
-
-/// The running parts: each a task, and the token that ends it.
-struct Parts {
-    ingest: Part<()>,
-    api: Part<()>,
-    admin: Part<()>,
-    expiry: Part<()>,
-    remote_write: Part<()>,
-    watches: Part<()>,
-}
-
-struct Part<T> {
-    task: JoinHandle<T>,
-    stop: CancellationToken,
 }
 
 /// Runs the aggregator until `shutdown` is cancelled, then ends it in order. An error means that a part could
@@ -254,17 +241,7 @@ impl Shared {
             stop,
         } = surroundings;
         let (store, directory, clock) = (&self.store, &self.directory, &self.clock);
-        gauges::register(
-            &mut registry,
-            Arc::clone(store),
-            Arc::clone(directory),
-            clock.clone(),
-        );
-        if let Some((cluster, _)) = &cluster {
-            registry.register_collector(Box::new(cluster.watches.gauges()));
-            let ingest = cluster.ingest_serving.clone();
-            gauges::register_certificates(&mut registry, cluster.serving.clone(), ingest);
-        }
+        self.register_gauges(cluster.as_ref().map(|(cluster, _)| cluster), &mut registry);
         let observations = Observations::register(&mut registry);
         let readiness =
             self.readiness_checks(cluster.as_ref().map(|(cluster, _)| cluster.checks()));
@@ -314,6 +291,16 @@ impl Shared {
                 )),
                 stop,
             },
+        }
+    }
+
+    fn register_gauges(&self, cluster: Option<&Cluster>, registry: &mut Registry) {
+        let (store, directory) = (Arc::clone(&self.store), Arc::clone(&self.directory));
+        gauges::register(registry, store, directory, self.clock.clone());
+        if let Some(cluster) = cluster {
+            registry.register_collector(Box::new(cluster.watches.gauges()));
+            let ingest = cluster.ingest_serving.clone();
+            gauges::register_certificates(registry, cluster.serving.clone(), ingest);
         }
     }
 
@@ -427,84 +414,4 @@ async fn expire(
             }
         }
     }
-}
-
-// === impl Parts ===
-
-impl Parts {
-    /// Waits for a part to end that nobody told to; says which and why.
-    async fn any_ended(&mut self) -> anyhow::Error {
-        tokio::select! {
-            ended = &mut self.ingest.task => ended_early("ingest", ended),
-            ended = &mut self.api.task => ended_early("API", ended),
-            ended = &mut self.admin.task => ended_early("admin", ended),
-            ended = &mut self.expiry.task => ended_early("expiry", ended),
-            ended = &mut self.remote_write.task => ended_early("remote write", ended),
-            ended = &mut self.watches.task => ended_early("watches", ended),
-        }
-    }
-
-    /// Ends all parts in order; each has `drain`, then it is cut.
-    async fn stop(self, drain: Duration) {
-        let Self {
-            ingest,
-            api,
-            admin,
-            expiry,
-            remote_write,
-            watches,
-        } = self;
-        ingest.stop("ingest", drain).await;
-        // All that sidecars told is in the store now: the last flush has it. It keeps to `drain` itself.
-        remote_write
-            .stop("remote write", drain + Duration::from_secs(1))
-            .await;
-        // The API keeps to `drain` itself; the rest is for cutting what is left.
-        api.stop("API", drain + Duration::from_secs(1)).await;
-        expiry.stop("expiry", drain).await;
-        watches.stop("watches", drain).await;
-        admin.stop("admin", drain).await;
-    }
-}
-
-// === impl Part ===
-
-impl Part<()> {
-    fn spawn<F>(make: impl FnOnce(CancellationToken) -> F) -> Self
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let stop = CancellationToken::new();
-        Self {
-            task: tokio::spawn(make(stop.clone())),
-            stop,
-        }
-    }
-}
-
-impl<T> Part<T> {
-    async fn stop(mut self, name: &'static str, deadline: Duration) {
-        self.stop.cancel();
-        if self.task.is_finished() {
-            return;
-        }
-        if tokio::time::timeout(deadline, &mut self.task)
-            .await
-            .is_err()
-        {
-            tracing::warn!(part = name, "cut at shutdown");
-            self.task.abort();
-        }
-    }
-}
-
-fn ended_early(part: &'static str, ended: Result<(), JoinError>) -> anyhow::Error {
-    match ended {
-        Ok(()) => anyhow!("{part} ended before it was told to"),
-        Err(error) => died(part, error),
-    }
-}
-
-fn died(part: &'static str, error: JoinError) -> anyhow::Error {
-    anyhow!(error).context(format!("{part} died"))
 }

@@ -1,0 +1,101 @@
+//! The running parts: how each is spawned, watched and stopped.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+/// All of them.
+pub(super) struct Parts {
+    pub(super) ingest: Part,
+    pub(super) api: Part,
+    pub(super) admin: Part,
+    pub(super) expiry: Part,
+    pub(super) remote_write: Part,
+    pub(super) watches: Part,
+}
+
+/// A task, and the token that ends it.
+pub(super) struct Part {
+    pub(super) task: JoinHandle<()>,
+    pub(super) stop: CancellationToken,
+}
+
+// === impl Parts ===
+
+impl Parts {
+    /// Waits for a part to end that nobody told to; says which and why.
+    pub(super) async fn any_ended(&mut self) -> anyhow::Error {
+        tokio::select! {
+            ended = &mut self.ingest.task => ended_early("ingest", ended),
+            ended = &mut self.api.task => ended_early("API", ended),
+            ended = &mut self.admin.task => ended_early("admin", ended),
+            ended = &mut self.expiry.task => ended_early("expiry", ended),
+            ended = &mut self.remote_write.task => ended_early("remote write", ended),
+            ended = &mut self.watches.task => ended_early("watches", ended),
+        }
+    }
+
+    /// Ends all parts in order; each has `drain`, then it is cut.
+    pub(super) async fn stop(self, drain: Duration) {
+        let Self {
+            ingest,
+            api,
+            admin,
+            expiry,
+            remote_write,
+            watches,
+        } = self;
+        ingest.stop("ingest", drain).await;
+        // All that sidecars told is in the store now: the last flush has it. It keeps to `drain` itself.
+        remote_write
+            .stop("remote write", drain + Duration::from_secs(1))
+            .await;
+        // The API keeps to `drain` itself; the rest is for cutting what is left.
+        api.stop("API", drain + Duration::from_secs(1)).await;
+        expiry.stop("expiry", drain).await;
+        watches.stop("watches", drain).await;
+        admin.stop("admin", drain).await;
+    }
+}
+
+// === impl Part ===
+
+impl Part {
+    pub(super) fn spawn<F>(make: impl FnOnce(CancellationToken) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = CancellationToken::new();
+        Self {
+            task: tokio::spawn(make(stop.clone())),
+            stop,
+        }
+    }
+
+    async fn stop(mut self, name: &'static str, deadline: Duration) {
+        self.stop.cancel();
+        if self.task.is_finished() {
+            return;
+        }
+        if tokio::time::timeout(deadline, &mut self.task)
+            .await
+            .is_err()
+        {
+            tracing::warn!(part = name, "cut at shutdown");
+            self.task.abort();
+        }
+    }
+}
+
+fn ended_early(part: &'static str, ended: Result<(), JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(()) => anyhow!("{part} ended before it was told to"),
+        Err(error) => died(part, error),
+    }
+}
+
+fn died(part: &'static str, error: JoinError) -> anyhow::Error {
+    anyhow!(error).context(format!("{part} died"))
+}
