@@ -1,5 +1,7 @@
 //! The clock of the aggregator's machine is set while it writes into a real Prometheus.
 
+#![expect(clippy::unwrap_used, reason = "a test helper may panic")]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -16,7 +16,7 @@ use tests_remote_write::scraper::scrape_in;
 const OK: (StatusCode, Duration) = (StatusCode::NO_CONTENT, Duration::ZERO);
 
 /// As a receiver of 2.0: all of it, if it is stored.
-fn all(received: &Received) -> Option<usize> {
+const ALL: Written = |received| {
     let series = &received.request_v2.timeseries;
     let samples = series.iter().map(|series| series.samples.len()).sum();
     Some(if received.status.is_success() {
@@ -24,7 +24,7 @@ fn all(received: &Received) -> Option<usize> {
     } else {
         0
     })
-}
+};
 
 async fn run_with(answers: Answers, written: Written, scrapes: u32, page: &str) -> Vec<Received> {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -37,7 +37,7 @@ async fn run_with(answers: Answers, written: Written, scrapes: u32, page: &str) 
 }
 
 async fn run(page: &str) -> Vec<Received> {
-    run_with(Arc::new(|_| OK), all, 2, page).await
+    run_with(Arc::new(|_| OK), ALL, 2, page).await
 }
 
 /// The answer `first` to the first requests, so many, and 204 to all others.
@@ -200,7 +200,7 @@ async fn labels_and_symbols() {
 
 /// How often a request that is answered first with `status` comes, and how many follow it, in which version.
 async fn after(status: StatusCode, times: usize) -> (usize, Vec<Received>) {
-    let received = run_with(first(status, times), all, 3, "a 1\n").await;
+    let received = run_with(first(status, times), ALL, 3, "a 1\n").await;
     let at = read(&received[0].request_v2)[0].1[0].1;
     let same = |one: &&Received| {
         read(&one.request_v2)
@@ -241,7 +241,7 @@ async fn retries() {
 async fn fallback() {
     let unsupported = first(StatusCode::UNSUPPORTED_MEDIA_TYPE, 1);
     let silent: Answers = Arc::new(|_| OK);
-    for (answers, written) in [(unsupported, all as Written), (silent, |_| None)] {
+    for (answers, written) in [(unsupported, ALL), (silent, |_| None)] {
         let received = run_with(answers, written, 3, "a{b=\"日本語\"} 1.5\n").await;
         let versions: Vec<_> = received.iter().map(|one| one.version).collect();
         assert_eq!(
@@ -272,11 +272,7 @@ async fn fallback() {
 /// A receiver that knows 2.0 and refuses the first request in part goes on to get 2.0, and nothing twice.
 #[tokio::test]
 async fn a_partial_refusal_is_no_fallback() {
-    for written in [
-        (|_| Some(1)) as Written,
-        |one| all(one),
-        |one| one.status.is_success().then_some(2),
-    ] {
+    for written in [ALL, |_| Some(1), |one| one.status.is_success().then_some(2)] {
         let answers = first(StatusCode::BAD_REQUEST, 1);
         let received = run_with(answers, written, 3, "a 1\n").await;
         assert_eq!(received.len(), 3);

@@ -224,10 +224,8 @@ fn of_envoy(stats: &Stats, cluster: Option<&str>, statistic: &str) -> u64 {
     let named = |name: &str| {
         let rest = name.strip_prefix("cluster.")?;
         let found = rest.strip_suffix(statistic)?.strip_suffix('.')?;
-        let own =
-            found == AGGREGATOR_CLUSTER || found.ends_with(".retry") || found.contains(".external");
         let wanted = cluster.is_none_or(|wanted| wanted == found);
-        (!own && !found.contains('.') && wanted).then_some(())
+        (found != AGGREGATOR_CLUSTER && !found.contains('.') && wanted).then_some(())
     };
     stats
         .iter()

@@ -1,6 +1,8 @@
 //! Every HTTP client behind remote write obeys the proxies of the environment, and AWS' settings of endpoints: a proxy that
 //! answers 502 to everything notes what it was asked for.
 
+#![expect(clippy::unwrap_used, reason = "a test helper may panic")]
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -66,7 +68,7 @@ async fn check(args: &[&str], environment: &[(&str, &str)]) -> String {
         .envs(environment.iter().copied())
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(Duration::from_secs(60), checking).await;
+    let output = tokio::time::timeout(Duration::from_mins(1), checking).await;
     let output = output.expect("the check ends").unwrap();
     assert!(!output.status.success());
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
