@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Longest name of a container or volume (a DNS label).
 const LABEL_MAX: usize = 63;
@@ -205,4 +205,28 @@ fn quantity(text: &str) {
         ["", "m", "k", "M", "G", "Ki", "Mi", "Gi"].contains(&digits),
         "{text}"
     );
+}
+
+/// The checks can fail.
+#[test]
+fn what_is_wrong_is_seen() {
+    let pod = crate::case("app-mesh/bare")["request"]["object"].clone();
+    fits_together(&strictly(&pod));
+    let wrong: [fn(&mut Value); 6] = [
+        |pod| pod["spec"]["containers"][0]["imagee"] = "x".into(),
+        |pod| pod["spec"]["volumes"] = json!([{"name": "a", "emptyDir": {"limit": "1"}}]),
+        |pod| {
+            pod["spec"]["containers"][0]["volumeMounts"] =
+                json!([{"name": "none", "mountPath": "/x"}]);
+        },
+        |pod| pod["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "64 MB"}}),
+        |pod| pod["spec"]["containers"][0]["startupProbe"] = json!({"httpGet": {"port": 1}}),
+        |pod| pod["spec"]["initContainers"] = pod["spec"]["containers"].clone(),
+    ];
+    for wrong in wrong {
+        let mut pod = pod.clone();
+        wrong(&mut pod);
+        let checked = std::panic::catch_unwind(|| fits_together(&strictly(&pod)));
+        assert!(checked.is_err(), "{pod}");
+    }
 }
