@@ -5,6 +5,13 @@ use serde::Deserialize;
 
 use crate::selector::Selector;
 
+mod virtual_router;
+
+pub use virtual_router::{
+    Action, HttpRetryEvent, HttpRoute, Match, RetryPolicy, Route, RouterListener, TcpRetryEvent,
+    VirtualRouterSpec, WeightedTarget,
+};
+
 /// The group and version.
 pub const API_VERSION: &str = "appmesh.k8s.aws/v1beta2";
 
@@ -319,122 +326,6 @@ pub struct NodeProvider {
 pub struct RouterProvider {
     /// Which.
     pub virtual_router_ref: Reference,
-}
-
-/// Routes.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct VirtualRouterSpec {
-    /// The name outside of the cluster.
-    pub aws_name: Option<String>,
-    /// Its mesh, if the namespace does not say it.
-    pub mesh_ref: Option<MeshReference>,
-    /// Ports.
-    pub listeners: Vec<RouterListener>,
-    /// By priority, then as they stand.
-    pub routes: Vec<Route>,
-}
-
-/// A port of a router.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RouterListener {
-    /// Port and protocol.
-    pub port_mapping: PortMapping,
-}
-
-/// A route.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Route {
-    /// Its name.
-    pub name: String,
-    /// Lower ones first.
-    pub priority: Option<u32>,
-    /// Of HTTP/1.1.
-    pub http_route: Option<HttpRoute>,
-    /// Of HTTP/2.
-    pub http2_route: Option<HttpRoute>,
-}
-
-/// A route of HTTP.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct HttpRoute {
-    /// Which requests.
-    pub r#match: Match,
-    /// Where to.
-    pub action: Action,
-    /// What is tried again.
-    pub retry_policy: Option<RetryPolicy>,
-    /// How long a request may take.
-    pub timeout: Option<HttpTimeout>,
-}
-
-/// Which requests.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Match {
-    /// What the path begins with.
-    pub prefix: String,
-}
-
-/// Where to.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Action {
-    /// Workloads and their weights.
-    pub weighted_targets: Vec<WeightedTarget>,
-}
-
-/// A workload and its weight.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct WeightedTarget {
-    /// Which.
-    pub virtual_node_ref: Reference,
-    /// Its share of the sum of all.
-    pub weight: u32,
-    /// Its port, if it has several.
-    pub port: Option<u16>,
-}
-
-/// What is tried again.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RetryPolicy {
-    /// How often.
-    pub max_retries: u32,
-    /// How long one may take.
-    pub per_retry_timeout: Span,
-    /// `server-error`, `gateway-error`, `client-error`, `stream-error`.
-    #[serde(default)]
-    pub http_retry_events: Vec<HttpRetryEvent>,
-    /// `connection-error`.
-    #[serde(default)]
-    pub tcp_retry_events: Vec<TcpRetryEvent>,
-}
-
-/// What of HTTP is tried again.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "kebab-case")]
-pub enum HttpRetryEvent {
-    /// 500 to 511.
-    ServerError,
-    /// 502, 503, 504.
-    GatewayError,
-    /// 409.
-    ClientError,
-    /// A refused stream.
-    StreamError,
-}
-
-/// What of TCP is tried again.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "kebab-case")]
-pub enum TcpRetryEvent {
-    /// No connection.
-    ConnectionError,
 }
 
 // === impl Head ===
