@@ -5,6 +5,7 @@
 //! in without it, or one interval earlier if the pod began while we looked. A counter that was there before us has none,
 //! which would be a false reset. When the last sample of a series was written, a staleness marker says so.
 
+mod encoders;
 mod naming;
 mod sums;
 mod written;
@@ -20,9 +21,9 @@ pub use naming::{
     label_name,
 };
 
-use crate::block::{Block, Kind};
-use crate::encoder::{Encoder, SeriesLabels};
-use crate::sender::{SHARDS, SINGLE};
+use crate::block::Block;
+use crate::encoder::SeriesLabels;
+use crate::series::encoders::Encoders;
 use crate::series::naming::{Id, Owner, Part};
 use crate::series::sums::Sums;
 use crate::series::written::{Before, REMEMBERED_MS, WrittenPods};
@@ -97,13 +98,6 @@ pub enum Succession {
     Continued,
     /// Sums begin at 0: what was written before is not known.
     Anew,
-}
-
-/// The encoders of one flush.
-struct Encoders {
-    timestamp: i64,
-    marks: Vec<Encoder>,
-    plain: Vec<Encoder>,
 }
 
 /// Of which flush a checkpoint of [`Exporter::checkpoint`] is, in Unix milliseconds; `None` if it is not whole.
@@ -445,68 +439,6 @@ impl Exporter {
 )]
 fn real(total: u64) -> f64 {
     total as f64
-}
-
-// === impl Encoders ===
-
-impl Encoders {
-    fn new(timestamp: i64, parallel: bool) -> Self {
-        let shards = if parallel {
-            0..SHARDS
-        } else {
-            SINGLE..SINGLE + 1
-        };
-        let of = |kind| {
-            let shards = shards.clone();
-            shards
-                .map(move |shard| Encoder::new(shard, kind, timestamp))
-                .collect()
-        };
-        Self {
-            timestamp,
-            marks: of(Kind::Marks),
-            plain: of(Kind::Plain),
-        }
-    }
-
-    /// Which of the encoders a series belongs to.
-    fn place(&self, labels: &SeriesLabels) -> usize {
-        let encoders = u16::try_from(self.plain.len()).unwrap_or(SHARDS);
-        usize::from(labels.shard(encoders))
-    }
-
-    fn plain(&mut self, labels: &SeriesLabels, value: f64) {
-        let place = self.place(labels);
-        if let Some(encoder) = self.plain.get_mut(place) {
-            logged(encoder.push(labels, value));
-        }
-    }
-
-    /// At the flush's time, or at another.
-    fn mark(&mut self, labels: &SeriesLabels, value: f64, at: Option<i64>) {
-        let place = self.place(labels);
-        if let Some(encoder) = self.marks.get_mut(place) {
-            logged(match at {
-                None => encoder.push(labels, value),
-                Some(at) => encoder.push_at(labels, value, at),
-            });
-        }
-    }
-
-    /// Marks first: the 0 of a counter comes before its first sample.
-    fn finish(self) -> Vec<Block> {
-        let all = self.marks.into_iter().chain(self.plain);
-        all.filter_map(|encoder| logged(encoder.finish()))
-            .flatten()
-            .collect()
-    }
-}
-
-/// Snappy fails only for blocks far beyond ours.
-fn logged<T>(encoded: Result<T, snap::Error>) -> Option<T> {
-    encoded
-        .inspect_err(|error| tracing::error!(%error, "remote write: a block was not compressed"))
-        .ok()
 }
 
 fn signed(time: UnixMillis) -> i64 {

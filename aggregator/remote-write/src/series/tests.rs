@@ -8,6 +8,8 @@ use prost::Message as _;
 use aggregator_core::time::Monotonic;
 
 use super::*;
+use crate::block::Kind;
+use crate::sender::SHARDS;
 use crate::write_request::{STALE_BITS, WriteRequest};
 
 const INTERVAL: i64 = 15_000;
