@@ -5,8 +5,8 @@
 
 use std::cell::OnceCell;
 
-use crate::config::{CLUSTER_BYTES_MAX, Config, ConfiguredIdentity, Module, Role};
-use crate::counter::{Counters, SeriesIndex};
+use crate::config::{Config, ConfiguredIdentity, Module, Role};
+use crate::counter::Counters;
 use crate::host::{ContextId, Host, LogLevel, RootId, StreamToken};
 use crate::identity;
 use crate::member::{Lead, Member};
@@ -14,13 +14,12 @@ use crate::open_requests::OpenRequests;
 use crate::process::{ProcessTotals, Unusable};
 use crate::registry::ModuleTag;
 use crate::root::{Root, Roots};
-use crate::series::{Direction, OTHER};
 use crate::streamer::{Scope, Sources, Streamer, TICK_MS};
 use crate::time::{Now, UnixMillis};
 
-/// Properties that are read for requests.
-const LISTENER_DIRECTION: &[u8] = b"xds\0listener_direction";
-const CLUSTER_NAME: &[u8] = b"xds\0cluster_name";
+mod lookup;
+
+/// The property that an attempt has which got a connection.
 const UPSTREAM_LOCAL_ADDRESS: &[u8] = b"upstream\0local_address";
 
 /// One Wasm VM.
@@ -350,104 +349,6 @@ impl<H: Host> Vm<H> {
         }
     }
 
-    /// The root of a stream context.
-    #[inline]
-    fn root_of(&self, context: ContextId) -> Option<RootId> {
-        if let Some(open) = self.open.get(context) {
-            return Some(open.root);
-        }
-        self.newest
-            .filter(|newest| newest.context == context)
-            .map(|newest| newest.root)
-            .or_else(|| self.roots.only())
-            .or_else(|| self.root_by_direction())
-    }
-
-    /// The root of a stream that the table of open requests had no room for: the first of its direction.
-    fn root_by_direction(&self) -> Option<RootId> {
-        let direction = listener_direction(&self.host)?;
-        self.roots
-            .newest_first()
-            .filter(|root| {
-                root.config.role == Role::Filter
-                    && root.config.direction.is_none_or(|own| own == direction)
-            })
-            .map(|root| root.id)
-            .last()
-    }
-
-    /// Where a root counts the current request. `in_request`: there is one, so that Envoy can be asked about it.
-    #[inline]
-    fn series_of(&mut self, id: RootId, in_request: bool) -> Option<SeriesIndex> {
-        let root = self.roots.get(id)?;
-        let direction = match root.config.direction {
-            Some(direction) => direction,
-            None if in_request => self.ask_direction(id),
-            None => return None,
-        };
-        let root = self.roots.get(id)?;
-        match root.series.get(direction) {
-            Some(series) if !root.config.by_cluster => Some(series),
-            _ => self.resolve(id, direction, in_request),
-        }
-    }
-
-    /// Side of the sidecar of the current request. It is asked for with each one: two listeners may share a root.
-    fn ask_direction(&mut self, id: RootId) -> Direction {
-        if let Some(direction) = listener_direction(&self.host) {
-            return direction;
-        }
-        if let Some(root) = self.roots.get_mut(id)
-            && !std::mem::replace(&mut root.undirected, true)
-        {
-            self.host.log(
-                LogLevel::Warn,
-                "the listener has no `traffic_direction`: counting as inbound; set `direction` in the plugin \
-                 configuration",
-            );
-        }
-        Direction::Inbound
-    }
-
-    fn resolve(
-        &mut self,
-        id: RootId,
-        direction: Direction,
-        in_request: bool,
-    ) -> Option<SeriesIndex> {
-        let max = self.roots.max_series();
-        let root = self.roots.get_mut(id)?;
-        let (role, detail) = (root.config.role, root.config.responses);
-        if !root.config.by_cluster {
-            let cluster = &root.config.cluster;
-            let (series, _) = self
-                .counters
-                .resolve(role, direction, cluster, detail, max)?;
-            root.series.set(direction, series);
-            return Some(series);
-        }
-        let mut buffer = [0; CLUSTER_BYTES_MAX];
-        let cluster = match self.host.property(CLUSTER_NAME, &mut buffer) {
-            Ok(len) => buffer.get(..len).unwrap_or(OTHER.as_bytes()),
-            Err(_) if in_request => b"",
-            Err(_) => return None,
-        };
-        if let Some(guess) = root.series.get(direction)
-            && self.counters.is_cluster(guess, cluster)
-        {
-            return Some(guess);
-        }
-        let cluster = str::from_utf8(cluster).unwrap_or(OTHER);
-        let (series, overflow) = self
-            .counters
-            .resolve(role, direction, cluster, detail, max)?;
-        if overflow {
-            self.counters.overflowed();
-        }
-        root.series.set(direction, series);
-        Some(series)
-    }
-
     /// A context ends.
     pub fn on_done(&mut self, context: ContextId) {
         let root = RootId(context.0);
@@ -501,17 +402,6 @@ impl<H: Host> Vm<H> {
     #[cfg(any(test, feature = "testing"))]
     pub fn host(&self) -> &H {
         &self.host
-    }
-}
-
-/// Side of the sidecar of the current request, if its listener says so.
-fn listener_direction(host: &impl Host) -> Option<Direction> {
-    let mut buffer = [0; 8];
-    host.property(LISTENER_DIRECTION, &mut buffer).ok()?;
-    match u64::from_le_bytes(buffer) {
-        1 => Some(Direction::Inbound),
-        2 => Some(Direction::Outbound),
-        _ => None,
     }
 }
 
