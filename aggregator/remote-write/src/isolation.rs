@@ -2,7 +2,7 @@
 //!
 //! One series must not hold up those it shares a block with: one too many for the receiver's limit of active series, or
 //! one that it fails on each time. Halving a block of 2,000 finds one in some 22 requests. What is found is left out of
-//! the blocks to come, so that those cost one request each; after [`ASIDE_SECONDS`] it is tried again, and a limit that
+//! the blocks to come, so that those cost one request each; after `ASIDE_SECONDS` it is tried again, and a limit that
 //! was raised heals by itself. Requests spent on finding are bounded by a bucket; once it is empty, the rest of the block
 //! is dropped and counted, and the next block goes on where this one ended: running totals lose resolution by that, not
 //! increments.

@@ -2,7 +2,7 @@
 //!
 //! By the specification two answers say that it does not: 415, and a 2xx without the headers that 2.0 wants
 //! (`X-Prometheus-Remote-Write-*-Written`; a receiver of 1.0 may take a request of 2.0 for an empty one). Then 1.0 is
-//! sent, and 2.0 tried again after [`TRIED_AGAIN_SECONDS`]: receivers are upgraded. A 400 refuses samples, and is never
+//! sent, and 2.0 tried again after `TRIED_AGAIN_SECONDS`: receivers are upgraded. A 400 refuses samples, and is never
 //! sent again; but old receivers also answer it to what they cannot read. After some in a row, from a receiver that never
 //! showed that it knows 2.0, the next request is one of 1.0: if it is stored, that was it.
 
