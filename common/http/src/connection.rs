@@ -169,7 +169,7 @@ impl Connection {
                 shared.note_handshake(peer, false);
                 None
             }
-            opened = shared.security.open(accepted, peer) => match opened {
+            opened = shared.security.open(accepted, shared.settings.protocol, peer) => match opened {
                 Ok(stream) => {
                     if peer.is_tls {
                         shared.note_handshake(peer, true);

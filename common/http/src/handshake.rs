@@ -4,13 +4,18 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::{AlertDescription, Error, ServerConfig};
+use thiserror::Error as ThisError;
 use tokio_rustls::TlsAcceptor;
 
 use crate::listener::{Accepted, Peer, Stream};
 use crate::metrics;
+use crate::settings::Protocol;
 
 /// How a TLS record of a handshake begins (RFC 8446, section 5.1). No request begins like that.
 const TLS_HANDSHAKE: u8 = 0x16;
+
+/// How HTTP/2 begins: `PRI * HTTP/2.0` (RFC 9113, section 3.4).
+const HTTP2_PREFACE: u8 = b'P';
 
 /// Whether TLS is spoken.
 #[derive(Clone, Debug)]
@@ -23,17 +28,38 @@ pub enum Security {
     Either(Arc<ServerConfig>),
 }
 
+/// What a connection begins with. One byte is enough, so nobody is waited for; what follows it is read whole by TLS or
+/// HTTP.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Opening {
+    Tls,
+    Http,
+}
+
+/// What is neither.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ThisError)]
+#[error("it begins with the byte {0:#04x}: neither TLS nor HTTP/2")]
+struct Unknown(u8);
+
 // === impl Security ===
 
 impl Security {
     /// Shakes hands if that is wanted; adds to `peer` what comes out of it.
-    pub(crate) async fn open(&self, accepted: Accepted, peer: &mut Peer) -> io::Result<Stream> {
+    pub(crate) async fn open(
+        &self,
+        accepted: Accepted,
+        protocol: Protocol,
+        peer: &mut Peer,
+    ) -> io::Result<Stream> {
         let tls = match self {
             Self::Plain => None,
             Self::Tls(tls) => Some(tls),
             Self::Either(tls) => {
                 let first = accepted.first_byte().await?;
-                (first == Some(TLS_HANDSHAKE)).then_some(tls)
+                let opening = first.map(|first| Opening::of(first, protocol)).transpose();
+                let opening =
+                    opening.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                (opening == Some(Opening::Tls)).then_some(tls)
             }
         };
         let Some(tls) = tls else {
@@ -45,6 +71,19 @@ impl Security {
         peer.certificates = session.peer_certificates().unwrap_or_default().to_vec();
         peer.is_tls = true;
         Ok(Stream::Tls(Box::new(stream)))
+    }
+}
+
+// === impl Opening ===
+
+impl Opening {
+    fn of(first: u8, protocol: Protocol) -> Result<Self, Unknown> {
+        match (first, protocol) {
+            (TLS_HANDSHAKE, _) => Ok(Self::Tls),
+            (_, Protocol::Http2) if first != HTTP2_PREFACE => Err(Unknown(first)),
+            // With what a request of HTTP/1.1 may begin is for its parser to say, and to answer.
+            (_, Protocol::Http1 | Protocol::Http2 | Protocol::Negotiated) => Ok(Self::Http),
+        }
     }
 }
 
@@ -62,8 +101,14 @@ impl Stream {
 
 /// The label of a failure.
 pub(crate) fn reason(error: &io::Error) -> &'static str {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    match inner {
+    let inner = error.get_ref();
+    if inner
+        .and_then(|inner| inner.downcast_ref::<Unknown>())
+        .is_some()
+    {
+        return metrics::HANDSHAKE_UNKNOWN;
+    }
+    match inner.and_then(|inner| inner.downcast_ref()) {
         Some(Error::AlertReceived(alert)) if rejects_certificate(*alert) => {
             metrics::HANDSHAKE_REJECTED
         }
@@ -93,4 +138,27 @@ fn rejects_certificate(alert: AlertDescription) -> bool {
             | AlertDescription::CertificateRevoked
             | AlertDescription::UnsupportedCertificate
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every first byte, for every protocol: one is TLS, and of HTTP/2 one other is HTTP.
+    #[test]
+    fn the_first_byte_tells() {
+        for protocol in [Protocol::Http1, Protocol::Http2, Protocol::Negotiated] {
+            for first in 0..=u8::MAX {
+                let expected = match (first, protocol) {
+                    (0x16, _) => Ok(Opening::Tls),
+                    (b'P', _) => Ok(Opening::Http),
+                    (first, Protocol::Http2) => Err(Unknown(first)),
+                    _ => Ok(Opening::Http),
+                };
+                assert_eq!(Opening::of(first, protocol), expected, "{protocol:?}");
+            }
+        }
+        let text = Unknown(b'G').to_string();
+        assert_eq!(text, "it begins with the byte 0x47: neither TLS nor HTTP/2");
+    }
 }

@@ -62,6 +62,7 @@ pub(crate) const CUT_SHUTDOWN: &str = "shutdown";
 /// Handshakes that come to nothing.
 pub(crate) const HANDSHAKE_TIMEOUT: &str = "timeout";
 pub(crate) const HANDSHAKE_NOT_TLS: &str = "not_tls";
+pub(crate) const HANDSHAKE_UNKNOWN: &str = "unknown_protocol";
 pub(crate) const HANDSHAKE_CLOSED: &str = "closed";
 pub(crate) const HANDSHAKE_REJECTED: &str = "peer_rejected_certificate";
 pub(crate) const HANDSHAKE_BAD_CLIENT: &str = "bad_client_certificate";
@@ -81,9 +82,10 @@ const CUT: [&str; 6] = [
     CUT_PROTOCOL,
     CUT_SHUTDOWN,
 ];
-const HANDSHAKES: [&str; 7] = [
+const HANDSHAKES: [&str; 8] = [
     HANDSHAKE_TIMEOUT,
     HANDSHAKE_NOT_TLS,
+    HANDSHAKE_UNKNOWN,
     HANDSHAKE_CLOSED,
     HANDSHAKE_REJECTED,
     HANDSHAKE_BAD_CLIENT,

@@ -103,6 +103,44 @@ async fn handshakes_are_cut_in_time() {
     }
 }
 
+/// One byte a second, of a `ClientHello` and of a preface: each has its time as a whole, not anew with every byte.
+#[tokio::test(start_paused = true)]
+async fn who_trickles_is_cut_in_time() {
+    let tls = Authority::new().server();
+    // A record of 512 bytes that is a ClientHello of 508.
+    let mut client_hello = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03".to_vec();
+    client_hello.resize(64, 0);
+    let preface = [PREFACE, SETTINGS].concat();
+    for (text, seconds, counter, reason) in [
+        (client_hello, 10, "handshakes_failed", "timeout"),
+        // Its first byte ends the handshake, and the rest has ten seconds from then on.
+        (preface, 11, "connections_cut", "head_timeout"),
+    ] {
+        let server = Running::with(settings(Protocol::Http2), |server| {
+            server.with_security(Security::Either(tls.clone()))
+        });
+        let server = server.await;
+        let begin = now();
+        let (mut reader, mut writer) = sent(server.address, b"").await.into_split();
+        let trickling = tokio::spawn(async move {
+            for byte in text {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if writer.write_all(&[byte]).await.is_err() {
+                    break;
+                }
+            }
+        });
+        closed(&mut reader).await;
+        let took = begin.elapsed().as_secs();
+        assert!(
+            (seconds..=seconds + 1).contains(&took),
+            "{counter}: {took} s"
+        );
+        assert_eq!(server.count(counter, reason), 1, "{counter}");
+        trickling.abort();
+    }
+}
+
 /// A body that does not come is an error to whoever reads it.
 #[tokio::test(start_paused = true)]
 async fn bodies_have_a_deadline() {

@@ -1,8 +1,8 @@
 //! TLS, and TLS or plain on one port.
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
 
 use common_http::{Protocol, Security};
 use http::Method;
@@ -111,6 +111,34 @@ async fn tells_tls_from_plain() {
     }
     let reply = get(server.address, "/tls").await.unwrap();
     assert_eq!(&reply.body[..], b"plain");
+}
+
+/// What is neither TLS nor HTTP/2 is closed at once, counted, and told of as a handshake that failed.
+#[tokio::test]
+async fn neither_is_closed() {
+    let tls = Authority::new().server();
+    let failed = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&failed);
+    let server = Running::with(settings(Protocol::Http2), |server| {
+        let server = server.with_security(Security::Either(tls));
+        server.with_handshakes(move |ip, done| told.lock().unwrap().push((ip, done)))
+    });
+    let server = server.await;
+    for text in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        b"\0",
+        b"\x15\x03\x01",
+        b"\xff",
+    ] {
+        assert_eq!(
+            closed(&mut sent(server.address, text).await).await,
+            b"",
+            "{text:?}"
+        );
+    }
+    assert_eq!(server.count("handshakes_failed", "unknown_protocol"), 4);
+    let told = failed.lock().unwrap().clone();
+    assert_eq!(told, vec![(Ipv4Addr::LOCALHOST.into(), false); 4]);
 }
 
 /// Handshakes that fail are counted by what was wrong with them.
