@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aggregator_core::store::Store;
 use aggregator_core::time::Clock;
+use aggregator_ingest::PlainStreams;
 use aggregator_remote_write::handover::{self, Standbys};
 use common_http::health::ReadinessChecks;
 use common_http::pages::{self, Answer, answer, text};
@@ -32,6 +33,8 @@ pub struct Admin {
     pub registry: Registry,
     /// For `/readyz`.
     pub readiness: ReadinessChecks,
+    /// Which pods stream without TLS, for `/debug/pods`.
+    pub plain_streams: PlainStreams,
     /// For replicas that stand by, where there may be such.
     pub standbys: Option<Arc<Standbys>>,
 }
@@ -101,7 +104,7 @@ impl Admin {
     }
 
     fn pods(&self) -> Answer {
-        match debug_pods::of(&self.store, self.clock.now()) {
+        match debug_pods::of(&self.store, &self.plain_streams.by_pod(), self.clock.now()) {
             Ok(json) => answer(StatusCode::OK, json.into(), "application/json"),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }

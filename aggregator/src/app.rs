@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result};
 use common_budget::Limit;
 use common_http::descriptors::Descriptors;
 use common_http::health::ReadinessChecks;
-use common_http::{Limits, pages};
+use common_http::{Limits, Security, pages};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -143,7 +143,7 @@ struct Surroundings {
     learn_pods: bool,
     cluster: Option<(Cluster, Box<ClusterConfig>)>,
     identity: Identity,
-    ingest_tls: Option<Arc<rustls::ServerConfig>>,
+    ingest_security: Security,
     /// Ends what goes on with the cluster.
     stop: CancellationToken,
 }
@@ -194,16 +194,16 @@ impl Surroundings {
                     learn_pods,
                     cluster: None,
                     identity: Identity::None,
-                    ingest_tls: None,
+                    ingest_security: Security::Plain,
                     stop,
                 })
             }
             Mode::Cluster(settings) => {
                 let mut cluster = Cluster::begin(&settings, directory, clock, &stop).await?;
-                let (identity, ingest_tls) = cluster.ingest(&settings, clock, &stop)?;
+                let (identity, ingest_security) = cluster.ingest(&settings, clock, &stop)?;
                 Ok(Self {
                     identity,
-                    ingest_tls,
+                    ingest_security,
                     tls: Arc::clone(&cluster.tls),
                     learn_pods: false,
                     cluster: Some((cluster, settings)),
@@ -237,7 +237,7 @@ impl Shared {
             learn_pods,
             cluster,
             identity,
-            ingest_tls,
+            ingest_security,
             stop,
         } = surroundings;
         let (store, directory, clock) = (&self.store, &self.directory, &self.clock);
@@ -257,7 +257,7 @@ impl Shared {
             &mut registry,
             learn_pods,
             identity,
-            ingest_tls,
+            ingest_security,
             ingest_stop.clone(),
         );
         let admin_server = Admin {
@@ -265,6 +265,7 @@ impl Shared {
             clock: clock.clone(),
             registry,
             readiness: Arc::clone(&readiness),
+            plain_streams: ingest_server.plain_streams(),
             standbys: remote_write.as_ref().and_then(RemoteWrite::standbys),
         };
         let api_server = self.api_server(readiness, observations, metrics, tls, cluster.as_ref());

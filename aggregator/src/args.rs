@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use common_budget::Size;
 
-pub use cluster::{ClusterArgs, IdentityMode, IngestTls};
+pub use cluster::{ClusterArgs, IdentityMode, IngestTls, IngestTlsMode};
 pub use remote_write::{AuthMode, Gauge, OutputMode, ProtocolVersion, RemoteWriteArgs};
 
 mod cluster;

@@ -308,6 +308,53 @@ mod tests {
         }
     }
 
+    /// Whether TLS has to be used is a question only where there is a certificate, and a plain stream has an address to
+    /// be checked.
+    #[test]
+    fn sidecars_may_have_a_choice() {
+        let mode = |mode: &str| format!("--ingest-tls-mode={mode}");
+        let (permissive, required) = (mode("permissive"), mode("required"));
+        let files = ["--ingest-cert-file=c", "--ingest-key-file=k"];
+        let own = "--ingest-tls=self-managed";
+        let mtls = ["--ingest-identity=mtls", "--ingest-client-ca-file=a"];
+        let local = ["--ingest-identity=none", "--ingest-listen=127.0.0.1:0"];
+        for (flags, is_permissive) in [
+            (vec![own], false),
+            (vec![own, &required], false),
+            (vec![own, &permissive], true),
+            (vec![files[0], files[1], &permissive], true),
+            (vec![own, "--ingest-identity=token", &permissive], true),
+            (vec![own, mtls[0], mtls[1], &permissive], true),
+        ] {
+            let Mode::Cluster(cluster) = check(&flags).unwrap().1.mode else {
+                panic!("not in a cluster");
+            };
+            assert_eq!(cluster.ingest.is_permissive, is_permissive, "{flags:?}");
+        }
+        let off = "and --ingest-tls off exclude one another: give --ingest-tls self-managed, or --ingest-cert-file";
+        for (flags, expected) in [
+            (
+                vec![&*permissive],
+                format!("{} {off}", "--ingest-tls-mode permissive"),
+            ),
+            (
+                vec!["--ingest-tls=off", &permissive],
+                format!("{} {off}", "--ingest-tls-mode permissive"),
+            ),
+            (
+                vec![&*required],
+                format!("{} {off}", "--ingest-tls-mode required"),
+            ),
+            (
+                vec![own, local[0], local[1], &permissive],
+                "--ingest-tls-mode permissive and --ingest-identity none exclude".to_owned(),
+            ),
+        ] {
+            let message = refusal(&flags);
+            assert!(message.starts_with(&expected), "{message}");
+        }
+    }
+
     /// Who may write what, of several replicas.
     #[test]
     fn one_writer_of_sums() {

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use aggregator_core::pod::PodKey;
 use aggregator_core::query::{Metric, MetricQuery, Milli, Missing, WindowChoice};
 use aggregator_core::status::{PodStatus, SeriesStatus};
 use aggregator_core::store::Store;
 use aggregator_core::time::Monotonic;
 use serde::Serialize;
+
+/// Streams without TLS.
+type PlainByPod = BTreeMap<PodKey, usize>;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -20,6 +24,8 @@ struct Pod<'a> {
     uid: &'a str,
     state: &'static str,
     streams: usize,
+    /// Streams without TLS.
+    plain_streams: usize,
     instances: Vec<String>,
     last_report_age_ms: Option<u128>,
     vms_expected: u32,
@@ -52,22 +58,27 @@ struct Series<'a> {
     inflight_ns: Option<u64>,
 }
 
-/// The document as of `now`, sorted by pod.
-pub(crate) fn of(store: &Store, now: Monotonic) -> Result<Vec<u8>, serde_json::Error> {
+/// The document as of `now`, sorted by pod; `plain` tells how many streams without TLS each has.
+pub(crate) fn of(
+    store: &Store,
+    plain: &PlainByPod,
+    now: Monotonic,
+) -> Result<Vec<u8>, serde_json::Error> {
     let pods = store.inspect(now);
     let rates: Vec<_> = pods.iter().map(|pod| rate(store, now, pod)).collect();
-    document(&pods, &rates)
+    document(&pods, &rates, plain)
 }
 
 /// `pods` in their order, each with its rate.
 fn document(
     pods: &[PodStatus],
     rates: &[Result<Rate, Missing>],
+    plain: &PlainByPod,
 ) -> Result<Vec<u8>, serde_json::Error> {
-    let pods = pods
-        .iter()
-        .zip(rates)
-        .map(|(status, rate)| pod(status, *rate));
+    let pods = pods.iter().zip(rates).map(|(status, rate)| {
+        let plain = plain.get(&status.key).copied().unwrap_or_default();
+        pod(status, plain, *rate)
+    });
     serde_json::to_vec(&Document {
         pods: pods.collect(),
     })
@@ -101,13 +112,14 @@ fn real(milli: Milli) -> f64 {
     milli.0 as f64 / 1000.0
 }
 
-fn pod(status: &PodStatus, rate: Result<Rate, Missing>) -> Pod<'_> {
+fn pod(status: &PodStatus, plain_streams: usize, rate: Result<Rate, Missing>) -> Pod<'_> {
     Pod {
         namespace: &status.key.namespace,
         name: &status.key.name,
         uid: &status.uid,
         state: status.state.as_str(),
         streams: status.streams,
+        plain_streams,
         instances: status.instances.iter().map(ToString::to_string).collect(),
         last_report_age_ms: status.last_report_age.map(|age| age.as_millis()),
         vms_expected: status.vms_expected,
@@ -139,7 +151,6 @@ fn series(status: &SeriesStatus) -> Series<'_> {
 mod tests {
     use std::time::Duration;
 
-    use aggregator_core::pod::PodKey;
     use aggregator_core::report::InstanceId;
     use aggregator_core::series::{CodeClass, Direction, SeriesKey};
     use aggregator_core::status::PodState;
@@ -178,10 +189,11 @@ mod tests {
             window_ms: 2000,
             previous: None,
         };
-        let text = String::from_utf8(document(&[status], &[Ok(rate)]).unwrap()).unwrap();
+        let plain = BTreeMap::from([(status.key.clone(), 1), (PodKey::new("prod", "gone"), 2)]);
+        let text = String::from_utf8(document(&[status], &[Ok(rate)], &plain).unwrap()).unwrap();
         assert_eq!(
             text,
-            r#"{"pods":[{"namespace":"prod","name":"jazz-v1","uid":"u1","state":"live","streams":1,"#.to_owned()
+            r#"{"pods":[{"namespace":"prod","name":"jazz-v1","uid":"u1","state":"live","streams":1,"plain_streams":1,"#.to_owned()
                 + r#""instances":["00000000000000ab"],"last_report_age_ms":120,"vms_expected":3,"vms_live":3,"#
                 + r#""requests_per_second":{"value":2.5,"window_ms":2000,"previous":null},"missing":null,"#
                 + r#""series":[{"direction":"inbound","cluster":"","requests":12,"requests_at_completion":false,"#

@@ -42,6 +42,11 @@ pub(crate) enum Refusal {
     /// The sidecar does not prove who it is.
     #[error("{0}")]
     Unauthenticated(String),
+    /// A token came where others can read it.
+    #[error(
+        "a bearer token was shown in plain text, where others can read it: stream by TLS, or show no token"
+    )]
+    PlainToken,
     /// The sidecar is not the pod that it says it is.
     #[error("{0}")]
     NotItsPod(String),
@@ -119,7 +124,7 @@ pub(crate) enum Ending {
 
 impl Refusal {
     /// What [`Self::reason`] says, the reasons of the store ([`RefusedReason::ALL`]) excepted.
-    pub(crate) const REASONS: [&str; 18] = [
+    pub(crate) const REASONS: [&str; 19] = [
         "malformed_frame",
         "frame_too_large",
         "empty_frame",
@@ -127,6 +132,7 @@ impl Refusal {
         "second_hello",
         "invalid_field",
         "unauthenticated",
+        "plain_token",
         "foreign_pod",
         "unknown_pod",
         "token_review",
@@ -152,6 +158,7 @@ impl Refusal {
             Self::Store(refused) => refused.reason().as_str(),
             Self::Directory(_) => RefusedReason::Pods.as_str(),
             Self::Unauthenticated(_) => "unauthenticated",
+            Self::PlainToken => "plain_token",
             Self::NotItsPod(_) => "foreign_pod",
             Self::UnknownPod(_) | Self::UnknownAddress(_) => "unknown_pod",
             Self::Unreviewed(_) => "token_review",
@@ -194,7 +201,7 @@ impl Refusal {
             | Self::PeerStreams { .. }
             | Self::Crowded { .. }
             | Self::NoRoom(_) => Code::ResourceExhausted,
-            Self::Unauthenticated(_) => Code::Unauthenticated,
+            Self::Unauthenticated(_) | Self::PlainToken => Code::Unauthenticated,
             Self::NotItsPod(_) => Code::PermissionDenied,
             Self::UnknownPod(_) | Self::UnknownAddress(_) | Self::Unreviewed(_) => {
                 Code::Unavailable

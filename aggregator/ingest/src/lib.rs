@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! common-http -> server -> session (one task per stream) -> parse -> aggregator_core::store
-//!                          identity (who streams), streams (which are open), ending (how one ends),
+//!                          identity (who streams), door (how it came), streams (which are open), ending (how one ends),
 //!                          refusals (what is said of those)
 //!                   └> native_sink (Envoy's own metrics_service) ──> aggregator_core::store
 //! ```
 
 mod builds;
+mod door;
 mod ending;
 pub mod identity;
 pub mod limits;
@@ -22,3 +23,4 @@ mod streams;
 pub use identity::Identity;
 pub use limits::Limits;
 pub use server::Server;
+pub use streams::PlainStreams;

@@ -13,8 +13,10 @@ use crate::ending::Refusal;
 /// The ingest's own metrics; cheap to clone, all clones count together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
-    pub(crate) streams: Gauge,
-    pub(crate) streams_opened: Counter,
+    streams: Gauge,
+    streams_opened: Counter,
+    plain: Gauge,
+    plain_opened: Counter,
     pub(crate) superseded: Counter,
     pub(crate) replaced: Counter,
     pub(crate) reports: Counter,
@@ -24,6 +26,13 @@ pub(crate) struct Metrics {
     pub(crate) series_refused: Counter,
     token_reviews: Family<OutcomeLabel, Counter>,
     pub(crate) builds: Builds,
+}
+
+/// A stream that is open, counted until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Open {
+    streams: Gauge,
+    plain: Option<Gauge>,
 }
 
 /// What became of a token: one of a fixed set.
@@ -60,6 +69,16 @@ impl Metrics {
             "streams_opened",
             "Streams of sidecars opened so far",
             metrics.streams_opened.clone(),
+        );
+        registry.register(
+            "streams_plain",
+            "Streams of sidecars that are open without TLS",
+            metrics.plain.clone(),
+        );
+        registry.register(
+            "streams_plain_opened",
+            "Streams of sidecars opened without TLS so far",
+            metrics.plain_opened.clone(),
         );
         registry.register(
             "streams_superseded",
@@ -124,6 +143,19 @@ impl Metrics {
         }
     }
 
+    /// Counts one stream, and among those without TLS if `is_plain`.
+    pub(crate) fn open(&self, is_plain: bool) -> Open {
+        self.streams.inc();
+        self.streams_opened.inc();
+        let plain = is_plain.then(|| self.plain.clone());
+        if let Some(plain) = &plain {
+            plain.inc();
+            self.plain_opened.inc();
+        }
+        let streams = self.streams.clone();
+        Open { streams, plain }
+    }
+
     pub(crate) fn count_frame(&self, kind: &'static str, bytes: usize) {
         self.frames.get_or_create(&KindLabel { kind }).inc();
         self.received.inc_by(bytes as u64);
@@ -137,6 +169,17 @@ impl Metrics {
     pub(crate) fn count_refused(&self, reason: &'static str) {
         debug_assert!(reasons().any(|known| known == reason), "{reason}");
         self.refused.get_or_create(&ReasonLabel { reason }).inc();
+    }
+}
+
+// === impl Open ===
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.streams.dec();
+        if let Some(plain) = &self.plain {
+            plain.dec();
+        }
     }
 }
 

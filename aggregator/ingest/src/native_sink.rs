@@ -92,12 +92,11 @@ pub(crate) async fn serve(
     let peer = request.extensions().get::<Arc<Peer>>();
     let peer = peer.and_then(|peer| peer.address);
     let refused = |refusal| shared.refuse("metrics stream refused", peer, &refusal);
-    let address = shared.identity.address(request.extensions());
-    let (place, mut ended) = shared.streams.open(address).map_err(refused)?;
+    let opened = shared.open(request.extensions());
+    let (place, mut ended) = opened.map_err(refused)?;
     let claim = shared.claim(request.metadata(), request.extensions(), &mut ended);
     let claim = claim.await.map_err(refused)?;
-    shared.metrics.streams.inc();
-    shared.metrics.streams_opened.inc();
+    let open = shared.metrics.open(place.is_plain);
     let mut session = Session {
         shared: Arc::clone(&shared),
         place,
@@ -108,7 +107,7 @@ pub(crate) async fn serve(
     };
     let ending = session.read(request.into_inner(), ended).await;
     session.close();
-    shared.metrics.streams.dec();
+    drop(open);
     if let Ending::Refused(refusal) = &ending {
         return Err(shared.refuse("metrics stream refused", peer, refusal));
     }
@@ -174,7 +173,7 @@ impl Session {
             let sidecar = Sidecar::of(node)?;
             let directory = &self.shared.directory;
             self.claim.check(&sidecar.pod, &sidecar.uid, directory)?;
-            self.place.greeted();
+            self.place.greeted(&sidecar.pod);
             sidecar
         };
         let totals = Totals::of(&sidecar, &message.envoy_metrics);

@@ -23,7 +23,6 @@ use futures_util::FutureExt as _;
 use prometheus_client::registry::Registry;
 use proto::v1::ingest_server::{Ingest, IngestServer};
 use proto::v1::{AggregatorFrame, SidecarFrame};
-use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -35,6 +34,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tower_service::Service as _;
 use tracing::{Instrument as _, info, info_span};
 
+use crate::door::Door;
 use crate::identity::Identity;
 use crate::limits::{
     ANSWERS_MAX, CLOSE_WITHIN, DRAIN_MAX, FREE_BYTES, HEADER_BYTES_MAX, Limits, PEER_PART,
@@ -44,7 +44,7 @@ use crate::metrics::Metrics;
 use crate::native_sink::{self, Remembered};
 use crate::refusals::Lines;
 use crate::session::{Session, Shared};
-use crate::streams::Streams;
+use crate::streams::{PlainStreams, Streams};
 
 /// How often a connection is asked for a sign of life.
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -65,7 +65,7 @@ const WINDOW: u32 = 64 * 1024 - 1;
 #[expect(missing_debug_implementations, reason = "a clock is a function")]
 pub struct Server {
     shared: Arc<Shared>,
-    tls: Option<Arc<ServerConfig>>,
+    security: Security,
     tasks: TaskTracker,
 }
 
@@ -92,7 +92,8 @@ struct StreamMetrics(Arc<Shared>);
 impl Server {
     /// A server that applies what it is told to `store`. With `learn_pods_from_hello`, pods are taken from
     /// `Hello` into `directory`. Its metrics go into `registry`. `identity` is how sidecars prove who they are; a
-    /// bearer token should come over TLS only, and certificates can come no other way.
+    /// bearer token should come over TLS only, and certificates can come no other way. With [`Security::Either`] it is how
+    /// those by TLS do, and the others do by their address.
     #[expect(
         clippy::too_many_arguments,
         reason = "each is another part of the program"
@@ -105,7 +106,7 @@ impl Server {
         registry: &mut Registry,
         learn_pods_from_hello: bool,
         identity: Identity,
-        tls: Option<Arc<ServerConfig>>,
+        security: Security,
         shutdown: CancellationToken,
     ) -> Self {
         let shared = Shared {
@@ -115,7 +116,7 @@ impl Server {
             limits,
             metrics: Metrics::register(registry),
             learn_pods: learn_pods_from_hello,
-            identity,
+            door: Door::new(identity, &security),
             streams: Arc::new(Streams::new(&limits)),
             lines: Lines::default(),
             remembered: Remembered::default(),
@@ -123,20 +124,29 @@ impl Server {
         };
         Self {
             shared: Arc::new(shared),
-            tls,
+            security,
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// Which pods stream without TLS.
+    pub fn plain_streams(&self) -> PlainStreams {
+        PlainStreams::new(&self.shared.streams)
     }
 
     /// Serves until `shutdown`, then ends every stream with UNAVAILABLE after what it had sent is in the store. What its
     /// connections come to goes into `connections`.
     pub async fn serve(self, listener: TcpListener, connections: &common_http::Metrics) {
-        let Self { shared, tls, tasks } = self;
+        let Self {
+            shared,
+            security,
+            tasks,
+        } = self;
         let shutdown = shared.shutdown.clone();
         let limits = shared.limits;
         let (store, clock) = (Arc::clone(&shared.store), shared.clock.clone());
         let server = common_http::Server::new(settings(&limits), connections)
-            .with_security(tls.map_or(Security::Plain, Security::Tls))
+            .with_security(security)
             .with_handshakes(move |peer, done| {
                 if done {
                     store.handshake_succeeded(peer);
@@ -215,8 +225,8 @@ impl Ingest for Service {
         let shared = &self.shared;
         let refused = |refusal| shared.refuse("stream refused", peer, &refusal);
         // The place first: who waits for a review takes up room too.
-        let address = shared.identity.address(request.extensions());
-        let (place, mut ended) = shared.streams.open(address).map_err(refused)?;
+        let opened = shared.open(request.extensions());
+        let (place, mut ended) = opened.map_err(refused)?;
         let claim = shared.claim(request.metadata(), request.extensions(), &mut ended);
         let claim = claim.await.map_err(refused)?;
         let span = info_span!(
@@ -272,7 +282,7 @@ impl Methods {
         };
         let bounds = Bounds {
             room: Arc::clone(room),
-            peer: self.shared.identity.address(request.extensions()),
+            peer: self.shared.door.address(request.extensions()),
             free: FREE_BYTES,
             most,
             within: limits.message_within,

@@ -22,8 +22,9 @@ use tonic::{Code, Extensions, Status, Streaming};
 use tracing::{Span, debug, info, trace};
 
 use crate::builds::Counted;
+use crate::door::{self, Door};
 use crate::ending::{Ending, Refusal};
-use crate::identity::{Claim, Identity};
+use crate::identity::Claim;
 use crate::limits::{ANSWER_WITHIN, DRAIN_MAX, DRAINED_AFTER, Limits, SILENCE_MAX, STATUS_WITHIN};
 use crate::metrics::Metrics;
 use crate::native_sink::Remembered;
@@ -40,8 +41,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// True if pods are taken from `Hello` into the directory.
     pub(crate) learn_pods: bool,
-    /// How sidecars prove who they are.
-    pub(crate) identity: Identity,
+    /// How sidecars come in, and prove who they are.
+    pub(crate) door: Door,
     pub(crate) streams: Arc<Streams>,
     /// Which refusals were logged lately.
     pub(crate) lines: Lines,
@@ -86,6 +87,15 @@ impl Shared {
         refusal.status()
     }
 
+    /// A place for a call, and where it hears that it is over.
+    pub(crate) fn open(
+        &self,
+        extensions: &Extensions,
+    ) -> Result<(Place, oneshot::Receiver<Ending>), Refusal> {
+        let address = self.door.address(extensions);
+        self.streams.open(address, door::is_plain(extensions))
+    }
+
     /// What a call proves, before anything of it is read; or that its stream is over before that is known.
     pub(crate) async fn claim(
         &self,
@@ -94,9 +104,7 @@ impl Shared {
         ended: &mut oneshot::Receiver<Ending>,
     ) -> Result<Claim, Refusal> {
         let (directory, metrics) = (&self.directory, &self.metrics);
-        let claim = self
-            .identity
-            .claim(metadata, extensions, directory, metrics);
+        let claim = self.door.claim(metadata, extensions, directory, metrics);
         tokio::select! {
             biased;
             ending = ended => Err(match ending {
@@ -128,11 +136,9 @@ impl Session {
         mut inbound: Streaming<SidecarFrame>,
         ended: oneshot::Receiver<Ending>,
     ) {
-        self.shared.metrics.streams.inc();
-        self.shared.metrics.streams_opened.inc();
+        let _open = self.shared.metrics.open(self.place.is_plain);
         let ending = self.read(&mut inbound, ended).await;
         self.finish(&ending).await;
-        self.shared.metrics.streams.dec();
     }
 
     async fn read(
@@ -243,7 +249,7 @@ impl Session {
             .store
             .connect(shared.clock.now(), self.place.id, &hello)?;
         self.link = Some(connected.link);
-        self.place.greeted();
+        self.place.greeted(&hello.pod);
         self.build = Some(shared.metrics.builds.count(&build));
         if let Some(older) = connected.superseded {
             shared.metrics.superseded.inc();

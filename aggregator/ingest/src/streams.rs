@@ -1,9 +1,10 @@
-//! The streams that are open: how many, whose, and how to tell one that it is over.
+//! The streams that are open: how many, whose, by TLS or not, and how to tell one that it is over.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use aggregator_core::pod::PodKey;
 use aggregator_core::report::StreamId;
 use tokio::sync::oneshot;
 
@@ -29,7 +30,13 @@ struct Open {
     greeting: BTreeSet<u64>,
     /// How many each peer has, of those that are counted by peer.
     by_peer: HashMap<IpAddr, usize>,
+    /// Whose those are that came without TLS, once they said so.
+    plain: BTreeMap<u64, PodKey>,
 }
+
+/// Which pods stream without TLS; at most as many as there may be streams.
+#[derive(Clone, Debug)]
+pub struct PlainStreams(Arc<Streams>);
 
 /// A stream's place among the open ones, free again when this is dropped.
 #[derive(Debug)]
@@ -37,6 +44,7 @@ pub(crate) struct Place {
     streams: Arc<Streams>,
     pub(crate) id: StreamId,
     peer: Option<IpAddr>,
+    pub(crate) is_plain: bool,
 }
 
 // === impl Streams ===
@@ -56,6 +64,7 @@ impl Streams {
     pub(crate) fn open(
         self: &Arc<Self>,
         peer: Option<IpAddr>,
+        is_plain: bool,
     ) -> Result<(Place, oneshot::Receiver<Ending>), Refusal> {
         let (end, ended) = oneshot::channel();
         let mut open = self.lock();
@@ -81,7 +90,13 @@ impl Streams {
         open.greeting.insert(id.0);
         open.by_id.insert(id, Some(end));
         let streams = Arc::clone(self);
-        Ok((Place { streams, id, peer }, ended))
+        let place = Place {
+            streams,
+            id,
+            peer,
+            is_plain,
+        };
+        Ok((place, ended))
     }
 
     /// Tells a stream that it is over, if it is open and was not told before.
@@ -91,6 +106,23 @@ impl Streams {
 
     fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl PlainStreams ===
+
+impl PlainStreams {
+    pub(crate) fn new(streams: &Arc<Streams>) -> Self {
+        Self(Arc::clone(streams))
+    }
+
+    /// How many each pod has that has any.
+    pub fn by_pod(&self) -> BTreeMap<PodKey, usize> {
+        let mut pods = BTreeMap::new();
+        for pod in self.0.lock().plain.values() {
+            *pods.entry(pod.clone()).or_default() += 1;
+        }
+        pods
     }
 }
 
@@ -108,9 +140,13 @@ impl Open {
 // === impl Place ===
 
 impl Place {
-    /// The stream has said who it is of.
-    pub(crate) fn greeted(&self) {
-        self.streams.lock().greeting.remove(&self.id.0);
+    /// The stream has said that it is of `pod`.
+    pub(crate) fn greeted(&self, pod: &PodKey) {
+        let mut open = self.streams.lock();
+        open.greeting.remove(&self.id.0);
+        if self.is_plain {
+            open.plain.insert(self.id.0, pod.clone());
+        }
     }
 }
 
@@ -119,6 +155,7 @@ impl Drop for Place {
         let mut open = self.streams.lock();
         open.by_id.remove(&self.id);
         open.greeting.remove(&self.id.0);
+        open.plain.remove(&self.id.0);
         if let Some(peer) = self.peer
             && let Some(streams) = open.by_peer.get_mut(&peer)
         {
@@ -151,11 +188,11 @@ mod tests {
     #[test]
     fn the_oldest_that_says_nothing_makes_way() {
         let streams = streams(10, 2, 10);
-        let (polite, mut polite_ended) = streams.open(None).unwrap();
-        polite.greeted();
-        let (_first, mut first_ended) = streams.open(None).unwrap();
-        let (_second, mut second_ended) = streams.open(None).unwrap();
-        let third = streams.open(None).unwrap();
+        let (polite, mut polite_ended) = streams.open(None, false).unwrap();
+        polite.greeted(&PodKey::new("prod", "jazz-1"));
+        let (_first, mut first_ended) = streams.open(None, false).unwrap();
+        let (_second, mut second_ended) = streams.open(None, false).unwrap();
+        let third = streams.open(None, false).unwrap();
         let ending = first_ended.try_recv();
         assert!(matches!(
             ending,
@@ -173,13 +210,31 @@ mod tests {
     fn places_are_bounded() {
         let streams = streams(3, 3, 2);
         let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|ip| ip.parse().ok());
-        let held: Vec<_> = (0..2).map(|_| streams.open(one).unwrap()).collect();
-        assert_eq!(refusal(streams.open(one)), "peer_streams");
-        let last = streams.open(other).unwrap();
-        assert_eq!(refusal(streams.open(None)), "streams");
+        let held: Vec<_> = (0..2).map(|_| streams.open(one, false).unwrap()).collect();
+        assert_eq!(refusal(streams.open(one, false)), "peer_streams");
+        let last = streams.open(other, false).unwrap();
+        assert_eq!(refusal(streams.open(None, false)), "streams");
         drop(held);
-        assert!(streams.open(one).is_ok());
+        assert!(streams.open(one, false).is_ok());
         drop(last);
         assert!(streams.lock().by_peer.is_empty());
+    }
+    /// A pod is listed as long as it has a stream without TLS, with how many; one that has not said whose it is is not.
+    #[test]
+    fn plain_streams_are_listed_by_pod() {
+        let streams = streams(10, 10, 10);
+        let plain = PlainStreams::new(&streams);
+        let open = |is_plain| streams.open(None, is_plain).unwrap().0;
+        let [jazz, metal] = ["jazz-1", "metal-1"].map(|name| PodKey::new("prod", name));
+        let (first, second, secure, silent) = (open(true), open(true), open(false), open(true));
+        first.greeted(&jazz);
+        second.greeted(&jazz);
+        secure.greeted(&metal);
+        let listed = |count| BTreeMap::from([(jazz.clone(), count)]);
+        assert_eq!(plain.by_pod(), listed(2));
+        drop(first);
+        assert_eq!(plain.by_pod(), listed(1));
+        drop((second, secure, silent));
+        assert!(streams.lock().plain.is_empty());
     }
 }

@@ -140,6 +140,12 @@ pub struct ClusterArgs {
     #[arg(long, env = "MESHMETER_INGEST_TLS", value_enum)]
     pub ingest_tls: Option<IngestTls>,
 
+    /// Whether sidecars have to use TLS, where there is a certificate for them: required; permissive takes plain streams
+    /// on the same port too, while sidecars move one by one. Of a plain stream the address is checked, as with
+    /// --ingest-identity pod-ip. Default: required.
+    #[arg(long, env = "MESHMETER_INGEST_TLS_MODE", value_enum)]
+    pub ingest_tls_mode: Option<IngestTlsMode>,
+
     /// Headless service by which sidecars reach the aggregators. The self-managed certificate is valid for it and for
     /// *.SERVICE.NAMESPACE.svc.cluster.local.
     #[arg(
@@ -210,6 +216,15 @@ pub enum IngestTls {
     Files,
     /// By one that the aggregator makes.
     SelfManaged,
+}
+
+/// Whether sidecars have to connect by TLS.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum IngestTlsMode {
+    /// They may connect without it too.
+    Permissive,
+    /// They have to.
+    Required,
 }
 
 /// How sidecars prove which pod they are.

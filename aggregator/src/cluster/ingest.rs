@@ -13,6 +13,7 @@ use aggregator_ingest::Identity;
 use aggregator_ingest::identity::{TokenReview, TokenReviews, TokenUser};
 use aggregator_tls::{Protocols, Serving, clients, config};
 use anyhow::{Context as _, Result};
+use common_http::Security;
 use tokio_util::sync::CancellationToken;
 
 use super::{ByCluster, Cluster};
@@ -37,7 +38,7 @@ impl Cluster {
         settings: &ClusterConfig,
         clock: &Clock,
         stop: &CancellationToken,
-    ) -> Result<(Identity, Option<Arc<rustls::ServerConfig>>)> {
+    ) -> Result<(Identity, Security)> {
         let mut authorities = None;
         let identity = match &settings.ingest.identity {
             SidecarIdentity::None => Identity::None,
@@ -62,7 +63,7 @@ impl Cluster {
             }
         };
         let serving = match &settings.ingest.tls {
-            SidecarTls::Off => return Ok((identity, None)),
+            SidecarTls::Off => return Ok((identity, Security::Plain)),
             SidecarTls::Files(files) => {
                 let followed = files.clone().load().context("--ingest-cert-file")?;
                 let serving = followed.serving();
@@ -73,7 +74,12 @@ impl Cluster {
         };
         let tls = config::server(serving.clone(), authorities, Protocols::Grpc)?;
         self.ingest_serving = Some(serving);
-        Ok((identity, Some(tls)))
+        let security = if settings.ingest.is_permissive {
+            Security::Either(tls)
+        } else {
+            Security::Tls(tls)
+        };
+        Ok((identity, security))
     }
 
     /// A certificate that is kept in order by way of the cluster.

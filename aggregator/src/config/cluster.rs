@@ -12,7 +12,7 @@ use aggregator_tls::files::Files;
 use anyhow::{Result, bail};
 
 use super::ingest::{IngestConfig, SelfManaged, SidecarIdentity, SidecarTls, mtls};
-use crate::args::{ClusterArgs, IdentityMode};
+use crate::args::{ClusterArgs, IdentityMode, IngestTlsMode};
 
 /// What an aggregator in a cluster is told.
 #[derive(Clone, Debug)]
@@ -56,6 +56,7 @@ impl ClusterConfig {
             authentication_token_seconds,
             ingest_identity,
             ingest_tls,
+            ingest_tls_mode,
             ingest_service,
             ingest_ca_configmap,
             ingest_cert_file,
@@ -78,8 +79,12 @@ impl ClusterConfig {
             config_map: ingest_ca_configmap,
         };
         let tls = SidecarTls::check(ingest_tls, ingest_files, own)?;
-        let ingest = IngestConfig { tls, identity };
-        ingest.check(ingest_listen)?;
+        let ingest = IngestConfig {
+            tls,
+            is_permissive: ingest_tls_mode == Some(IngestTlsMode::Permissive),
+            identity,
+        };
+        ingest.check(ingest_listen, ingest_tls_mode)?;
         check_names(&namespace, &api_service, &api_ca_secret, &watch_namespace)?;
         let age = seconds(api_connection_age_seconds);
         Ok(Self {

@@ -7,13 +7,15 @@ use aggregator_api::names::{pod_name_fault, service_name_fault};
 use aggregator_tls::files::Files;
 use anyhow::{Context as _, Result, bail};
 
-use crate::args::IngestTls;
+use crate::args::{IngestTls, IngestTlsMode};
 
 /// How sidecars connect, and prove who they are.
 #[derive(Clone, Debug)]
 pub struct IngestConfig {
     /// Whose certificate they are shown.
     pub tls: SidecarTls,
+    /// True if they may do without TLS too.
+    pub is_permissive: bool,
     /// How they prove who they are.
     pub identity: SidecarIdentity,
 }
@@ -122,8 +124,24 @@ impl SelfManaged {
 
 impl IngestConfig {
     /// What is shown must not be read, or replayed, on its way; and who shows nothing must be on this machine.
-    pub(super) fn check(&self, listen: SocketAddr) -> Result<()> {
+    pub(super) fn check(&self, listen: SocketAddr, mode: Option<IngestTlsMode>) -> Result<()> {
         let plain = self.tls == SidecarTls::Off;
+        if let Some(mode) = mode.filter(|_| plain) {
+            let mode = match mode {
+                IngestTlsMode::Permissive => "permissive",
+                IngestTlsMode::Required => "required",
+            };
+            bail!(
+                "--ingest-tls-mode {mode} and --ingest-tls off exclude one another: give --ingest-tls self-managed, or \
+                 --ingest-cert-file and --ingest-key-file"
+            );
+        }
+        if self.is_permissive && self.identity == SidecarIdentity::None {
+            bail!(
+                "--ingest-tls-mode permissive and --ingest-identity none exclude one another: of a plain stream the \
+                 address is checked"
+            );
+        }
         let identity = match self.identity {
             SidecarIdentity::None if !listen.ip().is_loopback() => bail!(
                 "--ingest-identity none: any pod could speak for any other, so --ingest-listen must be a loopback \

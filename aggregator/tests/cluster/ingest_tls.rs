@@ -33,7 +33,7 @@ const REPLICA: &str = "meshmeter-0.meshmeter-ingest.meshmeter.svc.cluster.local"
 
 /// How a sidecar connects: whom it trusts, by which name, and what it shows.
 #[derive(Clone)]
-struct Way {
+pub(crate) struct Way {
     address: SocketAddr,
     authority: String,
     name: String,
@@ -46,6 +46,19 @@ struct Connector(Way);
 // === impl Way ===
 
 impl Way {
+    /// By TLS with whoever trusts the `ConfigMap`'s authority.
+    pub(crate) fn self_managed(cluster: &Cluster) -> Self {
+        let objects = cluster.server.objects();
+        let map = objects.get(CONFIG_MAP, "meshmeter", "meshmeter-ca");
+        let map = map.unwrap();
+        Self {
+            address: cluster.addresses.ingest,
+            authority: map["data"]["ca.crt"].as_str().unwrap().to_owned(),
+            name: REPLICA.to_owned(),
+            identity: None,
+        }
+    }
+
     async fn connect(&self) -> Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&self.authority)? {
@@ -75,7 +88,7 @@ impl Way {
     }
 
     /// A stream of the pod, or why there is none; a handshake that failed is `UNAVAILABLE`.
-    async fn stream(&self, token: Option<&str>, pod: &str) -> Result<Sidecar, Status> {
+    pub(crate) async fn stream(&self, token: Option<&str>, pod: &str) -> Result<Sidecar, Status> {
         let channel = self.channel().await;
         let channel = channel.map_err(|error| Status::unavailable(format!("{error:#}")))?;
         Sidecar::over(IngestClient::new(channel), token, "demo", pod, "llm").await
@@ -97,11 +110,11 @@ impl tower_service::Service<Uri> for Connector {
     }
 }
 
-fn code(outcome: Result<Sidecar, Status>) -> Option<Code> {
+pub(crate) fn code(outcome: Result<Sidecar, Status>) -> Option<Code> {
     outcome.err().map(|status| status.code())
 }
 
-async fn server() -> ApiServer {
+pub(crate) async fn server() -> ApiServer {
     let server = ApiServer::start().await.unwrap();
     let metadata =
         json!({"namespace": "demo", "name": "llm-1", "uid": "uid-llm-1", "labels": {"app": "llm"}});
@@ -109,10 +122,19 @@ async fn server() -> ApiServer {
     server
         .objects()
         .apply(POD, json!({"metadata": metadata, "status": status}));
-    let extra = [("pod-name", "llm-1"), ("pod-uid", "uid-llm-1")];
+    add_token(&server, "good", "llm-1");
+    server
+}
+
+/// `token` becomes that of the pod.
+pub(crate) fn add_token(server: &ApiServer, token: &str, pod: &str) {
+    let extra = [
+        ("pod-name", pod.to_owned()),
+        ("pod-uid", format!("uid-{pod}")),
+    ];
     let extra = extra.map(|(key, value)| {
         let key = format!("authentication.kubernetes.io/{key}");
-        (key, vec![value.to_owned()])
+        (key, vec![value])
     });
     let user = KnownUser {
         username: "system:serviceaccount:demo:llm".to_owned(),
@@ -120,8 +142,7 @@ async fn server() -> ApiServer {
         audiences: vec!["meshmeter".to_owned()],
         ..KnownUser::default()
     };
-    server.add_token("good", user);
-    server
+    server.add_token(token, user);
 }
 
 fn write(directory: &Path, name: &str, text: &str) -> String {
@@ -136,17 +157,7 @@ fn write(directory: &Path, name: &str, text: &str) -> String {
 async fn is_self_managed() {
     let flags = ["--ingest-tls=self-managed", "--ingest-identity=token"];
     let cluster = Cluster::with(server().await, &flags).await;
-    let map = cluster
-        .server
-        .objects()
-        .get(CONFIG_MAP, "meshmeter", "meshmeter-ca")
-        .unwrap();
-    let way = Way {
-        address: cluster.addresses.ingest,
-        authority: map["data"]["ca.crt"].as_str().unwrap().to_owned(),
-        name: REPLICA.to_owned(),
-        identity: None,
-    };
+    let way = Way::self_managed(&cluster);
     let named = |name: &str| Way {
         name: name.to_owned(),
         ..way.clone()
@@ -272,7 +283,7 @@ async fn workloads_show_certificates() {
     cluster.stop().await;
 }
 
-async fn wait_metric(cluster: &Cluster, line: &str) {
+pub(crate) async fn wait_metric(cluster: &Cluster, line: &str) {
     let counted = wait_for(line, PATIENCE, async || {
         let metrics = cluster.metrics().await;
         Ok(metrics.lines().any(|held| held == line).then_some(()))

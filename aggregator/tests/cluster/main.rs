@@ -12,6 +12,7 @@ mod forgery;
 mod identity;
 mod ingest_tls;
 mod kubectl;
+mod permissive;
 mod serving;
 #[path = "../standalone/sidecar.rs"]
 #[expect(dead_code, reason = "shared with the tests without a cluster")]

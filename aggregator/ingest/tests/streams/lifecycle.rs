@@ -57,6 +57,33 @@ async fn streams_are_told_by_build() {
     assert_eq!(aggregator.metric(&of("test")), 1);
 }
 
+/// However a stream ends, it is not open any more: by its sidecar, by a reset, with its connection. All of these are plain.
+#[tokio::test]
+async fn a_stream_that_ended_is_not_counted() {
+    let aggregator = Aggregator::start(Limits::default()).await;
+    let open = || {
+        let names = ["meshmeter_ingest_streams", "meshmeter_ingest_streams_plain"];
+        names.map(|name| aggregator.metric(name))
+    };
+    for connection_too in [false, true] {
+        let stream = aggregator.connect(aggregator.hello("jazz", 1)).await;
+        assert_eq!(open(), [1, 1]);
+        let channel = (!connection_too).then(|| stream.channel());
+        drop(stream);
+        until("the sidecar's is over", || open() == [0, 0]).await;
+        drop(channel);
+
+        let (call, channel) = aggregator.metrics_call().await;
+        until("the metrics service's is there", || open() == [1, 1]).await;
+        let channel = (!connection_too).then_some(channel);
+        call.abort();
+        until("the metrics service's is over", || open() == [0, 0]).await;
+        drop(channel);
+    }
+    let opened = "meshmeter_ingest_streams_plain_opened_total";
+    assert_eq!(aggregator.metric(opened), 4);
+}
+
 /// A second stream of the same instance takes over: the first ends with a status that says so, and totals of
 /// both are merged.
 #[tokio::test]

@@ -50,7 +50,7 @@ pub(crate) struct Stream {
     frames: Option<mpsc::Sender<Vec<u8>>>,
     answers: Streaming<AggregatorFrame>,
     /// Dropping it cuts the connection.
-    _channel: Channel,
+    channel: Channel,
 }
 
 /// Sends bytes as they are and understands the answers.
@@ -80,7 +80,7 @@ impl Aggregator {
             &mut registry,
             true,
             aggregator_ingest::Identity::None,
-            None,
+            common_http::Security::Plain,
             shutdown.clone(),
         );
         let connections = common_http::Metrics::register(&mut registry);
@@ -119,8 +119,21 @@ impl Aggregator {
         Ok(Stream {
             frames: Some(frames),
             answers: answers.into_inner(),
-            _channel: channel,
+            channel,
         })
+    }
+
+    /// A call of Envoy's metrics service that has said nothing yet. Aborting it resets its stream.
+    pub(crate) async fn metrics_call(&self) -> (JoinHandle<Result<(), Status>>, Channel) {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
+        let channel = endpoint.connect().await.unwrap();
+        let mut grpc = Grpc::new(channel.clone());
+        grpc.ready().await.unwrap();
+        let path = "/envoy.service.metrics.v3.MetricsService/StreamMetrics";
+        let path = PathAndQuery::from_static(path);
+        let request = Request::new(tokio_stream::pending::<Vec<u8>>());
+        let call = async move { grpc.streaming(request, path, RawCodec).await.map(drop) };
+        (tokio::spawn(call), channel)
     }
 
     /// Opens a stream and says `hello`.
@@ -231,6 +244,11 @@ impl Aggregator {
 // === impl Stream ===
 
 impl Stream {
+    /// As long as this is there, so is its connection.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     pub(crate) async fn send(&mut self, frame: sidecar_frame::Frame) {
         let frame = SidecarFrame { frame: Some(frame) };
         self.send_bytes(prost::Message::encode_to_vec(&frame)).await;
