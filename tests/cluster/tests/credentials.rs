@@ -1,4 +1,5 @@
-//! A real Envoy whose credential injector puts a bound service account token on the stream, over TLS, and rotates it.
+//! A real Envoy whose credential injector puts a bound service account token on the stream, over TLS, and rotates it; and one
+//! beside it that has not moved to TLS yet.
 
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
@@ -19,6 +20,8 @@ use tests_support::{clock, http};
 const PATIENCE: Duration = Duration::from_mins(1);
 const NAMESPACE: &str = "prod";
 const POD_NAME: &str = "jazz-1";
+/// The name that sidecars verify.
+const REPLICA: &str = "meshmeter-0.meshmeter-ingest.meshmeter.svc.cluster.local";
 
 fn pod(name: &str) -> Value {
     json!({
@@ -35,13 +38,17 @@ async fn send(envoy: &Envoy, count: u64) {
     }
 }
 
-/// Waits until the aggregator has exactly `requests` of the pod.
+/// Waits until the aggregator has exactly `requests` of the pod with the token.
 async fn arrives(aggregator: &Aggregator, requests: u64) {
-    let what = format!("{requests} requests");
+    arrives_of(aggregator, POD_NAME, requests).await;
+}
+
+async fn arrives_of(aggregator: &Aggregator, name: &str, requests: u64) {
+    let what = format!("{requests} requests of {name}");
     let arrived = clock::wait_for(&what, PATIENCE, async || {
         let pods = aggregator.pods().await?;
         let found = pods
-            .get(NAMESPACE, POD_NAME)
+            .get(NAMESPACE, name)
             .ok()
             .and_then(|pod| pod.requests("inbound"));
         Ok((found == Some(requests)).then_some(()))
@@ -55,40 +62,39 @@ async fn arrives(aggregator: &Aggregator, requests: u64) {
 async fn sidecar(aggregator: &Aggregator, directory: &Path, server_name: &str) -> (Envoy, App) {
     let file = |name: &str| directory.join(name);
     write_secret(&file("secret.json"), &file("token")).unwrap();
-    let app = App::start(([127, 0, 0, 1], 0).into(), Behaviour::jazz_v1())
-        .await
-        .unwrap();
-    let mut sidecar = Sidecar::new(NAMESPACE, POD_NAME, app.address());
-    sidecar.uid = format!("uid-{POD_NAME}");
-    sidecar.aggregator = Some(aggregator.ingest());
-    sidecar.secure = Some(Secure {
+    let secure = Secure {
         authority: file("ca.pem"),
         server_name: server_name.to_owned(),
         token: file("secret.json"),
-    });
+    };
+    sidecar_of(aggregator, POD_NAME, Some(secure)).await
+}
+
+async fn sidecar_of(aggregator: &Aggregator, name: &str, secure: Option<Secure>) -> (Envoy, App) {
+    let app = App::start(([127, 0, 0, 1], 0).into(), Behaviour::jazz_v1())
+        .await
+        .unwrap();
+    let mut sidecar = Sidecar::new(NAMESPACE, name, app.address());
+    sidecar.uid = format!("uid-{name}");
+    sidecar.aggregator = Some(aggregator.ingest());
+    sidecar.secure = secure;
     let config = sidecar.bootstrap().unwrap().to_json();
     let options = tests_support::envoy::Options::default();
     let envoy = Envoy::start(&config, &options).await;
     (envoy.unwrap(), app)
 }
 
-/// With `--ingest-tls self-managed` and nothing else: Envoy verifies a replica by its own name (the certificate has a
-/// wildcard) and by the authority in the `ConfigMap`, and each request is counted.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_self_managed_certificate_is_verified_by_envoy() {
-    let server = ApiServer::start().await.unwrap();
+/// An aggregator that makes its own certificate and asks for tokens; its authority and the pod's token are in `directory`.
+async fn self_managed(server: &ApiServer, directory: &Path, more: &[&str]) -> Aggregator {
     server.objects().apply(POD, pod(POD_NAME));
-    add_token(&server, "first", NAMESPACE, POD_NAME);
-    let directory = tempfile::tempdir().unwrap();
-    let file = |name: &str| directory.path().join(name);
+    add_token(server, "first", NAMESPACE, POD_NAME);
+    let file = |name: &str| directory.join(name);
     server.write_kubeconfig(&file("kubeconfig")).unwrap();
     let kubeconfig = format!("--kubeconfig={}", file("kubeconfig").display());
+    let flags = ["--ingest-tls=self-managed", "--ingest-identity=token"];
+    let flags = flags.iter().chain(more).map(|flag| (*flag).to_owned());
     let options = Options {
-        flags: vec![
-            kubeconfig,
-            "--ingest-tls=self-managed".to_owned(),
-            "--ingest-identity=token".to_owned(),
-        ],
+        flags: [kubeconfig].into_iter().chain(flags).collect(),
         ..Options::default()
     };
     let aggregator = Aggregator::start(&options).await.unwrap();
@@ -99,8 +105,17 @@ async fn a_self_managed_certificate_is_verified_by_envoy() {
     let map = map.await.unwrap();
     std::fs::write(file("ca.pem"), map["data"]["ca.crt"].as_str().unwrap()).unwrap();
     write_token(&file("token"), "first").unwrap();
-    let name = "meshmeter-0.meshmeter-ingest.meshmeter.svc.cluster.local";
-    let (envoy, _app) = sidecar(&aggregator, directory.path(), name).await;
+    aggregator
+}
+
+/// With `--ingest-tls self-managed` and nothing else: Envoy verifies a replica by its own name (the certificate has a
+/// wildcard) and by the authority in the `ConfigMap`, and each request is counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_self_managed_certificate_is_verified_by_envoy() {
+    let server = ApiServer::start().await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let aggregator = self_managed(&server, directory.path(), &[]).await;
+    let (envoy, _app) = sidecar(&aggregator, directory.path(), REPLICA).await;
     send(&envoy, 20).await;
     arrives(&aggregator, 20).await;
     send(&envoy, 13).await;
@@ -109,6 +124,37 @@ async fn a_self_managed_certificate_is_verified_by_envoy() {
         "meshmeter_handshakes_failed_total{listener=\"ingest\",reason=\"peer_rejected_certificate\"}",
     );
     assert_eq!(failed.await.unwrap(), Some(0.0));
+}
+
+/// With `--ingest-tls-mode permissive` an Envoy by TLS and one without stream to the same port, and each request of either
+/// is counted. Once the latter is gone, no stream is plain.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_port_takes_envoys_with_tls_and_without() {
+    let server = ApiServer::start().await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    server.objects().apply(POD, pod("jazz-2"));
+    let permissive = ["--ingest-tls-mode=permissive"];
+    let aggregator = self_managed(&server, directory.path(), &permissive).await;
+    let (secure, _app) = sidecar(&aggregator, directory.path(), REPLICA).await;
+    let (plain, _other_app) = sidecar_of(&aggregator, "jazz-2", None).await;
+    let is_plain = async |streams: f64| {
+        let counted = clock::wait_for("plain streams", PATIENCE, async || {
+            let metric = aggregator.metric("meshmeter_ingest_streams_plain").await?;
+            Ok(metric.filter(|metric| (metric - streams).abs() < 0.5))
+        });
+        counted.await.unwrap();
+    };
+    for round in [1, 2] {
+        send(&secure, 20).await;
+        send(&plain, 13).await;
+        arrives_of(&aggregator, POD_NAME, 20 * round).await;
+        arrives_of(&aggregator, "jazz-2", 13 * round).await;
+        is_plain(1.0).await;
+    }
+    drop(plain);
+    is_plain(0.0).await;
+    send(&secure, 7).await;
+    arrives_of(&aggregator, POD_NAME, 47).await;
 }
 
 /// A pod's own token lets it in; a rotated one too, on the next stream, with no request lost; a revoked one and that of
