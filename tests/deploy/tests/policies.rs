@@ -63,7 +63,10 @@ fn installations_are_open_where_they_have_to_be() {
     for (components, rest) in [
         (&["remote-write-amp", "aws-irsa"][..], AMP),
         (&["remote-write-amp", "aws-pod-identity"], AMP),
-        (&["inject-envoy", "ingest-tls", "cert-manager"], ""),
+        (
+            &["inject-envoy", "ingest-tls-permissive", "cert-manager"],
+            "",
+        ),
         (&["ingest-tls", "own-secret", "remote-write"], IN_CLUSTER),
     ] {
         for policies in [&[][..], &["network-policies"]] {

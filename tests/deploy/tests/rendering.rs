@@ -66,7 +66,13 @@ fn every_component_renders() {
         are_distinct(&objects, component);
     }
     // A part of others; another way to the same; the opposite.
-    let apart = ["remote-write-queue", "remote-write", "own-secret", "no-api"];
+    let apart = [
+        "remote-write-queue",
+        "ingest-tls",
+        "remote-write",
+        "own-secret",
+        "no-api",
+    ];
     let together: Vec<&String> = components
         .iter()
         .filter(|name| !apart.contains(&name.as_str()))
@@ -123,6 +129,32 @@ fn certificates_are_always_verified() {
         names.contains(&"meshmeter-api.meshmeter.svc".into()),
         "{names:?}"
     );
+}
+
+/// The door that a fleet moves through differs from the closed one by a single variable of the aggregator.
+#[test]
+fn a_permissive_port_has_all_that_a_closed_one_has() {
+    let with = |component: &str| {
+        render_text(&format!(
+            "resources: [../base]\ncomponents: [../components/injector, ../components/{component}]\n"
+        ))
+        .unwrap()
+    };
+    let closed = with("ingest-tls");
+    let mut permissive = with("ingest-tls-permissive");
+    let mode = serde_json::json!({"name": "MESHMETER_INGEST_TLS_MODE", "value": "permissive"});
+    let set = permissive
+        .iter_mut()
+        .find(|object| object.kind == "StatefulSet");
+    let containers = &mut set.unwrap().value["spec"]["template"]["spec"]["containers"];
+    let variables = containers[0]["env"].as_array_mut().unwrap();
+    let all = variables.len();
+    variables.retain(|variable| *variable != mode);
+    assert_eq!(variables.len(), all - 1);
+    let values = |objects: &[Object]| -> Vec<Value> {
+        objects.iter().map(|object| object.value.clone()).collect()
+    };
+    assert_eq!(values(&permissive), values(&closed));
 }
 
 /// `no-api` registers nothing and leaves the rest.

@@ -32,7 +32,7 @@ const USAGE: i32 = 2;
 fn all_flags(remote_write: &str) -> Vec<Object> {
     render_text(&format!(
         "resources: [../base]
-components: [../components/injector, ../components/inject-envoy, ../components/origin, ../components/ingest-tls, ../components/{remote_write}]
+components: [../components/injector, ../components/inject-envoy, ../components/origin, ../components/ingest-tls-permissive, ../components/{remote_write}]
 configMapGenerator:
 - name: meshmeter-remote-write
   namespace: meshmeter
