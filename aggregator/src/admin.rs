@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aggregator_core::store::Store;
-use aggregator_core::time::Clock;
 use aggregator_ingest::PlainStreams;
 use aggregator_remote_write::handover::{self, Standbys};
 use common_http::health::ReadinessChecks;
 use common_http::pages::{self, Answer, answer, text};
 use common_http::{Limits, Metrics, Peer, RequestBody, Server, Settings};
+use common_time::Clock;
 use http::header::AUTHORIZATION;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;

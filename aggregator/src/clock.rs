@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use aggregator_core::time::{Clock, Monotonic, UnixMillis};
+use common_time::{Clock, Monotonic, UnixMillis};
 
 /// The moment that is [`Monotonic::BEGIN`] in this process.
 static BEGUN: OnceLock<Instant> = OnceLock::new();

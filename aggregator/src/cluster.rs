@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use aggregator_api::authentication::{Trust, TrustCell};
 use aggregator_api::{Guard, review};
-use aggregator_cluster::registration::{Fault, Target, service_names};
-use aggregator_cluster::reviews::{Attempt, ResourceAttempt, Reviewer, User};
-use aggregator_cluster::{ClusterError, Lease, Registration, Watches, connection};
-use aggregator_core::directory::Directory;
-use aggregator_core::time::{Clock, Monotonic};
-use aggregator_tls::{Protocols, Serving, clients, config};
+use aggregator_directory::Directory;
 use anyhow::{Context as _, Result};
 use common_http::health::Check;
+use common_kubernetes::registration::{Fault, Target, service_names};
+use common_kubernetes::reviews::{Attempt, ResourceAttempt, Reviewer, User};
+use common_kubernetes::{ClusterError, Lease, Registration, Watches, connection};
+use common_time::{Clock, Monotonic};
+use common_tls::{Protocols, Serving, clients, config};
 use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -70,7 +70,7 @@ impl Cluster {
                 "the cluster cannot be asked (give --kubeconfig, or --standalone to run without a cluster)",
             )?;
         let mut watches = Watches::new(client.clone(), clock.clone(), stop.clone());
-        watches.follow_objects(directory, &settings.scopes);
+        aggregator_directory::follow(&mut watches, directory, &settings.scopes);
         let trust = TrustCell::default();
         tokio::spawn(follow_trust(watches.follow_authentication(), trust.clone()));
         let (serving, certificate) = certificate(settings, &client, stop)?;

@@ -227,7 +227,7 @@ mod tests {
         let Mode::Cluster(cluster) = config.mode else {
             panic!("not in a cluster");
         };
-        assert_eq!(cluster.scopes, [aggregator_cluster::Scope::All]);
+        assert_eq!(cluster.scopes, [common_kubernetes::Scope::All]);
         for (flags, expected) in [
             (["--pods-file", "x"], "--pods-file is for --standalone"),
             (["--api-name", "x"], "--api-name is for --standalone"),

@@ -6,7 +6,7 @@ use aggregator_core::pod::PodKey;
 use aggregator_core::query::{Metric, MetricQuery, Milli, Missing, WindowChoice};
 use aggregator_core::status::{PodStatus, SeriesStatus};
 use aggregator_core::store::Store;
-use aggregator_core::time::Monotonic;
+use common_time::Monotonic;
 use serde::Serialize;
 
 /// Streams without TLS.

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aggregator_core::directory::Directory;
 use aggregator_core::store::Store;
-use aggregator_core::time::Clock;
-use aggregator_tls::Serving;
+use aggregator_directory::Directory;
+use common_time::Clock;
+use common_tls::Serving;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;

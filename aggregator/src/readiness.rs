@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aggregator_core::pod::PodKey;
-use aggregator_core::time::Monotonic;
 use common_http::health::Check;
+use common_time::Monotonic;
 
 /// Two flush intervals of a sidecar: by then each has connected and sent all its totals.
 const SETTLE: Duration = Duration::from_secs(2);

@@ -186,7 +186,7 @@ impl PodArgs {
 /// Everyone who may read pods reads it, so it must be certificates and nothing else.
 fn authority(file: &Path) -> Result<String> {
     let name = || format!("--aggregator-ca-file {}", file.display());
-    let text = aggregator_tls::files::text(file).with_context(name)?;
+    let text = common_tls::files::text(file).with_context(name)?;
     ensure!(
         text.len() <= AUTHORITY_MAX,
         "{}: larger than {AUTHORITY_MAX} bytes",

@@ -11,11 +11,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aggregator_cluster::connection;
-use aggregator_tls::{Protocols, config};
 use anyhow::{Context as _, Result, bail};
 use common_http::descriptors::Descriptors;
 use common_http::pages;
+use common_kubernetes::connection;
+use common_tls::{Protocols, config};
 use kube::Client;
 use mesh_injector::virtual_node::{Unknown, VirtualNodes};
 use mesh_origin::cluster::{Cluster, Options, Purpose};

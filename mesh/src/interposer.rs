@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aggregator_cluster::events::Object;
 use anyhow::{Context as _, Result, ensure};
 use common_http::descriptors::Descriptors;
 use common_http::{Limits, pages};
+use common_kubernetes::events::Object;
 use mesh_interposer::REQUEST_BYTES_MAX;
 use mesh_interposer::metrics::Metrics;
 use mesh_interposer::modules::{Module, Modules};

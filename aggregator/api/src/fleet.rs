@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aggregator_core::directory::{Directory, ObjectKey, OwnerInfo, ServiceInfo};
 use aggregator_core::limits::StoreLimits;
 use aggregator_core::pod::{Labels, Owner, Phase, PodInfo, PodKey};
 use aggregator_core::report::{
@@ -11,8 +10,9 @@ use aggregator_core::report::{
 };
 use aggregator_core::series::{Direction, SeriesKey};
 use aggregator_core::store::{Link, Store};
-use aggregator_core::time::{Clock, Monotonic, UnixMillis};
+use aggregator_directory::{Directory, ObjectKey, OwnerInfo, ServiceInfo};
 use bytes::Bytes;
+use common_time::{Clock, Monotonic, UnixMillis};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use prometheus_client::registry::Registry;

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aggregator_core::time::Clock;
+use common_time::Clock;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aggregator_core::directory::Directory;
 use aggregator_core::store::Store;
-use aggregator_core::time::Clock;
+use aggregator_directory::Directory;
 use bytes::Bytes;
+use common_time::Clock;
 use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};

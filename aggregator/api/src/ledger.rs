@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use aggregator_core::pod::PodKey;
 use aggregator_core::query::Missing;
-use aggregator_core::time::UnixMillis;
 use bytes::Bytes;
+use common_time::UnixMillis;
 use http::header::USER_AGENT;
 use http::request::Parts;
 use serde::Serialize;

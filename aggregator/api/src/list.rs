@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aggregator_core::time::UnixMillis;
 use bytes::Bytes;
+use common_time::UnixMillis;
 use serde::Serialize;
 use thiserror::Error;
 use time::OffsetDateTime;

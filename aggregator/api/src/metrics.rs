@@ -10,12 +10,12 @@ mod sum;
 
 use std::time::Duration;
 
-use aggregator_core::directory::Directory;
 use aggregator_core::pod::PodKey;
 use aggregator_core::query::{Answer, Milli, Missing, Reading};
 use aggregator_core::store::Store;
-use aggregator_core::time::{Monotonic, Now};
+use aggregator_directory::Directory;
 use bytes::Bytes;
+use common_time::{Monotonic, Now};
 
 use crate::cluster_names::ClusterNames;
 use crate::form::Parameters;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aggregator_core::query::Reading;
-use aggregator_core::time::Monotonic;
+use common_time::Monotonic;
 
 /// The age of a value: the time from the end of the sidecar's interval to the read, which is `transport` plus `store`;
 /// and how long what is in it may have waited before that.

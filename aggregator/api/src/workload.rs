@@ -1,6 +1,6 @@
 //! Kinds of workloads whose metrics are sums over their pods.
 
-use aggregator_core::directory::ObjectKey;
+use aggregator_directory::ObjectKey;
 
 /// A kind of object that owns pods, itself or through others.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -14,7 +14,7 @@ use aggregator_core::report::{
 };
 use aggregator_core::series::{Direction, SeriesKey};
 use aggregator_core::store::{Link, Store};
-use aggregator_core::time::{Monotonic, UnixMillis};
+use common_time::{Monotonic, UnixMillis};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 
 const BEGIN: Monotonic = Monotonic(1_800_000_000_000);

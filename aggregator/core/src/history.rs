@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::time::Monotonic;
+use common_time::Monotonic;
 
 #[cfg(test)]
 mod tests;

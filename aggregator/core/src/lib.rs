@@ -2,10 +2,8 @@
 //!
 //! ```text
 //! report::{Hello, Report} -> store::Store -> query::Answer
-//!                            directory::Directory (which pods exist, and their labels)
 //! ```
 
-pub mod directory;
 mod history;
 pub mod limits;
 pub mod pod;
@@ -15,5 +13,4 @@ pub mod series;
 mod sidecar_clock;
 pub mod status;
 pub mod store;
-pub mod time;
 mod window;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::pod::PodKey;
 use crate::series::{CodeClass, Direction};
-use crate::time::Monotonic;
+use common_time::Monotonic;
 
 /// A quantity that can be read per pod.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::pod::{Labels, PodKey};
 use crate::series::{CodeClass, SeriesKey};
-use crate::time::UnixMillis;
+use common_time::UnixMillis;
 
 /// A set of counters that began at 0 together: a new value means that the totals began again.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

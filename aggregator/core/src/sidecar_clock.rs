@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::time::{Monotonic, UnixMillis};
+use common_time::{Monotonic, UnixMillis};
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::pod::PodKey;
 use crate::report::{InstanceId, ResponseCode};
 use crate::series::{CodeClass, SeriesKey};
-use crate::time::Monotonic;
+use common_time::Monotonic;
 
 /// How well a pod is known.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -38,8 +38,8 @@ use crate::status::RefusedReason;
 use crate::store::callers::Callers;
 use crate::store::pod_record::PodRecord;
 use crate::store::reading::{PodWindows, Value};
-use crate::time::Monotonic;
 use crate::window::{self, Profile};
+use common_time::Monotonic;
 
 pub use crate::store::refused::Refused;
 

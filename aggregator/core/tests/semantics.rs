@@ -19,7 +19,7 @@ use aggregator_core::report::{
 };
 use aggregator_core::series::{Direction, SeriesKey};
 use aggregator_core::store::{Link, Store};
-use aggregator_core::time::{Monotonic, UnixMillis};
+use common_time::{Monotonic, UnixMillis};
 
 const DOCUMENT: &str = include_str!("../../../docs/SEMANTICS.md");
 

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use aggregator_core::directory::Directory;
+use aggregator_directory::Directory;
 use common_http::{Peer, Security};
 use tonic::Extensions;
 use tonic::metadata::MetadataMap;

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use aggregator_core::directory::DirectoryRefusal;
 use aggregator_core::pod::PodKey;
 use aggregator_core::status::RefusedReason;
 use aggregator_core::store::Refused;
+use aggregator_directory::DirectoryRefusal;
 use thiserror::Error;
 use tonic::{Code, Status};
 

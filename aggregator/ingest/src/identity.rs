@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use aggregator_core::directory::Directory;
 use aggregator_core::pod::{Phase, PodKey};
+use aggregator_directory::Directory;
 use common_http::Peer;
 use tonic::Extensions;
 use tonic::metadata::MetadataMap;

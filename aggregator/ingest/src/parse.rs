@@ -14,7 +14,7 @@ use aggregator_core::report::{
     CounterScope, Hello, InstanceId, ProcessId, Report, ResponseCode, SeriesTotals,
 };
 use aggregator_core::series::{Direction, SeriesKey};
-use aggregator_core::time::UnixMillis;
+use common_time::UnixMillis;
 use proto::v1;
 use thiserror::Error;
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use aggregator_core::time::Monotonic;
+use common_time::Monotonic;
 
 /// Lines of one reason in each [`PERIOD`]; whoever provokes more only makes the number in the next line rise.
 const LINES_MAX: u32 = 10;

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aggregator_core::directory::Directory;
 use aggregator_core::store::Store;
-use aggregator_core::time::Clock;
+use aggregator_directory::Directory;
 use bytes::Bytes;
 use common_budget::messages::{BoxError, Refused};
 use common_budget::{Bounds, Messages, Room, Size};
 use common_http::{Deadlines, Http2, Peer, Protocol, RequestBody, Security, Settings};
+use common_time::Clock;
 use futures_util::FutureExt as _;
 use prometheus_client::registry::Registry;
 use proto::v1::ingest_server::{Ingest, IngestServer};

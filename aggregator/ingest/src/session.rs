@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aggregator_core::directory::Directory;
 use aggregator_core::pod::PodInfo;
 use aggregator_core::store::{Link, Store};
-use aggregator_core::time::Clock;
+use aggregator_directory::Directory;
+use common_time::Clock;
 use prost::Message as _;
 use proto::v1::{self, AggregatorFrame, SidecarFrame, aggregator_frame, sidecar_frame};
 use std::error::Error as _;

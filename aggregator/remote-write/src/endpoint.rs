@@ -1,6 +1,6 @@
 //! Where the samples go: the URL, checked for what is known to go wrong with it.
 
-use aggregator_aws::host as aws_host;
+use common_aws::host as aws_host;
 use http::Uri;
 use thiserror::Error;
 

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use aggregator_aws::credentials::CredentialCache;
-use aggregator_aws::signer::Signer;
-use aggregator_core::time::Clock;
 use bytes::Bytes;
+use common_aws::credentials::CredentialCache;
+use common_aws::signer::Signer;
+use common_time::Clock;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response};

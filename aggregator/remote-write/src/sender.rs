@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aggregator_core::time::{Clock, UnixMillis};
+use common_time::{Clock, UnixMillis};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

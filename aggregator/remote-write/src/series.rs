@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use aggregator_core::pod::PodKey;
 use aggregator_core::status::{PodState, PodStatus};
-use aggregator_core::time::{Now, UnixMillis};
+use common_time::{Now, UnixMillis};
 
 pub use naming::{
     About, IN_FLIGHT, Naming, Output, RATE, REQUESTS, RESPONSES, RESPONSES_BY_CODE, is_gauge,

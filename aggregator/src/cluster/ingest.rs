@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aggregator_api::review::tokens::{TokenTtl, Tokens};
-use aggregator_cluster::Registration;
-use aggregator_cluster::registration::{Target, pod_names, service_names};
-use aggregator_cluster::reviews::Reviewer;
 use aggregator_core::limits::PODS_MAX;
-use aggregator_core::time::Clock;
 use aggregator_ingest::Identity;
 use aggregator_ingest::identity::{TokenReview, TokenReviews, TokenUser};
-use aggregator_tls::{Protocols, Serving, clients, config};
 use anyhow::{Context as _, Result};
 use common_http::Security;
+use common_kubernetes::Registration;
+use common_kubernetes::registration::{Target, pod_names, service_names};
+use common_kubernetes::reviews::Reviewer;
+use common_time::Clock;
+use common_tls::{Protocols, Serving, clients, config};
 use tokio_util::sync::CancellationToken;
 
 use super::{ByCluster, Cluster};

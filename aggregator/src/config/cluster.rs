@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use aggregator_api::guard::ReviewTtl;
 use aggregator_api::names::{namespace_fault, pod_name_fault, service_name_fault};
-use aggregator_cluster::Scope;
-use aggregator_cluster::watches::NAMESPACES_MAX;
-use aggregator_tls::files::Files;
 use anyhow::{Result, bail};
+use common_kubernetes::Scope;
+use common_kubernetes::watches::NAMESPACES_MAX;
+use common_tls::files::Files;
 
 use super::ingest::{IngestConfig, SelfManaged, SidecarIdentity, SidecarTls, mtls};
 use crate::args::{ClusterArgs, IdentityMode, IngestTlsMode};

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use aggregator_api::names::{pod_name_fault, service_name_fault};
-use aggregator_tls::files::Files;
 use anyhow::{Context as _, Result, bail};
+use common_tls::files::Files;
 
 use crate::args::{IngestTls, IngestTlsMode};
 

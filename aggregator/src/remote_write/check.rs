@@ -1,6 +1,5 @@
 //! `meshmeter remote-write check`: one sample, and what the receiver thinks of it.
 
-use aggregator_core::time::Clock;
 use aggregator_remote_write::answer::{Answer, Class};
 use aggregator_remote_write::block::Kind;
 use aggregator_remote_write::encoder::{Encoder, SeriesLabels};
@@ -8,6 +7,7 @@ use aggregator_remote_write::pieces::Piece;
 use aggregator_remote_write::protocol::Version;
 use aggregator_remote_write::receiver::Receiver as _;
 use anyhow::{Context as _, Result, bail};
+use common_time::Clock;
 
 use super::{receiver, signed};
 use crate::config::{AuthConfig, RemoteWriteConfig};

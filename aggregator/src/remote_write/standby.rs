@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aggregator_cluster::lease::{Contact, Role};
 use aggregator_remote_write::handover::Copies;
 use aggregator_remote_write::receiver::HttpReceiver;
 use aggregator_remote_write::sender::Sender;
+use common_kubernetes::lease::{Contact, Role};
 use tokio::sync::watch;
 
 use super::writer::followed;

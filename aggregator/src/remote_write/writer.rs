@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use aggregator_cluster::Lease;
-use aggregator_cluster::lease::{Contact, Kept, Role};
 use aggregator_remote_write::handover::Standbys;
+use common_kubernetes::Lease;
+use common_kubernetes::lease::{Contact, Kept, Role};
 use tokio::sync::watch;
 use tokio::time::timeout;
 

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aggregator_aws::credentials::CredentialCache;
-use aggregator_aws::signer::Signer;
 use bytes::Bytes;
+use common_aws::credentials::CredentialCache;
+use common_aws::signer::Signer;
 use http::Uri;
 use http::uri::PathAndQuery;
 use hyper_util::client::proxy::matcher::Matcher;

@@ -13,9 +13,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aggregator_cluster::watches::WatchGauges;
-use aggregator_cluster::{ClusterError, Scope, Watches, connection};
-use aggregator_core::time::Clock;
+use common_kubernetes::watches::WatchGauges;
+use common_kubernetes::{ClusterError, Scope, Watches, connection};
+use common_time::Clock;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;

@@ -1,10 +1,10 @@
 //! The certificate that kube-apiserver is shown, and whether it will verify it.
 
-use aggregator_cluster::Registration;
-use aggregator_cluster::registration::{Fault, Target, service_names};
-use aggregator_tls::Serving;
-use aggregator_tls::files::Files;
 use anyhow::{Context as _, Result};
+use common_kubernetes::Registration;
+use common_kubernetes::registration::{Fault, Target, service_names};
+use common_tls::Serving;
+use common_tls::files::Files;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 

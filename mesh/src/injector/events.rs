@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use aggregator_cluster::events::{Object, Warning};
+use common_kubernetes::events::{Object, Warning};
 use kube::Client;
 use mesh_injector::bypass::Bypass;
 use serde_json::Value;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use aggregator_tls::Serving;
+use common_tls::Serving;
 use mesh_injector::pod::Skipped;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use aggregator_tls::files;
 use anyhow::Result;
+use common_tls::files;
 use mesh_injector::settings::Settings;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

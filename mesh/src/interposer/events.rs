@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aggregator_cluster::connection;
-use aggregator_cluster::events::{Object, Warning};
+use common_kubernetes::connection;
+use common_kubernetes::events::{Object, Warning};
 use mesh_interposer::notices::Notice;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use aggregator_aws::chain;
-use aggregator_aws::signer::Signer;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
+use common_aws::chain;
+use common_aws::signer::Signer;
 use mesh_interposer::upstream::{Address, Signing, Upstream};
 
 use crate::clock;

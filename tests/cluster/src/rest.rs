@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use aggregator_cluster::connection;
 use anyhow::{Context, Result};
+use common_kubernetes::connection;
 use http::{Method, Request, header};
 use kube::Client;
 use serde_json::Value;

@@ -5,11 +5,11 @@
 use std::sync::{Arc, LazyLock};
 
 use aggregator_api::{Api, Observations};
-use aggregator_core::directory::Directory;
+use aggregator_directory::Directory;
 use aggregator_core::limits::StoreLimits;
 use aggregator_core::pod::{Labels, PodInfo, PodKey};
 use aggregator_core::store::Store;
-use aggregator_core::time::{Clock, Monotonic, UnixMillis};
+use common_time::{Clock, Monotonic, UnixMillis};
 use http::{Request, header::CONTENT_TYPE};
 use libfuzzer_sys::fuzz_target;
 use prometheus_client::registry::Registry;

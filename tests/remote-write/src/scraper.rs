@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aggregator_core::time::Clock;
 use aggregator_remote_write::block::Kind;
 use aggregator_remote_write::encoder::{Encoder, SeriesLabels};
 use aggregator_remote_write::endpoint::Endpoint;
@@ -16,6 +15,7 @@ use aggregator_remote_write::receiver::{Auth, HttpReceiver};
 use aggregator_remote_write::sender::{SINGLE, Sender, Settings};
 use aggregator_remote_write::write_request::STALE;
 use anyhow::{Context, Result, bail, ensure};
+use common_time::Clock;
 use tokio_util::sync::CancellationToken;
 
 /// Time between scrapes.

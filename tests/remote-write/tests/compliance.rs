@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aggregator_core::time::Clock;
 use aggregator_remote_write::write_request::{STALE_BITS, Sample, TimeSeries};
+use common_time::Clock;
 use http::StatusCode;
 use tests_remote_write::receiver::{Answers, Received, TestReceiver};
 use tests_remote_write::scraper::{INSTANCE, scrape};

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use aggregator_aws::signer::Signer;
 use aws_credential_types::Credentials;
+use common_aws::signer::Signer;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};

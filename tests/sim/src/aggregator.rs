@@ -6,7 +6,7 @@ use aggregator_core::limits::StoreLimits;
 use aggregator_core::report::{InstanceId, StreamId};
 use aggregator_core::status::{RefusedReason, SeriesStatus};
 use aggregator_core::store::{Link, Refused, Store};
-use aggregator_core::time::Monotonic;
+use common_time::Monotonic;
 use prost::Message as _;
 use proto::v1;
 

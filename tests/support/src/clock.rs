@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use aggregator_core::time::{Clock, Monotonic, UnixMillis};
 use anyhow::{Result, bail};
+use common_time::{Clock, Monotonic, UnixMillis};
 
 /// Pause between two looks at a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aggregator_core::time::{Clock, Monotonic, UnixMillis};
+use common_time::{Clock, Monotonic, UnixMillis};
 use http::Request;
 
 use super::*;

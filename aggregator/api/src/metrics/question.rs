@@ -1,8 +1,8 @@
 //! What is asked, whichever API it came by: which pods, and which part of a metric of them.
 
-use aggregator_core::directory::{Directory, ServicePods};
 use aggregator_core::pod::{PodKey, Serving};
 use aggregator_core::query::{Answer, MetricQuery, Missing};
+use aggregator_directory::{Directory, ServicePods};
 
 use crate::metrics::sum::{self, Set, Sum};
 use crate::metrics::{Sources, demand, no_value};

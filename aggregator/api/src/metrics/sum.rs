@@ -10,10 +10,10 @@
 
 use std::time::Duration;
 
-use aggregator_core::directory::Directory;
 use aggregator_core::pod::{PodKey, Serving};
 use aggregator_core::query::{Answer, Metric, Milli, Missing, Reading};
-use aggregator_core::time::Monotonic;
+use aggregator_directory::Directory;
+use common_time::Monotonic;
 
 use crate::metrics::{Question, Summary, quantity_of};
 use crate::missing;

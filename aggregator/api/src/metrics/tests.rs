@@ -3,7 +3,7 @@
 use aggregator_core::pod::{Phase, PodInfo};
 use aggregator_core::report::SeriesTotals;
 use aggregator_core::series::Direction;
-use aggregator_core::time::{Monotonic, UnixMillis};
+use common_time::{Monotonic, UnixMillis};
 use serde_json::json;
 
 use crate::fleet::{

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aggregator_core::time::{Clock, Monotonic};
+use common_time::{Clock, Monotonic};
 use futures_util::FutureExt as _;
 use futures_util::future::Shared;
 
@@ -184,7 +184,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use aggregator_core::time::UnixMillis;
+    use common_time::UnixMillis;
     use tokio::sync::Notify;
 
     use super::*;

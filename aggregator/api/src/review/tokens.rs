@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aggregator_core::time::Clock;
+use common_time::Clock;
 use ring::digest;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;

@@ -1,7 +1,7 @@
 //! One running total of one instance, with its recent past.
 
 use crate::history::History;
-use crate::time::Monotonic;
+use common_time::Monotonic;
 
 /// A running total: the highest value any frame told, since frames may come twice or in any order.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::store::Store;
-use crate::time::Monotonic;
+use common_time::Monotonic;
 
 /// How long a failed handshake is remembered. Sidecars try again within seconds.
 const REMEMBERED_FOR: Duration = Duration::from_mins(1);

@@ -10,7 +10,7 @@ use crate::sidecar_clock::{Change, SidecarClock};
 use crate::status::PodState;
 use crate::store::counter::{Origin, Span};
 use crate::store::tally::Tally;
-use crate::time::{Monotonic, UnixMillis};
+use common_time::{Monotonic, UnixMillis};
 
 /// Counters that began together, and the stream that tells of them.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use crate::store::Store;
 use crate::store::counter::Counter;
 use crate::store::pod_record::PodRecord;
 use crate::store::tally::Tally;
-use crate::time::Monotonic;
+use common_time::Monotonic;
 
 // === impl Store ===
 

@@ -17,7 +17,7 @@ use crate::store::plausible;
 use crate::store::refused::Refused;
 use crate::store::tally::Tally;
 use crate::store::{Applied, Connected, Link};
-use crate::time::Monotonic;
+use common_time::Monotonic;
 
 /// Series of all instances of a pod together, as a multiple of the limit of one: where each Wasm VM streams for
 /// itself, every VM has the same series.

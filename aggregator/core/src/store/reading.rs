@@ -9,8 +9,8 @@ use crate::store::counter::Counter;
 use crate::store::instance::Newest;
 use crate::store::pod_record::PodRecord;
 use crate::store::tally::Tally;
-use crate::time::Monotonic;
 use crate::window::{AGES, Counts, Profile};
+use common_time::Monotonic;
 
 /// The filter counts under this cluster what is beyond its limit of series.
 const CLUSTER_OVERFLOW: &str = "other";

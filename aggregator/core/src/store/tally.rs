@@ -4,7 +4,7 @@ use crate::history::History;
 use crate::report::{ResponseCode, SeriesTotals};
 use crate::series::CodeClass;
 use crate::store::counter::{Counter, Origin, Span};
-use crate::time::Monotonic;
+use common_time::Monotonic;
 
 /// The running totals of one series. `None` means that the sidecar never told such a number.
 #[derive(Clone, Debug, Default)]

@@ -8,7 +8,7 @@ use aggregator_core::report::{
 };
 use aggregator_core::series::{Direction, SeriesKey};
 use aggregator_core::store::{Link, Store};
-use aggregator_core::time::{Monotonic, UnixMillis};
+use common_time::{Monotonic, UnixMillis};
 
 /// Time 0 of each case.
 pub(crate) const START: Monotonic = Monotonic(1_800_000_000_000);

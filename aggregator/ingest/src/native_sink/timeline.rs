@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use aggregator_core::time::{Monotonic, UnixMillis};
+use common_time::{Monotonic, UnixMillis};
 
 use super::FLUSH_DEFAULT;
 

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use aggregator_core::directory::Directory;
 use aggregator_core::limits::StoreLimits;
 use aggregator_core::pod::PodKey;
 use aggregator_core::status::PodStatus;
 use aggregator_core::store::Store;
-use aggregator_core::time::{Clock, Monotonic, UnixMillis};
+use aggregator_directory::Directory;
 use aggregator_ingest::{Limits, Server};
 use bytes::{Buf as _, BufMut as _};
+use common_time::{Clock, Monotonic, UnixMillis};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use proto::v1::aggregator_frame::Frame;

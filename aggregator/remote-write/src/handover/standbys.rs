@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aggregator_core::time::{Clock, Monotonic};
 use bytes::Bytes;
+use common_time::{Clock, Monotonic};
 use http::{Response, StatusCode};
 use tokio::sync::watch;
 use tokio::time::timeout;

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use aggregator_core::time::{Clock, Monotonic, UnixMillis};
+use common_time::{Clock, Monotonic, UnixMillis};
 use http::StatusCode;
 use tokio::time::Instant;
 

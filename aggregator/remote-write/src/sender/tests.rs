@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aggregator_core::time::{Clock, Monotonic, UnixMillis};
 use bytes::Bytes;
+use common_time::{Clock, Monotonic, UnixMillis};
 use prost::Message;
 use snap::raw::Decoder;
 use tokio::sync::watch;

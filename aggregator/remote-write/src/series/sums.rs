@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use aggregator_core::pod::PodKey;
 use aggregator_core::report::InstanceId;
 use aggregator_core::series::SeriesKey;
-use aggregator_core::time::UnixMillis;
+use common_time::UnixMillis;
 
 use super::naming::{Id, Owner, Part};
 

@@ -5,7 +5,7 @@ use aggregator_core::series::{Direction, SeriesKey};
 use aggregator_core::status::SeriesStatus;
 use prost::Message as _;
 
-use aggregator_core::time::Monotonic;
+use common_time::Monotonic;
 
 use super::*;
 use crate::block::Kind;

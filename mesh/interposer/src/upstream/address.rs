@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use aggregator_aws::host;
+use common_aws::host;
 use http::Uri;
 use thiserror::Error;
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aggregator_cluster::Scope;
-use aggregator_cluster::objects::{Metadata, MetadataOnly};
-use aggregator_cluster::tables::{METADATA, METADATA_LIST, Table};
+use common_kubernetes::Scope;
+use common_kubernetes::index::{Index, METADATA, METADATA_LIST};
+use common_kubernetes::objects::{Metadata, MetadataOnly};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -187,9 +187,9 @@ pub(crate) struct Services(pub(crate) Arc<Known>);
 #[derive(Debug)]
 pub(crate) struct Slices(pub(crate) Arc<Known>);
 
-// === impl Table ===
+// === impl Index ===
 
-impl Table for CustomTable {
+impl Index for CustomTable {
     type Object = Custom;
 
     fn name(&self) -> &'static str {
@@ -218,7 +218,7 @@ impl Table for CustomTable {
         self.known.remove_custom(&(self.kind, key(object)));
     }
 
-    fn keep_only(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
+    fn reset(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
         let state = self.known.state();
         let of_kind = state.custom.keys().filter(|(kind, _)| *kind == self.kind);
         for key in gone(scope, listed, of_kind.map(|(_, key)| key)) {
@@ -227,7 +227,7 @@ impl Table for CustomTable {
     }
 }
 
-impl Table for Namespaces {
+impl Index for Namespaces {
     type Object = MetadataOnly;
 
     fn name(&self) -> &'static str {
@@ -281,7 +281,7 @@ impl Table for Namespaces {
         self.0.changed.notify_one();
     }
 
-    fn keep_only(&self, _: &Scope, listed: &HashSet<(String, String)>) {
+    fn reset(&self, _: &Scope, listed: &HashSet<(String, String)>) {
         let mut state = self.0.lock();
         state
             .namespaces
@@ -292,7 +292,7 @@ impl Table for Namespaces {
     }
 }
 
-impl Table for Services {
+impl Index for Services {
     type Object = Service;
 
     fn name(&self) -> &'static str {
@@ -326,7 +326,7 @@ impl Table for Services {
         self.0.changed.notify_one();
     }
 
-    fn keep_only(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
+    fn reset(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
         let mut state = self.0.lock();
         for key in gone(scope, listed, state.services.keys()) {
             state.services.remove(&key);
@@ -336,7 +336,7 @@ impl Table for Services {
     }
 }
 
-impl Table for Slices {
+impl Index for Slices {
     type Object = Slice;
 
     fn name(&self) -> &'static str {
@@ -369,7 +369,7 @@ impl Table for Slices {
         self.0.changed.notify_one();
     }
 
-    fn keep_only(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
+    fn reset(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
         let mut state = self.0.lock();
         for key in gone(scope, listed, state.slices.keys()) {
             state.slices.remove(&key);

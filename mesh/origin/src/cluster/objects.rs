@@ -1,6 +1,6 @@
 //! Objects as the API server sends them, with the fields that are used.
 
-use aggregator_cluster::objects::{Metadata, Named};
+use common_kubernetes::objects::{Metadata, Named};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use aggregator_cluster::events::{Object, Warning};
+use common_kubernetes::events::{Object, Warning};
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 

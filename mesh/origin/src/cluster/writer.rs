@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aggregator_cluster::ClusterError;
-use aggregator_cluster::connection::send;
-use aggregator_core::time::{Clock, Monotonic, UnixMillis};
+use common_kubernetes::ClusterError;
+use common_kubernetes::connection::send;
+use common_time::{Clock, Monotonic, UnixMillis};
 use kube::Client;
 use serde::de::IgnoredAny;
 use serde_json::Value;

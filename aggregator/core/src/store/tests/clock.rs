@@ -8,7 +8,7 @@ use super::sidecar::{Sidecar, at, inbound, rate, read, refused, state, store, to
 use crate::history::float;
 use crate::status::{PodState, RefusedReason};
 use crate::store::Refused;
-use crate::time::Monotonic;
+use common_time::Monotonic;
 
 /// Requests per second in these tests.
 const RATE: u64 = 100;

@@ -10,7 +10,7 @@ use crate::history::float;
 use crate::query::{Metric, MetricQuery, WINDOWS, WindowChoice};
 use crate::report::Report;
 use crate::store::Link;
-use crate::time::Monotonic;
+use common_time::Monotonic;
 
 /// What happens next.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ use crate::report::{CounterScope, Hello, InstanceId, ProcessId, Report, SeriesTo
 use crate::series::{Direction, SeriesKey};
 use crate::status::{PodState, PodStatus, RefusedReason};
 use crate::store::{Applied, Connected, Link, Refused, Store};
-use crate::time::{Monotonic, UnixMillis};
+use common_time::{Monotonic, UnixMillis};
 
 /// Where the tests begin, on the aggregator's clock.
 pub(super) const START: Monotonic = Monotonic(1_800_000_000_000);

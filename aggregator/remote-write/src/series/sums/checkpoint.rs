@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aggregator_core::pod::PodKey;
 use aggregator_core::report::InstanceId;
 use aggregator_core::series::{Direction, SeriesKey};
-use aggregator_core::time::UnixMillis;
+use common_time::UnixMillis;
 use prost::Message;
 
 use super::{Last, Sum, Sums};

@@ -1,0 +1,189 @@
+//! Indexes of pods, services and owners, kept by watches.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use aggregator_core::pod::PodKey;
+use common_kubernetes::index::{Index, METADATA, METADATA_LIST};
+use common_kubernetes::objects::MetadataOnly;
+use common_kubernetes::{Scope, Watches};
+
+use crate::directory::{Directory, DirectoryRefusal, ObjectKey};
+use crate::objects::{Pod, Service, owner_info, owner_key};
+
+/// Begins to watch pods, services and owners into `directory`.
+pub fn follow(watches: &mut Watches, directory: &Arc<Directory>, scopes: &[Scope]) {
+    for scope in scopes {
+        watches.follow(Pods(Arc::clone(directory)), scope.clone());
+        watches.follow(Services(Arc::clone(directory)), scope.clone());
+        for kind in OwnerKind::ALL {
+            let directory = Arc::clone(directory);
+            watches.follow(Owners { directory, kind }, scope.clone());
+        }
+    }
+}
+
+/// Pods.
+#[derive(Debug)]
+struct Pods(Arc<Directory>);
+
+/// Services.
+#[derive(Debug)]
+struct Services(Arc<Directory>);
+
+/// Owners of one kind, metadata only.
+#[derive(Debug)]
+struct Owners {
+    directory: Arc<Directory>,
+    kind: OwnerKind,
+}
+
+/// Kinds of owners, all of the group `apps`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum OwnerKind {
+    Deployment,
+    ReplicaSet,
+    StatefulSet,
+}
+
+/// API group of all [`OwnerKind`]s.
+const APPS: &str = "apps";
+
+// === impl OwnerKind ===
+
+impl OwnerKind {
+    const ALL: [Self; 3] = [Self::Deployment, Self::ReplicaSet, Self::StatefulSet];
+
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Deployment => "Deployment",
+            Self::ReplicaSet => "ReplicaSet",
+            Self::StatefulSet => "StatefulSet",
+        }
+    }
+
+    fn resource(self) -> &'static str {
+        match self {
+            Self::Deployment => "deployments",
+            Self::ReplicaSet => "replicasets",
+            Self::StatefulSet => "statefulsets",
+        }
+    }
+}
+
+// === impl Index ===
+
+impl Index for Pods {
+    type Object = Pod;
+
+    fn name(&self) -> &'static str {
+        "pods"
+    }
+
+    fn group_path(&self) -> &'static str {
+        "/api/v1"
+    }
+
+    fn resource(&self) -> &'static str {
+        "pods"
+    }
+
+    fn apply(&self, pod: Pod) {
+        log_refusal(self.0.upsert(pod.info()));
+    }
+
+    fn delete(&self, pod: &Pod) {
+        self.0.remove(&pod.key());
+    }
+
+    fn reset(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
+        for key in self.0.pod_keys() {
+            let PodKey { namespace, name } = &key;
+            if scope.lacks(listed, namespace, name) {
+                self.0.remove(&key);
+            }
+        }
+    }
+}
+
+impl Index for Services {
+    type Object = Service;
+
+    fn name(&self) -> &'static str {
+        "services"
+    }
+
+    fn group_path(&self) -> &'static str {
+        "/api/v1"
+    }
+
+    fn resource(&self) -> &'static str {
+        "services"
+    }
+
+    fn apply(&self, service: Service) {
+        log_refusal(self.0.upsert_service(service.info()));
+    }
+
+    fn delete(&self, service: &Service) {
+        let (namespace, name) = service.key();
+        self.0.remove_service(&namespace, &name);
+    }
+
+    fn reset(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
+        for (namespace, name) in self.0.service_keys() {
+            if scope.lacks(listed, &namespace, &name) {
+                self.0.remove_service(&namespace, &name);
+            }
+        }
+    }
+}
+
+impl Index for Owners {
+    type Object = MetadataOnly;
+
+    fn name(&self) -> &'static str {
+        self.kind.resource()
+    }
+
+    fn group_path(&self) -> &'static str {
+        "/apis/apps/v1"
+    }
+
+    fn resource(&self) -> &'static str {
+        self.kind.resource()
+    }
+
+    fn accepts(&self) -> (&'static str, &'static str) {
+        (METADATA_LIST, METADATA)
+    }
+
+    fn apply(&self, owner: MetadataOnly) {
+        log_refusal(
+            self.directory
+                .upsert_owner(owner_info(&owner, APPS, self.kind.kind())),
+        );
+    }
+
+    fn delete(&self, owner: &MetadataOnly) {
+        self.directory
+            .remove_owner(&owner_key(owner, APPS, self.kind.kind()));
+    }
+
+    fn reset(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
+        for key in self.directory.owner_keys() {
+            let ObjectKey { namespace, object } = &key;
+            let ours = &*object.group == APPS && &*object.kind == self.kind.kind();
+            if ours && scope.lacks(listed, namespace, &object.name) {
+                self.directory.remove_owner(&key);
+            }
+        }
+    }
+}
+
+/// A refusal is counted by the directory; here it only shows which object it was.
+fn log_refusal(outcome: Result<(), DirectoryRefusal>) {
+    if let Err(refusal) = outcome {
+        tracing::warn!(error = %refusal, "object of the cluster not taken");
+    }
+}

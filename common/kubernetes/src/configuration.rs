@@ -1,0 +1,80 @@
+//! How kube-apiserver says its clients are authenticated: the config map `extension-apiserver-authentication`.
+
+use std::collections::{BTreeMap, HashSet};
+
+use tokio::sync::watch;
+
+use crate::index::Index;
+use crate::objects::ConfigMap;
+use crate::scope::Scope;
+
+/// The namespace of [`CONFIG_MAP`].
+pub const NAMESPACE: &str = "kube-system";
+/// The config map that kube-apiserver writes.
+pub const CONFIG_MAP: &str = "extension-apiserver-authentication";
+
+/// The data of the config map as they are now; `None` until they are known, and when there is no such map.
+pub type AuthenticationConfig = watch::Receiver<Option<BTreeMap<String, String>>>;
+
+/// Holds the data of the one config map.
+#[derive(Debug)]
+pub(crate) struct ConfigIndex(watch::Sender<Option<BTreeMap<String, String>>>);
+
+// === impl ConfigIndex ===
+
+impl ConfigIndex {
+    pub(crate) fn new() -> (Self, AuthenticationConfig) {
+        let (sender, receiver) = watch::channel(None);
+        (Self(sender), receiver)
+    }
+
+    pub(crate) fn scope() -> Scope {
+        Scope::Namespace(NAMESPACE.to_owned())
+    }
+
+    fn set(&self, data: Option<BTreeMap<String, String>>) {
+        self.0.send_if_modified(|held| {
+            let changed = *held != data;
+            *held = data;
+            changed
+        });
+    }
+}
+
+impl Index for ConfigIndex {
+    type Object = ConfigMap;
+
+    fn name(&self) -> &'static str {
+        "authentication"
+    }
+
+    fn group_path(&self) -> &'static str {
+        "/api/v1"
+    }
+
+    fn resource(&self) -> &'static str {
+        "configmaps"
+    }
+
+    fn field_selector(&self) -> Option<&'static str> {
+        Some("metadata.name=extension-apiserver-authentication")
+    }
+
+    fn apply(&self, map: ConfigMap) {
+        if map.metadata.name == CONFIG_MAP {
+            self.set(Some(map.data));
+        }
+    }
+
+    fn delete(&self, map: &ConfigMap) {
+        if map.metadata.name == CONFIG_MAP {
+            self.set(None);
+        }
+    }
+
+    fn reset(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
+        if scope.lacks(listed, NAMESPACE, CONFIG_MAP) {
+            self.set(None);
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! A Lease (`coordination.k8s.io/v1`): of several replicas one acts. The holder leaves word in an annotation, for the
+//! one after it.
+
+mod election;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use election::{Contact, Election, LEASE_DURATION, RENEW_DEADLINE, Record, Role, Step};
+use http::Method;
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::{ClusterError, get, send};
+use crate::index::JSON;
+
+/// Time between looks at the Lease.
+const RETRY_PERIOD: Duration = Duration::from_secs(2);
+
+/// Time for one request: a slow answer must not cost the time there is to renew.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// What the holder tells the next one.
+const TOLD: &str = "meshmeter.io/written-until-unix-ms";
+
+/// Where the holder is found, and what to show there.
+const ADDRESS: &str = "meshmeter.io/writer-address";
+const KEY: &str = "meshmeter.io/writer-key";
+
+/// Which Lease, and who wants it.
+#[derive(Debug)]
+pub struct Lease {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The name of this replica, which no other has: the pod's.
+    pub identity: String,
+    /// Where the others find it while it is the holder.
+    pub contact: Option<Contact>,
+}
+
+/// What the holder tells the next one, asked for at each renewal.
+pub type Told = Box<dyn Fn() -> Option<i64> + Send + Sync>;
+
+/// A Lease that is kept if it can be had.
+#[derive(Debug)]
+pub struct Kept {
+    /// Whether this replica acts.
+    pub role: watch::Receiver<Role>,
+    /// Tell of it at once: there is something new to tell.
+    pub news: Arc<Notify>,
+    /// What the Lease tells the next holder, as far as this one wrote it.
+    pub told: watch::Receiver<Option<i64>>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Object {
+    api_version: String,
+    kind: String,
+    metadata: Metadata,
+    #[serde(default)]
+    spec: Spec,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: String,
+    namespace: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    resource_version: String,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    holder_identity: Option<String>,
+    lease_duration_seconds: Option<u64>,
+    lease_transitions: Option<u32>,
+    acquire_time: Option<String>,
+    renew_time: Option<String>,
+}
+
+// === impl Kept ===
+
+impl Kept {
+    /// Gives the Lease back, so that another replica has it at once.
+    pub async fn release(self) {
+        self.stop.cancel();
+        let _ = self.task.await;
+    }
+}
+
+// === impl Lease ===
+
+impl Lease {
+    /// Takes it when it is free and renews it, in a task of its own.
+    pub fn keep(self, client: Client, told: Told) -> Kept {
+        let (sender, role) = watch::channel(Role::Unknown);
+        let (news, stop) = (Arc::new(Notify::new()), CancellationToken::new());
+        let (written, known) = watch::channel(None);
+        let (woken, ending) = (Arc::clone(&news), stop.clone());
+        let task = tokio::spawn(async move {
+            let clock = monotonic();
+            let mut election = Election::new(&self.identity);
+            loop {
+                // Slow answers must not keep us from saying in time that it ran out: another may have it soon after.
+                let left = election.left(clock()).unwrap_or(LEASE_DURATION);
+                let renewal = self.once(&client, &clock, &mut election, &told, &written);
+                if let Ok(Err(error)) = timeout(left, renewal).await {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        lease = self.name,
+                        "lease not renewed"
+                    );
+                }
+                announce(&sender, election.role(clock()), &self.name);
+                let left = election.left(clock()).unwrap_or(RETRY_PERIOD);
+                tokio::select! {
+                    () = ending.cancelled() => break,
+                    () = sleep(RETRY_PERIOD.min(left)) => {}
+                    () = woken.notified() => {}
+                }
+            }
+            if election.leads(clock()) {
+                self.give_back(&client, &election, told()).await;
+            }
+        });
+        Kept {
+            role,
+            news,
+            told: known,
+            stop,
+            task,
+        }
+    }
+
+    async fn once(
+        &self,
+        client: &Client,
+        clock: &(impl Fn() -> Duration + Send + Sync),
+        election: &mut Election,
+        told: &Told,
+        written: &watch::Sender<Option<i64>>,
+    ) -> Result<(), ClusterError> {
+        let read = match within(get::<Object>(client, &self.path(), JSON), "the lease").await {
+            Ok(object) => Some(object),
+            Err(error) if error.status() == Some(404) => None,
+            Err(error) => return Err(error),
+        };
+        let began = clock();
+        let acquired = read
+            .as_ref()
+            .and_then(|read| read.spec.acquire_time.clone());
+        let step = election.step(began, read.map(Record::from));
+        if step == Step::Follow {
+            return Ok(());
+        }
+        let leads = election.leads(began);
+        let mut record = election.record(step, told().filter(|_| leads));
+        record.contact.clone_from(&self.contact);
+        let acquired = acquired.filter(|_| step == Step::Renew);
+        match within(self.write(client, &record, acquired), "the lease").await {
+            Ok(()) => {
+                election.wrote(began);
+                written.send_replace(record.told);
+                Ok(())
+            }
+            Err(error) if error.status() == Some(409) => {
+                election.lost();
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn write(
+        &self,
+        client: &Client,
+        record: &Record,
+        acquired: Option<String>,
+    ) -> Result<(), ClusterError> {
+        let object = self.object(record, acquired);
+        let (method, path) = if record.version.is_empty() {
+            (Method::POST, self.collection())
+        } else {
+            (Method::PUT, self.path())
+        };
+        let _: serde::de::IgnoredAny = send(client, method, &path, JSON, &object).await?;
+        Ok(())
+    }
+
+    async fn give_back(&self, client: &Client, election: &Election, told: Option<i64>) {
+        let Ok(read) = within(get::<Object>(client, &self.path(), JSON), "the lease").await else {
+            return;
+        };
+        let mut record = election.record(Step::Renew, told);
+        if read.spec.holder_identity.as_deref() != Some(self.identity.as_str()) {
+            return;
+        }
+        record.version = read.metadata.resource_version;
+        record.holder = String::new();
+        match within(self.write(client, &record, None), "the lease").await {
+            Ok(()) => tracing::info!(lease = self.name, "lease given back"),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    lease = self.name,
+                    "lease not given back"
+                );
+            }
+        }
+    }
+
+    fn object(&self, record: &Record, acquired: Option<String>) -> Object {
+        let now = Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
+            .to_string();
+        let told = record.told.map(|told| (TOLD.to_owned(), told.to_string()));
+        let contact = record.contact.iter().flat_map(|contact| {
+            [(ADDRESS, &contact.address), (KEY, &contact.key)]
+                .map(|(name, value)| (name.to_owned(), value.clone()))
+        });
+        let managed = ("app.kubernetes.io/managed-by", "meshmeter");
+        Object {
+            api_version: "coordination.k8s.io/v1".to_owned(),
+            kind: "Lease".to_owned(),
+            metadata: Metadata {
+                name: self.name.clone(),
+                namespace: self.namespace.clone(),
+                resource_version: record.version.clone(),
+                annotations: told.into_iter().chain(contact).collect(),
+                labels: BTreeMap::from([(managed.0.to_owned(), managed.1.to_owned())]),
+            },
+            spec: Spec {
+                holder_identity: Some(record.holder.clone()),
+                lease_duration_seconds: Some(record.duration.as_secs()),
+                lease_transitions: Some(record.transitions),
+                acquire_time: Some(acquired.unwrap_or_else(|| now.clone())),
+                renew_time: Some(now),
+            },
+        }
+    }
+
+    fn collection(&self) -> String {
+        let namespace = &self.namespace;
+        format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases")
+    }
+
+    fn path(&self) -> String {
+        format!("{}/{}", self.collection(), self.name)
+    }
+}
+
+impl From<Object> for Record {
+    fn from(object: Object) -> Self {
+        let note = |name| object.metadata.annotations.get(name).cloned();
+        let told = note(TOLD);
+        let contact = note(ADDRESS).zip(note(KEY));
+        Self {
+            contact: contact.map(|(address, key)| Contact { address, key }),
+            holder: object.spec.holder_identity.unwrap_or_default(),
+            version: object.metadata.resource_version,
+            duration: Duration::from_secs(object.spec.lease_duration_seconds.unwrap_or(0)),
+            transitions: object.spec.lease_transitions.unwrap_or(0),
+            told: told.and_then(|told| told.parse().ok()),
+        }
+    }
+}
+
+fn announce(role: &watch::Sender<Role>, now: Role, name: &str) {
+    role.send_if_modified(|held| {
+        if *held == now {
+            return false;
+        }
+        let alike = matches!((&*held, &now), (Role::Follows { .. }, Role::Follows { .. }));
+        if !alike {
+            tracing::info!(lease = name, role = ?now, "lease");
+        }
+        *held = now;
+        true
+    });
+}
+
+async fn within<T>(
+    request: impl Future<Output = Result<T, ClusterError>>,
+    what: &str,
+) -> Result<T, ClusterError> {
+    match timeout(ANSWER_WITHIN, request).await {
+        Ok(answered) => answered,
+        Err(_) => Err(ClusterError::Late {
+            what: what.to_owned(),
+            within: ANSWER_WITHIN,
+        }),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "time that only goes forward, for the deadlines of a lease"
+)]
+fn monotonic() -> impl Fn() -> Duration + Send + Sync {
+    let begun = Instant::now();
+    move || begun.elapsed()
+}

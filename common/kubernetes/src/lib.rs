@@ -1,0 +1,30 @@
+//! What both programs ask of a Kubernetes cluster, and the few things they write there.
+//!
+//! ```text
+//! connection -> watch (list, then watch) -> an index of whoever watches
+//!                                        -> configuration: how clients of an aggregated API are authenticated
+//!            -> reviews        who a bearer token is, what a user may do
+//!            -> registration   our CA, in a secret; its certificate, to whoever verifies ours
+//!            -> events         what whoever looks at an object should hear
+//!            -> lease          which replica writes
+//! ```
+//!
+//! Objects are decoded into types of our own with only the fields that are used.
+
+pub mod configuration;
+pub mod connection;
+pub mod events;
+pub mod index;
+pub mod lease;
+pub mod objects;
+pub mod registration;
+pub mod reviews;
+pub mod scope;
+pub mod watch;
+pub mod watches;
+
+pub use connection::ClusterError;
+pub use lease::Lease;
+pub use registration::Registration;
+pub use scope::Scope;
+pub use watches::Watches;

@@ -1,0 +1,480 @@
+//! How others come to verify our certificates: an authority of our own in a secret, which all replicas share;
+//! certificates by it, made in memory; and its certificate wherever somebody looks for it.
+//!
+//! ```text
+//! stored (the secret) -> generations -> the one that signs: certificate, shown by a listener
+//!                                    -> all of them: targets: APIServices, webhooks, a ConfigMap
+//! ```
+//!
+//! A secret that is deleted is made again with what signs and, beside it, a new authority: see `generations`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common_tls::{Authority, Serving, TlsError};
+use kube::Client;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::ClusterError;
+
+mod generations;
+mod stored;
+mod target;
+
+pub use target::{CA_KEY, Target};
+
+use generations::{Generations, PUBLISHED_FOR, Pair};
+use stored::{Held, Stored};
+use target::Written;
+
+/// How often everything is looked at again: someone may have applied a manifest without the `caBundle`, or deleted the
+/// secret to get a new authority.
+const AGAIN_AFTER: Duration = Duration::from_secs(15);
+
+/// How soon it is looked again where a mistake costs more than a moment (a pod that was not injected stays so), and for
+/// a target that is not there yet, as during an installation.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// How soon it is tried again where it failed.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// How old a certificate gets before there is another one.
+const REISSUE_AFTER: Duration = Duration::from_hours(24);
+
+/// Keeps a certificate, and who vouches for it, in order.
+#[derive(Debug)]
+pub struct Registration {
+    /// The namespace of the secret and of the service.
+    pub namespace: String,
+    /// The secret that holds the authority.
+    pub secret: String,
+    /// The service whose certificate it is.
+    pub service: String,
+    /// The names the certificate is for.
+    pub names: Vec<String>,
+    /// Where the authority's certificate goes.
+    pub targets: Vec<Target>,
+    /// What is shown.
+    pub serving: Serving,
+}
+
+/// Why there is no certificate that others would verify; `None` once there is. It stays so while the cluster cannot be
+/// asked: what was in order is until the contrary is known.
+pub type Fault = watch::Receiver<Option<String>>;
+
+/// What is shown now.
+struct Current {
+    /// The authority of the certificate that is shown.
+    shown: String,
+    /// How long that has been shown.
+    age: Duration,
+    /// What was in the secret, and for how long it has been seen like that.
+    held: Held,
+    unchanged: Duration,
+    /// Since when this replica knows of each authority that it is published.
+    published: BTreeMap<String, Duration>,
+    /// Everyone who looks for the authority has found it.
+    registered: bool,
+}
+
+/// What was said last.
+#[derive(Eq, PartialEq)]
+enum Said {
+    Nothing,
+    Order,
+    Error(String),
+}
+
+#[derive(Debug, Error)]
+pub(crate) enum RegistrationError {
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error("the secret {name} cannot be used: {source}")]
+    Secret { name: String, source: TlsError },
+    #[error("the secret {0} was replaced: what is shown now is kept in it for a day")]
+    Replaced(String),
+    #[error("the secret {name} has no {key}")]
+    Missing { name: String, key: &'static str },
+    #[error("the authority cannot be made: {0}")]
+    Make(#[from] TlsError),
+    /// Whom nobody calls need not be called ready.
+    #[error("{0} is not there, or has no webhooks")]
+    NoTarget(String),
+}
+
+/// The names under which `service` is reached in the cluster.
+pub fn service_names(service: &str, namespace: &str) -> Vec<String> {
+    ["", ".cluster.local"]
+        .iter()
+        .map(|suffix| format!("{service}.{namespace}.svc{suffix}"))
+        .chain([format!("{service}.{namespace}"), service.to_owned()])
+        .collect()
+}
+
+/// The names under which the pods of a `StatefulSet` are reached by way of their headless `service`.
+pub fn pod_names(service: &str, namespace: &str) -> Vec<String> {
+    ["", ".cluster.local"]
+        .iter()
+        .map(|suffix| format!("*.{service}.{namespace}.svc{suffix}"))
+        .collect()
+}
+
+// === impl Registration ===
+
+impl Registration {
+    /// Keeps everything in order until `stop`, in a task of its own; tells what is wrong.
+    pub fn keep(self, client: Client, stop: CancellationToken) -> Fault {
+        let (fault, faults) = watch::channel(Some("the authority is not there yet".to_owned()));
+        tokio::spawn(async move {
+            let mut current = None;
+            let mut said = Said::Nothing;
+            loop {
+                let outcome = self.once(&client, &mut current).await;
+                let pause = match &outcome {
+                    Ok(Written::All) => self.again_after(),
+                    Ok(Written::Some) => LOOK_AGAIN_AFTER,
+                    Err(_) => RETRY_AFTER,
+                };
+                let error = outcome.err().map(|error| error.to_string());
+                said = self.say(&said, error.as_ref());
+                let holds = current.as_ref().is_some_and(|current| current.registered);
+                let told = error.filter(|_| !holds);
+                fault.send_if_modified(|held| {
+                    let changed = *held != told;
+                    *held = told;
+                    changed
+                });
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = sleep(pause) => {}
+                }
+                if let Some(current) = &mut current {
+                    current.pass(pause, said == Said::Order);
+                }
+            }
+        });
+        faults
+    }
+
+    fn again_after(&self) -> Duration {
+        let urgent = self.targets.iter().any(Target::is_urgent);
+        if urgent {
+            LOOK_AGAIN_AFTER
+        } else {
+            AGAIN_AFTER
+        }
+    }
+
+    /// Says what became of it, unless that was said last.
+    fn say(&self, last: &Said, error: Option<&String>) -> Said {
+        let service = &self.service;
+        let say = error.map_or(Said::Order, |error| Said::Error(error.clone()));
+        match &say {
+            say if say == last => {}
+            Said::Error(error) => tracing::warn!(service, error, "authority not registered"),
+            Said::Order | Said::Nothing => {
+                tracing::info!(service, "certificate and authority are in order");
+            }
+        }
+        say
+    }
+
+    async fn once(
+        &self,
+        client: &Client,
+        current: &mut Option<Current>,
+    ) -> Result<Written, RegistrationError> {
+        let stored = Stored {
+            namespace: &self.namespace,
+            secret: &self.secret,
+            service: &self.service,
+        };
+        let known = current.as_ref().map(|current| &current.held.generations);
+        let held = stored.read_or_make(client, known).await?;
+        let generations = held.generations.clone();
+        let current = match current {
+            Some(current) => current,
+            // Nobody was shown anything by us yet.
+            None => current.insert(Current {
+                shown: self.show(&generations)?,
+                age: Duration::ZERO,
+                unchanged: Duration::ZERO,
+                published: BTreeMap::new(),
+                held: held.clone(),
+                registered: false,
+            }),
+        };
+        current.saw(held);
+        // Somebody replaced the secret who did not know what is shown here.
+        let kept = generations.keeping(&current.shown);
+        if kept != generations {
+            stored.replace(client, &current.held, &kept).await?;
+            return Err(RegistrationError::Replaced(self.secret.clone()));
+        }
+        let written = self.publish(client, &generations, current).await?;
+        current.registered = true;
+        current.note_published();
+        if let Some(moved) = generations.after(current.unchanged)
+            && stored.replace(client, &current.held, &moved).await?
+        {
+            tell(&self.secret, &generations, &moved);
+            // What is seen next is no news: the time since counts.
+            current.unchanged = Duration::ZERO;
+            current.held.generations = moved;
+        }
+        if current.is_due() {
+            current.shown = self.show(&current.held.generations)?;
+            current.age = Duration::ZERO;
+        }
+        Ok(written)
+    }
+
+    /// Shows a new certificate by the authority that signs; returns that authority.
+    fn show(&self, generations: &Generations) -> Result<String, RegistrationError> {
+        let Pair { certificate, key } = &generations.signing;
+        let issued = Authority::from_pem(certificate, key)?.issue(&self.names)?;
+        self.serving.swap(&issued.certificate, &issued.key)?;
+        Ok(certificate.clone())
+    }
+
+    /// Tells everyone who looks for it all authorities of now.
+    async fn publish(
+        &self,
+        client: &Client,
+        generations: &Generations,
+        current: &mut Current,
+    ) -> Result<Written, RegistrationError> {
+        let bundle = generations.bundle();
+        let mut written = Written::All;
+        for target in &self.targets {
+            let outcome = target.write(client, &self.namespace, &self.service, &bundle);
+            match outcome.await? {
+                Written::All => {}
+                Written::Some if target.is_urgent() => {
+                    current.registered = false;
+                    return Err(RegistrationError::NoTarget(target.to_string()));
+                }
+                Written::Some => written = Written::Some,
+            }
+        }
+        Ok(written)
+    }
+}
+
+fn tell(secret: &str, before: &Generations, after: &Generations) {
+    if before.signing != after.signing {
+        tracing::info!(
+            secret,
+            "the new authority signs; the one before is published for another day"
+        );
+    } else if before.former != after.former {
+        tracing::info!(secret, "the authority before is not published any more");
+    }
+}
+
+// === impl Current ===
+
+impl Current {
+    /// The secret is like that now.
+    fn saw(&mut self, held: Held) {
+        if held.generations != self.held.generations {
+            self.unchanged = Duration::ZERO;
+        }
+        self.published
+            .retain(|certificate, _| held.generations.publishes(certificate));
+        self.held = held;
+    }
+
+    /// All of it is published as of now.
+    fn note_published(&mut self) {
+        for certificate in self.held.generations.certificates() {
+            self.published.entry(certificate.to_owned()).or_default();
+        }
+    }
+
+    /// It was like that for another while, if it was in order.
+    fn pass(&mut self, time: Duration, in_order: bool) {
+        self.age += time;
+        self.unchanged = if in_order {
+            self.unchanged + time
+        } else {
+            Duration::ZERO
+        };
+        for published in self.published.values_mut() {
+            *published += time;
+        }
+    }
+
+    /// True if there should be another certificate: by the same authority a day later, by another one when whoever
+    /// verifies it had the time to hear of that.
+    fn is_due(&self) -> bool {
+        let signing = &self.held.generations.signing.certificate;
+        if *signing == self.shown {
+            return self.age >= REISSUE_AFTER;
+        }
+        let published = self.published.get(signing);
+        published.is_some_and(|published| *published >= PUBLISHED_FOR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use tests_support::kubernetes::ApiServer;
+    use tests_support::kubernetes::objects::{CONFIG_MAP, SECRET};
+
+    use super::*;
+    use crate::connection::connect;
+
+    /// One replica, whose time is passed by hand.
+    struct Replica {
+        registration: Registration,
+        client: Client,
+        current: Option<Current>,
+    }
+
+    impl Replica {
+        async fn new(server: &ApiServer, files: &std::path::Path) -> Self {
+            let kubeconfig = files.join("kubeconfig");
+            server.write_kubeconfig(&kubeconfig).unwrap();
+            let names = service_names("ingest", "mesh");
+            Self {
+                client: connect(Some(&kubeconfig)).await.unwrap(),
+                registration: Registration {
+                    namespace: "mesh".to_owned(),
+                    secret: "ca".to_owned(),
+                    service: "ingest".to_owned(),
+                    serving: Serving::untrusted(&names).unwrap(),
+                    names,
+                    targets: vec![Target::ConfigMap("ca".to_owned())],
+                },
+                current: None,
+            }
+        }
+
+        /// Looks after `time`; true if all is in order.
+        async fn after(&mut self, time: Duration) -> bool {
+            if let Some(current) = &mut self.current {
+                current.pass(time, true);
+            }
+            let outcome = self
+                .registration
+                .once(&self.client, &mut self.current)
+                .await;
+            outcome.is_ok()
+        }
+
+        fn current(&self) -> &Current {
+            self.current.as_ref().unwrap()
+        }
+
+        fn shown(&self) -> String {
+            self.current().shown.clone()
+        }
+    }
+
+    fn published(server: &ApiServer) -> String {
+        let map = server.objects().get(CONFIG_MAP, "mesh", "ca").unwrap();
+        map["data"][CA_KEY].as_str().unwrap().to_owned()
+    }
+
+    /// A certificate is kept for a day, then there is another one by the same authority, which is in order at once; and
+    /// one that is in order stays so while the cluster cannot be asked.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_day_later_there_is_another_certificate() {
+        let server = ApiServer::start().await.unwrap();
+        let files = tempfile::tempdir().unwrap();
+        let mut replica = Replica::new(&server, files.path()).await;
+        assert!(replica.after(Duration::ZERO).await);
+        let authority = replica.shown();
+        let almost = Duration::from_hours(23);
+        assert!(replica.after(almost).await);
+        assert_eq!(replica.current().age, almost);
+        assert!(replica.after(Duration::from_hours(1)).await);
+        assert_eq!(replica.current().age, Duration::ZERO);
+        server.set_outage(Some(http::StatusCode::SERVICE_UNAVAILABLE));
+        assert!(!replica.after(almost).await);
+        assert!(replica.current().registered);
+        server.set_outage(None);
+        assert_eq!(replica.shown(), authority);
+        assert_eq!(published(&server), authority);
+    }
+
+    /// The secret is deleted: what signs signs on, a new authority is published beside it, signs ten minutes later, and a
+    /// day later the old one goes. At no time is a certificate shown, by either replica, whose authority was not published
+    /// for ten minutes; one that begins in between shows what the others show.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_deleted_secret_begins_a_rotation() {
+        let server = ApiServer::start().await.unwrap();
+        let files = tempfile::tempdir().unwrap();
+        let mut one = Replica::new(&server, files.path()).await;
+        let mut other = Replica::new(&server, files.path()).await;
+        assert!(one.after(Duration::ZERO).await && other.after(Duration::ZERO).await);
+        let old = one.shown();
+        assert_eq!(other.shown(), old);
+        assert!(server.objects().delete(SECRET, "mesh", "ca"));
+        let step = Duration::from_secs(15);
+        let mut new_since = None;
+        let mut waited = Duration::ZERO;
+        while one.shown() == old || other.shown() == old {
+            waited += step;
+            assert!(waited < Duration::from_mins(30), "it does not switch");
+            one.after(step).await;
+            other.after(step).await;
+            let bundle = published(&server);
+            assert!(bundle.contains(&old), "published for a day");
+            if bundle != old {
+                new_since.get_or_insert(waited);
+            }
+            for shown in [one.shown(), other.shown()] {
+                assert!(bundle.contains(&shown));
+                let known_for = waited.saturating_sub(new_since.unwrap_or(waited));
+                assert!(
+                    shown == old || known_for >= PUBLISHED_FOR,
+                    "after {known_for:?}"
+                );
+            }
+        }
+        assert_eq!(one.shown(), other.shown());
+        let mut third = Replica::new(&server, files.path()).await;
+        assert!(third.after(Duration::ZERO).await);
+        assert_eq!(third.shown(), one.shown());
+        let mut kept = Duration::ZERO;
+        while published(&server).contains(&old) {
+            kept += Duration::from_mins(5);
+            assert!(kept < Duration::from_hours(26), "it is never dropped");
+            assert!(one.after(Duration::from_mins(5)).await);
+        }
+        assert!(kept >= generations::KEPT_FOR, "dropped after {kept:?}");
+        assert_eq!(published(&server), one.shown());
+    }
+
+    /// Who puts an authority of their own in the secret does not cut anybody off: what is shown is published on, and the
+    /// other is shown when it was published for long enough.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_replaced_secret_cuts_nobody_off() {
+        let server = ApiServer::start().await.unwrap();
+        let files = tempfile::tempdir().unwrap();
+        let mut replica = Replica::new(&server, files.path()).await;
+        assert!(replica.after(Duration::ZERO).await);
+        let ours = replica.shown();
+        let theirs = Authority::new("theirs").unwrap();
+        let mut secret: Value = server.objects().get(SECRET, "mesh", "ca").unwrap();
+        let text =
+            |text: &str| serde_json::json!(k8s_openapi::ByteString(text.as_bytes().to_vec()));
+        secret["data"]["tls.crt"] = text(theirs.certificate());
+        secret["data"]["tls.key"] = text(theirs.key());
+        server.objects().apply(SECRET, secret);
+        // Once to note what is shown, once to publish both.
+        assert!(!replica.after(Duration::from_secs(15)).await);
+        assert!(replica.after(Duration::from_secs(2)).await);
+        let bundle = published(&server);
+        assert!(bundle.contains(&ours) && bundle.contains(theirs.certificate()));
+        assert_eq!(replica.shown(), ours);
+        assert!(replica.after(PUBLISHED_FOR).await);
+        assert_eq!(replica.shown(), theirs.certificate());
+    }
+}

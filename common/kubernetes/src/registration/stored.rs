@@ -1,0 +1,208 @@
+//! The authority in a secret, with the one before it and the one after it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common_tls::Authority;
+use http::Method;
+use k8s_openapi::ByteString;
+use kube::Client;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+
+use super::RegistrationError;
+use super::generations::{Generations, Pair};
+use crate::connection::{get, send};
+use crate::index::JSON;
+
+/// Keys of the one that signs, as those of the type `kubernetes.io/tls`.
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
+/// The one that will sign.
+const NEXT_CERTIFICATE: &str = "next.crt";
+const NEXT_KEY: &str = "next.key";
+/// Those that signed before.
+const FORMER: &str = "former.crt";
+/// For how long it has been so.
+const WAITED: &str = "waited-seconds";
+
+/// Ends a certificate.
+const END: &str = "-----END CERTIFICATE-----";
+
+/// Where the authority is, and whose it is.
+pub(super) struct Stored<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) secret: &'a str,
+    pub(super) service: &'a str,
+}
+
+/// What the secret held, and which version of it that was.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Held {
+    pub(super) generations: Generations,
+    version: String,
+}
+
+#[derive(Deserialize)]
+struct Secret {
+    #[serde(default)]
+    metadata: Metadata,
+    #[serde(default)]
+    data: BTreeMap<String, ByteString>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata {
+    resource_version: String,
+}
+
+// === impl Stored ===
+
+impl Stored<'_> {
+    /// What the secret holds. If there is none it is made: of what is known from before (`known`), with a new authority
+    /// beside it, for whoever deletes the secret wants another one; of a new one alone where nothing is known. Of several
+    /// replicas that make one at once, one wins, and all use its.
+    pub(super) async fn read_or_make(
+        &self,
+        client: &Client,
+        known: Option<&Generations>,
+    ) -> Result<Held, RegistrationError> {
+        let path = self.path();
+        match get::<Secret>(client, &path, JSON).await {
+            Ok(secret) => return self.read(&secret),
+            Err(error) if error.status() == Some(404) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let new = self.new_authority()?;
+        let made = match known {
+            Some(known) => known.rotated(|| new),
+            None => Generations::new(new),
+        };
+        let mut secret = self.object(&made);
+        secret["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "meshmeter"});
+        match send::<Secret>(client, Method::POST, &self.collection(), JSON, &secret).await {
+            Ok(secret) => {
+                let beside = known.is_some();
+                tracing::info!(secret = self.secret, beside, "made an authority");
+                Ok(Held {
+                    generations: made,
+                    version: secret.metadata.resource_version,
+                })
+            }
+            Err(error) if error.status() == Some(409) => {
+                self.read(&get::<Secret>(client, &path, JSON).await?)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes `now` in the place of `held`; false if somebody else wrote meanwhile.
+    pub(super) async fn replace(
+        &self,
+        client: &Client,
+        held: &Held,
+        now: &Generations,
+    ) -> Result<bool, RegistrationError> {
+        let mut change = self.object(now);
+        change["metadata"]["resourceVersion"] = held.version.as_str().into();
+        // What is not there any more is null: a merge patch takes it out, and leaves labels and annotations of others alone.
+        for key in [NEXT_CERTIFICATE, NEXT_KEY, FORMER, WAITED] {
+            if let Some(data) = change["data"].as_object_mut() {
+                data.entry(key).or_insert(Value::Null);
+            }
+        }
+        let merge = "application/merge-patch+json";
+        match send::<IgnoredAny>(client, Method::PATCH, &self.path(), merge, &change).await {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.status(), Some(404 | 409)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn collection(&self) -> String {
+        format!("/api/v1/namespaces/{}/secrets", self.namespace)
+    }
+
+    fn path(&self) -> String {
+        format!("{}/{}", self.collection(), self.secret)
+    }
+
+    fn new_authority(&self) -> Result<Pair, RegistrationError> {
+        let made = Authority::new(&format!("{}.{}", self.service, self.namespace))?;
+        Ok(Pair {
+            certificate: made.certificate().to_owned(),
+            key: made.key().to_owned(),
+        })
+    }
+
+    fn object(&self, generations: &Generations) -> Value {
+        let text = |text: &str| json!(ByteString(text.as_bytes().to_vec()));
+        let Generations {
+            signing,
+            next,
+            former,
+            waited,
+        } = generations;
+        let mut data = json!({CERTIFICATE: text(&signing.certificate), KEY: text(&signing.key)});
+        if let Some(next) = next {
+            data[NEXT_CERTIFICATE] = text(&next.certificate);
+            data[NEXT_KEY] = text(&next.key);
+        }
+        if !former.is_empty() {
+            data[FORMER] = text(&former.concat());
+        }
+        if !waited.is_zero() {
+            data[WAITED] = text(&waited.as_secs().to_string());
+        }
+        json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "kubernetes.io/tls",
+            "metadata": {"namespace": self.namespace, "name": self.secret},
+            "data": data,
+        })
+    }
+
+    fn read(&self, secret: &Secret) -> Result<Held, RegistrationError> {
+        let name = || format!("{}/{}", self.namespace, self.secret);
+        let text = |key: &str| {
+            let bytes = secret.data.get(key);
+            bytes.map(|ByteString(bytes)| String::from_utf8_lossy(bytes).into_owned())
+        };
+        let pair = |certificate: &'static str, key: &'static str| {
+            let missing = |key| RegistrationError::Missing { name: name(), key };
+            let pair = Pair {
+                certificate: text(certificate).ok_or_else(|| missing(certificate))?,
+                key: text(key).ok_or_else(|| missing(key))?,
+            };
+            let usable = Authority::from_pem(&pair.certificate, &pair.key);
+            usable.map_err(|source| RegistrationError::Secret {
+                name: name(),
+                source,
+            })?;
+            Ok::<_, RegistrationError>(pair)
+        };
+        let former = text(FORMER).unwrap_or_default();
+        let former = former.split_inclusive(END).map(str::trim);
+        let waited = text(WAITED).and_then(|waited| waited.parse().ok());
+        let generations = Generations {
+            signing: pair(CERTIFICATE, KEY)?,
+            next: secret
+                .data
+                .contains_key(NEXT_CERTIFICATE)
+                .then(|| pair(NEXT_CERTIFICATE, NEXT_KEY))
+                .transpose()?,
+            former: former
+                .filter(|certificate| !certificate.is_empty())
+                .map(|certificate| format!("{certificate}\n"))
+                .collect(),
+            waited: Duration::from_secs(waited.unwrap_or(0)),
+        };
+        Ok(Held {
+            generations,
+            version: secret.metadata.resource_version.clone(),
+        })
+    }
+}

@@ -1,0 +1,416 @@
+//! One watch: a list, page by page, then whatever changes, and the list again when that breaks off.
+//!
+//! Every sign of life is noted: a page, the answer to a watch, an object, a bookmark, the end of a watch in its time.
+//! A watch without one for [`LOST_AFTER`] is lost: what it told is served on, but this replica is not ready any more.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use common_json::Tolerant;
+use common_time::{Clock, Monotonic};
+use futures_util::StreamExt as _;
+use kube::Client;
+use kube::core::WatchEvent;
+use tokio::time::{sleep, timeout};
+use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
+use tokio_util::compat::FuturesAsyncReadCompatExt as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::{ANSWER_WITHIN, ClusterError, get, request};
+use crate::index::Index;
+use crate::objects::{List, Named};
+use crate::scope::Scope;
+
+/// Objects on one page of a list: a pod has some 10 KiB as it is sent, so a page has some 5 MiB.
+const PAGE_MAX: usize = 500;
+
+/// Pages of one list: 2,000 times [`PAGE_MAX`] is a million objects, more than a cluster holds.
+const PAGES_MAX: usize = 2_000;
+
+/// How long one watch lasts before it is asked for anew. Short, so that a connection that died without a word is
+/// noticed soon; continuing costs kube-apiserver next to nothing.
+const WATCH_SECONDS: u64 = 45;
+
+/// How much longer the end of a watch may take.
+const WATCH_END_WITHIN: Duration = Duration::from_secs(10);
+
+/// Time between two attempts: doubled from the first to the last as long as they fail.
+const RETRY_MIN: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(8);
+
+/// Longest event, in bytes. etcd takes objects of 1.5 MiB, and of an object there is one event.
+const EVENT_MAX: usize = 8 * 1024 * 1024;
+
+/// How long a watch may be without a sign of life before it is lost: one watch, its end, and an attempt or two.
+pub const LOST_AFTER: Duration = Duration::from_secs(90);
+
+/// How one watch goes; shared by the task and those who look at it.
+#[derive(Debug)]
+pub struct WatchState {
+    name: &'static str,
+    scope: String,
+    /// On the clock that never steps.
+    last_sign: AtomicU64,
+    listed: AtomicBool,
+    /// The API server does not know the kind, and need not.
+    absent: AtomicBool,
+    pub(crate) objects: AtomicU64,
+    pub(crate) failures: AtomicU64,
+    pub(crate) lists: AtomicU64,
+    /// Guards the last failure since the last sign of life.
+    failure: Mutex<Option<String>>,
+}
+
+/// A watch and where it goes.
+pub(crate) struct Watch<T> {
+    pub(crate) client: Client,
+    pub(crate) index: Arc<T>,
+    pub(crate) scope: Scope,
+    pub(crate) state: Arc<WatchState>,
+    pub(crate) clock: Clock,
+}
+
+/// Why a watch does not go on where it was.
+enum Broken {
+    /// The server does not know that point any more: list again.
+    Expired,
+    /// Anything else: try to go on.
+    Failed(ClusterError),
+}
+
+// === impl WatchState ===
+
+impl WatchState {
+    pub(crate) fn new(name: &'static str, scope: &Scope, now: Monotonic) -> Self {
+        Self {
+            name,
+            scope: scope.to_string(),
+            last_sign: AtomicU64::new(now.0),
+            listed: AtomicBool::new(false),
+            absent: AtomicBool::new(false),
+            objects: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            lists: AtomicU64::new(0),
+            failure: Mutex::new(None),
+        }
+    }
+
+    /// Which watch; one of a fixed set.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What it covers.
+    pub fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    /// Time since its last sign of life, or since it began.
+    pub fn age(&self, now: Monotonic) -> Duration {
+        now.since(Monotonic(self.last_sign.load(Ordering::Relaxed)))
+    }
+
+    /// Why what it told is not to be relied upon; `None` while it is.
+    pub fn fault(&self, now: Monotonic) -> Option<String> {
+        if let Some(missing) = self.missing() {
+            return Some(missing);
+        }
+        let age = self.age(now);
+        let absent = self.absent.load(Ordering::Relaxed);
+        (age > LOST_AFTER && !absent).then(|| {
+            let (name, scope, seconds) = (self.name, &self.scope, age.as_secs());
+            format!(
+                "the watch of {name} in {scope} is lost since {seconds} s: {}",
+                self.last_failure()
+            )
+        })
+    }
+
+    /// Why its first list is not there; `None` once it is.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let known = [&self.listed, &self.absent];
+        if known.iter().any(|known| known.load(Ordering::Relaxed)) {
+            return None;
+        }
+        let (name, scope) = (self.name, &self.scope);
+        Some(format!(
+            "{name} in {scope} are not listed yet: {}",
+            self.last_failure()
+        ))
+    }
+
+    fn last_failure(&self) -> String {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure
+            .clone()
+            .unwrap_or_else(|| "no answer yet".to_owned())
+    }
+
+    fn alive(&self, now: Monotonic) {
+        self.last_sign.store(now.0, Ordering::Relaxed);
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        *failure = None;
+    }
+
+    fn failed(&self, error: &ClusterError) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let mut message = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(error) = source {
+            let text = error.to_string();
+            if !message.contains(&text) {
+                message = format!("{message}: {text}");
+            }
+            source = error.source();
+        }
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = failure.is_none();
+        *failure = Some(message.clone());
+        drop(failure);
+        if first {
+            tracing::warn!(
+                watch = self.name,
+                scope = self.scope,
+                error = message,
+                "watch failed"
+            );
+        }
+    }
+}
+
+// === impl Watch ===
+
+impl<T: Index> Watch<T> {
+    /// Follows until `stop`.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.follow() => {}
+        }
+    }
+
+    async fn follow(&self) {
+        let mut pause = RETRY_MIN;
+        loop {
+            let mut asked_to_wait = Duration::ZERO;
+            match self.list().await {
+                Ok(version) => {
+                    if self.watch_on(version).await {
+                        pause = RETRY_MIN;
+                    }
+                }
+                Err(error) => {
+                    let error = self.explained(error);
+                    self.state.failed(&error);
+                    asked_to_wait = error.retry_after().unwrap_or_default();
+                }
+            }
+            // After a list too: a server that forgets what it listed just now is not asked for everything again and again.
+            sleep(pause.max(asked_to_wait.min(RETRY_MAX))).await;
+            pause = (2 * pause).min(RETRY_MAX);
+        }
+    }
+
+    /// Says it if the API server does not know the kind at all.
+    fn explained(&self, error: ClusterError) -> ClusterError {
+        if error.status() != Some(404) {
+            return error;
+        }
+        if self.index.optional() {
+            self.state.absent.store(true, Ordering::Relaxed);
+        }
+        ClusterError::NotServed {
+            resource: self.index.resource(),
+            group: self.index.group_path(),
+        }
+    }
+
+    /// Watches from `version` on until a new list is needed. True if it told of anything, or lasted as long as it should.
+    async fn watch_on(&self, mut version: String) -> bool {
+        let mut pause = RETRY_MIN;
+        let mut went_on = false;
+        loop {
+            let began = version.clone();
+            let outcome = self.watch(&mut version).await;
+            went_on |= outcome.is_ok() || version != began;
+            // What did go on is no reason to wait ever longer.
+            if version != began {
+                pause = RETRY_MIN;
+            }
+            match outcome {
+                Ok(()) => pause = RETRY_MIN,
+                Err(Broken::Expired) => return went_on,
+                Err(Broken::Failed(error)) => {
+                    self.state.failed(&error);
+                    let asked = error.retry_after().unwrap_or_default();
+                    sleep(pause.max(asked.min(RETRY_MAX))).await;
+                    pause = (2 * pause).min(RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    /// Lists everything into the index; returns the version to watch from.
+    async fn list(&self) -> Result<String, ClusterError> {
+        let (accept, _) = self.index.accepts();
+        let mut listed = HashSet::new();
+        let mut next: Option<String> = None;
+        let mut version = String::new();
+        for _ in 0..PAGES_MAX {
+            let from = next
+                .take()
+                .map(|token| format!("&continue={}", escaped(&token)));
+            let query = format!("limit={PAGE_MAX}{}", from.unwrap_or_default());
+            let path = self.path(&query);
+            let page: List<T::Object> = get(&self.client, &path, accept).await?;
+            self.state.alive(self.clock.now());
+            version = page.metadata.resource_version;
+            for object in page.items {
+                let metadata = object.metadata();
+                listed.insert((metadata.namespace.clone(), metadata.name.clone()));
+                self.index.apply(object);
+            }
+            next = page.metadata.next.filter(|token| !token.is_empty());
+            if next.is_none() {
+                break;
+            }
+        }
+        self.index.reset(&self.scope, &listed);
+        self.state
+            .objects
+            .store(listed.len() as u64, Ordering::Relaxed);
+        self.state.lists.fetch_add(1, Ordering::Relaxed);
+        self.state.absent.store(false, Ordering::Relaxed);
+        if !self.state.listed.swap(true, Ordering::Relaxed) {
+            let (name, scope) = (self.state.name, &self.state.scope);
+            tracing::info!(watch = name, scope, object.count = listed.len(), "listed");
+        }
+        Ok(version)
+    }
+
+    async fn watch(&self, version: &mut String) -> Result<(), Broken> {
+        let (_, accept) = self.index.accepts();
+        let query = format!(
+            "watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}"
+        );
+        let path = self.path(&query);
+        let what = format!("GET {path}");
+        let failed = |source| Broken::of(&what, source);
+        let late = |within| {
+            let what = what.clone();
+            Broken::Failed(ClusterError::Late { what, within })
+        };
+        let request = request(&path, accept)
+            .ok_or_else(|| Broken::Failed(ClusterError::Malformed { what: what.clone() }))?;
+        let opened = timeout(ANSWER_WITHIN, self.client.request_stream(request));
+        let opened = opened.await.map_err(|_| late(ANSWER_WITHIN))?;
+        let body = std::pin::pin!(opened.map_err(failed)?);
+        let mut lines = FramedRead::new(body.compat(), LinesCodec::new_with_max_length(EVENT_MAX));
+        self.state.alive(self.clock.now());
+        let silence = Duration::from_secs(WATCH_SECONDS) + WATCH_END_WITHIN;
+        while let Some(line) = timeout(silence, lines.next())
+            .await
+            .map_err(|_| late(silence))?
+        {
+            let line = line.map_err(|error| failed(kube::Error::ReadEvents(unreadable(error))))?;
+            if !line.trim().is_empty() {
+                let event = match common_json::from_str(&line) {
+                    Ok(event) => event,
+                    // The server went away in the middle of a line.
+                    Err(error) if error.is_eof() => return Ok(()),
+                    Err(error) => return Err(failed(kube::Error::SerdeError(error))),
+                };
+                self.take(event, version, &what)?;
+            }
+            self.state.alive(self.clock.now());
+        }
+        Ok(())
+    }
+
+    fn take(
+        &self,
+        event: WatchEvent<Tolerant<T::Object>>,
+        version: &mut String,
+        what: &str,
+    ) -> Result<(), Broken> {
+        let objects = &self.state.objects;
+        match event {
+            WatchEvent::Added(Tolerant(object)) => {
+                object.metadata().resource_version.clone_into(version);
+                objects.fetch_add(1, Ordering::Relaxed);
+                self.index.apply(object);
+            }
+            WatchEvent::Modified(Tolerant(object)) => {
+                object.metadata().resource_version.clone_into(version);
+                self.index.apply(object);
+            }
+            WatchEvent::Deleted(Tolerant(object)) => {
+                object.metadata().resource_version.clone_into(version);
+                let less = |count: u64| Some(count.saturating_sub(1));
+                // Never an error: the change is always some.
+                let _ = objects.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+                self.index.delete(&object);
+            }
+            WatchEvent::Bookmark(bookmark) => *version = bookmark.metadata.resource_version,
+            WatchEvent::Error(status) => return Err(Broken::of(what, kube::Error::Api(status))),
+        }
+        Ok(())
+    }
+
+    fn path(&self, query: &str) -> String {
+        let index = &self.index;
+        let namespace = match &self.scope {
+            Scope::All => String::new(),
+            Scope::Namespace(namespace) => format!("/namespaces/{namespace}"),
+        };
+        let field = index.field_selector();
+        let field = field.map(|field| format!("&fieldSelector={}", escaped(field)));
+        format!(
+            "{}{namespace}/{}?{query}{}",
+            index.group_path(),
+            index.resource(),
+            field.unwrap_or_default()
+        )
+    }
+}
+
+// === impl Broken ===
+
+impl Broken {
+    fn of(what: &str, source: kube::Error) -> Self {
+        let error = ClusterError::Request {
+            what: what.to_owned(),
+            source: Box::new(source),
+        };
+        match error.status() {
+            Some(410) => Self::Expired,
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+fn unreadable(error: LinesCodecError) -> io::Error {
+    match error {
+        LinesCodecError::Io(error) => error,
+        LinesCodecError::MaxLineLengthExceeded => {
+            io::Error::other(format!("an event is longer than {EVENT_MAX} bytes"))
+        }
+    }
+}
+
+/// Percent-encodes what is not unreserved.
+fn escaped(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes().fold(String::new(), |mut escaped, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+        escaped
+    })
+}

@@ -1,0 +1,168 @@
+//! All watches together: what they cover, how they go.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use common_time::{Clock, Monotonic};
+use kube::Client;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::configuration::{AuthenticationConfig, ConfigIndex};
+use crate::index::Index;
+use crate::scope::Scope;
+use crate::watch::{Watch, WatchState};
+
+/// Namespaces that are watched one by one: five watches each. More than that is a cluster.
+pub const NAMESPACES_MAX: usize = 50;
+
+/// The watches of one cluster, running until they are told to stop.
+pub struct Watches {
+    states: Vec<Arc<WatchState>>,
+    clock: Clock,
+    client: Client,
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+/// Shows how watches go; for `/metrics`.
+pub struct WatchGauges {
+    states: Vec<Arc<WatchState>>,
+    clock: Clock,
+}
+
+// === impl Watches ===
+
+impl Watches {
+    /// No watch yet.
+    pub fn new(client: Client, clock: Clock, stop: CancellationToken) -> Self {
+        Self {
+            states: Vec::new(),
+            clock,
+            client,
+            tasks: JoinSet::new(),
+            stop,
+        }
+    }
+
+    /// Begins to watch how clients of an aggregated API are authenticated.
+    pub fn follow_authentication(&mut self) -> AuthenticationConfig {
+        let (index, config) = ConfigIndex::new();
+        self.follow(index, ConfigIndex::scope());
+        config
+    }
+
+    /// Begins to watch into `index`.
+    pub fn follow<T: Index>(&mut self, index: T, scope: Scope) {
+        let state = Arc::new(WatchState::new(index.name(), &scope, self.clock.now()));
+        self.states.push(Arc::clone(&state));
+        let watch = Watch {
+            client: self.client.clone(),
+            index: Arc::new(index),
+            scope,
+            state,
+            clock: self.clock.clone(),
+        };
+        self.tasks.spawn(watch.run(self.stop.clone()));
+    }
+
+    /// What tells how the watches go, as a check of readiness: `None` while all is well.
+    pub fn fault(&self) -> impl Fn(Monotonic) -> Option<String> + Send + Sync + 'static {
+        let states = self.states.clone();
+        move |now| states.iter().find_map(|state| state.fault(now))
+    }
+
+    /// What tells which lists are still missing; `None` once each was read to its end. What was told before is served
+    /// on while the API server is away, so this never turns back.
+    pub fn missing(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
+        let states = self.states.clone();
+        move || states.iter().find_map(|state| state.missing())
+    }
+
+    /// What tells the same as metrics.
+    pub fn gauges(&self) -> WatchGauges {
+        WatchGauges {
+            states: self.states.clone(),
+            clock: self.clock.clone(),
+        }
+    }
+
+    /// Waits until the watches ended, which they do only when told to, or by a bug.
+    pub async fn ended(mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a watch died");
+                return;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Watches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Watches");
+        debug.field("states", &self.states).finish_non_exhaustive()
+    }
+}
+
+// === impl WatchGauges ===
+
+impl WatchGauges {
+    fn each<M: EncodeMetric>(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, help, kind): (&str, &str, MetricType),
+        value: impl Fn(&WatchState) -> M,
+    ) -> Result<(), fmt::Error> {
+        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        for state in &self.states {
+            let labels = [("watch", state.name()), ("scope", state.scope())];
+            value(state).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Collector for WatchGauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let now = self.clock.now();
+        let encoder = &mut encoder;
+        let gauge = MetricType::Gauge;
+        let age = "Time since the watch gave its last sign of life; quiet ones give one every 45 s";
+        self.each(encoder, ("watch_age_seconds", age, gauge), |state| {
+            ConstGauge::new(seconds(state.age(now)))
+        })?;
+        let objects = "Objects that the watch told of";
+        self.each(encoder, ("watch_objects", objects, gauge), |state| {
+            let count = state.objects.load(Ordering::Relaxed);
+            ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX))
+        })?;
+        let counter = MetricType::Counter;
+        let failures = "Attempts to list or watch that failed";
+        self.each(encoder, ("watch_failures", failures, counter), |state| {
+            ConstCounter::new(state.failures.load(Ordering::Relaxed))
+        })?;
+        let lists =
+            "Lists read to their end: one at the start, and one each time a watch could not go on";
+        self.each(encoder, ("watch_lists", lists, counter), |state| {
+            ConstCounter::new(state.lists.load(Ordering::Relaxed))
+        })
+    }
+}
+
+impl fmt::Debug for WatchGauges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WatchGauges").finish_non_exhaustive()
+    }
+}
+
+fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
