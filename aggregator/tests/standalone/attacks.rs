@@ -68,7 +68,8 @@ async fn idle_connections_lock_nobody_out() {
     app.stop().await;
 }
 
-/// 64 descriptors, and far more connections than that: the program neither spins nor keeps a probe waiting.
+/// 64 descriptors, and far more connections than that: the program never runs out of them, neither spins nor keeps a probe
+/// waiting.
 #[tokio::test(flavor = "multi_thread")]
 async fn few_descriptors_are_enough() {
     let directory = tempfile::TempDir::new().unwrap();
@@ -114,6 +115,13 @@ async fn few_descriptors_are_enough() {
     let seconds = |text: &str| text.split(' ').next().unwrap().parse::<f64>().unwrap();
     let took = seconds(&std::fs::read_to_string("/proc/uptime").unwrap()) - seconds(&begin);
     assert!(used / took < 0.15, "{used} s of CPU in {took} s");
+    let page = client::get_plain(addresses.admin, "/metrics").await.text();
+    for listener in ["ingest", "api", "admin"] {
+        let none = format!(
+            "meshmeter_accept_failures_total{{listener=\"{listener}\",reason=\"descriptors\"}} 0\n"
+        );
+        assert!(page.contains(&none), "{listener}: {page}");
+    }
 }
 
 /// What a process has used so far, user and system.

@@ -218,6 +218,7 @@ impl Connection {
                 if lingers.is_none() || self.place.activity.begun() == 0 {
                     return Ok(());
                 }
+                self.place.linger();
                 CLOSE_WITHIN
             }
             End::Overdue(Overdue::Idle) => CLOSE_WITHIN,

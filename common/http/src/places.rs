@@ -1,14 +1,23 @@
 //! Who has a place, who gets one, and who makes room for whom. Holds no clock and no socket.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::activity::{Activity, Spare};
 use crate::settings::{Deadlines, Limits};
+
+/// Connections that lost their place and are not closed yet, at once. While there are more nobody is let in: else
+/// whoever connects quickly would have more descriptors than there are places.
+const CLOSING_MAX: usize = 4;
+
+/// A connection younger than this is not closed for want of descriptors: its request may be on its way.
+const NEWCOMER: Duration = Duration::from_millis(250);
 
 /// The places of a listener.
 #[derive(Debug)]
@@ -17,6 +26,8 @@ pub(crate) struct Places {
     deadlines: Deadlines,
     /// Guards who holds a place; held for a look at each of them at most.
     holders: Mutex<Holders>,
+    /// Told of each connection that is closing no longer.
+    closed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -24,6 +35,8 @@ struct Holders {
     next: u64,
     /// In the order in which they came.
     all: BTreeMap<u64, Holder>,
+    /// Those that lost their place and still have a descriptor.
+    closing: HashSet<u64>,
     trusted: usize,
     /// Those of an address that are not trusted.
     crowds: HashMap<IpAddr, usize>,
@@ -64,6 +77,7 @@ impl Places {
             limits,
             deadlines,
             holders: Mutex::default(),
+            closed: Notify::new(),
         })
     }
 
@@ -88,7 +102,7 @@ impl Places {
             None
         };
         let within = address.filter(|_| full == Some(Full::Address));
-        let evicted = full.is_some() && holders.evict_stranger(within, now);
+        let evicted = full.is_some() && holders.evict_stranger(within, now, Duration::ZERO);
         let mut deadlines = self.deadlines;
         if let Some(full) = full.filter(|_| !evicted) {
             if strangers >= self.limits.connections + self.limits.reserve {
@@ -107,9 +121,30 @@ impl Places {
         })
     }
 
-    /// Closes the connection that can best be spared, for want of descriptors. False if there is none.
+    /// Closes the connection that can best be spared, for want of descriptors. False if there is none, or if others are
+    /// about to leave theirs.
     pub(crate) fn evict_one(&self, now: Instant) -> bool {
-        self.holders().evict_stranger(None, now)
+        let mut holders = self.holders();
+        holders.closing.is_empty() && holders.evict_stranger(None, now, NEWCOMER)
+    }
+
+    /// Waits until most of those that made room are closed.
+    pub(crate) async fn cleared(&self) {
+        while !self.is_clear() {
+            self.closed.notified().await;
+        }
+    }
+
+    fn is_clear(&self) -> bool {
+        self.holders().closing.len() < CLOSING_MAX
+    }
+
+    fn close(&self, id: u64) {
+        let mut holders = self.holders();
+        holders.remove(id);
+        if holders.closing.remove(&id) {
+            self.closed.notify_one();
+        }
     }
 }
 
@@ -141,14 +176,21 @@ impl Holders {
         (id, evicted)
     }
 
-    /// Of those that can be spared, one of the address that holds the most; of these the one that has been spare for
-    /// the longest.
-    fn evict_stranger(&mut self, within: Option<IpAddr>, now: Instant) -> bool {
+    /// Of those that could have been spared for so long, one of the address that holds the most; of these the one that
+    /// has been spare for the longest.
+    fn evict_stranger(
+        &mut self,
+        within: Option<IpAddr>,
+        now: Instant,
+        spare_for: Duration,
+    ) -> bool {
         let strangers = self.all.iter().filter(|(_, holder)| !holder.trusted);
         let those = strangers.filter(|(_, holder)| within.is_none() || holder.address == within);
         let spare = those.filter_map(|(id, holder)| {
             let crowd = holder.address.map_or(0, |address| self.crowd(address));
-            Some((holder.activity.spare(now)?, crowd, *id))
+            let spare = holder.activity.spare(now)?;
+            let (Spare::Idle(since) | Spare::Stalled(since)) = spare;
+            (now.saturating_duration_since(since) >= spare_for).then_some((spare, crowd, *id))
         });
         let best = spare.min_by_key(|(spare, crowd, id)| {
             let stalled = matches!(spare, Spare::Stalled(_));
@@ -167,6 +209,7 @@ impl Holders {
     fn evict(&mut self, id: u64) -> bool {
         let holder = self.remove(id);
         if let Some(holder) = &holder {
+            self.closing.insert(id);
             holder.evicted.cancel();
         }
         holder.is_some()
@@ -212,11 +255,16 @@ impl Place {
         holders.trusted += 1;
         holders.leave_crowd(address);
     }
+
+    /// Its connection ends in order, which takes a while: nobody waits for that.
+    pub(crate) fn linger(&self) {
+        self.places.close(self.id);
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.holders().remove(self.id);
+        self.places.close(self.id);
     }
 }
 

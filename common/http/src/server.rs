@@ -183,6 +183,7 @@ impl<'a> Door<'a> {
             if !self.pause.is_zero() {
                 sleep(self.pause).await;
             }
+            self.places.cleared().await;
             match self.listener.accept().await {
                 Ok((accepted, address)) => {
                     self.pause = Duration::ZERO;

@@ -107,6 +107,40 @@ fn trusted_peers_are_not_displaced() {
     assert!(!case.evicted().contains(&other));
 }
 
+/// Nobody is let in while too many of those that made room still have their descriptors, but for those that end in order.
+#[test]
+fn those_that_make_room_close_first() {
+    let mut case = Case::new(limits());
+    for address in 0..3 + 4 {
+        case.comes(address).unwrap();
+    }
+    assert_eq!(case.evicted(), [0, 1, 2]);
+    assert!(case.places.is_clear());
+    case.comes(7).unwrap();
+    assert!(!case.places.is_clear());
+    case.held[0].linger();
+    assert!(case.places.is_clear());
+    case.comes(8).unwrap();
+    assert!(!case.places.is_clear());
+    case.held.remove(1);
+    assert!(case.places.is_clear());
+}
+
+/// For want of descriptors neither who came just now is closed, nor one beyond those that are closing already.
+#[test]
+fn want_of_descriptors_closes_no_newcomer() {
+    let mut case = Case::new(limits());
+    case.comes(1).unwrap();
+    assert!(!case.places.evict_one(case.begin));
+    let later = case.begin + NEWCOMER;
+    assert!(case.places.evict_one(later));
+    case.comes(2).unwrap();
+    let later = later + Duration::from_secs(2);
+    assert!(!case.places.evict_one(later), "a descriptor is on its way");
+    case.held.remove(0);
+    assert!(case.places.evict_one(later));
+}
+
 /// What is counted for an address goes when its connections go.
 #[test]
 fn nothing_is_kept_of_those_who_left() {
