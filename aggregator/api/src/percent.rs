@@ -1,5 +1,6 @@
 //! Percent-encoding as RFC 3986 section 2.1 has it: bytes of a URL -> text.
 
+use percent_encoding::percent_decode_str;
 use thiserror::Error;
 
 /// Why a piece of a URL cannot be decoded.
@@ -15,29 +16,17 @@ pub(crate) enum PercentError {
 
 /// Decodes `%XX` in `raw`. A `+` stays a plus: it means a space only in queries.
 pub(crate) fn decode(raw: &str) -> Result<String, PercentError> {
-    if !raw.contains('%') {
-        return Ok(raw.to_owned());
+    // The library passes on what is no escape.
+    let is_escape = |after: &str| {
+        let digits = after.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !raw.split('%').skip(1).all(is_escape) {
+        return Err(PercentError::Escape(raw.to_owned()));
     }
-    let mut bytes = Vec::with_capacity(raw.len());
-    let mut rest = raw.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digits = (rest.next().and_then(hex), rest.next().and_then(hex));
-        let (Some(high), Some(low)) = digits else {
-            return Err(PercentError::Escape(raw.to_owned()));
-        };
-        bytes.push(high << 4 | low);
-    }
-    String::from_utf8(bytes).map_err(|_| PercentError::Utf8(raw.to_owned()))
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
+    let decoded = percent_decode_str(raw).decode_utf8();
+    let decoded = decoded.map_err(|_| PercentError::Utf8(raw.to_owned()))?;
+    Ok(decoded.into_owned())
 }
 
 #[cfg(test)]

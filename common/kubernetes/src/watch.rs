@@ -14,6 +14,7 @@ use common_time::{Clock, Monotonic};
 use futures_util::StreamExt as _;
 use kube::Client;
 use kube::core::WatchEvent;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::{sleep, timeout};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 use tokio_util::compat::FuturesAsyncReadCompatExt as _;
@@ -43,6 +44,13 @@ const RETRY_MAX: Duration = Duration::from_secs(8);
 
 /// Longest event, in bytes. etcd takes objects of 1.5 MiB, and of an object there is one event.
 const EVENT_MAX: usize = 8 * 1024 * 1024;
+
+/// What a query does not take as it is (RFC 3986, section 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// How long a watch may be without a sign of life before it is lost: one watch, its end, and an attempt or two.
 pub const LOST_AFTER: Duration = Duration::from_secs(90);
@@ -262,7 +270,7 @@ impl<T: Index> Watch<T> {
         for _ in 0..PAGES_MAX {
             let from = next
                 .take()
-                .map(|token| format!("&continue={}", escaped(&token)));
+                .map(|token| format!("&continue={}", utf8_percent_encode(&token, RESERVED)));
             let query = format!("limit={PAGE_MAX}{}", from.unwrap_or_default());
             let path = self.path(&query);
             let page: List<T::Object> = get(&self.client, &path, accept).await?;
@@ -367,7 +375,8 @@ impl<T: Index> Watch<T> {
             Scope::Namespace(namespace) => format!("/namespaces/{namespace}"),
         };
         let field = index.field_selector();
-        let field = field.map(|field| format!("&fieldSelector={}", escaped(field)));
+        let field =
+            field.map(|field| format!("&fieldSelector={}", utf8_percent_encode(field, RESERVED)));
         format!(
             "{}{namespace}/{}?{query}{}",
             index.group_path(),
@@ -399,18 +408,4 @@ fn unreadable(error: LinesCodecError) -> io::Error {
             io::Error::other(format!("an event is longer than {EVENT_MAX} bytes"))
         }
     }
-}
-
-/// Percent-encodes what is not unreserved.
-fn escaped(text: &str) -> String {
-    use std::fmt::Write as _;
-    text.bytes().fold(String::new(), |mut escaped, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-        escaped
-    })
 }

@@ -45,11 +45,8 @@ pub(super) fn target(path: &str) -> Option<Target> {
 }
 
 pub(super) fn parameters(query: &str) -> BTreeMap<String, String> {
-    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    // The only escapes that clients here send.
-    let unescaped = |value: &str| value.replace("%3D", "=").replace("%2F", "/");
-    pairs
-        .map(|(key, value)| (key.to_owned(), unescaped(value)))
+    form_urlencoded::parse(query.as_bytes())
+        .into_owned()
         .collect()
 }
 
