@@ -3,17 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::path::{ApiVersion, EXTERNAL_GROUP, EXTERNAL_VERSION};
-
-/// The groups and versions that have a document, as paths have them.
-pub(crate) fn group_versions() -> [String; 3] {
-    let [preferred, other] = ApiVersion::ALL.map(ApiVersion::group_version);
-    [
-        preferred,
-        other,
-        format!("{EXTERNAL_GROUP}/{EXTERNAL_VERSION}"),
-    ]
-}
+use crate::path::{ApiVersion, EXTERNAL_GROUP, EXTERNAL_VERSION, group_versions};
 
 /// `/openapi/v3`: where each document is. `etags` in the order of [`group_versions`].
 pub(crate) fn root(etags: [&str; 3]) -> Value {

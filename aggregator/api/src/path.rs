@@ -7,7 +7,6 @@
 use thiserror::Error;
 
 use crate::names::{namespace_fault, pod_name_fault, service_name_fault};
-use crate::openapi;
 use crate::percent::{self, PercentError};
 use crate::workload::Workload;
 
@@ -168,6 +167,16 @@ pub(crate) enum PathError {
     },
 }
 
+/// The groups and versions that are served, as paths have them: the preferred one first, external metrics last.
+pub(crate) fn group_versions() -> [String; 3] {
+    let [preferred, other] = ApiVersion::ALL.map(ApiVersion::group_version);
+    [
+        preferred,
+        other,
+        format!("{EXTERNAL_GROUP}/{EXTERNAL_VERSION}"),
+    ]
+}
+
 // === impl ApiVersion ===
 
 impl ApiVersion {
@@ -220,7 +229,7 @@ impl Route {
             ["openapi", "v3"] => Ok(Self::OpenApi),
             ["openapi", "v3", "apis", group, version] => {
                 let asked = format!("{group}/{version}");
-                let known = openapi::group_versions();
+                let known = group_versions();
                 let index = known.iter().position(|known| *known == asked);
                 index.map(Self::OpenApiOf).ok_or_else(unknown)
             }
