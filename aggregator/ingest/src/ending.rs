@@ -1,5 +1,6 @@
 //! How a stream ends, and what its sidecar and our metrics hear of it.
 
+use std::error::Error as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -230,5 +231,24 @@ impl Ending {
             Self::ShutDown => Some(Status::unavailable("the aggregator shuts down")),
             Self::Refused(refusal) => Some(refusal.status()),
         }
+    }
+}
+
+/// How a stream ends whose next frame cannot be had. Statuses with a source come from the connection (a reset, a
+/// lost peer); without one, tonic or our codec found fault with what was sent.
+pub(crate) fn ending_of(status: &Status) -> Ending {
+    if status.source().is_some() {
+        return Ending::Closed;
+    }
+    let message = status.message();
+    match status.code() {
+        Code::InvalidArgument => Ending::Refused(Refusal::Malformed(message.to_owned())),
+        Code::Internal | Code::Unimplemented => {
+            Ending::Refused(Refusal::Malformed(format!("SidecarFrame: {message}")))
+        }
+        Code::OutOfRange => Ending::Refused(Refusal::TooLarge(message.to_owned())),
+        Code::ResourceExhausted => Ending::Refused(Refusal::NoRoom(message.to_owned())),
+        Code::DeadlineExceeded => Ending::Refused(Refusal::MessageLate(message.to_owned())),
+        _ => Ending::Closed,
     }
 }

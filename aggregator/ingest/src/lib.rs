@@ -3,8 +3,9 @@
 //! ```text
 //! common-http -> server -> session (one task per stream) -> parse -> aggregator_core::store
 //!                          identity (who streams), door (how it came), streams (which are open), ending (how one ends),
-//!                          refusals (what is said of those)
+//!                          refusals (what is said of those); all in shared
 //!                   └> native_sink (Envoy's own metrics_service) ──> aggregator_core::store
+//!                          remembered (what each last told)
 //! ```
 
 mod builds;
@@ -16,8 +17,10 @@ mod metrics;
 mod native_sink;
 pub mod parse;
 mod refusals;
+mod remembered;
 mod server;
 mod session;
+mod shared;
 mod streams;
 
 pub use identity::Identity;

@@ -9,26 +9,25 @@ mod node;
 mod timeline;
 mod totals;
 
-use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use aggregator_core::pod::{PodInfo, PodKey};
-use aggregator_core::report::{CounterScope, Hello, InstanceId, ProcessId, Report, SeriesTotals};
-use aggregator_core::series::SeriesKey;
+use aggregator_core::pod::PodInfo;
+use aggregator_core::report::{CounterScope, Hello, InstanceId, ProcessId, Report};
 use aggregator_core::store::Link;
 use bytes::Bytes;
 use common_http::Peer;
 use common_time::{Monotonic, UnixMillis};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::ending::{Ending, Refusal};
+use crate::ending::{Ending, Refusal, ending_of};
 use crate::identity::Claim;
 use crate::limits::SILENCE_MAX;
-use crate::session::{Shared, ending_of};
+use crate::remembered::{FLUSH_DEFAULT, Known};
+use crate::shared::Shared;
 use crate::streams::Place;
 pub(crate) use message::{Codec, StreamMetricsMessage as Message, StreamMetricsResponse as Answer};
 use node::Sidecar;
@@ -37,33 +36,11 @@ use totals::Totals;
 
 /// Path of the method.
 pub(crate) const PATH: &str = "/envoy.service.metrics.v3.MetricsService/StreamMetrics";
-/// Sidecars whose last totals are remembered, to tell a restart from a new stream.
-const REMEMBERED_MAX: usize = aggregator_core::limits::PODS_MAX;
-/// Envoy's default time between messages, and the longest it can be.
-const FLUSH_DEFAULT: Duration = Duration::from_secs(5);
+/// The longest that Envoy's time between messages can be.
 const PROMISE_MAX: Duration = Duration::from_mins(2);
 
 /// A message of more bytes is decoded alone: it may take [`crate::limits::GROWTH_MAX`] times as many once it is.
 const ALONE_BYTES: usize = 64 * 1024;
-
-/// What all streams of metrics services share.
-#[derive(Debug)]
-pub(crate) struct Remembered {
-    /// What was last told by each pod, so that a lower total is known for a restart.
-    pods: Mutex<HashMap<PodKey, Known>>,
-    /// Held while a large message is decoded and told.
-    decoding: Semaphore,
-}
-
-#[derive(Clone, Debug)]
-struct Known {
-    uid: String,
-    generation: u64,
-    /// When this generation was first seen to begin; 0 if it was there before us.
-    started_at: UnixMillis,
-    requests: u64,
-    attempts: u64,
-}
 
 /// One stream.
 struct Session {
@@ -188,7 +165,8 @@ impl Session {
         let now = self.shared.clock.now();
         let told = (totals.at_ms != 0).then_some(UnixMillis(totals.at_ms));
         let at = self.timeline.next(now, told);
-        let known = self.shared.remembered.note(sidecar, at, &totals.series);
+        let remembered = &self.shared.remembered;
+        let known = remembered.note(&sidecar.pod, &sidecar.uid, at, &totals.series);
         if self
             .open
             .as_ref()
@@ -292,52 +270,5 @@ impl Session {
                 .store
                 .disconnect(self.shared.clock.now(), &open.link);
         }
-    }
-}
-
-// === impl Remembered ===
-
-impl Default for Remembered {
-    fn default() -> Self {
-        Self {
-            pods: Mutex::default(),
-            decoding: Semaphore::new(1),
-        }
-    }
-}
-
-impl Remembered {
-    /// Notes what a pod told at `at`; returns the generation of its counters.
-    fn note(
-        &self,
-        sidecar: &Sidecar,
-        at: UnixMillis,
-        series: &BTreeMap<SeriesKey, SeriesTotals>,
-    ) -> Known {
-        let sum = |part: fn(&SeriesTotals) -> Option<u64>| series.values().filter_map(part).sum();
-        let requests: u64 = sum(|totals| totals.requests);
-        let attempts: u64 = sum(|totals| totals.upstream_attempts);
-        let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
-        if pods.len() >= REMEMBERED_MAX && !pods.contains_key(&sidecar.pod) {
-            // Whichever goes: should it restart just when its stream breaks, its totals stand still until they are
-            // higher than they were.
-            if let Some(any) = pods.keys().next().cloned() {
-                pods.remove(&any);
-            }
-        }
-        let known = pods.entry(sidecar.pod.clone()).or_insert_with(|| Known {
-            uid: sidecar.uid.clone(),
-            generation: 0,
-            started_at: UnixMillis(0),
-            requests,
-            attempts,
-        });
-        if requests < known.requests || attempts < known.attempts || known.uid != sidecar.uid {
-            known.generation += 1;
-            known.started_at = at.before(FLUSH_DEFAULT);
-            known.uid.clone_from(&sidecar.uid);
-        }
-        (known.requests, known.attempts) = (requests, attempts);
-        known.clone()
     }
 }

@@ -41,9 +41,11 @@ use crate::limits::{
     STREAMS_PER_CONNECTION_MAX,
 };
 use crate::metrics::Metrics;
-use crate::native_sink::{self, Remembered};
+use crate::native_sink;
 use crate::refusals::Lines;
-use crate::session::{Session, Shared};
+use crate::remembered::Remembered;
+use crate::session::Session;
+use crate::shared::Shared;
 use crate::streams::{PlainStreams, Streams};
 
 /// How often a connection is asked for a sign of life.
@@ -298,7 +300,7 @@ fn room(size: Size, message_bytes: usize) -> Arc<Room> {
     Arc::new(Room::new(size.max(message), per_peer))
 }
 
-/// As [`crate::session::ending_of`] reads it.
+/// As [`crate::ending::ending_of`] reads it.
 fn refuse(refused: Refused) -> BoxError {
     let text = refused.to_string();
     Box::new(match refused {

@@ -3,53 +3,25 @@
 //! The task reads whatever the sidecar sent even after the answers have nowhere to go: a sidecar that ends sends
 //! its last report and resets the stream at once, and that report counts.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aggregator_core::pod::PodInfo;
-use aggregator_core::store::{Link, Store};
-use aggregator_directory::Directory;
-use common_time::Clock;
+use aggregator_core::store::Link;
 use prost::Message as _;
 use proto::v1::{self, AggregatorFrame, SidecarFrame, aggregator_frame, sidecar_frame};
-use std::error::Error as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{error::Elapsed, sleep, timeout};
-use tokio_util::sync::CancellationToken;
-use tonic::metadata::MetadataMap;
-use tonic::{Code, Extensions, Status, Streaming};
-use tracing::{Span, debug, info, trace};
+use tonic::{Status, Streaming};
+use tracing::{Span, debug, trace};
 
 use crate::builds::Counted;
-use crate::door::{self, Door};
-use crate::ending::{Ending, Refusal};
+use crate::ending::{Ending, Refusal, ending_of};
 use crate::identity::Claim;
-use crate::limits::{ANSWER_WITHIN, DRAIN_MAX, DRAINED_AFTER, Limits, SILENCE_MAX, STATUS_WITHIN};
-use crate::metrics::Metrics;
-use crate::native_sink::Remembered;
+use crate::limits::{ANSWER_WITHIN, DRAIN_MAX, DRAINED_AFTER, SILENCE_MAX, STATUS_WITHIN};
 use crate::parse;
-use crate::refusals::Lines;
-use crate::streams::{Place, Streams};
-
-/// What all streams share.
-pub(crate) struct Shared {
-    pub(crate) store: Arc<Store>,
-    pub(crate) directory: Arc<Directory>,
-    pub(crate) clock: Clock,
-    pub(crate) limits: Limits,
-    pub(crate) metrics: Metrics,
-    /// True if pods are taken from `Hello` into the directory.
-    pub(crate) learn_pods: bool,
-    /// How sidecars come in, and prove who they are.
-    pub(crate) door: Door,
-    pub(crate) streams: Arc<Streams>,
-    /// Which refusals were logged lately.
-    pub(crate) lines: Lines,
-    /// What Envoys last told through their own metrics service.
-    pub(crate) remembered: Remembered,
-    pub(crate) shutdown: CancellationToken,
-}
+use crate::shared::Shared;
+use crate::streams::Place;
 
 /// Answers to the sidecar, and at last the status.
 pub(crate) type Answers = mpsc::Sender<Result<AggregatorFrame, Status>>;
@@ -65,55 +37,6 @@ pub(crate) struct Session {
     link: Option<Link>,
     /// As above.
     build: Option<Counted>,
-}
-
-// === impl Shared ===
-
-impl Shared {
-    /// Counts a refusal and says it, unless enough of its kind was said lately. Returns what the sidecar hears.
-    pub(crate) fn refuse(
-        &self,
-        what: &'static str,
-        peer: Option<SocketAddr>,
-        refusal: &Refusal,
-    ) -> Status {
-        let reason = refusal.reason();
-        self.metrics.count_refused(reason);
-        if let Some(left_out) = self.lines.next(reason, self.clock.now()) {
-            let peer = peer.map(tracing::field::display);
-            let left_out = (left_out > 0).then_some(left_out);
-            info!(reason, error = %refusal, peer, lines.left_out = left_out, "{what}");
-        }
-        refusal.status()
-    }
-
-    /// A place for a call, and where it hears that it is over.
-    pub(crate) fn open(
-        &self,
-        extensions: &Extensions,
-    ) -> Result<(Place, oneshot::Receiver<Ending>), Refusal> {
-        let address = self.door.address(extensions);
-        self.streams.open(address, door::is_plain(extensions))
-    }
-
-    /// What a call proves, before anything of it is read; or that its stream is over before that is known.
-    pub(crate) async fn claim(
-        &self,
-        metadata: &MetadataMap,
-        extensions: &Extensions,
-        ended: &mut oneshot::Receiver<Ending>,
-    ) -> Result<Claim, Refusal> {
-        let (directory, metrics) = (&self.directory, &self.metrics);
-        let claim = self.door.claim(metadata, extensions, directory, metrics);
-        tokio::select! {
-            biased;
-            ending = ended => Err(match ending {
-                Ok(Ending::Refused(refusal)) => refusal,
-                _ => Refusal::Unreviewed("the stream is over".to_owned()),
-            }),
-            claim = claim => claim,
-        }
-    }
 }
 
 // === impl Session ===
@@ -310,24 +233,5 @@ impl Session {
             // An error or no room in time: the sidecar is gone or does not listen.
             let _ = timeout(STATUS_WITHIN, self.answers.send(Err(status))).await;
         }
-    }
-}
-
-/// How a stream ends whose next frame cannot be had. Statuses with a source come from the connection (a reset, a
-/// lost peer); without one, tonic or our codec found fault with what was sent.
-pub(crate) fn ending_of(status: &Status) -> Ending {
-    if status.source().is_some() {
-        return Ending::Closed;
-    }
-    let message = status.message();
-    match status.code() {
-        Code::InvalidArgument => Ending::Refused(Refusal::Malformed(message.to_owned())),
-        Code::Internal | Code::Unimplemented => {
-            Ending::Refused(Refusal::Malformed(format!("SidecarFrame: {message}")))
-        }
-        Code::OutOfRange => Ending::Refused(Refusal::TooLarge(message.to_owned())),
-        Code::ResourceExhausted => Ending::Refused(Refusal::NoRoom(message.to_owned())),
-        Code::DeadlineExceeded => Ending::Refused(Refusal::MessageLate(message.to_owned())),
-        _ => Ending::Closed,
     }
 }
