@@ -4,10 +4,10 @@
 //! names. Entries are only ever added. Each VM lists a series before it adds to its metrics for the first time.
 
 use crate::blob::Reader;
-use crate::config::{Role, SERIES_MAX};
+use crate::config::SERIES_MAX;
 use crate::counter::CODES_MAX;
 use crate::host::{Host, HostError};
-use crate::series::{Direction, OTHER, SeriesKey};
+use crate::series::{Direction, OTHER, Role, SeriesKey};
 
 /// Where the record stands. The number changes with its layout.
 const KEY: &str = "meshmeter.series.1";

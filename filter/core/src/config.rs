@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::json::{self, Value};
-use crate::series::Direction;
+use crate::series::{Direction, Role};
 
 /// Bytes of JSON that are read at most: 64 labels of 380 bytes, four aggregators and the rest fit several times.
 pub const CONFIG_BYTES_MAX: usize = 64 * 1024;
@@ -35,17 +35,6 @@ pub enum Module {
     Filter,
     /// `meshmeter-log.wasm`: an access logger.
     Log,
-}
-
-/// What a plugin counts.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Role {
-    /// Requests that begin, that are in flight, that end.
-    Filter,
-    /// Requests that ended.
-    AccessLog,
-    /// Attempts that reached an upstream connection.
-    UpstreamLog,
 }
 
 /// How responses are told apart.
@@ -127,19 +116,6 @@ impl Module {
         match self {
             Self::Filter => Role::Filter,
             Self::Log => Role::AccessLog,
-        }
-    }
-}
-
-// === impl Role ===
-
-impl Role {
-    /// The name in the configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Filter => "filter",
-            Self::AccessLog => "access_log",
-            Self::UpstreamLog => "upstream_log",
         }
     }
 }

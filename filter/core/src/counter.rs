@@ -3,9 +3,9 @@
 //! Callbacks of requests add into it; nothing there allocates, indexes or panics. The tick takes out what has
 //! been added since the last one ([`Total::pending`]), by way of [`crate::process`].
 
-use crate::config::{ResponseDetail, Role, SERIES_MAX};
+use crate::config::{ResponseDetail, SERIES_MAX};
 use crate::host::MetricId;
-use crate::series::{Counter, Direction, OTHER, Outcome, SeriesKey};
+use crate::series::{Counter, Direction, OTHER, Outcome, Role, SeriesKey};
 use crate::time::Monotonic;
 
 /// Exact statuses a series keeps at most, in a VM and in the process; further ones are counted by class.

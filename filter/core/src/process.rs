@@ -13,10 +13,10 @@
 use std::cell::Cell;
 
 use crate::catalog::{Catalog, Listed, Listing};
-use crate::config::{ResponseDetail, Role};
+use crate::config::ResponseDetail;
 use crate::counter::{Counters, Refused, Series, Total};
 use crate::host::{Host, HostError, MetricId, MetricKind};
-use crate::series::{Counter, Outcome};
+use crate::series::{Counter, Outcome, Role};
 use crate::time::UnixMillis;
 
 /// Names of the counters of what was refused, in the order of [`Refused::totals_mut`].

@@ -1,6 +1,5 @@
 //! Names of what is counted: keys of series, the counters of a series, and what the process-wide metrics are called.
 
-use crate::config::Role;
 use crate::host::MetricKind;
 
 /// Cluster of the series that takes in what exceeds the limit.
@@ -13,6 +12,17 @@ pub enum Direction {
     Inbound,
     /// From the pod's own application.
     Outbound,
+}
+
+/// What a plugin counts.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Role {
+    /// Requests that begin, that are in flight, that end.
+    Filter,
+    /// Requests that ended.
+    AccessLog,
+    /// Attempts that reached an upstream connection.
+    UpstreamLog,
 }
 
 /// Key of what one role counts. Several roles may count for the same direction and cluster: their counters never
@@ -84,6 +94,19 @@ pub fn metric_name(role: Role, direction: Direction, cluster: &str, counter: Cou
         }
     }
     name
+}
+
+// === impl Role ===
+
+impl Role {
+    /// The name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Filter => "filter",
+            Self::AccessLog => "access_log",
+            Self::UpstreamLog => "upstream_log",
+        }
+    }
 }
 
 // === impl Direction ===

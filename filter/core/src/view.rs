@@ -6,11 +6,11 @@
 use proto::v1;
 
 use crate::catalog::{Catalog, Listed};
-use crate::config::{ResponseDetail, Role};
+use crate::config::ResponseDetail;
 use crate::counter::Counters;
 use crate::host::{Host, MetricId, MetricKind};
 use crate::process::{REFUSED_NAMES, counters_of};
-use crate::series::{Counter, Direction, Outcome, metric_name};
+use crate::series::{Counter, Direction, Outcome, Role, metric_name};
 use crate::time::Monotonic;
 
 /// Number of a reading in which something changed. 0 comes before all.

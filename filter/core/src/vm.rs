@@ -5,7 +5,7 @@
 
 use std::cell::OnceCell;
 
-use crate::config::{Config, ConfiguredIdentity, Module, Role};
+use crate::config::{Config, ConfiguredIdentity, Module};
 use crate::counter::Counters;
 use crate::host::{ContextId, Host, LogLevel, RootId, StreamToken};
 use crate::identity;
@@ -14,6 +14,7 @@ use crate::open_requests::OpenRequests;
 use crate::process::{ProcessTotals, Unusable};
 use crate::registry::ModuleTag;
 use crate::root::{Root, Roots};
+use crate::series::Role;
 use crate::streamer::{Scope, Sources, Streamer, TICK_MS};
 use crate::time::{Now, UnixMillis};
 

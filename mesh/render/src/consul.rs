@@ -1,6 +1,6 @@
 //! Consul's mesh on Kubernetes.
 
-use filter_core::config::Role as PluginRole;
+use filter_core::series::Role as PluginRole;
 use mesh_core::insertion::{HOST_ENV_KEYS, NAME, VM_ID};
 use serde_json::{Value, json};
 

@@ -1,15 +1,15 @@
 //! Envoy's own configuration, as JSON: the plugin, and the clusters it streams to. `mesh-core` has the same at the level of
 //! the wire format; a test holds one against the other.
 
-use filter_core::config::{Config, Module, Role as PluginRole};
+use filter_core::config::{Config, Module};
+use filter_core::series::Role as PluginRole;
 use mesh_core::insertion::{
     FILTER, HOST_ENV_KEYS, HTTP_OPTIONS, LOGGER, NAME, RUNTIME, STRING, VM_ID,
 };
 use serde_json::{Map, Value, json};
 
 use crate::checks::{self, Refused};
-use crate::options::{Address, Direction, Options, Role, Target};
-use crate::sidecar::{MODULES_PATH, TOKEN_SECRET_FILE};
+use crate::options::{Address, Direction, MODULES_PATH, Options, Role, TOKEN_SECRET_FILE, Target};
 
 /// What a connection manager's router filter is called.
 pub(crate) const ROUTER: &str = "envoy.filters.http.router";

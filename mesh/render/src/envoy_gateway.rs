@@ -1,6 +1,6 @@
 //! Envoy Gateway: a gateway counts the requests that come in by it.
 
-use filter_core::config::Role as PluginRole;
+use filter_core::series::Role as PluginRole;
 use mesh_core::insertion::{HOST_ENV_KEYS, NAME};
 use serde_json::{Value, json};
 

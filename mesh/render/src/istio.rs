@@ -1,6 +1,6 @@
 //! Istio, by `WasmPlugin`: Istio fetches the module, checks its digest and inserts the filter.
 
-use filter_core::config::Role as PluginRole;
+use filter_core::series::Role as PluginRole;
 use mesh_core::insertion::{HOST_ENV_KEYS, NAME};
 use serde_json::{Value, json};
 

@@ -5,6 +5,11 @@ use std::net::SocketAddr;
 
 use serde_json::{Map, Value};
 
+/// Where the modules of [`Options::image`] are.
+pub(crate) const MODULES_PATH: &str = "/opt/meshmeter";
+/// The usual place of [`Options::aggregator_token_file`].
+pub(crate) const TOKEN_SECRET_FILE: &str = "/etc/meshmeter/token.json";
+
 /// For whom.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Target {

@@ -3,15 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::envoy::{self, Plan};
+use crate::options::MODULES_PATH;
 
-/// Where the modules are.
-pub(crate) const MODULES_PATH: &str = "/opt/meshmeter";
 /// Where the init container sees the same.
 const MODULES_PATH_OUT: &str = "/mnt/meshmeter";
 /// Where Envoy's secret file is.
 const CONFIG_PATH: &str = "/etc/meshmeter";
-/// Envoy's secret file.
-pub(crate) const TOKEN_SECRET_FILE: &str = "/etc/meshmeter/token.json";
 /// Where the token is.
 const TOKEN_PATH: &str = "/var/run/secrets/meshmeter";
 /// For whom the token is, as the aggregator's `--ingest-token-audience`.

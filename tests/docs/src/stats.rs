@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use filter_core::config::Role;
+use filter_core::series::Role;
 use filter_core::series::{Counter, Direction, Outcome, metric_name};
 
 /// The table of the counters, for clusters not told apart.

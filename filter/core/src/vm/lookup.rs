@@ -1,9 +1,9 @@
 //! Where a request is counted: the root of its context, and the series of that root.
 
-use crate::config::{CLUSTER_BYTES_MAX, Role};
+use crate::config::CLUSTER_BYTES_MAX;
 use crate::counter::SeriesIndex;
 use crate::host::{ContextId, Host, LogLevel, RootId};
-use crate::series::{Direction, OTHER};
+use crate::series::{Direction, OTHER, Role};
 use crate::vm::Vm;
 
 /// Properties that are read for requests.
