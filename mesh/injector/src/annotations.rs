@@ -1,10 +1,19 @@
-//! App Mesh's annotations for the sidecar that its controller adds: environment and mounts, merged with what is there.
+//! Annotations that are read: ours, and those of App Mesh for the sidecar that its controller adds (environment and mounts,
+//! merged with what is there).
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+/// Label or annotation of a pod: `disabled` leaves it as it is.
+pub const INJECT: &str = "meshmeter.io/inject";
+/// Annotation of a pod: the name of its virtual node.
+pub const VIRTUAL_NODE: &str = "meshmeter.io/virtual-node";
+/// Annotation of a pod: the mesh of that node.
+pub const MESH: &str = "meshmeter.io/mesh";
+/// Annotation of App Mesh: whether its controller adds a sidecar.
+pub(crate) const CONTROLLER: &str = "appmesh.k8s.aws/sidecarInjectorWebhook";
 /// `K=V, K2=V2`
 pub const ENV: &str = "appmesh.k8s.aws/sidecarEnv";
 /// `[{"K": "V"}]`; with it the controller does not look at [`ENV`].

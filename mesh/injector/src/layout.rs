@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::pod::Skipped;
+use crate::skipped::Skipped;
 
 pub(crate) const INIT: &str = "meshmeter-init";
 pub(crate) const INTERPOSER: &str = "meshmeter-interposer";

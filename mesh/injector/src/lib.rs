@@ -4,7 +4,8 @@
 //! review (AdmissionReview in, out) ┬> pod (what is added) ┬> beside (volumes, init container, interposer)
 //! manifest (a dry run)             ┘                      ├> stock (Envoy and redirection, by its virtual_node)
 //!                                                         ├> ports (whose they are), bypass (who is not redirected)
-//!                                                         └> annotations (App Mesh's own, merged with what is there)
+//!                                                         ├> annotations (App Mesh's own, merged with what is there)
+//!                                                         └> skipped (why it is left as it is)
 //! ```
 //!
 //! Pure: no clock, no I/O. What cannot be added to is left as it is, with a warning that whoever applies it reads; a pod is
@@ -19,5 +20,6 @@ pub mod pod;
 mod ports;
 pub mod review;
 pub mod settings;
+pub mod skipped;
 mod stock;
 pub mod virtual_node;

@@ -4,8 +4,9 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::bypass::Bypass;
-use crate::pod::{Skipped, inject};
+use crate::pod::inject;
 use crate::settings::Settings;
+use crate::skipped::Skipped;
 use crate::virtual_node::VirtualNodes;
 
 /// An object of a manifest that is left as it is.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::layout::{
     ADMIN_PORT, EGRESS_PORT, ENVOY_ADMIN_PORT, INGRESS_PORT, SIDECAR, STATUS_PORT, XDS_PORT,
 };
-use crate::pod::Skipped;
+use crate::skipped::Skipped;
 
 /// The interposer's.
 const INTERPOSER: [u16; 2] = [XDS_PORT, ADMIN_PORT];

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::bypass::Bypass;
-use crate::pod::{Skipped, inject};
+use crate::pod::inject;
 use crate::settings::Settings;
+use crate::skipped::Skipped;
 use crate::virtual_node::VirtualNodes;
 
 const VERSION: &str = "admission.k8s.io/v1";

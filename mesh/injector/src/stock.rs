@@ -4,17 +4,15 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
-use crate::annotations::{self, Annotations, MOUNTS, SECRETS, add_default, listed};
+use crate::annotations::{self, Annotations, CONTROLLER, MOUNTS, SECRETS, add_default, listed};
 use crate::layout::{
     BOOTSTRAP_FILE, EGRESS_PORT, INGRESS_PORT, PROXYINIT, REDIRECT, SEEN, SIDECAR, STATUS_PORT,
     USER, list, named, object, security,
 };
-use crate::pod::Skipped;
 use crate::settings::Stock;
+use crate::skipped::Skipped;
 use crate::virtual_node::VirtualNode;
 
-/// Annotation of App Mesh: whether its controller adds a sidecar.
-pub(crate) const CONTROLLER: &str = "appmesh.k8s.aws/sidecarInjectorWebhook";
 const CNI: &str = "appmesh.k8s.aws/appmeshCNI";
 /// Label of pods on Fargate, where App Mesh's network plugin is always there.
 const FARGATE: &str = "eks.amazonaws.com/fargate-profile";

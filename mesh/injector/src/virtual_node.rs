@@ -3,14 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use thiserror::Error;
 
+use crate::annotations::{MESH, VIRTUAL_NODE};
 use crate::ports;
-
-/// Annotation of a pod: the name of its virtual node.
-pub const VIRTUAL_NODE: &str = "meshmeter.io/virtual-node";
-/// Annotation of a pod: the mesh of that node.
-pub const MESH: &str = "meshmeter.io/mesh";
+use crate::skipped::NoVirtualNode;
 
 /// Longest name, as Kubernetes takes them.
 const NAME_MAX: usize = 253;
@@ -44,31 +40,6 @@ pub trait VirtualNodes {
 /// Nobody knows any: pods have to name theirs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unknown;
-
-/// A pod without a virtual node.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum NoVirtualNode {
-    /// Nobody to ask.
-    #[error("the annotation {VIRTUAL_NODE} is missing, and virtual nodes are not looked up")]
-    Unnamed,
-    /// Not known yet.
-    #[error("the virtual nodes of the cluster are not read yet")]
-    Unread,
-    /// None takes the pod.
-    #[error(
-        "no virtual node of the namespace selects it (one with something that is not supported is none), and the annotation {VIRTUAL_NODE} is missing"
-    )]
-    None,
-    /// More than one takes it.
-    #[error("more than one virtual node selects it: {}", .0.join(", "))]
-    Several(Vec<String>),
-    /// It is not said of which mesh.
-    #[error("the annotation {MESH} is missing, and there is no mesh for all")]
-    NoMesh,
-    /// A value that is no name.
-    #[error("{0} is malformed: {1:?}")]
-    Malformed(&'static str, String),
-}
 
 // === impl VirtualNode ===
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use common_tls::Serving;
-use mesh_injector::pod::Skipped;
+use mesh_injector::skipped::Skipped;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mesh_injector::virtual_node::{NoVirtualNode, VirtualNode, VirtualNodes};
+use mesh_injector::skipped::NoVirtualNode;
+use mesh_injector::virtual_node::{VirtualNode, VirtualNodes};
 use mesh_origin::cluster::Cluster;
 use mesh_origin::mesh::{Key, Meshes, Workload};
 use tokio::sync::watch;

@@ -14,8 +14,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use mesh_injector::bypass::Bypass;
-use mesh_injector::pod::Skipped;
 use mesh_injector::review;
+use mesh_injector::skipped::Skipped;
 use mesh_injector::virtual_node::VirtualNodes;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;

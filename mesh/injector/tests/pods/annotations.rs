@@ -1,7 +1,7 @@
 //! What the controller of App Mesh made of the value of an annotation is what becomes of it here.
 
-use mesh_injector::pod::Skipped;
 use mesh_injector::review::Answer;
+use mesh_injector::skipped::Skipped;
 use serde_json::{Value, json};
 
 use crate::{UNRESTRICTED, admitted, case, settings};

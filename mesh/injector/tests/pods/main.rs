@@ -10,10 +10,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use mesh_injector::annotations::{ENV, MOUNTS};
 use mesh_injector::manifest::{Left, inject_all};
-use mesh_injector::pod::{INJECTED, Skipped, inject};
+use mesh_injector::pod::{INJECTED, inject};
 use mesh_injector::review::{self, Answer};
 use mesh_injector::settings::{Modules, Secure, Settings, Stock};
-use mesh_injector::virtual_node::{NoVirtualNode, Unknown, VirtualNode, VirtualNodes};
+use mesh_injector::skipped::{NoVirtualNode, Skipped};
+use mesh_injector::virtual_node::{Unknown, VirtualNode, VirtualNodes};
 use serde_json::{Value, json};
 
 mod annotations;

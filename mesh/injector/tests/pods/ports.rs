@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use mesh_injector::pod::{Skipped, inject};
-use mesh_injector::virtual_node::{NoVirtualNode, VirtualNode, VirtualNodes};
+use mesh_injector::pod::inject;
+use mesh_injector::skipped::{NoVirtualNode, Skipped};
+use mesh_injector::virtual_node::{VirtualNode, VirtualNodes};
 use serde_json::{Value, json};
 
 use crate::{NAMESPACE, UNRESTRICTED, admitted, case, settings};

@@ -1,7 +1,7 @@
 //! What the answer to a review says besides the pod, and what is refused or left as it is.
 
-use mesh_injector::pod::Skipped;
 use mesh_injector::review;
+use mesh_injector::skipped::Skipped;
 use mesh_injector::virtual_node::Unknown;
 use serde_json::{Value, json};
 
