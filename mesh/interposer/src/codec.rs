@@ -1,12 +1,27 @@
-//! Messages as bytes: nothing is lost that is not known.
+//! The calls that are passed on: their paths, and their messages as bytes, so that nothing is lost that is not known.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
+use mesh_core::discovery::Form;
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 /// The codec of a call whose messages are taken as they are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Raw;
+
+/// The path of a method.
+pub(crate) fn path(form: Form) -> &'static str {
+    match form {
+        Form::StateOfTheWorld => {
+            "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+        }
+        Form::Delta => {
+            "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+        }
+    }
+}
+
+// === impl Raw ===
 
 impl Codec for Raw {
     type Encode = Bytes;

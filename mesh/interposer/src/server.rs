@@ -18,7 +18,7 @@ use tonic::body::Body;
 use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use crate::codec::Raw;
+use crate::codec::{Raw, path};
 use crate::metrics::Metrics;
 use crate::modules::Modules;
 use crate::notices::{Notice, Notices};
@@ -70,18 +70,6 @@ struct Outgoing {
 }
 
 type Responses = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
-
-/// The path of a method.
-pub(crate) fn path(form: Form) -> &'static str {
-    match form {
-        Form::StateOfTheWorld => {
-            "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
-        }
-        Form::Delta => {
-            "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
-        }
-    }
-}
 
 // === impl Interposer ===
 

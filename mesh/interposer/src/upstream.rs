@@ -23,7 +23,7 @@ pub use self::address::{Address, AddressError};
 pub use self::route::ProxyError;
 use self::route::Route;
 use crate::MESSAGE_BYTES_MAX;
-use crate::codec::Raw;
+use crate::codec::{Raw, path};
 
 mod address;
 mod route;
@@ -144,7 +144,7 @@ impl Upstream {
         grpc.ready()
             .await
             .map_err(|error| Status::unavailable(format!("the origin: {error}")))?;
-        let path = crate::server::path(form);
+        let path = path(form);
         let mut request = Request::new(requests);
         if let Some(signing) = &self.signing {
             *request.metadata_mut() = signing.sign(&self.address, path).await?;
