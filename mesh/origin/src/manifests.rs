@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::mesh::OBJECTS_MAX;
-use crate::resources::{Head, Kind};
+use crate::resources::{Head, Kind, OBJECTS_MAX};
 
 /// Values of a text at most, aliases included: some 25 for each object that there may be. A small map takes 640 bytes, so 50 MiB at worst.
 const NODES_MAX: usize = 25 * OBJECTS_MAX;

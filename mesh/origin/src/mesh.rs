@@ -26,9 +26,6 @@ pub(crate) mod target;
 
 use reading::Read;
 
-/// Objects at most, of all kinds together.
-pub const OBJECTS_MAX: usize = 10_000;
-
 /// Bytes of one object's `spec` at most, as JSON: a workload that calls a thousand services has some 100 KB.
 pub const SPEC_BYTES_MAX: usize = 256 * 1024;
 

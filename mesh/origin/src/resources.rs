@@ -15,6 +15,9 @@ pub use virtual_router::{
 /// The group and version.
 pub const API_VERSION: &str = "appmesh.k8s.aws/v1beta2";
 
+/// Objects at most, of all kinds together.
+pub const OBJECTS_MAX: usize = 10_000;
+
 /// Name and namespace.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

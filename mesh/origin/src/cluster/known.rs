@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::objects::{Custom, Service, Slice, Status, key};
-use crate::mesh::{Key, OBJECTS_MAX};
+use crate::mesh::Key;
 use crate::metrics::{Limit, Metrics};
-use crate::resources::{API_VERSION, Kind};
+use crate::resources::{API_VERSION, Kind, OBJECTS_MAX};
 
 /// Path of the custom resources; ends with [`API_VERSION`].
 pub(crate) const GROUP_PATH: &str = "/apis/appmesh.k8s.aws/v1beta2";

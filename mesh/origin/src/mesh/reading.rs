@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Key, Meshes, OBJECTS_MAX, Reason, Refused, SPEC_BYTES_MAX};
+use super::{Key, Meshes, Reason, Refused, SPEC_BYTES_MAX};
 use crate::resources::{
-    API_VERSION, EgressFilter, Head, Kind, MeshServiceDiscovery, MeshSpec, Metadata,
+    API_VERSION, EgressFilter, Head, Kind, MeshServiceDiscovery, MeshSpec, Metadata, OBJECTS_MAX,
     VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec,
 };
 use crate::selector::Labels;
