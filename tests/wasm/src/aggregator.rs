@@ -9,7 +9,7 @@ use std::time::Duration;
 use prost::Message;
 use proto::v1::{self, aggregator_frame, sidecar_frame};
 
-use crate::network::{ConnectionId, Down, Up};
+use crate::connection::{ConnectionId, Down, Up};
 use crate::stream::{End, Stream};
 use crate::totals::Totals;
 

@@ -11,6 +11,7 @@
 
 pub mod aggregator;
 pub mod clock;
+mod connection;
 pub mod cost;
 pub mod deployment;
 pub mod envoy;

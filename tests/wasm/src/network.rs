@@ -7,22 +7,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::aggregator::{Aggregator, Answer};
+use crate::connection::{ConnectionId, Down, Owner, Up};
 use crate::grpc_service::Upstream;
-use crate::process::VmIndex;
 
 /// Time a message takes one way.
 pub const LATENCY: Duration = Duration::from_millis(1);
-
-/// A stream as both ends know it, unique in the process.
-pub(crate) type ConnectionId = u64;
-
-/// The sidecar's end of a stream.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Owner {
-    pub(crate) vm: VmIndex,
-    pub(crate) root: u32,
-    pub(crate) token: u32,
-}
 
 /// Something that reaches its other end at a moment.
 #[derive(Debug)]
@@ -31,22 +20,6 @@ pub(crate) enum Event {
     Up(ConnectionId, Up),
     /// From the aggregator to the sidecar.
     Down(ConnectionId, Down),
-}
-
-/// What a sidecar puts on a stream.
-#[derive(Debug)]
-pub(crate) enum Up {
-    Open { authority: String },
-    Message(Vec<u8>),
-    HalfClose,
-    Reset,
-}
-
-/// What a sidecar hears from a stream.
-#[derive(Debug)]
-pub(crate) enum Down {
-    Message(Vec<u8>),
-    Close { status: u32, message: String },
 }
 
 #[derive(Debug)]

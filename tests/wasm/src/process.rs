@@ -11,9 +11,6 @@ use crate::shared_data::SharedData;
 /// Log lines kept; a test that writes more has another problem.
 const LOG_LINES_MAX: usize = 100_000;
 
-/// Number of a VM, unique in the process.
-pub(crate) type VmIndex = u32;
-
 /// An Envoy thread.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Thread {

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use wasmtime::{Memory, TypedFunc};
 
+use crate::connection::{ConnectionId, VmIndex};
 use crate::metrics::MetricIds;
-use crate::network::ConnectionId;
 use crate::plugin::RootKey;
-use crate::process::{Life, Process, Thread, VmIndex};
+use crate::process::{Life, Process, Thread};
 use crate::request::StreamInfo;
 
 /// The first token of a gRPC stream in every VM.

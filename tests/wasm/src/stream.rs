@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::v1;
 
-use crate::network::Up;
+use crate::connection::Up;
 use crate::totals::{Counter, counters};
 
 /// How a stream ended.

@@ -9,8 +9,9 @@ use std::rc::Rc;
 use anyhow::{Context as _, Result};
 use wasmtime::{Instance, Linker, Module, Store, TypedFunc, WasmParams, WasmResults};
 
+use crate::connection::VmIndex;
 use crate::plugin::{Plugin, RootKey};
-use crate::process::{Life, Process, Thread, VmIndex};
+use crate::process::{Life, Process, Thread};
 use crate::request::StreamInfo;
 use crate::state::{Phase, VmState};
 

@@ -1,6 +1,5 @@
 //! One run: start everything, load it, show it, end it, compare.
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::Args;
 use crate::fleet::{Fleet, NAMESPACE};
 use crate::mesh;
+use crate::outcome::Outcome;
 use crate::screen::Screen;
 use crate::summary::{self, Summary};
 use crate::table;
@@ -33,20 +33,6 @@ const AGES_AFTER: Duration = Duration::from_secs(1);
 const STILL: Duration = Duration::from_millis(2_500);
 /// Longest wait for counters to stand still.
 const STILL_MAX: Duration = Duration::from_secs(15);
-/// Exit code after Ctrl-C, as shells have it.
-const INTERRUPTED: u8 = 130;
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Outcome {
-    /// Everything was counted exactly once.
-    Exact,
-    /// Something was not.
-    Inexact,
-    /// Ctrl-C or SIGTERM came first.
-    Interrupted,
-}
-
 /// Runs the demo to its end or to Ctrl-C. Leaves no process behind either way.
 pub(crate) async fn run(args: &Args) -> Result<Outcome> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
@@ -201,16 +187,4 @@ fn jazz_path(fleet: &Fleet) -> Result<String> {
     let jazz = fleet.pods.iter().find(|pod| pod.name == "jazz-v1");
     let selector = jazz.context("there is no jazz")?.selector();
     Ok(pods_metric_path(NAMESPACE, &selector, REQUESTS_PER_SECOND))
-}
-
-// === impl Outcome ===
-
-impl From<Outcome> for ExitCode {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Exact => Self::SUCCESS,
-            Outcome::Inexact => Self::FAILURE,
-            Outcome::Interrupted => Self::from(INTERRUPTED),
-        }
-    }
 }

@@ -14,6 +14,7 @@ mod args;
 mod fleet;
 mod hpa;
 mod mesh;
+mod outcome;
 mod screen;
 mod signal_age;
 mod summary;

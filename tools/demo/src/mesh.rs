@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::Outcome;
 use crate::args::Args;
+use crate::outcome::Outcome;
 use crate::screen::Screen;
 
 /// Weights of jazz's two versions, one after the other.

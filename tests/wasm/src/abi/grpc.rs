@@ -5,8 +5,8 @@ use wasmtime::Linker;
 
 use super::{Answer, Vm, answer, enter, read, read_text, write};
 use crate::aggregator::Reach;
+use crate::connection::{Owner, Up};
 use crate::grpc_service;
-use crate::network::{Owner, Up};
 use crate::state::{DeferredClose, GrpcStream, VmState};
 use crate::status::Status;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::Envoy;
-use crate::network::{ConnectionId, Down, Event};
-use crate::process::VmIndex;
+use crate::connection::{ConnectionId, Down, VmIndex};
+use crate::network::Event;
 
 impl Envoy {
     /// Time since the machine started.
