@@ -6,16 +6,14 @@
 
 use std::collections::BTreeMap;
 
-use aggregator_core::pod::PodKey;
-use aggregator_core::query::{Metric, MetricQuery, Missing};
+use aggregator_core::query::{Metric, MetricQuery};
 use thiserror::Error;
 
 use crate::form::Parameters;
 use crate::list::{self, ExternalItem};
 use crate::metric_selector::{self, KEYS, MetricSelectorError};
 use crate::metrics::{
-    Outcome, Question, Served, Sources, Sum, label_selector_refusal, list_refusal,
-    parse_label_selector,
+    Outcome, Question, Served, Sources, label_selector_refusal, list_refusal, parse_label_selector,
 };
 use crate::names::{pod_name_fault, service_name_fault};
 use crate::path::{ExternalPath, Object};
@@ -58,20 +56,46 @@ pub(crate) fn answer(
     sources: Sources<'_>,
     path: &ExternalPath,
     parameters: &Parameters,
-) -> Outcome {
-    let mut missing = Vec::new();
-    let result = serve(sources, path, parameters, &mut missing);
-    Outcome { result, missing }
+) -> Outcome<Served> {
+    Outcome::from(named(sources, path, parameters)).and_then(|(name, asked)| {
+        let is_selected = !asked.pods.requirements().is_empty();
+        let question = Question {
+            namespace: &path.namespace,
+            object: &asked.object,
+            metric: name,
+            query: asked.query,
+            selector_text: if is_selected {
+                parameters.label_selector.trim()
+            } else {
+                ""
+            },
+            selector: asked.pods,
+        };
+        question.total(sources).and_then(|sum| {
+            let mut labels = asked.labels;
+            labels.insert("namespace", path.namespace.clone());
+            labels.insert("source", sum.source.as_str().to_owned());
+            let item = ExternalItem {
+                labels,
+                timestamp: sources.now.wall_of(sum.timestamp),
+                window: sum.window,
+                value: sum.quantity(&question.subject())?,
+            };
+            Ok(Served {
+                body: list::write_external(name, &item).map_err(|error| list_refusal(&error))?,
+                summary: sum.summary(),
+            })
+        })
+    })
 }
 
-fn serve(
-    sources: Sources<'_>,
+/// Name of the metric, as served, and what is asked of it.
+fn named<'a>(
+    sources: Sources<'a>,
     path: &ExternalPath,
     parameters: &Parameters,
-    missing: &mut Vec<(PodKey, Missing)>,
-) -> Result<Served, Refusal> {
-    let ExternalPath { namespace, metric } = path;
-    let names = sources.names;
+) -> Result<(&'a str, Asked), Refusal> {
+    let (names, metric) = (sources.names, &path.metric);
     let (name, metric) = names.parse_external(metric).ok_or_else(|| {
         let known = names.known();
         let message = format!(
@@ -86,37 +110,8 @@ fn serve(
         ));
     }
     let selector = parse_label_selector(&parameters.label_selector)?;
-    let mut asked = ask(metric, &selector).map_err(|error| label_selector_refusal(&error))?;
-    let is_selected = !asked.pods.requirements().is_empty();
-    let question = Question {
-        namespace,
-        object: &asked.object,
-        metric: name,
-        query: asked.query,
-        selector_text: if is_selected {
-            parameters.label_selector.trim()
-        } else {
-            ""
-        },
-        selector: asked.pods,
-    };
-    let sum: Sum = question.total(sources, missing)?;
-    let value = sum.quantity(&question.subject())?;
-    asked.labels.insert("namespace", namespace.clone());
-    asked
-        .labels
-        .insert("source", sum.source.as_str().to_owned());
-    let item = ExternalItem {
-        labels: asked.labels,
-        timestamp: sources.now.wall_of(sum.timestamp),
-        window: sum.window,
-        value,
-    };
-    let body = list::write_external(name, &item).map_err(|error| list_refusal(&error))?;
-    Ok(Served {
-        body,
-        summary: sum.summary(),
-    })
+    let asked = ask(metric, &selector).map_err(|error| label_selector_refusal(&error))?;
+    Ok((name, asked))
 }
 
 fn ask(metric: Metric, selector: &Selector) -> Result<Asked, AskError> {

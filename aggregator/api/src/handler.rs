@@ -234,7 +234,7 @@ impl Api {
         &self,
         request: &Parts,
         namespace: &str,
-        outcome: Outcome,
+        outcome: Outcome<Served>,
     ) -> Result<Answer, Refusal> {
         let Outcome { result, missing } = outcome;
         for (_, why) in &missing {

@@ -5,6 +5,7 @@
 //! - Any other object is one number: a [`sum`] over its pods or, if none of them runs, the [`demand`] of its callers.
 
 mod demand;
+mod outcome;
 mod question;
 mod sum;
 
@@ -29,8 +30,9 @@ use crate::selector::Selector;
 use crate::signal_age::SignalAge;
 use crate::status::{Kind, Reason, Refusal};
 
+pub(crate) use outcome::Outcome;
 pub(crate) use question::Question;
-pub(crate) use sum::{Source, Sum};
+pub(crate) use sum::Source;
 
 /// Where values come from.
 #[derive(Clone, Copy, Debug)]
@@ -66,26 +68,41 @@ pub(crate) struct Summary {
     pub(crate) window: Duration,
 }
 
-/// What came of a request. Which pods had no value is told in either case.
-#[derive(Clone, Debug)]
-pub(crate) struct Outcome {
-    pub(crate) result: Result<Served, Refusal>,
-    pub(crate) missing: Vec<(PodKey, Missing)>,
-}
-
 /// Answers one request for the metric of an object.
-pub(crate) fn answer(sources: Sources<'_>, path: &MetricPath, parameters: &Parameters) -> Outcome {
-    let mut missing = Vec::new();
-    let result = serve(sources, path, parameters, &mut missing);
-    Outcome { result, missing }
-}
-
-fn serve(
+pub(crate) fn answer(
     sources: Sources<'_>,
     path: &MetricPath,
     parameters: &Parameters,
-    missing: &mut Vec<(PodKey, Missing)>,
-) -> Result<Served, Refusal> {
+) -> Outcome<Served> {
+    Outcome::from(ask(sources, path, parameters)).and_then(|(question, metric_selector)| {
+        let write = |items: &[Item<'_>]| {
+            list::write(path.version, question.metric, &metric_selector, items)
+                .map_err(|error| list_refusal(&error))
+        };
+        if matches!(path.object, Object::Pods | Object::Pod(_)) {
+            return list_of_pods(sources, &question, write);
+        }
+        question.total(sources).and_then(|sum| {
+            let item = Item {
+                object: described(path),
+                timestamp: sources.now.wall_of(sum.timestamp),
+                window: sum.window,
+                value: sum.quantity(&question.subject())?,
+            };
+            Ok(Served {
+                body: write(&[item])?,
+                summary: sum.summary(),
+            })
+        })
+    })
+}
+
+/// What is asked, and the selector of the metric, which the answer repeats.
+fn ask<'a>(
+    sources: Sources<'a>,
+    path: &'a MetricPath,
+    parameters: &'a Parameters,
+) -> Result<(Question<'a>, Selector), Refusal> {
     let (name, metric) = sources
         .names
         .parse(&path.metric)
@@ -102,32 +119,22 @@ fn serve(
         selector_text: parameters.label_selector.trim(),
         selector: label_selector(path, parameters)?,
     };
-    let write = |items: &[Item<'_>]| {
-        list::write(path.version, name, &metric_selector, items)
-            .map_err(|error| list_refusal(&error))
-    };
-    if matches!(path.object, Object::Pods | Object::Pod(_)) {
-        let Answer {
-            readings,
-            missing: without,
-        } = question.read(sources)?;
-        *missing = without;
-        let items = each(sources.now, &question, &readings, missing)?;
-        return Ok(Served {
-            body: write(&items)?,
-            summary: summary(sources.now.monotonic, &readings),
-        });
-    }
-    let sum = question.total(sources, missing)?;
-    let item = Item {
-        object: described(path),
-        timestamp: sources.now.wall_of(sum.timestamp),
-        window: sum.window,
-        value: sum.quantity(&question.subject())?,
-    };
-    Ok(Served {
-        body: write(&[item])?,
-        summary: sum.summary(),
+    Ok((question, metric_selector))
+}
+
+fn list_of_pods(
+    sources: Sources<'_>,
+    question: &Question<'_>,
+    write: impl Fn(&[Item<'_>]) -> Result<Bytes, Refusal>,
+) -> Outcome<Served> {
+    Outcome::from(question.read(sources)).and_then(|Answer { readings, missing }| Outcome {
+        result: each(sources.now, question, &readings, &missing).and_then(|items| {
+            Ok(Served {
+                body: write(&items)?,
+                summary: summary(sources.now.monotonic, &readings),
+            })
+        }),
+        missing,
     })
 }
 

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use aggregator_core::pod::PodKey;
-use aggregator_core::query::{Answer, Metric, MetricQuery, Missing};
+use aggregator_core::query::{Answer, Metric, MetricQuery};
 use aggregator_core::series::Direction;
 
 use crate::metrics::sum::{self, Set, Source, Sum};
-use crate::metrics::{Question, Sources, no_value};
+use crate::metrics::{Outcome, Question, Sources, no_value};
 use crate::path::Object;
 use crate::status::{Kind, Reason, Refusal};
 
@@ -31,12 +31,7 @@ struct Clusters {
 }
 
 /// The demand for the object of `question`, of which `none_runs` says why its own pods cannot tell.
-pub(super) fn of(
-    question: &Question<'_>,
-    sources: Sources<'_>,
-    none_runs: &str,
-    missing: &mut Vec<(PodKey, Missing)>,
-) -> Result<Sum, Refusal> {
+pub(super) fn of(question: &Question<'_>, sources: Sources<'_>, none_runs: &str) -> Outcome<Sum> {
     let because = |why: String| {
         format!(
             "the server could not find the metric {} for {}: {none_runs}, and {why}",
@@ -44,6 +39,21 @@ pub(super) fn of(
             question.subject()
         )
     };
+    Outcome::from(leading(question, sources, &because)).and_then(|clusters| {
+        let answer = read(question, sources, &clusters);
+        Outcome {
+            result: sum(question, sources, &answer, &because),
+            missing: answer.missing,
+        }
+    })
+}
+
+/// Clusters that lead to the object.
+fn leading(
+    question: &Question<'_>,
+    sources: Sources<'_>,
+    because: &impl Fn(String) -> String,
+) -> Result<Vec<Arc<str>>, Refusal> {
     if let Some(why) = not_told(&question.query) {
         return Err(no_value(because(why.to_owned())));
     }
@@ -55,14 +65,22 @@ pub(super) fn of(
         };
         return Err(Refusal::not_found(reason, because(clusters.none_leads())));
     }
-    let answer = read(question, sources, &clusters.leading);
+    Ok(clusters.leading)
+}
+
+/// What callers say together, unless it would be too low.
+fn sum(
+    question: &Question<'_>,
+    sources: Sources<'_>,
+    answer: &Answer,
+    because: &impl Fn(String) -> String,
+) -> Result<Sum, Refusal> {
     let doubtful: Vec<_> = answer
         .missing
         .iter()
         .filter(|(pod, why)| sum::is_doubtful(*why, sources.directory.serving(pod), Set::Members))
         .cloned()
         .collect();
-    missing.extend(answer.missing);
     if !doubtful.is_empty() {
         return Err(sum::too_low(question, "callers", &doubtful));
     }

@@ -5,7 +5,7 @@ use aggregator_core::query::{Answer, MetricQuery, Missing};
 use aggregator_directory::{Directory, ServicePods};
 
 use crate::metrics::sum::{self, Set, Sum};
-use crate::metrics::{Sources, demand, no_value};
+use crate::metrics::{Outcome, Sources, demand, no_value};
 use crate::missing;
 use crate::path::Object;
 use crate::selector::Selector;
@@ -36,6 +36,13 @@ enum Members {
     Unknown(&'static str),
 }
 
+/// What the pods of an object have to say.
+enum Own {
+    Sum(Sum),
+    /// Nothing, and why: then its callers are asked.
+    NoneRuns(String),
+}
+
 /// True if a sidecar at one of the pod's addresses tried to stream, and TLS came in between.
 fn refuses_tls(sources: Sources<'_>, pod: &PodKey) -> bool {
     let info = sources.directory.get(pod);
@@ -64,34 +71,44 @@ impl Question<'_> {
         answer
     }
 
-    /// The one number that is asked for. `missing` is told which pods had none.
-    pub(crate) fn total(
-        &self,
-        sources: Sources<'_>,
-        missing: &mut Vec<(PodKey, Missing)>,
-    ) -> Result<Sum, Refusal> {
-        let none_runs = match self.members(sources.directory)? {
-            Members::Unknown(why) => why.to_owned(),
-            Members::Pods(pods) if pods.is_empty() => "it has no pods".to_owned(),
+    /// The one number that is asked for.
+    pub(crate) fn total(&self, sources: Sources<'_>) -> Outcome<Sum> {
+        self.own_pods(sources).and_then(|own| match own {
+            Own::Sum(sum) => Ok(sum).into(),
+            Own::NoneRuns(why) => demand::of(self, sources, &why),
+        })
+    }
+
+    fn own_pods(&self, sources: Sources<'_>) -> Outcome<Own> {
+        Outcome::from(self.members(sources.directory)).and_then(|members| match members {
+            Members::Unknown(why) => Ok(Own::NoneRuns(why.to_owned())).into(),
+            Members::Pods(pods) if pods.is_empty() => {
+                Ok(Own::NoneRuns("it has no pods".to_owned())).into()
+            }
             Members::Pods(pods) => {
                 let answer = self.read_pods(sources, &pods);
-                missing.clone_from(&answer.missing);
-                if let Some(sum) =
-                    sum::over(sources.now.monotonic, self, sources.directory, &answer)?
-                {
-                    return Ok(sum);
+                Outcome {
+                    result: self.sum(sources, &pods, &answer),
+                    missing: answer.missing,
                 }
-                if self.is_namespace() || !none_serves(sources.directory, &pods) {
-                    return Err(no_value(missing::none_has_a_value(
-                        self.metric,
-                        &self.describe_pods(),
-                        missing,
-                    )));
-                }
-                format!("none of its {} pods is ready", pods.len())
             }
-        };
-        demand::of(self, sources, &none_runs, missing)
+        })
+    }
+
+    /// What `answer` says of `pods`, all that the object has.
+    fn sum(&self, sources: Sources<'_>, pods: &[PodKey], answer: &Answer) -> Result<Own, Refusal> {
+        if let Some(sum) = sum::over(sources.now.monotonic, self, sources.directory, answer)? {
+            return Ok(Own::Sum(sum));
+        }
+        if self.is_namespace() || !none_serves(sources.directory, pods) {
+            return Err(no_value(missing::none_has_a_value(
+                self.metric,
+                &self.describe_pods(),
+                &answer.missing,
+            )));
+        }
+        let why = format!("none of its {} pods is ready", pods.len());
+        Ok(Own::NoneRuns(why))
     }
 
     /// Of what kind the set of pods is.

@@ -366,7 +366,7 @@ fn explains_what_is_unknown() {
 #[test]
 fn refuses_what_would_wrap() {
     let value = aggregator_core::query::Milli(u64::MAX);
-    let sum = super::Sum {
+    let sum = super::sum::Sum {
         source: super::Source::Pods,
         value,
         timestamp: NOW,
