@@ -12,13 +12,28 @@
 //!
 //! `NAME` and `NAMESPACE` are what Istio puts there. Without a namespace and a pod nothing can be streamed.
 
-use proto::v1;
+use std::collections::BTreeMap;
 
 use crate::config::ConfiguredIdentity;
 use crate::host::Host;
 
 /// Bytes of a text that is taken from the environment or the node: a Kubernetes name has at most 253.
 const TEXT_BYTES_MAX: usize = 253;
+
+/// Who a sidecar is. A part that is not known is empty.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Identity {
+    /// Namespace of its pod.
+    pub namespace: String,
+    /// Name of its pod.
+    pub pod: String,
+    /// Uid of its pod.
+    pub uid: String,
+    /// Node of its pod.
+    pub node: String,
+    /// Labels of its pod that the configuration names.
+    pub labels: BTreeMap<String, String>,
+}
 
 /// Where a part may stand outside the configuration.
 struct Source {
@@ -44,11 +59,11 @@ const NODE: Source = Source {
 };
 
 /// Finds out who the sidecar is. The error is a sentence that says what is missing and where it was looked for.
-pub fn resolve(host: &impl Host, configured: &ConfiguredIdentity) -> Result<v1::Identity, String> {
-    let identity = v1::Identity {
+pub fn resolve(host: &impl Host, configured: &ConfiguredIdentity) -> Result<Identity, String> {
+    let identity = Identity {
         namespace: find(host, &configured.namespace, &NAMESPACE),
         pod: find(host, &configured.pod, &POD),
-        pod_uid: find(host, &configured.uid, &UID),
+        uid: find(host, &configured.uid, &UID),
         node: find(host, &configured.node, &NODE),
         labels: configured.labels.clone(),
     };
@@ -116,7 +131,7 @@ mod tests {
         assert_eq!(identity.pod, "from-config");
         assert_eq!(identity.namespace, "prod");
         assert_eq!(identity.node, "node-1");
-        assert_eq!(identity.pod_uid, "");
+        assert_eq!(identity.uid, "");
 
         let identity = resolve(&host, &configured("")).unwrap();
         assert_eq!(identity.pod, "from-env");

@@ -3,14 +3,47 @@
 use prost::Message as _;
 use proto::v1;
 
-use crate::time::{Monotonic, Now};
+use crate::identity::Identity;
+use crate::time::{Monotonic, Now, UnixMillis};
 use crate::view::{Version, View};
+
+/// Version of the filter as aggregators see it.
+const BUILD: &str = match option_env!("MESHMETER_BUILD") {
+    Some(build) => build,
+    None => env!("CARGO_PKG_VERSION"),
+};
 
 /// How often a sidecar without news says that it is there, in milliseconds.
 pub const HEARTBEAT_MS: u64 = 10_000;
 /// For how long after a change reports come at the flush interval, in milliseconds: as long as the widest
 /// window of the aggregator, so that every window sees its end exactly.
 pub const ACTIVE_MS: u64 = 60_000;
+
+/// What a stream begins with.
+#[derive(Clone, Debug, Default)]
+pub struct Hello {
+    /// Who the sidecar is.
+    pub identity: Identity,
+    /// How often it reports while something changes, in milliseconds.
+    pub flush_interval_ms: u64,
+    /// What it reports.
+    pub counters: Reported,
+}
+
+/// Whose counters a stream reports.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reported {
+    /// Name of the process.
+    pub process: u64,
+    /// Whether they are those of one VM, not of the process.
+    pub of_vm: bool,
+    /// Name of the counters; 0 before they have one.
+    pub instance: u64,
+    /// When they began at 0.
+    pub started_at: UnixMillis,
+    /// Whether the process takes over from a parent that is still there.
+    pub hot_restart: bool,
+}
 
 /// What a report says beside the series.
 #[derive(Clone, Copy, Debug)]
@@ -27,11 +60,33 @@ pub struct Facts {
     pub inflight_lost: bool,
 }
 
-/// Serialises `hello`, dated `now`.
-pub fn hello(hello: &v1::Hello, now: Now) -> Vec<u8> {
+/// Serialises `hello`, dated `now`, of a stream on which reports follow so often.
+pub fn hello(hello: &Hello, flush_interval_ms: u64, now: Now) -> Vec<u8> {
+    let Hello {
+        identity, counters, ..
+    } = hello;
+    let scope = if counters.of_vm {
+        v1::CounterScope::Vm
+    } else {
+        v1::CounterScope::Process
+    };
     let hello = v1::Hello {
+        identity: Some(v1::Identity {
+            namespace: identity.namespace.clone(),
+            pod: identity.pod.clone(),
+            pod_uid: identity.uid.clone(),
+            node: identity.node.clone(),
+            labels: identity.labels.clone(),
+        }),
+        instance: counters.instance,
+        process: counters.process,
+        scope: scope.into(),
+        started_at_unix_ms: counters.started_at.0,
         clock_unix_ms: now.unix.0,
-        ..hello.clone()
+        flush_interval_ms: millis(flush_interval_ms),
+        build: BUILD.to_owned(),
+        protocol: proto::PROTOCOL,
+        hot_restart: counters.hot_restart,
     };
     let frame = v1::sidecar_frame::Frame::Hello(hello);
     v1::SidecarFrame { frame: Some(frame) }.encode_to_vec()

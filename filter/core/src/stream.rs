@@ -10,7 +10,7 @@ use proto::v1;
 use crate::config::{Aggregator, FLUSH_INTERVAL_MS};
 use crate::grpc_service;
 use crate::host::{Host, LogLevel, RootId, StreamToken};
-use crate::report::{self, Draft, Facts, Promise};
+use crate::report::{self, Draft, Facts, Hello, Promise};
 use crate::time::{Monotonic, Now};
 use crate::view::{Version, View};
 
@@ -147,7 +147,7 @@ impl Link {
 
     /// Whether [`Self::tick`] would send something, so that totals have to be read before. `news`: something
     /// changed since the last reading. A stream of other counters than `instance` is to be opened anew at once.
-    pub fn is_due(&self, now: Monotonic, hello: &v1::Hello, news: bool) -> bool {
+    pub fn is_due(&self, now: Monotonic, hello: &Hello, news: bool) -> bool {
         match &self.state {
             State::Idle { retry_at } => now >= *retry_at,
             State::Open(stream) => !stream.is_of(hello) || stream.is_due(now, news),
@@ -160,7 +160,7 @@ impl Link {
         &mut self,
         host: &impl Host,
         root: RootId,
-        hello: &v1::Hello,
+        hello: &Hello,
         view: &View,
         facts: &Facts,
         news: bool,
@@ -181,7 +181,7 @@ impl Link {
             }
             _ => {}
         }
-        let flush_ms = self.flush_interval_ms(u64::from(hello.flush_interval_ms));
+        let flush_ms = self.flush_interval_ms(hello.flush_interval_ms);
         let State::Open(stream) = &mut self.state else {
             return;
         };
@@ -200,8 +200,8 @@ impl Link {
         self.asked_flush_ms.unwrap_or(configured)
     }
 
-    fn open(&mut self, host: &impl Host, root: RootId, hello: &v1::Hello, now: Now) {
-        let flush_interval_ms = self.flush_interval_ms(u64::from(hello.flush_interval_ms));
+    fn open(&mut self, host: &impl Host, root: RootId, hello: &Hello, now: Now) {
+        let flush_interval_ms = self.flush_interval_ms(hello.flush_interval_ms);
         let Ok(token) = host.open_stream(&self.upstream, SERVICE, METHOD) else {
             // Envoy may yet tell of the end of a stream it never named; nobody will know that token.
             if self.failures >= REFUSALS_UNSAID {
@@ -211,16 +211,12 @@ impl Link {
             self.retire(host, now.monotonic);
             return;
         };
-        let hello = v1::Hello {
-            flush_interval_ms: u32::try_from(flush_interval_ms).unwrap_or(hello.flush_interval_ms),
-            ..hello.clone()
-        };
-        let _ = host.send(token, &report::hello(&hello, now));
+        let _ = host.send(token, &report::hello(hello, flush_interval_ms, now));
         self.state = State::Open(Stream {
             token,
             root,
-            instance: hello.instance,
-            hot_restart: hello.hot_restart,
+            instance: hello.counters.instance,
+            hot_restart: hello.counters.hot_restart,
             seq: 0,
             acked: Version(0),
             acked_end: None,
@@ -350,8 +346,9 @@ impl Link {
 
 impl Stream {
     /// Whether `hello` says of the counters what the stream's own said.
-    fn is_of(&self, hello: &v1::Hello) -> bool {
-        (self.instance, self.hot_restart) == (hello.instance, hello.hot_restart)
+    fn is_of(&self, hello: &Hello) -> bool {
+        let counters = &hello.counters;
+        (self.instance, self.hot_restart) == (counters.instance, counters.hot_restart)
     }
 
     fn is_due(&self, now: Monotonic, news: bool) -> bool {

@@ -2,26 +2,19 @@
 //!
 //! Reads totals when a report is due, not before; a tick without news reads five metrics.
 
-use proto::v1;
-
 use crate::config::Aggregator;
 use crate::counter::Counters;
 use crate::host::{Host, LogLevel, RootId, StreamToken};
+use crate::identity::Identity;
 use crate::member::Member;
 use crate::process::ProcessTotals;
-use crate::report::Facts;
+use crate::report::{Facts, Hello, Reported};
 use crate::stream::Link;
 use crate::time::{Monotonic, Now, UnixMillis};
 use crate::view::{Found, Version, View};
 
 /// Milliseconds between ticks. What a worker counted may take this long to be seen by the streaming VM.
 pub const TICK_MS: u32 = 100;
-
-/// Version of the filter as aggregators see it.
-const BUILD: &str = match option_env!("MESHMETER_BUILD") {
-    Some(build) => build,
-    None => env!("CARGO_PKG_VERSION"),
-};
 
 /// Whose totals are streamed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -58,8 +51,8 @@ pub struct Sources<'a> {
 pub struct Streamer {
     links: Vec<Link>,
     view: View,
-    /// Who the sidecar is; the clock and the counters' name are filled in later.
-    hello: v1::Hello,
+    /// Who the sidecar is, once that is known, and whose counters were last observed.
+    hello: Option<Hello>,
     /// What `changes` read when totals were last read.
     changes: Option<u64>,
     quiet_at: Option<Monotonic>,
@@ -90,14 +83,12 @@ impl Streamer {
     }
 
     /// Sets who the sidecar is and how often it reports.
-    pub fn introduce(&mut self, identity: v1::Identity, flush_interval_ms: u64) {
-        self.hello = v1::Hello {
-            identity: Some(identity),
-            flush_interval_ms: u32::try_from(flush_interval_ms).unwrap_or(u32::MAX),
-            build: BUILD.to_owned(),
-            protocol: proto::PROTOCOL,
-            ..v1::Hello::default()
-        };
+    pub fn introduce(&mut self, identity: Identity, flush_interval_ms: u64) {
+        self.hello = Some(Hello {
+            identity,
+            flush_interval_ms,
+            counters: Reported::default(),
+        });
     }
 
     /// Opens streams that wait for their time at once.
@@ -119,43 +110,46 @@ impl Streamer {
 
     /// Sends what is due.
     pub fn tick(&mut self, host: &impl Host, root: RootId, sources: &Sources<'_>, now: Now) {
-        if self.hello.identity.is_none() {
-            return;
+        let due = self.due(host, sources, now);
+        if let (Some((facts, news)), Some(hello)) = (due, &self.hello) {
+            for link in &mut self.links {
+                link.tick(host, root, hello, &self.view, &facts, news);
+            }
         }
-        let Some(news) = self.observe(host, sources, now) else {
-            return;
-        };
+    }
+
+    /// What to send on the streams, and whether something changed; `None` if nothing is to be sent.
+    fn due(&mut self, host: &impl Host, sources: &Sources<'_>, now: Now) -> Option<(Facts, bool)> {
+        let news = self.observe(host, sources, now)?;
         if !news && let Some(quiet_at) = self.quiet_at {
             for link in &mut self.links {
                 link.settle(self.view.version(), quiet_at);
             }
         }
-        let unread = news || self.view.version() == Version(0);
-        let hello = &self.hello;
+        let hello = self.hello.as_ref()?;
         let mut links = self.links.iter();
         if !links.any(|link| link.is_due(now.monotonic, hello, news)) {
-            return;
+            return None;
         }
+        let unread = news || self.view.version() == Version(0);
         if unread && !self.read(host, sources, now) {
-            return;
+            return None;
         }
         let facts = self.facts(sources, now);
         if facts.inflight_lost && !std::mem::replace(&mut self.inflight_lost, true) {
             self.view.touch();
         }
-        for link in &mut self.links {
-            link.tick(host, root, &self.hello, &self.view, &facts, news);
-        }
+        Some((facts, news))
     }
 
     /// Finds out, cheaply, whose totals these are and whether they changed since they were last read. `None` if
     /// nothing can be said now.
     fn observe(&mut self, host: &impl Host, sources: &Sources<'_>, now: Now) -> Option<bool> {
-        self.hello.process = sources.member.process();
-        if self.hello.process == 0 {
+        let process = sources.member.process();
+        if process == 0 || self.hello.is_none() {
             return None;
         }
-        let (instance, started_at, has_parent) = match sources.scope {
+        let (instance, started_at, hot_restart) = match sources.scope {
             Scope::Process => {
                 let signs = sources.process.signs(host)?;
                 if signs.was_reset || self.fell {
@@ -167,8 +161,14 @@ impl Streamer {
                     // A worker's tick is at most that far behind ours.
                     self.quiet_at = Some(now.monotonic.minus_millis(u64::from(TICK_MS)));
                 }
-                self.hello.scope = v1::CounterScope::Process.into();
-                self.name(signs.instance, signs.started_at, now);
+                let counters = Reported {
+                    process,
+                    of_vm: false,
+                    instance: signs.instance,
+                    started_at: signs.started_at,
+                    hot_restart: false,
+                };
+                self.name(counters, now);
                 return Some(news);
             }
             Scope::Vm {
@@ -177,9 +177,14 @@ impl Streamer {
                 has_parent,
             } => (instance, started_at, has_parent),
         };
-        self.hello.scope = v1::CounterScope::Vm.into();
-        self.hello.hot_restart = has_parent;
-        self.name(instance, started_at, now);
+        let counters = Reported {
+            process,
+            of_vm: true,
+            instance,
+            started_at,
+            hot_restart,
+        };
+        self.name(counters, now);
         let before = self.view.version();
         self.view.read_vm(sources.counters, now.monotonic);
         let news = self.view.version() != before || self.changes.is_some();
@@ -190,14 +195,16 @@ impl Streamer {
         Some(news)
     }
 
-    /// Notes the name of the counters. All that is known belongs to the former name.
-    fn name(&mut self, instance: u64, started_at: UnixMillis, now: Now) {
-        if self.hello.instance != instance && self.hello.instance != 0 {
+    /// Notes whose counters are reported. All that is known belongs to the former ones.
+    fn name(&mut self, counters: Reported, now: Now) {
+        let Some(hello) = &mut self.hello else {
+            return;
+        };
+        let former = std::mem::replace(&mut hello.counters, counters).instance;
+        if former != counters.instance && former != 0 {
             self.view.forget();
         }
-        self.hello.instance = instance;
-        self.hello.started_at_unix_ms = started_at.0;
-        let age_ms = now.unix.0.saturating_sub(started_at.0);
+        let age_ms = now.unix.0.saturating_sub(counters.started_at.0);
         self.quiet_at
             .get_or_insert(now.monotonic.minus_millis(age_ms));
     }
@@ -259,10 +266,13 @@ impl Streamer {
             return;
         }
         let known = self.observe(host, sources, now).is_some();
-        if known && self.read(host, sources, now) {
+        if known
+            && self.read(host, sources, now)
+            && let Some(hello) = &self.hello
+        {
             let facts = self.facts(sources, now);
             for link in &mut self.links {
-                link.finish(host, self.hello.instance, &self.view, &facts, is_final);
+                link.finish(host, hello.counters.instance, &self.view, &facts, is_final);
             }
         }
     }
