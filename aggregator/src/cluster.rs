@@ -10,10 +10,13 @@ use aggregator_directory::Directory;
 use anyhow::{Context as _, Result};
 use common_http::health::Check;
 use common_kubernetes::registration::{Fault, Target, service_names};
-use common_kubernetes::reviews::{Attempt, ResourceAttempt, Reviewer, User};
+use common_kubernetes::reviews::Reviewer;
 use common_kubernetes::{ClusterError, Lease, Registration, Watches, connection};
 use common_time::{Clock, Monotonic};
 use common_tls::{Protocols, Serving, clients, config};
+use k8s_openapi::api::authorization::v1::{
+    NonResourceAttributes, ResourceAttributes, SubjectAccessReviewSpec,
+};
 use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -229,10 +232,10 @@ impl review::Reviews for ByCluster {
             let user = self.0.token(token, audiences).await;
             let user = user.map_err(|error| failure(&error))?;
             Ok(user.map(|user| review::User {
-                name: user.username,
-                uid: user.uid,
-                groups: user.groups,
-                extra: user.extra,
+                name: user.username.unwrap_or_default(),
+                uid: user.uid.unwrap_or_default(),
+                groups: user.groups.unwrap_or_default(),
+                extra: user.extra.unwrap_or_default(),
             }))
         })
     }
@@ -243,42 +246,45 @@ impl review::Reviews for ByCluster {
         attributes: &'a review::Attributes,
     ) -> review::Review<'a, review::Decision> {
         Box::pin(async move {
-            let review::User {
-                name,
-                uid,
-                groups,
-                extra,
-            } = user.clone();
-            let user = User {
-                username: name,
-                uid,
-                groups,
-                extra,
-            };
-            let verdict = self.0.access(&user, &attempt(attributes)).await;
-            let verdict = verdict.map_err(|error| failure(&error))?;
-            Ok(match (verdict.allowed, verdict.reason.as_str()) {
+            let verdict = self.0.access(attempt(user.clone(), attributes.clone()));
+            let verdict = verdict.await.map_err(|error| failure(&error))?;
+            let reason = verdict.reason.filter(|reason| !reason.is_empty());
+            Ok(match (verdict.allowed, reason) {
                 (true, _) => review::Decision::Allow,
-                (false, "") => review::Decision::NoOpinion,
-                (false, _) => review::Decision::Deny(verdict.reason),
+                (false, None) => review::Decision::NoOpinion,
+                (false, Some(reason)) => review::Decision::Deny(reason),
             })
         })
     }
 }
 
-fn attempt(attributes: &review::Attributes) -> Attempt {
-    match attributes.clone() {
-        review::Attributes::Resource(wanted) => Attempt::Resource(ResourceAttempt {
-            verb: wanted.verb,
-            group: wanted.group,
-            version: wanted.version,
-            resource: wanted.resource,
-            subresource: wanted.subresource,
-            name: wanted.name,
-            namespace: wanted.namespace,
-        }),
-        review::Attributes::NonResource { path, verb } => Attempt::Path { verb, path },
+fn attempt(user: review::User, attributes: review::Attributes) -> SubjectAccessReviewSpec {
+    let mut spec = SubjectAccessReviewSpec {
+        user: Some(user.name),
+        uid: Some(user.uid),
+        groups: Some(user.groups),
+        extra: Some(user.extra),
+        ..SubjectAccessReviewSpec::default()
+    };
+    match attributes {
+        review::Attributes::Resource(wanted) => {
+            spec.resource_attributes = Some(ResourceAttributes {
+                verb: Some(wanted.verb),
+                group: Some(wanted.group),
+                version: Some(wanted.version),
+                resource: Some(wanted.resource),
+                subresource: Some(wanted.subresource),
+                name: Some(wanted.name),
+                namespace: Some(wanted.namespace),
+                ..ResourceAttributes::default()
+            });
+        }
+        review::Attributes::NonResource { path, verb } => {
+            let (path, verb) = (Some(path), Some(verb));
+            spec.non_resource_attributes = Some(NonResourceAttributes { path, verb });
+        }
     }
+    spec
 }
 
 fn failure(error: &ClusterError) -> review::ReviewError {

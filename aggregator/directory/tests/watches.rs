@@ -207,7 +207,7 @@ async fn reviews_tokens() {
             .token(token, audiences)
             .await
             .unwrap()
-            .map(|user| user.username)
+            .and_then(|user| user.username)
     };
     assert_eq!(
         name("t", &ours).await.as_deref(),

@@ -146,7 +146,8 @@ pub(crate) fn request(path: &str, accept: &str) -> Option<Request<Vec<u8>>> {
     request.body(Vec::new()).ok()
 }
 
-async fn ask<T: DeserializeOwned>(
+/// Sends `request`, which is called `what`, and reads the answer.
+pub(crate) async fn ask<T: DeserializeOwned>(
     client: &Client,
     request: Request<Vec<u8>>,
     what: String,

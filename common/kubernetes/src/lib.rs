@@ -9,8 +9,10 @@
 //!            -> lease          which replica writes
 //! ```
 //!
-//! Objects are decoded into types of our own with only the fields that are used.
+//! Watched objects are decoded into types of our own with only the fields that are used; all others are those of
+//! `k8s-openapi`.
 
+pub mod api;
 pub mod configuration;
 pub mod connection;
 pub mod events;
@@ -23,6 +25,7 @@ pub mod scope;
 pub mod watch;
 pub mod watches;
 
+pub use api::Api;
 pub use connection::ClusterError;
 pub use lease::Lease;
 pub use registration::Registration;
