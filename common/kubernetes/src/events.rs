@@ -1,13 +1,12 @@
 //! Events: what whoever looks at an object (`kubectl describe`) should hear.
 
-use http::Method;
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use serde::de::IgnoredAny;
-use serde_json::{Value, json};
 
-use crate::connection::{ClusterError, send};
-use crate::index::JSON;
+use crate::api::Api;
+use crate::connection::ClusterError;
 
 /// Bytes of a message; kube-apiserver takes 1024.
 const MESSAGE_MAX: usize = 1024;
@@ -48,21 +47,26 @@ pub struct Warning {
 impl Warning {
     /// Raises it, as of now.
     pub async fn raise(&self, client: &Client) -> Result<(), ClusterError> {
-        let named = json!({"generateName": format!("{}.", self.name())});
+        let named = ObjectMeta {
+            generate_name: Some(format!("{}.", self.name())),
+            ..ObjectMeta::default()
+        };
         self.post(client, named).await
     }
 
     /// The same under a name that ends in `suffix`: who raises a second one of that name is told that it is there (409).
     pub async fn raise_as(&self, client: &Client, suffix: &str) -> Result<(), ClusterError> {
-        let named = json!({"name": format!("{}.{suffix}", self.name())});
+        let named = ObjectMeta {
+            name: Some(format!("{}.{suffix}", self.name())),
+            ..ObjectMeta::default()
+        };
         self.post(client, named).await
     }
 
-    async fn post(&self, client: &Client, named: Value) -> Result<(), ClusterError> {
-        let path = format!("/api/v1/namespaces/{}/events", self.namespace());
-        let event = self.event(named, &Timestamp::now());
-        let _: IgnoredAny = send(client, Method::POST, &path, JSON, &event).await?;
-        Ok(())
+    async fn post(&self, client: &Client, named: ObjectMeta) -> Result<(), ClusterError> {
+        let event = self.event(named, Timestamp::now());
+        let events = Api::namespaced(client, self.namespace());
+        events.create(&event).await.map(drop)
     }
 
     fn namespace(&self) -> &str {
@@ -77,33 +81,34 @@ impl Warning {
     }
 
     /// `metadata`: what says how it is named.
-    fn event(&self, mut metadata: Value, now: &Timestamp) -> Value {
-        metadata["namespace"] = self.namespace().into();
-        let about = &self.about;
-        let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let mut involved = json!({
-            "apiVersion": about.api_version,
-            "kind": about.kind,
-            "namespace": about.namespace,
-            "name": about.name,
-        });
-        if !about.uid.is_empty() {
-            involved["uid"] = about.uid.as_str().into();
+    fn event(&self, metadata: ObjectMeta, now: Timestamp) -> Event {
+        let about = self.about.clone();
+        Event {
+            metadata: ObjectMeta {
+                namespace: Some(self.namespace().to_owned()),
+                ..metadata
+            },
+            involved_object: ObjectReference {
+                api_version: Some(about.api_version),
+                kind: Some(about.kind),
+                namespace: Some(about.namespace),
+                name: Some(about.name),
+                uid: Some(about.uid).filter(|uid| !uid.is_empty()),
+                ..ObjectReference::default()
+            },
+            type_: Some("Warning".to_owned()),
+            reason: Some(self.reason.to_owned()),
+            message: Some(cut(&self.message, MESSAGE_MAX).to_owned()),
+            source: Some(EventSource {
+                component: Some(self.component.to_owned()),
+                host: None,
+            }),
+            reporting_component: Some(self.component.to_owned()),
+            first_timestamp: Some(Time(now)),
+            last_timestamp: Some(Time(now)),
+            count: Some(1),
+            ..Event::default()
         }
-        json!({
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": metadata,
-            "involvedObject": involved,
-            "type": "Warning",
-            "reason": self.reason,
-            "message": cut(&self.message, MESSAGE_MAX),
-            "source": {"component": self.component},
-            "reportingComponent": self.component,
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-        })
     }
 }
 
@@ -131,17 +136,20 @@ mod tests {
             message: "ö".repeat(1000),
             component: "meshmeter-injector",
         };
-        let event = warning.event(json!({}), &Timestamp::UNIX_EPOCH);
-        assert_eq!(event["metadata"]["namespace"], "prod");
-        assert_eq!(event["involvedObject"]["namespace"], "prod");
-        assert!(event["involvedObject"]["uid"].is_null());
-        let length = |value: &Value| value.as_str().unwrap().len();
+        let event = |warning: &Warning| {
+            let event = warning.event(ObjectMeta::default(), Timestamp::UNIX_EPOCH);
+            serde_json::to_value(event).unwrap()
+        };
+        let said = event(&warning);
+        assert_eq!(said["metadata"]["namespace"], "prod");
+        assert_eq!(said["involvedObject"]["namespace"], "prod");
+        assert!(said["involvedObject"]["uid"].is_null());
         assert_eq!(warning.name().len(), 200);
-        assert_eq!(length(&event["message"]), 1024);
-        assert_eq!(event["lastTimestamp"], "1970-01-01T00:00:00Z");
+        assert_eq!(said["message"].as_str().unwrap().len(), 1024);
+        assert_eq!(said["lastTimestamp"], "1970-01-01T00:00:00Z");
         warning.about.namespace = String::new();
-        let event = warning.event(json!({}), &Timestamp::UNIX_EPOCH);
-        assert_eq!(event["metadata"]["namespace"], "default");
-        assert_eq!(event["involvedObject"]["namespace"], "");
+        let said = event(&warning);
+        assert_eq!(said["metadata"]["namespace"], "default");
+        assert_eq!(said["involvedObject"]["namespace"], "");
     }
 }
