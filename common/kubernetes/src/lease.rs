@@ -3,22 +3,21 @@
 
 mod election;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use election::{Contact, Election, LEASE_DURATION, RENEW_DEADLINE, Record, Role, Step};
-use http::Method;
+use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::{ClusterError, get, send};
-use crate::index::JSON;
+use crate::api::Api;
+use crate::connection::ClusterError;
 
 /// Time between looks at the Lease.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
@@ -60,39 +59,6 @@ pub struct Kept {
     pub told: watch::Receiver<Option<i64>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Object {
-    api_version: String,
-    kind: String,
-    metadata: Metadata,
-    #[serde(default)]
-    spec: Spec,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    name: String,
-    namespace: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    resource_version: String,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Spec {
-    holder_identity: Option<String>,
-    lease_duration_seconds: Option<u64>,
-    lease_transitions: Option<u32>,
-    acquire_time: Option<String>,
-    renew_time: Option<String>,
 }
 
 // === impl Kept ===
@@ -157,15 +123,10 @@ impl Lease {
         told: &Told,
         written: &watch::Sender<Option<i64>>,
     ) -> Result<(), ClusterError> {
-        let read = match within(get::<Object>(client, &self.path(), JSON), "the lease").await {
-            Ok(object) => Some(object),
-            Err(error) if error.status() == Some(404) => None,
-            Err(error) => return Err(error),
-        };
+        let read = within(self.leases(client).get(&self.name), "the lease").await?;
         let began = clock();
-        let acquired = read
-            .as_ref()
-            .and_then(|read| read.spec.acquire_time.clone());
+        let spec = read.as_ref().and_then(|read| read.spec.as_ref());
+        let acquired = spec.and_then(|spec| spec.acquire_time.clone());
         let step = election.step(began, read.map(Record::from));
         if step == Step::Follow {
             return Ok(());
@@ -192,28 +153,31 @@ impl Lease {
         &self,
         client: &Client,
         record: &Record,
-        acquired: Option<String>,
+        acquired: Option<MicroTime>,
     ) -> Result<(), ClusterError> {
         let object = self.object(record, acquired);
-        let (method, path) = if record.version.is_empty() {
-            (Method::POST, self.collection())
+        let leases = self.leases(client);
+        if record.version.is_empty() {
+            leases.create(&object).await.map(drop)
         } else {
-            (Method::PUT, self.path())
-        };
-        let _: serde::de::IgnoredAny = send(client, method, &path, JSON, &object).await?;
-        Ok(())
+            leases.replace(&self.name, &object).await
+        }
     }
 
     async fn give_back(&self, client: &Client, election: &Election, told: Option<i64>) {
-        let Ok(read) = within(get::<Object>(client, &self.path(), JSON), "the lease").await else {
+        let leases = self.leases(client);
+        let Ok(Some(read)) = within(leases.get(&self.name), "the lease").await else {
             return;
         };
-        let mut record = election.record(Step::Renew, told);
-        if read.spec.holder_identity.as_deref() != Some(self.identity.as_str()) {
+        let read = Record::from(read);
+        if read.holder != self.identity {
             return;
         }
-        record.version = read.metadata.resource_version;
-        record.holder = String::new();
+        let record = Record {
+            version: read.version,
+            holder: String::new(),
+            ..election.record(Step::Renew, told)
+        };
         match within(self.write(client, &record, None), "the lease").await {
             Ok(()) => tracing::info!(lease = self.name, "lease given back"),
             Err(error) => {
@@ -226,10 +190,8 @@ impl Lease {
         }
     }
 
-    fn object(&self, record: &Record, acquired: Option<String>) -> Object {
-        let now = Timestamp::now()
-            .strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
-            .to_string();
+    fn object(&self, record: &Record, acquired: Option<MicroTime>) -> Object {
+        let now = MicroTime(Timestamp::now());
         let told = record.told.map(|told| (TOLD.to_owned(), told.to_string()));
         let contact = record.contact.iter().flat_map(|contact| {
             [(ADDRESS, &contact.address), (KEY, &contact.key)]
@@ -237,46 +199,47 @@ impl Lease {
         });
         let managed = ("app.kubernetes.io/managed-by", "meshmeter");
         Object {
-            api_version: "coordination.k8s.io/v1".to_owned(),
-            kind: "Lease".to_owned(),
-            metadata: Metadata {
-                name: self.name.clone(),
-                namespace: self.namespace.clone(),
-                resource_version: record.version.clone(),
-                annotations: told.into_iter().chain(contact).collect(),
-                labels: BTreeMap::from([(managed.0.to_owned(), managed.1.to_owned())]),
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                namespace: Some(self.namespace.clone()),
+                resource_version: Some(record.version.clone()).filter(|known| !known.is_empty()),
+                annotations: Some(told.into_iter().chain(contact).collect()),
+                labels: Some(
+                    [managed]
+                        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                        .into(),
+                ),
+                ..ObjectMeta::default()
             },
-            spec: Spec {
+            spec: Some(LeaseSpec {
                 holder_identity: Some(record.holder.clone()),
-                lease_duration_seconds: Some(record.duration.as_secs()),
+                lease_duration_seconds: i32::try_from(record.duration.as_secs()).ok(),
                 lease_transitions: Some(record.transitions),
-                acquire_time: Some(acquired.unwrap_or_else(|| now.clone())),
+                acquire_time: acquired.or_else(|| Some(now.clone())),
                 renew_time: Some(now),
-            },
+                ..LeaseSpec::default()
+            }),
         }
     }
 
-    fn collection(&self) -> String {
-        let namespace = &self.namespace;
-        format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases")
-    }
-
-    fn path(&self) -> String {
-        format!("{}/{}", self.collection(), self.name)
+    fn leases<'a>(&self, client: &'a Client) -> Api<'a, Object> {
+        Api::namespaced(client, &self.namespace)
     }
 }
 
 impl From<Object> for Record {
-    fn from(object: Object) -> Self {
-        let note = |name| object.metadata.annotations.get(name).cloned();
+    fn from(Object { metadata, spec }: Object) -> Self {
+        let (spec, annotations) = (spec.unwrap_or_default(), metadata.annotations);
+        let note = |name| annotations.as_ref()?.get(name).cloned();
         let told = note(TOLD);
         let contact = note(ADDRESS).zip(note(KEY));
+        let seconds = spec.lease_duration_seconds.unwrap_or_default();
         Self {
             contact: contact.map(|(address, key)| Contact { address, key }),
-            holder: object.spec.holder_identity.unwrap_or_default(),
-            version: object.metadata.resource_version,
-            duration: Duration::from_secs(object.spec.lease_duration_seconds.unwrap_or(0)),
-            transitions: object.spec.lease_transitions.unwrap_or(0),
+            holder: spec.holder_identity.unwrap_or_default(),
+            version: metadata.resource_version.unwrap_or_default(),
+            duration: Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
+            transitions: spec.lease_transitions.unwrap_or_default(),
             told: told.and_then(|told| told.parse().ok()),
         }
     }

@@ -20,7 +20,7 @@ pub struct Record {
     /// How long it is respected.
     pub duration: Duration,
     /// How often it changed hands.
-    pub transitions: u32,
+    pub transitions: i32,
     /// What the holder tells the next one.
     pub told: Option<i64>,
     /// Where the holder is found.
@@ -167,7 +167,7 @@ impl Election {
     pub fn record(&self, step: Step, told: Option<i64>) -> Record {
         let seen = self.seen.as_ref().map(|(record, _)| record.clone());
         let seen = seen.unwrap_or_default();
-        let taken = u32::from(step == Step::Take && !seen.version.is_empty());
+        let taken = i32::from(step == Step::Take && !seen.version.is_empty());
         Record {
             holder: self.identity.clone(),
             duration: LEASE_DURATION,
