@@ -15,7 +15,7 @@ use crate::metrics::{Limit, Metrics};
 use crate::resources::{API_VERSION, Kind, OBJECTS_MAX};
 
 /// Path of the custom resources; ends with [`API_VERSION`].
-pub(crate) const GROUP_PATH: &str = "/apis/appmesh.k8s.aws/v1beta2";
+const GROUP_PATH: &str = "/apis/appmesh.k8s.aws/v1beta2";
 
 /// Namespaces at most: more than a cluster is tested with.
 const NAMESPACES_MAX: usize = 10_000;

@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common_kubernetes::ClusterError;
-use common_kubernetes::connection::send;
+use common_kubernetes::objects::Metadata;
+use common_kubernetes::{Api, ClusterError};
 use common_time::{Clock, Monotonic, UnixMillis};
 use kube::Client;
-use serde::de::IgnoredAny;
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::known::{Entry, GROUP_PATH, Known};
+use super::known::{Entry, Known};
 use super::verdicts::{Verdict, Verdicts};
 use crate::mesh::Key;
 use crate::metrics::Metrics;
-use crate::resources::Kind;
+use crate::resources::{API_VERSION, Kind};
 
 /// Time between two writes: ten a second at most.
 const WRITE_EVERY: Duration = Duration::from_millis(100);
@@ -109,15 +109,15 @@ impl Writer {
     }
 
     async fn write(&self, kind: Kind, entry: &Entry, status: &Value) -> Result<(), ClusterError> {
-        let (name, plural) = (&entry.metadata.name, kind.plural());
-        let namespace = match entry.metadata.namespace.as_str() {
-            "" => String::new(),
-            namespace => format!("/namespaces/{namespace}"),
-        };
-        let path = format!("{GROUP_PATH}{namespace}/{plural}/{name}/status");
-        let merge = "application/merge-patch+json";
-        let sent = send::<IgnoredAny>(&self.client, http::Method::PATCH, &path, merge, status);
-        sent.await.map(drop)
+        let (group, version) = API_VERSION.split_once('/').unwrap_or_default();
+        let named = GroupVersionKind::gvk(group, version, kind.as_str());
+        let resource = ApiResource::from_gvk_with_plural(&named, kind.plural());
+        let Metadata {
+            name, namespace, ..
+        } = &entry.metadata;
+        let namespace = Some(namespace.as_str()).filter(|namespace| !namespace.is_empty());
+        let objects = Api::<DynamicObject>::of(&self.client, &resource, namespace);
+        objects.merge_status(name, status).await
     }
 
     fn took(&self, what: &str, key: &Key, outcome: Result<(), ClusterError>) -> bool {
