@@ -1,4 +1,4 @@
-//! HTTP for operators: `/metrics`, `/healthz`, `/livez`, `/readyz`, `/debug/pods`; and for replicas that stand by.
+//! HTTP for operators: `/metrics`, `/healthz`, `/livez`, `/readyz`, `/debug/pods`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,21 +6,18 @@ use std::time::Duration;
 
 use aggregator_core::store::Store;
 use aggregator_ingest::PlainStreams;
-use aggregator_remote_write::handover::{self, Standbys};
 use common_http::health::ReadinessChecks;
 use common_http::pages::{self, Answer, answer, text};
 use common_http::{Limits, Metrics, Peer, RequestBody, Server, Settings};
 use common_time::Clock;
-use http::header::AUTHORIZATION;
 use http::{Method, Request, StatusCode};
-use http_body_util::Full;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::debug_pods;
 
-/// How long answers may take to get out at shutdown: each is made from memory in no time, or waits for news.
+/// How long answers may take to get out at shutdown: each is made from memory in no time.
 const DRAIN_WITHIN: Duration = Duration::from_millis(200);
 
 /// What operators can see.
@@ -35,8 +32,6 @@ pub struct Admin {
     pub readiness: ReadinessChecks,
     /// Which pods stream without TLS, for `/debug/pods`.
     pub plain_streams: PlainStreams,
-    /// For replicas that stand by, where there may be such.
-    pub standbys: Option<Arc<Standbys>>,
 }
 
 // === impl Admin ===
@@ -61,7 +56,7 @@ impl Admin {
             let admin = Arc::clone(&admin);
             move |request: Request<RequestBody>| {
                 let admin = Arc::clone(&admin);
-                async move { admin.respond(&request, is_local).await }
+                async move { admin.respond(&request, is_local) }
             }
         };
         Server::new(settings, &metrics)
@@ -69,7 +64,7 @@ impl Admin {
             .await;
     }
 
-    async fn respond<B>(&self, request: &Request<B>, is_local: bool) -> Answer {
+    fn respond<B>(&self, request: &Request<B>, is_local: bool) -> Answer {
         let (method, uri) = (request.method(), request.uri());
         let checks = || (self.readiness)();
         if let Some(page) = pages::page(method, uri, request.headers(), &self.registry, checks) {
@@ -84,23 +79,11 @@ impl Admin {
                 StatusCode::FORBIDDEN,
                 "/debug/pods is for loopback only: use kubectl port-forward\n",
             ),
-            handover::PATH => self.checkpoint(request).await,
             _ => text(
                 StatusCode::NOT_FOUND,
                 "paths: /metrics, /healthz, /livez, /readyz[?verbose], /debug/pods\n",
             ),
         }
-    }
-
-    /// For whoever shows the key that the Lease tells.
-    async fn checkpoint<B>(&self, request: &Request<B>) -> Answer {
-        let Some(standbys) = &self.standbys else {
-            return text(StatusCode::NOT_FOUND, "no sums are written by a Lease\n");
-        };
-        let authorization = request.headers().get(AUTHORIZATION);
-        let authorization = authorization.and_then(|value| value.to_str().ok());
-        let query = request.uri().query().unwrap_or_default();
-        standbys.answer(query, authorization).await.map(Full::new)
     }
 
     fn pods(&self) -> Answer {

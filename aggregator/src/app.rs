@@ -86,12 +86,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let learn_pods = surroundings.learn_pods;
     let mut registry = Registry::with_prefix("meshmeter");
     let remote_write = shared
-        .remote_write(
-            remote_write,
-            surroundings.cluster.as_ref(),
-            addresses.admin,
-            &mut registry,
-        )
+        .remote_write(remote_write, surroundings.cluster.as_ref(), &mut registry)
         .await?;
     let told = Told {
         metrics,
@@ -266,7 +261,6 @@ impl Shared {
             registry,
             readiness: Arc::clone(&readiness),
             plain_streams: ingest_server.plain_streams(),
-            standbys: remote_write.as_ref().and_then(RemoteWrite::standbys),
         };
         let api_server = self.api_server(readiness, observations, metrics, tls, cluster.as_ref());
         let api_server = api_server.with_limits(api_limits);
@@ -309,7 +303,6 @@ impl Shared {
         &self,
         config: Option<RemoteWriteConfig>,
         cluster: Option<&(Cluster, Box<ClusterConfig>)>,
-        admin: SocketAddr,
         registry: &mut Registry,
     ) -> Result<Option<RemoteWrite>> {
         let Some(config) = config else {
@@ -318,8 +311,7 @@ impl Shared {
         let (store, directory) = (Arc::clone(&self.store), Arc::clone(&self.directory));
         let clock = self.clock.clone();
         let lease = config.lease.as_ref().zip(cluster);
-        let one =
-            lease.map(|(lease, (cluster, settings))| cluster.one_writer(settings, lease, admin));
+        let one = lease.map(|(lease, (cluster, settings))| cluster.one_writer(settings, lease));
         let made = RemoteWrite::new(
             config,
             store,

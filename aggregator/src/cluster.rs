@@ -1,7 +1,6 @@
 //! The parts that only an aggregator in a cluster has: watches, whom the API lets in, whose certificate it shows.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aggregator_api::authentication::{Trust, TrustCell};
@@ -106,23 +105,14 @@ impl Cluster {
     }
 
     /// The Lease by which one replica writes, and the way to it.
-    pub(crate) fn one_writer(
-        &self,
-        settings: &ClusterConfig,
-        lease: &LeaseConfig,
-        admin: SocketAddr,
-    ) -> OneWriter {
-        let told = Some(admin.ip()).filter(|ip| !ip.is_unspecified());
-        let address = lease.address.or(told);
+    pub(crate) fn one_writer(&self, settings: &ClusterConfig, lease: &LeaseConfig) -> OneWriter {
         OneWriter {
             client: self.client.clone(),
             lease: Lease {
                 namespace: settings.namespace.clone(),
                 name: lease.name.clone(),
                 identity: lease.identity.clone(),
-                contact: None,
             },
-            address: address.map(|ip| SocketAddr::new(ip, admin.port())),
         }
     }
 

@@ -357,46 +357,68 @@ mod tests {
 
     /// Who may write what, of several replicas.
     #[test]
-    fn one_writer_of_sums() {
+    fn replicas_do_not_write_one_series_twice() {
         let url = ["--remote-write-url", "http://127.0.0.1:9090/api/v1/write"];
         let with = |flags: &[&str]| check(&[&url, flags].concat());
         let summed = "--remote-write-output=summed";
-        let replica = "--remote-write-external-label=__replica__=a,cluster=c";
+        let deduplicated = "--remote-write-external-label=__replica__=a,cluster=c";
         let lease = "--remote-write-lease=writer";
-        let identity = "--remote-write-lease-identity=a";
+        let (named, unnamed) = ("--remote-write-replica=a", "--remote-write-replica=");
         for (flags, expected) in [
-            (vec![summed], "--remote-write-lease is needed"),
+            (vec![summed, unnamed], "--remote-write-replica is needed"),
             (
-                vec![summed, replica],
-                "--remote-write-output summed: the sums",
+                vec![summed, named, deduplicated],
+                "--remote-write-output summed and --remote-write-external-label __replica__=… exclude one another",
             ),
             (
-                vec![lease, identity, replica],
+                vec![summed, deduplicated, "--standalone"],
+                "--remote-write-output summed and --remote-write-external-label __replica__=… exclude one another",
+            ),
+            (
+                vec![summed, named, lease],
+                "--remote-write-lease and --remote-write-output summed exclude one another",
+            ),
+            (
+                vec![summed, named, "--remote-write-external-label=replica=b"],
+                "--remote-write-external-label, --remote-write-pod-label",
+            ),
+            (
+                vec![lease, named, deduplicated],
                 "--remote-write-lease and the external label",
             ),
             (
-                vec![lease, identity, "--standalone"],
+                vec![lease, named, "--standalone"],
                 "--remote-write-lease: there is no cluster",
             ),
+            (vec![lease, unnamed], "--remote-write-replica is needed"),
             (
-                vec![lease, "--remote-write-lease-identity="],
-                "--remote-write-lease-identity is needed",
-            ),
-            (
-                vec!["--remote-write-lease=A", identity],
+                vec!["--remote-write-lease=A", named],
                 "--remote-write-lease \"A\"",
             ),
         ] {
             let message = with(&flags).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{flags:?}: {message}");
         }
-        for flags in [
-            vec![summed, "--standalone"],
-            vec![summed, lease, identity],
-            vec![lease, identity],
-            vec![replica],
+        // (flags, the labels of every series)
+        let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        for (flags, labels) in [
+            (
+                vec![summed, unnamed, "--standalone"],
+                vec![own("replica", "")],
+            ),
+            (
+                vec![summed, named, "--remote-write-external-label=cluster=c"],
+                vec![own("cluster", "c"), own("replica", "a")],
+            ),
+            (vec![lease, named], vec![]),
+            (
+                vec![deduplicated, named],
+                vec![own("__replica__", "a"), own("cluster", "c")],
+            ),
         ] {
-            assert!(with(&flags).is_ok(), "{flags:?}");
+            let (_, config) = with(&flags).unwrap();
+            let naming = config.remote_write.unwrap().naming;
+            assert_eq!(naming.external_labels, labels, "{flags:?}");
         }
     }
 

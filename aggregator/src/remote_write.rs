@@ -1,7 +1,6 @@
 //! Remote write: the receiver, the queue, and the clock that makes a flush of the store every interval.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,29 +8,25 @@ use aggregator_core::pod::PodKey;
 use aggregator_core::query::{Metric, MetricQuery, Milli, WindowChoice};
 use aggregator_core::store::Store;
 use aggregator_directory::{Directory, ServicePods};
-use aggregator_remote_write::handover::{Copies, Standbys};
 use aggregator_remote_write::metrics::Metrics;
 use aggregator_remote_write::queue::{Limits, MEMORY_BYTES, Queue};
 use aggregator_remote_write::receiver::{Auth, HttpReceiver};
 use aggregator_remote_write::sender::{Sender, Settings};
-use aggregator_remote_write::series::{About, Exporter, Flush, Output, Succession};
+use aggregator_remote_write::series::{About, Exporter, Flush, Output};
 use anyhow::{Context as _, Result};
 use common_aws::chain;
 use common_aws::signer::Signer;
 use common_budget::Size;
 use common_kubernetes::Lease;
-use common_kubernetes::lease::Contact;
 use common_time::{Clock, Monotonic, UnixMillis};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{AuthConfig, RemoteWriteConfig};
-use crate::remote_write::standby::{Newest, Standby};
 use crate::remote_write::writer::{Turn, Writer};
 
 mod check;
 mod schedule;
-mod standby;
 mod writer;
 
 pub use check::check;
@@ -47,17 +42,12 @@ pub(crate) struct RemoteWrite {
     sender: Arc<Sender<HttpReceiver>>,
     metrics: Metrics,
     writer: Writer,
-    /// Of the sums of whoever writes; `None` if there is nothing to copy.
-    copy: Option<Newest>,
-    standbys: Option<Arc<Standbys>>,
 }
 
 /// A Lease by which one replica writes.
 pub(crate) struct OneWriter {
     pub(crate) client: kube::Client,
     pub(crate) lease: Lease,
-    /// Where other replicas reach the admin listener of this one; needed for sums.
-    pub(crate) address: Option<SocketAddr>,
 }
 
 /// The queue: on disk if there is a folder, with what `memory` has for it.
@@ -109,14 +99,10 @@ impl RemoteWrite {
         let interval = config.interval;
         tracing::info!(url, interval_s = interval.as_secs(), "remote write begins");
         let exporter = exporter(&config, &queue, &clock);
-        let contact = one
-            .as_ref()
-            .filter(|_| config.naming.output == Output::Summed);
-        let contact = contact.map(contact_of).transpose()?;
-        let standbys = contact
-            .as_ref()
-            .map(|contact| Arc::new(Standbys::new(contact.key.clone(), clock.clone())));
-        let (writer, gate) = Writer::new(one.is_some(), standbys.clone());
+        let (mut writer, gate) = Writer::new(one.is_some());
+        if let Some(OneWriter { client, lease }) = one {
+            writer.keep(client, lease);
+        }
         let settings = Settings {
             interval,
             version: config.version,
@@ -131,7 +117,7 @@ impl RemoteWrite {
             settings,
             rand::random::<f64>,
         );
-        let mut this = Self {
+        Ok(Self {
             pod_labels: config.naming.pod_labels.clone(),
             exporter,
             store,
@@ -141,30 +127,7 @@ impl RemoteWrite {
             sender,
             metrics,
             writer,
-            copy: None,
-            standbys,
-        };
-        if let Some(one) = one {
-            this.share(one, contact)?;
-        }
-        Ok(this)
-    }
-
-    /// Takes part in the choice of one writer.
-    fn share(&mut self, one: OneWriter, contact: Option<Contact>) -> Result<()> {
-        let OneWriter { client, lease, .. } = one;
-        let copies = contact.as_ref().map(|_| Copies::new(&lease.identity));
-        let copies = copies.transpose()?;
-        self.writer.keep(client, Lease { contact, ..lease });
-        self.copy = copies
-            .zip(self.writer.role())
-            .map(|(copies, role)| Standby::begin(copies, role, Arc::clone(&self.sender)));
-        Ok(())
-    }
-
-    /// Who answers replicas that stand by, if totals are summed by one of several.
-    pub(crate) fn standbys(&self) -> Option<Arc<Standbys>> {
-        self.standbys.clone()
+        })
     }
 
     /// Flushes and sends until `stop`; then once more, and sends what waits for at most `drain`. What is not sent by
@@ -185,8 +148,7 @@ impl RemoteWrite {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(wait) => {}
                 turn = self.writer.turn() => {
-                    // Nor does one take samples that are older than those of the replica before us.
-                    last = last.max(self.take(turn).unwrap_or(last));
+                    self.take(turn);
                     continue;
                 }
             }
@@ -208,53 +170,30 @@ impl RemoteWrite {
         ended.writer.release().await;
     }
 
-    /// Another replica writes from now on, or this one. Returns up to when another may have written.
-    fn take(&mut self, turn: Turn) -> Option<i64> {
+    /// Another replica writes from now on, or this one.
+    fn take(&self, turn: Turn) {
         match turn {
-            Turn::Leads { told } => {
-                if self.writer.missed_another(told) {
-                    self.give_up();
-                }
-                self.go_on(told);
-                self.writer.open();
-                return told;
-            }
+            Turn::Leads => self.writer.open(),
             Turn::Unknown => self.writer.shut(),
             Turn::Follows { first } => {
                 self.writer.shut();
                 if first {
-                    self.give_up();
-                    self.metrics.set_standbys(0);
+                    // The other one writes the same totals.
+                    self.sender.with_queue(Queue::give_up);
                 }
             }
-        }
-        None
-    }
-
-    /// What waits was counted by this replica, while another one wrote what it counted.
-    fn give_up(&mut self) {
-        self.sender.with_queue(Queue::give_up);
-        self.exporter.give_up();
-    }
-
-    /// Goes on where whoever wrote before may have ended.
-    fn go_on(&mut self, told: Option<i64>) {
-        let copy = self.copy.as_ref().and_then(|copy| copy.borrow().clone());
-        if copy.is_some_and(|copy| !self.exporter.restore(&copy)) {
-            tracing::warn!("remote write: the copy of the sums is damaged");
-        }
-        let succession = self.exporter.lead(told, self.clock.wall());
-        self.metrics.count_takeover(succession);
-        if succession == Succession::Anew {
-            tracing::warn!(
-                "remote write: what was written before is not known to this replica; sums begin at 0, and what was counted since is not in them"
-            );
         }
     }
 
     /// Sums are durable before a flush that tells them: what it says is never more than what is known after a restart.
-    fn save_checkpoint(&self, state: &[u8]) {
-        if let Err(error) = self.sender.with_queue(|queue| queue.save_state(state)) {
+    fn save_checkpoint(&self) {
+        if !self.sender.with_queue(|queue| queue.is_on_disk()) {
+            return;
+        }
+        let Some(state) = self.exporter.checkpoint() else {
+            return;
+        };
+        if let Err(error) = self.sender.with_queue(|queue| queue.save_state(&state)) {
             tracing::warn!(%error, "remote write: the checkpoint of sums is not written");
         }
     }
@@ -270,24 +209,8 @@ impl RemoteWrite {
         }
     }
 
-    async fn flush(self, timestamp: i64, interval: i64) -> Self {
-        // What it would tell is added up by the one that writes, which passes it on.
-        if self.writer.follows() && self.writer.is_copied() {
-            return self;
-        }
-        let (this, checkpoint) = self.push(timestamp, interval).await;
-        if let (false, Some(checkpoint)) = (this.writer.follows(), checkpoint)
-            && this.writer.is_copied()
-        {
-            let copies = this.writer.release_flush(timestamp, checkpoint).await;
-            this.metrics.set_standbys(copies);
-        }
-        this
-    }
-
-    /// A flush of the store into the queue, and what to go on with after it. Off the async threads: the store is large,
-    /// and the disk may be slow.
-    async fn push(mut self, timestamp: i64, interval: i64) -> (Self, Option<Vec<u8>>) {
+    /// A flush of the store into the queue. Off the async threads: the store is large, and the disk may be slow.
+    async fn flush(mut self, timestamp: i64, interval: i64) -> Self {
         let flushed = tokio::task::spawn_blocking(move || {
             let now = self.clock.both();
             let pods = self.store.inspect(now.monotonic);
@@ -305,15 +228,12 @@ impl RemoteWrite {
                 rate: &|pod| rate(&self.store, self.clock.now(), pod),
             });
             self.metrics.count_refused(self.exporter.refused() - before);
-            let checkpoint = self.exporter.checkpoint();
             if !self.writer.follows() {
-                if let Some(checkpoint) = &checkpoint {
-                    self.save_checkpoint(checkpoint);
-                }
+                self.save_checkpoint();
                 self.save_written();
                 self.sender.push(timestamp, blocks);
             }
-            (self, checkpoint)
+            self
         });
         match flushed.await {
             Ok(done) => done,
@@ -321,17 +241,6 @@ impl RemoteWrite {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
-}
-
-/// Where this replica is found by those that follow it, and a key that only the Lease tells.
-fn contact_of(one: &OneWriter) -> Result<Contact> {
-    let address = one.address.context(
-        "--remote-write-lease-address is needed for --remote-write-output summed: --admin-listen does not tell at which address other replicas reach it, and there is no POD_IP in the environment",
-    )?;
-    Ok(Contact {
-        address: address.to_string(),
-        key: format!("{:032x}", rand::random::<u128>()),
-    })
 }
 
 /// What a flush is made with. It goes on where the queue on disk says that the last one ended.

@@ -9,7 +9,6 @@ pub mod answer;
 pub mod block;
 pub mod encoder;
 pub mod endpoint;
-pub mod handover;
 pub mod isolation;
 pub mod metrics;
 pub mod pace;

@@ -11,7 +11,6 @@ use std::sync::atomic::AtomicU64;
 
 use crate::answer::Class;
 use crate::queue::DropReason;
-use crate::series::Succession;
 
 /// Cheap to clone; all clones count together.
 #[derive(Clone, Debug)]
@@ -26,8 +25,6 @@ pub struct Metrics {
     pub(crate) series_refused: Counter,
     pub(crate) series_aside: Gauge,
     pub(crate) aside_overflowed: Counter,
-    pub(crate) takeovers: Family<ResultLabel, Counter>,
-    pub(crate) standbys: Gauge,
     pub(crate) pending_samples: Gauge,
     pub(crate) pending_bytes: Gauge,
     pub(crate) highest_sent: Gauge<f64, AtomicU64>,
@@ -112,8 +109,6 @@ impl Default for Metrics {
             series_refused: Counter::default(),
             series_aside: Gauge::default(),
             aside_overflowed: Counter::default(),
-            takeovers: Family::default(),
-            standbys: Gauge::default(),
             pending_samples: Gauge::default(),
             pending_bytes: Gauge::default(),
             highest_sent: Gauge::default(),
@@ -150,9 +145,6 @@ impl Metrics {
         for result in Class::AGAIN.map(Class::as_str) {
             drop(self.retries.get_or_create(&ResultLabel { result }));
         }
-        for result in Succession::ALL.map(Succession::as_str) {
-            drop(self.takeovers.get_or_create(&ResultLabel { result }));
-        }
         for reason in DropReason::ALL.map(DropReason::as_str) {
             drop(self.dropped.get_or_create(&ReasonLabel { reason }));
         }
@@ -161,18 +153,6 @@ impl Metrics {
     /// So many series were not written.
     pub fn count_refused(&self, series: u64) {
         self.series_refused.inc_by(series);
-    }
-
-    /// This replica began to write.
-    pub fn count_takeover(&self, succession: Succession) {
-        let result = succession.as_str();
-        self.takeovers.get_or_create(&ResultLabel { result }).inc();
-    }
-
-    /// So many replicas have the checkpoint of the newest flush.
-    pub fn set_standbys(&self, standbys: usize) {
-        self.standbys
-            .set(i64::try_from(standbys).unwrap_or(i64::MAX));
     }
 
     fn register_work(&self, registry: &mut Registry) {
@@ -197,10 +177,6 @@ impl Metrics {
             help,
             self.aside_overflowed.clone(),
         );
-        let help = "Times that this replica began to write by a Lease: as the first that is known of, going on with what was written before, or with sums from 0 (anew)";
-        registry.register("takeovers", help, self.takeovers.clone());
-        let help = "Replicas that had the sums of the newest flush before it was sent; 0 where this one does not write sums by a Lease";
-        registry.register("standbys", help, self.standbys.clone());
         let help = "Requests, by HTTP status of the answer; none without one";
         registry.register("requests", help, self.requests.clone());
         let help = "Requests to be sent again, by what the answer meant";

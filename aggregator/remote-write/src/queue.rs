@@ -241,6 +241,11 @@ impl Queue {
         self.cursor.flush
     }
 
+    /// False if all of it is gone with the process.
+    pub fn is_on_disk(&self) -> bool {
+        self.log.is_some()
+    }
+
     /// Writes down what belongs to the next flush, whole or not at all. Nothing in memory.
     pub fn save_state(&self, state: &[u8]) -> io::Result<()> {
         match &self.log {

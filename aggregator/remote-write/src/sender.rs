@@ -51,8 +51,8 @@ pub struct Settings {
     pub interval: Duration,
     /// The version of the protocol to begin with.
     pub version: Version,
-    /// The timestamp of the last flush that may be sent, in Unix milliseconds; `None`: every one may.
-    pub gate: Option<watch::Receiver<i64>>,
+    /// Whether anything may be sent at the moment; `None`: always.
+    pub gate: Option<watch::Receiver<bool>>,
 }
 
 /// What all shards share.
@@ -154,15 +154,6 @@ impl<R: Receiver> Sender<R> {
         work(&mut self.queue())
     }
 
-    /// Timestamp up to which every flush was answered for good; `None` if there was none.
-    pub fn sent_until(&self) -> Option<i64> {
-        let queue = self.queue();
-        match queue.waiting().oldest {
-            Some(oldest) => Some(oldest - 1),
-            None => queue.last_flush(),
-        }
-    }
-
     /// Sends until `stop` is cancelled and nothing waits, and writes down what was sent. To end it sooner, drop it:
     /// what was not answered is sent again after the next start.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
@@ -208,7 +199,7 @@ impl<R: Receiver> Sender<R> {
                 .blocking(move |sender| sender.queue().front(shard))
                 .await;
             if let Some((seq, block)) = front.flatten() {
-                if !self.may_send(block.timestamp, &stop).await {
+                if !self.may_send(&stop).await {
                     return;
                 }
                 if !self.await_others(shard, seq).await {
@@ -255,23 +246,23 @@ impl<R: Receiver> Sender<R> {
         }
     }
 
-    /// Waits until the flush may be sent; false if this ends before that.
-    async fn may_send(&self, timestamp: i64, stop: &CancellationToken) -> bool {
+    /// Waits until something may be sent; false if this ends before that.
+    async fn may_send(&self, stop: &CancellationToken) -> bool {
         let Some(mut gate) = self.settings.gate.clone() else {
             return true;
         };
         tokio::select! {
             biased;
-            opened = gate.wait_for(|until| timestamp <= *until) => opened.is_ok(),
+            opened = gate.wait_for(|open| *open) => opened.is_ok(),
             () = stop.cancelled() => false,
         }
     }
 
-    /// Waits until the flush may not be sent any more.
-    async fn may_not_send(&self, timestamp: i64) {
+    /// Waits until nothing may be sent any more.
+    async fn may_not_send(&self) {
         match self.settings.gate.clone() {
             Some(mut gate) => {
-                let _ = gate.wait_for(|until| *until < timestamp).await;
+                let _ = gate.wait_for(|open| !*open).await;
             }
             None => std::future::pending().await,
         }

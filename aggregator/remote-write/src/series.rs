@@ -43,7 +43,7 @@ pub struct Exporter {
     since: UnixMillis,
     /// Empty but for [`Output::Summed`].
     sums: Sums,
-    /// Up to when another process may have written sums, in Unix milliseconds.
+    /// Up to when the process before this one may have written sums, in Unix milliseconds.
     silent_until: i64,
     last: Option<i64>,
     series: HashMap<Id, Known>,
@@ -87,38 +87,6 @@ pub struct Flush<'a> {
     pub about: &'a dyn Fn(&PodKey) -> About,
     /// Requests per second of a pod, `None` if that is not known.
     pub rate: &'a dyn Fn(&PodKey) -> Option<f64>,
-}
-
-/// What whoever begins to write goes on with.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Succession {
-    /// Nobody is known to have written before.
-    First,
-    /// What was written before.
-    Continued,
-    /// Sums begin at 0: what was written before is not known.
-    Anew,
-}
-
-/// Of which flush a checkpoint of [`Exporter::checkpoint`] is, in Unix milliseconds; `None` if it is not whole.
-pub fn flush_of(checkpoint: &[u8]) -> Option<i64> {
-    Sums::flush_of(checkpoint)
-}
-
-// === impl Succession ===
-
-impl Succession {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::First, Self::Continued, Self::Anew];
-
-    /// The name in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::First => "first",
-            Self::Continued => "continued",
-            Self::Anew => "anew",
-        }
-    }
 }
 
 // === impl Flush ===
@@ -197,46 +165,17 @@ impl Exporter {
         true
     }
 
-    /// What another exporter goes on with, after a restart or in another replica, for [`Exporter::restore`]; nothing
-    /// unless totals are summed. It has to be durable before the blocks of the flush are.
+    /// What the exporter of the next process goes on with, for [`Exporter::restore`]; nothing unless totals are summed. It
+    /// has to be durable before the blocks of the flush are.
     pub fn checkpoint(&self) -> Option<Vec<u8>> {
         let summed = self.naming.output == Output::Summed;
         summed.then(|| self.sums.checkpoint()).flatten()
     }
 
-    /// Goes on with a checkpoint, unless it is older than what is known; false if it is not whole.
+    /// Goes on with a checkpoint; false if it is not whole.
     pub fn restore(&mut self, checkpoint: &[u8]) -> bool {
-        let Some(at) = flush_of(checkpoint) else {
-            return false;
-        };
-        if self.sums.at() < Some(at) {
-            let Some(sums) = Sums::restore(checkpoint) else {
-                return false;
-            };
-            self.sums = sums;
-        }
-        true
-    }
-
-    /// Another replica writes: what this one added up is not what is written any more.
-    pub fn give_up(&mut self) {
-        self.sums = Sums::new(self.since);
-    }
-
-    /// This process writes from `now` on, after one that may have sent every flush up to `told` (Unix milliseconds).
-    /// Sums that do not hold all of that begin anew: one that is told lower than before would be taken for a reset, and
-    /// all of it counted twice.
-    pub fn lead(&mut self, told: Option<i64>, now: UnixMillis) -> Succession {
-        let Some(told) = told else {
-            return Succession::First;
-        };
-        self.silent_until = self.silent_until.max(told);
-        if self.naming.output == Output::PerPod || self.sums.at() >= Some(told) {
-            return Succession::Continued;
-        }
-        self.sums = Sums::new(now);
-        self.silent_until = self.silent_until.max(signed(now));
-        Succession::Anew
+        let restored = Sums::restore(checkpoint).map(|sums| self.sums = sums);
+        restored.is_some()
     }
 
     fn write_pods(&mut self, encoders: &mut Encoders, flush: &Flush<'_>) {
@@ -305,7 +244,7 @@ impl Exporter {
             }
         }
         self.sums.end_flush(at);
-        // A sum begins at 0, but not at a time that a replica before us may have written.
+        // A sum begins at 0, but not at a time that the process before us may have written.
         let zero = before.max(self.silent_until.saturating_add(1));
         let sums = self.sums.of_flush(at);
         let sums = sums.map(|(id, sum, new)| (id.clone(), real(sum), new && zero < at));

@@ -1,6 +1,5 @@
 //! Flags of remote write.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -94,8 +93,9 @@ pub struct RemoteWriteArgs {
     )]
     pub remote_write_pod_label: Vec<String>,
 
-    /// One series for each pod, or one for all pods of a service, with what they counted since this aggregator or the
-    /// one before it looks. Of several replicas only one may write sums: see --remote-write-lease.
+    /// One series for each pod, or one for all pods of a service, with what they counted since this replica looks. Of
+    /// sums each replica writes its own, with the label `replica`: read them as
+    /// `max without (replica) (rate(…))`. Not with __replica__, nor with --remote-write-lease.
     #[arg(
         long,
         env = "MESHMETER_REMOTE_WRITE_OUTPUT",
@@ -114,18 +114,14 @@ pub struct RemoteWriteArgs {
     pub remote_write_gauge: Vec<Gauge>,
 
     /// Lease (in --namespace) by which one of several replicas writes. Not with __replica__, which lets the receiver
-    /// choose. Default: every replica writes.
+    /// choose, nor with sums. Default: every replica writes.
     #[arg(long, env = "MESHMETER_REMOTE_WRITE_LEASE", value_name = "NAME")]
     pub remote_write_lease: Option<String>,
 
-    /// Name of this replica, which no other has, as the holder of the Lease.
+    /// Name of this replica, which no other has: the label `replica` of sums, and the holder of the Lease. In a pod the
+    /// variable is the pod's name.
     #[arg(long, env = "HOSTNAME", value_name = "NAME", default_value = "")]
-    pub remote_write_lease_identity: String,
-
-    /// IP at which other replicas reach the admin listener of this one: of sums, each flush is copied to them before it is
-    /// sent. Default: that of --admin-listen, if it is a certain one.
-    #[arg(long, env = "POD_IP", value_name = "IP")]
-    pub remote_write_lease_address: Option<IpAddr>,
+    pub remote_write_replica: String,
 
     /// Version of the protocol. With 2.0 a receiver that does not seem to know it is written to in 1.0.
     #[arg(

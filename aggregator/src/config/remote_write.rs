@@ -1,6 +1,5 @@
 //! Flags of remote write -> checked.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,8 +13,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::args::{AuthMode, Gauge, OutputMode, ProtocolVersion, RemoteWriteArgs};
 
-/// The label by which receivers tell the replicas of an HA pair apart.
-const REPLICA: &str = "__replica__";
+/// The label by which receivers tell the replicas of an HA pair apart, of which they store one.
+const HA_REPLICA: &str = "__replica__";
+
+/// The label by which readers tell the sums of replicas apart.
+const REPLICA: &str = "replica";
 
 /// Where running totals are written to, and how.
 #[derive(Clone, Debug)]
@@ -47,8 +49,6 @@ pub struct LeaseConfig {
     pub name: String,
     /// The name of this replica.
     pub identity: String,
-    /// Its address; `None`: that of the admin listener.
-    pub address: Option<IpAddr>,
 }
 
 /// How requests show who sends them.
@@ -88,6 +88,7 @@ impl RemoteWriteConfig {
         let endpoint = Endpoint::new(url, region).context("--remote-write-url")?;
         let auth = auth(&args, &endpoint)?;
         let lease = standalone.map(|standalone| lease(&args, standalone));
+        let naming = naming(&args)?;
         let ca = args.remote_write_ca_file.as_ref().map(|path| {
             std::fs::read(path)
                 .with_context(|| format!("--remote-write-ca-file {}", path.display()))
@@ -99,19 +100,7 @@ impl RemoteWriteConfig {
             interval: Duration::from_secs(args.remote_write_interval_seconds.into()),
             queue_dir: args.remote_write_queue_dir,
             queue_bytes: u64::from(args.remote_write_queue_mib) * 1024 * 1024,
-            naming: Naming {
-                output: match args.remote_write_output {
-                    OutputMode::PerPod => Output::PerPod,
-                    OutputMode::Summed => Output::Summed,
-                },
-                rate: args.remote_write_gauge.contains(&Gauge::Rate),
-                inflight: args.remote_write_gauge.contains(&Gauge::Inflight),
-                ..naming(
-                    args.remote_write_prefix,
-                    &args.remote_write_external_label,
-                    args.remote_write_pod_label,
-                )?
-            },
+            naming,
             version: match args.remote_write_protocol {
                 ProtocolVersion::V1 => Version::V1,
                 ProtocolVersion::V2 => Version::V2,
@@ -121,43 +110,48 @@ impl RemoteWriteConfig {
     }
 }
 
+/// By which Lease one replica writes, if by any. Of sums each replica writes its own.
 fn lease(args: &RemoteWriteArgs, standalone: bool) -> Result<Option<LeaseConfig>> {
-    let labels = &args.remote_write_external_label;
-    let replica = labels.iter().any(|pair| pair.starts_with("__replica__="));
     let summed = args.remote_write_output == OutputMode::Summed;
+    let named = !args.remote_write_replica.is_empty();
     ensure!(
-        !(summed && replica),
-        "--remote-write-output summed: the sums of two replicas differ, so that a receiver cannot choose between them by __replica__; use --remote-write-lease"
+        !summed || named || standalone,
+        "--remote-write-replica is needed for --remote-write-output summed, as the label `replica`: there is no HOSTNAME in the environment"
     );
     let Some(name) = args.remote_write_lease.clone() else {
-        ensure!(
-            !summed || standalone,
-            "--remote-write-lease is needed for --remote-write-output summed: of several replicas only one may write sums"
-        );
         return Ok(None);
     };
+    ensure!(
+        !summed,
+        "--remote-write-lease and --remote-write-output summed exclude one another: each replica writes its own sums, none of which can stand in for the others"
+    );
     ensure!(
         !standalone,
         "--remote-write-lease: there is no cluster with --standalone"
     );
     ensure!(
-        !replica,
+        !has_ha_replica(args),
         "--remote-write-lease and the external label __replica__ exclude one another: with a Lease one replica writes, with the label both do"
     );
     if let Some(fault) = service_name_fault(&name) {
         bail!("--remote-write-lease {name:?}: {fault}");
     }
-    let identity = args.remote_write_lease_identity.clone();
     ensure!(
-        !identity.is_empty(),
-        "--remote-write-lease-identity is needed for --remote-write-lease: there is no HOSTNAME in the environment"
+        named,
+        "--remote-write-replica is needed for --remote-write-lease: there is no HOSTNAME in the environment"
     );
-    let address = args.remote_write_lease_address;
     Ok(Some(LeaseConfig {
         name,
-        identity,
-        address,
+        identity: args.remote_write_replica.clone(),
     }))
+}
+
+fn has_ha_replica(args: &RemoteWriteArgs) -> bool {
+    let mut pairs = args.remote_write_external_label.iter();
+    pairs.any(|pair| {
+        pair.split_once('=')
+            .is_some_and(|(name, _)| name == HA_REPLICA)
+    })
 }
 
 fn auth(args: &RemoteWriteArgs, endpoint: &Endpoint) -> Result<AuthConfig> {
@@ -206,19 +200,49 @@ fn auth(args: &RemoteWriteArgs, endpoint: &Endpoint) -> Result<AuthConfig> {
     })
 }
 
-fn naming(prefix: String, external: &[String], pod_labels: Vec<String>) -> Result<Naming> {
+fn naming(args: &RemoteWriteArgs) -> Result<Naming> {
+    let output = match args.remote_write_output {
+        OutputMode::PerPod => Output::PerPod,
+        OutputMode::Summed => Output::Summed,
+    };
+    let live_only = has_ha_replica(args);
+    ensure!(
+        !(live_only && output == Output::Summed),
+        "--remote-write-output summed and --remote-write-external-label __replica__=… exclude one another: a receiver that deduplicates takes the sums of one replica, and drops those of the others with a 202 that looks like success; leave out __replica__, the label `replica` tells sums apart"
+    );
+    let prefix = args.remote_write_prefix.clone();
     SeriesLabels::new(&format!("{prefix}upstream_rq_total"), [])
         .with_context(|| format!("--remote-write-prefix {prefix:?}"))?;
+    Ok(Naming {
+        prefix,
+        live_only,
+        output,
+        external_labels: external_labels(args)?,
+        pod_labels: args.remote_write_pod_label.clone(),
+        rate: args.remote_write_gauge.contains(&Gauge::Rate),
+        inflight: args.remote_write_gauge.contains(&Gauge::Inflight),
+    })
+}
+
+/// The labels of every series: those that are given, and of sums this replica's name.
+fn external_labels(args: &RemoteWriteArgs) -> Result<Vec<(String, String)>> {
+    let (external, pod_labels) = (
+        &args.remote_write_external_label,
+        &args.remote_write_pod_label,
+    );
     ensure!(
         external.len() + pod_labels.len() <= LABELS_MAX,
         "--remote-write-external-label, --remote-write-pod-label: at most {LABELS_MAX} are allowed"
     );
-    let mut labels = Vec::with_capacity(external.len());
+    let mut labels = Vec::with_capacity(external.len() + 1);
     for pair in external {
         let Some((name, value)) = pair.split_once('=') else {
             bail!("--remote-write-external-label {pair:?} is not NAME=VALUE");
         };
         labels.push((name.to_owned(), value.to_owned()));
+    }
+    if args.remote_write_output == OutputMode::Summed {
+        labels.push((REPLICA.to_owned(), args.remote_write_replica.clone()));
     }
     let fixed = [
         "namespace",
@@ -237,11 +261,5 @@ fn naming(prefix: String, external: &[String], pod_labels: Vec<String>) -> Resul
         .chain(fixed);
     SeriesLabels::new("x", all)
         .context("--remote-write-external-label, --remote-write-pod-label")?;
-    Ok(Naming {
-        prefix,
-        live_only: labels.iter().any(|(name, _)| name == REPLICA),
-        external_labels: labels,
-        pod_labels,
-        ..Naming::default()
-    })
+    Ok(labels)
 }

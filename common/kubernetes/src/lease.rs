@@ -1,17 +1,15 @@
-//! A Lease (`coordination.k8s.io/v1`): of several replicas one acts. The holder leaves word in an annotation, for the
-//! one after it.
+//! A Lease (`coordination.k8s.io/v1`): of several replicas one acts.
 
 mod election;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-pub use election::{Contact, Election, LEASE_DURATION, RENEW_DEADLINE, Record, Role, Step};
+pub use election::{Election, LEASE_DURATION, RENEW_DEADLINE, Record, Role, Step};
 use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -25,13 +23,6 @@ const RETRY_PERIOD: Duration = Duration::from_secs(2);
 /// Time for one request: a slow answer must not cost the time there is to renew.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
-/// What the holder tells the next one.
-const TOLD: &str = "meshmeter.io/written-until-unix-ms";
-
-/// Where the holder is found, and what to show there.
-const ADDRESS: &str = "meshmeter.io/writer-address";
-const KEY: &str = "meshmeter.io/writer-key";
-
 /// Which Lease, and who wants it.
 #[derive(Debug)]
 pub struct Lease {
@@ -41,22 +32,13 @@ pub struct Lease {
     pub name: String,
     /// The name of this replica, which no other has: the pod's.
     pub identity: String,
-    /// Where the others find it while it is the holder.
-    pub contact: Option<Contact>,
 }
-
-/// What the holder tells the next one, asked for at each renewal.
-pub type Told = Box<dyn Fn() -> Option<i64> + Send + Sync>;
 
 /// A Lease that is kept if it can be had.
 #[derive(Debug)]
 pub struct Kept {
     /// Whether this replica acts.
     pub role: watch::Receiver<Role>,
-    /// Tell of it at once: there is something new to tell.
-    pub news: Arc<Notify>,
-    /// What the Lease tells the next holder, as far as this one wrote it.
-    pub told: watch::Receiver<Option<i64>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -75,18 +57,17 @@ impl Kept {
 
 impl Lease {
     /// Takes it when it is free and renews it, in a task of its own.
-    pub fn keep(self, client: Client, told: Told) -> Kept {
+    pub fn keep(self, client: Client) -> Kept {
         let (sender, role) = watch::channel(Role::Unknown);
-        let (news, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-        let (written, known) = watch::channel(None);
-        let (woken, ending) = (Arc::clone(&news), stop.clone());
+        let stop = CancellationToken::new();
+        let ending = stop.clone();
         let task = tokio::spawn(async move {
             let clock = monotonic();
             let mut election = Election::new(&self.identity);
             loop {
                 // Slow answers must not keep us from saying in time that it ran out: another may have it soon after.
                 let left = election.left(clock()).unwrap_or(LEASE_DURATION);
-                let renewal = self.once(&client, &clock, &mut election, &told, &written);
+                let renewal = self.once(&client, &clock, &mut election);
                 if let Ok(Err(error)) = timeout(left, renewal).await {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
@@ -99,20 +80,13 @@ impl Lease {
                 tokio::select! {
                     () = ending.cancelled() => break,
                     () = sleep(RETRY_PERIOD.min(left)) => {}
-                    () = woken.notified() => {}
                 }
             }
             if election.leads(clock()) {
-                self.give_back(&client, &election, told()).await;
+                self.give_back(&client, &election).await;
             }
         });
-        Kept {
-            role,
-            news,
-            told: known,
-            stop,
-            task,
-        }
+        Kept { role, stop, task }
     }
 
     async fn once(
@@ -120,8 +94,6 @@ impl Lease {
         client: &Client,
         clock: &(impl Fn() -> Duration + Send + Sync),
         election: &mut Election,
-        told: &Told,
-        written: &watch::Sender<Option<i64>>,
     ) -> Result<(), ClusterError> {
         let read = within(self.leases(client).get(&self.name), "the lease").await?;
         let began = clock();
@@ -131,14 +103,11 @@ impl Lease {
         if step == Step::Follow {
             return Ok(());
         }
-        let leads = election.leads(began);
-        let mut record = election.record(step, told().filter(|_| leads));
-        record.contact.clone_from(&self.contact);
+        let record = election.record(step);
         let acquired = acquired.filter(|_| step == Step::Renew);
         match within(self.write(client, &record, acquired), "the lease").await {
             Ok(()) => {
                 election.wrote(began);
-                written.send_replace(record.told);
                 Ok(())
             }
             Err(error) if error.status() == Some(409) => {
@@ -164,7 +133,7 @@ impl Lease {
         }
     }
 
-    async fn give_back(&self, client: &Client, election: &Election, told: Option<i64>) {
+    async fn give_back(&self, client: &Client, election: &Election) {
         let leases = self.leases(client);
         let Ok(Some(read)) = within(leases.get(&self.name), "the lease").await else {
             return;
@@ -176,7 +145,7 @@ impl Lease {
         let record = Record {
             version: read.version,
             holder: String::new(),
-            ..election.record(Step::Renew, told)
+            ..election.record(Step::Renew)
         };
         match within(self.write(client, &record, None), "the lease").await {
             Ok(()) => tracing::info!(lease = self.name, "lease given back"),
@@ -192,18 +161,12 @@ impl Lease {
 
     fn object(&self, record: &Record, acquired: Option<MicroTime>) -> Object {
         let now = MicroTime(Timestamp::now());
-        let told = record.told.map(|told| (TOLD.to_owned(), told.to_string()));
-        let contact = record.contact.iter().flat_map(|contact| {
-            [(ADDRESS, &contact.address), (KEY, &contact.key)]
-                .map(|(name, value)| (name.to_owned(), value.clone()))
-        });
         let managed = ("app.kubernetes.io/managed-by", "meshmeter");
         Object {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
                 namespace: Some(self.namespace.clone()),
                 resource_version: Some(record.version.clone()).filter(|known| !known.is_empty()),
-                annotations: Some(told.into_iter().chain(contact).collect()),
                 labels: Some(
                     [managed]
                         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -229,18 +192,13 @@ impl Lease {
 
 impl From<Object> for Record {
     fn from(Object { metadata, spec }: Object) -> Self {
-        let (spec, annotations) = (spec.unwrap_or_default(), metadata.annotations);
-        let note = |name| annotations.as_ref()?.get(name).cloned();
-        let told = note(TOLD);
-        let contact = note(ADDRESS).zip(note(KEY));
+        let spec = spec.unwrap_or_default();
         let seconds = spec.lease_duration_seconds.unwrap_or_default();
         Self {
-            contact: contact.map(|(address, key)| Contact { address, key }),
             holder: spec.holder_identity.unwrap_or_default(),
             version: metadata.resource_version.unwrap_or_default(),
             duration: Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
             transitions: spec.lease_transitions.unwrap_or_default(),
-            told: told.and_then(|told| told.parse().ok()),
         }
     }
 }
@@ -250,10 +208,7 @@ fn announce(role: &watch::Sender<Role>, now: Role, name: &str) {
         if *held == now {
             return false;
         }
-        let alike = matches!((&*held, &now), (Role::Follows { .. }, Role::Follows { .. }));
-        if !alike {
-            tracing::info!(lease = name, role = ?now, "lease");
-        }
+        tracing::info!(lease = name, role = ?now, "lease");
         *held = now;
         true
     });

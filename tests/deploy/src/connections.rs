@@ -96,11 +96,7 @@ const ALLOWED: [(&str, &str, Port); 34] = [
 ];
 
 /// What a writer of samples needs besides: of a receiver in the cluster, and of AMP with each source of credentials.
-const WRITER_IN_CLUSTER: [(&str, &str, Port); 2] = [
-    (AGGREGATOR, "prometheus", Tcp(9090)),
-    // Sums are copied to the replica that stands by.
-    (AGGREGATOR, AGGREGATOR, Named("http-admin")),
-];
+const WRITER_IN_CLUSTER: [(&str, &str, Port); 1] = [(AGGREGATOR, "prometheus", Tcp(9090))];
 const WRITER_TO_AMP: [(&str, &str, Port); 4] = [
     (AGGREGATOR, "AWS", Tcp(443)),
     (AGGREGATOR, "AWS by IPv6", Tcp(443)),
@@ -109,7 +105,8 @@ const WRITER_TO_AMP: [(&str, &str, Port); 4] = [
 ];
 
 /// What must not get through where policies close the namespace.
-const DENIED: [(&str, &str, Port); 26] = [
+const DENIED: [(&str, &str, Port); 27] = [
+    (AGGREGATOR, AGGREGATOR, Named("http-admin")),
     ("stranger", AGGREGATOR, Named("http-admin")),
     ("sidecar", AGGREGATOR, Named("http-admin")),
     ("internet", AGGREGATOR, Named("http-admin")),

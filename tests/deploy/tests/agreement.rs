@@ -137,7 +137,7 @@ fn policies_open_ports_that_are_there() {
             }
         }
     }
-    assert_eq!(opened, 8);
+    assert_eq!(opened, 7);
 }
 
 /// `APIServices` and the webhook lead to services that lead to the port on which the program serves them.

@@ -83,7 +83,7 @@ fn installations_are_open_where_they_have_to_be() {
 fn every_row_is_held_against_something() {
     let with = ["network-policies", "self-test"];
     let everything = rendered("overlays/app-mesh-amp", &with, "");
-    assert_eq!(connections::rows(&everything).unwrap(), 60);
+    assert_eq!(connections::rows(&everything).unwrap(), 61);
     assert!(connections::rows(&rendered("base", &[], "")).unwrap() > 20);
 }
 

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod amp;
+pub mod pair;
 pub mod receiver;
 pub mod scraper;
 

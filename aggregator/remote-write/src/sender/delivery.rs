@@ -53,7 +53,7 @@ impl<R: Receiver> Sender<R> {
             self.await_turn(samples, timestamp).await;
             let version = self.protocol.version(self.now());
             let attempt = delivery.attempt;
-            let Some(answer) = self.send_piece(piece, timestamp, version, attempt).await else {
+            let Some(answer) = self.send_piece(piece, version, attempt).await else {
                 return false;
             };
             let downgrade = self.protocol.observe(version, &answer, self.now());
@@ -87,7 +87,7 @@ impl<R: Receiver> Sender<R> {
                 Next::Probe(after) => {
                     delivery.attempt += 1;
                     tokio::time::sleep(after).await;
-                    if self.takes_others(timestamp).await == Some(true) {
+                    if self.takes_others().await == Some(true) {
                         retry.suspect();
                         self.isolate(&mut delivery, Refusal::Failing);
                     }
@@ -111,19 +111,13 @@ impl<R: Receiver> Sender<R> {
         }
     }
 
-    /// `None` if the flush may not be sent any more.
-    async fn send_piece(
-        &self,
-        piece: &Piece,
-        timestamp: i64,
-        version: Version,
-        attempt: u32,
-    ) -> Option<Answer> {
+    /// `None` if nothing may be sent any more.
+    async fn send_piece(&self, piece: &Piece, version: Version, attempt: u32) -> Option<Answer> {
         let before = self.now();
         let body = piece.body_in(version);
         let answer = tokio::select! {
             biased;
-            () = self.may_not_send(timestamp) => return None,
+            () = self.may_not_send() => return None,
             answer = self.receiver.send(body, version, attempt) => answer,
         };
         let after = self.now();
@@ -257,11 +251,11 @@ impl<R: Receiver> Sender<R> {
     }
 
     /// Whether the receiver judges what it stored before, rather than failing on it as well; `None` if nothing was
-    /// stored yet, or the flush may not be sent any more. The same sample once more is no other one.
-    async fn takes_others(&self, timestamp: i64) -> Option<bool> {
+    /// stored yet, or nothing may be sent any more. The same sample once more is no other one.
+    async fn takes_others(&self) -> Option<bool> {
         let good = self.good().clone()?.first()?;
         let version = self.protocol.version(self.now());
-        let answer = self.send_piece(&good, timestamp, version, 0).await?;
+        let answer = self.send_piece(&good, version, 0).await?;
         let judged = [Class::Stored, Class::Deduplicated, Class::Rejected];
         Some(judged.contains(&answer.class()))
     }

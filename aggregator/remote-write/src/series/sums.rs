@@ -3,9 +3,9 @@
 //! A pod that leaves takes nothing with it, and one that is seen for the first time brings only what it counted since we
 //! look: so a sum never falls, and never leaps by what was counted before.
 //!
-//! Whoever goes on with a checkpoint, after a restart or for another replica, may for a moment know less of a pod than
-//! whoever wrote it did. What it hears that was heard before therefore adds nothing: totals lower than the last, and
-//! instances that were replaced.
+//! A process that goes on with the checkpoint of the one before it may for a moment know less of a pod than that one did.
+//! What it hears that was heard before therefore adds nothing: totals lower than the last, and instances that were
+//! replaced.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -100,11 +100,6 @@ impl Sums {
             since,
             at: None,
         }
-    }
-
-    /// The last flush, in Unix milliseconds; `None` before the first.
-    pub(super) fn at(&self) -> Option<i64> {
-        self.at
     }
 
     /// Adds what the pod counted since it was last seen; one that was not is counted from 0 if it `began` since we look.

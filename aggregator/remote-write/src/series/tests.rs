@@ -352,48 +352,6 @@ fn a_sum_goes_on_after_a_restart() {
     assert!(!restarted.restore(&flipped), "damaged");
 }
 
-/// A replica that takes over goes on with the sums of the one before it if it has all that may have been sent; if it
-/// has not, it begins at 0, after anything that was sent.
-#[test]
-fn a_sum_is_handed_over() {
-    let mut writer = summed();
-    let at = |total| [pod("a", 1, SINCE.0 + 1, vec![series(total, &[])])];
-    flush(&mut writer, 2_000_000, &at(100), &about);
-    let copy = writer.checkpoint().unwrap();
-    assert_eq!(flush_of(&copy), Some(2_000_000));
-    let now = UnixMillis(2_040_000);
-    let taken = |told| {
-        let mut other = summed();
-        assert!(other.restore(&copy));
-        let succession = other.lead(told, now);
-        let first = samples(&flush(&mut other, 2_045_000, &at(175), &about));
-        let next = samples(&flush(&mut other, 2_060_000, &at(180), &about));
-        (succession, first, next)
-    };
-    let continued = vec![" rq_total  175 @2045000".to_owned()];
-    let next = vec![" rq_total  180 @2060000".to_owned()];
-    let expected = (Succession::Continued, continued.clone(), next.clone());
-    assert_eq!(taken(Some(2_000_000)), expected);
-    assert_eq!(taken(None), (Succession::First, continued, next));
-    let (succession, first, next) = taken(Some(2_015_000));
-    assert_eq!(succession, Succession::Anew);
-    assert_eq!(first, [" rq_total  0 @2040001", " rq_total  0 @2045000"]);
-    assert_eq!(next, [" rq_total  5 @2060000"]);
-}
-
-/// A copy that is older than what is known changes nothing.
-#[test]
-fn an_old_copy_is_not_taken() {
-    let mut writer = summed();
-    let at = |total| [pod("a", 1, SINCE.0 + 1, vec![series(total, &[])])];
-    flush(&mut writer, 2_000_000, &at(100), &about);
-    let old = writer.checkpoint().unwrap();
-    flush(&mut writer, 2_015_000, &at(130), &about);
-    let new = writer.checkpoint().unwrap();
-    assert!(writer.restore(&old));
-    assert_eq!(writer.checkpoint(), Some(new));
-}
-
 /// Gauges are written if asked: a pod's, or the sum of a service's.
 #[test]
 fn gauges_are_a_setting() {

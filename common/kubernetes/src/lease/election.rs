@@ -1,7 +1,6 @@
 //! Who holds a Lease, decided without clock or network, by the rules of client-go's leader election: a Lease that did
 //! not change for its duration, as this process saw it, is free; nobody's clock is compared with another's.
 
-use std::fmt;
 use std::time::Duration;
 
 /// How long a Lease is respected after its last change.
@@ -21,19 +20,6 @@ pub struct Record {
     pub duration: Duration,
     /// How often it changed hands.
     pub transitions: i32,
-    /// What the holder tells the next one.
-    pub told: Option<i64>,
-    /// Where the holder is found.
-    pub contact: Option<Contact>,
-}
-
-/// Where the holder of a Lease is found by the replicas that follow it.
-#[derive(Clone, Eq, PartialEq)]
-pub struct Contact {
-    /// Address and port.
-    pub address: String,
-    /// What shows that whoever asks may read the Lease.
-    pub key: String,
 }
 
 /// What to do about what was read.
@@ -55,34 +41,17 @@ pub struct Election {
     identity: String,
     seen: Option<(Record, Duration)>,
     renewed: Option<Duration>,
-    inherited: Option<i64>,
 }
 
 /// Whether this process acts.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Role {
     /// Not known at the moment: nobody could be asked.
     Unknown,
     /// It does.
-    Leads {
-        /// What was told last before it did: by the holder before it, or by itself before it was started anew.
-        inherited: Option<i64>,
-    },
+    Leads,
     /// Another does.
-    Follows {
-        /// [`Record::contact`].
-        contact: Option<Contact>,
-    },
-}
-
-// === impl Contact ===
-
-impl fmt::Debug for Contact {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Contact")
-            .field("address", &self.address)
-            .finish_non_exhaustive()
-    }
+    Follows,
 }
 
 // === impl Election ===
@@ -94,7 +63,6 @@ impl Election {
             identity: identity.to_owned(),
             seen: None,
             renewed: None,
-            inherited: None,
         }
     }
 
@@ -117,17 +85,13 @@ impl Election {
             self.renewed = None;
             Step::Follow
         };
-        let begins = step == Step::Renew && self.renewed.is_none();
-        if step == Step::Take || begins {
-            self.inherited = record.told;
-        }
         self.seen = Some((record, since));
         step
     }
 
     /// True if this process acts at `now`.
     pub fn leads(&self, now: Duration) -> bool {
-        matches!(self.role(now), Role::Leads { .. })
+        self.role(now) == Role::Leads
     }
 
     /// How long this process may still act, from `now` on, without another renewal; `None` if it may not.
@@ -149,22 +113,18 @@ impl Election {
     /// Whether this process acts at `now`.
     pub fn role(&self, now: Duration) -> Role {
         match (&self.renewed, &self.seen) {
-            _ if self.left(now).is_some() => Role::Leads {
-                inherited: self.inherited,
-            },
+            _ if self.left(now).is_some() => Role::Leads,
             (None, Some((record, _)))
                 if !record.holder.is_empty() && record.holder != self.identity =>
             {
-                Role::Follows {
-                    contact: record.contact.clone(),
-                }
+                Role::Follows
             }
             _ => Role::Unknown,
         }
     }
 
     /// The Lease to write for `step`.
-    pub fn record(&self, step: Step, told: Option<i64>) -> Record {
+    pub fn record(&self, step: Step) -> Record {
         let seen = self.seen.as_ref().map(|(record, _)| record.clone());
         let seen = seen.unwrap_or_default();
         let taken = i32::from(step == Step::Take && !seen.version.is_empty());
@@ -172,10 +132,7 @@ impl Election {
             holder: self.identity.clone(),
             duration: LEASE_DURATION,
             transitions: seen.transitions.saturating_add(taken),
-            // Who takes over passes on what it was told until it has something to tell.
-            told: told.max(seen.told),
             version: seen.version,
-            contact: None,
         }
     }
 }
@@ -197,8 +154,6 @@ mod tests {
             version: version.to_string(),
             duration: LEASE_DURATION,
             transitions: 3,
-            told: Some(7),
-            contact: None,
         }
     }
 
@@ -209,7 +164,7 @@ mod tests {
             election.step(seconds(100), Some(held_by("a", 1))),
             Step::Follow
         );
-        assert_eq!(election.role(seconds(100)), Role::Follows { contact: None });
+        assert_eq!(election.role(seconds(100)), Role::Follows);
         assert_eq!(
             election.step(seconds(114), Some(held_by("a", 1))),
             Step::Follow
@@ -227,11 +182,9 @@ mod tests {
             election.step(seconds(130), Some(held_by("a", 2))),
             Step::Take
         );
-        let record = election.record(Step::Take, None);
-        assert_eq!((record.transitions, record.told), (4, Some(7)));
+        assert_eq!(election.record(Step::Take).transitions, 4);
         election.wrote(seconds(130));
-        let inherited = Some(7);
-        assert_eq!(election.role(seconds(139)), Role::Leads { inherited });
+        assert_eq!(election.role(seconds(139)), Role::Leads);
         assert_eq!(election.left(seconds(139)), Some(seconds(1)));
         assert_eq!(election.left(seconds(140)), None);
         assert_eq!(
@@ -250,10 +203,8 @@ mod tests {
             election.step(seconds(1), Some(held_by("b", 2))),
             Step::Renew
         );
-        // What it told before it was started anew it is told now.
         election.wrote(seconds(1));
-        let inherited = Some(7);
-        assert_eq!(election.role(seconds(2)), Role::Leads { inherited });
+        assert_eq!(election.role(seconds(2)), Role::Leads);
     }
 
     /// Three processes whose requests are slow, fail and cross one another: never do two lead at once.
@@ -292,7 +243,7 @@ mod tests {
                         let step = process.step(Duration::from_millis(now), lease.clone());
                         if step != Step::Follow {
                             let due = now + random.random_range(0..3_000);
-                            writes[index] = Some((due, now, process.record(step, None)));
+                            writes[index] = Some((due, now, process.record(step)));
                         }
                     }
                 }

@@ -1,4 +1,4 @@
-//! What sums are added up from, as bytes: for a restart, and for the next replica.
+//! What sums are added up from, as bytes, for a restart.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -167,7 +167,7 @@ impl SavedTotal {
 // === impl Sums ===
 
 impl Sums {
-    /// All of it, to go on with: after a restart, or for another replica. `None` before the first flush.
+    /// All of it, to go on with after a restart. `None` before the first flush.
     pub(in crate::series) fn checkpoint(&self) -> Option<Vec<u8>> {
         let at = self.at?;
         let mut places = Places::default();
@@ -206,11 +206,6 @@ impl Sums {
         }
         let (at, message) = body.split_first_chunk::<8>()?;
         Some((i64::from_le_bytes(*at), message))
-    }
-
-    /// Of which flush a checkpoint is; `None` if it is not whole, or of another version.
-    pub(in crate::series) fn flush_of(bytes: &[u8]) -> Option<i64> {
-        Self::opened(bytes).map(|(at, _)| at)
     }
 
     /// What a checkpoint holds; `None` if it is not whole, or of another version.
