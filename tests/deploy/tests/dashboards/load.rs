@@ -8,7 +8,8 @@ const SECONDS_PER_SCRAPE: f64 = 15.0;
 
 /// Counters, and by how much they rise in a second.
 ///
-/// Two pods of `jazz` get 80 requests a second each, and send 190 to others. Nobody may see 540 on the service's panel.
+/// Two pods of `jazz` get 80 requests a second each, and send 190 to others. Nobody may see 540 on the service's panel. Of
+/// `metal` two replicas write sums, of which one lags behind: the larger is shown, not both together.
 const COUNTERS: &[(&str, f64)] = &[
     (
         r#"appmesh_requests_total{namespace="prod",service="jazz",kubernetes_pod_name="jazz-1",traffic_direction="inbound"}"#,
@@ -57,6 +58,30 @@ const COUNTERS: &[(&str, f64)] = &[
     (
         r#"appmesh_responses_total{namespace="prod",service="jazz",kubernetes_pod_name="jazz-2",traffic_direction="outbound",envoy_response_code_class="5"}"#,
         190.0,
+    ),
+    (
+        r#"appmesh_requests_total{namespace="prod",service="metal",replica="a",traffic_direction="inbound"}"#,
+        40.0,
+    ),
+    (
+        r#"appmesh_requests_total{namespace="prod",service="metal",replica="b",traffic_direction="inbound"}"#,
+        37.0,
+    ),
+    (
+        r#"appmesh_responses_total{namespace="prod",service="metal",replica="a",traffic_direction="inbound",envoy_response_code_class="2"}"#,
+        30.0,
+    ),
+    (
+        r#"appmesh_responses_total{namespace="prod",service="metal",replica="b",traffic_direction="inbound",envoy_response_code_class="2"}"#,
+        28.0,
+    ),
+    (
+        r#"appmesh_responses_total{namespace="prod",service="metal",replica="a",traffic_direction="inbound",envoy_response_code_class="5"}"#,
+        9.0,
+    ),
+    (
+        r#"appmesh_responses_total{namespace="prod",service="metal",replica="b",traffic_direction="inbound",envoy_response_code_class="5"}"#,
+        10.0,
     ),
     // Ages in `prod` are below a second, in `stage` between one and two.
     (
@@ -212,6 +237,22 @@ const GAUGES: &[(&str, f64)] = &[
     (
         r#"appmesh_requests_in_flight{namespace="prod",service="jazz",kubernetes_pod_name="jazz-1",traffic_direction="outbound"}"#,
         9.0,
+    ),
+    (
+        r#"appmesh_requests_per_second{namespace="prod",service="metal",replica="a"}"#,
+        40.0,
+    ),
+    (
+        r#"appmesh_requests_per_second{namespace="prod",service="metal",replica="b"}"#,
+        37.0,
+    ),
+    (
+        r#"appmesh_requests_in_flight{namespace="prod",service="metal",replica="a",traffic_direction="inbound"}"#,
+        2.0,
+    ),
+    (
+        r#"appmesh_requests_in_flight{namespace="prod",service="metal",replica="b",traffic_direction="inbound"}"#,
+        3.0,
     ),
     (
         r#"kube_horizontalpodautoscaler_status_current_replicas{namespace="prod",horizontalpodautoscaler="jazz"}"#,

@@ -4,7 +4,7 @@
 mod load;
 mod panels;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::process::Command;
 
@@ -30,6 +30,8 @@ const VARIABLES: [(&str, &str); 5] = [
 /// When panels are evaluated: on a scrape, and between two. Range selectors are open to the left since Prometheus 3, which
 /// must make no difference.
 const TIMES: [&str; 2] = ["10m", "10m7s"];
+
+const SUMS: &str = "appmesh_requests_total";
 
 fn board(name: &str) -> Value {
     serde_json::from_str(&read(&format!("deploy/dashboards/{name}.json")).unwrap()).unwrap()
@@ -98,7 +100,7 @@ fn every_panel_shows_the_load_there_was() {
     promtool(&document);
 }
 
-/// A legend names labels that the series have; else all lines have the same name.
+/// Lines of a panel have different names, and none is without one.
 #[test]
 fn legends_tell_lines_apart() {
     for query in queries() {
@@ -106,25 +108,77 @@ fn legends_tell_lines_apart() {
             (panel.0, panel.1, panel.2) == (query.place.0, query.place.1, &*query.place.2)
         });
         let samples = samples.unwrap().3;
-        let named: Vec<&str> = query
-            .legend
-            .split("{{")
-            .skip(1)
-            .map(|rest| rest.split("}}").next().unwrap().trim())
+        let names: BTreeSet<String> = samples
+            .iter()
+            .map(|(labels, _)| name_of(&query.legend, labels))
             .collect();
-        for (labels, _) in samples {
-            for name in &named {
-                let known = labels.contains(&format!("{name}=\""));
-                assert!(known, "{:?}: no label {name} in {labels}", query.place);
-            }
-        }
-        assert!(
-            samples.len() == 1 || !named.is_empty(),
-            "{:?}: {} lines of one name",
-            query.place,
-            samples.len()
-        );
+        let distinct = names.len() == samples.len() && !names.contains("");
+        assert!(distinct, "{:?}: {names:?} of {samples:?}", query.place);
     }
+}
+
+/// What Grafana calls the series of `labels`: a label that is not there is empty.
+fn name_of(legend: &str, labels: &str) -> String {
+    let mut parts = legend.split("{{");
+    let mut name = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (label, rest) = part.split_once("}}").unwrap();
+        let (_, value) = labels
+            .split_once(&format!("{}=\"", label.trim()))
+            .unwrap_or_default();
+        name.push_str(value.split('"').next().unwrap());
+        name.push_str(rest);
+    }
+    name.trim().to_owned()
+}
+
+/// Of sums each replica writes its own: whatever is written is asked for as the larger of what replicas tell, each by its
+/// own rate.
+#[test]
+fn no_query_adds_up_replicas() {
+    let written = ["appmesh_", "envoy_cluster_"];
+    let mut asked = 0;
+    for query in queries() {
+        let expression = &query.expression;
+        for (at, _) in written
+            .iter()
+            .flat_map(|name| expression.match_indices(name))
+        {
+            let before = &expression[..at];
+            let larger = ["max without (replica) (", "max without (replica) (rate("];
+            let fits = larger.iter().any(|larger| before.ends_with(larger));
+            assert!(fits, "{:?}: {expression}", query.place);
+            asked += 1;
+        }
+    }
+    assert!(asked > 5, "{asked}");
+}
+
+/// One request a second. Replica `a` is away for two minutes, and goes on from its checkpoint; later `b`, which looked
+/// for longer, is away and begins at 0. The larger rate is right all the time; the rate of the larger sum is not.
+#[test]
+fn sums_are_read_right_over_restarts() {
+    let of = |replica: &str| format!("{SUMS}{{replica=\"{replica}\"}}");
+    let series = json!([
+        {"series": of("a"), "values": "0+15x20 _x8 435+15x60"},
+        {"series": of("b"), "values": "9000+15x44 _x4 0+15x40"},
+    ]);
+    let right = format!("round(max without (replica) (rate({SUMS}[5m])), 0.001)");
+    let wrong = format!("rate(max without (replica) ({SUMS})[5m:15s]) > bool 2");
+    let at = |expression: &str, minute: u32, value: f64| {
+        json!({
+            "expr": expression,
+            "eval_time": format!("{minute}m"),
+            "exp_samples": [{"labels": "{}", "value": value}],
+        })
+    };
+    let mut tests: Vec<_> = (5..=20).map(|minute| at(&right, minute, 1.0)).collect();
+    tests.push(at(&wrong, 10, 0.0));
+    tests.push(at(&wrong, 14, 1.0));
+    promtool(&json!({
+        "evaluation_interval": "15s",
+        "tests": [{"interval": "15s", "input_series": series, "promql_expr_test": tests}],
+    }));
 }
 
 /// Every field is one that Grafana knows, every one that its schema requires is there, and every value is of its type.

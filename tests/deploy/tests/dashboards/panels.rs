@@ -62,14 +62,23 @@ pub(crate) const PANELS: &[Panel] = &[
     ("fleet", 18, "A", &[(r#"{reason="new"}"#, 2.0)]),
     ("fleet", 19, "A", &[(r#"{reason="doubt"}"#, 1.0)]),
     // What the service received, pod by pod, and what its autoscaler saw: the same number.
-    ("workload", 2, "A", &[(r#"{service="jazz"}"#, 160.0)]),
+    (
+        "workload",
+        2,
+        "A",
+        &[
+            (r#"{service="jazz"}"#, 160.0),
+            (r#"{service="metal"}"#, 40.0),
+        ],
+    ),
     (
         "workload",
         3,
         "A",
         &[
-            (r#"{kubernetes_pod_name="jazz-1"}"#, 80.0),
-            (r#"{kubernetes_pod_name="jazz-2"}"#, 80.0),
+            (r#"{service="jazz",kubernetes_pod_name="jazz-1"}"#, 80.0),
+            (r#"{service="jazz",kubernetes_pod_name="jazz-2"}"#, 80.0),
+            (r#"{service="metal"}"#, 40.0),
         ],
     ),
     (
@@ -85,6 +94,7 @@ pub(crate) const PANELS: &[Panel] = &[
                 r#"{namespace="prod",service="jazz",kubernetes_pod_name="jazz-2"}"#,
                 80.0,
             ),
+            (r#"{namespace="prod",service="metal"}"#, 40.0),
         ],
     ),
     (
@@ -92,8 +102,8 @@ pub(crate) const PANELS: &[Panel] = &[
         6,
         "A",
         &[
-            (r#"{envoy_response_code_class="2"}"#, 120.0),
-            (r#"{envoy_response_code_class="5"}"#, 40.0),
+            (r#"{envoy_response_code_class="2"}"#, 150.0),
+            (r#"{envoy_response_code_class="5"}"#, 50.0),
         ],
     ),
     ("workload", 7, "A", &[("{}", 0.25)]),
@@ -101,7 +111,10 @@ pub(crate) const PANELS: &[Panel] = &[
         "workload",
         8,
         "A",
-        &[(r#"{kubernetes_pod_name="jazz-1"}"#, 4.0)],
+        &[
+            (r#"{service="jazz",kubernetes_pod_name="jazz-1"}"#, 4.0),
+            (r#"{service="metal"}"#, 3.0),
+        ],
     ),
     (
         "workload",
