@@ -50,7 +50,7 @@ fn installations_are_open_where_they_have_to_be() {
     for component in folders("deploy/kustomize/components").unwrap() {
         let component = component.as_str();
         let rest = match component {
-            "remote-write" => IN_CLUSTER,
+            "remote-write" | "remote-write-sums" => IN_CLUSTER,
             "remote-write-amp" => AMP,
             _ => "",
         };

@@ -70,6 +70,7 @@ fn every_component_renders() {
         "remote-write-queue",
         "ingest-tls",
         "remote-write",
+        "remote-write-sums",
         "own-secret",
         "no-api",
     ];

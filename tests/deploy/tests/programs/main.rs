@@ -28,7 +28,7 @@ const FLAGS_READ: Duration = Duration::from_secs(3);
 /// How clap ends a program whose flags it does not know.
 const USAGE: i32 = 2;
 
-/// The base with every component that adds flags, but one of two that exclude each other.
+/// The base with every component that adds flags, but one of those that exclude each other.
 fn all_flags(remote_write: &str) -> Vec<Object> {
     render_text(&format!(
         "resources: [../base]
@@ -93,7 +93,7 @@ fn are_taken(program: &Path, arguments: &[String], variables: &BTreeMap<String, 
 #[test]
 fn flags_are_those_of_the_programs() {
     let mut seen = BTreeSet::new();
-    for remote_write in ["remote-write-amp", "remote-write"] {
+    for remote_write in ["remote-write-amp", "remote-write", "remote-write-sums"] {
         let objects = all_flags(remote_write);
         for template in templates(&objects) {
             for container in template.containers() {
