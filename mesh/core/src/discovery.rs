@@ -5,9 +5,13 @@
 //! removed_resources 6}` with `Resource{name 3, resource 2}`, `DeltaDiscoveryRequest{type_url 2, response_nonce 6,
 //! error_detail 7}`.
 
-use crate::insertion::Insertion;
-use crate::listener;
-use crate::wire::{Field, Message, Splices, WireError, delimited};
+use std::collections::BTreeSet;
+
+use crate::wire::{Field, Message, WireError};
+
+mod response;
+
+pub use response::{Changed, Response};
 
 /// Type of listeners.
 pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
@@ -15,13 +19,8 @@ pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listene
 pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 
 const RESOURCES: u32 = 2;
-const RESPONSE_TYPE: u32 = 4;
 const RESPONSE_NONCE: u32 = 5;
 const REMOVED: u32 = 6;
-const ANY_TYPE: u32 = 1;
-const ANY_VALUE: u32 = 2;
-const RESOURCE_VERSION: u32 = 1;
-const RESOURCE_ANY: u32 = 2;
 const RESOURCE_NAME: u32 = 3;
 const STATUS_MESSAGE: u32 = 2;
 const INITIAL_VERSIONS: u32 = 5;
@@ -37,28 +36,6 @@ pub enum Form {
     StateOfTheWorld,
     /// What changed.
     Delta,
-}
-
-/// A response with our parts.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Changed {
-    /// It.
-    pub response: Vec<u8>,
-    /// Resources that were changed or added.
-    pub resources: usize,
-    /// Resources of the type that could not be read, and are as they were.
-    pub malformed: usize,
-    /// Resources that are as they were because their change was refused before.
-    pub refused: usize,
-}
-
-/// What an interposer has to know of a response.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ResponseHead {
-    /// Type of its resources.
-    pub type_url: String,
-    /// Number used once, by which it is answered.
-    pub nonce: String,
 }
 
 /// What an interposer has to know of a request.
@@ -81,15 +58,6 @@ impl Form {
             Self::Delta => (2, 6, 7),
         }
     }
-}
-
-/// Reads the head of a response.
-pub fn response_head(response: &[u8]) -> Result<ResponseHead, WireError> {
-    let message = Message::parse(response)?;
-    Ok(ResponseHead {
-        type_url: message.text(RESPONSE_TYPE)?.to_owned(),
-        nonce: message.text(RESPONSE_NONCE)?.to_owned(),
-    })
 }
 
 /// Reads the head of a request.
@@ -122,33 +90,7 @@ pub fn with_nonce(message: &[u8], nonce_field: u32, nonce: &str) -> Result<Vec<u
     Ok(edit.finish())
 }
 
-/// The resources of a response, as bytes; in delta discovery without their envelopes, which have versions.
-pub fn resources(response: &[u8], form: Form) -> Result<Vec<&[u8]>, WireError> {
-    let message = Message::parse(response)?;
-    let all = message.all(RESOURCES).map(|field| {
-        let resource = message.content(field)?;
-        content(resource, form)
-    });
-    all.collect()
-}
-
-fn content(resource: &[u8], form: Form) -> Result<&[u8], WireError> {
-    if form == Form::StateOfTheWorld {
-        return Ok(resource);
-    }
-    let envelope = Message::parse(resource)?;
-    let any = envelope.one(RESOURCE_ANY)?;
-    any.map_or(Ok(&[]), |field| envelope.content(field))
-}
-
-/// The names of what a response of delta discovery changes or removes.
-pub fn names(response: &[u8]) -> Result<Vec<String>, WireError> {
-    let message = Message::parse(response)?;
-    let all = message.all(RESOURCES).chain(message.all(REMOVED));
-    all.map(|field| Ok(name(&message, field)?.to_owned()))
-        .collect()
-}
-
+/// The name in one of the fields [`RESOURCES`] and [`REMOVED`] of delta discovery.
 fn name<'a>(message: &Message<'a>, field: &Field) -> Result<&'a str, WireError> {
     let content = message.content(field)?;
     if field.number == RESOURCES {
@@ -158,13 +100,16 @@ fn name<'a>(message: &Message<'a>, field: &Field) -> Result<&'a str, WireError> 
 }
 
 /// A response of delta discovery without what it says of these names; `None` if nothing is left of it.
-pub fn without_names(response: &[u8], names: &[String]) -> Result<Option<Vec<u8>>, WireError> {
+pub fn without_names(
+    response: &[u8],
+    names: &BTreeSet<&str>,
+) -> Result<Option<Vec<u8>>, WireError> {
     let message = Message::parse(response)?;
     let mut edit = message.edit();
     let mut left = 0;
     for field in message.all(RESOURCES).chain(message.all(REMOVED)) {
         let name = name(&message, field)?;
-        if names.iter().any(|one| one == name) {
+        if names.contains(name) {
             edit.remove(field);
         } else {
             left += 1;
@@ -205,133 +150,4 @@ pub fn response_nonce_field() -> u32 {
 /// The field of the nonce that a request answers.
 pub fn request_nonce_field(form: Form) -> u32 {
     form.request_fields().1
-}
-
-/// The response with our parts; `None` if they have no place in it. In delta discovery what is `refused`, by its bytes, is
-/// left as it is.
-pub fn insert(
-    response: &[u8],
-    form: Form,
-    insertion: &Insertion,
-    refused: impl Fn(&[u8]) -> bool,
-) -> Result<Option<Changed>, WireError> {
-    let message = Message::parse(response)?;
-    let refused =
-        |resource: &[u8]| form == Form::Delta && content(resource, form).is_ok_and(&refused);
-    match message.text(RESPONSE_TYPE)? {
-        LISTENER => Ok(into_listeners(&message, form, insertion, refused)),
-        CLUSTER => beside_clusters(&message, form, insertion, refused),
-        _ => Ok(None),
-    }
-}
-
-fn into_listeners(
-    message: &Message<'_>,
-    form: Form,
-    insertion: &Insertion,
-    was_refused: impl Fn(&[u8]) -> bool,
-) -> Option<Changed> {
-    let mut edit = message.edit();
-    let (mut resources, mut malformed, mut refused) = (0, 0, 0);
-    for field in message.all(RESOURCES) {
-        let resource = message.content(field);
-        match resource.and_then(|resource| into_resource(resource, form, insertion)) {
-            Ok(Some(_)) if resource.is_ok_and(&was_refused) => refused += 1,
-            Ok(Some(changed)) => {
-                edit.nest(field, changed);
-                resources += 1;
-            }
-            Ok(None) => {}
-            Err(_) => malformed += 1,
-        }
-    }
-    (resources + malformed + refused > 0).then(|| Changed {
-        response: edit.finish(),
-        resources,
-        malformed,
-        refused,
-    })
-}
-
-fn into_resource(
-    resource: &[u8],
-    form: Form,
-    insertion: &Insertion,
-) -> Result<Option<Splices>, WireError> {
-    if form == Form::StateOfTheWorld {
-        return into_any(resource, insertion);
-    }
-    let resource = Message::parse(resource)?;
-    let Some(any) = resource.one(RESOURCE_ANY)? else {
-        return Ok(None);
-    };
-    let Some(changed) = into_any(resource.content(any)?, insertion)? else {
-        return Ok(None);
-    };
-    let mut edit = resource.edit();
-    edit.nest(any, changed);
-    Ok(Some(edit.splices()))
-}
-
-fn into_any(any: &[u8], insertion: &Insertion) -> Result<Option<Splices>, WireError> {
-    let any = Message::parse(any)?;
-    if any.text(ANY_TYPE)? != LISTENER {
-        return Ok(None);
-    }
-    let Some(value) = any.one(ANY_VALUE)? else {
-        return Ok(None);
-    };
-    let Some(changed) = listener::splices(any.content(value)?, insertion)? else {
-        return Ok(None);
-    };
-    let mut edit = any.edit();
-    edit.nest(value, changed);
-    Ok(Some(edit.splices()))
-}
-
-fn beside_clusters(
-    message: &Message<'_>,
-    form: Form,
-    insertion: &Insertion,
-    was_refused: impl Fn(&[u8]) -> bool,
-) -> Result<Option<Changed>, WireError> {
-    let there = message.all(RESOURCES).map(|field| message.content(field));
-    let there = there.collect::<Result<Vec<_>, _>>()?;
-    let mut edit = message.edit();
-    let mut resources = 0;
-    for cluster in &insertion.clusters {
-        let mut any = Vec::new();
-        delimited(&mut any, ANY_TYPE, CLUSTER.as_bytes());
-        delimited(&mut any, ANY_VALUE, &cluster.encode());
-        if form == Form::Delta {
-            let mut resource = Vec::new();
-            delimited(&mut resource, RESOURCE_VERSION, b"meshmeter");
-            delimited(&mut resource, RESOURCE_ANY, &any);
-            delimited(&mut resource, RESOURCE_NAME, cluster.name.as_bytes());
-            any = resource;
-        }
-        if !there.contains(&any.as_slice()) {
-            edit.append(RESOURCES, &any);
-            resources += 1;
-        }
-    }
-    if resources == 0 {
-        return Ok(None);
-    }
-    let all_refused = !there.is_empty() && there.iter().all(|resource| was_refused(resource));
-    Ok(Some(if all_refused {
-        Changed {
-            response: message.edit().finish(),
-            resources: 0,
-            malformed: 0,
-            refused: there.len(),
-        }
-    } else {
-        Changed {
-            response: edit.finish(),
-            resources,
-            malformed: 0,
-            refused: 0,
-        }
-    }))
 }

@@ -1,7 +1,7 @@
 //! Listeners that nobody thought of: what goes in comes out again, and nothing else was touched.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
-use mesh_core::discovery::{self, Form, LISTENER};
+use mesh_core::discovery::{Form, LISTENER, Response};
 use mesh_core::insertion::{Directions, Insertion, Plugin, StreamCluster};
 use mesh_core::listener::{insert, remove};
 use mesh_core::wire::{Message, delimited};
@@ -179,9 +179,13 @@ proptest! {
     }
 }
 
+fn state(response: &[u8]) -> Response<'_> {
+    Response::parse(response, Form::StateOfTheWorld).unwrap()
+}
+
 /// The values of a response's resources.
 fn values(response: &[u8]) -> Vec<Vec<u8>> {
-    let resources = discovery::resources(response, Form::StateOfTheWorld).unwrap();
+    let resources = state(response).contents().unwrap();
     let value = |any: &&[u8]| {
         let any = Message::parse(any).unwrap();
         let value = any.one(2).unwrap().unwrap();
@@ -198,7 +202,7 @@ fn what_was_recorded_comes_out() {
         &include_bytes!("recorded/dj-listeners.bin")[..],
         include_bytes!("recorded/jazz-v1-listeners.bin"),
     ] {
-        let changed = discovery::insert(response, Form::StateOfTheWorld, &insertion, |_| false);
+        let changed = state(response).insert(&insertion, |_| false);
         let changed = changed.unwrap().unwrap();
         let (before, after) = (values(response), values(&changed.response));
         assert_eq!((changed.resources, changed.malformed), (before.len(), 0));
@@ -210,7 +214,7 @@ fn what_was_recorded_comes_out() {
         &include_bytes!("recorded/dj-clusters.bin")[..],
         include_bytes!("recorded/jazz-v1-clusters.bin"),
     ] {
-        let changed = discovery::insert(response, Form::StateOfTheWorld, &insertion, |_| false);
+        let changed = state(response).insert(&insertion, |_| false);
         let changed = changed.unwrap().unwrap().response;
         assert!(changed.starts_with(response), "something else was changed");
         assert_eq!(values(&changed).len(), values(response).len() + 1);
@@ -264,16 +268,14 @@ fn a_response_keeps_everything_else() {
             ])
         };
         let insertion = insertion(Directions::Inbound);
-        let changed = discovery::insert(&response(&good), form, &insertion, |_| false)
-            .unwrap()
-            .unwrap();
+        let before = response(&good);
+        let before = Response::parse(&before, form).unwrap();
+        let changed = before.insert(&insertion, |_| false).unwrap().unwrap();
         assert_eq!((changed.resources, changed.malformed), (1, 1));
+        assert_eq!(changed.contents, before.contents().ok());
         let expected = insert(&good, &insertion).unwrap().unwrap();
         assert_eq!(changed.response, response(&expected));
-        let head = discovery::response_head(&changed.response).unwrap();
-        assert_eq!(
-            (head.type_url.as_str(), head.nonce.as_str()),
-            (LISTENER, "nonce-1")
-        );
+        let after = Response::parse(&changed.response, form).unwrap();
+        assert_eq!((after.type_url(), after.nonce()), (LISTENER, "nonce-1"));
     }
 }

@@ -1,12 +1,12 @@
 //! One stream of aggregated discovery, without network: what becomes of each message.
 
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{Hash, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use mesh_core::discovery::{self, Form};
+use mesh_core::discovery::{self, Form, Response};
 use mesh_core::insertion::Insertion;
 
 #[cfg(test)]
@@ -153,52 +153,57 @@ impl Session {
 
     /// A response of the origin. `may_insert`: the modules are there.
     pub fn response(&mut self, response: Bytes, may_insert: bool) -> Passed {
-        let Ok(head) = discovery::response_head(&response) else {
+        let Ok(read) = Response::parse(&response, self.form) else {
             return Passed::unchanged(response, 1);
         };
-        self.supersede(&head.type_url, &response);
+        let type_url = read.type_url();
+        self.supersede(&read);
         if !may_insert {
             return Passed::unchanged(response, 0);
         }
-        let is_ours = [discovery::LISTENER, discovery::CLUSTER].contains(&&*head.type_url);
+        let is_ours = [discovery::LISTENER, discovery::CLUSTER].contains(&type_url);
         if is_ours && !self.has_room(response.len()) {
+            let unread = Some(type_url.to_owned());
             return Passed {
-                unread: Some(head.type_url),
+                unread,
                 ..Passed::unchanged(response, 0)
             };
         }
-        let refused = |mark: u64| self.rejections.has(&head.type_url, mark);
-        let refused_resource = |resource: &[u8]| refused(mark(resource));
-        let changed = discovery::insert(&response, self.form, &self.insertion, refused_resource);
-        let changed = match changed {
+        // Most often nothing is: then no content has to be hashed to look it up.
+        let any_refused = self.rejections.has_any(type_url);
+        let refused = |mark: u64| any_refused && self.rejections.has(type_url, mark);
+        let refused_content = |content: &[u8]| any_refused && refused(mark(content));
+        let changed = match read.insert(&self.insertion, refused_content) {
             Ok(Some(changed)) => changed,
             Ok(None) => return Passed::unchanged(response, 0),
             Err(_) => return Passed::unchanged(response, 1),
         };
-        let marks = marks(&response, self.form);
+        let marks = marks(&response, changed.contents.as_deref(), self.form);
         // The state of the world is rejected as a whole.
         let whole = self.form == Form::StateOfTheWorld && marks.iter().any(|mark| refused(*mark));
+        let passed = Passed {
+            response: changed.response.into(),
+            changed: changed.resources,
+            malformed: changed.malformed,
+            given_up: changed.refused > 0 || (whole && changed.resources > 0),
+            unread: None,
+        };
         if changed.resources == 0 || whole {
             return Passed {
-                given_up: changed.refused > 0 || (whole && changed.resources > 0),
-                ..Passed::unchanged(response, changed.malformed)
+                response,
+                changed: 0,
+                ..passed
             };
         }
         self.remember(Open {
-            type_url: head.type_url,
-            nonce: head.nonce,
+            type_url: type_url.to_owned(),
+            nonce: read.nonce().to_owned(),
             sent: Sent::Changed {
                 original: Some(response),
                 marks,
             },
         });
-        Passed {
-            response: changed.response.into(),
-            changed: changed.resources,
-            malformed: changed.malformed,
-            given_up: changed.refused > 0,
-            unread: None,
-        }
+        passed
     }
 
     /// A request of Envoy.
@@ -276,21 +281,18 @@ impl Session {
     }
 
     /// The originals of before, without what the origin now says something else of.
-    fn supersede(&mut self, type_url: &str, response: &Bytes) {
-        let form = self.form;
-        let mut names = None;
-        for open in self
-            .open
-            .iter_mut()
-            .filter(|open| open.type_url == type_url)
-        {
+    fn supersede(&mut self, response: &Response<'_>) {
+        let mut names: Option<BTreeSet<&str>> = None;
+        for open in &mut self.open {
             let Sent::Changed { original, .. } = &mut open.sent else {
                 continue;
             };
-            *original = match (original.take(), form) {
+            if open.type_url != response.type_url() {
+                continue;
+            }
+            *original = match (original.take(), self.form) {
                 (Some(original), Form::Delta) => {
-                    let names =
-                        names.get_or_insert_with(|| discovery::names(response).unwrap_or_default());
+                    let names = names.get_or_insert_with(|| response.names().unwrap_or_default());
                     let less = discovery::without_names(&original, names);
                     less.map_or(Some(original), |less| less.map(Bytes::from))
                 }
@@ -366,6 +368,11 @@ impl Rejections {
         held.extend(marks.iter().take(REJECTIONS_MAX));
     }
 
+    fn has_any(&self, type_url: &str) -> bool {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.contains_key(type_url)
+    }
+
     fn has(&self, type_url: &str, mark: u64) -> bool {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         held.get(type_url).is_some_and(|held| held.contains(&mark))
@@ -398,11 +405,11 @@ impl Passed {
 }
 
 /// Of what Envoy rejects at once, whatever its nonce and version: all of a type, or in delta discovery each for itself.
-fn marks(response: &[u8], form: Form) -> Vec<u64> {
-    match (discovery::resources(response, form), form) {
-        (Ok(resources), Form::Delta) => resources.into_iter().map(mark).collect(),
-        (Ok(resources), Form::StateOfTheWorld) => vec![mark(&resources)],
-        (Err(_), _) => vec![mark(response)],
+fn marks(response: &[u8], contents: Option<&[&[u8]]>, form: Form) -> Vec<u64> {
+    match (contents, form) {
+        (Some(contents), Form::Delta) => contents.iter().map(|content| mark(*content)).collect(),
+        (Some(contents), Form::StateOfTheWorld) => vec![mark(contents)],
+        (None, _) => vec![mark(response)],
     }
 }
 

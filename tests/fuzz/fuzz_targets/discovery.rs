@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use mesh_core::discovery::{self, Form};
+use mesh_core::discovery::{self, Form, Response};
 use mesh_core::insertion::{Directions, Insertion, Plugin, StreamCluster};
 use mesh_core::wire::Message;
-use session::Session;
+use session::{Limits, Session};
 
 // The file and not its crate, which would have the SDK of AWS built for the fuzzer.
 #[path = "../../../mesh/interposer/src/session.rs"]
@@ -72,8 +72,8 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(answer.rejected.is_some());
         }
         if let Some(response) = answer.to_envoy {
-            let head = discovery::response_head(&response).unwrap();
-            assert!(head.nonce.starts_with("meshmeter-"), "{head:?}");
+            let read = Response::parse(&response, form).unwrap();
+            assert!(read.nonce().starts_with("meshmeter-"), "{read:?}");
         }
     }
 });

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mesh_core::discovery::{self, Form};
+use mesh_core::discovery::{self, Form, Response};
 use mesh_core::insertion::{Directions, Insertion, Plugin};
 use mesh_core::listener::{insert, remove};
 
@@ -32,7 +32,12 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     for form in [Form::StateOfTheWorld, Form::Delta] {
-        let _ = discovery::insert(bytes, form, &insertion, |_| false);
+        if let Ok(response) = Response::parse(bytes, form) {
+            let contents = response.contents().ok();
+            if let Ok(Some(changed)) = response.insert(&insertion, |_| false) {
+                assert_eq!(changed.contents, contents);
+            }
+        }
         let _ = discovery::request_head(bytes, form);
     }
 });

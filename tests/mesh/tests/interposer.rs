@@ -8,7 +8,7 @@ use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
 use envoy_types::pb::google::rpc::Status;
-use mesh_core::discovery::{self, CLUSTER, Form, LISTENER};
+use mesh_core::discovery::{self, CLUSTER, Form, LISTENER, Response};
 use prost::Message as _;
 use tests_mesh::configuration::bytes_of;
 use tests_mesh::grpc::{self, Answer, Origin};
@@ -21,6 +21,10 @@ const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls
 /// Stands for a private key.
 const MARKER: &str = "MARKER-of-a-private-key";
 const PATIENCE: Duration = Duration::from_secs(30);
+
+fn state(response: &[u8]) -> Response<'_> {
+    Response::parse(response, Form::StateOfTheWorld).unwrap()
+}
 
 /// Answers each first request of a type with one response of that type.
 fn answering(resources: Vec<(&'static str, Vec<Vec<u8>>)>) -> Answer {
@@ -117,8 +121,8 @@ async fn malformed_bytes_pass_untouched() {
     requests.send(garbled.clone()).await.unwrap();
     assert_eq!(grpc::next(&mut responses).await.unwrap(), noise);
     let passed = grpc::next(&mut responses).await.unwrap();
-    let resources = discovery::resources(&passed, Form::StateOfTheWorld).unwrap();
-    let before = discovery::resources(&half, Form::StateOfTheWorld).unwrap();
+    let resources = state(&passed).contents().unwrap();
+    let before = state(&half).contents().unwrap();
     assert_eq!(resources[0], before[0], "the one that cannot be read");
     assert!(resources[1].len() > before[1].len(), "nothing was inserted");
     assert_eq!(origin.requests(), [garbled]);
@@ -174,8 +178,7 @@ async fn an_origin_may_be_silent() {
             .unwrap();
     }
     let response = grpc::next(&mut responses).await.unwrap();
-    let head = discovery::response_head(&response).unwrap();
-    assert_eq!(head.type_url, LISTENER);
+    assert_eq!(state(&response).type_url(), LISTENER);
 }
 
 /// From the refusal's coming in to the original's going out, on the interposer's own clock: of 20, more than half within
@@ -210,15 +213,16 @@ async fn the_original_goes_out_at_once() {
         .unwrap();
     for _ in 0..ROUNDS {
         let changed = grpc::next(&mut responses).await.unwrap();
-        let head = discovery::response_head(&changed).unwrap();
-        requests.send(refusal(head.nonce)).await.unwrap();
+        let nonce = state(&changed).nonce().to_owned();
+        requests.send(refusal(nonce)).await.unwrap();
         let original = grpc::next(&mut responses).await.unwrap();
-        let head = discovery::response_head(&original).unwrap();
-        assert!(head.nonce.starts_with("meshmeter-"), "{}", head.nonce);
-        let first = &discovery::resources(&original, Form::StateOfTheWorld).unwrap()[0];
+        let read = state(&original);
+        let nonce = read.nonce().to_owned();
+        assert!(nonce.starts_with("meshmeter-"), "{nonce}");
+        let first = read.contents().unwrap()[0];
         assert!(first.ends_with(&sent), "it is not the original");
         let accepted = DiscoveryRequest {
-            response_nonce: head.nonce,
+            response_nonce: nonce,
             ..grpc::request(LISTENER)
         };
         requests
@@ -406,8 +410,8 @@ async fn a_rejection_is_told_on_the_pod() {
         .await
         .unwrap();
     let response = grpc::next(&mut responses).await.unwrap();
-    let head = discovery::response_head(&response).unwrap();
-    requests.send(refusal(head.nonce)).await.unwrap();
+    let nonce = state(&response).nonce().to_owned();
+    requests.send(refusal(nonce)).await.unwrap();
     let event = clock::wait_for("an event", PATIENCE, async || {
         Ok(server.objects().list(EVENT, "prod").1.pop())
     })

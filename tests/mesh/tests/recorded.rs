@@ -5,7 +5,7 @@ use std::path::Path;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
-use mesh_core::discovery::{self, CLUSTER, Form, LISTENER};
+use mesh_core::discovery::{CLUSTER, Form, LISTENER, Response};
 use mesh_core::insertion::{Directions, Insertion, Plugin, StreamCluster};
 use prost::Message as _;
 use tests_mesh::{Mesh, grpc};
@@ -25,8 +25,8 @@ async fn our_origin_can_be_recorded() {
             };
             requests.send(request.encode_to_vec().into()).await.unwrap();
             let response = grpc::next(&mut responses).await.unwrap();
-            let changed =
-                discovery::insert(&response, Form::StateOfTheWorld, &insertion(), |_| false);
+            let read = Response::parse(&response, Form::StateOfTheWorld).unwrap();
+            let changed = read.insert(&insertion(), |_| false);
             assert!(changed.unwrap().unwrap().resources > 0);
             if std::env::var_os("MESHMETER_RECORD").is_some() {
                 let folder = Path::new(env!("CARGO_MANIFEST_DIR"));

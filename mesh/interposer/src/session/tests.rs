@@ -123,8 +123,8 @@ fn what_is_accepted_is_forwarded_as_it_is() {
     let mut session = session(Form::StateOfTheWorld);
     let passed = session.response(listeners("1", "a_ingress_b"), true);
     assert_eq!(passed.changed, 1);
-    let head = discovery::response_head(&passed.response).unwrap();
-    assert_eq!(head.nonce, "1");
+    let read = Response::parse(&passed.response, Form::StateOfTheWorld).unwrap();
+    assert_eq!(read.nonce(), "1");
     assert_eq!(
         session.request(answer("1", None)),
         Answer::forward(answer("1", None))
@@ -312,8 +312,9 @@ fn what_was_rejected_does_not_take_others_along() {
     let told = changes_of("v9", "3", &["a_ingress_", "b_ingress_"], &[]);
     let passed = second.response(told.clone(), true);
     assert_eq!((passed.changed, passed.given_up), (1, true));
-    let told = discovery::resources(&told, Form::Delta).unwrap();
-    let got = discovery::resources(&passed.response, Form::Delta).unwrap();
+    let contents = |response| Response::parse(response, Form::Delta)?.contents();
+    let told = contents(&told).unwrap();
+    let got = contents(&passed.response).unwrap();
     assert_eq!(got[0], told[0]);
     assert!(got[1].len() > told[1].len(), "nothing was inserted");
 }
