@@ -2,6 +2,12 @@
 
 use bytes::Bytes;
 
+/// Shards of a large flush, by the hash of the series: at 60 ms a request this is some 130,000 samples a second.
+pub const SHARDS: u16 = 4;
+
+/// The shard of a small flush, whole.
+pub const SINGLE: u16 = SHARDS;
+
 /// What a block holds, as far as dropping it matters.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {

@@ -11,6 +11,7 @@ pub mod encoder;
 pub mod endpoint;
 pub mod isolation;
 pub mod metrics;
+pub mod names;
 pub mod pace;
 pub mod pieces;
 pub mod protocol;

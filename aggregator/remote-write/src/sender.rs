@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, Class};
-use crate::block::Block;
+use crate::block::{Block, SINGLE};
 use crate::isolation::Isolation;
 use crate::metrics::{Metrics, ReasonLabel};
 use crate::pace::Pace;
@@ -25,12 +25,6 @@ mod lag;
 
 #[cfg(test)]
 mod tests;
-
-/// Shards of a large flush, by the hash of the series: at 60 ms a request this is some 130,000 samples a second.
-pub const SHARDS: u16 = 4;
-
-/// The shard of a small flush, whole.
-pub const SINGLE: u16 = SHARDS;
 
 /// Samples of a flush that one shard sends in eight requests: half a second, at 60 ms each.
 const SINGLE_SAMPLES_MAX: u64 = 16_000;

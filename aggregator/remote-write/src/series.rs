@@ -16,10 +16,7 @@ use aggregator_core::pod::PodKey;
 use aggregator_core::status::{PodState, PodStatus};
 use common_time::{Now, UnixMillis};
 
-pub use naming::{
-    About, IN_FLIGHT, Naming, Output, RATE, REQUESTS, RESPONSES, RESPONSES_BY_CODE, is_gauge,
-    label_name,
-};
+pub use naming::{About, Naming, Output, label_name};
 
 use crate::block::Block;
 use crate::encoder::SeriesLabels;

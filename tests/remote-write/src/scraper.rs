@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aggregator_remote_write::block::Kind;
+use aggregator_remote_write::block::{Kind, SINGLE};
 use aggregator_remote_write::encoder::{Encoder, SeriesLabels};
 use aggregator_remote_write::endpoint::Endpoint;
 use aggregator_remote_write::metrics::Metrics;
 use aggregator_remote_write::protocol::Version;
 use aggregator_remote_write::queue::{Limits, Queue};
 use aggregator_remote_write::receiver::{Auth, HttpReceiver};
-use aggregator_remote_write::sender::{SINGLE, Sender, Settings};
+use aggregator_remote_write::sender::{Sender, Settings};
 use aggregator_remote_write::write_request::STALE;
 use anyhow::{Context, Result, bail, ensure};
 use common_time::Clock;

@@ -8,14 +8,14 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aggregator_remote_write::block::{Block, Kind};
+use aggregator_remote_write::block::{Block, Kind, SHARDS};
 use aggregator_remote_write::encoder::{Encoder, SAMPLES_PER_BLOCK_MAX, SeriesLabels};
 use aggregator_remote_write::endpoint::Endpoint;
 use aggregator_remote_write::metrics::Metrics;
 use aggregator_remote_write::protocol::Version;
 use aggregator_remote_write::queue::{Limits, Queue};
 use aggregator_remote_write::receiver::{Auth, HttpReceiver};
-use aggregator_remote_write::sender::{SHARDS, Sender, Settings};
+use aggregator_remote_write::sender::{Sender, Settings};
 use aggregator_remote_write::write_request::{Label, Sample, TimeSeries, WriteRequest};
 use anyhow::{Context as _, Result, ensure};
 use aws_credential_types::Credentials;

@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{SHARDS, SINGLE, Sender, Settings};
+use super::{Sender, Settings};
 use crate::answer::Answer;
-use crate::block::{Block, Kind};
+use crate::block::{Block, Kind, SHARDS, SINGLE};
 use crate::encoder::{Encoder, SeriesLabels};
 use crate::metrics::{Metrics, Outcome, ResultLabel};
 use crate::protocol::Version;

@@ -1,8 +1,7 @@
 //! The encoders of one flush: of marks and of plain samples, one each for every shard.
 
-use crate::block::{Block, Kind};
+use crate::block::{Block, Kind, SHARDS, SINGLE};
 use crate::encoder::{Encoder, SeriesLabels};
-use crate::sender::{SHARDS, SINGLE};
 
 pub(super) struct Encoders {
     pub(super) timestamp: i64,

@@ -16,25 +16,7 @@ use aggregator_core::series::{CodeClass, SeriesKey};
 use aggregator_core::status::SeriesStatus;
 
 use crate::encoder::SeriesLabels;
-
-/// Name of the gauge of requests per second, as the metrics API has it.
-pub const RATE: &str = "appmesh_requests_per_second";
-
-/// Requests at a listener. Envoy's `downstream_rq_total` also counts those that no filter sees.
-pub const REQUESTS: &str = "appmesh_requests_total";
-
-/// Responses of a listener by class. Envoy's `upstream_rq_xx` leaves out what Envoy answers itself, and holds what a
-/// request was answered after its last retry.
-pub const RESPONSES: &str = "appmesh_responses_total";
-
-/// Responses of a listener by exact status.
-pub const RESPONSES_BY_CODE: &str = "appmesh_responses_by_code_total";
-
-/// Requests in flight at a listener. Envoy's `upstream_rq_active` are those of a cluster.
-pub const IN_FLIGHT: &str = "appmesh_requests_in_flight";
-
-/// The gauges; everything else is a counter.
-const GAUGES: [&str; 2] = [IN_FLIGHT, RATE];
+use crate::names::{IN_FLIGHT, RATE, REQUESTS, RESPONSES, RESPONSES_BY_CODE};
 
 /// Names and labels.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -254,9 +236,4 @@ pub fn label_name(key: &str) -> String {
     key.chars()
         .map(|c| if allowed(c) { c } else { '_' })
         .collect()
-}
-
-/// True if the metric `name` of ours may go up and down.
-pub fn is_gauge(name: &str) -> bool {
-    GAUGES.contains(&name)
 }

@@ -9,7 +9,7 @@ use common_time::Monotonic;
 
 use super::*;
 use crate::block::Kind;
-use crate::sender::SHARDS;
+use crate::block::SHARDS;
 use crate::write_request::{STALE_BITS, WriteRequest};
 
 const INTERVAL: i64 = 15_000;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use prost::{Enumeration, Message};
 
 use super::{Sample, WriteRequest};
-use crate::series::is_gauge;
+use crate::names::is_gauge;
 
 /// A request.
 #[derive(Clone, PartialEq, Message)]
