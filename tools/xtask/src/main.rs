@@ -46,7 +46,7 @@ enum Task {
     Setup,
     /// Build the programs and write the references of flags and metrics anew.
     Reference,
-    /// Check names, links, lengths and paths across the tree.
+    /// Check names, links, lengths, circles and paths across the tree.
     Structure,
     /// Run every check and test; the last line is `N passed, N failed`.
     Test,

@@ -1,5 +1,8 @@
 //! Checks what no compiler sees: that documents name files that exist, that crates are named after their folders and
-//! take the workspace's lints, that files stay short, and that no path of one machine gets into the tree.
+//! take the workspace's lints, that files stay short, that neither crates nor modules use each other in a circle, and
+//! that no path of one machine gets into the tree.
+
+mod circles;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,6 +26,7 @@ const MACHINE_FOLDERS: [&str; 4] = ["work", "root", "home", "Users"];
 pub(crate) fn run(root: &Path) -> Result<()> {
     let files = Files::of(root)?;
     let mut findings = Vec::new();
+    let (mut manifests, mut sources) = (Vec::new(), Vec::new());
     for file in &files.paths {
         // Not text: nothing to read here.
         let Ok(text) = fs::read_to_string(root.join(file)) else {
@@ -33,12 +37,20 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         );
         let path = Path::new(file);
         match path.extension().and_then(|ending| ending.to_str()) {
-            Some("toml") if path.ends_with("Cargo.toml") => findings.extend(manifest(file, &text)),
-            Some("rs") => findings.extend(length(file, &text)),
+            Some("toml") if path.ends_with("Cargo.toml") => {
+                findings.extend(manifest(file, &text));
+                manifests.push((file.clone(), text));
+            }
+            Some("rs") => {
+                findings.extend(length(file, &text));
+                sources.push((file.clone(), text));
+            }
             Some("md") => findings.extend(lost_paths(&files, file, &text)),
             _ => {}
         }
     }
+    findings.extend(circles::of_crates(&manifests));
+    findings.extend(circles::of_modules(&sources));
     if findings.is_empty() {
         println!("{} files are in order", files.paths.len());
         return Ok(());
