@@ -355,6 +355,39 @@ fn a_set_that_stepped_grows_its_window_back() {
     );
 }
 
+/// Whoever reads, however often, changes nothing that others read: replicas that are asked by turns agree.
+#[test]
+fn a_read_changes_no_other() {
+    let query = MetricQuery {
+        window: WindowChoice::Adaptive,
+        ..rate(1)
+    };
+    let pods = ["jazz", "folk"].map(|name| PodKey::new("prod", name));
+    let run = |seconds: u64, is_asked: bool| {
+        let store = store();
+        let sidecars = ["jazz", "folk"].map(|name| Sidecar::new(name, 1));
+        let links = sidecars.each_ref().map(|of| of.connect(&store, at(0), 1));
+        let mut total = 0;
+        for second in 1..=seconds {
+            // Up, down, up again: windows shrink and grow back.
+            total += if (70..80).contains(&second) { 300 } else { 10 };
+            let now = at(1000 * second);
+            for (sidecar, link) in sidecars.iter().zip(&links) {
+                sidecar.says(&store, now, link, total);
+            }
+            if is_asked {
+                for set in [&pods[..], &pods[..1], &pods[1..]] {
+                    store.read(now, set, &query);
+                }
+            }
+        }
+        store.read(at(1000 * seconds), &pods, &query)
+    };
+    for seconds in [60, 71, 75, 80, 82, 90, 100, 130] {
+        assert_eq!(run(seconds, true), run(seconds, false), "at {seconds} s");
+    }
+}
+
 /// Envoy's metrics service tells the responses of a listener and those of the clusters behind it. Who asks for the
 /// pod's gets the listener's, once; who names a cluster gets its own.
 #[test]
