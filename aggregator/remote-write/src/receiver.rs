@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use common_aws::credentials::CredentialCache;
 use common_aws::signer::Signer;
-use common_time::Clock;
+use common_time::{Clock, Now};
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response};
@@ -203,12 +203,16 @@ impl HttpReceiver {
                 signer,
                 credentials,
             } => {
-                let now = self.clock.wall().into();
+                // Both are judged by the receiver's clock, as far as that is known.
+                let time = self.skew().corrected(self.clock.wall().into());
+                let now = Now {
+                    monotonic: self.clock.now(),
+                    wall: time.into(),
+                };
                 let credentials = credentials
                     .get(now)
                     .await
                     .map_err(|error| Answer::Unsigned(error.to_string()))?;
-                let time = self.skew().corrected(now);
                 let signed = signer.sign(self.endpoint.url(), body, &credentials, time);
                 headers = signed.map_err(|error| Answer::Unsigned(error.to_string()))?;
             }

@@ -2,12 +2,17 @@
 //!
 //! The chain of `aws-config` asks STS or an agent each time; this keeps what it said until shortly before it expires,
 //! asks once at a time, and goes on with the old while the new is on its way.
+//!
+//! When they expire is told by somebody else's clock, and ours may be set. So what is left of their life is read off the
+//! wall clock once, when they come, and used up by the clock that never steps. Where the wall clock says later that they
+//! have expired, they are asked for anew at once; where it says so of new ones, it is the clock that is wrong.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use common_time::{Monotonic, Now};
 use thiserror::Error;
 use tokio::sync::Mutex;
 
@@ -20,6 +25,9 @@ const BEFORE_EXPIRY: Duration = Duration::from_mins(5);
 const LIFE_USED: f64 = 0.8;
 /// Credentials with less left than this are not used.
 const LEFT_MIN: Duration = Duration::from_secs(30);
+/// New ones that have less left by our clock than [`LEFT_MIN`] are asked for anew after this long; whoever refuses them
+/// earlier says so.
+const DOUBTED_FOR: Duration = Duration::from_mins(5);
 /// Asked at most this often, whatever happens.
 const ASK_EVERY: Duration = Duration::from_secs(10);
 /// An answer that takes longer is given up.
@@ -39,11 +47,29 @@ pub struct CredentialCache {
 
 #[derive(Debug, Default)]
 struct Held {
-    credentials: Option<Credentials>,
-    got_at: Option<SystemTime>,
-    asked_at: Option<SystemTime>,
+    current: Option<Current>,
+    asked_at: Option<Monotonic>,
     refused: bool,
     error: Option<NoCredentials>,
+}
+
+/// Credentials, and how long they are good.
+#[derive(Debug)]
+struct Current {
+    credentials: Credentials,
+    got_at: Monotonic,
+    life: Life,
+}
+
+/// What was left of them when they came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Life {
+    /// They do not expire.
+    Endless,
+    /// So much.
+    Known(Duration),
+    /// By our clock nothing, so that it is wrong, or they are.
+    Doubted,
 }
 
 // === impl CredentialCache ===
@@ -57,11 +83,11 @@ impl CredentialCache {
         })
     }
 
-    /// Credentials that are good at `now`.
-    pub async fn get(&self, now: SystemTime) -> Result<Credentials, NoCredentials> {
+    /// Credentials that are good at `now`. Its wall clock may be corrected by what is known of the receiver's.
+    pub async fn get(&self, now: Now) -> Result<Credentials, NoCredentials> {
         let mut held = self.held.lock().await;
-        if held.is_due(now) && held.may_ask(now) {
-            held.asked_at = Some(now);
+        if held.is_due(now) && held.may_ask(now.monotonic) {
+            held.asked_at = Some(now.monotonic);
             match tokio::time::timeout(ANSWER_WITHIN, self.provider.provide_credentials()).await {
                 Ok(Ok(credentials)) => held.take(now, credentials),
                 Ok(Err(error)) => held.failed(&error),
@@ -70,8 +96,8 @@ impl CredentialCache {
                 }
             }
         }
-        match &held.credentials {
-            Some(credentials) if left(credentials, now) >= LEFT_MIN => Ok(credentials.clone()),
+        match &held.current {
+            Some(current) if current.is_usable(now.monotonic) => Ok(current.credentials.clone()),
             _ => Err(held.error.clone().unwrap_or_else(|| {
                 NoCredentials("those at hand have expired, and new ones were not given".to_owned())
             })),
@@ -85,31 +111,39 @@ impl CredentialCache {
 
     /// When the credentials at hand expire; `None` if never, or if there are none.
     pub async fn expires_at(&self) -> Option<SystemTime> {
-        self.held.lock().await.credentials.as_ref()?.expiry()
+        let held = self.held.lock().await;
+        held.current.as_ref()?.credentials.expiry()
     }
 }
 
 // === impl Held ===
 
 impl Held {
-    fn is_due(&self, now: SystemTime) -> bool {
-        let (Some(credentials), Some(got_at)) = (&self.credentials, self.got_at) else {
-            return true;
-        };
+    fn is_due(&self, now: Now) -> bool {
         self.refused
-            || credentials
-                .expiry()
-                .is_some_and(|expiry| now >= refresh_at(got_at, expiry))
+            || self
+                .current
+                .as_ref()
+                .is_none_or(|current| current.is_due(now))
     }
 
-    fn may_ask(&self, now: SystemTime) -> bool {
-        let since = |asked: SystemTime| now.duration_since(asked).unwrap_or(ASK_EVERY);
-        self.asked_at.is_none_or(|asked| since(asked) >= ASK_EVERY)
+    fn may_ask(&self, now: Monotonic) -> bool {
+        self.asked_at
+            .is_none_or(|asked| now.since(asked) >= ASK_EVERY)
     }
 
-    fn take(&mut self, now: SystemTime, credentials: Credentials) {
-        self.credentials = Some(credentials);
-        self.got_at = Some(now);
+    fn take(&mut self, now: Now, credentials: Credentials) {
+        let life = Life::at(now, &credentials);
+        if life == Life::Doubted {
+            tracing::warn!(
+                "new AWS credentials have expired already, by this machine's clock: they are used until they are refused"
+            );
+        }
+        self.current = Some(Current {
+            credentials,
+            got_at: now.monotonic,
+            life,
+        });
         self.refused = false;
         self.error = None;
     }
@@ -126,23 +160,53 @@ impl Held {
     }
 }
 
-fn left(credentials: &Credentials, now: SystemTime) -> Duration {
-    match credentials.expiry() {
-        Some(expiry) => expiry.duration_since(now).unwrap_or_default(),
-        None => Duration::MAX,
+// === impl Current ===
+
+impl Current {
+    fn is_due(&self, now: Now) -> bool {
+        let age = now.monotonic.since(self.got_at);
+        match self.life {
+            Life::Endless => false,
+            Life::Doubted => age >= DOUBTED_FOR,
+            // The wall clock was set forward, or this machine slept, which the other clock does not count.
+            Life::Known(life) => {
+                age >= refresh_after(life) || Life::at(now, &self.credentials) == Life::Doubted
+            }
+        }
+    }
+
+    fn is_usable(&self, now: Monotonic) -> bool {
+        match self.life {
+            Life::Endless | Life::Doubted => true,
+            Life::Known(life) => life.saturating_sub(now.since(self.got_at)) >= LEFT_MIN,
+        }
     }
 }
 
-/// When credentials got at `got_at` are to be asked for anew.
-fn refresh_at(got_at: SystemTime, expiry: SystemTime) -> SystemTime {
-    let life = expiry.duration_since(got_at).unwrap_or_default();
+// === impl Life ===
+
+impl Life {
+    /// What the wall clock of `now` leaves of `credentials`.
+    fn at(now: Now, credentials: &Credentials) -> Self {
+        let Some(expiry) = credentials.expiry() else {
+            return Self::Endless;
+        };
+        let left = expiry.duration_since(SystemTime::from(now.wall));
+        match left.unwrap_or_default() {
+            left if left < LEFT_MIN => Self::Doubted,
+            left => Self::Known(left),
+        }
+    }
+}
+
+/// When credentials with so much left are to be asked for anew.
+fn refresh_after(life: Duration) -> Duration {
     let by_life = life.mul_f64(LIFE_USED);
     let by_expiry = life.saturating_sub(BEFORE_EXPIRY);
     // Short-lived ones have less than five minutes from the start: asking at once, always, helps nobody.
-    let after = if by_expiry.is_zero() {
+    if by_expiry.is_zero() {
         by_life
     } else {
         by_life.min(by_expiry)
-    };
-    got_at + after
+    }
 }

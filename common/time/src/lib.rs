@@ -96,6 +96,14 @@ impl From<UnixMillis> for SystemTime {
     }
 }
 
+impl From<SystemTime> for UnixMillis {
+    /// A time before 1970 reads as 1970.
+    fn from(time: SystemTime) -> Self {
+        let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(millis(since_epoch))
+    }
+}
+
 // === impl Now ===
 
 impl Now {

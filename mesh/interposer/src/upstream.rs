@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use common_aws::credentials::CredentialCache;
 use common_aws::signer::Signer;
+use common_time::Clock;
 use http::Uri;
 use http::uri::PathAndQuery;
 use hyper_util::client::proxy::matcher::Matcher;
@@ -49,8 +50,8 @@ pub struct Signing {
     pub signer: Signer,
     /// By whom.
     pub credentials: Arc<CredentialCache>,
-    /// The system's clock.
-    pub clock: fn() -> SystemTime,
+    /// The time.
+    pub clock: Clock,
 }
 
 /// An origin that cannot be spoken to as asked.
@@ -181,11 +182,11 @@ async fn connect(path: PathBuf) -> std::io::Result<TokioIo<UnixStream>> {
 impl Signing {
     /// What goes with a stream of the method `path`; a signature says nothing of the messages on it.
     async fn sign(&self, address: &Address, path: &str) -> Result<MetadataMap, Status> {
-        let now = (self.clock)();
+        let now = self.clock.both();
         let credentials = self.credentials.get(now).await;
         let credentials = credentials.map_err(|error| Status::unavailable(error.to_string()))?;
         let url = format!("{}{path}", address.base());
-        let headers = self.signer.sign(&url, b"", &credentials, now);
+        let headers = self.signer.sign(&url, b"", &credentials, now.wall.into());
         let headers = headers.map_err(|error| Status::internal(error.to_string()))?;
         Ok(MetadataMap::from_headers(headers))
     }

@@ -71,7 +71,7 @@ impl OriginArgs {
                 signer: Signer::new(&region, &service).telling_digest(),
                 // On the heap: the SDK's future is large, and would be part of ours for good.
                 credentials: Box::pin(chain::credentials(&region, None)).await,
-                clock: clock::system,
+                clock: clock::both(),
             }),
         };
         Upstream::new(&self.upstream, authority.as_deref(), signing).context("--upstream")
