@@ -149,7 +149,10 @@ pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()
     let [limits, admin_limits] = Descriptors::raise().share(wanted);
     let pod = args.pod.clone();
     let settings = settings::follow(move || pod.settings(), &metrics, ended.clone())?;
-    let events = client.map(|client| Events::begin(client, metrics.clone(), ended.clone()));
+    let events = client.map(|client| {
+        let (counted, ended) = (metrics.clone(), ended.clone());
+        Events::begin(client, counted, clock::both(), ended)
+    });
     let cluster = nodes_of(&args, events.is_some(), &mut registry, &ended).await?;
     let nodes: Box<dyn VirtualNodes + Send + Sync> = match &cluster {
         Some(cluster) => Box::new(nodes::Followed::new(cluster)),

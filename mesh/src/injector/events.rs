@@ -4,8 +4,10 @@
 //! Best effort: a review never waits for one. Whoever reaches the webhook can have some raised, so there are few.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use common_kubernetes::events::{Object, Warning};
+use common_time::{Clock, Monotonic};
 use kube::Client;
 use mesh_injector::bypass::Bypass;
 use serde_json::Value;
@@ -13,7 +15,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::Metrics;
-use crate::clock;
 
 /// Events that wait to be raised.
 const QUEUE_MAX: usize = 64;
@@ -24,8 +25,8 @@ const PER_MINUTE_MAX: u32 = 30;
 /// Objects and reasons that are remembered: about 300 KiB.
 const REMEMBERED_MAX: usize = 1024;
 
-/// How soon the same is said again of the same object, in seconds.
-const AGAIN_AFTER: u64 = 10 * 60;
+/// How soon the same is said again of the same object.
+const AGAIN_AFTER: Duration = Duration::from_mins(10);
 
 /// Bytes of a name, an API version or a kind of Kubernetes.
 const NAME_MAX: usize = 253;
@@ -52,8 +53,9 @@ struct Failure {
 /// What was said of late.
 #[derive(Debug, Default)]
 struct Memory {
-    /// When, in seconds.
-    said: BTreeMap<(Object, &'static str), u64>,
+    /// When.
+    said: BTreeMap<(Object, &'static str), Monotonic>,
+    /// Minutes of the clock.
     minute: u64,
     this_minute: u32,
 }
@@ -70,9 +72,15 @@ enum Verdict {
 
 impl Events {
     /// Raises events by way of `client` until `stop`.
-    pub(super) fn begin(client: Client, metrics: Metrics, stop: CancellationToken) -> Self {
+    pub(super) fn begin(
+        client: Client,
+        metrics: Metrics,
+        clock: Clock,
+        stop: CancellationToken,
+    ) -> Self {
         let (queue, failures) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(stop.run_until_cancelled_owned(raise(client, failures, metrics.clone())));
+        let raising = raise(client, failures, metrics.clone(), clock);
+        tokio::spawn(stop.run_until_cancelled_owned(raising));
         Self { queue, metrics }
     }
 
@@ -93,7 +101,12 @@ impl Events {
     }
 }
 
-async fn raise(client: Client, mut failures: mpsc::Receiver<Failure>, metrics: Metrics) {
+async fn raise(
+    client: Client,
+    mut failures: mpsc::Receiver<Failure>,
+    metrics: Metrics,
+    clock: Clock,
+) {
     let mut memory = Memory::default();
     while let Some(failure) = failures.recv().await {
         let Failure {
@@ -101,7 +114,7 @@ async fn raise(client: Client, mut failures: mpsc::Receiver<Failure>, metrics: M
             reason,
             message,
         } = failure;
-        match memory.judge(clock::unix_seconds(), &about, reason) {
+        match memory.judge(clock.now(), &about, reason) {
             Verdict::Repeated => metrics.event("repeated"),
             Verdict::Limited => metrics.event("limited"),
             Verdict::Say => {
@@ -165,16 +178,16 @@ fn about(request: &Value) -> Option<Object> {
 // === impl Memory ===
 
 impl Memory {
-    /// Whether `reason` is to be said of `about` at `now` (seconds); if so it is remembered as said.
-    fn judge(&mut self, now: u64, about: &Object, reason: &'static str) -> Verdict {
-        self.said
-            .retain(|_, said| now.saturating_sub(*said) < AGAIN_AFTER);
+    /// Whether `reason` is to be said of `about` at `now`; if so it is remembered as said.
+    fn judge(&mut self, now: Monotonic, about: &Object, reason: &'static str) -> Verdict {
+        self.said.retain(|_, said| now.since(*said) < AGAIN_AFTER);
         let key = (about.clone(), reason);
         if self.said.contains_key(&key) {
             return Verdict::Repeated;
         }
-        if self.minute != now / 60 {
-            (self.minute, self.this_minute) = (now / 60, 0);
+        let minute = now.0 / 60_000;
+        if self.minute != minute {
+            (self.minute, self.this_minute) = (minute, 0);
         }
         if self.this_minute >= PER_MINUTE_MAX || self.said.len() >= REMEMBERED_MAX {
             return Verdict::Limited;
@@ -235,18 +248,21 @@ mod tests {
             ..about(&request("prod", &json!(null))).unwrap()
         };
         let jazz = object("jazz".to_owned());
-        assert_eq!(memory.judge(1000, &jazz, "taken"), Verdict::Say);
-        assert_eq!(memory.judge(1001, &jazz, "taken"), Verdict::Repeated);
-        assert_eq!(memory.judge(1001, &jazz, "host_network"), Verdict::Say);
-        let later = 1000 + AGAIN_AFTER;
+        let begin = Monotonic::BEGIN;
+        let soon = begin + Duration::from_secs(1);
+        assert_eq!(memory.judge(begin, &jazz, "taken"), Verdict::Say);
+        assert_eq!(memory.judge(soon, &jazz, "taken"), Verdict::Repeated);
+        assert_eq!(memory.judge(soon, &jazz, "host_network"), Verdict::Say);
+        let later = begin + AGAIN_AFTER;
         assert_eq!(memory.judge(later, &jazz, "taken"), Verdict::Say);
         let mut said = 0;
-        for second in later + 60..later + 60 + AGAIN_AFTER * 10 {
-            let verdict = memory.judge(second, &object(format!("o{second}")), "taken");
+        for second in 60..60 + AGAIN_AFTER.as_secs() * 10 {
+            let now = later + Duration::from_secs(second);
+            let verdict = memory.judge(now, &object(format!("o{second}")), "taken");
             said += u32::from(verdict == Verdict::Say);
             assert!(memory.said.len() <= REMEMBERED_MAX);
         }
-        let minutes = u32::try_from(AGAIN_AFTER * 10 / 60).unwrap();
+        let minutes = u32::try_from(AGAIN_AFTER.as_secs() * 10 / 60).unwrap();
         assert!(said <= (minutes + 1) * PER_MINUTE_MAX, "{said}");
         assert!(said >= minutes * PER_MINUTE_MAX / 2, "{said}");
     }
