@@ -75,7 +75,7 @@ impl Cluster {
         aggregator_directory::follow(&mut watches, directory, &settings.scopes);
         let trust = TrustCell::default();
         tokio::spawn(follow_trust(watches.follow_authentication(), trust.clone()));
-        let (serving, certificate) = certificate(settings, &client, stop)?;
+        let (serving, certificate) = certificate(settings, &client, clock, stop)?;
         let tls = config::server(serving.clone(), Some(clients::any()), Protocols::Http)?;
         let checks = Checks {
             watches: Arc::new(Box::new(watches.fault())),
@@ -125,6 +125,7 @@ impl Cluster {
 fn certificate(
     settings: &ClusterConfig,
     client: &Client,
+    clock: &Clock,
     stop: &CancellationToken,
 ) -> Result<(Serving, Option<Fault>)> {
     if let Some(files) = &settings.api_files {
@@ -142,6 +143,7 @@ fn certificate(
         names,
         targets: vec![Target::ApiServices],
         serving: serving.clone(),
+        clock: clock.clone(),
     };
     let fault = registration.keep(client.clone(), stop.clone());
     Ok((serving, Some(fault)))

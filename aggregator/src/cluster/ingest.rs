@@ -70,7 +70,7 @@ impl Cluster {
                 tokio::spawn(followed.follow(stop.clone()));
                 serving
             }
-            SidecarTls::SelfManaged(own) => self.keep(settings, own, stop)?,
+            SidecarTls::SelfManaged(own) => self.keep(settings, own, clock, stop)?,
         };
         let tls = config::server(serving.clone(), authorities, Protocols::Grpc)?;
         self.ingest_serving = Some(serving);
@@ -87,6 +87,7 @@ impl Cluster {
         &mut self,
         settings: &ClusterConfig,
         own: &SelfManaged,
+        clock: &Clock,
         stop: &CancellationToken,
     ) -> Result<Serving> {
         let (service, namespace) = (&own.service, &settings.namespace);
@@ -100,6 +101,7 @@ impl Cluster {
             names,
             targets: vec![Target::ConfigMap(own.config_map.clone())],
             serving: serving.clone(),
+            clock: clock.clone(),
         };
         let fault = registration.keep(self.client.clone(), stop.clone());
         self.checks.certificates.push(("ingest-certificate", fault));

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use common_time::Clock;
 use common_tls::{Authority, Serving, TlsError};
 use kube::Client;
 use thiserror::Error;
@@ -20,14 +21,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connection::ClusterError;
 
+mod current;
 mod generations;
 mod stored;
 mod target;
 
 pub use target::{CA_KEY, Target};
 
-use generations::{Generations, PUBLISHED_FOR, Pair};
-use stored::{Held, Stored};
+use current::Current;
+use generations::{Generations, Pair};
+use stored::Stored;
 use target::Written;
 
 /// How often everything is looked at again: someone may have applied a manifest without the `caBundle`, or deleted the
@@ -40,9 +43,6 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// How soon it is tried again where it failed.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
-
-/// How old a certificate gets before there is another one.
-const REISSUE_AFTER: Duration = Duration::from_hours(24);
 
 /// Keeps a certificate, and who vouches for it, in order.
 #[derive(Debug)]
@@ -59,26 +59,13 @@ pub struct Registration {
     pub targets: Vec<Target>,
     /// What is shown.
     pub serving: Serving,
+    /// The time.
+    pub clock: Clock,
 }
 
 /// Why there is no certificate that others would verify; `None` once there is. It stays so while the cluster cannot be
 /// asked: what was in order is until the contrary is known.
 pub type Fault = watch::Receiver<Option<String>>;
-
-/// What is shown now.
-struct Current {
-    /// The authority of the certificate that is shown.
-    shown: String,
-    /// How long that has been shown.
-    age: Duration,
-    /// What was in the secret, and for how long it has been seen like that.
-    held: Held,
-    unchanged: Duration,
-    /// Since when this replica knows of each authority that it is published.
-    published: BTreeMap<String, Duration>,
-    /// Everyone who looks for the authority has found it.
-    registered: bool,
-}
 
 /// What was said last.
 #[derive(Eq, PartialEq)]
@@ -201,6 +188,7 @@ impl Registration {
             None => current.insert(Current {
                 shown: self.show(&generations)?,
                 age: Duration::ZERO,
+                made: self.clock.wall(),
                 unchanged: Duration::ZERO,
                 published: BTreeMap::new(),
                 held: held.clone(),
@@ -225,9 +213,11 @@ impl Registration {
             current.unchanged = Duration::ZERO;
             current.held.generations = moved;
         }
-        if current.is_due() {
+        let now = self.clock.wall();
+        if current.is_due(now) {
             current.shown = self.show(&current.held.generations)?;
             current.age = Duration::ZERO;
+            current.made = now;
         }
         Ok(written)
     }
@@ -275,57 +265,17 @@ fn tell(secret: &str, before: &Generations, after: &Generations) {
     }
 }
 
-// === impl Current ===
-
-impl Current {
-    /// The secret is like that now.
-    fn saw(&mut self, held: Held) {
-        if held.generations != self.held.generations {
-            self.unchanged = Duration::ZERO;
-        }
-        self.published
-            .retain(|certificate, _| held.generations.publishes(certificate));
-        self.held = held;
-    }
-
-    /// All of it is published as of now.
-    fn note_published(&mut self) {
-        for certificate in self.held.generations.certificates() {
-            self.published.entry(certificate.to_owned()).or_default();
-        }
-    }
-
-    /// It was like that for another while, if it was in order.
-    fn pass(&mut self, time: Duration, in_order: bool) {
-        self.age += time;
-        self.unchanged = if in_order {
-            self.unchanged + time
-        } else {
-            Duration::ZERO
-        };
-        for published in self.published.values_mut() {
-            *published += time;
-        }
-    }
-
-    /// True if there should be another certificate: by the same authority a day later, by another one when whoever
-    /// verifies it had the time to hear of that.
-    fn is_due(&self) -> bool {
-        let signing = &self.held.generations.signing.certificate;
-        if *signing == self.shown {
-            return self.age >= REISSUE_AFTER;
-        }
-        let published = self.published.get(signing);
-        published.is_some_and(|published| *published >= PUBLISHED_FOR)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use common_time::{Monotonic, UnixMillis};
     use serde_json::Value;
     use tests_support::kubernetes::ApiServer;
     use tests_support::kubernetes::objects::{CONFIG_MAP, SECRET};
 
+    use super::generations::PUBLISHED_FOR;
     use super::*;
     use crate::connection::connect;
 
@@ -334,6 +284,8 @@ mod tests {
         registration: Registration,
         client: Client,
         current: Option<Current>,
+        /// What its wall clock shows.
+        wall: Arc<AtomicU64>,
     }
 
     impl Replica {
@@ -341,7 +293,11 @@ mod tests {
             let kubeconfig = files.join("kubeconfig");
             server.write_kubeconfig(&kubeconfig).unwrap();
             let names = service_names("ingest", "mesh");
+            let wall = Arc::new(AtomicU64::new(1_800_000_000_000));
+            let shown = Arc::clone(&wall);
+            let shown = move || UnixMillis(shown.load(Ordering::Relaxed));
             Self {
+                wall,
                 client: connect(Some(&kubeconfig)).await.unwrap(),
                 registration: Registration {
                     namespace: "mesh".to_owned(),
@@ -350,13 +306,23 @@ mod tests {
                     serving: Serving::untrusted(&names).unwrap(),
                     names,
                     targets: vec![Target::ConfigMap("ca".to_owned())],
+                    clock: Clock::new(Monotonic::default, shown),
                 },
                 current: None,
             }
         }
 
+        /// Sets the wall clock by so many milliseconds.
+        fn set(&self, step: i64) {
+            let set = |shown: u64| shown.checked_add_signed(step);
+            self.wall
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, set)
+                .unwrap();
+        }
+
         /// Looks after `time`; true if all is in order.
         async fn after(&mut self, time: Duration) -> bool {
+            self.set(i64::try_from(time.as_millis()).unwrap());
             if let Some(current) = &mut self.current {
                 current.pass(time, true);
             }
@@ -401,6 +367,35 @@ mod tests {
         server.set_outage(None);
         assert_eq!(replica.shown(), authority);
         assert_eq!(published(&server), authority);
+    }
+
+    /// A certificate is valid by the wall clock: where that is set by more than others put up with, there is another one at
+    /// the next look, once.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_clock_that_is_set_makes_another_certificate() {
+        let server = ApiServer::start().await.unwrap();
+        let files = tempfile::tempdir().unwrap();
+        let hour = 60 * 60 * 1000;
+        let look = Duration::from_secs(15);
+        for (step, anew) in [
+            (0, false),
+            (-hour / 4, false),
+            (-hour, true),
+            (-100 * 24 * hour, true),
+            (hour, false),
+            (25 * hour, false),
+            (100 * 24 * hour, true),
+        ] {
+            let mut replica = Replica::new(&server, files.path()).await;
+            assert!(replica.after(Duration::ZERO).await);
+            assert!(replica.after(look).await);
+            assert_eq!(replica.current().age, look);
+            replica.set(step);
+            assert!(replica.after(look).await);
+            assert_eq!(replica.current().age == Duration::ZERO, anew, "{step}");
+            assert!(replica.after(look).await);
+            assert!(!replica.current().age.is_zero(), "{step}");
+        }
     }
 
     /// The secret is deleted: what signs signs on, a new authority is published beside it, signs ten minutes later, and a

@@ -17,6 +17,10 @@ const CERTIFICATE_VALID: Duration = Duration::days(90);
 /// How much earlier than now certificates begin, for clocks that run behind.
 const LEEWAY: Duration = Duration::hours(1);
 
+/// How much earlier an authority begins: one that was made while our clock was ahead is not made anew when that is set
+/// right.
+const AUTHORITY_LEEWAY: Duration = Duration::days(365);
+
 /// A certificate authority and its key.
 #[derive(Debug)]
 pub struct Authority {
@@ -47,7 +51,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name.push(DnType::CommonName, name);
-        valid_for(&mut params, AUTHORITY_VALID);
+        valid_for(&mut params, AUTHORITY_LEEWAY, AUTHORITY_VALID);
         let key = KeyPair::generate().map_err(failed)?;
         let certificate = params.self_signed(&key).map_err(failed)?.pem();
         Ok(Self {
@@ -93,7 +97,7 @@ impl Authority {
         if let Some(name) = names.first() {
             params.distinguished_name.push(DnType::CommonName, name);
         }
-        valid_for(&mut params, CERTIFICATE_VALID);
+        valid_for(&mut params, LEEWAY, CERTIFICATE_VALID);
         let key = KeyPair::generate().map_err(failed)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
         Ok(Issued {
@@ -113,9 +117,9 @@ impl std::fmt::Debug for Issued {
     clippy::disallowed_methods,
     reason = "a certificate is made for now, which no core decides upon"
 )]
-fn valid_for(params: &mut CertificateParams, duration: Duration) {
+fn valid_for(params: &mut CertificateParams, leeway: Duration, duration: Duration) {
     let now = OffsetDateTime::from(std::time::SystemTime::now());
-    params.not_before = now - LEEWAY;
+    params.not_before = now - leeway;
     params.not_after = now + duration;
 }
 
@@ -127,11 +131,17 @@ mod tests {
     use rustls::crypto::ring;
     use rustls::pki_types::{ServerName, UnixTime};
     use std::sync::Arc;
+    use x509_parser::certificate::X509Certificate;
+    use x509_parser::prelude::FromDer as _;
 
     use super::*;
     use crate::serving::certificates;
 
     fn verifies(authority: &str, issued: &Issued, name: &'static str) -> bool {
+        verifies_at(UnixTime::now(), authority, issued, name)
+    }
+
+    fn verifies_at(now: UnixTime, authority: &str, issued: &Issued, name: &'static str) -> bool {
         let mut roots = RootCertStore::empty();
         for root in certificates(authority, "ca").unwrap() {
             roots.add(root).unwrap();
@@ -142,8 +152,25 @@ mod tests {
         let name = ServerName::try_from(name).unwrap();
         let verifier = verifier.build().unwrap();
         verifier
-            .verify_server_cert(&chain[0], &[], &name, &[], UnixTime::now())
+            .verify_server_cert(&chain[0], &[], &name, &[], now)
             .is_ok()
+    }
+
+    /// An authority outlives a step of the clock by months, and a certificate one by minutes.
+    #[test]
+    fn clocks_may_be_behind() {
+        let now = UnixTime::now().as_secs();
+        let before =
+            |seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(now - seconds));
+        let authority = Authority::new("meshmeter").unwrap();
+        let issued = authority.issue(&["a".to_owned()]).unwrap();
+        let (pem, hour) = (authority.certificate(), 60 * 60);
+        assert!(verifies_at(before(hour / 2), pem, &issued, "a"));
+        assert!(!verifies_at(before(2 * hour), pem, &issued, "a"));
+        let chain = certificates(pem, "ca").unwrap();
+        let (_, parsed) = X509Certificate::from_der(&chain[0]).unwrap();
+        let begins = parsed.validity().not_before.timestamp();
+        assert!(begins < i64::try_from(now - 360 * 24 * hour).unwrap());
     }
 
     /// An authority that was stored and read again issues what its certificate vouches for, for its names only.

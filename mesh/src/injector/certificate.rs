@@ -9,6 +9,7 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::ServeArgs;
+use crate::clock;
 
 /// A certificate that is kept in order until it is no longer needed.
 #[derive(Debug)]
@@ -47,6 +48,7 @@ impl Certificate {
             names,
             targets: vec![Target::Webhooks(args.webhook_configuration.clone())],
             serving: serving.clone(),
+            clock: clock::both(),
         };
         let registered = registration.keep(client.clone(), stop.clone());
         Ok(Self {
