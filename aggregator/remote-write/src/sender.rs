@@ -12,10 +12,10 @@ use crate::answer::{Answer, Class};
 use crate::block::{Block, SINGLE};
 use crate::isolation::Isolation;
 use crate::metrics::{Metrics, ReasonLabel};
-use crate::pace::Pace;
 use crate::pieces::Piece;
 use crate::protocol::{Protocol, Version};
 use crate::queue::Queue;
+use crate::rate_limiter::RateLimiter;
 use crate::receiver::Receiver;
 use crate::retry::Retry;
 use crate::sender::lag::Lag;
@@ -53,8 +53,8 @@ pub struct Settings {
 pub struct Sender<R> {
     queue: Mutex<Queue>,
     receiver: R,
-    pace: Mutex<Pace>,
-    /// Who has it waits for the pace; the others wait in a row, so that no shard is left behind.
+    rate_limiter: Mutex<RateLimiter>,
+    /// Who has it waits for the rate limiter; the others wait in a row, so that no shard is left behind.
     turn: tokio::sync::Mutex<()>,
     clock: Clock,
     metrics: Metrics,
@@ -99,7 +99,7 @@ impl<R: Receiver> Sender<R> {
         Arc::new(Self {
             queue: Mutex::new(queue),
             receiver,
-            pace: Mutex::new(Pace::new(now)),
+            rate_limiter: Mutex::new(RateLimiter::new(now)),
             turn: tokio::sync::Mutex::default(),
             clock,
             metrics,
@@ -124,7 +124,7 @@ impl<R: Receiver> Sender<R> {
     /// Puts a flush into the queue. Durable when this returns. Blocks on the disk.
     pub fn push(&self, timestamp: i64, blocks: Vec<Block>) {
         let samples: u64 = blocks.iter().map(|block| u64::from(block.samples)).sum();
-        self.pace().pushed(self.now(), samples);
+        self.rate_limiter().pushed(self.now(), samples);
         self.lag().flushed(timestamp, self.now());
         self.flushed.store(samples, Ordering::Relaxed);
         let now = self.oldest_clock();
@@ -383,8 +383,10 @@ impl<R: Receiver> Sender<R> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pace(&self) -> MutexGuard<'_, Pace> {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    fn rate_limiter(&self) -> MutexGuard<'_, RateLimiter> {
+        self.rate_limiter
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -103,7 +103,7 @@ impl<R: Receiver> Sender<R> {
         loop {
             let interval = i64::try_from(self.settings.interval.as_millis()).unwrap_or(i64::MAX);
             let behind = *self.newest.borrow() - timestamp > interval.saturating_mul(2);
-            let wait = self.pace().admit(self.now(), samples, behind);
+            let wait = self.rate_limiter().admit(self.now(), samples, behind);
             if wait <= 0.0 {
                 return;
             }
@@ -129,7 +129,7 @@ impl<R: Receiver> Sender<R> {
             .get_or_create(&CodeLabel { code })
             .inc();
         if answer.class() == Class::TooMany {
-            self.pace().refused(after);
+            self.rate_limiter().refused(after);
         }
         Some(answer)
     }

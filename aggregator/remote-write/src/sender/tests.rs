@@ -496,7 +496,7 @@ async fn a_limit_of_series_holds_up_no_known_series() {
             "{refused} requests for {new} series"
         );
         // It does not slow down either.
-        assert_eq!(sender.pace().rate(false), None);
+        assert_eq!(sender.rate_limiter().rate(false), None);
         *sender.receiver().series_max.lock().unwrap() = usize::MAX;
         run_single(&sender, 300 + new, 25, 0, 0).await;
         assert!(!stored_of(&sender, 300).is_empty(), "a raised limit heals");

@@ -21,9 +21,9 @@ const WAIT_MIN_SECONDS: f64 = 1e-3;
 /// The live rate is an average over about this long.
 const LIVE_SECONDS: f64 = 60.0;
 
-/// The pace of sending.
+/// Limits the rate of sending.
 #[derive(Clone, Debug)]
-pub struct Pace {
+pub struct RateLimiter {
     /// Ceiling set by refusals; `None` before the first one and after full recovery.
     ceiling: Option<f64>,
     /// The ceiling's value before refusals began: reaching it ends the ceiling.
@@ -40,9 +40,9 @@ pub struct Pace {
     begun: f64,
 }
 
-// === impl Pace ===
+// === impl RateLimiter ===
 
-impl Pace {
+impl RateLimiter {
     /// Begins at `now`.
     pub fn new(now: f64) -> Self {
         Self {
