@@ -23,7 +23,7 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{AuthConfig, RemoteWriteConfig};
-use crate::remote_write::writer::{Turn, Writer};
+use crate::remote_write::writer::{LeadershipChange, Writer};
 
 mod check;
 mod schedule;
@@ -147,8 +147,8 @@ impl RemoteWrite {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(wait) => {}
-                turn = self.writer.turn() => {
-                    self.take(turn);
+                change = self.writer.leadership_change() => {
+                    self.take(change);
                     continue;
                 }
             }
@@ -165,21 +165,21 @@ impl RemoteWrite {
         ending.cancel();
         if tokio::time::timeout(drain, sending).await.is_err() {
             tracing::warn!("remote write: not everything was sent before the end");
-            sender.keep_house();
+            sender.maintain();
         }
         ended.writer.release().await;
     }
 
     /// Another replica writes from now on, or this one.
-    fn take(&self, turn: Turn) {
-        match turn {
-            Turn::Leads => self.writer.open(),
-            Turn::Unknown => self.writer.shut(),
-            Turn::Follows { first } => {
+    fn take(&self, change: LeadershipChange) {
+        match change {
+            LeadershipChange::Leads => self.writer.open(),
+            LeadershipChange::Unknown => self.writer.shut(),
+            LeadershipChange::Follows { first } => {
                 self.writer.shut();
                 if first {
                     // The other one writes the same totals.
-                    self.sender.with_queue(Queue::give_up);
+                    self.sender.with_queue(Queue::discard_pending);
                 }
             }
         }

@@ -279,7 +279,7 @@ impl Queue {
     }
 
     /// Drops everything that waits: another replica writes.
-    pub fn give_up(&mut self) {
+    pub fn discard_pending(&mut self) {
         for shard in self.shards() {
             while self.front_timestamp(shard).is_some() {
                 self.drop_front(shard, DropReason::OtherWriter);

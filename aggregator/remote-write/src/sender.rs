@@ -33,7 +33,7 @@ const SINGLE_SAMPLES_MAX: u64 = 16_000;
 const SINGLE_BLOCKS_MAX: usize = 32;
 
 /// How often the queue's limits are kept and what was sent is written down.
-const HOUSEKEEPING: Duration = Duration::from_secs(1);
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The same complaint of the receiver is logged once in so many seconds.
 const COMPLAIN_SECONDS: f64 = 30.0;
@@ -155,7 +155,7 @@ impl<R: Receiver> Sender<R> {
         for shard in 0..=SINGLE {
             shards.spawn(Arc::clone(&self).run_shard(shard, stop.clone()));
         }
-        let mut ticks = tokio::time::interval(HOUSEKEEPING);
+        let mut ticks = tokio::time::interval(MAINTENANCE_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -165,15 +165,15 @@ impl<R: Receiver> Sender<R> {
                     Some(Ok(())) => {}
                 },
                 _ = ticks.tick() => {
-                    self.blocking(Self::keep_house).await;
+                    self.blocking(Self::maintain).await;
                 }
             }
         }
-        self.blocking(Self::keep_house).await;
+        self.blocking(Self::maintain).await;
     }
 
     /// Keeps the queue's limits and writes down what was sent. Blocks on the disk.
-    pub fn keep_house(&self) {
+    pub fn maintain(&self) {
         let now = self.oldest_clock();
         let mut queue = self.queue();
         queue.enforce(now);
@@ -236,7 +236,7 @@ impl<R: Receiver> Sender<R> {
                 return true;
             }
             // What is dropped of another shard is noticed with the next look.
-            let _ = tokio::time::timeout(HOUSEKEEPING, done.changed()).await;
+            let _ = tokio::time::timeout(MAINTENANCE_INTERVAL, done.changed()).await;
         }
     }
 

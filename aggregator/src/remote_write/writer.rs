@@ -15,7 +15,7 @@ pub(super) struct Writer {
 
 /// A change of who writes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Turn {
+pub(super) enum LeadershipChange {
     /// This replica.
     Leads,
     /// Nobody could be asked: what is flushed waits.
@@ -51,7 +51,7 @@ impl Writer {
     }
 
     /// The next change.
-    pub(super) async fn turn(&mut self) -> Turn {
+    pub(super) async fn leadership_change(&mut self) -> LeadershipChange {
         let Some(lease) = &mut self.lease else {
             return std::future::pending().await;
         };
@@ -62,12 +62,12 @@ impl Writer {
         match role {
             Role::Leads => {
                 self.follows = false;
-                Turn::Leads
+                LeadershipChange::Leads
             }
-            Role::Unknown => Turn::Unknown,
+            Role::Unknown => LeadershipChange::Unknown,
             Role::Follows => {
                 let first = !std::mem::replace(&mut self.follows, true);
-                Turn::Follows { first }
+                LeadershipChange::Follows { first }
             }
         }
     }

@@ -155,7 +155,7 @@ fn what_another_writes_is_given_up() {
     let folder = tempfile::tempdir().unwrap();
     let mut queue = Queue::open(folder.path(), ROOMY).unwrap();
     queue.push(0, vec![block(0, 1, 10), block(1, 1, 10)]);
-    queue.give_up();
+    queue.discard_pending();
     assert_eq!(
         queue.totals().dropped,
         BTreeMap::from([(DropReason::OtherWriter, 6)])

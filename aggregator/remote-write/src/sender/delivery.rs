@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Blocked, HOUSEKEEPING, Sender};
+use super::{Blocked, MAINTENANCE_INTERVAL, Sender};
 use crate::answer::{Answer, Class};
 use crate::block::Block;
 use crate::isolation::Refusal;
@@ -107,7 +107,8 @@ impl<R: Receiver> Sender<R> {
             if wait <= 0.0 {
                 return;
             }
-            tokio::time::sleep(Duration::try_from_secs_f64(wait).unwrap_or(HOUSEKEEPING)).await;
+            tokio::time::sleep(Duration::try_from_secs_f64(wait).unwrap_or(MAINTENANCE_INTERVAL))
+                .await;
         }
     }
 

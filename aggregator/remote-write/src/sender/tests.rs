@@ -578,7 +578,7 @@ async fn a_clock_that_was_set_back_shows() {
         sender.push(timestamp, single(timestamp, 5, 2.0));
         tokio::time::sleep(INTERVAL).await;
     }
-    sender.keep_house();
+    sender.maintain();
     // The one that is a minute ahead of the receiver was stored, long ago.
     assert_eq!(counted(&sender, Outcome::ClockStep), 20);
     let lag = sender.metrics.lag.get();
@@ -586,7 +586,7 @@ async fn a_clock_that_was_set_back_shows() {
     let later = ahead + 15_000;
     sender.push(later, single(later, 5, 3.0));
     tokio::time::sleep(INTERVAL).await;
-    sender.keep_house();
+    sender.maintain();
     let lag = sender.metrics.lag.get();
     assert!(lag.abs() < f64::EPSILON, "{lag}");
     stop.cancel();
