@@ -12,7 +12,7 @@ use aggregator_remote_write::metrics::Metrics;
 use aggregator_remote_write::queue::{Limits, MEMORY_BYTES, Queue};
 use aggregator_remote_write::receiver::{Auth, HttpReceiver};
 use aggregator_remote_write::sender::{Sender, Settings};
-use aggregator_remote_write::series::{About, Exporter, Flush, Output};
+use aggregator_remote_write::series::{Exporter, Flush, Output, SeriesMetadata};
 use anyhow::{Context as _, Result};
 use common_aws::chain;
 use common_aws::signer::Signer;
@@ -216,7 +216,7 @@ impl RemoteWrite {
             let pods = self.store.inspect(now.monotonic);
             let services = services(&self.directory);
             let (directory, keys) = (Arc::clone(&self.directory), self.pod_labels.clone());
-            let about = |pod: &PodKey| about(&directory, &services, &keys, pod);
+            let metadata = |pod: &PodKey| metadata(&directory, &services, &keys, pod);
             let before = self.exporter.refused();
             let blocks = self.exporter.flush(&Flush {
                 now,
@@ -224,7 +224,7 @@ impl RemoteWrite {
                 interval,
                 parallel: self.sender.wants_parallel(),
                 pods: &pods,
-                about: &about,
+                metadata: &metadata,
                 rate: &|pod| rate(&self.store, self.clock.now(), pod),
             });
             self.metrics.count_refused(self.exporter.refused() - before);
@@ -336,12 +336,12 @@ fn services(directory: &Directory) -> BTreeMap<PodKey, String> {
     services
 }
 
-fn about(
+fn metadata(
     directory: &Directory,
     services: &BTreeMap<PodKey, String>,
     keys: &[String],
     pod: &PodKey,
-) -> About {
+) -> SeriesMetadata {
     let labels = if keys.is_empty() {
         Vec::new()
     } else {
@@ -351,7 +351,7 @@ fn about(
             .map(|key| value(key).unwrap_or_default())
             .collect()
     };
-    About {
+    SeriesMetadata {
         service: services.get(pod).cloned().unwrap_or_default(),
         labels,
     }

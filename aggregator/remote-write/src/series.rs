@@ -16,7 +16,7 @@ use aggregator_core::pod::PodKey;
 use aggregator_core::status::{PodState, PodStatus};
 use common_time::{Now, UnixMillis};
 
-pub use naming::{About, Naming, Output, label_name};
+pub use naming::{Naming, Output, SeriesMetadata, label_name};
 
 use crate::block::Block;
 use crate::encoder::SeriesLabels;
@@ -58,7 +58,7 @@ pub struct Exporter {
 #[derive(Debug)]
 struct Known {
     labels: SeriesLabels,
-    about: About,
+    metadata: SeriesMetadata,
     /// The last flush it was in, by number.
     flush: u64,
     /// The first flush it was in, and the last, by their timestamps.
@@ -81,7 +81,7 @@ pub struct Flush<'a> {
     /// Every pod of the store.
     pub pods: &'a [PodStatus],
     /// What is known of a pod besides.
-    pub about: &'a dyn Fn(&PodKey) -> About,
+    pub metadata: &'a dyn Fn(&PodKey) -> SeriesMetadata,
     /// Requests per second of a pod, `None` if that is not known.
     pub rate: &'a dyn Fn(&PodKey) -> Option<f64>,
 }
@@ -184,7 +184,7 @@ impl Exporter {
             .collect();
         for pod in written {
             let zero = self.zero(pod, flush);
-            let about = (flush.about)(&pod.key);
+            let metadata = (flush.metadata)(&pod.key);
             let owner = Owner::Pod(pod.key.clone());
             for series in &pod.series {
                 let id = |part| Id {
@@ -193,16 +193,22 @@ impl Exporter {
                     part,
                 };
                 for (part, total) in Naming::totals(series) {
-                    self.write(encoders, id(part), &about, real(total), zero);
+                    self.write(encoders, id(part), &metadata, real(total), zero);
                 }
                 // A gauge does not begin at 0.
                 if let Some(inflight) = series.inflight.filter(|_| self.naming.inflight) {
-                    self.write(encoders, id(Part::InFlight), &about, real(inflight), None);
+                    self.write(
+                        encoders,
+                        id(Part::InFlight),
+                        &metadata,
+                        real(inflight),
+                        None,
+                    );
                 }
             }
             if let Some(rate) = self.rate(flush, &pod.key) {
                 let (key, part) = (None, Part::Rate);
-                self.write(encoders, Id { owner, key, part }, &about, rate, None);
+                self.write(encoders, Id { owner, key, part }, &metadata, rate, None);
             }
             self.changed |= self.pods.note(&pod.key, &pod.instances, at, self.last);
         }
@@ -217,9 +223,12 @@ impl Exporter {
             .filter(|pod| self.is_written(pod))
             .collect();
         for pod in known {
-            let about = (flush.about)(&pod.key);
+            let metadata = (flush.metadata)(&pod.key);
             let namespace = pod.key.namespace.to_string();
-            let owner = Owner::Group { namespace, about };
+            let owner = Owner::Group {
+                namespace,
+                metadata,
+            };
             let totals = pod.series.iter().flat_map(|series| {
                 Naming::totals(series).map(|(part, total)| (series.key.clone(), part, total))
             });
@@ -248,11 +257,11 @@ impl Exporter {
         let gauges = gauges.into_iter().map(|(id, value)| (id, value, false));
         let all: Vec<_> = sums.chain(gauges).collect();
         for (id, value, begins) in all {
-            let about = match &id.owner {
-                Owner::Group { about, .. } => about.clone(),
-                Owner::Pod(_) => About::default(),
+            let metadata = match &id.owner {
+                Owner::Group { metadata, .. } => metadata.clone(),
+                Owner::Pod(_) => SeriesMetadata::default(),
             };
-            self.write(encoders, id, &about, value, begins.then_some(zero));
+            self.write(encoders, id, &metadata, value, begins.then_some(zero));
         }
     }
 
@@ -305,14 +314,14 @@ impl Exporter {
         &mut self,
         encoders: &mut Encoders,
         id: Id,
-        about: &About,
+        metadata: &SeriesMetadata,
         value: f64,
         zero: Option<i64>,
     ) {
         let at = encoders.timestamp;
         let flush = self.flush;
         if let Some(known) = self.series.get_mut(&id)
-            && known.about == *about
+            && known.metadata == *metadata
         {
             self.changed |= known.ended;
             (known.flush, known.at, known.ended) = (flush, at, false);
@@ -327,7 +336,7 @@ impl Exporter {
             encoders.mark(&old.labels, STALE, None);
         }
         let room = self.series.len() < SERIES_MAX;
-        let labels = self.naming.labels(&id, about).filter(|_| room);
+        let labels = self.naming.labels(&id, metadata).filter(|_| room);
         let Some(labels) = labels else {
             self.refused += 1;
             return;
@@ -338,7 +347,7 @@ impl Exporter {
         encoders.plain(&labels, value);
         let known = Known {
             labels,
-            about: about.clone(),
+            metadata: metadata.clone(),
             flush,
             since,
             at,

@@ -49,7 +49,7 @@ pub enum Output {
 
 /// What is known of a pod besides its totals.
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct About {
+pub struct SeriesMetadata {
     /// The service that leads to it; of several the first by name.
     pub service: String,
     /// The values of [`Naming::pod_labels`], in their order; empty where there is none.
@@ -60,7 +60,10 @@ pub struct About {
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Owner {
     Pod(PodKey),
-    Group { namespace: String, about: About },
+    Group {
+        namespace: String,
+        metadata: SeriesMetadata,
+    },
 }
 
 /// What makes a series of ours.
@@ -106,7 +109,7 @@ impl Default for Naming {
 }
 
 impl Naming {
-    pub(super) fn labels(&self, id: &Id, about: &About) -> Option<SeriesLabels> {
+    pub(super) fn labels(&self, id: &Id, metadata: &SeriesMetadata) -> Option<SeriesLabels> {
         let (name, own) = self.name(id.part);
         let (namespace, pod) = match &id.owner {
             Owner::Pod(pod) => (&*pod.namespace, &*pod.name),
@@ -116,7 +119,7 @@ impl Naming {
         let fixed = [
             ("namespace", namespace),
             ("kubernetes_pod_name", pod),
-            ("service", about.service.as_str()),
+            ("service", metadata.service.as_str()),
             ("envoy_cluster_name", key.map_or("", |key| &*key.cluster)),
             (
                 "traffic_direction",
@@ -125,7 +128,7 @@ impl Naming {
         ];
         let allowed: Vec<String> = self.pod_labels.iter().map(|key| label_name(key)).collect();
         let of_pod = allowed.iter().map(String::as_str);
-        let of_pod = of_pod.zip(about.labels.iter().map(String::as_str));
+        let of_pod = of_pod.zip(metadata.labels.iter().map(String::as_str));
         let external = self.external_labels.iter();
         let external = external.map(|(name, value)| (name.as_str(), value.as_str()));
         let own = own.as_ref().map(|(name, value)| (*name, value.as_str()));

@@ -54,8 +54,8 @@ fn pod(name: &str, instance: u64, started_at: u64, series: Vec<SeriesStatus>) ->
     }
 }
 
-fn about(_: &PodKey) -> About {
-    About {
+fn metadata(_: &PodKey) -> SeriesMetadata {
+    SeriesMetadata {
         service: "jazz".to_owned(),
         labels: Vec::new(),
     }
@@ -75,7 +75,7 @@ fn flush(
     exporter: &mut Exporter,
     timestamp: i64,
     pods: &[PodStatus],
-    about: &dyn Fn(&PodKey) -> About,
+    metadata: &dyn Fn(&PodKey) -> SeriesMetadata,
 ) -> Vec<Block> {
     exporter.flush(&Flush {
         now: now(timestamp),
@@ -83,7 +83,7 @@ fn flush(
         interval: INTERVAL,
         parallel: true,
         pods,
-        about,
+        metadata,
         rate: &|_| Some(12.5),
     })
 }
@@ -130,7 +130,7 @@ fn only_new_counters_begin_at_zero() {
         pod("old", 1, SINCE.0 - 1, vec![series(70, &[])]),
         pod("new", 2, SINCE.0 + 1, vec![series(5, &[])]),
     ];
-    let first = samples(&flush(&mut exporter, 2_000_000, &pods, &about));
+    let first = samples(&flush(&mut exporter, 2_000_000, &pods, &metadata));
     assert_eq!(
         first,
         [
@@ -141,7 +141,7 @@ fn only_new_counters_begin_at_zero() {
     );
     // A class that occurs for the first time in a counter that we have seen began at 0.
     let pods = [pod("old", 1, SINCE.0 - 1, vec![series(80, &[(503, 3)])])];
-    let second = samples(&flush(&mut exporter, 2_015_000, &pods, &about));
+    let second = samples(&flush(&mut exporter, 2_015_000, &pods, &metadata));
     assert_eq!(
         second,
         [
@@ -160,10 +160,10 @@ fn only_new_counters_begin_at_zero() {
 fn ends_what_is_renamed() {
     let mut exporter = Exporter::new(Naming::default(), SINCE);
     let pods = [pod("a", 1, SINCE.0 - 1, vec![series(7, &[])])];
-    flush(&mut exporter, 2_000_000, &pods, &about);
-    let other = |_: &PodKey| About {
+    flush(&mut exporter, 2_000_000, &pods, &metadata);
+    let other = |_: &PodKey| SeriesMetadata {
         service: "folk".to_owned(),
-        ..About::default()
+        ..SeriesMetadata::default()
     };
     let renamed = samples(&flush(&mut exporter, 2_015_000, &pods, &other));
     assert_eq!(
@@ -176,9 +176,9 @@ fn ends_what_is_renamed() {
 /// now would be a false reset.
 #[test]
 fn what_is_back_does_not_begin_again() {
-    let other = |_: &PodKey| About {
+    let other = |_: &PodKey| SeriesMetadata {
         service: "folk".to_owned(),
-        ..About::default()
+        ..SeriesMetadata::default()
     };
     for state in [PodState::Held, PodState::Gone] {
         let naming = Naming {
@@ -187,13 +187,13 @@ fn what_is_back_does_not_begin_again() {
         };
         let mut exporter = Exporter::new(naming, SINCE);
         let mut pods = [pod("a", 1, 1_999_000, vec![series(7, &[])])];
-        let first = samples(&flush(&mut exporter, 2_000_000, &pods, &about));
+        let first = samples(&flush(&mut exporter, 2_000_000, &pods, &metadata));
         assert_eq!(first.len(), 2, "{first:?}");
         pods[0].state = state;
-        flush(&mut exporter, 2_015_000, &pods, &about);
+        flush(&mut exporter, 2_015_000, &pods, &metadata);
         pods[0].state = PodState::Live;
         pods[0].series = vec![series(9, &[(503, 2)])];
-        let back = samples(&flush(&mut exporter, 2_030_000, &pods, &about));
+        let back = samples(&flush(&mut exporter, 2_030_000, &pods, &metadata));
         assert!(
             !back.iter().any(|sample| sample.contains(" 0 @")),
             "{back:?}"
@@ -219,16 +219,16 @@ fn writes_what_is_known() {
         };
         let mut exporter = Exporter::new(naming, SINCE);
         let mut pods = [pod("a", 1, SINCE.0 - 1, vec![series(7, &[])])];
-        flush(&mut exporter, 2_000_000, &pods, &about);
+        flush(&mut exporter, 2_000_000, &pods, &metadata);
         pods[0].state = PodState::Held;
         assert_eq!(
-            samples(&flush(&mut exporter, 2_015_000, &pods, &about)),
+            samples(&flush(&mut exporter, 2_015_000, &pods, &metadata)),
             [held]
         );
         pods[0].state = PodState::Gone;
-        let gone = samples(&flush(&mut exporter, 2_030_000, &pods, &about));
+        let gone = samples(&flush(&mut exporter, 2_030_000, &pods, &metadata));
         assert_eq!(gone.is_empty(), live_only, "{gone:?}");
-        assert!(flush(&mut exporter, 2_045_000, &pods, &about).is_empty());
+        assert!(flush(&mut exporter, 2_045_000, &pods, &metadata).is_empty());
     }
 }
 
@@ -242,11 +242,11 @@ fn labels_are_a_setting() {
     };
     let mut exporter = Exporter::new(naming, SINCE);
     let pods = [pod("a", 1, SINCE.0 - 1, vec![series(7, &[])])];
-    let about = |_: &PodKey| About {
+    let metadata = |_: &PodKey| SeriesMetadata {
         service: String::new(),
         labels: vec!["jazz".to_owned()],
     };
-    let blocks = flush(&mut exporter, 2_000_000, &pods, &about);
+    let blocks = flush(&mut exporter, 2_000_000, &pods, &metadata);
     let raw = snap::raw::Decoder::new()
         .decompress_vec(&blocks[0].body)
         .unwrap();
@@ -272,7 +272,7 @@ fn labels_are_a_setting() {
         ..Naming::default()
     };
     let mut exporter = Exporter::new(naming, SINCE);
-    assert!(flush(&mut exporter, 2_000_000, &pods, &about).is_empty());
+    assert!(flush(&mut exporter, 2_000_000, &pods, &metadata).is_empty());
     assert_eq!(exporter.refused(), 1);
 }
 
@@ -293,7 +293,7 @@ fn a_sum_never_falls_and_never_leaps() {
     let new = |total| pod("new", 2, SINCE.0 + 1, vec![series(total, &[])]);
     let mut at = 2_000_000;
     let mut sum_of = |pods: &[PodStatus]| {
-        let blocks = flush(&mut exporter, at, pods, &about);
+        let blocks = flush(&mut exporter, at, pods, &metadata);
         at += INTERVAL;
         samples(&blocks)
     };
@@ -319,7 +319,7 @@ fn a_sum_never_falls_and_never_leaps() {
 fn a_sum_goes_on_after_a_restart() {
     let mut exporter = summed();
     let pods = [pod("a", 1, SINCE.0 + 1, vec![series(5, &[(503, 2)])])];
-    flush(&mut exporter, 2_000_000, &pods, &about);
+    flush(&mut exporter, 2_000_000, &pods, &metadata);
     let saved = exporter.checkpoint().unwrap();
     let mut restarted = Exporter::new(
         Naming {
@@ -333,7 +333,7 @@ fn a_sum_goes_on_after_a_restart() {
         pod("a", 1, SINCE.0 + 1, vec![series(8, &[(503, 4)])]),
         pod("born-meanwhile", 2, 2_000_001, vec![series(20, &[])]),
     ];
-    let after = samples(&flush(&mut restarted, 2_030_000, &pods, &about));
+    let after = samples(&flush(&mut restarted, 2_030_000, &pods, &metadata));
     let totals: Vec<_> = after
         .iter()
         .filter(|line| line.contains("@2030000"))
@@ -365,7 +365,7 @@ fn gauges_are_a_setting() {
     busy.inflight = Some(3);
     let pods = ["a", "b"].map(|name| pod(name, 1, SINCE.0 - 1, vec![busy.clone()]));
     let mut each = Exporter::new(with(Output::PerPod), SINCE);
-    let written = samples(&flush(&mut each, 2_000_000, &pods, &about));
+    let written = samples(&flush(&mut each, 2_000_000, &pods, &metadata));
     assert!(
         written.contains(&"a requests_in_flight  3 @2000000".to_owned()),
         "{written:?}"
@@ -375,7 +375,7 @@ fn gauges_are_a_setting() {
         "{written:?}"
     );
     let mut all = Exporter::new(with(Output::Summed), SINCE);
-    let written = samples(&flush(&mut all, 2_000_000, &pods, &about));
+    let written = samples(&flush(&mut all, 2_000_000, &pods, &metadata));
     assert_eq!(
         written,
         [
@@ -388,7 +388,7 @@ fn gauges_are_a_setting() {
     // What no pod counts has no gauge, rather than 0.
     let pods = [pod("a", 1, SINCE.0 - 1, vec![series(7, &[])])];
     let mut none = Exporter::new(with(Output::Summed), SINCE);
-    let written = samples(&flush(&mut none, 2_000_000, &pods, &about));
+    let written = samples(&flush(&mut none, 2_000_000, &pods, &metadata));
     assert!(
         !written
             .iter()
@@ -432,7 +432,7 @@ fn each_name_says_who_counted() {
     ] {
         let mut exporter = Exporter::new(Naming::default(), SINCE);
         let pods = [pod("a", 1, SINCE.0 - 1, vec![told])];
-        let written = samples(&flush(&mut exporter, 2_000_000, &pods, &about));
+        let written = samples(&flush(&mut exporter, 2_000_000, &pods, &metadata));
         assert_eq!(written, expected);
     }
 }
@@ -443,7 +443,7 @@ fn each_name_says_who_counted() {
 fn what_is_new_after_a_kill_begins_at_zero() {
     let at_first = [pod("a", 1, SINCE.0 - 1, vec![series(70, &[])])];
     let mut first = Exporter::new(Naming::default(), SINCE);
-    flush(&mut first, 2_000_000, &at_first, &about);
+    flush(&mut first, 2_000_000, &at_first, &metadata);
     let kept = first.written().unwrap();
     assert_eq!(first.written(), None, "nothing changed");
     for instance in [1, 2] {
@@ -454,7 +454,7 @@ fn what_is_new_after_a_kill_begins_at_zero() {
             pod("b", 3, 2_000_001, vec![series(4, &[])]),
             pod("c", 4, SINCE.0 - 1, vec![series(8, &[])]),
         ];
-        let after = samples(&flush(&mut second, 2_015_000, &pods, &about));
+        let after = samples(&flush(&mut second, 2_015_000, &pods, &metadata));
         assert_eq!(
             after,
             [
@@ -476,14 +476,14 @@ fn what_is_new_after_a_kill_begins_at_zero() {
 fn a_flush_that_was_not_durable_wrote_nothing() {
     let mut first = Exporter::new(Naming::default(), SINCE);
     let before = [pod("a", 1, SINCE.0 - 1, vec![series(70, &[])])];
-    flush(&mut first, 2_000_000, &before, &about);
+    flush(&mut first, 2_000_000, &before, &metadata);
     let news = [pod("a", 1, SINCE.0 - 1, vec![series(71, &[(503, 1)])])];
-    flush(&mut first, 2_015_000, &news, &about);
+    flush(&mut first, 2_015_000, &news, &metadata);
     let kept = first.written().unwrap();
     for (durable, zeros) in [(2_000_000, 2), (2_015_000, 0)] {
         let mut second = Exporter::new(Naming::default(), UnixMillis(2_000_000));
         assert!(second.go_on(&kept, durable));
-        let after = samples(&flush(&mut second, 2_030_000, &news, &about));
+        let after = samples(&flush(&mut second, 2_030_000, &news, &metadata));
         let found = after.iter().filter(|line| line.contains(" 0 @2000000"));
         assert_eq!(found.count(), zeros, "{after:?}");
     }
@@ -499,10 +499,10 @@ fn a_flush_that_was_not_durable_wrote_nothing() {
 fn what_is_new_after_an_absence_begins_at_zero() {
     let mut exporter = Exporter::new(Naming::default(), SINCE);
     let mut pods = [pod("a", 1, SINCE.0 - 1, vec![series(70, &[])])];
-    flush(&mut exporter, 2_000_000, &pods, &about);
-    flush(&mut exporter, 2_015_000, &[], &about);
+    flush(&mut exporter, 2_000_000, &pods, &metadata);
+    flush(&mut exporter, 2_015_000, &[], &metadata);
     pods[0] = pod("a", 2, 2_020_000, vec![series(3, &[(503, 2)])]);
-    let back = samples(&flush(&mut exporter, 2_030_000, &pods, &about));
+    let back = samples(&flush(&mut exporter, 2_030_000, &pods, &metadata));
     assert_eq!(
         back,
         [
@@ -520,10 +520,10 @@ fn what_is_new_after_an_absence_begins_at_zero() {
 fn a_clock_that_is_set_back_keeps_zeros_in_order() {
     let mut exporter = Exporter::new(Naming::default(), UnixMillis(5_590_000));
     let mut pods = vec![pod("a", 1, 5_580_000, vec![series(70, &[])])];
-    flush(&mut exporter, 5_600_000, &pods, &about);
+    flush(&mut exporter, 5_600_000, &pods, &metadata);
     pods[0].series = vec![series(71, &[(503, 1)])];
     pods.push(pod("b", 2, 1_995_000, vec![series(4, &[])]));
-    let after = samples(&flush(&mut exporter, 2_000_000, &pods, &about));
+    let after = samples(&flush(&mut exporter, 2_000_000, &pods, &metadata));
     for new in [
         "a rq 503 0 @1985000",
         "a rq_xx 5 0 @1985000",
@@ -547,7 +547,7 @@ fn a_small_flush_goes_out_whole() {
             interval: INTERVAL,
             parallel,
             pods: &pods,
-            about: &about,
+            metadata: &metadata,
             rate: &|_| None,
         });
         let of = |kind| blocks.iter().filter(|block| block.kind == kind).count();

@@ -10,7 +10,7 @@ use common_time::UnixMillis;
 use prost::Message;
 
 use super::{Last, Sum, Sums};
-use crate::series::naming::{About, Id, Owner, Part};
+use crate::series::naming::{Id, Owner, Part, SeriesMetadata};
 
 /// First bytes of a checkpoint, its version among them. A CRC-32 of the rest follows, and the rest: the time of the
 /// flush, and a message.
@@ -116,12 +116,15 @@ impl SavedSum {
     fn open(self, clusters: &[Arc<str>]) -> Option<(Id, Sum)> {
         let saved = self.total?;
         let (key, part) = saved.key(clusters)?;
-        let about = About {
+        let metadata = SeriesMetadata {
             service: self.service,
             labels: self.labels,
         };
         let namespace = self.namespace;
-        let owner = Owner::Group { namespace, about };
+        let owner = Owner::Group {
+            namespace,
+            metadata,
+        };
         let key = Some(key);
         let sum = Sum {
             total: saved.total,
@@ -176,11 +179,18 @@ impl Sums {
             ..Checkpoint::default()
         };
         for (id, sum) in &self.totals {
-            if let (Owner::Group { namespace, about }, Some(key)) = (&id.owner, &id.key) {
+            if let (
+                Owner::Group {
+                    namespace,
+                    metadata,
+                },
+                Some(key),
+            ) = (&id.owner, &id.key)
+            {
                 saved.sums.push(SavedSum {
                     namespace: namespace.clone(),
-                    service: about.service.clone(),
-                    labels: about.labels.clone(),
+                    service: metadata.service.clone(),
+                    labels: metadata.labels.clone(),
                     total: Some(places.total(key, id.part, sum.total)),
                     at: sum.at,
                 });

@@ -6,7 +6,7 @@ use aggregator_core::status::{PodState, PodStatus};
 use proptest::prelude::{Strategy, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
 use super::*;
-use crate::series::naming::About;
+use crate::series::naming::SeriesMetadata;
 
 const START: i64 = 1_000_000;
 const INTERVAL: i64 = 15_000;
@@ -73,7 +73,7 @@ struct World {
 fn owner() -> Owner {
     Owner::Group {
         namespace: "prod".to_owned(),
-        about: About::default(),
+        metadata: SeriesMetadata::default(),
     }
 }
 
