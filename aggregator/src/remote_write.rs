@@ -218,7 +218,7 @@ impl RemoteWrite {
             let (directory, keys) = (Arc::clone(&self.directory), self.pod_labels.clone());
             let metadata = |pod: &PodKey| metadata(&directory, &services, &keys, pod);
             let before = self.exporter.refused();
-            let blocks = self.exporter.flush(&Flush {
+            let batches = self.exporter.flush(&Flush {
                 now,
                 timestamp,
                 interval,
@@ -231,7 +231,7 @@ impl RemoteWrite {
             if !self.writer.follows() {
                 self.save_checkpoint();
                 self.save_written();
-                self.sender.push(timestamp, blocks);
+                self.sender.push(timestamp, batches);
             }
             self
         });

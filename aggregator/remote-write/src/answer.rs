@@ -1,4 +1,4 @@
-//! What the receiver answered, and what that means for the block that was sent.
+//! What the receiver answered, and what that means for the batch that was sent.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub enum Answer {
     NotUnderstood,
 }
 
-/// What is to be done about a block.
+/// What is to be done about a batch.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Class {
     /// It is stored.
@@ -45,7 +45,7 @@ pub enum Class {
     Misdirected,
     /// Larger than the receiver takes: to be split.
     TooLarge,
-    /// More than the receiver takes now: to be sent later, in smaller pieces.
+    /// More than the receiver takes now: to be sent later, in sub-batches.
     TooMany,
     /// The receiver takes no further series: to be split until those are found that it knows.
     SeriesLimit,
@@ -232,7 +232,7 @@ fn is_series_limit(body: &str) -> bool {
 // === impl Class ===
 
 impl Class {
-    /// Those after which a request is sent again, perhaps in pieces or in another version.
+    /// Those after which a request is sent again, perhaps in sub-batches or in another version.
     pub const AGAIN: [Self; 7] = [
         Self::Unauthorised,
         Self::Misdirected,

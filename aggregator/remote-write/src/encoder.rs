@@ -1,4 +1,4 @@
-//! Samples to blocks: Remote-Write 1.0 protobuf, written straight into one buffer, then Snappy.
+//! Samples to batches: Remote-Write 1.0 protobuf, written straight into one buffer, then Snappy.
 //!
 //! A series' labels are encoded once in its life ([`SeriesLabels`]); a flush only copies those bytes and adds the
 //! sample.
@@ -10,17 +10,17 @@ use snap::raw::Encoder as Snappy;
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::block::{Block, Kind};
+use crate::batch::{Batch, Kind};
 
 #[cfg(test)]
 mod tests;
 
 /// Samples in a request at most. AWS recommends 1,000 to 2,000.
-pub const SAMPLES_PER_BLOCK_MAX: usize = 2_000;
+pub const SAMPLES_PER_BATCH_MAX: usize = 2_000;
 
 /// Bytes of a request before compression at most. AMP refuses requests over 1 MB and does not say whether before or
 /// after compression; below this either answer is safe.
-pub const BLOCK_BYTES_MAX: usize = 900_000;
+pub const BATCH_BYTES_MAX: usize = 900_000;
 
 /// Labels of a series at most: AMP's quota.
 pub const LABELS_MAX: usize = 150;
@@ -62,7 +62,7 @@ pub enum LabelsError {
     TooLong(usize),
 }
 
-/// Makes blocks of the samples of one shard, all of one flush.
+/// Makes batches of the samples of one shard, all of one flush.
 #[derive(Debug)]
 pub struct Encoder {
     shard: u16,
@@ -70,7 +70,7 @@ pub struct Encoder {
     timestamp: i64,
     raw: Vec<u8>,
     samples: u32,
-    blocks: Vec<Block>,
+    batches: Vec<Batch>,
     samples_max: usize,
     bytes_max: usize,
 }
@@ -153,13 +153,13 @@ impl Encoder {
             timestamp,
             raw: Vec::new(),
             samples: 0,
-            blocks: Vec::new(),
-            samples_max: SAMPLES_PER_BLOCK_MAX,
-            bytes_max: BLOCK_BYTES_MAX,
+            batches: Vec::new(),
+            samples_max: SAMPLES_PER_BATCH_MAX,
+            bytes_max: BATCH_BYTES_MAX,
         }
     }
 
-    /// With other limits than [`SAMPLES_PER_BLOCK_MAX`] and [`BLOCK_BYTES_MAX`], each at least one sample.
+    /// With other limits than [`SAMPLES_PER_BATCH_MAX`] and [`BATCH_BYTES_MAX`], each at least one sample.
     #[must_use]
     pub fn with_limits(mut self, samples_max: usize, bytes_max: usize) -> Self {
         self.samples_max = samples_max.max(1);
@@ -172,7 +172,7 @@ impl Encoder {
         self.push_at(labels, value, self.timestamp)
     }
 
-    /// Adds a sample at `timestamp`. A series may come once in a block: the caller sees to it.
+    /// Adds a sample at `timestamp`. A series may come once in a batch: the caller sees to it.
     pub fn push_at(
         &mut self,
         labels: &SeriesLabels,
@@ -201,17 +201,17 @@ impl Encoder {
         Ok(())
     }
 
-    /// The blocks.
-    pub fn finish(mut self) -> Result<Vec<Block>, snap::Error> {
+    /// The batches.
+    pub fn finish(mut self) -> Result<Vec<Batch>, snap::Error> {
         if self.samples > 0 {
             self.seal()?;
         }
-        Ok(self.blocks)
+        Ok(self.batches)
     }
 
     fn seal(&mut self) -> Result<(), snap::Error> {
         let body = Snappy::new().compress_vec(&self.raw)?;
-        self.blocks.push(Block {
+        self.batches.push(Batch {
             shard: self.shard,
             kind: self.kind,
             samples: self.samples,

@@ -1,10 +1,10 @@
 //! Series that the receiver refuses while it takes others: found by halving, set aside for some minutes, tried again.
 //!
-//! One series must not hold up those it shares a block with: one too many for the receiver's limit of active series, or
-//! one that it fails on each time. Halving a block of 2,000 finds one in some 22 requests. What is found is left out of
-//! the blocks to come, so that those cost one request each; after `ASIDE_SECONDS` it is tried again, and a limit that
-//! was raised heals by itself. Requests spent on finding are bounded by a bucket; once it is empty, the rest of the block
-//! is dropped and counted, and the next block goes on where this one ended: running totals lose resolution by that, not
+//! One series must not hold up those it shares a batch with: one too many for the receiver's limit of active series, or
+//! one that it fails on each time. Halving a batch of 2,000 finds one in some 22 requests. What is found is left out of
+//! the batches to come, so that those cost one request each; after `ASIDE_SECONDS` it is tried again, and a limit that
+//! was raised heals by itself. Requests spent on finding are bounded by a bucket; once it is empty, the rest of the batch
+//! is dropped and counted, and the next batch goes on where this one ended: running totals lose resolution by that, not
 //! increments.
 //!
 //! Pure: time is an argument, in seconds since any origin.
@@ -24,7 +24,7 @@ const SPLITS_MAX: f64 = 64.0;
 const SPLITS_PER_SECOND: f64 = 1.0;
 /// Series that are known to be stored: 9 bytes each. Beyond it they are learned anew.
 const STORED_MAX: usize = 1_000_000;
-/// A block is looked into so often, of each shard, to learn what is stored, in seconds.
+/// A batch is looked into so often, of each shard, to learn what is stored, in seconds.
 const LEARN_SECONDS: f64 = 120.0;
 
 /// Why a series is set aside.
@@ -110,7 +110,7 @@ impl Isolation {
         self.stored.contains(&series)
     }
 
-    /// True if it is time to look into a stored block of the shard: while series are refused, into each.
+    /// True if it is time to look into a stored batch of the shard: while series are refused, into each.
     pub fn is_curious(&self, shard: u16, now: f64) -> bool {
         let last = self.learned_at.get(&shard);
         !self.aside.is_empty() || last.is_none_or(|at| now - at >= LEARN_SECONDS)

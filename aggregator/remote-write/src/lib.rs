@@ -6,13 +6,12 @@
 //! ```
 
 pub mod answer;
-pub mod block;
+pub mod batch;
 pub mod encoder;
 pub mod endpoint;
 pub mod isolation;
 pub mod metrics;
 pub mod names;
-pub mod pieces;
 pub mod protocol;
 pub mod queue;
 pub mod rate_limiter;
@@ -21,4 +20,5 @@ pub mod retry;
 pub mod sender;
 pub mod series;
 pub mod skew;
+pub mod sub_batch;
 pub mod write_request;

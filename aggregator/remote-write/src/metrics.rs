@@ -171,7 +171,7 @@ impl Metrics {
         registry.register("series_refused", help, self.series_refused.clone());
         let help = "Series set aside for some minutes: the receiver has reached its limit of series, or fails on them alone";
         registry.register("series_aside", help, self.series_aside.clone());
-        let help = "Series that were refused and could not be remembered: they are found anew in each block";
+        let help = "Series that were refused and could not be remembered: they are found anew in each batch";
         registry.register(
             "series_aside_overflowed",
             help,
@@ -184,7 +184,7 @@ impl Metrics {
         let help = "Time from sending a request to its answer";
         registry.register_with_unit("request", help, Unit::Seconds, self.seconds.clone());
         let help =
-            "Shards whose block is held for credentials or address (401, 403, 404 and the like)";
+            "Shards whose batch is held for credentials or address (401, 403, 404 and the like)";
         registry.register("shards_blocked", help, self.blocked.clone());
     }
 

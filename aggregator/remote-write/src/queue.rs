@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::Path;
 
-use crate::block::{Block, Kind};
+use crate::batch::{Batch, Kind};
 pub use limits::{
     AMP_AGE_MAX, DISK_BYTES, DropReason, Limits, MEMORY_BYTES, SEGMENT_BYTES, Totals, Waiting,
 };
@@ -32,7 +32,7 @@ use crate::queue::log::{Log, Place};
 use crate::queue::record::Header;
 use crate::queue::segment::Found;
 
-/// Blocks to send, in order.
+/// Batches to send, in order.
 #[derive(Debug)]
 pub struct Queue {
     limits: Limits,
@@ -48,7 +48,7 @@ pub struct Queue {
     totals: Totals,
 }
 
-/// A block that waits.
+/// A batch that waits.
 #[derive(Clone, Debug)]
 struct Pending {
     header: Header,
@@ -58,7 +58,7 @@ struct Pending {
 #[derive(Clone, Debug)]
 enum Body {
     Disk(Place),
-    Memory(Block),
+    Memory(Batch),
 }
 
 // === impl Queue ===
@@ -107,18 +107,18 @@ impl Queue {
         Ok(queue)
     }
 
-    /// Takes in the blocks of one flush, durable when this returns. Blocks that the disk does not take wait in memory
+    /// Takes in the batches of one flush, durable when this returns. Batches that the disk does not take wait in memory
     /// as long as there is room. `now` is Unix time in milliseconds.
-    pub fn push(&mut self, now: i64, blocks: Vec<Block>) {
-        let mut numbered = Vec::with_capacity(blocks.len());
-        for block in blocks {
-            self.totals.pushed += u64::from(block.samples);
-            match Header::new(self.next_seq, &block) {
+    pub fn push(&mut self, now: i64, batches: Vec<Batch>) {
+        let mut numbered = Vec::with_capacity(batches.len());
+        for batch in batches {
+            self.totals.pushed += u64::from(batch.samples);
+            match Header::new(self.next_seq, &batch) {
                 Some(header) => {
                     self.next_seq += 1;
-                    numbered.push((header, block));
+                    numbered.push((header, batch));
                 }
-                None => self.count(DropReason::TooLarge, block.samples),
+                None => self.count(DropReason::TooLarge, batch.samples),
             }
         }
         let Some((first, _)) = numbered.first() else {
@@ -130,7 +130,7 @@ impl Queue {
         self.cursor_behind = true;
         let borrowed: Vec<_> = numbered
             .iter()
-            .map(|(header, block)| (*header, block))
+            .map(|(header, batch)| (*header, batch))
             .collect();
         let places = self.log.as_mut().map(|log| log.append(first, &borrowed));
         match places {
@@ -144,32 +144,32 @@ impl Queue {
                     self.totals.write_errors += 1;
                     tracing::warn!(%error, "remote write: the disk does not take the queue; holding it in memory");
                 }
-                for (header, block) in numbered {
+                for (header, batch) in numbered {
                     self.memory_bytes += header.record_len();
-                    self.wait(header, Body::Memory(block));
+                    self.wait(header, Body::Memory(batch));
                 }
             }
         }
         self.enforce(now);
     }
 
-    /// The next block of `shard` to send and its number. One that cannot be read is dropped and counted.
-    pub fn front(&mut self, shard: u16) -> Option<(u64, Block)> {
+    /// The next batch of `shard` to send and its number. One that cannot be read is dropped and counted.
+    pub fn front(&mut self, shard: u16) -> Option<(u64, Batch)> {
         loop {
             let pending = self.pending.get(&shard)?.front()?.clone();
             let read = match (&pending.body, &self.log) {
-                (Body::Memory(block), _) => Ok(Some(block.clone())),
+                (Body::Memory(batch), _) => Ok(Some(batch.clone())),
                 (Body::Disk(place), Some(log)) => log.read(place),
                 (Body::Disk(_), None) => Ok(None),
             };
             match read {
-                Ok(Some(block)) => return Some((pending.header.seq, block)),
+                Ok(Some(batch)) => return Some((pending.header.seq, batch)),
                 Ok(None) => tracing::warn!(
                     seq = pending.header.seq,
-                    "remote write: a queued block is damaged"
+                    "remote write: a queued batch is damaged"
                 ),
                 Err(error) => {
-                    tracing::warn!(%error, seq = pending.header.seq, "remote write: a queued block cannot be read");
+                    tracing::warn!(%error, seq = pending.header.seq, "remote write: a queued batch cannot be read");
                 }
             }
             self.drop_front(shard, DropReason::Corrupt);
@@ -182,7 +182,7 @@ impl Queue {
         front.is_some_and(|pending| pending.header.seq == seq)
     }
 
-    /// The number of the next block of `shard` to send.
+    /// The number of the next batch of `shard` to send.
     pub fn front_seq(&self, shard: u16) -> Option<u64> {
         Some(self.pending.get(&shard)?.front()?.header.seq)
     }
@@ -298,7 +298,7 @@ impl Queue {
         let all = || self.pending.values().flatten();
         Waiting {
             samples: all().map(|pending| u64::from(pending.header.samples)).sum(),
-            blocks: all().count(),
+            batches: all().count(),
             bytes: self.bytes,
             oldest: all().map(|pending| pending.header.timestamp).min(),
             first: all()
@@ -391,7 +391,7 @@ impl Queue {
         }
     }
 
-    /// Drops the oldest flush's first block; false if nothing waits.
+    /// Drops the oldest flush's first batch; false if nothing waits.
     fn drop_oldest(&mut self) -> bool {
         let fronts = self
             .pending
@@ -445,7 +445,7 @@ impl Queue {
             first.map(|pending| pending.header.seq)
         });
         let oldest = on_disk.min();
-        // The last flush is known by its blocks, or by the cursor.
+        // The last flush is known by its batches, or by the cursor.
         if oldest.is_none()
             && let Err(error) = self.save_cursor()
         {

@@ -24,14 +24,14 @@ const HELD_MAX: Duration = Duration::from_mins(1);
 const JITTER: f64 = 0.1;
 /// A wait doubles this often at most; more would pass every maximum.
 const DOUBLINGS_MAX: u32 = 16;
-/// Refusals with 429 after which a block is sent in halves.
+/// Refusals with 429 after which a batch is sent in halves.
 const TOO_MANY_BEFORE_SPLIT: u32 = 3;
-/// Failures of the receiver in a row after which it is asked whether it fails on this block alone; fewer once it did.
+/// Failures of the receiver in a row after which it is asked whether it fails on this batch alone; fewer once it did.
 const FAILED_BEFORE_PROBE: u32 = 4;
 /// See [`FAILED_BEFORE_PROBE`].
 const SUSPECT_BEFORE_PROBE: u32 = 2;
 
-/// What to do with the block, or the piece of it, that was answered.
+/// What to do with the batch, or the sub-batch of it, that was answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Next {
     /// Done with it: count its samples under this class.
@@ -54,20 +54,20 @@ pub enum Next {
     Probe(Duration),
 }
 
-/// Consecutive refusals of one shard's block.
+/// Consecutive refusals of one shard's batch.
 #[derive(Clone, Debug, Default)]
 pub struct Retry {
     failed: u32,
     too_many: u32,
     held: u32,
-    /// The receiver fails on a part of this block, and on nothing else.
+    /// The receiver fails on a part of this batch, and on nothing else.
     suspect: bool,
 }
 
 // === impl Retry ===
 
 impl Retry {
-    /// Another block.
+    /// Another batch.
     pub fn begin(&mut self) {
         self.suspect = false;
     }

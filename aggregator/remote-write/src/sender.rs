@@ -9,16 +9,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, Class};
-use crate::block::{Block, SINGLE};
+use crate::batch::{Batch, SINGLE};
 use crate::isolation::Isolation;
 use crate::metrics::{Metrics, ReasonLabel};
-use crate::pieces::Piece;
 use crate::protocol::{Protocol, Version};
 use crate::queue::Queue;
 use crate::rate_limiter::RateLimiter;
 use crate::receiver::Receiver;
 use crate::retry::Retry;
 use crate::sender::lag::Lag;
+use crate::sub_batch::SubBatch;
 
 mod delivery;
 mod lag;
@@ -29,8 +29,8 @@ mod tests;
 /// Samples of a flush that one shard sends in eight requests: half a second, at 60 ms each.
 const SINGLE_SAMPLES_MAX: u64 = 16_000;
 
-/// Blocks that wait while one shard sends; with more it does not keep up.
-const SINGLE_BLOCKS_MAX: usize = 32;
+/// Batches that wait while one shard sends; with more it does not keep up.
+const SINGLE_BATCHES_MAX: usize = 32;
 
 /// How often the queue's limits are kept and what was sent is written down.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
@@ -62,12 +62,12 @@ pub struct Sender<R> {
     protocol: Protocol,
     /// Timestamp of the newest flush, Unix milliseconds; shards wait for it to change.
     newest: watch::Sender<i64>,
-    /// Blocks that were answered for good; who waits for another shard waits for it to change.
+    /// Batches that were answered for good; who waits for another shard waits for it to change.
     done: watch::Sender<u64>,
     /// What is refused while others are stored.
     isolation: Mutex<Isolation>,
     /// What was stored last, to see whether the receiver stores anything.
-    good: Mutex<Option<Piece>>,
+    good: Mutex<Option<SubBatch>>,
     lag: Mutex<Lag>,
     /// Samples of the last flush.
     flushed: AtomicU64,
@@ -122,13 +122,13 @@ impl<R: Receiver> Sender<R> {
     }
 
     /// Puts a flush into the queue. Durable when this returns. Blocks on the disk.
-    pub fn push(&self, timestamp: i64, blocks: Vec<Block>) {
-        let samples: u64 = blocks.iter().map(|block| u64::from(block.samples)).sum();
+    pub fn push(&self, timestamp: i64, batches: Vec<Batch>) {
+        let samples: u64 = batches.iter().map(|batch| u64::from(batch.samples)).sum();
         self.rate_limiter().pushed(self.now(), samples);
         self.lag().flushed(timestamp, self.now());
         self.flushed.store(samples, Ordering::Relaxed);
         let now = self.oldest_clock();
-        self.queue().push(now, blocks);
+        self.queue().push(now, batches);
         self.metrics.flushes.inc();
         self.metrics.pushed.inc_by(samples);
         self.metrics.highest_pushed.set(real_seconds(timestamp));
@@ -140,7 +140,7 @@ impl<R: Receiver> Sender<R> {
     /// one goes out whole.
     pub fn wants_parallel(&self) -> bool {
         self.flushed.load(Ordering::Relaxed) > SINGLE_SAMPLES_MAX
-            || self.queue().waiting().blocks > SINGLE_BLOCKS_MAX
+            || self.queue().waiting().batches > SINGLE_BATCHES_MAX
     }
 
     /// Runs `work` on the queue. Blocks on the disk.
@@ -192,14 +192,14 @@ impl<R: Receiver> Sender<R> {
             let front = self
                 .blocking(move |sender| sender.queue().front(shard))
                 .await;
-            if let Some((seq, block)) = front.flatten() {
+            if let Some((seq, batch)) = front.flatten() {
                 if !self.may_send(&stop).await {
                     return;
                 }
                 if !self.await_others(shard, seq).await {
                     continue;
                 }
-                if self.send_block(shard, seq, block, &mut retry).await {
+                if self.send_batch(shard, seq, batch, &mut retry).await {
                     self.blocking(move |sender| sender.queue().acknowledge(shard, seq))
                         .await;
                     self.done.send_modify(|done| *done += 1);
@@ -217,7 +217,7 @@ impl<R: Receiver> Sender<R> {
     }
 
     /// Waits until what was flushed before over other shards is sent: a series is in one of them at a time. False if the
-    /// block is no longer the one to send.
+    /// batch is no longer the one to send.
     async fn await_others(&self, shard: u16, seq: u64) -> bool {
         let mut done = self.done.subscribe();
         loop {
@@ -369,7 +369,7 @@ impl<R: Receiver> Sender<R> {
         self.lag.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn good(&self) -> MutexGuard<'_, Option<Piece>> {
+    fn good(&self) -> MutexGuard<'_, Option<SubBatch>> {
         self.good.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,6 +1,6 @@
 //! What is written of the store: running totals under the names that dashboards of Envoy already use.
 //!
-//! Pure: a flush is given the pods and the time, and gives blocks. A counter's first sample has a 0 before it if it is
+//! Pure: a flush is given the pods and the time, and gives batches. A counter's first sample has a 0 before it if it is
 //! known that the counter was 0 then, so that its first increase is seen by `rate()`: at the flush that its pod was last
 //! in without it, or one interval earlier if the pod began while we looked. A counter that was there before us has none,
 //! which would be a false reset. When the last sample of a series was written, a staleness marker says so.
@@ -18,7 +18,7 @@ use common_time::{Now, UnixMillis};
 
 pub use naming::{Naming, Output, SeriesMetadata, label_name};
 
-use crate::block::Block;
+use crate::batch::Batch;
 use crate::encoder::SeriesLabels;
 use crate::series::encoders::Encoders;
 use crate::series::naming::{Id, Owner, Part};
@@ -119,8 +119,8 @@ impl Exporter {
         self.refused
     }
 
-    /// The blocks of the flush at `timestamp`, which is `interval` milliseconds after the one before.
-    pub fn flush(&mut self, flush: &Flush<'_>) -> Vec<Block> {
+    /// The batches of the flush at `timestamp`, which is `interval` milliseconds after the one before.
+    pub fn flush(&mut self, flush: &Flush<'_>) -> Vec<Batch> {
         self.flush += 1;
         let at = flush.timestamp;
         if self.last.is_some_and(|last| at <= last) {
@@ -141,7 +141,7 @@ impl Exporter {
     }
 
     /// What was written, for [`Exporter::go_on`] after a restart, if that changed since this was last asked. It has to be
-    /// durable before the blocks of the flush are. Nothing if totals are summed.
+    /// durable before the batches of the flush are. Nothing if totals are summed.
     pub fn written(&mut self) -> Option<Vec<u8>> {
         let per_pod = self.naming.output == Output::PerPod;
         let at = self.last.filter(|_| per_pod && self.changed)?;
@@ -163,7 +163,7 @@ impl Exporter {
     }
 
     /// What the exporter of the next process goes on with, for [`Exporter::restore`]; nothing unless totals are summed. It
-    /// has to be durable before the blocks of the flush are.
+    /// has to be durable before the batches of the flush are.
     pub fn checkpoint(&self) -> Option<Vec<u8>> {
         let summed = self.naming.output == Output::Summed;
         summed.then(|| self.sums.checkpoint()).flatten()

@@ -1,6 +1,6 @@
 //! The messages of Remote-Write 1.0 (`prometheus/prompb`), as far as they are written.
 //!
-//! The sender's hot path writes the same bytes without them ([`crate::encoder`]); these serve to split a block that
+//! The sender's hot path writes the same bytes without them ([`crate::encoder`]); these serve to split a batch that
 //! the receiver found too large.
 
 pub mod v2;

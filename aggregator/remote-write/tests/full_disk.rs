@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::process::Command;
 
-use aggregator_remote_write::block::{Block, Kind};
+use aggregator_remote_write::batch::{Batch, Kind};
 use aggregator_remote_write::queue::{DropReason, Limits, Queue};
 
 const FOLDER: &str = "FULL_DISK_FOLDER";
@@ -15,8 +15,8 @@ const LIMITS: Limits = Limits {
     segment_bytes: 1 << 20,
 };
 
-fn block(timestamp: i64) -> Block {
-    Block {
+fn batch(timestamp: i64) -> Batch {
+    Batch {
         shard: 0,
         kind: Kind::Marks,
         samples: 3,
@@ -40,7 +40,7 @@ fn a_full_disk_costs_nothing_that_fits_memory_and_what_does_not_is_counted() {
     // What the disk took is whole, and nothing of what it did not take is there.
     let queue = Queue::open(folder.path(), LIMITS).unwrap();
     assert_eq!(queue.totals().damaged_bytes, 0);
-    assert!(queue.waiting().blocks > 5);
+    assert!(queue.waiting().batches > 5);
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn in_a_process_with_small_files() {
     let _ = fs::remove_file(large);
     let mut queue = Queue::open(folder.as_ref(), LIMITS).unwrap();
     for timestamp in 0..60 {
-        queue.push(timestamp, vec![block(timestamp)]);
+        queue.push(timestamp, vec![batch(timestamp)]);
     }
     let totals = queue.totals().clone();
     assert!(totals.write_errors > 0, "the disk took everything");
@@ -64,7 +64,7 @@ fn in_a_process_with_small_files() {
     let mut read = Vec::new();
     for pending in 0..6 {
         let (seq, front) = queue.front(0).unwrap();
-        assert_eq!(front, block(front.timestamp), "{pending}");
+        assert_eq!(front, batch(front.timestamp), "{pending}");
         read.push(front.timestamp);
         queue.acknowledge(0, seq);
     }

@@ -1,11 +1,11 @@
 //! `meshmeter remote-write check`: one sample, and what the receiver thinks of it.
 
 use aggregator_remote_write::answer::{Answer, Class};
-use aggregator_remote_write::block::Kind;
+use aggregator_remote_write::batch::Kind;
 use aggregator_remote_write::encoder::{Encoder, SeriesLabels};
-use aggregator_remote_write::pieces::Piece;
 use aggregator_remote_write::protocol::Version;
 use aggregator_remote_write::receiver::Receiver as _;
+use aggregator_remote_write::sub_batch::SubBatch;
 use anyhow::{Context as _, Result, bail};
 use common_time::Clock;
 
@@ -22,10 +22,10 @@ pub async fn check(config: &RemoteWriteConfig, clock: &Clock) -> Result<String> 
     let labels = SeriesLabels::new("meshmeter_remote_write_check", labels)?;
     let mut encoder = Encoder::new(0, Kind::Plain, signed(clock.wall().0));
     encoder.push(&labels, 1.0)?;
-    let blocks = encoder.finish()?;
-    let block = blocks.first().context("no block")?;
+    let batches = encoder.finish()?;
+    let batch = batches.first().context("no batch")?;
     let version = config.version;
-    let body = Piece::from(block.clone()).body_in(version);
+    let body = SubBatch::from(batch.clone()).body_in(version);
     let answer = receiver.send(body, version, 0).await;
     let url = config.endpoint.url();
     let skew = receiver.clock_skew();

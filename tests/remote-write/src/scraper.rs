@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aggregator_remote_write::block::{Kind, SINGLE};
+use aggregator_remote_write::batch::{Kind, SINGLE};
 use aggregator_remote_write::encoder::{Encoder, SeriesLabels};
 use aggregator_remote_write::endpoint::Endpoint;
 use aggregator_remote_write::metrics::Metrics;

@@ -8,8 +8,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aggregator_remote_write::block::{Block, Kind, SHARDS};
-use aggregator_remote_write::encoder::{Encoder, SAMPLES_PER_BLOCK_MAX, SeriesLabels};
+use aggregator_remote_write::batch::{Batch, Kind, SHARDS};
+use aggregator_remote_write::encoder::{Encoder, SAMPLES_PER_BATCH_MAX, SeriesLabels};
 use aggregator_remote_write::endpoint::Endpoint;
 use aggregator_remote_write::metrics::Metrics;
 use aggregator_remote_write::protocol::Version;
@@ -145,8 +145,8 @@ fn compare(series: &[SeriesLabels], labels: &[Vec<(String, String)>]) -> Result<
     for round in 0..ROUNDS {
         let timestamp = 1_700_000_000_000 + i64::from(round) * INTERVAL_MS;
         let before = cpu()?;
-        for block in flush(series, timestamp)? {
-            signer.sign(URL, &block.body, &credentials, SystemTime::UNIX_EPOCH)?;
+        for batch in flush(series, timestamp)? {
+            signer.sign(URL, &batch.body, &credentials, SystemTime::UNIX_EPOCH)?;
         }
         let between = cpu()?;
         for request in &mut requests {
@@ -175,14 +175,14 @@ fn requests(labels: &[Vec<(String, String)>]) -> Vec<WriteRequest> {
         samples: vec![Sample::default()],
     };
     labels
-        .chunks(SAMPLES_PER_BLOCK_MAX)
+        .chunks(SAMPLES_PER_BATCH_MAX)
         .map(|chunk| WriteRequest {
             timeseries: chunk.iter().map(of).collect(),
         })
         .collect()
 }
 
-fn flush(series: &[SeriesLabels], timestamp: i64) -> Result<Vec<Block>> {
+fn flush(series: &[SeriesLabels], timestamp: i64) -> Result<Vec<Batch>> {
     let mut encoders: Vec<_> = (0..SHARDS)
         .map(|shard| Encoder::new(shard, Kind::Plain, timestamp))
         .collect();
@@ -194,11 +194,11 @@ fn flush(series: &[SeriesLabels], timestamp: i64) -> Result<Vec<Block>> {
             .context("a shard")?
             .push(labels, value)?;
     }
-    let blocks: Vec<Vec<Block>> = encoders
+    let batches: Vec<Vec<Batch>> = encoders
         .into_iter()
         .map(Encoder::finish)
         .collect::<Result<_, _>>()?;
-    Ok(blocks.concat())
+    Ok(batches.concat())
 }
 
 /// Resident bytes after a tenth of all samples went through the queue in memory, and after all.
@@ -219,8 +219,8 @@ fn memory(series: &[SeriesLabels]) -> Result<(u64, u64)> {
 fn drain(queue: &mut Queue) -> u64 {
     let mut samples = 0;
     for shard in 0..SHARDS {
-        while let Some((seq, block)) = queue.front(shard) {
-            samples += u64::from(block.samples);
+        while let Some((seq, batch)) = queue.front(shard) {
+            samples += u64::from(batch.samples);
             queue.acknowledge(shard, seq);
         }
     }
@@ -236,10 +236,10 @@ fn queue(series: &[SeriesLabels]) -> Result<(f64, f64, f64)> {
         .collect::<Result<_>>()?;
     let samples = real(SERIES) * real_ms(QUEUE_FLUSHES);
     let begun = clock::now();
-    for (nth, blocks) in flushes.into_iter().enumerate() {
+    for (nth, batches) in flushes.into_iter().enumerate() {
         queue.push(
             1_700_000_000_000 + i64::try_from(nth)? * INTERVAL_MS,
-            blocks,
+            batches,
         );
     }
     let append = samples / begun.elapsed().as_secs_f64();

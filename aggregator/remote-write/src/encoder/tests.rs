@@ -4,13 +4,13 @@ use proptest::prelude::*;
 use prost::Message;
 use snap::raw::Decoder;
 
-use super::{BLOCK_BYTES_MAX, Encoder, LABELS_MAX, LabelsError, SeriesLabels};
-use crate::block::{Block, Kind};
+use super::{BATCH_BYTES_MAX, Encoder, LABELS_MAX, LabelsError, SeriesLabels};
+use crate::batch::{Batch, Kind};
 use crate::write_request::{Label, STALE, STALE_BITS, Sample, TimeSeries, WriteRequest};
 
-fn decode(block: &Block) -> WriteRequest {
-    let raw = Decoder::new().decompress_vec(&block.body).unwrap();
-    assert!(raw.len() <= BLOCK_BYTES_MAX);
+fn decode(batch: &Batch) -> WriteRequest {
+    let raw = Decoder::new().decompress_vec(&batch.body).unwrap();
+    assert!(raw.len() <= BATCH_BYTES_MAX);
     WriteRequest::decode(&raw[..]).unwrap()
 }
 
@@ -30,9 +30,9 @@ fn labels_are_sorted_and_empty_ones_left_out() {
     .unwrap();
     let mut encoder = Encoder::new(3, Kind::Plain, 1_700_000_000_123);
     encoder.push(&labels, 42.0).unwrap();
-    let blocks = encoder.finish().unwrap();
-    assert_eq!(blocks.len(), 1);
-    assert_eq!((blocks[0].shard, blocks[0].samples), (3, 1));
+    let batches = encoder.finish().unwrap();
+    assert_eq!(batches.len(), 1);
+    assert_eq!((batches[0].shard, batches[0].samples), (3, 1));
     let expected = TimeSeries {
         labels: vec![
             label("Pod", "p"),
@@ -45,7 +45,7 @@ fn labels_are_sorted_and_empty_ones_left_out() {
             timestamp: 1_700_000_000_123,
         }],
     };
-    assert_eq!(decode(&blocks[0]).timeseries, [expected]);
+    assert_eq!(decode(&batches[0]).timeseries, [expected]);
 }
 
 #[test]
@@ -53,9 +53,9 @@ fn the_staleness_marker_keeps_its_bits() {
     let labels = SeriesLabels::new("rq", []).unwrap();
     let mut encoder = Encoder::new(0, Kind::Marks, 1);
     encoder.push(&labels, STALE).unwrap();
-    let blocks = encoder.finish().unwrap();
+    let batches = encoder.finish().unwrap();
     assert_eq!(
-        decode(&blocks[0]).timeseries[0].samples[0].value.to_bits(),
+        decode(&batches[0]).timeseries[0].samples[0].value.to_bits(),
         STALE_BITS
     );
 }
@@ -105,7 +105,7 @@ fn a_series_keeps_its_hash() {
 }
 
 proptest! {
-    /// Whatever goes in comes out: every sample once, in order, within the limits of a block.
+    /// Whatever goes in comes out: every sample once, in order, within the limits of a batch.
     #[test]
     fn what_goes_in_comes_out(
         values in prop::collection::vec((any::<f64>(), any::<i64>(), 0_usize..5, "[a-z ü]{0,40}"), 0..200),
@@ -120,13 +120,13 @@ proptest! {
             encoder.push_at(&SeriesLabels::new("m", labels).unwrap(), *value, *timestamp).unwrap();
             expected.push((value.to_bits(), *timestamp, if text.is_empty() { 0 } else { *extra } + 1));
         }
-        let blocks = encoder.finish().unwrap();
+        let batches = encoder.finish().unwrap();
         let mut found = Vec::new();
-        for block in &blocks {
-            let request = decode(block);
-            prop_assert_eq!(request.timeseries.len(), block.samples as usize);
-            prop_assert!(block.samples as usize <= samples_max);
-            prop_assert!(request.encoded_len() <= bytes_max || block.samples == 1);
+        for batch in &batches {
+            let request = decode(batch);
+            prop_assert_eq!(request.timeseries.len(), batch.samples as usize);
+            prop_assert!(batch.samples as usize <= samples_max);
+            prop_assert!(request.encoded_len() <= bytes_max || batch.samples == 1);
             for series in request.timeseries {
                 prop_assert_eq!(series.samples.len(), 1);
                 let sample = series.samples[0];

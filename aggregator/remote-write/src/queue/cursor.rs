@@ -1,4 +1,4 @@
-//! What is known of blocks that are no longer in the log, as it is written down.
+//! What is known of batches that are no longer in the log, as it is written down.
 //!
 //! ```text
 //! meshmeter-remote-write-cursor 2

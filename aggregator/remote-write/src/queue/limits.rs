@@ -18,11 +18,11 @@ pub const AMP_AGE_MAX: Duration = Duration::from_mins(55);
 /// What the queue holds at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of pending blocks with their headers.
+    /// Bytes of pending batches with their headers.
     pub bytes: u64,
     /// Of these, bytes held in memory while the disk does not take them.
     pub memory_bytes: u64,
-    /// Age of a pending block; `None` for no limit.
+    /// Age of a pending batch; `None` for no limit.
     pub age: Option<Duration>,
     /// Bytes of a file before the next one is begun.
     pub segment_bytes: u64,
@@ -39,7 +39,7 @@ pub enum DropReason {
     TooOld,
     /// The disk gave back other bytes than were written, or could not be read.
     Corrupt,
-    /// The block is longer than any request may be.
+    /// The batch is longer than any request may be.
     TooLarge,
     /// Another replica writes: it tells the same totals.
     OtherWriter,
@@ -58,7 +58,7 @@ pub struct Totals {
     pub dropped: BTreeMap<DropReason, u64>,
     /// Bytes on disk that were no records when the queue was opened.
     pub damaged_bytes: u64,
-    /// Writes that the disk did not take; their blocks were held in memory.
+    /// Writes that the disk did not take; their batches were held in memory.
     pub write_errors: u64,
 }
 
@@ -67,9 +67,9 @@ pub struct Totals {
 pub struct Waiting {
     /// Samples.
     pub samples: u64,
-    /// Blocks.
-    pub blocks: usize,
-    /// Bytes of the blocks with their headers.
+    /// Batches.
+    pub batches: usize,
+    /// Bytes of the batches with their headers.
     pub bytes: u64,
     /// Timestamp of the oldest, in Unix milliseconds.
     pub oldest: Option<i64>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use crate::block::Block;
+use crate::batch::Batch;
 use crate::queue::cursor::Cursor;
 use crate::queue::folder::{CURSOR, Folder, STATE, WRITTEN};
 use crate::queue::record::Header;
@@ -82,11 +82,11 @@ impl Log {
         Ok((log, opened))
     }
 
-    /// Appends `blocks` with numbers from `first` on and makes them durable, all or none.
+    /// Appends `batches` with numbers from `first` on and makes them durable, all or none.
     pub(super) fn append(
         &mut self,
         first: u64,
-        blocks: &[(Header, &Block)],
+        batches: &[(Header, &Batch)],
     ) -> io::Result<Vec<Place>> {
         let is_full = |segment: &Segment| segment.len() >= self.segment_bytes;
         let open = self.current.and_then(|at| self.segments.get(&at));
@@ -100,7 +100,7 @@ impl Log {
             return Err(io::Error::other("the segment just made is not there"));
         };
         let before = segment.len();
-        let appended = append_all(segment, current, blocks).and_then(|places| {
+        let appended = append_all(segment, current, batches).and_then(|places| {
             segment.sync()?;
             Ok(places)
         });
@@ -111,8 +111,8 @@ impl Log {
         appended
     }
 
-    /// The block at `place`; `None` if it was damaged since it was written.
-    pub(super) fn read(&self, place: &Place) -> io::Result<Option<Block>> {
+    /// The batch at `place`; `None` if it was damaged since it was written.
+    pub(super) fn read(&self, place: &Place) -> io::Result<Option<Batch>> {
         match self.segments.get(&place.segment) {
             Some(segment) => segment.read(place.record.offset, &place.record.header),
             None => Ok(None),
@@ -215,11 +215,11 @@ impl Opened {
 fn append_all(
     segment: &mut Segment,
     first: u64,
-    blocks: &[(Header, &Block)],
+    batches: &[(Header, &Batch)],
 ) -> io::Result<Vec<Place>> {
-    let mut places = Vec::with_capacity(blocks.len());
-    for (header, block) in blocks {
-        let offset = segment.append(header, &block.body)?;
+    let mut places = Vec::with_capacity(batches.len());
+    for (header, batch) in batches {
+        let offset = segment.append(header, &batch.body)?;
         let record = Found {
             header: *header,
             offset,

@@ -1,4 +1,4 @@
-//! A block on disk: a header of 64 bytes, then the body. All numbers are little-endian.
+//! A batch on disk: a header of 64 bytes, then the body. All numbers are little-endian.
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
@@ -16,7 +16,7 @@
 
 use bytes::Bytes;
 
-use crate::block::{Block, Kind};
+use crate::batch::{Batch, Kind};
 
 /// Bytes of a header.
 pub(super) const HEADER_BYTES: usize = 64;
@@ -24,7 +24,7 @@ pub(super) const HEADER_BYTES: usize = 64;
 /// Longest body that is believed: more than a request may hold before compression.
 const BODY_BYTES_MAX: u32 = 2 * 1024 * 1024;
 
-/// Highest sequence number that is believed: a thousand blocks a second reach it after some 300,000 years.
+/// Highest sequence number that is believed: a thousand batches a second reach it after some 300,000 years.
 pub(super) const SEQ_MAX: u64 = 1 << 53;
 
 const MAGIC: [u8; 4] = *b"mmrw";
@@ -45,17 +45,17 @@ pub(super) struct Header {
 // === impl Header ===
 
 impl Header {
-    /// The header of `block` as number `seq` of the log; `None` if its body is too long to be one.
-    pub(super) fn new(seq: u64, block: &Block) -> Option<Self> {
-        let body_len = u32::try_from(block.body.len()).ok()?;
+    /// The header of `batch` as number `seq` of the log; `None` if its body is too long to be one.
+    pub(super) fn new(seq: u64, batch: &Batch) -> Option<Self> {
+        let body_len = u32::try_from(batch.body.len()).ok()?;
         (body_len <= BODY_BYTES_MAX).then(|| Self {
-            kind: block.kind,
-            shard: block.shard,
+            kind: batch.kind,
+            shard: batch.shard,
             seq,
-            timestamp: block.timestamp,
-            samples: block.samples,
+            timestamp: batch.timestamp,
+            samples: batch.samples,
             body_len,
-            body_crc: crc32fast::hash(&block.body),
+            body_crc: crc32fast::hash(&batch.body),
         })
     }
 
@@ -108,9 +108,9 @@ impl Header {
         (header.body_len <= BODY_BYTES_MAX && header.seq <= SEQ_MAX).then_some(header)
     }
 
-    /// The block, if `body` is the one that was written.
-    pub(super) fn block(&self, body: Vec<u8>) -> Option<Block> {
-        (crc32fast::hash(&body) == self.body_crc).then(|| Block {
+    /// The batch, if `body` is the one that was written.
+    pub(super) fn batch(&self, body: Vec<u8>) -> Option<Batch> {
+        (crc32fast::hash(&body) == self.body_crc).then(|| Batch {
             shard: self.shard,
             kind: self.kind,
             samples: self.samples,

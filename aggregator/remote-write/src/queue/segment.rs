@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::block::Block;
+use crate::batch::Batch;
 use crate::queue::folder::Folder;
 use crate::queue::record::{HEADER_BYTES, Header};
 
@@ -137,13 +137,13 @@ impl Segment {
     }
 
     /// The record at `offset`; `None` if its body is not the one that was written.
-    pub(super) fn read(&self, offset: u64, header: &Header) -> io::Result<Option<Block>> {
+    pub(super) fn read(&self, offset: u64, header: &Header) -> io::Result<Option<Batch>> {
         let mut body = vec![0; header.body_len as usize];
         match self
             .file
             .read_exact_at(&mut body, offset + HEADER_BYTES as u64)
         {
-            Ok(()) => Ok(header.block(body)),
+            Ok(()) => Ok(header.batch(body)),
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(error),
         }
@@ -155,11 +155,11 @@ impl Segment {
         let mut len = 0;
         folder.replace(&self.path, |file| {
             for record in keep {
-                let Some(block) = self.read(record.offset, &record.header)? else {
+                let Some(batch) = self.read(record.offset, &record.header)? else {
                     continue;
                 };
                 file.write_all(&record.header.encode())?;
-                file.write_all(&block.body)?;
+                file.write_all(&batch.body)?;
                 kept.push(Found {
                     header: record.header,
                     offset: len,

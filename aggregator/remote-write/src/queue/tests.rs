@@ -12,7 +12,7 @@ use proptest::prelude::*;
 mod damage;
 
 use super::{DropReason, Limits, Queue};
-use crate::block::{Block, Kind};
+use crate::batch::{Batch, Kind};
 
 const ROOMY: Limits = Limits {
     bytes: 1 << 30,
@@ -21,8 +21,8 @@ const ROOMY: Limits = Limits {
     segment_bytes: 1_000,
 };
 
-fn block(shard: u16, timestamp: i64, length: usize) -> Block {
-    Block {
+fn batch(shard: u16, timestamp: i64, length: usize) -> Batch {
+    Batch {
         shard,
         kind: Kind::Plain,
         samples: 3,
@@ -35,11 +35,11 @@ fn block(shard: u16, timestamp: i64, length: usize) -> Block {
 }
 
 /// Sends all of `shard` there is.
-fn drain(queue: &mut Queue, shard: u16) -> Vec<Block> {
+fn drain(queue: &mut Queue, shard: u16) -> Vec<Batch> {
     let mut sent = Vec::new();
-    while let Some((seq, block)) = queue.front(shard) {
+    while let Some((seq, batch)) = queue.front(shard) {
         queue.acknowledge(shard, seq);
-        sent.push(block);
+        sent.push(batch);
     }
     sent
 }
@@ -64,7 +64,7 @@ fn segments(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn what_was_pushed_survives_a_restart_byte_for_byte() {
     let folder = tempfile::tempdir().unwrap();
-    let pushed: Vec<_> = (0..20).map(|i| block(i % 3, i64::from(i), 400)).collect();
+    let pushed: Vec<_> = (0..20).map(|i| batch(i % 3, i64::from(i), 400)).collect();
     let mut queue = Queue::open(folder.path(), ROOMY).unwrap();
     for flush in pushed.chunks(3) {
         queue.push(0, flush.to_vec());
@@ -75,7 +75,7 @@ fn what_was_pushed_survives_a_restart_byte_for_byte() {
     for shard in 0..3 {
         let expected: Vec<_> = pushed
             .iter()
-            .filter(|block| block.shard == shard)
+            .filter(|batch| batch.shard == shard)
             .cloned()
             .collect();
         assert_eq!(drain(&mut queue, shard), expected);
@@ -91,7 +91,7 @@ fn what_was_pushed_survives_a_restart_byte_for_byte() {
 fn what_the_cursor_says_was_sent_is_not_sent_again() {
     let folder = tempfile::tempdir().unwrap();
     let mut queue = Queue::open(folder.path(), ROOMY).unwrap();
-    queue.push(0, vec![block(0, 1, 10), block(1, 1, 10), block(0, 2, 10)]);
+    queue.push(0, vec![batch(0, 1, 10), batch(1, 1, 10), batch(0, 2, 10)]);
     let (seq, _) = queue.front(0).unwrap();
     queue.acknowledge(0, seq);
     queue.save_cursor().unwrap();
@@ -99,8 +99,8 @@ fn what_the_cursor_says_was_sent_is_not_sent_again() {
     queue.acknowledge(0, seq);
     drop(queue); // A crash: the second acknowledgement is not on disk.
     let mut queue = Queue::open(folder.path(), ROOMY).unwrap();
-    assert_eq!(drain(&mut queue, 0), [block(0, 2, 10)]);
-    assert_eq!(drain(&mut queue, 1), [block(1, 1, 10)]);
+    assert_eq!(drain(&mut queue, 0), [batch(0, 2, 10)]);
+    assert_eq!(drain(&mut queue, 1), [batch(1, 1, 10)]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_lost_or_damaged_cursor_means_again_rather_than_never() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let mut queue = Queue::open(folder.path(), ROOMY).unwrap();
-        queue.push(0, vec![block(0, 1, 10), block(0, 2, 10)]);
+        queue.push(0, vec![batch(0, 1, 10), batch(0, 2, 10)]);
         let (seq, _) = queue.front(0).unwrap();
         queue.acknowledge(0, seq);
         queue.save_cursor().unwrap();
@@ -137,7 +137,7 @@ fn the_last_flush_and_its_state_survive_a_restart() {
         assert_eq!(queue.last_flush(), None);
         assert_eq!(queue.state().unwrap(), None);
         queue.save_state(b"sums").unwrap();
-        queue.push(7_000, vec![block(0, 7_000, 10), block(1, 7_000, 10)]);
+        queue.push(7_000, vec![batch(0, 7_000, 10), batch(1, 7_000, 10)]);
         if sent {
             drain(&mut queue, 0);
             drain(&mut queue, 1);
@@ -154,7 +154,7 @@ fn the_last_flush_and_its_state_survive_a_restart() {
 fn what_another_writes_is_given_up() {
     let folder = tempfile::tempdir().unwrap();
     let mut queue = Queue::open(folder.path(), ROOMY).unwrap();
-    queue.push(0, vec![block(0, 1, 10), block(1, 1, 10)]);
+    queue.push(0, vec![batch(0, 1, 10), batch(1, 1, 10)]);
     queue.discard_pending();
     assert_eq!(
         queue.totals().dropped,
@@ -163,7 +163,7 @@ fn what_another_writes_is_given_up() {
     assert_nothing_unaccounted(&queue);
     drop(queue);
     let queue = Queue::open(folder.path(), ROOMY).unwrap();
-    assert_eq!(queue.waiting().blocks, 0);
+    assert_eq!(queue.waiting().batches, 0);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_torn_end_costs_the_torn_record_only() {
     for cut in 0..=(3 * whole) {
         let folder = tempfile::tempdir().unwrap();
         let mut queue = Queue::open(folder.path(), ROOMY).unwrap();
-        queue.push(0, (1..=3).map(|i| block(0, i, 100)).collect());
+        queue.push(0, (1..=3).map(|i| batch(0, i, 100)).collect());
         drop(queue);
         let path = segments(folder.path()).remove(0);
         OpenOptions::new()
@@ -183,20 +183,20 @@ fn a_torn_end_costs_the_torn_record_only() {
             .unwrap();
         let mut queue = Queue::open(folder.path(), ROOMY).unwrap();
         assert_eq!(queue.totals().damaged_bytes, cut % whole, "cut at {cut}");
-        queue.push(0, vec![block(0, 9, 50)]);
+        queue.push(0, vec![batch(0, 9, 50)]);
         drop(queue);
         let mut queue = Queue::open(folder.path(), ROOMY).unwrap();
         let kept = i64::try_from(cut / whole).unwrap();
         let timestamps: Vec<_> = drain(&mut queue, 0)
             .iter()
-            .map(|block| block.timestamp)
+            .map(|batch| batch.timestamp)
             .collect();
         let expected: Vec<_> = (1..=kept).chain([9]).collect();
         assert_eq!(timestamps, expected, "cut at {cut}");
     }
 }
 
-/// A flipped byte anywhere never gives another block than one that was pushed, and the queue opens.
+/// A flipped byte anywhere never gives another batch than one that was pushed, and the queue opens.
 #[test]
 fn a_flipped_byte_is_noticed() {
     for at in 0..(4 * (64 + 20)) {
@@ -205,10 +205,10 @@ fn a_flipped_byte_is_noticed() {
             segment_bytes: 2 * (64 + 20),
             ..ROOMY
         };
-        let pushed: Vec<_> = (1..=4).map(|i| block(0, i, 20)).collect();
+        let pushed: Vec<_> = (1..=4).map(|i| batch(0, i, 20)).collect();
         let mut queue = Queue::open(folder.path(), limits).unwrap();
-        for block in &pushed {
-            queue.push(0, vec![block.clone()]);
+        for batch in &pushed {
+            queue.push(0, vec![batch.clone()]);
         }
         drop(queue);
         let files = segments(folder.path());
@@ -230,7 +230,7 @@ fn a_flipped_byte_is_noticed() {
             sent.len()
         );
         assert!(sent.len() < 4 || sent == pushed, "at {at}");
-        assert!(sent.iter().all(|block| pushed.contains(block)), "at {at}");
+        assert!(sent.iter().all(|batch| pushed.contains(batch)), "at {at}");
         let totals = queue.totals();
         let noticed = totals.damaged_bytes > 0 || totals.dropped.contains_key(&DropReason::Corrupt);
         assert!(noticed || sent == pushed, "at {at}: damage went unnoticed");
@@ -254,13 +254,13 @@ fn a_full_queue_thins_running_totals_before_it_drops_any() {
         ..ROOMY
     };
     let mut queue = Queue::open(folder.path(), limits).unwrap();
-    let marks = Block {
+    let marks = Batch {
         kind: Kind::Marks,
-        ..block(0, 1, 36)
+        ..batch(0, 1, 36)
     };
     queue.push(0, vec![marks.clone()]);
     for timestamp in 2..=40 {
-        queue.push(0, vec![block(0, timestamp, 36)]);
+        queue.push(0, vec![batch(0, timestamp, 36)]);
     }
     assert!(queue.waiting().bytes <= limits.bytes);
     assert!(!queue.totals().dropped.contains_key(&DropReason::Full));
@@ -271,7 +271,7 @@ fn a_full_queue_thins_running_totals_before_it_drops_any() {
     assert_eq!(sent.first(), Some(&marks), "what is said once is kept");
     assert_eq!(
         sent.last(),
-        Some(&block(0, 40, 36)),
+        Some(&batch(0, 40, 36)),
         "the newest totals are kept"
     );
     assert!(
@@ -290,16 +290,16 @@ fn what_cannot_be_thinned_is_dropped_oldest_first() {
     };
     let mut queue = Queue::open(folder.path(), limits).unwrap();
     for timestamp in 1..=30 {
-        let marks = Block {
+        let marks = Batch {
             kind: Kind::Marks,
-            ..block(0, timestamp, 36)
+            ..batch(0, timestamp, 36)
         };
         queue.push(0, vec![marks]);
     }
     assert_eq!(queue.totals().dropped.get(&DropReason::Full), Some(&60));
     let timestamps: Vec<_> = drain(&mut queue, 0)
         .iter()
-        .map(|block| block.timestamp)
+        .map(|batch| batch.timestamp)
         .collect();
     assert_eq!(timestamps, (21..=30).collect::<Vec<_>>());
     assert_nothing_unaccounted(&queue);
@@ -311,12 +311,12 @@ fn what_is_too_old_is_dropped() {
         age: Some(Duration::from_secs(10)),
         ..ROOMY
     });
-    queue.push(1_000, vec![block(0, 1_000, 10), block(1, 1_000, 10)]);
-    queue.push(5_000, vec![block(0, 5_000, 10)]);
+    queue.push(1_000, vec![batch(0, 1_000, 10), batch(1, 1_000, 10)]);
+    queue.push(5_000, vec![batch(0, 5_000, 10)]);
     queue.enforce(11_000);
-    assert_eq!(queue.waiting().blocks, 3, "ten seconds old is not too old");
+    assert_eq!(queue.waiting().batches, 3, "ten seconds old is not too old");
     queue.enforce(11_001);
-    assert_eq!(queue.waiting().blocks, 1);
+    assert_eq!(queue.waiting().batches, 1);
     assert_eq!(
         queue.totals().dropped,
         BTreeMap::from([(DropReason::TooOld, 6)])
@@ -333,30 +333,30 @@ fn a_disk_that_takes_nothing_costs_memory_up_to_its_limit() {
         ..ROOMY
     };
     let mut queue = Queue::open(folder.path(), limits).unwrap();
-    queue.push(0, vec![block(0, 0, 36)]);
+    queue.push(0, vec![batch(0, 0, 36)]);
     fs::remove_dir_all(folder.path()).unwrap();
     for timestamp in 1..=4 {
-        queue.push(0, vec![block(0, timestamp, 36)]);
+        queue.push(0, vec![batch(0, timestamp, 36)]);
     }
     assert_eq!(queue.totals().write_errors, 4);
-    assert_eq!(queue.waiting().blocks, 5);
+    assert_eq!(queue.waiting().batches, 5);
     for timestamp in 5..=20 {
-        queue.push(0, vec![block(0, timestamp, 36)]);
+        queue.push(0, vec![batch(0, timestamp, 36)]);
     }
-    assert!(queue.waiting().blocks <= 6);
-    assert_eq!(drain(&mut queue, 0).last(), Some(&block(0, 20, 36)));
+    assert!(queue.waiting().batches <= 6);
+    assert_eq!(drain(&mut queue, 0).last(), Some(&batch(0, 20, 36)));
     assert_nothing_unaccounted(&queue);
 }
 
 #[test]
 fn a_body_that_no_request_may_have_is_counted_and_dropped() {
     let mut queue = Queue::in_memory(ROOMY);
-    queue.push(0, vec![block(0, 1, 3 * 1024 * 1024), block(0, 1, 10)]);
+    queue.push(0, vec![batch(0, 1, 3 * 1024 * 1024), batch(0, 1, 10)]);
     assert_eq!(
         queue.totals().dropped,
         BTreeMap::from([(DropReason::TooLarge, 3)])
     );
-    assert_eq!(drain(&mut queue, 0), [block(0, 1, 10)]);
+    assert_eq!(drain(&mut queue, 0), [batch(0, 1, 10)]);
 }
 
 #[derive(Clone, Debug)]
@@ -380,13 +380,13 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Each shard's blocks come out in the order they went in; after a restart from the saved cursor on, so some come
+    /// Each shard's batches come out in the order they went in; after a restart from the saved cursor on, so some come
     /// twice, none is left out.
     #[test]
     fn agrees_with_plain_lists(operations in operations()) {
         let folder = tempfile::tempdir().unwrap();
         let mut queue = Queue::open(folder.path(), ROOMY).unwrap();
-        let mut lists: BTreeMap<u16, Vec<Block>> = BTreeMap::new();
+        let mut lists: BTreeMap<u16, Vec<Batch>> = BTreeMap::new();
         let mut next: BTreeMap<u16, usize> = BTreeMap::new();
         let mut saved = next.clone();
         let mut timestamp = 0;
@@ -394,17 +394,17 @@ proptest! {
             match operation {
                 Operation::Push(flush) => {
                     timestamp += 1;
-                    let blocks: Vec<_> = flush.iter().map(|(shard, len)| block(*shard, timestamp, *len)).collect();
-                    for block in &blocks {
-                        lists.entry(block.shard).or_default().push(block.clone());
+                    let batches: Vec<_> = flush.iter().map(|(shard, len)| batch(*shard, timestamp, *len)).collect();
+                    for batch in &batches {
+                        lists.entry(batch.shard).or_default().push(batch.clone());
                     }
-                    queue.push(0, blocks);
+                    queue.push(0, batches);
                 }
                 Operation::Send(shard) => {
                     let at = next.entry(shard).or_default();
                     let expected = lists.get(&shard).and_then(|list| list.get(*at));
                     let front = queue.front(shard);
-                    prop_assert_eq!(front.as_ref().map(|(_, block)| block), expected);
+                    prop_assert_eq!(front.as_ref().map(|(_, batch)| batch), expected);
                     if let Some((seq, _)) = front {
                         queue.acknowledge(shard, seq);
                         *at += 1;

@@ -55,7 +55,7 @@ fn waits_grow_and_stay_bounded_whatever_the_jitter() {
 }
 
 #[test]
-fn refused_credentials_are_asked_for_anew_and_the_block_is_held() {
+fn refused_credentials_are_asked_for_anew_and_the_batch_is_held() {
     let mut retry = Retry::default();
     for _ in 0..100 {
         match retry.next(&status(403), 5, false, 0.0) {
@@ -138,9 +138,9 @@ fn an_unknown_version_is_downgraded_once() {
     );
 }
 
-/// Now and then it is asked whether a receiver that fails does so on this block alone; never without an answer.
+/// Now and then it is asked whether a receiver that fails does so on this batch alone; never without an answer.
 #[test]
-fn a_block_that_fails_again_and_again_is_suspected() {
+fn a_batch_that_fails_again_and_again_is_suspected() {
     let mut retry = Retry::default();
     let probes = |retry: &mut Retry, answer: &Answer, times| {
         let next = (0..times).map(|_| retry.next(answer, 8, false, 0.5));

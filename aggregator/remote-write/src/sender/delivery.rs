@@ -1,59 +1,59 @@
-//! One block on its way: sent, sent again, split, and rid of the series that the receiver refuses.
+//! One batch on its way: sent, sent again, split, and rid of the series that the receiver refuses.
 
 use std::time::Duration;
 
 use super::{Blocked, MAINTENANCE_INTERVAL, Sender};
 use crate::answer::{Answer, Class};
-use crate::block::Block;
+use crate::batch::Batch;
 use crate::isolation::Refusal;
 use crate::metrics::{CodeLabel, Outcome, ResultLabel};
-use crate::pieces::Piece;
 use crate::protocol::Version;
 use crate::receiver::Receiver;
 use crate::retry::{Next, Retry};
+use crate::sub_batch::SubBatch;
 
 /// A timestamp that is further ahead of the receiver's clock than this was made by a clock that was set, in
 /// milliseconds.
 const AHEAD_MAX: f64 = 60_000.0;
 
-/// A block of a shard, in pieces; the last one is the next to send.
+/// A batch of a shard, in sub-batches; the last one is the next to send.
 struct Delivery {
     shard: u16,
     timestamp: i64,
-    pieces: Vec<Piece>,
+    sub_batches: Vec<SubBatch>,
     attempt: u32,
 }
 
 impl<R: Receiver> Sender<R> {
-    /// Sends a block until it is answered for good (true), or no longer the one to send.
-    pub(super) async fn send_block(
+    /// Sends a batch until it is answered for good (true), or no longer the one to send.
+    pub(super) async fn send_batch(
         &self,
         shard: u16,
         seq: u64,
-        block: Block,
+        batch: Batch,
         retry: &mut Retry,
     ) -> bool {
         let mut delivery = Delivery {
             shard,
-            timestamp: block.timestamp,
-            pieces: self
-                .without_refused(Piece::from(block))
+            timestamp: batch.timestamp,
+            sub_batches: self
+                .without_refused(SubBatch::from(batch))
                 .into_iter()
                 .collect(),
             attempt: 0,
         };
         retry.begin();
         let mut blocked = Blocked::new(&self.metrics);
-        while let Some(piece) = delivery.pieces.last() {
+        while let Some(sub_batch) = delivery.sub_batches.last() {
             // It may have become too old, or have been thinned, while it waited.
             if !self.queue().is_front(shard, seq) {
                 return false;
             }
-            let (samples, timestamp) = (piece.samples, delivery.timestamp);
+            let (samples, timestamp) = (sub_batch.samples, delivery.timestamp);
             self.await_turn(samples, timestamp).await;
             let version = self.protocol.version(self.now());
             let attempt = delivery.attempt;
-            let Some(answer) = self.send_piece(piece, version, attempt).await else {
+            let Some(answer) = self.send_sub_batch(sub_batch, version, attempt).await else {
                 return false;
             };
             let downgrade = self.protocol.observe(version, &answer, self.now());
@@ -113,9 +113,14 @@ impl<R: Receiver> Sender<R> {
     }
 
     /// `None` if nothing may be sent any more.
-    async fn send_piece(&self, piece: &Piece, version: Version, attempt: u32) -> Option<Answer> {
+    async fn send_sub_batch(
+        &self,
+        sub_batch: &SubBatch,
+        version: Version,
+        attempt: u32,
+    ) -> Option<Answer> {
         let before = self.now();
-        let body = piece.body_in(version);
+        let body = sub_batch.body_in(version);
         let answer = tokio::select! {
             biased;
             () = self.may_not_send() => return None,
@@ -135,13 +140,13 @@ impl<R: Receiver> Sender<R> {
         Some(answer)
     }
 
-    /// The piece was answered for good. Who says how much of it was written is believed.
+    /// The sub-batch was answered for good. Who says how much of it was written is believed.
     fn done(&self, delivery: &mut Delivery, answer: &Answer) {
-        let Some(piece) = delivery.pieces.pop() else {
+        let Some(sub_batch) = delivery.sub_batches.pop() else {
             return;
         };
         delivery.attempt = 0;
-        let all = piece.samples;
+        let all = sub_batch.samples;
         let outcome = match answer.class() {
             Class::Deduplicated => Outcome::Deduplicated,
             Class::TooLarge => Outcome::TooLarge,
@@ -162,7 +167,7 @@ impl<R: Receiver> Sender<R> {
             self.lag().stored(self.now());
         }
         if stored == all {
-            self.learn(delivery, piece);
+            self.learn(delivery, sub_batch);
         } else {
             let outcome = self.why_refused(delivery.timestamp);
             if outcome == Outcome::ClockStep && stored == 0 {
@@ -183,19 +188,19 @@ impl<R: Receiver> Sender<R> {
     }
 
     fn halve(&self, delivery: &mut Delivery) {
-        let Some(piece) = delivery.pieces.pop() else {
+        let Some(sub_batch) = delivery.sub_batches.pop() else {
             return;
         };
-        match piece.split() {
-            Some((first, second)) => delivery.pieces.extend([second, first]),
-            None => self.count_done(Outcome::TooLarge, piece.samples),
+        match sub_batch.split() {
+            Some((first, second)) => delivery.sub_batches.extend([second, first]),
+            None => self.count_done(Outcome::TooLarge, sub_batch.samples),
         }
     }
 
-    /// The piece holds series that the receiver refuses, while it takes others: a single one is set aside, of several
+    /// The sub-batch holds series that the receiver refuses, while it takes others: a single one is set aside, of several
     /// those that are known to be stored go first, or a half.
     fn isolate(&self, delivery: &mut Delivery, refusal: Refusal) {
-        let Some(piece) = delivery.pieces.pop() else {
+        let Some(sub_batch) = delivery.sub_batches.pop() else {
             return;
         };
         delivery.attempt = 0;
@@ -203,46 +208,46 @@ impl<R: Receiver> Sender<R> {
         if refusal == Refusal::Failing && set_back {
             // Some receivers answer 500 to what is too old.
             self.lag().refused();
-            self.count_done(Outcome::ClockStep, piece.samples);
+            self.count_done(Outcome::ClockStep, sub_batch.samples);
             return;
         }
         let now = self.now();
         let mut isolation = self.isolation();
-        let series = piece.series();
+        let series = sub_batch.series();
         if let [only] = series[..] {
             isolation.set_aside(only, refusal, now);
         } else if isolation.may_split(now) {
             let known = match refusal {
-                Refusal::Limit => piece.partition(|series| isolation.is_stored(series)),
+                Refusal::Limit => sub_batch.partition(|series| isolation.is_stored(series)),
                 Refusal::Failing => (None, None),
             };
             let parts = match known {
                 (Some(known), Some(others)) => Some((known, others)),
-                _ => piece.split(),
+                _ => sub_batch.split(),
             };
             if let Some((first, second)) = parts {
-                delivery.pieces.extend([second, first]);
+                delivery.sub_batches.extend([second, first]);
                 return;
             }
         }
         drop(isolation);
-        self.count_done(refusal.outcome(), piece.samples);
+        self.count_done(refusal.outcome(), sub_batch.samples);
     }
 
-    /// The block without the series that are set aside; those are counted.
-    fn without_refused(&self, piece: Piece) -> Option<Piece> {
+    /// The batch without the series that are set aside; those are counted.
+    fn without_refused(&self, sub_batch: SubBatch) -> Option<SubBatch> {
         let mut isolation = self.isolation();
         isolation.expire(self.now());
         if isolation.aside() == 0 {
-            return Some(piece);
+            return Some(sub_batch);
         }
-        let mut rest = Some(piece);
+        let mut rest = Some(sub_batch);
         for refusal in Refusal::ALL {
-            let Some(piece) = rest else {
+            let Some(sub_batch) = rest else {
                 break;
             };
             let refused = |series| isolation.refusal(series) == Some(refusal);
-            let (aside, others) = piece.partition(refused);
+            let (aside, others) = sub_batch.partition(refused);
             if let Some(aside) = aside {
                 self.count_done(refusal.outcome(), aside.samples);
             }
@@ -256,20 +261,20 @@ impl<R: Receiver> Sender<R> {
     async fn takes_others(&self) -> Option<bool> {
         let good = self.good().clone()?.first()?;
         let version = self.protocol.version(self.now());
-        let answer = self.send_piece(&good, version, 0).await?;
+        let answer = self.send_sub_batch(&good, version, 0).await?;
         let judged = [Class::Stored, Class::Deduplicated, Class::Rejected];
         Some(judged.contains(&answer.class()))
     }
 
     /// Remembers what the receiver stored.
-    fn learn(&self, delivery: &Delivery, piece: Piece) {
+    fn learn(&self, delivery: &Delivery, sub_batch: SubBatch) {
         let now = self.now();
         let curious = self.isolation().is_curious(delivery.shard, now);
         if curious {
-            let series = piece.series().into_iter();
+            let series = sub_batch.series().into_iter();
             self.isolation().learn(delivery.shard, series, now);
         }
-        *self.good() = Some(piece);
+        *self.good() = Some(sub_batch);
     }
 
     fn count_done(&self, outcome: Outcome, samples: u32) {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Sender, Settings};
 use crate::answer::Answer;
-use crate::block::{Block, Kind, SHARDS, SINGLE};
+use crate::batch::{Batch, Kind, SHARDS, SINGLE};
 use crate::encoder::{Encoder, SeriesLabels};
 use crate::metrics::{Metrics, Outcome, ResultLabel};
 use crate::protocol::Version;
@@ -202,7 +202,7 @@ impl Receiver for Scripted {
     }
 }
 
-fn flush(timestamp: i64, series: u32, value: f64) -> Vec<Block> {
+fn flush(timestamp: i64, series: u32, value: f64) -> Vec<Batch> {
     let mut encoders: Vec<_> = (0..SHARDS)
         .map(|shard| Encoder::new(shard, Kind::Plain, timestamp))
         .collect();
@@ -342,7 +342,7 @@ async fn what_the_receiver_would_refuse_for_its_age_is_dropped_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_too_large_arrives_in_pieces() {
+async fn what_is_too_large_arrives_in_sub_batches() {
     let clock = simulated_clock();
     let receiver = Scripted {
         samples_max: 7,
@@ -354,7 +354,7 @@ async fn what_is_too_large_arrives_in_pieces() {
     assert_eq!(sender.receiver().stored.lock().unwrap().len(), 500);
 }
 
-/// 400 means that the good part is stored: the queue goes on with the next block.
+/// 400 means that the good part is stored: the queue goes on with the next batch.
 #[tokio::test(start_paused = true)]
 async fn a_partial_refusal_does_not_stop_the_queue() {
     let clock = simulated_clock();
@@ -364,7 +364,7 @@ async fn a_partial_refusal_does_not_stop_the_queue() {
     assert_eq!(values(&sender), whole(8));
     let times = sender.receiver().times.lock().unwrap();
     let refused = times.iter().filter(|(_, code)| *code == 400).count();
-    assert_eq!(refused, 2 * usize::from(SHARDS), "each block once");
+    assert_eq!(refused, 2 * usize::from(SHARDS), "each batch once");
 }
 
 /// A wrong key does not turn into a storm of requests.
@@ -467,7 +467,7 @@ async fn run_single(
     task.await.unwrap();
 }
 
-fn single(timestamp: i64, series: u32, value: f64) -> Vec<Block> {
+fn single(timestamp: i64, series: u32, value: f64) -> Vec<Batch> {
     let mut encoder = Encoder::new(SINGLE, Kind::Plain, timestamp);
     for i in 0..series {
         let labels = SeriesLabels::new("m", [("i", i.to_string().as_str())]).unwrap();
@@ -604,11 +604,11 @@ async fn a_change_of_shards_keeps_the_order() {
     for nth in 0..20_u32 {
         let timestamp = i64::try_from(sender.clock.wall().0).unwrap();
         let value = f64::from(nth);
-        let blocks = match nth % 3 {
+        let batches = match nth % 3 {
             0 => single(timestamp, 50, value),
             _ => flush(timestamp, 50, value),
         };
-        sender.push(timestamp, blocks);
+        sender.push(timestamp, batches);
         tokio::time::sleep(INTERVAL).await;
     }
     stop.cancel();

@@ -1,6 +1,6 @@
 //! The encoders of one flush: of marks and of plain samples, one each for every shard.
 
-use crate::block::{Block, Kind, SHARDS, SINGLE};
+use crate::batch::{Batch, Kind, SHARDS, SINGLE};
 use crate::encoder::{Encoder, SeriesLabels};
 
 pub(super) struct Encoders {
@@ -56,7 +56,7 @@ impl Encoders {
     }
 
     /// Marks first: the 0 of a counter comes before its first sample.
-    pub(super) fn finish(self) -> Vec<Block> {
+    pub(super) fn finish(self) -> Vec<Batch> {
         let all = self.marks.into_iter().chain(self.plain);
         all.filter_map(|encoder| logged(encoder.finish()))
             .flatten()
@@ -64,9 +64,9 @@ impl Encoders {
     }
 }
 
-/// Snappy fails only for blocks far beyond ours.
+/// Snappy fails only for batches far beyond ours.
 fn logged<T>(encoded: Result<T, snap::Error>) -> Option<T> {
     encoded
-        .inspect_err(|error| tracing::error!(%error, "remote write: a block was not compressed"))
+        .inspect_err(|error| tracing::error!(%error, "remote write: a batch was not compressed"))
         .ok()
 }

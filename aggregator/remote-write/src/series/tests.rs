@@ -8,8 +8,7 @@ use prost::Message as _;
 use common_time::Monotonic;
 
 use super::*;
-use crate::block::Kind;
-use crate::block::SHARDS;
+use crate::batch::{Kind, SHARDS};
 use crate::write_request::{STALE_BITS, WriteRequest};
 
 const INTERVAL: i64 = 15_000;
@@ -76,7 +75,7 @@ fn flush(
     timestamp: i64,
     pods: &[PodStatus],
     metadata: &dyn Fn(&PodKey) -> SeriesMetadata,
-) -> Vec<Block> {
+) -> Vec<Batch> {
     exporter.flush(&Flush {
         now: now(timestamp),
         timestamp,
@@ -89,11 +88,11 @@ fn flush(
 }
 
 /// Samples of a flush as `name{labels} value @timestamp`, sorted; a marker is `stale`.
-fn samples(blocks: &[Block]) -> Vec<String> {
+fn samples(batches: &[Batch]) -> Vec<String> {
     let mut lines = Vec::new();
-    for block in blocks {
+    for batch in batches {
         let raw = snap::raw::Decoder::new()
-            .decompress_vec(&block.body)
+            .decompress_vec(&batch.body)
             .unwrap();
         for series in WriteRequest::decode(raw.as_slice()).unwrap().timeseries {
             let text = |name: &str| {
@@ -246,9 +245,9 @@ fn labels_are_a_setting() {
         service: String::new(),
         labels: vec!["jazz".to_owned()],
     };
-    let blocks = flush(&mut exporter, 2_000_000, &pods, &metadata);
+    let batches = flush(&mut exporter, 2_000_000, &pods, &metadata);
     let raw = snap::raw::Decoder::new()
-        .decompress_vec(&blocks[0].body)
+        .decompress_vec(&batches[0].body)
         .unwrap();
     let request = WriteRequest::decode(raw.as_slice()).unwrap();
     let labels = request.timeseries[0].labels.iter();
@@ -293,9 +292,9 @@ fn a_sum_never_falls_and_never_leaps() {
     let new = |total| pod("new", 2, SINCE.0 + 1, vec![series(total, &[])]);
     let mut at = 2_000_000;
     let mut sum_of = |pods: &[PodStatus]| {
-        let blocks = flush(&mut exporter, at, pods, &metadata);
+        let batches = flush(&mut exporter, at, pods, &metadata);
         at += INTERVAL;
-        samples(&blocks)
+        samples(&batches)
     };
     assert_eq!(
         sum_of(&[old(70), new(5)]),
@@ -533,7 +532,7 @@ fn a_clock_that_is_set_back_keeps_zeros_in_order() {
     }
 }
 
-/// A small flush is one block, and one of marks before it; a large one goes over all shards.
+/// A small flush is one batch, and one of marks before it; a large one goes over all shards.
 #[test]
 fn a_small_flush_goes_out_whole() {
     for (parallel, shards) in [(false, 1), (true, 4)] {
@@ -541,7 +540,7 @@ fn a_small_flush_goes_out_whole() {
         let pods: Vec<_> = (0..40)
             .map(|i| pod(&format!("p{i}"), i, SINCE.0 + 1, vec![series(5, &[])]))
             .collect();
-        let blocks = exporter.flush(&Flush {
+        let batches = exporter.flush(&Flush {
             now: now(2_000_000),
             timestamp: 2_000_000,
             interval: INTERVAL,
@@ -550,13 +549,13 @@ fn a_small_flush_goes_out_whole() {
             metadata: &metadata,
             rate: &|_| None,
         });
-        let of = |kind| blocks.iter().filter(|block| block.kind == kind).count();
+        let of = |kind| batches.iter().filter(|batch| batch.kind == kind).count();
         assert_eq!((of(Kind::Marks), of(Kind::Plain)), (shards, shards));
         assert!(
-            blocks
+            batches
                 .iter()
-                .all(|block| parallel == (block.shard < SHARDS))
+                .all(|batch| parallel == (batch.shard < SHARDS))
         );
-        assert_eq!(samples(&blocks).len(), 80);
+        assert_eq!(samples(&batches).len(), 80);
     }
 }

@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 
-use super::{ROOMY, assert_nothing_unaccounted, block, drain, segments};
+use super::{ROOMY, assert_nothing_unaccounted, batch, drain, segments};
 use crate::queue::{DropReason, Queue};
 
 const RECORD: u64 = 64 + 100;
@@ -13,15 +13,15 @@ const RECORD: u64 = 64 + 100;
 /// Makes an entry at a path; the second path is a file outside.
 type Make = fn(&Path, &Path);
 
-/// A folder with `blocks` records in one segment.
-fn folder_of(blocks: i64) -> tempfile::TempDir {
+/// A folder with `batches` records in one segment.
+fn folder_of(batches: i64) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let limits = crate::queue::Limits {
         segment_bytes: 1 << 20,
         ..ROOMY
     };
     let mut queue = Queue::open(folder.path(), limits).unwrap();
-    queue.push(0, (1..=blocks).map(|i| block(0, i, 100)).collect());
+    queue.push(0, (1..=batches).map(|i| batch(0, i, 100)).collect());
     folder
 }
 
@@ -40,7 +40,7 @@ fn flip(path: &Path, at: u64) {
 fn sent(folder: &Path) -> (Vec<i64>, Queue) {
     let mut queue = Queue::open(folder, ROOMY).unwrap();
     let sent = drain(&mut queue, 0);
-    (sent.iter().map(|block| block.timestamp).collect(), queue)
+    (sent.iter().map(|batch| batch.timestamp).collect(), queue)
 }
 
 /// One flipped bit anywhere in any record of the last segment costs that record, whether the header or the body is hit.
@@ -82,7 +82,7 @@ fn the_queue_goes_on_behind_damage() {
     let folder = folder_of(3);
     flip(&segments(folder.path())[0], 2 * RECORD);
     let mut queue = Queue::open(folder.path(), ROOMY).unwrap();
-    queue.push(0, vec![block(0, 9, 50)]);
+    queue.push(0, vec![batch(0, 9, 50)]);
     drop(queue);
     assert_eq!(sent(folder.path()).0, [1, 2, 9]);
 }
@@ -151,7 +151,7 @@ fn foreign_entries_are_set_aside() {
             let mut queue = Queue::open(folder.path(), ROOMY)
                 .unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
             queue.save_state(b"sums").unwrap();
-            queue.push(0, vec![block(0, 4, 10)]);
+            queue.push(0, vec![batch(0, 4, 10)]);
             queue.save_cursor().unwrap();
             let timestamps: Vec<_> = drain(&mut queue, 0).iter().map(|b| b.timestamp).collect();
             assert_eq!(timestamps, [1, 2, 3, 4], "{kind} {name}");
@@ -225,6 +225,6 @@ fn the_highest_number_is_not_believed() {
     file.write_all_at(&header, RECORD).unwrap();
     let (timestamps, mut queue) = sent(folder.path());
     assert_eq!(timestamps, [1]);
-    queue.push(0, vec![block(0, 9, 10)]);
-    assert_eq!(drain(&mut queue, 0), [block(0, 9, 10)]);
+    queue.push(0, vec![batch(0, 9, 10)]);
+    assert_eq!(drain(&mut queue, 0), [batch(0, 9, 10)]);
 }

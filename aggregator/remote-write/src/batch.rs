@@ -1,4 +1,4 @@
-//! A block: one request's worth of samples, encoded and compressed, with what the queue must know of it.
+//! A batch: one request's worth of samples, encoded and compressed, with what the queue must know of it.
 
 use bytes::Bytes;
 
@@ -8,10 +8,10 @@ pub const SHARDS: u16 = 4;
 /// The shard of a small flush, whole.
 pub const SINGLE: u16 = SHARDS;
 
-/// What a block holds, as far as dropping it matters.
+/// What a batch holds, as far as dropping it matters.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
-    /// Running totals and gauges: a later block of the same series tells no less, only less often.
+    /// Running totals and gauges: a later batch of the same series tells no less, only less often.
     Plain,
     /// First samples and staleness markers: what they say is said once.
     Marks,
@@ -19,7 +19,7 @@ pub enum Kind {
 
 /// One request's worth of samples. At most one sample of each series, so that sending it twice is harmless.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Block {
+pub struct Batch {
     /// The shard whose series it holds.
     pub shard: u16,
     /// What it holds.

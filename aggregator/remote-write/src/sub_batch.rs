@@ -1,17 +1,17 @@
-//! A block on its way: whole, or in the pieces that a receiver takes.
+//! A batch on its way: whole, or in the sub-batches that a receiver takes.
 
 use bytes::Bytes;
 use prost::Message;
 use snap::raw::{Decoder, Encoder};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::block::Block;
+use crate::batch::Batch;
 use crate::protocol::Version;
 use crate::write_request::{TimeSeries, WriteRequest, v2};
 
-/// A request's worth of a block.
+/// A request's worth of a batch.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Piece {
+pub struct SubBatch {
     /// Samples in it.
     pub samples: u32,
     /// A `WriteRequest` in Snappy's block format.
@@ -20,16 +20,16 @@ pub struct Piece {
 
 // === impl Piece ===
 
-impl From<Block> for Piece {
-    fn from(block: Block) -> Self {
+impl From<Batch> for SubBatch {
+    fn from(batch: Batch) -> Self {
         Self {
-            samples: block.samples,
-            body: block.body,
+            samples: batch.samples,
+            body: batch.body,
         }
     }
 }
 
-impl Piece {
+impl SubBatch {
     /// Two halves, the first series first. `None` if it has one series, or is no request at all.
     pub fn split(&self) -> Option<(Self, Self)> {
         let mut first = self.decode()?;
@@ -122,30 +122,30 @@ mod tests {
     use prost::Message;
     use snap::raw::Decoder;
 
-    use super::Piece;
-    use crate::block::Kind;
+    use super::SubBatch;
+    use crate::batch::Kind;
     use crate::encoder::{Encoder, SeriesLabels};
     use crate::protocol::Version;
     use crate::write_request::{Label, TimeSeries, WriteRequest, v2};
 
-    fn piece(series: u32) -> Piece {
+    fn sub_batch(series: u32) -> SubBatch {
         let mut encoder = Encoder::new(0, Kind::Plain, 1_000);
         for i in 0..series {
             let labels = SeriesLabels::new("m", [("i", i.to_string().as_str())]).unwrap();
             encoder.push(&labels, f64::from(i)).unwrap();
         }
-        Piece::from(encoder.finish().unwrap().remove(0))
+        SubBatch::from(encoder.finish().unwrap().remove(0))
     }
 
-    fn series(piece: &Piece) -> Vec<TimeSeries> {
-        let raw = Decoder::new().decompress_vec(&piece.body).unwrap();
+    fn series(sub_batch: &SubBatch) -> Vec<TimeSeries> {
+        let raw = Decoder::new().decompress_vec(&sub_batch.body).unwrap();
         WriteRequest::decode(&raw[..]).unwrap().timeseries
     }
 
     #[test]
     fn halves_hold_what_the_whole_held() {
         for count in 2..20 {
-            let whole = piece(count);
+            let whole = sub_batch(count);
             let (first, second) = whole.split().unwrap();
             assert_eq!(first.samples + second.samples, count);
             let mut both = series(&first);
@@ -157,8 +157,8 @@ mod tests {
     /// In version 2.0 the same labels and samples, by way of the table of symbols.
     #[test]
     fn version_2_says_the_same() {
-        let piece = piece(30);
-        let raw = Decoder::new().decompress_vec(&piece.body_in(Version::V2));
+        let sub_batch = sub_batch(30);
+        let raw = Decoder::new().decompress_vec(&sub_batch.body_in(Version::V2));
         let request = v2::Request::decode(&raw.unwrap()[..]).unwrap();
         assert_eq!(request.symbols[0], "");
         let mut unique = request.symbols.clone();
@@ -181,14 +181,14 @@ mod tests {
             assert_eq!(metadata.r#type(), v2::MetricType::Counter);
             assert_ne!(text(metadata.help_ref), "");
         }
-        assert_eq!(told, series(&piece));
-        assert_eq!(piece.body_in(Version::V1), piece.body);
+        assert_eq!(told, series(&sub_batch));
+        assert_eq!(sub_batch.body_in(Version::V1), sub_batch.body);
     }
 
     /// A part by what its series are; nothing is lost or doubled.
     #[test]
     fn parts_hold_what_the_whole_held() {
-        let whole = piece(9);
+        let whole = sub_batch(9);
         let hashes = whole.series();
         assert_eq!(hashes.len(), 9);
         let (some, others) = whole.partition(|hash| hashes[..4].contains(&hash));
@@ -205,8 +205,8 @@ mod tests {
 
     #[test]
     fn one_series_is_not_split() {
-        assert_eq!(piece(1).split(), None);
-        let garbage = Piece {
+        assert_eq!(sub_batch(1).split(), None);
+        let garbage = SubBatch {
             samples: 2,
             body: vec![1, 2, 3].into(),
         };
