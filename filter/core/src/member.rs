@@ -1,7 +1,7 @@
 //! This VM among the VMs of its process: its entry in the registry, and what it last read there.
 
 use crate::host::Host;
-use crate::registry::{ModuleTag, Registry, Vm, VmId};
+use crate::registry::{DEAD_AFTER_MS, ModuleTag, Registry, Vm, VmId};
 use crate::time::Monotonic;
 
 /// How often a VM renews its entry, in milliseconds.
@@ -12,6 +12,8 @@ const LEAD_AFTER_MS: u64 = 250;
 const SETTLING_MS: u64 = 500;
 /// For how long the former leader goes on beside the new one, in milliseconds.
 const OVERLAP_MS: u64 = 1000;
+/// A VM that did not tick for this long stood still, most likely with its whole process.
+const STALLED_MS: u64 = 1000;
 
 /// This VM among the VMs of its process.
 #[derive(Debug, Default)]
@@ -23,6 +25,9 @@ pub struct Member {
     stale: bool,
     /// Since when another VM has been the leader.
     led_since: Option<Monotonic>,
+    ticked_at: Option<Monotonic>,
+    /// The last tick before it stood still, and until when the others have time to renew their entries since.
+    stalled: Option<(Monotonic, Monotonic)>,
 }
 
 /// Who streams.
@@ -69,6 +74,11 @@ impl Member {
 
     /// Renews the entry if it is time to.
     pub fn tick(&mut self, host: &impl Host, now: Monotonic) {
+        let last = self.ticked_at.replace(now);
+        if let Some(last) = last.filter(|last| now.millis_since(*last) >= STALLED_MS) {
+            self.stalled = Some((last, now.plus_millis(DEAD_AFTER_MS)));
+        }
+        self.stalled = self.stalled.filter(|(_, until)| now < *until);
         let settling = self
             .joined_at
             .is_none_or(|at| now.millis_since(at) < SETTLING_MS);
@@ -103,9 +113,14 @@ impl Member {
         self.joined_at.get_or_insert(now);
         let led = self
             .registry
-            .leader(now)
+            .leader(self.judged_at(now))
             .is_some_and(|leader| leader != self.me.id);
         self.led_since = led.then(|| self.led_since.unwrap_or(now));
+    }
+
+    /// The moment as of which it is judged who is alive.
+    fn judged_at(&self, now: Monotonic) -> Monotonic {
+        self.stalled.map_or(now, |(before, _)| before)
     }
 
     /// Leaves in order; true if the sidecar ends with this VM.
@@ -157,7 +172,7 @@ impl Member {
     /// VMs that should be counting, and VMs that do.
     pub fn vms(&self, now: Monotonic) -> (u32, u32) {
         let count = |vms: usize| u32::try_from(vms).unwrap_or(u32::MAX);
-        let live = self.registry.live(now).count();
+        let live = self.registry.live(self.judged_at(now)).count();
         (count(self.registry.expected()), count(live))
     }
 }

@@ -62,6 +62,38 @@ fn a_new_configuration_changes_no_number() {
     assert_eq!(sidecar.aggregator.last_report().vms_expected, 3);
 }
 
+/// The process stood still, as when its machine moves: whichever VM is the first to go on takes none of the others for
+/// dead, and streams for none of them. One that does not go on is found out when it had its time.
+#[test]
+fn a_process_that_stood_still_has_lost_no_vm() {
+    for order in [[0, 1, 2], [2, 1, 0]] {
+        let mut sidecar = sidecar();
+        sidecar.request(1, Some(200));
+        sidecar.run(30, Network::Fine);
+        sidecar.aggregator.take_reports();
+        sidecar.process.advance_ms(30_000);
+        for _ in 0..50 {
+            for vm in order {
+                sidecar.tick(vm);
+                sidecar.deliver(Network::Fine);
+            }
+            sidecar.process.advance_ms(100);
+        }
+        let reports = sidecar.aggregator.take_reports();
+        let all = |report: &v1::Report| report.vms_live == 3 && report.vms_expected == 3;
+        assert!(
+            !reports.is_empty() && reports.iter().all(all),
+            "{reports:?}"
+        );
+        sidecar.aggregator.only_hello();
+        sidecar.process.advance_ms(30_000);
+        sidecar.vms[2] = None;
+        sidecar.request(1, Some(200));
+        sidecar.run(30, Network::Fine);
+        assert_eq!(sidecar.aggregator.last_report().vms_live, 2);
+    }
+}
+
 /// A worker's VM that died stays expected until a successor takes its place; what is in flight is unknown then.
 #[test]
 fn a_dead_vm_is_missed() {
