@@ -8,10 +8,14 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use common_time::UnixMillis;
 use http::StatusCode;
+use http::header::DATE;
 use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 
 use crate::process::Process;
 use crate::{artifacts, clock, http as client};
@@ -177,6 +181,27 @@ impl Envoy {
     /// Fails, with the end of the log, if Envoy has ended by itself.
     pub fn check_running(&mut self) -> Result<()> {
         self.process.check_running()
+    }
+
+    /// Stops its process until [`Self::resume`]; returns when all of it stands still.
+    pub async fn pause(&self) -> Result<()> {
+        self.process.pause()?;
+        self.process.wait_stopped().await
+    }
+
+    /// Lets its process go on.
+    pub fn resume(&self) -> Result<()> {
+        self.process.resume()
+    }
+
+    /// Its wall clock, by what it tells its clients.
+    pub async fn wall(&self) -> Result<UnixMillis> {
+        let page = client::get_ok(self.admin, "/ready").await?;
+        let date = page.headers.get(DATE).and_then(|date| date.to_str().ok());
+        let date = date.context("Envoy's answer has no date")?;
+        let date = OffsetDateTime::parse(date, &Rfc2822).context(date.to_owned())?;
+        let seconds = u64::try_from(date.unix_timestamp()).context("a date before 1970")?;
+        Ok(UnixMillis(seconds * 1000))
     }
 
     /// Ends Envoy as Kubernetes does (SIGTERM) and waits. Its files stay until the value is dropped.

@@ -20,5 +20,6 @@ pub mod plugin;
 pub mod process;
 pub mod prometheus;
 pub mod secured;
+pub mod set_clock;
 pub mod sidecar;
 pub mod skipped;

@@ -12,13 +12,16 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::artifacts::on_path;
-use crate::clock::now;
+use crate::clock::{self, now};
 
 /// Lines of a child's log that are shown when something failed.
 const TAIL_LINES: usize = 40;
 
 /// Longest wait for the end of a killed child.
 const KILL_MAX: Duration = Duration::from_secs(2);
+
+/// Longest wait until a child stands still that was stopped.
+const STOPPED_WITHIN: Duration = Duration::from_secs(5);
 
 /// A running child, its output in a file.
 #[derive(Debug)]
@@ -102,6 +105,23 @@ impl Process {
     /// Stops the child (SIGSTOP): it does nothing until [`Self::resume`].
     pub fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)
+    }
+
+    /// Waits until each thread of the child stands still after [`Self::pause`].
+    pub async fn wait_stopped(&self) -> Result<()> {
+        let pid = self.pid().context("the child has ended")?;
+        clock::wait_for("a process to stop", STOPPED_WITHIN, async || {
+            let mut stopped = true;
+            for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+                let stat = fs::read_to_string(thread?.path().join("stat"))?;
+                let state = stat
+                    .rsplit_once(") ")
+                    .map(|(_, rest)| rest.starts_with('T'));
+                stopped &= state == Some(true);
+            }
+            Ok(stopped.then_some(()))
+        })
+        .await
     }
 
     /// Lets the child go on (SIGCONT).
@@ -202,7 +222,7 @@ mod tests {
     }
 
     async fn wait_for_line(process: &Process, line: &str) {
-        let found = crate::clock::wait_for("a line", Duration::from_secs(10), async || {
+        let found = clock::wait_for("a line", Duration::from_secs(10), async || {
             Ok(process.log().contains(line).then_some(()))
         });
         found.await.unwrap();
@@ -254,7 +274,7 @@ mod tests {
             });
             owner.join().unwrap()
         });
-        let ended = crate::clock::wait_for("its end", Duration::from_secs(10), async || {
+        let ended = clock::wait_for("its end", Duration::from_secs(10), async || {
             Ok(process.check_running().is_err().then_some(()))
         });
         ended.await.unwrap();
