@@ -9,9 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use tests_support::aggregator::Aggregator;
+use common_time::UnixMillis;
+use tests_support::aggregator::{Aggregator, MetricList};
 use tests_support::clock;
 use tests_support::load::{Load, Phase, Tally};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +31,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 const LAG_MAX: Duration = Duration::from_secs(1);
 /// The length of a window is told in whole seconds.
 const ROUNDING: Duration = Duration::from_millis(500);
+/// By how much less than the truth an age may be told: the shortest way of a frame, and what timestamps are rounded by.
+const AGE_SLACK: Duration = Duration::from_millis(300);
 /// What a value may be off beyond that.
 const SHARE_MAX: f64 = 0.02;
 
@@ -62,6 +67,14 @@ pub struct Watch {
     pub reasons: BTreeSet<String>,
     /// Values may be too low, but not too high.
     pub may_be_low: bool,
+    /// By how many seconds the aggregator's wall clock is off.
+    pub wall_off: i64,
+    /// Since when the sidecar stands still: no value can be newer than that.
+    pub silent_since: Option<Instant>,
+    /// The oldest value while it did not.
+    pub worst_age: Duration,
+    /// Ages and timestamps that are wrong, in words.
+    wrong: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -146,6 +159,7 @@ impl Traffic {
         let mut verdict = Verdict {
             values: watch.values.len(),
             unknown: watch.unknown,
+            wrong: watch.wrong.clone(),
             ..Verdict::default()
         };
         for value in &watch.values {
@@ -237,7 +251,7 @@ impl Watch {
     }
 
     async fn read_once(&mut self, aggregator: &Aggregator) {
-        let asked = clock::now();
+        let (asked, wall) = (clock::now(), clock::unix());
         let list = aggregator.api().pods_metric(NAMESPACE, "app=app", METRIC);
         let list = match tokio::time::timeout(ANSWER_MAX, list).await {
             Ok(Ok(list)) => list,
@@ -249,19 +263,59 @@ impl Watch {
                 return;
             }
         };
-        let (item, age) = (list.item(POD), list.signal_age_ms);
-        match (
-            item.and_then(|item| Some((item.number()?, item.window_seconds?))),
-            age,
-        ) {
-            (Some((rate, seconds)), Some(age)) => self.values.push(Value {
-                asked,
-                answered: clock::now(),
-                age: Duration::from_millis(age),
-                window: Duration::from_secs(seconds),
-                rate,
-            }),
-            _ => self.unknown += 1,
+        match value(&list, asked) {
+            Some(value) => {
+                self.check_age(&value);
+                self.check_timestamp(&list, &value, wall);
+                self.values.push(value);
+            }
+            None => self.unknown += 1,
         }
     }
+
+    fn check_age(&mut self, value: &Value) {
+        let Some(since) = self.silent_since else {
+            self.worst_age = self.worst_age.max(value.age);
+            return;
+        };
+        let least = value.asked.saturating_duration_since(since);
+        if value.age + AGE_SLACK < least {
+            self.wrong.push(format!(
+                "{} ms old, where nothing was heard for {} ms",
+                value.age.as_millis(),
+                least.as_millis()
+            ));
+        }
+    }
+
+    /// A timestamp is the end of the window by the aggregator's clock, cut to whole seconds. It was asked when the clock
+    /// of this process showed `wall`.
+    fn check_timestamp(&mut self, list: &MetricList, value: &Value, wall: UnixMillis) {
+        let Some(text) = list.item(POD).map(|item| item.timestamp.as_str()) else {
+            return;
+        };
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let asked = i64::try_from(wall.0).unwrap_or(0) + self.wall_off * 1000 - millis(value.age);
+        let answered = asked + millis(value.answered.duration_since(value.asked));
+        let slack = millis(AGE_SLACK);
+        let told = OffsetDateTime::parse(text, &Rfc3339).map(|told| told.unix_timestamp() * 1000);
+        if !told.is_ok_and(|told| (asked - 1000 - slack..=answered + slack).contains(&told)) {
+            let age = value.age.as_millis();
+            let off = self.wall_off;
+            self.wrong.push(format!(
+                "{text}, {age} ms old, of a clock that is {off} s off"
+            ));
+        }
+    }
+}
+
+fn value(list: &MetricList, asked: Instant) -> Option<Value> {
+    let item = list.item(POD)?;
+    Some(Value {
+        asked,
+        answered: clock::now(),
+        age: Duration::from_millis(list.signal_age_ms?),
+        window: Duration::from_secs(item.window_seconds?),
+        rate: item.number()?,
+    })
 }

@@ -1,6 +1,7 @@
 //! The scenarios, by the part that fails.
 
 mod aggregator;
+mod clocks;
 mod counters;
 mod envoy;
 mod gaps;
@@ -86,6 +87,16 @@ pub const ALL: &[Scenario] = &[
         name: "gap-idle",
         about: "no traffic for 20 and 5 s, and traffic again",
         run: |_| Box::pin(gaps::idle()),
+    },
+    Scenario {
+        name: "clock-aggregator",
+        about: "the aggregator's wall clock is set by -3, -10, -60, -3600 and +30 s",
+        run: |_| Box::pin(clocks::of_aggregator()),
+    },
+    Scenario {
+        name: "clock-envoy",
+        about: "Envoy's wall clock is set by +30 and -30 min",
+        run: |_| Box::pin(clocks::of_envoy()),
     },
     Scenario {
         name: "listener-update",

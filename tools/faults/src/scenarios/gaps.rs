@@ -123,7 +123,7 @@ pub(super) async fn idle() -> Result<Vec<Row>> {
     row("gap-idle", &aggregator, &envoy, traffic, &watch).await
 }
 
-async fn row(
+pub(super) async fn row(
     scenario: &'static str,
     aggregator: &Aggregator,
     envoy: &Envoy,
