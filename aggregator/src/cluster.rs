@@ -158,7 +158,7 @@ async fn follow_trust(
         let read = config.borrow_and_update().clone();
         match read.as_ref().map(Trust::from_config_map) {
             Some(Ok(read)) => {
-                tracing::info!("front proxies and client authorities are known");
+                tracing::info!("front proxies and client CAs are known");
                 trust.set(read);
             }
             Some(Err(error)) => {

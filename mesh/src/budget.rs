@@ -13,16 +13,16 @@ pub(crate) struct MemoryArgs {
     memory_limit: Option<Size>,
 }
 
-/// Memory of an interposer.
-pub(crate) struct Interposer {
-    /// For responses of the origin.
+/// Memory of an xDS proxy.
+pub(crate) struct XdsProxy {
+    /// For responses of the control plane.
     pub(crate) messages: Size,
     /// For requests of Envoy under way.
     pub(crate) requests: Size,
 }
 
-/// Memory of an origin.
-pub(crate) struct Origin {
+/// Memory of a control plane.
+pub(crate) struct ControlPlane {
     /// Streams of sidecars.
     pub(crate) streams: usize,
     /// For requests under way.
@@ -30,15 +30,15 @@ pub(crate) struct Origin {
 }
 
 /// What a stream takes, with what it was told (`STREAMS_MAX`).
-const ORIGIN_STREAM: Size = Size::kib(100);
+const CONTROL_PLANE_STREAM: Size = Size::kib(100);
 
-const INTERPOSER: [Part; 3] = [
+const XDS_PROXY: [Part; 3] = [
     part("base", 14, 1, 32),
     part("requests", 4, 0, 4),
     part("messages", 12, 9, 256),
 ];
 
-const ORIGIN: [Part; 4] = [
+const CONTROL_PLANE: [Part; 4] = [
     part("base", 32, 1, 96),
     // Of 64 MiB of resources together most are far smaller.
     part("resources", 24, 4, 512),
@@ -67,18 +67,18 @@ const fn part(name: &'static str, least_mib: u64, weight: u64, most_mib: u64) ->
 // === impl MemoryArgs ===
 
 impl MemoryArgs {
-    /// The memory of an interposer.
-    pub(crate) fn interposer(self) -> Result<Interposer> {
-        let [_, requests, messages] = self.divide(&INTERPOSER)?;
-        Ok(Interposer { messages, requests })
+    /// The memory of an xDS proxy.
+    pub(crate) fn xds_proxy(self) -> Result<XdsProxy> {
+        let [_, requests, messages] = self.divide(&XDS_PROXY)?;
+        Ok(XdsProxy { messages, requests })
     }
 
-    /// The memory of an origin.
-    pub(crate) fn origin(self) -> Result<Origin> {
-        let [_, _, requests, streams] = self.divide(&ORIGIN)?;
-        let streams = streams.count_of(ORIGIN_STREAM);
-        Ok(Origin {
-            streams: streams.min(mesh_origin::server::STREAMS_MAX),
+    /// The memory of a control plane.
+    pub(crate) fn control_plane(self) -> Result<ControlPlane> {
+        let [_, _, requests, streams] = self.divide(&CONTROL_PLANE)?;
+        let streams = streams.count_of(CONTROL_PLANE_STREAM);
+        Ok(ControlPlane {
+            streams: streams.min(mesh_control_plane::server::STREAMS_MAX),
             requests,
         })
     }
@@ -112,16 +112,16 @@ mod tests {
         }
     }
 
-    /// At the shipped limits each does what it should: a listener of 10 MB passes an interposer.
+    /// At the shipped limits each does what it should: a listener of 10 MB passes an xDS proxy.
     #[test]
     fn shipped_limits_are_enough() {
-        let messages = args(64).interposer().unwrap().messages;
-        let limits = mesh_interposer::Limits::within(messages.get());
+        let messages = args(64).xds_proxy().unwrap().messages;
+        let limits = mesh_xds_proxy::Limits::within(messages.get());
         assert!(limits.message_bytes > 11_000_000, "{limits:?}");
         assert!(limits.changed_bytes > 7_000_000, "{limits:?}");
-        assert!(args(256).origin().unwrap().streams >= 700);
+        assert!(args(256).control_plane().unwrap().streams >= 700);
         assert!(args(128).injector().unwrap() >= Size::mib(8));
-        let refused = format!("{:#}", args(16).interposer().err().unwrap());
+        let refused = format!("{:#}", args(16).xds_proxy().err().unwrap());
         assert!(refused.contains("--memory-limit"), "{refused}");
     }
 }

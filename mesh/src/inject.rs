@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 /// Longest manifest that is read, in bytes.
 const MANIFEST_MAX: u64 = 4 * 1024 * 1024;
-/// Longest authority, in bytes: it is a variable of each pod, and the kernel takes 128 KiB for one.
-const AUTHORITY_MAX: usize = 64 * 1024;
-/// Further arguments of the interposer at most.
-const INTERPOSER_ARGS_MAX: usize = 16;
+/// Longest CA, in bytes: it is a variable of each pod, and the kernel takes 128 KiB for one.
+const CA_MAX: usize = 64 * 1024;
+/// Further arguments of the xDS proxy at most.
+const XDS_PROXY_ARGS_MAX: usize = 16;
 
 /// What every pod gets.
 #[derive(Clone, Debug, clap::Args)]
@@ -24,7 +24,7 @@ pub(crate) struct PodArgs {
     #[arg(long, env = "MESHMETER_IMAGE", value_name = "IMAGE")]
     image: String,
 
-    /// Origin of the configuration, as `interposer --upstream` has it.
+    /// Control plane of the configuration, as `xds-proxy --upstream` has it.
     #[arg(long, env = "MESHMETER_UPSTREAM", value_name = "URL")]
     upstream: String,
 
@@ -38,7 +38,7 @@ pub(crate) struct PodArgs {
     )]
     aggregator: Vec<String>,
 
-    /// File with the authority (PEM) of the aggregators' certificates; turns on TLS.
+    /// File with the CA (PEM) of the aggregators' certificates; turns on TLS.
     #[arg(long, env = "MESHMETER_AGGREGATOR_CA_FILE", value_name = "FILE")]
     aggregator_ca_file: Option<PathBuf>,
 
@@ -92,18 +92,18 @@ pub(crate) struct PodArgs {
     #[arg(long, env = "MESHMETER_MESH", value_name = "NAME")]
     mesh: Option<String>,
 
-    /// Let the interposers raise events about their pods, by the service account of each.
+    /// Let the xDS proxies raise events about their pods, by the service account of each.
     #[arg(long, env = "MESHMETER_EVENTS")]
     events: bool,
 
-    /// Further argument of the interposers, such as `--direction=both`. May be given several times.
+    /// Further argument of the xDS proxies, such as `--direction=both`. May be given several times.
     #[arg(
         long,
-        env = "MESHMETER_INTERPOSER_ARG",
+        env = "MESHMETER_XDS_PROXY_ARG",
         value_name = "ARGUMENT",
         allow_hyphen_values = true
     )]
-    interposer_arg: Vec<String>,
+    xds_proxy_arg: Vec<String>,
 }
 
 /// How the modules come into the pod.
@@ -150,12 +150,12 @@ impl PodArgs {
     /// What they say now: files are read.
     pub(crate) fn settings(&self) -> Result<Settings> {
         ensure!(
-            self.interposer_arg.len() <= INTERPOSER_ARGS_MAX,
-            "--interposer-arg: at most {INTERPOSER_ARGS_MAX} are allowed"
+            self.xds_proxy_arg.len() <= XDS_PROXY_ARGS_MAX,
+            "--xds-proxy-arg: at most {XDS_PROXY_ARGS_MAX} are allowed"
         );
         let secure = self.aggregator_ca_file.as_ref().map(|file| {
             Ok::<_, anyhow::Error>(Secure {
-                authority: authority(file)?,
+                ca: ca(file)?,
                 server_name: self.aggregator_server_name.clone(),
                 audience: self.aggregator_token.then(|| self.token_audience.clone()),
             })
@@ -177,19 +177,19 @@ impl PodArgs {
                 mesh: self.mesh.clone(),
             }),
             events: self.events,
-            interposer_args: self.interposer_arg.clone(),
+            xds_proxy_args: self.xds_proxy_arg.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })
     }
 }
 
 /// Everyone who may read pods reads it, so it must be certificates and nothing else.
-fn authority(file: &Path) -> Result<String> {
+fn ca(file: &Path) -> Result<String> {
     let name = || format!("--aggregator-ca-file {}", file.display());
     let text = common_tls::files::text(file).with_context(name)?;
     ensure!(
-        text.len() <= AUTHORITY_MAX,
-        "{}: larger than {AUTHORITY_MAX} bytes",
+        text.len() <= CA_MAX,
+        "{}: larger than {CA_MAX} bytes",
         name()
     );
     let mut blocks = text

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! kube-apiserver -> webhook (HTTPS, limits) -> mesh_injector::review -> patch
-//!                     ^ certificate (files, or by an authority of our own)  \-> events (what could not be injected)
+//!                     ^ certificate (files, or by a CA of our own)  \-> events (what could not be injected)
 //!                     ^ settings (flags, and files as they change)
 //! ```
 
@@ -17,8 +17,8 @@ use common_http::pages;
 use common_kubernetes::connection;
 use common_tls::{Protocols, config};
 use kube::Client;
+use mesh_control_plane::cluster::{Cluster, Options, Purpose};
 use mesh_injector::virtual_node::{Unknown, VirtualNodes};
-use mesh_origin::cluster::{Cluster, Options, Purpose};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::MemoryArgs;
 use crate::inject::PodArgs;
-use crate::{admin, clock, interposer};
+use crate::{admin, clock, xds_proxy};
 use certificate::Certificate;
 use events::Events;
 use metrics::Metrics;
@@ -54,7 +54,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "MESHMETER_ADMIN_LISTEN", default_value = "[::]:15091")]
     admin_listen: SocketAddr,
 
-    /// File with the certificate (PEM), read again as it changes. Without it an authority is made, kept in --ca-secret
+    /// File with the certificate (PEM), read again as it changes. Without it a CA is made, kept in --ca-secret
     /// and written into the webhooks of --webhook-configuration, and certificates are issued by it in memory.
     #[arg(
         long,
@@ -77,7 +77,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "MESHMETER_KUBECONFIG", value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 
-    /// Namespace that this webhook runs in: of its service and of the secret with its authority.
+    /// Namespace that this webhook runs in: of its service and of the secret with its CA.
     #[arg(
         long,
         env = "MESHMETER_NAMESPACE",
@@ -96,7 +96,7 @@ pub(crate) struct ServeArgs {
     )]
     service: String,
 
-    /// Secret that holds the authority behind the self-managed certificate; it is made if it is not there.
+    /// Secret that holds the CA behind the self-managed certificate; it is made if it is not there.
     #[arg(
         long,
         env = "MESHMETER_CA_SECRET",
@@ -105,7 +105,7 @@ pub(crate) struct ServeArgs {
     )]
     ca_secret: String,
 
-    /// MutatingWebhookConfiguration whose webhooks get the authority as caBundle, again and again if need be.
+    /// MutatingWebhookConfiguration whose webhooks get the CA as caBundle, again and again if need be.
     #[arg(
         long,
         env = "MESHMETER_WEBHOOK_CONFIGURATION",
@@ -182,7 +182,7 @@ pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()
     );
     let admin = admin.await?;
     if let Some(file) = &args.addresses_file {
-        interposer::write(file, &json!({"webhook": address, "admin": admin}))?;
+        xds_proxy::write(file, &json!({"webhook": address, "admin": admin}))?;
     }
     tracing::info!(%address, %admin, "listening");
     let delay = Duration::from_secs(args.shutdown_delay_seconds.into());
@@ -232,7 +232,7 @@ async fn nodes_of(
         ..Options::default()
     };
     let registry = registry.sub_registry_with_prefix("injector");
-    let metrics = mesh_origin::metrics::Metrics::of_look_up(registry);
+    let metrics = mesh_control_plane::metrics::Metrics::of_look_up(registry);
     let cluster = Cluster::begin(&options, &metrics, &clock::both(), stop).await;
     let cluster = cluster.context("--inject-envoy: the cluster")?;
     registry.register_collector(Box::new(cluster.gauges()));

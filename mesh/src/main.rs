@@ -1,7 +1,7 @@
 //! `meshmeter-mesh`: what brings the filter into the sidecars.
 //!
 //! ```text
-//! args -> interposer (between an Envoy and its origin) | origin (an origin of our own) | injector (pods) -> listen, admin
+//! args -> xDS proxy (between an Envoy and its control plane) | control plane (a control plane of our own) | injector (pods) -> listen, admin
 //! ```
 
 use std::process::ExitCode;
@@ -14,14 +14,14 @@ mod admin;
 mod bounded;
 mod budget;
 mod clock;
+mod control_plane;
 mod inject;
 mod injector;
-mod interposer;
 mod listen;
-mod origin;
 mod placing;
 mod prepare;
 mod render;
+mod xds_proxy;
 
 /// Brings the filter into the sidecars of a mesh.
 #[derive(Debug, Parser)]
@@ -33,9 +33,9 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Stand between an Envoy and the origin of its configuration, and put the filter into what passes.
-    Interposer(Box<interposer::Args>),
-    /// Serve the mutating webhook that adds interposer and modules to pods.
+    /// Stand between an Envoy and the control plane of its configuration, and put the filter into what passes.
+    XdsProxy(Box<xds_proxy::Args>),
+    /// Serve the mutating webhook that adds xDS proxy and modules to pods.
     Injector(Box<injector::ServeArgs>),
     /// Print the pods of standard input (YAML or JSON; workloads and Lists too) as the webhook would make them.
     Inject(Box<inject::InjectArgs>),
@@ -44,7 +44,7 @@ enum Command {
     /// Print what brings the filter into another mesh: manifests, or a bootstrap.
     Render(Box<render::Args>),
     /// Serve App Mesh custom resources to Envoys, without Amazon's control plane.
-    Origin(origin::Args),
+    ControlPlane(control_plane::Args),
 }
 
 #[tokio::main]
@@ -54,12 +54,12 @@ async fn main() -> ExitCode {
     let stop = CancellationToken::new();
     tokio::spawn(until_told(stop.clone()));
     let outcome = match args.command {
-        Command::Interposer(args) => interposer::run(*args, stop).await,
+        Command::XdsProxy(args) => xds_proxy::run(*args, stop).await,
         Command::Injector(args) => injector::serve(*args, stop).await,
         Command::Inject(args) => inject::inject(&args),
         Command::Prepare(args) => prepare::run(&args),
         Command::Render(args) => render::run(*args),
-        Command::Origin(args) => origin::run(args, stop).await,
+        Command::ControlPlane(args) => control_plane::run(args, stop).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -44,7 +44,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     aggregator: AggregatorArgs,
 
-    /// Origin of the interposers' configuration, as `interposer --upstream` has it; for appmesh.
+    /// Control plane of the xDS proxies' configuration, as `xds-proxy --upstream` has it; for appmesh.
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
 
@@ -130,7 +130,7 @@ struct AggregatorArgs {
     )]
     aggregator: Vec<Address>,
 
-    /// File with the authority of the aggregators' certificates (PEM): TLS. It becomes part of what is printed.
+    /// File with the CA of the aggregators' certificates (PEM): TLS. It becomes part of what is printed.
     #[arg(long, value_name = "FILE")]
     aggregator_ca_file: Option<PathBuf>,
 
@@ -200,8 +200,8 @@ fn options(args: Args) -> Result<Options> {
         application,
         admin_listen,
     } = args;
-    let authority = aggregator.aggregator_ca_file;
-    let authority = authority.map(|file| {
+    let ca = aggregator.aggregator_ca_file;
+    let ca = ca.map(|file| {
         let name = || format!("--aggregator-ca-file {}", file.display());
         fs::read_to_string(&file).with_context(name)
     });
@@ -222,7 +222,7 @@ fn options(args: Args) -> Result<Options> {
         },
         plugin_config,
         aggregators: aggregator.aggregator,
-        aggregator_ca: authority.transpose()?,
+        aggregator_ca: ca.transpose()?,
         aggregator_server_name: aggregator.aggregator_server_name,
         aggregator_token: aggregator.aggregator_token,
         aggregator_token_file: aggregator.aggregator_token_file,

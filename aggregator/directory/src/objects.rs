@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::directory::{ObjectKey, OwnerInfo, ServiceInfo};
 
 /// The container that the injector gives a pod.
-const INTERPOSER: &str = "meshmeter-interposer";
+const XDS_PROXY: &str = "meshmeter-xds-proxy";
 
 /// A pod.
 #[derive(Clone, Debug, Deserialize)]
@@ -88,7 +88,7 @@ impl Pod {
     fn is_injected(&self) -> bool {
         let mut containers = self.spec.init_containers.iter();
         self.metadata.annotations.injected.is_some()
-            && containers.any(|container| container.name == INTERPOSER)
+            && containers.any(|container| container.name == XDS_PROXY)
     }
 
     /// What the directory wants to know. Addresses beyond its limit are left out: one of each family is enough.
@@ -271,9 +271,9 @@ mod tests {
             .unwrap();
             pod.info().injected
         };
-        assert!(injected(r#"{"meshmeter.io/injected":"0.1.0"}"#, INTERPOSER));
+        assert!(injected(r#"{"meshmeter.io/injected":"0.1.0"}"#, XDS_PROXY));
         assert!(!injected(r#"{"meshmeter.io/injected":"0.1.0"}"#, "other"));
-        assert!(!injected(r#"{"other":"x"}"#, INTERPOSER));
-        assert!(!injected("null", INTERPOSER));
+        assert!(!injected(r#"{"other":"x"}"#, XDS_PROXY));
+        assert!(!injected("null", XDS_PROXY));
     }
 }

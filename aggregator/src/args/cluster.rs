@@ -13,7 +13,7 @@ pub struct ClusterArgs {
     #[arg(long, env = "MESHMETER_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// Namespace that this aggregator runs in: of its service and of the secret with its authority.
+    /// Namespace that this aggregator runs in: of its service and of the secret with its CA.
     #[arg(
         long,
         env = "MESHMETER_NAMESPACE",
@@ -31,7 +31,7 @@ pub struct ClusterArgs {
     )]
     pub api_service: String,
 
-    /// Secret that holds the authority behind the API's certificate; it is made if it is not there, and its
+    /// Secret that holds the CA behind the API's certificate; it is made if it is not there, and its
     /// certificate is written into the APIServices. Delete it to have it replaced: the new one is published beside the
     /// old one, signs after ten minutes, and the old one is dropped a day later.
     #[arg(
@@ -42,7 +42,7 @@ pub struct ClusterArgs {
     )]
     pub api_ca_secret: String,
 
-    /// File with the API's certificate (PEM, intermediates behind it), read again as it changes. With it no authority
+    /// File with the API's certificate (PEM, intermediates behind it), read again as it changes. With it no CA
     /// is made and the APIServices are left alone: whoever issues it has to set their caBundle.
     #[arg(
         long,
@@ -135,7 +135,7 @@ pub struct ClusterArgs {
     pub ingest_identity: IdentityMode,
 
     /// TLS for sidecars: off, which the identities token and mtls do not allow; files, by --ingest-cert-file and
-    /// --ingest-key-file (so if these are given); self-managed, by the authority in --api-ca-secret, whose certificate
+    /// --ingest-key-file (so if these are given); self-managed, by the CA in --api-ca-secret, whose certificate
     /// is written into --ingest-ca-configmap.
     #[arg(long, env = "MESHMETER_INGEST_TLS", value_enum)]
     pub ingest_tls: Option<IngestTls>,
@@ -156,7 +156,7 @@ pub struct ClusterArgs {
     )]
     pub ingest_service: String,
 
-    /// ConfigMap that gets the certificate of the authority behind the self-managed certificate for sidecars, as
+    /// ConfigMap that gets the certificate of the CA behind the self-managed certificate for sidecars, as
     /// ca.crt; it is made if it is not there.
     #[arg(
         long,
@@ -184,7 +184,7 @@ pub struct ClusterArgs {
     )]
     pub ingest_key_file: Option<PathBuf>,
 
-    /// File with the authorities of sidecars' certificates (PEM), for --ingest-identity mtls; read again as it changes.
+    /// File with the CAs of sidecars' certificates (PEM), for --ingest-identity mtls; read again as it changes.
     #[arg(long, env = "MESHMETER_INGEST_CLIENT_CA_FILE", value_name = "FILE")]
     pub ingest_client_ca_file: Option<PathBuf>,
 

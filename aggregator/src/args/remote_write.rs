@@ -36,7 +36,7 @@ pub struct RemoteWriteArgs {
     #[arg(long, env = "MESHMETER_REMOTE_WRITE_SECRET_FILE", value_name = "FILE")]
     pub remote_write_secret_file: Option<PathBuf>,
 
-    /// File with the authorities that the receiver's certificate must be of (PEM). Default: the system's.
+    /// File with the CAs that the receiver's certificate must be of (PEM). Default: the system's.
     #[arg(long, env = "MESHMETER_REMOTE_WRITE_CA_FILE", value_name = "FILE")]
     pub remote_write_ca_file: Option<PathBuf>,
 

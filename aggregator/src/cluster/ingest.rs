@@ -39,7 +39,7 @@ impl Cluster {
         clock: &Clock,
         stop: &CancellationToken,
     ) -> Result<(Identity, Security)> {
-        let mut authorities = None;
+        let mut cas = None;
         let identity = match &settings.ingest.identity {
             SidecarIdentity::None => Identity::None,
             SidecarIdentity::PodIp => Identity::PodIp,
@@ -51,11 +51,11 @@ impl Cluster {
                 Identity::Token(Arc::new(OfSidecars(tokens)))
             }
             SidecarIdentity::Mtls {
-                authorities: file,
+                cas: file,
                 trust_domain,
             } => {
                 let followed = clients::Followed::load(file).context("--ingest-client-ca-file")?;
-                authorities = Some(followed.verifier());
+                cas = Some(followed.verifier());
                 tokio::spawn(followed.follow(stop.clone()));
                 Identity::Mtls {
                     trust_domain: trust_domain.clone(),
@@ -72,7 +72,7 @@ impl Cluster {
             }
             SidecarTls::SelfManaged(own) => self.keep(settings, own, clock, stop)?,
         };
-        let tls = config::server(serving.clone(), authorities, Protocols::Grpc)?;
+        let tls = config::server(serving.clone(), cas, Protocols::Grpc)?;
         self.ingest_serving = Some(serving);
         let security = if settings.ingest.is_permissive {
             Security::Either(tls)

@@ -23,9 +23,9 @@ pub struct ClusterConfig {
     pub namespace: String,
     /// The service of the API.
     pub api_service: String,
-    /// The secret with the authority of the API.
+    /// The secret with the CA of the API.
     pub api_ca_secret: String,
-    /// The API's certificate; `None`: by the authority in the secret.
+    /// The API's certificate; `None`: by the CA in the secret.
     pub api_files: Option<Files>,
     /// How old a connection to the API may get; `None`: any age.
     pub api_connection_age: Option<Duration>,

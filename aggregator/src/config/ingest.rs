@@ -27,16 +27,16 @@ pub enum SidecarTls {
     Off,
     /// That in files.
     Files(Files),
-    /// One by the authority of the API's.
+    /// One by the CA of the API's.
     SelfManaged(SelfManaged),
 }
 
-/// For whom a certificate is made, and who hears which authority to trust.
+/// For whom a certificate is made, and who hears which CA to trust.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SelfManaged {
     /// The service that sidecars use.
     pub service: String,
-    /// The `ConfigMap` with the authority's certificate.
+    /// The `ConfigMap` with the CA's certificate.
     pub config_map: String,
 }
 
@@ -54,18 +54,17 @@ pub enum SidecarIdentity {
     },
     /// By certificate.
     Mtls {
-        /// The file of their authorities.
-        authorities: PathBuf,
+        /// The file of their CAs.
+        cas: PathBuf,
         /// The trust domain of their identities.
         trust_domain: String,
     },
 }
 
-/// By certificates of these authorities.
-pub(super) fn mtls(authorities: Option<PathBuf>, trust_domain: String) -> Result<SidecarIdentity> {
+/// By certificates of these CAs.
+pub(super) fn mtls(cas: Option<PathBuf>, trust_domain: String) -> Result<SidecarIdentity> {
     Ok(SidecarIdentity::Mtls {
-        authorities: authorities
-            .context("--ingest-client-ca-file is needed for --ingest-identity mtls")?,
+        cas: cas.context("--ingest-client-ca-file is needed for --ingest-identity mtls")?,
         trust_domain,
     })
 }

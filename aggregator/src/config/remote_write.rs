@@ -26,7 +26,7 @@ pub struct RemoteWriteConfig {
     pub endpoint: Endpoint,
     /// How requests show who sends them.
     pub auth: AuthConfig,
-    /// The authorities of the receiver, PEM; `None`: the system's.
+    /// The CAs of the receiver, PEM; `None`: the system's.
     pub ca: Option<Vec<u8>>,
     /// Time between flushes.
     pub interval: Duration,

@@ -230,7 +230,7 @@ async fn answers_what_a_cluster_asks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_what_go_clients_ask() {
     let cluster = Cluster::start(&[]).await;
-    let admin = cluster.server.authority();
+    let admin = cluster.server.ca();
     let identity = admin.client("admin", &["system:masters"]).unwrap();
     let mut asked = 0;
     for trace in GO_CLIENTS {

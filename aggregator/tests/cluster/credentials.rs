@@ -2,7 +2,7 @@
 
 use tests_support::clock::wait_for;
 use tests_support::kubernetes::objects::CONFIG_MAP;
-use tests_support::kubernetes::{Authority, KnownUser};
+use tests_support::kubernetes::{CertificateAuthority, KnownUser};
 
 use crate::control_plane::{Caller, Cluster, PATIENCE, PODS, V2};
 
@@ -22,9 +22,9 @@ fn user(name: &str) -> KnownUser {
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_users() {
     let cluster = Cluster::start(&[]).await;
-    let authority = cluster.server.authority();
+    let ca = cluster.server.ca();
     let caller = |name: &str, groups: &[&str]| Caller {
-        identity: Some(authority.client(name, groups).unwrap()),
+        identity: Some(ca.client(name, groups).unwrap()),
         ..Caller::default()
     };
     let reply = cluster
@@ -48,7 +48,7 @@ async fn certificates_are_users() {
         status["details"],
         serde_json::json!({"name": "*", "group": group, "kind": "pods"})
     );
-    let stranger = Authority::new("strangers").unwrap();
+    let stranger = CertificateAuthority::new("strangers").unwrap();
     let stranger = Caller {
         identity: Some(stranger.client("root", &["system:masters"]).unwrap()),
         ..Caller::default()
@@ -148,24 +148,24 @@ async fn readers_are_named() {
     cluster.stop().await;
 }
 
-/// A new authority of the front proxies is believed at once, and the old one no more, on connections that are open too.
+/// A new CA of the front proxies is believed at once, and the old one no more, on connections that are open too.
 #[tokio::test(flavor = "multi_thread")]
-async fn authorities_change_while_it_runs() {
+async fn cas_change_while_it_runs() {
     let cluster = Cluster::start(&[]).await;
     cluster.server.allow("jane");
     let old = cluster.front_proxy("jane");
     assert_eq!(cluster.get(PODS, &old).await.status, 200);
-    let authority = Authority::new("next-front-proxy-ca").unwrap();
+    let ca = CertificateAuthority::new("next-front-proxy-ca").unwrap();
     let objects = cluster.server.objects();
     let name = "extension-apiserver-authentication";
     let mut map = objects.get(CONFIG_MAP, "kube-system", name).unwrap();
-    map["data"]["requestheader-client-ca-file"] = authority.pem.clone().into();
+    map["data"]["requestheader-client-ca-file"] = ca.pem.clone().into();
     objects.apply(CONFIG_MAP, map.clone());
     let next = Caller {
-        identity: Some(authority.client("front-proxy-client", &[]).unwrap()),
+        identity: Some(ca.client("front-proxy-client", &[]).unwrap()),
         ..old.clone()
     };
-    wait_for("the new authority", PATIENCE, async || {
+    wait_for("the new CA", PATIENCE, async || {
         let reply = cluster.get(PODS, &next).await;
         Ok((reply.status == 200).then_some(()))
     })

@@ -1,6 +1,6 @@
 //! Who is not a front proxy cannot name a user, whatever else they show, wherever they ask.
 
-use tests_support::kubernetes::{Authority, Identity, KnownUser};
+use tests_support::kubernetes::{CertificateAuthority, Identity, KnownUser};
 
 use crate::control_plane::{Caller, Cluster, PODS, V2};
 
@@ -14,9 +14,9 @@ const HEADERS: [(&str, &str); 4] = [
 /// Certificates that are not those of a front proxy, and none.
 fn impostors(cluster: &Cluster) -> Vec<(&'static str, Option<Identity>)> {
     let server = &cluster.server;
-    let clients = server.authority();
-    let proxies = server.front_proxy().authority();
-    let unknown = Authority::new("front-proxy-ca").unwrap();
+    let clients = server.ca();
+    let proxies = server.front_proxy().ca();
+    let unknown = CertificateAuthority::new("front-proxy-ca").unwrap();
     let named = "front-proxy-client";
     vec![
         ("no certificate", None),
@@ -29,7 +29,7 @@ fn impostors(cluster: &Cluster) -> Vec<(&'static str, Option<Identity>)> {
             Some(clients.client(named, &[]).unwrap()),
         ),
         (
-            "an unknown authority of that name",
+            "an unknown CA of that name",
             Some(unknown.client(named, &[]).unwrap()),
         ),
         (

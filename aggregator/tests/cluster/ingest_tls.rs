@@ -1,4 +1,4 @@
-//! Sidecars over TLS: a certificate by an authority of our own, tokens, certificates of workloads, and what is refused.
+//! Sidecars over TLS: a certificate by a CA of our own, tokens, certificates of workloads, and what is refused.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,9 +16,9 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
 use tests_support::clock::wait_for;
-use tests_support::kubernetes::authority::certificates;
+use tests_support::kubernetes::ca::certificates;
 use tests_support::kubernetes::objects::{CONFIG_MAP, POD};
-use tests_support::kubernetes::{ApiServer, Authority, Identity, KnownUser};
+use tests_support::kubernetes::{ApiServer, CertificateAuthority, Identity, KnownUser};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -35,7 +35,7 @@ const REPLICA: &str = "meshmeter-0.meshmeter-ingest.meshmeter.svc.cluster.local"
 #[derive(Clone)]
 pub(crate) struct Way {
     address: SocketAddr,
-    authority: String,
+    ca: String,
     name: String,
     identity: Option<Identity>,
 }
@@ -46,14 +46,14 @@ struct Connector(Way);
 // === impl Way ===
 
 impl Way {
-    /// By TLS with whoever trusts the `ConfigMap`'s authority.
+    /// By TLS with whoever trusts the `ConfigMap`'s CA.
     pub(crate) fn self_managed(cluster: &Cluster) -> Self {
         let objects = cluster.server.objects();
         let map = objects.get(CONFIG_MAP, "meshmeter", "meshmeter-ca");
         let map = map.unwrap();
         Self {
             address: cluster.addresses.ingest,
-            authority: map["data"]["ca.crt"].as_str().unwrap().to_owned(),
+            ca: map["data"]["ca.crt"].as_str().unwrap().to_owned(),
             name: REPLICA.to_owned(),
             identity: None,
         }
@@ -61,7 +61,7 @@ impl Way {
 
     async fn connect(&self) -> Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
-        for certificate in certificates(&self.authority)? {
+        for certificate in certificates(&self.ca)? {
             roots.add(certificate)?;
         }
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -151,7 +151,7 @@ fn write(directory: &Path, name: &str, text: &str) -> String {
     file.display().to_string()
 }
 
-/// With nothing but two flags: whoever trusts the `ConfigMap`'s authority verifies each replica by its name, tokens are
+/// With nothing but two flags: whoever trusts the `ConfigMap`'s CA verifies each replica by its name, tokens are
 /// reviewed and told apart by what became of them, and a handshake that fails is counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn is_self_managed() {
@@ -176,13 +176,13 @@ async fn is_self_managed() {
         assert!(named(name).connect().await.is_err(), "{name}");
     }
     let stranger = Way {
-        authority: Authority::new("stranger").unwrap().pem,
+        ca: CertificateAuthority::new("stranger").unwrap().pem,
         ..way.clone()
     };
     assert!(stranger.connect().await.is_err());
     let mut plain = TcpStream::connect(cluster.addresses.ingest).await.unwrap();
     plain.write_all(b"PRI * HTTP/2.0\r\n\r\n").await.unwrap();
-    // Two names and an authority that did not fit, and one who spoke no TLS.
+    // Two names and a CA that did not fit, and one who spoke no TLS.
     let failed = wait_for("four failures", PATIENCE, async || {
         let metrics = cluster.metrics().await;
         let of_ingest = "meshmeter_handshakes_failed_total{listener=\"ingest\"";
@@ -213,7 +213,7 @@ async fn is_self_managed() {
 
 /// The `ConfigMap` is put right again, and nothing else in it is touched.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_authority_in_the_config_map_is_replaced() {
+async fn another_ca_in_the_config_map_is_replaced() {
     let server = server().await;
     let metadata = json!({"namespace": "meshmeter", "name": "meshmeter-ca", "labels": {"a": "b"}});
     let data = json!({"ca.crt": "old", "more": "kept"});
@@ -228,21 +228,21 @@ async fn another_authority_in_the_config_map_is_replaced() {
     let map = map.unwrap();
     assert_eq!(map["data"]["more"], "kept");
     assert_eq!(map["metadata"]["labels"]["a"], "b");
-    let authority = map["data"]["ca.crt"].as_str().unwrap();
-    assert!(authority.starts_with("-----BEGIN CERTIFICATE"));
+    let ca = map["data"]["ca.crt"].as_str().unwrap();
+    assert!(ca.starts_with("-----BEGIN CERTIFICATE"));
     cluster.stop().await;
 }
 
-/// A workload's certificate speaks for its namespace, if it is of an authority in the file as it is by now.
+/// A workload's certificate speaks for its namespace, if it is of a CA in the file as it is by now.
 #[tokio::test(flavor = "multi_thread")]
 async fn workloads_show_certificates() {
     let directory = tempfile::tempdir().unwrap();
-    let company = Authority::new("company").unwrap();
+    let company = CertificateAuthority::new("company").unwrap();
     let issued = company.server(&[REPLICA]).unwrap();
-    let [old, new] = ["old", "new"].map(|name| Authority::new(name).unwrap());
+    let [old, new] = ["old", "new"].map(|name| CertificateAuthority::new(name).unwrap());
     let certificate = write(directory.path(), "tls.crt", &issued.certificate);
     let key = write(directory.path(), "tls.key", &issued.key);
-    let authorities = write(directory.path(), "clients.pem", &old.pem);
+    let cas = write(directory.path(), "clients.pem", &old.pem);
     let flags = [
         "--ingest-identity=mtls",
         "--ingest-cert-file",
@@ -250,16 +250,15 @@ async fn workloads_show_certificates() {
         "--ingest-key-file",
         &key,
         "--ingest-client-ca-file",
-        &authorities,
+        &cas,
     ];
     let cluster = Cluster::with(server().await, &flags).await;
-    let way = |authority: &Authority, namespace: &str| Way {
+    let way = |ca: &CertificateAuthority, namespace: &str| Way {
         address: cluster.addresses.ingest,
-        authority: company.pem.clone(),
+        ca: company.pem.clone(),
         name: REPLICA.to_owned(),
         identity: Some(
-            authority
-                .workload(&format!("spiffe://cluster.local/ns/{namespace}/sa/llm"))
+            ca.workload(&format!("spiffe://cluster.local/ns/{namespace}/sa/llm"))
                 .unwrap(),
         ),
     };
@@ -274,7 +273,7 @@ async fn workloads_show_certificates() {
     assert!(nobody.stream(None, "llm-1").await.is_err());
     assert!(way(&new, "demo").stream(None, "llm-1").await.is_err());
     write(directory.path(), "clients.pem", &new.pem);
-    let taken = wait_for("the new authority", PATIENCE, async || {
+    let taken = wait_for("the new CA", PATIENCE, async || {
         Ok(way(&new, "demo").stream(None, "llm-1").await.ok())
     });
     drop(taken.await.unwrap());

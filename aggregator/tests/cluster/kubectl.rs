@@ -1,4 +1,4 @@
-//! The real kubectl, with a client certificate and with a token, verifying the server by the `caBundle`'s authority.
+//! The real kubectl, with a client certificate and with a token, verifying the server by the `caBundle`'s CA.
 
 use std::process::Output;
 
@@ -12,14 +12,14 @@ async fn kubectl(cluster: &Cluster, credentials: &[&str], arguments: &[&str]) ->
     let home = cluster.directory.path();
     let config = home.join("empty");
     std::fs::write(&config, "").unwrap();
-    let authority = home.join("ca.pem");
+    let ca = home.join("ca.pem");
     let secret = cluster
         .server
         .objects()
         .get(SECRET, "meshmeter", "meshmeter-api-ca")
         .unwrap();
     let pem = tests_support::kubernetes::proxy::decode(secret["data"]["tls.crt"].as_str().unwrap());
-    std::fs::write(&authority, pem.unwrap()).unwrap();
+    std::fs::write(&ca, pem.unwrap()).unwrap();
     let program = std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".to_owned());
     let output = Command::new(&program)
         .env("HOME", home)
@@ -27,7 +27,7 @@ async fn kubectl(cluster: &Cluster, credentials: &[&str], arguments: &[&str]) ->
         .args(["--server", &format!("https://{}", cluster.addresses.api)])
         .args(["--tls-server-name", "meshmeter-api.meshmeter.svc"])
         .arg("--certificate-authority")
-        .arg(&authority)
+        .arg(&ca)
         .args(credentials)
         .args(arguments)
         .kill_on_drop(true)
@@ -50,7 +50,7 @@ fn text(output: &Output) -> (String, String) {
 async fn works_with_certificate_and_token() {
     let cluster = Cluster::start(&[]).await;
     cluster.server.allow("jane");
-    let identity = cluster.server.authority().client("jane", &["dev"]).unwrap();
+    let identity = cluster.server.ca().client("jane", &["dev"]).unwrap();
     let [certificate, key] =
         ["jane.pem", "jane.key"].map(|name| cluster.directory.path().join(name));
     std::fs::write(&certificate, &identity.certificate).unwrap();

@@ -1,4 +1,4 @@
-//! The API's certificate: of an authority in a secret, as `caBundle`; or of files. And how long connections last.
+//! The API's certificate: of a CA in a secret, as `caBundle`; or of files. And how long connections last.
 
 use http::{Request, Version};
 use http_body_util::Full;
@@ -7,7 +7,7 @@ use serde_json::json;
 use tests_support::clock::wait_for;
 use tests_support::kubernetes::objects::{API_SERVICE, POD, SECRET};
 use tests_support::kubernetes::proxy::HPA_USER;
-use tests_support::kubernetes::{ApiServer, Authority};
+use tests_support::kubernetes::{ApiServer, CertificateAuthority};
 
 use crate::client;
 use crate::control_plane::{Caller, Cluster, PATIENCE, PODS, V2, api_service};
@@ -32,9 +32,9 @@ async fn is_verified_by_the_ca_bundle() {
     cluster.stop().await;
 }
 
-/// A second replica uses the authority of the first: either one is verified by the same bundle.
+/// A second replica uses the CA of the first: either one is verified by the same bundle.
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_share_an_authority() {
+async fn replicas_share_a_ca() {
     let first = Cluster::start(&[]).await;
     let objects = first.server.objects();
     let bundle = || objects.get(API_SERVICE, "", SERVICE).unwrap()["spec"]["caBundle"].clone();
@@ -63,7 +63,7 @@ async fn replicas_share_an_authority() {
 
 /// An `APIService` that leads to another server is left as it is, and does not keep the aggregator from being ready.
 #[tokio::test(flavor = "multi_thread")]
-async fn other_servers_keep_their_authority() {
+async fn other_servers_keep_their_ca() {
     let server = ApiServer::start().await.unwrap();
     let service = json!({"namespace": "monitoring", "name": "prometheus-adapter"});
     let spec = json!({"service": service, "insecureSkipTLSVerify": true});
@@ -83,8 +83,8 @@ async fn other_servers_keep_their_authority() {
 #[tokio::test(flavor = "multi_thread")]
 async fn can_be_from_files() {
     let directory = tempfile::tempdir().unwrap();
-    let authority = Authority::new("company").unwrap();
-    let issued = authority.server(&["meshmeter-api.meshmeter.svc"]).unwrap();
+    let ca = CertificateAuthority::new("company").unwrap();
+    let issued = ca.server(&["meshmeter-api.meshmeter.svc"]).unwrap();
     let [certificate, key] = ["tls.crt", "tls.key"].map(|name| directory.path().join(name));
     std::fs::write(&certificate, &issued.certificate).unwrap();
     std::fs::write(&key, &issued.key).unwrap();

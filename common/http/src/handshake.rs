@@ -130,7 +130,7 @@ fn rejects_certificate(alert: AlertDescription) -> bool {
     matches!(
         alert,
         AlertDescription::UnknownCA
-            // Of a new authority under the old name.
+            // Of a new CA under the old name.
             | AlertDescription::DecryptError
             | AlertDescription::BadCertificate
             | AlertDescription::CertificateUnknown

@@ -1,4 +1,4 @@
-//! How others come to verify our certificates: an authority of our own in a secret, which all replicas share;
+//! How others come to verify our certificates: a CA of our own in a secret, which all replicas share;
 //! certificates by it, made in memory; and its certificate wherever somebody looks for it.
 //!
 //! ```text
@@ -6,13 +6,13 @@
 //!                                    -> all of them: targets: APIServices, webhooks, a ConfigMap
 //! ```
 //!
-//! A secret that is deleted is made again with what signs and, beside it, a new authority: see `generations`.
+//! A secret that is deleted is made again with what signs and, beside it, a new CA: see `generations`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common_time::Clock;
-use common_tls::{Authority, Serving, TlsError};
+use common_tls::{CertificateAuthority, Serving, TlsError};
 use kube::Client;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -34,7 +34,7 @@ use stored::Stored;
 use target::Written;
 
 /// How often everything is looked at again: someone may have applied a manifest without the `caBundle`, or deleted the
-/// secret to get a new authority.
+/// secret to get a new CA.
 const AGAIN_AFTER: Duration = Duration::from_secs(15);
 
 /// How soon it is looked again where a mistake costs more than a moment (a pod that was not injected stays so), and for
@@ -49,13 +49,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 pub struct Registration {
     /// The namespace of the secret and of the service.
     pub namespace: String,
-    /// The secret that holds the authority.
+    /// The secret that holds the CA.
     pub secret: String,
     /// The service whose certificate it is.
     pub service: String,
     /// The names the certificate is for.
     pub names: Vec<String>,
-    /// Where the authority's certificate goes.
+    /// Where the CA's certificate goes.
     pub targets: Vec<Target>,
     /// What is shown.
     pub serving: Serving,
@@ -85,7 +85,7 @@ pub(crate) enum RegistrationError {
     Replaced(String),
     #[error("the secret {name} has no {key}")]
     Missing { name: String, key: &'static str },
-    #[error("the authority cannot be made: {0}")]
+    #[error("the CA cannot be made: {0}")]
     Make(#[from] TlsError),
     /// Whom nobody calls need not be called ready.
     #[error("{0} is not there, or has no webhooks")]
@@ -114,7 +114,7 @@ pub fn pod_names(service: &str, namespace: &str) -> Vec<String> {
 impl Registration {
     /// Keeps everything in order until `stop`, in a task of its own; tells what is wrong.
     pub fn keep(self, client: Client, stop: CancellationToken) -> Fault {
-        let (fault, faults) = watch::channel(Some("the authority is not there yet".to_owned()));
+        let (fault, faults) = watch::channel(Some("the CA is not there yet".to_owned()));
         tokio::spawn(async move {
             let mut current = None;
             let mut said = Said::Nothing;
@@ -161,9 +161,9 @@ impl Registration {
         let say = error.map_or(Said::Order, |error| Said::Error(error.clone()));
         match &say {
             say if say == last => {}
-            Said::Error(error) => tracing::warn!(service, error, "authority not registered"),
+            Said::Error(error) => tracing::warn!(service, error, "CA not registered"),
             Said::Order | Said::Nothing => {
-                tracing::info!(service, "certificate and authority are in order");
+                tracing::info!(service, "certificate and CA are in order");
             }
         }
         say
@@ -222,15 +222,15 @@ impl Registration {
         Ok(written)
     }
 
-    /// Shows a new certificate by the authority that signs; returns that authority.
+    /// Shows a new certificate by the CA that signs; returns that CA.
     fn show(&self, generations: &Generations) -> Result<String, RegistrationError> {
         let Pair { certificate, key } = &generations.signing;
-        let issued = Authority::from_pem(certificate, key)?.issue(&self.names)?;
+        let issued = CertificateAuthority::from_pem(certificate, key)?.issue(&self.names)?;
         self.serving.swap(&issued.certificate, &issued.key)?;
         Ok(certificate.clone())
     }
 
-    /// Tells everyone who looks for it all authorities of now.
+    /// Tells everyone who looks for it all CAs of now.
     async fn publish(
         &self,
         client: &Client,
@@ -258,10 +258,10 @@ fn tell(secret: &str, before: &Generations, after: &Generations) {
     if before.signing != after.signing {
         tracing::info!(
             secret,
-            "the new authority signs; the one before is published for another day"
+            "the new CA signs; the one before is published for another day"
         );
     } else if before.former != after.former {
-        tracing::info!(secret, "the authority before is not published any more");
+        tracing::info!(secret, "the CA before is not published any more");
     }
 }
 
@@ -347,7 +347,7 @@ mod tests {
         map["data"][CA_KEY].as_str().unwrap().to_owned()
     }
 
-    /// A certificate is kept for a day, then there is another one by the same authority, which is in order at once; and
+    /// A certificate is kept for a day, then there is another one by the same CA, which is in order at once; and
     /// one that is in order stays so while the cluster cannot be asked.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_day_later_there_is_another_certificate() {
@@ -355,7 +355,7 @@ mod tests {
         let files = tempfile::tempdir().unwrap();
         let mut replica = Replica::new(&server, files.path()).await;
         assert!(replica.after(Duration::ZERO).await);
-        let authority = replica.shown();
+        let ca = replica.shown();
         let almost = Duration::from_hours(23);
         assert!(replica.after(almost).await);
         assert_eq!(replica.current().age, almost);
@@ -365,8 +365,8 @@ mod tests {
         assert!(!replica.after(almost).await);
         assert!(replica.current().registered);
         server.set_outage(None);
-        assert_eq!(replica.shown(), authority);
-        assert_eq!(published(&server), authority);
+        assert_eq!(replica.shown(), ca);
+        assert_eq!(published(&server), ca);
     }
 
     /// A certificate is valid by the wall clock: where that is set by more than others put up with, there is another one at
@@ -398,8 +398,8 @@ mod tests {
         }
     }
 
-    /// The secret is deleted: what signs signs on, a new authority is published beside it, signs ten minutes later, and a
-    /// day later the old one goes. At no time is a certificate shown, by either replica, whose authority was not published
+    /// The secret is deleted: what signs signs on, a new CA is published beside it, signs ten minutes later, and a
+    /// day later the old one goes. At no time is a certificate shown, by either replica, whose CA was not published
     /// for ten minutes; one that begins in between shows what the others show.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_deleted_secret_begins_a_rotation() {
@@ -447,7 +447,7 @@ mod tests {
         assert_eq!(published(&server), one.shown());
     }
 
-    /// Who puts an authority of their own in the secret does not cut anybody off: what is shown is published on, and the
+    /// Who puts a CA of their own in the secret does not cut anybody off: what is shown is published on, and the
     /// other is shown when it was published for long enough.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_replaced_secret_cuts_nobody_off() {
@@ -456,7 +456,7 @@ mod tests {
         let mut replica = Replica::new(&server, files.path()).await;
         assert!(replica.after(Duration::ZERO).await);
         let ours = replica.shown();
-        let theirs = Authority::new("theirs").unwrap();
+        let theirs = CertificateAuthority::new("theirs").unwrap();
         let mut secret: Value = server.objects().get(SECRET, "mesh", "ca").unwrap();
         let text =
             |text: &str| serde_json::json!(k8s_openapi::ByteString(text.as_bytes().to_vec()));

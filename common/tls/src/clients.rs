@@ -18,7 +18,7 @@ use crate::files;
 use crate::serving::{TlsError, certificates};
 
 /// Takes any certificate, or none, whoever signed it; that the client holds its key is verified. As Go's
-/// `RequestClientCert`: only afterwards it can be told which authority a certificate belongs to.
+/// `RequestClientCert`: only afterwards it can be told which CA a certificate belongs to.
 #[derive(Debug)]
 struct Any(WebPkiSupportedAlgorithms);
 
@@ -28,7 +28,7 @@ pub fn any() -> Arc<dyn ClientCertVerifier> {
     Arc::new(Any(provider.signature_verification_algorithms))
 }
 
-/// The authorities in a file, believed as it changes.
+/// The CAs in a file, believed as it changes.
 #[derive(Debug)]
 pub struct Followed {
     path: PathBuf,
@@ -40,18 +40,20 @@ pub struct Followed {
 #[derive(Debug)]
 struct Believed(RwLock<Arc<dyn ClientCertVerifier>>);
 
-/// A verifier that wants a certificate of one of the authorities in `pem`.
-fn of_authority(pem: &str, what: &str) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+/// A verifier that wants a certificate of one of the CAs in `pem`.
+fn of_ca(pem: &str, what: &str) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem, what)? {
         roots.add(certificate)?;
     }
     let provider = Arc::new(ring::default_provider());
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    let verifier = builder.build().map_err(|source| TlsError::Authority {
-        what: what.to_owned(),
-        source,
-    })?;
+    let verifier = builder
+        .build()
+        .map_err(|source| TlsError::CertificateAuthority {
+            what: what.to_owned(),
+            source,
+        })?;
     Ok(verifier)
 }
 
@@ -61,7 +63,7 @@ impl Followed {
     /// Reads the file for the first time.
     pub fn load(path: &Path) -> Result<Self, TlsError> {
         let read = files::text(path)?;
-        let verifier = of_authority(&read, &path.display().to_string())?;
+        let verifier = of_ca(&read, &path.display().to_string())?;
         Ok(Self {
             path: path.to_owned(),
             read,
@@ -69,7 +71,7 @@ impl Followed {
         })
     }
 
-    /// Wants a certificate of one of the authorities that are in the file by then.
+    /// Wants a certificate of one of the CAs that are in the file by then.
     pub fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
         Arc::clone(&self.believed) as Arc<dyn ClientCertVerifier>
     }
@@ -80,7 +82,7 @@ impl Followed {
         if read == self.read {
             return Ok(false);
         }
-        let verifier = of_authority(&read, &self.path.display().to_string())?;
+        let verifier = of_ca(&read, &self.path.display().to_string())?;
         let mut believed = self
             .believed
             .0
@@ -200,24 +202,24 @@ mod tests {
     use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair};
 
     use super::*;
-    use crate::Authority;
+    use crate::CertificateAuthority;
 
-    /// The certificate of a client of `authority`.
-    fn client(authority: &Authority) -> CertificateDer<'static> {
-        let key = KeyPair::from_pem(authority.key()).unwrap();
-        let issuer = Issuer::from_ca_cert_pem(authority.certificate(), key).unwrap();
+    /// The certificate of a client of `ca`.
+    fn client(ca: &CertificateAuthority) -> CertificateDer<'static> {
+        let key = KeyPair::from_pem(ca.key()).unwrap();
+        let issuer = Issuer::from_ca_cert_pem(ca.certificate(), key).unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let own = KeyPair::generate().unwrap();
         params.signed_by(&own, &issuer).unwrap().der().clone()
     }
 
-    /// Whom a file's authorities sign is believed as the file changes; one that cannot be read changes nothing.
+    /// Whom a file's CAs sign is believed as the file changes; one that cannot be read changes nothing.
     #[test]
     fn believes_the_file_as_it_changes() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("ca.pem");
-        let [old, new] = ["old", "new"].map(|name| Authority::new(name).unwrap());
+        let [old, new] = ["old", "new"].map(|name| CertificateAuthority::new(name).unwrap());
         fs::write(&file, old.certificate()).unwrap();
         let mut followed = Followed::load(&file).unwrap();
         let verifier = followed.verifier();

@@ -6,7 +6,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::danger::ClientCertVerifier;
 
-use crate::Authority;
+use crate::CertificateAuthority;
 use crate::serving::{Serving, TlsError};
 
 /// Names every self-signed certificate is valid for.
@@ -42,14 +42,14 @@ pub fn server(
 }
 
 /// A configuration with a new certificate for `names` and this machine's own. The key never leaves memory, and nobody
-/// knows its authority, so clients must skip verification: fit for loopback only.
+/// knows its CA, so clients must skip verification: fit for loopback only.
 pub fn self_signed(names: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
     let mut all: Vec<String> = LOCAL_NAMES.map(str::to_owned).into();
     let others = names
         .iter()
         .filter(|name| !LOCAL_NAMES.contains(&name.as_str()));
     all.extend(others.cloned());
-    let issued = Authority::new("meshmeter standalone")?.issue(&all)?;
+    let issued = CertificateAuthority::new("meshmeter standalone")?.issue(&all)?;
     let serving = Serving::from_pem(&issued.certificate, &issued.key)?;
     server(serving, None, Protocols::Http)
 }

@@ -132,7 +132,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::Authority;
+    use crate::CertificateAuthority;
 
     /// A changed pair is taken, half a change is not, and nothing is lost by it.
     #[test]
@@ -144,8 +144,8 @@ mod tests {
         };
         let missing = files.clone().load().unwrap_err().to_string();
         assert!(missing.contains("tls.crt cannot be read"), "{missing}");
-        let authority = Authority::new("test").unwrap();
-        let [old, new] = [(); 2].map(|()| authority.issue(&["a".to_owned()]).unwrap());
+        let ca = CertificateAuthority::new("test").unwrap();
+        let [old, new] = [(); 2].map(|()| ca.issue(&["a".to_owned()]).unwrap());
         fs::write(&files.certificate, &old.certificate).unwrap();
         fs::write(&files.key, &old.key).unwrap();
         let mut followed = files.clone().load().unwrap();

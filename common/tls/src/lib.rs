@@ -2,16 +2,16 @@
 //!
 //! ```text
 //! files (hot reload) ──┐
-//! authority (our CA) ──┴─> serving (one certificate, swapped at run time) -> config -> rustls
+//! CA (our CA) ──┴─> serving (one certificate, swapped at run time) -> config -> rustls
 //!                          clients (which client certificates the handshake takes)
 //! ```
 
-pub mod authority;
+pub mod ca;
 pub mod clients;
 pub mod config;
 pub mod files;
 pub mod serving;
 
-pub use authority::Authority;
+pub use ca::CertificateAuthority;
 pub use config::Protocols;
 pub use serving::{Serving, TlsError};

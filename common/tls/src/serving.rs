@@ -13,7 +13,7 @@ use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
-use crate::Authority;
+use crate::CertificateAuthority;
 
 /// Why there is no certificate.
 #[derive(Debug, Error)]
@@ -43,9 +43,9 @@ pub enum TlsError {
     /// The key is not that of the certificate, or of a kind that is not known.
     #[error("the key does not fit the certificate")]
     Key(#[source] rustls::Error),
-    /// The authority has no usable certificates.
-    #[error("{what} holds no usable authority")]
-    Authority {
+    /// The CA has no usable certificates.
+    #[error("{what} holds no usable CA")]
+    CertificateAuthority {
         /// Where it should be.
         what: String,
         /// What went wrong.
@@ -91,7 +91,7 @@ impl Serving {
 
     /// Shows a certificate for `names` that nobody trusts, until there is another: something to shake hands with.
     pub fn untrusted(names: &[String]) -> Result<Self, TlsError> {
-        let issued = Authority::new("meshmeter starting")?.issue(names)?;
+        let issued = CertificateAuthority::new("meshmeter starting")?.issue(names)?;
         Self::from_pem(&issued.certificate, &issued.key)
     }
 
@@ -162,12 +162,9 @@ mod tests {
     /// A key of another certificate is refused when it is given, not at the first handshake; what was shown stays.
     #[test]
     fn refuses_a_foreign_key() {
-        let authority = Authority::new("test").unwrap();
+        let ca = CertificateAuthority::new("test").unwrap();
         let names = ["a".to_owned()];
-        let (one, other) = (
-            authority.issue(&names).unwrap(),
-            authority.issue(&names).unwrap(),
-        );
+        let (one, other) = (ca.issue(&names).unwrap(), ca.issue(&names).unwrap());
         let serving = Serving::from_pem(&one.certificate, &one.key).unwrap();
         let expires = serving.expires();
         let refused = serving.swap(&one.certificate, &other.key).unwrap_err();

@@ -1,4 +1,4 @@
-//! Insertion into the responses of aggregated discovery, in both of its forms.
+//! Injection into the responses of aggregated discovery, in both of its forms.
 //!
 //! State of the world: `DiscoveryResponse{resources 2, type_url 4, nonce 5}`, `DiscoveryRequest{type_url 4,
 //! response_nonce 5, error_detail 6}`. Delta: `DeltaDiscoveryResponse{resources 2, type_url 4, nonce 5,
@@ -38,7 +38,7 @@ pub enum Form {
     Delta,
 }
 
-/// What an interposer has to know of a request.
+/// What an xDS proxy has to know of a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RequestHead {
     /// Type of the resources.
@@ -79,7 +79,7 @@ pub fn request_head(request: &[u8], form: Form) -> Result<RequestHead, WireError
     })
 }
 
-/// The message with another nonce, for an answer that goes on to the origin or a response that goes out again.
+/// The message with another nonce, for an answer that goes on to the control plane or a response that goes out again.
 pub fn with_nonce(message: &[u8], nonce_field: u32, nonce: &str) -> Result<Vec<u8>, WireError> {
     let parsed = Message::parse(message)?;
     let mut edit = parsed.edit();

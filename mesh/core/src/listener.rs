@@ -1,10 +1,10 @@
-//! Insertion into a Listener, and its removal.
+//! Injection into a Listener, and its removal.
 //!
 //! `Listener{name 1, filter_chains 3, traffic_direction 16, default_filter_chain 25}`, `FilterChain{filters 3}`,
 //! `Filter{name 1, typed_config 4}`, `HttpConnectionManager{http_filters 5, access_log 13}`, `HttpFilter{name 1,
 //! typed_config 4}`, `Router{upstream_log 3}`, `Any{type_url 1, value 2}`.
 
-use crate::insertion::{Directions, Insertion, NAME, Side};
+use crate::injection::{Directions, Injection, NAME, Side};
 use crate::wire::{Field, Message, Splices, WireError};
 
 const LISTENER_NAME: u32 = 1;
@@ -30,24 +30,24 @@ const ROUTER: &str = "/envoy.extensions.filters.http.router.v3.Router";
 /// What happens to each connection manager.
 #[derive(Clone, Copy, Debug)]
 enum Task<'a> {
-    Insert(&'a Insertion, Side),
+    Insert(&'a Injection, Side),
     Remove,
 }
 
 /// The listener with our parts; `None` if there is nowhere to put them, or they are there already.
-pub fn insert(listener: &[u8], insertion: &Insertion) -> Result<Option<Vec<u8>>, WireError> {
-    let splices = splices(listener, insertion)?;
+pub fn insert(listener: &[u8], injection: &Injection) -> Result<Option<Vec<u8>>, WireError> {
+    let splices = splices(listener, injection)?;
     Ok(splices.map(|splices| splices.apply(listener)))
 }
 
 /// What [`insert`] changes.
 pub(crate) fn splices(
     listener: &[u8],
-    insertion: &Insertion,
+    injection: &Injection,
 ) -> Result<Option<Splices>, WireError> {
     let message = Message::parse(listener)?;
-    match chosen(&message, insertion.directions)? {
-        Some(side) => chains(&message, Task::Insert(insertion, side)),
+    match chosen(&message, injection.directions)? {
+        Some(side) => chains(&message, Task::Insert(injection, side)),
         None => Ok(None),
     }
 }
@@ -143,8 +143,8 @@ fn manager_of(manager: &[u8], task: Task<'_>) -> Result<Option<Splices>, WireErr
     };
     let mut edit = manager.edit();
     match task {
-        Task::Insert(insertion, side) => {
-            if let Some(plugin) = &insertion.upstream_log {
+        Task::Insert(injection, side) => {
+            if let Some(plugin) = &injection.upstream_log {
                 let log = plugin.access_log(side);
                 let changed = typed(manager.content(router)?, ROUTER, |value| {
                     with_log(value, &log)
@@ -153,12 +153,12 @@ fn manager_of(manager: &[u8], task: Task<'_>) -> Result<Option<Splices>, WireErr
                     edit.nest(router, changed);
                 }
             }
-            if let Some(plugin) = &insertion.filter
+            if let Some(plugin) = &injection.filter
                 && named(&manager, MANAGER_HTTP_FILTERS)?.is_empty()
             {
                 edit.insert_before(router, MANAGER_HTTP_FILTERS, &plugin.http_filter(side));
             }
-            if let Some(plugin) = &insertion.access_log
+            if let Some(plugin) = &injection.access_log
                 && named(&manager, MANAGER_ACCESS_LOG)?.is_empty()
             {
                 edit.append(MANAGER_ACCESS_LOG, &plugin.access_log(side));

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use mesh_core::discovery::{Form, LISTENER, Response};
-use mesh_core::insertion::{Directions, Insertion, Plugin, StreamCluster};
+use mesh_core::injection::{Directions, Injection, Plugin, StreamCluster};
 use mesh_core::listener::{insert, remove};
 use mesh_core::wire::{Message, delimited};
 use proptest::arbitrary::any as arbitrary;
@@ -14,7 +14,7 @@ const MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.network.http
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 const TCP: &str = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 
-fn insertion(directions: Directions) -> Insertion {
+fn injection(directions: Directions) -> Injection {
     let plugin = |role: &str| {
         Some(Plugin {
             module: format!("/opt/meshmeter/{role}.wasm"),
@@ -22,7 +22,7 @@ fn insertion(directions: Directions) -> Insertion {
             outbound: format!("{{\"role\": \"{role}\", \"direction\": \"outbound\"}}"),
         })
     };
-    Insertion {
+    Injection {
         filter: plugin("filter"),
         access_log: plugin("access_log"),
         upstream_log: plugin("upstream_log"),
@@ -155,11 +155,11 @@ proptest! {
     #[test]
     fn what_goes_in_comes_out(listener in listener()) {
         for directions in [Directions::Inbound, Directions::Outbound, Directions::Both] {
-            let insertion = insertion(directions);
-            let Some(changed) = insert(&listener, &insertion).unwrap() else {
+            let injection = injection(directions);
+            let Some(changed) = insert(&listener, &injection).unwrap() else {
                 continue;
             };
-            prop_assert_eq!(insert(&changed, &insertion).unwrap(), None, "twice is once");
+            prop_assert_eq!(insert(&changed, &injection).unwrap(), None, "twice is once");
             let back = remove(&changed).unwrap();
             prop_assert_eq!(back.as_ref(), Some(&listener));
         }
@@ -168,12 +168,12 @@ proptest! {
 
     #[test]
     fn no_bytes_make_it_panic(noise in prop::collection::vec(0_u8.., 0..400), listener in listener(), at in arbitrary::<prop::sample::Index>()) {
-        let insertion = insertion(Directions::Both);
-        let _ = insert(&noise, &insertion);
+        let injection = injection(Directions::Both);
+        let _ = insert(&noise, &injection);
         let mut damaged = listener;
         let at = at.index(damaged.len());
         damaged[at] ^= 1 << (noise.len() % 8);
-        if let Ok(Some(changed)) = insert(&damaged, &insertion) {
+        if let Ok(Some(changed)) = insert(&damaged, &injection) {
             prop_assert_eq!(remove(&changed).unwrap(), Some(damaged));
         }
     }
@@ -194,15 +194,15 @@ fn values(response: &[u8]) -> Vec<Vec<u8>> {
     resources.iter().map(value).collect()
 }
 
-/// Of what an origin really sent (`recorded/README.md`) each listener comes out again, and clusters are only added.
+/// Of what a control plane really sent (`recorded/README.md`) each listener comes out again, and clusters are only added.
 #[test]
 fn what_was_recorded_comes_out() {
-    let insertion = insertion(Directions::Both);
+    let injection = injection(Directions::Both);
     for response in [
         &include_bytes!("recorded/dj-listeners.bin")[..],
         include_bytes!("recorded/jazz-v1-listeners.bin"),
     ] {
-        let changed = state(response).insert(&insertion, |_| false);
+        let changed = state(response).insert(&injection, |_| false);
         let changed = changed.unwrap().unwrap();
         let (before, after) = (values(response), values(&changed.response));
         assert_eq!((changed.resources, changed.malformed), (before.len(), 0));
@@ -214,7 +214,7 @@ fn what_was_recorded_comes_out() {
         &include_bytes!("recorded/dj-clusters.bin")[..],
         include_bytes!("recorded/jazz-v1-clusters.bin"),
     ] {
-        let changed = state(response).insert(&insertion, |_| false);
+        let changed = state(response).insert(&injection, |_| false);
         let changed = changed.unwrap().unwrap().response;
         assert!(changed.starts_with(response), "something else was changed");
         assert_eq!(values(&changed).len(), values(response).len() + 1);
@@ -230,7 +230,7 @@ fn each_side_has_its_own_configuration() {
         (b"lds_egress_x", "outbound", "inbound"),
     ] {
         let listener = message(&[bytes(1, name), bytes(3, &bytes(3, &filter))]);
-        let changed = insert(&listener, &insertion(Directions::Both))
+        let changed = insert(&listener, &injection(Directions::Both))
             .unwrap()
             .unwrap();
         let text = String::from_utf8_lossy(&changed);
@@ -267,13 +267,13 @@ fn a_response_keeps_everything_else() {
                 bytes(77, b"unknown"),
             ])
         };
-        let insertion = insertion(Directions::Inbound);
+        let injection = injection(Directions::Inbound);
         let before = response(&good);
         let before = Response::parse(&before, form).unwrap();
-        let changed = before.insert(&insertion, |_| false).unwrap().unwrap();
+        let changed = before.insert(&injection, |_| false).unwrap().unwrap();
         assert_eq!((changed.resources, changed.malformed), (1, 1));
         assert_eq!(changed.contents, before.contents().ok());
-        let expected = insert(&good, &insertion).unwrap().unwrap();
+        let expected = insert(&good, &injection).unwrap().unwrap();
         assert_eq!(changed.response, response(&expected));
         let after = Response::parse(&changed.response, form).unwrap();
         assert_eq!((after.type_url(), after.nonce()), (LISTENER, "nonce-1"));

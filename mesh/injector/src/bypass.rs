@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::layout::{PROXYINIT, SIDECAR, USER};
+use crate::names::{PROXYINIT, SIDECAR, USER};
 use crate::pod::{INJECTED, is_ours};
 
 /// Names that are printed at most.

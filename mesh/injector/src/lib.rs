@@ -1,7 +1,7 @@
 //! Pods with the filter.
 //!
 //! ```text
-//! review (AdmissionReview in, out) ┬> pod (what is added) ┬> beside (volumes, init container, interposer)
+//! review (AdmissionReview in, out) ┬> pod (what is added) ┬> beside (volumes, init container, xDS proxy)
 //! manifest (a dry run)             ┘                      ├> stock (Envoy and redirection, by its virtual_node)
 //!                                                         ├> ports (whose they are), bypass (who is not redirected)
 //!                                                         ├> annotations (App Mesh's own, merged with what is there)
@@ -12,14 +12,14 @@
 //! never refused.
 
 pub mod annotations;
-mod beside;
 pub mod bypass;
-mod layout;
+mod envoy_sidecar;
 pub mod manifest;
+mod names;
 pub mod pod;
 mod ports;
 pub mod review;
 pub mod settings;
 pub mod skipped;
-mod stock;
 pub mod virtual_node;
+mod xds_proxy_container;

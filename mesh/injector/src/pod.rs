@@ -3,16 +3,16 @@
 use serde_json::{Value, json};
 
 use crate::annotations::{CONTROLLER, INJECT, add_env, add_mount};
-use crate::beside;
-use crate::layout::{
-    BOOTSTRAP_FILE, CONFIG_VOLUME, INIT, INTERPOSER, MODULES_VOLUME, REDIRECT, RESOURCES_FILE,
-    SEEN, SIDECAR, TOKEN_VOLUME, containers, list, named, object,
+use crate::envoy_sidecar;
+use crate::names::{
+    BOOTSTRAP_FILE, CONFIG_VOLUME, INIT, MODULES_VOLUME, REDIRECT, RESOURCES_FILE, SEEN, SIDECAR,
+    TOKEN_VOLUME, XDS_PROXY, containers, list, named, object,
 };
 use crate::ports;
 use crate::settings::Settings;
 use crate::skipped::{NoVirtualNode, Skipped};
-use crate::stock;
 use crate::virtual_node::{VirtualNode, VirtualNodes};
+use crate::xds_proxy_container;
 
 /// Annotation that says that it was done, and by which version.
 pub const INJECTED: &str = "meshmeter.io/injected";
@@ -44,13 +44,13 @@ pub fn inject(
         let node = VirtualNode::of(&pod, namespace, stock.mesh.as_deref(), nodes);
         let node = node.map_err(|error| unspecified(&pod, error))?;
         ports::are_not_of_the_application(&node.ports)?;
-        stock::add_redirection(&mut pod, stock, &node)?;
+        envoy_sidecar::add_redirection(&mut pod, stock, &node)?;
         node_id = Some(node.id(namespace));
     }
-    list(&mut pod["spec"]["volumes"])?.extend(beside::volumes(settings));
+    list(&mut pod["spec"]["volumes"])?.extend(xds_proxy_container::volumes(settings));
     let has_sidecar = containers(&pod["spec"]).any(|container| container["name"] == SIDECAR);
     match &settings.stock {
-        Some(stock) if !has_sidecar => stock::add_sidecar(&mut pod, stock)?,
+        Some(stock) if !has_sidecar => envoy_sidecar::add_sidecar(&mut pod, stock)?,
         _ => {
             node_id = None;
             tell_sidecar(&mut pod)?;
@@ -61,8 +61,8 @@ pub fn inject(
     list(&mut pod["spec"]["initContainers"])?.splice(
         0..0,
         [
-            beside::prepares(settings, node_id.as_deref()),
-            beside::interposer(settings, has_api_token),
+            xds_proxy_container::prepares(settings, node_id.as_deref()),
+            xds_proxy_container::xds_proxy(settings, has_api_token),
         ],
     );
     let annotations = object(&mut pod["metadata"]["annotations"])?;
@@ -72,7 +72,7 @@ pub fn inject(
 
 /// Whether a container of that name is one of ours.
 pub(crate) fn is_ours(name: &str) -> bool {
-    [INIT, INTERPOSER, REDIRECT].contains(&name)
+    [INIT, XDS_PROXY, REDIRECT].contains(&name)
 }
 
 fn is_pod(pod: &Value) -> Result<(), Skipped> {
@@ -88,7 +88,7 @@ fn is_pod(pod: &Value) -> Result<(), Skipped> {
 /// The annotation alone says nothing: it may have been copied.
 fn is_injected(pod: &Value) -> bool {
     let annotated = pod["metadata"]["annotations"][INJECTED].is_string();
-    annotated && named(&pod["spec"]["initContainers"], INTERPOSER).is_some()
+    annotated && named(&pod["spec"]["initContainers"], XDS_PROXY).is_some()
 }
 
 /// Others have changed the pod since the first call: a sidecar may be there that was not, or an annotation be gone.
@@ -162,7 +162,7 @@ fn is_free(pod: &Value) -> Result<(), Skipped> {
     Ok(())
 }
 
-/// Leads the sidecar to the interposer: the container, if it is there and theirs, else the annotations that App Mesh's
+/// Leads the sidecar to the xDS proxy: the container, if it is there and theirs, else the annotations that App Mesh's
 /// controller makes one of.
 fn tell_sidecar(pod: &mut Value) -> Result<(), Skipped> {
     let volumes = &pod["spec"]["volumes"];

@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use crate::layout::{
+use crate::names::{
     ADMIN_PORT, EGRESS_PORT, ENVOY_ADMIN_PORT, INGRESS_PORT, SIDECAR, STATUS_PORT, XDS_PORT,
 };
 use crate::skipped::Skipped;
 
-/// The interposer's.
-const INTERPOSER: [u16; 2] = [XDS_PORT, ADMIN_PORT];
+/// The xDS proxy's.
+const XDS_PROXY: [u16; 2] = [XDS_PORT, ADMIN_PORT];
 /// Those of an Envoy of ours.
 const ENVOY: [u16; 4] = [ENVOY_ADMIN_PORT, INGRESS_PORT, EGRESS_PORT, STATUS_PORT];
 
@@ -30,7 +30,7 @@ pub(crate) fn are_free(spec: &Value, stock: bool) -> Result<(), Skipped> {
 
 /// Refuses a virtual node whose application listens where an Envoy of ours does.
 pub(crate) fn are_not_of_the_application(listeners: &[u16]) -> Result<(), Skipped> {
-    let ours = |port: &&u16| ENVOY.contains(port) || INTERPOSER.contains(port);
+    let ours = |port: &&u16| ENVOY.contains(port) || XDS_PROXY.contains(port);
     listeners
         .iter()
         .find(ours)
@@ -41,7 +41,7 @@ fn is_free(container: &Value, beside_envoy: bool, stock: bool) -> Result<(), Ski
     // Its own Envoy is in place of ours.
     let is_sidecar = container["name"] == SIDECAR;
     for port in listening(container) {
-        let is_ours = INTERPOSER.contains(&port)
+        let is_ours = XDS_PROXY.contains(&port)
             || (stock && beside_envoy && !is_sidecar && ENVOY.contains(&port));
         if is_ours {
             return taken(port);

@@ -8,7 +8,7 @@
 pub struct Settings {
     /// Image with `meshmeter-mesh` and, in `/opt/meshmeter`, the modules.
     pub image: String,
-    /// Where the interposers get the configuration from, as `--upstream` has it.
+    /// Where the xDS proxies get the configuration from, as `--upstream` has it.
     pub upstream: String,
     /// Where the sidecars stream to, as HOST:PORT.
     pub aggregators: Vec<String>,
@@ -18,10 +18,10 @@ pub struct Settings {
     pub modules: Modules,
     /// A sidecar of ours where there is none; `None` where App Mesh's controller adds it.
     pub stock: Option<Stock>,
-    /// Whether the interposer raises events about its pod.
+    /// Whether the xDS proxy raises events about its pod.
     pub events: bool,
-    /// Further arguments of the interposer.
-    pub interposer_args: Vec<String>,
+    /// Further arguments of the xDS proxy.
+    pub xds_proxy_args: Vec<String>,
     /// Version of this program.
     pub version: String,
 }
@@ -29,8 +29,8 @@ pub struct Settings {
 /// TLS to the aggregators.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Secure {
-    /// Certificates of the authority, as PEM.
-    pub authority: String,
+    /// Certificates of the CA, as PEM.
+    pub ca: String,
     /// Name that their certificates are for; `None` for the host of each.
     pub server_name: Option<String>,
     /// Audience of the service account token that the sidecar shows; `None` for no token.

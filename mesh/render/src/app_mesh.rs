@@ -11,9 +11,9 @@ use crate::output::Output;
 use crate::sidecar::TOKEN_AUDIENCE;
 
 const HEAD: &[&str] = &[
-    "The filter in App Mesh's sidecars by an interposer, for those who do not run the webhook. Apply with `kubectl apply --server-side -f FILE`: only the fields that are added to the Deployment that is there. Annotations appmesh.k8s.aws/sidecarEnv and volumeMounts that its template has already are replaced: join them by hand, or let `meshmeter-mesh inject` do it.",
-    "Check: (1) App Mesh's controller injects the pods (it adds the container `envoy`, and reads the annotations). (2) The interposer's startup probe passes, and its /metrics count changed listeners. (3) `meshmeter_mesh_interposer_changes_rejected` stays 0: if Envoy refuses the filter, it gets the original. (4) The aggregator's admin page has the pod.",
-    "Identity: the interposer has the downward API and writes namespace, name, uid and node into the plugin configuration.",
+    "The filter in App Mesh's sidecars by an xDS proxy, for those who do not run the webhook. Apply with `kubectl apply --server-side -f FILE`: only the fields that are added to the Deployment that is there. Annotations appmesh.k8s.aws/sidecarEnv and volumeMounts that its template has already are replaced: join them by hand, or let `meshmeter-mesh inject` do it.",
+    "Check: (1) App Mesh's controller injects the pods (it adds the container `envoy`, and reads the annotations). (2) The xDS proxy's startup probe passes, and its /metrics count changed listeners. (3) `meshmeter_mesh_xds_proxy_changes_rejected` stays 0: if Envoy refuses the filter, it gets the original. (4) The aggregator's admin page has the pod.",
+    "Identity: the xDS proxy has the downward API and writes namespace, name, uid and node into the plugin configuration.",
     "Not by this: a pod without App Mesh's controller (the webhook's --inject-envoy), and pods that are made by something else than a Deployment (apply the same fields to their template).",
 ];
 
@@ -42,16 +42,16 @@ pub(crate) fn render(options: &Options) -> Result<Output, Refused> {
 /// The webhook's settings that make of a pod what is asked for.
 fn settings(options: &Options) -> Settings {
     let aggregators = options.aggregators.iter();
-    let mut interposer_args = vec![format!("--direction={}", direction(options))];
+    let mut xds_proxy_args = vec![format!("--direction={}", direction(options))];
     if options.role == Role::AccessLog {
-        interposer_args.push("--role=access-log".to_owned());
+        xds_proxy_args.push("--role=access-log".to_owned());
     }
     if !options.plugin_config.is_empty() {
         let fields = Value::from(options.plugin_config.clone());
-        interposer_args.push(format!("--plugin-config={fields}"));
+        xds_proxy_args.push(format!("--plugin-config={fields}"));
     }
-    let secure = options.aggregator_ca.clone().map(|authority| Secure {
-        authority,
+    let secure = options.aggregator_ca.clone().map(|ca| Secure {
+        ca,
         server_name: options.aggregator_server_name.clone(),
         audience: options.aggregator_token.then(|| TOKEN_AUDIENCE.to_owned()),
     });
@@ -62,7 +62,7 @@ fn settings(options: &Options) -> Settings {
             .map(|aggregator| format!("{}:{}", bracketed(&aggregator.host), aggregator.port))
             .collect(),
         secure,
-        interposer_args,
+        xds_proxy_args,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..Settings::default()
     }
@@ -83,7 +83,7 @@ fn bracketed(host: &str) -> String {
     host.to_owned()
 }
 
-/// Takes the second module from the interposer's flags.
+/// Takes the second module from the xDS proxy's flags.
 fn without_log(container: &mut Value) {
     let Some(args) = container["args"].as_array_mut() else {
         return;

@@ -123,14 +123,14 @@ fn aggregators(options: &Options) -> Result<(), Refused> {
         "aggregator-server-name",
         "a DNS name is expected",
     )?;
-    let Some(authority) = &options.aggregator_ca else {
+    let Some(ca) = &options.aggregator_ca else {
         let why = "it needs TLS: --aggregator-ca-file";
         ensure(!options.aggregator_token, "aggregator-token", why)?;
         let file = options.aggregator_token_file.is_some();
         ensure(!file, "aggregator-token-file", why)?;
         return ensure(name.is_none(), "aggregator-server-name", why);
     };
-    let is_pem = authority.contains("-----BEGIN CERTIFICATE-----");
+    let is_pem = ca.contains("-----BEGIN CERTIFICATE-----");
     ensure(
         is_pem,
         "aggregator-ca-file",

@@ -1,7 +1,7 @@
 //! Consul's mesh on Kubernetes.
 
 use filter_core::series::Role as PluginRole;
-use mesh_core::insertion::{HOST_ENV_KEYS, NAME, VM_ID};
+use mesh_core::injection::{HOST_ENV_KEYS, NAME, VM_ID};
 use serde_json::{Value, json};
 
 use crate::envoy::{Plan, Side};

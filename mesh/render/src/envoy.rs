@@ -3,7 +3,7 @@
 
 use filter_core::config::{Config, Module};
 use filter_core::series::Role as PluginRole;
-use mesh_core::insertion::{
+use mesh_core::injection::{
     FILTER, HOST_ENV_KEYS, HTTP_OPTIONS, LOGGER, NAME, RUNTIME, STRING, VM_ID,
 };
 use serde_json::{Map, Value, json};

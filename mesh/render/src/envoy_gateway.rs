@@ -1,7 +1,7 @@
 //! Envoy Gateway: a gateway counts the requests that come in by it.
 
 use filter_core::series::Role as PluginRole;
-use mesh_core::insertion::{HOST_ENV_KEYS, NAME};
+use mesh_core::injection::{HOST_ENV_KEYS, NAME};
 use serde_json::{Value, json};
 
 use crate::envoy::{Plan, Side};

@@ -1,7 +1,7 @@
 //! Istio, by `WasmPlugin`: Istio fetches the module, checks its digest and inserts the filter.
 
 use filter_core::series::Role as PluginRole;
-use mesh_core::insertion::{HOST_ENV_KEYS, NAME};
+use mesh_core::injection::{HOST_ENV_KEYS, NAME};
 use serde_json::{Value, json};
 
 use crate::envoy::{Plan, Side, Stream};
@@ -23,9 +23,9 @@ const ENTRY: &[&str] = &[
 ];
 const RULE: &[&str] = &["Whether the sidecars speak TLS to it, with whom."];
 const AUTHORITY: &[&str] =
-    &["The authority of the aggregators' certificates, as a file for the sidecars."];
+    &["The CA of the aggregators' certificates, as a file for the sidecars."];
 
-/// Where the sidecars find the authority.
+/// Where the sidecars find the CA.
 const CA_PATH: &str = "/etc/meshmeter";
 
 pub(crate) fn render(plan: &Plan<'_>) -> Output {

@@ -79,7 +79,7 @@ pub struct Options {
     pub plugin_config: Map<String, Value>,
     /// Where to stream to.
     pub aggregators: Vec<Address>,
-    /// Authority of the aggregators' certificates (PEM): TLS.
+    /// CertificateAuthority of the aggregators' certificates (PEM): TLS.
     pub aggregator_ca: Option<String>,
     /// Name that those certificates are valid for; without it, each aggregator's host.
     pub aggregator_server_name: Option<String>,
@@ -99,7 +99,7 @@ pub struct Options {
     pub module_url: Option<String>,
     /// SHA-256 of the module, or of the image.
     pub module_sha256: Option<String>,
-    /// Origin of the interposers' configuration.
+    /// Control plane of the xDS proxies' configuration.
     pub upstream: Option<String>,
     /// Where the static Envoy listens.
     pub listen: Option<SocketAddr>,
@@ -142,7 +142,7 @@ impl Target {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            name: mesh_core::insertion::NAME.to_owned(),
+            name: mesh_core::injection::NAME.to_owned(),
             namespace: None,
             selector: BTreeMap::new(),
             workload: None,

@@ -22,7 +22,7 @@ pub(super) struct Certificate {
 // === impl Certificate ===
 
 impl Certificate {
-    /// That in files, or one by an authority of our own, for which `client` is needed.
+    /// That in files, or one by a CA of our own, for which `client` is needed.
     pub(super) fn begin(
         args: &ServeArgs,
         client: Option<&Client>,

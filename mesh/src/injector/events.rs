@@ -62,7 +62,7 @@ struct Memory {
 
 /// Whether something is to be said.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Verdict {
+enum ServedCondition {
     Say,
     Repeated,
     Limited,
@@ -115,9 +115,9 @@ async fn raise(
             message,
         } = failure;
         match memory.judge(clock.now(), &about, reason) {
-            Verdict::Repeated => metrics.event("repeated"),
-            Verdict::Limited => metrics.event("limited"),
-            Verdict::Say => {
+            ServedCondition::Repeated => metrics.event("repeated"),
+            ServedCondition::Limited => metrics.event("limited"),
+            ServedCondition::Say => {
                 let warning = Warning {
                     about,
                     reason: if reason == Bypass::REASON {
@@ -179,22 +179,22 @@ fn about(request: &Value) -> Option<Object> {
 
 impl Memory {
     /// Whether `reason` is to be said of `about` at `now`; if so it is remembered as said.
-    fn judge(&mut self, now: Monotonic, about: &Object, reason: &'static str) -> Verdict {
+    fn judge(&mut self, now: Monotonic, about: &Object, reason: &'static str) -> ServedCondition {
         self.said.retain(|_, said| now.since(*said) < AGAIN_AFTER);
         let key = (about.clone(), reason);
         if self.said.contains_key(&key) {
-            return Verdict::Repeated;
+            return ServedCondition::Repeated;
         }
         let minute = now.0 / 60_000;
         if self.minute != minute {
             (self.minute, self.this_minute) = (minute, 0);
         }
         if self.this_minute >= PER_MINUTE_MAX || self.said.len() >= REMEMBERED_MAX {
-            return Verdict::Limited;
+            return ServedCondition::Limited;
         }
         self.this_minute += 1;
         self.said.insert(key, now);
-        Verdict::Say
+        ServedCondition::Say
     }
 }
 
@@ -250,16 +250,22 @@ mod tests {
         let jazz = object("jazz".to_owned());
         let begin = Monotonic::BEGIN;
         let soon = begin + Duration::from_secs(1);
-        assert_eq!(memory.judge(begin, &jazz, "taken"), Verdict::Say);
-        assert_eq!(memory.judge(soon, &jazz, "taken"), Verdict::Repeated);
-        assert_eq!(memory.judge(soon, &jazz, "host_network"), Verdict::Say);
+        assert_eq!(memory.judge(begin, &jazz, "taken"), ServedCondition::Say);
+        assert_eq!(
+            memory.judge(soon, &jazz, "taken"),
+            ServedCondition::Repeated
+        );
+        assert_eq!(
+            memory.judge(soon, &jazz, "host_network"),
+            ServedCondition::Say
+        );
         let later = begin + AGAIN_AFTER;
-        assert_eq!(memory.judge(later, &jazz, "taken"), Verdict::Say);
+        assert_eq!(memory.judge(later, &jazz, "taken"), ServedCondition::Say);
         let mut said = 0;
         for second in 60..60 + AGAIN_AFTER.as_secs() * 10 {
             let now = later + Duration::from_secs(second);
-            let verdict = memory.judge(now, &object(format!("o{second}")), "taken");
-            said += u32::from(verdict == Verdict::Say);
+            let condition = memory.judge(now, &object(format!("o{second}")), "taken");
+            said += u32::from(condition == ServedCondition::Say);
             assert!(memory.said.len() <= REMEMBERED_MAX);
         }
         let minutes = u32::try_from(AGAIN_AFTER.as_secs() * 10 / 60).unwrap();

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use mesh_control_plane::cluster::Cluster;
+use mesh_control_plane::mesh::{Key, Meshes, Workload};
 use mesh_injector::skipped::NoVirtualNode;
 use mesh_injector::virtual_node::{VirtualNode, VirtualNodes};
-use mesh_origin::cluster::Cluster;
-use mesh_origin::mesh::{Key, Meshes, Workload};
 use tokio::sync::watch;
 
 /// Why they cannot be looked up yet; `None` once they can be.

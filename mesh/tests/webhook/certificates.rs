@@ -14,7 +14,7 @@ use crate::program::{PATIENCE, Program, admitted, review_of};
 async fn a_certificate_is_swapped_under_load() {
     let (program, files) = Program::with_files().await;
     program.wait_ready().await;
-    let client = program.client(&files.authority.pem);
+    let client = program.client(&files.ca.pem);
     let done = Arc::new(AtomicBool::new(false));
     let load = {
         let (client, done) = (client.clone(), Arc::clone(&done));

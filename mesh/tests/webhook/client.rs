@@ -1,4 +1,4 @@
-//! A client as kube-apiserver is one: HTTPS, verified by an authority and a name.
+//! A client as kube-apiserver is one: HTTPS, verified by a CA and a name.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
-use tests_support::kubernetes::authority::certificates;
+use tests_support::kubernetes::ca::certificates;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -22,7 +22,7 @@ use tokio_rustls::client::TlsStream;
 #[derive(Clone)]
 pub(crate) struct Client {
     address: SocketAddr,
-    authority: String,
+    ca: String,
     name: String,
 }
 
@@ -65,10 +65,10 @@ impl Reply {
 // === impl Client ===
 
 impl Client {
-    pub(crate) fn new(address: SocketAddr, authority: &str, name: &str) -> Self {
+    pub(crate) fn new(address: SocketAddr, ca: &str, name: &str) -> Self {
         Self {
             address,
-            authority: authority.to_owned(),
+            ca: ca.to_owned(),
             name: name.to_owned(),
         }
     }
@@ -76,7 +76,7 @@ impl Client {
     /// A verified connection that agreed upon `protocol`.
     pub(crate) async fn connect(&self, protocol: &[u8]) -> Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
-        for certificate in certificates(&self.authority)? {
+        for certificate in certificates(&self.ca)? {
             roots.add(certificate)?;
         }
         let provider = Arc::new(ring::default_provider());

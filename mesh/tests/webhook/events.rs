@@ -8,8 +8,8 @@ use tests_support::kubernetes::objects::EVENT;
 use crate::program::{PATIENCE, Program, admitted, pod, review_of};
 use crate::self_managed::ready;
 
-async fn ask(program: &Program, authority: &str, review: &Value) {
-    let reply = program.client(authority).review(review).await.unwrap();
+async fn ask(program: &Program, ca: &str, review: &Value) {
+    let reply = program.client(ca).review(review).await.unwrap();
     let (_, response) = admitted(review, &reply);
     assert!(response["warnings"].is_array());
 }
@@ -26,15 +26,15 @@ async fn events(server: &ApiServer, count: usize) -> Vec<Value> {
 /// raises none; and when events are refused, reviews are answered all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_hears_of_a_pod_that_was_not_injected() {
-    let (server, program, authority) = ready().await;
+    let (server, program, ca) = ready().await;
     let mut host = pod();
     host["spec"]["hostNetwork"] = true.into();
     let review = review_of(Some(&host));
     let mut rehearsal = review.clone();
     rehearsal["request"]["dryRun"] = true.into();
-    ask(&program, &authority, &rehearsal).await;
+    ask(&program, &ca, &rehearsal).await;
     for _ in 0..5 {
-        ask(&program, &authority, &review).await;
+        ask(&program, &ca, &review).await;
     }
     let of = |outcome: &str| format!("events_total{{outcome=\"{outcome}\"}}");
     program.wait_metric(&of("repeated"), 4.0).await;
@@ -54,7 +54,7 @@ async fn an_owner_hears_of_a_pod_that_was_not_injected() {
         "a pod was admitted without meshmeter: it is on the network of its host"
     );
     host["metadata"]["ownerReferences"] = Value::Null;
-    ask(&program, &authority, &review_of(Some(&host))).await;
+    ask(&program, &ca, &review_of(Some(&host))).await;
     let events = events(&server, 2).await;
     assert!(
         events
@@ -66,6 +66,6 @@ async fn an_owner_hears_of_a_pod_that_was_not_injected() {
     server.set_outage(Some(http::StatusCode::FORBIDDEN));
     host["spec"]["volumes"] = json!([{"name": "meshmeter-config"}]);
     host["spec"]["hostNetwork"] = false.into();
-    ask(&program, &authority, &review_of(Some(&host))).await;
+    ask(&program, &ca, &review_of(Some(&host))).await;
     program.wait_metric(&of("failed"), 1.0).await;
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests_support::clock::wait_for;
-use tests_support::kubernetes::Authority;
+use tests_support::kubernetes::CertificateAuthority;
 use tests_support::process::Process;
 
 use crate::client::{Client, Reply};
@@ -39,7 +39,7 @@ pub(crate) struct Addresses {
 
 /// A certificate in the files that the program reads.
 pub(crate) struct InFiles {
-    pub(crate) authority: Authority,
+    pub(crate) ca: CertificateAuthority,
     certificate: PathBuf,
     key: PathBuf,
 }
@@ -53,7 +53,7 @@ impl Program {
         let mut all: Vec<String> = [
             "injector",
             "--image=registry/mesh:1",
-            "--upstream=http://origin:18000",
+            "--upstream=http://control-plane:18000",
             "--aggregator=meshmeter-0.meshmeter-ingest.meshmeter.svc.cluster.local:7470",
             "--listen=127.0.0.1:0",
             "--admin-listen=127.0.0.1:0",
@@ -89,9 +89,9 @@ impl Program {
         (program, files)
     }
 
-    /// A client that trusts `authority` (PEM).
-    pub(crate) fn client(&self, authority: &str) -> Client {
-        Client::new(self.addresses.webhook, authority, NAME)
+    /// A client that trusts `ca` (PEM).
+    pub(crate) fn client(&self, ca: &str) -> Client {
+        Client::new(self.addresses.webhook, ca, NAME)
     }
 
     /// `/readyz`, and what it says.
@@ -141,7 +141,7 @@ impl Program {
 impl InFiles {
     fn new(directory: &Path) -> Self {
         Self {
-            authority: Authority::new("company").unwrap(),
+            ca: CertificateAuthority::new("company").unwrap(),
             certificate: directory.join("tls.crt"),
             key: directory.join("tls.key"),
         }
@@ -149,7 +149,7 @@ impl InFiles {
 
     /// Writes another certificate; gives it, PEM.
     pub(crate) fn renew(&self) -> String {
-        let issued = self.authority.server(&[NAME]).unwrap();
+        let issued = self.ca.server(&[NAME]).unwrap();
         std::fs::write(&self.certificate, &issued.certificate).unwrap();
         std::fs::write(&self.key, &issued.key).unwrap();
         issued.certificate

@@ -15,7 +15,7 @@ use crate::program::{NAME, PATIENCE, Program, admitted, pod, review_of};
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_review_is_refused() {
     let (program, files) = Program::with_files().await;
-    let client = program.client(&files.authority.pem);
+    let client = program.client(&files.ca.pem);
     let good = || post(NAME, review_of(None).to_string());
     let mut cases = Vec::new();
     let mut request = good();
@@ -60,7 +60,7 @@ async fn what_is_no_review_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_is_never_refused() {
     let (program, files) = Program::with_files().await;
-    let client = program.client(&files.authority.pem);
+    let client = program.client(&files.ca.pem);
     let changed = |change: &dyn Fn(&mut serde_json::Value)| {
         let mut pod = pod();
         change(&mut pod);
@@ -106,7 +106,7 @@ async fn a_pod_is_never_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_holds_it_up() {
     let (program, files) = Program::with_files().await;
-    let client = program.client(&files.authority.pem);
+    let client = program.client(&files.ca.pem);
     let mut silent = TcpStream::connect(program.addresses.webhook).await.unwrap();
     let mut slow = client.connect(b"http/1.1").await.unwrap();
     let head = "POST /mutate?timeout=1s HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
@@ -136,7 +136,7 @@ async fn nobody_holds_it_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn room_is_bounded() {
     let (program, files) = Program::with_files().await;
-    let client = program.client(&files.authority.pem);
+    let client = program.client(&files.ca.pem);
     let mut bodies = Vec::new();
     // One address may have 8 MiB: three bodies of 2.5 MiB leave half a mebibyte.
     for _ in 0..3 {
@@ -181,7 +181,7 @@ async fn room_is_bounded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_bounded() {
     let (program, files) = Program::with_files().await;
-    let client = program.client(&files.authority.pem);
+    let client = program.client(&files.ca.pem);
     let mut others = Vec::new();
     let review = review_of(None);
     for _ in 0..300 {

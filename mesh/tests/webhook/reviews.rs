@@ -12,13 +12,13 @@ use crate::program::{PATIENCE, Program, admitted, pod, review_of};
 async fn a_review_is_answered_with_a_patch() {
     let (program, files) = Program::with_files().await;
     program.wait_ready().await;
-    let client = program.client(&files.authority.pem);
+    let client = program.client(&files.ca.pem);
     let review = review_of(None);
     let reply = client.review(&review).await.unwrap();
     let (injected, response) = admitted(&review, &reply);
     assert!(response["warnings"].is_null());
     let init = injected["spec"]["initContainers"].as_array().unwrap();
-    assert!(init.iter().any(|one| one["name"] == "meshmeter-interposer"));
+    assert!(init.iter().any(|one| one["name"] == "meshmeter-xds-proxy"));
     assert_eq!(injected["spec"]["containers"], pod()["spec"]["containers"]);
     let again = review_of(Some(&injected));
     let reply = client.http2().await.unwrap().review(&again).await.unwrap();
@@ -37,7 +37,7 @@ async fn a_review_is_answered_with_a_patch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_reviews_at_once() {
     let (program, files) = Program::with_files().await;
-    let client = program.client(&files.authority.pem);
+    let client = program.client(&files.ca.pem);
     let shared = client.http2().await.unwrap();
     let ask = async |number: usize| {
         let mut review = review_of(None);
@@ -62,7 +62,7 @@ async fn many_reviews_at_once() {
 async fn what_was_begun_is_answered() {
     let (mut program, files) = Program::with_files().await;
     program.wait_ready().await;
-    let client = program.client(&files.authority.pem);
+    let client = program.client(&files.ca.pem);
     let mut open = client.http2().await.unwrap();
     let review = review_of(None);
     let addresses = program.addresses;
@@ -94,7 +94,7 @@ async fn what_was_begun_is_answered() {
 async fn what_is_under_way_at_the_end_is_answered() {
     let (mut program, files) = Program::with_files().await;
     program.wait_ready().await;
-    let client = program.client(&files.authority.pem);
+    let client = program.client(&files.ca.pem);
     let body = review_of(None).to_string();
     let (first, rest) = body.split_at(100);
     let mut stream = client.connect(b"http/1.1").await.unwrap();

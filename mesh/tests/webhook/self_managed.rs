@@ -1,4 +1,4 @@
-//! Certificates by an authority of our own, which kube-apiserver finds in the webhook configuration.
+//! Certificates by a CA of our own, which kube-apiserver finds in the webhook configuration.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
@@ -21,7 +21,7 @@ pub(crate) async fn start(server: &ApiServer, flags: &[&str]) -> Program {
     Program::start(directory, &flags).await
 }
 
-/// A cluster with the configuration, a webhook that is ready, and the authority in the bundle.
+/// A cluster with the configuration, a webhook that is ready, and the CA in the bundle.
 pub(crate) async fn ready() -> (ApiServer, Program, String) {
     let server = ApiServer::start().await.unwrap();
     server
@@ -29,8 +29,8 @@ pub(crate) async fn ready() -> (ApiServer, Program, String) {
         .apply(WEBHOOK_CONFIGURATION, configuration());
     let program = start(&server, &[]).await;
     program.wait_ready().await;
-    let authority = bundle(&server).unwrap();
-    (server, program, authority)
+    let ca = bundle(&server).unwrap();
+    (server, program, ca)
 }
 
 fn held(server: &ApiServer) -> Value {
@@ -40,7 +40,7 @@ fn held(server: &ApiServer) -> Value {
     held.unwrap()
 }
 
-/// The authority in each webhook, PEM; `None` unless all have the same.
+/// The CA in each webhook, PEM; `None` unless all have the same.
 pub(crate) fn bundle(server: &ApiServer) -> Option<String> {
     let held = held(server);
     let mut bundles = held["webhooks"]
@@ -54,7 +54,7 @@ pub(crate) fn bundle(server: &ApiServer) -> Option<String> {
     String::from_utf8(BASE64.decode(first).ok()?).ok()
 }
 
-/// Ready once each webhook has the authority, by which the certificate is verified; nothing else in it is changed; and
+/// Ready once each webhook has the CA, by which the certificate is verified; nothing else in it is changed; and
 /// if somebody overwrites it, it is put back.
 #[tokio::test(flavor = "multi_thread")]
 async fn is_verified_by_the_ca_bundle() {
@@ -70,8 +70,8 @@ async fn is_verified_by_the_ca_bundle() {
         .objects()
         .apply(WEBHOOK_CONFIGURATION, configuration());
     program.wait_ready().await;
-    let authority = bundle(&server).unwrap();
-    let client = program.client(&authority);
+    let ca = bundle(&server).unwrap();
+    let client = program.client(&ca);
     let review = review_of(None);
     admitted(&review, &client.review(&review).await.unwrap());
     // All else is as it was applied.
@@ -90,16 +90,16 @@ async fn is_verified_by_the_ca_bundle() {
     other["webhooks"][0]["clientConfig"]["caBundle"] = BASE64.encode("other").into();
     server.objects().apply(WEBHOOK_CONFIGURATION, other);
     wait_for("the bundle to be put back", PATIENCE, async || {
-        Ok((bundle(&server).as_ref() == Some(&authority)).then_some(()))
+        Ok((bundle(&server).as_ref() == Some(&ca)).then_some(()))
     })
     .await
     .unwrap();
     assert_eq!(server.requests("create secrets"), 1);
 }
 
-/// Two replicas that begin at once share one authority: whichever answers is verified by the same bundle.
+/// Two replicas that begin at once share one CA: whichever answers is verified by the same bundle.
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_share_an_authority() {
+async fn replicas_share_a_ca() {
     let server = ApiServer::start().await.unwrap();
     server
         .objects()
@@ -107,8 +107,8 @@ async fn replicas_share_an_authority() {
     let (one, other) = tokio::join!(start(&server, &[]), start(&server, &[]));
     one.wait_ready().await;
     other.wait_ready().await;
-    let authority = bundle(&server).unwrap();
-    let shown = async |program: &Program| program.client(&authority).shown().await.unwrap();
+    let ca = bundle(&server).unwrap();
+    let shown = async |program: &Program| program.client(&ca).shown().await.unwrap();
     assert_ne!(shown(&one).await, shown(&other).await);
     let secret = server
         .objects()
@@ -119,28 +119,28 @@ async fn replicas_share_an_authority() {
 /// While the cluster cannot be asked, a webhook that was ready stays so: without it pods would go uninjected.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_leaves_it_ready() {
-    let (server, program, authority) = ready().await;
+    let (server, program, ca) = ready().await;
     server.set_outage(Some(http::StatusCode::SERVICE_UNAVAILABLE));
     wait_for("the outage in the log", PATIENCE, async || {
         let log = program.process.log();
-        Ok(log.contains("authority not registered").then_some(()))
+        Ok(log.contains("CA not registered").then_some(()))
     })
     .await
     .unwrap();
     assert_eq!(program.ready().await, (true, "ok".to_owned()));
     let review = review_of(None);
-    let reply = program.client(&authority).review(&review).await.unwrap();
+    let reply = program.client(&ca).review(&review).await.unwrap();
     admitted(&review, &reply);
 }
 
-/// The secret was deleted: a new authority is in the bundle soon, beside the one that signs on, so that no pod is admitted
+/// The secret was deleted: a new CA is in the bundle soon, beside the one that signs on, so that no pod is admitted
 /// as it is in between.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_secret_begins_a_rotation() {
     let (server, program, old) = ready().await;
     let name = "meshmeter-injector-ca";
     assert!(server.objects().delete(SECRET, "meshmeter", name));
-    let new = wait_for("another authority", PATIENCE, async || {
+    let new = wait_for("another CA", PATIENCE, async || {
         Ok(bundle(&server).filter(|bundle| *bundle != old))
     });
     let new = new.await.unwrap();

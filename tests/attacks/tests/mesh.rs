@@ -1,4 +1,4 @@
-//! The origin and the interposer at their shipped limits of memory.
+//! The control plane and the xDS proxy at their shipped limits of memory.
 #![expect(clippy::print_stdout, reason = "what was measured belongs in the log")]
 
 use std::collections::BTreeMap;
@@ -22,10 +22,10 @@ use tests_support::process::Process;
 use tests_support::{artifacts, clock, http};
 
 const MIB: usize = 1 << 20;
-/// As `deploy/kustomize/components/origin/origin.yaml` says.
-const ORIGIN: u64 = 256 << 20;
+/// As `deploy/kustomize/components/control-plane/control-plane.yaml` says.
+const CONTROL_PLANE: u64 = 256 << 20;
 /// As the injector writes into pods.
-const INTERPOSER: u64 = 64 << 20;
+const XDS_PROXY: u64 = 64 << 20;
 const START_WITHIN: Duration = Duration::from_secs(30);
 
 const MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
@@ -106,9 +106,9 @@ impl Caged {
     }
 }
 
-/// Half-sent requests and streams that say nothing do not take the origin's memory, nor an Envoy's answers.
+/// Half-sent requests and streams that say nothing do not take the control plane's memory, nor an Envoy's answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_origin_holds_out() -> Result<()> {
+async fn an_control_plane_holds_out() -> Result<()> {
     let folder = TempDir::new()?;
     let manifests = folder.path().join("manifests");
     fs::create_dir(&manifests)?;
@@ -119,34 +119,34 @@ async fn an_origin_holds_out() -> Result<()> {
     let nodes = nodes.map(|node| (format!("{}/{node}", tests_mesh::NAMESPACE), none.clone()));
     fs::write(&endpoints, serde_json::to_string(&BTreeMap::from(nodes))?)?;
     let arguments = [
-        "origin".to_owned(),
+        "control-plane".to_owned(),
         format!("--manifests={}", manifests.display()),
         format!("--endpoints-file={}", endpoints.display()),
     ];
-    let mut origin = Caged::start(ORIGIN, folder, &arguments).await?;
-    let probes = Probes::start(origin.admin, "/readyz");
-    let held = flood::half_messages(origin.xds, grpc::STREAM, 60, 1, 4 * MIB).await;
-    origin.check("60 half-sent messages of 4 MiB")?;
+    let mut control_plane = Caged::start(CONTROL_PLANE, folder, &arguments).await?;
+    let probes = Probes::start(control_plane.admin, "/readyz");
+    let held = flood::half_messages(control_plane.xds, grpc::STREAM, 60, 1, 4 * MIB).await;
+    control_plane.check("60 half-sent messages of 4 MiB")?;
     drop(held);
-    let held = flood::half_messages(origin.xds, grpc::STREAM, 120, 1, MIB - 64).await;
-    origin.check("120 half-sent messages of 1 MiB")?;
+    let held = flood::half_messages(control_plane.xds, grpc::STREAM, 120, 1, MIB - 64).await;
+    control_plane.check("120 half-sent messages of 1 MiB")?;
     drop(held);
-    let held = flood::empty_streams(origin.xds, grpc::STREAM, 100, 32).await;
-    origin.check("3,200 empty streams")?;
+    let held = flood::empty_streams(control_plane.xds, grpc::STREAM, 100, 32).await;
+    control_plane.check("3,200 empty streams")?;
     drop(held);
     println!("probes: {:?}", probes.finish().await?);
     Ok(())
 }
 
 /// A listener that is larger than may be changed passes as it is, a still larger one is refused with a word that helps, and
-/// the interposer goes on.
+/// the xDS proxy goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_interposer_lets_large_responses_pass() -> Result<()> {
+async fn an_xds_proxy_lets_large_responses_pass() -> Result<()> {
     let sizes = [7_000_000, 10_500_000, 30_000_000];
     let answers = sizes.map(|bytes| grpc::response(LISTENER, "1", &[listener(bytes)]));
     let [changes, passes, too_large] = answers;
     let sent = [changes.clone(), passes.clone(), too_large];
-    let origin = grpc::Origin::start(
+    let control_plane = grpc::ControlPlane::start(
         None,
         Arc::new(move |request| {
             let names = ["changes", "passes", "too-large"];
@@ -164,14 +164,14 @@ async fn an_interposer_lets_large_responses_pass() -> Result<()> {
     let wasm = folder.path().join("filter.wasm");
     fs::write(&wasm, b"\0asm\x01\0\0\0")?;
     let arguments = [
-        "interposer".to_owned(),
-        format!("--upstream=http://{}", origin.address),
+        "xds-proxy".to_owned(),
+        format!("--upstream=http://{}", control_plane.address),
         format!("--filter-wasm={}", wasm.display()),
         "--aggregator=127.0.0.1:1".to_owned(),
     ];
-    let mut interposer = Caged::start(INTERPOSER, folder, &arguments).await?;
-    interposer.check("at the start")?;
-    let (requests, mut responses) = grpc::open(interposer.xds).await?;
+    let mut xds_proxy = Caged::start(XDS_PROXY, folder, &arguments).await?;
+    xds_proxy.check("at the start")?;
+    let (requests, mut responses) = grpc::open(xds_proxy.xds).await?;
     let ask = async |name: &str| {
         let mut request = grpc::request(LISTENER);
         request.resource_names = vec![name.to_owned()];
@@ -181,21 +181,21 @@ async fn an_interposer_lets_large_responses_pass() -> Result<()> {
         ask("changes").await?;
         let got = grpc::next(&mut responses).await?;
         ensure!(got.len() > changes.len(), "nothing was inserted");
-        interposer.check(&format!("response {nth} of 7 MB, changed"))?;
+        xds_proxy.check(&format!("response {nth} of 7 MB, changed"))?;
     }
     for nth in 1..=4 {
         ask("passes").await?;
         let got = grpc::next(&mut responses).await?;
         ensure!(got == passes, "the response is another");
-        interposer.check(&format!("response {nth} of 10.5 MB, unread"))?;
+        xds_proxy.check(&format!("response {nth} of 10.5 MB, unread"))?;
     }
-    let name = "meshmeter_mesh_interposer_responses_unread_total";
-    ensure!(interposer.metric(name).await? > 3.5, "not counted");
+    let name = "meshmeter_mesh_xds_proxy_responses_unread_total";
+    ensure!(xds_proxy.metric(name).await? > 3.5, "not counted");
     ask("too-large").await?;
     let refused = grpc::next(&mut responses)
         .await
         .expect_err("it is too large");
-    interposer.check("a response of 30 MB")?;
+    xds_proxy.check("a response of 30 MB")?;
     let text = format!("{refused:#}");
     ensure!(
         text.contains("--memory-limit") && text.contains("30000"),

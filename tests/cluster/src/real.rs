@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tests_support::clock::wait_for;
-use tests_support::kubernetes::{Authority, Identity};
+use tests_support::kubernetes::{CertificateAuthority, Identity};
 use tests_support::process::Process;
 use tokio::process::Command;
 
@@ -149,10 +149,10 @@ impl Files<'_> {
         self.write(&format!("{name}.key"), &identity.key)
     }
 
-    /// The authorities, everyone's certificates, and the administrator's kubeconfig.
+    /// The CAs, everyone's certificates, and the administrator's kubeconfig.
     fn write_credentials(&self, kubeconfig: &Path, port: u16) -> Result<()> {
-        let cluster = Authority::new("test-cluster-ca")?;
-        let proxies = Authority::new("test-front-proxy-ca")?;
+        let cluster = CertificateAuthority::new("test-cluster-ca")?;
+        let proxies = CertificateAuthority::new("test-front-proxy-ca")?;
         self.write("ca.pem", &cluster.pem)?;
         self.write("front-proxy-ca.pem", &proxies.pem)?;
         let names = ["127.0.0.1", "localhost", "kubernetes.default.svc"];

@@ -63,7 +63,7 @@ async fn sidecar(aggregator: &Aggregator, directory: &Path, server_name: &str) -
     let file = |name: &str| directory.join(name);
     write_secret(&file("secret.json"), &file("token")).unwrap();
     let secure = Secure {
-        authority: file("ca.pem"),
+        ca: file("ca.pem"),
         server_name: server_name.to_owned(),
         token: file("secret.json"),
     };
@@ -84,7 +84,7 @@ async fn sidecar_of(aggregator: &Aggregator, name: &str, secure: Option<Secure>)
     (envoy.unwrap(), app)
 }
 
-/// An aggregator that makes its own certificate and asks for tokens; its authority and the pod's token are in `directory`.
+/// An aggregator that makes its own certificate and asks for tokens; its CA and the pod's token are in `directory`.
 async fn self_managed(server: &ApiServer, directory: &Path, more: &[&str]) -> Aggregator {
     server.objects().apply(POD, pod(POD_NAME));
     add_token(server, "first", NAMESPACE, POD_NAME);
@@ -109,7 +109,7 @@ async fn self_managed(server: &ApiServer, directory: &Path, more: &[&str]) -> Ag
 }
 
 /// With `--ingest-tls self-managed` and nothing else: Envoy verifies a replica by its own name (the certificate has a
-/// wildcard) and by the authority in the `ConfigMap`, and each request is counted.
+/// wildcard) and by the CA in the `ConfigMap`, and each request is counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_self_managed_certificate_is_verified_by_envoy() {
     let server = ApiServer::start().await.unwrap();

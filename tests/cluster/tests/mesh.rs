@@ -1,4 +1,4 @@
-//! Origin and injector in a real control plane, each by the service account and the roles of the overlay: custom resources
+//! Control plane and injector in a real control plane, each by the service account and the roles of the overlay: custom resources
 //! are served and said so in their status, and kube-apiserver admits pods as the webhook makes them. Only where
 //! `KUBEBUILDER_ASSETS` has the binaries.
 
@@ -214,22 +214,24 @@ async fn cluster(what: &str) -> Option<Cluster> {
 
 /// Each resource says whether it is served, and what is refused is an Event too.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_origin_says_what_it_serves() {
-    let Some(cluster) = cluster("the origin").await else {
+async fn the_control_plane_says_what_it_serves() {
+    let Some(cluster) = cluster("the control plane").await else {
         return;
     };
     for manifest in documents(DJAPP).unwrap() {
         cluster.apply(&manifest).await;
     }
-    let origin = cluster.run("meshmeter-origin").await;
-    origin.wait_ready().await;
+    let control_plane = cluster.run("meshmeter-control-plane").await;
+    control_plane.wait_ready().await;
     for path in [
         "meshes/dj-app",
         "namespaces/prod/virtualnodes/dj",
         "namespaces/prod/virtualrouters/jazz-router",
         "namespaces/prod/virtualservices/jazz",
     ] {
-        cluster.is_said(&origin, path, "True", "Served").await;
+        cluster
+            .is_said(&control_plane, path, "True", "Served")
+            .await;
     }
     let listeners = json!([{"portMapping": {"port": 9080, "protocol": "tcp"}}]);
     let spec = json!({"podSelector": {"matchLabels": {"app": "old"}}, "listeners": listeners,
@@ -240,15 +242,15 @@ async fn the_origin_says_what_it_serves() {
     cluster.apply(&refused).await;
     let path = "namespaces/prod/virtualnodes/old";
     cluster
-        .is_said(&origin, path, "False", "NotSupported")
+        .is_said(&control_plane, path, "False", "NotSupported")
         .await;
     cluster
-        .is_raised(&origin, "VirtualNode", "NotSupported")
+        .is_raised(&control_plane, "VirtualNode", "NotSupported")
         .await;
-    origin.was_permitted();
+    control_plane.was_permitted();
 }
 
-/// kube-apiserver verifies the webhook by the authority that it finds, and admits the pods that come back: with
+/// kube-apiserver verifies the webhook by the CA that it finds, and admits the pods that come back: with
 /// everything, or as they were and with an Event.
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_are_admitted_as_the_webhook_makes_them() {
@@ -285,7 +287,7 @@ async fn pods_are_admitted_as_the_webhook_makes_them() {
     let pod = admitted.await.unwrap();
     let expected = [
         "meshmeter-init",
-        "meshmeter-interposer",
+        "meshmeter-xds-proxy",
         "meshmeter-redirect",
         "envoy",
         "app",

@@ -44,7 +44,7 @@ const KUBELET: &str = "kubelet";
 /// What the services with names of their own are called in the table.
 const AGGREGATOR: &str = "meshmeter";
 const INJECTOR: &str = "meshmeter-injector";
-const ORIGIN: &str = "meshmeter-origin";
+const CONTROL_PLANE: &str = "meshmeter-control-plane";
 const SELF_TEST: &str = "meshmeter-self-test";
 
 /// A port: by the name that the pod which listens declares it under, or by number.
@@ -79,15 +79,15 @@ const ALLOWED: [(&str, &str, Port); 34] = [
     (INJECTOR, "node-local DNS", Tcp(53)),
     (INJECTOR, "kube-apiserver", Tcp(443)),
     (INJECTOR, "kube-apiserver", Tcp(6443)),
-    ("sidecar", ORIGIN, Named("grpc-xds")),
-    ("prometheus", ORIGIN, Named("http-admin")),
-    (KUBELET, ORIGIN, Named("http-admin")),
-    (ORIGIN, "dns", Udp(53)),
-    (ORIGIN, "dns", Tcp(53)),
-    (ORIGIN, "node-local DNS", Udp(53)),
-    (ORIGIN, "node-local DNS", Tcp(53)),
-    (ORIGIN, "kube-apiserver", Tcp(443)),
-    (ORIGIN, "kube-apiserver", Tcp(6443)),
+    ("sidecar", CONTROL_PLANE, Named("grpc-xds")),
+    ("prometheus", CONTROL_PLANE, Named("http-admin")),
+    (KUBELET, CONTROL_PLANE, Named("http-admin")),
+    (CONTROL_PLANE, "dns", Udp(53)),
+    (CONTROL_PLANE, "dns", Tcp(53)),
+    (CONTROL_PLANE, "node-local DNS", Udp(53)),
+    (CONTROL_PLANE, "node-local DNS", Tcp(53)),
+    (CONTROL_PLANE, "kube-apiserver", Tcp(443)),
+    (CONTROL_PLANE, "kube-apiserver", Tcp(6443)),
     (SELF_TEST, "dns", Udp(53)),
     (SELF_TEST, "dns", Tcp(53)),
     (SELF_TEST, "node-local DNS", Udp(53)),
@@ -113,7 +113,7 @@ const DENIED: [(&str, &str, Port); 27] = [
     ("internet", AGGREGATOR, Named("grpc-ingest")),
     ("stranger of ours", AGGREGATOR, Named("http-admin")),
     (INJECTOR, AGGREGATOR, Named("http-admin")),
-    (ORIGIN, AGGREGATOR, Named("http-admin")),
+    (CONTROL_PLANE, AGGREGATOR, Named("http-admin")),
     ("stranger", AGGREGATOR, Tcp(22)),
     ("prometheus", AGGREGATOR, Tcp(22)),
     (AGGREGATOR, "stranger", Tcp(8080)),
@@ -124,12 +124,12 @@ const DENIED: [(&str, &str, Port); 27] = [
     ("stranger", INJECTOR, Named("http-admin")),
     (INJECTOR, "stranger", Tcp(8080)),
     (INJECTOR, "IMDS", Tcp(80)),
-    ("stranger", ORIGIN, Named("grpc-xds")),
-    ("other sidecar", ORIGIN, Named("grpc-xds")),
-    ("internet", ORIGIN, Named("grpc-xds")),
-    ("stranger", ORIGIN, Named("http-admin")),
-    (ORIGIN, "stranger", Tcp(8080)),
-    (ORIGIN, "IMDS", Tcp(80)),
+    ("stranger", CONTROL_PLANE, Named("grpc-xds")),
+    ("other sidecar", CONTROL_PLANE, Named("grpc-xds")),
+    ("internet", CONTROL_PLANE, Named("grpc-xds")),
+    ("stranger", CONTROL_PLANE, Named("http-admin")),
+    (CONTROL_PLANE, "stranger", Tcp(8080)),
+    (CONTROL_PLANE, "IMDS", Tcp(80)),
     ("stranger", SELF_TEST, Tcp(8080)),
     (SELF_TEST, "stranger", Tcp(8080)),
     ("stranger", "stranger of ours", Tcp(8080)),

@@ -157,7 +157,7 @@ fn registrations_lead_to_services() {
         names.push(name);
     }
     names.sort();
-    // Those that the aggregator writes its authority into.
+    // Those that the aggregator writes its CA into.
     let expected = [
         "v1beta1.custom.metrics.k8s.io",
         "v1beta1.external.metrics.k8s.io",
@@ -199,10 +199,12 @@ fn pods_are_sent_to_what_there_is() {
         .collect();
     assert_eq!(variables["MESHMETER_AGGREGATOR"], expected.join(","));
     let upstream = variables["MESHMETER_UPSTREAM"].as_str();
-    let rest = upstream.strip_prefix("http://meshmeter-origin.meshmeter.svc.cluster.local:");
+    let rest = upstream.strip_prefix("http://meshmeter-control-plane.meshmeter.svc.cluster.local:");
     let port: u64 = rest.unwrap().parse().unwrap();
-    let origin = &find(&objects, "Service", "meshmeter-origin").unwrap().value;
-    assert_eq!(behind(&objects, origin, &port.into()), port);
+    let control_plane = &find(&objects, "Service", "meshmeter-control-plane")
+        .unwrap()
+        .value;
+    assert_eq!(behind(&objects, control_plane, &port.into()), port);
 }
 
 /// Monitors select services and pods that have the port they scrape.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 use tests_support::kubernetes::ApiServer;
-use tests_support::kubernetes::authority::Authority;
+use tests_support::kubernetes::ca::CertificateAuthority;
 use tests_support::process::Process;
 use tests_support::{artifacts, clock, http};
 
@@ -35,10 +35,10 @@ pub enum Program {
 pub enum Part {
     /// `meshmeter serve` in a cluster, with remote write.
     Aggregator,
-    /// `meshmeter-mesh interposer`.
-    Interposer,
-    /// `meshmeter-mesh origin`.
-    Origin,
+    /// `meshmeter-mesh xds-proxy`.
+    XdsProxy,
+    /// `meshmeter-mesh control-plane`.
+    ControlPlane,
     /// `meshmeter-mesh injector`.
     Injector,
 }
@@ -99,8 +99,8 @@ impl Part {
     /// All of them.
     pub const ALL: [Self; 4] = [
         Self::Aggregator,
-        Self::Interposer,
-        Self::Origin,
+        Self::XdsProxy,
+        Self::ControlPlane,
         Self::Injector,
     ];
 
@@ -108,8 +108,8 @@ impl Part {
     pub fn name(self) -> &'static str {
         match self {
             Self::Aggregator => "aggregator",
-            Self::Interposer => "interposer",
-            Self::Origin => "origin",
+            Self::XdsProxy => "xds-proxy",
+            Self::ControlPlane => "control-plane",
             Self::Injector => "injector",
         }
     }
@@ -117,7 +117,7 @@ impl Part {
     fn program(self) -> Program {
         match self {
             Self::Aggregator => Program::Aggregator,
-            Self::Interposer | Self::Origin | Self::Injector => Program::Mesh,
+            Self::XdsProxy | Self::ControlPlane | Self::Injector => Program::Mesh,
         }
     }
 
@@ -132,7 +132,7 @@ impl Part {
     pub async fn metrics(self) -> Result<Vec<Metric>> {
         let folder = TempDir::new()?;
         let cluster = match self {
-            Self::Interposer => None,
+            Self::XdsProxy => None,
             _ => Some(cluster(folder.path()).await?),
         };
         let mut arguments = self.arguments(folder.path())?;
@@ -165,8 +165,8 @@ impl Part {
     /// What it cannot do without, and what brings further metrics.
     fn arguments(self, folder: &Path) -> Result<Vec<String>> {
         let pair = |prefix: &str| -> Result<[String; 2]> {
-            let authority = Authority::new("docs")?;
-            let identity = authority.server(&["localhost"])?;
+            let ca = CertificateAuthority::new("docs")?;
+            let identity = ca.server(&["localhost"])?;
             let (certificate, key) = (folder.join("tls.crt"), folder.join("tls.key"));
             fs::write(&certificate, &identity.certificate)?;
             fs::write(&key, &identity.key)?;
@@ -178,12 +178,12 @@ impl Part {
         let kubeconfig = format!("--kubeconfig={}", folder.join("kubeconfig").display());
         let mut arguments = match self {
             Self::Aggregator => vec![kubeconfig, format!("--remote-write-url={NOWHERE}/")],
-            Self::Interposer => vec![
+            Self::XdsProxy => vec![
                 format!("--upstream={NOWHERE}"),
                 "--aggregator=127.0.0.1:1".to_owned(),
                 format!("--filter-wasm={}", folder.join("filter.wasm").display()),
             ],
-            Self::Origin => vec!["--cluster".to_owned(), kubeconfig],
+            Self::ControlPlane => vec!["--cluster".to_owned(), kubeconfig],
             Self::Injector => vec![
                 kubeconfig,
                 "--inject-envoy".to_owned(),
@@ -197,7 +197,7 @@ impl Part {
         match self {
             Self::Aggregator => arguments.extend(pair("ingest-")?),
             Self::Injector => arguments.extend(pair("")?),
-            Self::Interposer | Self::Origin => {}
+            Self::XdsProxy | Self::ControlPlane => {}
         }
         Ok(arguments)
     }

@@ -11,8 +11,8 @@ use tests_docs::programs::Program;
 /// What the names of metrics begin with, where a sentence says so.
 const PREFIXES: [&str; 3] = [
     "meshmeter_mesh_injector",
-    "meshmeter_mesh_interposer",
-    "meshmeter_mesh_origin",
+    "meshmeter_mesh_xds_proxy",
+    "meshmeter_mesh_control_plane",
 ];
 /// The names of Envoy's clusters look like metrics.
 const CLUSTERS: [&str; 2] = ["meshmeter_aggregator", "meshmeter_xds"];

@@ -1,4 +1,4 @@
-//! The examples of the walkthrough: read strictly, rendered, and served by the real origin.
+//! The examples of the walkthrough: read strictly, rendered, and served by the real control plane.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tests_docs::markdown;
 use tests_support::process::Process;
 use tests_support::{artifacts, clock};
 
-/// Longest time until the origin has read its folder.
+/// Longest time until the control plane has read its folder.
 const READ_MAX: Duration = Duration::from_mins(1);
 
 /// Where djapp is, in the workspace.
@@ -56,12 +56,12 @@ fn the_autoscaler_is_the_one_of_the_walkthrough() {
     assert!(api.contains(&format!("| `{name}` |")), "{metric}");
 }
 
-/// The origin takes all of the mesh and refuses nothing of it.
+/// The control plane takes all of the mesh and refuses nothing of it.
 #[tokio::test]
-async fn the_origin_serves_the_mesh() {
+async fn the_control_plane_serves_the_mesh() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = [
-        "origin".to_owned(),
+        "control-plane".to_owned(),
         "--listen=127.0.0.1:0".to_owned(),
         format!(
             "--manifests={}",

@@ -1,5 +1,5 @@
 //! Any bytes as the messages of a stream of aggregated discovery: the session never panics, what it cannot read passes as
-//! it is, and no nonce of ours gets to the origin.
+//! it is, and no nonce of ours gets to the control plane.
 #![no_main]
 
 use std::sync::Arc;
@@ -7,24 +7,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use mesh_core::discovery::{self, Form, Response};
-use mesh_core::insertion::{Directions, Insertion, Plugin, StreamCluster};
+use mesh_core::injection::{Directions, Injection, Plugin, StreamCluster};
 use mesh_core::wire::Message;
 use session::{Limits, Session};
 
 // The file and not its crate, which would have the SDK of AWS built for the fuzzer.
-#[path = "../../../mesh/interposer/src/session.rs"]
+#[path = "../../../mesh/xds-proxy/src/session.rs"]
 mod session;
 
 /// Messages of one input at most.
 const MESSAGES_MAX: usize = 64;
 
-fn insertion() -> Insertion {
+fn injection() -> Injection {
     let plugin = Plugin {
         module: "/filter.wasm".to_owned(),
         inbound: "{}".to_owned(),
         outbound: "{}".to_owned(),
     };
-    Insertion {
+    Injection {
         filter: Some(plugin.clone()),
         access_log: None,
         upstream_log: Some(plugin),
@@ -47,7 +47,7 @@ fuzz_target!(|bytes: &[u8]| {
     } else {
         Form::Delta
     };
-    let mut session = Session::new(form, Arc::new(insertion()), Arc::default(), Limits::within(1 << 30));
+    let mut session = Session::new(form, Arc::new(injection()), Arc::default(), Limits::within(1 << 30));
     // Each message: who sends it, its length in two bytes, its bytes.
     for _ in 0..MESSAGES_MAX {
         let [side, low, high, ..] = *rest else { return };
@@ -62,7 +62,7 @@ fuzz_target!(|bytes: &[u8]| {
             continue;
         }
         let answer = session.request(message.clone());
-        if let Some(forwarded) = answer.to_origin {
+        if let Some(forwarded) = answer.to_control_plane {
             if Message::parse(&message).is_err() {
                 assert_eq!(forwarded, message);
             } else if let Ok(head) = discovery::request_head(&forwarded, form) {

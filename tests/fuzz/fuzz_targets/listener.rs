@@ -4,16 +4,16 @@
 
 use libfuzzer_sys::fuzz_target;
 use mesh_core::discovery::{self, Form, Response};
-use mesh_core::insertion::{Directions, Insertion, Plugin};
+use mesh_core::injection::{Directions, Injection, Plugin};
 use mesh_core::listener::{insert, remove};
 
-fn insertion() -> Insertion {
+fn injection() -> Injection {
     let plugin = Plugin {
         module: "/filter.wasm".to_owned(),
         inbound: "{}".to_owned(),
         outbound: "{}".to_owned(),
     };
-    Insertion {
+    Injection {
         filter: Some(plugin.clone()),
         access_log: Some(plugin.clone()),
         upstream_log: Some(plugin),
@@ -23,9 +23,9 @@ fn insertion() -> Insertion {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let insertion = insertion();
-    if let Ok(Some(changed)) = insert(bytes, &insertion) {
-        assert_eq!(insert(&changed, &insertion), Ok(None));
+    let injection = injection();
+    if let Ok(Some(changed)) = insert(bytes, &injection) {
+        assert_eq!(insert(&changed, &injection), Ok(None));
         // Unless it held parts of ours before.
         if remove(bytes) == Ok(None) {
             assert_eq!(remove(&changed), Ok(Some(bytes.to_vec())));
@@ -34,7 +34,7 @@ fuzz_target!(|bytes: &[u8]| {
     for form in [Form::StateOfTheWorld, Form::Delta] {
         if let Ok(response) = Response::parse(bytes, form) {
             let contents = response.contents().ok();
-            if let Ok(Some(changed)) = response.insert(&insertion, |_| false) {
+            if let Ok(Some(changed)) = response.insert(&injection, |_| false) {
                 assert_eq!(changed.contents, contents);
             }
         }

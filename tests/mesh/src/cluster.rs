@@ -1,4 +1,4 @@
-//! djapp in a cluster: its manifests in an API server, an origin that follows them, sidecars that ask the origin.
+//! djapp in a cluster: its manifests in an API server, a control plane that follows them, sidecars that ask the control plane.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,13 +20,13 @@ use crate::{INGRESS, NAMESPACE, START_MAX, STOP_MAX, bootstrap, manifests};
 /// The port of all services.
 const PORT: u16 = 9080;
 
-/// A cluster and its origin.
+/// A cluster and its control plane.
 #[derive(Debug)]
 pub struct Cluster {
     /// Its API server.
     pub server: ApiServer,
     folder: TempDir,
-    origin: Option<Process>,
+    control_plane: Option<Process>,
     xds: SocketAddr,
     admin: SocketAddr,
 }
@@ -45,7 +45,7 @@ pub struct Replica {
 // === impl Cluster ===
 
 impl Cluster {
-    /// djapp's objects and services, and an origin that has listed them.
+    /// djapp's objects and services, and a control plane that has listed them.
     pub async fn start(weights: (u32, u32)) -> Result<Self> {
         let server = ApiServer::start().await?;
         let objects = server.objects();
@@ -71,22 +71,22 @@ impl Cluster {
         let mut cluster = Self {
             server,
             folder: TempDir::new()?,
-            origin: None,
+            control_plane: None,
             xds: any,
             admin: any,
         };
-        cluster.start_origin().await?;
+        cluster.start_control_plane().await?;
         Ok(cluster)
     }
 
-    /// Starts the origin, at its address of before if it had one.
-    pub async fn start_origin(&mut self) -> Result<()> {
+    /// Starts the control plane, at its address of before if it had one.
+    pub async fn start_control_plane(&mut self) -> Result<()> {
         let path = |name: &str| self.folder.path().join(name);
         let (kubeconfig, file) = (path("kubeconfig"), path("addresses.json"));
         self.server.write_kubeconfig(&kubeconfig)?;
         let text = |path: &Path| path.display().to_string();
         let arguments = [
-            "origin".to_owned(),
+            "control-plane".to_owned(),
             "--cluster".to_owned(),
             format!("--kubeconfig={}", text(&kubeconfig)),
             format!("--listen={}", self.xds),
@@ -94,39 +94,40 @@ impl Cluster {
             format!("--addresses-file={}", text(&file)),
         ];
         let _ = fs::remove_file(&file);
-        let log = path("origin.log");
+        let log = path("control-plane.log");
         let mut process = Process::spawn(&artifacts::mesh()?, &arguments, &[], &log)?;
-        let listens: Value = clock::wait_for("the origin to listen", START_MAX, async || {
-            process.check_running()?;
-            let text = fs::read(&file).ok();
-            let told = text.map(|text| serde_json::from_slice(&text)).transpose()?;
-            Ok(told.filter(|told: &Value| told["xds"].is_string()))
-        })
-        .await?;
+        let listens: Value =
+            clock::wait_for("the control plane to listen", START_MAX, async || {
+                process.check_running()?;
+                let text = fs::read(&file).ok();
+                let told = text.map(|text| serde_json::from_slice(&text)).transpose()?;
+                Ok(told.filter(|told: &Value| told["xds"].is_string()))
+            })
+            .await?;
         let address = |key: &str| -> Result<SocketAddr> {
             Ok(listens[key].as_str().context("an address")?.parse()?)
         };
         (self.xds, self.admin) = (address("xds")?, address("admin")?);
-        self.origin = Some(process);
+        self.control_plane = Some(process);
         Ok(())
     }
 
-    /// Ends the origin.
-    pub async fn stop_origin(&mut self) -> Result<()> {
-        if let Some(mut origin) = self.origin.take() {
-            origin.terminate(STOP_MAX).await?;
+    /// Ends the control plane.
+    pub async fn stop_control_plane(&mut self) -> Result<()> {
+        if let Some(mut control_plane) = self.control_plane.take() {
+            control_plane.terminate(STOP_MAX).await?;
         }
         Ok(())
     }
 
-    /// The origin's own `/metrics`, or another page.
+    /// The control plane's own `/metrics`, or another page.
     pub async fn page(&self, path: &str) -> Result<String> {
         Ok(http::get_ok(self.admin, path).await?.text())
     }
 
-    /// The end of the origin's log.
+    /// The end of the control plane's log.
     pub fn log(&self) -> String {
-        self.origin
+        self.control_plane
             .as_ref()
             .map(Process::log_tail)
             .unwrap_or_default()

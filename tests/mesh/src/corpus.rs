@@ -63,7 +63,7 @@ impl Corpus {
         })
     }
 
-    /// As an origin tells it: each type once a stream.
+    /// As a control plane tells it: each type once a stream.
     pub fn answer(&self, form: Form) -> Answer {
         let all = self.clone();
         Arc::new(move |request| match form {

@@ -1,4 +1,4 @@
-//! Both ends of aggregated discovery, with messages as bytes: an origin that answers as a test says, and an Envoy.
+//! Both ends of aggregated discovery, with messages as bytes: a control plane that answers as a test says, and an Envoy.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,7 +16,7 @@ use http::HeaderMap;
 use http::uri::PathAndQuery;
 use mesh_core::discovery::Form;
 use mesh_core::wire::Message;
-use mesh_interposer::codec::Raw;
+use mesh_xds_proxy::codec::Raw;
 use prost::Message as _;
 use tests_support::kubernetes::Identity;
 use tokio::net::TcpListener;
@@ -38,12 +38,12 @@ const BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Messages that wait.
 const WAITING_MAX: usize = 16;
 
-/// What an origin answers to a request.
+/// What a control plane answers to a request.
 pub type Answer = Arc<dyn Fn(&Bytes) -> Vec<Bytes> + Send + Sync>;
 
-/// An origin; ends when dropped.
+/// A control plane; ends when dropped.
 #[derive(Debug)]
-pub struct Origin {
+pub struct ControlPlane {
     /// Where it listens.
     pub address: SocketAddr,
     seen: Arc<Seen>,
@@ -67,9 +67,9 @@ struct Discovery {
 type Responses = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 type Serving<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
-// === impl Origin ===
+// === impl Control plane ===
 
-impl Origin {
+impl ControlPlane {
     /// Starts one on loopback, with TLS if it has an `identity`.
     pub async fn start(identity: Option<&Identity>, answer: Answer) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;

@@ -1,4 +1,4 @@
-//! djapp as App Mesh has it: custom resources, an origin that serves them, an interposer beside each sidecar, stock
+//! djapp as App Mesh has it: custom resources, a control plane that serves them, an xDS proxy beside each sidecar, stock
 //! Envoys that know nothing of either.
 
 pub mod cluster;
@@ -6,12 +6,12 @@ pub mod configuration;
 pub mod corpus;
 pub mod dump;
 pub mod grpc;
-pub mod interposer;
 pub mod manifests;
 pub mod split;
 pub mod versions;
+pub mod xds_proxy;
 
-pub use self::interposer::Interposer;
+pub use self::xds_proxy::XdsProxy;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -53,13 +53,13 @@ pub struct Modules {
     pub log: Option<PathBuf>,
 }
 
-/// The mesh without its pods: manifests and origin.
+/// The mesh without its pods: manifests and control plane.
 #[derive(Debug)]
 pub struct Mesh {
     folder: TempDir,
     endpoints: BTreeMap<String, Vec<SocketAddr>>,
     process: Process,
-    origin: SocketAddr,
+    control_plane: SocketAddr,
     /// The Envoy of its sidecars; `None`: the default one.
     pub envoy: Option<PathBuf>,
 }
@@ -86,8 +86,8 @@ pub struct Pod {
     pub envoy: Envoy,
     /// Its application.
     pub app: App,
-    /// What stands between the sidecar and the origin.
-    pub interposer: Option<Interposer>,
+    /// What stands between the sidecar and the control plane.
+    pub xds_proxy: Option<XdsProxy>,
 }
 
 // === impl Modules ===
@@ -122,7 +122,7 @@ impl Mesh {
         let addresses = folder.path().join("addresses.json");
         let text = |path: &Path| path.display().to_string();
         let arguments = [
-            "origin".to_owned(),
+            "control-plane".to_owned(),
             "--listen=127.0.0.1:0".to_owned(),
             "--admin-listen=127.0.0.1:0".to_owned(),
             format!("--manifests={}", text(&manifests)),
@@ -132,20 +132,20 @@ impl Mesh {
             ),
             format!("--addresses-file={}", text(&addresses)),
         ];
-        let log = folder.path().join("origin.log");
+        let log = folder.path().join("control-plane.log");
         let mut process = Process::spawn(&artifacts::mesh()?, &arguments, &[], &log)?;
         let listens = addresses_of(&mut process, &addresses).await?;
         Ok(Self {
             folder,
             endpoints,
-            origin: listens["xds"].as_str().context("an address")?.parse()?,
+            control_plane: listens["xds"].as_str().context("an address")?.parse()?,
             process,
             envoy: None,
         })
     }
 
-    /// Kills the origin.
-    pub async fn lose_origin(&mut self) -> Result<()> {
+    /// Kills the control plane.
+    pub async fn lose_control_plane(&mut self) -> Result<()> {
         self.process.kill().await
     }
 
@@ -155,9 +155,9 @@ impl Mesh {
         Ok(fs::write(file, manifest)?)
     }
 
-    /// Where the origin is.
-    pub fn origin(&self) -> SocketAddr {
-        self.origin
+    /// Where the control plane is.
+    pub fn control_plane(&self) -> SocketAddr {
+        self.control_plane
     }
 
     /// From now on these weights.
@@ -166,7 +166,7 @@ impl Mesh {
         Ok(fs::write(file, manifests::djapp(weights))?)
     }
 
-    /// Starts the pod `name` with its sidecar, told by the interposer, or without one by the origin.
+    /// Starts the pod `name` with its sidecar, told by the xDS proxy, or without one by the control plane.
     pub async fn pod(
         &mut self,
         name: &str,
@@ -174,23 +174,23 @@ impl Mesh {
         through: Option<(&Modules, SocketAddr)>,
     ) -> Result<Pod> {
         let app = App::start((Ipv4Addr::LOCALHOST, 0).into(), behaviour).await?;
-        let interposer = match through {
+        let xds_proxy = match through {
             Some((modules, aggregator)) => {
-                Some(Interposer::start(name, self.origin, aggregator, modules).await?)
+                Some(XdsProxy::start(name, self.control_plane, aggregator, modules).await?)
             }
             None => None,
         };
-        let xds = interposer
+        let xds = xds_proxy
             .as_ref()
-            .map_or(self.origin, |interposer| interposer.xds);
+            .map_or(self.control_plane, |xds_proxy| xds_proxy.xds);
         let bootstrap = bootstrap(name, app.address(), xds);
         let options = Options {
             binary: self.envoy.clone(),
             ..Options::default()
         };
         let envoy = Envoy::start(&bootstrap, &options).await;
-        let log = interposer.as_ref().map(Interposer::log_tail);
-        let mut envoy = envoy.with_context(|| format!("the interposer's log ends:\n{log:?}"))?;
+        let log = xds_proxy.as_ref().map(XdsProxy::log_tail);
+        let mut envoy = envoy.with_context(|| format!("the xDS proxy's log ends:\n{log:?}"))?;
         let ingress = envoy.wait_listener(INGRESS).await?;
         self.endpoints
             .insert(format!("{NAMESPACE}/{name}"), vec![ingress]);
@@ -200,7 +200,7 @@ impl Mesh {
             name: name.to_owned(),
             envoy,
             app,
-            interposer,
+            xds_proxy,
         })
     }
 }
@@ -256,8 +256,8 @@ impl Djapp {
     pub async fn stop(&mut self) -> Result<()> {
         for pod in std::iter::once(&mut self.dj).chain(&mut self.jazz) {
             pod.envoy.terminate().await?;
-            if let Some(interposer) = &mut pod.interposer {
-                interposer.terminate().await?;
+            if let Some(xds_proxy) = &mut pod.xds_proxy {
+                xds_proxy.terminate().await?;
             }
         }
         self.aggregator.terminate().await?;

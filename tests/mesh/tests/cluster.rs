@@ -105,7 +105,7 @@ impl Djapp {
     }
 }
 
-/// The walkthrough's djapp from custom resources and services alone: a pod is replaced, the API server and the origin
+/// The walkthrough's djapp from custom resources and services alone: a pod is replaced, the API server and the control plane
 /// go and come, a canary is shifted, all under load and without one failed request.
 #[tokio::test(flavor = "multi_thread")]
 async fn djapp_lives_in_a_cluster() {
@@ -129,9 +129,9 @@ async fn djapp_lives_in_a_cluster() {
     app.cluster.server.set_outage(away);
     reaches(tally.written() + 50).await;
     app.cluster.server.set_outage(None);
-    app.cluster.stop_origin().await.unwrap();
+    app.cluster.stop_control_plane().await.unwrap();
     reaches(tally.written() + 50).await;
-    app.cluster.start_origin().await.unwrap();
+    app.cluster.start_control_plane().await.unwrap();
     app.shift().await;
     running.await.unwrap().unwrap();
     assert_eq!(tally.broken() + tally.refused(), 0);
@@ -151,12 +151,12 @@ async fn djapp_lives_in_a_cluster() {
 
     let page = app.cluster.page("/metrics").await.unwrap();
     for line in [
-        "meshmeter_mesh_origin_streams 2",
-        "meshmeter_mesh_origin_resources_served{kind=\"VirtualNode\"} 5",
-        "meshmeter_mesh_origin_rejections_total{type=\"clusters\"} 0",
-        "meshmeter_mesh_origin_rejections_total{type=\"listeners\"} 0",
-        "meshmeter_mesh_origin_rejections_total{type=\"routes\"} 0",
-        "meshmeter_mesh_origin_rejections_total{type=\"endpoints\"} 0",
+        "meshmeter_mesh_control_plane_streams 2",
+        "meshmeter_mesh_control_plane_resources_served{kind=\"VirtualNode\"} 5",
+        "meshmeter_mesh_control_plane_rejections_total{type=\"clusters\"} 0",
+        "meshmeter_mesh_control_plane_rejections_total{type=\"listeners\"} 0",
+        "meshmeter_mesh_control_plane_rejections_total{type=\"routes\"} 0",
+        "meshmeter_mesh_control_plane_rejections_total{type=\"endpoints\"} 0",
     ] {
         assert!(page.lines().any(|told| told == line), "{line} in\n{page}");
     }

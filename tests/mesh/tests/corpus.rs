@@ -1,4 +1,4 @@
-//! A configuration with all shapes of App Mesh's, on real Envoys of both versions, with and without the interposer.
+//! A configuration with all shapes of App Mesh's, on real Envoys of both versions, with and without the xDS proxy.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::fs;
@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::discovery::{Form, LISTENER};
-use mesh_core::insertion::{Directions, Insertion, Plugin};
+use mesh_core::injection::{Directions, Injection, Plugin};
 use mesh_core::listener;
 use serde_json::{Value, json};
 use tests_mesh::configuration::{bytes_of, json_of};
 use tests_mesh::corpus::Corpus;
 use tests_mesh::corpus::backends::Backends;
 use tests_mesh::corpus::requests::{self, LISTENERS};
-use tests_mesh::grpc::Origin;
+use tests_mesh::grpc::ControlPlane;
 use tests_mesh::versions::Version;
-use tests_mesh::{Interposer, Modules, bootstrap, dump, on_each_version};
+use tests_mesh::{Modules, XdsProxy, bootstrap, dump, on_each_version};
 use tests_support::aggregator::{Aggregator, Options as AggregatorOptions};
 use tests_support::clock;
 use tests_support::envoy::{Envoy, Options};
@@ -73,8 +73,12 @@ async fn envoy(version: Version, form: Form, xds: SocketAddr) -> Envoy {
     envoy
 }
 
-async fn interposer(origin: &Origin, aggregator: SocketAddr, modules: &Modules) -> Interposer {
-    Interposer::start("dj", origin.address, aggregator, modules)
+async fn xds_proxy(
+    control_plane: &ControlPlane,
+    aggregator: SocketAddr,
+    modules: &Modules,
+) -> XdsProxy {
+    XdsProxy::start("dj", control_plane.address, aggregator, modules)
         .await
         .unwrap()
 }
@@ -84,14 +88,16 @@ async fn interposer(origin: &Origin, aggregator: SocketAddr, modules: &Modules) 
 async fn behaves_the_same(version: Version, form: Form) {
     let backends = Backends::start().await.unwrap();
     let corpus = Corpus::new(version, &backends).await.unwrap();
-    let origin = Origin::start(None, corpus.answer(form)).await.unwrap();
+    let control_plane = ControlPlane::start(None, corpus.answer(form))
+        .await
+        .unwrap();
     let aggregator = Aggregator::start(&AggregatorOptions::default())
         .await
         .unwrap();
     let modules = Modules::built().unwrap();
-    let beside = interposer(&origin, aggregator.ingest(), &modules).await;
+    let beside = xds_proxy(&control_plane, aggregator.ingest(), &modules).await;
 
-    let without = envoy(version, form, origin.address).await;
+    let without = envoy(version, form, control_plane.address).await;
     let with = envoy(version, form, beside.xds).await;
     let rejected = beside.metric("changes_rejected_total").await.unwrap();
     assert!(rejected < 0.5, "{}", beside.log());
@@ -136,9 +142,9 @@ async fn our_parts_come_out(with: &[Value], without: &[Value]) {
     let with = bytes_of(with).await.unwrap();
     let without = bytes_of(without).await.unwrap();
     for listener in &without {
-        let insertion = insertion();
-        let changed = listener::insert(listener, &insertion).unwrap().unwrap();
-        assert_eq!(listener::insert(&changed, &insertion).unwrap(), None);
+        let injection = injection();
+        let changed = listener::insert(listener, &injection).unwrap().unwrap();
+        assert_eq!(listener::insert(&changed, &injection).unwrap(), None);
         assert_eq!(listener::remove(&changed).unwrap().as_ref(), Some(listener));
     }
     // In JSON again, since Envoy's own bytes are not in its dump.
@@ -156,7 +162,7 @@ fn sorted(mut listeners: Vec<Value>) -> Vec<Value> {
     listeners
 }
 
-fn insertion() -> Insertion {
+fn injection() -> Injection {
     let plugin = |role: &str| {
         Some(Plugin {
             module: format!("/opt/meshmeter/{role}.wasm"),
@@ -164,7 +170,7 @@ fn insertion() -> Insertion {
             outbound: "{}".to_owned(),
         })
     };
-    Insertion {
+    Injection {
         filter: plugin("filter"),
         access_log: plugin("access_log"),
         upstream_log: plugin("upstream_log"),
@@ -173,12 +179,14 @@ fn insertion() -> Insertion {
     }
 }
 
-/// Under load the module becomes one that Envoy does not take, and the origin sends other listeners: Envoy refuses them
+/// Under load the module becomes one that Envoy does not take, and the control plane sends other listeners: Envoy refuses them
 /// with our parts, has the original, and no request hears of it.
 async fn interrupts_nothing(version: Version, form: Form) {
     let backends = Backends::start().await.unwrap();
     let corpus = Corpus::new(version, &backends).await.unwrap();
-    let origin = Origin::start(None, corpus.answer(form)).await.unwrap();
+    let control_plane = ControlPlane::start(None, corpus.answer(form))
+        .await
+        .unwrap();
     let aggregator = Aggregator::start(&AggregatorOptions::default())
         .await
         .unwrap();
@@ -189,7 +197,7 @@ async fn interrupts_nothing(version: Version, form: Form) {
         filter: filter.clone(),
         log: None,
     };
-    let beside = interposer(&origin, aggregator.ingest(), &modules).await;
+    let beside = xds_proxy(&control_plane, aggregator.ingest(), &modules).await;
     let envoy = envoy(version, form, beside.xds).await;
 
     let target = envoy.listener("lds_ingress_0.0.0.0_15003").unwrap();
@@ -208,7 +216,7 @@ async fn interrupts_nothing(version: Version, form: Form) {
     let next = corpus.next_listeners(form);
     let refusals = f64::from(u32::try_from(next.len()).unwrap());
     for response in next {
-        origin.push(response);
+        control_plane.push(response);
     }
     clock::wait_for("the refusal", PATIENCE, async || {
         Ok((beside.metric("changes_rejected_total").await? > refusals - 0.5).then_some(()))
@@ -227,6 +235,6 @@ async fn interrupts_nothing(version: Version, form: Form) {
     );
     let next = text.matches("continue_on_listener_filters_timeout").count();
     assert_eq!(next, LISTENERS.len(), "the original was not taken");
-    // What Envoy accepted in the end is what the origin hears.
+    // What Envoy accepted in the end is what the control plane hears.
     assert!(beside.log().contains("Envoy rejected the change"));
 }

@@ -45,7 +45,11 @@ spec: {selector: {app: jazz}, ports: [{port: 9080}]}
 /// What `meshmeter-mesh inject` makes of `manifest`.
 fn inject(manifest: &str, further: &[&str]) -> Output {
     let mut process = Command::new(artifacts::mesh().unwrap())
-        .args(["inject", "--image=mesh:1", "--upstream=http://origin:18000"])
+        .args([
+            "inject",
+            "--image=mesh:1",
+            "--upstream=http://control-plane:18000",
+        ])
         .args(["--aggregator=aggregator:7470"])
         .args(further)
         .stdin(Stdio::piped())
@@ -149,47 +153,44 @@ fn envoy_takes_what_is_prepared() {
     );
 }
 
-/// Starts the pod's interposer, with what it mounts in `folder`, and says where Envoy connects.
-async fn interposer(
+/// Starts the pod's xDS proxy, with what it mounts in `folder`, and says where Envoy connects.
+async fn xds_proxy(
     template: &Value,
     folder: &Path,
-    origin: SocketAddr,
+    control_plane: SocketAddr,
     aggregator: &Aggregator,
 ) -> (Process, SocketAddr) {
     let path = folder.to_str().unwrap();
     let addresses = folder.join("addresses.json");
-    let mut interposer = args(
-        container(template, "meshmeter-interposer"),
+    let mut xds_proxy = args(
+        container(template, "meshmeter-xds-proxy"),
         &[
             ("127.0.0.1:15090", "127.0.0.1:0"),
             ("0.0.0.0:15091", "127.0.0.1:0"),
-            ("origin:18000", &origin.to_string()),
+            ("control-plane:18000", &control_plane.to_string()),
             ("aggregator:7470", &aggregator.ingest().to_string()),
             ("/opt/meshmeter", path),
         ],
     );
-    interposer.push(format!("--addresses-file={}", addresses.display()));
+    xds_proxy.push(format!("--addresses-file={}", addresses.display()));
     let identity = [
         ("POD_NAMESPACE", "prod"),
         ("POD_NAME", "jazz-v1"),
         ("POD_UID", "uid-jazz-v1"),
     ];
     let identity = identity.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let log = folder.join("interposer.log");
-    let mut interposer =
-        Process::spawn(&artifacts::mesh().unwrap(), &interposer, &identity, &log).unwrap();
+    let log = folder.join("xds-proxy.log");
+    let mut xds_proxy =
+        Process::spawn(&artifacts::mesh().unwrap(), &xds_proxy, &identity, &log).unwrap();
     let listens: Value = clock::wait_for("addresses", PATIENCE, async || {
-        interposer.check_running()?;
+        xds_proxy.check_running()?;
         let text = fs::read(&addresses).ok();
         Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?)
     })
     .await
     .unwrap();
 
-    (
-        interposer,
-        listens["xds"].as_str().unwrap().parse().unwrap(),
-    )
+    (xds_proxy, listens["xds"].as_str().unwrap().parse().unwrap())
 }
 
 /// The pod starts in the order of its containers, serves, is counted, and shows its pages to nobody.
@@ -205,8 +206,8 @@ async fn an_injected_pod_runs() {
     let folder = TempDir::new().unwrap();
     let template = template(&[]);
     prepare(&template, folder.path());
-    let (mut interposer, xds) =
-        interposer(&template, folder.path(), mesh.origin(), &aggregator).await;
+    let (mut xds_proxy, xds) =
+        xds_proxy(&template, folder.path(), mesh.control_plane(), &aggregator).await;
     let bootstrap = fs::read_to_string(folder.path().join("envoy.yaml")).unwrap();
     let bootstrap: Value = serde_saphyr::from_str(&bootstrap).unwrap();
     let mut envoy = Envoy::start(&here(bootstrap, xds, app.address()), &Options::default())
@@ -217,7 +218,7 @@ async fn an_injected_pod_runs() {
         assert_eq!(client::get(ingress, "/").await.unwrap().status, 200);
     }
     shows_nothing_else(envoy.listener("meshmeter_status").unwrap()).await;
-    // The application first, then the sidecar, then the interposer: the last report has all.
+    // The application first, then the sidecar, then the xDS proxy: the last report has all.
     told(&aggregator, |told| told > 0).await;
     for _ in 0..5 {
         assert_eq!(client::get(ingress, "/").await.unwrap().status, 200);
@@ -230,7 +231,7 @@ async fn an_injected_pod_runs() {
     assert!(counted >= 10, "{counted}");
     drop(app);
     envoy.terminate().await.unwrap();
-    interposer.terminate(PATIENCE).await.unwrap();
+    xds_proxy.terminate(PATIENCE).await.unwrap();
     told(&aggregator, |told| told == counted).await;
 }
 
@@ -330,9 +331,9 @@ fn the_token_has_a_secret_file() {
     assert!(said.contains("--aggregator-ca-file"), "{said}");
 }
 
-/// An authority goes into every pod; a key must not.
+/// A CA goes into every pod; a key must not.
 #[test]
-fn only_certificates_become_the_authority() {
+fn only_certificates_become_the_ca() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("ca.crt");
     let flag = format!("--aggregator-ca-file={}", file.display());
@@ -363,7 +364,7 @@ fn a_dry_run_tells_by_its_exit_code() {
         serde_saphyr::from_str(&String::from_utf8(output.stdout).unwrap()).unwrap();
     assert_eq!(printed["kind"], "Deployment");
     assert_eq!(
-        container(&printed["spec"]["template"], "meshmeter-interposer")["restartPolicy"],
+        container(&printed["spec"]["template"], "meshmeter-xds-proxy")["restartPolicy"],
         "Always"
     );
     let left = deployment.replace(

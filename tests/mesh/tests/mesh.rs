@@ -24,8 +24,8 @@ on_each_version!(
     a_canary_is_shifted_and_counted,
     a_filter_that_envoy_refuses_is_taken_back,
     a_missing_module_is_left_out,
-    the_interposer_may_die,
-    the_origin_may_die,
+    the_xds_proxy_may_die,
+    the_control_plane_may_die,
     the_rest_of_the_configuration_is_the_same,
     upgrades_reach_the_application,
 );
@@ -59,7 +59,7 @@ async fn a_canary_is_shifted_and_counted(version: Version) {
     let mut before = (0, 0);
     for weights in [(95, 5), (50, 50)] {
         app.mesh.shift(weights).unwrap();
-        // The origin looks every half second.
+        // The control plane looks every half second.
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         let tally = load(&app.dj, 150.0, 4).await;
         assert_eq!(tally.broken() + tally.refused(), 0);
@@ -103,7 +103,7 @@ async fn a_filter_that_envoy_refuses_is_taken_back(version: Version) {
         .await
         .unwrap();
     assert_eq!(answer.status, 200);
-    let beside = pod.interposer.as_ref().unwrap();
+    let beside = pod.xds_proxy.as_ref().unwrap();
     assert!((beside.metric("changes_rejected_total").await.unwrap() - 1.0).abs() < 0.5);
     assert!(
         beside.log().contains("Envoy rejected the change"),
@@ -131,7 +131,7 @@ async fn a_missing_module_is_left_out(version: Version) {
         .await
         .unwrap();
     assert_eq!(answer.status, 200);
-    let beside = pod.interposer.as_ref().unwrap();
+    let beside = pod.xds_proxy.as_ref().unwrap();
     assert!(
         beside
             .metric("responses_without_module_total")
@@ -142,8 +142,8 @@ async fn a_missing_module_is_left_out(version: Version) {
     assert!(beside.log().contains("/nowhere/filter.wasm"));
 }
 
-/// The interposer dies and comes back under load: no request fails, and none is lost to the count.
-async fn the_interposer_may_die(version: Version) {
+/// The xDS proxy dies and comes back under load: no request fails, and none is lost to the count.
+async fn the_xds_proxy_may_die(version: Version) {
     let mut app = djapp(version, (50, 50)).await;
     let target = app.dj.envoy.listener(INGRESS).unwrap();
     let tally = Arc::new(Tally::default());
@@ -159,10 +159,10 @@ async fn the_interposer_may_die(version: Version) {
     let running = tokio::spawn(under.run(Arc::clone(&tally), CancellationToken::new()));
     for pod in std::iter::once(&mut app.dj).chain(&mut app.jazz) {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let interposer = pod.interposer.as_mut().unwrap();
-        interposer.kill().await.unwrap();
+        let xds_proxy = pod.xds_proxy.as_mut().unwrap();
+        xds_proxy.kill().await.unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
-        interposer.restart().await.unwrap();
+        xds_proxy.restart().await.unwrap();
     }
     running.await.unwrap().unwrap();
     assert_eq!(tally.broken() + tally.refused(), 0);
@@ -172,26 +172,20 @@ async fn the_interposer_may_die(version: Version) {
     }
     // Envoy is connected again, and takes the next change.
     clock::wait_for("the stream to be back", PATIENCE, async || {
-        let streams = app
-            .dj
-            .interposer
-            .as_ref()
-            .unwrap()
-            .metric("streams")
-            .await?;
+        let streams = app.dj.xds_proxy.as_ref().unwrap().metric("streams").await?;
         Ok((streams > 0.5).then_some(()))
     })
     .await
     .unwrap();
 }
 
-/// Origin and interposer are away: Envoy serves on with its last configuration and counts on, and the aggregator loses
+/// Control plane and xDS proxy are away: Envoy serves on with its last configuration and counts on, and the aggregator loses
 /// nothing.
-async fn the_origin_may_die(version: Version) {
+async fn the_control_plane_may_die(version: Version) {
     let mut app = djapp(version, (50, 50)).await;
     load(&app.dj, 50.0, 1).await;
-    app.mesh.lose_origin().await.unwrap();
-    let beside = app.dj.interposer.as_ref().unwrap();
+    app.mesh.lose_control_plane().await.unwrap();
+    let beside = app.dj.xds_proxy.as_ref().unwrap();
     clock::wait_for("the stream to end", PATIENCE, async || {
         Ok((beside.metric("upstream_failures_total").await? > 0.5).then_some(()))
     })
@@ -199,7 +193,7 @@ async fn the_origin_may_die(version: Version) {
     .unwrap();
     let before = stripped(&dump(&app.dj).await);
     let tally = load(&app.dj, 100.0, 3).await;
-    app.dj.interposer.as_mut().unwrap().kill().await.unwrap();
+    app.dj.xds_proxy.as_mut().unwrap().kill().await.unwrap();
     let alone = load(&app.dj, 100.0, 2).await;
     for tally in [tally, alone] {
         assert_eq!(tally.broken() + tally.refused(), 0);
@@ -209,7 +203,7 @@ async fn the_origin_may_die(version: Version) {
     app.dj.is_exact(&app.aggregator).await.unwrap();
 }
 
-/// What Envoy runs is what the origin says, but for our parts.
+/// What Envoy runs is what the control plane says, but for our parts.
 async fn the_rest_of_the_configuration_is_the_same(version: Version) {
     let modules = Modules::built().unwrap();
     let aggregator = Aggregator::start(&Options::default()).await.unwrap();

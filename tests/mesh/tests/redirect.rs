@@ -1,4 +1,4 @@
-//! Redirected traffic as in a pod: two network namespaces, iptables, a stock Envoy and the origin.
+//! Redirected traffic as in a pod: two network namespaces, iptables, a stock Envoy and the control plane.
 //!
 //! Needs root, `ip`, `iptables`, `setpriv` and `curl`; without them it says `SKIPPED`. All ports are those of a pod, in
 //! namespaces of their own.
@@ -151,12 +151,12 @@ fn outside() -> Value {
     json!({"static_resources": {"listeners": listeners}})
 }
 
-/// The sidecar's bootstrap: nothing of ours but where the origin is.
+/// The sidecar's bootstrap: nothing of ours but where the control plane is.
 fn sidecar() -> Value {
     let http2 = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
     let options = json!({"@type": format!("type.googleapis.com/{http2}"), "explicit_http_config": {"http2_protocol_options": {}}});
-    let origin = json!({"socket_address": {"address": "127.0.0.1", "port_value": 18000}});
-    let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": origin}}]}]);
+    let control_plane = json!({"socket_address": {"address": "127.0.0.1", "port_value": 18000}});
+    let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": control_plane}}]}]);
     let ads = json!({"ads": {}, "resource_api_version": "V3"});
     json!({
         "node": {"id": "mesh/dj-app/virtualNode/dj_prod", "cluster": "dj"},
@@ -204,8 +204,8 @@ async fn a_pod_reaches_what_its_mesh_allows() {
     };
     let manifests = format!("--manifests={}", text(&path("manifests")));
     let addresses = format!("--endpoints-file={}", text(&path("endpoints.yaml")));
-    let arguments = ["origin", &manifests, &addresses];
-    let _origin = spawn(&network.pod, &mesh, &arguments, &path("origin.log"));
+    let arguments = ["control-plane", &manifests, &addresses];
+    let _control_plane = spawn(&network.pod, &mesh, &arguments, &path("control-plane.log"));
     let _outside = envoy_of(&network.outside, "outside.json");
     let _sidecar = envoy_of(&network.pod, "sidecar.json");
     let to_jazz = [

@@ -1,4 +1,4 @@
-//! The clusters that the interposer inserts, towards a real aggregator: by TLS, with the pod's own token, and by name.
+//! The clusters that the xDS proxy inserts, towards a real aggregator: by TLS, with the pod's own token, and by name.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tests_mesh::versions::Version;
-use tests_mesh::{INGRESS, Interposer, Mesh, Modules, NAMESPACE, bootstrap, dump, on_each_version};
+use tests_mesh::{INGRESS, Mesh, Modules, NAMESPACE, XdsProxy, bootstrap, dump, on_each_version};
 use tests_support::aggregator::{Aggregator, Options};
 use tests_support::djapp::{App, Behaviour};
 use tests_support::envoy::{self, Envoy};
@@ -62,9 +62,9 @@ impl Secured {
     }
 }
 
-/// A sidecar whose interposer has these flags too.
+/// A sidecar whose xDS proxy has these flags too.
 struct Sidecar {
-    interposer: Interposer,
+    xds_proxy: XdsProxy,
     envoy: Envoy,
     _mesh: Mesh,
     _app: App,
@@ -75,7 +75,7 @@ impl Sidecar {
         let mesh = Mesh::start((1, 1)).await.unwrap();
         let modules = Modules::built().unwrap();
         let mut flags = vec![
-            format!("--upstream=http://{}", mesh.origin()),
+            format!("--upstream=http://{}", mesh.control_plane()),
             format!("--filter-wasm={}", modules.filter.display()),
             format!("--aggregator={aggregator}"),
             format!("--pod-namespace={NAMESPACE}"),
@@ -83,11 +83,11 @@ impl Sidecar {
             format!("--pod-uid=uid-{NODE}"),
         ];
         flags.extend_from_slice(more);
-        let interposer = Interposer::spawn(flags, &[]).await.unwrap();
+        let xds_proxy = XdsProxy::spawn(flags, &[]).await.unwrap();
         let app = App::start(([127, 0, 0, 1], 0).into(), Behaviour::jazz_v1())
             .await
             .unwrap();
-        let config = bootstrap(NODE, app.address(), interposer.xds);
+        let config = bootstrap(NODE, app.address(), xds_proxy.xds);
         let options = envoy::Options {
             binary: version.binary().unwrap(),
             ..envoy::Options::default()
@@ -95,7 +95,7 @@ impl Sidecar {
         let mut envoy = Envoy::start(&config, &options).await.unwrap();
         envoy.wait_listener(INGRESS).await.unwrap();
         Self {
-            interposer,
+            xds_proxy,
             envoy,
             _mesh: mesh,
             _app: app,
@@ -119,7 +119,7 @@ impl Sidecar {
         });
         if let Err(error) = arrived.await {
             let logs = [
-                self.interposer.log_tail(),
+                self.xds_proxy.log_tail(),
                 self.envoy.log_tail(),
                 aggregator.log_tail(),
             ];
@@ -143,11 +143,11 @@ async fn it_counts_by_tls_and_token(version: Version) {
     ];
     let sidecar = Sidecar::start(version, &aggregator.ingest().to_string(), &more).await;
     let rejected = sidecar
-        .interposer
+        .xds_proxy
         .metric("changes_rejected_total")
         .await
         .unwrap();
-    assert!(rejected < 0.5, "{}", sidecar.interposer.log());
+    assert!(rejected < 0.5, "{}", sidecar.xds_proxy.log());
     sidecar.send(7).await;
     sidecar.arrives(&aggregator, 7).await;
     assert!(secured.server.requests("tokenreviews") > 0);
@@ -181,11 +181,11 @@ async fn only_who_is_asked_for_is_trusted(version: Version) {
     let sidecar = Sidecar::start(version, &aggregator.ingest().to_string(), &missing).await;
     sidecar.send(3).await;
     let left_out = sidecar
-        .interposer
+        .xds_proxy
         .metric("responses_without_module_total")
         .await
         .unwrap();
-    assert!(left_out > 0.5, "{}", sidecar.interposer.log());
+    assert!(left_out > 0.5, "{}", sidecar.xds_proxy.log());
     let pods = aggregator.pods().await.unwrap();
     assert!(
         pods.find(NAMESPACE, NODE)

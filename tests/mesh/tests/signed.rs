@@ -1,4 +1,4 @@
-//! Streams to an origin that wants TLS and a signature: botocore, which knows nothing of our code, makes the same one.
+//! Streams to a control plane that wants TLS and a signature: botocore, which knows nothing of our code, makes the same one.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::process::Stdio;
@@ -8,10 +8,10 @@ use bytes::Bytes;
 use http::HeaderMap;
 use prost::Message as _;
 use serde_json::json;
-use tests_mesh::grpc::{self, Origin};
-use tests_mesh::{Interposer, Modules};
+use tests_mesh::grpc::{self, ControlPlane};
+use tests_mesh::{Modules, XdsProxy};
 use tests_support::artifacts;
-use tests_support::kubernetes::Authority;
+use tests_support::kubernetes::CertificateAuthority;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
@@ -57,17 +57,18 @@ async fn by_botocore(authority: &str, service: &str, headers: &HeaderMap) -> Str
 
 #[tokio::test(flavor = "multi_thread")]
 async fn botocore_agrees() {
-    let authority = Authority::new("origin").unwrap();
+    let authority = CertificateAuthority::new("control-plane").unwrap();
     let identity = authority.server(&["localhost"]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ca.pem");
     std::fs::write(&file, &authority.pem).unwrap();
     let sent = grpc::response(TYPE, "1", &[b"routes".to_vec()]);
     let answer = sent.clone();
-    let origin = Origin::start(Some(&identity), Arc::new(move |_| vec![answer.clone()]))
-        .await
-        .unwrap();
-    let name = format!("localhost:{}", origin.address.port());
+    let control_plane =
+        ControlPlane::start(Some(&identity), Arc::new(move |_| vec![answer.clone()]))
+            .await
+            .unwrap();
+    let name = format!("localhost:{}", control_plane.address.port());
     for service in ["appmesh", "other"] {
         let mut flags = vec![
             format!("--upstream=https://{name}"),
@@ -89,18 +90,18 @@ async fn botocore_agrees() {
             ("AWS_SESSION_TOKEN", TOKEN),
             ("AWS_EC2_METADATA_DISABLED", "true"),
         ];
-        let interposer = Interposer::spawn(flags, &environment).await.unwrap();
-        let (requests, mut responses) = grpc::open(interposer.xds).await.unwrap();
+        let xds_proxy = XdsProxy::spawn(flags, &environment).await.unwrap();
+        let (requests, mut responses) = grpc::open(xds_proxy.xds).await.unwrap();
         let request = Bytes::from(grpc::request(TYPE).encode_to_vec());
         requests.send(request.clone()).await.unwrap();
         assert_eq!(grpc::next(&mut responses).await.unwrap(), sent);
-        assert_eq!(origin.requests().last(), Some(&request));
+        assert_eq!(control_plane.requests().last(), Some(&request));
         // A second message on the stream has no signature of its own.
         requests.send(request).await.unwrap();
         assert_eq!(grpc::next(&mut responses).await.unwrap(), sent);
 
-        let (asked, headers) = origin.streams().pop().unwrap();
-        assert_eq!(asked, name, "the host is that of the origin");
+        let (asked, headers) = control_plane.streams().pop().unwrap();
+        assert_eq!(asked, name, "the host is that of the control plane");
         assert_eq!(text(&headers, "x-amz-content-sha256"), NOTHING);
         assert_eq!(text(&headers, "x-amz-security-token"), TOKEN);
         let authorization = text(&headers, "authorization");
@@ -111,15 +112,15 @@ async fn botocore_agrees() {
         let (_, signature) = authorization.rsplit_once("Signature=").unwrap();
         assert_eq!(signature, by_botocore(&name, service, &headers).await);
     }
-    assert_eq!(origin.streams().len(), 2, "one signature a stream");
+    assert_eq!(control_plane.streams().len(), 2, "one signature a stream");
 }
 
-/// A certificate of nobody we trust, or for another name, is no origin of ours.
+/// A certificate of nobody we trust, or for another name, is no control plane of ours.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_gets_nothing() {
     let (ours, theirs) = (
-        Authority::new("ours").unwrap(),
-        Authority::new("theirs").unwrap(),
+        CertificateAuthority::new("ours").unwrap(),
+        CertificateAuthority::new("theirs").unwrap(),
     );
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ca.pem");
@@ -128,11 +129,14 @@ async fn a_stranger_gets_nothing() {
         theirs.server(&["localhost"]).unwrap(),
         ours.server(&["other.example"]).unwrap(),
     ] {
-        let origin = Origin::start(Some(&identity), Arc::new(|_| vec![]))
+        let control_plane = ControlPlane::start(Some(&identity), Arc::new(|_| vec![]))
             .await
             .unwrap();
         let flags = vec![
-            format!("--upstream=https://localhost:{}", origin.address.port()),
+            format!(
+                "--upstream=https://localhost:{}",
+                control_plane.address.port()
+            ),
             format!("--upstream-ca-file={}", file.display()),
             format!(
                 "--filter-wasm={}",
@@ -140,12 +144,12 @@ async fn a_stranger_gets_nothing() {
             ),
             "--aggregator=127.0.0.1:9".to_owned(),
         ];
-        let interposer = Interposer::spawn(flags, &[]).await.unwrap();
-        let (requests, mut responses) = grpc::open(interposer.xds).await.unwrap();
+        let xds_proxy = XdsProxy::spawn(flags, &[]).await.unwrap();
+        let (requests, mut responses) = grpc::open(xds_proxy.xds).await.unwrap();
         let request = grpc::request(TYPE).encode_to_vec();
         requests.send(request.into()).await.unwrap();
         let status = responses.message().await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
-        assert!(origin.streams().is_empty());
+        assert!(control_plane.streams().is_empty());
     }
 }

@@ -74,8 +74,8 @@ pub struct Cluster {
 /// TLS to a server, with a bearer token from a file.
 #[derive(Clone, Debug)]
 pub struct Secure {
-    /// File of the authority that the server's certificate must be of.
-    pub authority: PathBuf,
+    /// File of the CA that the server's certificate must be of.
+    pub ca: PathBuf,
     /// A name that the certificate must be valid for.
     pub server_name: String,
     /// File in the form of SDS that says where the secret `token` is; that file is read again when it is replaced.
@@ -253,7 +253,7 @@ impl Secure {
                 "@type": type_of("extensions.transport_sockets.tls.v3.UpstreamTlsContext"),
                 "sni": self.server_name,
                 "common_tls_context": {"validation_context": {
-                    "trusted_ca": {"filename": self.authority},
+                    "trusted_ca": {"filename": self.ca},
                     "match_typed_subject_alt_names": [
                         {"san_type": "DNS", "matcher": {"exact": self.server_name}}],
                 }},

@@ -136,7 +136,7 @@ impl Envoy {
             .with_context(|| format!("no listener `{name}` among {:?}", self.listeners.keys()))
     }
 
-    /// Waits until there is a listener `name`: one of an origin may come after Envoy is ready.
+    /// Waits until there is a listener `name`: one of a control plane may come after Envoy is ready.
     pub async fn wait_listener(&mut self, name: &str) -> Result<SocketAddr> {
         let admin = self.admin;
         self.listeners = clock::wait_for(name, START_MAX, async || {

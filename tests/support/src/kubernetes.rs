@@ -9,14 +9,14 @@
 //!
 //! What it answers was recorded from Kubernetes 1.36. It does not enforce RBAC, validate objects or run anything.
 
-pub mod authority;
+pub mod ca;
 pub mod custom;
 pub mod hpa;
 pub mod objects;
 pub mod proxy;
 pub mod server;
 
-pub use authority::{Authority, Identity};
+pub use ca::{CertificateAuthority, Identity};
 pub use hpa::Autoscaler;
 pub use objects::{Objects, POD, Resource};
 pub use proxy::AggregationLayer;

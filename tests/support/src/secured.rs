@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use crate::aggregator::Options;
-use crate::kubernetes::{ApiServer, Authority, KnownUser};
+use crate::kubernetes::{ApiServer, CertificateAuthority, KnownUser};
 
 /// The name of its certificate.
 pub const SERVER_NAME: &str = "meshmeter.meshmeter.svc";
@@ -51,13 +51,13 @@ pub fn write_secret(file: &Path, token: &Path) -> Result<()> {
     std::fs::write(file, secret.to_string()).context("write the secret's file")
 }
 
-/// The aggregator in the cluster of `server`, its files in `directory`; `ca.pem` is the authority of its certificate.
+/// The aggregator in the cluster of `server`, its files in `directory`; `ca.pem` is the CA of its certificate.
 pub fn options(server: &ApiServer, directory: &Path) -> Result<Options> {
     let file = |name: &str| directory.join(name);
-    let authority = Authority::new("meshmeter-ingest")?;
-    let issued = authority.server(&[SERVER_NAME])?;
+    let ca = CertificateAuthority::new("meshmeter-ingest")?;
+    let issued = ca.server(&[SERVER_NAME])?;
     for (name, text) in [
-        ("ca.pem", &authority.pem),
+        ("ca.pem", &ca.pem),
         ("tls.crt", &issued.certificate),
         ("tls.key", &issued.key),
     ] {

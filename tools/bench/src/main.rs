@@ -38,7 +38,7 @@ enum What {
     Api(api::Args),
     /// What taking in reports costs the aggregator: CPU and memory, beside a bare tonic server.
     Ingest(ingest::Args),
-    /// What an interposer costs: memory, CPU while nothing happens, and latency of a configuration of 1,000 clusters.
+    /// What an xDS proxy costs: memory, CPU while nothing happens, and latency of a configuration of 1,000 clusters.
     Mesh(mesh::Args),
     /// What remote write costs: CPU of a sample beside bare prost and Snappy, memory, the queue, and the way into a real
     /// Prometheus.

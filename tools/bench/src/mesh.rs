@@ -1,4 +1,4 @@
-//! What an interposer costs: the same configuration, asked for directly at the origin and by way of the interposer in turn.
+//! What an xDS proxy costs: the same configuration, asked for directly at the control plane and by way of the xDS proxy in turn.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 use envoy_types::pb::google::rpc::Status;
 use serde::Serialize;
-use tests_mesh::{Interposer, Mesh, Modules};
+use tests_mesh::{Mesh, Modules, XdsProxy};
 use tests_support::clock;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -63,25 +63,25 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     mesh.add("many.yaml", &manifests())?;
     let modules = Modules::built()?;
     let nobody: SocketAddr = "127.0.0.1:9".parse()?;
-    let interposer = Interposer::start("caller", mesh.origin(), nobody, &modules).await?;
+    let xds_proxy = XdsProxy::start("caller", mesh.control_plane(), nobody, &modules).await?;
     eprintln!("{CLUSTERS} clusters, {ROUNDS} times each way ...");
     let (mut direct, mut by_way, mut bytes) = (Vec::new(), Vec::new(), 0);
-    // The origin reads the folder every half second.
+    // The control plane reads the folder every half second.
     tokio::time::sleep(Duration::from_secs(2)).await;
     for _ in 0..ROUNDS {
-        let (elapsed, size) = clusters(mesh.origin()).await?;
+        let (elapsed, size) = clusters(mesh.control_plane()).await?;
         direct.push(elapsed);
         bytes = size;
-        let (elapsed, size) = clusters(interposer.xds).await?;
+        let (elapsed, size) = clusters(xds_proxy.xds).await?;
         ensure!(size > bytes, "nothing was added");
         by_way.push(elapsed);
     }
-    let pid = interposer.pid().context("the interposer ended")?;
+    let pid = xds_proxy.pid().context("the xDS proxy ended")?;
     eprintln!("{REJECTIONS} rejections ...");
     let mut restored = Vec::new();
     for _ in 0..REJECTIONS {
-        // Each is the first one of its interposer: what was rejected once is not tried again.
-        let other = Interposer::start("caller", mesh.origin(), nobody, &modules).await?;
+        // Each is the first one of its xDS proxy: what was rejected once is not tried again.
+        let other = XdsProxy::start("caller", mesh.control_plane(), nobody, &modules).await?;
         reject_listeners(other.xds).await?;
         // On its own clock, from the rejection's coming in to the original's going out.
         restored.push(other.metric("restore_seconds_sum").await? * 1e3);
@@ -243,7 +243,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} clusters ({} KiB): {:.1} ms from the origin, {:.1} ms by way of the interposer: {:.1} ms more (at most {LATENCY_MAX_MS})",
+            "{} clusters ({} KiB): {:.1} ms from the control plane, {:.1} ms by way of the xDS proxy: {:.1} ms more (at most {LATENCY_MAX_MS})",
             self.clusters,
             self.response_bytes / 1024,
             self.direct_ms,

@@ -18,7 +18,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Run it through a mesh instead: App Mesh manifests, an origin that serves them, an interposer beside each stock
+    /// Run it through a mesh instead: App Mesh manifests, a control plane that serves them, an xDS proxy beside each stock
     /// Envoy; jazz has two versions, and a canary is shifted from 95/5 to 50/50.
     #[arg(long)]
     pub(crate) mesh: bool,

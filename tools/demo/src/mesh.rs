@@ -1,4 +1,4 @@
-//! The demo through the mesh: manifests, origin, interposer, stock Envoys, filter, aggregator; and a canary.
+//! The demo through the mesh: manifests, control plane, xDS proxy, stock Envoys, filter, aggregator; and a canary.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::screen::Screen;
 const SHIFTS: [(u32, u32); 2] = [(95, 5), (50, 50)];
 /// Requests of dj per second.
 const RATE: f64 = 60.0;
-/// Until the origin has seen the manifests and the Envoys have the new weights.
+/// Until the control plane has seen the manifests and the Envoys have the new weights.
 const SETTLED: Duration = Duration::from_millis(1_500);
 
 /// All that was measured.
@@ -55,7 +55,7 @@ struct ShiftRow {
 
 /// Runs it to its end.
 pub(crate) async fn run(args: &Args, screen: &mut Screen) -> Result<Outcome> {
-    screen.progress("starting the origin and, each with its interposer, the sidecars of dj, jazz-v1 and jazz-v2");
+    screen.progress("starting the control plane and, each with its xDS proxy, the sidecars of dj, jazz-v1 and jazz-v2");
     let mut djapp = Djapp::start(SHIFTS[0]).await?;
     let mut shifts = Vec::new();
     let mut tallies = Vec::new();
@@ -151,9 +151,9 @@ async fn collect(djapp: &Djapp, shifts: Vec<ShiftRow>, tallies: &[Arc<Tally>]) -
             envoy: pod.counted_by_envoy().await?,
             counted: state.and_then(|state| state.requests("inbound")),
         });
-        if let Some(interposer) = &pod.interposer {
-            changed += interposer.metric("resources_changed_total").await?;
-            rejected += interposer.metric("changes_rejected_total").await?;
+        if let Some(xds_proxy) = &pod.xds_proxy {
+            changed += xds_proxy.metric("resources_changed_total").await?;
+            rejected += xds_proxy.metric("changes_rejected_total").await?;
         }
     }
     let written: u64 = tallies.iter().map(|tally| tally.written()).sum();
@@ -203,7 +203,7 @@ fn text(summary: &Summary) -> String {
     };
     let _ = writeln!(
         text,
-        "the interposers changed {} listeners and clusters, Envoy rejected {}\n{verdict}",
+        "the xDS proxies changed {} listeners and clusters, Envoy rejected {}\n{verdict}",
         summary.resources_changed, summary.changes_rejected
     );
     text

@@ -33,7 +33,7 @@ pub struct Trust {
     /// Certificates that may speak for others.
     pub(super) front_proxy: Option<FrontProxy>,
     /// Certificates that speak for their own subject.
-    pub(super) clients: Option<Authority>,
+    pub(super) clients: Option<CertificateAuthority>,
     /// The headers in which users are named. Whoever sends one must be a front proxy.
     pub(super) headers: IdentityHeaders,
 }
@@ -42,13 +42,13 @@ pub struct Trust {
 #[derive(Clone)]
 pub(super) struct FrontProxy {
     /// Whose certificates.
-    pub(super) authority: Authority,
+    pub(super) ca: CertificateAuthority,
     /// Common names, one of which a certificate must have. Empty: any.
     pub(super) allowed_names: Vec<String>,
 }
 
 /// Checks chains to the certificates of one bundle.
-pub(super) type Authority = Arc<dyn ClientCertVerifier>;
+pub(super) type CertificateAuthority = Arc<dyn ClientCertVerifier>;
 
 /// In which headers a user is named.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -81,7 +81,7 @@ pub enum TrustError {
     },
     /// A bundle without a usable certificate.
     #[error("{key}: no usable certificates")]
-    Authority {
+    CertificateAuthority {
         /// The key of the map.
         key: &'static str,
         /// What went wrong.
@@ -128,13 +128,10 @@ pub struct TrustCell {
 impl Trust {
     /// Reads the data of the `ConfigMap` `extension-apiserver-authentication`. What is absent is not trusted.
     pub fn from_config_map(data: &BTreeMap<String, String>) -> Result<Self, TrustError> {
-        let clients = authority(data, CLIENT_CA)?;
-        let front_proxy = authority(data, FRONT_PROXY_CA)?
-            .map(|authority| {
-                list(data, ALLOWED_NAMES).map(|allowed_names| FrontProxy {
-                    authority,
-                    allowed_names,
-                })
+        let clients = ca(data, CLIENT_CA)?;
+        let front_proxy = ca(data, FRONT_PROXY_CA)?
+            .map(|ca| {
+                list(data, ALLOWED_NAMES).map(|allowed_names| FrontProxy { ca, allowed_names })
             })
             .transpose()?;
         let mut headers = IdentityHeaders {
@@ -171,10 +168,10 @@ impl fmt::Debug for Trust {
     }
 }
 
-fn authority(
+fn ca(
     data: &BTreeMap<String, String>,
     key: &'static str,
-) -> Result<Option<Authority>, TrustError> {
+) -> Result<Option<CertificateAuthority>, TrustError> {
     let Some(pem) = data.get(key).filter(|pem| !pem.trim().is_empty()) else {
         return Ok(None);
     };
@@ -192,8 +189,8 @@ fn authority(
     let provider = Arc::new(ring::default_provider());
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
-        .map(|verifier| Some(verifier as Authority))
-        .map_err(|source| TrustError::Authority { key, source })
+        .map(|verifier| Some(verifier as CertificateAuthority))
+        .map_err(|source| TrustError::CertificateAuthority { key, source })
 }
 
 fn list(data: &BTreeMap<String, String>, key: &'static str) -> Result<Vec<String>, TrustError> {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::client::{closed, get, sent};
 use crate::running::{Running, settings};
-use crate::security::Authority;
+use crate::security::CertificateAuthority;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -87,7 +87,7 @@ async fn who_reads_nothing_is_cut() {
 /// A handshake has its time, and so has what is told apart by its first byte.
 #[tokio::test(start_paused = true)]
 async fn handshakes_are_cut_in_time() {
-    let tls = Authority::new().server();
+    let tls = CertificateAuthority::new().server();
     for security in [Security::Tls(tls.clone()), Security::Either(tls)] {
         let server = Running::with(settings(Protocol::Negotiated), |server| {
             server.with_security(security)
@@ -106,7 +106,7 @@ async fn handshakes_are_cut_in_time() {
 /// One byte a second, of a `ClientHello` and of a preface: each has its time as a whole, not anew with every byte.
 #[tokio::test(start_paused = true)]
 async fn who_trickles_is_cut_in_time() {
-    let tls = Authority::new().server();
+    let tls = CertificateAuthority::new().server();
     // A record of 512 bytes that is a ClientHello of 508.
     let mut client_hello = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03".to_vec();
     client_hello.resize(64, 0);

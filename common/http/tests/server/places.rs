@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::client::{closed, get, send, sent};
 use crate::running::{Running, settings};
-use crate::security::Authority;
+use crate::security::CertificateAuthority;
 
 /// A probe, as kubelet waits for it.
 async fn probe(server: &Running) {
@@ -87,8 +87,8 @@ async fn requests_under_way_are_kept() {
 /// and keeps its connection while they come again.
 #[tokio::test]
 async fn trusted_peers_are_not_locked_out() {
-    let authority = Authority::new();
-    let tls = authority.server();
+    let ca = CertificateAuthority::new();
+    let tls = ca.server();
     let mut few = settings(Protocol::Negotiated);
     few.limits.trusted = 1;
     let server = Running::with(few, |server| {
@@ -99,24 +99,11 @@ async fn trusted_peers_are_not_locked_out() {
     let server = Arc::new(server.await);
     let mut idle = Vec::new();
     for _ in 0..16 {
-        idle.push(
-            authority
-                .connect(server.address, b"h2", false)
-                .await
-                .unwrap(),
-        );
+        idle.push(ca.connect(server.address, b"h2", false).await.unwrap());
     }
-    let proxy = authority
-        .connect(server.address, b"http/1.1", true)
-        .await
-        .unwrap();
+    let proxy = ca.connect(server.address, b"http/1.1", true).await.unwrap();
     for _ in 0..40 {
-        idle.push(
-            authority
-                .connect(server.address, b"h2", false)
-                .await
-                .unwrap(),
-        );
+        idle.push(ca.connect(server.address, b"h2", false).await.unwrap());
     }
     let answer = send(proxy, false, Method::GET, "/tls").await.unwrap();
     assert_eq!(&answer.body[..], b"tls");

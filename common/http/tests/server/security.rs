@@ -19,13 +19,13 @@ use crate::client::{closed, get, send, sent};
 use crate::running::{Running, settings};
 
 /// Issues what both sides show.
-pub(crate) struct Authority {
+pub(crate) struct CertificateAuthority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-// === impl Authority ===
+// === impl CertificateAuthority ===
 
-impl Authority {
+impl CertificateAuthority {
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -48,7 +48,7 @@ impl Authority {
         roots
     }
 
-    /// Takes client certificates of this authority, and clients without one.
+    /// Takes client certificates of this CA, and clients without one.
     pub(crate) fn server(&self) -> Arc<ServerConfig> {
         let provider = Arc::new(ring::default_provider());
         let roots = Arc::new(self.roots());
@@ -65,7 +65,7 @@ impl Authority {
         Arc::new(config)
     }
 
-    /// A client of this authority, with a certificate of its own or without.
+    /// A client of this CA, with a certificate of its own or without.
     pub(crate) async fn connect(
         &self,
         address: SocketAddr,
@@ -95,17 +95,14 @@ impl Authority {
 /// The first byte tells whether TLS is spoken; both are served on one port.
 #[tokio::test]
 async fn tells_tls_from_plain() {
-    let authority = Authority::new();
-    let tls = authority.server();
+    let ca = CertificateAuthority::new();
+    let tls = ca.server();
     let server = Running::with(settings(Protocol::Negotiated), |server| {
         server.with_security(Security::Either(tls))
     });
     let server = server.await;
     for (protocol, is_http2) in [(&b"h2"[..], true), (b"http/1.1", false)] {
-        let stream = authority
-            .connect(server.address, protocol, false)
-            .await
-            .unwrap();
+        let stream = ca.connect(server.address, protocol, false).await.unwrap();
         let reply = send(stream, is_http2, Method::GET, "/tls").await.unwrap();
         assert_eq!(&reply.body[..], b"tls");
     }
@@ -116,7 +113,7 @@ async fn tells_tls_from_plain() {
 /// What is neither TLS nor HTTP/2 is closed at once, counted, and told of as a handshake that failed.
 #[tokio::test]
 async fn neither_is_closed() {
-    let tls = Authority::new().server();
+    let tls = CertificateAuthority::new().server();
     let failed = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&failed);
     let server = Running::with(settings(Protocol::Http2), |server| {
@@ -144,8 +141,8 @@ async fn neither_is_closed() {
 /// Handshakes that fail are counted by what was wrong with them.
 #[tokio::test]
 async fn failures_have_reasons() {
-    let authority = Authority::new();
-    let tls = authority.server();
+    let ca = CertificateAuthority::new();
+    let tls = ca.server();
     let server = Running::with(settings(Protocol::Negotiated), |server| {
         server.with_security(Security::Tls(tls))
     });
@@ -153,8 +150,8 @@ async fn failures_have_reasons() {
     let failed = |reason| server.count("handshakes_failed", reason);
     closed(&mut sent(server.address, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await).await;
     assert_eq!(failed("not_tls"), 1);
-    // A client that does not know the authority of the server.
-    let stranger = Authority::new();
+    // A client that does not know the CA of the server.
+    let stranger = CertificateAuthority::new();
     assert!(
         stranger
             .connect(server.address, b"h2", false)
@@ -166,7 +163,7 @@ async fn failures_have_reasons() {
         tokio::task::yield_now().await;
     }
     // With TLS 1.3 the client learns of it only when it reads.
-    if let Ok(mut stream) = stranger_certificate(&authority, &stranger, server.address).await {
+    if let Ok(mut stream) = stranger_certificate(&ca, &stranger, server.address).await {
         closed(&mut stream).await;
     }
     while failed("bad_client_certificate") == 0 {
@@ -174,17 +171,17 @@ async fn failures_have_reasons() {
     }
 }
 
-/// A client that believes the server, with a certificate of an authority that the server does not know.
+/// A client that believes the server, with a certificate of a CA that the server does not know.
 async fn stranger_certificate(
-    authority: &Authority,
-    stranger: &Authority,
+    ca: &CertificateAuthority,
+    stranger: &CertificateAuthority,
     address: SocketAddr,
 ) -> io::Result<TlsStream<TcpStream>> {
     let (chain, key) = stranger.issue();
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(authority.roots())
+        .with_root_certificates(ca.roots())
         .with_client_auth_cert(chain, key)
         .unwrap();
     let stream = TcpStream::connect(address).await?;

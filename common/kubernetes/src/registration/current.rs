@@ -22,7 +22,7 @@ const SET_FORWARD_MAX: Duration = Duration::from_hours(60 * 24);
 
 /// What is shown now.
 pub(super) struct Current {
-    /// The authority of the certificate that is shown.
+    /// The CA of the certificate that is shown.
     pub(super) shown: String,
     /// How long that has been shown.
     pub(super) age: Duration,
@@ -31,9 +31,9 @@ pub(super) struct Current {
     /// What was in the secret, and for how long it has been seen like that.
     pub(super) held: Held,
     pub(super) unchanged: Duration,
-    /// Since when this replica knows of each authority that it is published.
+    /// Since when this replica knows of each CA that it is published.
     pub(super) published: BTreeMap<String, Duration>,
-    /// Everyone who looks for the authority has found it.
+    /// Everyone who looks for the CA has found it.
     pub(super) registered: bool,
 }
 
@@ -70,7 +70,7 @@ impl Current {
         }
     }
 
-    /// True if there should be another certificate: by the same authority a day later or when the clock was set, by
+    /// True if there should be another certificate: by the same CA a day later or when the clock was set, by
     /// another one when whoever verifies it had the time to hear of that.
     pub(super) fn is_due(&self, now: UnixMillis) -> bool {
         let signing = &self.held.generations.signing.certificate;

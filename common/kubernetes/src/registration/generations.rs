@@ -1,11 +1,11 @@
-//! Which authorities are published, and which of them signs: two side by side while one takes the place of the other.
+//! Which CAs are published, and which of them signs: two side by side while one takes the place of the other.
 //!
 //! ```text
 //! signing ── a new one is published beside it ──> signing + next ── PUBLISHED_FOR ──> signing (was next) + former
 //!                                                                    └── KEPT_FOR ──> signing
 //! ```
 //!
-//! Whoever verifies us hears of a new authority before the first certificate by it is shown, and of the old one until the
+//! Whoever verifies us hears of a new CA before the first certificate by it is shown, and of the old one until the
 //! last has been replaced. Time is what replicas were there to see, added up in the secret itself: no clock of the world
 //! is asked, so none that steps can cut it short, and a restart loses at most the minutes since the last note.
 //!
@@ -13,18 +13,18 @@
 
 use std::time::Duration;
 
-/// How long a new authority is published before it signs. Who looks for it sees it sooner: a `ConfigMap` in a volume
+/// How long a new CA is published before it signs. Who looks for it sees it sooner: a `ConfigMap` in a volume
 /// within two minutes, a `caBundle` at once, a sidecar within seconds of its volume.
 pub(super) const PUBLISHED_FOR: Duration = Duration::from_mins(10);
 
-/// How long an authority that does not sign any more is published.
+/// How long a CA that does not sign any more is published.
 pub(super) const KEPT_FOR: Duration = Duration::from_hours(24);
 
 /// How often it is noted how long it has been so: of the short time every minute, of the long one every ten.
 const NOTE_EVERY: Duration = Duration::from_mins(1);
 const NOTE_EVERY_WHILE_KEPT: Duration = Duration::from_mins(10);
 
-/// Former authorities that are published at most: who rotates more often than that loses the oldest.
+/// Former CAs that are published at most: who rotates more often than that loses the oldest.
 const FORMER_MAX: usize = 3;
 
 /// A certificate and its key, PEM.

@@ -1,9 +1,9 @@
-//! The authority in a secret, with the one before it and the one after it.
+//! The CA in a secret, with the one before it and the one after it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common_tls::Authority;
+use common_tls::CertificateAuthority;
 use http::Method;
 use k8s_openapi::ByteString;
 use kube::Client;
@@ -30,7 +30,7 @@ const WAITED: &str = "waited-seconds";
 /// Ends a certificate.
 const END: &str = "-----END CERTIFICATE-----";
 
-/// Where the authority is, and whose it is.
+/// Where the CA is, and whose it is.
 pub(super) struct Stored<'a> {
     pub(super) namespace: &'a str,
     pub(super) secret: &'a str,
@@ -61,7 +61,7 @@ struct Metadata {
 // === impl Stored ===
 
 impl Stored<'_> {
-    /// What the secret holds. If there is none it is made: of what is known from before (`known`), with a new authority
+    /// What the secret holds. If there is none it is made: of what is known from before (`known`), with a new CA
     /// beside it, for whoever deletes the secret wants another one; of a new one alone where nothing is known. Of several
     /// replicas that make one at once, one wins, and all use its.
     pub(super) async fn read_or_make(
@@ -75,7 +75,7 @@ impl Stored<'_> {
             Err(error) if error.status() == Some(404) => {}
             Err(error) => return Err(error.into()),
         }
-        let new = self.new_authority()?;
+        let new = self.new_ca()?;
         let made = match known {
             Some(known) => known.rotated(|| new),
             None => Generations::new(new),
@@ -85,7 +85,7 @@ impl Stored<'_> {
         match send::<Secret>(client, Method::POST, &self.collection(), JSON, &secret).await {
             Ok(secret) => {
                 let beside = known.is_some();
-                tracing::info!(secret = self.secret, beside, "made an authority");
+                tracing::info!(secret = self.secret, beside, "made a CA");
                 Ok(Held {
                     generations: made,
                     version: secret.metadata.resource_version,
@@ -129,8 +129,8 @@ impl Stored<'_> {
         format!("{}/{}", self.collection(), self.secret)
     }
 
-    fn new_authority(&self) -> Result<Pair, RegistrationError> {
-        let made = Authority::new(&format!("{}.{}", self.service, self.namespace))?;
+    fn new_ca(&self) -> Result<Pair, RegistrationError> {
+        let made = CertificateAuthority::new(&format!("{}.{}", self.service, self.namespace))?;
         Ok(Pair {
             certificate: made.certificate().to_owned(),
             key: made.key().to_owned(),
@@ -177,7 +177,7 @@ impl Stored<'_> {
                 certificate: text(certificate).ok_or_else(|| missing(certificate))?,
                 key: text(key).ok_or_else(|| missing(key))?,
             };
-            let usable = Authority::from_pem(&pair.certificate, &pair.key);
+            let usable = CertificateAuthority::from_pem(&pair.certificate, &pair.key);
             usable.map_err(|source| RegistrationError::Secret {
                 name: name(),
                 source,

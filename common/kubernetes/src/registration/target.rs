@@ -1,4 +1,4 @@
-//! Where the certificate of the authority goes, and how it is written there without touching anything else.
+//! Where the certificate of the CA goes, and how it is written there without touching anything else.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,7 +28,7 @@ const WEBHOOKS_PATH: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebho
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const JSON_PATCH: &str = "application/json-patch+json";
 
-/// Who looks for the authority.
+/// Who looks for the CA.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Target {
     /// kube-apiserver's aggregation layer: the `caBundle` of our `APIServices`.
@@ -39,7 +39,7 @@ pub enum Target {
     ConfigMap(String),
 }
 
-/// How much of a [`Target`] has the authority.
+/// How much of a [`Target`] has the CA.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Written {
     /// All.
@@ -117,7 +117,7 @@ async fn api_services(
     service: &str,
     ca: &str,
 ) -> Result<Written, ClusterError> {
-    // That it leads to us is a condition of the patch: the authority of another server is none of our business.
+    // That it leads to us is a condition of the patch: the CA of another server is none of our business.
     let change = json!([
         {"op": "test", "path": "/spec/service/namespace", "value": namespace},
         {"op": "test", "path": "/spec/service/name", "value": service},

@@ -2,7 +2,7 @@
 //! the other, since what a message takes once it is read may be many times its bytes.
 
 use super::{CLUSTER, Form, LISTENER, REMOVED, RESOURCE_NAME, RESOURCES, RESPONSE_NONCE, name};
-use crate::insertion::Insertion;
+use crate::injection::Injection;
 use crate::listener;
 use crate::wire::{Message, Splices, WireError, delimited};
 
@@ -86,13 +86,13 @@ impl<'a> Response<'a> {
     /// content, is left as it is.
     pub fn insert(
         &self,
-        insertion: &Insertion,
+        injection: &Injection,
         refused: impl Fn(&[u8]) -> bool,
     ) -> Result<Option<Changed<'a>>, WireError> {
         let refused = |content: &[u8]| self.form == Form::Delta && refused(content);
         match self.type_url {
-            LISTENER => Ok(self.with_listeners(insertion, refused)),
-            CLUSTER => self.with_clusters(insertion, refused),
+            LISTENER => Ok(self.with_listeners(injection, refused)),
+            CLUSTER => self.with_clusters(injection, refused),
             _ => Ok(None),
         }
     }
@@ -104,7 +104,7 @@ impl<'a> Response<'a> {
 
     fn with_listeners(
         &self,
-        insertion: &Insertion,
+        injection: &Injection,
         was_refused: impl Fn(&[u8]) -> bool,
     ) -> Option<Changed<'a>> {
         let mut edit = self.message.edit();
@@ -120,7 +120,7 @@ impl<'a> Response<'a> {
             if let Some(contents) = &mut contents {
                 contents.push(resource.content);
             }
-            match resource.splices(insertion) {
+            match resource.splices(injection) {
                 Ok(Some(_)) if was_refused(resource.content) => refused += 1,
                 Ok(Some(changed)) => {
                     edit.nest(field, changed);
@@ -141,13 +141,13 @@ impl<'a> Response<'a> {
 
     fn with_clusters(
         &self,
-        insertion: &Insertion,
+        injection: &Injection,
         was_refused: impl Fn(&[u8]) -> bool,
     ) -> Result<Option<Changed<'a>>, WireError> {
         let there = self.resources().collect::<Result<Vec<_>, _>>()?;
         let mut edit = self.message.edit();
         let mut resources = 0;
-        for cluster in &insertion.clusters {
+        for cluster in &injection.clusters {
             let mut any = Vec::new();
             delimited(&mut any, ANY_TYPE, CLUSTER.as_bytes());
             delimited(&mut any, ANY_VALUE, &cluster.encode());
@@ -210,8 +210,8 @@ impl<'a> Resource<'a> {
     }
 
     /// What becomes of it with our parts; `None` if they have no place in it.
-    fn splices(&self, insertion: &Insertion) -> Result<Option<Splices>, WireError> {
-        let Some(changed) = into_any(self.content, insertion)? else {
+    fn splices(&self, injection: &Injection) -> Result<Option<Splices>, WireError> {
+        let Some(changed) = into_any(self.content, injection)? else {
             return Ok(None);
         };
         let Some(envelope) = &self.envelope else {
@@ -225,7 +225,7 @@ impl<'a> Resource<'a> {
     }
 }
 
-fn into_any(any: &[u8], insertion: &Insertion) -> Result<Option<Splices>, WireError> {
+fn into_any(any: &[u8], injection: &Injection) -> Result<Option<Splices>, WireError> {
     let any = Message::parse(any)?;
     if any.text(ANY_TYPE)? != LISTENER {
         return Ok(None);
@@ -233,7 +233,7 @@ fn into_any(any: &[u8], insertion: &Insertion) -> Result<Option<Splices>, WireEr
     let Some(value) = any.one(ANY_VALUE)? else {
         return Ok(None);
     };
-    let Some(changed) = listener::splices(any.content(value)?, insertion)? else {
+    let Some(changed) = listener::splices(any.content(value)?, injection)? else {
         return Ok(None);
     };
     let mut edit = any.edit();

@@ -32,7 +32,7 @@ const UNRESTRICTED: &str = "meshmeter-redirect";
 fn settings(folder: &str) -> Settings {
     let mut settings = Settings {
         image: "registry.example.com/meshmeter/mesh:1.2.3".to_owned(),
-        upstream: "http://meshmeter-origin.meshmeter.svc.cluster.local:18000".to_owned(),
+        upstream: "http://meshmeter-control-plane.meshmeter.svc.cluster.local:18000".to_owned(),
         aggregators: [0, 1]
             .map(|nth| format!("meshmeter-{nth}.meshmeter-ingest.meshmeter.svc.cluster.local:7470"))
             .into(),
@@ -40,7 +40,7 @@ fn settings(folder: &str) -> Settings {
         modules: Modules::Copied,
         stock: None,
         events: false,
-        interposer_args: Vec::new(),
+        xds_proxy_args: Vec::new(),
         version: "1.2.3".to_owned(),
     };
     match folder {
@@ -48,10 +48,9 @@ fn settings(folder: &str) -> Settings {
         "image-volume" => settings.modules = Modules::ImageVolume,
         "secured" => {
             settings.events = true;
-            settings.interposer_args = vec!["--direction=both".to_owned()];
+            settings.xds_proxy_args = vec!["--direction=both".to_owned()];
             settings.secure = Some(Secure {
-                authority: "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
-                    .to_owned(),
+                ca: "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n".to_owned(),
                 server_name: Some("meshmeter-ingest.meshmeter.svc".to_owned()),
                 audience: Some("meshmeter".to_owned()),
             });
@@ -313,13 +312,13 @@ fn a_second_call_completes_what_others_changed() {
     assert_eq!(annotations[MOUNTS], once["metadata"]["annotations"][MOUNTS]);
 }
 
-/// An authority that changes is that of the next pod.
+/// A CA that changes is that of the next pod.
 #[test]
 fn settings_may_be_swapped() {
     let review = case("secured/generate-name");
     let mut settings = settings("secured");
     let before = admitted(&review, &settings).0;
-    settings.secure.as_mut().unwrap().authority = "another".to_owned();
+    settings.secure.as_mut().unwrap().ca = "another".to_owned();
     let after = admitted(&review, &settings).0;
     let difference = json_patch::diff(&before, &after).to_string();
     assert!(difference.contains("another"), "{difference}");

@@ -224,7 +224,7 @@ pub(crate) const NEEDED: &[Needed] = &[
         option: "workload",
         given: |options| options.aggregator_ca.is_none() || options.workload.is_some(),
         by: &[Istio],
-        what: "its pods get the authority's certificate",
+        what: "its pods get the CA's certificate",
     },
     Needed {
         option: "workload",
@@ -239,7 +239,7 @@ pub(crate) const NEEDED: &[Needed] = &[
         option: "selector",
         given: |options| options.aggregator_ca.is_none() || !options.selector.is_empty(),
         by: &[Istio],
-        what: "the pods of --workload, which have the authority's certificate",
+        what: "the pods of --workload, which have the CA's certificate",
     },
     Needed {
         option: "selector",
@@ -254,7 +254,7 @@ pub(crate) const NEEDED: &[Needed] = &[
         option: "upstream",
         given: |options| options.upstream.is_some(),
         by: &[AppMesh],
-        what: "the origin of the interposers' configuration",
+        what: "the control plane of the xDS proxies' configuration",
     },
     Needed {
         option: "listen",

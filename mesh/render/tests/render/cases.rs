@@ -64,7 +64,7 @@ pub(crate) fn plain(target: Target) -> Options {
         }
         Target::AppMesh => {
             options.image = mesh;
-            options.upstream = Some("http://meshmeter-origin.meshmeter:18000".into());
+            options.upstream = Some("http://meshmeter-control-plane.meshmeter:18000".into());
         }
         Target::Static => {
             options.namespace = None;

@@ -1,4 +1,4 @@
-//! What is rendered as JSON is what the interposer inserts as bytes: the same filter, logger and cluster.
+//! What is rendered as JSON is what the xDS proxy inserts as bytes: the same filter, logger and cluster.
 
 use envoy_types::pb::envoy::config::accesslog::v3::access_log::ConfigType as LogType;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
@@ -14,7 +14,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::wasm::v3::PluginConfig;
 use envoy_types::pb::envoy::extensions::wasm::v3::plugin_config::Vm;
 use envoy_types::pb::google::protobuf::{Any, StringValue};
-use mesh_core::insertion::{Directions, Insertion, Plugin, StreamCluster};
+use mesh_core::injection::{Directions, Injection, Plugin, StreamCluster};
 use mesh_render::options::{Address, Options, Target};
 use mesh_render::render;
 use prost::Message as _;
@@ -27,8 +27,8 @@ fn any(type_url: &str, message: &impl prost::Message) -> Any {
     }
 }
 
-/// An inbound listener with a router, after the insertion.
-fn inserted(insertion: &Insertion) -> HttpConnectionManager {
+/// An inbound listener with a router, after the injection.
+fn inserted(injection: &Injection) -> HttpConnectionManager {
     let router = HttpFilter {
         name: "envoy.filters.http.router".to_owned(),
         config_type: Some(FilterType::TypedConfig(any(
@@ -56,7 +56,7 @@ fn inserted(insertion: &Insertion) -> HttpConnectionManager {
         }],
         ..Listener::default()
     };
-    let bytes = mesh_core::listener::insert(&listener.encode_to_vec(), insertion);
+    let bytes = mesh_core::listener::insert(&listener.encode_to_vec(), injection);
     let listener = Listener::decode(bytes.unwrap().unwrap().as_slice()).unwrap();
     let Some(ConfigType::TypedConfig(manager)) = &listener.filter_chains[0].filters[0].config_type
     else {
@@ -136,7 +136,7 @@ fn rendered_and_inserted_are_the_same() {
         port: 7470,
         tls: None,
     };
-    let manager = inserted(&Insertion {
+    let manager = inserted(&Injection {
         filter: Some(plugin(filter, "/opt/filter.wasm")),
         access_log: None,
         upstream_log: Some(plugin(log, "/opt/log.wasm")),

@@ -207,11 +207,11 @@ const COUNTERS: &[(&str, f64)] = &[
         5.0,
     ),
     (
-        r#"meshmeter_mesh_interposer_changes_rejected_total{namespace="prod",pod="jazz-1"}"#,
+        r#"meshmeter_mesh_xds_proxy_changes_rejected_total{namespace="prod",pod="jazz-1"}"#,
         1.0,
     ),
     (
-        r#"meshmeter_mesh_interposer_upstream_failures_total{namespace="prod",pod="jazz-1"}"#,
+        r#"meshmeter_mesh_xds_proxy_upstream_failures_total{namespace="prod",pod="jazz-1"}"#,
         2.0,
     ),
 ];

@@ -32,7 +32,7 @@ const USAGE: i32 = 2;
 fn all_flags(remote_write: &str) -> Vec<Object> {
     render_text(&format!(
         "resources: [../base]
-components: [../components/injector, ../components/inject-envoy, ../components/origin, ../components/ingest-tls-permissive, ../components/{remote_write}]
+components: [../components/injector, ../components/inject-envoy, ../components/control-plane, ../components/ingest-tls-permissive, ../components/{remote_write}]
 configMapGenerator:
 - name: meshmeter-remote-write
   namespace: meshmeter
@@ -190,7 +190,7 @@ configMapGenerator:
     );
     std::fs::write(&module, "\0asm").unwrap();
     let mut flags = vec![
-        "interposer".to_owned(),
+        "xds-proxy".to_owned(),
         "--listen=127.0.0.1:0".to_owned(),
         "--admin-listen=127.0.0.1:0".to_owned(),
     ];
@@ -199,9 +199,9 @@ configMapGenerator:
     flags.push(format!("--filter-wasm={}", module.display()));
     flags.push(format!("--addresses-file={}", addresses.display()));
     let program = artifacts::mesh().unwrap();
-    let mut interposer = Process::spawn(&program, &flags, &[], &folder.path().join("log")).unwrap();
+    let mut xds_proxy = Process::spawn(&program, &flags, &[], &folder.path().join("log")).unwrap();
     let admin = wait_for("the addresses", PATIENCE, async || {
-        interposer.check_running()?;
+        xds_proxy.check_running()?;
         let text = std::fs::read(&addresses).ok();
         let read = text.map(|text| serde_json::from_slice::<Value>(&text).unwrap());
         Ok(read.map(|read| text_of(&read["admin"])))

@@ -85,7 +85,7 @@ async fn are_those_that_are_used(running: &[Running], rules: &[Rule], elsewhere:
     }
 }
 
-/// The secret that `running` made, at the end of the time that an authority beside the one that signs is published.
+/// The secret that `running` made, at the end of the time that a CA beside the one that signs is published.
 async fn rotating(running: &Running, name: &str) -> Value {
     let made = wait_for("the secret", PATIENCE, async || {
         Ok(running.server.objects().get(SECRET, "meshmeter", name))
@@ -110,7 +110,7 @@ configMapGenerator:
     .unwrap();
     let rules = rules(&objects, "meshmeter").unwrap();
     assert!(Use::all(&rules).len() > 6);
-    // One cluster with nothing in it, and one whose pods were told of another authority while it is replaced.
+    // One cluster with nothing in it, and one whose pods were told of another CA while it is replaced.
     let other = json!({"metadata": {"namespace": "meshmeter", "name": "meshmeter-ca"}, "data": {"ca.crt": "another"}});
     let empty = registered(&objects);
     let mut told = empty.clone();
@@ -147,15 +147,15 @@ async fn of_the_injector() {
 
 /// Each kind of custom resource with something that is refused, so that its status and an Event say so.
 #[tokio::test]
-async fn of_the_origin() {
+async fn of_the_control_plane() {
     let objects =
-        render_text("resources: [../base]\ncomponents: [../components/origin]\n").unwrap();
-    let rules = rules(&objects, "meshmeter-origin").unwrap();
+        render_text("resources: [../base]\ncomponents: [../components/control-plane]\n").unwrap();
+    let rules = rules(&objects, "meshmeter-control-plane").unwrap();
     let refused = custom::RESOURCES.map(|resource| {
         let metadata = json!({"namespace": "prod", "name": "refused"});
         let object = json!({"metadata": metadata, "spec": {"unknown": true}});
         (resource, object)
     });
-    let clusters = [run(&objects, "Deployment", "meshmeter-origin", &refused).await];
+    let clusters = [run(&objects, "Deployment", "meshmeter-control-plane", &refused).await];
     are_those_that_are_used(&clusters, &rules, &[]).await;
 }

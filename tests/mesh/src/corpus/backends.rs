@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use rustls::crypto::ring;
-use tests_support::kubernetes::Authority;
+use tests_support::kubernetes::CertificateAuthority;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -34,8 +34,8 @@ pub struct Backends {
     pub echo: SocketAddr,
     /// Says [`TLS_TEXT`] over TLS.
     pub tls: SocketAddr,
-    /// Its authority.
-    pub authority: Authority,
+    /// Its CA.
+    pub ca: CertificateAuthority,
     _stop: DropGuard,
 }
 
@@ -44,8 +44,8 @@ pub struct Backends {
 impl Backends {
     /// Starts them on loopback.
     pub async fn start() -> Result<Self> {
-        let authority = Authority::new("amazon")?;
-        let (certificates, key) = authority.server(&[TLS_NAME])?.to_rustls()?;
+        let ca = CertificateAuthority::new("amazon")?;
+        let (certificates, key) = ca.server(&[TLS_NAME])?.to_rustls()?;
         let config =
             rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
                 .with_safe_default_protocol_versions()?
@@ -57,7 +57,7 @@ impl Backends {
             application: listen(&stop, application).await?,
             echo: listen(&stop, echo).await?,
             tls: listen(&stop, move |stream| secure(acceptor.clone(), stream)).await?,
-            authority,
+            ca,
             _stop: stop.drop_guard(),
         })
     }

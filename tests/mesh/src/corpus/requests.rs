@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use tests_support::envoy::Envoy;
-use tests_support::kubernetes::authority::certificates;
+use tests_support::kubernetes::ca::certificates;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -144,7 +144,7 @@ async fn plain(mut stream: TcpStream) -> Result<String> {
 
 async fn secure(stream: TcpStream, backends: &Backends) -> Result<String> {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(certificates(&backends.authority.pem)?);
+    roots.add_parsable_certificates(certificates(&backends.ca.pem)?);
     let config = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)

@@ -14,7 +14,7 @@ use tests_support::artifacts::{self, Module};
 use tests_support::djapp::{App, Behaviour};
 use tests_support::envoy::{self, Envoy};
 use tests_support::kubernetes::objects::POD;
-use tests_support::kubernetes::{ApiServer, Authority, KnownUser};
+use tests_support::kubernetes::{ApiServer, CertificateAuthority, KnownUser};
 use tests_support::{clock, http};
 
 use patches::{
@@ -114,11 +114,11 @@ async fn the_static_bootstrap_counts_exactly() {
     }
 }
 
-/// An aggregator that wants tokens, over TLS; its authority and Envoy's secret file are in `folder`.
+/// An aggregator that wants tokens, over TLS; its CA and Envoy's secret file are in `folder`.
 async fn secured(server: &ApiServer, folder: &Path) -> Aggregator {
     let file = |name: &str| folder.join(name);
-    let authority = Authority::new("meshmeter-ingest").unwrap();
-    let issued = authority.server(&[SERVER_NAME]).unwrap();
+    let ca = CertificateAuthority::new("meshmeter-ingest").unwrap();
+    let issued = ca.server(&[SERVER_NAME]).unwrap();
     let token = file("token");
     let secret = json!({"resources": [{
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
@@ -126,7 +126,7 @@ async fn secured(server: &ApiServer, folder: &Path) -> Aggregator {
         "generic_secret": {"secret": {"filename": token, "watched_directory": {"path": folder}}},
     }]});
     for (name, text) in [
-        ("ca.pem", authority.pem.as_str()),
+        ("ca.pem", ca.pem.as_str()),
         ("tls.crt", issued.certificate.as_str()),
         ("tls.key", issued.key.as_str()),
         ("token", "secret-of-metal-1"),
@@ -258,8 +258,8 @@ async fn meshes_patches_count_exactly() {
 fn secure_patches_are_valid() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name);
-    let authority = Authority::new("meshmeter-ingest").unwrap();
-    std::fs::write(file("ca.pem"), &authority.pem).unwrap();
+    let ca = CertificateAuthority::new("meshmeter-ingest").unwrap();
+    std::fs::write(file("ca.pem"), &ca.pem).unwrap();
     let ca = file("ca.pem").display().to_string();
     let filter = Module::Filter.path().unwrap().display().to_string();
     let shared = [

@@ -1,4 +1,4 @@
-//! What an origin for sidecars looks at besides services: custom resources of App Mesh, whose status is a subresource,
+//! What a control plane for sidecars looks at besides services: custom resources of App Mesh, whose status is a subresource,
 //! and `EndpointSlices`.
 
 use serde_json::Value;

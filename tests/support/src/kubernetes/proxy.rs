@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::authority::{Authority, Identity, certificates};
+use super::ca::{CertificateAuthority, Identity, certificates};
 use super::objects::{API_SERVICE, Objects};
 use crate::http::{Response, exchange_over};
 
@@ -31,7 +31,7 @@ const UNAVAILABLE: &str = "the server is currently unable to handle the request"
 /// The certificate with which kube-apiserver comes to the servers behind it.
 #[derive(Debug)]
 pub struct FrontProxy {
-    authority: Authority,
+    ca: CertificateAuthority,
     client: Identity,
 }
 
@@ -58,9 +58,9 @@ pub struct Refused {
 
 impl FrontProxy {
     pub(super) fn new() -> Result<Self> {
-        let authority = Authority::new("front-proxy-ca")?;
-        let client = authority.client("front-proxy-client", &[])?;
-        Ok(Self { authority, client })
+        let ca = CertificateAuthority::new("front-proxy-ca")?;
+        let client = ca.client("front-proxy-client", &[])?;
+        Ok(Self { ca, client })
     }
 
     /// The config map `extension-apiserver-authentication` of a cluster whose clients `client_ca` signs.
@@ -69,7 +69,7 @@ impl FrontProxy {
             "metadata": {"namespace": "kube-system", "name": "extension-apiserver-authentication"},
             "data": {
                 "client-ca-file": client_ca,
-                "requestheader-client-ca-file": self.authority.pem,
+                "requestheader-client-ca-file": self.ca.pem,
                 "requestheader-allowed-names": "[\"front-proxy-client\"]",
                 "requestheader-username-headers": "[\"X-Remote-User\"]",
                 "requestheader-uid-headers": "[\"X-Remote-Uid\"]",
@@ -80,8 +80,8 @@ impl FrontProxy {
     }
 
     /// Who signs front proxies.
-    pub fn authority(&self) -> &Authority {
-        &self.authority
+    pub fn ca(&self) -> &CertificateAuthority {
+        &self.ca
     }
 
     /// The certificate with which kube-apiserver comes.
@@ -167,14 +167,12 @@ impl AggregationLayer {
     }
 }
 
-/// The authorities in a `caBundle` (base64 of PEM).
+/// The CAs in a `caBundle` (base64 of PEM).
 fn roots(bundle: &str) -> Result<RootCertStore> {
     let pem = String::from_utf8(decode(bundle)?).context("the caBundle is not text")?;
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&pem)? {
-        roots
-            .add(certificate)
-            .context("an authority of the caBundle")?;
+        roots.add(certificate).context("a CA of the caBundle")?;
     }
     ensure!(!roots.is_empty(), "the caBundle is empty");
     Ok(roots)

@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::authority::Authority;
+use super::ca::CertificateAuthority;
 use super::objects::{CONFIG_MAP, Objects, Resource};
 use super::proxy::FrontProxy;
 use replies::{Answer, failure, not_found, reply};
@@ -44,7 +44,7 @@ const CLIENT_TOKEN: &str = "the-aggregators-own-token";
 #[derive(Debug)]
 pub struct ApiServer {
     address: SocketAddr,
-    authority: Authority,
+    ca: CertificateAuthority,
     front_proxy: FrontProxy,
     shared: Arc<Shared>,
     _stop: DropGuard,
@@ -113,8 +113,8 @@ impl ApiServer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.context("listen for the API server")?;
         let address = listener.local_addr().context("read the port")?;
-        let authority = Authority::new("test-cluster-ca")?;
-        let (certificates, key) = authority.server(&["127.0.0.1", "localhost"])?.to_rustls()?;
+        let ca = CertificateAuthority::new("test-cluster-ca")?;
+        let (certificates, key) = ca.server(&["127.0.0.1", "localhost"])?.to_rustls()?;
         let mut tls = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .context("choose TLS versions")?
@@ -133,11 +133,11 @@ impl ApiServer {
         let serving = serve(listener, acceptor, Arc::clone(&shared));
         tokio::spawn(stop.clone().run_until_cancelled_owned(serving));
         let front_proxy = FrontProxy::new()?;
-        let config = front_proxy.config_map(&authority.pem);
+        let config = front_proxy.config_map(&ca.pem);
         shared.objects.apply(CONFIG_MAP, config);
         Ok(Self {
             address,
-            authority,
+            ca,
             front_proxy,
             shared,
             _stop: stop.drop_guard(),
@@ -154,20 +154,20 @@ impl ApiServer {
         &self.front_proxy
     }
 
-    /// The authority of the cluster: of this server, and of certificates of its users.
-    pub fn authority(&self) -> &Authority {
-        &self.authority
+    /// The CA of the cluster: of this server, and of certificates of its users.
+    pub fn ca(&self) -> &CertificateAuthority {
+        &self.ca
     }
 
     /// Writes a kubeconfig for the aggregator under test.
     pub fn write_kubeconfig(&self, file: &Path) -> Result<()> {
-        let authority = file.with_extension("ca.pem");
-        fs::write(&authority, &self.authority.pem).context("write the authority")?;
+        let ca = file.with_extension("ca.pem");
+        fs::write(&ca, &self.ca.pem).context("write the CA")?;
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{"name": "test", "cluster": {
                 "server": format!("https://{}", self.address),
-                "certificate-authority": authority.display().to_string(),
+                "certificate-authority": ca.display().to_string(),
             }}],
             "users": [{"name": "meshmeter", "user": {"token": CLIENT_TOKEN}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "meshmeter"}}],

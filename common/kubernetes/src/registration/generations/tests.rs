@@ -58,7 +58,7 @@ fn a_second_demand_changes_nothing() {
     assert_eq!(later.rotated(|| pair("other")), later);
 }
 
-/// A rotation while the one before is still kept: nobody's authority is dropped before its time, and there is a bound.
+/// A rotation while the one before is still kept: nobody's CA is dropped before its time, and there is a bound.
 #[test]
 fn rotations_overlap() {
     let mut held = Generations::new(pair("0"));

@@ -1,0 +1,325 @@
+//! Custom resources, services and slices of a Kubernetes cluster, followed as they change.
+//!
+//! ```text
+//! watches -> known (bounded) -> build: meshes, and the addresses of their workloads -> whoever serves them
+//!                                  └─> conditions -> writer: conditions in the status, Events
+//! ```
+//!
+//! Nothing is served before every list was read once: half a mesh would take the other half away from an Envoy that has
+//! it. From then on what is known is served, whatever the API server does.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common_kubernetes::watches::WatchGauges;
+use common_kubernetes::{ClusterError, Scope, Watches, connection};
+use common_time::Clock;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::events;
+use crate::mesh::{Endpoints, Key, Mesh, Meshes, Refused};
+use crate::metrics::{Limit, Metrics};
+use crate::resources::Kind;
+use cache::{CustomTable, Namespaces, ResourceCache, Services, Slices, State};
+use conditions::ServedConditions;
+use endpoints::{ENDPOINTS_MAX, SERVICE_LABEL};
+use objects::Slice;
+use writer::Writer;
+
+mod cache;
+mod conditions;
+mod endpoints;
+mod objects;
+mod writer;
+
+/// How long changes are gathered: a rollout changes a slice many times a second.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// How often it is looked whether all lists are there.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Namespaces that are watched one by one at most: seven watches each. More than that is a cluster.
+pub const NAMESPACES_MAX: usize = 50;
+
+/// Which cluster, and what of it.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// How to reach it; as the pod's service account without.
+    pub kubeconfig: Option<PathBuf>,
+    /// Only these namespaces; all without.
+    pub namespaces: Vec<String>,
+    /// What for.
+    pub purpose: Purpose,
+}
+
+/// What a cluster is followed for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Purpose {
+    /// To serve its meshes, and to say of each resource whether it is.
+    #[default]
+    Serve,
+    /// To know which workload a pod is of. Routes, services and endpoints are not read, and nothing is written.
+    LookUp,
+}
+
+/// A cluster that is followed.
+pub struct Cluster {
+    /// What is served; empty until [`Cluster::missing`] tells of nothing.
+    pub meshes: watch::Receiver<Arc<Meshes>>,
+    watches: Watches,
+    built: watch::Receiver<bool>,
+}
+
+/// Makes meshes of what is known.
+struct Builder {
+    known: Arc<ResourceCache>,
+    purpose: Purpose,
+    metrics: Metrics,
+    meshes: watch::Sender<Arc<Meshes>>,
+    conditions: watch::Sender<Arc<ServedConditions>>,
+    /// Of which [`State::revision`] the meshes are.
+    revision: Option<u64>,
+    refused: Vec<Refused>,
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// Begins to follow a cluster until `stop`. It need not answer yet.
+    pub async fn begin(
+        options: &Options,
+        metrics: &Metrics,
+        clock: &Clock,
+        stop: &CancellationToken,
+    ) -> Result<Self, ClusterError> {
+        let client = connection::connect(options.kubeconfig.as_deref()).await?;
+        let known = Arc::new(ResourceCache::new(metrics.clone()));
+        let mut watches = Watches::new(client.clone(), clock.clone(), stop.clone());
+        match options.purpose {
+            Purpose::Serve => follow(&mut watches, &known, &options.namespaces),
+            Purpose::LookUp => follow_nodes(&mut watches, &known, &options.namespaces),
+        }
+        let (meshes, served) = watch::channel(Arc::default());
+        let (conditions, judged) = watch::channel(Arc::default());
+        let (built, is_built) = watch::channel(false);
+        let builder = Builder {
+            known: Arc::clone(&known),
+            purpose: options.purpose,
+            metrics: metrics.clone(),
+            meshes,
+            conditions,
+            revision: None,
+            refused: Vec::new(),
+        };
+        let missing = watches.missing();
+        let building = builder.run(missing, built);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(building));
+        if options.purpose == Purpose::Serve {
+            let writer = Writer::new(client, known, judged, metrics.clone(), clock.clone());
+            tokio::spawn(stop.clone().run_until_cancelled_owned(writer.run()));
+        }
+        Ok(Self {
+            meshes: served,
+            watches,
+            built: is_built,
+        })
+    }
+
+    /// What is missing before anything can be served; `None` once it can be.
+    pub fn missing(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
+        let (missing, built) = (self.watches.missing(), self.built.clone());
+        move || {
+            let building = || (!*built.borrow()).then(|| "the meshes are being built".to_owned());
+            missing().or_else(building)
+        }
+    }
+
+    /// Waits until something can be served; false if that never will be.
+    pub async fn ready(&self) -> bool {
+        self.built.clone().wait_for(|built| *built).await.is_ok()
+    }
+
+    /// How the watches go, for `/metrics`.
+    pub fn gauges(&self) -> WatchGauges {
+        self.watches.gauges()
+    }
+
+    /// Waits until the watches ended, which they do only when told to, or by a bug.
+    pub async fn ended(self) {
+        self.watches.ended().await;
+    }
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut debug = f.debug_struct("Cluster");
+        debug
+            .field("watches", &self.watches)
+            .finish_non_exhaustive()
+    }
+}
+
+fn follow(watches: &mut Watches, known: &Arc<ResourceCache>, namespaces: &[String]) {
+    let custom = |kind| CustomTable {
+        kind,
+        known: Arc::clone(known),
+    };
+    watches.follow(custom(Kind::Mesh), Scope::All);
+    watches.follow(Namespaces(Arc::clone(known)), Scope::All);
+    for scope in scopes(namespaces) {
+        for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Mesh) {
+            watches.follow(custom(kind), scope.clone());
+        }
+        watches.follow(Services(Arc::clone(known)), scope.clone());
+        watches.follow(Slices(Arc::clone(known)), scope);
+    }
+}
+
+/// Workloads, and what says of which mesh they are.
+fn follow_nodes(watches: &mut Watches, known: &Arc<ResourceCache>, namespaces: &[String]) {
+    let custom = |kind| CustomTable {
+        kind,
+        known: Arc::clone(known),
+    };
+    watches.follow(custom(Kind::Mesh), Scope::All);
+    watches.follow(Namespaces(Arc::clone(known)), Scope::All);
+    for scope in scopes(namespaces) {
+        watches.follow(custom(Kind::VirtualNode), scope);
+    }
+}
+
+fn scopes(namespaces: &[String]) -> Vec<Scope> {
+    if namespaces.is_empty() {
+        return vec![Scope::All];
+    }
+    let one_by_one = namespaces.iter().take(NAMESPACES_MAX);
+    one_by_one.cloned().map(Scope::Namespace).collect()
+}
+
+// === impl Builder ===
+
+impl Builder {
+    async fn run(
+        mut self,
+        missing: impl Fn() -> Option<String> + Send + Sync,
+        built: watch::Sender<bool>,
+    ) {
+        while missing().is_some() {
+            sleep(LOOK_EVERY).await;
+        }
+        loop {
+            self.build();
+            built.send_replace(true);
+            self.known.changed.notified().await;
+            sleep(GATHER).await;
+        }
+    }
+
+    fn build(&mut self) {
+        let state = self.known.state();
+        let before = Arc::clone(&self.meshes.borrow());
+        let resources = self.revision != Some(state.revision);
+        let mut meshes = if resources {
+            self.resources(&state, &before)
+        } else {
+            Meshes::clone(&before)
+        };
+        let mut changed = resources;
+        let slices = by_service(&state);
+        for mesh in meshes.iter_mut() {
+            let endpoints = self.endpoints(mesh, &state, &slices);
+            changed |= endpoints != mesh.endpoints;
+            mesh.endpoints = endpoints;
+        }
+        if changed {
+            self.meshes.send_replace(Arc::new(meshes));
+        }
+    }
+
+    fn resources(&mut self, state: &State, before: &Meshes) -> Meshes {
+        let custom = state.custom.values().map(|entry| &entry.document);
+        let namespaces = state.namespaces.values().map(|document| &**document);
+        let (meshes, refused) = Meshes::of(custom.chain(namespaces), before);
+        self.revision = Some(state.revision);
+        if self.purpose == Purpose::LookUp {
+            self.tell_unknown(&meshes, refused);
+            return meshes;
+        }
+        self.metrics.resources(&meshes, &refused);
+        events::log(&meshes, &refused, &self.refused);
+        let conditions = conditions::of(state, &refused);
+        self.conditions.send_replace(Arc::new(conditions));
+        self.refused = refused;
+        meshes
+    }
+
+    /// Says which workloads are none because of something in them. What else is refused may be so only because half of the
+    /// mesh was not read.
+    fn tell_unknown(&mut self, meshes: &Meshes, refused: Vec<Refused>) {
+        let is_unknown = |refused: &Refused| {
+            let Some((Kind::VirtualNode, key)) = &refused.object else {
+                return false;
+            };
+            !meshes.iter().any(|mesh| mesh.nodes.contains_key(key))
+        };
+        let refused: Vec<_> = refused.into_iter().filter(is_unknown).collect();
+        for refused in refused.iter().filter(|new| !self.refused.contains(new)) {
+            tracing::warn!(
+                resource = refused.what,
+                reason = refused.why,
+                "pods that it selects are of no virtual node"
+            );
+        }
+        self.refused = refused;
+    }
+
+    /// Addresses of all workloads that have a service with such.
+    fn endpoints(
+        &self,
+        mesh: &Mesh,
+        state: &State,
+        slices: &BTreeMap<Key, Vec<&Slice>>,
+    ) -> BTreeMap<Key, Endpoints> {
+        let mut endpoints = BTreeMap::new();
+        for (key, node) in mesh.nodes.iter() {
+            let hostname = node
+                .service_discovery
+                .as_ref()
+                .map(|found| &found.dns.hostname);
+            let Some(name) = hostname.and_then(|name| endpoints::service_of(name)) else {
+                continue;
+            };
+            let Some(service) = state.services.get(&name) else {
+                continue;
+            };
+            let slices = slices.get(&name).map_or(&[][..], Vec::as_slice);
+            let by_port = node.listeners.iter().filter_map(|listener| {
+                let port = listener.port_mapping.port;
+                let mut addresses = endpoints::addresses(service, slices, port)?;
+                if addresses.len() > ENDPOINTS_MAX {
+                    addresses.truncate(ENDPOINTS_MAX);
+                    self.metrics.over_limit(Limit::Endpoints);
+                }
+                Some((port, addresses))
+            });
+            endpoints.insert(key.clone(), by_port.collect());
+        }
+        endpoints
+    }
+}
+
+fn by_service(state: &State) -> BTreeMap<Key, Vec<&Slice>> {
+    let mut by_service: BTreeMap<_, Vec<&Slice>> = BTreeMap::new();
+    for slice in state.slices.values() {
+        let metadata = &slice.metadata;
+        if let Some(service) = metadata.labels.get(SERVICE_LABEL) {
+            let key = Key::new(&metadata.namespace, service);
+            by_service.entry(key).or_default().push(slice);
+        }
+    }
+    by_service
+}

@@ -1,0 +1,202 @@
+//! Aggregated discovery, state of the world.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
+    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
+};
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::mesh::Meshes;
+use crate::metrics::Metrics;
+
+mod subscriber;
+
+use subscriber::{Heard, Subscriber};
+
+/// Responses that wait for an Envoy at most.
+const WAITING_MAX: usize = 16;
+
+/// Streams at once, whatever the memory: one for each sidecar, some 100 KB each.
+pub const STREAMS_MAX: usize = 10_000;
+
+/// Bytes of a request: a node, and the names of what it wants.
+pub const REQUEST_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long a stream may take to say which node it is of.
+const NODE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Tells Envoys what the meshes are.
+#[derive(Clone, Debug)]
+pub struct ControlPlane {
+    meshes: watch::Receiver<Arc<Meshes>>,
+    metrics: Metrics,
+    streams: Arc<AtomicUsize>,
+    streams_max: usize,
+}
+
+type Responses = Pin<Box<dyn Stream<Item = Result<DiscoveryResponse, Status>> + Send>>;
+
+/// A stream that is counted while it is there.
+struct Place {
+    streams: Arc<AtomicUsize>,
+    metrics: Metrics,
+}
+
+// === impl Control plane ===
+
+impl ControlPlane {
+    /// Of what `meshes` holds, as it changes, to `streams_max` streams at once.
+    pub fn new(
+        meshes: watch::Receiver<Arc<Meshes>>,
+        metrics: Metrics,
+        streams_max: usize,
+    ) -> AggregatedDiscoveryServiceServer<Self> {
+        AggregatedDiscoveryServiceServer::new(Self {
+            meshes,
+            metrics,
+            streams: Arc::default(),
+            streams_max,
+        })
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+    }
+}
+
+#[tonic::async_trait]
+impl AggregatedDiscoveryService for ControlPlane {
+    type StreamAggregatedResourcesStream = Responses;
+    type DeltaAggregatedResourcesStream =
+        Pin<Box<dyn Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Send>>;
+
+    async fn stream_aggregated_resources(
+        &self,
+        request: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<Response<Responses>, Status> {
+        let place = Place::take(&self.streams, self.streams_max, &self.metrics)?;
+        let (sender, responses) = mpsc::channel(WAITING_MAX);
+        let (meshes, requests) = (self.meshes.clone(), request.into_inner());
+        let metrics = self.metrics.clone();
+        tokio::spawn(async move {
+            if let Err(status) = serve(meshes, requests, &sender, &metrics).await {
+                tracing::warn!(reason = status.message(), "a stream of discovery ended");
+                let _ = sender.send(Err(status)).await;
+            }
+            drop(place);
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+    }
+
+    async fn delta_aggregated_resources(
+        &self,
+        _: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        Err(Status::unimplemented(
+            "delta discovery is not served: set api_type GRPC",
+        ))
+    }
+}
+
+async fn serve(
+    mut meshes: watch::Receiver<Arc<Meshes>>,
+    mut requests: Streaming<DiscoveryRequest>,
+    responses: &mpsc::Sender<Result<DiscoveryResponse, Status>>,
+    metrics: &Metrics,
+) -> Result<(), Status> {
+    let first = timeout(NODE_WITHIN, requests.message()).await;
+    let first = first.map_err(|_| Status::deadline_exceeded("no request came within 10 s"))?;
+    let Some(first) = first? else {
+        return Ok(());
+    };
+    let mut subscriber = Subscriber::new(&first.node.clone().unwrap_or_default());
+    update(&mut subscriber, &mut meshes, metrics)?;
+    hear(&mut subscriber, first, metrics)?;
+    loop {
+        for response in subscriber.next() {
+            metrics.response(&response.type_url);
+            if responses.send(Ok(response)).await.is_err() {
+                return Ok(());
+            }
+        }
+        tokio::select! {
+            request = requests.message() => match request? {
+                Some(request) => hear(&mut subscriber, request, metrics)?,
+                None => return Ok(()),
+            },
+            changed = meshes.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+                update(&mut subscriber, &mut meshes, metrics)?;
+            }
+        }
+    }
+}
+
+fn update(
+    subscriber: &mut Subscriber,
+    meshes: &mut watch::Receiver<Arc<Meshes>>,
+    metrics: &Metrics,
+) -> Result<(), Status> {
+    let meshes = Arc::clone(&meshes.borrow_and_update());
+    if subscriber.update(&meshes) {
+        return Ok(());
+    }
+    metrics.unknown_nodes.inc();
+    let node = subscriber.node();
+    // Envoy keeps what it has, and asks again.
+    let text = format!("there is no VirtualNode for the node id {node:?}");
+    Err(Status::not_found(text))
+}
+
+fn hear(
+    subscriber: &mut Subscriber,
+    request: DiscoveryRequest,
+    metrics: &Metrics,
+) -> Result<(), Status> {
+    match subscriber.hear(request) {
+        Heard::Fine => {}
+        Heard::Rejection(type_url) => metrics.rejection(type_url),
+        Heard::TooMany => {
+            return Err(Status::resource_exhausted(
+                "more names are asked for than there are resources",
+            ));
+        }
+    }
+    Ok(())
+}
+
+// === impl Place ===
+
+impl Place {
+    fn take(streams: &Arc<AtomicUsize>, max: usize, metrics: &Metrics) -> Result<Self, Status> {
+        let held = streams.fetch_add(1, Ordering::Relaxed);
+        metrics.streams.inc();
+        let place = Self {
+            streams: Arc::clone(streams),
+            metrics: metrics.clone(),
+        };
+        if held >= max {
+            metrics.streams_refused.inc();
+            let text = format!("there are {max} streams already");
+            return Err(Status::resource_exhausted(text));
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.streams.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.streams.dec();
+    }
+}

@@ -1,0 +1,141 @@
+//! What pods with redirected traffic are told, held against a real Envoy.
+#![expect(clippy::unwrap_used, reason = "a test helper may panic")]
+
+use std::fs;
+use std::process::Command;
+
+use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
+use envoy_types::pb::envoy::config::bootstrap::v3::bootstrap::{DynamicResources, StaticResources};
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::core::v3::api_config_source::ApiType;
+use envoy_types::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
+use envoy_types::pb::envoy::config::core::v3::{ApiConfigSource, ApiVersion, GrpcService, Node};
+use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
+use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener};
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
+use mesh_control_plane::envoy::{CLUSTER, LISTENER, Place, ROUTE, Snapshot};
+use mesh_control_plane::mesh::Meshes;
+use prost::{Message, Name as _};
+
+const DJAPP: &str = include_str!("../../../tests/mesh/djapp.yaml");
+const XDS: &str = "xds";
+
+/// The whole of it, with the control plane as a cluster that nobody answers for.
+fn bootstrap(told: &Snapshot) -> Bootstrap {
+    fn all<M: Message + Default>(told: &Snapshot, type_url: &str) -> Vec<M> {
+        let resources = told.of(type_url).values();
+        resources
+            .map(|any| M::decode(&any.value[..]).unwrap())
+            .collect()
+    }
+    let xds = Cluster {
+        name: XDS.to_owned(),
+        ..Cluster::default()
+    };
+    let grpc = EnvoyGrpc {
+        cluster_name: XDS.to_owned(),
+        ..EnvoyGrpc::default()
+    };
+    let service = GrpcService {
+        target_specifier: Some(TargetSpecifier::EnvoyGrpc(grpc)),
+        ..GrpcService::default()
+    };
+    let clusters: Vec<Cluster> = all(told, CLUSTER);
+    let mut listeners: Vec<Listener> = all(told, LISTENER);
+    for listener in &mut listeners {
+        let chains = listener.filter_chains.iter_mut();
+        chains.for_each(|chain| inline(told, chain));
+    }
+    Bootstrap {
+        node: Some(Node {
+            id: "a".to_owned(),
+            cluster: "a".to_owned(),
+            ..Node::default()
+        }),
+        static_resources: Some(StaticResources {
+            listeners,
+            clusters: clusters.into_iter().chain([xds]).collect(),
+            ..StaticResources::default()
+        }),
+        dynamic_resources: Some(DynamicResources {
+            ads_config: Some(ApiConfigSource {
+                api_type: ApiType::Grpc.into(),
+                transport_api_version: ApiVersion::V3.into(),
+                grpc_services: vec![service],
+                ..ApiConfigSource::default()
+            }),
+            ..DynamicResources::default()
+        }),
+        ..Bootstrap::default()
+    }
+}
+
+/// Puts the routes in where they would be asked for: what is asked for is not validated.
+fn inline(told: &Snapshot, chain: &mut FilterChain) {
+    let Some(ConfigType::TypedConfig(any)) = &mut chain.filters[0].config_type else {
+        panic!("no configuration");
+    };
+    if any.type_url != HttpConnectionManager::type_url() {
+        return;
+    }
+    let mut manager = HttpConnectionManager::decode(&any.value[..]).unwrap();
+    let Some(RouteSpecifier::Rds(rds)) = &manager.route_specifier else {
+        panic!("no routes");
+    };
+    let route = &told.of(ROUTE)[&rds.route_config_name];
+    let route = RouteConfiguration::decode(&route.value[..]).unwrap();
+    manager.route_specifier = Some(RouteSpecifier::RouteConfig(route));
+    any.value = manager.encode_to_vec();
+}
+
+/// With and without the rest of the world, on one port, on several, and on that of TLS: Envoy takes it, and what is
+/// no configuration it does not take.
+#[test]
+fn envoy_takes_what_pods_are_told() {
+    let open = DJAPP.replacen("spec:\n", "spec:\n  egressFilter: {type: ALLOW_ALL}\n", 1);
+    let mixed = open.replace(
+        "    - portMapping:\n        port: 9080\n        protocol: http\n",
+        "    - portMapping:\n        port: 443\n        protocol: http\n    - portMapping:\n        port: 9080\n        protocol: http\n",
+    );
+    assert!(mixed.len() > open.len());
+    // One route of two leads nowhere, and a router leads to somebody who is not there as well.
+    let second = "    - name: second\n      httpRoute: {match: {prefix: /second}, action: {weightedTargets: [{virtualNodeRef: {name: gone}, weight: 1}]}}\n";
+    let lost = DJAPP
+        .replace("  routes:\n", &format!("  routes:\n{second}"))
+        .replace(
+            "name: jazz-v2\n              weight",
+            "name: gone\n              weight",
+        );
+    for (text, faults) in [(DJAPP, 0), (&open, 0), (&mixed, 0), (&lost, 3)] {
+        let (meshes, refused) = Meshes::parse([("djapp.yaml", text)], &Meshes::default());
+        assert_eq!(refused.len(), faults, "{refused:?}");
+        for node in ["dj", "jazz-v1"] {
+            let id = format!("mesh/dj-app/virtualNode/{node}_prod");
+            let told = Snapshot::new(&meshes.node_of(&id).unwrap(), &Place::default());
+            let (taken, log) = validate(&bootstrap(&told));
+            assert!(taken, "{node}: {log}");
+        }
+    }
+    let broken = Bootstrap {
+        static_resources: Some(StaticResources {
+            listeners: vec![Listener::default()],
+            ..StaticResources::default()
+        }),
+        ..Bootstrap::default()
+    };
+    assert!(!validate(&broken).0);
+}
+
+fn validate(bootstrap: &Bootstrap) -> (bool, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bootstrap.pb");
+    fs::write(&file, bootstrap.encode_to_vec()).unwrap();
+    let envoy = tests_support::artifacts::envoy().unwrap();
+    let mut command = Command::new(envoy);
+    command.args(["--mode", "validate", "-c"]).arg(&file);
+    let output = command.output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success(), log)
+}

@@ -1,0 +1,225 @@
+//! What goes in: the Wasm plugin as an HTTP filter and as access loggers, and the clusters it streams to.
+//!
+//! Only what is written is described here; field numbers are those of Envoy's API v3.
+
+use prost::Message;
+
+pub use self::cluster::{HTTP_OPTIONS, StreamCluster, Tls};
+
+mod cluster;
+
+/// Name of everything that is put in.
+pub const NAME: &str = "meshmeter";
+
+/// Type of a Wasm HTTP filter.
+pub const FILTER: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+/// Type of a Wasm access logger.
+pub const LOGGER: &str =
+    "type.googleapis.com/envoy.extensions.access_loggers.wasm.v3.WasmAccessLog";
+/// Type of a plugin's configuration.
+pub const STRING: &str = "type.googleapis.com/google.protobuf.StringValue";
+/// All plugins of a sidecar share it, and with it their shared data.
+pub const VM_ID: &str = "meshmeter";
+/// What Envoy runs the module in.
+pub const RUNTIME: &str = "envoy.wasm.runtime.v8";
+/// Environment variables of Envoy that the VM may see.
+pub const HOST_ENV_KEYS: [&str; 4] = ["POD_NAME", "POD_NAMESPACE", "POD_UID", "NODE_NAME"];
+
+/// A plugin: a module and its configuration.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Plugin {
+    /// File of the module, where Envoy runs.
+    pub module: String,
+    /// Its configuration (JSON) in listeners towards the pod's application. Each side has its own because Envoy before
+    /// 1.39 does not tell a logger which side it is on, and some listeners do not say it at all.
+    pub inbound: String,
+    /// Its configuration in listeners from the pod's application.
+    pub outbound: String,
+}
+
+/// A side of the sidecar.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Side {
+    /// Towards the pod's application.
+    Inbound,
+    /// From it.
+    Outbound,
+}
+
+/// Which listeners.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Directions {
+    /// Those towards the pod's application.
+    Inbound,
+    /// Those from it.
+    Outbound,
+    /// Both.
+    Both,
+}
+
+/// All that goes in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Injection {
+    /// Before the router.
+    pub filter: Option<Plugin>,
+    /// Beside the access loggers of the connection manager.
+    pub access_log: Option<Plugin>,
+    /// Into the router, called for each upstream attempt.
+    pub upstream_log: Option<Plugin>,
+    /// Into which listeners.
+    pub directions: Directions,
+    /// Beside the clusters.
+    pub clusters: Vec<StreamCluster>,
+}
+
+// === impl Injection ===
+
+impl Injection {
+    /// The modules' files.
+    pub fn modules(&self) -> impl Iterator<Item = &str> {
+        [&self.filter, &self.access_log, &self.upstream_log]
+            .into_iter()
+            .flatten()
+            .map(|plugin| plugin.module.as_str())
+    }
+}
+
+// === impl Plugin ===
+
+impl Plugin {
+    /// As an `HttpFilter`.
+    pub(crate) fn http_filter(&self, side: Side) -> Vec<u8> {
+        let wasm = Wasm {
+            config: Some(self.config(side)),
+        };
+        let filter = Named {
+            name: NAME.to_owned(),
+            typed_config: Some(any(FILTER, &wasm)),
+        };
+        filter.encode_to_vec()
+    }
+
+    /// As an `AccessLog`.
+    pub(crate) fn access_log(&self, side: Side) -> Vec<u8> {
+        let wasm = Wasm {
+            config: Some(self.config(side)),
+        };
+        let log = Named {
+            name: NAME.to_owned(),
+            typed_config: Some(any(LOGGER, &wasm)),
+        };
+        log.encode_to_vec()
+    }
+
+    fn config(&self, side: Side) -> PluginConfig {
+        let configuration = match side {
+            Side::Inbound => &self.inbound,
+            Side::Outbound => &self.outbound,
+        };
+        let configuration = StringValue {
+            value: configuration.clone(),
+        };
+        PluginConfig {
+            name: NAME.to_owned(),
+            root_id: NAME.to_owned(),
+            vm_config: Some(VmConfig {
+                vm_id: VM_ID.to_owned(),
+                runtime: RUNTIME.to_owned(),
+                code: Some(AsyncDataSource {
+                    local: Some(DataSource {
+                        filename: self.module.clone(),
+                        ..DataSource::default()
+                    }),
+                }),
+                environment_variables: Some(EnvironmentVariables {
+                    host_env_keys: HOST_ENV_KEYS.map(str::to_owned).into(),
+                }),
+            }),
+            configuration: Some(any(STRING, &configuration)),
+            // Not `failure_policy`: Envoys before 1.34 do not know it, and later ones take only one of the two.
+            fail_open: true,
+        }
+    }
+}
+
+fn any(type_url: &str, message: &impl Message) -> Any {
+    Any {
+        type_url: type_url.to_owned(),
+        value: message.encode_to_vec(),
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Any {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+/// `HttpFilter` and `AccessLog`: a name and, under the same number, a typed configuration.
+#[derive(Clone, PartialEq, Message)]
+struct Named {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, optional, tag = "4")]
+    typed_config: Option<Any>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Wasm {
+    #[prost(message, optional, tag = "1")]
+    config: Option<PluginConfig>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PluginConfig {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    root_id: String,
+    #[prost(message, optional, tag = "3")]
+    vm_config: Option<VmConfig>,
+    #[prost(message, optional, tag = "4")]
+    configuration: Option<Any>,
+    #[prost(bool, tag = "5")]
+    fail_open: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct VmConfig {
+    #[prost(string, tag = "1")]
+    vm_id: String,
+    #[prost(string, tag = "2")]
+    runtime: String,
+    #[prost(message, optional, tag = "3")]
+    code: Option<AsyncDataSource>,
+    #[prost(message, optional, tag = "7")]
+    environment_variables: Option<EnvironmentVariables>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AsyncDataSource {
+    #[prost(message, optional, tag = "1")]
+    local: Option<DataSource>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DataSource {
+    #[prost(string, tag = "1")]
+    filename: String,
+    #[prost(string, tag = "3")]
+    inline_string: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct EnvironmentVariables {
+    #[prost(string, repeated, tag = "1")]
+    host_env_keys: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StringValue {
+    #[prost(string, tag = "1")]
+    value: String,
+}

@@ -1,0 +1,390 @@
+//! A cluster that leads to an aggregator: HTTP/2, by DNS unless it is an address, with TLS and a token if asked.
+
+use prost::Message;
+
+use super::{Any, DataSource, Named, any};
+
+/// Name of a cluster's HTTP options, and with a prefix their type.
+pub const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const TLS: &str =
+    "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
+const INJECTOR: &str =
+    "type.googleapis.com/envoy.extensions.filters.http.credential_injector.v3.CredentialInjector";
+const GENERIC: &str =
+    "type.googleapis.com/envoy.extensions.http.injected_credentials.generic.v3.Generic";
+const CODEC: &str =
+    "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec";
+
+/// Name of the secret in the token file.
+const TOKEN: &str = "token";
+
+/// Time to connect: an address whose pod is gone may not answer at all, and a restarted aggregator is to be found
+/// within two seconds.
+const CONNECT_SECONDS: i64 = 1;
+/// A restarted aggregator has another address: names are asked for this often, whatever their records say.
+const DNS_SECONDS: i64 = 1;
+/// A connection is asked this often whether it is alive, also while nothing is sent.
+const KEEPALIVE_SECONDS: i64 = 10;
+/// And is given up without an answer within this time.
+const KEEPALIVE_TIMEOUT_SECONDS: i64 = 5;
+
+const STATIC: i32 = 0;
+const STRICT_DNS: i32 = 1;
+const V4_PREFERRED: i32 = 3;
+const SAN_DNS: i32 = 2;
+const SAN_ADDRESS: i32 = 4;
+
+/// A cluster to stream to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StreamCluster {
+    /// Its name, as the plugin configuration has it.
+    pub name: String,
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Speak TLS.
+    pub tls: Option<Tls>,
+}
+
+/// TLS towards an aggregator.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tls {
+    /// Certificates (PEM) of which that of the aggregator must be.
+    pub ca: String,
+    /// A host name or address that its certificate must be for.
+    pub server_name: String,
+    /// Envoy's file with the secret `token`, which is put on each stream. Not `Bearer` before it: Envoy 1.36 cannot say
+    /// so, and the aggregator takes the token alone.
+    pub token_file: Option<String>,
+}
+
+// === impl StreamCluster ===
+
+impl StreamCluster {
+    /// As a `Cluster`.
+    pub fn encode(&self) -> Vec<u8> {
+        let seconds = |seconds| Some(Duration { seconds });
+        let token = self.tls.as_ref().and_then(|tls| tls.token_file.as_deref());
+        let options = HttpProtocolOptions {
+            explicit_http_config: Some(ExplicitHttpConfig {
+                http2_protocol_options: Some(Http2ProtocolOptions {
+                    connection_keepalive: Some(Keepalive {
+                        interval: seconds(KEEPALIVE_SECONDS),
+                        timeout: seconds(KEEPALIVE_TIMEOUT_SECONDS),
+                    }),
+                }),
+            }),
+            http_filters: token.map(with_token).unwrap_or_default(),
+        };
+        let options = any(&format!("type.googleapis.com/{HTTP_OPTIONS}"), &options);
+        let by_name = !is_address(&self.host);
+        let cluster = Cluster {
+            name: self.name.clone(),
+            r#type: if by_name { STRICT_DNS } else { STATIC },
+            connect_timeout: seconds(CONNECT_SECONDS),
+            // Deprecated since there are clusters of type `envoy.clusters.dns`, which App Mesh's Envoys do not know.
+            dns_refresh_rate: seconds(DNS_SECONDS).filter(|_| by_name),
+            // Of a name with both addresses Envoy's default takes IPv6 alone, whether or not anybody listens there.
+            dns_lookup_family: if by_name { V4_PREFERRED } else { 0 },
+            transport_socket: self.tls.as_ref().map(Tls::transport_socket),
+            load_assignment: Some(self.load_assignment()),
+            typed_extension_protocol_options: vec![ExtensionOptions {
+                key: HTTP_OPTIONS.to_owned(),
+                value: Some(options),
+            }],
+        };
+        cluster.encode_to_vec()
+    }
+
+    fn load_assignment(&self) -> LoadAssignment {
+        let address = SocketAddress {
+            address: self.host.clone(),
+            port_value: self.port.into(),
+        };
+        let endpoint = LbEndpoint {
+            endpoint: Some(Endpoint {
+                address: Some(Address {
+                    socket_address: Some(address),
+                }),
+            }),
+        };
+        LoadAssignment {
+            cluster_name: self.name.clone(),
+            endpoints: vec![Locality {
+                lb_endpoints: vec![endpoint],
+            }],
+        }
+    }
+}
+
+// === impl Tls ===
+
+impl Tls {
+    fn transport_socket(&self) -> TransportSocket {
+        let address = is_address(&self.server_name);
+        let name = SubjectAltNameMatcher {
+            san_type: if address { SAN_ADDRESS } else { SAN_DNS },
+            matcher: Some(StringMatcher {
+                exact: self.server_name.clone(),
+            }),
+        };
+        let validation = ValidationContext {
+            trusted_ca: Some(DataSource {
+                inline_string: self.ca.clone(),
+                ..DataSource::default()
+            }),
+            match_typed_subject_alt_names: vec![name],
+        };
+        let context = UpstreamTlsContext {
+            common_tls_context: Some(CommonTlsContext {
+                validation_context: Some(validation),
+                alpn_protocols: vec!["h2".to_owned()],
+            }),
+            // An address is no server name (RFC 6066, section 3).
+            sni: if address {
+                String::new()
+            } else {
+                self.server_name.clone()
+            },
+        };
+        TransportSocket {
+            name: "envoy.transport_sockets.tls".to_owned(),
+            typed_config: Some(any(TLS, &context)),
+        }
+    }
+}
+
+/// The filters of a cluster that puts the token of `file` on each of its requests.
+fn with_token(file: &str) -> Vec<Named> {
+    let path = PathConfigSource {
+        path: file.to_owned(),
+    };
+    let secret = SdsSecretConfig {
+        name: TOKEN.to_owned(),
+        sds_config: Some(ConfigSource {
+            path_config_source: Some(path),
+        }),
+    };
+    let generic = Generic {
+        credential: Some(secret),
+        header: "authorization".to_owned(),
+    };
+    let injector = CredentialInjector {
+        overwrite: true,
+        credential: Some(ExtensionConfig {
+            name: "envoy.http.injected_credentials.generic".to_owned(),
+            typed_config: Some(any(GENERIC, &generic)),
+        }),
+    };
+    vec![
+        Named {
+            name: "envoy.filters.http.credential_injector".to_owned(),
+            typed_config: Some(any(INJECTOR, &injector)),
+        },
+        Named {
+            name: "envoy.filters.http.upstream_codec".to_owned(),
+            typed_config: Some(any(CODEC, &Empty {})),
+        },
+    ]
+}
+
+fn is_address(host: &str) -> bool {
+    host.parse::<std::net::IpAddr>().is_ok()
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Cluster {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(int32, tag = "2")]
+    r#type: i32,
+    #[prost(message, optional, tag = "4")]
+    connect_timeout: Option<Duration>,
+    #[prost(message, optional, tag = "16")]
+    dns_refresh_rate: Option<Duration>,
+    #[prost(int32, tag = "17")]
+    dns_lookup_family: i32,
+    #[prost(message, optional, tag = "24")]
+    transport_socket: Option<TransportSocket>,
+    #[prost(message, optional, tag = "33")]
+    load_assignment: Option<LoadAssignment>,
+    #[prost(message, repeated, tag = "36")]
+    typed_extension_protocol_options: Vec<ExtensionOptions>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TransportSocket {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, optional, tag = "3")]
+    typed_config: Option<Any>,
+}
+
+/// An entry of a map.
+#[derive(Clone, PartialEq, Message)]
+struct ExtensionOptions {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(message, optional, tag = "2")]
+    value: Option<Any>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Duration {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LoadAssignment {
+    #[prost(string, tag = "1")]
+    cluster_name: String,
+    #[prost(message, repeated, tag = "2")]
+    endpoints: Vec<Locality>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Locality {
+    #[prost(message, repeated, tag = "2")]
+    lb_endpoints: Vec<LbEndpoint>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LbEndpoint {
+    #[prost(message, optional, tag = "1")]
+    endpoint: Option<Endpoint>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Endpoint {
+    #[prost(message, optional, tag = "1")]
+    address: Option<Address>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Address {
+    #[prost(message, optional, tag = "1")]
+    socket_address: Option<SocketAddress>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SocketAddress {
+    #[prost(string, tag = "2")]
+    address: String,
+    #[prost(uint32, tag = "3")]
+    port_value: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct HttpProtocolOptions {
+    #[prost(message, optional, tag = "3")]
+    explicit_http_config: Option<ExplicitHttpConfig>,
+    #[prost(message, repeated, tag = "6")]
+    http_filters: Vec<Named>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct ExplicitHttpConfig {
+    #[prost(message, optional, tag = "2")]
+    http2_protocol_options: Option<Http2ProtocolOptions>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Http2ProtocolOptions {
+    #[prost(message, optional, tag = "15")]
+    connection_keepalive: Option<Keepalive>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Keepalive {
+    #[prost(message, optional, tag = "1")]
+    interval: Option<Duration>,
+    #[prost(message, optional, tag = "2")]
+    timeout: Option<Duration>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct UpstreamTlsContext {
+    #[prost(message, optional, tag = "1")]
+    common_tls_context: Option<CommonTlsContext>,
+    #[prost(string, tag = "2")]
+    sni: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CommonTlsContext {
+    #[prost(message, optional, tag = "3")]
+    validation_context: Option<ValidationContext>,
+    #[prost(string, repeated, tag = "4")]
+    alpn_protocols: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ValidationContext {
+    #[prost(message, optional, tag = "1")]
+    trusted_ca: Option<DataSource>,
+    #[prost(message, repeated, tag = "15")]
+    match_typed_subject_alt_names: Vec<SubjectAltNameMatcher>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SubjectAltNameMatcher {
+    #[prost(int32, tag = "1")]
+    san_type: i32,
+    #[prost(message, optional, tag = "2")]
+    matcher: Option<StringMatcher>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StringMatcher {
+    #[prost(string, tag = "1")]
+    exact: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CredentialInjector {
+    #[prost(bool, tag = "1")]
+    overwrite: bool,
+    #[prost(message, optional, tag = "3")]
+    credential: Option<ExtensionConfig>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ExtensionConfig {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, optional, tag = "2")]
+    typed_config: Option<Any>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Generic {
+    #[prost(message, optional, tag = "1")]
+    credential: Option<SdsSecretConfig>,
+    #[prost(string, tag = "2")]
+    header: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SdsSecretConfig {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, optional, tag = "2")]
+    sds_config: Option<ConfigSource>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ConfigSource {
+    #[prost(message, optional, tag = "8")]
+    path_config_source: Option<PathConfigSource>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PathConfigSource {
+    #[prost(string, tag = "1")]
+    path: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Empty {}

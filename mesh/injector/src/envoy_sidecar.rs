@@ -1,0 +1,269 @@
+//! A stock Envoy where App Mesh's controller is gone: the sidecar itself, and what redirects the pod's traffic into it.
+
+use std::net::IpAddr;
+
+use serde_json::{Map, Value, json};
+
+use crate::annotations::{self, Annotations, CONTROLLER, MOUNTS, SECRETS, add_default, listed};
+use crate::names::{
+    BOOTSTRAP_FILE, EGRESS_PORT, INGRESS_PORT, PROXYINIT, REDIRECT, SEEN, SIDECAR, STATUS_PORT,
+    USER, list, named, object, security,
+};
+use crate::settings::Stock;
+use crate::skipped::Skipped;
+use crate::virtual_node::VirtualNode;
+
+const CNI: &str = "appmesh.k8s.aws/appmeshCNI";
+/// Label of pods on Fargate, where App Mesh's network plugin is always there.
+const FARGATE: &str = "eks.amazonaws.com/fargate-profile";
+
+const PORTS: &str = "appmesh.k8s.aws/ports";
+const IGNORED_IPS: &str = "appmesh.k8s.aws/egressIgnoredIPs";
+const IGNORED_PORTS: &str = "appmesh.k8s.aws/egressIgnoredPorts";
+
+/// Ports that are redirected at most: iptables takes 15 in one rule.
+const PORTS_MAX: usize = 15;
+/// Ports that are not redirected at most: the image adds 22 to them.
+const IGNORED_PORTS_MAX: usize = PORTS_MAX - 1;
+/// Addresses that are not redirected at most: a rule each.
+const IGNORED_IPS_MAX: usize = 64;
+
+/// Variables of App Mesh's image that a stock Envoy would not read; a sidecar without them would be another one.
+const AGENT_ONLY: [&str; 5] = [
+    "ENVOY_CONFIG_FILE",
+    "ENVOY_RESOURCES_CONFIG_FILE",
+    "ENVOY_STATS_CONFIG_FILE",
+    "ENVOY_STATS_SINKS_CFG_FILE",
+    "ENVOY_TRACING_CFG_FILE",
+];
+
+/// Adds the sidecar behind what is there, as App Mesh's controller did: what the application prepares for itself is not
+/// redirected yet.
+pub(crate) fn add_sidecar(pod: &mut Value, stock: &Stock) -> Result<(), Skipped> {
+    let annotations = object(&mut pod["metadata"]["annotations"])?.clone();
+    let sidecar = sidecar(&annotations, &pod["spec"]["volumes"], stock)?;
+    for (secret, _) in annotations::mounts(&annotations, SECRETS)? {
+        let volumes = &mut pod["spec"]["volumes"];
+        if named(volumes, &secret).is_none() {
+            list(volumes)?.push(json!({"name": secret, "secret": {"secretName": secret}}));
+        }
+    }
+    list(&mut pod["spec"]["initContainers"])?.push(sidecar);
+    Ok(())
+}
+
+/// Adds what redirects. Of a pod on App Mesh's network plugin that is the plugin, told by annotations.
+pub(crate) fn add_redirection(
+    pod: &mut Value,
+    stock: &Stock,
+    node: &VirtualNode,
+) -> Result<(), Skipped> {
+    let fargate = pod["metadata"]["labels"][FARGATE].as_str();
+    let fargate = fargate.is_some_and(|profile| !profile.is_empty());
+    let there = named(&pod["spec"]["initContainers"], PROXYINIT).is_some();
+    let annotations = object(&mut pod["metadata"]["annotations"])?;
+    let cni = annotations.get(CNI).and_then(Value::as_str);
+    let by_plugin = cni.map_or(fargate, |cni| cni.eq_ignore_ascii_case("enabled"));
+    let ports = match listed(annotations, PORTS, PORTS_MAX, is_ports)? {
+        Some(ports) => ports,
+        None => redirected(&node.ports)?,
+    };
+    // App Mesh's own word for none: its image does not start with an empty list.
+    let ports = if ports.is_empty() {
+        "0".to_owned()
+    } else {
+        ports
+    };
+    let ignored_ips = listed(annotations, IGNORED_IPS, IGNORED_IPS_MAX, is_range)?;
+    let ignored_ips = ignored_ips.unwrap_or("169.254.169.254".to_owned());
+    let ignored_ports = listed(annotations, IGNORED_PORTS, IGNORED_PORTS_MAX, is_ports)?;
+    let ignored_ports = ignored_ports.unwrap_or("22".to_owned());
+    if by_plugin {
+        for (name, value) in [
+            (PORTS, ports.as_str()),
+            (IGNORED_IPS, &ignored_ips),
+            (IGNORED_PORTS, &ignored_ports),
+            ("appmesh.k8s.aws/proxyEgressPort", &EGRESS_PORT.to_string()),
+            (
+                "appmesh.k8s.aws/proxyIngressPort",
+                &INGRESS_PORT.to_string(),
+            ),
+            ("appmesh.k8s.aws/ignoredUID", &USER.to_string()),
+        ] {
+            add_default(annotations, name, value);
+        }
+        // The plugin knows this word and no other.
+        annotations.insert(CONTROLLER.to_owned(), "enabled".into());
+        return Ok(());
+    }
+    // A controller that is still there would redirect a second time, which fails.
+    annotations.insert(CONTROLLER.to_owned(), "disabled".into());
+    if there {
+        return Ok(());
+    }
+    let redirect = json!({
+        "name": REDIRECT,
+        "image": stock.redirect_image,
+        "env": [
+            {"name": "APPMESH_START_ENABLED", "value": "1"},
+            {"name": "APPMESH_IGNORE_UID", "value": USER.to_string()},
+            {"name": "APPMESH_ENVOY_INGRESS_PORT", "value": INGRESS_PORT.to_string()},
+            {"name": "APPMESH_ENVOY_EGRESS_PORT", "value": EGRESS_PORT.to_string()},
+            {"name": "APPMESH_APP_PORTS", "value": ports},
+            {"name": "APPMESH_EGRESS_IGNORED_IP", "value": ignored_ips},
+            {"name": "APPMESH_EGRESS_IGNORED_PORTS", "value": ignored_ports},
+        ],
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+        // The one container that is not restricted: iptables changes the pod's network (NET_ADMIN), the older kind through a
+        // raw socket (NET_RAW), and locks a file of its image.
+        "securityContext": {
+            "runAsUser": 0,
+            "runAsNonRoot": false,
+            "allowPrivilegeEscalation": false,
+            "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    });
+    list(&mut pod["spec"]["initContainers"])?.push(redirect);
+    Ok(())
+}
+
+/// The ports of a virtual node, or those that the application declares.
+fn redirected(ports: &[u16]) -> Result<String, Skipped> {
+    if ports.len() > PORTS_MAX {
+        return Err(Skipped::TooManyPorts {
+            count: ports.len(),
+            max: PORTS_MAX,
+        });
+    }
+    let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+    Ok(ports.join(","))
+}
+
+fn sidecar(annotations: &Annotations, volumes: &Value, stock: &Stock) -> Result<Value, Skipped> {
+    let (mut concurrency, mut level) = ("2".to_owned(), "info".to_owned());
+    let mut env = Vec::new();
+    for (name, value) in annotations::env(annotations)? {
+        match name.as_str() {
+            "ENVOY_CONCURRENCY" => concurrency = value,
+            "ENVOY_LOG_LEVEL" => level = value,
+            name if AGENT_ONLY.contains(&name) => return Err(Skipped::AgentOnly(name.to_owned())),
+            _ => env.push(json!({"name": name, "value": value})),
+        }
+    }
+    let probe = |every: u32, times: u32| {
+        json!({
+            "httpGet": {"path": "/ready", "port": STATUS_PORT},
+            "periodSeconds": every,
+            "failureThreshold": times,
+        })
+    };
+    Ok(json!({
+        "name": SIDECAR,
+        "image": stock.image,
+        // A native sidecar: the application starts with its network, and ends before it. Envoy's last report then holds all
+        // of the application's requests. App Mesh's `sleep 20` before the end stood for this order, and is not needed.
+        "restartPolicy": "Always",
+        // Envoy takes a flag and its value apart only.
+        "args": [
+            "--config-path", BOOTSTRAP_FILE,
+            "--disable-hot-restart",
+            "--drain-time-s", "20",
+            "--concurrency", concurrency,
+            "--log-level", level,
+        ],
+        "env": env,
+        "ports": [{"name": "stats", "containerPort": STATUS_PORT, "protocol": "TCP"}],
+        "startupProbe": probe(1, 120),
+        "readinessProbe": probe(10, 3),
+        "volumeMounts": mounts(annotations, volumes)?,
+        "resources": resources(annotations)?,
+        "securityContext": security(),
+    }))
+}
+
+fn mounts(annotations: &Annotations, volumes: &Value) -> Result<Vec<Value>, Skipped> {
+    let seen = SEEN
+        .into_iter()
+        .filter(|(name, _)| named(volumes, name).is_some());
+    let seen = seen.map(|(name, path)| (name.to_owned(), path.to_owned()));
+    let theirs = annotations::mounts(annotations, MOUNTS)?;
+    if let Some((missing, _)) = theirs
+        .iter()
+        .find(|(name, _)| named(volumes, name).is_none())
+    {
+        return Err(Skipped::NoVolume(missing.clone()));
+    }
+    let secrets = annotations::mounts(annotations, SECRETS)?;
+    let mounts: Vec<_> = seen.chain(theirs).chain(secrets).collect();
+    for (nth, (_, path)) in mounts.iter().enumerate() {
+        if mounts[..nth].iter().any(|(_, before)| before == path) {
+            let what = "second mount for the sidecar at";
+            let name = path.clone();
+            return Err(Skipped::Taken { what, name });
+        }
+    }
+    let mounts = mounts
+        .into_iter()
+        .map(|(name, path)| json!({"name": name, "mountPath": path, "readOnly": true}));
+    Ok(mounts.collect())
+}
+
+/// What the pod's annotations say, else what App Mesh's controller asks for. A limit alone is the request too, as Kubernetes
+/// has it.
+fn resources(annotations: &Annotations) -> Result<Value, Skipped> {
+    let (mut requests, mut limits) = (Map::new(), Map::new());
+    for (what, request, limit, default) in [
+        (
+            "cpu",
+            "appmesh.k8s.aws/cpuRequest",
+            "appmesh.k8s.aws/cpuLimit",
+            "10m",
+        ),
+        (
+            "memory",
+            "appmesh.k8s.aws/memoryRequest",
+            "appmesh.k8s.aws/memoryLimit",
+            "32Mi",
+        ),
+    ] {
+        let said = |name| listed(annotations, name, 1, is_quantity);
+        let (request, limit) = (said(request)?, said(limit)?);
+        // An empty one is none, not the default.
+        let amount = |text: String| (!text.is_empty()).then(|| (what.to_owned(), text.into()));
+        let limit = limit.and_then(amount);
+        let default = limit.is_none().then(|| default.to_owned());
+        requests.extend(request.or(default).and_then(amount));
+        limits.extend(limit);
+    }
+    Ok(json!({"requests": requests, "limits": limits}))
+}
+
+/// As far as an annotation is concerned: digits and a unit, or a power of ten.
+fn is_quantity(text: &str) -> bool {
+    const UNITS: [&str; 16] = [
+        "", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
+    ];
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let power = unit
+        .strip_prefix(['e', 'E'])
+        .and_then(|power| power.parse::<i8>().ok());
+    unit.len() < text.len() && (UNITS.contains(&unit) || power.is_some())
+}
+
+/// A port, or a range of ports as iptables has it.
+fn is_ports(text: &str) -> bool {
+    let port = |text: &str| text.parse::<u16>().ok();
+    match text.split_once(':') {
+        None => port(text).is_some(),
+        Some((first, last)) => port(first)
+            .zip(port(last))
+            .is_some_and(|(first, last)| first <= last),
+    }
+}
+
+/// An address, or a network in the notation of CIDR.
+fn is_range(text: &str) -> bool {
+    let (address, bits) = text.split_once('/').unwrap_or((text, "0"));
+    address.parse::<IpAddr>().is_ok() && bits.parse::<u8>().is_ok_and(|bits| bits <= 128)
+}

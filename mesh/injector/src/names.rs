@@ -1,0 +1,89 @@
+//! Names, paths and ports in a pod, and lists by name.
+
+use serde_json::{Map, Value, json};
+
+use crate::skipped::Skipped;
+
+pub(crate) const INIT: &str = "meshmeter-init";
+pub(crate) const XDS_PROXY: &str = "meshmeter-xds-proxy";
+pub(crate) const REDIRECT: &str = "meshmeter-redirect";
+/// The container that redirects where App Mesh's controller adds it.
+pub(crate) const PROXYINIT: &str = "proxyinit";
+pub(crate) const SIDECAR: &str = "envoy";
+
+pub(crate) const CONFIG_VOLUME: &str = "meshmeter-config";
+pub(crate) const MODULES_VOLUME: &str = "meshmeter-modules";
+pub(crate) const TOKEN_VOLUME: &str = "meshmeter-token";
+pub(crate) const CONFIG_PATH: &str = "/etc/meshmeter";
+pub(crate) const MODULES_PATH: &str = "/opt/meshmeter";
+pub(crate) const TOKEN_PATH: &str = "/var/run/secrets/meshmeter";
+/// What of a pod's volumes the sidecar sees, and where.
+pub(crate) const SEEN: [(&str, &str); 3] = [
+    (CONFIG_VOLUME, CONFIG_PATH),
+    (MODULES_VOLUME, MODULES_PATH),
+    (TOKEN_VOLUME, TOKEN_PATH),
+];
+
+/// Read by App Mesh's agent.
+pub(crate) const RESOURCES_FILE: &str = "/etc/meshmeter/resources.yaml";
+/// Read by a stock Envoy.
+pub(crate) const BOOTSTRAP_FILE: &str = "/etc/meshmeter/envoy.yaml";
+/// Tells Envoy where the token is.
+pub(crate) const TOKEN_SECRET_FILE: &str = "/etc/meshmeter/token.json";
+
+/// Where the xDS proxy listens for Envoy, on loopback.
+pub(crate) const XDS_PORT: u16 = 15_090;
+/// Where the xDS proxy says whether it is ready.
+pub(crate) const ADMIN_PORT: u16 = 15_091;
+/// Where a stock Envoy says whether it is ready.
+pub(crate) const STATUS_PORT: u16 = 15_092;
+
+/// Admin pages of a stock Envoy, on loopback.
+pub(crate) const ENVOY_ADMIN_PORT: u16 = 9_901;
+/// Where redirected traffic enters and leaves the sidecar, as the control plane's listeners have it.
+pub(crate) const INGRESS_PORT: u16 = 15_000;
+pub(crate) const EGRESS_PORT: u16 = 15_001;
+
+/// The user of App Mesh's sidecar: its traffic is not redirected.
+pub(crate) const USER: u32 = 1337;
+
+/// What the profile `restricted` asks for.
+pub(crate) fn security() -> Value {
+    json!({
+        "runAsUser": USER,
+        "runAsNonRoot": true,
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    })
+}
+
+pub(crate) fn named<'a>(items: &'a Value, name: &str) -> Option<&'a Value> {
+    items.as_array()?.iter().find(|item| item["name"] == name)
+}
+
+/// The containers of a pod, those of the start first.
+pub(crate) fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
+    let lists = ["initContainers", "containers"];
+    lists
+        .into_iter()
+        .filter_map(|list| spec[list].as_array())
+        .flatten()
+}
+
+pub(crate) fn list(value: &mut Value) -> Result<&mut Vec<Value>, Skipped> {
+    if value.is_null() {
+        *value = json!([]);
+    }
+    value.as_array_mut().ok_or(Skipped::NoPod("a list is none"))
+}
+
+pub(crate) fn object(value: &mut Value) -> Result<&mut Map<String, Value>, Skipped> {
+    if value.is_null() {
+        *value = json!({});
+    }
+    value
+        .as_object_mut()
+        .ok_or(Skipped::NoPod("annotations are none"))
+}

@@ -1,0 +1,143 @@
+//! What stands beside the sidecar of every pod: volumes, what prepares them, and the xDS proxy.
+
+use serde_json::{Value, json};
+
+use crate::names::{
+    ADMIN_PORT, CONFIG_PATH, CONFIG_VOLUME, INIT, MODULES_PATH, MODULES_VOLUME, TOKEN_SECRET_FILE,
+    TOKEN_VOLUME, XDS_PORT, XDS_PROXY, security,
+};
+use crate::settings::{Modules, Settings};
+
+/// Where the modules are written to: in the image they are at [`MODULES_PATH`] themselves.
+const MODULES_PATH_OUT: &str = "/mnt/meshmeter";
+/// Largest volume of our own: two modules of less than 160 KiB each, and four small files.
+const VOLUME_MAX: &str = "16Mi";
+/// How long a token is good for, in seconds; the kubelet brings a new one after four fifths of it.
+const TOKEN_SECONDS: u32 = 3_600;
+
+/// The volumes of ours.
+pub(crate) fn volumes(settings: &Settings) -> Vec<Value> {
+    let empty = |name: &str| json!({"name": name, "emptyDir": {"sizeLimit": VOLUME_MAX}});
+    let modules = match settings.modules {
+        Modules::Copied => empty(MODULES_VOLUME),
+        Modules::ImageVolume => json!({
+            "name": MODULES_VOLUME,
+            "image": {"reference": settings.image, "pullPolicy": "IfNotPresent"},
+        }),
+    };
+    let mut volumes = vec![empty(CONFIG_VOLUME), modules];
+    let secure = settings.secure.as_ref();
+    if let Some(audience) = secure.and_then(|secure| secure.audience.as_ref()) {
+        // Not the API token of the pod: nobody but the aggregator takes it, so that a pod which wants none of that
+        // (automountServiceAccountToken: false) can have this one. Its mode is the kubelet's business: readable by all
+        // (0644); by the group of `fsGroup`, which every container is in; or by the one user of all containers, 1337 then.
+        let token = json!({
+            "path": "token",
+            "audience": audience,
+            "expirationSeconds": TOKEN_SECONDS,
+        });
+        volumes.push(json!({
+            "name": TOKEN_VOLUME,
+            "projected": {"sources": [{"serviceAccountToken": token}]},
+        }));
+    }
+    volumes
+}
+
+/// Writes what the sidecar reads; copies the modules unless they are a volume. `node` is the node id of a stock Envoy.
+pub(crate) fn prepares(settings: &Settings, node: Option<&str>) -> Value {
+    let mut args = vec!["prepare".to_owned(), format!("--config={CONFIG_PATH}")];
+    let mut mounts = vec![json!({"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH})];
+    if settings.modules == Modules::Copied {
+        args.push(format!("--modules={MODULES_PATH_OUT}"));
+        mounts.push(json!({"name": MODULES_VOLUME, "mountPath": MODULES_PATH_OUT}));
+    }
+    if shows_token(settings) {
+        args.push("--token-secret".to_owned());
+    }
+    args.extend(node.map(|node| format!("--bootstrap={node}")));
+    json!({
+        "name": INIT,
+        "image": settings.image,
+        "args": args,
+        "volumeMounts": mounts,
+        "resources": resources(),
+        "securityContext": security(),
+    })
+}
+
+/// Between the sidecar and the control plane.
+pub(crate) fn xds_proxy(settings: &Settings, has_api_token: bool) -> Value {
+    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    let mut env = vec![
+        field("POD_NAMESPACE", "metadata.namespace"),
+        field("POD_NAME", "metadata.name"),
+        field("POD_UID", "metadata.uid"),
+        field("NODE_NAME", "spec.nodeName"),
+    ];
+    if let Some(secure) = &settings.secure {
+        env.push(json!({"name": "MESHMETER_AGGREGATOR_CA", "value": secure.ca}));
+    }
+    let probe = |every: u32, times: u32| {
+        json!({
+            "httpGet": {"path": "/readyz", "port": ADMIN_PORT},
+            "periodSeconds": every,
+            "failureThreshold": times,
+        })
+    };
+    json!({
+        "name": XDS_PROXY,
+        "image": settings.image,
+        // A native sidecar: it is there before the sidecar that waits for it, and ends after it.
+        "restartPolicy": "Always",
+        "args": xds_proxy_args(settings, has_api_token),
+        "env": env,
+        "ports": [{"name": "meshmeter", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
+        // No readiness probe: without it Envoy keeps what it has, and the pod serves.
+        "startupProbe": probe(1, 30),
+        "volumeMounts": [
+            {"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH, "readOnly": true},
+            {"name": MODULES_VOLUME, "mountPath": MODULES_PATH, "readOnly": true},
+        ],
+        "resources": resources(),
+        "securityContext": security(),
+    })
+}
+
+fn xds_proxy_args(settings: &Settings, has_api_token: bool) -> Vec<String> {
+    let modules = match settings.modules {
+        Modules::Copied => MODULES_PATH.to_owned(),
+        // The volume is the whole image, and an annotation of App Mesh cannot mount a part of one.
+        Modules::ImageVolume => format!("{MODULES_PATH}{MODULES_PATH}"),
+    };
+    let mut args = vec![
+        "xds-proxy".to_owned(),
+        format!("--listen=127.0.0.1:{XDS_PORT}"),
+        format!("--admin-listen=0.0.0.0:{ADMIN_PORT}"),
+        format!("--upstream={}", settings.upstream),
+        format!("--aggregator={}", settings.aggregators.join(",")),
+        format!("--filter-wasm={modules}/meshmeter-filter.wasm"),
+        format!("--log-wasm={modules}/meshmeter-log.wasm"),
+    ];
+    let secure = settings.secure.as_ref();
+    let server_name = secure.and_then(|secure| secure.server_name.as_ref());
+    args.extend(server_name.map(|name| format!("--aggregator-server-name={name}")));
+    if shows_token(settings) {
+        args.push(format!("--aggregator-token-file={TOKEN_SECRET_FILE}"));
+    }
+    if settings.events && has_api_token {
+        args.push("--events".to_owned());
+    }
+    args.extend(settings.xds_proxy_args.iter().cloned());
+    args
+}
+
+fn shows_token(settings: &Settings) -> bool {
+    let secure = settings.secure.as_ref();
+    secure.is_some_and(|secure| secure.audience.is_some())
+}
+
+/// Measured: 13 MiB and 0.02 % of a core (`scripts/bench mesh`). The limit leaves room for larger configurations.
+fn resources() -> Value {
+    json!({"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}})
+}

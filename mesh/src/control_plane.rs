@@ -1,0 +1,199 @@
+//! `meshmeter-mesh control-plane`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use common_http::descriptors::Descriptors;
+use common_http::{Limits, pages};
+use mesh_control_plane::cluster::{Cluster, NAMESPACES_MAX, Options};
+use mesh_control_plane::folder::Folder;
+use mesh_control_plane::mesh::Meshes;
+use mesh_control_plane::metrics::Metrics;
+use mesh_control_plane::server::{ControlPlane, REQUEST_BYTES_MAX};
+use prometheus_client::registry::Registry;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Ready};
+use crate::bounded::Bounded;
+use crate::budget::{self, MemoryArgs};
+use crate::clock;
+use crate::listen::Listen;
+use crate::xds_proxy::write;
+
+/// Flags.
+#[expect(clippy::doc_markdown, reason = "these are texts of --help")]
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
+pub(crate) struct Args {
+    /// Where Envoys or xDS proxies connect: ADDRESS:PORT or unix:///PATH.
+    #[arg(long, env = "MESHMETER_LISTEN", default_value = "127.0.0.1:18000")]
+    listen: Listen,
+
+    /// Where /metrics and /readyz are.
+    #[arg(
+        long,
+        env = "MESHMETER_ADMIN_LISTEN",
+        default_value = "127.0.0.1:18001"
+    )]
+    admin_listen: SocketAddr,
+
+    /// Folder of manifests (*.yaml, *.yml, *.json) with App Mesh custom resources, read again as they change.
+    #[arg(
+        long,
+        env = "MESHMETER_MANIFESTS",
+        value_name = "FOLDER",
+        required_unless_present = "cluster",
+        conflicts_with = "cluster"
+    )]
+    manifests: Option<PathBuf>,
+
+    /// Follow the custom resources, services and EndpointSlices of a Kubernetes cluster.
+    #[arg(long, env = "MESHMETER_CLUSTER")]
+    cluster: bool,
+
+    /// With --cluster: file that says how to reach it. Without, as a pod does: by its service account.
+    #[arg(
+        long,
+        env = "MESHMETER_KUBECONFIG",
+        value_name = "FILE",
+        conflicts_with = "manifests"
+    )]
+    kubeconfig: Option<PathBuf>,
+
+    /// With --cluster: namespace to follow instead of all. May be given several times, or once with commas. Meshes and
+    /// namespaces themselves are followed in any case.
+    #[arg(
+        long,
+        env = "MESHMETER_WATCH_NAMESPACE",
+        value_name = "NAMESPACE",
+        value_delimiter = ',',
+        conflicts_with = "manifests"
+    )]
+    watch_namespace: Vec<String>,
+
+    /// With --manifests: file with the addresses of pods, where host names are not to be asked for: a map of
+    /// `NAMESPACE/VIRTUALNODE` to a list of ADDRESS:PORT, as YAML.
+    #[arg(
+        long,
+        env = "MESHMETER_ENDPOINTS_FILE",
+        value_name = "FILE",
+        conflicts_with = "cluster"
+    )]
+    endpoints_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    memory: MemoryArgs,
+
+    /// File to write the addresses to: that of /metrics and /readyz at once, the other one when it listens.
+    #[arg(long, env = "MESHMETER_ADDRESSES_FILE", value_name = "FILE")]
+    addresses_file: Option<PathBuf>,
+}
+
+/// Runs until `stop`.
+pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
+    let memory = args.memory.control_plane()?;
+    let mut registry = Registry::with_prefix("meshmeter_mesh");
+    let metrics = Metrics::register(&mut registry);
+    let connections = common_http::Metrics::register(&mut registry);
+    let limits = Limits::of(memory.streams);
+    let [limits, admin_limits] = Descriptors::raise().share([limits, pages::settings().limits]);
+    if let Some(manifests) = args.manifests.clone() {
+        let folder = Folder {
+            manifests,
+            endpoints: args.endpoints_file.clone(),
+        };
+        // What is refused is said by whoever follows the folder from here on.
+        let read = folder.read().context("--manifests, --endpoints-file")?;
+        let (follower, meshes) = read;
+        let (sender, meshes) = watch::channel(Arc::new(meshes));
+        tokio::spawn(follower.follow(sender, metrics.clone(), stop.clone()));
+        let ready: Ready = Arc::new(|| Ok(()));
+        let admin = admin::start(
+            args.admin_listen,
+            registry,
+            (admin_limits, &connections),
+            ready,
+            stop.clone(),
+        );
+        let admin = admin.await?;
+        return serve(
+            &args,
+            &memory,
+            meshes,
+            metrics,
+            admin,
+            (limits, connections),
+            stop,
+        )
+        .await;
+    }
+    let cluster = follow(&args, &metrics, &stop).await?;
+    let control_plane = registry.sub_registry_with_prefix("control_plane");
+    control_plane.register_collector(Box::new(cluster.gauges()));
+    let missing = cluster.missing();
+    let ready: Ready = Arc::new(move || missing().map_or(Ok(()), Err));
+    let admin = admin::start(
+        args.admin_listen,
+        registry,
+        (admin_limits, &connections),
+        ready,
+        stop.clone(),
+    );
+    let admin = admin.await?;
+    if let Some(file) = &args.addresses_file {
+        write(file, &json!({"admin": admin}))?;
+    }
+    tracing::info!(%admin, "reading the cluster");
+    tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        ready = cluster.ready() => ensure!(ready, "the meshes are not built any more"),
+    }
+    let meshes = cluster.meshes.clone();
+    tokio::select! {
+        served = serve(&args, &memory, meshes, metrics, admin, (limits, connections), stop.clone()) => served,
+        () = cluster.ended() => {
+            ensure!(stop.is_cancelled(), "a watch died");
+            Ok(())
+        }
+    }
+}
+
+async fn follow(args: &Args, metrics: &Metrics, stop: &CancellationToken) -> Result<Cluster> {
+    let namespaces = args.watch_namespace.clone();
+    ensure!(
+        namespaces.len() <= NAMESPACES_MAX,
+        "--watch-namespace: at most {NAMESPACES_MAX} are followed one by one"
+    );
+    let options = Options {
+        kubeconfig: args.kubeconfig.clone(),
+        namespaces,
+        ..Options::default()
+    };
+    let cluster = Cluster::begin(&options, metrics, &clock::both(), stop).await;
+    cluster.context("--cluster, --kubeconfig")
+}
+
+async fn serve(
+    args: &Args,
+    memory: &budget::ControlPlane,
+    meshes: watch::Receiver<Arc<Meshes>>,
+    metrics: Metrics,
+    admin: SocketAddr,
+    connections: (Limits, common_http::Metrics),
+    stop: CancellationToken,
+) -> Result<()> {
+    let bound = args.listen.bind().await?;
+    if let Some(file) = &args.addresses_file {
+        write(file, &json!({"xds": bound.address(), "admin": admin}))?;
+    }
+    tracing::info!(%admin, "listening");
+    let control_plane = ControlPlane::new(meshes, metrics, memory.streams);
+    let control_plane = Bounded::new(control_plane, memory.requests, REQUEST_BYTES_MAX);
+    let (limits, connections) = connections;
+    bound.serve(control_plane, limits, &connections, stop).await;
+    Ok(())
+}

@@ -1,0 +1,284 @@
+//! `meshmeter-mesh xds-proxy`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result, ensure};
+use common_http::descriptors::Descriptors;
+use common_http::{Limits, pages};
+use common_kubernetes::events::Object;
+use mesh_xds_proxy::REQUEST_BYTES_MAX;
+use mesh_xds_proxy::events::EventSender;
+use mesh_xds_proxy::metrics::Metrics;
+use mesh_xds_proxy::modules::{Module, Modules};
+use mesh_xds_proxy::server::{Parts, XdsProxy};
+use mesh_xds_proxy::upstream::Upstream;
+use prometheus_client::registry::Registry;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use self::control_plane::ControlPlaneArgs;
+use self::events::{Counts, Events};
+use crate::bounded::Bounded;
+use crate::budget::MemoryArgs;
+use crate::listen::Listen;
+use crate::placing::{Direction, Role};
+use crate::{admin, clock};
+
+mod control_plane;
+mod events;
+mod injection;
+
+/// Connections of Envoys: there is one, which may connect anew before the old connection is known to be dead.
+const CONNECTIONS_MAX: usize = 64;
+
+/// Flags.
+#[expect(clippy::doc_markdown, reason = "these are texts of --help")]
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where Envoy connects: ADDRESS:PORT, or unix:///PATH, which only this user may open.
+    #[arg(long, env = "MESHMETER_LISTEN", default_value = "127.0.0.1:15090")]
+    listen: Listen,
+
+    #[command(flatten)]
+    control_plane: ControlPlaneArgs,
+
+    /// Where /metrics and /readyz are.
+    #[arg(
+        long,
+        env = "MESHMETER_ADMIN_LISTEN",
+        default_value = "127.0.0.1:15091"
+    )]
+    admin_listen: SocketAddr,
+
+    /// Module of the role `filter`, under the path that Envoy sees.
+    #[arg(long, env = "MESHMETER_FILTER_WASM", value_name = "FILE")]
+    filter_wasm: Option<PathBuf>,
+
+    /// SHA-256 that the module of the role `filter` must have.
+    #[arg(long, env = "MESHMETER_FILTER_SHA256", value_name = "DIGITS")]
+    filter_sha256: Option<String>,
+
+    /// Module of the roles `upstream_log` and, with --role access-log, `access_log`.
+    #[arg(long, env = "MESHMETER_LOG_WASM", value_name = "FILE")]
+    log_wasm: Option<PathBuf>,
+
+    /// SHA-256 that the module of --log-wasm must have.
+    #[arg(long, env = "MESHMETER_LOG_SHA256", value_name = "DIGITS")]
+    log_sha256: Option<String>,
+
+    /// Where requests are counted. With access-log the module of --filter-wasm is not needed, and not inserted.
+    #[arg(long, env = "MESHMETER_ROLE", value_enum, default_value_t = Role::Filter)]
+    role: Role,
+
+    /// Into which listeners.
+    #[arg(long, env = "MESHMETER_DIRECTION", value_enum, default_value_t = Direction::Inbound)]
+    direction: Direction,
+
+    /// Aggregator to stream to, as HOST:PORT. May be given several times, or once with commas.
+    #[arg(
+        long,
+        env = "MESHMETER_AGGREGATOR",
+        value_name = "HOST:PORT",
+        value_delimiter = ',',
+        required = true
+    )]
+    aggregator: Vec<String>,
+
+    /// Certificates (PEM text) that those of the aggregators must be of: turns on TLS towards them.
+    #[arg(
+        long,
+        env = "MESHMETER_AGGREGATOR_CA",
+        value_name = "PEM",
+        conflicts_with = "aggregator_ca_file"
+    )]
+    aggregator_ca: Option<String>,
+
+    /// The same from a file, read at the start.
+    #[arg(long, env = "MESHMETER_AGGREGATOR_CA_FILE", value_name = "FILE")]
+    aggregator_ca_file: Option<PathBuf>,
+
+    /// Name that the certificates of the aggregators must be for [default: the host of each]. Needs TLS.
+    #[arg(long, env = "MESHMETER_AGGREGATOR_SERVER_NAME", value_name = "NAME")]
+    aggregator_server_name: Option<String>,
+
+    /// Envoy's file with the secret `token` that is put on each stream. Needs TLS.
+    #[arg(long, env = "MESHMETER_AGGREGATOR_TOKEN_FILE", value_name = "FILE")]
+    aggregator_token_file: Option<PathBuf>,
+
+    /// Further fields of the plugin configuration, as a JSON object.
+    #[arg(
+        long,
+        env = "MESHMETER_PLUGIN_CONFIG",
+        value_name = "JSON",
+        default_value = "{}"
+    )]
+    plugin_config: String,
+
+    /// Namespace of the pod.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "")]
+    pod_namespace: String,
+
+    /// Name of the pod.
+    #[arg(long, env = "POD_NAME", default_value = "")]
+    pod_name: String,
+
+    /// Uid of the pod.
+    #[arg(long, env = "POD_UID", default_value = "")]
+    pod_uid: String,
+
+    /// Node of the pod.
+    #[arg(long, env = "NODE_NAME", default_value = "")]
+    node_name: String,
+
+    /// Raise Kubernetes Events on the pod when Envoy rejects what was put in, or it cannot be put in. Needs name and
+    /// namespace of the pod, and that its service account may create events.
+    #[arg(long, env = "MESHMETER_EVENTS")]
+    events: bool,
+
+    /// Kubeconfig to raise events with, outside of a cluster.
+    #[arg(
+        long,
+        env = "MESHMETER_KUBECONFIG",
+        value_name = "FILE",
+        requires = "events"
+    )]
+    kubeconfig: Option<PathBuf>,
+
+    #[command(flatten)]
+    memory: MemoryArgs,
+
+    /// File to write the addresses to once it listens.
+    #[arg(long, env = "MESHMETER_ADDRESSES_FILE", value_name = "FILE")]
+    addresses_file: Option<PathBuf>,
+}
+
+/// Runs until `stop`.
+pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
+    let memory = args.memory.xds_proxy()?;
+    let injection = Arc::new(injection::of(&args)?);
+    let mut registry = Registry::with_prefix("meshmeter_mesh");
+    let metrics = Metrics::register(&mut registry);
+    let connections = common_http::Metrics::register(&mut registry);
+    let modules = Arc::new(modules(&args));
+    let upstream = Arc::new(args.control_plane.upstream().await?);
+    let events = events(&args, &metrics, &mut registry)?;
+    let xds_proxy = XdsProxy::new(Parts {
+        upstream: Arc::clone(&upstream),
+        injection,
+        modules: Arc::clone(&modules),
+        metrics,
+        events,
+        clock: clock::monotonic,
+        limits: mesh_xds_proxy::Limits::within(memory.messages.get()),
+        stop: stop.clone(),
+    });
+    let limits = Limits::of(CONNECTIONS_MAX);
+    let [limits, admin_limits] = Descriptors::raise().share([limits, pages::settings().limits]);
+    let bound = args.listen.bind().await?;
+    let ready = when_ready(upstream, modules);
+    let admin = admin::start(
+        args.admin_listen,
+        registry,
+        (admin_limits, &connections),
+        ready,
+        stop.clone(),
+    );
+    let admin = admin.await?;
+    if let Some(file) = &args.addresses_file {
+        let addresses = json!({"xds": bound.address(), "admin": admin});
+        write(file, &addresses)?;
+    }
+    tracing::info!(upstream = ?args.control_plane.upstream, %admin, "listening");
+    let xds_proxy = Bounded::new(xds_proxy, memory.requests, REQUEST_BYTES_MAX);
+    bound.serve(xds_proxy, limits, &connections, stop).await;
+    Ok(())
+}
+
+/// Ready once the modules were looked at and the control plane was tried, whatever came of it.
+///
+/// Kubernetes starts the containers of a pod only after that of a native sidecar is ready. A control plane that is away is no
+/// reason to hold them: Envoy asks again until it is back, and a sidecar that already runs needs none. Nor is a module
+/// that is not there: then the configuration passes as it is. So both are tried, since an Envoy that finds them warm
+/// has its configuration sooner, told in the log, and neither makes it unready.
+fn when_ready(upstream: Arc<Upstream>, modules: Arc<Modules>) -> admin::Ready {
+    let state = Arc::new(Mutex::new(Err(
+        "the control plane and the modules are being tried".to_owned(),
+    )));
+    let seen = Arc::clone(&state);
+    tokio::spawn(async move {
+        if let Err(reason) = modules.check() {
+            tracing::warn!(reason, "nothing is inserted as long as that is so");
+        }
+        if !upstream.is_reachable().await {
+            tracing::warn!("the control plane cannot be reached; Envoy waits for it");
+        }
+        *state.lock().unwrap_or_else(PoisonError::into_inner) = Ok(());
+    });
+    Arc::new(move || seen.lock().unwrap_or_else(PoisonError::into_inner).clone())
+}
+
+fn modules(args: &Args) -> Modules {
+    let filter = (&args.filter_wasm, &args.filter_sha256);
+    let log = (&args.log_wasm, &args.log_sha256);
+    let used = match args.role {
+        Role::Filter => vec![filter, log],
+        Role::AccessLog => vec![log],
+    };
+    let modules = used.into_iter().filter_map(|(file, sha256)| {
+        Some(Module {
+            file: file.clone()?,
+            sha256: sha256.clone(),
+        })
+    });
+    let modules = Modules::new(modules.collect());
+    match &args.aggregator_token_file {
+        Some(file) => modules.with_file(file.clone()),
+        None => modules,
+    }
+}
+
+fn events(args: &Args, metrics: &Metrics, registry: &mut Registry) -> Result<EventSender> {
+    let counts = Counts::register(registry);
+    if !args.events {
+        return Ok(EventSender::nowhere(metrics));
+    }
+    ensure!(
+        !args.pod_namespace.is_empty() && !args.pod_name.is_empty(),
+        "--events needs --pod-namespace and --pod-name"
+    );
+    let about = Object {
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        namespace: args.pod_namespace.clone(),
+        name: args.pod_name.clone(),
+        uid: args.pod_uid.clone(),
+    };
+    let (events, receiver) = EventSender::channel(metrics);
+    let raised = Events::new(about, args.kubeconfig.clone(), counts);
+    tokio::spawn(raised.run(receiver));
+    Ok(events)
+}
+
+/// Fails if there is no certificate in `pem`, or something that is none.
+fn check_certificates(pem: &str) -> Result<()> {
+    let mut certificates = 0;
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        certificate.context("not a certificate (PEM)")?;
+        certificates += 1;
+    }
+    ensure!(certificates > 0, "no certificate (PEM) in it");
+    Ok(())
+}
+
+/// Whole or not at all: whoever waits for it reads it at once.
+pub(crate) fn write(file: &std::path::Path, addresses: &Value) -> Result<()> {
+    let name = || format!("--addresses-file {}", file.display());
+    let new = file.with_extension("new");
+    std::fs::write(&new, addresses.to_string()).with_context(name)?;
+    std::fs::rename(&new, file).with_context(name)
+}

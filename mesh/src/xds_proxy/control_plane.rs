@@ -1,0 +1,112 @@
+//! The way to the control plane, by the flags.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::ValueEnum;
+use common_aws::chain;
+use common_aws::signer::Signer;
+use mesh_xds_proxy::upstream::{Address, Signing, Upstream};
+
+use crate::clock;
+
+/// Service that streams of App Mesh are signed for.
+const APP_MESH: &str = "appmesh";
+
+/// Flags.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct ControlPlaneArgs {
+    /// The control plane of the configuration: `https://HOST[:PORT]`, `http://HOST:PORT` or `unix:///PATH`.
+    #[arg(long, env = "MESHMETER_UPSTREAM")]
+    pub(super) upstream: Address,
+
+    /// How the control plane is told who asks [default: sigv4 for the names of App Mesh's own control plane, else none].
+    #[arg(long, env = "MESHMETER_UPSTREAM_AUTH", value_enum)]
+    upstream_auth: Option<Auth>,
+
+    /// Region to sign for; App Mesh's own names tell it.
+    #[arg(long, env = "MESHMETER_UPSTREAM_REGION", value_name = "REGION")]
+    upstream_region: Option<String>,
+
+    /// Service to sign for [default: appmesh].
+    #[arg(long, env = "MESHMETER_UPSTREAM_SIGNING_NAME", value_name = "SERVICE")]
+    upstream_signing_name: Option<String>,
+
+    /// File with the certificates (PEM) to trust instead of the system's.
+    #[arg(long, env = "MESHMETER_UPSTREAM_CA_FILE", value_name = "FILE")]
+    upstream_ca_file: Option<PathBuf>,
+}
+
+/// How the control plane is told who asks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Auth {
+    /// Not at all.
+    None,
+    /// AWS Signature Version 4, with the credentials that the SDK's chain finds.
+    Sigv4,
+}
+
+// === impl OriginArgs ===
+
+impl ControlPlaneArgs {
+    /// The way to it; what does not go together is refused here.
+    pub(super) async fn upstream(&self) -> Result<Upstream> {
+        let tls = matches!(self.upstream, Address::Tls(_));
+        ensure!(
+            tls || self.upstream_ca_file.is_none(),
+            "--upstream-ca-file needs --upstream https://HOST"
+        );
+        let ca = self.upstream_ca_file.as_ref().map(|file| {
+            fs::read_to_string(file)
+                .with_context(|| format!("--upstream-ca-file {}", file.display()))
+        });
+        let ca = ca.transpose()?;
+        if let Some(pem) = &ca {
+            super::check_certificates(pem).context("--upstream-ca-file")?;
+        }
+        let signing = match self.signing()? {
+            None => None,
+            Some((region, service)) => Some(Signing {
+                signer: Signer::new(&region, &service).telling_digest(),
+                // On the heap: the SDK's future is large, and would be part of ours for good.
+                credentials: Box::pin(chain::credentials(&region, None)).await,
+                clock: clock::both(),
+            }),
+        };
+        Upstream::new(&self.upstream, ca.as_deref(), signing).context("--upstream")
+    }
+
+    /// Region and service to sign for.
+    fn signing(&self) -> Result<Option<(String, String)>> {
+        let theirs = self.upstream.app_mesh_region();
+        let tls = matches!(self.upstream, Address::Tls(_));
+        let auth = match self.upstream_auth {
+            Some(auth) => auth,
+            None if theirs.is_some() => Auth::Sigv4,
+            None => Auth::None,
+        };
+        if auth == Auth::None {
+            ensure!(
+                self.upstream_region.is_none(),
+                "--upstream-region needs --upstream-auth sigv4"
+            );
+            ensure!(
+                self.upstream_signing_name.is_none(),
+                "--upstream-signing-name needs --upstream-auth sigv4"
+            );
+            return Ok(None);
+        }
+        ensure!(tls, "--upstream-auth sigv4 needs --upstream https://HOST");
+        let region = match (theirs, &self.upstream_region) {
+            (Some(theirs), Some(given)) if theirs != given => {
+                bail!("--upstream-region {given:?}: the host of --upstream is in {theirs:?}")
+            }
+            (Some(region), _) => region.to_owned(),
+            (None, Some(region)) => region.clone(),
+            (None, None) => bail!("--upstream-auth sigv4 needs --upstream-region"),
+        };
+        let service = self.upstream_signing_name.as_deref().unwrap_or(APP_MESH);
+        Ok(Some((region, service.to_owned())))
+    }
+}

@@ -1,0 +1,169 @@
+//! What goes in, by the flags.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use mesh_core::injection::{Directions, Injection, Plugin, StreamCluster, Tls};
+use serde_json::{Map, Value, json};
+
+use super::{Args, check_certificates};
+use crate::placing::{Direction, Role};
+
+/// Clusters to stream to at most, as the filter takes them.
+const AGGREGATORS_MAX: usize = 4;
+
+/// Checked: what does not go together is refused.
+pub(super) fn of(args: &Args) -> Result<Injection> {
+    match args.role {
+        Role::Filter => ensure!(
+            args.filter_wasm.is_some() || args.log_wasm.is_some(),
+            "--filter-wasm or --log-wasm is needed"
+        ),
+        Role::AccessLog => ensure!(
+            args.log_wasm.is_some(),
+            "--role access-log needs --log-wasm"
+        ),
+    }
+    ensure!(
+        args.aggregator.len() <= AGGREGATORS_MAX,
+        "--aggregator: at most {AGGREGATORS_MAX} are allowed"
+    );
+    let ca = ca(args)?;
+    let clusters = args.aggregator.iter().enumerate();
+    let clusters = clusters
+        .map(|(nth, address)| cluster(args, ca.as_deref(), nth, address))
+        .collect::<Result<Vec<_>>>()?;
+    let plugin = |file: &Option<PathBuf>, role| {
+        let file = file.as_ref();
+        file.map(|file| {
+            Ok::<_, anyhow::Error>(Plugin {
+                module: file
+                    .to_str()
+                    .context("the module's path is not text")?
+                    .to_owned(),
+                inbound: configuration(args, role, "inbound", &clusters)?.to_string(),
+                outbound: configuration(args, role, "outbound", &clusters)?.to_string(),
+            })
+        })
+        .transpose()
+    };
+    Ok(Injection {
+        filter: match args.role {
+            Role::Filter => plugin(&args.filter_wasm, "filter")?,
+            Role::AccessLog => None,
+        },
+        access_log: match args.role {
+            Role::Filter => None,
+            Role::AccessLog => plugin(&args.log_wasm, "access_log")?,
+        },
+        upstream_log: plugin(&args.log_wasm, "upstream_log")?,
+        directions: match args.direction {
+            Direction::Inbound => Directions::Inbound,
+            Direction::Outbound => Directions::Outbound,
+            Direction::Both => Directions::Both,
+        },
+        clusters,
+    })
+}
+
+/// The certificates to trust towards the aggregators; `None` without TLS.
+fn ca(args: &Args) -> Result<Option<String>> {
+    let (flag, pem) = match (&args.aggregator_ca, &args.aggregator_ca_file) {
+        (Some(pem), _) => ("--aggregator-ca".to_owned(), pem.clone()),
+        (None, Some(file)) => {
+            let flag = format!("--aggregator-ca-file {}", file.display());
+            let pem = fs::read_to_string(file).with_context(|| flag.clone())?;
+            (flag, pem)
+        }
+        (None, None) => {
+            for (flag, given) in [
+                (
+                    "--aggregator-server-name",
+                    args.aggregator_server_name.is_some(),
+                ),
+                (
+                    "--aggregator-token-file",
+                    args.aggregator_token_file.is_some(),
+                ),
+            ] {
+                ensure!(
+                    !given,
+                    "{flag} needs --aggregator-ca or --aggregator-ca-file: only with TLS"
+                );
+            }
+            return Ok(None);
+        }
+    };
+    check_certificates(&pem).context(flag)?;
+    Ok(Some(pem))
+}
+
+fn cluster(args: &Args, ca: Option<&str>, nth: usize, address: &str) -> Result<StreamCluster> {
+    let Some((host, port)) = address.rsplit_once(':') else {
+        bail!("--aggregator {address:?} is not HOST:PORT");
+    };
+    let port = port
+        .parse()
+        .with_context(|| format!("--aggregator {address:?}: the port"))?;
+    let host = host.trim_matches(['[', ']']);
+    let token_file = args.aggregator_token_file.as_ref().map(|file| {
+        let text = file
+            .to_str()
+            .context("--aggregator-token-file is not text")?;
+        Ok::<_, anyhow::Error>(text.to_owned())
+    });
+    let token_file = token_file.transpose()?;
+    let tls = ca.map(|ca| Tls {
+        ca: ca.to_owned(),
+        server_name: args
+            .aggregator_server_name
+            .as_deref()
+            .unwrap_or(host)
+            .to_owned(),
+        token_file,
+    });
+    Ok(StreamCluster {
+        name: format!("meshmeter_aggregator_{nth}"),
+        host: host.to_owned(),
+        port,
+        tls,
+    })
+}
+
+fn configuration(
+    args: &Args,
+    role: &str,
+    direction: &str,
+    clusters: &[StreamCluster],
+) -> Result<Value> {
+    let further: Value = serde_json::from_str(&args.plugin_config).context("--plugin-config")?;
+    let Value::Object(mut fields) = further else {
+        bail!("--plugin-config is not a JSON object");
+    };
+    fields.insert("role".to_owned(), role.into());
+    fields
+        .entry("direction")
+        .or_insert_with(|| direction.into());
+    let clusters = clusters
+        .iter()
+        .map(|cluster| json!({"cluster": cluster.name}));
+    fields.insert("aggregators".to_owned(), clusters.collect());
+    let mut identity = match fields.remove("identity") {
+        Some(Value::Object(identity)) => identity,
+        Some(_) => bail!("--plugin-config: identity is not an object"),
+        None => Map::new(),
+    };
+    for (key, value) in [
+        ("namespace", &args.pod_namespace),
+        ("pod", &args.pod_name),
+        ("uid", &args.pod_uid),
+        ("node", &args.node_name),
+    ] {
+        if !value.is_empty() {
+            identity.insert(key.to_owned(), value.as_str().into());
+        }
+    }
+    fields.insert("identity".to_owned(), identity.into());
+    Ok(fields.into())
+}

@@ -1,0 +1,70 @@
+//! What the xDS proxy counts of itself.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Bounds of the time from a rejection to the original, in seconds; 10 ms is what is promised.
+const RESTORE_SECONDS: [f64; 8] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.1];
+
+/// Cheap to clone; all clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    pub(crate) streams: Gauge,
+    pub(crate) responses: Counter,
+    pub(crate) changed: Counter,
+    pub(crate) malformed: Counter,
+    pub(crate) rejected: Counter,
+    pub(crate) given_up: Counter,
+    pub(crate) without_module: Counter,
+    pub(crate) unread: Counter,
+    pub(crate) upstream_failures: Counter,
+    pub(crate) restore: Histogram,
+    pub(crate) events_refused: Counter,
+}
+
+impl Metrics {
+    /// The metrics, registered under the prefix `xds-proxy`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let all = Self {
+            streams: Gauge::default(),
+            responses: Counter::default(),
+            changed: Counter::default(),
+            malformed: Counter::default(),
+            rejected: Counter::default(),
+            given_up: Counter::default(),
+            without_module: Counter::default(),
+            unread: Counter::default(),
+            upstream_failures: Counter::default(),
+            restore: Histogram::new(RESTORE_SECONDS),
+            events_refused: Counter::default(),
+        };
+        let registry = registry.sub_registry_with_prefix("xds_proxy");
+        let help = "Streams of discovery that are open";
+        registry.register("streams", help, all.streams.clone());
+        let help = "Responses of the control plane";
+        registry.register("responses", help, all.responses.clone());
+        let help = "Listeners and clusters that were changed or added";
+        registry.register("resources_changed", help, all.changed.clone());
+        let help = "Resources that could not be read, and passed as they were";
+        registry.register("resources_malformed", help, all.malformed.clone());
+        let help = "Changes that Envoy rejected; it got the original";
+        registry.register("changes_rejected", help, all.rejected.clone());
+        let help =
+            "Responses that were left as they are because Envoy rejected their change before";
+        registry.register("changes_given_up", help, all.given_up.clone());
+        let help = "Responses that were left as they are because a module is not there, or another than it should be";
+        registry.register("responses_without_module", help, all.without_module.clone());
+        let help = "Responses that passed unread since they are larger than may be changed within the memory limit";
+        registry.register("responses_unread", help, all.unread.clone());
+        let help = "Streams that the control plane did not take, or ended with an error";
+        registry.register("upstream_failures", help, all.upstream_failures.clone());
+        let help = "Time from a rejection of Envoy to the original on its way";
+        let seconds = Unit::Seconds;
+        registry.register_with_unit("restore", help, seconds, all.restore.clone());
+        let help = "Events that were not raised because too many waited";
+        registry.register("events_left_out", help, all.events_refused.clone());
+        all
+    }
+}

@@ -1,0 +1,335 @@
+use mesh_core::discovery::{CLUSTER, LISTENER};
+use mesh_core::injection::{Directions, Plugin, StreamCluster};
+use mesh_core::wire::delimited;
+
+use super::*;
+
+const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+
+fn bytes(number: u32, content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    delimited(&mut out, number, content);
+    out
+}
+
+fn session(form: Form) -> Session {
+    session_after(form, &Arc::default())
+}
+
+fn session_after(form: Form, rejections: &Arc<Rejections>) -> Session {
+    let injection = Injection {
+        filter: Some(Plugin {
+            module: "/filter.wasm".to_owned(),
+            inbound: "{}".to_owned(),
+            outbound: "{}".to_owned(),
+        }),
+        access_log: None,
+        upstream_log: None,
+        directions: Directions::Inbound,
+        clusters: vec![StreamCluster {
+            name: "meshmeter-aggregator".to_owned(),
+            host: "aggregator".to_owned(),
+            port: 1,
+            tls: None,
+        }],
+    };
+    Session::new(
+        form,
+        Arc::new(injection),
+        Arc::clone(rejections),
+        Limits::within(1 << 30),
+    )
+}
+
+fn any(type_url: &str, value: &[u8]) -> Vec<u8> {
+    [bytes(1, type_url.as_bytes()), bytes(2, value)].concat()
+}
+
+/// A listener with one connection manager.
+fn listener(name: &str) -> Vec<u8> {
+    let manager = bytes(5, &bytes(1, b"router"));
+    let type_url = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+    let filter = bytes(4, &any(type_url, &manager));
+    [bytes(1, name.as_bytes()), bytes(3, &bytes(3, &filter))].concat()
+}
+
+fn listeners(nonce: &str, name: &str) -> Bytes {
+    let resource = any(LISTENER, &listener(name));
+    let fields = [
+        bytes(1, b"v7"),
+        bytes(2, &resource),
+        bytes(4, LISTENER.as_bytes()),
+        bytes(5, nonce.as_bytes()),
+    ];
+    fields.concat().into()
+}
+
+fn answer(nonce: &str, rejection: Option<&str>) -> Bytes {
+    let status = rejection.map(|text| bytes(6, &bytes(2, text.as_bytes())));
+    let fields = [
+        bytes(1, b"v7"),
+        bytes(4, LISTENER.as_bytes()),
+        bytes(5, nonce.as_bytes()),
+        status.unwrap_or_default(),
+    ];
+    fields.concat().into()
+}
+
+fn rejected(reason: &str) -> Rejected {
+    Rejected {
+        type_url: LISTENER.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+fn restored(response: Bytes, reason: &str) -> Answer {
+    Answer {
+        to_control_plane: None,
+        to_envoy: Some(response),
+        rejected: Some(rejected(reason)),
+    }
+}
+
+/// Listeners as delta discovery tells them, and names of those that are gone.
+fn changes(nonce: &str, names: &[&str], gone: &[&str]) -> Bytes {
+    changes_of("v1", nonce, names, gone)
+}
+
+fn changes_of(version: &str, nonce: &str, names: &[&str], gone: &[&str]) -> Bytes {
+    let resources = names.iter().map(|name| {
+        let resource = bytes(2, &any(LISTENER, &listener(name)));
+        let version = bytes(1, version.as_bytes());
+        bytes(2, &[version, resource, bytes(3, name.as_bytes())].concat())
+    });
+    let mut fields: Vec<_> = resources.collect();
+    fields.push(bytes(4, LISTENER.as_bytes()));
+    fields.push(bytes(5, nonce.as_bytes()));
+    fields.extend(gone.iter().map(|name| bytes(6, name.as_bytes())));
+    fields.concat().into()
+}
+
+fn delta_answer(nonce: &str, rejection: Option<&str>) -> Bytes {
+    let status = rejection.map(|text| bytes(7, &bytes(2, text.as_bytes())));
+    let fields = [
+        bytes(2, LISTENER.as_bytes()),
+        bytes(6, nonce.as_bytes()),
+        status.unwrap_or_default(),
+    ];
+    fields.concat().into()
+}
+
+#[test]
+fn what_is_accepted_is_forwarded_as_it_is() {
+    let mut session = session(Form::StateOfTheWorld);
+    let passed = session.response(listeners("1", "a_ingress_b"), true);
+    assert_eq!(passed.changed, 1);
+    let read = Response::parse(&passed.response, Form::StateOfTheWorld).unwrap();
+    assert_eq!(read.nonce(), "1");
+    assert_eq!(
+        session.request(answer("1", None)),
+        Answer::forward(answer("1", None))
+    );
+}
+
+/// The original goes out at once, the control plane hears of it only that it was accepted, and the change is not tried again
+/// until the listeners are others.
+#[test]
+fn what_is_rejected_is_restored_once() {
+    let mut session = session(Form::StateOfTheWorld);
+    let original = listeners("1", "a_ingress_b");
+    session.response(original.clone(), true);
+    assert_eq!(
+        session.request(answer("1", Some("no V8"))),
+        restored(listeners("meshmeter-1", "a_ingress_b"), "no V8"),
+        "the original but for its nonce"
+    );
+    assert_eq!(
+        session.request(answer("meshmeter-1", None)),
+        Answer::forward(answer("1", None))
+    );
+    let again = session.response(listeners("2", "a_ingress_b"), true);
+    assert!(again.given_up);
+    assert_eq!(again.response, listeners("2", "a_ingress_b"));
+    let other = session.response(listeners("3", "c_ingress_d"), true);
+    assert_eq!(other.changed, 1);
+}
+
+/// What the control plane itself did wrong is for the control plane to hear.
+#[test]
+fn a_rejected_original_is_told_to_the_control_plane() {
+    let mut session = session(Form::StateOfTheWorld);
+    session.response(listeners("1", "a_ingress_b"), true);
+    session.request(answer("1", Some("no")));
+    let told = session.request(answer("meshmeter-1", Some("bad listener")));
+    assert_eq!(told, Answer::forward(answer("1", Some("bad listener"))));
+    // And so is what was never changed.
+    session.response(listeners("2", "egress"), true);
+    let told = session.request(answer("2", Some("bad")));
+    assert_eq!(told, Answer::forward(answer("2", Some("bad"))));
+}
+
+#[test]
+fn other_types_and_noise_pass_untouched() {
+    let mut session = session(Form::StateOfTheWorld);
+    let routes: Bytes = [bytes(2, b"anything"), bytes(4, ROUTE.as_bytes())]
+        .concat()
+        .into();
+    let noise = Bytes::from_static(&[0x0b, 1, 2]);
+    let without = listeners("1", "a_ingress_b");
+    assert_eq!(
+        session.response(routes.clone(), true),
+        Passed::unchanged(routes, 0)
+    );
+    assert_eq!(
+        session.response(noise.clone(), true),
+        Passed::unchanged(noise.clone(), 1)
+    );
+    assert_eq!(session.request(noise.clone()), Answer::forward(noise));
+    assert_eq!(
+        session.response(without.clone(), false),
+        Passed::unchanged(without, 0)
+    );
+}
+
+/// A new stream of delta discovery tells the versions Envoy has: not those that are ours.
+#[test]
+fn our_versions_do_not_leak() {
+    let mut session = session(Form::Delta);
+    let entry = |name: &[u8]| bytes(5, &[bytes(1, name), bytes(2, b"v")].concat());
+    let head = [bytes(1, b"node"), bytes(2, CLUSTER.as_bytes())].concat();
+    let told = [
+        head.clone(),
+        entry(b"theirs"),
+        entry(b"meshmeter-aggregator"),
+    ]
+    .concat();
+    let expected = [head, entry(b"theirs")].concat();
+    assert_eq!(
+        session.request(told.into()),
+        Answer::forward(expected.into())
+    );
+}
+
+/// Envoy connects again, and has not changed its mind.
+#[test]
+fn a_new_stream_does_not_try_again() {
+    let rejections = Arc::default();
+    let mut first = session_after(Form::StateOfTheWorld, &rejections);
+    first.response(listeners("1", "a_ingress_b"), true);
+    first.request(answer("1", Some("no V8")));
+    let mut second = session_after(Form::StateOfTheWorld, &rejections);
+    assert!(
+        second
+            .response(listeners("1", "a_ingress_b"), true)
+            .given_up
+    );
+    assert_eq!(
+        second
+            .response(listeners("2", "other_ingress_"), true)
+            .changed,
+        1
+    );
+}
+
+/// Nobody waits for an answer with the next change, and each is restored by itself.
+#[test]
+fn each_of_several_changes_is_restored() {
+    let mut session = session(Form::Delta);
+    let first = session.response(changes("1", &["a_ingress_"], &[]), true);
+    let second = session.response(changes("2", &["b_ingress_"], &[]), true);
+    assert_eq!((first.changed, second.changed), (1, 1));
+    assert_eq!(
+        session.request(delta_answer("1", Some("no"))),
+        restored(changes("meshmeter-1", &["a_ingress_"], &[]), "no")
+    );
+    assert_eq!(
+        session.request(delta_answer("2", Some("no"))),
+        restored(changes("meshmeter-2", &["b_ingress_"], &[]), "no")
+    );
+    for (ours, theirs) in [("meshmeter-1", "1"), ("meshmeter-2", "2")] {
+        assert_eq!(
+            session.request(delta_answer(ours, None)),
+            Answer::forward(delta_answer(theirs, None))
+        );
+    }
+}
+
+/// What is restored is never older than what Envoy has been sent since: neither another form, nor the end of it.
+#[test]
+fn what_came_since_is_not_undone() {
+    let mut session = session(Form::Delta);
+    let names = ["a_ingress_", "b_ingress_", "c_ingress_"];
+    session.response(changes("1", &names, &["d"]), true);
+    session.response(changes("2", &["a_ingress_", "d"], &["c_ingress_"]), true);
+    assert_eq!(
+        session.request(delta_answer("1", Some("no"))),
+        restored(changes("meshmeter-1", &["b_ingress_"], &[]), "no")
+    );
+    // Nothing is left to restore, and each response has to be answered.
+    session.response(changes("3", &["e_ingress_"], &[]), true);
+    session.response(changes("4", &[], &["e_ingress_"]), false);
+    let told = Answer {
+        to_control_plane: Some(delta_answer("3", None)),
+        to_envoy: None,
+        rejected: Some(rejected("no")),
+    };
+    assert_eq!(session.request(delta_answer("3", Some("no"))), told);
+}
+
+/// The next state of the world is on its way: the one before does not come after it, and the control plane does not hear of it.
+#[test]
+fn a_state_of_before_does_not_come_after() {
+    let mut session = session(Form::StateOfTheWorld);
+    session.response(listeners("1", "a_ingress_b"), true);
+    session.response(listeners("2", "c_ingress_d"), true);
+    let nothing = Answer {
+        rejected: Some(rejected("no V8")),
+        ..Answer::default()
+    };
+    assert_eq!(session.request(answer("1", Some("no V8"))), nothing);
+    assert_eq!(
+        session.request(answer("2", Some("no V8"))),
+        restored(listeners("meshmeter-1", "c_ingress_d"), "no V8")
+    );
+    assert!(
+        session
+            .response(listeners("3", "a_ingress_b"), true)
+            .given_up
+    );
+}
+
+/// Envoy connects again and is told everything at once: what it rejected is left alone, and the rest is as it was.
+#[test]
+fn what_was_rejected_does_not_take_others_along() {
+    let rejections = Arc::default();
+    let mut first = session_after(Form::Delta, &rejections);
+    first.response(changes("1", &["a_ingress_"], &[]), true);
+    first.response(changes("2", &["b_ingress_"], &[]), true);
+    first.request(delta_answer("1", Some("no")));
+    first.request(delta_answer("2", None));
+    let mut second = session_after(Form::Delta, &rejections);
+    // Of another process of the control plane, which counts its versions anew.
+    let told = changes_of("v9", "3", &["a_ingress_", "b_ingress_"], &[]);
+    let passed = second.response(told.clone(), true);
+    assert_eq!((passed.changed, passed.given_up), (1, true));
+    let contents = |response| Response::parse(response, Form::Delta)?.contents();
+    let told = contents(&told).unwrap();
+    let got = contents(&passed.response).unwrap();
+    assert_eq!(got[0], told[0]);
+    assert!(got[1].len() > told[1].len(), "nothing was inserted");
+}
+
+/// An Envoy that answers only now and then costs no more than it may.
+#[test]
+fn what_is_remembered_is_bounded() {
+    let mut session = session(Form::Delta);
+    for number in 0..10 * OPEN_MAX {
+        let name = format!("{number}_ingress_");
+        session.response(changes(&number.to_string(), &[name.as_str()], &[]), true);
+    }
+    assert_eq!(session.open.len(), OPEN_MAX);
+    let last = 10 * OPEN_MAX - 1;
+    let rejection = delta_answer(&last.to_string(), Some("no"));
+    assert!(session.request(rejection).to_envoy.is_some());
+    assert_eq!(session.open.len(), 1, "answered in order");
+}
