@@ -1,5 +1,6 @@
-//! Nobody runs pods here: each pod that the control plane wants gets an Envoy with the filter and an application, and
-//! the status of a pod that runs. Those that are gone are ended as the kubelet does it.
+//! Nobody runs pods here: each pod that the control plane wants gets an Envoy with the filter and
+//! an application, and the status of a pod that runs. Those that are gone are ended as the kubelet
+//! does it.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -33,7 +34,6 @@ pub struct Addresses(Arc<Mutex<Vec<SocketAddr>>>);
 // === impl Addresses ===
 
 impl Addresses {
-    /// All of them.
     pub fn now(&self) -> Vec<SocketAddr> {
         self.0
             .lock()
@@ -80,7 +80,8 @@ impl Fleet {
         self.envoys.get(name)
     }
 
-    /// Starts and ends Envoys until they are those that the control plane wants; how many there are then.
+    /// Starts and ends Envoys until they are those that the control plane wants; how many there are
+    /// then.
     pub async fn follow(&mut self) -> Result<usize> {
         let wanted = self.rest.list(&pods()).await?;
         let wanted: BTreeMap<String, String> = wanted

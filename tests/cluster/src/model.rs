@@ -1,7 +1,8 @@
-//! A control plane in this process: an API server with recorded behaviour, and the two controllers that matter here.
+//! A control plane in this process: an API server with recorded behaviour, and the two controllers
+//! that matter here.
 //!
-//! One keeps as many pods as a Deployment wants; the other asks for the metric through the aggregation layer, as
-//! kube-apiserver passes such requests on, and decides by the recorded maths.
+//! One keeps as many pods as a Deployment wants; the other asks for the metric through the
+//! aggregation layer, as kube-apiserver passes such requests on, and decides by the recorded maths.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

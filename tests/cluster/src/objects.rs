@@ -1,4 +1,5 @@
-//! The walkthrough's objects: a Deployment of pods that nobody runs, and an autoscaler over requests per second.
+//! The walkthrough's objects: a Deployment of pods that nobody runs, and an autoscaler over
+//! requests per second.
 
 use serde_json::{Value, json};
 

@@ -13,10 +13,11 @@ use crate::objects;
 use crate::real::Real;
 use crate::rest::{NAMESPACE, Rest, autoscalers, deployments};
 
-/// Where the binaries of a real control plane are: `kube-apiserver`, `etcd`, `kube-controller-manager`.
+/// Where the binaries of a real Kubernetes control plane are: `kube-apiserver`, `etcd`,
+/// `kube-controller-manager`.
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
 
-/// Why there is no real control plane.
+/// Why there is no real Kubernetes control plane.
 pub const NO_ASSETS: &str = "set KUBEBUILDER_ASSETS to a directory with kube-apiserver, etcd and kube-controller-manager \
      (as setup-envtest makes it, and the last one beside them)";
 
@@ -112,7 +113,8 @@ impl Plane {
             .context("no replicas")
     }
 
-    /// What `kubectl describe hpa` says of the autoscaler `name`; where there is none, its conditions in the same words.
+    /// What `kubectl describe hpa` says of the autoscaler `name`; where there is none, its
+    /// conditions in the same words.
     pub async fn describe(&self, name: &str) -> Result<String> {
         if let Kind::Real(real) = &self.kind
             && let Some(described) = real.describe(name).await?

@@ -1,5 +1,6 @@
-//! A real control plane on loopback: etcd, kube-apiserver and kube-controller-manager from a directory, as envtest has
-//! them. There is no kubelet and no scheduler: pods get their status from the test.
+//! A real Kubernetes control plane on loopback: etcd, kube-apiserver and kube-controller-manager
+//! from a directory, as envtest has them. There is no kubelet and no scheduler: pods get their
+//! status from the test.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -98,8 +99,8 @@ impl Real {
         })
     }
 
-    /// What `kubectl describe hpa` prints; `None` without a kubectl of this version, since older ones leave out what
-    /// matters here.
+    /// What `kubectl describe hpa` prints; `None` without a kubectl of this version, since older
+    /// ones leave out what matters here.
     pub(crate) async fn describe(&self, name: &str) -> Result<Option<String>> {
         let Some(kubectl) = &self.kubectl else {
             return Ok(None);
@@ -159,8 +160,8 @@ impl Files<'_> {
         self.write_identity("apiserver", &cluster.server(&names)?)?;
         self.write_identity("admin", &cluster.client("admin", &["system:masters"])?)?;
         self.write_identity("front-proxy", &proxies.client("front-proxy-client", &[])?)?;
-        // Tokens of service accounts are signed with its key and verified by its certificate: of keys of this kind,
-        // kube-apiserver takes no other form for both.
+        // Tokens of service accounts are signed with its key and verified by its certificate: of
+        // keys of this kind, kube-apiserver takes no other form for both.
         self.write_identity("sa", &cluster.client("service-accounts", &[])?)?;
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",

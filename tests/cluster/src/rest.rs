@@ -77,17 +77,14 @@ impl std::fmt::Debug for Rest {
     }
 }
 
-/// The collection of pods.
 pub fn pods() -> String {
     format!("/api/v1/namespaces/{NAMESPACE}/pods")
 }
 
-/// The collection of Deployments.
 pub fn deployments() -> String {
     format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments")
 }
 
-/// The collection of autoscalers.
 pub fn autoscalers() -> String {
     format!("/apis/autoscaling/v2/namespaces/{NAMESPACE}/horizontalpodautoscalers")
 }

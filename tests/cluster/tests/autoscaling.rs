@@ -1,6 +1,7 @@
-//! The walkthrough's autoscaler over real Envoys: up within two sync periods, frozen while the aggregator is gone, down
-//! again, and what `kubectl describe hpa` says at each point. The same against a model, always, and against a real
-//! control plane where `KUBEBUILDER_ASSETS` has its binaries.
+//! The walkthrough's autoscaler over real Envoys: up within two sync periods, frozen while the
+//! aggregator is gone, down again, and what `kubectl describe hpa` says at each point. The same
+//! against a model, always, and against a real control plane where `KUBEBUILDER_ASSETS` has its
+//! binaries.
 
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 #![expect(clippy::print_stderr, reason = "how fast it was is for the reader")]
@@ -15,11 +16,14 @@ use tests_cluster::{Fleet, Plane};
 use tests_support::aggregator::{Aggregator, Options};
 use tests_support::{clock, skipped};
 
-/// Longest wait for something that takes a few syncs, or a look of kube-apiserver at the `APIServices`.
+/// Longest wait for something that takes a few syncs, or a look of kube-apiserver at the
+/// `APIServices`.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// Two of the controller's default sync periods. Here a sync is a second, so this is what the signal may take.
+/// Two of the controller's default sync periods. Here a sync is a second, so this is what the
+/// signal may take.
 const TWO_SYNC_PERIODS: Duration = Duration::from_secs(30);
-/// How long the aggregator is away: longer than it takes to scale down, had it been taken for no load.
+/// How long the aggregator is away: longer than it takes to scale down, had it been taken for no
+/// load.
 const AWAY: Duration = Duration::from_secs(14);
 
 const JAZZ: &str = "jazz-v1";
@@ -180,6 +184,9 @@ async fn scales_by_the_model() {
 async fn scales_by_kubernetes() {
     match Plane::real().await.unwrap() {
         Some(plane) => scales(plane).await,
-        None => skipped::say("the autoscaler in a real control plane", NO_ASSETS),
+        None => skipped::say(
+            "the autoscaler in a real Kubernetes control plane",
+            NO_ASSETS,
+        ),
     }
 }

@@ -1,5 +1,5 @@
-//! A real Envoy whose credential injector puts a bound service account token on the stream, over TLS, and rotates it; and one
-//! beside it that has not moved to TLS yet.
+//! A real Envoy whose credential injector puts a bound service account token on the stream, over
+//! TLS, and rotates it; and one beside it that has not moved to TLS yet.
 
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
@@ -58,7 +58,8 @@ async fn arrives_of(aggregator: &Aggregator, name: &str, requests: u64) {
     }
 }
 
-/// A real Envoy in front of an application: it trusts `ca.pem` in `directory` and shows what is in `token` there.
+/// A real Envoy in front of an application: it trusts `ca.pem` in `directory` and shows what is in
+/// `token` there.
 async fn sidecar(aggregator: &Aggregator, directory: &Path, server_name: &str) -> (Envoy, App) {
     let file = |name: &str| directory.join(name);
     write_secret(&file("secret.json"), &file("token")).unwrap();
@@ -84,7 +85,8 @@ async fn sidecar_of(aggregator: &Aggregator, name: &str, secure: Option<Secure>)
     (envoy.unwrap(), app)
 }
 
-/// An aggregator that makes its own certificate and asks for tokens; its CA and the pod's token are in `directory`.
+/// An aggregator that makes its own certificate and asks for tokens; its CA and the pod's token are
+/// in `directory`.
 async fn self_managed(server: &ApiServer, directory: &Path, more: &[&str]) -> Aggregator {
     server.objects().apply(POD, pod(POD_NAME));
     add_token(server, "first", NAMESPACE, POD_NAME);
@@ -108,8 +110,8 @@ async fn self_managed(server: &ApiServer, directory: &Path, more: &[&str]) -> Ag
     aggregator
 }
 
-/// With `--ingest-tls self-managed` and nothing else: Envoy verifies a replica by its own name (the certificate has a
-/// wildcard) and by the CA in the `ConfigMap`, and each request is counted.
+/// With `--ingest-tls self-managed` and nothing else: Envoy verifies a replica by its own name (the
+/// certificate has a wildcard) and by the CA in the `ConfigMap`, and each request is counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_self_managed_certificate_is_verified_by_envoy() {
     let server = ApiServer::start().await.unwrap();
@@ -126,8 +128,8 @@ async fn a_self_managed_certificate_is_verified_by_envoy() {
     assert_eq!(failed.await.unwrap(), Some(0.0));
 }
 
-/// With `--ingest-tls-mode permissive` an Envoy by TLS and one without stream to the same port, and each request of either
-/// is counted. Once the latter is gone, no stream is plain.
+/// With `--ingest-tls-mode permissive` an Envoy by TLS and one without stream to the same port, and
+/// each request of either is counted. Once the latter is gone, no stream is plain.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_port_takes_envoys_with_tls_and_without() {
     let server = ApiServer::start().await.unwrap();
@@ -157,8 +159,8 @@ async fn one_port_takes_envoys_with_tls_and_without() {
     arrives_of(&aggregator, POD_NAME, 47).await;
 }
 
-/// A pod's own token lets it in; a rotated one too, on the next stream, with no request lost; a revoked one and that of
-/// another pod do not, and traffic goes on all the same.
+/// A pod's own token lets it in; a rotated one too, on the next stream, with no request lost; a
+/// revoked one and that of another pod do not, and traffic goes on all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotated_token_is_shown() {
     let server = ApiServer::start().await.unwrap();

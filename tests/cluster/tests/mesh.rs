@@ -1,6 +1,7 @@
-//! Control plane and injector in a real control plane, each by the service account and the roles of the overlay: custom resources
-//! are served and said so in their status, and kube-apiserver admits pods as the webhook makes them. Only where
-//! `KUBEBUILDER_ASSETS` has the binaries.
+//! Control plane and injector in a real Kubernetes control plane, each by the service account and
+//! the roles of the overlay: custom resources are served and said so in their status, and
+//! kube-apiserver admits pods as the webhook makes them. Only where `KUBEBUILDER_ASSETS` has the
+//! binaries.
 
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
@@ -208,7 +209,10 @@ async fn cluster(what: &str) -> Option<Cluster> {
     if let Some(plane) = Plane::real().await.unwrap() {
         return Some(Cluster::new(plane).await);
     }
-    skipped::say(&format!("{what} in a real control plane"), NO_ASSETS);
+    skipped::say(
+        &format!("{what} in a real Kubernetes control plane"),
+        NO_ASSETS,
+    );
     None
 }
 
@@ -250,8 +254,8 @@ async fn the_control_plane_says_what_it_serves() {
     control_plane.was_permitted();
 }
 
-/// kube-apiserver verifies the webhook by the CA that it finds, and admits the pods that come back: with
-/// everything, or as they were and with an Event.
+/// kube-apiserver verifies the webhook by the CA that it finds, and admits the pods that come back:
+/// with everything, or as they were and with an Event.
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_are_admitted_as_the_webhook_makes_them() {
     let Some(cluster) = cluster("the injector").await else {
