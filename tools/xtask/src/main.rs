@@ -28,7 +28,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Make sure that there is an Envoy for tests, demo and bench: `ENVOY_BIN`, `PATH` or a private installation.
+    /// Make sure that there is an Envoy for tests, demo and bench: `ENVOY_BIN`, `PATH` or a private
+    /// installation.
     Envoy {
         /// Install this version (for example 1.36.4) into `target/envoy`, whatever else there is.
         #[arg(long = "version", value_name = "VERSION")]

@@ -1,4 +1,5 @@
-//! `cargo xtask prometheus`: Debian's Prometheus and promtool under `target/`, not installed and without its service.
+//! `cargo xtask prometheus`: Debian's Prometheus and promtool under `target/`, not installed and
+//! without its service.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! `target/python`: a Python with what tests take as an independent reference, botocore for signatures and the API of Envoy.
+//! `target/python`: a Python with what tests take as an independent reference, botocore for
+//! signatures and the API of Envoy.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +11,8 @@ use crate::{envoy, host};
 /// Where it goes, relative to the workspace.
 const FOLDER: &str = "target/python";
 
-/// What is installed: botocore recomputes signatures, cramjam reads Snappy, xds-protos makes Envoy's resources of JSON.
+/// What is installed: botocore recomputes signatures, cramjam reads Snappy, xds-protos makes
+/// Envoy's resources of JSON.
 const PACKAGES: [&str; 3] = ["botocore", "cramjam", "xds-protos"];
 
 /// Makes sure that it is there.

@@ -1,5 +1,5 @@
-//! The references of flags and metrics: `tests/docs` compares them with what the built programs say, and writes them
-//! when it is asked to.
+//! The references of flags and metrics: `tests/docs` compares them with what the built programs
+//! say, and writes them when it is asked to.
 
 use std::path::Path;
 use std::process::Command;

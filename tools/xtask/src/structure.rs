@@ -1,8 +1,10 @@
-//! Checks what no compiler sees: that documents name files that exist, that crates are named after their folders and
-//! take the workspace's lints, that files stay short, that neither crates nor modules use each other in a circle, and
-//! that no path of one machine gets into the tree.
+//! Checks what no compiler sees: that documents name files that exist, that crates are named after
+//! their folders and take the workspace's lints, that files stay short and text is wrapped in one
+//! way, that neither crates nor modules use each other in a circle, and that no path of one machine
+//! gets into the tree.
 
 mod circles;
+mod wrapping;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -43,9 +45,15 @@ pub(crate) fn run(root: &Path) -> Result<()> {
             }
             Some("rs") => {
                 findings.extend(length(file, &text));
+                if !file.contains("/gen/") {
+                    findings.extend(wrapping::wide_comments(file, &text));
+                }
                 sources.push((file.clone(), text));
             }
-            Some("md") => findings.extend(lost_paths(&files, file, &text)),
+            Some("md") => {
+                findings.extend(lost_paths(&files, file, &text));
+                findings.extend(wrapping::wrapped_paragraphs(file, &text));
+            }
             _ => {}
         }
     }

@@ -1,10 +1,11 @@
 //! Every check of the workspace in one run: `cargo xtask test`.
 //!
-//! A step that fails does not stop the others, but those that need it are left out and count as failed. The last
-//! line is `N passed, N failed`: tests as cargo counts them, and each other step as one.
+//! A step that fails does not stop the others, but those that need it are left out and count as
+//! failed. The last line is `N passed, N failed`: tests as cargo counts them, and each other step
+//! as one.
 //!
-//! Steps are few kinds of build on purpose, since cargo compiles a dependency again for each set of features: one for
-//! lints and docs, one for everything that runs, one for the generator.
+//! Steps are few kinds of build on purpose, since cargo compiles a dependency again for each set of
+//! features: one for lints and docs, one for everything that runs, one for the generator.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};

@@ -1,7 +1,8 @@
 //! `cargo xtask wasm`: builds the filter and cuts the two published modules out of it.
 //!
-//! Each module exports only what its roles use, since Envoy calls whatever is exported; both import only what the
-//! oldest supported Envoy has, since one unknown import fails the load of the listener.
+//! Each module exports only what its roles use, since Envoy calls whatever is exported; both import
+//! only what the oldest supported Envoy has, since one unknown import fails the load of the
+//! listener.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -182,7 +183,8 @@ fn build(root: &Path) -> Result<Vec<u8>> {
     fs::read(&path).with_context(|| format!("read {}", path.display()))
 }
 
-/// A small stack, and no paths of this machine in panic messages, so that every machine builds the same bytes.
+/// A small stack, and no paths of this machine in panic messages, so that every machine builds the
+/// same bytes.
 fn rustflags(root: &Path) -> Result<Vec<String>> {
     let home = env::var_os("CARGO_HOME")
         .map(PathBuf::from)
@@ -226,8 +228,9 @@ fn cut(built: &[u8], variant: &Variant) -> Result<Vec<u8>> {
     Ok(module.emit_wasm())
 }
 
-/// Makes a panic a trap and nothing else. It ends the VM in any case; std's handler would first look for a
-/// backtrace and print it, and brings a second allocator and the environment with it: a sixth of the module.
+/// Makes a panic a trap and nothing else. It ends the VM in any case; std's handler would first
+/// look for a backtrace and print it, and brings a second allocator and the environment with it: a
+/// sixth of the module.
 fn trap_on_panic(built: &[u8]) -> Result<Vec<u8>> {
     let mut module = walrus::ModuleConfig::new()
         .generate_name_section(false)
@@ -361,8 +364,8 @@ mod tests {
         assert!(error.to_string().contains("takes"), "{error}");
     }
 
-    /// What only panics need becomes a trap; a build without a panic handler, or with names that are not
-    /// understood, is refused.
+    /// What only panics need becomes a trap; a build without a panic handler, or with names that
+    /// are not understood, is refused.
     #[test]
     fn a_panic_is_a_trap() {
         let mut built = Module::default();

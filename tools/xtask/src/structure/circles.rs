@@ -1,9 +1,9 @@
-//! Finds circles: modules of one crate that use each other, directly or through others, and crates that do (Cargo lets
-//! development dependencies close one). A module and what is in it are one thing to all others, and may use each other.
+//! Finds circles: modules of one crate that use each other, directly or through others, and crates
+//! that do (Cargo lets development dependencies close one). A module and what is in it are one
+//! thing to all others, and may use each other.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// What each node uses.
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
 /// Circles among crates, given as (path, text) of their manifests.
@@ -28,7 +28,8 @@ fn package(manifest: &str) -> Option<&str> {
     package.split('"').next()
 }
 
-/// Circles among modules, given as (path, text) of Rust files. Tests are left out: they use what they test.
+/// Circles among modules, given as (path, text) of Rust files. Tests are left out: they use what
+/// they test.
 pub(super) fn of_modules(files: &[(String, String)]) -> Vec<String> {
     let modules: BTreeSet<&str> = files.iter().map(|(file, _)| module(file)).collect();
     let mut graph = Graph::new();
@@ -37,7 +38,8 @@ pub(super) fn of_modules(files: &[(String, String)]) -> Vec<String> {
             continue;
         };
         for used in used(&user, text) {
-            // Where the two part: what holds the one and what holds the other are beside each other there.
+            // Where the two part: what holds the one and what holds the other are beside each other
+            // there.
             let shared = user.iter().zip(&used).take_while(|(a, b)| a == b).count();
             let node = |path: &[&str]| Some(format!("{root}/{}", path.get(..=shared)?.join("/")));
             let (Some(from), Some(to)) = (node(&user), node(&used)) else {
@@ -67,7 +69,8 @@ fn place<'a>(module: &'a str, modules: &BTreeSet<&str>) -> Option<(&'a str, Vec<
     (!["lib", "main", "tests"].contains(path.last()?)).then_some((root, path))
 }
 
-/// The paths by `crate::` and `super::` in the text of the module `user`, from the root of the crate.
+/// The paths by `crate::` and `super::` in the text of the module `user`, from the root of the
+/// crate.
 fn used<'a>(user: &[&'a str], text: &'a str) -> Vec<Vec<&'a str>> {
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text);
     let mut paths = Vec::new();

@@ -1,5 +1,6 @@
 //! Each check finds what it is for and leaves alone what is in order.
 
+use super::wrapping::{wide_comments, wrapped_paragraphs};
 use super::{FILE_LINES_MAX, Files, length, lost_paths, machine_path, manifest};
 
 /// A document may name files from the root or from beside itself, and must not name what is gone.
@@ -35,7 +36,8 @@ fn crates_are_named_after_their_folders() {
     );
 }
 
-/// A path of one machine is found anywhere in a line; the same word inside a longer path is not one.
+/// A path of one machine is found anywhere in a line; the same word inside a longer path is not
+/// one.
 #[test]
 fn machine_paths_are_found() {
     let path = |folder: &str| format!("a\nsee {}/x", ["", folder].join("/"));
@@ -53,4 +55,34 @@ fn long_files_are_found() {
     assert!(length("a/src/lib.rs", &text[2..]).is_none());
     assert!(length("a/src/gen/b.rs", &text).is_none());
     assert!(length("a/src/b/tests.rs", &text).is_none());
+}
+
+/// Prose over two lines is found; lists, tables, code and headings are left alone.
+#[test]
+fn wrapped_paragraphs_are_found() {
+    let fine = "# A\nOne.\n\n- two\n- three\n1. four\n\n| a |\n|---|\n\n```sh\na\nb\n```\nFive.\n";
+    assert_eq!(wrapped_paragraphs("A.md", fine), Vec::<String>::new());
+    for (text, line) in [
+        ("One\ntwo.", 2),
+        ("- one\n  two", 2),
+        ("```\na\n```\nb\nc", 5),
+    ] {
+        let findings = wrapped_paragraphs("A.md", text);
+        assert_eq!(findings.len(), 1, "{text}");
+        assert!(findings[0].starts_with(&format!("A.md:{line}: ")), "{text}");
+    }
+}
+
+/// Code is rustfmt's; a link, a table and a picture are as wide as they are.
+#[test]
+fn wide_comments_are_found() {
+    let long = "x".repeat(100);
+    let text = format!(
+        "//! {long}\nlet a = \"{long}\";\n    // see https://{long}\n\
+                        //! | {long} |\n//! ```text\n//! {long}\n//! ```\n"
+    );
+    assert_eq!(
+        wide_comments("a.rs", &text),
+        ["a.rs:1: a comment wider than 100 columns"]
+    );
 }

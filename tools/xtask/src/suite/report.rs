@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::step::{Outcome, Step};
 
-/// The steps so far.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     rows: Vec<Row>,

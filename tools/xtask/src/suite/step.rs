@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result};
 
 use crate::host;
 
-/// What begins the line of a test that did not run for want of something on this machine, and passed all the same.
+/// What begins the line of a test that did not run for want of something on this machine, and
+/// passed all the same.
 const LEFT_OUT: &str = "SKIPPED";
 
 /// Something to run, and what has to have passed before.
@@ -25,7 +26,6 @@ enum Action<'a> {
     Skip(&'static str),
 }
 
-/// How a step ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// Checks or tests that passed and failed, and what some of them say that they left out.
@@ -193,7 +193,8 @@ mod tests {
         assert_eq!(test_result("test result: unreadable"), None);
     }
 
-    /// A run that ends badly without a failed test (a compile error, a crash) is a failure all the same.
+    /// A run that ends badly without a failed test (a compile error, a crash) is a failure all the
+    /// same.
     #[test]
     fn a_bad_end_without_results_fails() {
         let script = |text: &str| {

@@ -80,8 +80,8 @@ const CASES: [Case; 9] = [
     ),
 ];
 
-/// Modules beside each other must not use each other, however the path is written and however deep they are. A module and
-/// what is in it may, and tests and comments may name anything.
+/// Modules beside each other must not use each other, however the path is written and however deep
+/// they are. A module and what is in it may, and tests and comments may name anything.
 #[test]
 fn circles_of_modules_are_found() {
     for (case, modules, expected) in CASES {
