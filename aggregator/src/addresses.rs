@@ -7,7 +7,6 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-/// Where the listeners are.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Addresses {
     pub(crate) ingest: SocketAddr,

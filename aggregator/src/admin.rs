@@ -20,11 +20,9 @@ use crate::debug_pods;
 /// How long answers may take to get out at shutdown: each is made from memory in no time.
 const DRAIN_WITHIN: Duration = Duration::from_millis(200);
 
-/// What operators can see.
 pub struct Admin {
     /// The store, for `/debug/pods`.
     pub store: Arc<Store>,
-    /// The time.
     pub clock: Clock,
     /// For `/metrics`.
     pub registry: Registry,
@@ -51,7 +49,8 @@ impl Admin {
         };
         let admin = Arc::new(self);
         let handler = move |peer: &Arc<Peer>| {
-            // A forwarded port comes from loopback too; whoever else reaches this listener gets numbers only.
+            // A forwarded port comes from loopback too; whoever else reaches this listener gets
+            // numbers only.
             let is_local = peer.ip().is_some_and(|ip| ip.is_loopback());
             let admin = Arc::clone(&admin);
             move |request: Request<RequestBody>| {

@@ -1,7 +1,7 @@
 //! Wires every part together and runs it until shutdown. The only file that knows all of them.
 //!
-//! At shutdown the order is: not ready, sidecar streams (what was received is in the store by then), API
-//! requests, then the rest.
+//! At shutdown the order is: not ready, sidecar streams (what was received is in the store by
+//! then), API requests, then the rest.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -39,15 +39,14 @@ mod parts;
 /// How often pods that are long gone are forgotten.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The open listeners.
 struct Listeners {
     ingest: TcpListener,
     api: TcpListener,
     admin: TcpListener,
 }
 
-/// Runs the aggregator until `shutdown` is cancelled, then ends it in order. An error means that a part could
-/// not start, or ended before it was told to.
+/// Runs the aggregator until `shutdown` is cancelled, then ends it in order. An error means that a
+/// part could not start, or ended before it was told to.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let Config {
         listen,
@@ -152,7 +151,6 @@ struct Told {
     limits: [Limits; 3],
 }
 
-/// What several parts use.
 struct Shared {
     clock: Clock,
     store: Arc<Store>,

@@ -24,8 +24,8 @@ pub const ADMIN_PORT: u16 = 7471;
 /// Default of `--metric-prefix`.
 pub const METRIC_PREFIX: &str = "appmesh_";
 
-/// meshmeter turns the requests that Envoy sidecars count into per-pod requests per second for the Kubernetes
-/// horizontal pod autoscaler (HPA).
+/// meshmeter turns the requests that Envoy sidecars count into per-pod requests per second for the
+/// Kubernetes horizontal pod autoscaler (HPA).
 #[derive(Clone, Debug, Parser)]
 #[command(name = "meshmeter", version, max_term_width = 100)]
 pub struct Args {
@@ -39,9 +39,9 @@ pub struct Args {
 pub enum Command {
     /// Run the aggregator: take in what sidecars stream and serve the custom metrics API.
     ///
-    /// Three listeners: ingest (gRPC, from the filter in each sidecar), the custom metrics API (HTTPS, asked by
-    /// kube-apiserver on behalf of the autoscaler, or by kubectl and curl), and admin (HTTP: /metrics,
-    /// /healthz, /livez, /readyz, /debug/pods).
+    /// Three listeners: ingest (gRPC, from the filter in each sidecar), the custom metrics API
+    /// (HTTPS, asked by kube-apiserver on behalf of the autoscaler, or by kubectl and curl), and
+    /// admin (HTTP: /metrics, /healthz, /livez, /readyz, /debug/pods).
     Serve(Box<ServeArgs>),
 
     /// Tools for remote write.
@@ -59,28 +59,30 @@ pub enum RemoteWriteCommand {
 /// Flags of `meshmeter serve`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServeArgs {
-    /// Run without a Kubernetes cluster: nobody is authenticated, so every listener must be on loopback, the API
-    /// has a self-signed certificate, and pods are those of --pods-file or of the sidecars that connect.
+    /// Run without a Kubernetes cluster: nobody is authenticated, so every listener must be on
+    /// loopback, the API has a self-signed certificate, and pods are those of --pods-file or of the
+    /// sidecars that connect.
     #[arg(long, env = "MESHMETER_STANDALONE", value_parser = clap::builder::BoolishValueParser::new())]
     pub standalone: bool,
 
-    /// Address and port for sidecars (gRPC over HTTP/2). Port 0 picks a free one. Default: port 7470 of every
-    /// address; with --standalone 127.0.0.1:7470.
+    /// Address and port for sidecars (gRPC over HTTP/2). Port 0 picks a free one. Default: port
+    /// 7470 of every address; with --standalone 127.0.0.1:7470.
     #[arg(long, env = "MESHMETER_INGEST_LISTEN", value_name = "ADDRESS:PORT")]
     pub ingest_listen: Option<SocketAddr>,
 
-    /// Address and port of the custom metrics API (HTTPS). Port 0 picks a free one. Default: port 7443 of every
-    /// address; with --standalone 127.0.0.1:7443.
+    /// Address and port of the custom metrics API (HTTPS). Port 0 picks a free one. Default: port
+    /// 7443 of every address; with --standalone 127.0.0.1:7443.
     #[arg(long, env = "MESHMETER_API_LISTEN", value_name = "ADDRESS:PORT")]
     pub api_listen: Option<SocketAddr>,
 
-    /// Address and port for operators (HTTP): /metrics, /healthz, /livez, /readyz, and /debug/pods, which only
-    /// loopback gets. Port 0 picks a free one. Default: port 7471 of every address; with --standalone 127.0.0.1:7471.
+    /// Address and port for operators (HTTP): /metrics, /healthz, /livez, /readyz, and /debug/pods,
+    /// which only loopback gets. Port 0 picks a free one. Default: port 7471 of every address; with
+    /// --standalone 127.0.0.1:7471.
     #[arg(long, env = "MESHMETER_ADMIN_LISTEN", value_name = "ADDRESS:PORT")]
     pub admin_listen: Option<SocketAddr>,
 
-    /// With --standalone: name the API's self-signed certificate is valid for, besides localhost, 127.0.0.1 and
-    /// `::1`. May be given several times, or once with commas.
+    /// With --standalone: name the API's self-signed certificate is valid for, besides localhost,
+    /// 127.0.0.1 and `::1`. May be given several times, or once with commas.
     #[arg(
         long,
         env = "MESHMETER_API_NAME",
@@ -94,9 +96,10 @@ pub struct ServeArgs {
     #[arg(long, env = "MESHMETER_ADDRESSES_FILE", value_name = "FILE")]
     pub addresses_file: Option<PathBuf>,
 
-    /// With --standalone: file that lists the pods that exist: JSON {"pods":[{"namespace","name","uid","labels":{}}]}. With it only
-    /// those pods are served, and what sidecars say of their labels does not count. Without it pods and labels
-    /// are taken from the sidecars that connect.
+    /// With --standalone: file that lists the pods that exist: JSON
+    /// {"pods":[{"namespace","name","uid","labels":{}}]}. With it only those pods are served, and
+    /// what sidecars say of their labels does not count. Without it pods and labels are taken from
+    /// the sidecars that connect.
     #[arg(long, env = "MESHMETER_PODS_FILE", value_name = "FILE")]
     pub pods_file: Option<PathBuf>,
 
@@ -109,10 +112,10 @@ pub struct ServeArgs {
     )]
     pub metric_prefix: String,
 
-    /// Where requests to an upstream cluster of Envoy go, as CLUSTER=KIND/NAMESPACE/NAME with the kind service,
-    /// deployment, replicaset, statefulset, daemonset or job. Needed only for clusters that are not named as App
-    /// Mesh or Istio names them, and only to tell the demand for what has no running pods. May be given several
-    /// times, or once with commas.
+    /// Where requests to an upstream cluster of Envoy go, as CLUSTER=KIND/NAMESPACE/NAME with the
+    /// kind service, deployment, replicaset, statefulset, daemonset or job. Needed only for
+    /// clusters that are not named as App Mesh or Istio names them, and only to tell the demand for
+    /// what has no running pods. May be given several times, or once with commas.
     #[arg(
         long,
         env = "MESHMETER_CLUSTER_DESTINATION",
@@ -121,8 +124,8 @@ pub struct ServeArgs {
     )]
     pub cluster_destination: Vec<String>,
 
-    /// How long open API requests and sidecar streams may take to end after SIGTERM or SIGINT, in seconds (0 to
-    /// 300). What is left then is cut.
+    /// How long open API requests and sidecar streams may take to end after SIGTERM or SIGINT, in
+    /// seconds (0 to 300). What is left then is cut.
     #[arg(
         long,
         env = "MESHMETER_DRAIN_SECONDS",
@@ -132,9 +135,9 @@ pub struct ServeArgs {
     )]
     pub drain_seconds: u16,
 
-    /// Memory that the program may take, such as 512Mi or 2Gi: it is divided among pods, connections and messages, and
-    /// what does not fit is refused and counted. Default: the limit of its cgroup, which is that of the container; without
-    /// one all that the machine has.
+    /// Memory that the program may take, such as 512Mi or 2Gi: it is divided among pods,
+    /// connections and messages, and what does not fit is refused and counted. Default: the limit
+    /// of its cgroup, which is that of the container; without one all that the machine has.
     #[arg(long, env = "MESHMETER_MEMORY_LIMIT", value_name = "SIZE")]
     pub memory_limit: Option<Size>,
 

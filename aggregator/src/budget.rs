@@ -7,18 +7,20 @@ use aggregator_ingest::limits::{
 use anyhow::{Context as _, Result};
 use common_budget::{Limit, Part, Size, division};
 
-/// What a connected sidecar takes: 39 KiB with its connection, and 2 KB for each of a dozen counters that move
-/// (`scripts/bench ingest`).
+/// What a connected sidecar takes: 39 KiB with its connection, and 2 KB for each of a dozen
+/// counters that move (`scripts/bench ingest`).
 const SIDECAR: Size = Size::kib(64);
 
 /// What a connection takes on which nothing is told: buffers, and those of TLS.
 const CONNECTION: Size = Size::kib(48);
 
-/// What a stream takes that has not said hello, with what it may send before its messages need room.
+/// What a stream takes that has not said hello, with what it may send before its messages need
+/// room.
 const GREETING: Size = Size::kib(16);
 
 const PARTS: [Part; 7] = [
-    // The program, the tables of the cluster, answers of the API, what the allocator does not give back.
+    // The program, the tables of the cluster, answers of the API, what the allocator does not give
+    // back.
     part("base", 48, 2, 160),
     // 10,000 reads of 2 KB.
     part("ledger", 20, 0, 20),
@@ -101,7 +103,8 @@ impl Budget {
 mod tests {
     use super::*;
 
-    /// At the shipped limits as many sidecars fit as the documentation says, with messages as large as Envoy's may be.
+    /// At the shipped limits as many sidecars fit as the documentation says, with messages as large
+    /// as Envoy's may be.
     #[test]
     fn shipped_limits_hold_what_is_promised() {
         for (limit, pods) in [

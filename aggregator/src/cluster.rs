@@ -1,4 +1,5 @@
-//! The parts that only an aggregator in a cluster has: watches, whom the API lets in, whose certificate it shows.
+//! The parts that only an aggregator in a cluster has: watches, whom the API lets in, whose
+//! certificate it shows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,7 +54,6 @@ pub(crate) struct Checks {
     certificates: Vec<(&'static str, Fault)>,
 }
 
-/// Reviews by the cluster.
 struct ByCluster(Reviewer);
 
 // === impl Cluster ===

@@ -1,5 +1,5 @@
-//! Flags -> one checked [`Config`]. Whatever can be refused before anything starts is refused here, by the name
-//! of its flag.
+//! Flags -> one checked [`Config`]. Whatever can be refused before anything starts is refused here,
+//! by the name of its flag.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -28,7 +28,6 @@ mod remote_write;
 /// Everything the aggregator is told at start.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where it listens.
     pub listen: Listen,
     /// Whether there is a cluster.
     pub mode: Mode,
@@ -44,14 +43,11 @@ pub struct Config {
     pub memory_limit: Option<Size>,
 }
 
-/// Where the aggregator listens.
 #[derive(Clone, Copy, Debug)]
 pub struct Listen {
-    /// For sidecars.
     pub ingest: SocketAddr,
     /// For the custom metrics API.
     pub api: SocketAddr,
-    /// For operators.
     pub admin: SocketAddr,
 }
 
@@ -308,8 +304,8 @@ mod tests {
         }
     }
 
-    /// Whether TLS has to be used is a question only where there is a certificate, and a plain stream has an address to
-    /// be checked.
+    /// Whether TLS has to be used is a question only where there is a certificate, and a plain
+    /// stream has an address to be checked.
     #[test]
     fn sidecars_may_have_a_choice() {
         let mode = |mode: &str| format!("--ingest-tls-mode={mode}");

@@ -32,7 +32,6 @@ struct Pod<'a> {
     vms_live: u32,
     /// What the pod alone would read at the API; null if it has no value.
     requests_per_second: Option<Rate>,
-    /// Why it has none.
     missing: Option<&'static str>,
     series: Vec<Series<'a>>,
 }

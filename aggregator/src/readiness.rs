@@ -1,8 +1,10 @@
-//! When this aggregator may be asked: once the sidecars that there are report again, and not while it shuts down.
+//! When this aggregator may be asked: once the sidecars that there are report again, and not while
+//! it shuts down.
 //!
-//! A replica that restarts knows nothing. An answer with the pods that were quick to come back would be an answer about
-//! too few pods, so it is not ready before each injected pod that runs has values, or until that took too long: one whose
-//! sidecar crashes must not keep everyone waiting. That is decided once; a pod that is lost later is a matter of answers.
+//! A replica that restarts knows nothing. An answer with the pods that were quick to come back
+//! would be an answer about too few pods, so it is not ready before each injected pod that runs has
+//! values, or until that took too long: one whose sidecar crashes must not keep everyone waiting.
+//! That is decided once; a pod that is lost later is a matter of answers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -18,7 +20,6 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// Pods that are named; the others are counted.
 const NAMES_MAX: usize = 10;
 
-/// What readiness depends on.
 #[derive(Debug)]
 pub(crate) struct Readiness {
     listening_since: Monotonic,
@@ -29,7 +30,6 @@ pub(crate) struct Readiness {
     settling: Mutex<Settling>,
 }
 
-/// Whose sidecars report.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Sidecars {
     /// Nobody tells which pods have one.
@@ -44,16 +44,17 @@ pub(crate) enum Sidecars {
 enum Settling {
     /// It was not known yet who has a sidecar.
     Listening,
-    /// Sidecars are waited for.
-    Waiting { since: Monotonic },
-    /// For good.
+    Waiting {
+        since: Monotonic,
+    },
     Settled,
 }
 
 // === impl Readiness ===
 
 impl Readiness {
-    /// For an aggregator whose listeners opened at `listening_since`, and that waits for sidecars for `wait`.
+    /// For an aggregator whose listeners opened at `listening_since`, and that waits for sidecars
+    /// for `wait`.
     pub(crate) fn new(listening_since: Monotonic, wait: Duration) -> Self {
         Self {
             listening_since,

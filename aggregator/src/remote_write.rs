@@ -1,4 +1,5 @@
-//! Remote write: the receiver, the queue, and the clock that makes a flush of the store every interval.
+//! Remote write: the receiver, the queue, and the clock that makes a flush of the store every
+//! interval.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -130,8 +131,8 @@ impl RemoteWrite {
         })
     }
 
-    /// Flushes and sends until `stop`; then once more, and sends what waits for at most `drain`. What is not sent by
-    /// then stays in the queue, if that is on disk.
+    /// Flushes and sends until `stop`; then once more, and sends what waits for at most `drain`.
+    /// What is not sent by then stays in the queue, if that is on disk.
     pub(crate) async fn run(mut self, stop: CancellationToken, drain: Duration) {
         let ending = CancellationToken::new();
         let sending = tokio::spawn(Arc::clone(&self.sender).run(ending.clone()));
@@ -185,7 +186,8 @@ impl RemoteWrite {
         }
     }
 
-    /// Sums are durable before a flush that tells them: what it says is never more than what is known after a restart.
+    /// Sums are durable before a flush that tells them: what it says is never more than what is
+    /// known after a restart.
     fn save_checkpoint(&self) {
         if !self.sender.with_queue(|queue| queue.is_on_disk()) {
             return;
@@ -198,7 +200,8 @@ impl RemoteWrite {
         }
     }
 
-    /// Which series were written is durable before they are: none is taken for a new one after a restart.
+    /// Which series were written is durable before they are: none is taken for a new one after a
+    /// restart.
     fn save_written(&mut self) {
         let Some(written) = self.exporter.written() else {
             return;
@@ -209,7 +212,8 @@ impl RemoteWrite {
         }
     }
 
-    /// A flush of the store into the queue. Off the async threads: the store is large, and the disk may be slow.
+    /// A flush of the store into the queue. Off the async threads: the store is large, and the disk
+    /// may be slow.
     async fn flush(mut self, timestamp: i64, interval: i64) -> Self {
         let flushed = tokio::task::spawn_blocking(move || {
             let now = self.clock.both();

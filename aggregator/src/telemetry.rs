@@ -2,7 +2,6 @@
 
 use crate::args::LogFormat;
 
-/// How to log.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
     /// Text or JSON.

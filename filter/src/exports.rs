@@ -1,4 +1,5 @@
-//! What the host calls. `cargo xtask wasm` turns `mm_<module>_x` or `mm_x` into `proxy_x` and drops the rest.
+//! What the host calls. `cargo xtask wasm` turns `mm_<module>_x` or `mm_x` into `proxy_x` and drops
+//! the rest.
 #![expect(unsafe_code, reason = "an export needs its exact name")]
 
 use std::cell::RefCell;
@@ -20,7 +21,8 @@ const TRAP_HEADERS: u32 = 50;
 const CONTINUE: u32 = 0;
 
 thread_local! {
-    /// The VM's state. A call that comes in while another is under way finds it borrowed and does nothing.
+    /// The VM's state. A call that comes in while another is under way finds it borrowed and does
+    /// nothing.
     static VM: RefCell<Option<Vm<Envoy>>> = const { RefCell::new(None) };
 }
 
@@ -47,7 +49,8 @@ fn configure(root: u32, module: Module) -> u32 {
 }
 
 unsafe extern "C" {
-    /// The linker's: runs the constructors of std and libc. Since it is called here, no other export calls it.
+    /// The linker's: runs the constructors of std and libc. Since it is called here, no other
+    /// export calls it.
     safe fn __wasm_call_ctors();
 }
 
@@ -90,7 +93,8 @@ extern "C" fn mm_on_request_headers(context: u32, _count: u32, _end_of_stream: u
     CONTINUE
 }
 
-/// For the module of fault tests alone: a request with this many headers ends the VM. No published module has it.
+/// For the module of fault tests alone: a request with this many headers ends the VM. No published
+/// module has it.
 #[unsafe(no_mangle)]
 extern "C" fn mm_trap_on_request_headers(context: u32, count: u32, end_of_stream: u32) -> u32 {
     if count >= TRAP_HEADERS {

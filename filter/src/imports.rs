@@ -1,7 +1,8 @@
-//! The host functions of proxy-wasm ABI 0.2.1 and WASI that the filter uses, and the memory they write to.
+//! The host functions of proxy-wasm ABI 0.2.1 and WASI that the filter uses, and the memory they
+//! write to.
 //!
-//! The only module with unsafe code besides the export attributes. Every function takes references and slices,
-//! and returns a result for whatever status the host gives.
+//! The only module with unsafe code besides the export attributes. Every function takes references
+//! and slices, and returns a result for whatever status the host gives.
 #![expect(
     unsafe_code,
     reason = "calls to the host cross the border of the module"
@@ -12,7 +13,8 @@ use std::ptr;
 
 use filter_core::host::HostError;
 
-/// Results up to this size can be taken without an allocation: a property or a status line of a request.
+/// Results up to this size can be taken without an allocation: a property or a status line of a
+/// request.
 const SCRATCH_BYTES: usize = 512;
 
 mod env {
@@ -119,8 +121,8 @@ fn check(status: u32) -> Result<(), HostError> {
     }
 }
 
-/// Gives the host memory for a result: the scratch if it was asked for, else a block of exactly `len` bytes that
-/// [`take`] will own. Null, which fails the host's call, if there is none.
+/// Gives the host memory for a result: the scratch if it was asked for, else a block of exactly
+/// `len` bytes that [`take`] will own. Null, which fails the host's call, if there is none.
 pub(crate) fn allocate(len: usize) -> *mut u8 {
     if SCRATCH.wanted.get() {
         return if len <= SCRATCH_BYTES {
@@ -163,7 +165,8 @@ fn peek<T>(
     if data.is_null() || len > SCRATCH_BYTES {
         return Ok(look(&[]));
     }
-    // SAFETY: `data` is the scratch, of which the host filled `len` bytes; nobody else writes to it meanwhile.
+    // SAFETY: `data` is the scratch, of which the host filled `len` bytes; nobody else writes to it
+    // meanwhile.
     Ok(look(unsafe { std::slice::from_raw_parts(data, len) }))
 }
 

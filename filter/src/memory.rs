@@ -1,8 +1,8 @@
 //! The module's allocator: blocks of powers of two, with a list of free ones for each size.
 //!
-//! libc's would be 11 KB in each module. What is allocated here is little, is needed at ticks only, and comes in
-//! the same few sizes over and over; so freed blocks are simply kept for the next of their size, and memory is
-//! bounded by the most that was ever in use of each.
+//! libc's would be 11 KB in each module. What is allocated here is little, is needed at ticks only,
+//! and comes in the same few sizes over and over; so freed blocks are simply kept for the next of
+//! their size, and memory is bounded by the most that was ever in use of each.
 #![expect(
     unsafe_code,
     reason = "an allocator hands out memory that nothing else tracks"
@@ -12,7 +12,8 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::ptr;
 
-/// Smallest block: it has to hold the address of the next free one, and what is small is often 16 bytes.
+/// Smallest block: it has to hold the address of the next free one, and what is small is often 16
+/// bytes.
 const BLOCK_MIN: usize = 16;
 /// Sizes of blocks: 16 bytes to 2 GiB.
 const SIZES: usize = 28;
@@ -25,7 +26,6 @@ struct Blocks {
     free: [Cell<*mut u8>; SIZES],
     /// Memory that was never handed out: from here…
     fresh: Cell<usize>,
-    /// …to here.
     end: Cell<usize>,
 }
 
@@ -42,8 +42,8 @@ static BLOCKS: Blocks = Blocks {
 // === impl Blocks ===
 
 impl Blocks {
-    /// Which list a block for `layout` belongs to, and its size. Blocks are aligned to 16 bytes or, where more is
-    /// asked for, to their size.
+    /// Which list a block for `layout` belongs to, and its size. Blocks are aligned to 16 bytes or,
+    /// where more is asked for, to their size.
     fn size(layout: Layout) -> (usize, usize) {
         let bytes = layout.size().max(layout.align()).max(BLOCK_MIN);
         let block = bytes.checked_next_power_of_two().unwrap_or(usize::MAX);
@@ -71,7 +71,8 @@ impl Blocks {
         }
         let start = before * PAGE;
         if start != self.end.get() {
-            // Not behind what we have, or there is nothing yet: what is left of that is too little to matter.
+            // Not behind what we have, or there is nothing yet: what is left of that is too little
+            // to matter.
             self.fresh.set(start);
         }
         self.end.set(start + pages * PAGE);
@@ -79,8 +80,9 @@ impl Blocks {
     }
 }
 
-// SAFETY: blocks do not overlap: each comes from memory that was never handed out, or from the list of its size,
-// where it is put by `dealloc` alone. Its size and alignment are at least those of its layout.
+// SAFETY: blocks do not overlap: each comes from memory that was never handed out, or from the list
+// of its size, where it is put by `dealloc` alone. Its size and alignment are at least those of its
+// layout.
 unsafe impl GlobalAlloc for Blocks {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let (list, block) = Self::size(layout);
@@ -91,7 +93,8 @@ unsafe impl GlobalAlloc for Blocks {
         if first.is_null() {
             return self.grow(block);
         }
-        // SAFETY: a block in the list begins with the address of the next one, and is aligned to 16 bytes.
+        // SAFETY: a block in the list begins with the address of the next one, and is aligned to 16
+        // bytes.
         free.set(unsafe { first.cast::<*mut u8>().read_unaligned() });
         first
     }
@@ -111,7 +114,8 @@ unsafe impl GlobalAlloc for Blocks {
         if Self::size(wanted) == Self::size(layout) {
             return block;
         }
-        // SAFETY: the layout is a valid one, and both blocks have at least as many bytes as are copied.
+        // SAFETY: the layout is a valid one, and both blocks have at least as many bytes as are
+        // copied.
         unsafe {
             let moved = self.alloc(wanted);
             if !moved.is_null() {

@@ -7,8 +7,9 @@ use common_budget::{Limit, Part, Size, divide, division};
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[group(skip)]
 pub(crate) struct MemoryArgs {
-    /// Memory that the program may take, such as 64Mi: it is divided among what comes in, and what does not fit is refused
-    /// and counted. Default: the limit of its cgroup, which is that of the container; without one all that the machine has.
+    /// Memory that the program may take, such as 64Mi: it is divided among what comes in, and what
+    /// does not fit is refused and counted. Default: the limit of its cgroup, which is that of the
+    /// container; without one all that the machine has.
     #[arg(long, env = "MESHMETER_MEMORY_LIMIT", value_name = "SIZE")]
     memory_limit: Option<Size>,
 }
@@ -23,9 +24,7 @@ pub(crate) struct XdsProxy {
 
 /// Memory of a control plane.
 pub(crate) struct ControlPlane {
-    /// Streams of sidecars.
     pub(crate) streams: usize,
-    /// For requests under way.
     pub(crate) requests: Size,
 }
 

@@ -24,7 +24,6 @@ use crate::clock;
 use crate::listen::Listen;
 use crate::xds_proxy::write;
 
-/// Flags.
 #[expect(clippy::doc_markdown, reason = "these are texts of --help")]
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
@@ -41,7 +40,8 @@ pub(crate) struct Args {
     )]
     admin_listen: SocketAddr,
 
-    /// Folder of manifests (*.yaml, *.yml, *.json) with App Mesh custom resources, read again as they change.
+    /// Folder of manifests (*.yaml, *.yml, *.json) with App Mesh custom resources, read again as
+    /// they change.
     #[arg(
         long,
         env = "MESHMETER_MANIFESTS",
@@ -55,7 +55,8 @@ pub(crate) struct Args {
     #[arg(long, env = "MESHMETER_CLUSTER")]
     cluster: bool,
 
-    /// With --cluster: file that says how to reach it. Without, as a pod does: by its service account.
+    /// With --cluster: file that says how to reach it. Without, as a pod does: by its service
+    /// account.
     #[arg(
         long,
         env = "MESHMETER_KUBECONFIG",
@@ -64,8 +65,8 @@ pub(crate) struct Args {
     )]
     kubeconfig: Option<PathBuf>,
 
-    /// With --cluster: namespace to follow instead of all. May be given several times, or once with commas. Meshes and
-    /// namespaces themselves are followed in any case.
+    /// With --cluster: namespace to follow instead of all. May be given several times, or once with
+    /// commas. Meshes and namespaces themselves are followed in any case.
     #[arg(
         long,
         env = "MESHMETER_WATCH_NAMESPACE",
@@ -75,8 +76,8 @@ pub(crate) struct Args {
     )]
     watch_namespace: Vec<String>,
 
-    /// With --manifests: file with the addresses of pods, where host names are not to be asked for: a map of
-    /// `NAMESPACE/VIRTUALNODE` to a list of ADDRESS:PORT, as YAML.
+    /// With --manifests: file with the addresses of pods, where host names are not to be asked for:
+    /// a map of `NAMESPACE/VIRTUALNODE` to a list of ADDRESS:PORT, as YAML.
     #[arg(
         long,
         env = "MESHMETER_ENDPOINTS_FILE",
@@ -88,7 +89,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     memory: MemoryArgs,
 
-    /// File to write the addresses to: that of /metrics and /readyz at once, the other one when it listens.
+    /// File to write the addresses to: that of /metrics and /readyz at once, the other one when it
+    /// listens.
     #[arg(long, env = "MESHMETER_ADDRESSES_FILE", value_name = "FILE")]
     addresses_file: Option<PathBuf>,
 }

@@ -39,7 +39,6 @@ mod nodes;
 mod settings;
 mod webhook;
 
-/// Flags of the webhook.
 #[expect(clippy::doc_markdown, reason = "these are texts of --help")]
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ServeArgs {
@@ -54,8 +53,9 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "MESHMETER_ADMIN_LISTEN", default_value = "[::]:15091")]
     admin_listen: SocketAddr,
 
-    /// File with the certificate (PEM), read again as it changes. Without it a CA is made, kept in --ca-secret
-    /// and written into the webhooks of --webhook-configuration, and certificates are issued by it in memory.
+    /// File with the certificate (PEM), read again as it changes. Without it a CA is made, kept in
+    /// --ca-secret and written into the webhooks of --webhook-configuration, and certificates are
+    /// issued by it in memory.
     #[arg(
         long,
         env = "MESHMETER_CERT_FILE",
@@ -105,7 +105,8 @@ pub(crate) struct ServeArgs {
     )]
     ca_secret: String,
 
-    /// MutatingWebhookConfiguration whose webhooks get the CA as caBundle, again and again if need be.
+    /// MutatingWebhookConfiguration whose webhooks get the CA as caBundle, again and again if need
+    /// be.
     #[arg(
         long,
         env = "MESHMETER_WEBHOOK_CONFIGURATION",
@@ -114,8 +115,8 @@ pub(crate) struct ServeArgs {
     )]
     webhook_configuration: String,
 
-    /// How long it still serves after SIGTERM while it says that it is not ready, in seconds (at most 60), so that
-    /// kube-apiserver hears of it first.
+    /// How long it still serves after SIGTERM while it says that it is not ready, in seconds (at
+    /// most 60), so that kube-apiserver hears of it first.
     #[arg(
         long,
         env = "MESHMETER_SHUTDOWN_DELAY_SECONDS",
@@ -202,7 +203,8 @@ async fn end_of(cluster: Option<Cluster>) {
     }
 }
 
-/// The way to the cluster; with a certificate from files it can do without one, and then raises no events.
+/// The way to the cluster; with a certificate from files it can do without one, and then raises no
+/// events.
 async fn cluster(args: &ServeArgs) -> Result<Option<Client>> {
     match connection::connect(args.kubeconfig.as_deref()).await {
         Ok(client) => Ok(Some(client)),
@@ -216,7 +218,8 @@ async fn cluster(args: &ServeArgs) -> Result<Option<Client>> {
     }
 }
 
-/// The virtual nodes, where pods get their sidecar here. Without a cluster pods have to name theirs.
+/// The virtual nodes, where pods get their sidecar here. Without a cluster pods have to name
+/// theirs.
 async fn nodes_of(
     args: &ServeArgs,
     reachable: bool,

@@ -24,8 +24,8 @@ const FIRST_STREAM_WITHIN: Duration = Duration::from_secs(10);
 /// How long a connection may be without a stream after that: Envoy tries again sooner.
 const WITHOUT_STREAM_MAX: Duration = Duration::from_mins(5);
 
-/// Streams at once on one connection. An Envoy has one; a proxy in between that bundles those of a node's pods opens
-/// another connection beyond that.
+/// Streams at once on one connection. An Envoy has one; a proxy in between that bundles those of a
+/// node's pods opens another connection beyond that.
 const STREAMS_PER_CONNECTION_MAX: u32 = 32;
 
 /// Bytes of a call's headers: tokens of AWS are among them.
@@ -37,13 +37,10 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 /// `HOST:PORT` or `unix:///PATH`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Listen {
-    /// An address.
     Address(SocketAddr),
-    /// A socket.
     Unix(PathBuf),
 }
 
-/// Something that accepts connections.
 #[derive(Debug)]
 pub(crate) enum Bound {
     Address(TcpListener),
@@ -65,7 +62,6 @@ impl std::str::FromStr for Listen {
 }
 
 impl Listen {
-    /// Begins to listen.
     pub(crate) async fn bind(&self) -> Result<Bound> {
         match self {
             Self::Address(address) => {
@@ -142,7 +138,8 @@ fn settings(limits: Limits) -> Settings {
     Settings {
         listener: "xds",
         protocol: Protocol::Http2,
-        // An Envoy's connection has a stream all the time: a reserve for more of them would only be a higher limit.
+        // An Envoy's connection has a stream all the time: a reserve for more of them would only be
+        // a higher limit.
         limits: Limits {
             reserve: 0,
             ..limits

@@ -33,11 +33,13 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Stand between an Envoy and the control plane of its configuration, and put the filter into what passes.
+    /// Stand between an Envoy and the control plane of its configuration, and put the filter into
+    /// what passes.
     XdsProxy(Box<xds_proxy::Args>),
     /// Serve the mutating webhook that adds xDS proxy and modules to pods.
     Injector(Box<injector::ServeArgs>),
-    /// Print the pods of standard input (YAML or JSON; workloads and Lists too) as the webhook would make them.
+    /// Print the pods of standard input (YAML or JSON; workloads and Lists too) as the webhook
+    /// would make them.
     Inject(Box<inject::InjectArgs>),
     /// Copy the modules and write the sidecar's resources file: what the init container does.
     Prepare(prepare::Args),

@@ -8,7 +8,6 @@ use serde_json::json;
 
 mod bootstrap;
 
-/// The sidecar's resources file.
 const RESOURCES: &str = include_str!("resources.yaml");
 
 /// Flags.
@@ -26,7 +25,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER")]
     config: PathBuf,
 
-    /// Write token.json, which tells Envoy to read a token from this file and to follow its being replaced.
+    /// Write token.json, which tells Envoy to read a token from this file and to follow its being
+    /// replaced.
     #[arg(
         long,
         value_name = "FILE",
@@ -70,7 +70,8 @@ fn copy(from: &Path, to: &Path) -> Result<usize> {
             continue;
         };
         let to = to.join(name);
-        // Not `fs::copy`: with the mode of the image a second start of the pod could not write it again.
+        // Not `fs::copy`: with the mode of the image a second start of the pod could not write it
+        // again.
         let module = fs::read(&file).with_context(|| file.display().to_string())?;
         fs::write(&to, module).with_context(|| to.display().to_string())?;
         copied += 1;
@@ -83,7 +84,8 @@ fn is_module(file: &Path) -> bool {
     file.extension().is_some_and(|end| end == "wasm")
 }
 
-/// A file of secret discovery. The kubelet replaces a token by renaming a folder beside it, so the folder is watched.
+/// A file of secret discovery. The kubelet replaces a token by renaming a folder beside it, so the
+/// folder is watched.
 fn token_secret(token: &Path) -> Result<String> {
     let folder = token.parent().filter(|folder| folder.is_absolute());
     let folder =

@@ -27,11 +27,13 @@ pub(crate) struct Args {
     #[arg(long)]
     namespace: Option<String>,
 
-    /// Label of the pods, as KEY=VALUE. May be given several times; without it, all of the namespace or the mesh.
+    /// Label of the pods, as KEY=VALUE. May be given several times; without it, all of the
+    /// namespace or the mesh.
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     selector: Vec<(String, String)>,
 
-    /// Deployment whose pods get the modules and the token. For consul the service too; for envoy-gateway the Gateway.
+    /// Deployment whose pods get the modules and the token. For consul the service too; for
+    /// envoy-gateway the Gateway.
     #[arg(long, value_name = "NAME")]
     workload: Option<String>,
 
@@ -44,7 +46,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     aggregator: AggregatorArgs,
 
-    /// Control plane of the xDS proxies' configuration, as `xds-proxy --upstream` has it; for appmesh.
+    /// Control plane of the xDS proxies' configuration, as `xds-proxy --upstream` has it; for
+    /// appmesh.
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
 
@@ -130,7 +133,8 @@ struct AggregatorArgs {
     )]
     aggregator: Vec<Address>,
 
-    /// File with the CA of the aggregators' certificates (PEM): TLS. It becomes part of what is printed.
+    /// File with the CA of the aggregators' certificates (PEM): TLS. It becomes part of what is
+    /// printed.
     #[arg(long, value_name = "FILE")]
     aggregator_ca_file: Option<PathBuf>,
 
@@ -168,7 +172,6 @@ enum For {
     Static,
 }
 
-/// Prints it.
 #[expect(clippy::print_stdout, reason = "the result of the command")]
 pub(crate) fn run(args: Args) -> Result<()> {
     let target = match args.target {

@@ -33,10 +33,10 @@ mod control_plane;
 mod events;
 mod injection;
 
-/// Connections of Envoys: there is one, which may connect anew before the old connection is known to be dead.
+/// Connections of Envoys: there is one, which may connect anew before the old connection is known
+/// to be dead.
 const CONNECTIONS_MAX: usize = 64;
 
-/// Flags.
 #[expect(clippy::doc_markdown, reason = "these are texts of --help")]
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
@@ -71,7 +71,8 @@ pub(crate) struct Args {
     #[arg(long, env = "MESHMETER_LOG_SHA256", value_name = "DIGITS")]
     log_sha256: Option<String>,
 
-    /// Where requests are counted. With access-log the module of --filter-wasm is not needed, and not inserted.
+    /// Where requests are counted. With access-log the module of --filter-wasm is not needed, and
+    /// not inserted.
     #[arg(long, env = "MESHMETER_ROLE", value_enum, default_value_t = Role::Filter)]
     role: Role,
 
@@ -102,7 +103,8 @@ pub(crate) struct Args {
     #[arg(long, env = "MESHMETER_AGGREGATOR_CA_FILE", value_name = "FILE")]
     aggregator_ca_file: Option<PathBuf>,
 
-    /// Name that the certificates of the aggregators must be for [default: the host of each]. Needs TLS.
+    /// Name that the certificates of the aggregators must be for [default: the host of each]. Needs
+    /// TLS.
     #[arg(long, env = "MESHMETER_AGGREGATOR_SERVER_NAME", value_name = "NAME")]
     aggregator_server_name: Option<String>,
 
@@ -135,8 +137,8 @@ pub(crate) struct Args {
     #[arg(long, env = "NODE_NAME", default_value = "")]
     node_name: String,
 
-    /// Raise Kubernetes Events on the pod when Envoy rejects what was put in, or it cannot be put in. Needs name and
-    /// namespace of the pod, and that its service account may create events.
+    /// Raise Kubernetes Events on the pod when Envoy rejects what was put in, or it cannot be put
+    /// in. Needs name and namespace of the pod, and that its service account may create events.
     #[arg(long, env = "MESHMETER_EVENTS")]
     events: bool,
 
@@ -201,10 +203,11 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
 
 /// Ready once the modules were looked at and the control plane was tried, whatever came of it.
 ///
-/// Kubernetes starts the containers of a pod only after that of a native sidecar is ready. A control plane that is away is no
-/// reason to hold them: Envoy asks again until it is back, and a sidecar that already runs needs none. Nor is a module
-/// that is not there: then the configuration passes as it is. So both are tried, since an Envoy that finds them warm
-/// has its configuration sooner, told in the log, and neither makes it unready.
+/// Kubernetes starts the containers of a pod only after that of a native sidecar is ready. A
+/// control plane that is away is no reason to hold them: Envoy asks again until it is back, and a
+/// sidecar that already runs needs none. Nor is a module that is not there: then the configuration
+/// passes as it is. So both are tried, since an Envoy that finds them warm has its configuration
+/// sooner, told in the log, and neither makes it unready.
 fn when_ready(upstream: Arc<Upstream>, modules: Arc<Modules>) -> admin::Ready {
     let state = Arc::new(Mutex::new(Err(
         "the control plane and the modules are being tried".to_owned(),

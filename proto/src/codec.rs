@@ -10,8 +10,9 @@ use tonic_prost::ProstEncoder;
 
 use crate::known::{self, Checked};
 
-/// What a stream's buffers begin with, in bytes; they grow with what they must hold. Tonic's own 8 KiB each way would be
-/// half of what an idle sidecar costs the aggregator: an answer has some ten bytes, a report a few hundred.
+/// What a stream's buffers begin with, in bytes; they grow with what they must hold. Tonic's own 8
+/// KiB each way would be half of what an idle sidecar costs the aggregator: an answer has some ten
+/// bytes, a report a few hundred.
 const ENCODE_BYTES: usize = 64;
 const DECODE_BYTES: usize = 512;
 /// What is encoded beyond this is sent before more is encoded.

@@ -1,7 +1,7 @@
 //! Which fields a frame may hold.
 //!
-//! prost skips unknown fields in silence. A number that is skipped is a wrong number, so frames are checked
-//! before they are decoded; the check reads tags and lengths only.
+//! prost skips unknown fields in silence. A number that is skipped is a wrong number, so frames are
+//! checked before they are decoded; the check reads tags and lengths only.
 
 use std::fmt;
 
@@ -10,8 +10,8 @@ use crate::v1;
 /// Messages nested deeper than this are refused; the contract's own depth is 4.
 const DEPTH_MAX: u8 = 8;
 
-/// Messages with messages of their own (series) in one message, more than any check after this one lets pass. An empty one
-/// has two bytes here and some 130 once it is decoded.
+/// Messages with messages of their own (series) in one message, more than any check after this one
+/// lets pass. An empty one has two bytes here and some 130 once it is decoded.
 const BRANCHES_MAX: usize = 4096;
 
 /// A message whose fields are listed.
@@ -40,15 +40,9 @@ pub enum Refusal {
         field: u32,
     },
     /// The bytes at `path` are not a protobuf message.
-    Malformed {
-        /// As above.
-        path: String,
-    },
+    Malformed { path: String },
     /// The message at `path` holds more than 4,096 messages that hold messages.
-    TooMany {
-        /// As above.
-        path: String,
-    },
+    TooMany { path: String },
 }
 
 /// Checks that `bytes` hold only fields of `M`, at any depth.

@@ -1,8 +1,8 @@
 //! The wire contract between sidecars and aggregators.
 //!
-//! `meshmeter/v1/ingest.proto` is the source and says what each field means; `src/gen` is generated from it by
-//! `cargo gen` and committed. With the feature `tonic` there are a client and a server of the service, which
-//! refuse frames that hold a field this version does not know.
+//! `meshmeter/v1/ingest.proto` is the source and says what each field means; `src/gen` is generated
+//! from it by `cargo gen` and committed. With the feature `tonic` there are a client and a server
+//! of the service, which refuse frames that hold a field this version does not know.
 
 #[cfg(feature = "tonic")]
 pub mod codec;
@@ -10,7 +10,7 @@ pub mod known;
 
 /// The messages of `meshmeter.v1`, and with the feature `tonic` its client and server.
 pub mod v1 {
-    #![expect(clippy::pedantic, missing_docs, reason = "generated code")]
+    #![expect(clippy::pedantic, reason = "generated code")]
     #![cfg_attr(
         feature = "tonic",
         expect(

@@ -3,7 +3,8 @@
 use http::HeaderMap;
 use http::header::ACCEPT;
 
-/// True if the client can read JSON: it says nothing, or names JSON or a wildcard. JSON of another shape (`as=Table`) is not what is served.
+/// True if the client can read JSON: it says nothing, or names JSON or a wildcard. JSON of another
+/// shape (`as=Table`) is not what is served.
 pub(crate) fn takes_json(headers: &HeaderMap) -> bool {
     let mut stated = false;
     for item in items(headers) {

@@ -1,4 +1,5 @@
-//! Who asks: front proxy, client certificate or bearer token, in this order, as Kubernetes API servers do it.
+//! Who asks: front proxy, client certificate or bearer token, in this order, as Kubernetes API
+//! servers do it.
 //!
 //! ```text
 //! trust        which CA says what (watched, swapped at run time)
@@ -6,9 +7,10 @@
 //! headers      the user that a front proxy names
 //! ```
 //!
-//! The handshake accepts any certificate, as in Go (`tls.RequestClientCert`), since only afterwards one can tell which
-//! CA it belongs to. A certificate of the client CA can never set the headers of a front proxy, and whoever sends such
-//! headers without being one is refused, whatever else they show.
+//! The handshake accepts any certificate, as in Go (`tls.RequestClientCert`), since only afterwards
+//! one can tell which CA it belongs to. A certificate of the client CA can never set the headers of
+//! a front proxy, and whoever sends such headers without being one is refused, whatever else they
+//! show.
 
 pub(crate) mod certificate;
 mod headers;

@@ -1,7 +1,7 @@
 //! Envoy's names of clusters -> the service or workload that is meant.
 //!
-//! Three sources, in this order: a list that the operator gives, App Mesh's names, Istio's names. What none of them
-//! knows is not guessed at.
+//! Three sources, in this order: a list that the operator gives, App Mesh's names, Istio's names.
+//! What none of them knows is not guessed at.
 //!
 //! | name | destination |
 //! |---|---|
@@ -25,17 +25,22 @@ pub const CLUSTER_RULES_MAX: usize = 10_000;
 /// Where requests to a cluster go.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Destination {
-    /// A service.
-    Service { namespace: String, name: String },
+    Service {
+        namespace: String,
+        name: String,
+    },
     /// A workload, by the operator's list.
     Workload {
         namespace: String,
         kind: Workload,
         name: String,
     },
-    /// A virtual node of App Mesh. By its convention the service and the workload behind it have its name.
-    VirtualNode { namespace: String, name: String },
-    /// The pod's own application.
+    /// A virtual node of App Mesh. By its convention the service and the workload behind it have
+    /// its name.
+    VirtualNode {
+        namespace: String,
+        name: String,
+    },
     Own,
     /// Out of the mesh, or nowhere.
     Elsewhere,
@@ -57,26 +62,16 @@ pub enum ClusterRuleError {
     #[error(
         "{rule:?}: unknown kind {kind:?}; known kinds: service, deployment, replicaset, statefulset, daemonset, job"
     )]
-    Kind {
-        /// The entry.
-        rule: String,
-        /// The kind.
-        kind: String,
-    },
+    Kind { rule: String, kind: String },
     /// A name that no object can have.
     #[error("{rule:?}: {name:?} is not valid: {fault}")]
     Name {
-        /// The entry.
         rule: String,
-        /// The name.
         name: String,
-        /// What it should be.
         fault: &'static str,
     },
-    /// The same cluster twice.
     #[error("the cluster {0:?} is given more than once")]
     Twice(String),
-    /// Too many entries.
     #[error("more than {CLUSTER_RULES_MAX} clusters are given")]
     TooMany,
 }
@@ -186,8 +181,8 @@ fn parse_rule(rule: &str) -> Result<(&str, Destination), ClusterRuleError> {
 /// Protocols in App Mesh's names.
 const PROTOCOLS: [&str; 4] = ["http", "http2", "grpc", "tcp"];
 
-/// App Mesh's names end in what can be told apart, since names of Kubernetes objects hold no `_`; the name of the
-/// mesh before that may.
+/// App Mesh's names end in what can be told apart, since names of Kubernetes objects hold no `_`;
+/// the name of the mesh before that may.
 fn app_mesh(cluster: &str) -> Option<Destination> {
     let parts: Vec<&str> = cluster.split('_').collect();
     let egress = match parts[..] {

@@ -1,5 +1,6 @@
-//! Discovery: which groups, versions and metrics there are. The documents are made once and never depend on what
-//! sidecars report: kube-apiserver reads them five times every 30 s and takes the whole API down if it cannot.
+//! Discovery: which groups, versions and metrics there are. The documents are made once and never
+//! depend on what sidecars report: kube-apiserver reads them five times every 30 s and takes the
+//! whole API down if it cannot.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -22,7 +23,6 @@ pub(crate) struct Document {
     pub(crate) etag: String,
 }
 
-/// Every discovery document.
 #[derive(Clone, Debug)]
 pub(crate) struct Documents {
     /// `/`
@@ -59,7 +59,8 @@ impl Document {
     }
 }
 
-/// FNV-1a: the same on every replica and in every build, which the standard library's hash does not promise.
+/// FNV-1a: the same on every replica and in every build, which the standard library's hash does not
+/// promise.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
@@ -135,7 +136,8 @@ fn external_group(api_version: Option<&str>) -> Value {
     group_of(EXTERNAL_GROUP, &[EXTERNAL_VERSION], api_version)
 }
 
-/// A group of `versions`, the preferred one first. Within a list it has neither kind nor version of its own.
+/// A group of `versions`, the preferred one first. Within a list it has neither kind nor version of
+/// its own.
 fn group_of(name: &str, versions: &[&str], api_version: Option<&str>) -> Value {
     let version =
         |version: &&str| json!({"groupVersion": format!("{name}/{version}"), "version": version});
@@ -159,7 +161,8 @@ fn parents() -> Vec<(&'static str, bool)> {
     others.into_iter().chain(workloads).collect()
 }
 
-/// Only `get`: with `list` or `watch`, garbage collection and namespace deletion would try to use them.
+/// Only `get`: with `list` or `watch`, garbage collection and namespace deletion would try to use
+/// them.
 fn resources(version: ApiVersion, names: &MetricNames) -> Value {
     let parents = parents();
     let entries = parents.iter().flat_map(|(parent, namespaced)| {
@@ -208,7 +211,8 @@ fn aggregated(items: &Value) -> Value {
     })
 }
 
-/// A metric hangs under its object; the object itself has no `responseKind`, so it is not listed as served.
+/// A metric hangs under its object; the object itself has no `responseKind`, so it is not listed as
+/// served.
 fn aggregated_group(names: &MetricNames) -> Value {
     let metrics: Vec<_> = names
         .all()

@@ -1,8 +1,9 @@
 //! External metrics: `labelSelector` says all, which pods and which part of the metric.
 //!
-//! Keys `direction`, `cluster`, `code_class` and `window` are those of a metric selector. One of `service`,
-//! `deployment`, `replicaset`, `statefulset`, `daemonset` and `job` names an object, whose number is the same as in
-//! the custom metrics API. All other keys are labels of pods; without any of these the whole namespace is meant.
+//! Keys `direction`, `cluster`, `code_class` and `window` are those of a metric selector. One of
+//! `service`, `deployment`, `replicaset`, `statefulset`, `daemonset` and `job` names an object,
+//! whose number is the same as in the custom metrics API. All other keys are labels of pods;
+//! without any of these the whole namespace is meant.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +27,6 @@ use crate::workload::Workload;
 struct Asked {
     object: Object,
     query: MetricQuery,
-    /// Labels of pods.
     pods: Selector,
     /// What is repeated in the answer.
     labels: BTreeMap<&'static str, String>,

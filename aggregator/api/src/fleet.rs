@@ -33,7 +33,6 @@ pub(crate) const NOW: Monotonic = Monotonic(REPORTED.0 + 700);
 /// The group with its preferred version.
 pub(crate) const V2: &str = "/apis/custom.metrics.k8s.io/v1beta2";
 
-/// The other group.
 pub(crate) const EXTERNAL: &str = "/apis/external.metrics.k8s.io/v1beta1";
 
 /// Pods, sidecars and the API over them.
@@ -44,7 +43,6 @@ pub(crate) struct Fleet {
     registry: Registry,
 }
 
-/// An answer.
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) status: StatusCode,

@@ -7,11 +7,10 @@ use crate::percent::{self, PercentError};
 /// Parameters in one query. The API knows three; clients such as kubectl add a few of their own.
 pub(crate) const PARAMETERS_MAX: usize = 32;
 
-/// The parameters this API understands, decoded. All others are ignored, as Kubernetes does, but for those
-/// that would change which objects are meant.
+/// The parameters this API understands, decoded. All others are ignored, as Kubernetes does, but
+/// for those that would change which objects are meant.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Parameters {
-    /// Which pods.
     pub(crate) label_selector: String,
     /// Which part of the metric.
     pub(crate) metric_label_selector: String,
@@ -26,7 +25,6 @@ pub(crate) struct Parameters {
 /// Why a query was refused.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub(crate) enum FormError {
-    /// Too many parameters.
     #[error("the query has more than {PARAMETERS_MAX} parameters")]
     TooMany,
     /// A key or value that does not decode.

@@ -1,7 +1,8 @@
 //! Who asks, and whether they may: front proxy, client certificate or bearer token, then a review.
 //!
-//! Health and discovery are open to everyone, so that availability never depends on the Kubernetes API; but whoever
-//! shows headers that only a front proxy may send, without being one, is refused everywhere.
+//! Health and discovery are open to everyone, so that availability never depends on the Kubernetes
+//! API; but whoever shows headers that only a front proxy may send, without being one, is refused
+//! everywhere.
 
 mod attributes;
 
@@ -32,7 +33,6 @@ const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// How long answers of the Kubernetes API hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ReviewTtl {
-    /// Who a token is.
     pub token: Duration,
     /// That a user may.
     pub allow: Duration,
@@ -54,8 +54,8 @@ pub struct Guard {
 // === impl ReviewTtl ===
 
 impl Default for ReviewTtl {
-    /// That a user may holds longer than the 15 s between two syncs of an autoscaler, or each of its metrics would
-    /// cost a review each time.
+    /// That a user may holds longer than the 15 s between two syncs of an autoscaler, or each of
+    /// its metrics would cost a review each time.
     fn default() -> Self {
         Self {
             token: Duration::from_secs(10),
@@ -116,7 +116,8 @@ impl Guard {
         trust.is_some_and(|trust| peer.standing(&trust, self.clock.both()).front_proxy)
     }
 
-    /// True if the request is passed on by a front proxy that names a user. It is an error to claim it and not be one.
+    /// True if the request is passed on by a front proxy that names a user. It is an error to claim
+    /// it and not be one.
     fn is_front_proxy(
         &self,
         peer: &PeerCertificates,

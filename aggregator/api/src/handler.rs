@@ -31,14 +31,13 @@ use crate::path::{
 use crate::status::{Details, Kind, Reason, Refusal};
 use common_http::health::{self, Check, HealthQuery, ReadinessChecks};
 
-/// Bytes of a URL, path and query together. The longest that means something, with a selector of 4 KiB
-/// percent-encoded where it needs to be, fits.
+/// Bytes of a URL, path and query together. The longest that means something, with a selector of 4
+/// KiB percent-encoded where it needs to be, fits.
 pub(crate) const URL_BYTES_MAX: usize = 8 * 1024;
 
 /// Bytes of all header names and values. kube-apiserver sends about 1 KiB and the user's groups.
 pub(crate) const HEADER_BYTES_MAX: usize = 32 * 1024;
 
-/// Header lines.
 pub(crate) const HEADERS_MAX: usize = 200;
 
 /// How old the oldest value of an answer is, in milliseconds: the JSON has whole seconds only.
@@ -122,7 +121,8 @@ impl Api {
         self.guard.as_ref().is_some_and(|guard| guard.trusts(&peer))
     }
 
-    /// Answers a request of `peer`, if it may ask. `has_body` is true if more than the head was sent.
+    /// Answers a request of `peer`, if it may ask. `has_body` is true if more than the head was
+    /// sent.
     pub(crate) async fn respond_to(
         &self,
         mut request: Parts,
@@ -346,7 +346,8 @@ fn check_limits(request: &Parts, has_body: bool) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Values are computed when they are asked for: there is nothing to watch. In the words of kube-apiserver's library for such servers.
+/// Values are computed when they are asked for: there is nothing to watch. In the words of
+/// kube-apiserver's library for such servers.
 fn refuse_watch(route: &Route) -> Result<(), Refusal> {
     let (group, resource) = match route {
         Route::Metric(_) => (GROUP, resource_of(route)),

@@ -1,5 +1,5 @@
-//! The ledger: what was asked of metrics lately, by whom, and what was answered. The ground on which a decision of an
-//! autoscaler can be explained, since it keeps no values itself.
+//! The ledger: what was asked of metrics lately, by whom, and what was answered. The ground on
+//! which a decision of an autoscaler can be explained, since it keeps no values itself.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,8 +18,8 @@ use crate::path::ApiVersion;
 use crate::quantity;
 use crate::status::Refusal;
 
-/// Reads kept, the newest ones: at 20 a second, as many as an autoscaler's client sends at most, those of eight
-/// minutes; with a hundred autoscalers those of 25 minutes.
+/// Reads kept, the newest ones: at 20 a second, as many as an autoscaler's client sends at most,
+/// those of eight minutes; with a hundred autoscalers those of 25 minutes.
 const READS_MAX: usize = 10_000;
 
 /// Reads in one answer, about 1 MB.
@@ -30,10 +30,7 @@ const TEXT_BYTES_MAX: usize = 512;
 
 /// Who asks. Whoever authenticates a request puts it into the request's extensions.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Reader(
-    /// Name of the user.
-    pub String,
-);
+pub struct Reader(pub String);
 
 /// The newest reads.
 #[derive(Debug, Default)]
@@ -42,7 +39,6 @@ pub(crate) struct Ledger {
     reads: Mutex<VecDeque<Read>>,
 }
 
-/// One read.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Read {
@@ -200,7 +196,8 @@ mod tests {
         list["items"].as_array().unwrap().clone()
     }
 
-    /// Values and refusals are kept, newest first, with who asked, and only shown for the namespace asked for.
+    /// Values and refusals are kept, newest first, with who asked, and only shown for the namespace
+    /// asked for.
     #[test]
     fn keeps_reads() {
         let fleet = Fleet::new();

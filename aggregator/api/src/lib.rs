@@ -1,4 +1,5 @@
-//! The Kubernetes custom metrics API over HTTPS: what a `HorizontalPodAutoscaler` asks, answered from memory.
+//! The Kubernetes custom metrics API over HTTPS: what a `HorizontalPodAutoscaler` asks, answered
+//! from memory.
 //!
 //! ```text
 //! server (TLS, HTTP, limits) -> guard (authentication, review)                     who asks, and may they
@@ -7,9 +8,9 @@
 //!                                       -> discovery, health, status               all the rest
 //! ```
 //!
-//! What is answered comes from memory, never from a backend or the Kubernetes API; only whether a user may ask is a
-//! question to it, and its answers are kept.
-//! Doubt is an error with a sentence that says why, since an autoscaler freezes on errors and obeys numbers.
+//! What is answered comes from memory, never from a backend or the Kubernetes API; only whether a
+//! user may ask is a question to it, and its answers are kept. Doubt is an error with a sentence
+//! that says why, since an autoscaler freezes on errors and obeys numbers.
 
 mod accept;
 pub mod authentication;

@@ -1,4 +1,5 @@
-//! `MetricValueList` in both versions and `ExternalMetricValueList`: values -> JSON as Kubernetes' own types print it.
+//! `MetricValueList` in both versions and `ExternalMetricValueList`: values -> JSON as Kubernetes'
+//! own types print it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,17 +18,12 @@ use crate::workload::Workload;
 /// One value, ready to be written.
 #[derive(Clone, Debug)]
 pub(crate) struct Item<'a> {
-    /// Whose value.
     pub(crate) object: DescribedObject<'a>,
-    /// End of the window.
     pub(crate) timestamp: UnixMillis,
-    /// Length of the window.
     pub(crate) window: Duration,
-    /// Canonical quantity.
     pub(crate) value: String,
 }
 
-/// Whose value.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DescribedObject<'a> {
@@ -109,13 +105,9 @@ struct V1Beta1<'a> {
 /// The value of an external metric, ready to be written.
 #[derive(Clone, Debug)]
 pub(crate) struct ExternalItem {
-    /// What was summed.
     pub(crate) labels: BTreeMap<&'static str, String>,
-    /// End of the window.
     pub(crate) timestamp: UnixMillis,
-    /// Length of the window.
     pub(crate) window: Duration,
-    /// Canonical quantity.
     pub(crate) value: String,
 }
 
@@ -132,7 +124,6 @@ struct External<'a> {
 // === impl DescribedObject ===
 
 impl<'a> DescribedObject<'a> {
-    /// A pod.
     pub(crate) fn pod(namespace: &'a str, name: &'a str) -> Self {
         Self {
             kind: "Pod",
@@ -142,7 +133,6 @@ impl<'a> DescribedObject<'a> {
         }
     }
 
-    /// A service.
     pub(crate) fn service(namespace: &'a str, name: &'a str) -> Self {
         Self {
             kind: "Service",
@@ -150,7 +140,6 @@ impl<'a> DescribedObject<'a> {
         }
     }
 
-    /// A workload.
     pub(crate) fn workload(kind: Workload, namespace: &'a str, name: &'a str) -> Self {
         Self {
             kind: kind.kind(),
@@ -237,7 +226,8 @@ fn to_json<'a, T: Serialize>(
     Ok(serde_json::to_vec(&list)?)
 }
 
-/// Whole seconds, as `metav1.Time` prints them; cut off, so that a value never looks newer than it is.
+/// Whole seconds, as `metav1.Time` prints them; cut off, so that a value never looks newer than it
+/// is.
 fn rfc3339(timestamp: UnixMillis) -> Result<String, ListError> {
     i64::try_from(timestamp.0 / 1000)
         .ok()

@@ -82,7 +82,6 @@ impl MetricNames {
         self.names.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Every name, for errors.
     pub(crate) fn known(&self) -> String {
         self.all().collect::<Vec<_>>().join(", ")
     }

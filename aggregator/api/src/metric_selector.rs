@@ -1,7 +1,8 @@
 //! `metricLabelSelector`: which part of a metric is asked for -> fields of a `MetricQuery`.
 //!
-//! Four keys are understood: `direction`, `cluster`, `code_class` and `window`, each with exactly one value.
-//! Anything else is refused by name: to ignore a condition would be to answer another question.
+//! Four keys are understood: `direction`, `cluster`, `code_class` and `window`, each with exactly
+//! one value. Anything else is refused by name: to ignore a condition would be to answer another
+//! question.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,15 +22,12 @@ pub(crate) enum MetricSelectorError {
     /// An operator that leaves more than one value open.
     #[error("{0}: only {0}=VALUE is supported, with one value")]
     Operator(String),
-    /// The same key twice.
     #[error("{0} is given more than once")]
     Twice(String),
     /// A value the key cannot have.
     #[error("{key}: \"{value}\" is not valid; expected {expected}")]
     Value {
-        /// The key.
         key: &'static str,
-        /// The value, as asked.
         value: String,
         /// What it may be.
         expected: &'static str,
@@ -39,7 +37,6 @@ pub(crate) enum MetricSelectorError {
     CodeClass,
 }
 
-/// Every key.
 pub(crate) const KEYS: [&str; 4] = ["direction", "cluster", "code_class", "window"];
 
 /// The question `selector` asks about `metric`.
@@ -115,7 +112,8 @@ fn code_class(value: &str) -> Result<CodeClass, MetricSelectorError> {
         })
 }
 
-/// Whole seconds with the unit `s`, or minutes with `m`: at least a second, at most the longest of [`WINDOWS`].
+/// Whole seconds with the unit `s`, or minutes with `m`: at least a second, at most the longest of
+/// [`WINDOWS`].
 fn window(value: &str) -> Result<Duration, MetricSelectorError> {
     let seconds = match value.strip_suffix('s') {
         Some(seconds) => seconds.parse::<u32>().ok(),

@@ -1,8 +1,10 @@
-//! Metric requests: path and selectors -> the store -> a list of values, or a sentence that says why not.
+//! Metric requests: path and selectors -> the store -> a list of values, or a sentence that says
+//! why not.
 //!
 //! - `pods/*`: a pod without a value is left out; if none has one, that is an error.
 //! - `pods/NAME`: no value is an error.
-//! - Any other object is one number: a [`sum`] over its pods or, if none of them runs, the [`demand`] of its callers.
+//! - Any other object is one number: a [`sum`] over its pods or, if none of them runs, the
+//!   [`demand`] of its callers.
 
 mod demand;
 mod outcome;
@@ -34,7 +36,6 @@ pub(crate) use outcome::Outcome;
 pub(crate) use question::Question;
 pub(crate) use sum::Source;
 
-/// Where values come from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sources<'a> {
     pub(crate) store: &'a Store,
@@ -44,19 +45,16 @@ pub(crate) struct Sources<'a> {
     pub(crate) now: Now,
 }
 
-/// A served list.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Served {
     /// JSON.
     pub(crate) body: Bytes,
-    /// What it says.
     pub(crate) summary: Summary,
 }
 
 /// What a served list says, in short.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Summary {
-    /// Who counted.
     pub(crate) source: Source,
     /// The sum of all items.
     pub(crate) total: Milli,
@@ -64,7 +62,6 @@ pub(crate) struct Summary {
     pub(crate) pods: usize,
     /// Age of the oldest value.
     pub(crate) age: SignalAge,
-    /// The longest window.
     pub(crate) window: Duration,
 }
 

@@ -1,4 +1,5 @@
-//! What this API counts about itself. Labels are bounded: enumerations, and namespaces up to a limit.
+//! What this API counts about itself. Labels are bounded: enumerations, and namespaces up to a
+//! limit.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +17,8 @@ use crate::signal_age::SignalAge;
 use crate::status::Reason;
 use crate::workload::Workload;
 
-/// Namespaces with a signal age of their own; those that come later share one under [`OTHER_NAMESPACES`].
-/// 1000 x 16 buckets are about 1 MB of text per scrape.
+/// Namespaces with a signal age of their own; those that come later share one under
+/// [`OTHER_NAMESPACES`]. 1000 x 16 buckets are about 1 MB of text per scrape.
 const NAMESPACES_MAX: usize = 1000;
 
 /// Label of all namespaces beyond [`NAMESPACES_MAX`]. No namespace can have this name.
@@ -130,8 +131,8 @@ impl Observations {
         observations
     }
 
-    /// Every series is there with 0 from the start, namespaces excepted: a rise from nothing is no rise to Prometheus,
-    /// and a family without series is not shown at all.
+    /// Every series is there with 0 from the start, namespaces excepted: a rise from nothing is no
+    /// rise to Prometheus, and a family without series is not shown at all.
     fn begin(&self) {
         let workloads = Workload::ALL.map(Workload::resource);
         for resource in RESOURCES.into_iter().chain(workloads) {
@@ -191,7 +192,8 @@ impl Observations {
             .inc();
     }
 
-    /// One answer of a namespace that has values. Only such namespaces get here, never what a client made up.
+    /// One answer of a namespace that has values. Only such namespaces get here, never what a
+    /// client made up.
     pub(crate) fn signal_age(&self, namespace: &str, age: SignalAge) {
         let namespace = if self.has_label(namespace) {
             namespace

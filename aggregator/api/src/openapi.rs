@@ -1,5 +1,5 @@
-//! `OpenAPI` v3: what `kubectl explain` and generators of clients read. One small document per group and version, of
-//! constant size. Version 2 is not served: kube-apiserver does without (404).
+//! `OpenAPI` v3: what `kubectl explain` and generators of clients read. One small document per
+//! group and version, of constant size. Version 2 is not served: kube-apiserver does without (404).
 
 use serde_json::{Value, json};
 

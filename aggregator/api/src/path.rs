@@ -1,8 +1,11 @@
-//! Paths of the API: text -> [`Route`]. Read as kube-apiserver reads them: decoded first and split then, since Python's client sends the path
-//! within a collection as one segment (`pods%2F%2A%2FM`), and slashes at the end mean nothing, since clients ask for `/version/` and `/apis/G/V/`.
+//! Paths of the API: text -> [`Route`]. Read as kube-apiserver reads them: decoded first and split
+//! then, since Python's client sends the path within a collection as one segment
+//! (`pods%2F%2A%2FM`), and slashes at the end mean nothing, since clients ask for `/version/` and
+//! `/apis/G/V/`.
 //!
-//! A namespace as an object has three spellings: `namespaces/NS/metrics/M` is what autoscalers and Go clients send,
-//! `namespaces/NS/namespaces/NS/M` is that of any object in a namespace, and `namespaces/NS/M` that of one in none.
+//! A namespace as an object has three spellings: `namespaces/NS/metrics/M` is what autoscalers and
+//! Go clients send, `namespaces/NS/namespaces/NS/M` is that of any object in a namespace, and
+//! `namespaces/NS/M` that of one in none.
 
 use thiserror::Error;
 
@@ -28,16 +31,12 @@ const PRINTED_CHARS_MAX: usize = 253;
 /// Segments of the longest path that means anything: `apis/G/V/namespaces/NS/pods/NAME/METRIC`.
 const SEGMENTS_MAX: usize = 8;
 
-/// Versions of the group.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum ApiVersion {
-    /// Preferred.
     V1Beta2,
-    /// For older clusters.
     V1Beta1,
 }
 
-/// What a path means.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Route {
     /// `/`
@@ -56,7 +55,6 @@ pub(crate) enum Route {
     Reads {
         /// In which version the answer is to be written.
         version: ApiVersion,
-        /// Whose metrics were read.
         namespace: String,
     },
     /// `/apis/X`, of external metrics
@@ -80,9 +78,7 @@ pub(crate) enum Route {
 pub(crate) struct MetricPath {
     /// In which version the answer is to be written.
     pub(crate) version: ApiVersion,
-    /// Where the objects are.
     pub(crate) namespace: String,
-    /// Which objects.
     pub(crate) object: Object,
     /// Name of the metric, as asked.
     pub(crate) metric: String,
@@ -91,7 +87,6 @@ pub(crate) struct MetricPath {
 /// A path that asks for an external metric.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct ExternalPath {
-    /// Where the pods are.
     pub(crate) namespace: String,
     /// Name of the metric, as asked: usually in lower case, whatever its name.
     pub(crate) metric: String,
@@ -104,7 +99,6 @@ pub(crate) enum Object {
     Pods,
     /// `pods/NAME`
     Pod(String),
-    /// The namespace itself.
     Namespace,
     /// `services/NAME`
     Service(String),
@@ -112,19 +106,15 @@ pub(crate) enum Object {
     Workload(Workload, String),
 }
 
-/// A health endpoint.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct HealthPath {
-    /// "healthz", "livez" or "readyz".
     pub(crate) endpoint: &'static str,
-    /// One check alone.
     pub(crate) check: Option<String>,
 }
 
 /// Why a path means nothing.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub(crate) enum PathError {
-    /// No such path.
     #[error("the server could not find the requested resource: {0}")]
     Unknown(String),
     /// A resource whose metrics are not served.
@@ -132,19 +122,10 @@ pub(crate) enum PathError {
         "the server could not find the metric {metric} for {resource}: metrics are served for pods, namespaces, \
          services, deployments.apps, replicasets.apps, statefulsets.apps, daemonsets.apps and jobs.batch"
     )]
-    Resource {
-        /// The resource, as asked.
-        resource: String,
-        /// The metric, as asked.
-        metric: String,
-    },
+    Resource { resource: String, metric: String },
     /// All objects of a resource at once.
     #[error("only pods can be asked for together, by pods/*; name one of the {resource} instead")]
-    Wildcard {
-        /// The resource, as asked.
-        resource: String,
-    },
-    /// A namespace within another.
+    Wildcard { resource: String },
     #[error("the namespace {outer} does not hold the namespace {inner}")]
     NestedNamespace {
         /// The first one in the path.
@@ -162,12 +143,12 @@ pub(crate) enum PathError {
         what: &'static str,
         /// The name, as asked, cut to a length that is fit to print.
         name: String,
-        /// What it should be.
         rule: &'static str,
     },
 }
 
-/// The groups and versions that are served, as paths have them: the preferred one first, external metrics last.
+/// The groups and versions that are served, as paths have them: the preferred one first, external
+/// metrics last.
 pub(crate) fn group_versions() -> [String; 3] {
     let [preferred, other] = ApiVersion::ALL.map(ApiVersion::group_version);
     [
@@ -183,7 +164,6 @@ impl ApiVersion {
     /// Every version, the preferred one first.
     pub(crate) const ALL: [Self; 2] = [Self::V1Beta2, Self::V1Beta1];
 
-    /// The name in paths.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::V1Beta2 => "v1beta2",
@@ -387,7 +367,8 @@ fn is_metric_name(name: &str) -> bool {
             .all(|c| c.is_ascii_graphic() && c != '/' && c != '%')
 }
 
-/// `text` fit to stand in an error: without control characters and at most [`PRINTED_CHARS_MAX`] characters.
+/// `text` fit to stand in an error: without control characters and at most [`PRINTED_CHARS_MAX`]
+/// characters.
 fn printable(text: &str) -> String {
     text.chars()
         .take(PRINTED_CHARS_MAX)

@@ -1,13 +1,15 @@
-//! Kubernetes quantities: a number in thousandths -> the canonical text of `resource.Quantity` (`DecimalSI`).
+//! Kubernetes quantities: a number in thousandths -> the canonical text of `resource.Quantity`
+//! (`DecimalSI`).
 //!
-//! Canonical means an integer with the largest suffix that leaves no fraction. An autoscaler reads the value
-//! back as `MilliValue()`, a signed 64-bit number of thousandths that silently wraps beyond its range.
+//! Canonical means an integer with the largest suffix that leaves no fraction. An autoscaler reads
+//! the value back as `MilliValue()`, a signed 64-bit number of thousandths that silently wraps
+//! beyond its range.
 
 use aggregator_core::query::Milli;
 use thiserror::Error;
 
-/// Largest value that is served: 9.22e15 units. Go's `MilliValue()` overflows at 9 223 372 036 854 776 units and
-/// then reads as negative or as 0, which an autoscaler would obey.
+/// Largest value that is served: 9.22e15 units. Go's `MilliValue()` overflows at 9 223 372 036 854
+/// 776 units and then reads as negative or as 0, which an autoscaler would obey.
 pub(crate) const QUANTITY_MAX: Milli = Milli(9_220_000_000_000_000_000);
 
 /// Suffixes of 1000^0, 1000^1, …; [`QUANTITY_MAX`] needs none beyond the last.

@@ -1,5 +1,6 @@
-//! What only the Kubernetes API can tell: who a bearer token is (`TokenReview`), and what a user may do
-//! (`SubjectAccessReview`). Here are the questions and answers; whoever can ask implements [`Reviews`].
+//! What only the Kubernetes API can tell: who a bearer token is (`TokenReview`), and what a user
+//! may do (`SubjectAccessReview`). Here are the questions and answers; whoever can ask implements
+//! [`Reviews`].
 
 pub(crate) mod cache;
 pub mod tokens;
@@ -21,11 +22,11 @@ pub const MASTERS: &str = "system:masters";
 /// An answer that is still to come.
 pub type Review<'a, T> = Pin<Box<dyn Future<Output = Result<T, ReviewError>> + Send + 'a>>;
 
-/// Asks the Kubernetes API. Each call is one question: caches, limits and patience are this crate's affair, and an
-/// answer that is not waited for any longer is dropped.
+/// Asks the Kubernetes API. Each call is one question: caches, limits and patience are this crate's
+/// affair, and an answer that is not waited for any longer is dropped.
 pub trait Reviews: Send + Sync {
-    /// Who `token` is, if it is meant for one of `audiences` (if there are none: for the API server's own).
-    /// `None` if it is not valid.
+    /// Who `token` is, if it is meant for one of `audiences` (if there are none: for the API
+    /// server's own). `None` if it is not valid.
     fn token<'a>(&'a self, token: &'a str, audiences: &'a [String]) -> Review<'a, Option<User>>;
 
     /// Whether `user` may do what `attributes` say.
@@ -81,7 +82,6 @@ pub struct ResourceAttributes {
 /// What authorisers say to a question.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Decision {
-    /// Yes.
     Allow,
     /// No, for a reason, which may be empty.
     Deny(String),
@@ -114,8 +114,8 @@ impl User {
         self.groups.iter().any(|name| name == group)
     }
 
-    /// Adds [`AUTHENTICATED`], which kube-apiserver leaves out of some of its own requests, unless the user is
-    /// expressly [`UNAUTHENTICATED`].
+    /// Adds [`AUTHENTICATED`], which kube-apiserver leaves out of some of its own requests, unless
+    /// the user is expressly [`UNAUTHENTICATED`].
     #[must_use]
     pub fn into_authenticated(mut self) -> Self {
         if !self.is_in(AUTHENTICATED) && !self.is_in(UNAUTHENTICATED) {

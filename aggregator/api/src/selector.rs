@@ -1,8 +1,8 @@
 //! Kubernetes label selectors: text -> [`Selector`] -> does a set of labels match?
 //!
-//! Syntax, matching and the words of errors follow `k8s.io/apimachinery/pkg/labels/selector.go`, so that an
-//! operator meets nothing new. A selector is a list of requirements that must all hold; the empty one matches
-//! everything.
+//! Syntax, matching and the words of errors follow `k8s.io/apimachinery/pkg/labels/selector.go`, so
+//! that an operator meets nothing new. A selector is a list of requirements that must all hold; the
+//! empty one matches everything.
 
 mod lexer;
 mod parser;
@@ -16,7 +16,6 @@ pub use syntax::{SyntaxError, key_fault, value_fault};
 /// Bytes of a selector. An HPA sends its target's `matchLabels`; 64 requirements of 63 bytes fit.
 pub const SELECTOR_BYTES_MAX: usize = 4096;
 
-/// Requirements of a selector.
 pub const REQUIREMENTS_MAX: usize = 64;
 
 /// What labels must satisfy.
@@ -28,7 +27,6 @@ pub struct Selector {
 /// One condition on one label.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Requirement {
-    /// The label's key.
     pub key: String,
     /// What must hold for it.
     pub condition: Condition,
@@ -64,7 +62,6 @@ pub enum SelectorError {
     /// More than [`REQUIREMENTS_MAX`] requirements.
     #[error("the selector has more than {REQUIREMENTS_MAX} requirements")]
     TooMany,
-    /// Not a selector.
     #[error(transparent)]
     Syntax(#[from] SyntaxError),
 }

@@ -14,17 +14,19 @@ use tokio_util::sync::CancellationToken;
 use crate::authentication::certificate::PeerCertificates;
 use crate::handler::{Api, HEADER_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX};
 
-/// Open connections of clients without a certificate of a front proxy: probes, people, and in a cluster whoever tries.
+/// Open connections of clients without a certificate of a front proxy: probes, people, and in a
+/// cluster whoever tries.
 const CONNECTIONS_MAX: usize = 768;
 
-/// Open connections of front proxies beside them. kube-apiserver keeps one or a few per replica of it.
+/// Open connections of front proxies beside them. kube-apiserver keeps one or a few per replica of
+/// it.
 const FRONT_PROXIES_MAX: usize = 256;
 
 /// Requests at once on one HTTP/2 connection; each is answered from memory.
 const STREAMS_PER_CONNECTION_MAX: u32 = 128;
 
-/// Bytes of a request head that are read at all. Above [`URL_BYTES_MAX`] and [`HEADER_BYTES_MAX`] together, so
-/// that whoever only just passes a limit hears which.
+/// Bytes of a request head that are read at all. Above [`URL_BYTES_MAX`] and [`HEADER_BYTES_MAX`]
+/// together, so that whoever only just passes a limit hears which.
 const HEAD_READ_BYTES_MAX: usize = 64 * 1024;
 const _: () = assert!(URL_BYTES_MAX + HEADER_BYTES_MAX < HEAD_READ_BYTES_MAX);
 
@@ -64,8 +66,9 @@ impl Server {
         self
     }
 
-    /// The same server, which asks clients to connect anew once a connection is about this old (up to a tenth more):
-    /// otherwise all of an autoscaler's requests would stay with one replica for ever.
+    /// The same server, which asks clients to connect anew once a connection is about this old (up
+    /// to a tenth more): otherwise all of an autoscaler's requests would stay with one replica for
+    /// ever.
     #[must_use]
     pub fn with_connection_age_max(mut self, age: Option<Duration>) -> Self {
         self.connection_age_max = age;

@@ -1,7 +1,8 @@
 //! Refusals and failures as `metav1.Status`: the only form in which this API says no.
 //!
-//! kube-controller-manager copies `message` into the condition of the HPA, so the message is the user interface.
-//! There is never a `Retry-After`: with one, its client would sleep while it holds one of five workers.
+//! kube-controller-manager copies `message` into the condition of the HPA, so the message is the
+//! user interface. There is never a `Retry-After`: with one, its client would sleep while it holds
+//! one of five workers.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
@@ -55,7 +56,6 @@ pub(crate) enum Reason {
     HeaderSize,
     /// The request has a body.
     Body,
-    /// Not GET.
     Method,
     /// No answer in an acceptable form.
     Accept,
@@ -77,8 +77,8 @@ pub(crate) enum Reason {
     UnknownMetric,
     /// The objects are unknown, or none has a value.
     NoValue,
-    /// Only callers could tell the value, and no cluster of theirs is known to lead to the object, though some
-    /// match no pattern.
+    /// Only callers could tell the value, and no cluster of theirs is known to lead to the object,
+    /// though some match no pattern.
     UnmappedCluster,
     /// A value exists, but there is doubt that it is right.
     Doubt,
@@ -198,7 +198,6 @@ impl Kind {
 // === impl Reason ===
 
 impl Reason {
-    /// Every reason.
     pub(crate) const ALL: [Self; 18] = [
         Self::UrlLength,
         Self::HeaderSize,

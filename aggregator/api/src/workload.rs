@@ -20,7 +20,6 @@ pub(crate) enum Workload {
 // === impl Workload ===
 
 impl Workload {
-    /// Every kind.
     pub(crate) const ALL: [Self; 5] = [
         Self::Deployment,
         Self::ReplicaSet,

@@ -1,9 +1,9 @@
 //! The recent past of one running total, as points in time that straight lines join.
 //!
-//! A report says how much a total rose in an interval, not when within it, so the rise is spread evenly over
-//! exactly that interval. Points (end of an interval, total) hold this without rounding to buckets: the increase
-//! between any two moments is the difference of two totals, and increases of adjoining windows add up exactly.
-//! A total that does not move costs nothing.
+//! A report says how much a total rose in an interval, not when within it, so the rise is spread
+//! evenly over exactly that interval. Points (end of an interval, total) hold this without rounding
+//! to buckets: the increase between any two moments is the difference of two totals, and increases
+//! of adjoining windows add up exactly. A total that does not move costs nothing.
 //!
 //! Invariant: points ascend in time and in total, and any three in a row span at least [`MERGE`].
 
@@ -15,17 +15,20 @@ use common_time::Monotonic;
 #[cfg(test)]
 mod tests;
 
-/// How far back increases can be asked for: twice the longest window, for comparison with the window before.
+/// How far back increases can be asked for: twice the longest window, for comparison with the
+/// window before.
 pub(crate) const DEPTH: Duration = Duration::from_mins(2);
 
-/// Of three points closer together than this the middle one is dropped: rises within it are spread over it.
+/// Of three points closer together than this the middle one is dropped: rises within it are spread
+/// over it.
 const MERGE: Duration = Duration::from_secs(1);
 
-/// A pause shorter than this between two intervals is not kept: intervals that adjoin at the sidecar can come
-/// apart by some milliseconds when they are mapped to the aggregator's clock.
+/// A pause shorter than this between two intervals is not kept: intervals that adjoin at the
+/// sidecar can come apart by some milliseconds when they are mapped to the aggregator's clock.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 
-/// Points held at most: two in each `MERGE` of `DEPTH`, one before it, and two that were just added.
+/// Points held at most: two in each `MERGE` of `DEPTH`, one before it, and two that were just
+/// added.
 const POINTS_MAX: usize = 2 * 120 + 3;
 
 /// How one running total rose in the last [`DEPTH`].
@@ -44,8 +47,8 @@ struct Point {
 // === impl History ===
 
 impl History {
-    /// The total rose evenly from `from` to `to` between `start` and `end`. Where part of that time is already
-    /// told, the rise is spread over the rest of it.
+    /// The total rose evenly from `from` to `to` between `start` and `end`. Where part of that time
+    /// is already told, the rise is spread over the rest of it.
     pub(crate) fn rise(&mut self, start: Monotonic, end: Monotonic, from: u64, to: u64) {
         let start = start.min(end.before(Duration::from_millis(1)));
         match self.points.back() {
@@ -76,8 +79,8 @@ impl History {
         (self.risen(to) - self.risen(from)).max(0.0)
     }
 
-    /// Adds to each of `counts` how much the total rose in the time of the `ages` beside it, in seconds before `until`,
-    /// which ascend.
+    /// Adds to each of `counts` how much the total rose in the time of the `ages` beside it, in
+    /// seconds before `until`, which ascend.
     pub(crate) fn add_since(&self, until: Monotonic, ages: &[u32], counts: &mut [f64]) {
         if self.points.is_empty() {
             return;
@@ -107,7 +110,8 @@ impl History {
         }
     }
 
-    /// The last line ends at `end` with `total`; if that is not after the last point, that point is raised.
+    /// The last line ends at `end` with `total`; if that is not after the last point, that point is
+    /// raised.
     fn end_at(&mut self, end: Monotonic, total: u64) {
         let count = self.points.len();
         match self.points.back_mut() {

@@ -1,4 +1,5 @@
-//! What the aggregator knows, without clock or I/O: reports go in, numbers come out, time is an argument.
+//! What the aggregator knows, without clock or I/O: reports go in, numbers come out, time is an
+//! argument.
 //!
 //! ```text
 //! report::{Hello, Report} -> store::Store -> query::Answer

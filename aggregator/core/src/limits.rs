@@ -8,8 +8,9 @@ pub const PODS_MAX: usize = 50_000;
 /// Series of one pod. The filter's own default limit is 64 per sidecar.
 pub const SERIES_PER_POD_MAX: usize = 256;
 
-/// Instances of one pod, replaced ones included as long as their past is inside a window. Where each Wasm VM
-/// streams for itself there is one per Envoy worker, and Envoy starts one worker per core.
+/// Instances of one pod, replaced ones included as long as their past is inside a window. Where
+/// each Wasm VM streams for itself there is one per Envoy worker, and Envoy starts one worker per
+/// core.
 pub const INSTANCES_PER_POD_MAX: usize = 64;
 
 /// Bytes of a namespace: Kubernetes' limit of a DNS label.
@@ -24,7 +25,6 @@ pub const UID_BYTES_MAX: usize = 64;
 /// Bytes of an upstream cluster's name as Envoy has it.
 pub const CLUSTER_BYTES_MAX: usize = 256;
 
-/// Labels of a pod.
 pub const LABELS_MAX: usize = 64;
 
 /// Bytes of a label's key: a prefix of 253, a slash, a name of 63.
@@ -36,10 +36,12 @@ pub const LABEL_VALUE_BYTES_MAX: usize = 63;
 /// Bytes of all labels of a pod together, keys and values.
 pub const LABELS_BYTES_MAX: usize = 16 * 1024;
 
-/// Different upstream clusters that pods call, for finding their callers: one for every port of a service.
+/// Different upstream clusters that pods call, for finding their callers: one for every port of a
+/// service.
 pub const CALLED_CLUSTERS_MAX: usize = 20_000;
 
-/// Pairs of an upstream cluster and a pod that calls it, about 50 bytes each: 10 for each of 50,000 pods.
+/// Pairs of an upstream cluster and a pod that calls it, about 50 bytes each: 10 for each of 50,000
+/// pods.
 pub const CALLERS_MAX: usize = 500_000;
 
 /// Addresses of a pod: one of each IP family, and room for networks with several.
@@ -48,15 +50,15 @@ pub const IPS_PER_POD_MAX: usize = 8;
 /// Services in the directory: one for every two or three pods.
 pub const SERVICES_MAX: usize = 20_000;
 
-/// Owners of pods in the directory. A Deployment keeps ten old `ReplicaSets` by default, so this is some 9,000
-/// Deployments at worst.
+/// Owners of pods in the directory. A Deployment keeps ten old `ReplicaSets` by default, so this is
+/// some 9,000 Deployments at worst.
 pub const OWNERS_MAX: usize = 100_000;
 
 /// Owners above one another: Pod, `ReplicaSet`, Deployment and two more for operators.
 pub const OWNER_DEPTH_MAX: usize = 4;
 
-/// Highest believable rate of one counter, in events per second: a hundred times what the largest Envoy
-/// machines proxy.
+/// Highest believable rate of one counter, in events per second: a hundred times what the largest
+/// Envoy machines proxy.
 pub const EVENTS_PER_SECOND_MAX: u64 = 1_000_000_000;
 
 /// Highest running total: up to it, a JSON number (a double) is exact.
@@ -74,11 +76,12 @@ pub const GRACE: Duration = Duration::from_secs(2);
 /// How long the last value is served on after the stream was lost.
 pub const HOLD: Duration = Duration::from_secs(10);
 
-/// As [`HOLD`], for a sidecar that ended in order: long enough for its successor in a reconfigured Envoy.
+/// As [`HOLD`], for a sidecar that ended in order: long enough for its successor in a reconfigured
+/// Envoy.
 pub const HOLD_FINAL: Duration = Duration::from_secs(2);
 
-/// How long a pod is taken to have two Envoy processes after the older one was last heard: it says hello again within
-/// about 1.2 s of each refusal.
+/// How long a pod is taken to have two Envoy processes after the older one was last heard: it says
+/// hello again within about 1.2 s of each refusal.
 pub const RIVAL: Duration = Duration::from_secs(5);
 
 /// How long a pod is remembered after it is gone.

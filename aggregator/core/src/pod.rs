@@ -11,7 +11,6 @@ pub type Labels = BTreeMap<String, String>;
 /// A pod by name. Cheap to clone.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct PodKey {
-    /// Namespace of the pod.
     pub namespace: Arc<str>,
     /// Name of the pod within its namespace.
     pub name: Arc<str>,
@@ -20,21 +19,20 @@ pub struct PodKey {
 /// What is known of a pod that exists.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PodInfo {
-    /// Which pod.
     pub key: PodKey,
     /// `metadata.uid`; "" where nobody told.
     pub uid: Arc<str>,
     /// `metadata.labels`.
     pub labels: Labels,
-    /// The owner reference with `controller: true`. What owns that in turn, the directory knows from the owners
-    /// it was told.
+    /// The owner reference with `controller: true`. What owns that in turn, the directory knows
+    /// from the owners it was told.
     pub owner: Option<Owner>,
     /// True once `metadata.deletionTimestamp` is set.
     pub deleting: bool,
     /// `status.phase`
     pub phase: Phase,
-    /// True or false as the condition `Ready` of `status.conditions` says, false where it says that nobody knows;
-    /// `None` where nobody told of it.
+    /// True or false as the condition `Ready` of `status.conditions` says, false where it says that
+    /// nobody knows; `None` where nobody told of it.
     pub ready: Option<bool>,
     /// `status.podIPs`
     pub ips: Vec<IpAddr>,
@@ -62,7 +60,6 @@ pub enum Serving {
     Yes,
     /// It does not run yet, is not ready, is terminating or has ended: services do not lead to it.
     No,
-    /// Nobody told.
     Unknown,
 }
 

@@ -16,9 +16,11 @@ pub enum Metric {
     UpstreamRequestsPerSecond,
     /// Requests in flight, the average over the window.
     InflightRequests,
-    /// Requests that ended, per second, in the window: with a response or, as class `none`, without.
+    /// Requests that ended, per second, in the window: with a response or, as class `none`,
+    /// without.
     ResponsesPerSecond,
-    /// The share of the requests that ended in the window which failed: with a status of 5xx or without a response.
+    /// The share of the requests that ended in the window which failed: with a status of 5xx or
+    /// without a response.
     ErrorRatio,
 }
 
@@ -45,10 +47,9 @@ pub const WINDOWS: [Duration; 6] = [
 /// What to read of each pod.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MetricQuery {
-    /// Which quantity.
     pub metric: Metric,
-    /// Only this side of the sidecar. `None` means the metric's own default: both sides for upstream attempts,
-    /// inbound for all others.
+    /// Only this side of the sidecar. `None` means the metric's own default: both sides for
+    /// upstream attempts, inbound for all others.
     pub direction: Option<Direction>,
     /// Only series of this upstream cluster.
     pub cluster: Option<Arc<str>>,
@@ -65,13 +66,13 @@ pub struct Milli(pub u64);
 /// The value of one pod.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reading {
-    /// Whose value.
     pub pod: PodKey,
     /// Requests per second, requests, or a ratio.
     pub value: Milli,
     /// Events in the window by which it was chosen: what a ratio is a share of.
     pub events: Milli,
-    /// End of the window: the end of the newest interval the sidecar reported, on the aggregator's clock.
+    /// End of the window: the end of the newest interval the sidecar reported, on the aggregator's
+    /// clock.
     pub timestamp: Monotonic,
     /// Length of the sidecar's newest interval: what began in it waited so long at most to be told.
     pub interval: Duration,

@@ -1,4 +1,5 @@
-//! What a sidecar said, checked and free of wire types. `aggregator-ingest` makes these from frames.
+//! What a sidecar said, checked and free of wire types. `aggregator-ingest` makes these from
+//! frames.
 //!
 //! Times here are still on the sidecar's clock; the store maps them to the aggregator's.
 
@@ -15,11 +16,11 @@ use common_time::UnixMillis;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct InstanceId(pub u64);
 
-/// An Envoy process.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ProcessId(pub u64);
 
-/// One stream of a sidecar to this aggregator. Whoever calls the store numbers them; a number is used once.
+/// One stream of a sidecar to this aggregator. Whoever calls the store numbers them; a number is
+/// used once.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct StreamId(pub u64);
 
@@ -35,7 +36,6 @@ pub enum CounterScope {
 /// Who streams, and which counters its totals belong to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Hello {
-    /// The pod.
     pub pod: PodKey,
     /// The pod's uid, "" if the sidecar does not know it.
     pub uid: Arc<str>,
@@ -43,17 +43,15 @@ pub struct Hello {
     pub node: Arc<str>,
     /// The pod's labels as far as the sidecar knows them.
     pub labels: Labels,
-    /// Which counters.
     pub instance: InstanceId,
-    /// Which Envoy process.
     pub process: ProcessId,
-    /// Whose counters.
     pub scope: CounterScope,
     /// When the counters began at 0, on the sidecar's clock.
     pub started_at: UnixMillis,
     /// The sidecar's clock when it said hello.
     pub clock: UnixMillis,
-    /// True if the process takes over from a parent that still serves: what it counts is not all of the pod's.
+    /// True if the process takes over from a parent that still serves: what it counts is not all of
+    /// the pod's.
     pub hot_restart: bool,
 }
 

@@ -23,7 +23,6 @@ pub struct SeriesKey {
 /// How a request ended: the class of its status, or none (reset, timeout).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum CodeClass {
-    /// No response.
     None,
     /// Status 1xx.
     Informational,

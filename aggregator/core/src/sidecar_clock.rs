@@ -1,10 +1,11 @@
 //! From a sidecar's clock to ours, which never steps.
 //!
-//! A frame arrives after the moment it speaks of, never before: each bounds the difference of the clocks from above, and
-//! the least of them is that difference plus the shortest way. A frame that was made after another had arrived bounds it
-//! from below. Only recent frames count, so that drift heals; recent means the last to be heard of, so that a frame that
-//! closes a long silence, and may be late, does not decide. Where the bounds contradict each other, the sidecar's clock was
-//! set: all that was known of it is forgotten.
+//! A frame arrives after the moment it speaks of, never before: each bounds the difference of the
+//! clocks from above, and the least of them is that difference plus the shortest way. A frame that
+//! was made after another had arrived bounds it from below. Only recent frames count, so that drift
+//! heals; recent means the last to be heard of, so that a frame that closes a long silence, and may
+//! be late, does not decide. Where the bounds contradict each other, the sidecar's clock was set:
+//! all that was known of it is forgotten.
 
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ const SPAN: Duration = Duration::from_secs(30);
 /// Bounds that contradict each other by less are those of a clock that is slewed, in milliseconds.
 const SLEW_MAX: i64 = 50;
 
-/// No frame is later than another by more than this, unless the aggregator stood still for as long: by then no value is
-/// left that a wrong difference of the clocks could spoil.
+/// No frame is later than another by more than this, unless the aggregator stood still for as long:
+/// by then no value is left that a wrong difference of the clocks could spoil.
 pub(crate) const LATE_MAX: Duration = Duration::from_mins(1);
 
 /// How far one sidecar's clock is from ours.
@@ -39,10 +40,10 @@ struct Bounds {
     least: Option<i64>,
 }
 
-/// What a frame changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Change {
-    /// Times are mapped so much later than before, in milliseconds; what was mapped before should follow.
+    /// Times are mapped so much later than before, in milliseconds; what was mapped before should
+    /// follow.
     Moved(i64),
     /// The sidecar's clock was set. What was mapped before stays where it is.
     Set,
@@ -70,7 +71,8 @@ impl Bounds {
 // === impl SidecarClock ===
 
 impl SidecarClock {
-    /// A frame that arrived at `now` for the first time spoke of `theirs`, and was made `after` that moment of ours.
+    /// A frame that arrived at `now` for the first time spoke of `theirs`, and was made `after`
+    /// that moment of ours.
     pub(crate) fn observe(
         &mut self,
         now: Monotonic,

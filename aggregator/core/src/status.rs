@@ -13,9 +13,9 @@ use common_time::Monotonic;
 pub enum PodState {
     /// Less than one full second was seen.
     New,
-    /// Reporting as promised.
     Live,
-    /// The stream was lost or the promised report is late; the last window is served on for a while.
+    /// The stream was lost or the promised report is late; the last window is served on for a
+    /// while.
     Held,
     /// Held for too long: left out of every answer.
     Gone,
@@ -24,7 +24,6 @@ pub enum PodState {
 /// One pod as the store sees it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PodStatus {
-    /// Which pod.
     pub key: PodKey,
     /// The pod's uid, "" if no sidecar told.
     pub uid: Arc<str>,
@@ -49,7 +48,6 @@ pub struct PodStatus {
 /// Running totals of one series of a pod. `None` means not counted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SeriesStatus {
-    /// Which series.
     pub key: SeriesKey,
     /// Requests that began, or completed with `requests_at_completion`.
     pub requests: Option<u64>,
@@ -78,11 +76,9 @@ pub struct Counts {
     pub pods_held: usize,
     /// Pods in [`PodState::Gone`].
     pub pods_gone: usize,
-    /// Open streams that count.
     pub streams: usize,
     /// Instances, replaced ones included as long as their past matters.
     pub instances: usize,
-    /// Series of all instances.
     pub series: usize,
     /// What was refused, by reason; every reason is listed.
     pub refused: Vec<(RefusedReason, u64)>,
@@ -93,10 +89,11 @@ pub struct Counts {
 pub enum RefusedReason {
     /// [`StoreLimits::pods`](crate::limits::StoreLimits::pods) was reached.
     Pods,
-    /// [`StoreLimits::instances_per_pod`](crate::limits::StoreLimits::instances_per_pod) was reached.
+    /// [`StoreLimits::instances_per_pod`](crate::limits::StoreLimits::instances_per_pod) was
+    /// reached.
     InstancesPerPod,
-    /// [`StoreLimits::series_per_pod`](crate::limits::StoreLimits::series_per_pod) was reached. Counts series;
-    /// the rest of the report was taken.
+    /// [`StoreLimits::series_per_pod`](crate::limits::StoreLimits::series_per_pod) was reached.
+    /// Counts series; the rest of the report was taken.
     SeriesPerPod,
     /// A newer instance of the pod's sidecar reports.
     OlderInstance,
@@ -106,8 +103,9 @@ pub enum RefusedReason {
     AheadOfClock,
     /// The pod of the stream was forgotten or replaced by another of its name.
     UnknownStream,
-    /// [`CALLERS_MAX`](crate::limits::CALLERS_MAX) or [`CALLED_CLUSTERS_MAX`](crate::limits::CALLED_CLUSTERS_MAX)
-    /// was reached. Counts clusters of pods that are not found by their callers; the report was taken.
+    /// [`CALLERS_MAX`](crate::limits::CALLERS_MAX) or
+    /// [`CALLED_CLUSTERS_MAX`](crate::limits::CALLED_CLUSTERS_MAX) was reached. Counts clusters of
+    /// pods that are not found by their callers; the report was taken.
     Callers,
 }
 
@@ -128,7 +126,6 @@ impl PodState {
 // === impl RefusedReason ===
 
 impl RefusedReason {
-    /// Every reason.
     pub const ALL: [Self; 8] = [
         Self::Pods,
         Self::InstancesPerPod,
@@ -140,7 +137,6 @@ impl RefusedReason {
         Self::Callers,
     ];
 
-    /// The name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pods => "pods",

@@ -1,11 +1,12 @@
 //! Pods, their running totals and their recent past.
 //!
-//! Streams `connect`, `apply` what they report and `disconnect`; readers `read`, `inspect` and `counts`; someone
-//! calls `expire` now and then. All take `&self` and the time: pods lie in a sharded map, so writers meet only
-//! where they touch the same shard, and no lock outlives a call.
+//! Streams `connect`, `apply` what they report and `disconnect`; readers `read`, `inspect` and
+//! `counts`; someone calls `expire` now and then. All take `&self` and the time: pods lie in a
+//! sharded map, so writers meet only where they touch the same shard, and no lock outlives a call.
 //!
-//! Invariants: a total is the highest value any frame told of it, so frames may be lost, doubled, replayed or
-//! reordered; a refused report changes no total; a pod that is gone comes back only by news, not by old frames.
+//! Invariants: a total is the highest value any frame told of it, so frames may be lost, doubled,
+//! replayed or reordered; a refused report changes no total; a pod that is gone comes back only by
+//! news, not by old frames.
 
 mod callers;
 mod counter;
@@ -49,14 +50,16 @@ const TRIM_EVERY: Duration = DEPTH;
 /// Shortest window that can be asked for.
 const WINDOW_MIN: Duration = Duration::from_secs(1);
 
-/// Everything that sidecars reported and that is still of use. Writers and readers share it by reference.
+/// Everything that sidecars reported and that is still of use. Writers and readers share it by
+/// reference.
 #[derive(Debug)]
 pub struct Store {
     limits: StoreLimits,
     pods: DashMap<PodKey, PodRecord>,
     /// Pods in the map, which would have to lock every shard to tell.
     len: AtomicUsize,
-    /// When to look at each pod again: one entry per pod, popped when due. Held only to push or pop.
+    /// When to look at each pod again: one entry per pod, popped when due. Held only to push or
+    /// pop.
     due: Mutex<BinaryHeap<Reverse<(Monotonic, PodKey)>>>,
     callers: Callers,
     handshakes: handshakes::FailedHandshakes,
@@ -72,7 +75,6 @@ pub struct Link {
     stream: StreamId,
 }
 
-/// A stream is connected.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Connected {
     /// For the stream to keep.
@@ -86,8 +88,8 @@ pub struct Connected {
 /// A report is in the store.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Applied {
-    /// Series that had no room; the rest was taken, and sums over the pod's series are unknown until a snapshot
-    /// fits.
+    /// Series that had no room; the rest was taken, and sums over the pod's series are unknown
+    /// until a snapshot fits.
     pub series_refused: usize,
     /// Streams of instances that this one replaced; they have nothing to say any more.
     pub replaced: Vec<StreamId>,
@@ -155,8 +157,9 @@ impl Store {
         }
     }
 
-    /// Forgets pods that have been gone for a while; returns them, so that a directory learnt from `Hello` can
-    /// forget them too. Call it at least once a second or when [`Store::next_expiry`] says.
+    /// Forgets pods that have been gone for a while; returns them, so that a directory learnt from
+    /// `Hello` can forget them too. Call it at least once a second or when [`Store::next_expiry`]
+    /// says.
     pub fn expire(&self, now: Monotonic) -> Vec<PodKey> {
         let mut forgotten = Vec::new();
         while let Some(key) = self.pop_due(now) {
@@ -184,7 +187,8 @@ impl Store {
         self.lock_due().peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Reads `query` for each of `pods` as of `now`. Nothing is remembered of it: the same reports give the same answer.
+    /// Reads `query` for each of `pods` as of `now`. Nothing is remembered of it: the same reports
+    /// give the same answer.
     pub fn read(&self, now: Monotonic, pods: &[PodKey], query: &MetricQuery) -> Answer {
         let longest = WINDOWS[WINDOWS.len() - 1];
         let fixed;
@@ -231,8 +235,9 @@ impl Store {
         answer
     }
 
-    /// The value of the window before the one of `reading`, of the same length, for comparison. `None` if the pod is not
-    /// known for so long. The store goes back two minutes, two of the longest windows.
+    /// The value of the window before the one of `reading`, of the same length, for comparison.
+    /// `None` if the pod is not known for so long. The store goes back two minutes, two of the
+    /// longest windows.
     pub fn read_before(&self, reading: &Reading, query: &MetricQuery) -> Option<Milli> {
         let pod = self.pods.get(&reading.pod)?;
         let until = reading.timestamp.before(reading.window);
@@ -244,7 +249,8 @@ impl Store {
         self.callers.clusters()
     }
 
-    /// Pods that called the upstream cluster, sorted. One may be named that does not call it any more.
+    /// Pods that called the upstream cluster, sorted. One may be named that does not call it any
+    /// more.
     pub fn callers(&self, cluster: &str) -> Vec<PodKey> {
         self.callers.of(cluster)
     }

@@ -1,15 +1,17 @@
 //! Which window fits the traffic.
 //!
-//! A rate from `n` independent requests is about `1/√n` uncertain, so the window is the shortest that holds
-//! [`ENOUGH`] requests of the queried set. Alone that would be slow where traffic is thin and steps: ten requests per
-//! second need 60 s. So no window reaches back over the newest step that cannot be chance ([`Profile`]), and after a
-//! step windows grow back one size at a time, as the step moves into the past. The rule is the same upwards and
-//! downwards: a service that stops is seen to stop.
+//! A rate from `n` independent requests is about `1/√n` uncertain, so the window is the shortest
+//! that holds [`ENOUGH`] requests of the queried set. Alone that would be slow where traffic is
+//! thin and steps: ten requests per second need 60 s. So no window reaches back over the newest
+//! step that cannot be chance ([`Profile`]), and after a step windows grow back one size at a time,
+//! as the step moves into the past. The rule is the same upwards and downwards: a service that
+//! stops is seen to stop.
 //!
-//! A step is what deviates by more than [`DEVIATIONS`], with at least [`HANDFUL`] requests seen or due after it. Every
-//! read compares some hundred pairs of stretches of time, so single ones must be rarer than an error that may come now
-//! and then: of a steady load, fewer than one value in a hundred is from a shorter window than fits. A handful keeps
-//! a single burst on an idle service (one page load) from being read as a rate.
+//! A step is what deviates by more than [`DEVIATIONS`], with at least [`HANDFUL`] requests seen or
+//! due after it. Every read compares some hundred pairs of stretches of time, so single ones must
+//! be rarer than an error that may come now and then: of a steady load, fewer than one value in a
+//! hundred is from a shorter window than fits. A handful keeps a single burst on an idle service
+//! (one page load) from being read as a rate.
 
 /// Requests that make a rate good to 5 %, half of the tolerance of the HPA.
 pub(crate) const ENOUGH: f64 = 400.0;
@@ -28,7 +30,8 @@ use crate::query::WINDOWS;
 
 pub(crate) use profile::{AGES, Counts, Profile};
 
-/// The index of the window of [`WINDOWS`] to serve, each of which holds so many `requests` of the whole queried set.
+/// The index of the window of [`WINDOWS`] to serve, each of which holds so many `requests` of the
+/// whole queried set.
 pub(crate) fn choose(requests: &[f64; WINDOWS.len()], profile: Profile) -> usize {
     let enough = requests.iter().position(|requests| *requests >= ENOUGH);
     let needed = enough.unwrap_or(WINDOWS.len() - 1);

@@ -1,4 +1,5 @@
-//! Runs the examples of `docs/SEMANTICS.md` on the store, so that the document cannot say what is not so.
+//! Runs the examples of `docs/SEMANTICS.md` on the store, so that the document cannot say what is
+//! not so.
 //!
 //! Each line of an `example` block is one step; the times are seconds on the aggregator's clock:
 //!
@@ -6,7 +7,8 @@
 //! - `at T POD reports N`: its running total, at the end of an interval of a second;
 //! - `each second from T to U POD counts N`: such a report each second, each N higher;
 //! - `at T POD disconnects`: its stream ends without a final report;
-//! - `at T read POD window=W gives V over L as of U`, or `… gives no value: REASON`; W is `adaptive` or seconds.
+//! - `at T read POD window=W gives V over L as of U`, or `… gives no value: REASON`; W is
+//!   `adaptive` or seconds.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

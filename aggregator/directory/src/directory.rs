@@ -1,8 +1,9 @@
-//! Which pods, services and owners exist: pods from `Hello` and a file in standalone mode, all from watches in a
-//! cluster.
+//! Which pods, services and owners exist: pods from `Hello` and a file in standalone mode, all from
+//! watches in a cluster.
 //!
-//! Everything is held by namespace, and pods by their labels and by their owners, so that no question looks at more
-//! than one namespace, and none at every pod of it but one whose selector has no equality.
+//! Everything is held by namespace, and pods by their labels and by their owners, so that no
+//! question looks at more than one namespace, and none at every pod of it but one whose selector
+//! has no equality.
 
 mod label_index;
 mod label_set;
@@ -43,7 +44,8 @@ struct Known {
     namespaces: BTreeMap<Arc<str>, Namespace>,
     texts: Texts,
     sizes: Sizes,
-    /// In their canonical form, with how many pods have each: those of the host network share theirs.
+    /// In their canonical form, with how many pods have each: those of the host network share
+    /// theirs.
     addresses: HashMap<IpAddr, u32>,
 }
 
@@ -52,9 +54,7 @@ struct Known {
 pub struct Sizes {
     /// Pods, those that ended and those that are terminating included.
     pub pods: usize,
-    /// Services.
     pub services: usize,
-    /// Owners.
     pub owners: usize,
 }
 
@@ -72,19 +72,15 @@ pub enum ServicePods {
 /// Why something was not taken into the directory.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum DirectoryRefusal {
-    /// Too many pods.
     #[error("pod {0}: the directory holds {PODS_MAX} pods already")]
     Pods(PodKey),
     /// Too many labels, or too long ones, on a pod or in the selector of a service.
     #[error("{0}: at most {LABELS_MAX} labels of together {LABELS_BYTES_MAX} bytes are taken")]
     Labels(String),
-    /// Too many addresses.
     #[error("pod {0}: at most {IPS_PER_POD_MAX} addresses are taken")]
     Ips(PodKey),
-    /// Too many services.
     #[error("service {0}: the directory holds {SERVICES_MAX} services already")]
     Services(String),
-    /// Too many owners.
     #[error("{0}: the directory holds {OWNERS_MAX} owners already")]
     Owners(ObjectKey),
 }
@@ -92,7 +88,8 @@ pub enum DirectoryRefusal {
 // === impl Directory ===
 
 impl Directory {
-    /// Adds a pod or replaces what was known of it. What cannot be added is refused, and what was known stays.
+    /// Adds a pod or replaces what was known of it. What cannot be added is refused, and what was
+    /// known stays.
     pub fn upsert(&self, info: PodInfo) -> Result<(), DirectoryRefusal> {
         self.upsert_pod(info)
             .inspect_err(|refusal| self.count(refusal))
@@ -224,8 +221,8 @@ impl Directory {
         removed
     }
 
-    /// The serving pods of `namespace` whose labels satisfy `matches`, sorted by name: those that exist, are not
-    /// terminating and have not ended.
+    /// The serving pods of `namespace` whose labels satisfy `matches`, sorted by name: those that
+    /// exist, are not terminating and have not ended.
     pub fn select(&self, namespace: &str, matches: &dyn Fn(&LabelSet) -> bool) -> Vec<PodKey> {
         let known = self.read();
         let Some((namespace, within)) = known.namespaces.get_key_value(namespace) else {
@@ -234,8 +231,8 @@ impl Directory {
         sorted(namespace, within.select(&[], matches))
     }
 
-    /// As [`Self::select`], where `matches` holds only for pods that have all labels of `equals`: others are not even
-    /// looked at.
+    /// As [`Self::select`], where `matches` holds only for pods that have all labels of `equals`:
+    /// others are not even looked at.
     pub fn select_equal(
         &self,
         namespace: &str,
@@ -265,8 +262,8 @@ impl Directory {
         }
     }
 
-    /// The serving pods that `owner` controls, itself or through owners of its own, sorted by name; `None` if
-    /// nothing is known of it.
+    /// The serving pods that `owner` controls, itself or through owners of its own, sorted by name;
+    /// `None` if nothing is known of it.
     pub fn pods_of_owner(&self, owner: &ObjectKey) -> Option<Vec<PodKey>> {
         let known = self.read();
         let (namespace, within) = known.namespaces.get_key_value(&owner.namespace)?;
@@ -304,7 +301,8 @@ impl Directory {
         self.read().namespaces.contains_key(namespace)
     }
 
-    /// Every pod, sorted: for someone who has a new list of all and wants to remove what is not in it.
+    /// Every pod, sorted: for someone who has a new list of all and wants to remove what is not in
+    /// it.
     pub fn pod_keys(&self) -> Vec<PodKey> {
         let known = self.read();
         let pods = known.namespaces.iter().flat_map(|(namespace, within)| {
@@ -316,7 +314,8 @@ impl Directory {
         pods.collect()
     }
 
-    /// Every pod that is injected, runs and is not terminating, sorted: whose sidecar should report.
+    /// Every pod that is injected, runs and is not terminating, sorted: whose sidecar should
+    /// report.
     pub fn reporters(&self) -> Vec<PodKey> {
         let known = self.read();
         let pods = known.namespaces.iter().flat_map(|(namespace, within)| {
@@ -350,7 +349,6 @@ impl Directory {
         owners.collect()
     }
 
-    /// How many pods exist.
     pub fn len(&self) -> usize {
         self.sizes().pods
     }

@@ -23,11 +23,9 @@ pub fn follow(watches: &mut Watches, directory: &Arc<Directory>, scopes: &[Scope
     }
 }
 
-/// Pods.
 #[derive(Debug)]
 struct Pods(Arc<Directory>);
 
-/// Services.
 #[derive(Debug)]
 struct Services(Arc<Directory>);
 

@@ -4,7 +4,8 @@
 //! common_kubernetes::watch -> indexes -> directory::Directory -> the API, who asks by namespace, labels and owner
 //! ```
 //!
-//! Nothing here is asked of the API server while an autoscaler waits: what it asks is answered from the directory.
+//! Nothing here is asked of the API server while an autoscaler waits: what it asks is answered from
+//! the directory.
 
 mod directory;
 mod indexes;

@@ -1,5 +1,5 @@
-//! Pods, services and owners as the API server sends them, with only the fields that are used, and what they become in
-//! the directory.
+//! Pods, services and owners as the API server sends them, with only the fields that are used, and
+//! what they become in the directory.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +14,6 @@ use crate::directory::{ObjectKey, OwnerInfo, ServiceInfo};
 /// The container that the injector gives a pod.
 const XDS_PROXY: &str = "meshmeter-xds-proxy";
 
-/// A pod.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Pod {
     #[serde(default)]
@@ -62,7 +61,6 @@ struct PodIp {
     ip: String,
 }
 
-/// A service.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Service {
     #[serde(default)]
@@ -91,7 +89,8 @@ impl Pod {
             && containers.any(|container| container.name == XDS_PROXY)
     }
 
-    /// What the directory wants to know. Addresses beyond its limit are left out: one of each family is enough.
+    /// What the directory wants to know. Addresses beyond its limit are left out: one of each
+    /// family is enough.
     pub(crate) fn info(self) -> PodInfo {
         let key = self.key();
         let injected = self.is_injected();

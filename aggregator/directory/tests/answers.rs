@@ -1,5 +1,5 @@
-//! Whatever a real API server says is understood, in whatever parts it comes: the stand-in says it as kube-apiserver 1.36.2
-//! does.
+//! Whatever a real API server says is understood, in whatever parts it comes: the stand-in says it
+//! as kube-apiserver 1.36.2 does.
 
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
@@ -67,7 +67,8 @@ fn pod(number: usize) -> Value {
     })
 }
 
-/// A namespace without anything, and a cluster without anything: each is listed, and there is nothing.
+/// A namespace without anything, and a cluster without anything: each is listed, and there is
+/// nothing.
 #[tokio::test]
 async fn nothing_is_listed_too() {
     for scope in [Scope::Namespace("empty".to_owned()), Scope::All] {
@@ -76,7 +77,8 @@ async fn nothing_is_listed_too() {
     }
 }
 
-/// What is there at first, what comes, what changes and what goes is known, in whatever manner it is told.
+/// What is there at first, what comes, what changes and what goes is known, in whatever manner it
+/// is told.
 #[tokio::test]
 async fn any_manner_is_understood() {
     let manners = [
@@ -145,7 +147,8 @@ async fn an_expired_page_begins_the_list_again() {
     assert_eq!(cluster.server.requests("list pods"), 2 * 2 + 3);
 }
 
-/// That a watch begins too early is said by an event or by the status of the answer: both end in a new list.
+/// That a watch begins too early is said by an event or by the status of the answer: both end in a
+/// new list.
 #[tokio::test]
 async fn what_is_gone_is_listed_again() {
     for gone_as_status in [false, true] {

@@ -1,4 +1,5 @@
-//! The watches and reviews against an API server with recorded behaviour, over TLS, by a kubeconfig.
+//! The watches and reviews against an API server with recorded behaviour, over TLS, by a
+//! kubeconfig.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,7 +122,8 @@ async fn keeps_to_its_namespace() {
     becomes(directory, &["dev/jazz-1", "dev/jazz-2"]).await;
 }
 
-/// A broken watch goes on where it was; one whose past is forgotten lists again, and what went meanwhile is gone.
+/// A broken watch goes on where it was; one whose past is forgotten lists again, and what went
+/// meanwhile is gone.
 #[tokio::test]
 async fn survives_breaks() {
     let Cluster {

@@ -1,4 +1,5 @@
-//! Which builds of the filter stream at the moment: a roll-out that did not reach every pod shows here.
+//! Which builds of the filter stream at the moment: a roll-out that did not reach every pod shows
+//! here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +10,8 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-/// Builds told apart at once: a roll-out has two or three. Sidecars of any further one are counted as [`OTHER`].
+/// Builds told apart at once: a roll-out has two or three. Sidecars of any further one are counted
+/// as [`OTHER`].
 const BUILDS_MAX: usize = 16;
 /// Label of what is beyond [`BUILDS_MAX`].
 const OTHER: &str = "other";

@@ -1,5 +1,5 @@
-//! How a stream came in: by TLS or plain, and what it has to prove therefore. Where both are taken, a plain stream proves by
-//! its address whose it is, whatever those by TLS show.
+//! How a stream came in: by TLS or plain, and what it has to prove therefore. Where both are taken,
+//! a plain stream proves by its address whose it is, whatever those by TLS show.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,7 +31,8 @@ impl Door {
         }
     }
 
-    /// The address of the connection, where that is the identity: then one address may have only so much.
+    /// The address of the connection, where that is the identity: then one address may have only so
+    /// much.
     pub(crate) fn address(&self, extensions: &Extensions) -> Option<IpAddr> {
         self.identity(extensions).address(extensions)
     }
@@ -138,7 +139,8 @@ mod tests {
         }
     }
 
-    /// Where both are taken, who comes plain proves it by its address alone and keeps its token to itself.
+    /// Where both are taken, who comes plain proves it by its address alone and keeps its token to
+    /// itself.
     #[tokio::test]
     async fn plain_streams_are_checked_by_address() {
         let token = || Identity::Token(Arc::new(Known));

@@ -13,7 +13,8 @@ use tonic::{Code, Status};
 
 use crate::parse::FieldError;
 
-/// Why a stream is refused. Nothing of the frame that caused it is in the store; what came before is.
+/// Why a stream is refused. Nothing of the frame that caused it is in the store; what came before
+/// is.
 #[derive(Debug, Error)]
 pub(crate) enum Refusal {
     /// The frame is not one of ours: not a message, or one with a field this version does not know.
@@ -22,7 +23,6 @@ pub(crate) enum Refusal {
     /// The frame is larger than frames may be.
     #[error("SidecarFrame: {0}")]
     TooLarge(String),
-    /// The frame holds nothing.
     #[error("SidecarFrame: neither hello nor report")]
     Empty,
     /// The first frame is not a hello.
@@ -34,7 +34,6 @@ pub(crate) enum Refusal {
     /// A field holds what it must not.
     #[error(transparent)]
     Field(#[from] FieldError),
-    /// The store refused.
     #[error(transparent)]
     Store(#[from] Refused),
     /// There is no room for the pod.
@@ -66,7 +65,6 @@ pub(crate) enum Refusal {
     /// There are too many streams of this peer.
     #[error("the aggregator serves {max} streams from {peer} already")]
     PeerStreams {
-        /// Whose.
         peer: IpAddr,
         /// How many there may be.
         max: usize,
@@ -86,13 +84,11 @@ pub(crate) enum Refusal {
     /// No pod with the address of the connection is known: it may be too new.
     #[error("no pod with the address {0} is known yet")]
     UnknownAddress(IpAddr),
-    /// No hello came.
     #[error("hello: not received within {within:?}")]
     HelloLate {
         /// How long it may take.
         within: Duration,
     },
-    /// No report came.
     #[error("report: none received for {within:?}")]
     Silent {
         /// How long it may take.
@@ -106,7 +102,6 @@ pub(crate) enum Refusal {
     },
 }
 
-/// How a stream ended.
 #[derive(Debug)]
 pub(crate) enum Ending {
     /// The sidecar ended it, or the connection broke: after data both are the normal end.
@@ -174,7 +169,6 @@ impl Refusal {
         }
     }
 
-    /// What the sidecar hears.
     pub(crate) fn status(&self) -> Status {
         Status::new(self.code(), self.to_string())
     }
@@ -234,8 +228,9 @@ impl Ending {
     }
 }
 
-/// How a stream ends whose next frame cannot be had. Statuses with a source come from the connection (a reset, a
-/// lost peer); without one, tonic or our codec found fault with what was sent.
+/// How a stream ends whose next frame cannot be had. Statuses with a source come from the
+/// connection (a reset, a lost peer); without one, tonic or our codec found fault with what was
+/// sent.
 pub(crate) fn ending_of(status: &Status) -> Ending {
     if status.source().is_some() {
         return Ending::Closed;

@@ -1,5 +1,5 @@
-//! Who streams: what a sidecar shows, what that proves, and whether it is the pod that it says it is. A stream may speak
-//! for its own pod alone.
+//! Who streams: what a sidecar shows, what that proves, and whether it is the pod that it says it
+//! is. A stream may speak for its own pod alone.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -34,7 +34,8 @@ pub enum Identity {
     PodIp,
     /// By a token of its service account that is bound to the pod.
     Token(Arc<dyn TokenReviews>),
-    /// By a client certificate with a SPIFFE identity of this trust domain. Who may sign those is up to TLS.
+    /// By a client certificate with a SPIFFE identity of this trust domain. Who may sign those is
+    /// up to TLS.
     Mtls {
         /// Such as `cluster.local`.
         trust_domain: String,
@@ -51,14 +52,12 @@ pub trait TokenReviews: Send + Sync {
 pub type TokenReview<'a> =
     Pin<Box<dyn Future<Output = Result<Option<TokenUser>, String>> + Send + 'a>>;
 
-/// Whose a token is.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TokenUser {
     /// Such as `system:serviceaccount:prod:jazz`.
     pub username: String,
     /// Name of the pod that the token is bound to; empty if to none.
     pub pod: String,
-    /// Its uid.
     pub pod_uid: String,
 }
 
@@ -67,9 +66,7 @@ pub struct TokenUser {
 pub(crate) enum Claim {
     /// Nothing, and nothing is asked for.
     Anyone,
-    /// It comes from here.
     Address(IpAddr),
-    /// It is this pod.
     Pod {
         pod: PodKey,
         /// Empty if not proved.
@@ -82,7 +79,8 @@ pub(crate) enum Claim {
 // === impl Identity ===
 
 impl Identity {
-    /// The address of the connection, where that is the identity: then one address may have only so much.
+    /// The address of the connection, where that is the identity: then one address may have only so
+    /// much.
     pub(crate) fn address(&self, extensions: &Extensions) -> Option<IpAddr> {
         let connection = extensions.get::<Arc<Peer>>();
         connection
@@ -289,7 +287,8 @@ mod tests {
         Claim::Address(address.to_canonical())
     }
 
-    /// An address speaks for the pod that has it, in whatever form; what is not known yet may be asked again.
+    /// An address speaks for the pod that has it, in whatever form; what is not known yet may be
+    /// asked again.
     #[test]
     fn an_address_is_its_pod() {
         let directory = directory();

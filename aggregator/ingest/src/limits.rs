@@ -5,27 +5,27 @@ use std::time::Duration;
 
 use common_budget::Size;
 
-/// Streams open at once: two per sidecar of the most pods the store holds, since a new stream may come before
-/// the old one is known to be dead.
+/// Streams open at once: two per sidecar of the most pods the store holds, since a new stream may
+/// come before the old one is known to be dead.
 pub const STREAMS_MAX: usize = 100_000;
 
 /// Connections open at once: one per stream, as sidecars do it.
 pub const CONNECTIONS_MAX: usize = STREAMS_MAX;
 
-/// Streams on one connection. A sidecar opens one for each module, and one for Envoy's own metrics service; a proxy that
-/// bundles those of several pods opens another connection beyond that.
+/// Streams on one connection. A sidecar opens one for each module, and one for Envoy's own metrics
+/// service; a proxy that bundles those of several pods opens another connection beyond that.
 pub(crate) const STREAMS_PER_CONNECTION_MAX: u32 = 32;
 
-/// Streams that were not told yet who they are of, at once: every sidecar says so in the first packet. Of more, the oldest
-/// makes way.
+/// Streams that were not told yet who they are of, at once: every sidecar says so in the first
+/// packet. Of more, the oldest makes way.
 pub const GREETING_MAX: usize = 1024;
 
-/// Streams from one address, where the address is the identity: 64 Wasm VMs of an Envoy, and several pods on the network
-/// of their node.
+/// Streams from one address, where the address is the identity: 64 Wasm VMs of an Envoy, and
+/// several pods on the network of their node.
 pub const STREAMS_PER_PEER_MAX: usize = 256;
 
-/// A message of up to so many bytes needs no room among those under way: it is in what a stream counts for. A report of 30
-/// series has some 3 KiB.
+/// A message of up to so many bytes needs no room among those under way: it is in what a stream
+/// counts for. A report of 30 series has some 3 KiB.
 pub(crate) const FREE_BYTES: usize = 4 * 1024;
 
 /// How long a message may take from its first byte to its last.
@@ -40,7 +40,8 @@ pub const MESSAGES_ROOM: Size = Size::mib(16);
 /// Bytes of a message of a metrics service: all statistics of an Envoy with hundreds of clusters.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How many times its bytes such a message may take once it is decoded; only one is decoded at a time.
+/// How many times its bytes such a message may take once it is decoded; only one is decoded at a
+/// time.
 pub const GROWTH_MAX: u64 = 16;
 
 /// Of either room, one address may have this part, and one message in any case.
@@ -58,7 +59,8 @@ pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// How long a stream may say nothing: twice the longest promise of a next report, and some.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_mins(5);
 
-/// Answers that wait for the sidecar to take them. A sidecar has one report under way, so two would do.
+/// Answers that wait for the sidecar to take them. A sidecar has one report under way, so two would
+/// do.
 pub(crate) const ANSWERS_MAX: usize = 4;
 
 /// How long the sidecar may take to make room for an answer.
@@ -67,7 +69,8 @@ pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long the last word of a stream, its status, may take to get out.
 pub(crate) const STATUS_WITHIN: Duration = Duration::from_secs(1);
 
-/// At shutdown a stream is drained once it said nothing for this long: what lies in our buffers comes at once.
+/// At shutdown a stream is drained once it said nothing for this long: what lies in our buffers
+/// comes at once.
 pub(crate) const DRAINED_AFTER: Duration = Duration::from_millis(100);
 
 /// At shutdown a stream that talks on is cut off after this.
@@ -97,7 +100,6 @@ pub(crate) const VMS_MAX: u64 = 4096;
 /// Latest time that is believed to be one: the end of the year 9999, in Unix milliseconds.
 pub(crate) const UNIX_MS_MAX: u64 = 253_402_300_799_999;
 
-/// Limits of the server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Streams open at once; [`STREAMS_MAX`] by default.

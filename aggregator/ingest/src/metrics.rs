@@ -130,7 +130,8 @@ impl Metrics {
         );
     }
 
-    /// Every label value is there with 0 from the start: a rise from nothing is no rise to Prometheus.
+    /// Every label value is there with 0 from the start: a rise from nothing is no rise to
+    /// Prometheus.
     fn begin(&self) {
         for kind in ["hello", "report"] {
             drop(self.frames.get_or_create(&KindLabel { kind }));

@@ -1,8 +1,9 @@
 //! The second way in: Envoy's own `envoy.stat_sinks.metrics_service`, cumulative, without Wasm.
 //!
-//! Each message holds all of Envoy's totals. They are told to the store as reports of one instance, which a fall of a
-//! total ends: the Envoy was started anew. Nothing is acknowledged; TCP holds an Envoy back that is too fast, and Envoy
-//! drops what its buffer does not take, which running totals make good.
+//! Each message holds all of Envoy's totals. They are told to the store as reports of one instance,
+//! which a fall of a total ends: the Envoy was started anew. Nothing is acknowledged; TCP holds an
+//! Envoy back that is too fast, and Envoy drops what its buffer does not take, which running totals
+//! make good.
 
 mod message;
 mod node;
@@ -34,15 +35,14 @@ use node::Sidecar;
 use timeline::Timeline;
 use totals::Totals;
 
-/// Path of the method.
 pub(crate) const PATH: &str = "/envoy.service.metrics.v3.MetricsService/StreamMetrics";
 /// The longest that Envoy's time between messages can be.
 const PROMISE_MAX: Duration = Duration::from_mins(2);
 
-/// A message of more bytes is decoded alone: it may take [`crate::limits::GROWTH_MAX`] times as many once it is.
+/// A message of more bytes is decoded alone: it may take [`crate::limits::GROWTH_MAX`] times as
+/// many once it is.
 const ALONE_BYTES: usize = 64 * 1024;
 
-/// One stream.
 struct Session {
     shared: Arc<Shared>,
     place: Place,
@@ -61,7 +61,6 @@ struct Open {
     end: UnixMillis,
 }
 
-/// Serves the call.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     request: Request<Streaming<Bytes>>,

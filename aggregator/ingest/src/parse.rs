@@ -1,5 +1,5 @@
-//! From frames to what the core understands. Every value is checked here, once; an error names the field as the
-//! wire contract does, and the value.
+//! From frames to what the core understands. Every value is checked here, once; an error names the
+//! field as the wire contract does, and the value.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
@@ -31,16 +31,11 @@ mod tests;
 pub enum FieldError {
     /// Nothing where there must be something.
     #[error("{field}: missing")]
-    Missing {
-        /// Which field.
-        field: String,
-    },
+    Missing { field: String },
     /// Text that is too long.
     #[error("{field}: {bytes} bytes, at most {max}")]
     TooLong {
-        /// Which field.
         field: String,
-        /// How long it is.
         bytes: usize,
         /// How long it may be.
         max: usize,
@@ -48,9 +43,7 @@ pub enum FieldError {
     /// More elements than there may be.
     #[error("{field}: {count} elements, at most {max}")]
     TooMany {
-        /// Which field.
         field: String,
-        /// How many there are.
         count: usize,
         /// How many there may be.
         max: usize,
@@ -58,9 +51,7 @@ pub enum FieldError {
     /// A value that the field cannot have.
     #[error("{field}: {value}, {expected}")]
     Invalid {
-        /// Which field.
         field: String,
-        /// What it holds.
         value: String,
         /// What it may hold.
         expected: String,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use common_time::Monotonic;
 
-/// Lines of one reason in each [`PERIOD`]; whoever provokes more only makes the number in the next line rise.
+/// Lines of one reason in each [`PERIOD`]; whoever provokes more only makes the number in the next
+/// line rise.
 const LINES_MAX: u32 = 10;
 const PERIOD: Duration = Duration::from_secs(10);
 

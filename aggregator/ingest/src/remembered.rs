@@ -1,4 +1,5 @@
-//! What Envoys last told through their own metrics service, over all streams: totals that fall tell of a restart.
+//! What Envoys last told through their own metrics service, over all streams: totals that fall tell
+//! of a restart.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -60,8 +61,8 @@ impl Remembered {
         let attempts: u64 = sum(|totals| totals.upstream_attempts);
         let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
         if pods.len() >= REMEMBERED_MAX && !pods.contains_key(pod) {
-            // Whichever goes: should it restart just when its stream breaks, its totals stand still until they are
-            // higher than they were.
+            // Whichever goes: should it restart just when its stream breaks, its totals stand still
+            // until they are higher than they were.
             if let Some(any) = pods.keys().next().cloned() {
                 pods.remove(&any);
             }

@@ -1,9 +1,10 @@
 //! The gRPC server: one listener, every stream in a task of its own.
 //!
 //! HTTP/2 is set up for many connections with one small stream each:
-//! - a ping every [`PING_EVERY`], also when idle, so that a peer that vanished is noticed within 35 s;
-//! - windows of [`WINDOW`] bytes: a report is a few hundred bytes, and a peer that floods must not make us hold more
-//!   than this before a message of it has room ([`Messages`]);
+//! - a ping every [`PING_EVERY`], also when idle, so that a peer that vanished is noticed within 35
+//!   s;
+//! - windows of [`WINDOW`] bytes: a report is a few hundred bytes, and a peer that floods must not
+//!   make us hold more than this before a message of it has room ([`Messages`]);
 //! - no delay of small segments, since each answer is one.
 
 use std::convert::Infallible;
@@ -60,7 +61,8 @@ const FIRST_STREAM_WITHIN: Duration = Duration::from_secs(10);
 /// How long a connection may be without a stream after that: the filter tries again sooner.
 const WITHOUT_STREAM_MAX: Duration = Duration::from_mins(5);
 
-/// Bytes of one connection, and of one stream of it, under way to us: the smallest window a connection can have.
+/// Bytes of one connection, and of one stream of it, under way to us: the smallest window a
+/// connection can have.
 const WINDOW: u32 = 64 * 1024 - 1;
 
 /// Takes in streams of sidecars until it is told to stop.
@@ -92,10 +94,11 @@ struct StreamMetrics(Arc<Shared>);
 // === impl Server ===
 
 impl Server {
-    /// A server that applies what it is told to `store`. With `learn_pods_from_hello`, pods are taken from
-    /// `Hello` into `directory`. Its metrics go into `registry`. `identity` is how sidecars prove who they are; a
-    /// bearer token should come over TLS only, and certificates can come no other way. With [`Security::Either`] it is how
-    /// those by TLS do, and the others do by their address.
+    /// A server that applies what it is told to `store`. With `learn_pods_from_hello`, pods are
+    /// taken from `Hello` into `directory`. Its metrics go into `registry`. `identity` is how
+    /// sidecars prove who they are; a bearer token should come over TLS only, and certificates can
+    /// come no other way. With [`Security::Either`] it is how those by TLS do, and the others do by
+    /// their address.
     #[expect(
         clippy::too_many_arguments,
         reason = "each is another part of the program"
@@ -136,8 +139,8 @@ impl Server {
         PlainStreams::new(&self.shared.streams)
     }
 
-    /// Serves until `shutdown`, then ends every stream with UNAVAILABLE after what it had sent is in the store. What its
-    /// connections come to goes into `connections`.
+    /// Serves until `shutdown`, then ends every stream with UNAVAILABLE after what it had sent is
+    /// in the store. What its connections come to goes into `connections`.
     pub async fn serve(self, listener: TcpListener, connections: &common_http::Metrics) {
         let Self {
             shared,
@@ -189,7 +192,8 @@ fn settings(limits: &Limits) -> Settings {
     Settings {
         listener: "ingest",
         protocol: Protocol::Http2,
-        // A sidecar's connection has a stream all the time: a reserve for more of them would only be a higher limit.
+        // A sidecar's connection has a stream all the time: a reserve for more of them would only
+        // be a higher limit.
         limits: common_http::Limits {
             reserve: 0,
             ..common_http::Limits::of(limits.connections)

@@ -1,7 +1,7 @@
 //! One stream, from hello to its end, in a task of its own.
 //!
-//! The task reads whatever the sidecar sent even after the answers have nowhere to go: a sidecar that ends sends
-//! its last report and resets the stream at once, and that report counts.
+//! The task reads whatever the sidecar sent even after the answers have nowhere to go: a sidecar
+//! that ends sends its last report and resets the stream at once, and that report counts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,6 @@ use crate::streams::Place;
 /// Answers to the sidecar, and at last the status.
 pub(crate) type Answers = mpsc::Sender<Result<AggregatorFrame, Status>>;
 
-/// One stream.
 pub(crate) struct Session {
     shared: Arc<Shared>,
     place: Place,
@@ -35,7 +34,6 @@ pub(crate) struct Session {
     answers: Answers,
     /// There once the sidecar said hello.
     link: Option<Link>,
-    /// As above.
     build: Option<Counted>,
 }
 

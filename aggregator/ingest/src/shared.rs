@@ -1,4 +1,5 @@
-//! What all streams share, and what each of them asks of it: a place, who it is, and to hear of a refusal.
+//! What all streams share, and what each of them asks of it: a place, who it is, and to hear of a
+//! refusal.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +22,6 @@ use crate::refusals::Lines;
 use crate::remembered::Remembered;
 use crate::streams::{Place, Streams};
 
-/// What all streams share.
 pub(crate) struct Shared {
     pub(crate) store: Arc<Store>,
     pub(crate) directory: Arc<Directory>,
@@ -43,7 +43,8 @@ pub(crate) struct Shared {
 // === impl Shared ===
 
 impl Shared {
-    /// Counts a refusal and says it, unless enough of its kind was said lately. Returns what the sidecar hears.
+    /// Counts a refusal and says it, unless enough of its kind was said lately. Returns what the
+    /// sidecar hears.
     pub(crate) fn refuse(
         &self,
         what: &'static str,
@@ -69,7 +70,8 @@ impl Shared {
         self.streams.open(address, door::is_plain(extensions))
     }
 
-    /// What a call proves, before anything of it is read; or that its stream is over before that is known.
+    /// What a call proves, before anything of it is read; or that its stream is over before that is
+    /// known.
     pub(crate) async fn claim(
         &self,
         metadata: &MetadataMap,

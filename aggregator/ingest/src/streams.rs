@@ -59,8 +59,8 @@ impl Streams {
         }
     }
 
-    /// A place for a new stream, and where it hears that it is over. With a `peer` that one may have only so many. If too
-    /// many have not said hello, the oldest of them makes way.
+    /// A place for a new stream, and where it hears that it is over. With a `peer` that one may
+    /// have only so many. If too many have not said hello, the oldest of them makes way.
     pub(crate) fn open(
         self: &Arc<Self>,
         peer: Option<IpAddr>,
@@ -219,7 +219,8 @@ mod tests {
         drop(last);
         assert!(streams.lock().by_peer.is_empty());
     }
-    /// A pod is listed as long as it has a stream without TLS, with how many; one that has not said whose it is is not.
+    /// A pod is listed as long as it has a stream without TLS, with how many; one that has not said
+    /// whose it is is not.
     #[test]
     fn plain_streams_are_listed_by_pod() {
         let streams = streams(10, 10, 10);

@@ -11,29 +11,28 @@ const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 /// The outcome of one request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Answer {
-    /// The receiver answered.
     Status {
-        /// HTTP status.
         code: u16,
         /// `Retry-After`, in seconds or as a date, from now.
         retry_after: Option<Duration>,
         /// The first [`BODY_BYTES_MAX`] bytes of the body, as text.
         body: String,
-        /// `X-Prometheus-Remote-Write-Samples-Written`: samples that it stored. Told by who knows version 2.0.
+        /// `X-Prometheus-Remote-Write-Samples-Written`: samples that it stored. Told by who knows
+        /// version 2.0.
         written: Option<u32>,
     },
     /// No answer: connection, TLS, timeout.
     None(String),
     /// There were no credentials to sign with.
     Unsigned(String),
-    /// 2xx to a request of version 2.0, without what such a receiver tells: it is one of 1.0, and stored nothing.
+    /// 2xx to a request of version 2.0, without what such a receiver tells: it is one of 1.0, and
+    /// stored nothing.
     NotUnderstood,
 }
 
 /// What is to be done about a batch.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Class {
-    /// It is stored.
     Stored,
     /// Another replica's samples are stored instead.
     Deduplicated,
@@ -58,13 +57,9 @@ pub enum Class {
 /// A row of [`STATUSES`].
 #[derive(Clone, Copy, Debug)]
 pub struct StatusRow {
-    /// The statuses.
     pub codes: &'static [u16],
-    /// What they mean.
     pub class: Class,
-    /// What is done.
     pub done: &'static str,
-    /// Why.
     pub why: &'static str,
 }
 
@@ -161,7 +156,6 @@ pub const STATUSES: [StatusRow; 14] = [
 // === impl Answer ===
 
 impl Answer {
-    /// What it means.
     pub fn class(&self) -> Class {
         let (code, body) = match self {
             Self::Status { code, body, .. } => (*code, body),
@@ -219,8 +213,8 @@ fn by_hundreds(code: u16) -> Class {
     }
 }
 
-/// Whether a 429 is for the number of active series (`per-user series limit of N exceeded`), which waiting does not
-/// mend. The specification leaves error bodies to people; there is no other sign.
+/// Whether a 429 is for the number of active series (`per-user series limit of N exceeded`), which
+/// waiting does not mend. The specification leaves error bodies to people; there is no other sign.
 fn is_series_limit(body: &str) -> bool {
     let body = body.to_lowercase();
     let of_rate = ["rate limit", "rate exceeded"];
@@ -243,7 +237,6 @@ impl Class {
         Self::Failed,
     ];
 
-    /// The name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stored => "stored",

@@ -1,8 +1,10 @@
-//! A batch: one request's worth of samples, encoded and compressed, with what the queue must know of it.
+//! A batch: one request's worth of samples, encoded and compressed, with what the queue must know
+//! of it.
 
 use bytes::Bytes;
 
-/// Shards of a large flush, by the hash of the series: at 60 ms a request this is some 130,000 samples a second.
+/// Shards of a large flush, by the hash of the series: at 60 ms a request this is some 130,000
+/// samples a second.
 pub const SHARDS: u16 = 4;
 
 /// The shard of a small flush, whole.
@@ -17,14 +19,13 @@ pub enum Kind {
     Marks,
 }
 
-/// One request's worth of samples. At most one sample of each series, so that sending it twice is harmless.
+/// One request's worth of samples. At most one sample of each series, so that sending it twice is
+/// harmless.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Batch {
     /// The shard whose series it holds.
     pub shard: u16,
-    /// What it holds.
     pub kind: Kind,
-    /// Samples in it.
     pub samples: u32,
     /// The flush it belongs to: its timestamp, in Unix milliseconds.
     pub timestamp: i64,

@@ -1,7 +1,7 @@
 //! Samples to batches: Remote-Write 1.0 protobuf, written straight into one buffer, then Snappy.
 //!
-//! A series' labels are encoded once in its life ([`SeriesLabels`]); a flush only copies those bytes and adds the
-//! sample.
+//! A series' labels are encoded once in its life ([`SeriesLabels`]); a flush only copies those
+//! bytes and adds the sample.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ mod tests;
 /// Samples in a request at most. AWS recommends 1,000 to 2,000.
 pub const SAMPLES_PER_BATCH_MAX: usize = 2_000;
 
-/// Bytes of a request before compression at most. AMP refuses requests over 1 MB and does not say whether before or
-/// after compression; below this either answer is safe.
+/// Bytes of a request before compression at most. AMP refuses requests over 1 MB and does not say
+/// whether before or after compression; below this either answer is safe.
 pub const BATCH_BYTES_MAX: usize = 900_000;
 
 /// Labels of a series at most: AMP's quota.
@@ -51,7 +51,6 @@ pub enum LabelsError {
     /// A name outside the specification's pattern.
     #[error("label {0:?}: names are [a-zA-Z_][a-zA-Z0-9_]*, metric names may also hold colons")]
     Name(String),
-    /// The same name twice.
     #[error("label {0:?} is there twice")]
     Twice(String),
     /// More than [`LABELS_MAX`].
@@ -78,8 +77,8 @@ pub struct Encoder {
 // === impl SeriesLabels ===
 
 impl SeriesLabels {
-    /// The series `name` with `labels`, in any order. Empty values are left out: an absent label and an empty one are
-    /// the same thing, and the specification wants it absent.
+    /// The series `name` with `labels`, in any order. Empty values are left out: an absent label
+    /// and an empty one are the same thing, and the specification wants it absent.
     pub fn new<'a>(
         name: &'a str,
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -105,7 +104,8 @@ impl SeriesLabels {
         })
     }
 
-    /// A number that is the same for the same labels on every machine, in every version, after every restart.
+    /// A number that is the same for the same labels on every machine, in every version, after
+    /// every restart.
     pub fn hash(&self) -> u64 {
         xxh3_64(&self.encoded)
     }
@@ -159,7 +159,8 @@ impl Encoder {
         }
     }
 
-    /// With other limits than [`SAMPLES_PER_BATCH_MAX`] and [`BATCH_BYTES_MAX`], each at least one sample.
+    /// With other limits than [`SAMPLES_PER_BATCH_MAX`] and [`BATCH_BYTES_MAX`], each at least one
+    /// sample.
     #[must_use]
     pub fn with_limits(mut self, samples_max: usize, bytes_max: usize) -> Self {
         self.samples_max = samples_max.max(1);
@@ -201,7 +202,6 @@ impl Encoder {
         Ok(())
     }
 
-    /// The batches.
     pub fn finish(mut self) -> Result<Vec<Batch>, snap::Error> {
         if self.samples > 0 {
             self.seal()?;

@@ -17,16 +17,15 @@ pub struct Endpoint {
 /// A URL that cannot work.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum EndpointError {
-    /// Not a URL.
     #[error("{0:?} is not a URL: {1}")]
     NotAUrl(String, String),
-    /// Neither http nor https.
     #[error("{0:?}: the scheme must be https, or http towards a receiver without TLS")]
     Scheme(String),
     /// Credentials or a query in the URL.
     #[error("{0:?}: user, password, query and fragment have no place in the URL")]
     Extra(String),
-    /// An AMP host with a path that its gateway does not route (403 "Missing Authentication Token").
+    /// An AMP host with a path that its gateway does not route (403 "Missing Authentication
+    /// Token").
     #[error(
         "{0:?}: AMP wants exactly /workspaces/<workspace id, ws-...>/api/v1/remote_write, without a slash at the end"
     )]
@@ -38,7 +37,6 @@ pub enum EndpointError {
     Region {
         /// Region in the host name.
         host: String,
-        /// Region in the settings.
         given: String,
     },
 }
@@ -80,7 +78,6 @@ impl Endpoint {
         })
     }
 
-    /// The URL.
     pub fn url(&self) -> &str {
         &self.url
     }

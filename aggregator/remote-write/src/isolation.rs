@@ -1,11 +1,13 @@
-//! Series that the receiver refuses while it takes others: found by halving, set aside for some minutes, tried again.
+//! Series that the receiver refuses while it takes others: found by halving, set aside for some
+//! minutes, tried again.
 //!
-//! One series must not hold up those it shares a batch with: one too many for the receiver's limit of active series, or
-//! one that it fails on each time. Halving a batch of 2,000 finds one in some 22 requests. What is found is left out of
-//! the batches to come, so that those cost one request each; after `ASIDE_SECONDS` it is tried again, and a limit that
-//! was raised heals by itself. Requests spent on finding are bounded by a bucket; once it is empty, the rest of the batch
-//! is dropped and counted, and the next batch goes on where this one ended: running totals lose resolution by that, not
-//! increments.
+//! One series must not hold up those it shares a batch with: one too many for the receiver's limit
+//! of active series, or one that it fails on each time. Halving a batch of 2,000 finds one in some
+//! 22 requests. What is found is left out of the batches to come, so that those cost one request
+//! each; after `ASIDE_SECONDS` it is tried again, and a limit that was raised heals by itself.
+//! Requests spent on finding are bounded by a bucket; once it is empty, the rest of the batch is
+//! dropped and counted, and the next batch goes on where this one ended: running totals lose
+//! resolution by that, not increments.
 //!
 //! Pure: time is an argument, in seconds since any origin.
 
@@ -51,7 +53,6 @@ pub struct Isolation {
 // === impl Isolation ===
 
 impl Isolation {
-    /// Nothing is set aside.
     pub fn new(now: f64) -> Self {
         Self {
             aside: HashMap::new(),
@@ -83,7 +84,6 @@ impl Isolation {
         self.aside.get(&series).map(|(refusal, _)| *refusal)
     }
 
-    /// Sets the series aside.
     pub fn set_aside(&mut self, series: u64, refusal: Refusal, now: f64) {
         self.stored.remove(&series);
         if self.aside.len() >= ASIDE_MAX && !self.aside.contains_key(&series) {
@@ -110,13 +110,13 @@ impl Isolation {
         self.stored.contains(&series)
     }
 
-    /// True if it is time to look into a stored batch of the shard: while series are refused, into each.
+    /// True if it is time to look into a stored batch of the shard: while series are refused, into
+    /// each.
     pub fn is_curious(&self, shard: u16, now: f64) -> bool {
         let last = self.learned_at.get(&shard);
         !self.aside.is_empty() || last.is_none_or(|at| now - at >= LEARN_SECONDS)
     }
 
-    /// The receiver stored these.
     pub fn learn(&mut self, shard: u16, series: impl Iterator<Item = u64>, now: f64) {
         self.learned_at.insert(shard, now);
         for series in series {
@@ -131,6 +131,5 @@ impl Isolation {
 // === impl Refusal ===
 
 impl Refusal {
-    /// Both.
     pub const ALL: [Self; 2] = [Self::Limit, Self::Failing];
 }

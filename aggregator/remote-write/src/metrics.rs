@@ -1,5 +1,5 @@
-//! What remote write counts of itself. Names follow Prometheus' own (`prometheus_remote_storage_*`), so that alerts
-//! can be adapted.
+//! What remote write counts of itself. Names follow Prometheus' own
+//! (`prometheus_remote_storage_*`), so that alerts can be adapted.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -80,7 +80,6 @@ impl Outcome {
         Self::Failing,
     ];
 
-    /// The name in metrics.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Stored => "stored",
@@ -134,8 +133,8 @@ impl Metrics {
         metrics
     }
 
-    /// Every label value is there with 0 from the start, of HTTP statuses only `none`: a rise from nothing is no rise to
-    /// Prometheus, and a family without series is not shown at all.
+    /// Every label value is there with 0 from the start, of HTTP statuses only `none`: a rise from
+    /// nothing is no rise to Prometheus, and a family without series is not shown at all.
     fn begin(&self) {
         let code = "none".to_owned();
         drop(self.requests.get_or_create(&CodeLabel { code }));

@@ -6,8 +6,8 @@ pub const RATE: &str = "appmesh_requests_per_second";
 /// Requests at a listener. Envoy's `downstream_rq_total` also counts those that no filter sees.
 pub const REQUESTS: &str = "appmesh_requests_total";
 
-/// Responses of a listener by class. Envoy's `upstream_rq_xx` leaves out what Envoy answers itself, and holds what a
-/// request was answered after its last retry.
+/// Responses of a listener by class. Envoy's `upstream_rq_xx` leaves out what Envoy answers itself,
+/// and holds what a request was answered after its last retry.
 pub const RESPONSES: &str = "appmesh_responses_total";
 
 /// Responses of a listener by exact status.

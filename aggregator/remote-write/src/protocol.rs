@@ -1,10 +1,12 @@
-//! Which version of the protocol requests are made in: 2.0 if asked for, as long as the receiver knows it.
+//! Which version of the protocol requests are made in: 2.0 if asked for, as long as the receiver
+//! knows it.
 //!
-//! By the specification two answers say that it does not: 415, and a 2xx without the headers that 2.0 wants
-//! (`X-Prometheus-Remote-Write-*-Written`; a receiver of 1.0 may take a request of 2.0 for an empty one). Then 1.0 is
-//! sent, and 2.0 tried again after `TRIED_AGAIN_SECONDS`: receivers are upgraded. A 400 refuses samples, and is never
-//! sent again; but old receivers also answer it to what they cannot read. After some in a row, from a receiver that never
-//! showed that it knows 2.0, the next request is one of 1.0: if it is stored, that was it.
+//! By the specification two answers say that it does not: 415, and a 2xx without the headers that
+//! 2.0 wants (`X-Prometheus-Remote-Write-*-Written`; a receiver of 1.0 may take a request of 2.0
+//! for an empty one). Then 1.0 is sent, and 2.0 tried again after `TRIED_AGAIN_SECONDS`: receivers
+//! are upgraded. A 400 refuses samples, and is never sent again; but old receivers also answer it
+//! to what they cannot read. After some in a row, from a receiver that never showed that it knows
+//! 2.0, the next request is one of 1.0: if it is stored, that was it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,7 +17,8 @@ mod tests;
 
 /// After this time 2.0 is tried again, in seconds.
 const TRIED_AGAIN_SECONDS: f64 = 600.0;
-/// Refusals in a row, from a receiver that never showed that it knows 2.0, after which 1.0 is tried.
+/// Refusals in a row, from a receiver that never showed that it knows 2.0, after which 1.0 is
+/// tried.
 const REFUSALS_MAX: u32 = 3;
 
 /// A version of the protocol.
@@ -56,7 +59,6 @@ impl Protocol {
         }))
     }
 
-    /// What to send in.
     pub fn version(&self, now: f64) -> Version {
         match *self.state() {
             State::Plain | State::Trying => Version::V1,

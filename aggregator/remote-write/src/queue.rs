@@ -1,4 +1,5 @@
-//! What waits to be sent: first in, first out for each shard, bounded in bytes and age, on disk or in memory.
+//! What waits to be sent: first in, first out for each shard, bounded in bytes and age, on disk or
+//! in memory.
 //!
 //! ```text
 //! push (one flush, one fsync) -> pending of each shard -> front -> acknowledge
@@ -48,7 +49,6 @@ pub struct Queue {
     totals: Totals,
 }
 
-/// A batch that waits.
 #[derive(Clone, Debug)]
 struct Pending {
     header: Header,
@@ -82,7 +82,8 @@ impl Queue {
         }
     }
 
-    /// Opens or makes the queue in `folder` and finds what it holds. Damage never keeps it from opening.
+    /// Opens or makes the queue in `folder` and finds what it holds. Damage never keeps it from
+    /// opening.
     pub fn open(folder: &Path, limits: Limits) -> io::Result<Self> {
         let (log, opened) = Log::open(folder, limits.segment_bytes)?;
         let mut queue = Self {
@@ -107,8 +108,8 @@ impl Queue {
         Ok(queue)
     }
 
-    /// Takes in the batches of one flush, durable when this returns. Batches that the disk does not take wait in memory
-    /// as long as there is room. `now` is Unix time in milliseconds.
+    /// Takes in the batches of one flush, durable when this returns. Batches that the disk does not
+    /// take wait in memory as long as there is room. `now` is Unix time in milliseconds.
     pub fn push(&mut self, now: i64, batches: Vec<Batch>) {
         let mut numbered = Vec::with_capacity(batches.len());
         for batch in batches {
@@ -153,7 +154,8 @@ impl Queue {
         self.enforce(now);
     }
 
-    /// The next batch of `shard` to send and its number. One that cannot be read is dropped and counted.
+    /// The next batch of `shard` to send and its number. One that cannot be read is dropped and
+    /// counted.
     pub fn front(&mut self, shard: u16) -> Option<(u64, Batch)> {
         loop {
             let pending = self.pending.get(&shard)?.front()?.clone();
@@ -176,7 +178,8 @@ impl Queue {
         }
     }
 
-    /// True if number `seq` is the next of `shard` to send: it may have been dropped while it was on its way.
+    /// True if number `seq` is the next of `shard` to send: it may have been dropped while it was
+    /// on its way.
     pub fn is_front(&self, shard: u16, seq: u64) -> bool {
         let front = self.pending.get(&shard).and_then(VecDeque::front);
         front.is_some_and(|pending| pending.header.seq == seq)
@@ -224,8 +227,8 @@ impl Queue {
         self.tidy();
     }
 
-    /// Writes down what was acknowledged, so that it is not sent again after a restart. A crash in between is
-    /// harmless: what is sent twice is stored once.
+    /// Writes down what was acknowledged, so that it is not sent again after a restart. A crash in
+    /// between is harmless: what is sent twice is stored once.
     pub fn save_cursor(&mut self) -> io::Result<()> {
         if let Some(log) = &self.log
             && self.cursor_behind
@@ -288,12 +291,10 @@ impl Queue {
         self.tidy();
     }
 
-    /// What went through.
     pub fn totals(&self) -> &Totals {
         &self.totals
     }
 
-    /// What waits.
     pub fn waiting(&self) -> Waiting {
         let all = || self.pending.values().flatten();
         Waiting {
@@ -307,7 +308,8 @@ impl Queue {
         }
     }
 
-    /// Shards that have something to send. After a change of the number of shards those of before are among them.
+    /// Shards that have something to send. After a change of the number of shards those of before
+    /// are among them.
     pub fn shards(&self) -> Vec<u16> {
         let waiting = self.pending.iter().filter(|(_, queue)| !queue.is_empty());
         waiting.map(|(shard, _)| *shard).collect()
@@ -330,7 +332,8 @@ impl Queue {
         Some(self.pending.get(&shard)?.front()?.header.timestamp)
     }
 
-    /// Keeps every other flush of what waits, the newest among them. Running totals lose resolution, not increments.
+    /// Keeps every other flush of what waits, the newest among them. Running totals lose
+    /// resolution, not increments.
     fn thin(&mut self) {
         let flushes: BTreeSet<i64> = self
             .pending
@@ -357,7 +360,8 @@ impl Queue {
         *self.totals.dropped.entry(DropReason::Thinned).or_default() += dropped;
     }
 
-    /// Gives the room of what no longer waits back to the disk. Where that fails it stays until its segment goes.
+    /// Gives the room of what no longer waits back to the disk. Where that fails it stays until its
+    /// segment goes.
     fn compact(&mut self) {
         let Some(log) = &mut self.log else {
             return;

@@ -1,5 +1,6 @@
-//! How fast samples go out: no limit until the receiver says 429, then half of what it was, growing back slowly; and
-//! after an outage at most twice the live rate, so that catching up does not bring the next refusal.
+//! How fast samples go out: no limit until the receiver says 429, then half of what it was, growing
+//! back slowly; and after an outage at most twice the live rate, so that catching up does not bring
+//! the next refusal.
 //!
 //! A token bucket shared by all shards. Pure: time is an argument, in seconds since any origin.
 
@@ -65,8 +66,8 @@ impl RateLimiter {
         self.live = blend(self.live, real(samples) / elapsed, elapsed);
     }
 
-    /// Seconds to wait before `samples` may go out; 0 lets them out now and counts them. `behind` says that what
-    /// waits is more than what came in last: an outage is being caught up.
+    /// Seconds to wait before `samples` may go out; 0 lets them out now and counts them. `behind`
+    /// says that what waits is more than what came in last: an outage is being caught up.
     pub fn admit(&mut self, now: f64, samples: u32, behind: bool) -> f64 {
         self.pass(now);
         let Some(rate) = self.rate(behind) else {
@@ -122,7 +123,8 @@ impl RateLimiter {
         }
     }
 
-    /// What went out per second while nothing limited it. The average began at 0, which must not count.
+    /// What went out per second while nothing limited it. The average began at 0, which must not
+    /// count.
     fn unlimited(&self, now: f64) -> f64 {
         let since = (now - self.begun).max(1.0);
         let seen = 1.0 - (-since / LIVE_SECONDS).exp();

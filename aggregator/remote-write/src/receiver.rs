@@ -56,25 +56,19 @@ pub trait Receiver: Send + Sync + 'static {
 /// How requests show who sends them.
 #[derive(Clone, Debug)]
 pub enum Auth {
-    /// They do not.
     None,
-    /// User and password.
     Basic {
-        /// The user.
         user: String,
         /// File that holds the password, read for each request.
         password_file: PathBuf,
     },
-    /// A bearer token.
     Bearer {
         /// File that holds the token, read for each request: it may be rotated.
         token_file: PathBuf,
     },
     /// AWS Signature Version 4.
     SigV4 {
-        /// Region and service.
         signer: Signer,
-        /// What to sign with.
         credentials: Arc<CredentialCache>,
     },
 }
@@ -90,7 +84,6 @@ pub enum ClientError {
     Ca(String),
 }
 
-/// A remote-write receiver.
 #[derive(Debug)]
 pub struct HttpReceiver {
     client: Client,
@@ -103,8 +96,8 @@ pub struct HttpReceiver {
 // === impl HttpReceiver ===
 
 impl HttpReceiver {
-    /// The receiver at `endpoint`. `ca` is a PEM bundle to believe instead of the system's. Proxies are those of the
-    /// environment (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`).
+    /// The receiver at `endpoint`. `ca` is a PEM bundle to believe instead of the system's. Proxies
+    /// are those of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`).
     pub fn new(
         endpoint: Endpoint,
         auth: Auth,
@@ -321,7 +314,8 @@ async fn answer(mut response: Response, received: SystemTime, written: Option<u3
     }
 }
 
-/// Samples that the receiver says it wrote. One that says so of anything wrote none of what it does not name.
+/// Samples that the receiver says it wrote. One that says so of anything wrote none of what it does
+/// not name.
 fn written(headers: &HeaderMap) -> Option<u32> {
     let told = WRITTEN.iter().any(|name| headers.contains_key(name));
     let [samples, ..] = &WRITTEN;

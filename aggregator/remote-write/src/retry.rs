@@ -1,7 +1,7 @@
 //! What to do after each answer, without clock or network: one [`Retry`] per shard.
 //!
-//! Waits grow by doubling and vary by a tenth only: the compliance suite wants each wait at least 0.8 of the one
-//! before, which full jitter breaks.
+//! Waits grow by doubling and vary by a tenth only: the compliance suite wants each wait at least
+//! 0.8 of the one before, which full jitter breaks.
 
 use std::time::Duration;
 
@@ -18,7 +18,6 @@ const FAILED_MAX: Duration = Duration::from_secs(30);
 const TOO_MANY_FIRST: Duration = Duration::from_secs(1);
 /// First wait after what is held. Nothing mends that within seconds.
 const HELD_FIRST: Duration = Duration::from_secs(10);
-/// Longest wait after these.
 const HELD_MAX: Duration = Duration::from_mins(1);
 /// How much a wait varies, of itself, to either side.
 const JITTER: f64 = 0.1;
@@ -26,7 +25,8 @@ const JITTER: f64 = 0.1;
 const DOUBLINGS_MAX: u32 = 16;
 /// Refusals with 429 after which a batch is sent in halves.
 const TOO_MANY_BEFORE_SPLIT: u32 = 3;
-/// Failures of the receiver in a row after which it is asked whether it fails on this batch alone; fewer once it did.
+/// Failures of the receiver in a row after which it is asked whether it fails on this batch alone;
+/// fewer once it did.
 const FAILED_BEFORE_PROBE: u32 = 4;
 /// See [`FAILED_BEFORE_PROBE`].
 const SUSPECT_BEFORE_PROBE: u32 = 2;
@@ -38,7 +38,6 @@ pub enum Next {
     Done(Class),
     /// Send it again after this time, signed anew.
     Again {
-        /// Time to wait.
         after: Duration,
         /// Credentials are to be asked for anew before that.
         refresh: bool,
@@ -49,8 +48,8 @@ pub enum Next {
     Downgrade,
     /// Find out which of its series is refused.
     Isolate,
-    /// After this time send something that was stored before. If that is stored again, the receiver fails on this alone;
-    /// otherwise send this again.
+    /// After this time send something that was stored before. If that is stored again, the receiver
+    /// fails on this alone; otherwise send this again.
     Probe(Duration),
 }
 
@@ -67,7 +66,6 @@ pub struct Retry {
 // === impl Retry ===
 
 impl Retry {
-    /// Another batch.
     pub fn begin(&mut self) {
         self.suspect = false;
     }
@@ -85,8 +83,9 @@ impl Retry {
         };
     }
 
-    /// What follows from `answer` to a request with `samples` samples. `jitter` is in 0..1, drawn by the caller;
-    /// `downgrade` says that the receiver does not know the version of the protocol, and that an older one remains.
+    /// What follows from `answer` to a request with `samples` samples. `jitter` is in 0..1, drawn
+    /// by the caller; `downgrade` says that the receiver does not know the version of the protocol,
+    /// and that an older one remains.
     pub fn next(&mut self, answer: &Answer, samples: u32, downgrade: bool, jitter: f64) -> Next {
         let class = answer.class();
         if downgrade {
@@ -139,7 +138,8 @@ impl Retry {
     }
 }
 
-/// The `nth` wait, counted from 1. Without jitter below the first one, so that a stated minimum holds.
+/// The `nth` wait, counted from 1. Without jitter below the first one, so that a stated minimum
+/// holds.
 fn wait(first: Duration, nth: u32, max: Duration, jitter: f64) -> Duration {
     let doublings = nth.saturating_sub(1).min(DOUBLINGS_MAX);
     let plain = first.saturating_mul(1 << doublings).min(max);

@@ -38,7 +38,6 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// The same complaint of the receiver is logged once in so many seconds.
 const COMPLAIN_SECONDS: f64 = 30.0;
 
-/// How it is sent.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Time between flushes: what is older than two of them is caught up.
@@ -49,12 +48,12 @@ pub struct Settings {
     pub gate: Option<watch::Receiver<bool>>,
 }
 
-/// What all shards share.
 pub struct Sender<R> {
     queue: Mutex<Queue>,
     receiver: R,
     rate_limiter: Mutex<RateLimiter>,
-    /// Who has it waits for the rate limiter; the others wait in a row, so that no shard is left behind.
+    /// Who has it waits for the rate limiter; the others wait in a row, so that no shard is left
+    /// behind.
     turn: tokio::sync::Mutex<()>,
     clock: Clock,
     metrics: Metrics,
@@ -116,7 +115,6 @@ impl<R: Receiver> Sender<R> {
         })
     }
 
-    /// The receiver.
     pub fn receiver(&self) -> &R {
         &self.receiver
     }
@@ -136,8 +134,8 @@ impl<R: Receiver> Sender<R> {
         self.newest.send_replace(timestamp);
     }
 
-    /// Whether the next flush is worth several requests at once: the last one was large, or what waits piles up. A small
-    /// one goes out whole.
+    /// Whether the next flush is worth several requests at once: the last one was large, or what
+    /// waits piles up. A small one goes out whole.
     pub fn wants_parallel(&self) -> bool {
         self.flushed.load(Ordering::Relaxed) > SINGLE_SAMPLES_MAX
             || self.queue().waiting().batches > SINGLE_BATCHES_MAX
@@ -148,8 +146,8 @@ impl<R: Receiver> Sender<R> {
         work(&mut self.queue())
     }
 
-    /// Sends until `stop` is cancelled and nothing waits, and writes down what was sent. To end it sooner, drop it:
-    /// what was not answered is sent again after the next start.
+    /// Sends until `stop` is cancelled and nothing waits, and writes down what was sent. To end it
+    /// sooner, drop it: what was not answered is sent again after the next start.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut shards = tokio::task::JoinSet::new();
         for shard in 0..=SINGLE {
@@ -216,8 +214,8 @@ impl<R: Receiver> Sender<R> {
         }
     }
 
-    /// Waits until what was flushed before over other shards is sent: a series is in one of them at a time. False if the
-    /// batch is no longer the one to send.
+    /// Waits until what was flushed before over other shards is sent: a series is in one of them at
+    /// a time. False if the batch is no longer the one to send.
     async fn await_others(&self, shard: u16, seq: u64) -> bool {
         let mut done = self.done.subscribe();
         loop {
@@ -357,8 +355,8 @@ impl<R: Receiver> Sender<R> {
         (seconds(self.clock.wall().0) + self.receiver.clock_skew()) * 1e3
     }
 
-    /// The time by which samples are too old, in Unix milliseconds: ours or the receiver's, whichever is earlier. A clock
-    /// of ours that is far ahead drops nothing.
+    /// The time by which samples are too old, in Unix milliseconds: ours or the receiver's,
+    /// whichever is earlier. A clock of ours that is far ahead drops nothing.
     fn oldest_clock(&self) -> i64 {
         let ours = self.clock.wall();
         let behind = Duration::try_from_secs_f64(-self.receiver.clock_skew());

@@ -1,9 +1,11 @@
-//! What is written of the store: running totals under the names that dashboards of Envoy already use.
+//! What is written of the store: running totals under the names that dashboards of Envoy already
+//! use.
 //!
-//! Pure: a flush is given the pods and the time, and gives batches. A counter's first sample has a 0 before it if it is
-//! known that the counter was 0 then, so that its first increase is seen by `rate()`: at the flush that its pod was last
-//! in without it, or one interval earlier if the pod began while we looked. A counter that was there before us has none,
-//! which would be a false reset. When the last sample of a series was written, a staleness marker says so.
+//! Pure: a flush is given the pods and the time, and gives batches. A counter's first sample has a
+//! 0 before it if it is known that the counter was 0 then, so that its first increase is seen by
+//! `rate()`: at the flush that its pod was last in without it, or one interval earlier if the pod
+//! began while we looked. A counter that was there before us has none, which would be a false
+//! reset. When the last sample of a series was written, a staleness marker says so.
 
 mod encoders;
 mod naming;
@@ -32,7 +34,6 @@ mod tests;
 /// Series that are known at once: 50,000 pods with 20 each.
 const SERIES_MAX: usize = 1_000_000;
 
-/// Makes flushes.
 #[derive(Debug)]
 pub struct Exporter {
     naming: Naming,
@@ -64,7 +65,6 @@ struct Known {
     /// The first flush it was in, and the last, by their timestamps.
     since: i64,
     at: i64,
-    /// Its end was told.
     ended: bool,
 }
 
@@ -97,7 +97,8 @@ impl std::fmt::Debug for Flush<'_> {
 // === impl Exporter ===
 
 impl Exporter {
-    /// One that looks since `since`: when it was made, or when the last flush was made durable by the one before it.
+    /// One that looks since `since`: when it was made, or when the last flush was made durable by
+    /// the one before it.
     pub fn new(naming: Naming, since: UnixMillis) -> Self {
         Self {
             naming,
@@ -114,12 +115,14 @@ impl Exporter {
         }
     }
 
-    /// Series that were not written so far: no receiver would take their labels, or there are too many.
+    /// Series that were not written so far: no receiver would take their labels, or there are too
+    /// many.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// The batches of the flush at `timestamp`, which is `interval` milliseconds after the one before.
+    /// The batches of the flush at `timestamp`, which is `interval` milliseconds after the one
+    /// before.
     pub fn flush(&mut self, flush: &Flush<'_>) -> Vec<Batch> {
         self.flush += 1;
         let at = flush.timestamp;
@@ -140,8 +143,9 @@ impl Exporter {
         encoders.finish()
     }
 
-    /// What was written, for [`Exporter::go_on`] after a restart, if that changed since this was last asked. It has to be
-    /// durable before the batches of the flush are. Nothing if totals are summed.
+    /// What was written, for [`Exporter::go_on`] after a restart, if that changed since this was
+    /// last asked. It has to be durable before the batches of the flush are. Nothing if totals are
+    /// summed.
     pub fn written(&mut self) -> Option<Vec<u8>> {
         let per_pod = self.naming.output == Output::PerPod;
         let at = self.last.filter(|_| per_pod && self.changed)?;
@@ -150,8 +154,8 @@ impl Exporter {
         Some(written::save(at, &self.pods, &self.before, series))
     }
 
-    /// Goes on after the process that told `written`, whose last durable flush was that of `last`; false if what it told
-    /// is damaged.
+    /// Goes on after the process that told `written`, whose last durable flush was that of `last`;
+    /// false if what it told is damaged.
     pub fn go_on(&mut self, written: &[u8], last: i64) -> bool {
         let Some(before) = Before::open(written, last) else {
             return false;
@@ -162,8 +166,8 @@ impl Exporter {
         true
     }
 
-    /// What the exporter of the next process goes on with, for [`Exporter::restore`]; nothing unless totals are summed. It
-    /// has to be durable before the batches of the flush are.
+    /// What the exporter of the next process goes on with, for [`Exporter::restore`]; nothing
+    /// unless totals are summed. It has to be durable before the batches of the flush are.
     pub fn checkpoint(&self) -> Option<Vec<u8>> {
         let summed = self.naming.output == Output::Summed;
         summed.then(|| self.sums.checkpoint()).flatten()
@@ -265,7 +269,8 @@ impl Exporter {
         }
     }
 
-    /// The flush before this one, by the clock: an interval ago if there was none, or the clock was set.
+    /// The flush before this one, by the clock: an interval ago if there was none, or the clock was
+    /// set.
     fn before(&self, flush: &Flush<'_>) -> i64 {
         let interval_ago = flush.timestamp - flush.interval;
         let last = self.last.filter(|last| *last < flush.timestamp);
@@ -276,11 +281,11 @@ impl Exporter {
         self.naming.rate.then(|| (flush.rate)(pod)).flatten()
     }
 
-    /// When a series of the pod that was never written was 0, if that is known: in the last flush that the pod was in, or
-    /// before the pod began, if that was while we looked.
+    /// When a series of the pod that was never written was 0, if that is known: in the last flush
+    /// that the pod was in, or before the pod began, if that was while we looked.
     ///
-    /// Where another replica may have written the pod meanwhile, only in the flush before this one, with the same
-    /// counters: a 0 later than its samples would be a false reset.
+    /// Where another replica may have written the pod meanwhile, only in the flush before this one,
+    /// with the same counters: a 0 later than its samples would be a false reset.
     fn zero(&self, pod: &PodStatus, flush: &Flush<'_>) -> Option<i64> {
         let before = self.before(flush);
         let Some(written) = self.pods.get(&pod.key) else {
@@ -328,7 +333,8 @@ impl Exporter {
             encoders.plain(&known.labels, value);
             return;
         }
-        // New, or under other labels from now on: the old ones end, and the new ones do not begin at 0.
+        // New, or under other labels from now on: the old ones end, and the new ones do not begin
+        // at 0.
         let old = self.series.remove(&id);
         let written = old.is_some() || self.before.wrote(&id);
         let since = old.as_ref().map_or(at, |old| old.since);
@@ -357,8 +363,8 @@ impl Exporter {
         self.changed = true;
     }
 
-    /// Ends the series that were not in this flush, and forgets those that ended long ago; all of them if there are too
-    /// many.
+    /// Ends the series that were not in this flush, and forgets those that ended long ago; all of
+    /// them if there are too many.
     fn end_stale(&mut self, encoders: &mut Encoders, at: i64) {
         let flush = self.flush;
         let full = self.series.len() >= SERIES_MAX;

@@ -1,7 +1,8 @@
 //! How far our clock is from the receiver's, by the `Date` of its answers.
 //!
-//! AWS refuses a signature made by a clock that is more than five minutes off, so requests are signed with the
-//! corrected time. Timestamps of samples are never corrected: what was measured stays measured.
+//! AWS refuses a signature made by a clock that is more than five minutes off, so requests are
+//! signed with the corrected time. Timestamps of samples are never corrected: what was measured
+//! stays measured.
 
 use std::time::{Duration, SystemTime};
 

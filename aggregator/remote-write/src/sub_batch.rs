@@ -12,7 +12,6 @@ use crate::write_request::{TimeSeries, WriteRequest, v2};
 /// A request's worth of a batch.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SubBatch {
-    /// Samples in it.
     pub samples: u32,
     /// A `WriteRequest` in Snappy's block format.
     pub body: Bytes,
@@ -48,8 +47,8 @@ impl SubBatch {
         request.timeseries.iter().map(hash).collect()
     }
 
-    /// Those of the series that `wanted` wants, by a hash of their labels, and the others. `None` for a part without
-    /// series.
+    /// Those of the series that `wanted` wants, by a hash of their labels, and the others. `None`
+    /// for a part without series.
     pub fn partition(&self, wanted: impl Fn(u64) -> bool) -> (Option<Self>, Option<Self>) {
         let Some(request) = self.decode() else {
             return (Some(self.clone()), None);
@@ -63,14 +62,16 @@ impl SubBatch {
         (encode(ours), encode(others))
     }
 
-    /// The first series alone: small, and as good as any to see whether the receiver stores anything.
+    /// The first series alone: small, and as good as any to see whether the receiver stores
+    /// anything.
     pub fn first(&self) -> Option<Self> {
         let mut request = self.decode()?;
         request.timeseries.truncate(1);
         Self::encode(&request)
     }
 
-    /// The body of the request in `version`. What is no request goes as it is: the receiver says so.
+    /// The body of the request in `version`. What is no request goes as it is: the receiver says
+    /// so.
     pub fn body_in(&self, version: Version) -> Bytes {
         match version {
             Version::V1 => self.body.clone(),

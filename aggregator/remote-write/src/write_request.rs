@@ -1,13 +1,12 @@
 //! The messages of Remote-Write 1.0 (`prometheus/prompb`), as far as they are written.
 //!
-//! The sender's hot path writes the same bytes without them ([`crate::encoder`]); these serve to split a batch that
-//! the receiver found too large.
+//! The sender's hot path writes the same bytes without them ([`crate::encoder`]); these serve to
+//! split a batch that the receiver found too large.
 
 pub mod v2;
 
 use prost::Message;
 
-/// A request.
 #[derive(Clone, PartialEq, Message)]
 pub struct WriteRequest {
     /// The series, each with its samples.
@@ -15,7 +14,6 @@ pub struct WriteRequest {
     pub timeseries: Vec<TimeSeries>,
 }
 
-/// Samples of one series.
 #[derive(Clone, PartialEq, Message)]
 pub struct TimeSeries {
     /// Sorted by name, the metric's name as `__name__`.
@@ -26,7 +24,6 @@ pub struct TimeSeries {
     pub samples: Vec<Sample>,
 }
 
-/// A label.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Label {
     /// `[a-zA-Z_][a-zA-Z0-9_]*`
@@ -48,7 +45,8 @@ pub struct Sample {
     pub timestamp: i64,
 }
 
-/// The bits of the staleness marker (Remote-Write 1.0, "Stale Markers"): a NaN that no arithmetic makes.
+/// The bits of the staleness marker (Remote-Write 1.0, "Stale Markers"): a NaN that no arithmetic
+/// makes.
 pub const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
 
 /// The staleness marker: the series has no further samples.

@@ -1,4 +1,5 @@
-//! A disk that is full: files of this process cannot grow beyond 64 KiB, so that writes are cut short, as by `ENOSPC`.
+//! A disk that is full: files of this process cannot grow beyond 64 KiB, so that writes are cut
+//! short, as by `ENOSPC`.
 
 use std::env;
 use std::fs;

@@ -6,7 +6,6 @@ use anyhow::anyhow;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-/// All of them.
 pub(super) struct Parts {
     pub(super) ingest: Part,
     pub(super) api: Part,
@@ -48,7 +47,8 @@ impl Parts {
             watches,
         } = self;
         ingest.stop("ingest", drain).await;
-        // All that sidecars told is in the store now: the last flush has it. It keeps to `drain` itself.
+        // All that sidecars told is in the store now: the last flush has it. It keeps to `drain`
+        // itself.
         remote_write
             .stop("remote write", drain + Duration::from_secs(1))
             .await;

@@ -22,7 +22,8 @@ pub struct ClusterArgs {
     )]
     pub namespace: String,
 
-    /// Service that the APIServices lead to. The API's certificate is valid for SERVICE.NAMESPACE.svc.
+    /// Service that the APIServices lead to. The API's certificate is valid for
+    /// SERVICE.NAMESPACE.svc.
     #[arg(
         long,
         env = "MESHMETER_API_SERVICE",
@@ -31,9 +32,10 @@ pub struct ClusterArgs {
     )]
     pub api_service: String,
 
-    /// Secret that holds the CA behind the API's certificate; it is made if it is not there, and its
-    /// certificate is written into the APIServices. Delete it to have it replaced: the new one is published beside the
-    /// old one, signs after ten minutes, and the old one is dropped a day later.
+    /// Secret that holds the CA behind the API's certificate; it is made if it is not there, and
+    /// its certificate is written into the APIServices. Delete it to have it replaced: the new one
+    /// is published beside the old one, signs after ten minutes, and the old one is dropped a day
+    /// later.
     #[arg(
         long,
         env = "MESHMETER_API_CA_SECRET",
@@ -42,8 +44,9 @@ pub struct ClusterArgs {
     )]
     pub api_ca_secret: String,
 
-    /// File with the API's certificate (PEM, intermediates behind it), read again as it changes. With it no CA
-    /// is made and the APIServices are left alone: whoever issues it has to set their caBundle.
+    /// File with the API's certificate (PEM, intermediates behind it), read again as it changes.
+    /// With it no CA is made and the APIServices are left alone: whoever issues it has to set their
+    /// caBundle.
     #[arg(
         long,
         env = "MESHMETER_API_CERT_FILE",
@@ -61,8 +64,8 @@ pub struct ClusterArgs {
     )]
     pub api_key_file: Option<PathBuf>,
 
-    /// How old a connection to the API may get, in seconds (0: any age; at most 86400). Clients then connect anew, and
-    /// may reach another replica.
+    /// How old a connection to the API may get, in seconds (0: any age; at most 86400). Clients
+    /// then connect anew, and may reach another replica.
     #[arg(
         long,
         env = "MESHMETER_API_CONNECTION_AGE_SECONDS",
@@ -72,8 +75,9 @@ pub struct ClusterArgs {
     )]
     pub api_connection_age_seconds: u32,
 
-    /// How long a new aggregator waits at most, once the pods are listed, for each injected pod that runs to report, in
-    /// seconds (0 to 300). Until then, or until all of them do, it is not ready; /readyz names the missing.
+    /// How long a new aggregator waits at most, once the pods are listed, for each injected pod
+    /// that runs to report, in seconds (0 to 300). Until then, or until all of them do, it is not
+    /// ready; /readyz names the missing.
     #[arg(
         long,
         env = "MESHMETER_READY_WAIT",
@@ -83,8 +87,8 @@ pub struct ClusterArgs {
     )]
     pub ready_wait: u16,
 
-    /// Namespace whose pods are served, instead of those of the whole cluster. May be given up to 50 times, or once
-    /// with commas; then roles in these namespaces are enough.
+    /// Namespace whose pods are served, instead of those of the whole cluster. May be given up to
+    /// 50 times, or once with commas; then roles in these namespaces are enough.
     #[arg(
         long,
         env = "MESHMETER_WATCH_NAMESPACE",
@@ -93,8 +97,9 @@ pub struct ClusterArgs {
     )]
     pub watch_namespace: Vec<String>,
 
-    /// How long it holds that a user may read a metric, in seconds (0 to 3600). Longer than the 15 s between two
-    /// syncs of an autoscaler, or each sync costs a SubjectAccessReview for each metric.
+    /// How long it holds that a user may read a metric, in seconds (0 to 3600). Longer than the 15
+    /// s between two syncs of an autoscaler, or each sync costs a SubjectAccessReview for each
+    /// metric.
     #[arg(
         long,
         env = "MESHMETER_AUTHORIZATION_ALLOW_SECONDS",
@@ -124,8 +129,9 @@ pub struct ClusterArgs {
     )]
     pub authentication_token_seconds: u16,
 
-    /// How sidecars prove which pod they are: pod-ip by their address, token by a bound service account token, mtls by
-    /// a client certificate with a SPIFFE identity, none not at all (loopback only).
+    /// How sidecars prove which pod they are: pod-ip by their address, token by a bound service
+    /// account token, mtls by a client certificate with a SPIFFE identity, none not at all
+    /// (loopback only).
     #[arg(
         long,
         env = "MESHMETER_INGEST_IDENTITY",
@@ -134,20 +140,20 @@ pub struct ClusterArgs {
     )]
     pub ingest_identity: IdentityMode,
 
-    /// TLS for sidecars: off, which the identities token and mtls do not allow; files, by --ingest-cert-file and
-    /// --ingest-key-file (so if these are given); self-managed, by the CA in --api-ca-secret, whose certificate
-    /// is written into --ingest-ca-configmap.
+    /// TLS for sidecars: off, which the identities token and mtls do not allow; files, by
+    /// --ingest-cert-file and --ingest-key-file (so if these are given); self-managed, by the CA in
+    /// --api-ca-secret, whose certificate is written into --ingest-ca-configmap.
     #[arg(long, env = "MESHMETER_INGEST_TLS", value_enum)]
     pub ingest_tls: Option<IngestTls>,
 
-    /// Whether sidecars have to use TLS, where there is a certificate for them: required; permissive takes plain streams
-    /// on the same port too, while sidecars move one by one. Of a plain stream the address is checked, as with
-    /// --ingest-identity pod-ip. Default: required.
+    /// Whether sidecars have to use TLS, where there is a certificate for them: required;
+    /// permissive takes plain streams on the same port too, while sidecars move one by one. Of a
+    /// plain stream the address is checked, as with --ingest-identity pod-ip. Default: required.
     #[arg(long, env = "MESHMETER_INGEST_TLS_MODE", value_enum)]
     pub ingest_tls_mode: Option<IngestTlsMode>,
 
-    /// Headless service by which sidecars reach the aggregators. The self-managed certificate is valid for it and for
-    /// *.SERVICE.NAMESPACE.svc.cluster.local.
+    /// Headless service by which sidecars reach the aggregators. The self-managed certificate is
+    /// valid for it and for *.SERVICE.NAMESPACE.svc.cluster.local.
     #[arg(
         long,
         env = "MESHMETER_INGEST_SERVICE",
@@ -156,8 +162,8 @@ pub struct ClusterArgs {
     )]
     pub ingest_service: String,
 
-    /// ConfigMap that gets the certificate of the CA behind the self-managed certificate for sidecars, as
-    /// ca.crt; it is made if it is not there.
+    /// ConfigMap that gets the certificate of the CA behind the self-managed certificate for
+    /// sidecars, as ca.crt; it is made if it is not there.
     #[arg(
         long,
         env = "MESHMETER_INGEST_CA_CONFIGMAP",
@@ -166,7 +172,8 @@ pub struct ClusterArgs {
     )]
     pub ingest_ca_configmap: String,
 
-    /// File with the certificate for sidecars (PEM, intermediates behind it), read again as it changes.
+    /// File with the certificate for sidecars (PEM, intermediates behind it), read again as it
+    /// changes.
     #[arg(
         long,
         env = "MESHMETER_INGEST_CERT_FILE",
@@ -184,7 +191,8 @@ pub struct ClusterArgs {
     )]
     pub ingest_key_file: Option<PathBuf>,
 
-    /// File with the CAs of sidecars' certificates (PEM), for --ingest-identity mtls; read again as it changes.
+    /// File with the CAs of sidecars' certificates (PEM), for --ingest-identity mtls; read again as
+    /// it changes.
     #[arg(long, env = "MESHMETER_INGEST_CLIENT_CA_FILE", value_name = "FILE")]
     pub ingest_client_ca_file: Option<PathBuf>,
 

@@ -9,8 +9,8 @@ use clap::ValueEnum;
 #[command(next_help_heading = "Remote write (off without --remote-write-url)")]
 pub struct RemoteWriteArgs {
     /// URL that takes Prometheus Remote-Write 1.0: of an AMP workspace
-    /// `https://aps-workspaces.REGION.amazonaws.com/workspaces/WORKSPACE/api/v1/remote_write`, of a VPC endpoint, or of
-    /// any other receiver.
+    /// `https://aps-workspaces.REGION.amazonaws.com/workspaces/WORKSPACE/api/v1/remote_write`, of a
+    /// VPC endpoint, or of any other receiver.
     #[arg(long, env = "MESHMETER_REMOTE_WRITE_URL", value_name = "URL")]
     pub remote_write_url: Option<String>,
 
@@ -23,8 +23,8 @@ pub struct RemoteWriteArgs {
     #[arg(long, env = "MESHMETER_REMOTE_WRITE_REGION", value_name = "REGION")]
     pub remote_write_region: Option<String>,
 
-    /// ARN of a role to write as, for a workspace of another account. AWS credentials are those of the environment, a
-    /// profile, the service account (IRSA), Pod Identity or the instance.
+    /// ARN of a role to write as, for a workspace of another account. AWS credentials are those of
+    /// the environment, a profile, the service account (IRSA), Pod Identity or the instance.
     #[arg(long, env = "MESHMETER_REMOTE_WRITE_ROLE_ARN", value_name = "ARN")]
     pub remote_write_role_arn: Option<String>,
 
@@ -50,11 +50,13 @@ pub struct RemoteWriteArgs {
     )]
     pub remote_write_interval_seconds: u16,
 
-    /// Folder in which samples wait until they are sent, over restarts too. Default: in memory only.
+    /// Folder in which samples wait until they are sent, over restarts too. Default: in memory
+    /// only.
     #[arg(long, env = "MESHMETER_REMOTE_WRITE_QUEUE_DIR", value_name = "FOLDER")]
     pub remote_write_queue_dir: Option<PathBuf>,
 
-    /// Size of the queue in MiB (1 to 102400). Beyond it, running totals lose resolution before anything is lost.
+    /// Size of the queue in MiB (1 to 102400). Beyond it, running totals lose resolution before
+    /// anything is lost.
     #[arg(
         long,
         env = "MESHMETER_REMOTE_WRITE_QUEUE_MIB",
@@ -64,7 +66,8 @@ pub struct RemoteWriteArgs {
     )]
     pub remote_write_queue_mib: u32,
 
-    /// What the names of written metrics begin with that hold Envoy's own numbers (docs/REMOTE-WRITE.md).
+    /// What the names of written metrics begin with that hold Envoy's own numbers
+    /// (docs/REMOTE-WRITE.md).
     #[arg(
         long,
         env = "MESHMETER_REMOTE_WRITE_PREFIX",
@@ -73,8 +76,9 @@ pub struct RemoteWriteArgs {
     )]
     pub remote_write_prefix: String,
 
-    /// Label of every series, as NAME=VALUE. With __replica__ only pods that report to this replica at the moment are
-    /// written, so that a receiver can deduplicate an HA pair. May be given several times, or once with commas.
+    /// Label of every series, as NAME=VALUE. With __replica__ only pods that report to this replica
+    /// at the moment are written, so that a receiver can deduplicate an HA pair. May be given
+    /// several times, or once with commas.
     #[arg(
         long,
         env = "MESHMETER_REMOTE_WRITE_EXTERNAL_LABEL",
@@ -83,8 +87,8 @@ pub struct RemoteWriteArgs {
     )]
     pub remote_write_external_label: Vec<String>,
 
-    /// Label of pods that becomes a label of their series, other characters than letters, digits and _ as _. May be
-    /// given several times, or once with commas.
+    /// Label of pods that becomes a label of their series, other characters than letters, digits
+    /// and _ as _. May be given several times, or once with commas.
     #[arg(
         long,
         env = "MESHMETER_REMOTE_WRITE_POD_LABEL",
@@ -93,8 +97,8 @@ pub struct RemoteWriteArgs {
     )]
     pub remote_write_pod_label: Vec<String>,
 
-    /// One series for each pod, or one for all pods of a service, with what they counted since this replica looks. Of
-    /// sums each replica writes its own, with the label `replica`: read them as
+    /// One series for each pod, or one for all pods of a service, with what they counted since this
+    /// replica looks. Of sums each replica writes its own, with the label `replica`: read them as
     /// `max without (replica) (rate(…))`. Not with __replica__, nor with --remote-write-lease.
     #[arg(
         long,
@@ -113,17 +117,18 @@ pub struct RemoteWriteArgs {
     )]
     pub remote_write_gauge: Vec<Gauge>,
 
-    /// Lease (in --namespace) by which one of several replicas writes. Not with __replica__, which lets the receiver
-    /// choose, nor with sums. Default: every replica writes.
+    /// Lease (in --namespace) by which one of several replicas writes. Not with __replica__, which
+    /// lets the receiver choose, nor with sums. Default: every replica writes.
     #[arg(long, env = "MESHMETER_REMOTE_WRITE_LEASE", value_name = "NAME")]
     pub remote_write_lease: Option<String>,
 
-    /// Name of this replica, which no other has: the label `replica` of sums, and the holder of the Lease. In a pod the
-    /// variable is the pod's name.
+    /// Name of this replica, which no other has: the label `replica` of sums, and the holder of the
+    /// Lease. In a pod the variable is the pod's name.
     #[arg(long, env = "HOSTNAME", value_name = "NAME", default_value = "")]
     pub remote_write_replica: String,
 
-    /// Version of the protocol. With 2.0 a receiver that does not seem to know it is written to in 1.0.
+    /// Version of the protocol. With 2.0 a receiver that does not seem to know it is written to in
+    /// 1.0.
     #[arg(
         long,
         env = "MESHMETER_REMOTE_WRITE_PROTOCOL",

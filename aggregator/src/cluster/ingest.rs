@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use super::{ByCluster, Cluster};
 use crate::config::{ClusterConfig, SelfManaged, SidecarIdentity, SidecarTls};
 
-/// A sidecar shows its token when it connects, all of them at once after a restart of ours. A token that is nobody's
-/// may be that of a pod that the cluster just made.
+/// A sidecar shows its token when it connects, all of them at once after a restart of ours. A token
+/// that is nobody's may be that of a pod that the cluster just made.
 const TOKEN_TTL: TokenTtl = TokenTtl {
     known: Duration::from_mins(1),
     unknown: Duration::from_secs(2),

@@ -31,11 +31,8 @@ pub struct ClusterConfig {
     pub api_connection_age: Option<Duration>,
     /// How long injected pods that do not report keep a new aggregator from being ready.
     pub ready_wait: Duration,
-    /// Where pods are watched.
     pub scopes: Vec<Scope>,
-    /// How long reviews hold.
     pub review_ttl: ReviewTtl,
-    /// How sidecars connect.
     pub ingest: IngestConfig,
 }
 
@@ -106,7 +103,6 @@ impl ClusterConfig {
     }
 }
 
-/// Flags demand one another.
 fn files(certificate: Option<PathBuf>, key: Option<PathBuf>) -> Option<Files> {
     let both = certificate.zip(key);
     both.map(|(certificate, key)| Files { certificate, key })

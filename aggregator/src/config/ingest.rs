@@ -23,9 +23,7 @@ pub struct IngestConfig {
 /// Whose certificate sidecars are shown.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SidecarTls {
-    /// Nobody's: no TLS.
     Off,
-    /// That in files.
     Files(Files),
     /// One by the CA of the API's.
     SelfManaged(SelfManaged),
@@ -43,16 +41,12 @@ pub struct SelfManaged {
 /// How sidecars prove who they are.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SidecarIdentity {
-    /// Not at all.
     None,
-    /// By address.
     PodIp,
     /// By a token for this audience.
     Token {
-        /// The audience.
         audience: String,
     },
-    /// By certificate.
     Mtls {
         /// The file of their CAs.
         cas: PathBuf,
@@ -122,7 +116,8 @@ impl SelfManaged {
 // === impl IngestConfig ===
 
 impl IngestConfig {
-    /// What is shown must not be read, or replayed, on its way; and who shows nothing must be on this machine.
+    /// What is shown must not be read, or replayed, on its way; and who shows nothing must be on
+    /// this machine.
     pub(super) fn check(&self, listen: SocketAddr, mode: Option<IngestTlsMode>) -> Result<()> {
         let plain = self.tls == SidecarTls::Off;
         if let Some(mode) = mode.filter(|_| plain) {

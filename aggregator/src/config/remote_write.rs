@@ -22,19 +22,16 @@ const REPLICA: &str = "replica";
 /// Where running totals are written to, and how.
 #[derive(Clone, Debug)]
 pub struct RemoteWriteConfig {
-    /// The receiver.
     pub endpoint: Endpoint,
     /// How requests show who sends them.
     pub auth: AuthConfig,
     /// The CAs of the receiver, PEM; `None`: the system's.
     pub ca: Option<Vec<u8>>,
-    /// Time between flushes.
     pub interval: Duration,
     /// Where samples wait; `None`: in memory.
     pub queue_dir: Option<PathBuf>,
     /// Bytes that may wait.
     pub queue_bytes: u64,
-    /// Names and labels.
     pub naming: Naming,
     /// The version of the protocol.
     pub version: Version,
@@ -45,7 +42,6 @@ pub struct RemoteWriteConfig {
 /// A Lease and who wants it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LeaseConfig {
-    /// Its name.
     pub name: String,
     /// The name of this replica.
     pub identity: String,
@@ -54,32 +50,25 @@ pub struct LeaseConfig {
 /// How requests show who sends them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AuthConfig {
-    /// Not at all.
     None,
     /// AWS Signature Version 4.
     SigV4 {
-        /// Region to sign for.
         region: String,
         /// ARN of a role to write as.
         role: Option<String>,
     },
-    /// User and password.
     Basic {
-        /// The user.
         user: String,
-        /// File with the password.
         file: PathBuf,
     },
-    /// A bearer token.
     Bearer {
-        /// File with the token.
         file: PathBuf,
     },
 }
 
 impl RemoteWriteConfig {
-    /// `None` if nothing is to be written. `standalone` says whether there is a cluster that could hold a Lease; `None`
-    /// that it does not matter.
+    /// `None` if nothing is to be written. `standalone` says whether there is a cluster that could
+    /// hold a Lease; `None` that it does not matter.
     pub fn check(args: RemoteWriteArgs, standalone: Option<bool>) -> Result<Option<Self>> {
         let Some(url) = &args.remote_write_url else {
             return Ok(None);

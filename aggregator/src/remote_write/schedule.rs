@@ -1,11 +1,11 @@
 //! When flushes are due, by a clock that may be set.
 //!
-//! Times are Unix milliseconds. Flushes are aligned to the interval. A clock that is set back by more than an interval
-//! changes nothing but timestamps: what was written ahead cannot be taken back, and to wait until the clock has passed it
-//! would be silence for as long as the step.
+//! Times are Unix milliseconds. Flushes are aligned to the interval. A clock that is set back by
+//! more than an interval changes nothing but timestamps: what was written ahead cannot be taken
+//! back, and to wait until the clock has passed it would be silence for as long as the step.
 
-/// The next flush after `now`. Not the one of `last` again, or one just before it: where it is that near, the next one
-/// after it.
+/// The next flush after `now`. Not the one of `last` again, or one just before it: where it is that
+/// near, the next one after it.
 pub(super) fn next_flush(now: i64, interval: i64, last: i64) -> i64 {
     let after = |moment: i64| (moment.div_euclid(interval) + 1) * interval;
     let aligned = after(now);
@@ -16,8 +16,8 @@ pub(super) fn next_flush(now: i64, interval: i64, last: i64) -> i64 {
     }
 }
 
-/// The timestamp of the flush that was due at `next`, once that was waited for; `None` if the clock was set back
-/// meanwhile. One that was set forward has passed it.
+/// The timestamp of the flush that was due at `next`, once that was waited for; `None` if the clock
+/// was set back meanwhile. One that was set forward has passed it.
 pub(super) fn due(now: i64, interval: i64, next: i64) -> Option<i64> {
     if now < next {
         return None;
@@ -51,7 +51,8 @@ mod tests {
         assert_eq!(due(45_003, INTERVAL, 45_000), Some(45_000));
     }
 
-    /// However far the clock is set, the next flush is at most two intervals away, and never the last one again.
+    /// However far the clock is set, the next flush is at most two intervals away, and never the
+    /// last one again.
     #[test]
     fn a_step_of_the_clock_silences_nobody() {
         for now in (0..400_000).step_by(777) {

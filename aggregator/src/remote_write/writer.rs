@@ -16,11 +16,9 @@ pub(super) struct Writer {
 /// A change of who writes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum LeadershipChange {
-    /// This replica.
     Leads,
     /// Nobody could be asked: what is flushed waits.
     Unknown,
-    /// Another.
     Follows {
         /// True if it was not so before.
         first: bool,
@@ -50,7 +48,6 @@ impl Writer {
         self.lease = Some(kept);
     }
 
-    /// The next change.
     pub(super) async fn leadership_change(&mut self) -> LeadershipChange {
         let Some(lease) = &mut self.lease else {
             return std::future::pending().await;

@@ -1,6 +1,7 @@
-//! Every request that was recorded of a real kube-apiserver, HPA controller, kubectl and Go client, sent again through
-//! real TLS with certificates of the right kind. `tests/traces` has the recordings; only the names of their metrics,
-//! which this API does not serve, are replaced by one that it does.
+//! Every request that was recorded of a real kube-apiserver, HPA controller, kubectl and Go client,
+//! sent again through real TLS with certificates of the right kind. `tests/traces` has the
+//! recordings; only the names of their metrics, which this API does not serve, are replaced by one
+//! that it does.
 
 use serde_json::Value;
 use tests_support::kubernetes::proxy::HPA_USER;
@@ -14,7 +15,6 @@ const GO_CLIENTS: [&str; 3] = [
     include_str!("../../../tests/traces/go-client-legacy-discovery.txt"),
 ];
 
-/// What a request gets.
 #[derive(Clone, Copy, Debug)]
 enum Expected {
     /// `APIResourceList` of this group and version, not empty.
@@ -34,7 +34,8 @@ enum Expected {
 const TWO: &[(&str, &str)] = &[("llm-959c885bb-5c5rq", "10"), ("llm-959c885bb-8x7r2", "30")];
 const SUM: &[(&str, &str)] = &[("llm", "40")];
 
-/// By number of the recorded request. 21 to 25 and 30 are not requests to these groups, or have no head.
+/// By number of the recorded request. 21 to 25 and 30 are not requests to these groups, or have no
+/// head.
 const EXPECTED: [(u32, Expected); 25] = [
     (1, Expected::Resources("custom.metrics.k8s.io/v1beta2")),
     (2, Expected::Resources("custom.metrics.k8s.io/v1beta1")),
@@ -84,7 +85,6 @@ const EXPECTED: [(u32, Expected); 25] = [
     ),
 ];
 
-/// A recorded head.
 struct Recorded {
     number: u32,
     path: String,
@@ -225,8 +225,9 @@ async fn answers_what_a_cluster_asks() {
     cluster.stop().await;
 }
 
-/// The Go clients in both modes and with both kinds of discovery, by client certificate: whatever they ask is answered
-/// in JSON, with a list where it is discovery, and a `Status` otherwise, since their metrics are none of ours.
+/// The Go clients in both modes and with both kinds of discovery, by client certificate: whatever
+/// they ask is answered in JSON, with a list where it is discovery, and a `Status` otherwise, since
+/// their metrics are none of ours.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_what_go_clients_ask() {
     let cluster = Cluster::start(&[]).await;

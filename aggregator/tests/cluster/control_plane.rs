@@ -29,7 +29,8 @@ pub(crate) const V2: &str = "/apis/custom.metrics.k8s.io/v1beta2";
 /// Metric of the two pods of the cluster.
 pub(crate) const PODS: &str = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/demo/pods/%2A/appmesh_requests_per_second?labelSelector=app%3Dllm";
 
-/// A cluster with the Deployment and Service `llm` of two pods in namespace demo, and an aggregator that knows it.
+/// A cluster with the Deployment and Service `llm` of two pods in namespace demo, and an aggregator
+/// that knows it.
 pub(crate) struct Cluster {
     pub(crate) server: ApiServer,
     pub(crate) addresses: Addresses,
@@ -178,7 +179,6 @@ impl Cluster {
 }
 
 impl Caller {
-    /// With another header.
     #[must_use]
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));

@@ -1,4 +1,5 @@
-//! Client certificates, tokens and reviews: who gets in, what the others hear, and how often the cluster is asked.
+//! Client certificates, tokens and reviews: who gets in, what the others hear, and how often the
+//! cluster is asked.
 
 use tests_support::clock::wait_for;
 use tests_support::kubernetes::objects::CONFIG_MAP;
@@ -107,7 +108,8 @@ async fn the_anonymous_get_health_and_discovery() {
     cluster.stop().await;
 }
 
-/// While the cluster cannot be asked, what it said holds, the unknown are refused with the reason, and discovery goes on.
+/// While the cluster cannot be asked, what it said holds, the unknown are refused with the reason,
+/// and discovery goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_refuses_only_the_unknown() {
     let cluster = Cluster::start(&[]).await;
@@ -148,7 +150,8 @@ async fn readers_are_named() {
     cluster.stop().await;
 }
 
-/// A new CA of the front proxies is believed at once, and the old one no more, on connections that are open too.
+/// A new CA of the front proxies is believed at once, and the old one no more, on connections that
+/// are open too.
 #[tokio::test(flavor = "multi_thread")]
 async fn cas_change_while_it_runs() {
     let cluster = Cluster::start(&[]).await;

@@ -1,4 +1,5 @@
-//! Sidecars over TLS: a certificate by a CA of our own, tokens, certificates of workloads, and what is refused.
+//! Sidecars over TLS: a certificate by a CA of our own, tokens, certificates of workloads, and what
+//! is refused.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -40,7 +41,6 @@ pub(crate) struct Way {
     identity: Option<Identity>,
 }
 
-/// Opens connections for tonic.
 struct Connector(Way);
 
 // === impl Way ===
@@ -151,8 +151,9 @@ fn write(directory: &Path, name: &str, text: &str) -> String {
     file.display().to_string()
 }
 
-/// With nothing but two flags: whoever trusts the `ConfigMap`'s CA verifies each replica by its name, tokens are
-/// reviewed and told apart by what became of them, and a handshake that fails is counted.
+/// With nothing but two flags: whoever trusts the `ConfigMap`'s CA verifies each replica by its
+/// name, tokens are reviewed and told apart by what became of them, and a handshake that fails is
+/// counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn is_self_managed() {
     let flags = ["--ingest-tls=self-managed", "--ingest-identity=token"];

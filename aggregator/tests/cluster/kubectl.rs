@@ -1,4 +1,5 @@
-//! The real kubectl, with a client certificate and with a token, verifying the server by the `caBundle`'s CA.
+//! The real kubectl, with a client certificate and with a token, verifying the server by the
+//! `caBundle`'s CA.
 
 use std::process::Output;
 
@@ -45,7 +46,8 @@ fn text(output: &Output) -> (String, String) {
     (text(&output.stdout), text(&output.stderr))
 }
 
-/// Raw metrics, versions and resources, for a user by certificate and for one by token; a stranger hears why not.
+/// Raw metrics, versions and resources, for a user by certificate and for one by token; a stranger
+/// hears why not.
 #[tokio::test(flavor = "multi_thread")]
 async fn works_with_certificate_and_token() {
     let cluster = Cluster::start(&[]).await;

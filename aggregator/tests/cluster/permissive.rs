@@ -21,7 +21,8 @@ const FLAGS: [&str; 3] = [
     "--ingest-tls-mode=permissive",
 ];
 
-/// Beside `llm-1` of [`server`], which has a token: `llm-2` with the address that tests come from, and `llm-3` with another.
+/// Beside `llm-1` of [`server`], which has a token: `llm-2` with the address that tests come from,
+/// and `llm-3` with another.
 async fn fleet() -> ApiServer {
     let server = server().await;
     for (name, ip) in [("llm-2", "127.0.0.1"), ("llm-3", "10.0.0.9")] {
@@ -61,8 +62,9 @@ fn streams(open: u64, plain: u64, plain_opened: u64) -> [String; 3] {
     ]
 }
 
-/// A sidecar with a token by TLS and one without either stream side by side, their values are right, and gauge, counter and
-/// list tell of the one that is to move. Once it has, the gauge is 0 and the counter stands still.
+/// A sidecar with a token by TLS and one without either stream side by side, their values are
+/// right, and gauge, counter and list tell of the one that is to move. Once it has, the gauge is 0
+/// and the counter stands still.
 #[tokio::test(flavor = "multi_thread")]
 async fn sidecars_move_one_by_one() {
     let cluster = Cluster::with(fleet().await, &FLAGS).await;
@@ -96,8 +98,8 @@ async fn sidecars_move_one_by_one() {
     cluster.stop().await;
 }
 
-/// A token in plain text is refused before anybody is asked whose it is; without TLS nobody speaks for another address, by
-/// TLS nobody does without a token, and what speaks neither is closed.
+/// A token in plain text is refused before anybody is asked whose it is; without TLS nobody speaks
+/// for another address, by TLS nobody does without a token, and what speaks neither is closed.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_plain_way_in_is_narrow() {
     let cluster = Cluster::with(fleet().await, &FLAGS).await;

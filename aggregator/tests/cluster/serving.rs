@@ -1,4 +1,5 @@
-//! The API's certificate: of a CA in a secret, as `caBundle`; or of files. And how long connections last.
+//! The API's certificate: of a CA in a secret, as `caBundle`; or of files. And how long connections
+//! last.
 
 use http::{Request, Version};
 use http_body_util::Full;
@@ -14,7 +15,8 @@ use crate::control_plane::{Caller, Cluster, PATIENCE, PODS, V2, api_service};
 
 const SERVICE: &str = "v1beta2.custom.metrics.k8s.io";
 
-/// kube-apiserver verifies the certificate by what we wrote into the `APIService`, and passes the autoscaler's request on.
+/// kube-apiserver verifies the certificate by what we wrote into the `APIService`, and passes the
+/// autoscaler's request on.
 #[tokio::test(flavor = "multi_thread")]
 async fn is_verified_by_the_ca_bundle() {
     let cluster = Cluster::start(&[]).await;
@@ -61,7 +63,8 @@ async fn replicas_share_a_ca() {
     first.stop().await;
 }
 
-/// An `APIService` that leads to another server is left as it is, and does not keep the aggregator from being ready.
+/// An `APIService` that leads to another server is left as it is, and does not keep the aggregator
+/// from being ready.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_servers_keep_their_ca() {
     let server = ApiServer::start().await.unwrap();
@@ -103,7 +106,8 @@ async fn can_be_from_files() {
     cluster.stop().await;
 }
 
-/// A connection that is old enough is closed behind an answer that says so, so that the next one may go elsewhere.
+/// A connection that is old enough is closed behind an answer that says so, so that the next one
+/// may go elsewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_end_after_a_while() {
     let cluster = Cluster::start(&["--api-connection-age-seconds", "1"]).await;
@@ -162,8 +166,8 @@ async fn follows_the_pods() {
     cluster.stop().await;
 }
 
-/// Connections without a certificate, as many as the API has places for, do not keep kube-apiserver out, whether it is
-/// connected already or comes anew.
+/// Connections without a certificate, as many as the API has places for, do not keep kube-apiserver
+/// out, whether it is connected already or comes anew.
 #[tokio::test(flavor = "multi_thread")]
 async fn kube_apiserver_is_not_locked_out() {
     let cluster = Cluster::start(&[]).await;

@@ -15,13 +15,11 @@ use crate::client::{self, Reply};
 /// How long a test waits for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Any port of loopback.
 pub(crate) const ANY: &str = "127.0.0.1:0";
 
 /// The API in its preferred version.
 pub(crate) const V2: &str = "/apis/custom.metrics.k8s.io/v1beta2";
 
-/// A running aggregator.
 pub(crate) struct App {
     pub(crate) addresses: Addresses,
     pub(crate) shutdown: CancellationToken,
@@ -91,7 +89,6 @@ impl App {
         }
     }
 
-    /// Asks the API.
     pub(crate) async fn get(&self, path: &str) -> Reply {
         client::get(self.addresses.api, path).await
     }
@@ -102,7 +99,6 @@ impl App {
             .await
     }
 
-    /// Asks the admin listener.
     pub(crate) async fn admin(&self, path: &str) -> Reply {
         client::get_plain(self.addresses.admin, path).await
     }

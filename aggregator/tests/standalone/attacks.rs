@@ -1,4 +1,5 @@
-//! One client without any right, who takes all the connections, descriptors or time there are: probes are answered.
+//! One client without any right, who takes all the connections, descriptors or time there are:
+//! probes are answered.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -68,8 +69,8 @@ async fn idle_connections_lock_nobody_out() {
     app.stop().await;
 }
 
-/// 64 descriptors, and far more connections than that: the program never runs out of them, neither spins nor keeps a probe
-/// waiting.
+/// 64 descriptors, and far more connections than that: the program never runs out of them, neither
+/// spins nor keeps a probe waiting.
 #[tokio::test(flavor = "multi_thread")]
 async fn few_descriptors_are_enough() {
     let directory = tempfile::TempDir::new().unwrap();

@@ -16,7 +16,8 @@ fn meshmeter() -> Command {
     command
 }
 
-/// SIGTERM ends it with exit code 0; the addresses file is whole and says where it listened; logs are JSON.
+/// SIGTERM ends it with exit code 0; the addresses file is whole and says where it listened; logs
+/// are JSON.
 #[tokio::test(flavor = "multi_thread")]
 async fn ends_on_sigterm() {
     let directory = tempfile::TempDir::new().unwrap();

@@ -1,4 +1,5 @@
-//! A client as kube-apiserver is one: TLS without a check of the self-signed certificate, HTTP/2 or HTTP/1.1.
+//! A client as kube-apiserver is one: TLS without a check of the self-signed certificate, HTTP/2 or
+//! HTTP/1.1.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +18,6 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// An answer.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,

@@ -8,7 +8,8 @@ use tokio::process::Command;
 use crate::app::{App, PATIENCE, V2};
 use crate::sidecar::{Sidecar, inbound};
 
-/// Runs kubectl with `arguments`. The token stands for "no user": without one kubectl asks for a name.
+/// Runs kubectl with `arguments`. The token stands for "no user": without one kubectl asks for a
+/// name.
 async fn kubectl(app: &App, arguments: &[&str]) -> Output {
     let home = TempDir::new().unwrap();
     let config = home.path().join("config");
@@ -77,7 +78,8 @@ async fn lists_versions_and_resources() {
         versions,
         "custom.metrics.k8s.io/v1beta1\ncustom.metrics.k8s.io/v1beta2\nexternal.metrics.k8s.io/v1beta1\n"
     );
-    // kubectl hides resources with a slash in their names, which all custom metrics have and no external one.
+    // kubectl hides resources with a slash in their names, which all custom metrics have and no
+    // external one.
     let output = kubectl(&app, &["api-resources"]).await;
     let resources = stdout(&output);
     let external = |line: &&str| line.contains("ExternalMetricValueList");

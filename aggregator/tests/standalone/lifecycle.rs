@@ -9,7 +9,8 @@ use crate::app::{App, config, eventually};
 use crate::client;
 use crate::sidecar::{Sidecar, inbound};
 
-/// Not ready before sidecars had two flush intervals to connect; alive all along, on both listeners.
+/// Not ready before sidecars had two flush intervals to connect; alive all along, on both
+/// listeners.
 #[tokio::test(flavor = "multi_thread")]
 async fn becomes_ready_after_two_flush_intervals() {
     let clock = aggregator::clock::system();
@@ -73,7 +74,8 @@ async fn shows_operators_what_it_has() {
     app.stop().await;
 }
 
-/// At shutdown sidecars hear that the aggregator is unavailable, and the program ends without an error.
+/// At shutdown sidecars hear that the aggregator is unavailable, and the program ends without an
+/// error.
 #[tokio::test(flavor = "multi_thread")]
 async fn ends_in_order() {
     let app = App::start().await;

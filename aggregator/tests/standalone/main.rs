@@ -1,5 +1,5 @@
-//! The whole aggregator in standalone mode: a fake sidecar streams over gRPC, and clients ask the custom metrics
-//! API over real TLS. Every listener is on loopback with a port the system picks.
+//! The whole aggregator in standalone mode: a fake sidecar streams over gRPC, and clients ask the
+//! custom metrics API over real TLS. Every listener is on loopback with a port the system picks.
 
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 

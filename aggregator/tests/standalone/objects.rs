@@ -1,4 +1,5 @@
-//! One number for several pods, over real streams and real TLS: sums, demand, external metrics, and the ledger of it all.
+//! One number for several pods, over real streams and real TLS: sums, demand, external metrics, and
+//! the ledger of it all.
 
 use http::StatusCode;
 use proto::v1::{Direction, Series};
@@ -27,8 +28,8 @@ fn units(value: &serde_json::Value) -> f64 {
     }
 }
 
-/// What a workload without pods is asked for, as a caller's sidecar counts it; once its callers lead nowhere known, an
-/// error; and every read of it in the ledger.
+/// What a workload without pods is asked for, as a caller's sidecar counts it; once its callers
+/// lead nowhere known, an error; and every read of it in the ledger.
 #[tokio::test(flavor = "multi_thread")]
 async fn serves_demand_of_callers() {
     let app = App::start().await;
@@ -78,7 +79,8 @@ async fn serves_demand_of_callers() {
     app.stop().await;
 }
 
-/// The error ratio of a set of pods is that of all together; every spelling of the namespace gives the same number.
+/// The error ratio of a set of pods is that of all together; every spelling of the namespace gives
+/// the same number.
 #[tokio::test(flavor = "multi_thread")]
 async fn serves_ratios_and_sums() {
     let app = App::start().await;

@@ -43,7 +43,8 @@ fn assert_near(actual: &[(String, f64)], expected: &[(&str, f64)]) {
     }
 }
 
-/// Two pods of app jazz and one of app metal, with 10, 20 and 30 requests a second over the last 10 s.
+/// Two pods of app jazz and one of app metal, with 10, 20 and 30 requests a second over the last 10
+/// s.
 async fn three_pods(app: &App) -> Vec<Sidecar> {
     let mut sidecars = Vec::new();
     for (pod, label, total) in [
@@ -112,7 +113,8 @@ async fn serves_v1beta1() {
     app.stop().await;
 }
 
-/// Label selectors choose pods, metric selectors choose what of them; one pod and the namespace can be asked too.
+/// Label selectors choose pods, metric selectors choose what of them; one pod and the namespace can
+/// be asked too.
 #[tokio::test(flavor = "multi_thread")]
 async fn follows_selectors() {
     let app = App::start().await;
@@ -219,7 +221,8 @@ async fn refuses_what_it_does_not_know() {
     app.stop().await;
 }
 
-/// With a file of pods only those exist, with the file's labels; a pod without a sidecar is named as such.
+/// With a file of pods only those exist, with the file's labels; a pod without a sidecar is named
+/// as such.
 #[tokio::test(flavor = "multi_thread")]
 async fn serves_the_pods_of_the_file_only() {
     let pod = |name: &str| {

@@ -1,4 +1,5 @@
-//! A sidecar as the filter is one: hello, then reports with running totals, one unacknowledged at a time.
+//! A sidecar as the filter is one: hello, then reports with running totals, one unacknowledged at a
+//! time.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -21,7 +22,6 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 /// How long ago every fake sidecar began to count.
 pub(crate) const AGE_MS: u64 = 10_000;
 
-/// An open stream.
 pub(crate) struct Sidecar {
     frames: mpsc::Sender<SidecarFrame>,
     answers: Streaming<AggregatorFrame>,
@@ -153,7 +153,8 @@ impl Sidecar {
         })
     }
 
-    /// Reports `series` up to [`AGE_MS`] after the counters began, later reports up to a second more each, and waits for the acknowledgement.
+    /// Reports `series` up to [`AGE_MS`] after the counters began, later reports up to a second
+    /// more each, and waits for the acknowledgement.
     pub(crate) async fn report(&mut self, series: Vec<Series>) {
         self.report_vms(series, 3).await;
     }

@@ -1,5 +1,6 @@
-//! Credentials of AWS: the chain of its SDK (environment, profile, web identity of a service account, Pod Identity and
-//! containers, instance metadata), and from there into another role if asked.
+//! Credentials of AWS: the chain of its SDK (environment, profile, web identity of a service
+//! account, Pod Identity and containers, instance metadata), and from there into another role if
+//! asked.
 
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use crate::http_client;
 /// Name of our sessions in other roles, as `CloudTrail` shows it.
 const SESSION: &str = "meshmeter";
 
-/// What the chain finds for `region`; with `role` (an ARN), that role's instead. Nothing is asked before the first use,
-/// but for files and the environment.
+/// What the chain finds for `region`; with `role` (an ARN), that role's instead. Nothing is asked
+/// before the first use, but for files and the environment.
 pub async fn credentials(region: &str, role: Option<&str>) -> Arc<CredentialCache> {
     let config = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http_client::new())

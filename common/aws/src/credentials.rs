@@ -1,11 +1,12 @@
 //! Credentials that are at hand when a request is to be signed.
 //!
-//! The chain of `aws-config` asks STS or an agent each time; this keeps what it said until shortly before it expires,
-//! asks once at a time, and goes on with the old while the new is on its way.
+//! The chain of `aws-config` asks STS or an agent each time; this keeps what it said until shortly
+//! before it expires, asks once at a time, and goes on with the old while the new is on its way.
 //!
-//! When they expire is told by somebody else's clock, and ours may be set. So what is left of their life is read off the
-//! wall clock once, when they come, and used up by the clock that never steps. Where the wall clock says later that they
-//! have expired, they are asked for anew at once; where it says so of new ones, it is the clock that is wrong.
+//! When they expire is told by somebody else's clock, and ours may be set. So what is left of their
+//! life is read off the wall clock once, when they come, and used up by the clock that never steps.
+//! Where the wall clock says later that they have expired, they are asked for anew at once; where
+//! it says so of new ones, it is the clock that is wrong.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,14 +20,15 @@ use tokio::sync::Mutex;
 #[cfg(test)]
 mod tests;
 
-/// Asked for anew this long before they expire, or after [`LIFE_USED`] of their life, whichever is earlier.
+/// Asked for anew this long before they expire, or after [`LIFE_USED`] of their life, whichever is
+/// earlier.
 const BEFORE_EXPIRY: Duration = Duration::from_mins(5);
 /// See [`BEFORE_EXPIRY`].
 const LIFE_USED: f64 = 0.8;
 /// Credentials with less left than this are not used.
 const LEFT_MIN: Duration = Duration::from_secs(30);
-/// New ones that have less left by our clock than [`LEFT_MIN`] are asked for anew after this long; whoever refuses them
-/// earlier says so.
+/// New ones that have less left by our clock than [`LEFT_MIN`] are asked for anew after this long;
+/// whoever refuses them earlier says so.
 const DOUBTED_FOR: Duration = Duration::from_mins(5);
 /// Asked at most this often, whatever happens.
 const ASK_EVERY: Duration = Duration::from_secs(10);
@@ -38,7 +40,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 #[error("no AWS credentials: {0}")]
 pub struct NoCredentials(String);
 
-/// The credentials in use.
 #[derive(Debug)]
 pub struct CredentialCache {
     provider: SharedCredentialsProvider,
@@ -66,7 +67,6 @@ struct Current {
 enum Life {
     /// They do not expire.
     Endless,
-    /// So much.
     Known(Duration),
     /// By our clock nothing, so that it is wrong, or they are.
     Doubted,
@@ -83,7 +83,8 @@ impl CredentialCache {
         })
     }
 
-    /// Credentials that are good at `now`. Its wall clock may be corrected by what is known of the receiver's.
+    /// Credentials that are good at `now`. Its wall clock may be corrected by what is known of the
+    /// receiver's.
     pub async fn get(&self, now: Now) -> Result<Credentials, NoCredentials> {
         let mut held = self.held.lock().await;
         if held.is_due(now) && held.may_ask(now.monotonic) {
@@ -168,7 +169,8 @@ impl Current {
         match self.life {
             Life::Endless => false,
             Life::Doubted => age >= DOUBTED_FOR,
-            // The wall clock was set forward, or this machine slept, which the other clock does not count.
+            // The wall clock was set forward, or this machine slept, which the other clock does not
+            // count.
             Life::Known(life) => {
                 age >= refresh_after(life) || Life::at(now, &self.credentials) == Life::Doubted
             }
@@ -203,7 +205,8 @@ impl Life {
 fn refresh_after(life: Duration) -> Duration {
     let by_life = life.mul_f64(LIFE_USED);
     let by_expiry = life.saturating_sub(BEFORE_EXPIRY);
-    // Short-lived ones have less than five minutes from the start: asking at once, always, helps nobody.
+    // Short-lived ones have less than five minutes from the start: asking at once, always, helps
+    // nobody.
     if by_expiry.is_zero() {
         by_life
     } else {

@@ -1,7 +1,7 @@
 //! Host names of AWS' services.
 
-/// What public names end with, by partition: AWS with its US government regions, China, the European Sovereign Cloud; of each the second
-/// is that of names with IPv6 too.
+/// What public names end with, by partition: AWS with its US government regions, China, the
+/// European Sovereign Cloud; of each the second is that of names with IPv6 too.
 const ENDS: [&str; 6] = [
     ".amazonaws.com",
     ".api.aws",
@@ -11,7 +11,8 @@ const ENDS: [&str; 6] = [
     ".api.amazonwebservices.eu",
 ];
 
-/// The region in `host`, if it is `<service>.<region>.<AWS>` with one of `services` (with `-fips` where that is meant).
+/// The region in `host`, if it is `<service>.<region>.<AWS>` with one of `services` (with `-fips`
+/// where that is meant).
 pub fn region<'a>(host: &'a str, services: &[&str]) -> Option<&'a str> {
     let (service, rest) = host.split_once('.')?;
     let region = ENDS.iter().find_map(|end| rest.strip_suffix(end))?;

@@ -1,8 +1,9 @@
 //! The HTTP client of AWS' SDK, with the proxies of the environment.
 //!
-//! The SDK's own client knows no proxy. This one obeys `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, but for
-//! addresses of the link (`169.254.0.0/16`, `fe80::/10`, `fd00:ec2::/32`): the agent of Pod Identity and the instance's
-//! metadata are on this node, and no proxy could reach them.
+//! The SDK's own client knows no proxy. This one obeys `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and
+//! `NO_PROXY`, but for addresses of the link (`169.254.0.0/16`, `fe80::/10`, `fd00:ec2::/32`): the
+//! agent of Pod Identity and the instance's metadata are on this node, and no proxy could reach
+//! them.
 
 use std::net::IpAddr;
 
@@ -18,7 +19,6 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use http::Uri;
 
-/// The client.
 pub(crate) fn new() -> SharedHttpClient {
     SharedHttpClient::new(Routes {
         direct: with(ProxyConfig::disabled),

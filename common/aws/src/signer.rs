@@ -1,4 +1,5 @@
-//! Signature Version 4 (SigV4) of a request, by `aws-sigv4`: service `aps` for AMP, `appmesh` for App Mesh.
+//! Signature Version 4 (SigV4) of a request, by `aws-sigv4`: service `aps` for AMP, `appmesh` for
+//! App Mesh.
 
 use std::time::SystemTime;
 
@@ -34,7 +35,6 @@ impl Signer {
         Self::new(region, SERVICE)
     }
 
-    /// For another service.
     pub fn new(region: &str, service: &str) -> Self {
         Self {
             region: region.to_owned(),
@@ -55,9 +55,9 @@ impl Signer {
         &self.region
     }
 
-    /// The headers that a POST of `body` to `url` at `time` needs: `authorization`, `x-amz-date`, and
-    /// `x-amz-security-token` for credentials that expire. Beside them only the host is signed, so that a proxy may touch
-    /// the others.
+    /// The headers that a POST of `body` to `url` at `time` needs: `authorization`, `x-amz-date`,
+    /// and `x-amz-security-token` for credentials that expire. Beside them only the host is signed,
+    /// so that a proxy may touch the others.
     pub fn sign(
         &self,
         url: &str,

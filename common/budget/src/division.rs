@@ -11,7 +11,8 @@ pub struct Part {
     pub name: &'static str,
     /// What it cannot do without.
     pub least: Size,
-    /// Its share of what is left after everyone has their least; what one does not need goes to the others.
+    /// Its share of what is left after everyone has their least; what one does not need goes to the
+    /// others.
     pub weight: u64,
     /// What it never needs more of.
     pub most: Size,
@@ -24,13 +25,12 @@ pub struct Part {
      give --memory-limit"
 )]
 pub struct TooSmall {
-    /// What there is.
     pub limit: Size,
-    /// What is needed.
     pub needed: Size,
 }
 
-/// What each part gets, in their order. Together at most `limit`; each at least its least and at most its most.
+/// What each part gets, in their order. Together at most `limit`; each at least its least and at
+/// most its most.
 pub fn divide<const N: usize>(limit: Size, parts: &[Part; N]) -> Result<[Size; N], TooSmall> {
     let needed = sum(parts.iter().map(|part| part.least));
     if needed > u128::from(limit.get()) {
@@ -97,7 +97,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the limit and the parts: never more than there is, nobody below the least or above the most.
+        /// Whatever the limit and the parts: never more than there is, nobody below the least or
+        /// above the most.
         #[test]
         fn parts_fit_together(
             limit in 0..1_u64 << 40,

@@ -4,8 +4,8 @@
 //! limit (cgroup, or a flag) -> division (parts with their least, most and weight) -> room (bytes of messages under way)
 //! ```
 //!
-//! A part's size becomes a limit of something that can be counted: pods, connections, bytes. What goes beyond is refused by
-//! name by whoever holds the part.
+//! A part's size becomes a limit of something that can be counted: pods, connections, bytes. What
+//! goes beyond is refused by name by whoever holds the part.
 
 pub mod division;
 pub mod limit;

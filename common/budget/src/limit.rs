@@ -6,13 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::size::Size;
 
-/// Where cgroups are.
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// Which of them this process is in.
 const OWN_CGROUP: &str = "/proc/self/cgroup";
 /// How much memory the machine has.
 const MACHINE: &str = "/proc/meminfo";
-/// Without any of these.
 const DEFAULT: Size = Size::mib(512);
 /// Version 1 has no word for "no limit": it shows the largest multiple of a page.
 const NO_LIMIT: u64 = 1 << 62;
@@ -20,13 +18,10 @@ const NO_LIMIT: u64 = 1 << 62;
 /// A limit and who set it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Limit {
-    /// How much.
     pub size: Size,
-    /// Says who.
     pub source: Source,
 }
 
-/// Who set a limit.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Source {
     /// `--memory-limit`.
@@ -85,8 +80,9 @@ impl fmt::Display for Source {
     }
 }
 
-/// The smallest limit on the way from the process's cgroup up to the root, with its file.
-/// `own` is what `/proc/self/cgroup` says: `ID:CONTROLLERS:PATH`, with ID 0 and no controllers for version 2.
+/// The smallest limit on the way from the process's cgroup up to the root, with its file. `own` is
+/// what `/proc/self/cgroup` says: `ID:CONTROLLERS:PATH`, with ID 0 and no controllers for version
+/// 2.
 fn of_cgroup(root: &Path, own: &str) -> Option<(Size, PathBuf)> {
     let mut found = Vec::new();
     for line in own.lines() {
@@ -150,7 +146,8 @@ mod tests {
         root
     }
 
-    /// Version 2, version 1, both beside one another, in a container, and none: the smallest limit above counts.
+    /// Version 2, version 1, both beside one another, in a container, and none: the smallest limit
+    /// above counts.
     #[test]
     fn the_smallest_limit_on_the_way_up_counts() {
         let none = "9223372036854771712";

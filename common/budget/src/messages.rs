@@ -1,5 +1,5 @@
-//! A gRPC body whose messages are held to bounds: a message larger than a few bytes needs room before its bytes are taken
-//! in, and one that has begun is whole within a deadline.
+//! A gRPC body whose messages are held to bounds: a message larger than a few bytes needs room
+//! before its bytes are taken in, and one that has begun is whole within a deadline.
 //!
 //! Each message begins with five bytes: whether it is compressed, and its length
 //! (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
@@ -30,7 +30,6 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// What holds for the messages of one call.
 #[derive(Clone, Debug)]
 pub struct Bounds {
-    /// Where messages find room.
     pub room: Arc<Room>,
     /// Whose messages they are, if one peer may only have so much.
     pub peer: Option<IpAddr>,
@@ -49,12 +48,7 @@ pub struct Bounds {
 pub enum Refused {
     /// There is no room for a message.
     #[error("a message of {bytes} bytes: {full}")]
-    Full {
-        /// Its length.
-        bytes: usize,
-        /// Why.
-        full: Full,
-    },
+    Full { bytes: usize, full: Full },
     /// A message was not whole in time.
     #[error("a message of {bytes} bytes was not whole within {} s", within.as_secs())]
     Slow {
@@ -74,7 +68,8 @@ pub struct Messages<B> {
     /// Data that waits for room for the message that begins in it.
     data: Option<Bytes>,
     taking: Option<Taking>,
-    /// Of the message that is under way, and of those that came to their end in the last piece of data.
+    /// Of the message that is under way, and of those that came to their end in the last piece of
+    /// data.
     held: Vec<Held>,
     /// When the message under way has to be whole.
     deadline: Option<Pin<Box<Sleep>>>,

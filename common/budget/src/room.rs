@@ -15,7 +15,6 @@ const UNIT: u64 = 1024;
 /// Messages that may wait for room. Each holds no more than a flow-control window meanwhile.
 const WAITING_MAX: usize = 64;
 
-/// Room that messages share.
 #[derive(Debug)]
 pub struct Room {
     units: Arc<Semaphore>,
@@ -66,8 +65,8 @@ impl Room {
         }
     }
 
-    /// Takes room for a message of `bytes`, and waits for it if there is none. Without a `peer` only the total counts.
-    /// May be given up.
+    /// Takes room for a message of `bytes`, and waits for it if there is none. Without a `peer`
+    /// only the total counts. May be given up.
     pub async fn take(self: Arc<Self>, peer: Option<IpAddr>, bytes: usize) -> Result<Held, Full> {
         let units = (bytes as u64).div_ceil(UNIT);
         let by_peer = peer
@@ -92,7 +91,6 @@ impl Room {
         })
     }
 
-    /// What is taken now.
     pub fn taken(&self) -> Size {
         let free = self.units.available_permits() as u64 * UNIT;
         Size::bytes(self.total.get().saturating_sub(free))

@@ -31,12 +31,10 @@ impl Size {
         Self(bytes)
     }
 
-    /// Of so many KiB.
     pub const fn kib(kib: u64) -> Self {
         Self(kib << 10)
     }
 
-    /// Of so many MiB.
     pub const fn mib(mib: u64) -> Self {
         Self(mib << 20)
     }

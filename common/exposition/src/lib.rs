@@ -1,11 +1,13 @@
-//! What `/metrics` answers: a registry and the `Accept` of a request in, a page and its media type out.
+//! What `/metrics` answers: a registry and the `Accept` of a request in, a page and its media type
+//! out.
 //!
 //! ```text
 //! registry ── prometheus-client ──> OpenMetrics 1.0.0 ──┬──> whoever prefers it (Prometheus)
 //!                                                       └─ text ──> everyone else: Prometheus' text format 0.0.4
 //! ```
 //!
-//! Readers of the text format stop at what only `OpenMetrics` has (`# TYPE … info`, `# EOF`), and most say nothing in `Accept`.
+//! Readers of the text format stop at what only `OpenMetrics` has (`# TYPE … info`, `# EOF`), and
+//! most say nothing in `Accept`.
 
 use std::fmt;
 
@@ -20,7 +22,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Media type of the text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What is counted, in the format that `headers` ask for, and its media type. The answer varies by `Accept`.
+/// What is counted, in the format that `headers` ask for, and its media type. The answer varies by
+/// `Accept`.
 pub fn page(
     registry: &Registry,
     headers: &HeaderMap,
@@ -33,7 +36,8 @@ pub fn page(
     Ok((text::of(&page), TEXT))
 }
 
-/// True if `OpenMetrics` is named with a higher weight than the text format, or with the same and before it.
+/// True if `OpenMetrics` is named with a higher weight than the text format, or with the same and
+/// before it.
 fn prefers_open_metrics(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT).into_iter();
     let items = values

@@ -53,7 +53,8 @@ m_took_bucket{le=\"0.5\"} 1
 m_took_bucket{le=\"+Inf\"} 1
 ";
 
-/// Only what the text format 0.0.4 has: no other types, no units, no exemplars, no end, and each family named as its samples.
+/// Only what the text format 0.0.4 has: no other types, no units, no exemplars, no end, and each
+/// family named as its samples.
 #[test]
 fn text_is_what_readers_of_text_know() {
     let (page, media_type) = page(&registry(), &HeaderMap::new()).unwrap();
@@ -76,7 +77,8 @@ fn open_metrics_is_given_to_who_prefers_it() {
     );
 }
 
-/// `Accept` of Prometheus, of an older one, of KEDA, curl and browsers, and its corners: (values, is it `OpenMetrics`).
+/// `Accept` of Prometheus, of an older one, of KEDA, curl and browsers, and its corners: (values,
+/// is it `OpenMetrics`).
 #[test]
 fn accept_says_which() {
     for (values, expected) in [

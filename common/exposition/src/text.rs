@@ -42,7 +42,8 @@ fn family(declared: &str, help: Option<(&str, &str)>, page: &mut String) {
     let _ = writeln!(page, "# TYPE {name}{ending} {kind}");
 }
 
-/// A sample as far as its value: an exemplar begins behind that, with ` # `. Values of labels may hold the same.
+/// A sample as far as its value: an exemplar begins behind that, with ` # `. Values of labels may
+/// hold the same.
 fn without_exemplar(line: &str) -> &str {
     let labels_end = end_of_labels(line);
     let exemplar = line[labels_end..].find(" # ");

@@ -7,10 +7,10 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::settings::{Deadlines, STALLED_AFTER};
 
-/// What an HTTP/2 peer sends at once: the preface and the head of a SETTINGS frame (RFC 9113, section 3.4).
+/// What an HTTP/2 peer sends at once: the preface and the head of a SETTINGS frame (RFC 9113,
+/// section 3.4).
 const PREFACE_BYTES: u64 = 24 + 9;
 
-/// One connection.
 #[derive(Debug)]
 pub(crate) struct Activity {
     deadlines: Deadlines,
@@ -29,7 +29,6 @@ struct State {
     blocked_since: Option<Instant>,
     /// Since when it has never taken all that there was.
     behind_since: Option<Instant>,
-    /// Requests under way.
     exchanges: Vec<Exchange>,
     begun: u64,
 }
@@ -54,13 +53,11 @@ struct Exchange {
 /// Why a connection is cut.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Overdue {
-    /// No handshake in time.
     Handshake,
     /// No head of a request in time.
     Head,
     /// No further request in time.
     Idle,
-    /// The socket takes nothing.
     Blocked,
     /// An answer is not taken.
     Answer,
@@ -133,7 +130,6 @@ impl Activity {
         state.behind_since = None;
     }
 
-    /// The peer takes nothing.
     pub(crate) fn blocked(&self, now: Instant) {
         let mut state = self.state();
         state.blocked_since.get_or_insert(now);
@@ -154,7 +150,6 @@ impl Activity {
         id
     }
 
-    /// Its answer begins.
     pub(crate) fn answered(&self, id: u64, now: Instant) {
         self.change(id, |exchange| exchange.answered = Some(now));
     }
@@ -164,12 +159,10 @@ impl Activity {
         self.change(id, |exchange| exchange.waits = Some(now));
     }
 
-    /// It is our turn.
     pub(crate) fn works(&self, id: u64) {
         self.change(id, |exchange| exchange.waits = None);
     }
 
-    /// It is over.
     pub(crate) fn end(&self, id: u64, now: Instant) {
         let mut state = self.state();
         state.exchanges.retain(|exchange| exchange.id != id);
@@ -186,7 +179,6 @@ impl Activity {
         }
     }
 
-    /// Requests begun so far.
     pub(crate) fn begun(&self) -> u64 {
         self.state().begun
     }

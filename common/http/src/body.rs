@@ -14,8 +14,8 @@ use crate::BoxError;
 use crate::activity::Activity;
 use crate::clock;
 
-/// Bytes of an answer that are handed over at once: an HTTP/2 peer that leaves no room is seen before more than this is
-/// held for it.
+/// Bytes of an answer that are handed over at once: an HTTP/2 peer that leaves no room is seen
+/// before more than this is held for it.
 const FRAME_BYTES_MAX: usize = 16 * 1024;
 
 /// A request and its answer, as long as they are under way.

@@ -30,8 +30,8 @@ use crate::settings::{CLOSE_WITHIN, Protocol, Settings};
 use crate::watched::Watched;
 use crate::{BoxError, Security};
 
-/// Streams that an HTTP/2 peer may reset before we have looked at them, as in a rapid-reset attack, until its connection
-/// ends.
+/// Streams that an HTTP/2 peer may reset before we have looked at them, as in a rapid-reset attack,
+/// until its connection ends.
 const PENDING_RESETS_MAX: usize = 16;
 
 /// Faults of an HTTP/2 peer that we answer with a reset, until its connection ends.
@@ -148,7 +148,6 @@ impl Connection {
         }
     }
 
-    /// The handshake.
     async fn open(&mut self, accepted: Accepted) -> Option<Stream> {
         let Self {
             shared,
@@ -248,11 +247,11 @@ impl Connection {
         ended
     }
 
-    /// Waits until a connection should serve nothing new: at shutdown, when it is `old`, when its place is another's, or
-    /// when its peer takes too long.
+    /// Waits until a connection should serve nothing new: at shutdown, when it is `old`, when its
+    /// place is another's, or when its peer takes too long.
     ///
-    /// With HTTP/2 the age is told at once (GOAWAY). With HTTP/1.1 a close may cross a request on its way, so the next
-    /// answer says it first.
+    /// With HTTP/2 the age is told at once (GOAWAY). With HTTP/1.1 a close may cross a request on
+    /// its way, so the next answer says it first.
     async fn end(&self, old: &AtomicBool, is_http2: bool) -> End {
         let aged = async {
             match self.shared.settings.deadlines.age {
@@ -298,7 +297,6 @@ impl Wants {
         }
     }
 
-    /// What the handler sees.
     fn method(&self) -> Method {
         if self.method == Method::HEAD {
             return Method::GET;
@@ -306,7 +304,8 @@ impl Wants {
         self.method.clone()
     }
 
-    /// The answer with the body or, to HEAD, without it, and then with the length that it would have.
+    /// The answer with the body or, to HEAD, without it, and then with the length that it would
+    /// have.
     fn cut<B: Body>(
         &self,
         response: Response<B>,

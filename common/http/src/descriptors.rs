@@ -1,4 +1,5 @@
-//! File descriptors: as many as the system allows, shared out among listeners, with a reserve for everything else.
+//! File descriptors: as many as the system allows, shared out among listeners, with a reserve for
+//! everything else.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -7,7 +8,6 @@ use crate::settings::Limits;
 /// Kept for files, clients of our own, and what the runtime needs; at most half of what there is.
 pub const RESERVED: usize = 256;
 
-/// How many there are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Descriptors {
     /// This process may have so many.
@@ -52,8 +52,8 @@ impl Descriptors {
         RESERVED.min(self.limit / 2)
     }
 
-    /// Shares them out among listeners that want `limits`: each has at least an eighth of what there is (or all that it
-    /// wants), the rest goes by what is wanted.
+    /// Shares them out among listeners that want `limits`: each has at least an eighth of what
+    /// there is (or all that it wants), the rest goes by what is wanted.
     #[must_use]
     pub fn share<const N: usize>(self, limits: [Limits; N]) -> [Limits; N] {
         let available = self.limit - self.reserved();
@@ -79,7 +79,8 @@ impl Descriptors {
 mod tests {
     use super::*;
 
-    /// Where there are enough, all have what they want; where there are few, none is left without, and the reserve stays.
+    /// Where there are enough, all have what they want; where there are few, none is left without,
+    /// and the reserve stays.
     #[test]
     fn shares_out() {
         let wanted = [Limits::of(100_000), Limits::of(1024), Limits::of(64)];

@@ -1,4 +1,5 @@
-//! From an accepted connection to one on which HTTP is spoken: plain, TLS, or whichever the peer begins with.
+//! From an accepted connection to one on which HTTP is spoken: plain, TLS, or whichever the peer
+//! begins with.
 
 use std::io;
 use std::sync::Arc;
@@ -17,26 +18,22 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// How HTTP/2 begins: `PRI * HTTP/2.0` (RFC 9113, section 3.4).
 const HTTP2_PREFACE: u8 = b'P';
 
-/// Whether TLS is spoken.
 #[derive(Clone, Debug)]
 pub enum Security {
-    /// It is not.
     Plain,
-    /// It is, as configured.
     Tls(Arc<ServerConfig>),
     /// By who wants to: the first byte tells which. [`Peer::is_tls`] says what it was.
     Either(Arc<ServerConfig>),
 }
 
-/// What a connection begins with. One byte is enough, so nobody is waited for; what follows it is read whole by TLS or
-/// HTTP.
+/// What a connection begins with. One byte is enough, so nobody is waited for; what follows it is
+/// read whole by TLS or HTTP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Opening {
     Tls,
     Http,
 }
 
-/// What is neither.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ThisError)]
 #[error("it begins with the byte {0:#04x}: neither TLS nor HTTP/2")]
 struct Unknown(u8);

@@ -1,4 +1,5 @@
-//! `/healthz`, `/livez` and `/readyz` as Kubernetes components answer them: named checks, `?verbose`, `?exclude=`.
+//! `/healthz`, `/livez` and `/readyz` as Kubernetes components answer them: named checks,
+//! `?verbose`, `?exclude=`.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -20,15 +21,14 @@ pub type ReadinessChecks = Arc<dyn Fn() -> Vec<Check> + Send + Sync>;
 /// What is asked of an endpoint.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HealthQuery {
-    /// Only this check.
     pub only: Option<String>,
     /// List the checks even when all pass.
     pub verbose: bool,
-    /// Leave these checks out.
     pub exclude: Vec<String>,
 }
 
-/// The answer of `endpoint` ("readyz"): status and text. `None` if a single check is asked for that is not there.
+/// The answer of `endpoint` ("readyz"): status and text. `None` if a single check is asked for that
+/// is not there.
 pub fn report(
     endpoint: &str,
     checks: &[Check],

@@ -6,9 +6,10 @@
 //!             refused, counted            deadlines: handshake, head, body, slow reader, idle, age
 //! ```
 //!
-//! Whoever listens says so by [`Settings`] and gives a handler to [`Server::serve`]; everything that a peer could do to
-//! keep others out is answered here. When all places are taken, the connection that has been without a request for the
-//! longest makes room, first one of the address that holds the most. So a probe is always answered.
+//! Whoever listens says so by [`Settings`] and gives a handler to [`Server::serve`]; everything
+//! that a peer could do to keep others out is answered here. When all places are taken, the
+//! connection that has been without a request for the longest makes room, first one of the address
+//! that holds the most. So a probe is always answered.
 
 pub mod descriptors;
 pub mod health;

@@ -10,10 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::server::TlsStream;
 
-/// Accepts connections.
 #[derive(Debug)]
 pub enum Listener {
-    /// At an address.
     Tcp(TcpListener),
     /// At a socket of this machine.
     Unix(UnixListener),
@@ -24,8 +22,8 @@ pub enum Listener {
 pub struct Peer {
     /// Where it comes from; `None` with a local socket.
     pub address: Option<SocketAddr>,
-    /// The certificates it showed, its own first. That it holds the key was verified, and what the TLS configuration
-    /// verifies.
+    /// The certificates it showed, its own first. That it holds the key was verified, and what the
+    /// TLS configuration verifies.
     pub certificates: Vec<CertificateDer<'static>>,
     /// True if it speaks TLS.
     pub is_tls: bool,
@@ -88,7 +86,8 @@ impl Peer {
 // === impl Accepted ===
 
 impl Accepted {
-    /// The first byte that the peer sends, which stays to be read; `None` at the end, and always with a local socket.
+    /// The first byte that the peer sends, which stays to be read; `None` at the end, and always
+    /// with a local socket.
     pub(crate) async fn first_byte(&self) -> io::Result<Option<u8>> {
         match self {
             Self::Tcp(stream) => {

@@ -34,7 +34,6 @@ struct Reasons {
     reason: &'static str,
 }
 
-/// What one listener counts.
 #[derive(Debug)]
 pub(crate) struct Counts {
     listener: &'static str,
@@ -69,7 +68,6 @@ pub(crate) const HANDSHAKE_BAD_CLIENT: &str = "bad_client_certificate";
 pub(crate) const HANDSHAKE_NO_CLIENT: &str = "no_client_certificate";
 pub(crate) const HANDSHAKE_OTHER: &str = "other";
 
-/// Failures of accepting.
 pub(crate) const ACCEPT_DESCRIPTORS: &str = "descriptors";
 pub(crate) const ACCEPT_OTHER: &str = "other";
 
@@ -129,8 +127,8 @@ impl Metrics {
         metrics
     }
 
-    /// Those of `listener`. Every label value is there with 0 from the start: a rise from nothing is no rise to
-    /// Prometheus.
+    /// Those of `listener`. Every label value is there with 0 from the start: a rise from nothing
+    /// is no rise to Prometheus.
     pub(crate) fn of(&self, listener: &'static str) -> Arc<Counts> {
         let mut tallies = Vec::new();
         for (family, reasons) in [

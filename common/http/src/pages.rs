@@ -1,4 +1,5 @@
-//! The pages that every admin port has: `/livez`, `/healthz`, `/readyz` and `/metrics`; and plain answers.
+//! The pages that every admin port has: `/livez`, `/healthz`, `/readyz` and `/metrics`; and plain
+//! answers.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, VARY};
@@ -14,7 +15,6 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// Connections of an admin port: a scraper or two, probes, people.
 const CONNECTIONS: usize = 64;
 
-/// An answer from memory.
 pub type Answer = Response<Full<Bytes>>;
 
 /// What an admin port allows.
@@ -84,7 +84,6 @@ fn health(endpoint: &str, checks: &[Check], query: Option<&str>) -> Answer {
     }
 }
 
-/// To any other method.
 pub fn only_get() -> Answer {
     let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is supported\n");
     let allow = HeaderValue::from_static("GET, HEAD");
@@ -92,12 +91,10 @@ pub fn only_get() -> Answer {
     answer
 }
 
-/// A text.
 pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     answer(status, text.into(), TEXT)
 }
 
-/// Anything else.
 pub fn answer(status: StatusCode, body: Bytes, media_type: &'static str) -> Answer {
     let mut answer = Response::new(Full::new(body));
     *answer.status_mut() = status;

@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 use crate::activity::{Activity, Spare};
 use crate::settings::{Deadlines, Limits};
 
-/// Connections that lost their place and are not closed yet, at once. While there are more nobody is let in: else
-/// whoever connects quickly would have more descriptors than there are places.
+/// Connections that lost their place and are not closed yet, at once. While there are more nobody
+/// is let in: else whoever connects quickly would have more descriptors than there are places.
 const CLOSING_MAX: usize = 4;
 
-/// A connection younger than this is not closed for want of descriptors: its request may be on its way.
+/// A connection younger than this is not closed for want of descriptors: its request may be on its
+/// way.
 const NEWCOMER: Duration = Duration::from_millis(250);
 
 /// The places of a listener.
@@ -63,7 +64,6 @@ pub(crate) struct Place {
 /// Why there is no place.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Full {
-    /// All are taken.
     All,
     /// The address has all that it may have.
     Address,
@@ -85,7 +85,8 @@ impl Places {
         self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection of `address` (`None`: of a local socket), if need be that of another.
+    /// A place for a connection of `address` (`None`: of a local socket), if need be that of
+    /// another.
     pub(crate) fn take(
         self: &Arc<Self>,
         address: Option<IpAddr>,
@@ -121,8 +122,8 @@ impl Places {
         })
     }
 
-    /// Closes the connection that can best be spared, for want of descriptors. False if there is none, or if others are
-    /// about to leave theirs.
+    /// Closes the connection that can best be spared, for want of descriptors. False if there is
+    /// none, or if others are about to leave theirs.
     pub(crate) fn evict_one(&self, now: Instant) -> bool {
         let mut holders = self.holders();
         holders.closing.is_empty() && holders.evict_stranger(None, now, NEWCOMER)
@@ -176,8 +177,8 @@ impl Holders {
         (id, evicted)
     }
 
-    /// Of those that could have been spared for so long, one of the address that holds the most; of these the one that
-    /// has been spare for the longest.
+    /// Of those that could have been spared for so long, one of the address that holds the most; of
+    /// these the one that has been spare for the longest.
     fn evict_stranger(
         &mut self,
         within: Option<IpAddr>,
@@ -239,8 +240,8 @@ impl Holders {
 // === impl Place ===
 
 impl Place {
-    /// Its peer showed a certificate that is trusted: it leaves its place to others, for one of those that are kept for
-    /// such peers. Where they are all in use it stays as it is.
+    /// Its peer showed a certificate that is trusted: it leaves its place to others, for one of
+    /// those that are kept for such peers. Where they are all in use it stays as it is.
     pub(crate) fn trust(&self, now: Instant) {
         let mut holders = self.places.holders();
         let limit = self.places.limits.trusted;

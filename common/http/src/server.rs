@@ -22,7 +22,8 @@ use crate::places::{Full, Place, Places};
 use crate::settings::Settings;
 use crate::{BoxError, RequestBody, Security, clock};
 
-/// Pause after a failed `accept`, for example for want of file descriptors; twice as long after each further one.
+/// Pause after a failed `accept`, for example for want of file descriptors; twice as long after
+/// each further one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The longest such pause: a probe waits no longer than this.
@@ -68,8 +69,8 @@ impl Server {
         self
     }
 
-    /// The same; `note` is told of each TLS handshake that was done (true) or failed (false), and by which address. Not of
-    /// peers that go away without a word.
+    /// The same; `note` is told of each TLS handshake that was done (true) or failed (false), and
+    /// by which address. Not of peers that go away without a word.
     #[must_use]
     pub fn with_handshakes(mut self, note: impl Fn(IpAddr, bool) + Send + Sync + 'static) -> Self {
         self.handshakes = Some(Arc::new(note));
@@ -78,7 +79,8 @@ impl Server {
 
     /// Serves until `stop`; then accepts nothing more and gives open requests `drain` to end.
     ///
-    /// For each connection `make` makes what answers its requests. A HEAD comes as a GET, and its body is dropped.
+    /// For each connection `make` makes what answers its requests. A HEAD comes as a GET, and its
+    /// body is dropped.
     pub async fn serve<M, S, F, B>(
         self,
         listener: impl Into<Listener>,
@@ -156,12 +158,10 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Where connections come in.
 struct Door<'a> {
     listener: &'a Listener,
     places: &'a Arc<Places>,
     counts: &'a Arc<Counts>,
-    /// Before the next try.
     pause: Duration,
 }
 
@@ -204,7 +204,8 @@ impl<'a> Door<'a> {
         }
     }
 
-    /// Without descriptors nothing is accepted, and what waits stays readable: to try again at once would be to spin.
+    /// Without descriptors nothing is accepted, and what waits stays readable: to try again at once
+    /// would be to spin.
     fn failed(&mut self, error: &io::Error) {
         if is_of_the_connection(error) {
             return;

@@ -7,7 +7,6 @@ use std::time::Duration;
 pub struct Settings {
     /// Its name in metrics and logs.
     pub listener: &'static str,
-    /// What is spoken.
     pub protocol: Protocol,
     /// How many connections there may be.
     pub limits: Limits,
@@ -28,8 +27,8 @@ pub enum Protocol {
     Http1,
     /// HTTP/2, without being told: gRPC.
     Http2,
-    /// What was agreed upon in the TLS handshake; HTTP/1.1 if nothing was. To guess it from the first bytes would mean
-    /// to wait for them.
+    /// What was agreed upon in the TLS handshake; HTTP/1.1 if nothing was. To guess it from the
+    /// first bytes would mean to wait for them.
     Negotiated,
 }
 
@@ -38,35 +37,35 @@ pub enum Protocol {
 pub struct Limits {
     /// Of peers that are not trusted.
     pub connections: usize,
-    /// Beyond that, of peers that showed a certificate which is trusted. They are never closed to make room for others.
+    /// Beyond that, of peers that showed a certificate which is trusted. They are never closed to
+    /// make room for others.
     pub trusted: usize,
     /// Of one address, of those in `connections`.
     pub per_address: usize,
-    /// Beyond `connections`, when every one of them has a request under way: for probes. They have a
-    /// second to ask.
+    /// Beyond `connections`, when every one of them has a request under way: for probes. They have
+    /// a second to ask.
     pub reserve: usize,
 }
 
 /// How long a connection in the reserve may take for its handshake, and then for its first request.
 pub(crate) const RESERVE_HEAD_WITHIN: Duration = Duration::from_secs(1);
 
-/// A peer from which we wait for something this long makes room for others when there is none left, though its request
-/// is under way.
+/// A peer from which we wait for something this long makes room for others when there is none left,
+/// though its request is under way.
 pub(crate) const STALLED_AFTER: Duration = Duration::from_secs(1);
 
-/// How long a connection may take to end in order, after it was told to make room or was idle for too long.
+/// How long a connection may take to end in order, after it was told to make room or was idle for
+/// too long.
 pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long a peer may take.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Deadlines {
-    /// For its TLS handshake.
     pub handshake: Duration,
     /// For a request's head from its first byte on, and for what HTTP/2 begins with.
     pub head: Duration,
     /// Until the first request begins, from the handshake on.
     pub first_request: Duration,
-    /// Between requests.
     pub idle: Duration,
     /// For a request's body as a whole; `None` where bodies are streams without an end.
     pub body: Option<Duration>,
@@ -74,8 +73,8 @@ pub struct Deadlines {
     pub write: Duration,
     /// For taking an answer as a whole; `None` where answers are streams without an end.
     pub answer: Option<Duration>,
-    /// From then on (and up to a tenth later, so that connections which began together do not end together) it is asked
-    /// to connect anew.
+    /// From then on (and up to a tenth later, so that connections which began together do not end
+    /// together) it is asked to connect anew.
     pub age: Option<Duration>,
     /// For a connection that is too old, to end its requests.
     pub close: Duration,
@@ -86,8 +85,8 @@ pub struct Deadlines {
 pub struct Http2 {
     /// Requests at once on one connection.
     pub streams_max: u32,
-    /// Bytes of one connection, and of one request of it, on their way to us. The smallest that a connection can have is
-    /// the default: what a peer sends beyond that waits with the peer.
+    /// Bytes of one connection, and of one request of it, on their way to us. The smallest that a
+    /// connection can have is the default: what a peer sends beyond that waits with the peer.
     pub window: u32,
     /// How often a connection is asked for a sign of life.
     pub ping_every: Duration,
@@ -161,8 +160,9 @@ impl Deadlines {
 }
 
 impl Default for Deadlines {
-    /// Of a listener that answers at once. `idle` is above the 90 s for which Go keeps idle connections, so that it is
-    /// not we who close one under a request; a connection may be made before there is a request for it too.
+    /// Of a listener that answers at once. `idle` is above the 90 s for which Go keeps idle
+    /// connections, so that it is not we who close one under a request; a connection may be made
+    /// before there is a request for it too.
     fn default() -> Self {
         Self {
             handshake: Duration::from_secs(10),
@@ -195,7 +195,8 @@ impl Default for Http2 {
 mod tests {
     use super::*;
 
-    /// What has to fit into few descriptors keeps its proportions, and at least one place of each kind.
+    /// What has to fit into few descriptors keeps its proportions, and at least one place of each
+    /// kind.
     #[test]
     fn shrinks_in_proportion() {
         let limits = Limits {

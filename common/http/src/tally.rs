@@ -1,5 +1,5 @@
-//! Log lines at a bounded rate: what a peer can make us say a thousand times a second is said now and then, with how
-//! often it was so. Holds no clock.
+//! Log lines at a bounded rate: what a peer can make us say a thousand times a second is said now
+//! and then, with how often it was so. Holds no clock.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -1,10 +1,12 @@
 //! JSON as Kubernetes writes it: null is absent.
 //!
-//! Go writes an empty list or map as `null` wherever a field is not `omitempty`, and reads `null` as the zero value of
-//! whatever stands there. Serde takes `null` for nothing but an `Option`. [`from_str`] and [`Tolerant`] read as Go does,
-//! at the edge, so that no type has to say so field by field. Objects go through in one pass: nothing is buffered.
+//! Go writes an empty list or map as `null` wherever a field is not `omitempty`, and reads `null`
+//! as the zero value of whatever stands there. Serde takes `null` for nothing but an `Option`.
+//! [`from_str`] and [`Tolerant`] read as Go does, at the edge, so that no type has to say so field
+//! by field. Objects go through in one pass: nothing is buffered.
 //!
-//! - `null` for a list, a map or a struct is an empty one (a struct then needs `#[serde(default)]` for what it requires);
+//! - `null` for a list, a map or a struct is an empty one (a struct then needs `#[serde(default)]`
+//!   for what it requires);
 //! - `null` for a string, a number or a bool is `""`, 0 or `false`;
 //! - `null` for an `Option` is `None`;
 //! - a [`Value`] is left as it is: [`drop_nulls`] cleans it.
@@ -29,8 +31,8 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Er
     serde_json::from_slice(bytes).map(|Tolerant(value)| value)
 }
 
-/// Leaves out the members that are null, of `value` and of everything in it. Items of lists stay, since the others are
-/// counted by their places.
+/// Leaves out the members that are null, of `value` and of everything in it. Items of lists stay,
+/// since the others are counted by their places.
 pub fn drop_nulls(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(drop_nulls),

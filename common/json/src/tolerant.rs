@@ -1,8 +1,10 @@
-//! A deserializer around another one that hands out the zero value of whatever is asked for where there is null.
+//! A deserializer around another one that hands out the zero value of whatever is asked for where
+//! there is null.
 //!
-//! Each question is asked as one for an `Option` first. What is there is answered by the deserializer within; its lists,
-//! maps and structs are wrapped in turn, so that the same holds for everything in them. The content of an enum and what
-//! describes itself (`Value`, and whatever serde buffers: `flatten`, `untagged`) is read as it is.
+//! Each question is asked as one for an `Option` first. What is there is answered by the
+//! deserializer within; its lists, maps and structs are wrapped in turn, so that the same holds for
+//! everything in them. The content of an enum and what describes itself (`Value`, and whatever
+//! serde buffers: `flatten`, `untagged`) is read as it is.
 
 use std::{fmt, iter};
 
@@ -12,7 +14,6 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 /// Reads null as the zero value.
 pub(crate) struct Reader<D>(pub(crate) D);
 
-/// What is asked for.
 enum Kind {
     Bool,
     Signed,

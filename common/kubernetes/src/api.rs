@@ -1,5 +1,5 @@
-//! Objects of one kind, in the types of `k8s-openapi`. As `kube::Api`, but an answer has a deadline and a bound, null is
-//! read as Go does, and an error says what was asked.
+//! Objects of one kind, in the types of `k8s-openapi`. As `kube::Api`, but an answer has a deadline
+//! and a bound, null is read as Go does, and an error says what was asked.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -60,7 +60,6 @@ impl<K: Serialize + DeserializeOwned> Api<'_, K> {
         }
     }
 
-    /// Makes the object.
     pub async fn create(&self, object: &K) -> Result<K, ClusterError> {
         let body = serde_json::to_vec(object).map_err(Error::SerializeBody);
         let request = |body| self.requests.create(&api::PostParams::default(), body);

@@ -1,4 +1,5 @@
-//! How kube-apiserver says its clients are authenticated: the config map `extension-apiserver-authentication`.
+//! How kube-apiserver says its clients are authenticated: the config map
+//! `extension-apiserver-authentication`.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,7 +14,8 @@ pub const NAMESPACE: &str = "kube-system";
 /// The config map that kube-apiserver writes.
 pub const CONFIG_MAP: &str = "extension-apiserver-authentication";
 
-/// The data of the config map as they are now; `None` until they are known, and when there is no such map.
+/// The data of the config map as they are now; `None` until they are known, and when there is no
+/// such map.
 pub type AuthenticationConfig = watch::Receiver<Option<BTreeMap<String, String>>>;
 
 /// Holds the data of the one config map.

@@ -40,7 +40,6 @@ pub enum ClusterError {
     /// The kubeconfig cannot be used.
     #[error("the kubeconfig {} cannot be used", path.display())]
     Kubeconfig {
-        /// Which file.
         path: PathBuf,
         /// What is wrong with it.
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -51,15 +50,11 @@ pub enum ClusterError {
     /// The request was refused, or there was no answer.
     #[error("{what}: {source}")]
     Request {
-        /// Method and path.
         what: String,
-        /// What went wrong.
         source: Box<kube::Error>,
     },
-    /// No answer in time.
     #[error("{what}: no answer within {within:?}")]
     Late {
-        /// Method and path.
         what: String,
         /// How long it may take.
         within: Duration,
@@ -69,17 +64,13 @@ pub enum ClusterError {
         "the API server does not know {resource} of {group}: is the CustomResourceDefinition installed?"
     )]
     NotServed {
-        /// Plural name.
         resource: &'static str,
         /// Path of the group and version.
         group: &'static str,
     },
     /// The request cannot be made.
     #[error("{what}: not a request")]
-    Malformed {
-        /// Method and path.
-        what: String,
-    },
+    Malformed { what: String },
 }
 
 /// A client for the cluster this process runs in, or for the one `kubeconfig` leads to.

@@ -21,9 +21,9 @@ pub struct Object {
     pub api_version: String,
     /// Such as `ReplicaSet`.
     pub kind: String,
-    /// Where the event goes; for a namespace, itself. Empty: it has none, and the event goes where Kubernetes has those.
+    /// Where the event goes; for a namespace, itself. Empty: it has none, and the event goes where
+    /// Kubernetes has those.
     pub namespace: String,
-    /// Name.
     pub name: String,
     /// Empty if not known.
     pub uid: String,
@@ -32,13 +32,11 @@ pub struct Object {
 /// A warning about an object.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Warning {
-    /// Which one.
     pub about: Object,
     /// In one word, such as `NotInjected`.
     pub reason: &'static str,
     /// In a sentence; what is beyond 1024 bytes is left out.
     pub message: String,
-    /// Which program says it.
     pub component: &'static str,
 }
 
@@ -54,7 +52,8 @@ impl Warning {
         self.post(client, named).await
     }
 
-    /// The same under a name that ends in `suffix`: who raises a second one of that name is told that it is there (409).
+    /// The same under a name that ends in `suffix`: who raises a second one of that name is told
+    /// that it is there (409).
     pub async fn raise_as(&self, client: &Client, suffix: &str) -> Result<(), ClusterError> {
         let named = ObjectMeta {
             name: Some(format!("{}.{suffix}", self.name())),
@@ -121,7 +120,8 @@ fn cut(text: &str, max: usize) -> &str {
 mod tests {
     use super::*;
 
-    /// Namespace of event and object agree, as kube-apiserver demands, and nothing is too long for it.
+    /// Namespace of event and object agree, as kube-apiserver demands, and nothing is too long for
+    /// it.
     #[test]
     fn an_event_is_one_that_is_taken() {
         let mut warning = Warning {

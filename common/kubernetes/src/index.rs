@@ -36,13 +36,13 @@ pub trait Index: Send + Sync + 'static {
     fn field_selector(&self) -> Option<&'static str> {
         None
     }
-    /// True of a kind that a cluster may do without: while the API server does not know it, there is none of it.
+    /// True of a kind that a cluster may do without: while the API server does not know it, there
+    /// is none of it.
     fn optional(&self) -> bool {
         false
     }
     /// The object exists in this form.
     fn apply(&self, object: Self::Object);
-    /// The object is gone.
     fn delete(&self, object: &Self::Object);
     /// After a list: nothing of `scope` exists but the `listed` (namespace, name).
     fn reset(&self, scope: &Scope, listed: &HashSet<(String, String)>);

@@ -26,9 +26,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// Which Lease, and who wants it.
 #[derive(Debug)]
 pub struct Lease {
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
     /// The name of this replica, which no other has: the pod's.
     pub identity: String,
@@ -37,7 +35,6 @@ pub struct Lease {
 /// A Lease that is kept if it can be had.
 #[derive(Debug)]
 pub struct Kept {
-    /// Whether this replica acts.
     pub role: watch::Receiver<Role>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -65,7 +62,8 @@ impl Lease {
             let clock = monotonic();
             let mut election = Election::new(&self.identity);
             loop {
-                // Slow answers must not keep us from saying in time that it ran out: another may have it soon after.
+                // Slow answers must not keep us from saying in time that it ran out: another may
+                // have it soon after.
                 let left = election.left(clock()).unwrap_or(LEASE_DURATION);
                 let renewal = self.once(&client, &clock, &mut election);
                 if let Ok(Err(error)) = timeout(left, renewal).await {

@@ -9,8 +9,8 @@
 //!            -> lease          which replica writes
 //! ```
 //!
-//! Watched objects are decoded into types of our own with only the fields that are used; all others are those of
-//! `k8s-openapi`.
+//! Watched objects are decoded into types of our own with only the fields that are used; all others
+//! are those of `k8s-openapi`.
 
 pub mod api;
 pub mod configuration;

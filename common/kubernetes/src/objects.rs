@@ -1,5 +1,5 @@
-//! Objects as the API server sends them, with only the fields that are used. They are read by `common_json`, for which
-//! null is absent: nothing here says so again.
+//! Objects as the API server sends them, with only the fields that are used. They are read by
+//! `common_json`, for which null is absent: nothing here says so again.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,6 @@ pub struct MetadataOnly {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
-    /// The name.
     pub name: String,
     /// The namespace; "" of what has none.
     pub namespace: String,
@@ -48,7 +47,6 @@ pub struct Metadata {
     pub generation: i64,
     /// When it was made: RFC 3339, so that earlier sorts first.
     pub creation_timestamp: String,
-    /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Owners; at most one of them is the controller.
     pub owner_references: Vec<OwnerReference>,
@@ -62,7 +60,6 @@ pub struct Metadata {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Annotations {
-    /// The injector's mark.
     #[serde(rename = "meshmeter.io/injected")]
     pub injected: Option<IgnoredAny>,
 }
@@ -71,11 +68,8 @@ pub struct Annotations {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OwnerReference {
-    /// API group and version.
     pub api_version: String,
-    /// Kind.
     pub kind: String,
-    /// Name.
     pub name: String,
     /// Which of all that ever had the name.
     pub uid: String,
@@ -83,7 +77,6 @@ pub struct OwnerReference {
     pub controller: Option<bool>,
 }
 
-/// A config map.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct ConfigMap {
     #[serde(default)]
@@ -92,7 +85,6 @@ pub(crate) struct ConfigMap {
     pub(crate) data: BTreeMap<String, String>,
 }
 
-/// What all objects have.
 pub trait Named {
     /// `metadata`
     fn metadata(&self) -> &Metadata;

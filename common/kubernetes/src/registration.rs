@@ -1,12 +1,13 @@
-//! How others come to verify our certificates: a CA of our own in a secret, which all replicas share;
-//! certificates by it, made in memory; and its certificate wherever somebody looks for it.
+//! How others come to verify our certificates: a CA of our own in a secret, which all replicas
+//! share; certificates by it, made in memory; and its certificate wherever somebody looks for it.
 //!
 //! ```text
 //! stored (the secret) -> generations -> the one that signs: certificate, shown by a listener
 //!                                    -> all of them: targets: APIServices, webhooks, a ConfigMap
 //! ```
 //!
-//! A secret that is deleted is made again with what signs and, beside it, a new CA: see `generations`.
+//! A secret that is deleted is made again with what signs and, beside it, a new CA: see
+//! `generations`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,12 +34,12 @@ use generations::{Generations, Pair};
 use stored::Stored;
 use target::Written;
 
-/// How often everything is looked at again: someone may have applied a manifest without the `caBundle`, or deleted the
-/// secret to get a new CA.
+/// How often everything is looked at again: someone may have applied a manifest without the
+/// `caBundle`, or deleted the secret to get a new CA.
 const AGAIN_AFTER: Duration = Duration::from_secs(15);
 
-/// How soon it is looked again where a mistake costs more than a moment (a pod that was not injected stays so), and for
-/// a target that is not there yet, as during an installation.
+/// How soon it is looked again where a mistake costs more than a moment (a pod that was not
+/// injected stays so), and for a target that is not there yet, as during an installation.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// How soon it is tried again where it failed.
@@ -57,17 +58,14 @@ pub struct Registration {
     pub names: Vec<String>,
     /// Where the CA's certificate goes.
     pub targets: Vec<Target>,
-    /// What is shown.
     pub serving: Serving,
-    /// The time.
     pub clock: Clock,
 }
 
-/// Why there is no certificate that others would verify; `None` once there is. It stays so while the cluster cannot be
-/// asked: what was in order is until the contrary is known.
+/// Why there is no certificate that others would verify; `None` once there is. It stays so while
+/// the cluster cannot be asked: what was in order is until the contrary is known.
 pub type Fault = watch::Receiver<Option<String>>;
 
-/// What was said last.
 #[derive(Eq, PartialEq)]
 enum Said {
     Nothing,
@@ -101,7 +99,8 @@ pub fn service_names(service: &str, namespace: &str) -> Vec<String> {
         .collect()
 }
 
-/// The names under which the pods of a `StatefulSet` are reached by way of their headless `service`.
+/// The names under which the pods of a `StatefulSet` are reached by way of their headless
+/// `service`.
 pub fn pod_names(service: &str, namespace: &str) -> Vec<String> {
     ["", ".cluster.local"]
         .iter()
@@ -347,8 +346,8 @@ mod tests {
         map["data"][CA_KEY].as_str().unwrap().to_owned()
     }
 
-    /// A certificate is kept for a day, then there is another one by the same CA, which is in order at once; and
-    /// one that is in order stays so while the cluster cannot be asked.
+    /// A certificate is kept for a day, then there is another one by the same CA, which is in order
+    /// at once; and one that is in order stays so while the cluster cannot be asked.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_day_later_there_is_another_certificate() {
         let server = ApiServer::start().await.unwrap();
@@ -369,8 +368,8 @@ mod tests {
         assert_eq!(published(&server), ca);
     }
 
-    /// A certificate is valid by the wall clock: where that is set by more than others put up with, there is another one at
-    /// the next look, once.
+    /// A certificate is valid by the wall clock: where that is set by more than others put up with,
+    /// there is another one at the next look, once.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_clock_that_is_set_makes_another_certificate() {
         let server = ApiServer::start().await.unwrap();
@@ -398,9 +397,10 @@ mod tests {
         }
     }
 
-    /// The secret is deleted: what signs signs on, a new CA is published beside it, signs ten minutes later, and a
-    /// day later the old one goes. At no time is a certificate shown, by either replica, whose CA was not published
-    /// for ten minutes; one that begins in between shows what the others show.
+    /// The secret is deleted: what signs signs on, a new CA is published beside it, signs ten
+    /// minutes later, and a day later the old one goes. At no time is a certificate shown, by
+    /// either replica, whose CA was not published for ten minutes; one that begins in between shows
+    /// what the others show.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_deleted_secret_begins_a_rotation() {
         let server = ApiServer::start().await.unwrap();
@@ -447,8 +447,8 @@ mod tests {
         assert_eq!(published(&server), one.shown());
     }
 
-    /// Who puts a CA of their own in the secret does not cut anybody off: what is shown is published on, and the
-    /// other is shown when it was published for long enough.
+    /// Who puts a CA of their own in the secret does not cut anybody off: what is shown is
+    /// published on, and the other is shown when it was published for long enough.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_replaced_secret_cuts_nobody_off() {
         let server = ApiServer::start().await.unwrap();

@@ -1,4 +1,5 @@
-//! `TokenReview` and `SubjectAccessReview`: who a bearer token is, and what a user may do, as the cluster sees it.
+//! `TokenReview` and `SubjectAccessReview`: who a bearer token is, and what a user may do, as the
+//! cluster sees it.
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use k8s_openapi::api::authorization::v1::{
@@ -23,8 +24,8 @@ impl Reviewer {
         Self { client }
     }
 
-    /// Who `token` is; `None` if it is nobody, or not for any of `audiences`. Without audiences it is to be one for
-    /// kube-apiserver itself.
+    /// Who `token` is; `None` if it is nobody, or not for any of `audiences`. Without audiences it
+    /// is to be one for kube-apiserver itself.
     pub async fn token(
         &self,
         token: &str,
@@ -39,7 +40,8 @@ impl Reviewer {
         };
         let answer = Api::all(&self.client).create(&review).await?;
         let status = answer.status.unwrap_or_default();
-        // A server that does not know audiences says nothing of them: then the token is for the server alone.
+        // A server that does not know audiences says nothing of them: then the token is for the
+        // server alone.
         let valid_for = status.audiences.unwrap_or_default();
         let for_us = audiences.is_empty() || audiences.iter().any(|ours| valid_for.contains(ours));
         let is_somebody = status.authenticated.unwrap_or_default() && for_us;

@@ -3,12 +3,9 @@
 use std::collections::HashSet;
 use std::fmt;
 
-/// Where objects are watched.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Scope {
-    /// In the whole cluster.
     All,
-    /// In one namespace.
     Namespace(String),
 }
 

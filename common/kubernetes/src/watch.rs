@@ -1,7 +1,8 @@
 //! One watch: a list, page by page, then whatever changes, and the list again when that breaks off.
 //!
-//! Every sign of life is noted: a page, the answer to a watch, an object, a bookmark, the end of a watch in its time.
-//! A watch without one for [`LOST_AFTER`] is lost: what it told is served on, but this replica is not ready any more.
+//! Every sign of life is noted: a page, the answer to a watch, an object, a bookmark, the end of a
+//! watch in its time. A watch without one for [`LOST_AFTER`] is lost: what it told is served on,
+//! but this replica is not ready any more.
 
 use std::collections::HashSet;
 use std::io;
@@ -31,8 +32,8 @@ const PAGE_MAX: usize = 500;
 /// Pages of one list: 2,000 times [`PAGE_MAX`] is a million objects, more than a cluster holds.
 const PAGES_MAX: usize = 2_000;
 
-/// How long one watch lasts before it is asked for anew. Short, so that a connection that died without a word is
-/// noticed soon; continuing costs kube-apiserver next to nothing.
+/// How long one watch lasts before it is asked for anew. Short, so that a connection that died
+/// without a word is noticed soon; continuing costs kube-apiserver next to nothing.
 const WATCH_SECONDS: u64 = 45;
 
 /// How much longer the end of a watch may take.
@@ -52,7 +53,8 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// How long a watch may be without a sign of life before it is lost: one watch, its end, and an attempt or two.
+/// How long a watch may be without a sign of life before it is lost: one watch, its end, and an
+/// attempt or two.
 pub const LOST_AFTER: Duration = Duration::from_secs(90);
 
 /// How one watch goes; shared by the task and those who look at it.
@@ -111,7 +113,6 @@ impl WatchState {
         self.name
     }
 
-    /// What it covers.
     pub fn scope(&self) -> &str {
         &self.scope
     }
@@ -216,7 +217,8 @@ impl<T: Index> Watch<T> {
                     asked_to_wait = error.retry_after().unwrap_or_default();
                 }
             }
-            // After a list too: a server that forgets what it listed just now is not asked for everything again and again.
+            // After a list too: a server that forgets what it listed just now is not asked for
+            // everything again and again.
             sleep(pause.max(asked_to_wait.min(RETRY_MAX))).await;
             pause = (2 * pause).min(RETRY_MAX);
         }
@@ -236,7 +238,8 @@ impl<T: Index> Watch<T> {
         }
     }
 
-    /// Watches from `version` on until a new list is needed. True if it told of anything, or lasted as long as it should.
+    /// Watches from `version` on until a new list is needed. True if it told of anything, or lasted
+    /// as long as it should.
     async fn watch_on(&self, mut version: String) -> bool {
         let mut pause = RETRY_MIN;
         let mut went_on = false;

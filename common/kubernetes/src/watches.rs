@@ -41,7 +41,6 @@ pub struct WatchGauges {
 // === impl Watches ===
 
 impl Watches {
-    /// No watch yet.
     pub fn new(client: Client, clock: Clock, stop: CancellationToken) -> Self {
         Self {
             states: Vec::new(),
@@ -79,8 +78,8 @@ impl Watches {
         move |now| states.iter().find_map(|state| state.fault(now))
     }
 
-    /// What tells which lists are still missing; `None` once each was read to its end. What was told before is served
-    /// on while the API server is away, so this never turns back.
+    /// What tells which lists are still missing; `None` once each was read to its end. What was
+    /// told before is served on while the API server is away, so this never turns back.
     pub fn missing(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
         let states = self.states.clone();
         move || states.iter().find_map(|state| state.missing())

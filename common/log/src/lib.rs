@@ -4,8 +4,9 @@
 //! event ── tracing-subscriber ──> bytes of one event ── Lines (escapes) ──> one write of one line
 //! ```
 //!
-//! Names, errors and texts of peers stand in fields. What could end a line, move a cursor or turn text around is escaped here, behind every field of
-//! every event, so that none can forge a line or hide one.
+//! Names, errors and texts of peers stand in fields. What could end a line, move a cursor or turn
+//! text around is escaped here, behind every field of every event, so that none can forge a line or
+//! hide one.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -14,10 +15,8 @@ use std::io;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How lines are written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
-    /// For people.
     Text,
     /// For machines: one JSON object a line.
     Json,
@@ -37,7 +36,8 @@ pub fn init(format: Format, filter: &str) {
     };
 }
 
-/// `text` without any character that a terminal or a reader of lines obeys: each is written as JSON escapes it, which leaves JSON what it was.
+/// `text` without any character that a terminal or a reader of lines obeys: each is written as JSON
+/// escapes it, which leaves JSON what it was.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(is_obeyed) {
         return Cow::Borrowed(text);
@@ -59,7 +59,8 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(whole)
 }
 
-/// Control characters (C0, DEL, C1), separators of lines and paragraphs, and what sets the direction of text or shows nothing at all.
+/// Control characters (C0, DEL, C1), separators of lines and paragraphs, and what sets the
+/// direction of text or shows nothing at all.
 fn is_obeyed(character: char) -> bool {
     character.is_control()
         || matches!(

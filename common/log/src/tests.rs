@@ -2,7 +2,8 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 
-/// What a peer may send as a name: each tries to end the line, to colour or erase it, or to turn it around.
+/// What a peer may send as a name: each tries to end the line, to colour or erase it, or to turn it
+/// around.
 const HOSTILE: [&str; 10] = [
     "a\nINFO forged=true",
     "a\r\nforged",
@@ -16,7 +17,6 @@ const HOSTILE: [&str; 10] = [
     "{\"forged\":\"\\\n\t\"}",
 ];
 
-/// Where lines go.
 #[derive(Clone, Debug, Default)]
 struct Sink(Arc<Mutex<Vec<u8>>>);
 
@@ -53,7 +53,8 @@ fn log(json: bool, text: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// An event is one line without a character that a terminal obeys, whatever stands in its message, its fields and its spans.
+/// An event is one line without a character that a terminal obeys, whatever stands in its message,
+/// its fields and its spans.
 #[test]
 fn an_event_is_one_line() {
     for text in HOSTILE {

@@ -1,21 +1,23 @@
 //! Points in time as the cores see them: arguments, never read from a clock.
 //!
-//! There are two kinds, and the compiler keeps them apart. What is compared, waited for or aged is [`Monotonic`]: a
-//! clock set back or forward does not touch it. [`UnixMillis`] is what people and other programs are told, and what they
-//! tell us; it enters and leaves at the edges, by [`Now::wall_of`].
+//! There are two kinds, and the compiler keeps them apart. What is compared, waited for or aged is
+//! [`Monotonic`]: a clock set back or forward does not touch it. [`UnixMillis`] is what people and
+//! other programs are told, and what they tell us; it enters and leaves at the edges, by
+//! [`Now::wall_of`].
 
 use std::fmt;
 use std::ops::Add;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Milliseconds on this process's clock that never steps. Its zero means nothing, so it is never written to a disk or a
-/// wire; it lies far enough back that [`Monotonic::before`] does not reach it.
+/// Milliseconds on this process's clock that never steps. Its zero means nothing, so it is never
+/// written to a disk or a wire; it lies far enough back that [`Monotonic::before`] does not reach
+/// it.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Monotonic(pub u64);
 
-/// Unix time in milliseconds, on the wall clock of whoever tells it: ours, a sidecar's, a receiver's. A wall clock may be
-/// set back or forward at any moment.
+/// Unix time in milliseconds, on the wall clock of whoever tells it: ours, a sidecar's, a
+/// receiver's. A wall clock may be set back or forward at any moment.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct UnixMillis(pub u64);
 
@@ -28,7 +30,8 @@ pub struct Now {
     pub wall: UnixMillis,
 }
 
-/// How outer layers are told the time: they get one of these and ask it; only the binary reads a real clock.
+/// How outer layers are told the time: they get one of these and ask it; only the binary reads a
+/// real clock.
 #[derive(Clone)]
 pub struct Clock {
     monotonic: Arc<dyn Fn() -> Monotonic + Send + Sync>,
@@ -38,7 +41,8 @@ pub struct Clock {
 // === impl Monotonic ===
 
 impl Monotonic {
-    /// What a process's clock shows when it begins: 34 years, more than any sidecar or counter is old.
+    /// What a process's clock shows when it begins: 34 years, more than any sidecar or counter is
+    /// old.
     pub const BEGIN: Self = Self(1 << 40);
 
     /// Time since `earlier`, zero if that is later.
@@ -141,7 +145,6 @@ impl Clock {
         (self.wall)()
     }
 
-    /// The moment on both.
     pub fn both(&self) -> Now {
         Now {
             monotonic: self.now(),

@@ -1,4 +1,5 @@
-//! A CA of our own: for API certificates that kube-apiserver verifies by the `caBundle` of the `APIService`.
+//! A CA of our own: for API certificates that kube-apiserver verifies by the `caBundle` of the
+//! `APIService`.
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -17,8 +18,8 @@ const CERTIFICATE_VALID: Duration = Duration::days(90);
 /// How much earlier than now certificates begin, for clocks that run behind.
 const LEEWAY: Duration = Duration::hours(1);
 
-/// How much earlier a CA begins: one that was made while our clock was ahead is not made anew when that is set
-/// right.
+/// How much earlier a CA begins: one that was made while our clock was ahead is not made anew when
+/// that is set right.
 const CA_LEEWAY: Duration = Duration::days(365);
 
 /// A certificate CA and its key.
@@ -32,9 +33,7 @@ pub struct CertificateAuthority {
 /// A certificate and its key, PEM.
 #[derive(Clone)]
 pub struct Issued {
-    /// The certificate.
     pub certificate: String,
-    /// Its key.
     pub key: String,
 }
 
@@ -173,7 +172,8 @@ mod tests {
         assert!(begins < i64::try_from(now - 360 * 24 * hour).unwrap());
     }
 
-    /// A CA that was stored and read again issues what its certificate vouches for, for its names only.
+    /// A CA that was stored and read again issues what its certificate vouches for, for its names
+    /// only.
     #[test]
     fn issues_after_a_restart() {
         let made = CertificateAuthority::new("meshmeter").unwrap();

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::files;
 use crate::serving::{TlsError, certificates};
 
-/// Takes any certificate, or none, whoever signed it; that the client holds its key is verified. As Go's
-/// `RequestClientCert`: only afterwards it can be told which CA a certificate belongs to.
+/// Takes any certificate, or none, whoever signed it; that the client holds its key is verified. As
+/// Go's `RequestClientCert`: only afterwards it can be told which CA a certificate belongs to.
 #[derive(Debug)]
 struct Any(WebPkiSupportedAlgorithms);
 
@@ -76,7 +76,8 @@ impl Followed {
         Arc::clone(&self.believed) as Arc<dyn ClientCertVerifier>
     }
 
-    /// Reads the file again; true if it changed and is believed now. If it cannot be used, what was believed stays.
+    /// Reads the file again; true if it changed and is believed now. If it cannot be used, what was
+    /// believed stays.
     pub fn reload(&mut self) -> Result<bool, TlsError> {
         let read = files::text(&self.path)?;
         if read == self.read {
@@ -214,7 +215,8 @@ mod tests {
         params.signed_by(&own, &issuer).unwrap().der().clone()
     }
 
-    /// Whom a file's CAs sign is believed as the file changes; one that cannot be read changes nothing.
+    /// Whom a file's CAs sign is believed as the file changes; one that cannot be read changes
+    /// nothing.
     #[test]
     fn believes_the_file_as_it_changes() {
         let directory = tempfile::tempdir().unwrap();

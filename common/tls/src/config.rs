@@ -21,7 +21,8 @@ pub enum Protocols {
     Grpc,
 }
 
-/// A configuration that shows `serving` and takes the client certificates that `clients` does; TLS 1.2 and 1.3.
+/// A configuration that shows `serving` and takes the client certificates that `clients` does; TLS
+/// 1.2 and 1.3.
 pub fn server(
     serving: Serving,
     clients: Option<Arc<dyn ClientCertVerifier>>,
@@ -41,8 +42,8 @@ pub fn server(
     Ok(Arc::new(config))
 }
 
-/// A configuration with a new certificate for `names` and this machine's own. The key never leaves memory, and nobody
-/// knows its CA, so clients must skip verification: fit for loopback only.
+/// A configuration with a new certificate for `names` and this machine's own. The key never leaves
+/// memory, and nobody knows its CA, so clients must skip verification: fit for loopback only.
 pub fn self_signed(names: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
     let mut all: Vec<String> = LOCAL_NAMES.map(str::to_owned).into();
     let others = names

@@ -53,13 +53,13 @@ impl Files {
 // === impl Followed ===
 
 impl Followed {
-    /// What is shown.
     pub fn serving(&self) -> Serving {
         self.serving.clone()
     }
 
-    /// Reads the files again; true if they changed and are shown now. If they cannot be used, what was shown stays: a
-    /// volume is changed file by file, so certificate and key may not fit for a moment.
+    /// Reads the files again; true if they changed and are shown now. If they cannot be used, what
+    /// was shown stays: a volume is changed file by file, so certificate and key may not fit for a
+    /// moment.
     pub fn reload(&mut self) -> Result<bool, TlsError> {
         let read = self.files.read()?;
         if read == self.read {
@@ -77,7 +77,8 @@ impl Followed {
     }
 }
 
-/// Looks every ten seconds, until `stop`, whether what was made of `file` is still what is in it; says what became of it.
+/// Looks every ten seconds, until `stop`, whether what was made of `file` is still what is in it;
+/// says what became of it.
 pub async fn again<E: Into<Box<dyn Error + Send + Sync>>>(
     file: &str,
     stop: CancellationToken,

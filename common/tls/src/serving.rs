@@ -21,9 +21,7 @@ pub enum TlsError {
     /// A file that is not there or cannot be read.
     #[error("{} cannot be read", path.display())]
     Read {
-        /// Which file.
         path: PathBuf,
-        /// What went wrong.
         source: std::io::Error,
     },
     /// Not PEM, or not what it should hold.
@@ -31,24 +29,18 @@ pub enum TlsError {
     Pem {
         /// What should be in it.
         what: String,
-        /// What went wrong.
         source: rustls::pki_types::pem::Error,
     },
     /// No certificate where there should be one.
     #[error("{what} holds no certificate")]
-    Empty {
-        /// Where it should be.
-        what: String,
-    },
+    Empty { what: String },
     /// The key is not that of the certificate, or of a kind that is not known.
     #[error("the key does not fit the certificate")]
     Key(#[source] rustls::Error),
     /// The CA has no usable certificates.
     #[error("{what} holds no usable CA")]
     CertificateAuthority {
-        /// Where it should be.
         what: String,
-        /// What went wrong.
         source: rustls::server::VerifierBuilderError,
     },
     /// The configuration cannot be made.
@@ -59,7 +51,6 @@ pub enum TlsError {
     Make {
         /// The names it should be valid for.
         names: String,
-        /// What went wrong.
         source: rcgen::Error,
     },
 }
@@ -89,7 +80,8 @@ impl Serving {
         })))
     }
 
-    /// Shows a certificate for `names` that nobody trusts, until there is another: something to shake hands with.
+    /// Shows a certificate for `names` that nobody trusts, until there is another: something to
+    /// shake hands with.
     pub fn untrusted(names: &[String]) -> Result<Self, TlsError> {
         let issued = CertificateAuthority::new("meshmeter starting")?.issue(names)?;
         Self::from_pem(&issued.certificate, &issued.key)
@@ -159,7 +151,8 @@ fn expiry(pair: &CertifiedKey) -> u64 {
 mod tests {
     use super::*;
 
-    /// A key of another certificate is refused when it is given, not at the first handshake; what was shown stays.
+    /// A key of another certificate is refused when it is given, not at the first handshake; what
+    /// was shown stays.
     #[test]
     fn refuses_a_foreign_key() {
         let ca = CertificateAuthority::new("test").unwrap();

@@ -1,7 +1,8 @@
 //! The series of the process, as its VMs list them in shared data.
 //!
-//! A process-wide metric can be read by any VM that knows its name; this list is how the streaming VM learns the
-//! names. Entries are only ever added. Each VM lists a series before it adds to its metrics for the first time.
+//! A process-wide metric can be read by any VM that knows its name; this list is how the streaming
+//! VM learns the names. Entries are only ever added. Each VM lists a series before it adds to its
+//! metrics for the first time.
 
 use crate::blob::Reader;
 use crate::config::SERIES_MAX;
@@ -11,7 +12,8 @@ use crate::series::{Direction, OTHER, Role, SeriesKey};
 
 /// Where the record stands. The number changes with its layout.
 const KEY: &str = "meshmeter.series.1";
-/// Series on the wire that are listed at most; "other" of both directions always finds room beside them.
+/// Series on the wire that are listed at most; "other" of both directions always finds room beside
+/// them.
 const WIRE_SERIES_MAX: usize = SERIES_MAX;
 /// Times a write is tried when other VMs write at the same time.
 const TRIES_MAX: usize = 16;
@@ -19,7 +21,6 @@ const TRIES_MAX: usize = 16;
 /// A series that some VM of the process counts.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Listed {
-    /// What is counted.
     pub key: SeriesKey,
     /// Whether its responses are counted.
     pub responses: bool,
@@ -54,8 +55,9 @@ impl Catalog {
         }
     }
 
-    /// Lists `wanted` and says what became of each, in their order. The second value is true if the list
-    /// changed. `None` if the host refuses or others are faster each time: nothing is listed then.
+    /// Lists `wanted` and says what became of each, in their order. The second value is true if the
+    /// list changed. `None` if the host refuses or others are faster each time: nothing is listed
+    /// then.
     pub fn list(host: &impl Host, wanted: &[Listed]) -> Option<(Vec<Listing>, bool)> {
         for _ in 0..TRIES_MAX {
             let (mut catalog, cas) = match host.shared_data(KEY) {
@@ -77,7 +79,6 @@ impl Catalog {
         None
     }
 
-    /// Every series.
     pub fn iter(&self) -> impl Iterator<Item = &Listed> {
         self.series.iter()
     }

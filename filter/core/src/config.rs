@@ -1,23 +1,27 @@
-//! The plugin configuration: JSON in, a checked [`Config`] and a list of sentences about what was wrong out.
+//! The plugin configuration: JSON in, a checked [`Config`] and a list of sentences about what was
+//! wrong out.
 //!
-//! There is always a configuration. A field that is unknown or has a bad value is named in a sentence and falls
-//! back to its default while the rest holds, since a filter that refuses its configuration makes Envoy refuse
-//! the listener.
+//! There is always a configuration. A field that is unknown or has a bad value is named in a
+//! sentence and falls back to its default while the rest holds, since a filter that refuses its
+//! configuration makes Envoy refuse the listener.
 
 use std::collections::BTreeMap;
 
 use crate::json::{self, Value};
 use crate::series::{Direction, Role};
 
-/// Bytes of JSON that are read at most: 64 labels of 380 bytes, four aggregators and the rest fit several times.
+/// Bytes of JSON that are read at most: 64 labels of 380 bytes, four aggregators and the rest fit
+/// several times.
 pub const CONFIG_BYTES_MAX: usize = 64 * 1024;
 /// Aggregators a sidecar streams to at most.
 pub const AGGREGATORS_MAX: usize = 4;
 /// Bytes of the name of a cluster, as the aggregator limits it.
 pub const CLUSTER_BYTES_MAX: usize = 256;
-/// Series a VM keeps at most; the aggregator takes 256 of a pod, and "other" of two directions has to fit.
+/// Series a VM keeps at most; the aggregator takes 256 of a pod, and "other" of two directions has
+/// to fit.
 pub const SERIES_MAX: usize = 250;
-/// Pod labels that are sent at most, and bytes of a key and of a value, as the aggregator limits them.
+/// Pod labels that are sent at most, and bytes of a key and of a value, as the aggregator limits
+/// them.
 pub const LABELS_MAX: usize = 64;
 const LABEL_KEY_BYTES_MAX: usize = 317;
 const LABEL_VALUE_BYTES_MAX: usize = 63;
@@ -40,11 +44,9 @@ pub enum Module {
 /// How responses are told apart.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ResponseDetail {
-    /// Not counted.
     Off,
     /// By class of the status.
     Class,
-    /// By status.
     Code,
 }
 
@@ -60,22 +62,15 @@ pub struct Aggregator {
 /// Who the sidecar belongs to, as far as the configuration says.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ConfiguredIdentity {
-    /// Namespace of the pod.
     pub namespace: String,
-    /// Name of the pod.
     pub pod: String,
-    /// Uid of the pod.
     pub uid: String,
-    /// Name of the node.
     pub node: String,
-    /// Labels of the pod.
     pub labels: BTreeMap<String, String>,
 }
 
-/// A checked plugin configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
-    /// What the plugin counts.
     pub role: Role,
     /// Side of the sidecar; `None` asks Envoy.
     pub direction: Option<Direction>,
@@ -85,7 +80,6 @@ pub struct Config {
     pub by_cluster: bool,
     /// How responses are told apart.
     pub responses: ResponseDetail,
-    /// Whom to stream to.
     pub aggregators: Vec<Aggregator>,
     /// Time between reports in milliseconds.
     pub flush_interval_ms: u64,
@@ -95,7 +89,6 @@ pub struct Config {
     pub identity: ConfiguredIdentity,
 }
 
-/// Collects what was wrong.
 #[derive(Debug, Default)]
 struct Problems {
     told: Vec<String>,

@@ -1,14 +1,15 @@
 //! What this VM has counted: a bounded table of series with running totals.
 //!
-//! Callbacks of requests add into it; nothing there allocates, indexes or panics. The tick takes out what has
-//! been added since the last one ([`Total::pending`]), by way of [`crate::process`].
+//! Callbacks of requests add into it; nothing there allocates, indexes or panics. The tick takes
+//! out what has been added since the last one ([`Total::pending`]), by way of [`crate::process`].
 
 use crate::config::{ResponseDetail, SERIES_MAX};
 use crate::host::MetricId;
 use crate::series::{Counter, Direction, OTHER, Outcome, Role, SeriesKey};
 use crate::time::Monotonic;
 
-/// Exact statuses a series keeps at most, in a VM and in the process; further ones are counted by class.
+/// Exact statuses a series keeps at most, in a VM and in the process; further ones are counted by
+/// class.
 pub const CODES_MAX: usize = 32;
 /// Series beyond the configured ones: "other" of each role and direction.
 const OTHERS_MAX: usize = 6;
@@ -22,7 +23,6 @@ pub struct SeriesIndex(pub(crate) u16);
 /// A running total of this VM, and how much of it the process-wide metric has.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Total {
-    /// Since the VM began.
     pub value: u64,
     /// Part of `value` that was added to the process-wide metric.
     pub flushed: u64,
@@ -35,7 +35,6 @@ pub struct Total {
 /// One series of this VM.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// What it counts.
     pub key: SeriesKey,
     /// Whether responses are counted at all, and how.
     pub detail: ResponseDetail,
@@ -75,7 +74,6 @@ pub struct Refused {
 #[derive(Debug, Default)]
 pub struct Counters {
     series: Vec<Series>,
-    /// What was refused.
     pub refused: Refused,
 }
 
@@ -228,8 +226,8 @@ impl Series {
 // === impl Counters ===
 
 impl Counters {
-    /// The series of a key. It is added if it is new; at the limit of `max` series, "other" takes its place, and
-    /// the second value is true.
+    /// The series of a key. It is added if it is new; at the limit of `max` series, "other" takes
+    /// its place, and the second value is true.
     pub fn resolve(
         &mut self,
         role: Role,
@@ -318,12 +316,10 @@ impl Counters {
         }
     }
 
-    /// Every series.
     pub fn iter(&self) -> impl Iterator<Item = &Series> {
         self.series.iter()
     }
 
-    /// Every series, to flush.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Series> {
         self.series.iter_mut()
     }
@@ -384,8 +380,8 @@ impl Counters {
         }
     }
 
-    /// Moves what the process has no room for to where it has: refused series to "other", refused exact
-    /// statuses to their classes.
+    /// Moves what the process has no room for to where it has: refused series to "other", refused
+    /// exact statuses to their classes.
     pub fn move_refused(&mut self) {
         for series in &mut self.series {
             let moved = series.move_refused_codes();

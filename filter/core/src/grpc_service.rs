@@ -1,7 +1,8 @@
 //! Naming the gRPC upstream.
 //!
-//! Envoy takes the bytes that name it for a serialised `envoy.config.core.v3.GrpcService` if it can. A bare
-//! cluster name that happens to be one without a target aborts the proxy, so we always send a real one.
+//! Envoy takes the bytes that name it for a serialised `envoy.config.core.v3.GrpcService` if it
+//! can. A bare cluster name that happens to be one without a target aborts the proxy, so we always
+//! send a real one.
 
 use crate::config::Aggregator;
 

@@ -1,11 +1,10 @@
 //! What the core asks of the proxy that hosts it.
 //!
-//! Every call may fail and none may panic. The real host maps these to proxy-wasm calls; the fake one in
-//! `testing` plays an Envoy process with several VMs.
+//! Every call may fail and none may panic. The real host maps these to proxy-wasm calls; the fake
+//! one in `testing` plays an Envoy process with several VMs.
 
 use crate::time::{Monotonic, UnixMillis};
 
-/// Why the host refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HostError {
     /// There is no such thing (property, key, metric, token).
@@ -19,9 +18,7 @@ pub enum HostError {
 /// How grave a log line is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LogLevel {
-    /// For the curious.
     Debug,
-    /// Worth knowing.
     Info,
     /// Something is not as configured; counting goes on.
     Warn,
@@ -32,7 +29,6 @@ pub enum LogLevel {
 /// What a metric of the host does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum MetricKind {
-    /// Only rises.
     Counter,
     /// Rises, falls, can be set.
     Gauge,
@@ -69,14 +65,13 @@ pub trait Host {
     /// The clock that never steps.
     fn monotonic_now(&self) -> Monotonic;
 
-    /// A random number.
     fn random(&self) -> u64;
 
     /// An environment variable of the VM.
     fn env(&self, name: &str) -> Option<String>;
 
-    /// Copies a property into `buffer`, as much as fits, and returns its full length. Parts of `path` are
-    /// joined by zero bytes. Does not allocate.
+    /// Copies a property into `buffer`, as much as fits, and returns its full length. Parts of
+    /// `path` are joined by zero bytes. Does not allocate.
     fn property(&self, path: &[u8], buffer: &mut [u8]) -> Result<usize, HostError>;
 
     /// Status of the response of the current HTTP stream, if it has one. Does not allocate.
@@ -91,17 +86,15 @@ pub trait Host {
     /// Adds to a metric; a counter takes positive offsets only.
     fn increment_metric(&self, id: MetricId, offset: i64) -> Result<(), HostError>;
 
-    /// Sets a gauge.
     fn set_gauge(&self, id: MetricId, value: u64) -> Result<(), HostError>;
 
-    /// Reads a metric.
     fn read_metric(&self, id: MetricId) -> Result<u64, HostError>;
 
     /// Reads data shared by the VMs of the process.
     fn shared_data(&self, key: &str) -> Result<(Vec<u8>, Cas), HostError>;
 
-    /// Writes data shared by the VMs of the process, if it is still at version `expected`; `None` expects
-    /// that it is not there.
+    /// Writes data shared by the VMs of the process, if it is still at version `expected`; `None`
+    /// expects that it is not there.
     fn set_shared_data(
         &self,
         key: &str,
@@ -124,7 +117,6 @@ pub trait Host {
     /// Ends our half of a stream, or forgets one that the peer has ended.
     fn close_stream(&self, token: StreamToken) -> Result<(), HostError>;
 
-    /// Resets a stream.
     fn cancel_stream(&self, token: StreamToken) -> Result<(), HostError>;
 
     /// Message of the status a stream ended with; valid while its end is being told.

@@ -1,4 +1,5 @@
-//! Which pod the sidecar belongs to: the plugin configuration, then the environment, then Envoy's node.
+//! Which pod the sidecar belongs to: the plugin configuration, then the environment, then Envoy's
+//! node.
 //!
 //! Each part is taken from the first source that has it:
 //!
@@ -10,26 +11,24 @@
 //! | node | `identity.node` | `NODE_NAME` | `NODE_NAME` |
 //! | labels | `identity.labels` | | |
 //!
-//! `NAME` and `NAMESPACE` are what Istio puts there. Without a namespace and a pod nothing can be streamed.
+//! `NAME` and `NAMESPACE` are what Istio puts there. Without a namespace and a pod nothing can be
+//! streamed.
 
 use std::collections::BTreeMap;
 
 use crate::config::ConfiguredIdentity;
 use crate::host::Host;
 
-/// Bytes of a text that is taken from the environment or the node: a Kubernetes name has at most 253.
+/// Bytes of a text that is taken from the environment or the node: a Kubernetes name has at most
+/// 253.
 const TEXT_BYTES_MAX: usize = 253;
 
 /// Who a sidecar is. A part that is not known is empty.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Identity {
-    /// Namespace of its pod.
     pub namespace: String,
-    /// Name of its pod.
     pub pod: String,
-    /// Uid of its pod.
     pub uid: String,
-    /// Node of its pod.
     pub node: String,
     /// Labels of its pod that the configuration names.
     pub labels: BTreeMap<String, String>,
@@ -58,7 +57,8 @@ const NODE: Source = Source {
     metadata: b"xds\0node\0metadata\0NODE_NAME",
 };
 
-/// Finds out who the sidecar is. The error is a sentence that says what is missing and where it was looked for.
+/// Finds out who the sidecar is. The error is a sentence that says what is missing and where it was
+/// looked for.
 pub fn resolve(host: &impl Host, configured: &ConfiguredIdentity) -> Result<Identity, String> {
     let identity = Identity {
         namespace: find(host, &configured.namespace, &NAMESPACE),

@@ -1,7 +1,7 @@
 //! A small JSON reader for the plugin configuration.
 //!
-//! The module has to stay small, and the configuration is read field by field so that each mistake can be named:
-//! a general deserialiser would cost ten times the bytes and stop at the first error.
+//! The module has to stay small, and the configuration is read field by field so that each mistake
+//! can be named: a general deserialiser would cost ten times the bytes and stop at the first error.
 
 /// Values nested deeper than this are refused; the configuration's own depth is 4.
 const DEPTH_MAX: u8 = 16;

@@ -6,7 +6,8 @@ use crate::time::Monotonic;
 
 /// How often a VM renews its entry, in milliseconds.
 const RENEW_EVERY_MS: u64 = 500;
-/// How long a VM is a member before it leads: the others need the time of a tick to enter themselves.
+/// How long a VM is a member before it leads: the others need the time of a tick to enter
+/// themselves.
 const LEAD_AFTER_MS: u64 = 250;
 /// For how long a new member looks at every tick who else there is.
 const SETTLING_MS: u64 = 500;
@@ -26,20 +27,18 @@ pub struct Member {
     /// Since when another VM has been the leader.
     led_since: Option<Monotonic>,
     ticked_at: Option<Monotonic>,
-    /// The last tick before it stood still, and until when the others have time to renew their entries since.
+    /// The last tick before it stood still, and until when the others have time to renew their
+    /// entries since.
     stalled: Option<(Monotonic, Monotonic)>,
 }
 
-/// Who streams.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Lead {
     /// Nobody has been found yet.
     Unknown,
-    /// This VM.
     Me,
     /// Another VM, which may still be opening its stream.
     OtherSoon,
-    /// Another VM.
     Other,
 }
 
@@ -151,7 +150,6 @@ impl Member {
         self.registry.each_for_itself
     }
 
-    /// Who streams.
     pub fn lead(&self, now: Monotonic) -> Lead {
         let Some(joined_at) = self.joined_at else {
             return Lead::Unknown;

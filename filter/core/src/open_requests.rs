@@ -1,8 +1,9 @@
 //! The HTTP streams of a VM that are open: which root they belong to and where they are counted.
 //!
-//! A table of fixed size with open addressing. Envoy numbers contexts one after the other, so the number itself
-//! is the hash and neighbours in time are neighbours in memory. The table is allocated once, for the first stream:
-//! most VMs (the main thread's, those of access loggers) never see one.
+//! A table of fixed size with open addressing. Envoy numbers contexts one after the other, so the
+//! number itself is the hash and neighbours in time are neighbours in memory. The table is
+//! allocated once, for the first stream: most VMs (the main thread's, those of access loggers)
+//! never see one.
 
 use crate::counter::SeriesIndex;
 use crate::host::{ContextId, RootId};
@@ -12,7 +13,6 @@ pub const OPEN_MAX: usize = 8192;
 /// Half of the slots stay free, so that a search is short.
 const SLOTS: usize = OPEN_MAX * 2;
 
-/// One open HTTP stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct OpenRequest {
     /// Whose plugin it runs through.
@@ -45,7 +45,6 @@ const FREE: Slot = Slot {
 // === impl OpenRequests ===
 
 impl OpenRequests {
-    /// Streams that are open.
     pub fn len(&self) -> usize {
         self.open
     }
@@ -55,7 +54,8 @@ impl OpenRequests {
         self.open == 0
     }
 
-    /// Takes in a stream; false if the table is full. A stream that is known already keeps its place.
+    /// Takes in a stream; false if the table is full. A stream that is known already keeps its
+    /// place.
     #[inline]
     pub fn insert(&mut self, context: ContextId, root: RootId) -> bool {
         if context.0 == 0 || self.open >= OPEN_MAX {
@@ -102,7 +102,6 @@ impl OpenRequests {
         false
     }
 
-    /// Forgets the stream.
     #[inline]
     pub fn remove(&mut self, context: ContextId) -> Option<OpenRequest> {
         let mut hole = self.find(context)?;
@@ -236,7 +235,8 @@ mod tests {
         }
     }
 
-    /// The table refuses what exceeds its limit, keeps what it has and takes in again when there is room.
+    /// The table refuses what exceeds its limit, keeps what it has and takes in again when there is
+    /// room.
     #[test]
     fn a_full_table_refuses() {
         let mut table = OpenRequests::default();

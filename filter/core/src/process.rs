@@ -1,14 +1,16 @@
-//! Process-wide totals: Envoy counters into which every VM adds what it counted, and which any VM can read.
+//! Process-wide totals: Envoy counters into which every VM adds what it counted, and which any VM
+//! can read.
 //!
-//! They live as long as the process: through a VM that traps, is replaced or reconfigured. `meshmeter.instance`
-//! and `meshmeter.started_at_ms` are kept beside them, so that neither outlives the other. Three things can go
-//! wrong with such counters, and all are noticed:
-//! - a `stats_matcher` in the bootstrap hides them: they take every addition and read 0. Each VM proves a probe
-//!   before it relies on them, and each counter when it first adds to it;
+//! They live as long as the process: through a VM that traps, is replaced or reconfigured.
+//! `meshmeter.instance` and `meshmeter.started_at_ms` are kept beside them, so that neither
+//! outlives the other. Three things can go wrong with such counters, and all are noticed:
+//! - a `stats_matcher` in the bootstrap hides them: they take every addition and read 0. Each VM
+//!   proves a probe before it relies on them, and each counter when it first adds to it;
 //! - `/reset_counters` sets them back to 0. A sentinel that is never 0 otherwise tells;
-//! - a hot restart adds the parent's counters and gauges to those of the same name in the child. `meshmeter.instance`
-//!   tells: a gauge that reads something else than what was just set holds a part of a parent. The child's counters
-//!   are of no use from then on, also after the parent is gone, which takes its gauges along but not its counts.
+//! - a hot restart adds the parent's counters and gauges to those of the same name in the child.
+//!   `meshmeter.instance` tells: a gauge that reads something else than what was just set holds a
+//!   part of a parent. The child's counters are of no use from then on, also after the parent is
+//!   gone, which takes its gauges along but not its counts.
 
 use std::cell::Cell;
 
@@ -26,7 +28,8 @@ pub(crate) const REFUSED_NAMES: [&str; 3] = [
     "meshmeter.refused.code_overflow",
 ];
 
-/// What a process sets `meshmeter.instance` to once its counters hold those of a parent. No name of counters.
+/// What a process sets `meshmeter.instance` to once its counters hold those of a parent. No name of
+/// counters.
 const MERGED: u64 = 1;
 
 /// The metrics beside the counters.
@@ -74,7 +77,6 @@ pub struct ProcessTotals {
 pub enum Unusable {
     /// They cannot be read back.
     Hidden(String),
-    /// Another VM found so.
     Elsewhere,
     /// They hold counts of the process that this one takes over from.
     Merged,
@@ -100,8 +102,8 @@ impl Refused {
 // === impl ProcessTotals ===
 
 impl ProcessTotals {
-    /// Proves that counters and gauges read back what was written, and names the counters if nobody did yet.
-    /// `started_at` is a moment before this VM counted anything.
+    /// Proves that counters and gauges read back what was written, and names the counters if nobody
+    /// did yet. `started_at` is a moment before this VM counted anything.
     pub fn prove(&mut self, host: &impl Host, started_at: UnixMillis) -> Result<(), Unusable> {
         if self.metrics.is_none() {
             self.metrics = Some(Self::find(host, started_at)?);
@@ -150,8 +152,9 @@ impl ProcessTotals {
         self.instance.get() != 0
     }
 
-    /// Finds out what the counters are called now, and that they are of this process alone. What tells is a gauge, so
-    /// it holds for VMs that begin at any time and share no data with the others.
+    /// Finds out what the counters are called now, and that they are of this process alone. What
+    /// tells is a gauge, so it holds for VMs that begin at any time and share no data with the
+    /// others.
     pub fn name(&mut self, host: &impl Host) -> Result<(), Unusable> {
         let Some(metrics) = self.metrics else {
             return Ok(());
@@ -175,14 +178,16 @@ impl ProcessTotals {
         Err(Unusable::Merged)
     }
 
-    /// Whether a parent is there that this process takes over from: its part of the gauge goes when it ends.
+    /// Whether a parent is there that this process takes over from: its part of the gauge goes when
+    /// it ends.
     pub fn has_parent(&self, host: &impl Host) -> bool {
         let told = self.merged.map(|instance| host.read_metric(instance));
         told.is_some_and(|told| told != Ok(MERGED))
     }
 
-    /// Reads the metrics beside the counters; `None` if they are called otherwise than this VM knows, since another one
-    /// gave them a name or Envoy added a parent's: then they are to be named.
+    /// Reads the metrics beside the counters; `None` if they are called otherwise than this VM
+    /// knows, since another one gave them a name or Envoy added a parent's: then they are to be
+    /// named.
     pub fn signs(&self, host: &impl Host) -> Option<Signs> {
         let metrics = self.metrics.filter(|_| self.is_named())?;
         let read = |id| host.read_metric(id).ok();

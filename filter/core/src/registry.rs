@@ -1,8 +1,8 @@
 //! The VMs of the process, as they tell each other in shared data.
 //!
-//! Every VM enters itself on its first tick and renews its entry as it ticks. From the entries each VM derives
-//! the same facts: how many VMs should be counting and how many do, who streams, what the process is called.
-//! The canary VM never ticks, so it never stands here.
+//! Every VM enters itself on its first tick and renews its entry as it ticks. From the entries each
+//! VM derives the same facts: how many VMs should be counting and how many do, who streams, what
+//! the process is called. The canary VM never ticks, so it never stands here.
 
 use crate::blob::Reader;
 use crate::host::{Host, HostError};
@@ -28,7 +28,6 @@ pub struct ModuleTag(pub u8);
 /// What one VM says of itself.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Vm {
-    /// Its name.
     pub id: VmId,
     /// When it was configured for the first time: the main thread's VM is configured first.
     pub configured_at: Monotonic,
@@ -38,7 +37,6 @@ pub struct Vm {
     pub saw_request: bool,
     /// Whether it has aggregators to stream to.
     pub can_stream: bool,
-    /// Which module it runs.
     pub module: ModuleTag,
 }
 
@@ -57,8 +55,8 @@ pub struct Registry {
 // === impl Registry ===
 
 impl Registry {
-    /// Reads the record as it stands, changes it and writes it back; tries again when another VM was faster.
-    /// `None` if the host refuses, or others are faster each time.
+    /// Reads the record as it stands, changes it and writes it back; tries again when another VM
+    /// was faster. `None` if the host refuses, or others are faster each time.
     pub fn update(host: &impl Host, change: &mut dyn FnMut(&mut Self)) -> Option<Self> {
         for _ in 0..TRIES_MAX {
             let (mut registry, cas) = match host.shared_data(KEY) {
@@ -80,8 +78,8 @@ impl Registry {
         None
     }
 
-    /// Enters or renews a VM. A new one takes the place of the longest dead, of which it is the successor.
-    /// False if there is no room.
+    /// Enters or renews a VM. A new one takes the place of the longest dead, of which it is the
+    /// successor. False if there is no room.
     pub fn renew(&mut self, vm: Vm) -> bool {
         if let Some(entry) = self.vms.iter_mut().find(|entry| entry.id == vm.id) {
             *entry = vm;
@@ -114,13 +112,13 @@ impl Registry {
         self.vms.len()
     }
 
-    /// VMs that are counting.
     pub fn live(&self, now: Monotonic) -> impl Iterator<Item = &Vm> {
         self.vms.iter().filter(move |vm| vm.is_live(now))
     }
 
-    /// The VM that streams for the process: one that never saw a request, and of these the one that was
-    /// configured first, which is the main thread's; it ends last, so its last report holds everything.
+    /// The VM that streams for the process: one that never saw a request, and of these the one that
+    /// was configured first, which is the main thread's; it ends last, so its last report holds
+    /// everything.
     pub fn leader(&self, now: Monotonic) -> Option<VmId> {
         self.live(now)
             .filter(|vm| vm.can_stream)
@@ -128,8 +126,8 @@ impl Registry {
             .map(|vm| vm.id)
     }
 
-    /// Whether the sidecar ends when the VM `leaving` does: all that are left are idle VMs of another module,
-    /// which are the main thread's.
+    /// Whether the sidecar ends when the VM `leaving` does: all that are left are idle VMs of
+    /// another module, which are the main thread's.
     pub fn is_last(&self, leaving: &Vm, now: Monotonic) -> bool {
         self.live(now)
             .filter(|vm| vm.id != leaving.id)

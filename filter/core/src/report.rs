@@ -15,25 +15,22 @@ const BUILD: &str = match option_env!("MESHMETER_BUILD") {
 
 /// How often a sidecar without news says that it is there, in milliseconds.
 pub const HEARTBEAT_MS: u64 = 10_000;
-/// For how long after a change reports come at the flush interval, in milliseconds: as long as the widest
-/// window of the aggregator, so that every window sees its end exactly.
+/// For how long after a change reports come at the flush interval, in milliseconds: as long as the
+/// widest window of the aggregator, so that every window sees its end exactly.
 pub const ACTIVE_MS: u64 = 60_000;
 
 /// What a stream begins with.
 #[derive(Clone, Debug, Default)]
 pub struct Hello {
-    /// Who the sidecar is.
     pub identity: Identity,
     /// How often it reports while something changes, in milliseconds.
     pub flush_interval_ms: u64,
-    /// What it reports.
     pub counters: Reported,
 }
 
 /// Whose counters a stream reports.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reported {
-    /// Name of the process.
     pub process: u64,
     /// Whether they are those of one VM, not of the process.
     pub of_vm: bool,
@@ -48,15 +45,14 @@ pub struct Reported {
 /// What a report says beside the series.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
-    /// When it is made.
     pub now: Now,
     /// The last moment known to be without change, for streams that have nothing else to go by.
     pub quiet_at: Monotonic,
     /// VMs that should be counting.
     pub vms_expected: u32,
-    /// VMs that are.
     pub vms_live: u32,
-    /// Whether the sum of what VMs have in flight holds that of a dead one, so that it is not known.
+    /// Whether the sum of what VMs have in flight holds that of a dead one, so that it is not
+    /// known.
     pub inflight_lost: bool,
 }
 
@@ -128,7 +124,6 @@ pub struct Draft {
     pub begin: Monotonic,
     /// When the next one follows.
     pub promise: Promise,
-    /// Whether the sidecar ends.
     pub is_final: bool,
 }
 

@@ -5,19 +5,16 @@ use crate::counter::SeriesIndex;
 use crate::host::RootId;
 use crate::series::Direction;
 
-/// Roots a VM keeps at most. Envoy makes one per distinct configuration; old ones go when their listener has
-/// drained.
+/// Roots a VM keeps at most. Envoy makes one per distinct configuration; old ones go when their
+/// listener has drained.
 pub const ROOTS_MAX: usize = 256;
 
-/// One plugin configuration.
 #[derive(Debug)]
 pub struct Root {
-    /// Its context.
     pub id: RootId,
-    /// What it says.
     pub config: Config,
-    /// Where it counts on each side; a guess if clusters are told apart. Envoy gives listeners of both sides one
-    /// root if their plugins are configured alike.
+    /// Where it counts on each side; a guess if clusters are told apart. Envoy gives listeners of
+    /// both sides one root if their plugins are configured alike.
     pub series: Sides,
     /// Whether a request that should not be was seen and told.
     pub complained: bool,
@@ -90,13 +87,12 @@ impl Roots {
         self.roots.len() < before
     }
 
-    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.roots.is_empty()
     }
 
-    /// The root that ticks for the VM and holds its streams: the oldest, since Envoy ends roots in the opposite
-    /// order of their beginning when it shuts down.
+    /// The root that ticks for the VM and holds its streams: the oldest, since Envoy ends roots in
+    /// the opposite order of their beginning when it shuts down.
     pub fn primary(&self) -> Option<RootId> {
         self.roots.first().map(|root| root.id)
     }

@@ -1,4 +1,5 @@
-//! Names of what is counted: keys of series, the counters of a series, and what the process-wide metrics are called.
+//! Names of what is counted: keys of series, the counters of a series, and what the process-wide
+//! metrics are called.
 
 use crate::host::MetricKind;
 
@@ -14,22 +15,19 @@ pub enum Direction {
     Outbound,
 }
 
-/// What a plugin counts.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Role {
     /// Requests that begin, that are in flight, that end.
     Filter,
-    /// Requests that ended.
     AccessLog,
     /// Attempts that reached an upstream connection.
     UpstreamLog,
 }
 
-/// Key of what one role counts. Several roles may count for the same direction and cluster: their counters never
-/// mix, they meet on the wire.
+/// Key of what one role counts. Several roles may count for the same direction and cluster: their
+/// counters never mix, they meet on the wire.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SeriesKey {
-    /// Who counts.
     pub role: Role,
     /// Which side of the sidecar.
     pub direction: Direction,
@@ -37,28 +35,27 @@ pub struct SeriesKey {
     pub cluster: String,
 }
 
-/// How a request ended, as it is counted: 0 without a response, 1 to 5 for the class, 100 to 599 for the status.
+/// How a request ended, as it is counted: 0 without a response, 1 to 5 for the class, 100 to 599
+/// for the status.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Outcome(pub u16);
 
 /// One counter of a series.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Counter {
-    /// Requests that ended so.
     Responses(Outcome),
     /// Integral of `Inflight` over time, in nanoseconds times requests.
     InflightNanos,
-    /// Requests in flight.
     Inflight,
     /// What the role counts first of all: requests, completed requests or attempts.
     ///
-    /// Last in this order: totals are read in it and written in the opposite one, so that no reader sees more
-    /// responses than requests.
+    /// Last in this order: totals are read in it and written in the opposite one, so that no reader
+    /// sees more responses than requests.
     Events,
 }
 
-/// Name of the process-wide metric of a counter, without Envoy's prefix `wasmcustom.`. No counter's own name holds
-/// a dot, so that names of different keys differ.
+/// Name of the process-wide metric of a counter, without Envoy's prefix `wasmcustom.`. No counter's
+/// own name holds a dot, so that names of different keys differ.
 pub fn metric_name(role: Role, direction: Direction, cluster: &str, counter: Counter) -> String {
     let events = match role {
         Role::Filter => "requests",
@@ -127,8 +124,8 @@ impl Outcome {
     /// Classes of outcomes: none, and 1xx to 5xx.
     pub const CLASSES: u16 = 6;
 
-    /// The class of a status; none without one. A status outside of 100 to 599 is no valid one, but a response all the
-    /// same: it counts as 5xx, as a client is to take it (RFC 9110, section 15).
+    /// The class of a status; none without one. A status outside of 100 to 599 is no valid one, but
+    /// a response all the same: it counts as 5xx, as a client is to take it (RFC 9110, section 15).
     pub fn class(status: Option<u16>) -> Self {
         match status {
             None | Some(0) => Self(0),

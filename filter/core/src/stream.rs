@@ -1,8 +1,8 @@
 //! The stream to one aggregator: open, report, wait for the acknowledgement, open again.
 //!
-//! Nothing is ever queued. At most one report is unacknowledged; what changes meanwhile is in the next one, since
-//! totals are running totals. That Envoy took a message says nothing about its delivery: only the
-//! acknowledgement does, and a stream on which it stays out is given up.
+//! Nothing is ever queued. At most one report is unacknowledged; what changes meanwhile is in the
+//! next one, since totals are running totals. That Envoy took a message says nothing about its
+//! delivery: only the acknowledgement does, and a stream on which it stays out is given up.
 
 use prost::Message as _;
 use proto::v1;
@@ -110,7 +110,6 @@ impl Link {
         }
     }
 
-    /// Where it leads.
     pub fn aggregator(&self) -> &Aggregator {
         &self.aggregator
     }
@@ -145,8 +144,9 @@ impl Link {
         }
     }
 
-    /// Whether [`Self::tick`] would send something, so that totals have to be read before. `news`: something
-    /// changed since the last reading. A stream of other counters than `instance` is to be opened anew at once.
+    /// Whether [`Self::tick`] would send something, so that totals have to be read before. `news`:
+    /// something changed since the last reading. A stream of other counters than `instance` is to
+    /// be opened anew at once.
     pub fn is_due(&self, now: Monotonic, hello: &Hello, news: bool) -> bool {
         match &self.state {
             State::Idle { retry_at } => now >= *retry_at,
@@ -203,7 +203,8 @@ impl Link {
     fn open(&mut self, host: &impl Host, root: RootId, hello: &Hello, now: Now) {
         let flush_interval_ms = self.flush_interval_ms(hello.flush_interval_ms);
         let Ok(token) = host.open_stream(&self.upstream, SERVICE, METHOD) else {
-            // Envoy may yet tell of the end of a stream it never named; nobody will know that token.
+            // Envoy may yet tell of the end of a stream it never named; nobody will know that
+            // token.
             if self.failures >= REFUSALS_UNSAID {
                 let text = "Envoy cannot open it: no such cluster, or none of its hosts is known";
                 self.complain(host, NOT_FOUND, text, now.monotonic);
@@ -277,7 +278,8 @@ impl Link {
         self.complain(host, status, &message, now);
         self.retire(host, now);
         if status == ABORTED {
-            // Another VM streams these counters: by the time this one is asked again it should know.
+            // Another VM streams these counters: by the time this one is asked again it should
+            // know.
             self.state = State::Idle {
                 retry_at: now.plus_millis(BACKOFF_MAX_MS),
             };
@@ -300,8 +302,9 @@ impl Link {
         }
     }
 
-    /// Sends the last report of the root that holds the stream. The stream goes with the root. On a stream of other
-    /// counters than `instance` their totals would be taken for those: there is nothing to be said on it any more.
+    /// Sends the last report of the root that holds the stream. The stream goes with the root. On a
+    /// stream of other counters than `instance` their totals would be taken for those: there is
+    /// nothing to be said on it any more.
     pub fn finish(
         &mut self,
         host: &impl Host,

@@ -13,13 +13,12 @@ use crate::stream::Link;
 use crate::time::{Monotonic, Now, UnixMillis};
 use crate::view::{Found, Version, View};
 
-/// Milliseconds between ticks. What a worker counted may take this long to be seen by the streaming VM.
+/// Milliseconds between ticks. What a worker counted may take this long to be seen by the streaming
+/// VM.
 pub const TICK_MS: u32 = 100;
 
-/// Whose totals are streamed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Scope {
-    /// Those of the process.
     #[default]
     Process,
     /// Those of this VM, under a name of its own.
@@ -36,17 +35,13 @@ pub enum Scope {
 /// The totals to stream, and where from.
 #[derive(Debug)]
 pub struct Sources<'a> {
-    /// Whose totals.
     pub scope: Scope,
-    /// Of the process.
     pub process: &'a ProcessTotals,
-    /// Of this VM.
     pub counters: &'a Counters,
     /// The VMs of the process.
     pub member: &'a Member,
 }
 
-/// Streams to every aggregator.
 #[derive(Debug, Default)]
 pub struct Streamer {
     links: Vec<Link>,
@@ -108,7 +103,6 @@ impl Streamer {
         self.links.iter().any(Link::is_open)
     }
 
-    /// Sends what is due.
     pub fn tick(&mut self, host: &impl Host, root: RootId, sources: &Sources<'_>, now: Now) {
         let due = self.due(host, sources, now);
         if let (Some((facts, news)), Some(hello)) = (due, &self.hello) {
@@ -142,8 +136,8 @@ impl Streamer {
         Some((facts, news))
     }
 
-    /// Finds out, cheaply, whose totals these are and whether they changed since they were last read. `None` if
-    /// nothing can be said now.
+    /// Finds out, cheaply, whose totals these are and whether they changed since they were last
+    /// read. `None` if nothing can be said now.
     fn observe(&mut self, host: &impl Host, sources: &Sources<'_>, now: Now) -> Option<bool> {
         let process = sources.member.process();
         if process == 0 || self.hello.is_none() {
@@ -209,7 +203,8 @@ impl Streamer {
             .get_or_insert(now.monotonic.minus_millis(age_ms));
     }
 
-    /// The counters were set back to 0: gives them a new name, after a tick in which all of them are.
+    /// The counters were set back to 0: gives them a new name, after a tick in which all of them
+    /// are.
     fn reset(&mut self, host: &impl Host, sources: &Sources<'_>, now: Now) {
         if self.fell {
             let started_at = UnixMillis(now.unix.0.saturating_sub(u64::from(TICK_MS)));
@@ -229,7 +224,8 @@ impl Streamer {
         if sources.scope != Scope::Process {
             return true;
         }
-        // First what tells of changes, then the totals: a change between the two is read twice, not missed.
+        // First what tells of changes, then the totals: a change between the two is read twice, not
+        // missed.
         let Some(signs) = sources.process.signs(host) else {
             return false;
         };

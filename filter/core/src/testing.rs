@@ -1,8 +1,10 @@
-//! A fake Envoy process: several VMs share its metrics, shared data and clocks; each has its own streams and log.
+//! A fake Envoy process: several VMs share its metrics, shared data and clocks; each has its own
+//! streams and log.
 //!
-//! For the tests of this crate and for simulations. It behaves as Envoy was measured to: counters take positive
-//! offsets only, hidden metrics take every addition and read 0, shared data is compared by version only where it
-//! exists, and a message on a stream that the peer ended is taken and dropped.
+//! For the tests of this crate and for simulations. It behaves as Envoy was measured to: counters
+//! take positive offsets only, hidden metrics take every addition and read 0, shared data is
+//! compared by version only where it exists, and a message on a stream that the peer ended is taken
+//! and dropped.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -65,23 +67,16 @@ struct VmSide {
 /// What a VM did with its streams, in order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Call {
-    /// Opened one.
     Open {
-        /// Its token.
         token: StreamToken,
         /// Serialised `GrpcService`.
         upstream: Vec<u8>,
     },
-    /// Sent a message.
     Send {
-        /// On this stream.
         token: StreamToken,
-        /// Serialised frame.
         message: Vec<u8>,
     },
-    /// Ended its half.
     Close(StreamToken),
-    /// Reset it.
     Cancel(StreamToken),
 }
 
@@ -104,7 +99,6 @@ impl FakeProcess {
         })))
     }
 
-    /// Another VM.
     pub fn host(&self) -> FakeHost {
         FakeHost {
             process: self.clone(),
@@ -115,7 +109,6 @@ impl FakeProcess {
         }
     }
 
-    /// Lets time pass.
     pub fn advance_ms(&self, millis: u64) {
         let mut process = self.0.borrow_mut();
         process.unix_ms += millis;
@@ -159,8 +152,9 @@ impl FakeProcess {
         }
     }
 
-    /// Envoy adds the counters and gauges of `parent` to this process's, as it does after a hot restart at each flush of
-    /// statistics: of counters what came since the last time, which is for the caller to see to.
+    /// Envoy adds the counters and gauges of `parent` to this process's, as it does after a hot
+    /// restart at each flush of statistics: of counters what came since the last time, which is for
+    /// the caller to see to.
     pub fn merge(&self, parent: &Self) {
         let mut process = self.0.borrow_mut();
         for (name, (kind, value)) in &parent.0.borrow().metrics {

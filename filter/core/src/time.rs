@@ -7,14 +7,16 @@ const NANOS_PER_MILLI: u64 = 1_000_000;
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct UnixMillis(pub u64);
 
-/// Nanoseconds on a clock that never steps and that all VMs of a process share. Its zero means nothing.
+/// Nanoseconds on a clock that never steps and that all VMs of a process share. Its zero means
+/// nothing.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Monotonic(pub u64);
 
 /// The same moment on both clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Now {
-    /// What the wall clock would show had nobody set it since the VM began: it goes with the other one.
+    /// What the wall clock would show had nobody set it since the VM began: it goes with the other
+    /// one.
     pub unix: UnixMillis,
     /// On the clock that never steps.
     pub monotonic: Monotonic,

@@ -1,7 +1,8 @@
-//! What the streaming VM knows of every series: the totals as last read, and which changed since when.
+//! What the streaming VM knows of every series: the totals as last read, and which changed since
+//! when.
 //!
-//! A reading of the whole gets a version number if anything in it changed. A stream that knows which version was
-//! acknowledged thereby knows which series to send.
+//! A reading of the whole gets a version number if anything in it changed. A stream that knows
+//! which version was acknowledged thereby knows which series to send.
 
 use proto::v1;
 
@@ -27,7 +28,6 @@ pub struct View {
     listings: Option<u64>,
 }
 
-/// What a reading found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Found {
     /// Totals as they should be.
@@ -64,7 +64,8 @@ impl View {
         self.changed_at
     }
 
-    /// Reads the process-wide totals. `listings` tells whether the list of series has to be read again.
+    /// Reads the process-wide totals. `listings` tells whether the list of series has to be read
+    /// again.
     pub fn read_process(&mut self, host: &impl Host, now: Monotonic, listings: u64) -> Found {
         if self.listings != Some(listings)
             && let Some(catalog) = Catalog::read(host)

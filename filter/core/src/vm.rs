@@ -1,7 +1,8 @@
 //! One Wasm VM: takes the callbacks of the host, counts, flushes and streams.
 //!
-//! Callbacks of requests only add into [`Counters`]. The tick of the oldest root does everything else, in this
-//! order: renew the entry among the VMs of the process, add to the process-wide totals, stream if this VM leads.
+//! Callbacks of requests only add into [`Counters`]. The tick of the oldest root does everything
+//! else, in this order: renew the entry among the VMs of the process, add to the process-wide
+//! totals, stream if this VM leads.
 
 use std::cell::OnceCell;
 
@@ -23,7 +24,6 @@ mod lookup;
 /// The property that an attempt has which got a connection.
 const UPSTREAM_LOCAL_ADDRESS: &[u8] = b"upstream\0local_address";
 
-/// One Wasm VM.
 #[derive(Debug)]
 pub struct Vm<H> {
     host: H,
@@ -34,8 +34,8 @@ pub struct Vm<H> {
     /// The newest stream context: found again even if the table of open requests is full.
     newest: Option<Newest>,
     started_at: UnixMillis,
-    /// What the clocks showed at first. Times of reports go on from here, so that a wall clock that is set while the VM
-    /// runs changes none of them.
+    /// What the clocks showed at first. Times of reports go on from here, so that a wall clock that
+    /// is set while the VM runs changes none of them.
     began: OnceCell<Now>,
     member: Member,
     process: ProcessTotals,
@@ -83,8 +83,8 @@ impl<H: Host> Vm<H> {
         self.began.get_or_init(first).at(monotonic)
     }
 
-    /// A root context gets its configuration; the same VM may get several, and one again. Nothing visible
-    /// happens but log lines: the VM may be a canary that is thrown away.
+    /// A root context gets its configuration; the same VM may get several, and one again. Nothing
+    /// visible happens but log lines: the VM may be a canary that is thrown away.
     pub fn on_configure(&mut self, root: RootId, text: &[u8]) {
         let now = self.now();
         let (config, problems) = Config::parse(text, self.module);
@@ -215,7 +215,8 @@ impl<H: Host> Vm<H> {
     fn stream_for_itself(&mut self, why: &Unusable, now: Now) {
         let is_merged = *why == Unusable::Merged;
         if is_merged {
-            // What was counted until now was told as the process's, or belongs to a time of which nothing can be told.
+            // What was counted until now was told as the process's, or belongs to a time of which
+            // nothing can be told.
             self.counters.begin_again();
             // What the parent tells alone is too low from now on.
             self.streamer.hurry(now.monotonic);
@@ -256,7 +257,6 @@ impl<H: Host> Vm<H> {
         self.open.insert(context, root);
     }
 
-    /// A request begins.
     #[inline]
     pub fn on_request_headers(&mut self, context: ContextId) {
         self.member.saw_request();
@@ -350,7 +350,6 @@ impl<H: Host> Vm<H> {
         }
     }
 
-    /// A context ends.
     pub fn on_done(&mut self, context: ContextId) {
         let root = RootId(context.0);
         if self.roots.get(root).is_some() {
@@ -399,7 +398,6 @@ impl<H: Host> Vm<H> {
         &self.counters
     }
 
-    /// The host, for tests.
     #[cfg(any(test, feature = "testing"))]
     pub fn host(&self) -> &H {
         &self.host

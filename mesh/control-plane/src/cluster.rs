@@ -5,8 +5,8 @@
 //!                                  └─> conditions -> writer: conditions in the status, Events
 //! ```
 //!
-//! Nothing is served before every list was read once: half a mesh would take the other half away from an Envoy that has
-//! it. From then on what is known is served, whatever the API server does.
+//! Nothing is served before every list was read once: half a mesh would take the other half away
+//! from an Envoy that has it. From then on what is known is served, whatever the API server does.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -52,7 +52,6 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// Only these namespaces; all without.
     pub namespaces: Vec<String>,
-    /// What for.
     pub purpose: Purpose,
 }
 
@@ -62,7 +61,8 @@ pub enum Purpose {
     /// To serve its meshes, and to say of each resource whether it is.
     #[default]
     Serve,
-    /// To know which workload a pod is of. Routes, services and endpoints are not read, and nothing is written.
+    /// To know which workload a pod is of. Routes, services and endpoints are not read, and nothing
+    /// is written.
     LookUp,
 }
 
@@ -257,8 +257,8 @@ impl Builder {
         meshes
     }
 
-    /// Says which workloads are none because of something in them. What else is refused may be so only because half of the
-    /// mesh was not read.
+    /// Says which workloads are none because of something in them. What else is refused may be so
+    /// only because half of the mesh was not read.
     fn tell_unknown(&mut self, meshes: &Meshes, refused: Vec<Refused>) {
         let is_unknown = |refused: &Refused| {
             let Some((Kind::VirtualNode, key)) = &refused.object else {

@@ -1,8 +1,8 @@
-//! What one Envoy is told: listeners, clusters, endpoints and routes, under the names that Amazon's control plane gave
-//! them.
+//! What one Envoy is told: listeners, clusters, endpoints and routes, under the names that Amazon's
+//! control plane gave them.
 //!
-//! Addresses of pods are a resource of their own (EDS): pods come and go all day, and neither a cluster with its
-//! connections nor a route has to change for that.
+//! Addresses of pods are a resource of their own (EDS): pods come and go all day, and neither a
+//! cluster with its connections nor a route has to change for that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,8 +25,8 @@ mod clusters;
 mod listeners;
 mod routes;
 
-/// Where an Envoy listens, and where its application does. In a pod the defaults; a sidecar whose traffic is not
-/// redirected says otherwise in its node's metadata.
+/// Where an Envoy listens, and where its application does. In a pod the defaults; a sidecar whose
+/// traffic is not redirected says otherwise in its node's metadata.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Place {
     /// Metadata `meshmeter.ingress`.
@@ -46,13 +46,10 @@ pub struct Snapshot {
 
 /// Types in the order in which they are told.
 pub const TYPES: [&str; 4] = [CLUSTER, ENDPOINT, LISTENER, ROUTE];
-/// Type of clusters.
 pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 /// Type of the endpoints of a cluster.
 pub const ENDPOINT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
-/// Type of listeners.
 pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
-/// Type of routes.
 pub const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
 
 // === impl Snapshot ===
@@ -77,8 +74,8 @@ impl Snapshot {
         self.resources.get(type_url).unwrap_or(&NOTHING)
     }
 
-    /// The same, but what of its clusters has its addresses in another way than in `before` (with endpoints or without)
-    /// is as it was there.
+    /// The same, but what of its clusters has its addresses in another way than in `before` (with
+    /// endpoints or without) is as it was there.
     pub(crate) fn with_kinds_of(&self, before: &Self) -> Self {
         let mut held = self.clone();
         let endpoints = [before, self].map(|of| of.of(ENDPOINT));
@@ -124,7 +121,8 @@ impl Snapshot {
     /// One chain for each port of the node; by port where there are several.
     fn ingress(&mut self, workload: &Workload<'_>, place: &Place) {
         let Workload { mesh, key, spec } = workload;
-        // Where nothing is redirected nobody knows where a connection was going, and there is one application: the first port stands for all.
+        // Where nothing is redirected nobody knows where a connection was going, and there is one
+        // application: the first port stands for all.
         let redirected = place.ingress.is_none();
         let ports = if redirected { spec.listeners.len() } else { 1 };
         let preference = workload.ip_preference();
@@ -162,11 +160,12 @@ impl Snapshot {
         }
     }
 
-    /// One virtual host for each name that the node calls, in one route for each port; and what of the rest of the
-    /// world is let through.
+    /// One virtual host for each name that the node calls, in one route for each port; and what of
+    /// the rest of the world is let through.
     fn egress(&mut self, workload: &Workload<'_>, place: &Place) {
         let mesh = workload.mesh;
-        // Where nothing is redirected nobody knows where a connection was going: hosts of all ports are on one.
+        // Where nothing is redirected nobody knows where a connection was going: hosts of all ports
+        // are on one.
         let redirected = place.egress.is_none();
         let mut by_port = hosts_by_port(workload);
         if !redirected && let Some(first) = by_port.keys().next().copied() {

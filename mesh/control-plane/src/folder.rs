@@ -4,8 +4,9 @@
 //! folder ── texts (bounded) ── seen twice alike ──> Files (what each held when it could be read) ──> meshes
 //! ```
 //!
-//! A file that cannot be read, be it half written or larger than it may be, keeps what it held when it could. Nothing is taken before it was seen twice
-//! alike, so that nobody's writing is taken for written.
+//! A file that cannot be read, be it half written or larger than it may be, keeps what it held when
+//! it could. Nothing is taken before it was seen twice alike, so that nobody's writing is taken for
+//! written.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,7 +29,8 @@ use crate::metrics::Metrics;
 /// How often it is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Files of a folder at most, the bytes of one, and those of all together: ten thousand objects of 800 bytes.
+/// Files of a folder at most, the bytes of one, and those of all together: ten thousand objects of
+/// 800 bytes.
 const FILES_MAX: usize = 1_000;
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const FOLDER_BYTES_MAX: u64 = 8 * 1024 * 1024;
@@ -36,16 +38,14 @@ const FOLDER_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Other kinds that are named at most.
 const OTHERS_TOLD_MAX: usize = 5;
 
-/// A folder, and a file with addresses of pods: `{NAMESPACE/NAME of a VirtualNode: [ADDRESS:PORT]}` as YAML.
+/// A folder, and a file with addresses of pods: `{NAMESPACE/NAME of a VirtualNode: [ADDRESS:PORT]}`
+/// as YAML.
 #[derive(Clone, Debug)]
 pub struct Folder {
-    /// The manifests.
     pub manifests: PathBuf,
-    /// The addresses.
     pub endpoints: Option<PathBuf>,
 }
 
-/// Follows a folder.
 #[derive(Debug)]
 pub struct Follower {
     folder: Folder,
@@ -143,8 +143,8 @@ impl Folder {
 // === impl Follower ===
 
 impl Follower {
-    /// Follows the folder until `stop`. What is refused is logged once for each change; a change that cannot be read changes
-    /// nothing.
+    /// Follows the folder until `stop`. What is refused is logged once for each change; a change
+    /// that cannot be read changes nothing.
     pub async fn follow(
         mut self,
         meshes: watch::Sender<Arc<Meshes>>,

@@ -1,10 +1,12 @@
-//! A control plane of configuration that needs nobody's control plane: App Mesh custom resources in, Envoy's discovery out.
+//! A control plane of configuration that needs nobody's control plane: App Mesh custom resources
+//! in, Envoy's discovery out.
 //!
 //! ```text
 //! manifests (a folder) | custom resources, slices (a cluster) -> mesh (checked, refused by name) -> envoy (what one node is told) -> server
 //! ```
 //!
-//! Names and shapes are those of Amazon's control plane, so that dashboards, rules and the xDS proxy find what they know.
+//! Names and shapes are those of Amazon's control plane, so that dashboards, rules and the xDS
+//! proxy find what they know.
 
 pub mod cluster;
 pub mod envoy;

@@ -1,5 +1,6 @@
-//! Manifests: text in, objects out, as `kubectl apply` would take them. Lists are taken apart, and what names no namespace is of `default`.
-//! What a text can make us hold is bounded, however it is written.
+//! Manifests: text in, objects out, as `kubectl apply` would take them. Lists are taken apart, and
+//! what names no namespace is of `default`. What a text can make us hold is bounded, however it is
+//! written.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +8,13 @@ use serde_json::Value;
 
 use crate::resources::{Head, Kind, OBJECTS_MAX};
 
-/// Values of a text at most, aliases included: some 25 for each object that there may be. A small map takes 640 bytes, so 50 MiB at worst.
+/// Values of a text at most, aliases included: some 25 for each object that there may be. A small
+/// map takes 640 bytes, so 50 MiB at worst.
 const NODES_MAX: usize = 25 * OBJECTS_MAX;
 
 /// Values that aliases may repeat: manifests that people write repeat a few.
 const REPEATED_MAX: usize = 10_000;
 
-/// Lists within lists.
 const LISTS_MAX: usize = 4;
 
 /// Characters of an error that are told: the rest repeats the text.
@@ -31,7 +32,8 @@ pub(crate) struct Manifest {
 // === impl Manifest ===
 
 impl Manifest {
-    /// Reads YAML (or JSON, which is YAML), any number of documents. An error says where the text is wrong, in one line.
+    /// Reads YAML (or JSON, which is YAML), any number of documents. An error says where the text
+    /// is wrong, in one line.
     pub(crate) fn read(text: &str) -> Result<Self, String> {
         let documents = serde_saphyr::from_multiple_with_options::<Value>(text, options());
         let documents = documents.map_err(|error| first_line(&error.to_string()))?;

@@ -4,7 +4,8 @@
 //! documents -> reading (typed, field by field) -> assign (each object in its mesh) -> check (references, what Envoy takes)
 //! ```
 //!
-//! What is refused keeps the form it was served in before, if it was: a slip in a manifest takes no traffic down.
+//! What is refused keeps the form it was served in before, if it was: a slip in a manifest takes no
+//! traffic down.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -26,15 +27,14 @@ pub(crate) mod target;
 
 use reading::Read;
 
-/// Bytes of one object's `spec` at most, as JSON: a workload that calls a thousand services has some 100 KB.
+/// Bytes of one object's `spec` at most, as JSON: a workload that calls a thousand services has
+/// some 100 KB.
 pub const SPEC_BYTES_MAX: usize = 256 * 1024;
 
-/// Name in a namespace.
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Key {
     /// The namespace; "" of what has none.
     pub namespace: String,
-    /// The name.
     pub name: String,
 }
 
@@ -47,7 +47,6 @@ pub struct Meshes {
 /// Addresses of a workload's pods by the port that it listens on.
 pub type Endpoints = BTreeMap<u16, Vec<SocketAddr>>;
 
-/// A mesh.
 #[derive(Clone, Debug, Default)]
 pub struct Mesh {
     /// Its name outside of the cluster, which is in node ids and names of clusters.
@@ -60,11 +59,8 @@ pub struct Mesh {
     pub egress: Egress,
     /// The version of IP, of workloads that do not say.
     pub ip_preference: Option<IpPreference>,
-    /// Workloads.
     pub nodes: Arc<BTreeMap<Key, VirtualNodeSpec>>,
-    /// Names that are called.
     pub services: Arc<BTreeMap<Key, VirtualServiceSpec>>,
-    /// Routes.
     pub routers: Arc<BTreeMap<Key, VirtualRouterSpec>>,
     /// Addresses of the pods of a workload, where its host name is not to be asked for.
     pub endpoints: BTreeMap<Key, Endpoints>,
@@ -97,7 +93,6 @@ pub enum Reason {
     TooLarge,
 }
 
-/// Why something is refused.
 type Fault = (Reason, String);
 
 /// What was refused until now: whoever refers to it is told so, and not that it is not there.
@@ -106,11 +101,8 @@ struct Gone(BTreeSet<(Kind, Key)>);
 /// The workload of a pod, and its mesh.
 #[derive(Clone, Copy, Debug)]
 pub struct Workload<'a> {
-    /// Its mesh.
     pub mesh: &'a Mesh,
-    /// Which.
     pub key: &'a Key,
-    /// What it is.
     pub spec: &'a VirtualNodeSpec,
 }
 
@@ -181,7 +173,6 @@ impl Meshes {
         (Self { by_name }, refused)
     }
 
-    /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Mesh> {
         self.by_name.values()
     }
@@ -212,8 +203,8 @@ impl Meshes {
         Some(Workload { mesh, key, spec })
     }
 
-    /// The workload of a pod with these labels: the one whose `podSelector` selects it, in its namespace. `None` if it
-    /// is nobody's.
+    /// The workload of a pod with these labels: the one whose `podSelector` selects it, in its
+    /// namespace. `None` if it is nobody's.
     pub fn workload_of(
         &self,
         namespace: &str,
@@ -236,8 +227,8 @@ impl Meshes {
         Ok(found.pop())
     }
 
-    /// The mesh that `namespace` belongs to by these labels: the one whose `namespaceSelector` selects them. `None` if
-    /// there is none, or several.
+    /// The mesh that `namespace` belongs to by these labels: the one whose `namespaceSelector`
+    /// selects them. `None` if there is none, or several.
     pub fn mesh_of_namespace(&self, labels: &Labels) -> Option<&Mesh> {
         let mut selecting = self.iter().filter(|mesh| {
             let selector = mesh.namespaces.as_ref();

@@ -179,7 +179,6 @@ impl Limit {
         Self::Endpoints,
     ];
 
-    /// As a label.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::CustomResources => "custom_resources",

@@ -1,5 +1,5 @@
-//! The custom resources (`appmesh.k8s.aws/v1beta2`) as far as they are served. A field that is not here is refused by
-//! its name, with the resource it is in; nothing is ignored.
+//! The custom resources (`appmesh.k8s.aws/v1beta2`) as far as they are served. A field that is not
+//! here is refused by its name, with the resource it is in; nothing is ignored.
 
 use serde::Deserialize;
 
@@ -12,17 +12,14 @@ pub use virtual_router::{
     VirtualRouterSpec, WeightedTarget,
 };
 
-/// The group and version.
 pub const API_VERSION: &str = "appmesh.k8s.aws/v1beta2";
 
 /// Objects at most, of all kinds together.
 pub const OBJECTS_MAX: usize = 10_000;
 
-/// Name and namespace.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
-    /// The name.
     pub name: String,
     /// The namespace; "" in a manifest that leaves it to the command line.
     pub namespace: String,
@@ -35,28 +32,21 @@ pub struct Metadata {
 pub enum Kind {
     /// A mesh; it has no namespace.
     Mesh,
-    /// A workload.
     VirtualNode,
     /// A name that is called.
     VirtualService,
-    /// Routes.
     VirtualRouter,
-    /// Refused by name.
     VirtualGateway,
-    /// Refused by name.
     GatewayRoute,
 }
 
 /// What every object has, whatever it is.
 #[derive(Clone, Debug, Default)]
 pub struct Head {
-    /// Group and version.
     pub api_version: String,
-    /// Kind.
     pub kind: String,
 }
 
-/// A mesh.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MeshSpec {
@@ -68,7 +58,6 @@ pub struct MeshSpec {
     pub egress_filter: Option<EgressFilter>,
     /// How its workloads are found.
     pub mesh_service_discovery: Option<MeshServiceDiscovery>,
-    /// When it was made.
     #[serde(skip)]
     pub created: String,
 }
@@ -102,14 +91,12 @@ pub enum IpPreference {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct EgressFilter {
-    /// All or nothing.
     pub r#type: Egress,
 }
 
 /// What pods may reach outside of the mesh.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 pub enum Egress {
-    /// Everything.
     #[serde(rename = "ALLOW_ALL")]
     AllowAll,
     /// Nothing but `*.amazonaws.com` on port 443.
@@ -118,17 +105,16 @@ pub enum Egress {
     DropAll,
 }
 
-/// A mesh, by name.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MeshReference {
     /// Its name in the cluster.
     pub name: String,
-    /// As App Mesh's controller writes it. A mesh that was made again has another one, and is the mesh all the same.
+    /// As App Mesh's controller writes it. A mesh that was made again has another one, and is the
+    /// mesh all the same.
     pub uid: Option<String>,
 }
 
-/// A workload.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct VirtualNodeSpec {
@@ -138,22 +124,16 @@ pub struct VirtualNodeSpec {
     pub mesh_ref: Option<MeshReference>,
     /// Its pods: none without one.
     pub pod_selector: Option<Selector>,
-    /// Where it listens.
     pub listeners: Vec<Listener>,
-    /// Where it is.
     pub service_discovery: Option<ServiceDiscovery>,
-    /// What it calls.
     pub backends: Vec<Backend>,
-    /// When it was made.
     #[serde(skip)]
     pub created: String,
 }
 
-/// A port.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Listener {
-    /// Port and protocol.
     pub port_mapping: PortMapping,
     /// How others see whether it is well.
     pub health_check: Option<HealthCheck>,
@@ -161,13 +141,10 @@ pub struct Listener {
     pub timeout: Option<ListenerTimeout>,
 }
 
-/// Port and protocol.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct PortMapping {
-    /// The port.
     pub port: u16,
-    /// The protocol.
     pub protocol: Protocol,
 }
 
@@ -181,13 +158,10 @@ pub enum Protocol {
     Http2,
 }
 
-/// A health check.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HealthCheck {
-    /// The protocol.
     pub protocol: Protocol,
-    /// The path.
     #[serde(default = "root")]
     pub path: String,
     /// The port, if it is another.
@@ -198,7 +172,6 @@ pub struct HealthCheck {
     pub unhealthy_threshold: u32,
     /// How long one may take.
     pub timeout_millis: u64,
-    /// Time between two.
     pub interval_millis: u64,
 }
 
@@ -216,27 +189,22 @@ pub struct ListenerTimeout {
     pub http2: Option<HttpTimeout>,
 }
 
-/// Timeouts of HTTP.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct HttpTimeout {
-    /// Of a request.
     pub per_request: Option<Span>,
     /// Without a byte.
     pub idle: Option<Span>,
 }
 
-/// A length of time.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Span {
     /// `s` or `ms`.
     pub unit: Unit,
-    /// How many.
     pub value: u64,
 }
 
-/// Units of time.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
@@ -246,29 +214,23 @@ pub enum Unit {
     Ms,
 }
 
-/// Where a workload is.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServiceDiscovery {
-    /// By DNS.
     pub dns: Dns,
 }
 
-/// A host name.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Dns {
-    /// It.
     pub hostname: String,
     /// Which of its addresses; that of the mesh, if it does not say.
     pub ip_preference: Option<IpPreference>,
 }
 
-/// What a workload calls.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Backend {
-    /// A virtual service.
     pub virtual_service: BackendService,
 }
 
@@ -276,7 +238,6 @@ pub struct Backend {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackendService {
-    /// Which.
     pub virtual_service_ref: Reference,
 }
 
@@ -284,9 +245,7 @@ pub struct BackendService {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reference {
-    /// The name.
     pub name: String,
-    /// The namespace.
     pub namespace: Option<String>,
 }
 
@@ -298,9 +257,7 @@ pub struct VirtualServiceSpec {
     pub aws_name: Option<String>,
     /// Its mesh, if the namespace does not say it.
     pub mesh_ref: Option<MeshReference>,
-    /// Who answers.
     pub provider: Option<Provider>,
-    /// When it was made.
     #[serde(skip)]
     pub created: String,
 }
@@ -309,25 +266,19 @@ pub struct VirtualServiceSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Provider {
-    /// A workload.
     pub virtual_node: Option<NodeProvider>,
-    /// A router.
     pub virtual_router: Option<RouterProvider>,
 }
 
-/// A workload.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeProvider {
-    /// Which.
     pub virtual_node_ref: Reference,
 }
 
-/// A router.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RouterProvider {
-    /// Which.
     pub virtual_router_ref: Reference,
 }
 
@@ -347,7 +298,6 @@ impl Head {
 // === impl Kind ===
 
 impl Kind {
-    /// All of them.
     pub const ALL: [Self; 6] = [
         Self::Mesh,
         Self::VirtualNode,
@@ -362,7 +312,6 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
-    /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Mesh => "Mesh",
@@ -374,7 +323,6 @@ impl Kind {
         }
     }
 
-    /// Its name in paths.
     pub fn plural(self) -> &'static str {
         match self {
             Self::Mesh => "meshes",

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-/// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
 
 /// Which labels are wanted; all objects have none of nothing, so an empty one selects everything.
@@ -12,9 +11,7 @@ pub type Labels = BTreeMap<String, String>;
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Selector {
-    /// These values.
     pub match_labels: Labels,
-    /// And these rules.
     pub match_expressions: Vec<Expression>,
 }
 
@@ -22,25 +19,19 @@ pub struct Selector {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Expression {
-    /// The label.
     pub key: String,
-    /// The rule.
     pub operator: Operator,
     /// Values of [`Operator::In`] and [`Operator::NotIn`].
     #[serde(default)]
     pub values: Vec<String>,
 }
 
-/// Kinds of rules.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 pub enum Operator {
-    /// One of the values.
     In,
     /// None of the values, or no label.
     NotIn,
-    /// Any value.
     Exists,
-    /// No label.
     DoesNotExist,
 }
 

@@ -1,4 +1,5 @@
-//! The control plane over an API server with recorded behaviour: what is served, what is said of what is not.
+//! The control plane over an API server with recorded behaviour: what is served, what is said of
+//! what is not.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::sync::Arc;
@@ -209,7 +210,8 @@ async fn follows_the_cluster() {
         .await;
 }
 
-/// The API server is away, forgets what happened, and comes back: what is known is served all the time.
+/// The API server is away, forgets what happened, and comes back: what is known is served all the
+/// time.
 #[tokio::test]
 async fn survives_the_api_server() {
     let server = djapp().await;
@@ -237,7 +239,8 @@ async fn survives_the_api_server() {
         .await;
 }
 
-/// Without the kinds nothing is served, and it is said why; they may come later. Gateways need not be there at all.
+/// Without the kinds nothing is served, and it is said why; they may come later. Gateways need not
+/// be there at all.
 #[tokio::test]
 async fn waits_for_the_kinds() {
     let server = djapp().await;
@@ -257,8 +260,8 @@ async fn waits_for_the_kinds() {
     assert!(control_plane.told().is_some() && missing().is_none());
 }
 
-/// A workload of a route is deleted: the route leads on to the others, its router's condition says so, and no longer once
-/// it is back.
+/// A workload of a route is deleted: the route leads on to the others, its router's condition says
+/// so, and no longer once it is back.
 #[tokio::test]
 async fn says_what_is_gone() {
     let server = djapp().await;
@@ -286,8 +289,8 @@ async fn says_what_is_gone() {
     assert_eq!(control_plane.told().unwrap(), before);
 }
 
-/// A refusal is in the status, once, with an Event; what was served before is served on, and what is served says so.
-/// Two control planes say the same, and neither writes over the other.
+/// A refusal is in the status, once, with an Event; what was served before is served on, and what
+/// is served says so. Two control planes say the same, and neither writes over the other.
 #[tokio::test]
 async fn says_what_it_refuses() {
     let server = djapp().await;
@@ -352,7 +355,8 @@ async fn says_what_it_refuses() {
         .remove("tls");
     objects.apply(VIRTUAL_NODE, node);
     condition(&server, VIRTUAL_NODE, "jazz-v1", "True").await;
-    // Each of the two has tried each condition once at most: five workloads, and two more conditions of one of them.
+    // Each of the two has tried each condition once at most: five workloads, and two more
+    // conditions of one of them.
     slice(&server, &["10.0.0.9"]);
     for control_plane in &control_planes {
         control_plane.calls(&["10.0.0.9:8080"]).await;

@@ -90,8 +90,8 @@ fn inline(told: &Snapshot, chain: &mut FilterChain) {
     any.value = manager.encode_to_vec();
 }
 
-/// With and without the rest of the world, on one port, on several, and on that of TLS: Envoy takes it, and what is
-/// no configuration it does not take.
+/// With and without the rest of the world, on one port, on several, and on that of TLS: Envoy takes
+/// it, and what is no configuration it does not take.
 #[test]
 fn envoy_takes_what_pods_are_told() {
     let open = DJAPP.replacen("spec:\n", "spec:\n  egressFilter: {type: ALLOW_ALL}\n", 1);

@@ -1,8 +1,9 @@
 //! Injection into the responses of aggregated discovery, in both of its forms.
 //!
-//! State of the world: `DiscoveryResponse{resources 2, type_url 4, nonce 5}`, `DiscoveryRequest{type_url 4,
-//! response_nonce 5, error_detail 6}`. Delta: `DeltaDiscoveryResponse{resources 2, type_url 4, nonce 5,
-//! removed_resources 6}` with `Resource{name 3, resource 2}`, `DeltaDiscoveryRequest{type_url 2, response_nonce 6,
+//! State of the world: `DiscoveryResponse{resources 2, type_url 4, nonce 5}`,
+//! `DiscoveryRequest{type_url 4, response_nonce 5, error_detail 6}`. Delta:
+//! `DeltaDiscoveryResponse{resources 2, type_url 4, nonce 5, removed_resources 6}` with
+//! `Resource{name 3, resource 2}`, `DeltaDiscoveryRequest{type_url 2, response_nonce 6,
 //! error_detail 7}`.
 
 use std::collections::BTreeSet;
@@ -13,9 +14,7 @@ mod response;
 
 pub use response::{Changed, Response};
 
-/// Type of listeners.
 pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
-/// Type of clusters.
 pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 
 const RESOURCES: u32 = 2;
@@ -29,19 +28,16 @@ const MAP_KEY: u32 = 1;
 /// Longest text of a rejection that is kept.
 const REASON_BYTES_MAX: usize = 1024;
 
-/// How resources are told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Form {
     /// All of a type at once.
     StateOfTheWorld,
-    /// What changed.
     Delta,
 }
 
 /// What an xDS proxy has to know of a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RequestHead {
-    /// Type of the resources.
     pub type_url: String,
     /// The response that it answers, "" if none.
     pub nonce: String,
@@ -79,7 +75,8 @@ pub fn request_head(request: &[u8], form: Form) -> Result<RequestHead, WireError
     })
 }
 
-/// The message with another nonce, for an answer that goes on to the control plane or a response that goes out again.
+/// The message with another nonce, for an answer that goes on to the control plane or a response
+/// that goes out again.
 pub fn with_nonce(message: &[u8], nonce_field: u32, nonce: &str) -> Result<Vec<u8>, WireError> {
     let parsed = Message::parse(message)?;
     let mut edit = parsed.edit();
@@ -99,7 +96,8 @@ fn name<'a>(message: &Message<'a>, field: &Field) -> Result<&'a str, WireError> 
     std::str::from_utf8(content).map_err(|_| WireError::Text(field.number))
 }
 
-/// A response of delta discovery without what it says of these names; `None` if nothing is left of it.
+/// A response of delta discovery without what it says of these names; `None` if nothing is left of
+/// it.
 pub fn without_names(
     response: &[u8],
     names: &BTreeSet<&str>,
@@ -129,7 +127,8 @@ pub fn without_rejection(request: &[u8], form: Form) -> Result<Vec<u8>, WireErro
     Ok(edit.finish())
 }
 
-/// A request of delta discovery without the versions of these resources; `None` if it has none of them.
+/// A request of delta discovery without the versions of these resources; `None` if it has none of
+/// them.
 pub fn without_versions(request: &[u8], names: &[&str]) -> Result<Option<Vec<u8>>, WireError> {
     let message = Message::parse(request)?;
     let mut edit = message.edit();

@@ -1,4 +1,5 @@
-//! What goes in: the Wasm plugin as an HTTP filter and as access loggers, and the clusters it streams to.
+//! What goes in: the Wasm plugin as an HTTP filter and as access loggers, and the clusters it
+//! streams to.
 //!
 //! Only what is written is described here; field numbers are those of Envoy's API v3.
 
@@ -30,8 +31,9 @@ pub const HOST_ENV_KEYS: [&str; 4] = ["POD_NAME", "POD_NAMESPACE", "POD_UID", "N
 pub struct Plugin {
     /// File of the module, where Envoy runs.
     pub module: String,
-    /// Its configuration (JSON) in listeners towards the pod's application. Each side has its own because Envoy before
-    /// 1.39 does not tell a logger which side it is on, and some listeners do not say it at all.
+    /// Its configuration (JSON) in listeners towards the pod's application. Each side has its own
+    /// because Envoy before 1.39 does not tell a logger which side it is on, and some listeners do
+    /// not say it at all.
     pub inbound: String,
     /// Its configuration in listeners from the pod's application.
     pub outbound: String,
@@ -40,42 +42,32 @@ pub struct Plugin {
 /// A side of the sidecar.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Side {
-    /// Towards the pod's application.
     Inbound,
-    /// From it.
     Outbound,
 }
 
-/// Which listeners.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Directions {
     /// Those towards the pod's application.
     Inbound,
-    /// Those from it.
     Outbound,
-    /// Both.
     Both,
 }
 
-/// All that goes in.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Injection {
-    /// Before the router.
     pub filter: Option<Plugin>,
     /// Beside the access loggers of the connection manager.
     pub access_log: Option<Plugin>,
     /// Into the router, called for each upstream attempt.
     pub upstream_log: Option<Plugin>,
-    /// Into which listeners.
     pub directions: Directions,
-    /// Beside the clusters.
     pub clusters: Vec<StreamCluster>,
 }
 
 // === impl Injection ===
 
 impl Injection {
-    /// The modules' files.
     pub fn modules(&self) -> impl Iterator<Item = &str> {
         [&self.filter, &self.access_log, &self.upstream_log]
             .into_iter()
@@ -136,7 +128,8 @@ impl Plugin {
                 }),
             }),
             configuration: Some(any(STRING, &configuration)),
-            // Not `failure_policy`: Envoys before 1.34 do not know it, and later ones take only one of the two.
+            // Not `failure_policy`: Envoys before 1.34 do not know it, and later ones take only one
+            // of the two.
             fail_open: true,
         }
     }

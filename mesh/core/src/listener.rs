@@ -1,8 +1,9 @@
 //! Injection into a Listener, and its removal.
 //!
-//! `Listener{name 1, filter_chains 3, traffic_direction 16, default_filter_chain 25}`, `FilterChain{filters 3}`,
-//! `Filter{name 1, typed_config 4}`, `HttpConnectionManager{http_filters 5, access_log 13}`, `HttpFilter{name 1,
-//! typed_config 4}`, `Router{upstream_log 3}`, `Any{type_url 1, value 2}`.
+//! `Listener{name 1, filter_chains 3, traffic_direction 16, default_filter_chain 25}`,
+//! `FilterChain{filters 3}`, `Filter{name 1, typed_config 4}`, `HttpConnectionManager{http_filters
+//! 5, access_log 13}`, `HttpFilter{name 1, typed_config 4}`, `Router{upstream_log 3}`,
+//! `Any{type_url 1, value 2}`.
 
 use crate::injection::{Directions, Injection, NAME, Side};
 use crate::wire::{Field, Message, Splices, WireError};
@@ -113,8 +114,8 @@ fn typed(
     }
     let value = any.one(ANY_VALUE)?;
     let bytes = value.map_or(Ok(&[][..]), |value| any.content(value))?;
-    // A value that was not there is put first, so that it is known again. An empty one that stands there could not be
-    // told from it.
+    // A value that was not there is put first, so that it is known again. An empty one that stands
+    // there could not be told from it.
     let first = value.is_some_and(|value| value.whole.start == 0);
     if first && bytes.is_empty() {
         return Ok(None);

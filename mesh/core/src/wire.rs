@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-/// Wire type of numbers.
 const VARINT: u8 = 0;
 /// Wire type of eight bytes.
 const FIXED64: u8 = 1;
@@ -13,10 +12,10 @@ const DELIMITED: u8 = 2;
 /// Wire type of four bytes.
 const FIXED32: u8 = 5;
 
-/// Fields of one message that are looked at: each takes some 70 bytes, and a message may have one in every two of its.
+/// Fields of one message that are looked at: each takes some 70 bytes, and a message may have one
+/// in every two of its.
 const FIELDS_MAX: usize = 65_536;
 
-/// Longest varint.
 const VARINT_MAX: usize = 10;
 
 /// Bytes that are not taken for a message.
@@ -27,17 +26,13 @@ pub enum WireError {
     Short(usize),
     /// A wire type that does not exist, or a group, which Envoy's API does not have.
     #[error("wire type {wire} at byte {at}")]
-    WireType {
-        /// Which.
-        wire: u8,
-        /// Where.
-        at: usize,
-    },
-    /// A varint of more than ten bytes, a field number out of range, or a length that is not written in the shortest
-    /// way, so that it could not be written again.
+    WireType { wire: u8, at: usize },
+    /// A varint of more than ten bytes, a field number out of range, or a length that is not
+    /// written in the shortest way, so that it could not be written again.
     #[error("not a plain number at byte {0}")]
     Number(usize),
-    /// A field that may be there once is there several times; what that means is for a full decoder to say.
+    /// A field that may be there once is there several times; what that means is for a full decoder
+    /// to say.
     #[error("field {0} is there several times")]
     Repeated(u32),
     /// A field is not of the type it should be.
@@ -54,7 +49,6 @@ pub enum WireError {
 /// A field of a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Field {
-    /// Its number.
     pub number: u32,
     /// Where it is in the message, tag included.
     pub whole: Range<usize>,
@@ -79,8 +73,9 @@ pub struct Edit<'a> {
     changes: Vec<(Range<usize>, Vec<u8>)>,
 }
 
-/// What becomes of a message, without the rest of it: changes of a message deep inside of another are those of the outer
-/// one at other places, so that nothing is copied before all of them are known.
+/// What becomes of a message, without the rest of it: changes of a message deep inside of another
+/// are those of the outer one at other places, so that nothing is copied before all of them are
+/// known.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Splices(
     /// In order, and none within another.
@@ -149,7 +144,6 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// The changes to be.
     pub fn edit(&self) -> Edit<'_> {
         Edit {
             message: self,

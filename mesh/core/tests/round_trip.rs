@@ -194,7 +194,8 @@ fn values(response: &[u8]) -> Vec<Vec<u8>> {
     resources.iter().map(value).collect()
 }
 
-/// Of what a control plane really sent (`recorded/README.md`) each listener comes out again, and clusters are only added.
+/// Of what a control plane really sent (`recorded/README.md`) each listener comes out again, and
+/// clusters are only added.
 #[test]
 fn what_was_recorded_comes_out() {
     let injection = injection(Directions::Both);
@@ -242,7 +243,8 @@ fn each_side_has_its_own_configuration() {
     }
 }
 
-/// In a response of either form the listeners alone are changed, and one that cannot be read stays as it is.
+/// In a response of either form the listeners alone are changed, and one that cannot be read stays
+/// as it is.
 #[test]
 fn a_response_keeps_everything_else() {
     let filter = typed(

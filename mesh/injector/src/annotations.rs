@@ -1,5 +1,5 @@
-//! Annotations that are read: ours, and those of App Mesh for the sidecar that its controller adds (environment and mounts,
-//! merged with what is there).
+//! Annotations that are read: ours, and those of App Mesh for the sidecar that its controller adds
+//! (environment and mounts, merged with what is there).
 
 use std::collections::BTreeMap;
 
@@ -29,11 +29,8 @@ pub enum AnnotationError {
     /// The variable is there with another value.
     #[error("{annotation} sets {name} to {value:?} already")]
     Taken {
-        /// Which annotation.
         annotation: &'static str,
-        /// Which variable.
         name: String,
-        /// Its value.
         value: String,
     },
     /// The controller would not read it either.
@@ -75,8 +72,9 @@ fn pairs(
     all.ok_or_else(|| AnnotationError::Malformed(name, text(annotations, name).to_owned()))
 }
 
-/// The items of the list in `name`, each of the form that `is` knows, at most `max`; `None` where the annotation is not there. What is empty
-/// is an empty list, as it was for App Mesh's controller.
+/// The items of the list in `name`, each of the form that `is` knows, at most `max`; `None` where
+/// the annotation is not there. What is empty is an empty list, as it was for App Mesh's
+/// controller.
 pub(crate) fn listed(
     annotations: &Annotations,
     name: &'static str,

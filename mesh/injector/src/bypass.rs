@@ -10,7 +10,8 @@ use crate::pod::{INJECTED, is_ours};
 /// Names that are printed at most.
 const PRINTED_MAX: usize = 5;
 
-/// Containers that run as the sidecar's user: what they send is taken for the sidecar's own, so it is not redirected.
+/// Containers that run as the sidecar's user: what they send is taken for the sidecar's own, so it
+/// is not redirected.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Bypass {
     containers: Vec<String>,

@@ -1,4 +1,5 @@
-//! A stock Envoy where App Mesh's controller is gone: the sidecar itself, and what redirects the pod's traffic into it.
+//! A stock Envoy where App Mesh's controller is gone: the sidecar itself, and what redirects the
+//! pod's traffic into it.
 
 use std::net::IpAddr;
 
@@ -28,7 +29,8 @@ const IGNORED_PORTS_MAX: usize = PORTS_MAX - 1;
 /// Addresses that are not redirected at most: a rule each.
 const IGNORED_IPS_MAX: usize = 64;
 
-/// Variables of App Mesh's image that a stock Envoy would not read; a sidecar without them would be another one.
+/// Variables of App Mesh's image that a stock Envoy would not read; a sidecar without them would be
+/// another one.
 const AGENT_ONLY: [&str; 5] = [
     "ENVOY_CONFIG_FILE",
     "ENVOY_RESOURCES_CONFIG_FILE",
@@ -37,8 +39,8 @@ const AGENT_ONLY: [&str; 5] = [
     "ENVOY_TRACING_CFG_FILE",
 ];
 
-/// Adds the sidecar behind what is there, as App Mesh's controller did: what the application prepares for itself is not
-/// redirected yet.
+/// Adds the sidecar behind what is there, as App Mesh's controller did: what the application
+/// prepares for itself is not redirected yet.
 pub(crate) fn add_sidecar(pod: &mut Value, stock: &Stock) -> Result<(), Skipped> {
     let annotations = object(&mut pod["metadata"]["annotations"])?.clone();
     let sidecar = sidecar(&annotations, &pod["spec"]["volumes"], stock)?;
@@ -52,7 +54,8 @@ pub(crate) fn add_sidecar(pod: &mut Value, stock: &Stock) -> Result<(), Skipped>
     Ok(())
 }
 
-/// Adds what redirects. Of a pod on App Mesh's network plugin that is the plugin, told by annotations.
+/// Adds what redirects. Of a pod on App Mesh's network plugin that is the plugin, told by
+/// annotations.
 pub(crate) fn add_redirection(
     pod: &mut Value,
     stock: &Stock,
@@ -114,8 +117,8 @@ pub(crate) fn add_redirection(
             {"name": "APPMESH_EGRESS_IGNORED_PORTS", "value": ignored_ports},
         ],
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
-        // The one container that is not restricted: iptables changes the pod's network (NET_ADMIN), the older kind through a
-        // raw socket (NET_RAW), and locks a file of its image.
+        // The one container that is not restricted: iptables changes the pod's network (NET_ADMIN),
+        // the older kind through a raw socket (NET_RAW), and locks a file of its image.
         "securityContext": {
             "runAsUser": 0,
             "runAsNonRoot": false,
@@ -161,8 +164,9 @@ fn sidecar(annotations: &Annotations, volumes: &Value, stock: &Stock) -> Result<
     Ok(json!({
         "name": SIDECAR,
         "image": stock.image,
-        // A native sidecar: the application starts with its network, and ends before it. Envoy's last report then holds all
-        // of the application's requests. App Mesh's `sleep 20` before the end stood for this order, and is not needed.
+        // A native sidecar: the application starts with its network, and ends before it. Envoy's
+        // last report then holds all of the application's requests. App Mesh's `sleep 20` before
+        // the end stood for this order, and is not needed.
         "restartPolicy": "Always",
         // Envoy takes a flag and its value apart only.
         "args": [
@@ -209,8 +213,8 @@ fn mounts(annotations: &Annotations, volumes: &Value) -> Result<Vec<Value>, Skip
     Ok(mounts.collect())
 }
 
-/// What the pod's annotations say, else what App Mesh's controller asks for. A limit alone is the request too, as Kubernetes
-/// has it.
+/// What the pod's annotations say, else what App Mesh's controller asks for. A limit alone is the
+/// request too, as Kubernetes has it.
 fn resources(annotations: &Annotations) -> Result<Value, Skipped> {
     let (mut requests, mut limits) = (Map::new(), Map::new());
     for (what, request, limit, default) in [

@@ -8,8 +8,8 @@
 //!                                                         └> skipped (why it is left as it is)
 //! ```
 //!
-//! Pure: no clock, no I/O. What cannot be added to is left as it is, with a warning that whoever applies it reads; a pod is
-//! never refused.
+//! Pure: no clock, no I/O. What cannot be added to is left as it is, with a warning that whoever
+//! applies it reads; a pod is never refused.
 
 pub mod annotations;
 pub mod bypass;

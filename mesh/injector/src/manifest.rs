@@ -12,7 +12,6 @@ use crate::virtual_node::VirtualNodes;
 /// An object of a manifest that is left as it is.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum Left {
-    /// Its pods are.
     #[error(transparent)]
     Pod(#[from] Skipped),
     /// There are none in it.
@@ -23,7 +22,6 @@ pub enum Left {
 /// What became of an object.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Outcome {
-    /// Kind, namespace and name.
     pub what: String,
     /// Why it is left as it is, if it is.
     pub left: Option<Left>,
@@ -31,7 +29,8 @@ pub struct Outcome {
     pub bypass: Option<Bypass>,
 }
 
-/// Adds to the pods in `object` what the webhook would add to them. `namespace` is that of objects that name none.
+/// Adds to the pods in `object` what the webhook would add to them. `namespace` is that of objects
+/// that name none.
 pub fn inject_all(
     object: &mut Value,
     namespace: &str,

@@ -40,7 +40,8 @@ pub(crate) const STATUS_PORT: u16 = 15_092;
 
 /// Admin pages of a stock Envoy, on loopback.
 pub(crate) const ENVOY_ADMIN_PORT: u16 = 9_901;
-/// Where redirected traffic enters and leaves the sidecar, as the control plane's listeners have it.
+/// Where redirected traffic enters and leaves the sidecar, as the control plane's listeners have
+/// it.
 pub(crate) const INGRESS_PORT: u16 = 15_000;
 pub(crate) const EGRESS_PORT: u16 = 15_001;
 

@@ -24,7 +24,8 @@ const OS_LABEL: &str = "kubernetes.io/os";
 /// Tells App Mesh's agent what to read.
 const RESOURCES: &str = "ENVOY_RESOURCES_CONFIG_FILE";
 
-/// The pod of `namespace` with the filter's surroundings. `nodes` is only asked where the sidecar is ours too.
+/// The pod of `namespace` with the filter's surroundings. `nodes` is only asked where the sidecar
+/// is ours too.
 pub fn inject(
     pod: &Value,
     namespace: &str,
@@ -57,7 +58,8 @@ pub fn inject(
         }
     }
     let has_api_token = pod["spec"]["automountServiceAccountToken"] != false;
-    // First of all: what redirects traffic comes later, and others may need the network as it is then.
+    // First of all: what redirects traffic comes later, and others may need the network as it is
+    // then.
     list(&mut pod["spec"]["initContainers"])?.splice(
         0..0,
         [
@@ -91,7 +93,8 @@ fn is_injected(pod: &Value) -> bool {
     annotated && named(&pod["spec"]["initContainers"], XDS_PROXY).is_some()
 }
 
-/// Others have changed the pod since the first call: a sidecar may be there that was not, or an annotation be gone.
+/// Others have changed the pod since the first call: a sidecar may be there that was not, or an
+/// annotation be gone.
 fn called_again(mut pod: Value) -> Result<Value, Skipped> {
     let before = pod.clone();
     tell_sidecar(&mut pod)?;
@@ -129,8 +132,8 @@ fn wanted(pod: &Value) -> Result<(), Skipped> {
     }
 }
 
-/// App Mesh's controller reads `enabled` and `disabled` in whatever case. With any other word it adds a sidecar where a virtual node selects the pod,
-/// and says nothing where none does.
+/// App Mesh's controller reads `enabled` and `disabled` in whatever case. With any other word it
+/// adds a sidecar where a virtual node selects the pod, and says nothing where none does.
 fn unspecified(pod: &Value, error: NoVirtualNode) -> Skipped {
     let word = pod["metadata"]["annotations"][CONTROLLER].as_str();
     match (word, error) {
@@ -162,8 +165,8 @@ fn is_free(pod: &Value) -> Result<(), Skipped> {
     Ok(())
 }
 
-/// Leads the sidecar to the xDS proxy: the container, if it is there and theirs, else the annotations that App Mesh's
-/// controller makes one of.
+/// Leads the sidecar to the xDS proxy: the container, if it is there and theirs, else the
+/// annotations that App Mesh's controller makes one of.
 fn tell_sidecar(pod: &mut Value) -> Result<(), Skipped> {
     let volumes = &pod["spec"]["volumes"];
     let seen = SEEN

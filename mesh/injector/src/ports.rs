@@ -1,4 +1,5 @@
-//! Ports that what is added listens on, and those that a pod says it listens on itself: whoever comes second cannot.
+//! Ports that what is added listens on, and those that a pod says it listens on itself: whoever
+//! comes second cannot.
 
 use serde_json::Value;
 
@@ -7,7 +8,6 @@ use crate::names::{
 };
 use crate::skipped::Skipped;
 
-/// The xDS proxy's.
 const XDS_PROXY: [u16; 2] = [XDS_PORT, ADMIN_PORT];
 /// Those of an Envoy of ours.
 const ENVOY: [u16; 4] = [ENVOY_ADMIN_PORT, INGRESS_PORT, EGRESS_PORT, STATUS_PORT];
@@ -57,7 +57,8 @@ fn taken(port: u16) -> Result<(), Skipped> {
     })
 }
 
-/// TCP ports that a container says it listens on: those it declares, and those it wants to be probed at.
+/// TCP ports that a container says it listens on: those it declares, and those it wants to be
+/// probed at.
 fn listening(container: &Value) -> impl Iterator<Item = u16> {
     let declared = items(&container["ports"])
         .filter(|port| is_tcp(port))
@@ -68,7 +69,8 @@ fn listening(container: &Value) -> impl Iterator<Item = u16> {
     declared.chain(probed).filter_map(number)
 }
 
-/// TCP ports that the application declares, each once, in its order. What it does not declare stays outside of the mesh.
+/// TCP ports that the application declares, each once, in its order. What it does not declare stays
+/// outside of the mesh.
 pub(crate) fn of_application(spec: &Value) -> Vec<u16> {
     let native = items(&spec["initContainers"]).filter(|one| one["restartPolicy"] == "Always");
     let containers = items(&spec["containers"]).chain(native);

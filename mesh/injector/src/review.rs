@@ -14,13 +14,11 @@ use crate::virtual_node::VirtualNodes;
 
 const VERSION: &str = "admission.k8s.io/v1";
 
-/// Not a review.
 #[derive(Debug, Error)]
 pub enum ReviewError {
     /// Not of the form of one.
     #[error("not an AdmissionReview: {0}")]
     Form(#[from] serde_json::Error),
-    /// Of another version.
     #[error("apiVersion is {0:?}, {VERSION} is understood")]
     Version(String),
 }
@@ -34,7 +32,6 @@ pub struct Answer {
     pub skipped: Option<Skipped>,
     /// What is wrong with the pod although it was injected.
     pub bypass: Option<Bypass>,
-    /// Namespace of the pod.
     pub namespace: String,
     /// Name of the pod, or what its name will begin with.
     pub name: String,
@@ -74,7 +71,6 @@ struct Kind {
     kind: String,
 }
 
-/// Answers one review.
 pub fn answer(
     body: &[u8],
     settings: &Settings,

@@ -1,9 +1,8 @@
 //! What every pod gets.
 //!
-//! A value that is replaced as a whole: whoever serves reads its flags and files again as they change, and hands the new one to
-//! the next pod.
+//! A value that is replaced as a whole: whoever serves reads its flags and files again as they
+//! change, and hands the new one to the next pod.
 
-/// What every pod gets.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Settings {
     /// Image with `meshmeter-mesh` and, in `/opt/meshmeter`, the modules.
@@ -22,11 +21,9 @@ pub struct Settings {
     pub events: bool,
     /// Further arguments of the xDS proxy.
     pub xds_proxy_args: Vec<String>,
-    /// Version of this program.
     pub version: String,
 }
 
-/// TLS to the aggregators.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Secure {
     /// Certificates of the CA, as PEM.
@@ -50,7 +47,6 @@ pub enum Modules {
 /// A stock Envoy and the redirection of the pod's traffic into it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Stock {
-    /// Image of Envoy.
     pub image: String,
     /// Image that redirects, as App Mesh's proxy route manager does.
     pub redirect_image: String,

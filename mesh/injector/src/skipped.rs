@@ -7,7 +7,6 @@ use crate::annotations::{AnnotationError, CONTROLLER, INJECT, MESH, VIRTUAL_NODE
 /// A pod that is left as it is.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum Skipped {
-    /// It says so.
     #[error("{INJECT} is disabled")]
     Disabled,
     /// It wants no sidecar of App Mesh.
@@ -16,7 +15,8 @@ pub enum Skipped {
     /// It has everything already.
     #[error("it is injected already")]
     Done,
-    /// Whether it wants one depends on a virtual node, as for App Mesh's controller, and there is none.
+    /// Whether it wants one depends on a virtual node, as for App Mesh's controller, and there is
+    /// none.
     #[error("{CONTROLLER} is {0:?}, neither enabled nor disabled, and no virtual node selects it")]
     NotSelected(String),
     /// Nothing that is asked for here: a change of a pod that is there, or a part of it.
@@ -33,12 +33,7 @@ pub enum Skipped {
     System(String),
     /// A name or port is taken.
     #[error("it has a {what} {name} of its own")]
-    Taken {
-        /// What is taken.
-        what: &'static str,
-        /// Its name.
-        name: String,
-    },
+    Taken { what: &'static str, name: String },
     /// An annotation cannot be added to.
     #[error(transparent)]
     Annotation(#[from] AnnotationError),
@@ -47,7 +42,6 @@ pub enum Skipped {
         "it has {count} ports to redirect, and at most {max} can be: name those of the mesh in the annotation appmesh.k8s.aws/ports"
     )]
     TooManyPorts {
-        /// How many there are.
         count: usize,
         /// How many there can be.
         max: usize,
@@ -63,7 +57,6 @@ pub enum Skipped {
     /// Its sidecar would not know what to call itself.
     #[error(transparent)]
     NoVirtualNode(#[from] NoVirtualNode),
-    /// Not a pod.
     #[error("it is no pod: {0}")]
     NoPod(&'static str),
 }
@@ -71,10 +64,8 @@ pub enum Skipped {
 /// A pod without a virtual node.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum NoVirtualNode {
-    /// Nobody to ask.
     #[error("the annotation {VIRTUAL_NODE} is missing, and virtual nodes are not looked up")]
     Unnamed,
-    /// Not known yet.
     #[error("the virtual nodes of the cluster are not read yet")]
     Unread,
     /// None takes the pod.

@@ -14,13 +14,10 @@ const NAME_MAX: usize = 253;
 /// A virtual node of the pod's namespace.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct VirtualNode {
-    /// Its name.
     pub name: String,
     /// Its name in node ids, where it is not `NAME_NAMESPACE` (`awsName`).
     pub aws_name: Option<String>,
-    /// Its mesh.
     pub mesh: String,
-    /// Ports of its listeners.
     pub ports: Vec<u16>,
 }
 

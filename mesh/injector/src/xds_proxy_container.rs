@@ -15,7 +15,6 @@ const VOLUME_MAX: &str = "16Mi";
 /// How long a token is good for, in seconds; the kubelet brings a new one after four fifths of it.
 const TOKEN_SECONDS: u32 = 3_600;
 
-/// The volumes of ours.
 pub(crate) fn volumes(settings: &Settings) -> Vec<Value> {
     let empty = |name: &str| json!({"name": name, "emptyDir": {"sizeLimit": VOLUME_MAX}});
     let modules = match settings.modules {
@@ -28,9 +27,10 @@ pub(crate) fn volumes(settings: &Settings) -> Vec<Value> {
     let mut volumes = vec![empty(CONFIG_VOLUME), modules];
     let secure = settings.secure.as_ref();
     if let Some(audience) = secure.and_then(|secure| secure.audience.as_ref()) {
-        // Not the API token of the pod: nobody but the aggregator takes it, so that a pod which wants none of that
-        // (automountServiceAccountToken: false) can have this one. Its mode is the kubelet's business: readable by all
-        // (0644); by the group of `fsGroup`, which every container is in; or by the one user of all containers, 1337 then.
+        // Not the API token of the pod: nobody but the aggregator takes it, so that a pod which
+        // wants none of that (automountServiceAccountToken: false) can have this one. Its mode is
+        // the kubelet's business: readable by all (0644); by the group of `fsGroup`, which every
+        // container is in; or by the one user of all containers, 1337 then.
         let token = json!({
             "path": "token",
             "audience": audience,
@@ -44,7 +44,8 @@ pub(crate) fn volumes(settings: &Settings) -> Vec<Value> {
     volumes
 }
 
-/// Writes what the sidecar reads; copies the modules unless they are a volume. `node` is the node id of a stock Envoy.
+/// Writes what the sidecar reads; copies the modules unless they are a volume. `node` is the node
+/// id of a stock Envoy.
 pub(crate) fn prepares(settings: &Settings, node: Option<&str>) -> Value {
     let mut args = vec!["prepare".to_owned(), format!("--config={CONFIG_PATH}")];
     let mut mounts = vec![json!({"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH})];
@@ -137,7 +138,8 @@ fn shows_token(settings: &Settings) -> bool {
     secure.is_some_and(|secure| secure.audience.is_some())
 }
 
-/// Measured: 13 MiB and 0.02 % of a core (`scripts/bench mesh`). The limit leaves room for larger configurations.
+/// Measured: 13 MiB and 0.02 % of a core (`scripts/bench mesh`). The limit leaves room for larger
+/// configurations.
 fn resources() -> Value {
     json!({"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}})
 }

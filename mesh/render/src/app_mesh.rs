@@ -1,4 +1,5 @@
-//! App Mesh, for those who do not run the webhook: what it would add to a pod, as a part of a Deployment.
+//! App Mesh, for those who do not run the webhook: what it would add to a pod, as a part of a
+//! Deployment.
 
 use mesh_injector::pod;
 use mesh_injector::settings::{Secure, Settings};

@@ -19,30 +19,19 @@ const AGGREGATORS_MAX: usize = 4;
 pub enum Refused {
     /// Its value is not in order.
     #[error("--{option}: {why}")]
-    Value {
-        /// Name of the flag.
-        option: &'static str,
-        /// What is expected.
-        why: String,
-    },
+    Value { option: &'static str, why: String },
     /// This target cannot be told.
     #[error("--{option} cannot be rendered for {target}: {why}", target = target.as_str())]
     Unsupported {
-        /// Name of the flag.
         option: &'static str,
-        /// For whom.
         target: Target,
         /// Why not, or what to do instead.
         why: &'static str,
     },
-    /// It is missing.
     #[error("--{option} is needed for {target}: {why}", target = target.as_str())]
     Missing {
-        /// Name of the flag.
         option: &'static str,
-        /// For whom.
         target: Target,
-        /// What it is.
         why: &'static str,
     },
 }

@@ -1,5 +1,5 @@
-//! Envoy's own configuration, as JSON: the plugin, and the clusters it streams to. `mesh-core` has the same at the level of
-//! the wire format; a test holds one against the other.
+//! Envoy's own configuration, as JSON: the plugin, and the clusters it streams to. `mesh-core` has
+//! the same at the level of the wire format; a test holds one against the other.
 
 use filter_core::config::{Config, Module};
 use filter_core::series::Role as PluginRole;
@@ -21,9 +21,7 @@ pub(crate) const TOKEN_SECRET: &str = "token";
 /// A side of a sidecar.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Side {
-    /// Towards the application.
     Inbound,
-    /// From it.
     Outbound,
 }
 
@@ -36,7 +34,6 @@ pub(crate) struct Plan<'a> {
 
 /// An aggregator as Envoy knows it.
 pub(crate) struct Stream<'a> {
-    /// Name of the cluster.
     pub(crate) cluster: String,
     /// `:authority`, where the cluster's name is none.
     pub(crate) authority: Option<String>,
@@ -211,7 +208,8 @@ impl<'a> Plan<'a> {
                         "name": "envoy.http.injected_credentials.generic",
                         "typed_config": {
                             "@type": type_of("http.injected_credentials.generic.v3.Generic"),
-                            // Without a prefix, which Envoy 1.36 does not know yet: the aggregator takes the bare token.
+                            // Without a prefix, which Envoy 1.36 does not know yet: the aggregator
+                            // takes the bare token.
                             "header": "authorization",
                             "credential": {
                                 "name": TOKEN_SECRET,

@@ -61,7 +61,6 @@ fn filter(plan: &Plan<'_>) -> Value {
     })
 }
 
-/// What counts requests.
 fn count(plan: &Plan<'_>, side: Side) -> Value {
     if plan.is_filter() {
         return json!({

@@ -66,7 +66,6 @@ fn proxy_patch(plan: &Plan<'_>) -> Result<Value, crate::Refused> {
     }))
 }
 
-/// What counts requests.
 fn count(plan: &Plan<'_>, side: Side) -> Result<Value, crate::Refused> {
     if plan.is_filter() {
         return Ok(json!({"httpFilter": {

@@ -1,11 +1,13 @@
-//! Manifests and bootstraps that bring the filter into Envoys whose configuration comes from elsewhere.
+//! Manifests and bootstraps that bring the filter into Envoys whose configuration comes from
+//! elsewhere.
 //!
 //! ```text
 //! options -> checks (what is wrong, or cannot be said to this mesh, is refused by the option's name)
 //!         -> envoy (filter, logger, cluster, as mesh-core has them) -> istio | consul | kuma | … -> output (YAML)
 //! ```
 //!
-//! Pure: options in, text out. Values of the user go through the serialiser only, never into a comment.
+//! Pure: options in, text out. Values of the user go through the serialiser only, never into a
+//! comment.
 
 mod app_mesh;
 mod bootstrap;

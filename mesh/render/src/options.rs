@@ -10,16 +10,13 @@ pub(crate) const MODULES_PATH: &str = "/opt/meshmeter";
 /// The usual place of [`Options::aggregator_token_file`].
 pub(crate) const TOKEN_SECRET_FILE: &str = "/etc/meshmeter/token.json";
 
-/// For whom.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Target {
     /// Istio, by its API for Wasm.
     Istio,
     /// Istio, by patches of what it sends to Envoy.
     IstioEnvoyFilter,
-    /// Envoy Gateway.
     EnvoyGateway,
-    /// Consul's mesh on Kubernetes.
     Consul,
     /// Kuma and Kong Mesh on Kubernetes.
     Kuma,
@@ -29,55 +26,43 @@ pub enum Target {
     Static,
 }
 
-/// What is counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Role {
     /// Requests that begin, are in flight and end.
     Filter,
-    /// Requests that ended.
     AccessLog,
 }
 
-/// Into which listeners.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Direction {
-    /// Those towards the application.
     Inbound,
-    /// Those from it.
     Outbound,
-    /// Both.
     Both,
 }
 
-/// Where something listens.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Address {
-    /// Host name or address.
     pub host: String,
-    /// Port.
     pub port: u16,
 }
 
-/// An option that is not given is `None`, empty or false. The names of the flags are those of the fields, with hyphens.
+/// An option that is not given is `None`, empty or false. The names of the flags are those of the
+/// fields, with hyphens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Name of what is made.
     pub name: String,
     /// Namespace of it, and of the pods.
     pub namespace: Option<String>,
-    /// Labels of the pods.
     pub selector: BTreeMap<String, String>,
     /// Deployment of the pods; Consul's service; the Gateway.
     pub workload: Option<String>,
-    /// What is counted.
     pub role: Role,
     /// Attempts too, in the router.
     pub upstream_log: bool,
-    /// Into which listeners.
     pub direction: Direction,
     /// Fields of the plugin configuration; those that are rendered win.
     pub plugin_config: Map<String, Value>,
-    /// Where to stream to.
     pub aggregators: Vec<Address>,
     /// CertificateAuthority of the aggregators' certificates (PEM): TLS.
     pub aggregator_ca: Option<String>,
@@ -103,7 +88,6 @@ pub struct Options {
     pub upstream: Option<String>,
     /// Where the static Envoy listens.
     pub listen: Option<SocketAddr>,
-    /// Where the application does.
     pub application: Option<Address>,
     /// Where the static Envoy's admin interface is.
     pub admin_listen: Option<SocketAddr>,
@@ -112,7 +96,6 @@ pub struct Options {
 // === impl Target ===
 
 impl Target {
-    /// All of them.
     pub const ALL: [Self; 7] = [
         Self::Istio,
         Self::IstioEnvoyFilter,

@@ -10,7 +10,6 @@ const COMMENT_COLUMNS: usize = 110;
 /// No text is folded at spaces: some would have to be read twice.
 const FOLDED_FROM_CHARS: usize = 1_000_000;
 
-/// What is printed.
 pub(crate) struct Output {
     head: Vec<&'static str>,
     documents: Vec<(Vec<&'static str>, Value)>,
@@ -19,7 +18,8 @@ pub(crate) struct Output {
 // === impl Output ===
 
 impl Output {
-    /// Begins with sentences about all of it. They are the program's own: nothing of the user's gets into a comment.
+    /// Begins with sentences about all of it. They are the program's own: nothing of the user's
+    /// gets into a comment.
     pub(crate) fn new(head: &[&'static str]) -> Self {
         Self {
             head: head.to_vec(),
@@ -43,7 +43,6 @@ impl Output {
         }
     }
 
-    /// All of it.
     pub(crate) fn text(&self) -> Result<String, Refused> {
         let mut text = String::new();
         for sentence in &self.head {
@@ -60,7 +59,6 @@ impl Output {
     }
 }
 
-/// A value as YAML.
 pub(crate) fn yaml(value: &Value) -> Result<String, Refused> {
     let mut options = SerializerOptions::default();
     options.folded_wrap_chars = FOLDED_FROM_CHARS;

@@ -9,7 +9,6 @@ use crate::options::MODULES_PATH;
 const MODULES_PATH_OUT: &str = "/mnt/meshmeter";
 /// Where Envoy's secret file is.
 const CONFIG_PATH: &str = "/etc/meshmeter";
-/// Where the token is.
 const TOKEN_PATH: &str = "/var/run/secrets/meshmeter";
 /// For whom the token is, as the aggregator's `--ingest-token-audience`.
 pub(crate) const TOKEN_AUDIENCE: &str = "meshmeter";
@@ -22,21 +21,15 @@ const USER: u32 = 1337;
 
 /// A volume and where it is mounted.
 pub(crate) struct Mount {
-    /// Name of the volume.
     pub(crate) volume: &'static str,
-    /// Path in the sidecar.
     pub(crate) path: &'static str,
-    /// What it holds.
     pub(crate) source: Source,
 }
 
-/// What a volume holds.
 pub(crate) enum Source {
     /// The modules, by the init container.
     Modules,
-    /// Envoy's secret file.
     Config,
-    /// The pod's token.
     Token,
 }
 
@@ -58,8 +51,8 @@ pub(crate) fn mounts(plan: &Plan<'_>) -> Vec<Mount> {
     mounts
 }
 
-/// The Deployment with the volumes and the init container; `None` if its pods need none. Only the fields that are ours:
-/// it is applied to the one that is there.
+/// The Deployment with the volumes and the init container; `None` if its pods need none. Only the
+/// fields that are ours: it is applied to the one that is there.
 pub(crate) fn deployment(plan: &Plan<'_>, annotations: &Value) -> Option<Value> {
     let volumes = volumes(plan);
     if volumes.is_empty() {
@@ -82,7 +75,6 @@ pub(crate) fn partial(plan: &Plan<'_>, annotations: &Value, spec: &Value) -> Val
     })
 }
 
-/// The mounts as volumes.
 pub(crate) fn volumes(plan: &Plan<'_>) -> Vec<Value> {
     let volume = |mount: Mount| match mount.source {
         Source::Modules => {

@@ -1,7 +1,8 @@
-//! Events on pods that should have been injected and could not be. The pod itself does not exist yet, so it is its owner
-//! that hears of it, or its namespace.
+//! Events on pods that should have been injected and could not be. The pod itself does not exist
+//! yet, so it is its owner that hears of it, or its namespace.
 //!
-//! Best effort: a review never waits for one. Whoever reaches the webhook can have some raised, so there are few.
+//! Best effort: a review never waits for one. Whoever reaches the webhook can have some raised, so
+//! there are few.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +20,6 @@ use super::metrics::Metrics;
 /// Events that wait to be raised.
 const QUEUE_MAX: usize = 64;
 
-/// Events a minute.
 const PER_MINUTE_MAX: u32 = 30;
 
 /// Objects and reasons that are remembered: about 300 KiB.
@@ -53,9 +53,7 @@ struct Failure {
 /// What was said of late.
 #[derive(Debug, Default)]
 struct Memory {
-    /// When.
     said: BTreeMap<(Object, &'static str), Monotonic>,
-    /// Minutes of the clock.
     minute: u64,
     this_minute: u32,
 }
@@ -84,7 +82,8 @@ impl Events {
         Self { queue, metrics }
     }
 
-    /// Something is wrong with the pod in the review `body`. `reason` is one of a fixed set, `message` says it in words.
+    /// Something is wrong with the pod in the review `body`. `reason` is one of a fixed set,
+    /// `message` says it in words.
     pub(super) fn tell(&self, body: &[u8], reason: &'static str, message: String) {
         let review: Value = serde_json::from_slice(body).unwrap_or_default();
         let Some(about) = about(&review["request"]) else {
@@ -140,8 +139,9 @@ async fn raise(
     }
 }
 
-/// Who hears of the pod in `request`: its controller, else its first owner, else its namespace. `None` if there is no
-/// namespace that could be one: what is not ours to check must not become part of a path.
+/// Who hears of the pod in `request`: its controller, else its first owner, else its namespace.
+/// `None` if there is no namespace that could be one: what is not ours to check must not become
+/// part of a path.
 fn about(request: &Value) -> Option<Object> {
     let namespace = request["namespace"].as_str()?;
     let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');

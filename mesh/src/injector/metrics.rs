@@ -30,7 +30,6 @@ const REQUEST_REASONS: [&str; 7] = [
     "large",
 ];
 
-/// What becomes of events.
 const OUTCOMES: [&str; 5] = ["raised", "failed", "repeated", "limited", "malformed"];
 
 /// The webhook's own metrics; cheap to clone, all clones count together.
@@ -134,14 +133,12 @@ impl Metrics {
         }
     }
 
-    /// A review was answered.
     pub(super) fn reviewed(&self, result: &'static str, reason: &'static str) {
         debug_assert!(reason.is_empty() || Skipped::REASONS.contains(&reason));
         let labels = ReviewLabels { result, reason };
         self.reviews.get_or_create(&labels).inc();
     }
 
-    /// It took so long.
     pub(super) fn took(&self, duration: Duration) {
         self.duration.observe(duration.as_secs_f64());
     }

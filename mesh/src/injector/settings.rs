@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::metrics::Metrics;
 
-/// The settings by now.
 pub(super) type Followed = watch::Receiver<Arc<Settings>>;
 
-/// Makes the settings, and again and again until `stop`. While they cannot be made, the last ones stay.
+/// Makes the settings, and again and again until `stop`. While they cannot be made, the last ones
+/// stay.
 pub(super) fn follow(
     make: impl Fn() -> Result<Settings> + Send + 'static,
     metrics: &Metrics,
@@ -55,7 +55,8 @@ mod tests {
         }
     }
 
-    /// A changed file is what the next pod gets; one that cannot be read changes nothing and is counted.
+    /// A changed file is what the next pod gets; one that cannot be read changes nothing and is
+    /// counted.
     #[test]
     fn settings_change_with_their_files() {
         let directory = tempfile::tempdir().unwrap();

@@ -31,26 +31,29 @@ use crate::clock;
 /// Longest body of a request: etcd takes objects of 1.5 MiB, and kube-apiserver requests of 3 MiB.
 const BODY_MAX: usize = 3 * 1024 * 1024;
 
-/// Least that a request counts for, in bytes: so there are at most 512 at once for each 8 MiB of room.
+/// Least that a request counts for, in bytes: so there are at most 512 at once for each 8 MiB of
+/// room.
 const UNIT: usize = 16 * 1024;
 
 /// Connections; kube-apiserver has a few.
 pub(super) const LIMITS: Limits = Limits::of(256);
 
-/// Of the room for bodies, one address may have this part: kube-apiservers have theirs, whoever else comes.
+/// Of the room for bodies, one address may have this part: kube-apiservers have theirs, whoever
+/// else comes.
 const PEER_PART: u64 = 2;
 
 /// How long a body may take: kube-apiserver has it at hand.
 const BODY_WITHIN: Duration = Duration::from_secs(5);
 
-/// Values in a body, by what separates them: each takes some 100 bytes once it is read, and the largest pods have a
-/// few thousand.
+/// Values in a body, by what separates them: each takes some 100 bytes once it is read, and the
+/// largest pods have a few thousand.
 const VALUES_MAX: usize = 200_000;
 
 /// A larger body is read alone.
 const ALONE_BYTES: usize = 256 * 1024;
 
-/// Requests at once on one HTTP/2 connection; kube-apiserver's client opens another one beyond that.
+/// Requests at once on one HTTP/2 connection; kube-apiserver's client opens another one beyond
+/// that.
 const STREAMS_PER_CONNECTION_MAX: u32 = 250;
 
 /// Bytes of a request's head.
@@ -74,7 +77,6 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(15);
 const PATH: &str = "/mutate";
 const JSON: &str = "application/json";
 
-/// Answers reviews.
 pub(super) struct Webhook {
     settings: Followed,
     /// Asked for the pods whose sidecar is ours too.
@@ -82,7 +84,6 @@ pub(super) struct Webhook {
     /// `None`: there is no cluster to raise them in.
     events: Option<Events>,
     metrics: metrics::Metrics,
-    /// For bodies under way.
     room: Arc<Room>,
     /// Held while a large body is read.
     alone: Semaphore,
@@ -115,7 +116,8 @@ impl Webhook {
         }
     }
 
-    /// Serves until `stop` and for `delay` longer; then accepts nothing more and lets open requests end.
+    /// Serves until `stop` and for `delay` longer; then accepts nothing more and lets open requests
+    /// end.
     pub(super) async fn serve(
         self,
         listener: TcpListener,

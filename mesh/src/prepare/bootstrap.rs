@@ -1,9 +1,9 @@
-//! The whole configuration of a stock Envoy: what App Mesh's agent would have made of the resources file.
+//! The whole configuration of a stock Envoy: what App Mesh's agent would have made of the resources
+//! file.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-/// Admin pages and readiness.
 const BOOTSTRAP: &str = include_str!("../bootstrap.yaml");
 
 /// The bootstrap of the Envoy that calls itself `node_id`, with `resources`, as YAML.

@@ -17,11 +17,13 @@ const APP_MESH: &str = "appmesh";
 /// Flags.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ControlPlaneArgs {
-    /// The control plane of the configuration: `https://HOST[:PORT]`, `http://HOST:PORT` or `unix:///PATH`.
+    /// The control plane of the configuration: `https://HOST[:PORT]`, `http://HOST:PORT` or
+    /// `unix:///PATH`.
     #[arg(long, env = "MESHMETER_UPSTREAM")]
     pub(super) upstream: Address,
 
-    /// How the control plane is told who asks [default: sigv4 for the names of App Mesh's own control plane, else none].
+    /// How the control plane is told who asks [default: sigv4 for the names of App Mesh's own
+    /// control plane, else none].
     #[arg(long, env = "MESHMETER_UPSTREAM_AUTH", value_enum)]
     upstream_auth: Option<Auth>,
 

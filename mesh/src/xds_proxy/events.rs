@@ -1,7 +1,7 @@
 //! Events on the pod: what was put in was rejected, or cannot be put in.
 //!
-//! Best effort. The way to the cluster is made with the first one: a sidecar that never has anything to say pays nothing
-//! for it.
+//! Best effort. The way to the cluster is made with the first one: a sidecar that never has
+//! anything to say pays nothing for it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,15 +13,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 
-/// Pause after each: a configuration that flaps is told by a few, and those that find no room are counted.
+/// Pause after each: a configuration that flaps is told by a few, and those that find no room are
+/// counted.
 const PAUSE: Duration = Duration::from_secs(10);
 
 const COMPONENT: &str = "meshmeter-xds-proxy";
 
-/// Raises events.
 #[derive(Debug)]
 pub(super) struct Events {
-    /// The pod.
     pub(super) about: Object,
     /// The way to the cluster, if not as this pod's service account.
     pub(super) kubeconfig: Option<PathBuf>,

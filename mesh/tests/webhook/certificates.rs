@@ -9,7 +9,8 @@ use tests_support::clock::wait_for;
 
 use crate::program::{PATIENCE, Program, admitted, review_of};
 
-/// Another certificate is shown once it is in the files, and no review fails meanwhile, on connections old and new.
+/// Another certificate is shown once it is in the files, and no review fails meanwhile, on
+/// connections old and new.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_swapped_under_load() {
     let (program, files) = Program::with_files().await;

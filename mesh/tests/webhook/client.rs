@@ -30,7 +30,6 @@ pub(crate) struct Client {
 #[derive(Clone)]
 pub(crate) struct Http2(http2::SendRequest<Full<Bytes>>);
 
-/// An answer.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
@@ -127,7 +126,6 @@ impl Client {
 // === impl Http2 ===
 
 impl Http2 {
-    /// POSTs a review.
     pub(crate) async fn review(&mut self, review: &Value) -> Result<Reply> {
         self.0.ready().await?;
         let mut request = post("", review.to_string());

@@ -22,8 +22,8 @@ async fn events(server: &ApiServer, count: usize) -> Vec<Value> {
     found.await.unwrap()
 }
 
-/// The owner of a pod that could not be injected hears why, once; without an owner its namespace does; a rehearsal
-/// raises none; and when events are refused, reviews are answered all the same.
+/// The owner of a pod that could not be injected hears why, once; without an owner its namespace
+/// does; a rehearsal raises none; and when events are refused, reviews are answered all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_hears_of_a_pod_that_was_not_injected() {
     let (server, program, ca) = ready().await;

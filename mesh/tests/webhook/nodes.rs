@@ -58,7 +58,8 @@ fn is_injected(pod: &Value) -> bool {
     all.any(|container| container["name"] == "envoy")
 }
 
-/// A pod is of the virtual node that selects it, also of one that comes later; of none or of several it is left as it is.
+/// A pod is of the virtual node that selects it, also of one that comes later; of none or of
+/// several it is left as it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_is_of_the_node_that_selects_it() {
     let server = cluster().await;

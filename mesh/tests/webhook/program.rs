@@ -111,8 +111,9 @@ impl Program {
         }
     }
 
-    /// The value of the line that begins with `series`, such as `reviews_total{result="injected",reason=""}`; of the
-    /// injector or, like `connections{listener="webhook"}`, of the whole program.
+    /// The value of the line that begins with `series`, such as
+    /// `reviews_total{result="injected",reason=""}`; of the injector or, like
+    /// `connections{listener="webhook"}`, of the whole program.
     pub(crate) async fn metric(&self, series: &str) -> f64 {
         let page = tests_support::http::get_ok(self.addresses.admin, "/metrics").await;
         let text = page.unwrap().text();
@@ -199,7 +200,8 @@ pub(crate) fn admitted(review: &Value, reply: &Reply) -> (Value, Value) {
     (pod, response)
 }
 
-/// What the fake API server has as a webhook configuration: two webhooks, with more in them than is ours.
+/// What the fake API server has as a webhook configuration: two webhooks, with more in them than is
+/// ours.
 pub(crate) fn configuration() -> Value {
     let webhook = |name: &str, path: &str| {
         json!({

@@ -11,7 +11,8 @@ use tokio::time::timeout;
 use crate::client::post;
 use crate::program::{NAME, PATIENCE, Program, admitted, pod, review_of};
 
-/// Each is refused with a status that says what is wrong, and counted by it; the next review is answered as ever.
+/// Each is refused with a status that says what is wrong, and counted by it; the next review is
+/// answered as ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_review_is_refused() {
     let (program, files) = Program::with_files().await;
@@ -102,7 +103,8 @@ async fn a_pod_is_never_refused() {
     }
 }
 
-/// Whoever is slow is told so when kube-apiserver would have given up, and whoever says nothing at all is cut off.
+/// Whoever is slow is told so when kube-apiserver would have given up, and whoever says nothing at
+/// all is cut off.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_holds_it_up() {
     let (program, files) = Program::with_files().await;
@@ -131,8 +133,8 @@ async fn nobody_holds_it_up() {
         .await;
 }
 
-/// Bodies under way of one address take a bounded room: what it sends beyond that is refused at once, and there is room
-/// again later.
+/// Bodies under way of one address take a bounded room: what it sends beyond that is refused at
+/// once, and there is room again later.
 #[tokio::test(flavor = "multi_thread")]
 async fn room_is_bounded() {
     let (program, files) = Program::with_files().await;
@@ -190,7 +192,8 @@ async fn connections_are_bounded() {
     admitted(&review, &client.review(&review).await.unwrap());
 }
 
-/// Idle connections to the admin port, twice as many as it has places, do not keep probes from their answer.
+/// Idle connections to the admin port, twice as many as it has places, do not keep probes from
+/// their answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn probes_are_answered() {
     let (program, _files) = Program::with_files().await;

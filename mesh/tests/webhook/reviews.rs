@@ -7,7 +7,8 @@ use tokio::net::TcpStream;
 
 use crate::program::{PATIENCE, Program, admitted, pod, review_of};
 
-/// A pod of a `ReplicaSet` gets what it needs, the rest of it stays, and another time nothing is added.
+/// A pod of a `ReplicaSet` gets what it needs, the rest of it stays, and another time nothing is
+/// added.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_review_is_answered_with_a_patch() {
     let (program, files) = Program::with_files().await;
@@ -33,7 +34,8 @@ async fn a_review_is_answered_with_a_patch() {
     assert!(program.metric("review_duration_seconds_count").await > 1.0);
 }
 
-/// 200 reviews at once, each of a pod of its own, over one connection and over one each: each gets its own answer.
+/// 200 reviews at once, each of a pod of its own, over one connection and over one each: each gets
+/// its own answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_reviews_at_once() {
     let (program, files) = Program::with_files().await;
@@ -77,7 +79,8 @@ async fn what_was_begun_is_answered() {
         if page.status.is_success() {
             continue;
         }
-        // It has three seconds left; whoever comes now is served, on an open connection and on a new one.
+        // It has three seconds left; whoever comes now is served, on an open connection and on a
+        // new one.
         if while_it_ends == 0 {
             admitted(&review, &open.review(&review).await.unwrap());
             admitted(&review, &client.review(&review).await.unwrap());

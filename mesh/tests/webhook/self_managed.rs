@@ -54,8 +54,8 @@ pub(crate) fn bundle(server: &ApiServer) -> Option<String> {
     String::from_utf8(BASE64.decode(first).ok()?).ok()
 }
 
-/// Ready once each webhook has the CA, by which the certificate is verified; nothing else in it is changed; and
-/// if somebody overwrites it, it is put back.
+/// Ready once each webhook has the CA, by which the certificate is verified; nothing else in it is
+/// changed; and if somebody overwrites it, it is put back.
 #[tokio::test(flavor = "multi_thread")]
 async fn is_verified_by_the_ca_bundle() {
     let server = ApiServer::start().await.unwrap();
@@ -116,7 +116,8 @@ async fn replicas_share_a_ca() {
     assert_eq!(secret.unwrap()["type"], "kubernetes.io/tls");
 }
 
-/// While the cluster cannot be asked, a webhook that was ready stays so: without it pods would go uninjected.
+/// While the cluster cannot be asked, a webhook that was ready stays so: without it pods would go
+/// uninjected.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_leaves_it_ready() {
     let (server, program, ca) = ready().await;
@@ -133,8 +134,8 @@ async fn an_outage_leaves_it_ready() {
     admitted(&review, &reply);
 }
 
-/// The secret was deleted: a new CA is in the bundle soon, beside the one that signs on, so that no pod is admitted
-/// as it is in between.
+/// The secret was deleted: a new CA is in the bundle soon, beside the one that signs on, so that no
+/// pod is admitted as it is in between.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_secret_begins_a_rotation() {
     let (server, program, old) = ready().await;

@@ -1,4 +1,5 @@
-//! The calls that are passed on: their paths, and their messages as bytes, so that nothing is lost that is not known.
+//! The calls that are passed on: their paths, and their messages as bytes, so that nothing is lost
+//! that is not known.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use mesh_core::discovery::Form;

@@ -13,12 +13,7 @@ const WAITING_MAX: usize = 16;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Event {
     /// Envoy rejected what was put in, and has the original.
-    Rejected {
-        /// Type of the resources.
-        type_url: String,
-        /// Envoy's words.
-        reason: String,
-    },
+    Rejected { type_url: String, reason: String },
     /// Nothing is put in, since a file is not there or is another than it should be.
     NoModule {
         /// Which, and what is wrong with it.
@@ -26,16 +21,13 @@ pub enum Event {
     },
     /// A response is larger than may be changed within the memory limit, and passes as it is.
     TooLarge {
-        /// Type of the resources.
         type_url: String,
-        /// How large it is.
         bytes: usize,
         /// How large it may be.
         most: usize,
     },
 }
 
-/// Where events go.
 #[derive(Debug)]
 pub struct EventSender {
     sender: Option<mpsc::Sender<Event>>,
@@ -47,7 +39,6 @@ pub struct EventSender {
 // === impl EventSender ===
 
 impl EventSender {
-    /// To nobody.
     pub fn nowhere(metrics: &Metrics) -> Self {
         Self {
             sender: None,

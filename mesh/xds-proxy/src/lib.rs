@@ -6,9 +6,10 @@
 //!                                                            └ events: what somebody should hear of
 //! ```
 //!
-//! One stream to the control plane for each stream of Envoy. Requests pass unchanged but for the nonces that are ours; of
-//! responses only listeners and clusters are changed, and never a version. If Envoy rejects what was changed it gets the
-//! original at once. Contents are never logged: keys pass through.
+//! One stream to the control plane for each stream of Envoy. Requests pass unchanged but for the
+//! nonces that are ours; of responses only listeners and clusters are changed, and never a version.
+//! If Envoy rejects what was changed it gets the original at once. Contents are never logged: keys
+//! pass through.
 
 pub mod codec;
 pub mod events;

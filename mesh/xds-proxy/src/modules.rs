@@ -16,7 +16,6 @@ const BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub struct Module {
     /// The file, which Envoy sees under the same path.
     pub file: PathBuf,
-    /// Its digest.
     pub sha256: Option<String>,
 }
 
@@ -41,7 +40,6 @@ type Stamp = Option<(u64, SystemTime)>;
 // === impl Modules ===
 
 impl Modules {
-    /// Nothing is read yet.
     pub fn new(modules: Vec<Module>) -> Self {
         Self {
             wasm: modules,
@@ -50,7 +48,8 @@ impl Modules {
         }
     }
 
-    /// The same, with a file that only has to be there: Envoy rejects a cluster whose secret it cannot find.
+    /// The same, with a file that only has to be there: Envoy rejects a cluster whose secret it
+    /// cannot find.
     #[must_use]
     pub fn with_file(mut self, file: PathBuf) -> Self {
         self.files.push(file);

@@ -26,10 +26,10 @@ use crate::session::{Rejected, Rejections, Session};
 use crate::upstream::Upstream;
 use crate::{Limits, REQUEST_BYTES_MAX};
 
-/// Messages that wait for the other side at most; then the one side is not read any more. Each may be as large as any.
+/// Messages that wait for the other side at most; then the one side is not read any more. Each may
+/// be as large as any.
 const WAITING_MAX: usize = 1;
 
-/// The service.
 #[derive(Clone, Debug)]
 pub struct XdsProxy {
     shared: Arc<Shared>,
@@ -40,11 +40,9 @@ pub struct XdsProxy {
 pub struct Parts {
     /// The way to the control plane.
     pub upstream: Arc<Upstream>,
-    /// What goes in.
     pub injection: Arc<Injection>,
     /// The files that have to be there for it.
     pub modules: Arc<Modules>,
-    /// What is counted.
     pub metrics: Metrics,
     /// Who hears of what went wrong.
     pub events: EventSender,
@@ -117,7 +115,6 @@ impl tower_service::Service<http::Request<Body>> for XdsProxy {
     }
 }
 
-/// One call.
 struct Discovery {
     shared: Arc<Shared>,
     form: Form,
@@ -165,7 +162,8 @@ type Opening<'a> =
 
 /// The control plane's side of a stream.
 enum FromControlPlane<'a> {
-    /// It may take the stream only with its first response, and have none as long as nothing changes.
+    /// It may take the stream only with its first response, and have none as long as nothing
+    /// changes.
     Opening(Opening<'a>),
     Open(Box<Streaming<Bytes>>),
 }
@@ -284,8 +282,9 @@ async fn relay(
     }
 }
 
-/// The next response of the control plane, once there is room for it on its way to Envoy: none is received before, since each may
-/// be large. `None` if Envoy has gone. May be given up and asked for again.
+/// The next response of the control plane, once there is room for it on its way to Envoy: none is
+/// received before, since each may be large. `None` if Envoy has gone. May be given up and asked
+/// for again.
 async fn next_response<'a>(
     control_plane: &mut FromControlPlane<'_>,
     to_envoy: &'a ToEnvoy,
@@ -294,8 +293,8 @@ async fn next_response<'a>(
     Some((permit, control_plane.next().await))
 }
 
-/// The next request of Envoy, once there is room for it on its way to the control plane; `None` if there is none any more. May
-/// be given up and asked for again.
+/// The next request of Envoy, once there is room for it on its way to the control plane; `None` if
+/// there is none any more. May be given up and asked for again.
 async fn next_request<'a>(
     envoy: &mut Streaming<Bytes>,
     to_control_plane: &'a mpsc::Sender<Bytes>,

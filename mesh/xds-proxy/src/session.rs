@@ -15,19 +15,23 @@ mod tests;
 /// Nonces of ours begin so.
 const OURS: &str = "meshmeter-";
 
-/// Responses at most that Envoy may answer yet, or ask after by a nonce of ours; of more, the oldest is forgotten.
+/// Responses at most that Envoy may answer yet, or ask after by a nonce of ours; of more, the
+/// oldest is forgotten.
 const OPEN_MAX: usize = 64;
 
-/// Changes at most that are remembered as rejected, of each type; at more, all are forgotten and tried once more.
+/// Changes at most that are remembered as rejected, of each type; at more, all are forgotten and
+/// tried once more.
 const REJECTIONS_MAX: usize = 4096;
 
 /// Largest message in either direction, in bytes, whatever the memory limit.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// A message that passes is there up to three times: received, waiting, and written. One more for what the allocator keeps.
+/// A message that passes is there up to three times: received, waiting, and written. One more for
+/// what the allocator keeps.
 const COPIES_PASSED: u64 = 4;
 
-/// One that is changed is there twice more: its original until Envoy has answered it, and what it is made into.
+/// One that is changed is there twice more: its original until Envoy has answered it, and what it
+/// is made into.
 const COPIES_CHANGED: u64 = 6;
 
 /// What the memory for messages allows.
@@ -41,20 +45,20 @@ pub struct Limits {
     pub original_bytes: usize,
 }
 
-/// A stream.
 #[derive(Debug)]
 pub struct Session {
     form: Form,
     injection: Arc<Injection>,
-    /// Responses that were changed and not answered yet, or are ours: several of a type, since nobody has to wait for an
-    /// answer with the next one. In the order in which Envoy has them.
+    /// Responses that were changed and not answered yet, or are ours: several of a type, since
+    /// nobody has to wait for an answer with the next one. In the order in which Envoy has them.
     open: VecDeque<Open>,
     rejections: Arc<Rejections>,
     limits: Limits,
     numbers: u64,
 }
 
-/// What Envoy rejected, by type: it is not tried again, on whatever stream, until it is something else.
+/// What Envoy rejected, by type: it is not tried again, on whatever stream, until it is something
+/// else.
 #[derive(Debug, Default)]
 pub struct Rejections(Mutex<HashMap<String, HashSet<u64>>>);
 
@@ -65,12 +69,12 @@ struct Open {
     sent: Sent,
 }
 
-/// What Envoy was sent.
 #[derive(Debug)]
 enum Sent {
     /// Something else than the control plane did.
     Changed {
-        /// What the control plane did, less what it said anew of the same resources since. `None` if nothing is left.
+        /// What the control plane did, less what it said anew of the same resources since. `None`
+        /// if nothing is left.
         original: Option<Bytes>,
         /// Of what is not tried again if Envoy rejects it.
         marks: Vec<u64>,
@@ -82,7 +86,6 @@ enum Sent {
 /// A response of the control plane on its way to Envoy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Passed {
-    /// What Envoy gets.
     pub response: Bytes,
     /// Resources that were changed or added.
     pub changed: usize,
@@ -108,9 +111,7 @@ pub struct Answer {
 /// A rejection of what was changed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rejected {
-    /// Type of the resources.
     pub type_url: String,
-    /// Envoy's words.
     pub reason: String,
 }
 
@@ -134,7 +135,6 @@ impl Limits {
 // === impl Session ===
 
 impl Session {
-    /// A new stream.
     pub fn new(
         form: Form,
         injection: Arc<Injection>,
@@ -206,7 +206,6 @@ impl Session {
         passed
     }
 
-    /// A request of Envoy.
     pub fn request(&mut self, request: Bytes) -> Answer {
         let Ok(head) = discovery::request_head(&request, self.form) else {
             return Answer::forward(request);
@@ -235,7 +234,8 @@ impl Session {
             (Sent::Changed { .. }, None) => Answer::forward(request),
             (Sent::Restored { of_control_plane }, _) => {
                 let renamed = self.renamed(request, &of_control_plane);
-                // It may ask for other resources by the same nonce again. What came before it is gone.
+                // It may ask for other resources by the same nonce again. What came before it is
+                // gone.
                 self.open.push_front(Open {
                     type_url: head.type_url,
                     nonce: head.nonce,
@@ -246,8 +246,8 @@ impl Session {
         }
     }
 
-    /// What Envoy gets instead, under a nonce of ours. If the control plane said something else of all of it since, that is on
-    /// its way to Envoy, and what was before must not come after.
+    /// What Envoy gets instead, under a nonce of ours. If the control plane said something else of
+    /// all of it since, that is on its way to Envoy, and what was before must not come after.
     fn rejected(
         &mut self,
         request: &Bytes,
@@ -256,7 +256,8 @@ impl Session {
         rejected: Rejected,
     ) -> Answer {
         let Some(original) = original else {
-            // In delta discovery each response is to be answered. Of the state of the world only the last one is.
+            // In delta discovery each response is to be answered. Of the state of the world only
+            // the last one is.
             let accepted = discovery::without_rejection(request, self.form).ok();
             let accepted = accepted.filter(|_| self.form == Form::Delta);
             return Answer {
@@ -320,7 +321,8 @@ impl Session {
         self.open.push_back(open);
     }
 
-    /// Takes out what has this nonce, and what was sent before it: Envoy answers in order, or not at all.
+    /// Takes out what has this nonce, and what was sent before it: Envoy answers in order, or not
+    /// at all.
     fn answered(&mut self, type_url: &str, nonce: &str) -> Option<Open> {
         let at = self
             .open
@@ -340,7 +342,8 @@ impl Session {
         discovery::with_nonce(&request, field, nonce).map_or(request, Bytes::from)
     }
 
-    /// A new stream of delta discovery begins with the versions that Envoy has; the control plane does not know ours.
+    /// A new stream of delta discovery begins with the versions that Envoy has; the control plane
+    /// does not know ours.
     fn without_ours(&self, request: Bytes, type_url: &str) -> Bytes {
         if self.form != Form::Delta || type_url != discovery::CLUSTER {
             return request;
@@ -406,7 +409,8 @@ impl Passed {
     }
 }
 
-/// Of what Envoy rejects at once, whatever its nonce and version: all of a type, or in delta discovery each for itself.
+/// Of what Envoy rejects at once, whatever its nonce and version: all of a type, or in delta
+/// discovery each for itself.
 fn marks(response: &[u8], contents: Option<&[&[u8]]>, form: Form) -> Vec<u64> {
     match (contents, form) {
         (Some(contents), Form::Delta) => contents.iter().map(|content| mark(*content)).collect(),

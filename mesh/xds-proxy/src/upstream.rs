@@ -29,7 +29,6 @@ use crate::codec::{Raw, path};
 mod address;
 mod route;
 
-/// Time to connect.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// An idle connection is asked this often whether it is alive.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -48,16 +47,13 @@ pub struct Upstream {
 pub struct Signing {
     /// For which region and service.
     pub signer: Signer,
-    /// By whom.
     pub credentials: Arc<CredentialCache>,
-    /// The time.
     pub clock: Clock,
 }
 
 /// A control plane that cannot be spoken to as asked.
 #[derive(Debug, Error)]
 pub enum UpstreamError {
-    /// The certificates to trust.
     #[error("TLS towards the control plane: {0}")]
     Tls(#[source] Box<tonic::transport::Error>),
     /// A signature alone proves nothing, and everybody could read it.
@@ -71,8 +67,8 @@ pub enum UpstreamError {
 // === impl Upstream ===
 
 impl Upstream {
-    /// The control plane at `address`. With https its certificate has to be of `ca` (PEM), or else of the system's.
-    /// Connections go through the proxies of the environment.
+    /// The control plane at `address`. With https its certificate has to be of `ca` (PEM), or else
+    /// of the system's. Connections go through the proxies of the environment.
     pub fn new(
         address: &Address,
         ca: Option<&str>,
@@ -132,7 +128,6 @@ impl Upstream {
         connected.unwrap_or(false)
     }
 
-    /// A stream of discovery.
     pub(crate) async fn open(
         &self,
         form: Form,
@@ -180,7 +175,8 @@ async fn connect(path: PathBuf) -> std::io::Result<TokioIo<UnixStream>> {
 // === impl Signing ===
 
 impl Signing {
-    /// What goes with a stream of the method `path`; a signature says nothing of the messages on it.
+    /// What goes with a stream of the method `path`; a signature says nothing of the messages on
+    /// it.
     async fn sign(&self, address: &Address, path: &str) -> Result<MetadataMap, Status> {
         let now = self.clock.both();
         let credentials = self.credentials.get(now).await;

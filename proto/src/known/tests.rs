@@ -90,7 +90,8 @@ fn garbage_is_malformed() {
 }
 
 proptest::proptest! {
-    /// Whatever arrives, the check ends without a panic, and what it passes at the top holds our fields only.
+    /// Whatever arrives, the check ends without a panic, and what it passes at the top holds our
+    /// fields only.
     #[test]
     fn any_bytes_are_answered(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..256)) {
         let _ = check::<v1::SidecarFrame>(&bytes);

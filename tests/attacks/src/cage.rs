@@ -1,4 +1,5 @@
-//! A memory cgroup for one program. Where none can be made the program runs without, and only its peak is looked at.
+//! A memory cgroup for one program. Where none can be made the program runs without, and only its
+//! peak is looked at.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,8 +37,9 @@ impl Cage {
         Some(folder.join("cgroup.procs"))
     }
 
-    /// The highest resident size of process `pid`. In a cage a program that takes too much is killed, and pages of its file
-    /// may be given back at the last moment; without one, more than the limit is an error.
+    /// The highest resident size of process `pid`. In a cage a program that takes too much is
+    /// killed, and pages of its file may be given back at the last moment; without one, more than
+    /// the limit is an error.
     pub fn check_peak(&self, pid: u32) -> Result<u64> {
         let peak = peak_resident(pid)?;
         anyhow::ensure!(
@@ -53,7 +55,8 @@ impl Cage {
 impl Drop for Cage {
     fn drop(&mut self) {
         if let Some(folder) = &self.folder {
-            // What ran inside has ended and was waited for; else it stays, empty, until the machine restarts.
+            // What ran inside has ended and was waited for; else it stays, empty, until the machine
+            // restarts.
             let _ = fs::remove_dir(folder);
         }
     }
@@ -103,7 +106,8 @@ fn version_1(limit: u64) -> Option<PathBuf> {
     limited(folder, &[("memory.limit_in_bytes", limit)])
 }
 
-/// The folder with its limit; removed again where it takes none. Later files are set as far as they exist.
+/// The folder with its limit; removed again where it takes none. Later files are set as far as they
+/// exist.
 fn limited(folder: PathBuf, files: &[(&str, u64)]) -> Option<PathBuf> {
     for (nth, (file, value)) in files.iter().enumerate() {
         let file = folder.join(file);

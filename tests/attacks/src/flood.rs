@@ -1,4 +1,5 @@
-//! Clients that want to make a server hold memory: connections, streams, and messages that are never whole.
+//! Clients that want to make a server hold memory: connections, streams, and messages that are
+//! never whole.
 
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -57,8 +58,8 @@ impl Held {
     }
 }
 
-/// `connections` connections, each with `streams` calls of `path`, each of which begins a message of `bytes` bytes and
-/// sends all but the last one.
+/// `connections` connections, each with `streams` calls of `path`, each of which begins a message
+/// of `bytes` bytes and sends all but the last one.
 pub async fn half_messages(
     target: SocketAddr,
     path: &'static str,
@@ -123,7 +124,8 @@ pub async fn silent(target: SocketAddr, count: usize, bytes: &'static [u8]) -> H
     .await
 }
 
-/// One connection after the other, each with a call that is refused or reset at once, for as long as `during` says.
+/// One connection after the other, each with a call that is refused or reset at once, for as long
+/// as `during` says.
 pub async fn rapid(target: SocketAddr, path: &'static str, during: Duration) -> usize {
     let mut count = 0;
     let all = async {

@@ -1,4 +1,5 @@
-//! The built programs under attack by clients without any right, inside a memory cgroup of the shipped limit.
+//! The built programs under attack by clients without any right, inside a memory cgroup of the
+//! shipped limit.
 //!
 //! ```text
 //! flood (attackers) ──> a built program in a cage (memory cgroup) <── sidecar (well-behaved, once a second)

@@ -9,8 +9,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// A kubelet waits a second by default. On a machine that gives the program a tenth of a processor everything takes ten
-/// times as long, so the outcome says how long it took, and only what is lost is an error.
+/// A kubelet waits a second by default. On a machine that gives the program a tenth of a processor
+/// everything takes ten times as long, so the outcome says how long it took, and only what is lost
+/// is an error.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 const EVERY: Duration = Duration::from_millis(250);
 
@@ -24,9 +25,7 @@ pub struct Probes {
 /// What came of the probes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outcome {
-    /// Answered in time.
     pub answered: usize,
-    /// The slowest answer.
     pub slowest: Duration,
 }
 

@@ -1,4 +1,5 @@
-//! A well-behaved sidecar: it says hello, reports each second and wants its acknowledgement in time.
+//! A well-behaved sidecar: it says hello, reports each second and wants its acknowledgement in
+//! time.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -19,7 +20,6 @@ use tonic::transport::Endpoint;
 use crate::probes::PATIENCE;
 
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// Requests between two reports.
 const REQUESTS: u64 = 100;
 
 /// A sidecar that goes on until asked for its outcome.
@@ -29,14 +29,11 @@ pub struct Sidecar {
     task: JoinHandle<Result<Outcome>>,
 }
 
-/// What came of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outcome {
     /// Reports that were acknowledged in time.
     pub reports: u64,
-    /// The last total.
     pub requests: u64,
-    /// The slowest acknowledgement.
     pub slowest: Duration,
 }
 

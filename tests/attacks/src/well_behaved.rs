@@ -1,4 +1,5 @@
-//! A sidecar and a kubelet, on a thread of their own: what attackers do in this process must not hold them up.
+//! A sidecar and a kubelet, on a thread of their own: what attackers do in this process must not
+//! hold them up.
 
 use std::thread::JoinHandle;
 
@@ -23,7 +24,6 @@ pub struct WellBehaved {
 // === impl WellBehaved ===
 
 impl WellBehaved {
-    /// Starts both.
     pub fn start(aggregator: &Aggregator) -> Result<Self> {
         let (ingest, admin) = (aggregator.ingest(), aggregator.admin());
         let stop = CancellationToken::new();

@@ -20,8 +20,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// `ATTACK=half`, `empty` or `connections` runs one kind alone.
 ///
-/// While attackers hold what they can get, a sidecar is served in time, so are probes, and the program stays
-/// within its limit.
+/// While attackers hold what they can get, a sidecar is served in time, so are probes, and the
+/// program stays within its limit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attackers_do_not_hurt_anyone() -> Result<()> {
     let cage = Cage::new(LIMIT);

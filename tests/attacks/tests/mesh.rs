@@ -106,7 +106,8 @@ impl Caged {
     }
 }
 
-/// Half-sent requests and streams that say nothing do not take the control plane's memory, nor an Envoy's answers.
+/// Half-sent requests and streams that say nothing do not take the control plane's memory, nor an
+/// Envoy's answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_control_plane_holds_out() -> Result<()> {
     let folder = TempDir::new()?;
@@ -138,8 +139,8 @@ async fn an_control_plane_holds_out() -> Result<()> {
     Ok(())
 }
 
-/// A listener that is larger than may be changed passes as it is, a still larger one is refused with a word that helps, and
-/// the xDS proxy goes on.
+/// A listener that is larger than may be changed passes as it is, a still larger one is refused
+/// with a word that helps, and the xDS proxy goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_xds_proxy_lets_large_responses_pass() -> Result<()> {
     let sizes = [7_000_000, 10_500_000, 30_000_000];

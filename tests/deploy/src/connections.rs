@@ -1,5 +1,6 @@
-//! Every connection that the programs of an installation make, and some that nobody should: a table, held against the policies among its manifests.
-//! Takes rendered objects, whatever rendered them.
+//! Every connection that the programs of an installation make, and some that nobody should: a
+//! table, held against the policies among its manifests. Takes rendered objects, whatever rendered
+//! them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,7 +16,8 @@ use crate::{list, text};
 const NAMESPACES: [(&str, &[(&str, &str)]); 5] = [
     ("kube-system", &[]),
     ("monitoring", &[]),
-    // Meshed by the injector; meshed by other means (Istio, a bootstrap of one's own); a tenant without sidecars.
+    // Meshed by the injector; meshed by other means (Istio, a bootstrap of one's own); a tenant
+    // without sidecars.
     ("shop", &[("meshmeter.io/inject", "enabled")]),
     ("istio-shop", &[("istio-injection", "enabled")]),
     ("stranger", &[]),
@@ -95,7 +97,8 @@ const ALLOWED: [(&str, &str, Port); 34] = [
     (SELF_TEST, "kube-apiserver", Tcp(6443)),
 ];
 
-/// What a writer of samples needs besides: of a receiver in the cluster, and of AMP with each source of credentials.
+/// What a writer of samples needs besides: of a receiver in the cluster, and of AMP with each
+/// source of credentials.
 const WRITER_IN_CLUSTER: [(&str, &str, Port); 1] = [(AGGREGATOR, "prometheus", Tcp(9090))];
 const WRITER_TO_AMP: [(&str, &str, Port); 4] = [
     (AGGREGATOR, "AWS", Tcp(443)),
@@ -135,8 +138,9 @@ const DENIED: [(&str, &str, Port); 27] = [
     ("stranger", "stranger of ours", Tcp(8080)),
 ];
 
-/// What is wrong with the policies among `objects`, a line each; empty if every connection fares as it should. Where no policy closes the whole
-/// namespace nothing may be refused: an installation without policies has no half of them.
+/// What is wrong with the policies among `objects`, a line each; empty if every connection fares as
+/// it should. Where no policy closes the whole namespace nothing may be refused: an installation
+/// without policies has no half of them.
 pub fn faults(objects: &[Object]) -> Result<Vec<String>> {
     let closed = objects.iter().any(is_default_deny);
     let mut allowed = ALLOWED.to_vec();

@@ -19,10 +19,10 @@ pub mod policies;
 
 /// Where `cargo xtask kubectl` puts one, relative to the workspace.
 const KUBECTL: &str = "target/kubectl/bin/kubectl";
-/// The first major version of kustomize that renders these manifests: components within components, and patches as they are written.
+/// The first major version of kustomize that renders these manifests: components within components,
+/// and patches as they are written.
 const KUSTOMIZE_MIN: u32 = 5;
 
-/// The workspace.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }

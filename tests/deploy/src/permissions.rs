@@ -13,7 +13,6 @@ pub struct Rule {
     pub namespace: Option<String>,
     /// Name of the role it is of.
     pub role: String,
-    /// As in the role.
     pub value: Value,
 }
 
@@ -26,9 +25,7 @@ pub struct Request {
     pub group: String,
     /// With the subresource, if there is one.
     pub resource: String,
-    /// Empty: the whole cluster.
     pub namespace: String,
-    /// Empty: a collection.
     pub name: String,
 }
 
@@ -109,7 +106,8 @@ impl Rule {
 // === impl Request ===
 
 impl Request {
-    /// Of a method and a path with its query. A collection narrowed by `metadata.name` counts as that name, as for RBAC.
+    /// Of a method and a path with its query. A collection narrowed by `metadata.name` counts as
+    /// that name, as for RBAC.
     pub fn parse(method: &str, path_and_query: &str) -> Option<Self> {
         let (path, query) = path_and_query
             .split_once('?')

@@ -1,4 +1,5 @@
-//! Pods that manifests make: their containers, with names of ports resolved and variables as the kubelet sets them.
+//! Pods that manifests make: their containers, with names of ports resolved and variables as the
+//! kubelet sets them.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,6 @@ use crate::{list, text};
 /// The template of a workload.
 #[derive(Clone, Copy, Debug)]
 pub struct Template<'a> {
-    /// The workload.
     pub object: &'a Object,
     /// `spec.template`.
     pub value: &'a Value,
@@ -77,8 +77,9 @@ pub fn arguments(container: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Variables of a container, with `$(NAME)` resolved as the kubelet does it: by the variables above only. What comes from
-/// elsewhere (a field, a `ConfigMap` among `objects`) is filled in, `POD` for a field of the pod that is no address.
+/// Variables of a container, with `$(NAME)` resolved as the kubelet does it: by the variables above
+/// only. What comes from elsewhere (a field, a `ConfigMap` among `objects`) is filled in, `POD` for
+/// a field of the pod that is no address.
 pub fn variables(container: &Value, objects: &[Object]) -> Result<BTreeMap<String, String>> {
     // The container runtime's.
     let mut known = BTreeMap::from([("HOSTNAME".to_owned(), "POD".to_owned())]);

@@ -1,6 +1,7 @@
-//! What `NetworkPolicies` let through: manifests and one connection in, its verdict out. Follows the API's documentation
-//! (`networking.k8s.io/v1`): a pod that no policy of a direction selects is open in that direction; a pod that one selects is closed but for what
-//! the rules of all that select it open.
+//! What `NetworkPolicies` let through: manifests and one connection in, its verdict out. Follows
+//! the API's documentation (`networking.k8s.io/v1`): a pod that no policy of a direction selects is
+//! open in that direction; a pod that one selects is closed but for what the rules of all that
+//! select it open.
 //!
 //! ```text
 //! objects ── Policies::read ──> policies ── refusal(connection) ──> None, or who refuses it
@@ -30,33 +31,30 @@ pub struct Policies {
 /// One end of a connection.
 #[derive(Clone, Debug)]
 pub enum End {
-    /// A pod.
     Pod(Pod),
     /// What is no pod: a host, a service of the cloud.
     Address(IpAddr),
-    /// The node that the pod at the other end runs on: policies never close a pod to its own node (kubelet).
+    /// The node that the pod at the other end runs on: policies never close a pod to its own node
+    /// (kubelet).
     OwnNode,
 }
 
 /// A pod, as far as policies see it.
 #[derive(Clone, Debug)]
 pub struct Pod {
-    /// Its namespace.
     pub namespace: String,
-    /// Its labels.
     pub labels: Labels,
     /// Ports that its containers declare with a name: (name, protocol) to number.
     pub ports: BTreeMap<(String, String), u16>,
-    /// Some network plugins hold `ipBlock` against addresses of pods too (Calico), others do not (Cilium). `None` is the latter.
+    /// Some network plugins hold `ipBlock` against addresses of pods too (Calico), others do not
+    /// (Cilium). `None` is the latter.
     pub address: Option<IpAddr>,
 }
 
 /// One connection that somebody opens.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// Who opens it.
     pub from: End,
-    /// Who listens.
     pub to: End,
     /// `TCP`, `UDP` or `SCTP`.
     pub protocol: &'static str,
@@ -287,7 +285,8 @@ fn matches_port(port: &Value, connection: &Connection) -> Result<bool> {
     }
     let first = match &port["port"] {
         Value::Null => return Ok(true),
-        // A name means what the pod that listens declares under it, so nothing where no pod listens.
+        // A name means what the pod that listens declares under it, so nothing where no pod
+        // listens.
         Value::String(name) => {
             let End::Pod(pod) = &connection.to else {
                 return Ok(false);

@@ -1,4 +1,5 @@
-//! What one manifest says of another is so: ports, names, selectors, and the rules that all pods keep.
+//! What one manifest says of another is so: ports, names, selectors, and the rules that all pods
+//! keep.
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
 use serde_json::Value;
@@ -70,7 +71,8 @@ fn flags_listen_where_ports_are_declared() {
     assert_eq!(seen, 7);
 }
 
-/// Every service, budget, policy and spread constraint selects pods that there are; workloads select their own.
+/// Every service, budget, policy and spread constraint selects pods that there are; workloads
+/// select their own.
 #[test]
 fn selectors_select() {
     let objects = everything();
@@ -140,7 +142,8 @@ fn policies_open_ports_that_are_there() {
     assert_eq!(opened, 7);
 }
 
-/// `APIServices` and the webhook lead to services that lead to the port on which the program serves them.
+/// `APIServices` and the webhook lead to services that lead to the port on which the program serves
+/// them.
 #[test]
 fn registrations_lead_to_services() {
     let objects = everything();
@@ -181,7 +184,8 @@ fn registrations_lead_to_services() {
     );
 }
 
-/// Where pods are told to stream to and to get configuration from are names and ports of services here, every replica once.
+/// Where pods are told to stream to and to get configuration from are names and ports of services
+/// here, every replica once.
 #[test]
 fn pods_are_sent_to_what_there_is() {
     let objects = everything();
@@ -244,7 +248,8 @@ fn monitors_find_their_targets() {
     assert_eq!(found, names.len());
 }
 
-/// Pod Security `restricted`, the namespace that enforces it, and what goes beyond: a read-only root, a user by number, requests.
+/// Pod Security `restricted`, the namespace that enforces it, and what goes beyond: a read-only
+/// root, a user by number, requests.
 #[test]
 fn pods_are_restricted() {
     let objects = everything();
@@ -289,7 +294,8 @@ fn pods_are_restricted() {
     }
 }
 
-/// The kubelet waits longer than the program takes at most: six parts of --drain-seconds each, two of them a second more, and preStop.
+/// The kubelet waits longer than the program takes at most: six parts of --drain-seconds each, two
+/// of them a second more, and preStop.
 #[test]
 fn the_grace_period_is_long_enough() {
     let objects = render("deploy/kustomize/base").unwrap();

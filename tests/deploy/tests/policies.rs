@@ -1,4 +1,5 @@
-//! `NetworkPolicies` let through what the programs need and nothing else: each overlay and component as it is shipped, alone and with others.
+//! `NetworkPolicies` let through what the programs need and nothing else: each overlay and
+//! component as it is shipped, alone and with others.
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
 use std::collections::BTreeMap;
@@ -7,7 +8,8 @@ use tests_deploy::policies::{Connection, End, Labels, Pod, Policies};
 use tests_deploy::{connections, folders, render_text};
 use tests_manifests::Object;
 
-/// What the components of remote write leave to the overlay, for a receiver in the cluster and for AMP.
+/// What the components of remote write leave to the overlay, for a receiver in the cluster and for
+/// AMP.
 const IN_CLUSTER: &str = "configMapGenerator:
 - name: meshmeter-remote-write
   namespace: meshmeter
@@ -31,7 +33,8 @@ fn rendered(resource: &str, components: &[&str], rest: &str) -> Vec<Object> {
     .unwrap()
 }
 
-/// Every connection of the programs fares as it should in every installation that the README describes.
+/// Every connection of the programs fares as it should in every installation that the README
+/// describes.
 #[test]
 fn installations_are_open_where_they_have_to_be() {
     let mut faults = Vec::new();
@@ -87,8 +90,8 @@ fn every_row_is_held_against_something() {
     assert!(connections::rows(&rendered("base", &[], "")).unwrap() > 20);
 }
 
-/// Policies of a namespace, one in each row: (spec, from, to, port, is it let through). `a` and `b` are pods of the namespace `one`, `c` of `two`,
-/// `world` is 203.0.113.7.
+/// Policies of a namespace, one in each row: (spec, from, to, port, is it let through). `a` and `b`
+/// are pods of the namespace `one`, `c` of `two`, `world` is 203.0.113.7.
 const SEMANTICS: [(&str, &str, &str, u16, bool); 30] = [
     // No policy selects a pod: open. A policy of one direction leaves the other as it is.
     ("{podSelector: {matchLabels: {app: c}}}", "b", "a", 80, true),

@@ -1,4 +1,5 @@
-//! Everything renders, and every manifest is what an API server would take: unknown fields and kinds are failures.
+//! Everything renders, and every manifest is what an API server would take: unknown fields and
+//! kinds are failures.
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
 use std::collections::BTreeSet;
@@ -47,7 +48,8 @@ fn every_overlay_renders() {
     assert_eq!(meshed.len(), 2);
 }
 
-/// Every component renders over the base by itself, and all that do not exclude one another together.
+/// Every component renders over the base by itself, and all that do not exclude one another
+/// together.
 #[test]
 fn every_component_renders() {
     let components = folders("deploy/kustomize/components").unwrap();
@@ -115,7 +117,8 @@ fn certificates_are_always_verified() {
         let registers = find(objects, "ClusterRole", "meshmeter:registration").is_ok();
         assert_eq!(registers, way == "base", "{way}");
     }
-    // What cert-manager writes is what the aggregator reads, for the names that kube-apiserver asks for.
+    // What cert-manager writes is what the aggregator reads, for the names that kube-apiserver asks
+    // for.
     let certificate = &find(&managed, "Certificate", "meshmeter-api")
         .unwrap()
         .value["spec"];
@@ -132,7 +135,8 @@ fn certificates_are_always_verified() {
     );
 }
 
-/// The door that a fleet moves through differs from the closed one by a single variable of the aggregator.
+/// The door that a fleet moves through differs from the closed one by a single variable of the
+/// aggregator.
 #[test]
 fn a_permissive_port_has_all_that_a_closed_one_has() {
     let with = |component: &str| {
@@ -165,8 +169,8 @@ fn the_api_can_be_left_to_another() {
     assert!(objects.iter().all(|object| object.kind != "APIService"));
 }
 
-/// Images have the workspace's version; what the injector gives pods is its own image, also under a new name in an overlay such as
-/// the one of the README.
+/// Images have the workspace's version; what the injector gives pods is its own image, also under a
+/// new name in an overlay such as the one of the README.
 #[test]
 fn images_agree() {
     let objects = render("deploy/kustomize/overlays/app-mesh").unwrap();

@@ -18,7 +18,8 @@ fn rules() -> Vec<Value> {
         .collect()
 }
 
-/// promtool takes the rules and its tests of them pass; in those every alert fires at least once and is silent at least once.
+/// promtool takes the rules and its tests of them pass; in those every alert fires at least once
+/// and is silent at least once.
 #[test]
 fn every_alert_fires_and_is_silent() {
     let promtool = artifacts::promtool().unwrap();
@@ -93,7 +94,8 @@ fn every_alert_has_a_runbook() {
     }
 }
 
-/// An increase is extrapolated to its range, and since Prometheus 3 ranges are open to the left: 2 or 2.2, by version. What people read is rounded.
+/// An increase is extrapolated to its range, and since Prometheus 3 ranges are open to the left: 2
+/// or 2.2, by version. What people read is rounded.
 #[test]
 fn no_alert_tells_fractions_of_events() {
     for rule in rules() {
@@ -160,7 +162,8 @@ fn the_operator_gets_the_same_rules() {
     );
 }
 
-/// Dashboards have an id, a source that can be chosen, distinct panels, and no query without a name.
+/// Dashboards have an id, a source that can be chosen, distinct panels, and no query without a
+/// name.
 #[test]
 fn dashboards_are_in_order() {
     let mut ids = BTreeSet::new();
@@ -191,7 +194,8 @@ fn dashboards_are_in_order() {
     }
 }
 
-/// Policies allow what they are named after and nothing else; whom they trust is one service account.
+/// Policies allow what they are named after and nothing else; whom they trust is one service
+/// account.
 #[test]
 fn policies_of_aws_are_narrow() {
     let policy = |name: &str| -> Value {

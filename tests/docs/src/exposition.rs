@@ -8,7 +8,6 @@ use crate::markdown::cell;
 /// Values of a label that are listed; of a label with more it is said that there are more.
 const VALUES_MAX: usize = 40;
 
-/// A metric.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Metric {
     /// Name as registered, without `_total` or `_info`.
@@ -17,7 +16,6 @@ pub struct Metric {
     pub kind: String,
     /// Unit, if it was registered with one.
     pub unit: String,
-    /// What it means.
     pub help: String,
     /// Labels, and the values seen.
     pub labels: BTreeMap<String, BTreeSet<String>>,
@@ -26,7 +24,6 @@ pub struct Metric {
 /// Labels that get further values as things happen.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenLabels {
-    /// Exposed name.
     pub metric: &'static str,
     /// For the column `Labels`.
     pub text: &'static str,

@@ -12,7 +12,6 @@ const TEXT_COLUMN: usize = 10;
 /// What one command says of itself.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Help {
-    /// The first sentence.
     pub about: String,
     /// Commands below it, without `help`.
     pub commands: Vec<String>,
@@ -20,7 +19,6 @@ pub struct Help {
     pub flags: Vec<Flag>,
 }
 
-/// A flag.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Flag {
     /// Heading it stands under; `Options` without one of its own.
@@ -29,13 +27,10 @@ pub struct Flag {
     pub name: String,
     /// What it takes: `FILE`; "" for a switch.
     pub value: String,
-    /// What it means.
     pub text: String,
     /// Values and what each means.
     pub values: Vec<String>,
-    /// Environment variable.
     pub env: String,
-    /// Default.
     pub default: Option<String>,
     /// Whether the command cannot do without it.
     pub required: bool,
@@ -110,7 +105,8 @@ impl Flag {
         (flag, text.trim())
     }
 
-    /// Takes the last of `[env: …]`, `[default: …]` and `[possible values: …]` from the end of the text.
+    /// Takes the last of `[env: …]`, `[default: …]` and `[possible values: …]` from the end of the
+    /// text.
     fn take_bracket(&mut self) -> bool {
         const OPENINGS: [&str; 3] = ["[env: ", "[default: ", "[possible values: "];
         let last = OPENINGS
@@ -217,7 +213,8 @@ fn first_sentence(text: &str) -> String {
     }
 }
 
-/// The tables of a program: one for each command, by heading. What an earlier command has word for word is only named.
+/// The tables of a program: one for each command, by heading. What an earlier command has word for
+/// word is only named.
 pub fn render(commands: &[(String, Help)]) -> String {
     let mut out = String::new();
     let mut known: Vec<(&str, &Flag)> = Vec::new();

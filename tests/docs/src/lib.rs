@@ -5,8 +5,8 @@
 //! documents      -> links, anchors, flags, metrics, fenced examples -> findings
 //! ```
 //!
-//! A flag or a metric that is added to a program is in the references after `cargo xtask reference`, without a
-//! change here.
+//! A flag or a metric that is added to a program is in the references after `cargo xtask
+//! reference`, without a change here.
 
 pub mod exposition;
 pub mod flags;

@@ -1,11 +1,9 @@
 //! Just enough of Markdown: fenced blocks, links, anchors, cells of tables.
 
-/// A fenced block.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Block {
     /// Number of the line with the fence.
     pub line: usize,
-    /// Language behind the fence.
     pub language: String,
     /// What is between the fences.
     pub text: String,
@@ -24,7 +22,6 @@ pub fn cell(text: &str) -> String {
     parts.collect::<Vec<_>>().join("`")
 }
 
-/// All fenced blocks.
 pub fn blocks(document: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut open: Option<Block> = None;

@@ -18,10 +18,8 @@ use crate::flags::Help;
 
 /// Longest time until a program listens.
 const START_MAX: Duration = Duration::from_mins(1);
-/// Where nobody listens.
 const NOWHERE: &str = "http://127.0.0.1:1";
 
-/// A program.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Program {
     /// `meshmeter`.
@@ -46,7 +44,6 @@ pub enum Part {
 // === impl Program ===
 
 impl Program {
-    /// Its file name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Aggregator => "meshmeter",
@@ -96,7 +93,6 @@ impl Program {
 // === impl Part ===
 
 impl Part {
-    /// All of them.
     pub const ALL: [Self; 4] = [
         Self::Aggregator,
         Self::XdsProxy,
@@ -104,7 +100,6 @@ impl Part {
         Self::Injector,
     ];
 
-    /// Its name in documents.
     pub fn name(self) -> &'static str {
         match self {
             Self::Aggregator => "aggregator",

@@ -1,4 +1,4 @@
-//! The examples of the walkthrough: read strictly, rendered, and served by the real control plane.
+//! The examples of the walkthrough: read strictly, rendered, and served by the control plane.
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ const READ_MAX: Duration = Duration::from_mins(1);
 /// Where djapp is, in the workspace.
 const DJAPP: &str = "deploy/examples/djapp";
 
-/// Both stages of djapp render, every field is known to its kind, and what belongs together has the same labels.
+/// Both stages of djapp render, every field is known to its kind, and what belongs together has the
+/// same labels.
 #[test]
 fn djapp_renders_and_is_strict() {
     let base = tests_deploy::render(&format!("{DJAPP}/base")).unwrap();

@@ -68,7 +68,8 @@ fn flags_are_documented() {
     });
 }
 
-/// Metrics, their units, labels and meaning are those of `/metrics`, and the sidecar's those of the filter.
+/// Metrics, their units, labels and meaning are those of `/metrics`, and the sidecar's those of the
+/// filter.
 #[tokio::test]
 async fn metrics_are_documented() {
     let mut tables = Vec::new();
@@ -100,7 +101,8 @@ async fn metrics_are_documented() {
     });
 }
 
-/// The table of the plugin configuration has the fields that the filter knows, no more and no fewer.
+/// The table of the plugin configuration has the fields that the filter knows, no more and no
+/// fewer.
 #[test]
 fn plugin_fields_are_documented() {
     use filter_core::config::{Config, Module};

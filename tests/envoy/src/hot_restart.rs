@@ -24,7 +24,6 @@ const DRAIN: Duration = Duration::from_secs(8);
 const PARENT_ENDS: Duration = Duration::from_secs(12);
 /// For how long values are read once there is one after the parent has ended.
 const AFTERWARDS: Duration = Duration::from_secs(5);
-/// Longest wait for that.
 const RETURNS_WITHIN: Duration = Duration::from_mins(1);
 
 /// What is different from run to run.
@@ -38,7 +37,6 @@ pub struct Case {
     pub old: bool,
 }
 
-/// What was seen.
 #[derive(Debug)]
 pub struct Outcome {
     /// From the start of the child to its first report: it may serve before it is heard.
@@ -49,9 +47,7 @@ pub struct Outcome {
     pub after: Verdict,
     /// The reasons that the API gave while both ran.
     pub reasons: BTreeSet<String>,
-    /// Requests that were sent.
     pub sent: u64,
-    /// What the child logged.
     pub log: String,
 }
 
@@ -92,7 +88,8 @@ impl Drop for BaseId {
     }
 }
 
-/// Lets an Envoy take over from another under an even load, and compares what the API says with what was sent.
+/// Lets an Envoy take over from another under an even load, and compares what the API says with
+/// what was sent.
 pub async fn run(case: Case) -> Result<Outcome> {
     let backends = Backends::start().await?;
     let aggregator = Aggregator::start(&aggregator::Options::default()).await?;

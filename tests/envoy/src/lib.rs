@@ -1,8 +1,9 @@
-//! What the tests on real Envoys share: one Envoy with the traffic that tells the counters apart, beside the real
-//! aggregator.
+//! What the tests on real Envoys share: one Envoy with the traffic that tells the counters apart,
+//! beside the real aggregator.
 //!
-//! Routes of the front listener: `/bad` always fails and is retried twice, `/refused` leads to a port where nobody
-//! listens and is retried once, `/direct` Envoy answers itself, and everything else an application answers.
+//! Routes of the front listener: `/bad` always fails and is retried twice, `/refused` leads to a
+//! port where nobody listens and is retried once, `/direct` Envoy answers itself, and everything
+//! else an application answers.
 
 pub mod hot_restart;
 pub mod watch;
@@ -54,7 +55,6 @@ pub struct Mix {
 // === impl Backends ===
 
 impl Backends {
-    /// Starts them.
     pub async fn start() -> Result<Self> {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let dead = TcpSocket::new_v4().context("make a socket")?;
@@ -152,8 +152,8 @@ pub async fn send_mix(front: SocketAddr, each: u64) -> Result<Mix> {
     Ok(Mix { each })
 }
 
-/// Waits until the pod's totals satisfy `reached` and then stand still, and returns them: so what came too late is
-/// waited for, and what came too much is seen.
+/// Waits until the pod's totals satisfy `reached` and then stand still, and returns them: so what
+/// came too late is waited for, and what came too much is seen.
 pub async fn settled(
     aggregator: &Aggregator,
     pod: &str,
@@ -215,7 +215,8 @@ pub async fn start_envoy(bootstrap: &Bootstrap) -> Result<Envoy> {
     Envoy::start(&bootstrap.to_json(), &Options::default()).await
 }
 
-/// A loopback port that was free a moment ago, for an aggregator that is to come up, or back, at a known address.
+/// A loopback port that was free a moment ago, for an aggregator that is to come up, or back, at a
+/// known address.
 pub fn free_address() -> Result<SocketAddr> {
     let ip = IpAddr::from(Ipv4Addr::LOCALHOST);
     let listener = std::net::TcpListener::bind((ip, 0)).context("find a free port")?;
@@ -225,7 +226,6 @@ pub fn free_address() -> Result<SocketAddr> {
 // === impl Mix ===
 
 impl Mix {
-    /// Requests at the listener.
     pub fn requests(self) -> u64 {
         4 * self.each
     }

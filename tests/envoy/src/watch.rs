@@ -1,8 +1,9 @@
-//! What the API says while something goes wrong, held against what was sent: each value is right or not there.
+//! What the API says while something goes wrong, held against what was sent: each value is right or
+//! not there.
 //!
-//! A value is the rate in a window that the answer names. What was sent and what was answered is sampled all the time. Envoy
-//! saw each request between the two, so the least and the highest rate that can be true in that window are known, however
-//! busy the machine is.
+//! A value is the rate in a window that the answer names. What was sent and what was answered is
+//! sampled all the time. Envoy saw each request between the two, so the least and the highest rate
+//! that can be true in that window are known, however busy the machine is.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,12 +27,13 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 const READ_EVERY: Duration = Duration::from_millis(50);
 /// An answer that takes longer is none.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// How much later than it came a request may be counted: a tick of its worker and one of the VM that streams, on a busy
-/// machine.
+/// How much later than it came a request may be counted: a tick of its worker and one of the VM
+/// that streams, on a busy machine.
 const LAG_MAX: Duration = Duration::from_secs(1);
 /// The length of a window is told in whole seconds.
 const ROUNDING: Duration = Duration::from_millis(500);
-/// By how much less than the truth an age may be told: the shortest way of a frame, and what timestamps are rounded by.
+/// By how much less than the truth an age may be told: the shortest way of a frame, and what
+/// timestamps are rounded by.
 const AGE_SLACK: Duration = Duration::from_millis(300);
 /// What a value may be off beyond that.
 const SHARE_MAX: f64 = 0.02;
@@ -57,7 +59,6 @@ struct Sample {
     ended: u64,
 }
 
-/// What the API said.
 #[derive(Debug, Default)]
 pub struct Watch {
     values: Vec<Value>,
@@ -89,7 +90,6 @@ struct Value {
 /// How the values compare with what was sent.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
-    /// Values that were read.
     pub values: usize,
     /// Answers without one.
     pub unknown: usize,
@@ -288,8 +288,8 @@ impl Watch {
         }
     }
 
-    /// A timestamp is the end of the window by the aggregator's clock, cut to whole seconds. It was asked when the clock
-    /// of this process showed `wall`.
+    /// A timestamp is the end of the window by the aggregator's clock, cut to whole seconds. It was
+    /// asked when the clock of this process showed `wall`.
     fn check_timestamp(&mut self, list: &MetricList, value: &Value, wall: UnixMillis) {
         let Some(text) = list.item(POD).map(|item| item.timestamp.as_str()) else {
             return;

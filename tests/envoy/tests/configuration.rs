@@ -1,4 +1,5 @@
-//! A wrong plugin configuration costs no request: it is said in the log, field by name, and the rest holds.
+//! A wrong plugin configuration costs no request: it is said in the log, field by name, and the
+//! rest holds.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};

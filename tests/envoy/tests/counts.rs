@@ -1,4 +1,5 @@
-//! Counts equal Envoy's own, role by role, for traffic with retries, a dead port and a direct response.
+//! Counts equal Envoy's own, role by role, for traffic with retries, a dead port and a direct
+//! response.
 
 use anyhow::{Context, Result, ensure};
 use tests_envoy::{Backends, FRONT, Mix, POD, plugin, send_mix, settled, start_envoy};
@@ -41,8 +42,8 @@ fn all_there(pod: &PodState, roles: &[Role], mix: Mix) -> bool {
     })
 }
 
-/// Role `filter` counts every request that begins, whatever becomes of it, its class of response, and none in flight
-/// at the end; it knows nothing of attempts.
+/// Role `filter` counts every request that begins, whatever becomes of it, its class of response,
+/// and none in flight at the end; it knows nothing of attempts.
 #[tokio::test]
 async fn filter_counts_requests() {
     let Run { mix, pod, .. } = run(&[Role::Filter]).await.unwrap();
@@ -59,7 +60,8 @@ async fn filter_counts_requests() {
     );
 }
 
-/// Role `access_log` counts requests when they complete, and says so; it knows nothing of requests in flight.
+/// Role `access_log` counts requests when they complete, and says so; it knows nothing of requests
+/// in flight.
 #[tokio::test]
 async fn access_log_counts_completions() {
     let Run { mix, pod, .. } = run(&[Role::AccessLog]).await.unwrap();
@@ -75,8 +77,8 @@ async fn access_log_counts_completions() {
     );
 }
 
-/// Role `upstream_log` counts the attempts that Envoy counts: retries each, refused connections not at all. Of
-/// requests it knows nothing.
+/// Role `upstream_log` counts the attempts that Envoy counts: retries each, refused connections not
+/// at all. Of requests it knows nothing.
 #[tokio::test]
 async fn upstream_log_counts_attempts() {
     let Run { mix, pod, stats } = run(&[Role::UpstreamLog]).await.unwrap();
@@ -89,8 +91,8 @@ async fn upstream_log_counts_attempts() {
     assert_eq!(pod.inflight("inbound"), None);
 }
 
-/// `filter` and `upstream_log` side by side, two modules in one Envoy, count into the same series of one pod and come
-/// over one stream.
+/// `filter` and `upstream_log` side by side, two modules in one Envoy, count into the same series
+/// of one pod and come over one stream.
 #[tokio::test]
 async fn roles_add_up_in_one_pod() {
     let Run { mix, pod, .. } = run(&[Role::Filter, Role::UpstreamLog]).await.unwrap();

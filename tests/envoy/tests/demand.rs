@@ -1,4 +1,5 @@
-//! Scale from zero: what a workload without pods is asked for, as the sidecar of its caller counts it.
+//! Scale from zero: what a workload without pods is asked for, as the sidecar of its caller counts
+//! it.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -63,7 +64,8 @@ async fn run() -> Result<()> {
     Ok(())
 }
 
-/// Requests to a cluster without an endpoint all fail, and are seen as demand for the workload it leads to.
+/// Requests to a cluster without an endpoint all fail, and are seen as demand for the workload it
+/// leads to.
 #[tokio::test]
 async fn callers_tell_what_is_wanted() {
     run().await.unwrap();

@@ -11,9 +11,7 @@ use tests_support::sidecar::{
     INBOUND_LISTENER, INBOUND_STAT_PREFIX, OUTBOUND_LISTENER, OUTBOUND_STAT_PREFIX, Sidecar,
 };
 
-/// Inbound requests.
 const INBOUND: u64 = 30;
-/// Outbound requests.
 const OUTBOUND: u64 = 50;
 
 /// What one run came to.
@@ -22,7 +20,8 @@ struct Run {
     envoy: Envoy,
 }
 
-/// Sends requests into both listeners, which lead to the same application: here only the side counts.
+/// Sends requests into both listeners, which lead to the same application: here only the side
+/// counts.
 async fn run(change: impl FnOnce(&mut Bootstrap) -> Result<()>) -> Result<Run> {
     let backends = Backends::start().await?;
     let aggregator = Aggregator::start(&Options::default()).await?;
@@ -66,9 +65,10 @@ async fn both_sides_are_told_apart() {
     assert_eq!(pod.attempts_of("outbound"), Some(OUTBOUND), "{pod:#?}");
 }
 
-/// Plugins that are not told it ask Envoy for the side of each request: both listeners have the same plugin
-/// configuration, and so may share a root context. Where Envoy does not know it for access loggers (before 1.39), that is
-/// said in the log with the field to set, and no attempt is lost.
+/// Plugins that are not told it ask Envoy for the side of each request: both listeners have the
+/// same plugin configuration, and so may share a root context. Where Envoy does not know it for
+/// access loggers (before 1.39), that is said in the log with the field to set, and no attempt is
+/// lost.
 #[tokio::test]
 async fn plugins_ask_for_their_side() {
     let run = run(|bootstrap| {

@@ -1,5 +1,5 @@
-//! Envoy's hot restart: from the child's first report on values are right or not there while two processes serve, and right
-//! again afterwards.
+//! Envoy's hot restart: from the child's first report on values are right or not there while two
+//! processes serve, and right again afterwards.
 
 use tests_envoy::hot_restart::{Case, Outcome, run};
 
@@ -24,7 +24,8 @@ async fn numbers_are_merged_soon() {
     is_exact_or_unknown(&run(case).await.unwrap());
 }
 
-/// The child takes over the parent's numbers when it starts and then not before the parent has ended.
+/// The child takes over the parent's numbers when it starts and then not before the parent has
+/// ended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn numbers_are_merged_late() {
     let case = Case {

@@ -1,4 +1,5 @@
-//! Where a sidecar's identity comes from: plugin configuration, else the environment, else the node's metadata.
+//! Where a sidecar's identity comes from: plugin configuration, else the environment, else the
+//! node's metadata.
 
 use anyhow::{Context, Result};
 use serde_json::json;

@@ -30,7 +30,8 @@ fn bootstrap(backends: &Backends, aggregator: std::net::SocketAddr) -> Bootstrap
     bootstrap
 }
 
-/// Requests, responses and attempts equal what was sent; the pod has a rate; another Envoy of the pod begins anew.
+/// Requests, responses and attempts equal what was sent; the pod has a rate; another Envoy of the
+/// pod begins anew.
 #[tokio::test]
 async fn totals_are_those_of_envoy() {
     let backends = Backends::start().await.unwrap();
@@ -86,7 +87,8 @@ async fn totals_survive_an_aggregator() {
     assert_eq!(pod.requests("inbound"), Some(mix.requests()), "{pod:?}");
 }
 
-/// An Envoy that does not say whose it is: refused by the name of the field, counted, and nobody else is disturbed.
+/// An Envoy that does not say whose it is: refused by the name of the field, counted, and nobody
+/// else is disturbed.
 #[tokio::test]
 async fn an_envoy_without_identity_is_refused() {
     let backends = Backends::start().await.unwrap();

@@ -29,7 +29,8 @@ async fn counts_from_before_the_aggregator_arrive() {
     assert_eq!(pod.requests("inbound"), Some(mix.requests()));
 }
 
-/// An aggregator that is killed and comes back has the whole truth again, with what was served in between.
+/// An aggregator that is killed and comes back has the whole truth again, with what was served in
+/// between.
 #[tokio::test]
 async fn counts_survive_an_aggregator() {
     let backends = Backends::start().await.unwrap();
@@ -63,7 +64,8 @@ async fn counts_survive_an_aggregator() {
     assert_eq!((pod.streams, pod.instances.len()), (1, 1), "{pod:?}");
 }
 
-/// The pod of an Envoy that was ended is held for a while and then gone; it is never shown as live without a stream.
+/// The pod of an Envoy that was ended is held for a while and then gone; it is never shown as live
+/// without a stream.
 #[tokio::test]
 async fn a_pod_that_ended_goes() {
     let backends = Backends::start().await.unwrap();

@@ -2,8 +2,9 @@
 
 use tests_envoy::{Backends, FRONT, send_mix, start_envoy};
 
-/// Envoy's own counters are what the other tests compare with: requests at the listener, attempts that reached a
-/// connection (three for a request with two retries, none for a refused one), and it ends in order on SIGTERM.
+/// Envoy's own counters are what the other tests compare with: requests at the listener, attempts
+/// that reached a connection (three for a request with two retries, none for a refused one), and it
+/// ends in order on SIGTERM.
 #[tokio::test]
 async fn envoy_counts_requests_and_attempts() {
     let backends = Backends::start().await.unwrap();

@@ -1,4 +1,5 @@
-//! One stream per sidecar process, whatever the number of workers; and per VM where Envoy hides its counters.
+//! One stream per sidecar process, whatever the number of workers; and per VM where Envoy hides its
+//! counters.
 
 use serde_json::json;
 use tests_envoy::{
@@ -37,7 +38,8 @@ async fn two_workers_share_a_stream() {
     assert_eq!(streams, Some(1.0));
 }
 
-/// A bootstrap whose `stats_matcher` drops our counters: each VM streams for itself, and the sum is exact.
+/// A bootstrap whose `stats_matcher` drops our counters: each VM streams for itself, and the sum is
+/// exact.
 #[tokio::test]
 async fn hidden_counters_are_still_exact() {
     let backends = Backends::start().await.unwrap();

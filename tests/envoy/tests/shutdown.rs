@@ -17,8 +17,8 @@ const SHUTDOWNS: usize = 5;
 /// Requests per second while the signal comes.
 const RATE: f64 = 300.0;
 
-/// Five times: an Envoy with two workers is ended in the middle of a load. Its own access log, which has a line for
-/// each request, those cut off by the end too, is the oracle.
+/// Five times: an Envoy with two workers is ended in the middle of a load. Its own access log,
+/// which has a line for each request, those cut off by the end too, is the oracle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_loses_nothing() {
     let backends = Backends::start().await.unwrap();

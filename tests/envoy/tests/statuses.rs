@@ -15,8 +15,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-/// An application that answers `/600` with status 600 and so on; `/103` with 103 and then 200. `/never` it does not
-/// answer.
+/// An application that answers `/600` with status 600 and so on; `/103` with 103 and then 200.
+/// `/never` it does not answer.
 async fn serve(mut connection: TcpStream) -> Result<()> {
     let (read, mut write) = connection.split();
     let mut lines = BufReader::new(read).lines();
@@ -51,7 +51,8 @@ async fn application() -> Result<SocketAddr> {
     Ok(address)
 }
 
-/// Status of the answer to `path`; a client that gives up before there is one if `path` is `/never`.
+/// Status of the answer to `path`; a client that gives up before there is one if `path` is
+/// `/never`.
 async fn get(front: SocketAddr, path: &str) -> Result<Option<u16>> {
     let mut connection = TcpStream::connect(front)
         .await
@@ -77,8 +78,9 @@ async fn get(front: SocketAddr, path: &str) -> Result<Option<u16>> {
     Ok(status)
 }
 
-/// 600 and 999 reach the client and count as 5xx in both roles, by class and by code; only a request that got no answer
-/// counts as `none`. Envoy has them in `downstream_rq_completed` and in no class.
+/// 600 and 999 reach the client and count as 5xx in both roles, by class and by code; only a
+/// request that got no answer counts as `none`. Envoy has them in `downstream_rq_completed` and in
+/// no class.
 #[tokio::test]
 async fn an_unusual_status_is_a_response() {
     const PATHS: [&str; 8] = [

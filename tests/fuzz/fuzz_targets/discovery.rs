@@ -1,5 +1,5 @@
-//! Any bytes as the messages of a stream of aggregated discovery: the session never panics, what it cannot read passes as
-//! it is, and no nonce of ours gets to the control plane.
+//! Any bytes as the messages of a stream of aggregated discovery: the session never panics, what it
+//! cannot read passes as it is, and no nonce of ours gets to the control plane.
 #![no_main]
 
 use std::sync::Arc;

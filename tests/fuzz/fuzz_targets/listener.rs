@@ -1,5 +1,5 @@
-//! Any bytes as a listener and as a response of discovery: what is put in can be taken out again, and gives them back. Never
-//! a panic.
+//! Any bytes as a listener and as a response of discovery: what is put in can be taken out again,
+//! and gives them back. Never a panic.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! Any text as a label selector: it is refused or read, and what was read is asked of a few labels. Never a panic.
+//! Any text as a label selector: it is refused or read, and what was read is asked of a few labels.
+//! Never a panic.
 #![no_main]
 
 use aggregator_api::selector::Selector;

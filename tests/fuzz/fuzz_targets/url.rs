@@ -1,5 +1,5 @@
-//! Any URL as a request to the metrics API: path, query, label selector and metric selector. The answer is a status
-//! and says what it holds. Never a panic.
+//! Any URL as a request to the metrics API: path, query, label selector and metric selector. The
+//! answer is a status and says what it holds. Never a panic.
 #![no_main]
 
 use std::sync::{Arc, LazyLock};

@@ -57,7 +57,8 @@ pub(crate) fn check(api_version: &str, kind: &str, value: &Value) -> Result<bool
     Ok(true)
 }
 
-/// Reads `value` against the JSON Schema `schema`; the error names what is not in order, and where it is.
+/// Reads `value` against the JSON Schema `schema`; the error names what is not in order, and where
+/// it is.
 pub fn check_schema(schema: &Value, value: &Value) -> Result<()> {
     let validator = jsonschema::validator_for(schema)?;
     let findings = validator.iter_errors(value).take(FINDINGS_MAX);

@@ -30,7 +30,8 @@ pub struct Object {
     pub value: Value,
 }
 
-/// Reads all documents of `text`; the error names the first that is not in order, and where it is not.
+/// Reads all documents of `text`; the error names the first that is not in order, and where it is
+/// not.
 pub fn check(text: &str) -> Result<Vec<Object>> {
     let documents = documents(text)?;
     let objects = documents.into_iter().enumerate().map(|(nth, value)| {
@@ -42,12 +43,12 @@ pub fn check(text: &str) -> Result<Vec<Object>> {
     objects.collect()
 }
 
-/// The documents of `text`, without a look at what they are. Empty ones are left out; a doubled key is an error.
+/// The documents of `text`, without a look at what they are. Empty ones are left out; a doubled key
+/// is an error.
 pub fn documents(text: &str) -> Result<Vec<Value>> {
     serde_saphyr::from_multiple(text).context("not YAML")
 }
 
-/// Reads one object.
 pub fn check_object(value: Value) -> Result<Object> {
     let text = |value: &Value, field: &str| {
         let text = value[field].as_str().filter(|text| !text.is_empty());

@@ -1,4 +1,5 @@
-//! djapp in a cluster: its manifests in an API server, a control plane that follows them, sidecars that ask the control plane.
+//! djapp in a cluster: its manifests in an API server, a control plane that follows them, sidecars
+//! that ask the control plane.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,7 +24,6 @@ const PORT: u16 = 9080;
 /// A cluster and its control plane.
 #[derive(Debug)]
 pub struct Cluster {
-    /// Its API server.
     pub server: ApiServer,
     folder: TempDir,
     control_plane: Option<Process>,
@@ -34,9 +34,7 @@ pub struct Cluster {
 /// A pod of a workload, with its sidecar.
 #[derive(Debug)]
 pub struct Replica {
-    /// Its sidecar.
     pub envoy: Envoy,
-    /// Its application.
     pub app: App,
     /// Where its sidecar listens for it.
     pub ingress: SocketAddr,
@@ -112,7 +110,6 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends the control plane.
     pub async fn stop_control_plane(&mut self) -> Result<()> {
         if let Some(mut control_plane) = self.control_plane.take() {
             control_plane.terminate(STOP_MAX).await?;

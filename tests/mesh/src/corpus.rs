@@ -1,6 +1,8 @@
-//! A configuration as App Mesh's control plane gave it, with all its shapes, and what is asked of an Envoy that runs it.
+//! A configuration as App Mesh's control plane gave it, with all its shapes, and what is asked of
+//! an Envoy that runs it.
 //!
-//! The proxy protocol stands for the redirection of iptables: it says which port a connection was for.
+//! The proxy protocol stands for the redirection of iptables: it says which port a connection was
+//! for.
 
 use std::sync::Arc;
 
@@ -21,7 +23,6 @@ pub mod backends;
 pub mod requests;
 
 const CORPUS: &str = include_str!("../corpus/app_mesh.json");
-/// Type of routes.
 const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
 
 /// Its resources, as bytes.
@@ -37,7 +38,8 @@ pub struct Corpus {
 impl Corpus {
     /// For this version, leading to these backends.
     pub async fn new(version: Version, backends: &Backends) -> Result<Self> {
-        // Found by its name alone, as listeners of App Mesh once had it: Envoy 1.40 does not know how any more.
+        // Found by its name alone, as listeners of App Mesh once had it: Envoy 1.40 does not know
+        // how any more.
         let router = match version {
             Version::Old => json!({"name": "envoy.filters.http.router"}),
             Version::New => json!({

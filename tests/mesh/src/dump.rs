@@ -24,7 +24,8 @@ pub fn listeners(dump: &Value) -> Result<Vec<Value>> {
     Ok(all.collect())
 }
 
-/// The listeners, clusters and routes of a dump without our parts, times, and what differs between two processes.
+/// The listeners, clusters and routes of a dump without our parts, times, and what differs between
+/// two processes.
 pub fn stripped(dump: &Value) -> Result<Value> {
     let configs = dump["configs"].as_array().context("configs")?.iter();
     let wanted = [

@@ -1,4 +1,5 @@
-//! Both ends of aggregated discovery, with messages as bytes: a control plane that answers as a test says, and an Envoy.
+//! Both ends of aggregated discovery, with messages as bytes: a control plane that answers as a
+//! test says, and an Envoy.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,13 +30,10 @@ use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::transport::{Endpoint, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
-/// State of the world.
 pub const STREAM: &str =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 
-/// Longest message.
 const BYTES_MAX: usize = 128 * 1024 * 1024;
-/// Messages that wait.
 const WAITING_MAX: usize = 16;
 
 /// What a control plane answers to a request.
@@ -44,7 +42,6 @@ pub type Answer = Arc<dyn Fn(&Bytes) -> Vec<Bytes> + Send + Sync>;
 /// A control plane; ends when dropped.
 #[derive(Debug)]
 pub struct ControlPlane {
-    /// Where it listens.
     pub address: SocketAddr,
     seen: Arc<Seen>,
     pushes: broadcast::Sender<Bytes>,
@@ -235,8 +232,8 @@ pub fn response(type_url: &str, nonce: &str, resources: &[Vec<u8>]) -> Bytes {
     response.encode_to_vec().into()
 }
 
-/// The same in either form. In delta discovery each resource comes in a response of its own, and none waits for the
-/// answer to the one before.
+/// The same in either form. In delta discovery each resource comes in a response of its own, and
+/// none waits for the answer to the one before.
 pub fn responses(form: Form, type_url: &str, nonce: &str, resources: &[Vec<u8>]) -> Vec<Bytes> {
     if form == Form::StateOfTheWorld {
         return vec![response(type_url, nonce, resources)];
@@ -261,7 +258,8 @@ pub fn responses(form: Form, type_url: &str, nonce: &str, resources: &[Vec<u8>])
     resources.iter().enumerate().map(of).collect()
 }
 
-/// The name of a listener, cluster or route configuration, which is its first field; "" if it has none.
+/// The name of a listener, cluster or route configuration, which is its first field; "" if it has
+/// none.
 pub fn name(resource: &[u8]) -> String {
     let message = Message::parse(resource);
     let name = message.and_then(|message| Ok(message.text(1)?.to_owned()));

@@ -1,5 +1,5 @@
-//! djapp as App Mesh has it: custom resources, a control plane that serves them, an xDS proxy beside each sidecar, stock
-//! Envoys that know nothing of either.
+//! djapp as App Mesh has it: custom resources, a control plane that serves them, an xDS proxy
+//! beside each sidecar, stock Envoys that know nothing of either.
 
 pub mod cluster;
 pub mod configuration;
@@ -29,7 +29,6 @@ use tests_support::djapp::{App, Behaviour};
 use tests_support::envoy::{Envoy, Options};
 use tests_support::process::Process;
 
-/// Namespace of all pods.
 pub const NAMESPACE: &str = "prod";
 /// The listener towards the application.
 pub const INGRESS: &str = "lds_ingress_0.0.0.0_15000";
@@ -67,24 +66,18 @@ pub struct Mesh {
 /// djapp: dj calls jazz, of which there are two versions.
 #[derive(Debug)]
 pub struct Djapp {
-    /// Its mesh.
     pub mesh: Mesh,
-    /// Who counts.
     pub aggregator: Aggregator,
-    /// Who calls.
     pub dj: Pod,
     /// Who is called: versions 1 and 2.
     pub jazz: [Pod; 2],
 }
 
-/// One pod.
 #[derive(Debug)]
 pub struct Pod {
     /// Its name, and that of its virtual node.
     pub name: String,
-    /// Its sidecar.
     pub envoy: Envoy,
-    /// Its application.
     pub app: App,
     /// What stands between the sidecar and the control plane.
     pub xds_proxy: Option<XdsProxy>,
@@ -93,7 +86,6 @@ pub struct Pod {
 // === impl Modules ===
 
 impl Modules {
-    /// The built ones.
     pub fn built() -> Result<Self> {
         Ok(Self {
             filter: Module::Filter.path()?,
@@ -144,12 +136,10 @@ impl Mesh {
         })
     }
 
-    /// Kills the control plane.
     pub async fn lose_control_plane(&mut self) -> Result<()> {
         self.process.kill().await
     }
 
-    /// Adds a manifest.
     pub fn add(&self, name: &str, manifest: &str) -> Result<()> {
         let file = self.folder.path().join("manifests").join(name);
         Ok(fs::write(file, manifest)?)
@@ -166,7 +156,8 @@ impl Mesh {
         Ok(fs::write(file, manifests::djapp(weights))?)
     }
 
-    /// Starts the pod `name` with its sidecar, told by the xDS proxy, or without one by the control plane.
+    /// Starts the pod `name` with its sidecar, told by the xDS proxy, or without one by the control
+    /// plane.
     pub async fn pod(
         &mut self,
         name: &str,
@@ -236,12 +227,12 @@ impl Djapp {
         })
     }
 
-    /// All pods.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
         std::iter::once(&self.dj).chain(&self.jazz)
     }
 
-    /// Requests of dj that reached each version of jazz, by the counters of dj's Envoy; health checks are not among them.
+    /// Requests of dj that reached each version of jazz, by the counters of dj's Envoy; health
+    /// checks are not among them.
     pub async fn calls(&self) -> Result<(u64, u64)> {
         let stats = self.dj.envoy.stats().await?;
         let of = |pod: &Pod| {

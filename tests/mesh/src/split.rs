@@ -6,9 +6,7 @@ const DEVIATIONS: f64 = 5.0;
 /// Requests to two versions, and their weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Split {
-    /// Requests to the first.
     pub first: u64,
-    /// Requests to the second.
     pub second: u64,
     /// Requests that the second should have.
     pub expected: f64,

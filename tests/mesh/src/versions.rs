@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use anyhow::Result;
 use tests_support::artifacts;
 
-/// One of them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Version {
     /// The oldest that is supported here.

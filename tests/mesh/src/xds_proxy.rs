@@ -13,14 +13,12 @@ use tests_support::process::Process;
 
 use super::{Modules, NAMESPACE, STOP_MAX, addresses_of};
 
-/// A running xDS proxy.
 #[derive(Debug)]
 pub struct XdsProxy {
     process: Process,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     log: PathBuf,
-    /// Where Envoy connects.
     pub xds: SocketAddr,
     admin: SocketAddr,
     folder: TempDir,
@@ -117,7 +115,6 @@ impl XdsProxy {
         self.process.terminate(STOP_MAX).await.map(drop)
     }
 
-    /// Its log.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -127,7 +124,6 @@ impl XdsProxy {
         self.process.log_tail()
     }
 
-    /// Its process.
     pub fn pid(&self) -> Option<u32> {
         self.process.pid()
     }

@@ -74,7 +74,8 @@ impl Djapp {
         }
     }
 
-    /// A pod is replaced, as a rollout does it: the new one is there, the old one is not ready any more, and ends.
+    /// A pod is replaced, as a rollout does it: the new one is there, the old one is not ready any
+    /// more, and ends.
     async fn replace(&mut self) {
         let (old, new) = (self.old.ingress, self.new.ingress);
         self.cluster.endpoints("jazz-v1", &[old, new]);
@@ -105,8 +106,9 @@ impl Djapp {
     }
 }
 
-/// The walkthrough's djapp from custom resources and services alone: a pod is replaced, the API server and the control plane
-/// go and come, a canary is shifted, all under load and without one failed request.
+/// The walkthrough's djapp from custom resources and services alone: a pod is replaced, the API
+/// server and the control plane go and come, a canary is shifted, all under load and without one
+/// failed request.
 #[tokio::test(flavor = "multi_thread")]
 async fn djapp_lives_in_a_cluster() {
     let mut app = Djapp::start().await;

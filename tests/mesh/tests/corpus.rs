@@ -1,4 +1,5 @@
-//! A configuration with all shapes of App Mesh's, on real Envoys of both versions, with and without the xDS proxy.
+//! A configuration with all shapes of App Mesh's, on real Envoys of both versions, with and without
+//! the xDS proxy.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::fs;
@@ -60,7 +61,8 @@ async fn envoy(version: Version, form: Form, xds: SocketAddr) -> Envoy {
     }}]});
     let options = Options {
         binary: version.binary().unwrap(),
-        // As App Mesh's agent has it: connections of a listener that is replaced end after their next answer, not at once.
+        // As App Mesh's agent has it: connections of a listener that is replaced end after their
+        // next answer, not at once.
         drain_time: Duration::from_secs(20),
         ..Options::default()
     };
@@ -83,8 +85,8 @@ async fn xds_proxy(
         .unwrap()
 }
 
-/// The same requests have the same answers, what Envoy runs is the same but for our parts, and the listeners that it
-/// runs are those that our parts can be taken out of again.
+/// The same requests have the same answers, what Envoy runs is the same but for our parts, and the
+/// listeners that it runs are those that our parts can be taken out of again.
 async fn behaves_the_same(version: Version, form: Form) {
     let backends = Backends::start().await.unwrap();
     let corpus = Corpus::new(version, &backends).await.unwrap();
@@ -179,8 +181,8 @@ fn injection() -> Injection {
     }
 }
 
-/// Under load the module becomes one that Envoy does not take, and the control plane sends other listeners: Envoy refuses them
-/// with our parts, has the original, and no request hears of it.
+/// Under load the module becomes one that Envoy does not take, and the control plane sends other
+/// listeners: Envoy refuses them with our parts, has the original, and no request hears of it.
 async fn interrupts_nothing(version: Version, form: Form) {
     let backends = Backends::start().await.unwrap();
     let corpus = Corpus::new(version, &backends).await.unwrap();

@@ -1,5 +1,5 @@
-//! A pod whose sidecar is ours runs here as the kubelet would start it: what `inject` prints, in its order, on a real Envoy.
-//! Only paths, ports and addresses are replaced.
+//! A pod whose sidecar is ours runs here as the kubelet would start it: what `inject` prints, in
+//! its order, on a real Envoy. Only paths, ports and addresses are replaced.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::fs;
@@ -193,7 +193,8 @@ async fn xds_proxy(
     (xds_proxy, listens["xds"].as_str().unwrap().parse().unwrap())
 }
 
-/// The pod starts in the order of its containers, serves, is counted, and shows its pages to nobody.
+/// The pod starts in the order of its containers, serves, is counted, and shows its pages to
+/// nobody.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_injected_pod_runs() {
     let aggregator = Aggregator::start(&AggregatorOptions::default())
@@ -269,7 +270,8 @@ async fn told(aggregator: &Aggregator, enough: impl Fn(u64) -> bool) {
     .unwrap();
 }
 
-/// The bootstrap with the addresses of this machine; traffic is not redirected here, so the node's metadata says where it goes.
+/// The bootstrap with the addresses of this machine; traffic is not redirected here, so the node's
+/// metadata says where it goes.
 fn here(mut bootstrap: Value, xds: SocketAddr, application: SocketAddr) -> Value {
     bootstrap["node"]["metadata"] = json!({
         "meshmeter.ingress": "127.0.0.1:0",
@@ -285,7 +287,8 @@ fn here(mut bootstrap: Value, xds: SocketAddr, application: SocketAddr) -> Value
     bootstrap
 }
 
-/// The bootstrap names it twice, so that the kernel cannot choose. Each process has a loopback address of its own.
+/// The bootstrap names it twice, so that the kernel cannot choose. Each process has a loopback
+/// address of its own.
 fn own_admin() -> SocketAddr {
     let [_, high, middle, low] = std::process::id().to_be_bytes();
     SocketAddr::from(([127, high | 0x80, middle, low], 9_901))

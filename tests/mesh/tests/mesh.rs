@@ -53,7 +53,8 @@ async fn load(pod: &Pod, rate: f64, seconds: u64) -> Arc<Tally> {
     tally
 }
 
-/// Weights change under load: every request is answered, counted once, and goes where the weights say.
+/// Weights change under load: every request is answered, counted once, and goes where the weights
+/// say.
 async fn a_canary_is_shifted_and_counted(version: Version) {
     let app = djapp(version, (95, 5)).await;
     let mut before = (0, 0);
@@ -179,8 +180,8 @@ async fn the_xds_proxy_may_die(version: Version) {
     .unwrap();
 }
 
-/// Control plane and xDS proxy are away: Envoy serves on with its last configuration and counts on, and the aggregator loses
-/// nothing.
+/// Control plane and xDS proxy are away: Envoy serves on with its last configuration and counts on,
+/// and the aggregator loses nothing.
 async fn the_control_plane_may_die(version: Version) {
     let mut app = djapp(version, (50, 50)).await;
     load(&app.dj, 50.0, 1).await;
@@ -229,8 +230,8 @@ fn stripped(of: &Value) -> Value {
     dump::stripped(of).unwrap()
 }
 
-/// A client that asks for a websocket is answered by the application, in its own pod and through a caller's, and not by
-/// Envoy with 403. This one knows no websockets and answers as ever.
+/// A client that asks for a websocket is answered by the application, in its own pod and through a
+/// caller's, and not by Envoy with 403. This one knows no websockets and answers as ever.
 async fn upgrades_reach_the_application(version: Version) {
     let mut mesh = mesh(version, (1, 0)).await;
     let jazz = mesh

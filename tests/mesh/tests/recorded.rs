@@ -1,5 +1,5 @@
-//! What our control plane really sends: our parts go in and come out again. With `MESHMETER_RECORD` set it is kept for the tests of
-//! `mesh-core`, which have no network.
+//! What our control plane really sends: our parts go in and come out again. With `MESHMETER_RECORD`
+//! set it is kept for the tests of `mesh-core`, which have no network.
 
 use std::path::Path;
 

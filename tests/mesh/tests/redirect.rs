@@ -1,7 +1,8 @@
-//! Redirected traffic as in a pod: two network namespaces, iptables, a stock Envoy and the control plane.
+//! Redirected traffic as in a pod: two network namespaces, iptables, a stock Envoy and the control
+//! plane.
 //!
-//! Needs root, `ip`, `iptables`, `setpriv` and `curl`; without them it says `SKIPPED`. All ports are those of a pod, in
-//! namespaces of their own.
+//! Needs root, `ip`, `iptables`, `setpriv` and `curl`; without them it says `SKIPPED`. All ports
+//! are those of a pod, in namespaces of their own.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::fs;
@@ -80,7 +81,6 @@ impl Network {
         (status.parse().unwrap(), body.to_owned())
     }
 
-    /// As the application.
     fn call(&self, arguments: &[&str]) -> (u16, String) {
         self.get(APPLICATION, arguments)
     }
@@ -176,7 +176,8 @@ fn sidecar() -> Value {
     })
 }
 
-/// A pod reaches the mesh by name whatever its addresses are, and of the rest of the world what the mesh allows.
+/// A pod reaches the mesh by name whatever its addresses are, and of the rest of the world what the
+/// mesh allows.
 #[tokio::test]
 async fn a_pod_reaches_what_its_mesh_allows() {
     if !can_redirect() {

@@ -1,4 +1,5 @@
-//! The clusters that the xDS proxy inserts, towards a real aggregator: by TLS, with the pod's own token, and by name.
+//! The clusters that the xDS proxy inserts, towards a real aggregator: by TLS, with the pod's own
+//! token, and by name.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::path::{Path, PathBuf};
@@ -132,7 +133,8 @@ fn flag(name: &str, file: &Path) -> String {
     format!("{name}={}", file.display())
 }
 
-/// All that a real cluster asks for: the certificate is verified, the stream is that of the pod by its token.
+/// All that a real cluster asks for: the certificate is verified, the stream is that of the pod by
+/// its token.
 async fn it_counts_by_tls_and_token(version: Version) {
     let secured = Secured::new().await;
     let aggregator = Aggregator::start(&secured.options).await.unwrap();
@@ -153,7 +155,8 @@ async fn it_counts_by_tls_and_token(version: Version) {
     assert!(secured.server.requests("tokenreviews") > 0);
 }
 
-/// A certificate for another name, and a token that is not there: nothing is streamed, and traffic flows.
+/// A certificate for another name, and a token that is not there: nothing is streamed, and traffic
+/// flows.
 async fn only_who_is_asked_for_is_trusted(version: Version) {
     let secured = Secured::new().await;
     let aggregator = Aggregator::start(&secured.options).await.unwrap();
@@ -209,7 +212,8 @@ async fn a_restarted_aggregator_is_found_in_time(version: Version) {
     sidecar.arrives(&aggregator, 8).await;
 }
 
-/// The other role: no HTTP filter stands in the way of a request, and each is counted when it has ended.
+/// The other role: no HTTP filter stands in the way of a request, and each is counted when it has
+/// ended.
 async fn an_access_logger_counts_what_ended(version: Version) {
     let aggregator = Aggregator::start(&Options::default()).await.unwrap();
     let log = Modules::built().unwrap().log.unwrap();

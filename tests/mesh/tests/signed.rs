@@ -1,4 +1,5 @@
-//! Streams to a control plane that wants TLS and a signature: botocore, which knows nothing of our code, makes the same one.
+//! Streams to a control plane that wants TLS and a signature: botocore, which knows nothing of our
+//! code, makes the same one.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::process::Stdio;

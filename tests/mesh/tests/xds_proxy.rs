@@ -1,4 +1,5 @@
-//! The xDS proxy's program between a control plane and an Envoy that are both the test's own: what passes, byte for byte.
+//! The xDS proxy's program between a control plane and an Envoy that are both the test's own: what
+//! passes, byte for byte.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::sync::Arc;
@@ -79,7 +80,8 @@ async fn listener() -> Vec<u8> {
     bytes_of(&[listener]).await.unwrap().remove(0)
 }
 
-/// As large as a request may be, and a response far beyond gRPC's own limit of 4 MiB: not a byte is another.
+/// As large as a request may be, and a response far beyond gRPC's own limit of 4 MiB: not a byte is
+/// another.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_messages_pass() {
     let large: Vec<u8> = (0..20_000_000_u32).map(|at| at.to_le_bytes()[1]).collect();
@@ -107,8 +109,8 @@ async fn large_messages_pass() {
     );
 }
 
-/// What cannot be read is not ours to judge: it goes on as it is, and is counted. So does what only a listener of it
-/// cannot be read, beside those that can.
+/// What cannot be read is not ours to judge: it goes on as it is, and is counted. So does what only
+/// a listener of it cannot be read, beside those that can.
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_bytes_pass_untouched() {
     let noise = Bytes::from_static(&[0x0b, 0xff, 0x01, 0x02]);
@@ -162,8 +164,8 @@ async fn contents_are_never_logged() {
     assert!(!log.contains(MARKER), "{log}");
 }
 
-/// A control plane that has nothing new of the first type does not even take the stream before another one is asked for: the
-/// question has to get there.
+/// A control plane that has nothing new of the first type does not even take the stream before
+/// another one is asked for: the question has to get there.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_control_plane_may_be_silent() {
     let control_plane =
@@ -182,8 +184,8 @@ async fn an_control_plane_may_be_silent() {
     assert_eq!(state(&response).type_url(), LISTENER);
 }
 
-/// From the refusal's coming in to the original's going out, on the xDS proxy's own clock: of 20, more than half within
-/// 10 ms; and the control plane hears of none of them.
+/// From the refusal's coming in to the original's going out, on the xDS proxy's own clock: of 20,
+/// more than half within 10 ms; and the control plane hears of none of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_original_goes_out_at_once() {
     const ROUNDS: u32 = 20;
@@ -251,8 +253,8 @@ async fn the_original_goes_out_at_once() {
     );
 }
 
-/// Ready once both were tried. A control plane that is away holds nobody: the containers behind it start, and Envoy has its
-/// configuration when it comes back.
+/// Ready once both were tried. A control plane that is away holds nobody: the containers behind it
+/// start, and Envoy has its configuration when it comes back.
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_ready_without_the_control_plane_too() {
     let control_plane = ControlPlane::start(None, answering(vec![])).await.unwrap();
@@ -329,7 +331,8 @@ async fn what_does_not_go_together_is_refused_by_name() {
     );
 }
 
-/// A cluster that takes events, a control plane with a listener, and the flags of an xDS proxy between.
+/// A cluster that takes events, a control plane with a listener, and the flags of an xDS proxy
+/// between.
 struct Told {
     server: ApiServer,
     control_plane: ControlPlane,
@@ -359,7 +362,8 @@ impl Told {
     }
 }
 
-/// Whoever looks at the pod hears of it; and a cluster that refuses costs a line in the log and a count.
+/// Whoever looks at the pod hears of it; and a cluster that refuses costs a line in the log and a
+/// count.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_raised_on_the_pod() {
     let Told {
@@ -396,7 +400,6 @@ async fn events_are_raised_on_the_pod() {
     assert!(message.contains("/nowhere/filter.wasm"), "{message}");
 }
 
-/// By Envoy's own words.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejection_is_told_on_the_pod() {
     let Told {

@@ -14,7 +14,6 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// A running one.
 #[derive(Debug)]
 pub struct Agent {
     address: SocketAddr,

@@ -1,5 +1,5 @@
-//! `fake_amp.py`: a receiver with the rules of Amazon Managed Prometheus in front of a real Prometheus. botocore
-//! recomputes the signature of every request there.
+//! `fake_amp.py`: a receiver with the rules of Amazon Managed Prometheus in front of a real
+//! Prometheus. botocore recomputes the signature of every request there.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -65,12 +65,10 @@ impl Amp {
         })
     }
 
-    /// Where to write to.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Where it is.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

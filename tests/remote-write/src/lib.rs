@@ -26,14 +26,10 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 /// The total of all requests of the one pod.
 pub const TOTAL: &str = "sum(envoy_cluster_upstream_rq_total{kubernetes_pod_name=\"app-1\"})";
 
-/// All parts.
 #[derive(Debug)]
 pub struct Rig {
-    /// The receiver.
     pub prometheus: Prometheus,
-    /// The writer.
     pub aggregator: Aggregator,
-    /// The sidecar.
     pub envoy: Envoy,
     /// What stands between them, if anything does.
     pub amp: Option<Amp>,
@@ -46,7 +42,8 @@ pub struct Rig {
 // === impl Rig ===
 
 impl Rig {
-    /// Starts all of it, the aggregator writing to Prometheus itself, which takes no sample out of order.
+    /// Starts all of it, the aggregator writing to Prometheus itself, which takes no sample out of
+    /// order.
     pub async fn direct() -> Result<Self> {
         Self::direct_with(&[]).await
     }

@@ -1,5 +1,5 @@
-//! Two aggregators of one cluster that write each second, an Envoy that streams to both, and a fake AMP in front of a real
-//! Prometheus.
+//! Two aggregators of one cluster that write each second, an Envoy that streams to both, and a fake
+//! AMP in front of a real Prometheus.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,16 +23,13 @@ use crate::amp::{Amp, KEY};
 /// Their names: what `$HOSTNAME` is in a pod.
 pub const NAMES: [&str; 2] = ["a", "b"];
 
-/// All parts.
 #[derive(Debug)]
 pub struct Pair {
     /// The cluster, with the pod and its service `app`.
     pub cluster: ApiServer,
-    /// Behind the fake AMP.
     pub prometheus: Prometheus,
     /// Those that run, by name.
     pub replicas: BTreeMap<&'static str, Aggregator>,
-    /// The sidecar.
     pub envoy: Envoy,
     /// Requests that were sent by [`Pair::send`].
     pub sent: u32,

@@ -20,9 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// A request as it came.
 #[derive(Clone, Debug)]
 pub struct Received {
-    /// Its method.
     pub method: Method,
-    /// Its headers.
     pub headers: HeaderMap,
     /// The version that its headers tell.
     pub version: Version,
@@ -30,20 +28,19 @@ pub struct Received {
     pub request: WriteRequest,
     /// What it holds, if it is of 2.0.
     pub request_v2: v2::Request,
-    /// The answer.
     pub status: StatusCode,
 }
 
 /// The answer to the nth request, counted from 0, and how long it takes.
 pub type Answers = Arc<dyn Fn(usize) -> (StatusCode, Duration) + Send + Sync>;
 
-/// Samples that a receiver of 2.0 says it wrote of a request; `None` if it is one of 1.0 and says nothing.
+/// Samples that a receiver of 2.0 says it wrote of a request; `None` if it is one of 1.0 and says
+/// nothing.
 pub type Written = fn(&Received) -> Option<usize>;
 
 const SAMPLES_WRITTEN: HeaderName =
     HeaderName::from_static("x-prometheus-remote-write-samples-written");
 
-/// A running one.
 #[derive(Debug)]
 pub struct TestReceiver {
     address: SocketAddr,
@@ -74,7 +71,6 @@ impl TestReceiver {
         })
     }
 
-    /// Where to write to.
     pub fn url(&self) -> String {
         format!("http://{}/push", self.address)
     }

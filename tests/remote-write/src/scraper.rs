@@ -1,5 +1,5 @@
-//! What the compliance suite of Remote-Write expects around a sender: a target is scraped each second, and what it shows
-//! is written by the production encoder, queue and sender.
+//! What the compliance suite of Remote-Write expects around a sender: a target is scraped each
+//! second, and what it shows is written by the production encoder, queue and sender.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use anyhow::{Context, Result, bail, ensure};
 use common_time::Clock;
 use tokio_util::sync::CancellationToken;
 
-/// Time between scrapes.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The instance of every series.
 pub const INSTANCE: &str = "127.0.0.1:9999";
 
 type Labels = BTreeMap<String, String>;
 
-/// Scrapes `target` (given the number of the scrape, from 0, it gives its page) so often, and waits until all is sent.
+/// Scrapes `target` (given the number of the scrape, from 0, it gives its page) so often, and waits
+/// until all is sent.
 pub async fn scrape(
     url: &str,
     clock: &Clock,
@@ -81,7 +81,8 @@ pub async fn scrape_in(
     Ok(())
 }
 
-/// Labels of a target's sample with those of the target, which win: what the sample had is kept as `exported_`.
+/// Labels of a target's sample with those of the target, which win: what the sample had is kept as
+/// `exported_`.
 fn series(mut labels: Labels) -> Result<SeriesLabels> {
     for (name, value) in [("job", "test"), ("instance", INSTANCE)] {
         if let Some(own) = labels.insert(name.to_owned(), value.to_owned()) {

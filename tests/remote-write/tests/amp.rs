@@ -1,5 +1,5 @@
-//! Amazon Managed Prometheus as far as it can be had without AWS: every signature is recomputed by botocore, every refusal
-//! is one that is documented, and what is stored is read back in `PromQL`.
+//! Amazon Managed Prometheus as far as it can be had without AWS: every signature is recomputed by
+//! botocore, every refusal is one that is documented, and what is stored is read back in `PromQL`.
 
 use std::time::Duration;
 
@@ -75,7 +75,8 @@ async fn totals_survive_fifty_kills() {
     assert!(none(rejected), "{}", rig.aggregator.log_tail());
 }
 
-/// With a key that is not taken nothing is sent and nothing is dropped; once it is taken all of it arrives.
+/// With a key that is not taken nothing is sent and nothing is dropped; once it is taken all of it
+/// arrives.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_key_holds_samples() {
     let mut rig = Rig::amp(&["--credential=other:secret"]).await.unwrap();
@@ -147,7 +148,8 @@ async fn check_explains() {
     }
 }
 
-/// A receiver whose clock is ten minutes ahead refuses the first signature, and takes the next: it is made for its time.
+/// A receiver whose clock is ten minutes ahead refuses the first signature, and takes the next: it
+/// is made for its time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_skewed_clock_is_corrected() {
     for offset in ["600", "-600"] {
@@ -161,7 +163,8 @@ async fn a_skewed_clock_is_corrected() {
     }
 }
 
-/// The token expires at the receiver before its time, and the agent has another one: it is asked for, and nothing is lost.
+/// The token expires at the receiver before its time, and the agent has another one: it is asked
+/// for, and nothing is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_token_is_renewed() {
     let agent = Agent::start("old").await.unwrap();
@@ -218,7 +221,8 @@ async fn version_2_falls_back() {
     assert!(repeated > 0.0, "{}", rig.aggregator.log_tail());
 }
 
-/// 400 means that some series were refused and the others stored: the receiver's words are logged, and it goes on.
+/// 400 means that some series were refused and the others stored: the receiver's words are logged,
+/// and it goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partial_refusal_is_not_sent_again() {
     let mut rig = Rig::amp(&[]).await.unwrap();

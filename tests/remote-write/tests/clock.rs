@@ -6,8 +6,8 @@ use tests_remote_write::{PATIENCE, Rig};
 use tests_support::clock;
 use tests_support::set_clock::SetClock;
 
-/// Set back by an hour: it goes on at once, what is refused is counted for what it is, the lag grows, and when the clock
-/// is right again everything arrives. Set forward and back: the same.
+/// Set back by an hour: it goes on at once, what is refused is counted for what it is, the lag
+/// grows, and when the clock is right again everything arrives. Set forward and back: the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_of_the_clock_is_seen_and_gone_through() {
     for (step, after) in [(-3_600, 0), (30, 0)] {

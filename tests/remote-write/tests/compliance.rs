@@ -1,6 +1,7 @@
-//! The 19 cases of the Remote-Write 1.0 sender compliance suite (`prometheus/compliance`, `remotewrite/sender` at
-//! 7667b56d892f), with its assertions, against the production encoder, queue, sender and client. What it expects of a
-//! scraper is [`tests_remote_write::scraper`]. `docs/REMOTE-WRITE.md` lists them.
+//! The 19 cases of the Remote-Write 1.0 sender compliance suite (`prometheus/compliance`,
+//! `remotewrite/sender` at 7667b56d892f), with its assertions, against the production encoder,
+//! queue, sender and client. What it expects of a scraper is [`tests_remote_write::scraper`].
+//! `docs/REMOTE-WRITE.md` lists them.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::collections::{BTreeMap, BTreeSet};

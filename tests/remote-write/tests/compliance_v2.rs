@@ -1,6 +1,7 @@
-//! What Remote-Write 2.0 demands of a sender, and of one that also speaks 1.0: each MUST of the public sender suite
-//! (`prometheus/compliance`, `remotewrite/sender`) that concerns what is sent here, against the production encoder, queue,
-//! sender and client. `docs/REMOTE-WRITE.md` lists them.
+//! What Remote-Write 2.0 demands of a sender, and of one that also speaks 1.0: each MUST of the
+//! public sender suite (`prometheus/compliance`, `remotewrite/sender`) that concerns what is sent
+//! here, against the production encoder, queue, sender and client. `docs/REMOTE-WRITE.md` lists
+//! them.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::collections::BTreeMap;
@@ -198,7 +199,8 @@ async fn labels_and_symbols() {
     }
 }
 
-/// How often a request that is answered first with `status` comes, and how many follow it, in which version.
+/// How often a request that is answered first with `status` comes, and how many follow it, in which
+/// version.
 async fn after(status: StatusCode, times: usize) -> (usize, Vec<Received>) {
     let received = run_with(first(status, times), ALL, 3, "a 1\n").await;
     let at = read(&received[0].request_v2)[0].1[0].1;
@@ -210,7 +212,8 @@ async fn after(status: StatusCode, times: usize) -> (usize, Vec<Received>) {
     (received.iter().filter(same).count(), received)
 }
 
-/// Of `retry`, `backoff`, `error_handling` and `response`: 5xx again and with growing waits, 400 never, and it goes on.
+/// Of `retry`, `backoff`, `error_handling` and `response`: 5xx again and with growing waits, 400
+/// never, and it goes on.
 #[tokio::test]
 async fn retries() {
     for status in [500, 503] {
@@ -235,8 +238,8 @@ async fn retries() {
     }
 }
 
-/// Of `fallback` and `rw1_compat`: after 415, and after a 2xx without a word on what was written, the same samples in 1.0,
-/// with the headers and the message of 1.0, and everything after them too.
+/// Of `fallback` and `rw1_compat`: after 415, and after a 2xx without a word on what was written,
+/// the same samples in 1.0, with the headers and the message of 1.0, and everything after them too.
 #[tokio::test]
 async fn fallback() {
     let unsupported = first(StatusCode::UNSUPPORTED_MEDIA_TYPE, 1);
@@ -269,7 +272,8 @@ async fn fallback() {
     }
 }
 
-/// A receiver that knows 2.0 and refuses the first request in part goes on to get 2.0, and nothing twice.
+/// A receiver that knows 2.0 and refuses the first request in part goes on to get 2.0, and nothing
+/// twice.
 #[tokio::test]
 async fn a_partial_refusal_is_no_fallback() {
     for written in [ALL, |_| Some(1), |one| one.status.is_success().then_some(2)] {

@@ -1,4 +1,5 @@
-//! Two replicas, totals of pods, one writer by a Lease: whoever writes, Prometheus has every request once.
+//! Two replicas, totals of pods, one writer by a Lease: whoever writes, Prometheus has every
+//! request once.
 
 use std::time::Duration;
 
@@ -34,8 +35,9 @@ async fn arrives(pair: &Pair) -> Result<()> {
     .await
 }
 
-/// The writer is killed, and the other takes over; the first comes back, and gets the Lease when the other ends; the API
-/// server is away for a while. Every request is told, once, and no total ever falls.
+/// The writer is killed, and the other takes over; the first comes back, and gets the Lease when
+/// the other ends; the API server is away for a while. Every request is told, once, and no total
+/// ever falls.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_two_writes_totals_of_pods() {
     let mut pair = Pair::start(&["--remote-write-lease=writer"]).await.unwrap();

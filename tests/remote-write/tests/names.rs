@@ -1,9 +1,10 @@
-//! Under Envoy's name stands Envoy's number: for each role, with and without clusters told apart, and for Envoy's own
-//! metrics service, what arrives at a receiver equals what the same Envoy tells at `/stats`.
+//! Under Envoy's name stands Envoy's number: for each role, with and without clusters told apart,
+//! and for Envoy's own metrics service, what arrives at a receiver equals what the same Envoy tells
+//! at `/stats`.
 //!
-//! The traffic is what tells counters apart: retries, a port where nobody listens, a cluster without endpoints, an
-//! application that is too slow and one that hangs up, answers that Envoy makes itself (direct, no route, rate limit),
-//! several clusters, both directions.
+//! The traffic is what tells counters apart: retries, a port where nobody listens, a cluster
+//! without endpoints, an application that is too slow and one that hangs up, answers that Envoy
+//! makes itself (direct, no route, rate limit), several clusters, both directions.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,18 +31,15 @@ use tokio::net::{TcpListener, TcpSocket};
 
 /// Name of the outbound listener.
 const OUT: &str = "out";
-/// Requests to each route.
 const EACH: u64 = 4;
 /// Longest wait for what was counted to arrive and stand still.
 const PATIENCE: Duration = Duration::from_secs(40);
 const STILL: Duration = Duration::from_secs(4);
 
-/// Who counts.
 #[derive(Clone, Copy, Debug)]
 enum Counting {
     /// Plugins of these roles, with clusters told apart or not.
     Plugins(&'static [Role], bool),
-    /// Envoy's own metrics service.
     Native,
 }
 

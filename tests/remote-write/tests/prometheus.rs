@@ -1,5 +1,5 @@
-//! Running totals in a real Prometheus: exact, over kills of the aggregator and outages of the receiver, without a false
-//! reset, and ended when the pod is.
+//! Running totals in a real Prometheus: exact, over kills of the aggregator and outages of the
+//! receiver, without a false reset, and ended when the pod is.
 
 use std::time::Duration;
 
@@ -45,7 +45,8 @@ async fn totals_survive_kills() {
     );
 }
 
-/// While the receiver is away samples wait, and when it is back there is one for each second of its absence.
+/// While the receiver is away samples wait, and when it is back there is one for each second of its
+/// absence.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_leaves_no_gap() {
     let mut rig = Rig::direct().await.unwrap();
@@ -77,7 +78,8 @@ async fn an_outage_leaves_no_gap() {
     assert!(dropped.abs() < f64::EPSILON);
 }
 
-/// A pod that is gone ends its series by a marker: Prometheus does not show its last value for five minutes.
+/// A pod that is gone ends its series by a marker: Prometheus does not show its last value for five
+/// minutes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_is_gone_is_stale() {
     let mut rig = Rig::direct().await.unwrap();

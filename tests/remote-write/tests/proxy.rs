@@ -1,5 +1,5 @@
-//! Every HTTP client behind remote write obeys the proxies of the environment, and AWS' settings of endpoints: a proxy that
-//! answers 502 to everything notes what it was asked for.
+//! Every HTTP client behind remote write obeys the proxies of the environment, and AWS' settings of
+//! endpoints: a proxy that answers 502 to everything notes what it was asked for.
 
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 

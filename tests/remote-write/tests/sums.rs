@@ -1,4 +1,5 @@
-//! Two replicas that each write their own sums, killed in turn under traffic, and what a reader of the larger rate sees.
+//! Two replicas that each write their own sums, killed in turn under traffic, and what a reader of
+//! the larger rate sees.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::collections::BTreeMap;
@@ -17,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 /// The window that is read, in seconds.
 const WINDOW: f64 = 10.0;
 
-/// Between a request and the sample that tells it, in seconds: a report and a flush each second, and some for a busy
-/// machine.
+/// Between a request and the sample that tells it, in seconds: a report and a flush each second,
+/// and some for a busy machine.
 const LAG: f64 = 4.0;
 
 /// A replica is away for so long, and as long as it takes to start: less than a window.
@@ -61,7 +62,8 @@ fn now() -> f64 {
     millis / 1e3
 }
 
-/// What each replica's sums grew by, as `increase()` counts it but without extrapolation, and when it wrote last.
+/// What each replica's sums grew by, as `increase()` counts it but without extrapolation, and when
+/// it wrote last.
 async fn told(pair: &Pair) -> Result<BTreeMap<String, (f64, f64)>> {
     let mut told: BTreeMap<String, (f64, f64)> = BTreeMap::new();
     for series in pair.prometheus.query(&format!("{SUMS}[30m]")).await? {
@@ -110,9 +112,10 @@ async fn readings(pair: &Pair) -> Result<Vec<(f64, f64)>> {
     Ok(series[0].samples.clone())
 }
 
-/// Each replica is killed and comes back within a window. In each window the larger increase is what was sent, give or
-/// take what is on its way at its ends; all windows together are never above what was sent, nor more than one window
-/// below it; and each replica goes on from its checkpoint as if it had never been away.
+/// Each replica is killed and comes back within a window. In each window the larger increase is
+/// what was sent, give or take what is on its way at its ends; all windows together are never above
+/// what was sent, nor more than one window below it; and each replica goes on from its checkpoint
+/// as if it had never been away.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_larger_rate_is_right_while_replicas_are_killed() {
     let mut pair = Pair::start(&["--remote-write-output=summed"])

@@ -95,7 +95,6 @@ impl Aggregator {
         }
     }
 
-    /// Loses everything.
     pub(crate) fn restart(&mut self) {
         *self = Self {
             epoch: self.epoch + 1,

@@ -12,15 +12,15 @@ use crate::aggregator::Told;
 use crate::oracle::{Kind, Truth, between};
 use crate::world::World;
 
-/// The error that ticks leave, in milliseconds: a worker's last tick is up to 105 ms before the leader's, and the
-/// store closes pauses of up to 100 ms; the rest is rounding.
+/// The error that ticks leave, in milliseconds: a worker's last tick is up to 105 ms before the
+/// leader's, and the store closes pauses of up to 100 ms; the rest is rounding.
 const TICKS: i64 = 215;
 /// Shorter intervals are joined by the store, in milliseconds.
 const JOINED: i64 = 1000;
 /// After this a dead VM must be known to be dead: 2 s and a tick, in milliseconds.
 const DEATH_KNOWN: i64 = 2200;
-/// How long a pod may be shown after its newest report beyond what that promised: 2 s of grace, 10 s of hold, in
-/// milliseconds.
+/// How long a pod may be shown after its newest report beyond what that promised: 2 s of grace, 10
+/// s of hold, in milliseconds.
 const SHOWN: i64 = 12_000;
 
 type Checked = Result<(), String>;
@@ -136,8 +136,8 @@ impl World {
         Ok(())
     }
 
-    /// Compares a value with the oracle over its own interval: by how many milliseconds the ends of the interval
-    /// would have to move to explain it, and how much of the stated error it used.
+    /// Compares a value with the oracle over its own interval: by how many milliseconds the ends of
+    /// the interval would have to move to explain it, and how much of the stated error it used.
     fn compare(&self, index: usize, kind: Kind, reading: &Reading) -> Result<(u64, f64), String> {
         let pod = pod_of(&reading.pod)?;
         let (truth, aggregator) = (&self.truths[pod], &self.aggregators[index]);
@@ -181,9 +181,10 @@ impl World {
         ))
     }
 
-    /// While a VM is dead and known to be, its pod has no value. VMs have no names that outlive them, so one that
-    /// comes in place of a dead one stands for whichever has been dead longest: of several that died, as many are
-    /// known to be dead as died long enough ago, less those that came since.
+    /// While a VM is dead and known to be, its pod has no value. VMs have no names that outlive
+    /// them, so one that comes in place of a dead one stands for whichever has been dead longest:
+    /// of several that died, as many are known to be dead as died long enough ago, less those that
+    /// came since.
     fn none_while_dead(&self, pod: usize, told: &Told, to: i64) -> Checked {
         let Some(sidecar) = self.sidecars.get(&pod).filter(|sidecar| sidecar.alive) else {
             return Ok(());
@@ -220,7 +221,8 @@ impl World {
             .max(way.slow_until)
             .max(aggregator.stalled_until)
             + 3000;
-        // A report that is far ahead of the clock as it was known is refused, and after the last one comes no other.
+        // A report that is far ahead of the clock as it was known is refused, and after the last
+        // one comes no other.
         let leapt = self.truths[pod]
             .leapt_at
             .is_some_and(|at| at + 5000 > self.now);

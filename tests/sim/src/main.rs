@@ -13,7 +13,8 @@ use tests_sim::{Failure, run};
 /// Seeds between two lines of progress.
 const PROGRESS_EVERY: u64 = 200;
 
-/// Simulate many sidecars and several aggregators under faults, and hold every promise against an oracle.
+/// Simulate many sidecars and several aggregators under faults, and hold every promise against an
+/// oracle.
 #[derive(Debug, Parser)]
 struct Args {
     /// Seeds to run.

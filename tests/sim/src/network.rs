@@ -33,14 +33,12 @@ pub(crate) struct Stream {
     pub(crate) link: Option<(Link, u64)>,
 }
 
-/// Towards the aggregator.
 #[derive(Clone, Debug)]
 pub(crate) enum Up {
     Frame { sent: u64, bytes: Vec<u8> },
     End,
 }
 
-/// Towards the sidecar.
 #[derive(Clone, Debug)]
 pub(crate) enum Down {
     Frame(Vec<u8>),

@@ -1,9 +1,8 @@
 //! The oracle: which request was counted when, as plain lists.
 //!
-//! Lists are in true time and ascend. A *segment* is what one `instance` should count: the requests of a process
-//! between two `/reset_counters`, or those of one VM where VMs stream for themselves.
+//! Lists are in true time and ascend. A *segment* is what one `instance` should count: the requests
+//! of a process between two `/reset_counters`, or those of one VM where VMs stream for themselves.
 
-/// What is counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     Inbound,
@@ -21,9 +20,7 @@ pub(crate) type Lists = [Vec<u64>; 3];
 /// What one instance should count.
 #[derive(Debug, Default)]
 pub(crate) struct Segment {
-    /// When it began.
     pub(crate) start: u64,
-    /// Requests counted.
     pub(crate) counted: Lists,
     /// Requests counted that no trap took along.
     pub(crate) sure: Lists,
@@ -84,8 +81,8 @@ impl Segment {
         self.most(kind) - lost as u64
     }
 
-    /// A trap takes what was counted at `times` and not flushed; what was counted before the segment began had been
-    /// carried over into it.
+    /// A trap takes what was counted at `times` and not flushed; what was counted before the
+    /// segment began had been carried over into it.
     pub(crate) fn lose(&mut self, kind: Kind, times: &[u64]) {
         let sure = &mut self.sure[kind as usize];
         for time in times {

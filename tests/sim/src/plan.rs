@@ -7,13 +7,12 @@ use rand::rngs::SmallRng;
 pub(crate) const AGGREGATORS_MAX: usize = 3;
 /// Every so many seeds one runs hundreds of sidecars.
 const CROWD_EVERY: u64 = 100;
-/// Time without faults at the end of a run, in milliseconds: longer than a heartbeat, an acknowledgement that
-/// stays out and the longest backoff together.
+/// Time without faults at the end of a run, in milliseconds: longer than a heartbeat, an
+/// acknowledgement that stays out and the longest backoff together.
 pub(crate) const HEALING_MS: u64 = 30_000;
 /// Traffic goes on for so long after the last fault, in milliseconds.
 pub(crate) const TRAFFIC_AFTER_MS: u64 = 5_000;
 
-/// One run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) pods: usize,
@@ -24,7 +23,6 @@ pub(crate) struct Plan {
     pub(crate) fault_every_ms: u64,
     /// Pods a store may hold, if that is limited.
     pub(crate) pods_max: Option<usize>,
-    /// Whether sidecars' clocks step.
     pub(crate) clocks_step: bool,
 }
 

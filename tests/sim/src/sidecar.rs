@@ -1,4 +1,5 @@
-//! A sidecar: an Envoy process with a VM of each module on each thread, all of them the real filter core.
+//! A sidecar: an Envoy process with a VM of each module on each thread, all of them the real filter
+//! core.
 
 use std::collections::BTreeSet;
 
@@ -30,12 +31,10 @@ pub(crate) struct Setup {
     pub(crate) rate: f64,
 }
 
-/// One process.
 #[derive(Debug)]
 pub(crate) struct Sidecar {
     pub(crate) setup: Setup,
     pub(crate) uid: u64,
-    /// Number of the process.
     pub(crate) epoch: u64,
     pub(crate) process: FakeProcess,
     at: u64,
@@ -51,7 +50,6 @@ pub(crate) struct Sidecar {
     next_serial: u64,
 }
 
-/// One VM.
 #[derive(Debug)]
 pub(crate) struct Side {
     pub(crate) serial: u64,
@@ -240,7 +238,6 @@ impl Side {
         true
     }
 
-    /// An upstream attempt ends.
     pub(crate) fn attempt(&mut self, cluster: Option<&str>) -> bool {
         let Some(root) = self.roots.first() else {
             return false;

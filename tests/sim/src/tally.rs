@@ -8,11 +8,11 @@ use std::fmt;
 pub enum Fault {
     /// A connection breaks; what is under way may be lost, and either side hears of it late.
     Cut,
-    /// Nothing passes between a sidecar and an aggregator for a while; then it comes late, or the connection breaks.
+    /// Nothing passes between a sidecar and an aggregator for a while; then it comes late, or the
+    /// connection breaks.
     Partition,
     /// The way between a sidecar and an aggregator is slow for a while.
     Slow,
-    /// Frames arrive twice.
     Duplicate,
     /// Frames of an earlier stream arrive again on a new one.
     Replay,
@@ -22,15 +22,12 @@ pub enum Fault {
     AggregatorRestart,
     /// A sidecar ends in order.
     Terminate,
-    /// A sidecar is killed.
     Kill,
     /// The plugin gets a new configuration.
     Reconfigure,
-    /// A worker's VM dies.
     Trap,
     /// Someone calls `/reset_counters`.
     ResetCounters,
-    /// A sidecar's clock steps.
     ClockStep,
     /// A sidecar whose metrics a `stats_matcher` hides.
     HiddenMetrics,
@@ -54,10 +51,8 @@ impl Fault {
     ];
 }
 
-/// Sums over runs.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// Runs.
     pub seeds: u64,
     /// Simulated time, in milliseconds.
     pub simulated_ms: u64,
@@ -69,13 +64,12 @@ pub struct Tally {
     pub totals: u64,
     /// Frames that aggregators took in or refused.
     pub frames: u64,
-    /// What stores refused.
     pub refused: u64,
     /// Faults that came about, by kind.
     pub faults: BTreeMap<Fault, u64>,
-    /// Largest difference between a served value and the oracle over its own interval, as the time by which the
-    /// ends of the interval would have to move to explain it, in milliseconds; sidecars whose clock never
-    /// stepped.
+    /// Largest difference between a served value and the oracle over its own interval, as the time
+    /// by which the ends of the interval would have to move to explain it, in milliseconds;
+    /// sidecars whose clock never stepped.
     pub worst_shift_ms: u64,
     /// Largest share of what the stated error allows that a value used up, 0 to 1.
     pub worst_use: f64,

@@ -27,7 +27,6 @@ const EVENTS_MAX: usize = 400;
 /// Events shown with a failure: the last ones of the pod it is about, if it names one.
 const SHOWN_MAX: usize = 25;
 
-/// Something that happens.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Event {
     Start {
@@ -248,7 +247,6 @@ impl World {
         self.queue.push(Reverse((at, self.pushed, event)));
     }
 
-    /// Whether faults still strike.
     pub(crate) fn in_trouble(&self) -> bool {
         self.now < BEGIN_MS + self.plan.trouble_ms
     }

@@ -1,4 +1,5 @@
-//! The real aggregator: the built binary in standalone mode, its API as an HPA asks it, its admin pages.
+//! The real aggregator: the built binary in standalone mode, its API as an HPA asks it, its admin
+//! pages.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,7 +22,8 @@ mod pods;
 
 /// Longest time until the aggregator listens.
 const START_MAX: Duration = Duration::from_secs(30);
-/// Longest time until it is ready: two flush intervals after listening, and some for a busy machine.
+/// Longest time until it is ready: two flush intervals after listening, and some for a busy
+/// machine.
 const READY_MAX: Duration = Duration::from_secs(20);
 /// Longest time from SIGTERM to the end.
 const STOP_MAX: Duration = Duration::from_secs(20);
@@ -31,15 +33,12 @@ const STOP_MAX: Duration = Duration::from_secs(20);
 pub struct Options {
     /// Where streams are taken in; a fixed port is for an aggregator that comes back.
     pub ingest: SocketAddr,
-    /// Where the API is.
     pub api: SocketAddr,
     /// Whether there is a cluster, and further flags; `--standalone` by default.
     pub flags: Vec<String>,
-    /// Further environment variables.
     pub environment: Vec<(String, String)>,
     /// The pods that exist; without it they are learnt from the streams.
     pub pods_file: Option<PathBuf>,
-    /// Level of its log.
     pub log_level: &'static str,
     /// The file of the cgroup that it runs in, which takes its pid.
     pub cgroup: Option<PathBuf>,
@@ -80,7 +79,8 @@ impl Default for Options {
 // === impl Aggregator ===
 
 impl Aggregator {
-    /// Starts it and waits until it listens. It says that it is ready two seconds later: [`Self::wait_ready`].
+    /// Starts it and waits until it listens. It says that it is ready two seconds later:
+    /// [`Self::wait_ready`].
     pub async fn start(options: &Options) -> Result<Self> {
         let binary = artifacts::meshmeter()?;
         let directory = tempfile::Builder::new()
@@ -105,12 +105,10 @@ impl Aggregator {
         })
     }
 
-    /// Where sidecars stream to.
     pub fn ingest(&self) -> SocketAddr {
         self.addresses.ingest
     }
 
-    /// Where the API is.
     pub fn api_address(&self) -> SocketAddr {
         self.addresses.api
     }
@@ -146,7 +144,6 @@ impl Aggregator {
         Ok(sum_of(&page.text(), name))
     }
 
-    /// Its process.
     pub fn pid(&self) -> Option<u32> {
         self.process.pid()
     }
@@ -251,7 +248,8 @@ fn sum_of(page: &str, name: &str) -> Option<f64> {
 mod tests {
     use super::*;
 
-    /// Lines of other metrics whose name begins alike do not count; label sets add up; none is not 0.
+    /// Lines of other metrics whose name begins alike do not count; label sets add up; none is not
+    /// 0.
     #[test]
     fn sums_metrics() {
         let page =

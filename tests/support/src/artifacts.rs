@@ -1,4 +1,5 @@
-//! Where the built parts are: the aggregator's binary, the Wasm modules, Envoy. Each error says what builds it.
+//! Where the built parts are: the aggregator's binary, the Wasm modules, Envoy. Each error says
+//! what builds it.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,6 @@ pub const MESHMETER_WASM_DIR: &str = "MESHMETER_WASM_DIR";
 /// Environment variable that names the Envoy binary.
 pub const ENVOY_BIN: &str = "ENVOY_BIN";
 
-/// A built Wasm module.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Module {
     /// `meshmeter-filter.wasm`, for the role `filter`.
@@ -43,7 +43,8 @@ impl Module {
     }
 }
 
-/// The aggregator's binary: the one that `MESHMETER_BIN` names, else the one built beside this executable.
+/// The aggregator's binary: the one that `MESHMETER_BIN` names, else the one built beside this
+/// executable.
 pub fn meshmeter() -> Result<PathBuf> {
     if let Some(path) = env::var_os(MESHMETER_BIN) {
         return existing(path.into(), "cargo build -p aggregator --bin meshmeter");
@@ -54,7 +55,8 @@ pub fn meshmeter() -> Result<PathBuf> {
     )
 }
 
-/// The Envoy binary: `ENVOY_BIN`, else `envoy` on `PATH`, else the one that `cargo xtask envoy` installed.
+/// The Envoy binary: `ENVOY_BIN`, else `envoy` on `PATH`, else the one that `cargo xtask envoy`
+/// installed.
 pub fn envoy() -> Result<PathBuf> {
     if let Some(path) = env::var_os(ENVOY_BIN) {
         return existing(path.into(), "cargo xtask envoy, with ENVOY_BIN unset,");
@@ -116,7 +118,8 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// The built `meshmeter-mesh`: the one that `MESHMETER_MESH_BIN` names, else the one built beside this executable.
+/// The built `meshmeter-mesh`: the one that `MESHMETER_MESH_BIN` names, else the one built beside
+/// this executable.
 pub fn mesh() -> Result<PathBuf> {
     if let Some(path) = env::var_os(MESHMETER_MESH_BIN) {
         return existing(path.into(), "cargo build -p mesh --bin meshmeter-mesh");
@@ -140,7 +143,6 @@ fn profile_dir() -> Result<PathBuf> {
         .to_path_buf())
 }
 
-/// Cargo's target directory.
 fn target_dir() -> Result<PathBuf> {
     let profile = profile_dir()?;
     let parent = profile

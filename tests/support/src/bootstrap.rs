@@ -1,4 +1,5 @@
-//! Envoy's configuration as JSON: listeners with an HTTP connection manager each, clusters, admin, node.
+//! Envoy's configuration as JSON: listeners with an HTTP connection manager each, clusters, admin,
+//! node.
 //!
 //! Only what demo, tests and benches need; names and shapes are the caller's.
 
@@ -9,16 +10,13 @@ use serde_json::{Value, json};
 
 const TYPE: &str = "type.googleapis.com/envoy.";
 
-/// A whole bootstrap.
 #[derive(Clone, Debug)]
 pub struct Bootstrap {
     /// `node.id`.
     pub node_id: String,
     /// `node.metadata`.
     pub node_metadata: Value,
-    /// What is listened on.
     pub listeners: Vec<Listener>,
-    /// Where requests can go.
     pub clusters: Vec<Cluster>,
     /// Further top-level fields, such as `stats_config`.
     pub extra: serde_json::Map<String, Value>,
@@ -27,11 +25,8 @@ pub struct Bootstrap {
 /// `traffic_direction` of a listener.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TrafficDirection {
-    /// Towards the pod's application.
     Inbound,
-    /// From the pod's application.
     Outbound,
-    /// Not said.
     Unspecified,
 }
 
@@ -40,7 +35,6 @@ pub enum TrafficDirection {
 pub struct Listener {
     /// Name, also the key of [`crate::envoy::Envoy::listener`].
     pub name: String,
-    /// Address.
     pub ip: IpAddr,
     /// Port; 0, the kernel's choice, but for a listener that is to be changed in place.
     pub port: u16,
@@ -61,7 +55,6 @@ pub struct Listener {
 /// A cluster with fixed endpoints.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    /// Name.
     pub name: String,
     /// Endpoints and their load-balancing weights.
     pub endpoints: Vec<(SocketAddr, u32)>,
@@ -78,7 +71,8 @@ pub struct Secure {
     pub ca: PathBuf,
     /// A name that the certificate must be valid for.
     pub server_name: String,
-    /// File in the form of SDS that says where the secret `token` is; that file is read again when it is replaced.
+    /// File in the form of SDS that says where the secret `token` is; that file is read again when
+    /// it is replaced.
     pub token: PathBuf,
 }
 
@@ -301,8 +295,8 @@ pub fn route(prefix: &str, cluster: &str) -> Value {
     json!({"match": {"prefix": prefix}, "route": {"cluster": cluster, "timeout": "10s"}})
 }
 
-/// As [`route`], with at most `retries` retries after a 5xx, a reset or a refused connection, soon, and on another
-/// endpoint where there is one.
+/// As [`route`], with at most `retries` retries after a 5xx, a reset or a refused connection, soon,
+/// and on another endpoint where there is one.
 pub fn route_with_retries(prefix: &str, cluster: &str, retries: u32) -> Value {
     let mut route = route(prefix, cluster);
     route["route"]["retry_policy"] = json!({
@@ -328,7 +322,8 @@ pub fn direct_response(prefix: &str, status: u16, text: &str) -> Value {
     })
 }
 
-/// An HTTP filter that counts requests in a Lua global and does nothing else: the native yardstick of the bench.
+/// An HTTP filter that counts requests in a Lua global and does nothing else: the native yardstick
+/// of the bench.
 pub fn lua_filter(source: &str) -> Value {
     json!({
         "name": "envoy.filters.http.lua",

@@ -35,7 +35,8 @@ pub fn unix() -> UnixMillis {
     UnixMillis(u64::try_from(since).unwrap_or(u64::MAX))
 }
 
-/// Looks again and again until `look` gives a value; fails with `what` when that takes longer than `limit`.
+/// Looks again and again until `look` gives a value; fails with `what` when that takes longer than
+/// `limit`.
 pub async fn wait_for<T>(
     what: &str,
     limit: Duration,

@@ -1,5 +1,5 @@
-//! The walkthrough's application *djapp* as tiny HTTP servers: fixed replies, `/ping` for health checks, a failure
-//! now and then where asked for, and for `dj` a call of each backend per request.
+//! The walkthrough's application *djapp* as tiny HTTP servers: fixed replies, `/ping` for health
+//! checks, a failure now and then where asked for, and for `dj` a call of each backend per request.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -30,7 +30,6 @@ const CALL_MAX: Duration = Duration::from_secs(10);
 /// What an application is like.
 #[derive(Clone, Debug)]
 pub struct Behaviour {
-    /// Body of each reply.
     pub reply: &'static str,
     /// How long a reply takes.
     pub latency: Duration,
@@ -147,7 +146,6 @@ impl App {
         })
     }
 
-    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -231,7 +229,8 @@ impl State {
         }
     }
 
-    /// Writes one request for the backend to the outbound listener. Its answer does not matter, that it came does.
+    /// Writes one request for the backend to the outbound listener. Its answer does not matter,
+    /// that it came does.
     async fn call(&self, backend: usize) {
         let (Some(host), Some(calls), Some(outbound)) = (
             self.behaviour.backends.get(backend),
@@ -301,7 +300,8 @@ mod tests {
         assert_eq!((failed, app.served()), (3, 9));
     }
 
-    /// Each request calls each backend once; before the outbound listener is known nothing is written.
+    /// Each request calls each backend once; before the outbound listener is known nothing is
+    /// written.
     #[tokio::test]
     async fn calls_its_backends() {
         let backend = App::start(any_port(), Behaviour::metal_v1()).await.unwrap();

@@ -1,4 +1,5 @@
-//! A real Envoy: started from a configuration, its ports read back, its statistics read, ended by SIGTERM.
+//! A real Envoy: started from a configuration, its ports read back, its statistics read, ended by
+//! SIGTERM.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,7 +31,6 @@ const STOP_MAX: Duration = Duration::from_secs(20);
 pub struct Options {
     /// The program; `None`: the one that [`artifacts::envoy`] finds.
     pub binary: Option<PathBuf>,
-    /// Worker threads.
     pub concurrency: u32,
     /// Environment variables of the process, beside the inherited ones.
     pub env: Vec<(String, String)>,
@@ -38,9 +38,9 @@ pub struct Options {
     pub log_level: &'static str,
     /// How long a removed listener lives on.
     pub drain_time: Duration,
-    /// Whether it may take over from another Envoy, or another from it: `args` then have to name base id and epoch.
+    /// Whether it may take over from another Envoy, or another from it: `args` then have to name
+    /// base id and epoch.
     pub hot_restart: bool,
-    /// Further command-line arguments.
     pub args: Vec<String>,
 }
 
@@ -99,7 +99,8 @@ impl Default for Options {
 // === impl Envoy ===
 
 impl Envoy {
-    /// Starts Envoy with `config` (a bootstrap as JSON; see [`crate::bootstrap`]) and waits until it serves.
+    /// Starts Envoy with `config` (a bootstrap as JSON; see [`crate::bootstrap`]) and waits until
+    /// it serves.
     pub async fn start(config: &Value, options: &Options) -> Result<Self> {
         let binary = match &options.binary {
             Some(binary) => binary.clone(),
@@ -136,7 +137,8 @@ impl Envoy {
             .with_context(|| format!("no listener `{name}` among {:?}", self.listeners.keys()))
     }
 
-    /// Waits until there is a listener `name`: one of a control plane may come after Envoy is ready.
+    /// Waits until there is a listener `name`: one of a control plane may come after Envoy is
+    /// ready.
     pub async fn wait_listener(&mut self, name: &str) -> Result<SocketAddr> {
         let admin = self.admin;
         self.listeners = clock::wait_for(name, START_MAX, async || {
@@ -162,7 +164,6 @@ impl Envoy {
         self.directory.path()
     }
 
-    /// All counters and gauges.
     pub async fn stats(&self) -> Result<Stats> {
         let page = client::get_ok(self.admin, "/stats?format=text&usedonly").await?;
         Ok(Stats::parse(&page.text()))
@@ -204,7 +205,8 @@ impl Envoy {
         Ok(UnixMillis(seconds * 1000))
     }
 
-    /// Ends Envoy as Kubernetes does (SIGTERM) and waits. Its files stay until the value is dropped.
+    /// Ends Envoy as Kubernetes does (SIGTERM) and waits. Its files stay until the value is
+    /// dropped.
     pub async fn terminate(&mut self) -> Result<ExitStatus> {
         self.process.terminate(STOP_MAX).await
     }
@@ -311,7 +313,8 @@ impl Stats {
         self.0.iter().map(|(name, value)| (name.as_str(), *value))
     }
 
-    /// `upstream_rq_total` of all clusters but those named, summed: attempts that reached a connection.
+    /// `upstream_rq_total` of all clusters but those named, summed: attempts that reached a
+    /// connection.
     pub fn upstream_rq_total(&self, but: &[&str]) -> u64 {
         self.iter()
             .filter_map(|(name, value)| {
@@ -323,7 +326,8 @@ impl Stats {
             .sum()
     }
 
-    /// `downstream_rq_total` of the HTTP connection manager with this stat prefix: requests that arrived there.
+    /// `downstream_rq_total` of the HTTP connection manager with this stat prefix: requests that
+    /// arrived there.
     pub fn downstream_rq_total(&self, stat_prefix: &str) -> u64 {
         self.get(&format!("http.{stat_prefix}.downstream_rq_total"))
     }
@@ -333,7 +337,8 @@ impl Stats {
 mod tests {
     use super::*;
 
-    /// Names with dots and colons, gauges and histograms: only whole numbers are taken, under their full names.
+    /// Names with dots and colons, gauges and histograms: only whole numbers are taken, under their
+    /// full names.
     #[test]
     fn reads_stats() {
         let stats = Stats::parse(

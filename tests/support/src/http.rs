@@ -22,18 +22,14 @@ const EXCHANGE_MAX: Duration = Duration::from_secs(10);
 /// An answer, read to its end.
 #[derive(Clone, Debug)]
 pub struct Response {
-    /// Status code.
     pub status: StatusCode,
-    /// Header fields.
     pub headers: HeaderMap,
-    /// The whole body.
     pub body: Bytes,
 }
 
 // === impl Response ===
 
 impl Response {
-    /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -68,7 +64,8 @@ pub async fn get_ok(address: SocketAddr, path: &str) -> Result<Response> {
     Ok(response)
 }
 
-/// GETs `/metrics` of `address` as `OpenMetrics`, which says more than the text format; an error unless the answer is 200.
+/// GETs `/metrics` of `address` as `OpenMetrics`, which says more than the text format; an error
+/// unless the answer is 200.
 pub async fn get_open_metrics(address: SocketAddr) -> Result<Response> {
     let mut request = request("GET", &address.to_string(), "/metrics")?;
     let accept = header::HeaderValue::from_static("application/openmetrics-text");

@@ -1,5 +1,6 @@
-//! A Kubernetes control plane as far as an aggregator and an autoscaler can see it, in this process: an API server
-//! with recorded behaviour, its aggregation layer, and a model of the HPA controller.
+//! A Kubernetes control plane as far as an aggregator and an autoscaler can see it, in this
+//! process: an API server with recorded behaviour, its aggregation layer, and a model of the HPA
+//! controller.
 //!
 //! ```text
 //! aggregator ── list, watch, reviews, CA ──> server <── Deployments, pods ── test
@@ -7,7 +8,8 @@
 //!     └──── proxy (front-proxy certificate) <──┴── hpa (the maths of the controller)
 //! ```
 //!
-//! What it answers was recorded from Kubernetes 1.36. It does not enforce RBAC, validate objects or run anything.
+//! What it answers was recorded from Kubernetes 1.36. It does not enforce RBAC, validate objects or
+//! run anything.
 
 pub mod ca;
 pub mod custom;

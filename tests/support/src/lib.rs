@@ -1,11 +1,13 @@
-//! Real parts for the demo, the tests and the benches: an Envoy per pod, djapp, a bounded load and the aggregator.
+//! Real parts for the demo, the tests and the benches: an Envoy per pod, djapp, a bounded load and
+//! the aggregator.
 //!
 //! ```text
 //! load -> envoy (bootstrap: listeners, clusters, plugin) -> djapp
 //!           └─ gRPC ─> aggregator <- API and admin client
 //! ```
 //!
-//! Everything listens on loopback, on ports the kernel chose, and every process ends with its owner.
+//! Everything listens on loopback, on ports the kernel chose, and every process ends with its
+//! owner.
 
 pub mod aggregator;
 pub mod artifacts;

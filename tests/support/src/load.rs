@@ -1,5 +1,5 @@
-//! A bounded open-loop load: requests leave at the times a schedule says, however long the answers take, and each
-//! one that was written is counted, as is what came back.
+//! A bounded open-loop load: requests leave at the times a schedule says, however long the answers
+//! take, and each one that was written is counted, as is what came back.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,7 +19,6 @@ use tokio_util::task::TaskTracker;
 
 /// Highest rate of a phase, in requests per second: what one machine serves beside everything else.
 pub const RATE_MAX: f64 = 5_000.0;
-/// Longest schedule.
 pub const DURATION_MAX: Duration = Duration::from_mins(10);
 /// Most requests open at once; further ones are left out and counted as `skipped`.
 pub const OPEN_MAX: usize = 1_024;
@@ -31,7 +30,6 @@ const ANSWER_MAX: Duration = Duration::from_secs(15);
 pub struct Phase {
     /// Requests per second.
     pub rate: f64,
-    /// How long.
     pub duration: Duration,
 }
 
@@ -46,14 +44,10 @@ pub struct Schedule {
     done: u32,
 }
 
-/// Where the load goes.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// The listener.
     pub target: SocketAddr,
-    /// Host header.
     pub host: String,
-    /// Path of each request.
     pub path: String,
     /// Even phases, one after the other.
     pub phases: Vec<Phase>,
@@ -125,7 +119,8 @@ impl Load {
         }
     }
 
-    /// Sends everything, waits for the answers, and counts into `tally`. Ends early, but orderly, on `stop`.
+    /// Sends everything, waits for the answers, and counts into `tally`. Ends early, but orderly,
+    /// on `stop`.
     pub async fn run(self, tally: Arc<Tally>, stop: CancellationToken) -> Result<()> {
         let schedule = Schedule::new(&self.phases)?;
         let client: HttpClient = Client::builder(TokioExecutor::new())
@@ -209,7 +204,6 @@ impl Tally {
         self.broken.load(Ordering::Relaxed)
     }
 
-    /// Answers by status code.
     pub fn answers(&self) -> BTreeMap<u16, u64> {
         let answers = self.answers.lock();
         answers.unwrap_or_else(PoisonError::into_inner).clone()

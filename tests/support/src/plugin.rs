@@ -26,12 +26,12 @@ pub enum Role {
     UpstreamLog,
 }
 
-/// One plugin.
 #[derive(Clone, Debug)]
 pub struct Plugin {
     role: Role,
     module: PathBuf,
-    /// The plugin configuration. Anything but an object is passed as it stands, for tests of bad input.
+    /// The plugin configuration. Anything but an object is passed as it stands, for tests of bad
+    /// input.
     pub configuration: Value,
     /// Serve on when the VM has died.
     pub fail_open: bool,
@@ -98,7 +98,6 @@ impl Plugin {
         self
     }
 
-    /// As an HTTP filter.
     pub fn http_filter(&self) -> Value {
         json!({
             "name": "meshmeter",

@@ -1,5 +1,5 @@
-//! Child processes that never outlive their owner: ended by pid when dropped, and by the kernel when the owner is
-//! killed.
+//! Child processes that never outlive their owner: ended by pid when dropped, and by the kernel
+//! when the owner is killed.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -34,8 +34,9 @@ pub struct Process {
 // === impl Process ===
 
 impl Process {
-    /// Starts `program`; its standard output and error go to the file `log`. Must be called from a thread that lives
-    /// as long as the child shall: the kernel kills the child when that thread ends.
+    /// Starts `program`; its standard output and error go to the file `log`. Must be called from a
+    /// thread that lives as long as the child shall: the kernel kills the child when that thread
+    /// ends.
     pub fn spawn(
         program: &Path,
         args: &[String],
@@ -68,7 +69,8 @@ impl Process {
         })
     }
 
-    /// As [`Self::spawn`], inside of the cgroup whose file `cgroup` takes pids; without one it is the same.
+    /// As [`Self::spawn`], inside of the cgroup whose file `cgroup` takes pids; without one it is
+    /// the same.
     pub fn spawn_in(
         cgroup: Option<&Path>,
         program: &Path,
@@ -129,7 +131,8 @@ impl Process {
         self.signal(Signal::CONT)
     }
 
-    /// Asks the child to end (SIGTERM) and waits; kills it and fails when it takes longer than `limit`.
+    /// Asks the child to end (SIGTERM) and waits; kills it and fails when it takes longer than
+    /// `limit`.
     pub async fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         if let Ok(status) = timeout(limit, self.child.wait()).await {
@@ -175,7 +178,8 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// Kills the child and waits for its end, so that nothing is left when the owner's own end is seen.
+    /// Kills the child and waits for its end, so that nothing is left when the owner's own end is
+    /// seen.
     fn drop(&mut self) {
         // An error of either call means that there is no child any more.
         let _ = self.child.start_kill();
@@ -195,8 +199,8 @@ fn pause() {
     std::thread::sleep(Duration::from_millis(2));
 }
 
-/// `program` under `setpriv --pdeathsig`, where that exists: then not even SIGKILL of the owner leaves it behind.
-/// `setpriv` replaces itself by the program, so the pid stays.
+/// `program` under `setpriv --pdeathsig`, where that exists: then not even SIGKILL of the owner
+/// leaves it behind. `setpriv` replaces itself by the program, so the pid stays.
 fn command(program: &Path) -> Command {
     let Some(setpriv) = on_path("setpriv") else {
         return Command::new(program);

@@ -30,14 +30,14 @@ pub struct Prometheus {
 pub struct Series {
     /// Labels, the name among them.
     pub labels: BTreeMap<String, String>,
-    /// Time and value.
     pub samples: Vec<(f64, f64)>,
 }
 
 // === impl Prometheus ===
 
 impl Prometheus {
-    /// Starts it at `address` with the configuration `config` (YAML) and `flags`, and waits until it is ready.
+    /// Starts it at `address` with the configuration `config` (YAML) and `flags`, and waits until
+    /// it is ready.
     pub async fn start(address: SocketAddr, config: &str, flags: &[&str]) -> Result<Self> {
         let binary = artifacts::prometheus()?;
         let directory = tempfile::Builder::new()
@@ -63,7 +63,6 @@ impl Prometheus {
         Ok(prometheus)
     }
 
-    /// Where it is.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

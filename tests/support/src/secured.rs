@@ -51,7 +51,8 @@ pub fn write_secret(file: &Path, token: &Path) -> Result<()> {
     std::fs::write(file, secret.to_string()).context("write the secret's file")
 }
 
-/// The aggregator in the cluster of `server`, its files in `directory`; `ca.pem` is the CA of its certificate.
+/// The aggregator in the cluster of `server`, its files in `directory`; `ca.pem` is the CA of its
+/// certificate.
 pub fn options(server: &ApiServer, directory: &Path) -> Result<Options> {
     let file = |name: &str| directory.join(name);
     let ca = CertificateAuthority::new("meshmeter-ingest")?;

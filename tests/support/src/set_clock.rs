@@ -15,7 +15,6 @@ use tempfile::TempDir;
 
 use crate::clock;
 
-/// What is preloaded.
 const SOURCE: &str = include_str!("set_clock.c");
 /// Environment variable that tells it the file.
 const FILE: &str = "MESHMETER_SET_CLOCK";
@@ -74,7 +73,6 @@ impl SetClock {
         self.seconds
     }
 
-    /// What it shows.
     pub fn unix(&self) -> UnixMillis {
         UnixMillis(clock::unix().0.saturating_add_signed(self.seconds * 1000))
     }

@@ -1,5 +1,5 @@
-//! The Envoy of one pod, shaped and named as App Mesh shapes and names it: an inbound listener to the pod's
-//! application, an outbound one to its backends, and our plugins in both.
+//! The Envoy of one pod, shaped and named as App Mesh shapes and names it: an inbound listener to
+//! the pod's application, an outbound one to its backends, and our plugins in both.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -29,9 +29,7 @@ const SERVICE_PORT: u16 = 9080;
 pub struct Sidecar {
     /// Name of the pod and of its virtual node.
     pub pod: String,
-    /// Namespace of the pod.
     pub namespace: String,
-    /// Labels of the pod.
     pub labels: Vec<(String, String)>,
     /// The pod's own address, where its listeners are.
     pub ip: IpAddr,
@@ -39,7 +37,6 @@ pub struct Sidecar {
     pub application: Vec<(SocketAddr, u32)>,
     /// Retries of the inbound route; 0 for none.
     pub retries: u32,
-    /// Services the application calls.
     pub backends: Vec<Backend>,
     /// Where the aggregator takes in streams; `None` leaves our plugins out.
     pub aggregator: Option<SocketAddr>,
@@ -63,7 +60,8 @@ pub struct Backend {
 // === impl Sidecar ===
 
 impl Sidecar {
-    /// A pod on 127.0.0.1 whose application is at `application`: no labels, retries or backends, no plugins.
+    /// A pod on 127.0.0.1 whose application is at `application`: no labels, retries or backends, no
+    /// plugins.
     pub fn new(namespace: &str, pod: &str, application: SocketAddr) -> Self {
         Self {
             pod: pod.to_owned(),
@@ -79,7 +77,8 @@ impl Sidecar {
         }
     }
 
-    /// The bootstrap: role `filter` in both listeners and `upstream_log` in both routers if there is an aggregator.
+    /// The bootstrap: role `filter` in both listeners and `upstream_log` in both routers if there
+    /// is an aggregator.
     pub fn bootstrap(&self) -> Result<Bootstrap> {
         let mut bootstrap = Bootstrap::new(&format!(
             "mesh/{MESH}/virtualNode/{}_{}",
@@ -146,8 +145,8 @@ impl Sidecar {
     fn finish(&self, mut listener: Listener) -> Result<Listener> {
         listener.ip = self.ip;
         if self.aggregator.is_some() {
-            // Who knows the side says it: then even an idle sidecar can tell what it counts. (Before 1.39 Envoy does
-            // not tell it to access loggers at all.)
+            // Who knows the side says it: then even an idle sidecar can tell what it counts.
+            // (Before 1.39 Envoy does not tell it to access loggers at all.)
             let side = match listener.direction {
                 TrafficDirection::Outbound => "outbound",
                 TrafficDirection::Inbound | TrafficDirection::Unspecified => "inbound",

@@ -21,7 +21,6 @@ use wasmtime::{Caller, Engine, Linker};
 use crate::state::{Phase, VmState};
 use crate::status::Status;
 
-/// The VM that calls.
 type Vm<'a> = Caller<'a, VmState>;
 /// What a host function gives back: a status, or a trap.
 type Answer = wasmtime::Result<u32>;
@@ -96,8 +95,8 @@ fn write(vm: &mut Vm<'_>, at: u32, bytes: &[u8]) -> Result<(), Status> {
         .map_err(|_| Status::InvalidMemoryAccess)
 }
 
-/// Copies `bytes` into memory from the module's own allocator and writes pointer and length to where the
-/// module wants them. Nothing is allocated for no bytes.
+/// Copies `bytes` into memory from the module's own allocator and writes pointer and length to
+/// where the module wants them. Nothing is allocated for no bytes.
 fn give(vm: &mut Vm<'_>, bytes: &[u8], pointer: u32, length: u32) -> wasmtime::Result<Status> {
     let mut at = 0;
     let len = u32::try_from(bytes.len())?;

@@ -1,7 +1,8 @@
-//! A fake aggregator: reads what sidecars stream, answers as its script says, and keeps every frame.
+//! A fake aggregator: reads what sidecars stream, answers as its script says, and keeps every
+//! frame.
 //!
-//! It also holds the sidecar to the contract (`proto/meshmeter/v1/ingest.proto`): each breach becomes a
-//! sentence in [`Aggregator::breaches`], and those fail the test that runs the process.
+//! It also holds the sidecar to the contract (`proto/meshmeter/v1/ingest.proto`): each breach
+//! becomes a sentence in [`Aggregator::breaches`], and those fail the test that runs the process.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,30 +16,23 @@ use crate::totals::Totals;
 
 /// gRPC status ABORTED: a newer stream of the instance took over.
 const ABORTED: u32 = 10;
-/// gRPC status OK.
 const OK: u32 = 0;
 
 /// Whether a sidecar reaches the aggregator.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Reach {
-    /// It listens.
     #[default]
     Up,
-    /// Connections are refused.
     Refused,
     /// The cluster exists but has no healthy or resolvable host.
     NoHealthyHost,
 }
 
-/// When reports are acknowledged.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Acks {
-    /// As they come.
     #[default]
     AtOnce,
-    /// After this long.
     After(Duration),
-    /// Not at all.
     Never,
 }
 
@@ -47,7 +41,6 @@ pub enum Acks {
 pub struct Script {
     /// Whether it can be reached.
     pub reach: Reach,
-    /// When it acknowledges.
     pub acks: Acks,
     /// The flush interval it asks for in `Settings`, in milliseconds; 0 leaves it to the sidecar.
     pub flush_interval_ms: u32,

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// 2026-01-01T00:00:00Z, where the virtual system clock begins: 20 454 days.
 const EPOCH: Duration = Duration::from_hours(20_454 * 24);
 
-/// The system and the monotonic clock of the emulated machine. Both stand still while a callback runs.
+/// The system and the monotonic clock of the emulated machine. Both stand still while a callback
+/// runs.
 #[derive(Clone, Debug)]
 pub struct Clock {
     system: Duration,

@@ -13,7 +13,6 @@ use crate::request::Request;
 
 /// Requests before measuring, so that what happens once has happened.
 const WARM_UP: usize = 50;
-/// Requests measured.
 const MEASURED: u64 = 1000;
 /// Callbacks that belong to a request.
 const CALLBACKS: [&str; 5] = [
@@ -24,11 +23,10 @@ const CALLBACKS: [&str; 5] = [
     "proxy_on_delete",
 ];
 
-/// Cost of one request.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Cost {
-    /// How often it calls what, by callback and function: crossings into the VM are `(callback)` and
-    /// `(allocator)`.
+    /// How often it calls what, by callback and function: crossings into the VM are `(callback)`
+    /// and `(allocator)`.
     pub calls: BTreeMap<(&'static str, &'static str), u64>,
     /// Work of all its callbacks; 1 is about one instruction.
     pub work: u64,
@@ -79,7 +77,6 @@ impl Cost {
         host.map(|((_, name), count)| (*name, *count)).collect()
     }
 
-    /// Callbacks into the VM.
     pub fn crossings(&self) -> u64 {
         let into = self
             .calls

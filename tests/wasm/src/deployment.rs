@@ -9,7 +9,6 @@ use crate::plugin::{Attach, Direction, Failure, Plugin};
 /// A role of the filter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Role {
-    /// HTTP filter.
     Filter,
     /// Access logger of the connection manager.
     AccessLog,

@@ -1,7 +1,7 @@
 //! An Envoy process: its threads, the VMs on them and the order in which they come and go.
 //!
-//! Everything runs on the caller's thread in virtual time, so a run is the same each time. What Envoy does in
-//! parallel happens here one after another, worker 0 first.
+//! Everything runs on the caller's thread in virtual time, so a run is the same each time. What
+//! Envoy does in parallel happens here one after another, worker 0 first.
 
 mod events;
 mod traffic;
@@ -33,12 +33,10 @@ const SETUP_TIME: Duration = Duration::from_millis(3);
 /// Time that workers take to end one after another.
 const SHUTDOWN_STEP: Duration = Duration::from_millis(2);
 
-/// What to start.
 #[derive(Debug)]
 pub struct Setup {
     /// `--concurrency`.
     pub workers: usize,
-    /// Seed of all randomness.
     pub seed: u64,
     /// The plugins, in the order of the configuration.
     pub plugins: Vec<Plugin>,
@@ -125,7 +123,8 @@ impl Setup {
 // === impl Envoy ===
 
 impl Envoy {
-    /// Starts a process: for each plugin the base VM, the canary and the main thread's VM, then the workers.
+    /// Starts a process: for each plugin the base VM, the canary and the main thread's VM, then the
+    /// workers.
     pub fn start(setup: Setup) -> Result<Self> {
         let aggregators = setup.aggregators.into_iter();
         let mut process = Process {
@@ -265,8 +264,8 @@ impl Envoy {
         })
     }
 
-    /// Replaces the configuration of a plugin, as an update of its listener does: a canary, then new root
-    /// contexts beside the old ones, which live until [`Envoy::finish_drain`].
+    /// Replaces the configuration of a plugin, as an update of its listener does: a canary, then
+    /// new root contexts beside the old ones, which live until [`Envoy::finish_drain`].
     pub fn update(&mut self, index: PluginIndex, plugin: Plugin) -> Result<()> {
         let generation = self.install_on_main(plugin)?;
         let installed = &mut self.installed[index];
@@ -278,7 +277,8 @@ impl Envoy {
         Ok(())
     }
 
-    /// The drain time of old listeners is over: their requests are cut off, their root contexts end.
+    /// The drain time of old listeners is over: their requests are cut off, their root contexts
+    /// end.
     pub fn finish_drain(&mut self) {
         let mut released = Vec::new();
         for index in 0..self.installed.len() {
@@ -292,7 +292,8 @@ impl Envoy {
         self.destroy_unused_bases();
     }
 
-    /// Ends the root contexts behind handles that nobody else has, then the VMs that no handle leads to.
+    /// Ends the root contexts behind handles that nobody else has, then the VMs that no handle
+    /// leads to.
     fn release(&mut self, released: &[Handle]) {
         for handle in released {
             let same_root = |other: &Handle| (other.vm, other.root) == (handle.vm, handle.root);
@@ -326,7 +327,8 @@ impl Envoy {
         }
     }
 
-    /// A base VM goes with the last plugin that uses it, shared data with the last base VM of its `vm_id`.
+    /// A base VM goes with the last plugin that uses it, shared data with the last base VM of its
+    /// `vm_id`.
     fn destroy_unused_bases(&mut self) {
         let live = |vms: &BTreeMap<VmIndex, (VmKey, Vm)>, key: &VmKey| {
             vms.values()
@@ -347,8 +349,8 @@ impl Envoy {
         }
     }
 
-    /// SIGTERM: each worker cuts off its requests and ends its root contexts, then the main thread does; what
-    /// was sent until then reaches the aggregators.
+    /// SIGTERM: each worker cuts off its requests and ends its root contexts, then the main thread
+    /// does; what was sent until then reaches the aggregators.
     pub fn shut_down(&mut self) {
         // Workers end in no order that a module could rely on.
         let mut workers: Vec<_> = (0..self.workers).map(Thread::Worker).collect();
@@ -387,8 +389,8 @@ impl Envoy {
             .filter(|vm| vm.state().life == Life::Live)
     }
 
-    /// The next callback in the VM that serves a plugin on `thread` traps after so much work (1 is about one
-    /// instruction).
+    /// The next callback in the VM that serves a plugin on `thread` traps after so much work (1 is
+    /// about one instruction).
     pub fn trap(&mut self, index: PluginIndex, thread: Thread, fuel: u64) {
         let handle = self.installed[index].current.handles.get(&thread);
         if let Some(handle) = handle

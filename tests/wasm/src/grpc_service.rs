@@ -21,7 +21,6 @@ struct EnvoyGrpc {
     authority: String,
 }
 
-/// Where a stream goes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Upstream {
     pub(crate) cluster: String,

@@ -1,13 +1,14 @@
-//! A small proxy-wasm host (ABI 0.2.1) on wasmtime that does to a module what Envoy does, in virtual time.
+//! A small proxy-wasm host (ABI 0.2.1) on wasmtime that does to a module what Envoy does, in
+//! virtual time.
 //!
-//! [`envoy::Envoy`] is the process: it makes the base VM, the canary and one VM per thread, passes requests
-//! and ticks to them, and ends them in Envoy's order. [`aggregator::Aggregator`] is the other end of the
-//! modules' gRPC streams and keeps what they report. Whatever breaks a rule of the ABI or of the wire
-//! contract is noted, and fails the test when the process goes out of scope.
+//! [`envoy::Envoy`] is the process: it makes the base VM, the canary and one VM per thread, passes
+//! requests and ticks to them, and ends them in Envoy's order. [`aggregator::Aggregator`] is the
+//! other end of the modules' gRPC streams and keeps what they report. Whatever breaks a rule of the
+//! ABI or of the wire contract is noted, and fails the test when the process goes out of scope.
 //!
-//! Not emulated: the callback for initial metadata, the only one that Envoy runs inside another; our modules
-//! do not export it, and a test says so. Threads are not parallel; what another thread could do between two
-//! calls is emulated for shared data by [`envoy::Setup::contention_percent`].
+//! Not emulated: the callback for initial metadata, the only one that Envoy runs inside another;
+//! our modules do not export it, and a test says so. Threads are not parallel; what another thread
+//! could do between two calls is emulated for shared data by [`envoy::Setup::contention_percent`].
 
 pub mod aggregator;
 pub mod clock;

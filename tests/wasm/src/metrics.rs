@@ -11,25 +11,20 @@ const KIND_MASK: u32 = 0x3;
 /// Distance of two ids of one kind.
 const ID_INCREMENT: u32 = 0x4;
 
-/// Kind of a metric.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Kind {
-    /// Only rises.
     Counter,
-    /// Rises and falls.
     Gauge,
-    /// A distribution.
     Histogram,
 }
 
-/// Which metrics the bootstrap's `stats_matcher` lets exist. A metric that it hides takes every write
-/// and reads 0.
+/// Which metrics the bootstrap's `stats_matcher` lets exist. A metric that it hides takes every
+/// write and reads 0.
 #[derive(Clone, Debug, Default)]
 pub enum StatsMatcher {
     /// No `stats_matcher`.
     #[default]
     None,
-    /// Hides everything.
     RejectAll,
     /// Hides the names that contain one of these.
     Reject(Vec<String>),
@@ -145,7 +140,8 @@ impl Metrics {
 // === impl MetricIds ===
 
 impl MetricIds {
-    /// How many ids the VM was given. Envoy keeps each until the VM ends, so this must not grow with time.
+    /// How many ids the VM was given. Envoy keeps each until the VM ends, so this must not grow
+    /// with time.
     pub(crate) fn count(&self) -> usize {
         self.names.len()
     }

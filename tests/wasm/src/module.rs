@@ -24,14 +24,12 @@ pub enum Built {
 pub struct Interface {
     /// Imports as `module.name`.
     pub imports: BTreeSet<String>,
-    /// Names of the exports.
     pub exports: BTreeSet<String>,
 }
 
 // === impl Built ===
 
 impl Built {
-    /// Where the module is.
     pub fn path(self) -> PathBuf {
         let name = match self {
             Self::Filter => "meshmeter-filter.wasm",

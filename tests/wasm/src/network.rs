@@ -1,7 +1,7 @@
 //! gRPC streams between the VMs and the fake aggregators, and what is under way on them.
 //!
-//! Nothing arrives at once: each direction takes [`LATENCY`], and Envoy's buffers have no limit, as on the
-//! real thing. Messages of one stream keep their order.
+//! Nothing arrives at once: each direction takes [`LATENCY`], and Envoy's buffers have no limit, as
+//! on the real thing. Messages of one stream keep their order.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -82,7 +82,8 @@ impl Network {
         id
     }
 
-    /// Puts something on a stream. What comes after the remote end closed is dropped, as Envoy does.
+    /// Puts something on a stream. What comes after the remote end closed is dropped, as Envoy
+    /// does.
     pub(crate) fn send(&mut self, now: Duration, id: ConnectionId, what: Up) {
         let open = |connection: &Connection| !connection.remote_closed;
         if self.connections.get(&id).is_some_and(open) {
@@ -135,7 +136,8 @@ impl Network {
             if connection.remote_closed {
                 continue;
             }
-            // Envoy learns of the end only when it arrives, but by then nothing of ours is read any more.
+            // Envoy learns of the end only when it arrives, but by then nothing of ours is read any
+            // more.
             let event = Event::Down(answer.stream, answer.what);
             self.schedule(now + answer.after + LATENCY, event);
         }

@@ -3,12 +3,9 @@
 /// Which way a listener looks, as Envoy numbers it.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Direction {
-    /// The listener says nothing.
     Unspecified = 0,
-    /// Towards the application.
     #[default]
     Inbound = 1,
-    /// From the application.
     Outbound = 2,
 }
 
@@ -42,7 +39,6 @@ pub struct Code {
     pub(crate) module: wasmtime::Module,
 }
 
-/// One plugin.
 #[derive(Clone, Debug)]
 pub struct Plugin {
     /// Plugin name, as its log lines carry it.
@@ -55,20 +51,16 @@ pub struct Plugin {
     pub vm_configuration: String,
     /// Configuration of the plugin, JSON.
     pub configuration: String,
-    /// The code.
     pub code: Code,
-    /// Where it runs.
     pub attach: Attach,
     /// The listener it belongs to.
     pub direction: Direction,
-    /// What a trap does.
     pub failure: Failure,
 }
 
 // === impl Code ===
 
 impl Code {
-    /// Wraps a compiled module.
     pub fn new(name: &str, module: wasmtime::Module) -> Self {
         Self {
             name: name.to_owned(),
@@ -88,7 +80,8 @@ impl std::fmt::Debug for Code {
 // === impl Plugin ===
 
 impl Plugin {
-    /// A plugin as the deployment configures it: `vm_id` and root are called `meshmeter`, traps are harmless.
+    /// A plugin as the deployment configures it: `vm_id` and root are called `meshmeter`, traps are
+    /// harmless.
     pub fn new(code: Code, attach: Attach, configuration: &str) -> Self {
         Self {
             name: "meshmeter".to_owned(),
@@ -119,8 +112,9 @@ impl Plugin {
         }
     }
 
-    /// Two plugins of one key in one VM share their root context. The direction is part of it for HTTP filters
-    /// alone: Envoy makes access loggers without one, so that those of all listeners share a root.
+    /// Two plugins of one key in one VM share their root context. The direction is part of it for
+    /// HTTP filters alone: Envoy makes access loggers without one, so that those of all listeners
+    /// share a root.
     pub(crate) fn root_key(&self) -> RootKey {
         let direction = match self.attach {
             Attach::HttpFilter => self.direction,

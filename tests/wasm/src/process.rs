@@ -1,4 +1,5 @@
-//! What all VMs of an Envoy process share: clock, metrics, shared data, network, and the test's own records.
+//! What all VMs of an Envoy process share: clock, metrics, shared data, network, and the test's own
+//! records.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +12,6 @@ use crate::shared_data::SharedData;
 /// Log lines kept; a test that writes more has another problem.
 const LOG_LINES_MAX: usize = 100_000;
 
-/// An Envoy thread.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Thread {
     /// The main thread: its VM is configured first, ticks, and never sees a request.
@@ -27,14 +27,12 @@ pub enum Life {
     Base,
     /// Configured once to see whether that works, then destroyed without a word.
     Canary,
-    /// Serves a thread.
     Live,
 }
 
 /// One line that a module logged.
 #[derive(Clone, Debug)]
 pub struct LogLine {
-    /// Monotonic time.
     pub at: Duration,
     /// The thread of the VM.
     pub thread: Thread,
@@ -42,7 +40,6 @@ pub struct LogLine {
     pub life: Life,
     /// 0 trace to 5 critical.
     pub level: u32,
-    /// The text.
     pub message: String,
 }
 
@@ -69,7 +66,8 @@ pub(crate) struct Process {
     pub(crate) work: BTreeMap<&'static str, u64>,
     /// How often in a hundred a `set` of shared data finds that another thread was faster.
     pub(crate) contention_percent: u64,
-    /// Envoy's empty header map in the access log phase: true gives OK and "", false gives `NotFound`.
+    /// Envoy's empty header map in the access log phase: true gives OK and "", false gives
+    /// `NotFound`.
     pub(crate) absent_header_is_empty: bool,
 }
 

@@ -7,14 +7,12 @@ use crate::plugin::Direction;
 pub(crate) enum Progress {
     /// Request headers were decoded and the route is known.
     Begun,
-    /// It is over.
     Complete,
 }
 
 /// What a request is like.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Direction of the listener.
     pub direction: Direction,
     /// Upstream cluster; `None` for a direct response.
     pub cluster: Option<String>,
@@ -44,24 +42,20 @@ impl Request {
         }
     }
 
-    /// On the inbound listener.
     pub fn inbound() -> Self {
         Self::new(Direction::Inbound)
     }
 
-    /// On the outbound listener.
     pub fn outbound() -> Self {
         Self::new(Direction::Outbound)
     }
 
-    /// To another cluster.
     #[must_use]
     pub fn to(mut self, cluster: &str) -> Self {
         self.cluster = Some(cluster.to_owned());
         self
     }
 
-    /// With another status.
     #[must_use]
     pub fn status(mut self, status: u16) -> Self {
         self.status = Some(status);

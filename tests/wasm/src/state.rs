@@ -1,4 +1,5 @@
-//! State of one VM as the host keeps it: contexts, tokens, timers, and what the running callback may see.
+//! State of one VM as the host keeps it: contexts, tokens, timers, and what the running callback
+//! may see.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -25,7 +26,6 @@ pub(crate) enum Phase {
     Initialize,
     /// In `proxy_on_memory_allocate`.
     Allocate,
-    /// In any other callback.
     Run,
 }
 
@@ -65,7 +65,6 @@ pub(crate) struct DeferredClose {
     pub(crate) message: String,
 }
 
-/// All of it.
 pub(crate) struct VmState {
     pub(crate) process: Rc<RefCell<Process>>,
     pub(crate) index: VmIndex,

@@ -4,7 +4,6 @@
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
 pub enum Status {
-    /// Done.
     Ok = 0,
     /// The thing named does not exist.
     NotFound = 1,
@@ -16,7 +15,6 @@ pub enum Status {
     ParseFailure = 4,
     /// A pointer is outside the module's memory, or its allocator gave none.
     InvalidMemoryAccess = 6,
-    /// The queue holds nothing.
     Empty = 7,
     /// The shared value changed since it was read.
     CasMismatch = 8,

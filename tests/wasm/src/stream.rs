@@ -8,10 +8,8 @@ use proto::v1;
 use crate::connection::Up;
 use crate::totals::{Counter, counters};
 
-/// How a stream ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
-    /// The sidecar half-closed it.
     HalfClosed,
     /// The sidecar reset it, or its end went away.
     Reset,
@@ -24,11 +22,9 @@ pub enum End {
 /// One stream. Times are on the monotonic clock.
 #[derive(Debug)]
 pub struct Stream {
-    /// When the request arrived.
     pub opened: Duration,
     /// `:authority` of the request.
     pub authority: String,
-    /// The first frame.
     pub hello: Option<v1::Hello>,
     /// The reports, with the time of their arrival.
     pub reports: Vec<(Duration, v1::Report)>,

@@ -1,4 +1,5 @@
-//! Totals of all reports: the maximum per instance, series and counter, as the real aggregator keeps them.
+//! Totals of all reports: the maximum per instance, series and counter, as the real aggregator
+//! keeps them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,9 +23,7 @@ pub enum What {
 pub struct Counter {
     /// Number of the `Direction`.
     pub direction: i32,
-    /// Name of the cluster.
     pub cluster: String,
-    /// What it counts.
     pub what: What,
 }
 
@@ -103,7 +102,6 @@ impl Totals {
         self.inflight.values().copied().reduce(|a, b| a + b)
     }
 
-    /// The instances that reported.
     pub fn instances(&self) -> Vec<u64> {
         let mut all: Vec<_> = self.highest.keys().map(|(instance, _)| *instance).collect();
         all.dedup();

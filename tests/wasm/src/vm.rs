@@ -1,7 +1,7 @@
 //! One Wasm VM: a module's instance and the callbacks into it.
 //!
-//! A trap kills the VM: its callbacks are skipped from then on, as in Envoy. Its streams stay open until
-//! the root contexts go.
+//! A trap kills the VM: its callbacks are skipped from then on, as in Envoy. Its streams stay open
+//! until the root contexts go.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -108,8 +108,8 @@ impl Vm {
         self.starved = Some(fuel);
     }
 
-    /// Starts a root: the one that has the key of `plugin`, if there is one, else a new one. Returns its id
-    /// and whether the module liked it.
+    /// Starts a root: the one that has the key of `plugin`, if there is one, else a new one.
+    /// Returns its id and whether the module liked it.
     pub(crate) fn start(&mut self, plugin: &Plugin) -> (u32, bool) {
         let root = self.root(plugin.root_key());
         let configuration = plugin.vm_configuration.clone().into_bytes();
@@ -235,7 +235,8 @@ impl Vm {
             self.call("proxy_on_grpc_close", root, &close, (root, token, status));
             self.state_mut().grpc_status.1.clear();
         }
-        // Envoy forgets the stream only if this side had closed it; else the module has to close it.
+        // Envoy forgets the stream only if this side had closed it; else the module has to close
+        // it.
         if let Some(context) = self.state_mut().contexts.get_mut(&root) {
             let closed = |stream: &crate::state::GrpcStream| stream.local_closed;
             if context.streams.get(&token).is_some_and(closed) {

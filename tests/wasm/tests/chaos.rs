@@ -1,5 +1,6 @@
-//! Seeded runs in which everything happens that may happen to a sidecar in good order: closed, stalled and
-//! refused streams, late and missing acknowledgements, updates, contention. In the end every count is exact.
+//! Seeded runs in which everything happens that may happen to a sidecar in good order: closed,
+//! stalled and refused streams, late and missing acknowledgements, updates, contention. In the end
+//! every count is exact.
 
 use std::time::Duration;
 
@@ -17,7 +18,6 @@ const WORKERS: usize = 3;
 const STEPS: usize = 600;
 const SEEDS: u64 = 24;
 
-/// What was sent.
 #[derive(Debug, Default)]
 struct Sent {
     requests: u64,

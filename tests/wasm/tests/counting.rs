@@ -60,7 +60,8 @@ fn the_filter_counts_requests_responses_and_requests_in_flight() -> Result<()> {
     Ok(())
 }
 
-/// The integral of requests in flight is theirs and no more: two requests of three seconds are six seconds.
+/// The integral of requests in flight is theirs and no more: two requests of three seconds are six
+/// seconds.
 #[test]
 fn inflight_is_integrated_over_time() -> Result<()> {
     let mut envoy = Envoy::start(Setup::new(vec![Role::Filter.plugin()?]))?;
@@ -75,8 +76,8 @@ fn inflight_is_integrated_over_time() -> Result<()> {
     Ok(())
 }
 
-/// The end of a request whose headers were never seen is a response, but nothing leaves flight that did not
-/// take off.
+/// The end of a request whose headers were never seen is a response, but nothing leaves flight that
+/// did not take off.
 #[test]
 fn an_end_without_a_beginning_leaves_inflight_alone() -> Result<()> {
     let mut envoy = Envoy::start(Setup::new(vec![Role::Filter.plugin()?]))?;
@@ -152,7 +153,8 @@ fn the_access_log_counts_completions_and_knows_nothing_in_flight() -> Result<()>
     Ok(())
 }
 
-/// Access loggers of both listeners share a root if they are configured alike; requests are still told apart.
+/// Access loggers of both listeners share a root if they are configured alike; requests are still
+/// told apart.
 #[test]
 fn one_root_for_both_listeners_tells_directions_apart() -> Result<()> {
     let mut plugins = Role::AccessLog.both_ways()?;
@@ -261,8 +263,8 @@ fn both_modules_share_one_stream() -> Result<()> {
     Ok(())
 }
 
-/// With the dimension `cluster` each upstream cluster is a series; beyond a VM's limit they are `other`, and
-/// nothing is lost.
+/// With the dimension `cluster` each upstream cluster is a series; beyond a VM's limit they are
+/// `other`, and nothing is lost.
 #[test]
 fn clusters_are_told_apart_up_to_a_limit() -> Result<()> {
     let plugin = Role::Filter.plugin_with(|json| {
@@ -310,8 +312,8 @@ fn exact_codes_are_an_option() -> Result<()> {
     Ok(())
 }
 
-/// A `stats_matcher` hides process-wide counters: then each VM streams for itself, says so, and the sum is
-/// exact, to the last request before SIGTERM.
+/// A `stats_matcher` hides process-wide counters: then each VM streams for itself, says so, and the
+/// sum is exact, to the last request before SIGTERM.
 #[test]
 fn hidden_stats_make_each_vm_stream_for_itself() -> Result<()> {
     let matchers = [

@@ -12,8 +12,8 @@ use tests_wasm::process::{Life, Thread};
 use tests_wasm::request::Request;
 use wasmtime::Module;
 
-/// What every probe has: an allocator that never frees, and helpers that make host calls. `$note` sets the
-/// gauge that is named by one letter. The token of the last stream lies at address 16.
+/// What every probe has: an allocator that never frees, and helpers that make host calls. `$note`
+/// sets the gauge that is named by one letter. The token of the last stream lies at address 16.
 const PROBE: &str = r#"
 (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
 (import "env" "proxy_define_metric" (func $define (param i32 i32 i32 i32) (result i32)))
@@ -78,8 +78,8 @@ fn note(envoy: &Envoy, letter: &str) -> Option<u64> {
     envoy.metrics().value(Kind::Gauge, letter)
 }
 
-/// The canary and the VMs of all threads are configured, the main thread's before the workers'; at the end
-/// the workers' roots are done first. The canary hears of no end.
+/// The canary and the VMs of all threads are configured, the main thread's before the workers'; at
+/// the end the workers' roots are done first. The canary hears of no end.
 #[test]
 fn threads_come_and_go_in_envoys_order() -> Result<()> {
     let says = r#"
@@ -157,8 +157,8 @@ fn a_host_call_in_the_allocator_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// The first stream's token is 6, the next one's 10; a send after the remote end closed is OK and dropped;
-/// after `proxy_grpc_close` the token is unknown.
+/// The first stream's token is 6, the next one's 10; a send after the remote end closed is OK and
+/// dropped; after `proxy_grpc_close` the token is unknown.
 #[test]
 fn a_send_after_the_remote_end_closed_is_dropped_in_silence() -> Result<()> {
     let steps = r#"
@@ -192,8 +192,8 @@ fn a_send_after_the_remote_end_closed_is_dropped_in_silence() -> Result<()> {
     Ok(())
 }
 
-/// Without a healthy host the open fails, no token is written, and yet a close comes for the token that
-/// would have been next, once the tick has returned.
+/// Without a healthy host the open fails, no token is written, and yet a close comes for the token
+/// that would have been next, once the tick has returned.
 #[test]
 fn an_open_without_a_healthy_host_fails_and_closes() -> Result<()> {
     let steps = r#"
@@ -257,8 +257,8 @@ fn a_bare_cluster_name_fails_the_test() -> Result<()> {
     Ok(())
 }
 
-/// After an update a new root lives in the same VM, started anew, and cannot use the old one's stream; the
-/// old root ends with the drain, which resets its stream.
+/// After an update a new root lives in the same VM, started anew, and cannot use the old one's
+/// stream; the old root ends with the drain, which resets its stream.
 #[test]
 fn a_new_root_lives_in_the_same_vm_beside_the_old_one() -> Result<()> {
     let steps = r#"

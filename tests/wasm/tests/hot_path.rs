@@ -24,8 +24,8 @@ fn cost(role: Role, more: &[(&str, Value)]) -> Result<Cost> {
     })
 }
 
-/// The filter reads the clock at both ends for the integral of requests in flight, and the status at the
-/// end. `cargo run -p tests-wasm --example host_calls` prints all of it.
+/// The filter reads the clock at both ends for the integral of requests in flight, and the status
+/// at the end. `cargo run -p tests-wasm --example host_calls` prints all of it.
 #[test]
 fn the_filter_makes_three_host_calls_per_request() -> Result<()> {
     let cost = cost(Role::Filter, &[])?;
@@ -57,8 +57,8 @@ fn the_upstream_log_makes_one_host_call_per_attempt() -> Result<()> {
     Ok(())
 }
 
-/// A configured dimension costs one property more, where it is needed; so may a direction that is not
-/// configured.
+/// A configured dimension costs one property more, where it is needed; so may a direction that is
+/// not configured.
 #[test]
 fn what_has_to_be_asked_for_costs_one_property() -> Result<()> {
     let by_cluster = [("dimensions", json!(["cluster"]))];

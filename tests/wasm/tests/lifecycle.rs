@@ -13,7 +13,8 @@ use tests_wasm::request::Request;
 use tests_wasm::stream::End;
 use tests_wasm::totals::What;
 
-/// Requests to each worker in turn, `each` for every worker, with pauses so that ticks fall in between.
+/// Requests to each worker in turn, `each` for every worker, with pauses so that ticks fall in
+/// between.
 fn load(envoy: &mut Envoy, workers: usize, each: u32) {
     for _ in 0..each {
         for worker in 0..workers {
@@ -117,7 +118,8 @@ fn sigterm_flushes_the_last_counts_of_every_worker() -> Result<()> {
     Ok(())
 }
 
-/// The same when the aggregator has not acknowledged the report before: the final one goes out all the same.
+/// The same when the aggregator has not acknowledged the report before: the final one goes out all
+/// the same.
 #[test]
 fn the_final_report_does_not_wait_for_an_acknowledgement() -> Result<()> {
     let mut envoy = Envoy::start(Setup::new(vec![Role::Filter.plugin()?]))?;
@@ -133,7 +135,8 @@ fn the_final_report_does_not_wait_for_an_acknowledgement() -> Result<()> {
     Ok(())
 }
 
-/// A bad configuration is told by the field's name; traffic flows and is counted as far as it can be.
+/// A bad configuration is told by the field's name; traffic flows and is counted as far as it can
+/// be.
 #[test]
 fn a_bad_configuration_is_named_and_traffic_flows() -> Result<()> {
     let typo = Role::Filter.plugin_with(|json| {
@@ -188,8 +191,8 @@ fn a_bad_configuration_is_named_and_traffic_flows() -> Result<()> {
     Ok(())
 }
 
-/// An update changes roots, not counters: nothing is lost or counted twice, the instance stays, requests
-/// that began on the old root end there.
+/// An update changes roots, not counters: nothing is lost or counted twice, the instance stays,
+/// requests that began on the old root end there.
 #[test]
 fn an_update_keeps_counters_and_instance() -> Result<()> {
     let mut envoy = Envoy::start(Setup::new(vec![Role::Filter.plugin()?]))?;
@@ -245,7 +248,8 @@ fn new_code_keeps_counters_and_instance() -> Result<()> {
     Ok(())
 }
 
-/// A worker's VM that traps is missed: fewer VMs live than expected. The others go on, and so does traffic.
+/// A worker's VM that traps is missed: fewer VMs live than expected. The others go on, and so does
+/// traffic.
 #[test]
 fn a_trapped_worker_is_reported_and_the_others_go_on() -> Result<()> {
     let mut envoy = Envoy::start(Setup::new(vec![Role::Filter.plugin()?]).workers(3))?;
@@ -321,8 +325,8 @@ fn a_reloaded_vm_takes_the_place_of_the_dead_one() -> Result<()> {
     Ok(())
 }
 
-/// The last report says that it is the last, also where two modules run beside each other: their VMs on the
-/// main thread end one after the other.
+/// The last report says that it is the last, also where two modules run beside each other: their
+/// VMs on the main thread end one after the other.
 #[test]
 fn the_last_report_of_a_process_says_so() -> Result<()> {
     let both = [Role::Filter.plugin()?, Role::UpstreamLog.plugin()?];

@@ -23,7 +23,6 @@ const WASI: &str = "fd_write fd_read fd_seek fd_close fd_fdstat_get environ_get 
     args_get args_sizes_get clock_time_get random_get proc_exit path_open fd_prestat_get \
     fd_prestat_dir_name";
 
-/// Exports of both modules.
 const COMMON: &str = "memory _initialize proxy_abi_version_0_2_1 proxy_on_memory_allocate \
     proxy_on_vm_start proxy_on_configure proxy_on_tick proxy_on_log proxy_on_done \
     proxy_on_grpc_receive proxy_on_grpc_close";
@@ -51,8 +50,8 @@ fn modules_import_only_what_envoy_1_30_has() -> Result<()> {
     Ok(())
 }
 
-/// Whatever is exported, Envoy calls: an access logger must not have stream callbacks, and neither module
-/// the callback for initial metadata, which may come inside another callback.
+/// Whatever is exported, Envoy calls: an access logger must not have stream callbacks, and neither
+/// module the callback for initial metadata, which may come inside another callback.
 #[test]
 fn modules_export_exactly_what_their_roles_use() -> Result<()> {
     let log = names(COMMON, "");
@@ -62,7 +61,6 @@ fn modules_export_exactly_what_their_roles_use() -> Result<()> {
     Ok(())
 }
 
-/// Modules stay small.
 #[test]
 fn modules_keep_to_their_size() -> Result<()> {
     for built in [Built::Filter, Built::Log] {

@@ -1,5 +1,5 @@
-//! How the built modules stream: what they do when the network or the aggregator misbehaves, and how often
-//! they report.
+//! How the built modules stream: what they do when the network or the aggregator misbehaves, and
+//! how often they report.
 
 use std::time::Duration;
 
@@ -13,7 +13,6 @@ use tests_wasm::request::Request;
 use tests_wasm::stream::{End, Stream};
 use tests_wasm::totals::What;
 
-/// gRPC status: nobody there.
 const UNAVAILABLE: u32 = 14;
 /// gRPC status: a frame was refused.
 const INVALID_ARGUMENT: u32 = 3;
@@ -48,8 +47,8 @@ fn warnings(envoy: &Envoy) -> Vec<String> {
     loud.map(|line| line.message.clone()).collect()
 }
 
-/// Whatever keeps the stream from opening, the module tries again at most a second apart, says little, and
-/// reports everything once it gets through.
+/// Whatever keeps the stream from opening, the module tries again at most a second apart, says
+/// little, and reports everything once it gets through.
 #[test]
 fn a_sidecar_that_cannot_reach_its_aggregator_keeps_counting_and_trying() -> Result<()> {
     for reach in [Reach::Refused, Reach::NoHealthyHost] {
@@ -250,8 +249,9 @@ fn gaps(stream: &Stream, from: Duration, to: Duration) -> Vec<Duration> {
         .collect()
 }
 
-/// While anything changed in the last minute a report goes out each second; then a heartbeat every ten. The
-/// sidecar keeps each promise, and the first request after idleness is told at the next tick.
+/// While anything changed in the last minute a report goes out each second; then a heartbeat every
+/// ten. The sidecar keeps each promise, and the first request after idleness is told at the next
+/// tick.
 #[test]
 fn reports_come_each_second_then_as_heartbeats() -> Result<()> {
     let mut envoy = start()?;
@@ -316,7 +316,8 @@ fn the_aggregator_sets_the_flush_interval() -> Result<()> {
     Ok(())
 }
 
-/// A report covers no more than the time since the one before: no gap of the wall clock, no overlap.
+/// A report covers no more than the time since the one before: no gap of the wall clock, no
+/// overlap.
 #[test]
 fn reports_cover_the_time_between_them() -> Result<()> {
     let mut envoy = start()?;

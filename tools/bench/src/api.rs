@@ -1,9 +1,10 @@
 //! What an answer of the custom metrics API takes while reports pour in.
 //!
-//! One process without sockets: 50,000 pods in one namespace, the worst case for a directory, all of them with a
-//! sidecar; one thread applies their reports at a fixed rate, another asks the handler of the API at a fixed rate, as
-//! an autoscaler would: all pods of a workload, one pod, and the workload itself. Time is real time around the handler,
-//! so what else the machine does is in it.
+//! One process without sockets: 50,000 pods in one namespace, the worst case for a directory, all
+//! of them with a sidecar; one thread applies their reports at a fixed rate, another asks the
+//! handler of the API at a fixed rate, as an autoscaler would: all pods of a workload, one pod, and
+//! the workload itself. Time is real time around the handler, so what else the machine does is in
+//! it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,7 +38,8 @@ pub(crate) struct Args {
     /// Pods, in workloads of a fiftieth each.
     #[arg(long, default_value_t = PODS_MAX)]
     pods: usize,
-    /// Give each pod a label of its own, as a `StatefulSet` does: the most that can be asked of the directory.
+    /// Give each pod a label of its own, as a `StatefulSet` does: the most that can be asked of the
+    /// directory.
     #[arg(long)]
     own_labels: bool,
     /// Reports applied a second.
@@ -55,8 +57,8 @@ struct Shared {
     applied: AtomicU64,
 }
 
-/// Measures and prints; fails if a limit is exceeded. What is measured is part of this program, so one that is not
-/// optimised has an optimised one made and run in its place.
+/// Measures and prints; fails if a limit is exceeded. What is measured is part of this program, so
+/// one that is not optimised has an optimised one made and run in its place.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if cfg!(debug_assertions) {
         return optimised::run(&[]);
@@ -96,7 +98,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Applies `rate` reports a second, pod after pod, until told to stop; returns how many were refused.
+/// Applies `rate` reports a second, pod after pod, until told to stop; returns how many were
+/// refused.
 fn apply(fleet: &Fleet, shared: &Shared, rate: u32) -> u64 {
     let begun = clock::now();
     let (mut applied, mut refused) = (0, 0);

@@ -48,7 +48,8 @@ pub(crate) fn pin_process(pid: u32, cpu: usize) -> Result<()> {
             sched_setaffinity(Some(id), &only(cpu))
                 .with_context(|| format!("pin thread {thread} of process {pid} to CPU {cpu}"))?;
         }
-        // A thread inherits the processor of the one that starts it: once a pass finds none new, none is left out.
+        // A thread inherits the processor of the one that starts it: once a pass finds none new,
+        // none is left out.
         if threads.len() == pinned {
             return Ok(());
         }

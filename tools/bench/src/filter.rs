@@ -1,14 +1,16 @@
 //! What the filter costs inside Envoy.
 //!
-//! **CPU.** Each round starts a fresh Envoy per case, warms all of them up, and then sends the cases blocks of requests
-//! in turn, in an order that rotates, until each has had its sample. The CPU time of all threads of the process around
-//! each block, by the kernel's accounting, divided by the number of requests, is the round's value of the case. Rounds
-//! are compared in pairs with the Envoy without plugin of the same round: what the machine did in that minute falls out.
+//! **CPU.** Each round starts a fresh Envoy per case, warms all of them up, and then sends the
+//! cases blocks of requests in turn, in an order that rotates, until each has had its sample. The
+//! CPU time of all threads of the process around each block, by the kernel's accounting, divided by
+//! the number of requests, is the round's value of the case. Rounds are compared in pairs with the
+//! Envoy without plugin of the same round: what the machine did in that minute falls out.
 //!
-//! **Memory.** Resident memory of fresh Envoys with 1, 2 and 4 workers after each worker has served, with and without
-//! the module.
+//! **Memory.** Resident memory of fresh Envoys with 1, 2 and 4 workers after each worker has
+//! served, with and without the module.
 //!
-//! The modules stream to a real aggregator all the while, and the aggregator must have counted exactly what was sent.
+//! The modules stream to a real aggregator all the while, and the aggregator must have counted
+//! exactly what was sent.
 
 use anyhow::{Context, Result};
 use tests_support::aggregator::{self, Aggregator};
@@ -45,7 +47,6 @@ pub(crate) struct Args {
     no_memory: bool,
 }
 
-/// Measures and prints.
 pub(crate) async fn run(args: &Args) -> Result<()> {
     let cpus = Cpus::choose()?;
     // The aggregator and the load inherit this; each Envoy is moved to its own processor.

@@ -1,9 +1,9 @@
-//! What taking in reports costs: CPU per report and memory per sidecar of the real aggregator, beside a bare tonic server
-//! that answers the same frames and does nothing else, in the same run.
+//! What taking in reports costs: CPU per report and memory per sidecar of the real aggregator,
+//! beside a bare tonic server that answers the same frames and does nothing else, in the same run.
 //!
-//! Three processes: the server (aggregator or echo) on a processor of its own, and the senders, each sidecar a TCP
-//! connection of its own as Envoy's are, HTTP/2 by hand so that the senders do not weigh more than what is measured.
-//! CPU time is the kernel's account of the server's threads.
+//! Three processes: the server (aggregator or echo) on a processor of its own, and the senders,
+//! each sidecar a TCP connection of its own as Envoy's are, HTTP/2 by hand so that the senders do
+//! not weigh more than what is measured. CPU time is the kernel's account of the server's threads.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -42,8 +42,8 @@ pub(crate) struct Args {
     seconds: u32,
 }
 
-/// Measures and prints; fails if a limit is exceeded. What is measured has to be optimised, so a debug build makes an
-/// optimised one and runs that in its place.
+/// Measures and prints; fails if a limit is exceeded. What is measured has to be optimised, so a
+/// debug build makes an optimised one and runs that in its place.
 pub(crate) async fn run(args: &Args) -> Result<()> {
     if cfg!(debug_assertions) {
         return run_optimised();

@@ -1,4 +1,5 @@
-//! The median of paired differences with a confidence interval that assumes nothing about their distribution.
+//! The median of paired differences with a confidence interval that assumes nothing about their
+//! distribution.
 
 use serde::Serialize;
 
@@ -50,8 +51,9 @@ pub(crate) fn middle(sorted: &[f64]) -> f64 {
     }
 }
 
-/// How many of the smallest, and of the largest, values may be left out of the interval. Each value lies below the true
-/// median with chance 1/2, so their number is binomial (the sign test): both tails together keep at most [`DOUBT`].
+/// How many of the smallest, and of the largest, values may be left out of the interval. Each value
+/// lies below the true median with chance 1/2, so their number is binomial (the sign test): both
+/// tails together keep at most [`DOUBT`].
 fn ranks_outside(n: usize) -> usize {
     // Chance that exactly k of n values lie below the median, for k = 0, 1, …
     let mut chance = 0.5_f64.powi(i32::try_from(n).unwrap_or(i32::MAX));

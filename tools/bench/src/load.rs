@@ -1,5 +1,6 @@
-//! A load that costs little and always the same: one HTTP/2 connection, a fixed number of requests in flight, frames
-//! written from a template. Each answer must be a 200 without body, else the run fails.
+//! A load that costs little and always the same: one HTTP/2 connection, a fixed number of requests
+//! in flight, frames written from a template. Each answer must be a 200 without body, else the run
+//! fails.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -14,8 +15,8 @@ const INPUT_BYTES: usize = 64 << 10;
 
 /// RFC 9113 section 3.4, then an empty SETTINGS frame.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-/// `:method: GET`, `:scheme: http`, `:path: /` from the static table of RFC 7541, then `:authority: bench.example` and
-/// `user-agent: bench`, both without indexing.
+/// `:method: GET`, `:scheme: http`, `:path: /` from the static table of RFC 7541, then `:authority:
+/// bench.example` and `user-agent: bench`, both without indexing.
 const REQUEST_FIELDS: &[u8] = b"\x82\x86\x84\x01\x0dbench.example\x0f\x2b\x05bench";
 /// `:status: 200` from the static table: the first field of every good answer.
 const STATUS_200: u8 = 0x88;
@@ -37,7 +38,6 @@ pub(crate) struct Connection {
     stream: TcpStream,
     /// Identifier of the next request's stream: odd, rising.
     next_stream: u32,
-    /// What one read gives.
     chunk: Box<[u8]>,
     /// Read and not yet understood: at most one frame is incomplete.
     input: Vec<u8>,
@@ -56,7 +56,6 @@ struct Head {
 // === impl Connection ===
 
 impl Connection {
-    /// Connects and greets.
     pub(crate) fn open(address: SocketAddr) -> Result<Self> {
         let connect = || {
             let stream = TcpStream::connect(address)?;
@@ -107,7 +106,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads once and handles the frames that are complete; returns how many requests were answered.
+    /// Reads once and handles the frames that are complete; returns how many requests were
+    /// answered.
     fn receive(&mut self) -> Result<u64> {
         let got = self.stream.read(&mut self.chunk).context("read answers")?;
         if got == 0 {
@@ -171,7 +171,8 @@ impl Head {
             DATA => bail!("an answer has a body: stream {}", self.stream),
             RST_STREAM => bail!("stream {} was reset: {payload:02x?}", self.stream),
             GOAWAY => bail!("the server goes away: {}", payload.escape_ascii()),
-            // Acknowledgements, window updates, and what RFC 9113 section 4.1 says to ignore: unknown types.
+            // Acknowledgements, window updates, and what RFC 9113 section 4.1 says to ignore:
+            // unknown types.
             _ => Ok(false),
         }
     }

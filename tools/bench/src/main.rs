@@ -34,21 +34,24 @@ enum What {
     /// The sidecars of `ingest`.
     #[command(hide = true)]
     Send(ingest::SendArgs),
-    /// What an answer of the custom metrics API takes among 50,000 pods while their reports are applied.
+    /// What an answer of the custom metrics API takes among 50,000 pods while their reports are
+    /// applied.
     Api(api::Args),
     /// What taking in reports costs the aggregator: CPU and memory, beside a bare tonic server.
     Ingest(ingest::Args),
-    /// What an xDS proxy costs: memory, CPU while nothing happens, and latency of a configuration of 1,000 clusters.
+    /// What an xDS proxy costs: memory, CPU while nothing happens, and latency of a configuration
+    /// of 1,000 clusters.
     Mesh(mesh::Args),
-    /// What remote write costs: CPU of a sample beside bare prost and Snappy, memory, the queue, and the way into a real
-    /// Prometheus.
+    /// What remote write costs: CPU of a sample beside bare prost and Snappy, memory, the queue,
+    /// and the way into a real Prometheus.
     RemoteWrite(remote_write::Args),
-    /// What the filter costs inside Envoy: CPU per request and memory, beside no Wasm and a Lua filter.
+    /// What the filter costs inside Envoy: CPU per request and memory, beside no Wasm and a Lua
+    /// filter.
     Filter(filter::Args),
 }
 
-// Everything runs on one thread, so that pinning it pins the whole load, and so that children, which end with the
-// thread that started them, live as long as this program.
+// Everything runs on one thread, so that pinning it pins the whole load, and so that children,
+// which end with the thread that started them, live as long as this program.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     match Args::parse().what {

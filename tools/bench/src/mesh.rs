@@ -1,4 +1,5 @@
-//! What an xDS proxy costs: the same configuration, asked for directly at the control plane and by way of the xDS proxy in turn.
+//! What an xDS proxy costs: the same configuration, asked for directly at the control plane and by
+//! way of the xDS proxy in turn.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -18,15 +19,12 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{optimised, usage};
 
-/// Clusters of the configuration.
 const CLUSTERS: usize = 1_000;
 /// Times it is asked for, each way.
 const ROUNDS: usize = 40;
 /// Times a change is rejected.
 const REJECTIONS: usize = 20;
-/// How long nothing happens.
 const IDLE: Duration = Duration::from_secs(10);
-/// Largest response.
 const MESSAGE_MAX: usize = 64 * 1024 * 1024;
 
 const MEMORY_MAX: u64 = 15 * 1024 * 1024;
@@ -41,7 +39,6 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// All figures.
 #[derive(Debug, Serialize)]
 struct Report {
     clusters: usize,

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Runs this program again with the same arguments, optimised, as are the `programs` (packages) that it starts.
+/// Runs this program again with the same arguments, optimised, as are the `programs` (packages)
+/// that it starts.
 pub(crate) fn run(programs: &[&str]) -> Result<()> {
     let mut build = cargo("build");
     for package in programs.iter().chain(&["tools-bench"]) {

@@ -1,8 +1,8 @@
 //! What remote write costs.
 //!
-//! Encoding, compressing and signing takes turns with bare prost and Snappy on the same samples, in one thread, so that
-//! what else the machine does hits both. Then the same samples again and again while memory is looked at, the queue on
-//! disk, and the whole way into a real Prometheus.
+//! Encoding, compressing and signing takes turns with bare prost and Snappy on the same samples, in
+//! one thread, so that what else the machine does hits both. Then the same samples again and again
+//! while memory is looked at, the queue on disk, and the whole way into a real Prometheus.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
@@ -227,7 +227,8 @@ fn drain(queue: &mut Queue) -> u64 {
     samples
 }
 
-/// Samples a second into the queue on disk, one fsync a flush, and out of it after it was opened anew; bytes a sample.
+/// Samples a second into the queue on disk, one fsync a flush, and out of it after it was opened
+/// anew; bytes a sample.
 fn queue(series: &[SeriesLabels]) -> Result<(f64, f64, f64)> {
     let folder = TempDir::new()?;
     let mut queue = Queue::open(folder.path(), Limits::DISK)?;
@@ -267,7 +268,8 @@ struct Sent {
     prometheus: f64,
 }
 
-/// The whole way: queue, sender, HTTP, Prometheus. Flushes wait all at once, so that only the two of them limit it.
+/// The whole way: queue, sender, HTTP, Prometheus. Flushes wait all at once, so that only the two
+/// of them limit it.
 async fn send(series: &[SeriesLabels]) -> Result<Sent> {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = free.local_addr()?;

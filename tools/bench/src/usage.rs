@@ -7,9 +7,11 @@ use anyhow::{Context, Result};
 
 use crate::cpus;
 
-/// CPU time of all threads that a process has, since each began, in nanoseconds: time on a processor, not time waited.
+/// CPU time of all threads that a process has, since each began, in nanoseconds: time on a
+/// processor, not time waited.
 ///
-/// A thread that ends takes its share with it, so two readings can be compared only if no thread ended in between.
+/// A thread that ends takes its share with it, so two readings can be compared only if no thread
+/// ended in between.
 pub(crate) fn cpu_ns(pid: u32) -> Result<u64> {
     let mut sum = 0;
     for thread in cpus::threads(pid)? {
@@ -50,7 +52,8 @@ mod tests {
 
     use super::{cpu_ns, resident_bytes};
 
-    /// A process of one thread that only works: the test's own process has threads that come and go with other tests.
+    /// A process of one thread that only works: the test's own process has threads that come and go
+    /// with other tests.
     struct Busy(Child);
 
     impl Busy {

@@ -27,7 +27,8 @@ const STEPS: [(&str, f64, f64); 4] = [
     ("10x", 10.0, 0.35),
     ("quiet", 1.0, 0.2),
 ];
-/// From here on ages count: the value of a pod that was idle is as old as its last heartbeat, by design.
+/// From here on ages count: the value of a pod that was idle is as old as its last heartbeat, by
+/// design.
 const AGES_AFTER: Duration = Duration::from_secs(1);
 /// Counters stand still when they did so for this long: more than two flush intervals.
 const STILL: Duration = Duration::from_millis(2_500);
@@ -152,7 +153,8 @@ fn title(args: &Args, elapsed: Duration) -> String {
     )
 }
 
-/// Waits until no total moved for [`STILL`]; what still moves after [`STILL_MAX`] shows in the comparison.
+/// Waits until no total moved for [`STILL`]; what still moves after [`STILL_MAX`] shows in the
+/// comparison.
 async fn wait_until_still(fleet: &Fleet, aggregator: &Aggregator) -> Result<()> {
     let start = clock::now();
     let mut last = summary::totals(fleet, aggregator).await?;

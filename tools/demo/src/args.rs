@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use clap::Parser;
 
-/// Runs the sample application djapp (three pods: dj, jazz-v1, metal-v1) on this machine: each a tiny HTTP server
-/// behind its own Envoy with the meshmeter filter, under a load that steps from quiet to twice, to ten times and
-/// back. Shows what an autoscaler would read, and at the end whether every request was counted exactly once.
+/// Runs the sample application djapp (three pods: dj, jazz-v1, metal-v1) on this machine: each a
+/// tiny HTTP server behind its own Envoy with the meshmeter filter, under a load that steps from
+/// quiet to twice, to ten times and back. Shows what an autoscaler would read, and at the end
+/// whether every request was counted exactly once.
 #[derive(Debug, Parser)]
 #[command(name = "demo")]
 pub(crate) struct Args {
@@ -18,8 +19,9 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Run it through a mesh instead: App Mesh manifests, a control plane that serves them, an xDS proxy beside each stock
-    /// Envoy; jazz has two versions, and a canary is shifted from 95/5 to 50/50.
+    /// Run it through a mesh instead: App Mesh manifests, a control plane that serves them, an xDS
+    /// proxy beside each stock Envoy; jazz has two versions, and a canary is shifted from 95/5 to
+    /// 50/50.
     #[arg(long)]
     pub(crate) mesh: bool,
 

@@ -11,7 +11,6 @@ use tests_support::load::{Load, Phase, Tally};
 use tests_support::sidecar::{Backend, INBOUND_LISTENER, OUTBOUND_LISTENER, Sidecar, service_host};
 use tokio::net::TcpSocket;
 
-/// Namespace of all pods.
 pub(crate) const NAMESPACE: &str = "prod";
 
 /// Port of every application, as in the walkthrough.
@@ -32,10 +31,8 @@ pub(crate) struct Fleet {
     pub(crate) pods: Vec<Pod>,
 }
 
-/// One pod.
 #[derive(Debug)]
 pub(crate) struct Pod {
-    /// Its name.
     pub(crate) name: &'static str,
     /// Its service, for label selectors and calls.
     service: &'static str,
@@ -43,7 +40,6 @@ pub(crate) struct Pod {
     quiet_rate: f64,
     /// What the load wrote to its inbound listener.
     pub(crate) tally: Arc<Tally>,
-    /// Its sidecar.
     pub(crate) envoy: Envoy,
     app: App,
     /// A port that is taken, but where nobody listens.
@@ -102,7 +98,8 @@ impl Fleet {
         })
     }
 
-    /// Requests that were written to the inbound listener of `pod`: by the load and by the applications of others.
+    /// Requests that were written to the inbound listener of `pod`: by the load and by the
+    /// applications of others.
     pub(crate) fn sent(&self, pod: &Pod) -> u64 {
         let host = service_host(pod.service, NAMESPACE);
         let calls: u64 = self
@@ -193,8 +190,8 @@ impl Pod {
     }
 }
 
-/// Starts the application on a loopback address of its own and the walkthrough's port, as a pod has it; on
-/// 127.0.0.1 and any port where that cannot be had.
+/// Starts the application on a loopback address of its own and the walkthrough's port, as a pod has
+/// it; on 127.0.0.1 and any port where that cannot be had.
 async fn start_app(behaviour: Behaviour, last_octet: u8) -> Result<App> {
     let seed = std::process::id();
     for attempt in 0..ADDRESS_TRIES {
@@ -207,7 +204,8 @@ async fn start_app(behaviour: Behaviour, last_octet: u8) -> Result<App> {
     App::start((Ipv4Addr::LOCALHOST, 0).into(), behaviour).await
 }
 
-/// A socket that is bound but does not listen: whoever connects is refused, and nobody else gets the port.
+/// A socket that is bound but does not listen: whoever connects is refused, and nobody else gets
+/// the port.
 fn dead_port(ip: IpAddr) -> Result<TcpSocket> {
     let socket = TcpSocket::new_v4().context("make a socket")?;
     let bound = socket.bind((ip, 0).into());

@@ -1,4 +1,5 @@
-//! What a `HorizontalPodAutoscaler` makes of a value: the formula for metrics of type `Pods`, without its stabilisation.
+//! What a `HorizontalPodAutoscaler` makes of a value: the formula for metrics of type `Pods`,
+//! without its stabilisation.
 //!
 //! <https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/#algorithm-details>
 

@@ -1,4 +1,5 @@
-//! The demo: the walkthrough's application *djapp* on real Envoys, metered live, and an exact summary.
+//! The demo: the walkthrough's application *djapp* on real Envoys, metered live, and an exact
+//! summary.
 //!
 //! ```text
 //! args -> app: fleet (pods) + load -> watch (API, /debug/pods) -> screen

@@ -1,4 +1,5 @@
-//! The demo through the mesh: manifests, control plane, xDS proxy, stock Envoys, filter, aggregator; and a canary.
+//! The demo through the mesh: manifests, control plane, xDS proxy, stock Envoys, filter,
+//! aggregator; and a canary.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -24,7 +25,6 @@ const RATE: f64 = 60.0;
 /// Until the control plane has seen the manifests and the Envoys have the new weights.
 const SETTLED: Duration = Duration::from_millis(1_500);
 
-/// All that was measured.
 #[derive(Debug, Serialize)]
 struct Summary {
     exact: bool,
@@ -127,7 +127,6 @@ async fn watch(
     }
 }
 
-/// What an autoscaler reads.
 async fn rate(djapp: &Djapp, pod: &str) -> Option<f64> {
     let (app, version) = pod.split_once('-').unwrap_or((pod, "v1"));
     let selector = format!("app={app},version={version}");

@@ -5,12 +5,10 @@ use std::process::ExitCode;
 /// Exit code after Ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
 
-/// How a run ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Outcome {
     /// Everything was counted exactly once.
     Exact,
-    /// Something was not.
     Inexact,
     /// Ctrl-C or SIGTERM came first.
     Interrupted,

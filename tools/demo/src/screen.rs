@@ -1,5 +1,5 @@
-//! Where output goes: a table redrawn in place on a terminal, plain lines into a pipe, and in JSON mode nothing on
-//! standard output but the document.
+//! Where output goes: a table redrawn in place on a terminal, plain lines into a pipe, and in JSON
+//! mode nothing on standard output but the document.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -7,7 +7,6 @@ use std::io::{self, IsTerminal, Write};
 const UP_AND_CLEAR: (&str, &str) = ("\x1b[", "A\x1b[J");
 /// Long lines are cut, not wrapped: a wrapped frame could not be redrawn in place.
 const NO_WRAP: &str = "\x1b[?7l";
-/// Long lines wrap again.
 const WRAP: &str = "\x1b[?7h";
 
 /// Standard output and error, as the mode wants them.
@@ -47,7 +46,8 @@ impl Screen {
         }
     }
 
-    /// Shows the state of things: `frame` replaces the last one on a terminal, elsewhere `line` is added.
+    /// Shows the state of things: `frame` replaces the last one on a terminal, elsewhere `line` is
+    /// added.
     pub(crate) fn show(&mut self, frame: &str, line: &str) {
         match self.mode {
             Mode::Json => {}

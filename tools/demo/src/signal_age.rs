@@ -18,7 +18,6 @@ pub(crate) struct Quantiles {
 // === impl SignalAges ===
 
 impl SignalAges {
-    /// Adds one read.
     pub(crate) fn add(&mut self, millis: u64) {
         self.0.push(millis);
     }

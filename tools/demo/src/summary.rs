@@ -30,9 +30,7 @@ struct PodSummary {
     sent: u64,
     /// Envoy's counter over all clusters but the aggregator's.
     envoy_upstream_rq_total: u64,
-    /// Inbound requests.
     counted_requests: Option<u64>,
-    /// Attempts of both directions.
     counted_attempts: Option<u64>,
     rps_peak: Option<f64>,
     /// Envoy's own count of requests at the inbound listener.

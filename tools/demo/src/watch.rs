@@ -11,7 +11,6 @@ use crate::signal_age::SignalAges;
 
 /// Pause between two rounds of reads.
 pub(crate) const READ_INTERVAL: Duration = Duration::from_millis(200);
-/// Rounds between two pictures.
 pub(crate) const ROUNDS_PER_PICTURE: u32 = 5;
 /// The metric an autoscaler of this demo uses.
 pub(crate) const REQUESTS_PER_SECOND: &str = "appmesh_requests_per_second";
@@ -23,7 +22,6 @@ const VALUES_MAX: Duration = Duration::from_secs(30);
 /// What was last read of one pod. `None` is unknown, never 0.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Reading {
-    /// Name of the pod.
     pub(crate) name: &'static str,
     /// Requests per second.
     pub(crate) rate: Option<f64>,
@@ -51,7 +49,6 @@ pub(crate) struct Watch {
 // === impl Watch ===
 
 impl Watch {
-    /// Nothing was read yet.
     pub(crate) fn new(fleet: &Fleet) -> Self {
         let readings = fleet.pods.iter().map(|pod| Reading {
             name: pod.name,

@@ -47,8 +47,8 @@ fn children_of(pid: u32) -> Result<Vec<String>> {
     Ok(children)
 }
 
-/// One document on standard output and nothing else; every request and every attempt was counted once, and jazz's
-/// retries and dead port make the two differ.
+/// One document on standard output and nothing else; every request and every attempt was counted
+/// once, and jazz's retries and dead port make the two differ.
 #[tokio::test]
 async fn the_demo_is_exact() {
     let output = output(start("6").unwrap()).await.unwrap();

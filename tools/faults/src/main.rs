@@ -12,8 +12,9 @@ use clap::Parser;
 use tools_faults::row::{Row, table};
 use tools_faults::scenarios::{ALL, Scenario};
 
-/// Faults on real Envoys under load: per scenario what was sent (by Envoy's own account), counted (by the aggregator),
-/// lost and doubled, how old values became, and how long an aggregator was blind after its start.
+/// Faults on real Envoys under load: per scenario what was sent (by Envoy's own account), counted
+/// (by the aggregator), lost and doubled, how old values became, and how long an aggregator was
+/// blind after its start.
 ///
 /// Ends with code 1 if a promise was broken. All scenarios take about ten minutes.
 #[derive(Debug, Parser)]

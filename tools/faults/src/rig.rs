@@ -29,7 +29,8 @@ const STILL: Duration = Duration::from_millis(2_500);
 const READ_EVERY: Duration = Duration::from_millis(50);
 /// An aggregator is blind at most so long after it listens.
 const BLIND_MAX_MS: u64 = 2_000;
-/// A value is at most so old: a flush interval, a tick, and the way. Judged where nothing holds reports up.
+/// A value is at most so old: a flush interval, a tick, and the way. Judged where nothing holds
+/// reports up.
 const AGE_MAX_MS: u64 = 1_500;
 
 const METRIC: &str = "appmesh_requests_per_second";
@@ -204,7 +205,8 @@ pub(crate) async fn stats_of(envoy: &Envoy, but: &[&str]) -> Result<(u64, u64)> 
     ))
 }
 
-/// Requests and attempts of `pod` once they stand still, and are what is `due` if they ever will be.
+/// Requests and attempts of `pod` once they stand still, and are what is `due` if they ever will
+/// be.
 pub(crate) async fn counted(
     aggregator: &Aggregator,
     pod: &str,

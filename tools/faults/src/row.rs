@@ -11,13 +11,10 @@ const WRONG_SHOWN: usize = 10;
 /// One line of the table.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// Which fault.
     pub scenario: &'static str,
     /// `requests` or `attempts`.
     pub what: &'static str,
-    /// By the oracle.
     pub sent: u64,
-    /// By the aggregator.
     pub counted: u64,
     /// Sent and not counted.
     pub lost: u64,
@@ -31,7 +28,6 @@ pub struct Row {
     pub worst_age_ms: Option<u64>,
     /// Longest time from an aggregator listening to its first value, in milliseconds.
     pub worst_blind_ms: Option<u64>,
-    /// What else was seen.
     pub note: String,
     /// Promises that were broken, beside the numbers.
     pub broken: Vec<String>,
@@ -90,7 +86,6 @@ impl Row {
     }
 }
 
-/// The rows as text.
 pub fn table(rows: &[Row]) -> String {
     let mut text = format!(
         "{:<28} {:<9} {:>8} {:>8} {:>5} {:>8} {:>8} {:>9}  {}\n",

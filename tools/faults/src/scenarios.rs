@@ -22,7 +22,6 @@ type Running = Pin<Box<dyn Future<Output = Result<Vec<Row>>>>>;
 pub struct Scenario {
     /// Name for `--scenario`.
     pub name: &'static str,
-    /// What happens.
     pub about: &'static str,
     run: fn(u32) -> Running,
 }

@@ -1,5 +1,5 @@
-//! Clocks that are set: no value is wrong, too new or missing. How old values get is judged by the command alone, on a
-//! machine that does nothing else.
+//! Clocks that are set: no value is wrong, too new or missing. How old values get is judged by the
+//! command alone, on a machine that does nothing else.
 
 use tools_faults::row::Row;
 use tools_faults::scenarios::ALL;

@@ -1,5 +1,5 @@
-//! Every scenario in a short form: nothing lost, nothing doubled. How fast is judged by the command alone, on a machine
-//! that does nothing else.
+//! Every scenario in a short form: nothing lost, nothing doubled. How fast is judged by the command
+//! alone, on a machine that does nothing else.
 
 use tools_faults::scenarios::ALL;
 

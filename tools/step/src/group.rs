@@ -1,4 +1,5 @@
-//! Three pods of one workload: three real Envoys with the filter, stock settings, each under the same even load.
+//! Three pods of one workload: three real Envoys with the filter, stock settings, each under the
+//! same even load.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,9 +15,7 @@ use tests_support::plugin::Role;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Pods of a group.
 pub(crate) const PODS: usize = 3;
-/// Pause between two reads.
 const READ_EVERY: Duration = Duration::from_millis(20);
 /// Visible: this much of the step.
 const VISIBLE: f64 = 0.9;
@@ -28,15 +27,12 @@ pub(crate) struct Step {
     pub(crate) earlier: Option<Phase>,
     /// Requests per second before.
     pub(crate) from: f64,
-    /// And after.
     pub(crate) to: f64,
     /// How long the load before lasts.
     pub(crate) before: Duration,
-    /// And the load after.
     pub(crate) after: Duration,
 }
 
-/// The pods.
 pub(crate) struct Group {
     app: String,
     backends: Backends,
@@ -111,8 +107,8 @@ impl Group {
         Ok((start + step.comes_after(), running))
     }
 
-    /// Brings one step about and returns after what time it was visible at the API; `None` if it was not before the
-    /// load ended.
+    /// Brings one step about and returns after what time it was visible at the API; `None` if it
+    /// was not before the load ended.
     pub(crate) async fn step(
         &self,
         aggregator: &Aggregator,

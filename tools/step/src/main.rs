@@ -22,12 +22,13 @@ use crate::prometheus::Prometheus;
 mod group;
 mod prometheus;
 
-/// How soon a step in load is 90 % visible to an autoscaler: in meshmeter's API, and beside it in a real Prometheus that
-/// scrapes the same Envoys every 15 s, read as `rate[1m]`. The load doubles, or comes back after a pause, which makes two
-/// steps within a minute.
+/// How soon a step in load is 90 % visible to an autoscaler: in meshmeter's API, and beside it in a
+/// real Prometheus that scrapes the same Envoys every 15 s, read as `rate[1m]`. The load doubles,
+/// or comes back after a pause, which makes two steps within a minute.
 ///
-/// Three pods, evenly paced load, stock settings. Takes about 13 minutes, and 8 more with Prometheus. Ends with code 1 if
-/// a limit is passed: 3 s for 200 to 400 requests a second and pod, 7 s for 10 to 20 (p95), the same after a pause.
+/// Three pods, evenly paced load, stock settings. Takes about 13 minutes, and 8 more with
+/// Prometheus. Ends with code 1 if a limit is passed: 3 s for 200 to 400 requests a second and pod,
+/// 7 s for 10 to 20 (p95), the same after a pause.
 #[derive(Clone, Debug, Parser)]
 struct Args {
     /// Print one JSON document instead of the table.

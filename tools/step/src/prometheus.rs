@@ -1,7 +1,8 @@
-//! The path that meshmeter replaces: Envoy's own counter, scraped every 15 s by a real Prometheus, read as `rate[1m]`.
+//! The path that meshmeter replaces: Envoy's own counter, scraped every 15 s by a real Prometheus,
+//! read as `rate[1m]`.
 //!
-//! When a scrape falls after the step is chance. So each Envoy is scraped under twenty labels, and with that at twenty
-//! phases of the interval: one step gives twenty times.
+//! When a scrape falls after the step is chance. So each Envoy is scraped under twenty labels, and
+//! with that at twenty phases of the interval: one step gives twenty times.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,15 +15,12 @@ use tests_support::prometheus::{Prometheus as Server, Series};
 
 use crate::group::{Group, PODS, Step};
 
-/// Scrape phases.
 const PHASES: usize = 20;
-/// Pause between two queries.
 const READ_EVERY: Duration = Duration::from_millis(250);
 /// As `kube-prometheus` and the walkthrough's rule have it.
 const SCRAPE_INTERVAL: &str = "15s";
 const RATE_WINDOW: &str = "1m";
 
-/// A running Prometheus.
 pub(crate) struct Prometheus(Server);
 
 // === impl Prometheus ===

@@ -1,4 +1,5 @@
-//! The client certificate of a connection, judged against each CA separately and again when trust changes.
+//! The client certificate of a connection, judged against each CA separately and again when trust
+//! changes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,13 +12,14 @@ use x509_parser::prelude::FromDer as _;
 use super::trust::{CertificateAuthority, Trust};
 use crate::review::User;
 
-/// How long a judgement holds on a connection while trust stays the same: certificates expire meanwhile.
+/// How long a judgement holds on a connection while trust stays the same: certificates expire
+/// meanwhile.
 const JUDGEMENT_TTL: Duration = Duration::from_secs(10);
 
-/// The certificates that a client showed in its handshake. That it holds the key was verified there, and nothing else.
+/// The certificates that a client showed in its handshake. That it holds the key was verified
+/// there, and nothing else.
 #[derive(Debug, Default)]
 pub(crate) struct PeerCertificates {
-    /// The client's own first.
     chain: Vec<CertificateDer<'static>>,
     /// Guards the last judgement; held only to copy or replace it.
     judged: Mutex<Option<Judged>>,
@@ -113,8 +115,8 @@ fn judge(chain: &[CertificateDer<'static>], trust: &Trust, now: UnixMillis) -> S
     }
 }
 
-/// `None` if the certificate cannot be read; it then is good for nothing. Of several common names the last counts,
-/// as in Go.
+/// `None` if the certificate cannot be read; it then is good for nothing. Of several common names
+/// the last counts, as in Go.
 fn subject(certificate: &CertificateDer<'_>) -> Option<Subject> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let usage = parsed.extended_key_usage().ok()??;

@@ -1,4 +1,5 @@
-//! Which certificates are believed what: the `ConfigMap` `kube-system/extension-apiserver-authentication`.
+//! Which certificates are believed what: the `ConfigMap`
+//! `kube-system/extension-apiserver-authentication`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -41,7 +42,6 @@ pub struct Trust {
 /// Who may speak for others.
 #[derive(Clone)]
 pub(super) struct FrontProxy {
-    /// Whose certificates.
     pub(super) ca: CertificateAuthority,
     /// Common names, one of which a certificate must have. Empty: any.
     pub(super) allowed_names: Vec<String>,
@@ -68,7 +68,6 @@ pub enum TrustError {
     Pem {
         /// The key of the map.
         key: &'static str,
-        /// What went wrong.
         source: rustls::pki_types::pem::Error,
     },
     /// A certificate that cannot be a CA.
@@ -76,7 +75,6 @@ pub enum TrustError {
     Certificate {
         /// The key of the map.
         key: &'static str,
-        /// What went wrong.
         source: rustls::Error,
     },
     /// A bundle without a usable certificate.
@@ -84,15 +82,12 @@ pub enum TrustError {
     CertificateAuthority {
         /// The key of the map.
         key: &'static str,
-        /// What went wrong.
         source: rustls::server::VerifierBuilderError,
     },
-    /// Something is too long.
     #[error("{key}: more than {max} entries")]
     TooMany {
         /// The key of the map.
         key: &'static str,
-        /// The limit.
         max: usize,
     },
     /// A list that is none.
@@ -100,7 +95,6 @@ pub enum TrustError {
     List {
         /// The key of the map.
         key: &'static str,
-        /// What went wrong.
         source: serde_json::Error,
     },
     /// No header of this name can exist.
@@ -108,7 +102,6 @@ pub enum TrustError {
     Header {
         /// The key of the map.
         key: &'static str,
-        /// The name.
         name: String,
     },
     /// Front proxies without the header in which they name users.
@@ -116,7 +109,8 @@ pub enum TrustError {
     NoUserHeader,
 }
 
-/// The trust of a running server. Clones share it; a change takes effect on the next request of every connection.
+/// The trust of a running server. Clones share it; a change takes effect on the next request of
+/// every connection.
 #[derive(Clone, Debug, Default)]
 pub struct TrustCell {
     /// Guards the trust of now; held only to copy or replace the pointer.
@@ -126,7 +120,8 @@ pub struct TrustCell {
 // === impl Trust ===
 
 impl Trust {
-    /// Reads the data of the `ConfigMap` `extension-apiserver-authentication`. What is absent is not trusted.
+    /// Reads the data of the `ConfigMap` `extension-apiserver-authentication`. What is absent is
+    /// not trusted.
     pub fn from_config_map(data: &BTreeMap<String, String>) -> Result<Self, TrustError> {
         let clients = ca(data, CLIENT_CA)?;
         let front_proxy = ca(data, FRONT_PROXY_CA)?

@@ -30,7 +30,8 @@ fn lists_both_versions() {
     );
 }
 
-/// An empty list would make old clients complain, and any verb but `get` would be tried by controllers.
+/// An empty list would make old clients complain, and any verb but `get` would be tried by
+/// controllers.
 #[test]
 fn lists_metrics_with_get_only() {
     let documents = documents();
@@ -66,7 +67,8 @@ fn lists_external_metrics() {
     assert_eq!(metric["verbs"], json!(["get"]));
 }
 
-/// The rules of aggregated discovery: metrics under a parent without `responseKind`, one scope per parent.
+/// The rules of aggregated discovery: metrics under a parent without `responseKind`, one scope per
+/// parent.
 #[test]
 fn nests_metrics_in_aggregated_discovery() {
     let list = parsed(&documents().groups_aggregated);

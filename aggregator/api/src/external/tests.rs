@@ -21,8 +21,8 @@ fn ask(fleet: &Fleet, rest: &str) -> Answered {
     fleet.get(&format!("{EXTERNAL}/namespaces/prod/{rest}"))
 }
 
-/// One item whose labels say what was summed, byte for byte as Go's types print it; the name in any case, and the
-/// window the true one: of a first report only the whole is known.
+/// One item whose labels say what was summed, byte for byte as Go's types print it; the name in any
+/// case, and the window the true one: of a first report only the whole is known.
 #[test]
 fn serves_one_sum() {
     let fleet = fleet();
@@ -122,7 +122,8 @@ fn refuses_by_name() {
     }
 }
 
-/// A pod that was selected and does not report is a doubt; in the whole namespace it is one without a sidecar.
+/// A pod that was selected and does not report is a doubt; in the whole namespace it is one without
+/// a sidecar.
 #[test]
 fn doubts_silent_pods_that_were_selected() {
     let fleet = fleet();

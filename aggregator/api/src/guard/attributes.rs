@@ -1,5 +1,6 @@
-//! What a request wants to do, as a `SubjectAccessReview` asks it. As kube-apiserver derives it from the path
-//! (`RequestInfo`), but for the spellings of a namespace: all of them are `get` of `metrics/M`.
+//! What a request wants to do, as a `SubjectAccessReview` asks it. As kube-apiserver derives it
+//! from the path (`RequestInfo`), but for the spellings of a namespace: all of them are `get` of
+//! `metrics/M`.
 
 use crate::path::{
     EXTERNAL_GROUP, EXTERNAL_VERSION, ExternalPath, GROUP, MetricPath, Object, Route,

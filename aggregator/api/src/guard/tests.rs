@@ -10,7 +10,8 @@ use crate::review::Review;
 
 const POD: &str = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/prod/pods/a/m";
 
-/// Knows the token "t" of jane in the group dev, and lets the group `system:authenticated` get things of pods.
+/// Knows the token "t" of jane in the group dev, and lets the group `system:authenticated` get
+/// things of pods.
 #[derive(Default)]
 struct Answers {
     tokens: AtomicU64,

@@ -293,8 +293,8 @@ const PIECES: [&str; 26] = [
 ];
 
 proptest::proptest! {
-    /// Whatever is asked, the answer is JSON or text, says no with a status that fits, and holds no value that an
-    /// autoscaler would misread: none is negative, and each is a canonical quantity.
+    /// Whatever is asked, the answer is JSON or text, says no with a status that fits, and holds no
+    /// value that an autoscaler would misread: none is negative, and each is a canonical quantity.
     #[test]
     fn survives_any_url(pieces in proptest::collection::vec(0..PIECES.len(), 1..9), noise in "[!-~]{0,6}") {
         let fleet = Fleet::new();

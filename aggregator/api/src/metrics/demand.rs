@@ -1,8 +1,10 @@
-//! What is wanted of an object none of whose pods serves: the outbound requests that its callers' sidecars count.
+//! What is wanted of an object none of whose pods serves: the outbound requests that its callers'
+//! sidecars count.
 //!
-//! Only requests that begin and requests in flight are told so: attempts reach no connection without a pod, and how
-//! requests ended says nothing about the object. A demand of 0 is served only if callers are known and none of them
-//! has requests to clusters that are not told apart, since those might be for the object.
+//! Only requests that begin and requests in flight are told so: attempts reach no connection
+//! without a pod, and how requests ended says nothing about the object. A demand of 0 is served
+//! only if callers are known and none of them has requests to clusters that are not told apart,
+//! since those might be for the object.
 
 use std::sync::Arc;
 
@@ -15,18 +17,16 @@ use crate::metrics::{Outcome, Question, Sources, no_value};
 use crate::path::Object;
 use crate::status::{Kind, Reason, Refusal};
 
-/// Clusters under which sidecars count what they do not tell apart: without the dimension, and beyond its limit.
+/// Clusters under which sidecars count what they do not tell apart: without the dimension, and
+/// beyond its limit.
 const NOT_TOLD_APART: [&str; 2] = ["", "other"];
 
 /// Outbound clusters, by where they lead.
 struct Clusters {
-    /// To the object.
     leading: Vec<Arc<str>>,
-    /// All that are known.
     known: usize,
     /// Those of which nothing is known.
     unmapped: usize,
-    /// One of them.
     example: Option<Arc<str>>,
 }
 

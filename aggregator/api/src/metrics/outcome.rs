@@ -27,7 +27,6 @@ impl<T> Outcome<T> {
     }
 }
 
-/// No pod was asked.
 impl<T> From<Result<T, Refusal>> for Outcome<T> {
     fn from(result: Result<T, Refusal>) -> Self {
         Self {

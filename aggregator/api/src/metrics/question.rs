@@ -11,16 +11,12 @@ use crate::path::Object;
 use crate::selector::Selector;
 use crate::status::Refusal;
 
-/// A question.
 #[derive(Debug)]
 pub(crate) struct Question<'a> {
-    /// Where the objects are.
     pub(crate) namespace: &'a str,
-    /// Which objects.
     pub(crate) object: &'a Object,
     /// Name of the metric, as served.
     pub(crate) metric: &'a str,
-    /// Which part of it.
     pub(crate) query: MetricQuery,
     /// The label selector as asked, for sentences.
     pub(crate) selector_text: &'a str,

@@ -1,11 +1,12 @@
 //! One number of several pods, and when it would be too low.
 //!
-//! Nobody downstream sees what a sum lacks, so any doubt is an error (decision 0004). Left out without doubt are:
+//! Nobody downstream sees what a sum lacks, so any doubt is an error (decision 0004). Left out
+//! without doubt are:
 //!
 //! - pods that services do not lead to, since they do not run yet or are not ready;
 //! - in a whole namespace all that never reported, since it holds pods without a sidecar;
-//! - where no watch tells whether a pod serves, those that never reported, and those that ceased to: they are taken to
-//!   be gone;
+//! - where no watch tells whether a pod serves, those that never reported, and those that ceased
+//!   to: they are taken to be gone;
 //! - for a ratio, pods in which no request ended.
 
 use std::time::Duration;
@@ -46,7 +47,6 @@ pub(crate) struct Sum {
     pub(crate) timestamp: Monotonic,
     pub(crate) age: SignalAge,
     pub(crate) window: Duration,
-    /// How many pods.
     pub(crate) pods: usize,
 }
 
@@ -65,7 +65,8 @@ impl Source {
 // === impl Sum ===
 
 impl Sum {
-    /// The sum of `readings`; `None` if there are none. A ratio is that of all together, not the sum of ratios.
+    /// The sum of `readings`; `None` if there are none. A ratio is that of all together, not the
+    /// sum of ratios.
     pub(super) fn of(
         now: Monotonic,
         source: Source,
@@ -161,7 +162,8 @@ pub(super) fn is_doubtful(why: Missing, serving: Option<Serving>, set: Set) -> b
     }
 }
 
-/// The mean of the values, weighted by the events each is a share of, rounded to the nearest thousandth.
+/// The mean of the values, weighted by the events each is a share of, rounded to the nearest
+/// thousandth.
 fn weighted(readings: &[Reading]) -> Option<u64> {
     let events: u128 = readings.iter().map(|r| u128::from(r.events.0)).sum();
     let shares: u128 = readings

@@ -39,8 +39,8 @@ fn jazz_and_metal() -> Fleet {
     fleet
 }
 
-/// The lists of pods: all that match, each with its own value, in both versions, over the true window: of a first
-/// report only the whole is known.
+/// The lists of pods: all that match, each with its own value, in both versions, over the true
+/// window: of a first report only the whole is known.
 #[test]
 fn lists_pods() {
     let fleet = jazz_and_metal();
@@ -206,7 +206,8 @@ fn leaves_ratios_of_nothing_out() {
     assert_eq!(answer.item()["value"], "250m");
 }
 
-/// Pods without a value are left out of lists, but make the sums of their objects an error: they would be too low.
+/// Pods without a value are left out of lists, but make the sums of their objects an error: they
+/// would be too low.
 #[test]
 fn doubts_sums_not_lists() {
     let fleet = jazz_and_metal();
@@ -226,8 +227,8 @@ fn doubts_sums_not_lists() {
     assert_eq!(fleet.refused("doubt"), 3);
 }
 
-/// A pod that never reported is no doubt while it is pending or not ready, nor in a namespace, which holds pods
-/// without a sidecar; in a workload it is.
+/// A pod that never reported is no doubt while it is pending or not ready, nor in a namespace,
+/// which holds pods without a sidecar; in a workload it is.
 #[test]
 fn allows_silence_where_it_means_nothing() {
     let fleet = jazz_and_metal();
@@ -253,8 +254,8 @@ fn allows_silence_where_it_means_nothing() {
     assert_eq!(namespace.item()["value"], "14500m");
 }
 
-/// A pod that ceased to report but runs on is a doubt; one of which no watch tells is taken to be gone, and one that is
-/// not ready, as after the loss of its node, gets no requests.
+/// A pod that ceased to report but runs on is a doubt; one of which no watch tells is taken to be
+/// gone, and one that is not ready, as after the loss of its node, gets no requests.
 #[test]
 fn doubts_pods_that_run_on() {
     let fleet = jazz_and_metal();
@@ -286,7 +287,8 @@ fn doubts_pods_that_run_on() {
     }
 }
 
-/// A pod whose sidecar cannot stream for TLS is told apart from one without a sidecar, until the handshake succeeds.
+/// A pod whose sidecar cannot stream for TLS is told apart from one without a sidecar, until the
+/// handshake succeeds.
 #[test]
 fn says_that_tls_is_refused() {
     let fleet = Fleet::new();

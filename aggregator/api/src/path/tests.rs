@@ -124,7 +124,8 @@ fn reads_other_paths() {
     }
 }
 
-/// Slashes at the end mean nothing, and an encoded slash is one: as kube-apiserver reads paths. Clients of Python and JavaScript send both.
+/// Slashes at the end mean nothing, and an encoded slash is one: as kube-apiserver reads paths.
+/// Clients of Python and JavaScript send both.
 #[test]
 fn reads_paths_as_kube_apiserver_does() {
     for path in [
@@ -234,7 +235,8 @@ fn refuses_impossible_names() {
     assert!(error.to_string().contains("\"%zz\""), "{error}");
 }
 
-/// No input makes the parser panic, and an error never repeats more than a screen line or two of it.
+/// No input makes the parser panic, and an error never repeats more than a screen line or two of
+/// it.
 #[test]
 fn survives_any_path() {
     proptest::proptest!(|(path in "/?(apis|(custom|external)\\.metrics\\.k8s\\.io|v1beta[12]|namespaces|pods|deployments\\.apps|/|%2A|%|\\PC){0,60}")| {

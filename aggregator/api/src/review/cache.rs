@@ -1,4 +1,5 @@
-//! Answers of reviews, kept for a while: bounded, and whoever asks what is being asked already waits for that answer.
+//! Answers of reviews, kept for a while: bounded, and whoever asks what is being asked already
+//! waits for that answer.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -19,23 +20,25 @@ const EVICTED_PART: usize = 16;
 
 type Asked<V> = Shared<Pin<Box<dyn Future<Output = Result<V, ReviewError>> + Send>>>;
 
-/// Answers by question.
 pub(crate) struct Cache<K, V> {
     clock: Clock,
     max: usize,
-    /// Guards the answers; held to look up or change one, or to make room, never while one is awaited.
+    /// Guards the answers; held to look up or change one, or to make room, never while one is
+    /// awaited.
     answers: Mutex<HashMap<K, Answer<V>>>,
 }
 
 enum Answer<V> {
-    /// It is being asked.
     Asked(Asked<V>),
     /// It holds until then.
-    Kept { value: V, until: Monotonic },
+    Kept {
+        value: V,
+        until: Monotonic,
+    },
 }
 
-/// Someone who waits for an answer. When the last one of them goes without one, the question goes too: a later one is
-/// asked anew.
+/// Someone who waits for an answer. When the last one of them goes without one, the question goes
+/// too: a later one is asked anew.
 struct Attempt<'a, K: Eq + Hash, V> {
     cache: &'a Cache<K, V>,
     key: &'a K,
@@ -58,7 +61,8 @@ where
         }
     }
 
-    /// The answer to `key`: kept, or of `ask`, which is kept for as long as `ttl` says. Failures are not kept.
+    /// The answer to `key`: kept, or of `ask`, which is kept for as long as `ttl` says. Failures
+    /// are not kept.
     pub(crate) async fn get<F>(
         &self,
         key: &K,
@@ -134,7 +138,8 @@ impl<K: Eq + Hash, V> Drop for Attempt<'_, K, V> {
         let Some(answer) = answers.get(self.key) else {
             return;
         };
-        // The map and this one hold it; others who wait hold more. A failure is over for all of them.
+        // The map and this one hold it; others who wait hold more. A failure is over for all of
+        // them.
         let over = self.asked.peek().is_some() || self.asked.strong_count().is_none_or(|n| n <= 2);
         if self.is_of(answer) && over {
             answers.remove(self.key);
@@ -142,7 +147,8 @@ impl<K: Eq + Hash, V> Drop for Attempt<'_, K, V> {
     }
 }
 
-/// Removes what does not hold any more, and if that is not enough the answers that are soonest to expire.
+/// Removes what does not hold any more, and if that is not enough the answers that are soonest to
+/// expire.
 fn make_room<K: Clone + Eq + Hash, V>(
     answers: &mut HashMap<K, Answer<V>>,
     max: usize,
@@ -226,7 +232,8 @@ mod tests {
         }
     }
 
-    /// Who asks what is being asked waits for that answer; one who gives up does not take it from the others.
+    /// Who asks what is being asked waits for that answer; one who gives up does not take it from
+    /// the others.
     #[tokio::test]
     async fn asks_once() {
         let world = Arc::new(World::default());

@@ -14,7 +14,8 @@ use super::{ReviewError, Reviews, User};
 /// Reviews under way at once, of one kind.
 const REVIEWS_MAX: usize = 64;
 
-/// How long a review may take, the wait for its turn included. kube-apiserver gives up on us after 60 s.
+/// How long a review may take, the wait for its turn included. kube-apiserver gives up on us after
+/// 60 s.
 const REVIEW_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long an answer holds.
@@ -22,11 +23,9 @@ const REVIEW_PATIENCE: Duration = Duration::from_secs(10);
 pub struct TokenTtl {
     /// That a token is somebody's.
     pub known: Duration,
-    /// That it is nobody's.
     pub unknown: Duration,
 }
 
-/// Reviews tokens.
 pub struct Tokens {
     reviews: Arc<dyn Reviews>,
     audiences: Vec<String>,
@@ -43,8 +42,8 @@ pub(crate) struct Turns(Arc<Semaphore>);
 // === impl Tokens ===
 
 impl Tokens {
-    /// Reviews of tokens for one of `audiences` (if there are none: for the API server's own), of which at most `max`
-    /// answers are kept.
+    /// Reviews of tokens for one of `audiences` (if there are none: for the API server's own), of
+    /// which at most `max` answers are kept.
     pub fn new(
         reviews: Arc<dyn Reviews>,
         audiences: Vec<String>,

@@ -29,24 +29,16 @@ pub enum SyntaxError {
     },
     /// A key that no label can have.
     #[error("unable to parse requirement: key: Invalid value: \"{key}\": {rule}")]
-    Key {
-        /// The key.
-        key: String,
-        /// What it should be.
-        rule: &'static str,
-    },
+    Key { key: String, rule: &'static str },
     /// A value that no label can have.
     #[error(
         "unable to parse requirement: values[{index}][{key}]: Invalid value: \"{value}\": {rule}"
     )]
     Value {
-        /// The label's key.
         key: String,
         /// Which of the requirement's values.
         index: usize,
-        /// The value.
         value: String,
-        /// What it should be.
         rule: &'static str,
     },
     /// `in ()`

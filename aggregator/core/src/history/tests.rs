@@ -70,8 +70,8 @@ fn reach(rises: &[Rise]) -> (u64, u64) {
 }
 
 proptest! {
-    /// Reports a second apart or more, with pauses between them: any window holds exactly what the naive model
-    /// says, whatever moments it begins and ends at.
+    /// Reports a second apart or more, with pauses between them: any window holds exactly what the
+    /// naive model says, whatever moments it begins and ends at.
     #[test]
     fn equals_the_naive_model(
         steps in prop::collection::vec(
@@ -89,8 +89,8 @@ proptest! {
         prop_assert!((got - expected).abs() < 1e-3, "{got} instead of {expected}");
     }
 
-    /// Reports of any length, also many in a second: what is merged shifts increases by less than a second, the
-    /// sum over everything is exact, and windows add up.
+    /// Reports of any length, also many in a second: what is merged shifts increases by less than a
+    /// second, the sum over everything is exact, and windows add up.
     #[test]
     fn merging_shifts_by_less_than_a_second(
         steps in prop::collection::vec((0u64..300, 1u64..1500, 0u64..1_000_000), 1..150),

@@ -18,8 +18,8 @@ fn knows_nothing_at_first() {
     assert_eq!(SidecarClock::default().map(behind(NOW, 0)), None);
 }
 
-/// Frames that take 5 to 500 ms: the quickest one tells the difference of the clocks, and a slow one does not
-/// shift time.
+/// Frames that take 5 to 500 ms: the quickest one tells the difference of the clocks, and a slow
+/// one does not shift time.
 #[test]
 fn a_delayed_frame_does_not_shift_time() {
     let mut clock = SidecarClock::default();
@@ -41,7 +41,8 @@ fn a_clock_ahead_is_mapped_back() {
     assert_eq!(clock.map(behind(at(95), 0)), Some(at(5)));
 }
 
-/// A clock that is set, either way, is noticed with the next report, which was made after the last one had arrived.
+/// A clock that is set, either way, is noticed with the next report, which was made after the last
+/// one had arrived.
 #[test]
 fn steps_are_noticed() {
     for step in [-3_600_000_i64, -2000, 2000, 3_600_000] {
@@ -60,7 +61,8 @@ fn steps_are_noticed() {
     }
 }
 
-/// A first frame that was late mapped time too late; what was mapped by it moves with the first that is not.
+/// A first frame that was late mapped time too late; what was mapped by it moves with the first
+/// that is not.
 #[test]
 fn a_late_first_frame_heals() {
     let mut clock = SidecarClock::default();
@@ -69,7 +71,8 @@ fn a_late_first_frame_heals() {
     assert_eq!(change, Change::Moved(-2000));
 }
 
-/// A late frame after a long silence does not shift time; what was known before fades once there is more to go by.
+/// A late frame after a long silence does not shift time; what was known before fades once there is
+/// more to go by.
 #[test]
 fn a_silence_is_bridged() {
     let mut clock = SidecarClock::default();

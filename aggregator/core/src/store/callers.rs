@@ -1,7 +1,9 @@
-//! Which pods call which upstream cluster: the way from a service without pods to those who want it.
+//! Which pods call which upstream cluster: the way from a service without pods to those who want
+//! it.
 //!
-//! A pod's entries are set anew when it tells of a new series and removed when it is forgotten, so an entry may
-//! outlive its series, but no series is without one unless a limit was reached, which is counted.
+//! A pod's entries are set anew when it tells of a new series and removed when it is forgotten, so
+//! an entry may outlive its series, but no series is without one unless a limit was reached, which
+//! is counted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -9,19 +11,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::limits::{CALLED_CLUSTERS_MAX, CALLERS_MAX};
 use crate::pod::PodKey;
 
-/// Callers by upstream cluster.
 #[derive(Debug, Default)]
 pub(super) struct Callers {
     /// Held for one change or one copy.
     index: RwLock<Index>,
 }
 
-/// Each way round.
 #[derive(Debug, Default)]
 struct Index {
     callers: BTreeMap<Arc<str>, BTreeSet<PodKey>>,
     called: HashMap<PodKey, Vec<Arc<str>>>,
-    /// Callers of all clusters.
     pairs: usize,
 }
 

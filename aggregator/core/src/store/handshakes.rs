@@ -11,7 +11,8 @@ use common_time::Monotonic;
 /// How long a failed handshake is remembered. Sidecars try again within seconds.
 const REMEMBERED_FOR: Duration = Duration::from_mins(1);
 
-/// Addresses that are remembered; some 50 bytes each. Further ones are not, until others are forgotten.
+/// Addresses that are remembered; some 50 bytes each. Further ones are not, until others are
+/// forgotten.
 const ADDRESSES_MAX: usize = 10_000;
 
 /// The newest failure of each address.
@@ -75,7 +76,8 @@ mod tests {
         IpAddr::from(number.to_be_bytes())
     }
 
-    /// Remembered for a minute, or until one succeeds; an address is the same however it is written.
+    /// Remembered for a minute, or until one succeeds; an address is the same however it is
+    /// written.
     #[test]
     fn a_failure_is_remembered_for_a_while() {
         let failed = FailedHandshakes::default();

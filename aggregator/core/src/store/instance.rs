@@ -25,7 +25,6 @@ pub(super) struct Instance {
     pub(super) hot_restart: bool,
     /// The stream that counts, if it is open.
     pub(super) stream: Option<StreamId>,
-    /// Sorted by key.
     pub(super) series: Vec<(SeriesKey, Tally)>,
     /// True if a series of the newest snapshot was refused: sums over the series are too low.
     pub(super) incomplete: bool,
@@ -37,7 +36,8 @@ pub(super) struct Instance {
     final_at: Option<Monotonic>,
     /// Highest seq of the newest stream.
     newest: u64,
-    /// When its last two reports arrived, the last one at the end; `None` from then on if a seq was skipped.
+    /// When its last two reports arrived, the last one at the end; `None` from then on if a seq was
+    /// skipped.
     arrived: Option<[Option<Monotonic>; 2]>,
     pub(super) clock: SidecarClock,
     /// True once a snapshot was seen: a series that comes later began later.
@@ -58,7 +58,8 @@ pub(super) enum Standing {
 /// The time an instance has told of, on the aggregator's clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
-    /// Since when every increase is known: the start of the counters if that was lately, else the first report.
+    /// Since when every increase is known: the start of the counters if that was lately, else the
+    /// first report.
     pub(super) from: Monotonic,
     /// End of the first report. Between `from` and this only the sum is known.
     pub(super) first: Monotonic,
@@ -75,9 +76,7 @@ pub(super) struct Seen {
 /// How the newest report came.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Newest {
-    /// Length of its interval.
     pub(super) interval: Duration,
-    /// When it arrived.
     pub(super) arrived: Monotonic,
 }
 
@@ -132,23 +131,26 @@ impl Instance {
         self.id == other.id || same_process
     }
 
-    /// True if the report is the next on the stream that counts: not one that was seen, or is of an older stream.
+    /// True if the report is the next on the stream that counts: not one that was seen, or is of an
+    /// older stream.
     pub(super) fn is_next(&self, stream: StreamId, report: &Report) -> bool {
         self.stream == Some(stream) && report.seq > self.newest
     }
 
-    /// After which moment the next report on the stream was made. A sidecar makes one when the one before is acknowledged,
-    /// but its last one without waiting: only the one before the previous had surely arrived. A stream that skipped a
-    /// number carries reports of another one, and shows nothing.
+    /// After which moment the next report on the stream was made. A sidecar makes one when the one
+    /// before is acknowledged, but its last one without waiting: only the one before the previous
+    /// had surely arrived. A stream that skipped a number carries reports of another one, and shows
+    /// nothing.
     pub(super) fn made_after(&self, next: &Report) -> Option<Monotonic> {
         self.arrived
             .filter(|_| next.seq == self.newest + 1)
             .and_then(|[before_previous, _]| before_previous)
     }
 
-    /// The stream that counts told at `now` of `theirs` on the sidecar's clock, for the first time, and that is `after`.
-    /// If a quicker frame shows that what was told before is longer ago, all of it follows. A difference that grows only
-    /// means that a quick frame was forgotten: it mapped the past well.
+    /// The stream that counts told at `now` of `theirs` on the sidecar's clock, for the first time,
+    /// and that is `after`. If a quicker frame shows that what was told before is longer ago, all
+    /// of it follows. A difference that grows only means that a quick frame was forgotten: it
+    /// mapped the past well.
     pub(super) fn observe(&mut self, now: Monotonic, theirs: UnixMillis, after: Option<Monotonic>) {
         if let Change::Moved(millis) = self.clock.observe(now, theirs, after)
             && millis < 0
@@ -190,7 +192,8 @@ impl Instance {
         self.lost_at().map(|(lost, hold)| lost + hold)
     }
 
-    /// When it is or was lost, and how long its value is held from then on; `None` before its first report.
+    /// When it is or was lost, and how long its value is held from then on; `None` before its first
+    /// report.
     fn lost_at(&self) -> Option<(Monotonic, Duration)> {
         let seen = self.seen?;
         if let Some(at) = self.final_at {
@@ -200,8 +203,8 @@ impl Instance {
         Some((seen.deadline.min(closed), HOLD))
     }
 
-    /// Where the totals of `report` come from, whose interval is `span`; the span of a first report reaches back
-    /// to the start of the counters, `started_at` on our clock, if that was lately.
+    /// Where the totals of `report` come from, whose interval is `span`; the span of a first report
+    /// reaches back to the start of the counters, `started_at` on our clock, if that was lately.
     pub(super) fn origin(
         &self,
         span: Span,
@@ -209,8 +212,8 @@ impl Instance {
         report: &Report,
     ) -> (Span, Origin) {
         if let Some(seen) = self.seen {
-            // What is told stays told, and a new stream closes the gap since then: its first report knows when the
-            // sidecar was quiet, not what was lost on the way.
+            // What is told stays told, and a new stream closes the gap since then: its first report
+            // knows when the sidecar was quiet, not what was lost on the way.
             let told = if report.snapshot {
                 seen.until
             } else {

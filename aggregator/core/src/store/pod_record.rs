@@ -19,11 +19,12 @@ use crate::store::tally::Tally;
 use crate::store::{Applied, Connected, Link};
 use common_time::Monotonic;
 
-/// Series of all instances of a pod together, as a multiple of the limit of one: where each Wasm VM streams for
-/// itself, every VM has the same series.
+/// Series of all instances of a pod together, as a multiple of the limit of one: where each Wasm VM
+/// streams for itself, every VM has the same series.
 const INSTANCES_WITH_ALL_SERIES: usize = 4;
 
-/// Instances of a pod that are remembered after others took their place: as many as one process may have.
+/// Instances of a pod that are remembered after others took their place: as many as one process may
+/// have.
 const FORMER_MAX: usize = INSTANCES_PER_POD_MAX;
 
 /// One pod. Times are on the aggregator's clock unless they say otherwise.
@@ -36,7 +37,8 @@ pub(super) struct PodRecord {
     pub(super) vms: (u32, u32),
     /// Instances that others took the place of, the last ones, the newest at the end.
     former: Vec<InstanceId>,
-    /// Until then more than one Envoy process serves the pod, or did: what was counted before is not all.
+    /// Until then more than one Envoy process serves the pod, or did: what was counted before is
+    /// not all.
     unknown_until: Monotonic,
     /// When a stream last opened or closed.
     touched: Monotonic,
@@ -59,7 +61,6 @@ impl PodRecord {
         }
     }
 
-    /// A stream said hello.
     pub(super) fn connect(
         &mut self,
         now: Monotonic,
@@ -104,7 +105,6 @@ impl PodRecord {
         })
     }
 
-    /// A stream reported.
     pub(super) fn apply(
         &mut self,
         now: Monotonic,
@@ -141,7 +141,6 @@ impl PodRecord {
         })
     }
 
-    /// A stream ended.
     pub(super) fn disconnect(&mut self, now: Monotonic, link: &Link) {
         for instance in &mut self.instances {
             if instance.id == link.instance && instance.close(now, link.stream) {
@@ -187,7 +186,8 @@ impl PodRecord {
         now < self.unknown_until || self.instances.iter().any(in_hot_restart)
     }
 
-    /// When the pod may be forgotten if nothing more is heard; `None` while a stream has yet to report.
+    /// When the pod may be forgotten if nothing more is heard; `None` while a stream has yet to
+    /// report.
     pub(super) fn forget_at(&self) -> Option<Monotonic> {
         let pending = |i: &Instance| i.standing == Standing::Pending && i.stream.is_some();
         if self.instances.iter().any(pending) {
@@ -244,9 +244,10 @@ impl PodRecord {
         Some(holes.map(|seen| seen.first).fold(earliest, Monotonic::max))
     }
 
-    /// Where a window of `length` that ends at `until` begins. It never begins within the time before an
-    /// instance's first report, of which only the sum is known: such a window is cut short to a second at
-    /// least, or else drawn out over all of that time. `None` if neither can be.
+    /// Where a window of `length` that ends at `until` begins. It never begins within the time
+    /// before an instance's first report, of which only the sum is known: such a window is cut
+    /// short to a second at least, or else drawn out over all of that time. `None` if neither can
+    /// be.
     pub(super) fn window_start(&self, until: Monotonic, length: Duration) -> Option<Monotonic> {
         let mut start = until.before(length).max(self.known_from()?);
         let opening = |start: Monotonic| {
@@ -273,9 +274,9 @@ impl PodRecord {
         (SEEN_MIN <= covered && covered <= longest.max(length)).then_some(start)
     }
 
-    /// Refuses `candidate` if another took its place and is live: an old stream tells nothing new, however late it is
-    /// heard. Where none is, the one that speaks is right. When either began does not matter: a sidecar that starts after
-    /// its clock was set back is newer all the same.
+    /// Refuses `candidate` if another took its place and is live: an old stream tells nothing new,
+    /// however late it is heard. Where none is, the one that speaks is right. When either began
+    /// does not matter: a sidecar that starts after its clock was set back is newer all the same.
     fn check_not_former(
         &self,
         now: Monotonic,
@@ -306,8 +307,8 @@ impl PodRecord {
         }
     }
 
-    /// A pod of the same name with another uid is another pod: nothing of the old one counts for it. Returns the
-    /// open streams of the old one.
+    /// A pod of the same name with another uid is another pod: nothing of the old one counts for
+    /// it. Returns the open streams of the old one.
     fn reset_if_another_pod(&mut self, hello: &Hello) -> Vec<StreamId> {
         let mut ended = Vec::new();
         if !hello.uid.is_empty() && self.uid != hello.uid {
@@ -397,7 +398,8 @@ impl PodRecord {
         }
     }
 
-    /// Makes the instance one whose totals are the pod's; returns the open streams of those it replaces.
+    /// Makes the instance one whose totals are the pod's; returns the open streams of those it
+    /// replaces.
     fn make_current(&mut self, now: Monotonic, index: usize) -> Vec<StreamId> {
         if self.instances[index].standing == Standing::Current {
             return Vec::new();
@@ -425,8 +427,9 @@ impl PodRecord {
         replaced
     }
 
-    /// True if a process goes on with other counters than before. Between the old and the new there is a hole: what was
-    /// counted and not told is lost, and what the new ones hold may have been told by the old.
+    /// True if a process goes on with other counters than before. Between the old and the new there
+    /// is a hole: what was counted and not told is lost, and what the new ones hold may have been
+    /// told by the old.
     fn goes_on(&self, index: usize) -> bool {
         let instance = &self.instances[index];
         let same_process = |other: &Instance| other.process == instance.process;

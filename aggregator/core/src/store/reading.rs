@@ -46,20 +46,19 @@ pub(super) struct Value {
     pub(super) covered: Duration,
 }
 
-/// A kind of counter.
 #[derive(Clone, Copy, Debug)]
 enum Counted {
     Requests,
     UpstreamAttempts,
     Responses(CodeClass),
-    /// Responses of every class.
     Completions,
     /// Responses of the classes that are errors.
     Errors,
     InflightNs,
 }
 
-/// Reads `query` of `pod` in windows of each of `lengths`, and adds its past to `profile` if that is wanted.
+/// Reads `query` of `pod` in windows of each of `lengths`, and adds its past to `profile` if that
+/// is wanted.
 pub(super) fn read(
     pod: &PodRecord,
     now: Monotonic,
@@ -191,8 +190,8 @@ impl Counted {
         }
     }
 
-    /// True if the sidecar counts this in the series: a class without responses is counted where any class is,
-    /// and where nothing could have been answered yet.
+    /// True if the sidecar counts this in the series: a class without responses is counted where
+    /// any class is, and where nothing could have been answered yet.
     fn is_in(self, tally: &Tally) -> bool {
         match self {
             Self::Responses(_) | Self::Completions | Self::Errors => {
@@ -242,7 +241,8 @@ fn counted(query: &MetricQuery) -> Result<Counted, Missing> {
         (Metric::InflightRequests, None) => Ok(Counted::InflightNs),
         (Metric::ResponsesPerSecond, None) => Ok(Counted::Completions),
         (Metric::ErrorRatio, None) => Ok(Counted::Errors),
-        // Neither attempts nor requests in flight are told apart by how they ended, and a ratio is one of all.
+        // Neither attempts nor requests in flight are told apart by how they ended, and a ratio is
+        // one of all.
         (_, Some(_)) => Err(Missing::NotCounted),
     }
 }
@@ -275,7 +275,8 @@ fn is_counted(pod: &PodRecord, query: &MetricQuery, counted: Counted) -> bool {
             .filter(|(key, _)| is_on_side(query, key))
             .peekable();
         let told_apart = |key: &SeriesKey| !matches!(&*key.cluster, "" | CLUSTER_OVERFLOW);
-        // Where clusters are not told apart, or some went under in the overflow, there is no telling.
+        // Where clusters are not told apart, or some went under in the overflow, there is no
+        // telling.
         if on_side.peek().is_some() && !on_side.all(|(key, _)| told_apart(key)) {
             return false;
         }
@@ -283,8 +284,9 @@ fn is_counted(pod: &PodRecord, query: &MetricQuery, counted: Counted) -> bool {
     series().next().is_none() || series().any(|(_, tally)| counted.is_in(tally))
 }
 
-/// What matches the query, of instances that were replaced too. Envoy's metrics service tells the responses of a
-/// listener and of the cluster behind it: those are the same requests, and who names no cluster means the listener's.
+/// What matches the query, of instances that were replaced too. Envoy's metrics service tells the
+/// responses of a listener and of the cluster behind it: those are the same requests, and who names
+/// no cluster means the listener's.
 fn tallies<'a>(
     pod: &'a PodRecord,
     query: &'a MetricQuery,

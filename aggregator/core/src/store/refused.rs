@@ -11,7 +11,6 @@ use crate::status::RefusedReason;
 /// Why the store refused a stream or a report. Nothing of a refused report was taken.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum Refused {
-    /// The store is full.
     #[error("pod {pod}: the aggregator holds {max} pods already")]
     Pods {
         /// The pod that had no room.
@@ -32,11 +31,9 @@ pub enum Refused {
         "pod {pod}: instance {instance} is older than instance {newer}, which reports for the pod"
     )]
     OlderInstance {
-        /// The pod.
         pod: PodKey,
         /// The instance that was refused.
         instance: InstanceId,
-        /// The instance that reports.
         newer: InstanceId,
     },
     /// A running total is higher than any can be.
@@ -44,9 +41,7 @@ pub enum Refused {
     TotalTooHigh {
         /// Where it stood in the report.
         field: String,
-        /// What the report said.
         total: u64,
-        /// The highest total.
         max: u64,
     },
     /// A running total rose faster than any can.
@@ -54,11 +49,9 @@ pub enum Refused {
     RoseTooFast {
         /// Where it stood in the report.
         field: String,
-        /// What the report said.
         total: u64,
         /// By how much it rose.
         rise: u64,
-        /// In how much time.
         elapsed: Duration,
         /// The highest rise in that time.
         max: u64,
@@ -71,12 +64,10 @@ pub enum Refused {
         /// How far that is ahead.
         ahead: Duration,
     },
-    /// The store no longer knows the stream: its pod was forgotten, or another pod of this name took its place.
+    /// The store no longer knows the stream: its pod was forgotten, or another pod of this name
+    /// took its place.
     #[error("pod {pod}: the aggregator forgot this stream; connect again")]
-    UnknownStream {
-        /// The pod.
-        pod: PodKey,
-    },
+    UnknownStream { pod: PodKey },
 }
 
 // === impl Refused ===

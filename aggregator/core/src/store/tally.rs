@@ -91,7 +91,8 @@ impl Tally {
         .map(|counter| &mut counter.history)
     }
 
-    /// A class is counted as the sum of its codes, since exact codes spill over into their class at the filter.
+    /// A class is counted as the sum of its codes, since exact codes spill over into their class at
+    /// the filter.
     fn apply_responses(&mut self, span: Span, origin: Origin, told: &SeriesTotals) {
         for (&code, &total) in &told.responses {
             match self.codes.binary_search_by_key(&code, |(c, _)| *c) {

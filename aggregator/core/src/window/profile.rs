@@ -1,23 +1,25 @@
 //! How the requests of a queried set lie in the last two minutes, and where their newest step is.
 //!
-//! The past is cut at [`CUTS`]. A cut is a step where the requests of the time after it and of the time before it are
-//! not those of one steady load. To find the newest of several, the stretch looked at grows backwards from now until
-//! a cut within it is a step. So it holds one step as a rule, and older ones do not hide it. A pod counts in
-//! stretches that it is known for as a whole: one that joined is no step of the others.
+//! The past is cut at [`CUTS`]. A cut is a step where the requests of the time after it and of the
+//! time before it are not those of one steady load. To find the newest of several, the stretch
+//! looked at grows backwards from now until a cut within it is a step. So it holds one step as a
+//! rule, and older ones do not hide it. A pod counts in stretches that it is known for as a whole:
+//! one that joined is no step of the others.
 //!
-//! Stretches that ended up to [`SEEN_FOR`] ago count too. A step that was seen a moment ago stays seen, even where
-//! the requests since then hide it by chance, and nothing has to be remembered for it: every replica finds the same.
+//! Stretches that ended up to [`SEEN_FOR`] ago count too. A step that was seen a moment ago stays
+//! seen, even where the requests since then hide it by chance, and nothing has to be remembered for
+//! it: every replica finds the same.
 //!
-//! Requests that come together (a page and its pictures) vary more than independent ones. How much more is measured
-//! ([`Profile::clumping`]), and a step has to be so much clearer.
+//! Requests that come together (a page and its pictures) vary more than independent ones. How much
+//! more is measured ([`Profile::clumping`]), and a step has to be so much clearer.
 
 use crate::window::{DEVIATIONS, HANDFUL};
 
 /// The seconds of the past in which requests are counted one by one.
 const FINE: usize = 60;
 
-/// Where requests are counted since, in seconds before the end of a pod's newest report: every second of the longest
-/// window, and ten seconds beyond it as far as histories go.
+/// Where requests are counted since, in seconds before the end of a pod's newest report: every
+/// second of the longest window, and ten seconds beyond it as far as histories go.
 pub(crate) const AGES: [u32; FINE + 7] = {
     let mut ages = [0; FINE + 7];
     let mut index = 1;
@@ -28,7 +30,8 @@ pub(crate) const AGES: [u32; FINE + 7] = {
     ages
 };
 
-/// Which of [`AGES`] may be a step: those up to 16 s, 2 s apart up to 30 s, 5 s up to 60 s, and all beyond.
+/// Which of [`AGES`] may be a step: those up to 16 s, 2 s apart up to 30 s, 5 s up to 60 s, and all
+/// beyond.
 const CUTS: [usize; 36] = [
     0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 22, 24, 26, 28, 30, 35, 40,
     45, 50, 55, 60, 61, 62, 63, 64, 65, 66,
@@ -64,7 +67,6 @@ struct Known {
 #[derive(Clone, Copy, Debug)]
 struct Stretch {
     requests: f64,
-    /// Summed over the pods.
     seconds: f64,
 }
 
@@ -99,7 +101,8 @@ impl Profile {
         }
     }
 
-    /// How long the newest step is past for certain, in seconds: the age of the cut after it. `None` without a step.
+    /// How long the newest step is past for certain, in seconds: the age of the cut after it.
+    /// `None` without a step.
     pub(crate) fn newest_step(mut self) -> Option<u32> {
         self.count_longer_known();
         let threshold = DEVIATIONS * self.clumping().sqrt();
@@ -126,8 +129,9 @@ impl Profile {
         }
     }
 
-    /// How many requests come together: 1 where each comes by itself. It is the variance of what one second holds, over
-    /// the mean, taken from neighbouring seconds, of which few have a step between them; the median passes those over.
+    /// How many requests come together: 1 where each comes by itself. It is the variance of what
+    /// one second holds, over the mean, taken from neighbouring seconds, of which few have a step
+    /// between them; the median passes those over.
     fn clumping(&self) -> f64 {
         let mut squares = Vec::with_capacity(FINE);
         for since in self.all[..=FINE].windows(3) {
@@ -179,8 +183,9 @@ impl Known {
 // === impl Stretch ===
 
 impl Stretch {
-    /// By how many standard deviations its rate differs from that of the time before; 0 where one of them has too few
-    /// requests to tell. The root of a number of independent requests deviates by a half, whatever the number.
+    /// By how many standard deviations its rate differs from that of the time before; 0 where one
+    /// of them has too few requests to tell. The root of a number of independent requests deviates
+    /// by a half, whatever the number.
     fn deviations(self, before: Self) -> f64 {
         let all = (self.requests + before.requests) / (self.seconds + before.seconds);
         let tells = |stretch: Self| stretch.requests.max(all * stretch.seconds) >= HANDFUL;

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What each window holds of one pod that counted `rates` in the seconds before now, the newest first; it was idle
-/// before.
+/// What each window holds of one pod that counted `rates` in the seconds before now, the newest
+/// first; it was idle before.
 fn requests(rates: &[f64]) -> [f64; WINDOWS.len()] {
     WINDOWS.map(|window| since(rates, window.as_secs_f64()))
 }
@@ -96,7 +96,8 @@ fn no_window_reaches_over_the_newest_step() {
     }
 }
 
-/// A page load on an idle service is not read as a rate, and neither is a larger burst, unless it lasts.
+/// A page load on an idle service is not read as a rate, and neither is a larger burst, unless it
+/// lasts.
 #[test]
 fn a_burst_is_no_rate() {
     for requests in [1.0, HANDFUL - 1.0, 40.0, 300.0] {

@@ -1,5 +1,6 @@
-//! Loads that step, pause and start again, through the store as an autoscaler reads it: how soon each step is visible,
-//! and how still a value is while the load is. The same seeds every time. `--nocapture` prints the tables.
+//! Loads that step, pause and start again, through the store as an autoscaler reads it: how soon
+//! each step is visible, and how still a value is while the load is. The same seeds every time.
+//! `--nocapture` prints the tables.
 #![expect(
     clippy::print_stdout,
     reason = "the tables are what one looks at after a change"
@@ -73,7 +74,8 @@ fn a_step_is_seen_though_there_was_one_just_before() {
     assert!(late.is_empty(), "{late:#?}");
 }
 
-/// A load of some of `rates`, each for at least `shortest` seconds, with pauses and restarts, for two minutes.
+/// A load of some of `rates`, each for at least `shortest` seconds, with pauses and restarts, for
+/// two minutes.
 fn any_load(random: &mut Random, rates: &[f64], shortest: u64) -> Vec<Phase> {
     let mut phases: Vec<Phase> = Vec::new();
     let mut seconds = 0;
@@ -93,8 +95,8 @@ fn any_load(random: &mut Random, rates: &[f64], shortest: u64) -> Vec<Phase> {
     phases
 }
 
-/// Any load that is constant for a while, steps, pauses and begins again: each step is visible within the limit for
-/// 95 % of them, and from then on the value is that of the new load.
+/// Any load that is constant for a while, steps, pauses and begins again: each step is visible
+/// within the limit for 95 % of them, and from then on the value is that of the new load.
 #[test]
 fn each_of_any_number_of_steps_is_visible() {
     let busy = [0.0, 200.0, 400.0];
@@ -107,7 +109,8 @@ fn each_of_any_number_of_steps_is_visible() {
         (&quiet, 1, Even, 10, 7.0),
         (&quiet, 3, Even, 10, 7.0),
         (&quiet, 3, Poisson, 10, 7.0),
-        // Ten requests a second are 100 +- 10 in ten seconds: less than twenty of them do not tell it from twice as many.
+        // Ten requests a second are 100 +- 10 in ten seconds: less than twenty of them do not tell
+        // it from twice as many.
         (&quiet, 1, Poisson, 20, 7.0),
     ] {
         let (mut steps, mut settled, mut off) = (Vec::new(), 0, 0);
@@ -134,7 +137,8 @@ fn each_of_any_number_of_steps_is_visible() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
-/// Values that are read later than `limit` seconds after a step, while the sidecars are there and before the next one.
+/// Values that are read later than `limit` seconds after a step, while the sidecars are there and
+/// before the next one.
 fn still<'a>(case: &Case, looks: &'a [Look], limit: f64) -> Vec<&'a Look> {
     let mut still = Vec::new();
     for ((begin, end), phase) in case.phases().into_iter().zip(&case.loads[0][1..]) {
@@ -146,8 +150,8 @@ fn still<'a>(case: &Case, looks: &'a [Look], limit: f64) -> Vec<&'a Look> {
     still
 }
 
-/// True if the value is one that the load of this moment may give: within the tolerance, and what chance does to so
-/// many requests.
+/// True if the value is one that the load of this moment may give: within the tolerance, and what
+/// chance does to so many requests.
 fn is_fair(case: &Case, look: &Look) -> bool {
     let Some(value) = look.value else {
         return false;
@@ -161,8 +165,8 @@ fn is_fair(case: &Case, look: &Look) -> bool {
     (value - rate).abs() <= rate * (TOLERANCE + chance) + 1.0
 }
 
-/// A steady load gives the value of the window that fits, but for fewer than one read in a hundred, whatever its size;
-/// where four or eight requests come at once, fewer than one in twenty.
+/// A steady load gives the value of the window that fits, but for fewer than one read in a hundred,
+/// whatever its size; where four or eight requests come at once, fewer than one in twenty.
 #[test]
 fn a_steady_load_does_not_flap() {
     let mut wrong = Vec::new();

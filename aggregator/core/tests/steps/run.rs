@@ -30,7 +30,6 @@ pub(crate) struct Look {
     pub(crate) value: Option<f64>,
     /// Length of the longest window, in seconds.
     pub(crate) window: f64,
-    /// Requests in all windows.
     pub(crate) requests: f64,
     /// When the window begins that begins first.
     begin: u64,
@@ -39,10 +38,10 @@ pub(crate) struct Look {
 /// What became of one step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
-    /// Before and after.
     pub(crate) from: f64,
     pub(crate) to: f64,
-    /// Time until nine tenths of each window lay behind the step, in seconds, and infinite if they never did.
+    /// Time until nine tenths of each window lay behind the step, in seconds, and infinite if they
+    /// never did.
     pub(crate) window_s: f64,
     /// Time until the value had gone nine tenths of the way, likewise.
     pub(crate) value_s: f64,
@@ -75,7 +74,8 @@ pub(crate) fn cut(rate: f64, seconds: f64) -> Phase {
 // === impl Case ===
 
 impl Case {
-    /// Reads again and again, until the first pod's load ends. Each read is as if it were the first.
+    /// Reads again and again, until the first pod's load ends. Each read is as if it were the
+    /// first.
     pub(crate) fn run(&self) -> Vec<Look> {
         let mut random = Random::new(self.seed);
         let loads = (0..).zip(&self.loads);
@@ -111,7 +111,8 @@ impl Case {
         rates.sum::<f64>() / real(self.loads.len() as u64)
     }
 
-    /// When the phases of the first pod begin, but the first, and when each ends. The others step with it, or not at all.
+    /// When the phases of the first pod begin, but the first, and when each ends. The others step
+    /// with it, or not at all.
     pub(crate) fn phases(&self) -> Vec<(u64, u64)> {
         let mut begin = 0;
         let phases = self.loads[0].iter().map(|phase| {

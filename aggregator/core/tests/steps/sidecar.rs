@@ -15,7 +15,8 @@ pub(crate) const START: Monotonic = Monotonic(1_800_000_000_000);
 
 /// The filter looks at its counters so often.
 pub(crate) const TICK_MS: u64 = 100;
-/// And reports so often for [`ACTIVE_MS`] after a change, then each [`HEARTBEAT_MS`] or at the next change.
+/// And reports so often for [`ACTIVE_MS`] after a change, then each [`HEARTBEAT_MS`] or at the next
+/// change.
 const FLUSH_MS: u64 = 1000;
 const ACTIVE_MS: u64 = 60_000;
 const HEARTBEAT_MS: u64 = 10_000;
@@ -43,7 +44,6 @@ pub(crate) struct Phase {
 /// What the sidecar does meanwhile.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum State {
-    /// It counts and reports.
     Up,
     /// It is not there, and no request is.
     Down,
@@ -51,7 +51,6 @@ pub(crate) enum State {
     Cut,
 }
 
-/// One pod's sidecar.
 pub(crate) struct Sidecar {
     pub(crate) key: PodKey,
     number: u64,
@@ -60,7 +59,6 @@ pub(crate) struct Sidecar {
     next: usize,
     /// When each state begins, in milliseconds.
     states: Vec<(u64, State)>,
-    /// Where its ticks lie.
     offset: u64,
     running: Option<Running>,
     streams: u64,

@@ -1,8 +1,9 @@
 //! The names of one namespace's serving pods by their labels.
 //!
-//! Pods with the same labels form a group, since a selector treats them alike: those of one `ReplicaSet` are one
-//! group, those of a `StatefulSet`, each of which has its name for a label, one each. Groups are found by each of their labels, so
-//! that a selector with an equality looks only at groups that satisfy it.
+//! Pods with the same labels form a group, since a selector treats them alike: those of one
+//! `ReplicaSet` are one group, those of a `StatefulSet`, each of which has its name for a label,
+//! one each. Groups are found by each of their labels, so that a selector with an equality looks
+//! only at groups that satisfy it.
 //!
 //! Invariant: `ids`, `groups` and `by_label` hold the same groups, and none without a name.
 
@@ -11,7 +12,6 @@ use std::sync::Arc;
 
 use crate::directory::label_set::LabelSet;
 
-/// Names by labels.
 #[derive(Debug, Default)]
 pub(super) struct LabelIndex {
     ids: BTreeMap<Arc<LabelSet>, GroupId>,
@@ -42,7 +42,6 @@ impl LabelIndex {
         }
     }
 
-    /// Adds a pod.
     pub(super) fn add(&mut self, labels: &Arc<LabelSet>, name: Arc<str>) {
         let id = match self.ids.get(labels) {
             Some(id) => *id,
@@ -102,7 +101,8 @@ impl LabelIndex {
         }
     }
 
-    /// Names of pods that have every label of `equals` and whose labels satisfy `matches`, unsorted.
+    /// Names of pods that have every label of `equals` and whose labels satisfy `matches`,
+    /// unsorted.
     pub(super) fn select<'a>(
         &self,
         equals: impl IntoIterator<Item = (&'a str, &'a str)>,

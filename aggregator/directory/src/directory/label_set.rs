@@ -1,4 +1,5 @@
-//! Labels as the directory holds them: shared between the pods that have the same, text by text and as a whole.
+//! Labels as the directory holds them: shared between the pods that have the same, text by text and
+//! as a whole.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! One namespace: its pods, services and owners, and the indexes between them.
 //!
-//! Invariants: `serving` names exactly the serving pods, under their labels; `children` names exactly the pods and
-//! owners whose controller it is keyed by, whether that controller itself is known or not.
+//! Invariants: `serving` names exactly the serving pods, under their labels; `children` names
+//! exactly the pods and owners whose controller it is keyed by, whether that controller itself is
+//! known or not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -41,7 +42,6 @@ struct HeldOwner {
     owner: Option<Arc<Owner>>,
 }
 
-/// What one controller owns.
 #[derive(Debug, Default)]
 struct Children {
     /// As the newest child named it; children share it.
@@ -123,8 +123,8 @@ impl Namespace {
         })
     }
 
-    /// The addresses of a pod, each once and in its canonical form; none once it has ended, for then they may be
-    /// another's.
+    /// The addresses of a pod, each once and in its canonical form; none once it has ended, for
+    /// then they may be another's.
     pub(super) fn addresses(&self, name: &str) -> BTreeSet<IpAddr> {
         let ended = |pod: &&HeldPod| matches!(pod.phase, Phase::Succeeded | Phase::Failed);
         let pod = self.pods.get(name).filter(|pod| !ended(pod));
@@ -153,8 +153,8 @@ impl Namespace {
         self.pods.keys()
     }
 
-    /// Names of serving pods that have every label of `equals` and whose labels satisfy `matches`, unsorted. Asks
-    /// once per different set of labels.
+    /// Names of serving pods that have every label of `equals` and whose labels satisfy `matches`,
+    /// unsorted. Asks once per different set of labels.
     pub(super) fn select(
         &self,
         equals: &[(&str, &str)],
@@ -163,7 +163,8 @@ impl Namespace {
         self.serving.select(equals.iter().copied(), matches)
     }
 
-    /// Names of the serving pods that the selector of a service selects, unsorted; `None` for an empty one.
+    /// Names of the serving pods that the selector of a service selects, unsorted; `None` for an
+    /// empty one.
     pub(super) fn selected_by(&self, selector: &LabelSet) -> Option<Vec<Arc<str>>> {
         let equals = selector.pairs().map(|(key, value)| (&**key, &**value));
         (!selector.is_empty()).then(|| {
@@ -218,8 +219,8 @@ impl Namespace {
         self.owners.keys()
     }
 
-    /// Names of the serving pods that `owner` controls, itself or through owners of its own, unsorted; `None` if
-    /// nothing is known of it.
+    /// Names of the serving pods that `owner` controls, itself or through owners of its own,
+    /// unsorted; `None` if nothing is known of it.
     pub(super) fn owned_by(&self, owner: &ObjectRef) -> Option<Vec<Arc<str>>> {
         if !self.owners.contains_key(owner) && !self.children.contains_key(owner) {
             return None;
@@ -233,7 +234,8 @@ impl Namespace {
         let Some(children) = self.children.get(owner) else {
             return;
         };
-        // A child of a former object of this name is not ours; where the uid is unknown the name decides.
+        // A child of a former object of this name is not ours; where the uid is unknown the name
+        // decides.
         let uid = self.owners.get(owner).map_or("", |held| &*held.uid);
         let is_ours = |told: Option<&Arc<Owner>>| {
             told.is_some_and(|told| uid.is_empty() || told.uid.is_empty() || *told.uid == *uid)

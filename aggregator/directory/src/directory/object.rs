@@ -12,14 +12,11 @@ pub struct ObjectRef {
     pub group: Arc<str>,
     /// Kind, such as `Deployment`.
     pub kind: Arc<str>,
-    /// Name within the namespace.
     pub name: Arc<str>,
 }
 
-/// An object.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ObjectKey {
-    /// Where it is.
     pub namespace: Arc<str>,
     /// Which one it is there.
     pub object: ObjectRef,
@@ -28,7 +25,6 @@ pub struct ObjectKey {
 /// What is known of an object that owns pods or owners of pods.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OwnerInfo {
-    /// Which object.
     pub object: ObjectKey,
     /// `metadata.uid`; "" where nobody told.
     pub uid: Arc<str>,
@@ -39,9 +35,7 @@ pub struct OwnerInfo {
 /// What is known of a service.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServiceInfo {
-    /// Where it is.
     pub namespace: Arc<str>,
-    /// Its name there.
     pub name: Arc<str>,
     /// `spec.selector`; empty for a service that selects no pods itself.
     pub selector: Labels,

@@ -38,7 +38,8 @@ fn names(pods: &[PodKey]) -> Vec<&str> {
     pods.iter().map(|pod| &*pod.name).collect()
 }
 
-/// Only pods of the namespace asked for, and of those only the ones that match, come back, sorted by name.
+/// Only pods of the namespace asked for, and of those only the ones that match, come back, sorted
+/// by name.
 #[test]
 fn selects_within_a_namespace() {
     let directory = Directory::default();
@@ -60,7 +61,8 @@ fn selects_within_a_namespace() {
     assert!(directory.has_namespace("pro") && !directory.has_namespace("none"));
 }
 
-/// Pods that are terminating or have ended are still known, but no question about a set of pods returns them.
+/// Pods that are terminating or have ended are still known, but no question about a set of pods
+/// returns them.
 #[test]
 fn selects_serving_pods_only() {
     let directory = Directory::default();
@@ -126,8 +128,8 @@ fn replaces_and_removes() {
     assert!(!directory.has_namespace("prod"));
 }
 
-/// A Deployment has the pods of all its `ReplicaSets`, a `ReplicaSet` its own, and an owner known only by its children
-/// has them too.
+/// A Deployment has the pods of all its `ReplicaSets`, a `ReplicaSet` its own, and an owner known
+/// only by its children has them too.
 #[test]
 fn follows_owners() {
     let directory = Directory::default();
@@ -156,7 +158,8 @@ fn follows_owners() {
     assert_eq!(of(&key("StatefulSet", "jazz")), None);
     assert_eq!(of(&key("Deployment", "metal")), None);
 
-    // The same name with another uid is another Deployment: the garbage collector has yet to remove the old ones.
+    // The same name with another uid is another Deployment: the garbage collector has yet to remove
+    // the old ones.
     directory
         .upsert_owner(owner_info("Deployment", "jazz", "d2", None))
         .unwrap();
@@ -179,7 +182,8 @@ fn info_of(set: &str) -> PodInfo {
     info("prod", &format!("{set}-a"), "jazz")
 }
 
-/// Owners that own each other, or that are stacked beyond reason, end the search instead of the process.
+/// Owners that own each other, or that are stacked beyond reason, end the search instead of the
+/// process.
 #[test]
 fn ends_on_circles() {
     let directory = Directory::default();
@@ -191,7 +195,8 @@ fn ends_on_circles() {
     assert_eq!(pods, Some(Vec::new()));
 }
 
-/// A service has the pods that its selector matches; one without a selector is told from one that matches none.
+/// A service has the pods that its selector matches; one without a selector is told from one that
+/// matches none.
 #[test]
 fn follows_services() {
     let directory = Directory::default();

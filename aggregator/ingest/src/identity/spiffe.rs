@@ -1,5 +1,6 @@
-//! SPIFFE identities in client certificates: `spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT`, as service meshes issue
-//! them, proves the namespace; `spiffe://TRUST-DOMAIN/ns/NAMESPACE/pod/NAME` the pod.
+//! SPIFFE identities in client certificates: `spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT`, as
+//! service meshes issue them, proves the namespace; `spiffe://TRUST-DOMAIN/ns/NAMESPACE/pod/NAME`
+//! the pod.
 
 use aggregator_core::pod::PodKey;
 use rustls::pki_types::CertificateDer;

@@ -1,5 +1,5 @@
-//! The messages of Envoy's `envoy.service.metrics.v3.MetricsService`, as far as they are read: fields that are not
-//! named here are Envoy's own and are passed over.
+//! The messages of Envoy's `envoy.service.metrics.v3.MetricsService`, as far as they are read:
+//! fields that are not named here are Envoy's own and are passed over.
 
 use std::collections::HashMap;
 
@@ -12,8 +12,9 @@ use tonic_prost::ProstEncoder;
 
 use crate::ending::Refusal;
 
-/// Bytes of a message that each string and message in it must have at least, on average. Envoy's shortest statistic has 33
-/// bytes for four of them. Decoded, one takes at most some 80, which makes [`crate::limits::GROWTH_MAX`].
+/// Bytes of a message that each string and message in it must have at least, on average. Envoy's
+/// shortest statistic has 33 bytes for four of them. Decoded, one takes at most some 80, which
+/// makes [`crate::limits::GROWTH_MAX`].
 const BYTES_EACH: usize = 5;
 /// A message may be so short that the average says nothing.
 const FEW: usize = 64;
@@ -171,8 +172,8 @@ impl StreamMetricsMessage {
     }
 }
 
-/// Takes one from `left` for each string or message in `bytes`, down to `depth`, until there is none left; `None` if it is
-/// no message.
+/// Takes one from `left` for each string or message in `bytes`, down to `depth`, until there is
+/// none left; `None` if it is no message.
 fn count(bytes: &[u8], depth: u32, left: &mut usize) -> Option<()> {
     let mut rest = bytes;
     while !rest.is_empty() && *left > 0 {

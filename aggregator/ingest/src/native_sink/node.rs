@@ -15,7 +15,6 @@ const INBOUND_PREFIXES: [&str; 2] = ["ingress", "inbound"];
 /// Bytes of all stat prefixes that a node may name.
 const INBOUND_BYTES_MAX: usize = 1024;
 
-/// An Envoy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Sidecar {
     pub(crate) pod: PodKey,
@@ -28,7 +27,8 @@ pub(crate) struct Sidecar {
 // === impl Sidecar ===
 
 impl Sidecar {
-    /// Reads `metadata.meshmeter.{namespace,pod,uid,labels,inbound}`; Istio's `NAMESPACE` and `NAME` will do for the first two.
+    /// Reads `metadata.meshmeter.{namespace,pod,uid,labels,inbound}`; Istio's `NAMESPACE` and
+    /// `NAME` will do for the first two.
     pub(crate) fn of(node: Option<&Node>) -> Result<Self, FieldError> {
         let metadata = node.and_then(|node| node.metadata.as_ref());
         let own = metadata.and_then(|metadata| metadata.inner("meshmeter"));

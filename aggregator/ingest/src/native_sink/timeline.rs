@@ -1,8 +1,8 @@
 //! When Envoy took its snapshots, on a clock that does not step.
 //!
-//! Envoy dates its statistics by its wall clock, which may be set, and messages may be late on the way. But Envoy flushes
-//! by a timer: of the time between two dates and the time between two arrivals that one is right which is nearer to the
-//! one before.
+//! Envoy dates its statistics by its wall clock, which may be set, and messages may be late on the
+//! way. But Envoy flushes by a timer: of the time between two dates and the time between two
+//! arrivals that one is right which is nearer to the one before.
 
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ struct Last {
 // === impl Timeline ===
 
 impl Timeline {
-    /// When the snapshot was taken that arrived at `now` and was dated `told`: on our own clock for the first one, and by
-    /// its distance from the one before for all others.
+    /// When the snapshot was taken that arrived at `now` and was dated `told`: on our own clock for
+    /// the first one, and by its distance from the one before for all others.
     pub(super) fn next(&mut self, now: Monotonic, told: Option<UnixMillis>) -> UnixMillis {
         let (at, interval) = match self.0 {
             None => (UnixMillis(now.0), FLUSH_DEFAULT),
@@ -59,7 +59,8 @@ impl Timeline {
 mod tests {
     use super::*;
 
-    /// Intervals as they come out, of messages that are dated and arrive so many milliseconds after the one before.
+    /// Intervals as they come out, of messages that are dated and arrive so many milliseconds after
+    /// the one before.
     fn intervals(messages: &[(i64, u64)]) -> Vec<u128> {
         let mut timeline = Timeline::default();
         let (mut told, mut now) = (UnixMillis(1_800_000_000_000), Monotonic::BEGIN);
@@ -75,7 +76,8 @@ mod tests {
         messages.iter().map(next).collect()
     }
 
-    /// A clock that is set, by much or little, changes no interval; nor does a message that is late.
+    /// A clock that is set, by much or little, changes no interval; nor does a message that is
+    /// late.
     #[test]
     fn neither_steps_nor_delays_count() {
         let usual = (5000, 5001);

@@ -7,7 +7,8 @@
 //! | `cluster.NAME.upstream_rq_total` | `upstream_attempts` of the cluster |
 //! | `cluster.NAME.upstream_rq_Nxx` | responses of the cluster by class |
 //!
-//! Names come with the variable part inside, or apart as a label (`emit_tags_as_labels`). All else is passed over.
+//! Names come with the variable part inside, or apart as a label (`emit_tags_as_labels`). All else
+//! is passed over.
 
 use std::collections::BTreeMap;
 
@@ -23,10 +24,10 @@ use crate::parse::{self, FieldError};
 /// Beginnings of the names of clusters that lead to the pod's own application.
 const INBOUND_CLUSTERS: [&str; 2] = ["cds_ingress_", "inbound|"];
 
-/// Beginning of the names of clusters that lead to us: Envoy counts its own stream there, which is no traffic of the pod.
+/// Beginning of the names of clusters that lead to us: Envoy counts its own stream there, which is
+/// no traffic of the pod.
 const OWN_CLUSTERS: &str = "meshmeter";
 
-/// What one message says.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Totals {
     pub(crate) series: BTreeMap<SeriesKey, SeriesTotals>,
@@ -39,9 +40,7 @@ pub(crate) struct Totals {
 /// A statistic that is read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Statistic<'a> {
-    /// Of a connection manager.
     Http(&'a str, Part),
-    /// Of an upstream cluster.
     Cluster(&'a str, Part),
 }
 

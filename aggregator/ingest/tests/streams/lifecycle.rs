@@ -10,7 +10,8 @@ use tonic::Code;
 use crate::support::{Aggregator, until};
 use crate::wire::{INTERNAL, NO_ERROR, Wire};
 
-/// Reports are acknowledged and in the store, the rate follows, and the pod is learnt with its labels.
+/// Reports are acknowledged and in the store, the rate follows, and the pod is learnt with its
+/// labels.
 #[tokio::test]
 async fn reports_become_a_rate() {
     let aggregator = Aggregator::start(Limits::default()).await;
@@ -57,7 +58,8 @@ async fn streams_are_told_by_build() {
     assert_eq!(aggregator.metric(&of("test")), 1);
 }
 
-/// However a stream ends, it is not open any more: by its sidecar, by a reset, with its connection. All of these are plain.
+/// However a stream ends, it is not open any more: by its sidecar, by a reset, with its connection.
+/// All of these are plain.
 #[tokio::test]
 async fn a_stream_that_ended_is_not_counted() {
     let aggregator = Aggregator::start(Limits::default()).await;
@@ -84,8 +86,8 @@ async fn a_stream_that_ended_is_not_counted() {
     assert_eq!(aggregator.metric(opened), 4);
 }
 
-/// A second stream of the same instance takes over: the first ends with a status that says so, and totals of
-/// both are merged.
+/// A second stream of the same instance takes over: the first ends with a status that says so, and
+/// totals of both are merged.
 #[tokio::test]
 async fn a_second_stream_supersedes_the_first() {
     let aggregator = Aggregator::start(Limits::default()).await;
@@ -107,8 +109,8 @@ async fn a_second_stream_supersedes_the_first() {
     assert_eq!(aggregator.metric(superseded), 1);
 }
 
-/// A newer instance takes the pod over with its first report; the older one's stream ends with a status that
-/// says so.
+/// A newer instance takes the pod over with its first report; the older one's stream ends with a
+/// status that says so.
 #[tokio::test]
 async fn a_newer_instance_replaces_the_older() {
     let aggregator = Aggregator::start(Limits::default()).await;
@@ -126,8 +128,8 @@ async fn a_newer_instance_replaces_the_older() {
     assert_eq!(aggregator.requests("jazz"), Some(3));
 }
 
-/// A sidecar that ends sends its last report and resets the stream in the same segment, as Envoy does: the
-/// report counts, and the reset is no refusal.
+/// A sidecar that ends sends its last report and resets the stream in the same segment, as Envoy
+/// does: the report counts, and the reset is no refusal.
 #[tokio::test]
 async fn a_reset_after_data_keeps_the_data() {
     let aggregator = Aggregator::start(Limits::default()).await;
@@ -164,8 +166,8 @@ async fn a_half_closed_stream_ends_in_order() {
     assert_eq!(aggregator.pod("jazz").streams, 0);
 }
 
-/// At shutdown every frame that was sent is taken in before the stream ends with UNAVAILABLE, and the server
-/// ends without an error.
+/// At shutdown every frame that was sent is taken in before the stream ends with UNAVAILABLE, and
+/// the server ends without an error.
 #[tokio::test]
 async fn shutdown_takes_in_what_was_sent() {
     let aggregator = Aggregator::start(Limits::default()).await;

@@ -1,5 +1,5 @@
-//! What is wrong ends its own stream, with a status that names it and a counter that rises; a stream beside it
-//! goes on.
+//! What is wrong ends its own stream, with a status that names it and a counter that rises; a
+//! stream beside it goes on.
 
 use std::time::Duration;
 
@@ -38,8 +38,8 @@ impl Case {
         }
     }
 
-    /// `frame` ends the bad stream with `code` and `text` and is counted under `reason`; what the stream had
-    /// told before stands, and the good stream goes on.
+    /// `frame` ends the bad stream with `code` and `text` and is counted under `reason`; what the
+    /// stream had told before stands, and the good stream goes on.
     async fn refuses(mut self, frame: Vec<u8>, code: Code, text: &str, reason: &str) {
         self.bad.send_bytes(frame).await;
         let status = self.bad.status().await;
@@ -241,7 +241,8 @@ async fn no_hello() {
     assert_eq!(aggregator.refused("hello_late"), 1);
 }
 
-/// Streams beyond the limit are refused; those that are open go on, and a place that becomes free is given again.
+/// Streams beyond the limit are refused; those that are open go on, and a place that becomes free
+/// is given again.
 #[tokio::test]
 async fn too_many_streams() {
     let aggregator = Aggregator::start(Limits {

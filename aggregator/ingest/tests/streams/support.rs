@@ -101,7 +101,6 @@ impl Aggregator {
         Monotonic(self.time.load(Ordering::SeqCst))
     }
 
-    /// Lets a second pass.
     pub(crate) fn a_second_later(&self) {
         self.time.fetch_add(1000, Ordering::SeqCst);
     }

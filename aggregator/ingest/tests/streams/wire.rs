@@ -1,5 +1,5 @@
-//! A sidecar that writes HTTP/2 by hand, to send what no client library would: a frame and the reset of its
-//! stream in one segment, as Envoy does when it ends.
+//! A sidecar that writes HTTP/2 by hand, to send what no client library would: a frame and the
+//! reset of its stream in one segment, as Envoy does when it ends.
 
 use std::net::SocketAddr;
 

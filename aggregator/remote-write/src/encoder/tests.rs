@@ -93,7 +93,8 @@ fn labels_that_no_receiver_takes_are_refused_by_name() {
     assert_eq!(many.unwrap_err(), LabelsError::TooMany(LABELS_MAX + 1));
 }
 
-/// The hash decides where a series' samples wait for years to come: it may not change with a release.
+/// The hash decides where a series' samples wait for years to come: it may not change with a
+/// release.
 #[test]
 fn a_series_keeps_its_hash() {
     let labels =

@@ -14,7 +14,8 @@ fn asked(version: Version) -> Protocol {
     Protocol::new(version)
 }
 
-/// 415, and 2xx without the headers: that request again in 1.0, all after it too, and 2.0 again after some minutes.
+/// 415, and 2xx without the headers: that request again in 1.0, all after it too, and 2.0 again
+/// after some minutes.
 #[test]
 fn two_answers_mean_an_older_version() {
     for answer in [status(415, None), Answer::NotUnderstood] {

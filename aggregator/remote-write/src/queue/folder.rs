@@ -1,7 +1,8 @@
-//! The folder of a queue on disk: which files are the queue's, its lock, and files that are written whole or not at all.
+//! The folder of a queue on disk: which files are the queue's, its lock, and files that are written
+//! whole or not at all.
 //!
-//! What lies under a name of the queue and is no regular file (a folder, a link) is renamed to `<name>.foreign`. Files
-//! under other names are left alone.
+//! What lies under a name of the queue and is no regular file (a folder, a link) is renamed to
+//! `<name>.foreign`. Files under other names are left alone.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -9,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 const LOCK: &str = "LOCK";
 
-/// What was acknowledged.
 pub(super) const CURSOR: &str = "cursor";
 
 /// Written beside the segments for the next flush.
@@ -38,8 +38,8 @@ pub(super) struct Folder {
 // === impl Folder ===
 
 impl Folder {
-    /// Makes the folder if need be, locks it, and sets aside what is not the queue's. The error is a folder that cannot be
-    /// used, or that another process uses.
+    /// Makes the folder if need be, locks it, and sets aside what is not the queue's. The error is
+    /// a folder that cannot be used, or that another process uses.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
         let lock_path = path.join(LOCK);

@@ -33,7 +33,6 @@ pub struct Limits {
 pub enum DropReason {
     /// The queue was full, and a later sample of the same running total remains.
     Thinned,
-    /// The queue was full.
     Full,
     /// Older than [`Limits::age`].
     TooOld,
@@ -50,11 +49,8 @@ pub enum DropReason {
 pub struct Totals {
     /// Found on disk when the queue was opened.
     pub recovered: u64,
-    /// Pushed.
     pub pushed: u64,
-    /// Acknowledged.
     pub acknowledged: u64,
-    /// Dropped, by reason.
     pub dropped: BTreeMap<DropReason, u64>,
     /// Bytes on disk that were no records when the queue was opened.
     pub damaged_bytes: u64,
@@ -62,18 +58,16 @@ pub struct Totals {
     pub write_errors: u64,
 }
 
-/// What waits.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Waiting {
-    /// Samples.
     pub samples: u64,
-    /// Batches.
     pub batches: usize,
     /// Bytes of the batches with their headers.
     pub bytes: u64,
     /// Timestamp of the oldest, in Unix milliseconds.
     pub oldest: Option<i64>,
-    /// Timestamp of what has waited longest: an older one than the oldest where the clock was set back.
+    /// Timestamp of what has waited longest: an older one than the oldest where the clock was set
+    /// back.
     pub first: Option<i64>,
 }
 
@@ -98,7 +92,6 @@ impl Limits {
 // === impl DropReason ===
 
 impl DropReason {
-    /// Every reason.
     pub const ALL: [Self; 6] = [
         Self::Thinned,
         Self::Full,
@@ -108,7 +101,6 @@ impl DropReason {
         Self::OtherWriter,
     ];
 
-    /// The name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Thinned => "thinned",
@@ -124,7 +116,6 @@ impl DropReason {
 // === impl Totals ===
 
 impl Totals {
-    /// All samples dropped.
     pub fn dropped(&self) -> u64 {
         self.dropped.values().sum()
     }

@@ -16,12 +16,12 @@ pub(super) struct Log {
     folder: Folder,
     /// By the sequence number they begin with.
     segments: BTreeMap<u64, Segment>,
-    /// The one that is appended to. After a start a new one is begun, so that nothing follows a torn end.
+    /// The one that is appended to. After a start a new one is begun, so that nothing follows a
+    /// torn end.
     current: Option<u64>,
     segment_bytes: u64,
 }
 
-/// Where a record lies.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     /// Number that the segment begins with.
@@ -45,8 +45,8 @@ pub(super) struct Opened {
 // === impl Log ===
 
 impl Log {
-    /// Opens or makes the log in `folder`. Damage is skipped, counted and logged, never an error; the error is a folder
-    /// that cannot be used, or that another process uses.
+    /// Opens or makes the log in `folder`. Damage is skipped, counted and logged, never an error;
+    /// the error is a folder that cannot be used, or that another process uses.
     pub(super) fn open(folder: &Path, segment_bytes: u64) -> io::Result<(Self, Opened)> {
         let folder = Folder::open(folder)?;
         let mut opened = Opened::default();
@@ -105,7 +105,8 @@ impl Log {
             Ok(places)
         });
         if appended.is_err() && segment.truncate(before).is_err() {
-            // What the disk holds behind `before` is not known: the next flush begins a segment of its own.
+            // What the disk holds behind `before` is not known: the next flush begins a segment of
+            // its own.
             self.current = None;
         }
         appended
@@ -119,8 +120,8 @@ impl Log {
         }
     }
 
-    /// Removes every segment but the last that holds none of the records from `oldest` on; with nothing left to keep,
-    /// the last one as well.
+    /// Removes every segment but the last that holds none of the records from `oldest` on; with
+    /// nothing left to keep, the last one as well.
     pub(super) fn remove_before(&mut self, oldest: Option<u64>) -> io::Result<()> {
         while let Some((first, end)) = self.oldest_segment() {
             let unused = match (oldest, end) {
@@ -188,8 +189,8 @@ impl Log {
 // === impl Opened ===
 
 impl Opened {
-    /// One that is missing or damaged says nothing: everything is sent again, which no receiver minds, rather than
-    /// nothing.
+    /// One that is missing or damaged says nothing: everything is sent again, which no receiver
+    /// minds, rather than nothing.
     fn read_cursor(&mut self, path: &Path) {
         match Folder::load(path) {
             Ok(None) => {}

@@ -24,13 +24,13 @@ pub(super) const HEADER_BYTES: usize = 64;
 /// Longest body that is believed: more than a request may hold before compression.
 const BODY_BYTES_MAX: u32 = 2 * 1024 * 1024;
 
-/// Highest sequence number that is believed: a thousand batches a second reach it after some 300,000 years.
+/// Highest sequence number that is believed: a thousand batches a second reach it after some
+/// 300,000 years.
 pub(super) const SEQ_MAX: u64 = 1 << 53;
 
 const MAGIC: [u8; 4] = *b"mmrw";
 const VERSION: u8 = 1;
 
-/// What the header says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Header {
     pub(super) kind: Kind,

@@ -9,13 +9,13 @@ use crate::batch::Batch;
 use crate::queue::folder::Folder;
 use crate::queue::record::{HEADER_BYTES, Header};
 
-/// Bytes of one segment that are searched for the next record behind damage, four times what a segment usually has.
+/// Bytes of one segment that are searched for the next record behind damage, four times what a
+/// segment usually has.
 const SEARCH_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Bytes read at once by the search.
 const SEARCH_STEP: usize = 64 * 1024;
 
-/// An open segment.
 #[derive(Debug)]
 pub(super) struct Segment {
     path: PathBuf,
@@ -24,14 +24,12 @@ pub(super) struct Segment {
     len: u64,
 }
 
-/// Where a record lies.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
     pub(super) header: Header,
     pub(super) offset: u64,
 }
 
-/// What a scan met.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     pub(super) found: Vec<Found>,
@@ -55,8 +53,8 @@ impl Segment {
         Ok(Self { path, file, len: 0 })
     }
 
-    /// Opens the segment at `path` and looks for its records by their headers; a damaged body shows when it is read.
-    /// Behind a damaged header it goes on with the next that is whole.
+    /// Opens the segment at `path` and looks for its records by their headers; a damaged body shows
+    /// when it is read. Behind a damaged header it goes on with the next that is whole.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Scan)> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let end = file.metadata()?.len();
@@ -80,7 +78,8 @@ impl Segment {
         Ok((segment, scan))
     }
 
-    /// The first whole record from `at` on whose number is above `newest`. `budget` bounds the bytes searched.
+    /// The first whole record from `at` on whose number is above `newest`. `budget` bounds the
+    /// bytes searched.
     fn next_record(
         &self,
         at: u64,
@@ -116,7 +115,8 @@ impl Segment {
         self.len
     }
 
-    /// Appends a record; durable only after [`Segment::sync`]. After an error the segment is as before.
+    /// Appends a record; durable only after [`Segment::sync`]. After an error the segment is as
+    /// before.
     pub(super) fn append(&mut self, header: &Header, body: &[u8]) -> io::Result<u64> {
         let offset = self.len;
         self.file.write_all_at(&header.encode(), offset)?;
@@ -149,7 +149,8 @@ impl Segment {
         }
     }
 
-    /// Writes the segment anew with `keep` only; returns where they lie now. A crash leaves the old or the new file.
+    /// Writes the segment anew with `keep` only; returns where they lie now. A crash leaves the old
+    /// or the new file.
     pub(super) fn rewrite(&mut self, folder: &Folder, keep: &[Found]) -> io::Result<Vec<Found>> {
         let mut kept = Vec::with_capacity(keep.len());
         let mut len = 0;
@@ -173,7 +174,6 @@ impl Segment {
         Ok(kept)
     }
 
-    /// Removes the file.
     pub(super) fn remove(self, folder: &Folder) -> io::Result<()> {
         fs::remove_file(&self.path)?;
         folder.sync()

@@ -127,8 +127,9 @@ fn a_lost_or_damaged_cursor_means_again_rather_than_never() {
     }
 }
 
-/// Wherever a crash tears the last file, what lies before is kept, and the queue goes on.
-/// The time of the last flush is known after a restart, whether it was sent or not; so is what was saved with it.
+/// Wherever a crash tears the last file, what lies before is kept, and the queue goes on. The time
+/// of the last flush is known after a restart, whether it was sent or not; so is what was saved
+/// with it.
 #[test]
 fn the_last_flush_and_its_state_survive_a_restart() {
     for sent in [false, true] {
@@ -380,8 +381,8 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Each shard's batches come out in the order they went in; after a restart from the saved cursor on, so some come
-    /// twice, none is left out.
+    /// Each shard's batches come out in the order they went in; after a restart from the saved
+    /// cursor on, so some come twice, none is left out.
     #[test]
     fn agrees_with_plain_lists(operations in operations()) {
         let folder = tempfile::tempdir().unwrap();

@@ -2,8 +2,8 @@
 
 use super::RateLimiter;
 
-/// Sends as fast as it may for `seconds`, `batch` samples a request, to a receiver that takes `limit` a second.
-/// Returns samples taken and requests refused.
+/// Sends as fast as it may for `seconds`, `batch` samples a request, to a receiver that takes
+/// `limit` a second. Returns samples taken and requests refused.
 fn run(limiter: &mut RateLimiter, from: f64, seconds: f64, batch: u32, limit: f64) -> (f64, u32) {
     let (mut now, mut taken, mut refused) = (from, 0.0, 0);
     let mut bucket = limit;

@@ -138,7 +138,8 @@ fn an_unknown_version_is_downgraded_once() {
     );
 }
 
-/// Now and then it is asked whether a receiver that fails does so on this batch alone; never without an answer.
+/// Now and then it is asked whether a receiver that fails does so on this batch alone; never
+/// without an answer.
 #[test]
 fn a_batch_that_fails_again_and_again_is_suspected() {
     let mut retry = Retry::default();

@@ -12,8 +12,8 @@ use crate::receiver::Receiver;
 use crate::retry::{Next, Retry};
 use crate::sub_batch::SubBatch;
 
-/// A timestamp that is further ahead of the receiver's clock than this was made by a clock that was set, in
-/// milliseconds.
+/// A timestamp that is further ahead of the receiver's clock than this was made by a clock that was
+/// set, in milliseconds.
 const AHEAD_MAX: f64 = 60_000.0;
 
 /// A batch of a shard, in sub-batches; the last one is the next to send.
@@ -177,7 +177,8 @@ impl<R: Receiver> Sender<R> {
         }
     }
 
-    /// Samples that were refused were made by a clock that was set, if they come after later ones, or from the future.
+    /// Samples that were refused were made by a clock that was set, if they come after later ones,
+    /// or from the future.
     fn why_refused(&self, timestamp: i64) -> Outcome {
         let ahead = super::real_seconds(timestamp) * 1e3 - self.receiver_millis();
         if self.lag().is_set_back(timestamp) || ahead > AHEAD_MAX {
@@ -197,8 +198,8 @@ impl<R: Receiver> Sender<R> {
         }
     }
 
-    /// The sub-batch holds series that the receiver refuses, while it takes others: a single one is set aside, of several
-    /// those that are known to be stored go first, or a half.
+    /// The sub-batch holds series that the receiver refuses, while it takes others: a single one is
+    /// set aside, of several those that are known to be stored go first, or a half.
     fn isolate(&self, delivery: &mut Delivery, refusal: Refusal) {
         let Some(sub_batch) = delivery.sub_batches.pop() else {
             return;
@@ -256,8 +257,9 @@ impl<R: Receiver> Sender<R> {
         rest
     }
 
-    /// Whether the receiver judges what it stored before, rather than failing on it as well; `None` if nothing was
-    /// stored yet, or nothing may be sent any more. The same sample once more is no other one.
+    /// Whether the receiver judges what it stored before, rather than failing on it as well; `None`
+    /// if nothing was stored yet, or nothing may be sent any more. The same sample once more is no
+    /// other one.
     async fn takes_others(&self) -> Option<bool> {
         let good = self.good().clone()?.first()?;
         let version = self.protocol.version(self.now());

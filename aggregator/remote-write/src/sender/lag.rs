@@ -34,7 +34,6 @@ impl Lag {
         }
     }
 
-    /// A flush was made.
     pub(super) fn flushed(&mut self, timestamp: i64, now: f64) {
         if timestamp <= self.highest {
             if self.stepped_from.is_none() {
@@ -60,7 +59,6 @@ impl Lag {
         self.stepped_from.is_some_and(|from| timestamp <= from)
     }
 
-    /// The receiver stored samples.
     pub(super) fn stored(&mut self, now: f64) {
         self.stored_at = now;
         self.refusing = false;
@@ -71,7 +69,8 @@ impl Lag {
         self.refusing = true;
     }
 
-    /// In seconds. `waiting` is the timestamp of what has waited longest, `wall` the time by the clock.
+    /// In seconds. `waiting` is the timestamp of what has waited longest, `wall` the time by the
+    /// clock.
     pub(super) fn seconds(&mut self, waiting: Option<i64>, now: f64, wall: f64) -> f64 {
         let refusing = if self.refusing {
             now - self.stored_at
@@ -117,7 +116,8 @@ mod tests {
         assert_lag(&mut lag, Some(5_000), 14.0, 65.0, 60.0);
     }
 
-    /// After a step back nothing waits, everything is refused, and the lag grows from the last sample that was stored.
+    /// After a step back nothing waits, everything is refused, and the lag grows from the last
+    /// sample that was stored.
     #[test]
     fn what_is_refused_for_its_time_is_not_on_time() {
         let mut lag = Lag::new(0.0, None);

@@ -323,7 +323,8 @@ async fn what_the_receiver_would_refuse_for_its_age_is_dropped_and_counted() {
         .get(&DropReason::TooOld)
         .copied()
         .unwrap();
-    // Each series lacks its oldest samples and no others; at the limit of age one shard may be a flush behind another.
+    // Each series lacks its oldest samples and no others; at the limit of age one shard may be a
+    // flush behind another.
     let all = whole(400);
     let stored = sender.receiver().stored.lock().unwrap();
     let mut arrived = 0;
@@ -379,7 +380,8 @@ async fn refused_credentials_are_tried_rarely() {
     assert!((8..=20).contains(&tried), "{tried} requests in ten minutes");
 }
 
-/// A receiver of 1.0 takes a request of 2.0 for nothing: it is sent again as 1.0, and so is everything after it.
+/// A receiver of 1.0 takes a request of 2.0 for nothing: it is sent again as 1.0, and so is
+/// everything after it.
 #[tokio::test(start_paused = true)]
 async fn a_receiver_of_1_0_is_written_to_in_1_0() {
     let clock = simulated_clock();
@@ -476,8 +478,8 @@ fn single(timestamp: i64, series: u32, value: f64) -> Vec<Batch> {
     encoder.finish().unwrap()
 }
 
-/// The receiver is full: what it knows goes on without a gap, what is new is found, counted and set aside, and taken once
-/// the limit is raised.
+/// The receiver is full: what it knows goes on without a gap, what is new is found, counted and set
+/// aside, and taken once the limit is raised.
 #[tokio::test(start_paused = true)]
 async fn a_limit_of_series_holds_up_no_known_series() {
     for new in [1, 40] {
@@ -503,7 +505,8 @@ async fn a_limit_of_series_holds_up_no_known_series() {
     }
 }
 
-/// One series on which the receiver fails each time holds up the others for some seconds, once in some minutes.
+/// One series on which the receiver fails each time holds up the others for some seconds, once in
+/// some minutes.
 #[tokio::test(start_paused = true)]
 async fn a_series_that_fails_for_good_holds_up_no_other() {
     let clock = simulated_clock();
@@ -558,7 +561,8 @@ async fn what_was_written_is_counted_as_stored() {
     task.await.unwrap();
 }
 
-/// While the receiver refuses what a clock that was set back makes, nothing waits, and yet the lag grows.
+/// While the receiver refuses what a clock that was set back makes, nothing waits, and yet the lag
+/// grows.
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_was_set_back_shows() {
     let clock = simulated_clock();

@@ -1,7 +1,7 @@
 //! Names and labels of what is written.
 //!
-//! Under a name of Envoy's stands Envoy's number, for the requests that the listeners with a filter proxy; what differs
-//! from it has a name of our own.
+//! Under a name of Envoy's stands Envoy's number, for the requests that the listeners with a filter
+//! proxy; what differs from it has a name of our own.
 //!
 //! | Name | What it equals |
 //! |---|---|
@@ -18,7 +18,6 @@ use aggregator_core::status::SeriesStatus;
 use crate::encoder::SeriesLabels;
 use crate::names::{IN_FLIGHT, RATE, REQUESTS, RESPONSES, RESPONSES_BY_CODE};
 
-/// Names and labels.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Naming {
     /// What Envoy's names begin with.
@@ -27,23 +26,22 @@ pub struct Naming {
     pub external_labels: Vec<(String, String)>,
     /// Labels of the pod that become labels of its series, under names that Prometheus allows.
     pub pod_labels: Vec<String>,
-    /// Only series of pods that report to this replica at this moment: another replica may write the others, and
-    /// the receiver takes the samples of one replica at a time.
+    /// Only series of pods that report to this replica at this moment: another replica may write
+    /// the others, and the receiver takes the samples of one replica at a time.
     pub live_only: bool,
     /// One series for each pod, or for all pods of a service.
     pub output: Output,
     /// Write the gauge [`RATE`].
     pub rate: bool,
-    /// Write requests in flight.
     pub inflight: bool,
 }
 
 /// Whose totals a series holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Output {
-    /// One pod's.
     PerPod,
-    /// Those of all pods of a namespace with the same service and the same values of [`Naming::pod_labels`].
+    /// Those of all pods of a namespace with the same service and the same values of
+    /// [`Naming::pod_labels`].
     Summed,
 }
 
@@ -56,7 +54,6 @@ pub struct SeriesMetadata {
     pub labels: Vec<String>,
 }
 
-/// Whose series it is.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Owner {
     Pod(PodKey),
@@ -83,9 +80,7 @@ pub(super) enum Part {
     /// Responses of the upstream, as Envoy counts them.
     UpstreamClass(CodeClass),
     UpstreamCode(u16),
-    /// Requests at the listener.
     Requests,
-    /// Responses of the listener.
     Class(CodeClass),
     Code(u16),
     InFlight,
@@ -155,8 +150,8 @@ impl Naming {
         }
     }
 
-    /// The running totals of a series of the store. Who counts responses without requests is Envoy itself, and they are
-    /// its cluster's; a plugin counts both at a listener.
+    /// The running totals of a series of the store. Who counts responses without requests is Envoy
+    /// itself, and they are its cluster's; a plugin counts both at a listener.
     pub(super) fn totals(series: &SeriesStatus) -> impl Iterator<Item = (Part, u64)> {
         let of_listener = series.requests.is_some();
         let requests = series.requests.map(|total| (Part::Requests, total));

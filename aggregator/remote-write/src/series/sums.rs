@@ -1,11 +1,11 @@
 //! Running totals of all pods of a service: what they counted while we looked, added up.
 //!
-//! A pod that leaves takes nothing with it, and one that is seen for the first time brings only what it counted since we
-//! look: so a sum never falls, and never leaps by what was counted before.
+//! A pod that leaves takes nothing with it, and one that is seen for the first time brings only
+//! what it counted since we look: so a sum never falls, and never leaps by what was counted before.
 //!
-//! A process that goes on with the checkpoint of the one before it may for a moment know less of a pod than that one did.
-//! What it hears that was heard before therefore adds nothing: totals lower than the last, and instances that were
-//! replaced.
+//! A process that goes on with the checkpoint of the one before it may for a moment know less of a
+//! pod than that one did. What it hears that was heard before therefore adds nothing: totals lower
+//! than the last, and instances that were replaced.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -28,7 +28,6 @@ const REMEMBERED_MS: i64 = 60 * 60 * 1000;
 /// Instances of a pod that are remembered after others took their place.
 const FORMER_MAX: usize = 16;
 
-/// What was added up.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Sums {
     totals: BTreeMap<Id, Sum>,
@@ -70,8 +69,8 @@ impl Sum {
 // === impl Last ===
 
 impl Last {
-    /// Notes the instances that totals are of now. Others than before began at 0, even if they have more by now; false
-    /// if they were replaced already, and tell nothing new.
+    /// Notes the instances that totals are of now. Others than before began at 0, even if they have
+    /// more by now; false if they were replaced already, and tell nothing new.
     fn is_news(&mut self, instances: &[InstanceId]) -> bool {
         let among =
             |known: &[InstanceId]| instances.iter().any(|instance| known.contains(instance));
@@ -102,8 +101,8 @@ impl Sums {
         }
     }
 
-    /// Adds what the pod counted since it was last seen; one that was not is counted from 0 if it `began` since we look.
-    /// `group` is the owner of its sums.
+    /// Adds what the pod counted since it was last seen; one that was not is counted from 0 if it
+    /// `began` since we look. `group` is the owner of its sums.
     pub(super) fn add(
         &mut self,
         at: i64,
@@ -146,7 +145,8 @@ impl Sums {
         }
     }
 
-    /// The sums that something was added to at `at`, if only 0, and whether they are told for the first time.
+    /// The sums that something was added to at `at`, if only 0, and whether they are told for the
+    /// first time.
     pub(super) fn of_flush(&mut self, at: i64) -> impl Iterator<Item = (&Id, u64, bool)> {
         let current = self.totals.iter_mut().filter(move |(_, sum)| sum.at == at);
         current.map(|(id, sum)| (id, sum.total, !std::mem::replace(&mut sum.written, true)))

@@ -69,7 +69,6 @@ fn now(timestamp: i64) -> Now {
     }
 }
 
-/// What a flush makes.
 fn flush(
     exporter: &mut Exporter,
     timestamp: i64,
@@ -121,7 +120,8 @@ fn samples(batches: &[Batch]) -> Vec<String> {
     lines
 }
 
-/// A counter that was there before us begins with its value; one that began while we looked begins with a 0 before it.
+/// A counter that was there before us begins with its value; one that began while we looked begins
+/// with a 0 before it.
 #[test]
 fn only_new_counters_begin_at_zero() {
     let mut exporter = Exporter::new(Naming::default(), SINCE);
@@ -171,8 +171,8 @@ fn ends_what_is_renamed() {
     );
 }
 
-/// A pod that began while we looked, was gone for a while and is back, or has another service, did not begin again: a 0
-/// now would be a false reset.
+/// A pod that began while we looked, was gone for a while and is back, or has another service, did
+/// not begin again: a 0 now would be a false reset.
 #[test]
 fn what_is_back_does_not_begin_again() {
     let other = |_: &PodKey| SeriesMetadata {
@@ -231,7 +231,8 @@ fn writes_what_is_known() {
     }
 }
 
-/// Labels of pods and of all series are there, and a clash is refused and counted, not written wrongly.
+/// Labels of pods and of all series are there, and a clash is refused and counted, not written
+/// wrongly.
 #[test]
 fn labels_are_a_setting() {
     let naming = Naming {
@@ -283,8 +284,8 @@ fn summed() -> Exporter {
     Exporter::new(naming, SINCE)
 }
 
-/// A sum counts what its pods count while it looks: not what was before, not less when one leaves, and all of one that
-/// begins again under its name.
+/// A sum counts what its pods count while it looks: not what was before, not less when one leaves,
+/// and all of one that begins again under its name.
 #[test]
 fn a_sum_never_falls_and_never_leaps() {
     let mut exporter = summed();
@@ -313,7 +314,8 @@ fn a_sum_never_falls_and_never_leaps() {
     assert_eq!(sum_of(&[another(6)]), [" rq_total  17 @2120000"]);
 }
 
-/// What a restarted exporter has from its checkpoint, it goes on with, and what was counted while none ran is counted.
+/// What a restarted exporter has from its checkpoint, it goes on with, and what was counted while
+/// none ran is counted.
 #[test]
 fn a_sum_goes_on_after_a_restart() {
     let mut exporter = summed();
@@ -396,8 +398,8 @@ fn gauges_are_a_setting() {
     );
 }
 
-/// What a listener counted is told under names of ours, what the upstream counted under Envoy's; each series has one of
-/// the two, and neither stands in for the other.
+/// What a listener counted is told under names of ours, what the upstream counted under Envoy's;
+/// each series has one of the two, and neither stands in for the other.
 #[test]
 fn each_name_says_who_counted() {
     let listener = SeriesStatus {
@@ -436,8 +438,9 @@ fn each_name_says_who_counted() {
     }
 }
 
-/// A series that is first seen by the process after a kill begins at 0 in the last flush before it, and one that was
-/// written has none; whatever the kill came between, and whether or not the sidecar was started anew as well.
+/// A series that is first seen by the process after a kill begins at 0 in the last flush before it,
+/// and one that was written has none; whatever the kill came between, and whether or not the
+/// sidecar was started anew as well.
 #[test]
 fn what_is_new_after_a_kill_begins_at_zero() {
     let at_first = [pod("a", 1, SINCE.0 - 1, vec![series(70, &[])])];
@@ -470,7 +473,8 @@ fn what_is_new_after_a_kill_begins_at_zero() {
     }
 }
 
-/// The kill came after what was written was kept, and before the flush was: the series of that flush were not written.
+/// The kill came after what was written was kept, and before the flush was: the series of that
+/// flush were not written.
 #[test]
 fn a_flush_that_was_not_durable_wrote_nothing() {
     let mut first = Exporter::new(Naming::default(), SINCE);
@@ -492,8 +496,8 @@ fn a_flush_that_was_not_durable_wrote_nothing() {
     assert!(!second.go_on(&damaged, 2_015_000));
 }
 
-/// A pod that was away, or whose sidecar began anew, and that meanwhile counted what it never had: that began at 0, and
-/// what was written before did not.
+/// A pod that was away, or whose sidecar began anew, and that meanwhile counted what it never had:
+/// that began at 0, and what was written before did not.
 #[test]
 fn what_is_new_after_an_absence_begins_at_zero() {
     let mut exporter = Exporter::new(Naming::default(), SINCE);

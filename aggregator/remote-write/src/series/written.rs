@@ -1,8 +1,8 @@
-//! Which pods and series were written, so that a series that never was begins at 0 and one that was does not: over
-//! restarts too.
+//! Which pods and series were written, so that a series that never was begins at 0 and one that was
+//! does not: over restarts too.
 //!
-//! It is kept beside the queue and made durable before the flush that it is of. What is new in that flush is marked: if
-//! the process dies before the flush itself is durable, that was not written.
+//! It is kept beside the queue and made durable before the flush that it is of. What is new in that
+//! flush is marked: if the process dies before the flush itself is durable, that was not written.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,11 +13,12 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::naming::{Id, Owner};
 
-/// How long it is remembered that a pod or a series was written, in milliseconds. A pod that began longer ago than this
-/// is not taken for a new one.
+/// How long it is remembered that a pod or a series was written, in milliseconds. A pod that began
+/// longer ago than this is not taken for a new one.
 pub(super) const REMEMBERED_MS: i64 = 10 * 60 * 1000;
 
-/// First bytes of what is kept, its version among them. A CRC-32 of the rest follows, and the rest: a message.
+/// First bytes of what is kept, its version among them. A CRC-32 of the rest follows, and the rest:
+/// a message.
 const MAGIC: [u8; 8] = *b"mmwrote\x01";
 
 /// What was last written of a pod.
@@ -35,7 +36,6 @@ pub(super) struct WrittenPod {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct WrittenPods(HashMap<u64, WrittenPod>);
 
-/// What another process wrote.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Before {
     /// Of the flush that is known to be durable; `None` without one.
@@ -77,8 +77,8 @@ impl WrittenPods {
         self.0.get(&hash_of_pod(pod))
     }
 
-    /// The pod is in the flush of `at`; true if that is news: a pod that was not in the flush of `last`, or other
-    /// instances.
+    /// The pod is in the flush of `at`; true if that is news: a pod that was not in the flush of
+    /// `last`, or other instances.
     pub(super) fn note(
         &mut self,
         pod: &PodKey,
@@ -118,7 +118,8 @@ impl Before {
         }
     }
 
-    /// What [`save`] kept; `durable` is the newest flush that is known to be whole. `None` if it is damaged.
+    /// What [`save`] kept; `durable` is the newest flush that is known to be whole. `None` if it is
+    /// damaged.
     pub(super) fn open(bytes: &[u8], durable: i64) -> Option<Self> {
         let (crc, body) = bytes.strip_prefix(&MAGIC)?.split_first_chunk::<4>()?;
         if u32::from_le_bytes(*crc) != crc32fast::hash(body) {
@@ -146,7 +147,8 @@ impl Before {
     }
 }
 
-/// What is kept of the flush of `at`: all pods, and each series with the first flush that it was in.
+/// What is kept of the flush of `at`: all pods, and each series with the first flush that it was
+/// in.
 pub(super) fn save<'a>(
     at: i64,
     pods: &WrittenPods,

@@ -1,5 +1,5 @@
-//! The messages of Remote-Write 2.0 (`io.prometheus.write.v2`), as far as they are written: names and values of labels
-//! once in a table of symbols, and each series with the type of its metric.
+//! The messages of Remote-Write 2.0 (`io.prometheus.write.v2`), as far as they are written: names
+//! and values of labels once in a table of symbols, and each series with the type of its metric.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,6 @@ use prost::{Enumeration, Message};
 use super::{Sample, WriteRequest};
 use crate::names::is_gauge;
 
-/// A request.
 #[derive(Clone, PartialEq, Message)]
 pub struct Request {
     /// The strings that the others refer to by index. The first is "".
@@ -19,7 +18,6 @@ pub struct Request {
     pub timeseries: Vec<TimeSeries>,
 }
 
-/// Samples of one series.
 #[derive(Clone, PartialEq, Message)]
 pub struct TimeSeries {
     /// Name and value of each label, by their index among the symbols; sorted by name.
@@ -36,7 +34,6 @@ pub struct TimeSeries {
 /// What is known of a metric.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Metadata {
-    /// Its type.
     #[prost(enumeration = "MetricType", tag = "1")]
     pub r#type: i32,
     /// What it means, by its index among the symbols.
@@ -48,11 +45,8 @@ pub struct Metadata {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
 #[repr(i32)]
 pub enum MetricType {
-    /// Not known.
     Unspecified = 0,
-    /// Only grows.
     Counter = 1,
-    /// Goes up and down.
     Gauge = 2,
 }
 

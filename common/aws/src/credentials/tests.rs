@@ -103,8 +103,9 @@ impl ProvideCredentials for Forward<Hourly> {
 
 const HOUR: u64 = 3600;
 
-/// A day of requests, one every 15 s, while the wall clock is off by `before` and from half past two on by `after`
-/// seconds. Returns how often the provider was asked, and how often the receiver refused credentials that had expired.
+/// A day of requests, one every 15 s, while the wall clock is off by `before` and from half past
+/// two on by `after` seconds. Returns how often the provider was asked, and how often the receiver
+/// refused credentials that had expired.
 async fn day(before: i64, after: i64) -> (u64, u64) {
     let hourly = Arc::new(Hourly::default());
     let shared = SharedCredentialsProvider::new(Forward(Arc::clone(&hourly)));
@@ -126,8 +127,8 @@ async fn day(before: i64, after: i64) -> (u64, u64) {
     (hourly.asked.load(Ordering::Relaxed), refused)
 }
 
-/// Whatever is done to the wall clock, there are credentials, those that have expired are used at most once before they
-/// are replaced, and the provider is not asked all the time.
+/// Whatever is done to the wall clock, there are credentials, those that have expired are used at
+/// most once before they are replaced, and the provider is not asked all the time.
 #[tokio::test]
 async fn a_clock_that_is_set_neither_keeps_nor_wastes_credentials() {
     // Asked every 48 minutes.
@@ -135,7 +136,8 @@ async fn a_clock_that_is_set_neither_keeps_nor_wastes_credentials() {
     for (before, after, asked_max, refused_max) in [
         (0, 30, 31, 0),
         (0, -30, 31, 0),
-        // Set back they look good for longer than they are: from the second on only the receiver knows better.
+        // Set back they look good for longer than they are: from the second on only the receiver
+        // knows better.
         (0, -3600, 30, 22),
         (-3600, 0, 30, 3),
         // Set forward they look as if they had expired: the provider is asked every five minutes.
@@ -151,7 +153,8 @@ async fn a_clock_that_is_set_neither_keeps_nor_wastes_credentials() {
     }
 }
 
-/// Those that were good for an hour when they came are not used beyond it, be the clock set back meanwhile.
+/// Those that were good for an hour when they came are not used beyond it, be the clock set back
+/// meanwhile.
 #[tokio::test]
 async fn a_clock_set_back_gives_nobody_more_time() {
     let (provider, cache) = cache(Some(Duration::from_hours(1)));

@@ -55,7 +55,8 @@ where
     }
 }
 
-/// Room is taken once the length is known, before the rest is handed on, and free when the message was decoded.
+/// Room is taken once the length is known, before the rest is handed on, and free when the message
+/// was decoded.
 #[tokio::test]
 async fn a_large_message_takes_room_while_it_is_under_way() {
     let (sender, body) = channel();
@@ -123,7 +124,8 @@ async fn a_message_that_does_not_end_is_cut() {
 }
 
 proptest! {
-    /// However the messages are cut into pieces, the same bytes come out, and all room is free at the end.
+    /// However the messages are cut into pieces, the same bytes come out, and all room is free at
+    /// the end.
     #[test]
     fn pieces_do_not_matter(
         lengths in proptest::collection::vec(0..9000_usize, 1..6),

@@ -105,7 +105,8 @@ fn a_trickle_is_not_enough() {
     assert_eq!(case.due(), Some((101, Overdue::Idle)));
 }
 
-/// What can be spared: without a request at once, with one only if the peer keeps us waiting with all of them.
+/// What can be spared: without a request at once, with one only if the peer keeps us waiting with
+/// all of them.
 #[test]
 fn a_request_under_way_is_spared_only_if_it_waits_for_the_peer() {
     let case = Case::new();

@@ -107,7 +107,8 @@ fn trusted_peers_are_not_displaced() {
     assert!(!case.evicted().contains(&other));
 }
 
-/// Nobody is let in while too many of those that made room still have their descriptors, but for those that end in order.
+/// Nobody is let in while too many of those that made room still have their descriptors, but for
+/// those that end in order.
 #[test]
 fn those_that_make_room_close_first() {
     let mut case = Case::new(limits());
@@ -126,7 +127,8 @@ fn those_that_make_room_close_first() {
     assert!(case.places.is_clear());
 }
 
-/// For want of descriptors neither who came just now is closed, nor one beyond those that are closing already.
+/// For want of descriptors neither who came just now is closed, nor one beyond those that are
+/// closing already.
 #[test]
 fn want_of_descriptors_closes_no_newcomer() {
     let mut case = Case::new(limits());

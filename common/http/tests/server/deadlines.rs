@@ -103,7 +103,8 @@ async fn handshakes_are_cut_in_time() {
     }
 }
 
-/// One byte a second, of a `ClientHello` and of a preface: each has its time as a whole, not anew with every byte.
+/// One byte a second, of a `ClientHello` and of a preface: each has its time as a whole, not anew
+/// with every byte.
 #[tokio::test(start_paused = true)]
 async fn who_trickles_is_cut_in_time() {
     let tls = CertificateAuthority::new().server();

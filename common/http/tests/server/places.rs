@@ -18,7 +18,8 @@ async fn probe(server: &Running) {
     assert_eq!(answer.unwrap().unwrap().status, 200);
 }
 
-/// Idle connections, half heads, and clients that read nothing: as many as there are places, and then a probe.
+/// Idle connections, half heads, and clients that read nothing: as many as there are places, and
+/// then a probe.
 #[tokio::test(start_paused = true)]
 async fn probes_are_answered() {
     for text in [
@@ -42,7 +43,8 @@ async fn probes_are_answered() {
     }
 }
 
-/// Requests under way are not cut for others; the reserve answers probes, and beyond it connections are refused.
+/// Requests under way are not cut for others; the reserve answers probes, and beyond it connections
+/// are refused.
 #[tokio::test]
 async fn requests_under_way_are_kept() {
     let mut few = settings(Protocol::Http1);
@@ -83,8 +85,8 @@ async fn requests_under_way_are_kept() {
     }
 }
 
-/// Clients without a certificate fill all there is; one with the certificate of the front proxy is served all the same,
-/// and keeps its connection while they come again.
+/// Clients without a certificate fill all there is; one with the certificate of the front proxy is
+/// served all the same, and keeps its connection while they come again.
 #[tokio::test]
 async fn trusted_peers_are_not_locked_out() {
     let ca = CertificateAuthority::new();

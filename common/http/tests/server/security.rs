@@ -110,7 +110,8 @@ async fn tells_tls_from_plain() {
     assert_eq!(&reply.body[..], b"plain");
 }
 
-/// What is neither TLS nor HTTP/2 is closed at once, counted, and told of as a handshake that failed.
+/// What is neither TLS nor HTTP/2 is closed at once, counted, and told of as a handshake that
+/// failed.
 #[tokio::test]
 async fn neither_is_closed() {
     let tls = CertificateAuthority::new().server();

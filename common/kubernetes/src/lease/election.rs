@@ -1,5 +1,6 @@
-//! Who holds a Lease, decided without clock or network, by the rules of client-go's leader election: a Lease that did
-//! not change for its duration, as this process saw it, is free; nobody's clock is compared with another's.
+//! Who holds a Lease, decided without clock or network, by the rules of client-go's leader
+//! election: a Lease that did not change for its duration, as this process saw it, is free;
+//! nobody's clock is compared with another's.
 
 use std::time::Duration;
 
@@ -9,7 +10,6 @@ pub const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// A holder that could not renew for so long no longer acts as one: well before another may.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What a Lease says.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Record {
     /// Who holds it, "" for nobody.
@@ -25,13 +25,11 @@ pub struct Record {
 /// What to do about what was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
-    /// Make the Lease.
     Create,
     /// It is ours: write it anew.
     Renew,
     /// It is free: take it.
     Take,
-    /// It is another's.
     Follow,
 }
 
@@ -43,14 +41,11 @@ pub struct Election {
     renewed: Option<Duration>,
 }
 
-/// Whether this process acts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Role {
     /// Not known at the moment: nobody could be asked.
     Unknown,
-    /// It does.
     Leads,
-    /// Another does.
     Follows,
 }
 
@@ -94,7 +89,8 @@ impl Election {
         self.role(now) == Role::Leads
     }
 
-    /// How long this process may still act, from `now` on, without another renewal; `None` if it may not.
+    /// How long this process may still act, from `now` on, without another renewal; `None` if it
+    /// may not.
     pub fn left(&self, now: Duration) -> Option<Duration> {
         let deadline = self.renewed? + RENEW_DEADLINE;
         deadline.checked_sub(now).filter(|left| !left.is_zero())
@@ -105,7 +101,6 @@ impl Election {
         self.renewed = Some(began);
     }
 
-    /// Another was first.
     pub fn lost(&mut self) {
         self.renewed = None;
     }
@@ -207,14 +202,16 @@ mod tests {
         assert_eq!(election.role(seconds(2)), Role::Leads);
     }
 
-    /// Three processes whose requests are slow, fail and cross one another: never do two lead at once.
+    /// Three processes whose requests are slow, fail and cross one another: never do two lead at
+    /// once.
     #[test]
     fn two_never_lead_at_once() {
         for seed in 0..500 {
             let mut random = StdRng::seed_from_u64(seed);
             let names = ["a", "b", "c"];
             let mut processes: Vec<_> = names.map(Election::new).into();
-            // What each process last asked for and has not been answered: (answered at, began at, record).
+            // What each process last asked for and has not been answered: (answered at, began at,
+            // record).
             let mut writes: Vec<Option<(u64, u64, Record)>> = vec![None; 3];
             let (mut lease, mut version): (Option<Record>, u32) = (None, 0);
             let (mut led, mut outage) = (0, 0);

@@ -13,14 +13,14 @@ use super::stored::Held;
 /// How old a certificate gets before there is another one.
 const REISSUE_AFTER: Duration = Duration::from_hours(24);
 
-/// By how much the clock may be set back before there is another one: certificates begin an hour before they are made.
+/// By how much the clock may be set back before there is another one: certificates begin an hour
+/// before they are made.
 const SET_BACK_MAX: Duration = Duration::from_mins(30);
 
-/// By how much it may be set forward: of 90 days that a certificate is valid. Not less: if the clock is wrong, another one
-/// would not be valid yet for anybody else.
+/// By how much it may be set forward: of 90 days that a certificate is valid. Not less: if the
+/// clock is wrong, another one would not be valid yet for anybody else.
 const SET_FORWARD_MAX: Duration = Duration::from_hours(60 * 24);
 
-/// What is shown now.
 pub(super) struct Current {
     /// The CA of the certificate that is shown.
     pub(super) shown: String,
@@ -70,8 +70,8 @@ impl Current {
         }
     }
 
-    /// True if there should be another certificate: by the same CA a day later or when the clock was set, by
-    /// another one when whoever verifies it had the time to hear of that.
+    /// True if there should be another certificate: by the same CA a day later or when the clock
+    /// was set, by another one when whoever verifies it had the time to hear of that.
     pub(super) fn is_due(&self, now: UnixMillis) -> bool {
         let signing = &self.held.generations.signing.certificate;
         if *signing == self.shown {

@@ -1,26 +1,29 @@
-//! Which CAs are published, and which of them signs: two side by side while one takes the place of the other.
+//! Which CAs are published, and which of them signs: two side by side while one takes the place of
+//! the other.
 //!
 //! ```text
 //! signing ── a new one is published beside it ──> signing + next ── PUBLISHED_FOR ──> signing (was next) + former
 //!                                                                    └── KEPT_FOR ──> signing
 //! ```
 //!
-//! Whoever verifies us hears of a new CA before the first certificate by it is shown, and of the old one until the
-//! last has been replaced. Time is what replicas were there to see, added up in the secret itself: no clock of the world
-//! is asked, so none that steps can cut it short, and a restart loses at most the minutes since the last note.
+//! Whoever verifies us hears of a new CA before the first certificate by it is shown, and of the
+//! old one until the last has been replaced. Time is what replicas were there to see, added up in
+//! the secret itself: no clock of the world is asked, so none that steps can cut it short, and a
+//! restart loses at most the minutes since the last note.
 //!
 //! Pure: keys and certificates are made elsewhere, and time comes in as an argument.
 
 use std::time::Duration;
 
-/// How long a new CA is published before it signs. Who looks for it sees it sooner: a `ConfigMap` in a volume
-/// within two minutes, a `caBundle` at once, a sidecar within seconds of its volume.
+/// How long a new CA is published before it signs. Who looks for it sees it sooner: a `ConfigMap`
+/// in a volume within two minutes, a `caBundle` at once, a sidecar within seconds of its volume.
 pub(super) const PUBLISHED_FOR: Duration = Duration::from_mins(10);
 
 /// How long a CA that does not sign any more is published.
 pub(super) const KEPT_FOR: Duration = Duration::from_hours(24);
 
-/// How often it is noted how long it has been so: of the short time every minute, of the long one every ten.
+/// How often it is noted how long it has been so: of the short time every minute, of the long one
+/// every ten.
 const NOTE_EVERY: Duration = Duration::from_mins(1);
 const NOTE_EVERY_WHILE_KEPT: Duration = Duration::from_mins(10);
 
@@ -34,10 +37,8 @@ pub(super) struct Pair {
     pub(super) key: String,
 }
 
-/// What the secret holds.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Generations {
-    /// Signs.
     pub(super) signing: Pair,
     /// Will sign, once it was published for long enough.
     pub(super) next: Option<Pair>,
@@ -58,7 +59,6 @@ impl std::fmt::Debug for Pair {
 // === impl Generations ===
 
 impl Generations {
-    /// The first one.
     pub(super) fn new(signing: Pair) -> Self {
         Self {
             signing,
@@ -125,8 +125,8 @@ impl Generations {
         }
     }
 
-    /// What is to be noted after it has been so for `longer` than is noted, all the time published; `None` while that
-    /// is too little to be worth it, and where nothing is waited for.
+    /// What is to be noted after it has been so for `longer` than is noted, all the time published;
+    /// `None` while that is too little to be worth it, and where nothing is waited for.
     pub(super) fn after(&self, longer: Duration) -> Option<Self> {
         let (every, until) = match (&self.next, self.former.is_empty()) {
             (Some(_), _) => (NOTE_EVERY, PUBLISHED_FOR),

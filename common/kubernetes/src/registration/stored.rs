@@ -27,7 +27,6 @@ const FORMER: &str = "former.crt";
 /// For how long it has been so.
 const WAITED: &str = "waited-seconds";
 
-/// Ends a certificate.
 const END: &str = "-----END CERTIFICATE-----";
 
 /// Where the CA is, and whose it is.
@@ -61,9 +60,10 @@ struct Metadata {
 // === impl Stored ===
 
 impl Stored<'_> {
-    /// What the secret holds. If there is none it is made: of what is known from before (`known`), with a new CA
-    /// beside it, for whoever deletes the secret wants another one; of a new one alone where nothing is known. Of several
-    /// replicas that make one at once, one wins, and all use its.
+    /// What the secret holds. If there is none it is made: of what is known from before (`known`),
+    /// with a new CA beside it, for whoever deletes the secret wants another one; of a new one
+    /// alone where nothing is known. Of several replicas that make one at once, one wins, and all
+    /// use its.
     pub(super) async fn read_or_make(
         &self,
         client: &Client,
@@ -107,7 +107,8 @@ impl Stored<'_> {
     ) -> Result<bool, RegistrationError> {
         let mut change = self.object(now);
         change["metadata"]["resourceVersion"] = held.version.as_str().into();
-        // What is not there any more is null: a merge patch takes it out, and leaves labels and annotations of others alone.
+        // What is not there any more is null: a merge patch takes it out, and leaves labels and
+        // annotations of others alone.
         for key in [NEXT_CERTIFICATE, NEXT_KEY, FORMER, WAITED] {
             if let Some(data) = change["data"].as_object_mut() {
                 data.entry(key).or_insert(Value::Null);

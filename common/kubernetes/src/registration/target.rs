@@ -1,4 +1,5 @@
-//! Where the certificate of the CA goes, and how it is written there without touching anything else.
+//! Where the certificate of the CA goes, and how it is written there without touching anything
+//! else.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,16 +34,17 @@ const JSON_PATCH: &str = "application/json-patch+json";
 pub enum Target {
     /// kube-apiserver's aggregation layer: the `caBundle` of our `APIServices`.
     ApiServices,
-    /// kube-apiserver's admission: the `caBundle` of each webhook of the `MutatingWebhookConfiguration` of this name.
+    /// kube-apiserver's admission: the `caBundle` of each webhook of the
+    /// `MutatingWebhookConfiguration` of this name.
     Webhooks(String),
-    /// Whoever mounts the `ConfigMap` of this name: its key [`CA_KEY`]. It is made if it is not there.
+    /// Whoever mounts the `ConfigMap` of this name: its key [`CA_KEY`]. It is made if it is not
+    /// there.
     ConfigMap(String),
 }
 
 /// How much of a [`Target`] has the CA.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Written {
-    /// All.
     All,
     /// Something is not there.
     Some,
@@ -76,7 +78,8 @@ struct ConfigMap {
 // === impl Target ===
 
 impl Target {
-    /// True if it must be there, and be right again soon: a pod that is made meanwhile stays as it was made.
+    /// True if it must be there, and be right again soon: a pod that is made meanwhile stays as it
+    /// was made.
     pub(super) fn is_urgent(&self) -> bool {
         matches!(self, Self::Webhooks(_))
     }
@@ -117,7 +120,8 @@ async fn api_services(
     service: &str,
     ca: &str,
 ) -> Result<Written, ClusterError> {
-    // That it leads to us is a condition of the patch: the CA of another server is none of our business.
+    // That it leads to us is a condition of the patch: the CA of another server is none of our
+    // business.
     let change = json!([
         {"op": "test", "path": "/spec/service/namespace", "value": namespace},
         {"op": "test", "path": "/spec/service/name", "value": service},
@@ -158,8 +162,9 @@ async fn webhooks(client: &Client, name: &str, ca: &str) -> Result<Written, Clus
     Ok(Written::All)
 }
 
-/// A JSON patch (RFC 6902) that gives `ca` to the webhooks which have another one. Lists of webhooks have no merge patch
-/// that would leave the rest alone; that each is still where it was is a condition of the patch.
+/// A JSON patch (RFC 6902) that gives `ca` to the webhooks which have another one. Lists of
+/// webhooks have no merge patch that would leave the rest alone; that each is still where it was is
+/// a condition of the patch.
 fn change_of(held: &Configuration, ca: &ByteString) -> Vec<Value> {
     let differing = held.webhooks.iter().enumerate().filter(|(_, webhook)| {
         let bundle = webhook.client_config.ca_bundle.as_ref();
@@ -202,7 +207,8 @@ async fn config_map(
             });
             match send::<IgnoredAny>(client, Method::POST, &maps, JSON, &map).await {
                 Ok(_) => return Ok(Written::All),
-                // Another replica was first; what it wrote is the same, unless the secret was replaced meanwhile.
+                // Another replica was first; what it wrote is the same, unless the secret was
+                // replaced meanwhile.
                 Err(error) if error.status() == Some(409) => {}
                 Err(error) => return Err(error),
             }

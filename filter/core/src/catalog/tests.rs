@@ -39,7 +39,8 @@ fn lists_are_merged() {
     assert_eq!(series[0].codes, [200, 404]);
 }
 
-/// Beyond the limit a series is refused, "other" never is, and another role of a known series neither.
+/// Beyond the limit a series is refused, "other" never is, and another role of a known series
+/// neither.
 #[test]
 fn series_have_a_limit() {
     let host = FakeProcess::new(1).host();
@@ -111,7 +112,6 @@ proptest! {
         prop_assert_eq!(Catalog::decode(&catalog.encode()), Some(catalog));
     }
 
-    /// Garbage is nothing.
     #[test]
     fn garbage_does_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
         let _ = Catalog::decode(&bytes);

@@ -58,7 +58,8 @@ fn an_unknown_field_is_named_and_the_rest_holds() {
     assert_eq!(config.max_series, 3);
 }
 
-/// Each bad value is a sentence with the field, what was found, what was expected and what is used instead.
+/// Each bad value is a sentence with the field, what was found, what was expected and what is used
+/// instead.
 #[test]
 fn bad_values_are_named() {
     for (fields, sentence) in [

@@ -55,8 +55,9 @@ fn statuses_have_a_limit() {
     assert_eq!(counters.refused.code_overflow.value, 1);
 }
 
-/// Every response has a class, also one with a status that is none; only what has no response is `none`. A status outside
-/// of 100 to 599 is never told exactly, since the wire has no place for it.
+/// Every response has a class, also one with a status that is none; only what has no response is
+/// `none`. A status outside of 100 to 599 is never told exactly, since the wire has no place for
+/// it.
 #[test]
 fn every_response_has_a_class() {
     for (status, class, exact) in [
@@ -153,7 +154,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// The integral is the sum of the times that requests were in flight, whenever it is brought forward.
+    /// The integral is the sum of the times that requests were in flight, whenever it is brought
+    /// forward.
     #[test]
     fn the_integral_is_the_sum_of_durations(steps in proptest::collection::vec(step(), 0..80)) {
         let mut counters = Counters::default();

@@ -28,7 +28,8 @@ fn registry(vms: &[Vm]) -> Registry {
     registry
 }
 
-/// The first that was configured among those that never saw a request; one that did only if there is no other.
+/// The first that was configured among those that never saw a request; one that did only if there
+/// is no other.
 #[test]
 fn the_main_thread_leads() {
     let now = at(10_100);
@@ -44,7 +45,8 @@ fn the_main_thread_leads() {
     assert_eq!(registry(&all).leader(at(12_000)), None, "all are dead");
 }
 
-/// A successor takes the place of the longest dead VM; while none comes, the dead one stays expected.
+/// A successor takes the place of the longest dead VM; while none comes, the dead one stays
+/// expected.
 #[test]
 fn a_successor_takes_the_place_of_the_dead() {
     let mut registry = registry(&[vm(1, 1, false), vm(2, 2, true), vm(3, 3, true)]);
@@ -162,7 +164,6 @@ proptest! {
         prop_assert_eq!(Registry::decode(&registry.encode()), Some(registry));
     }
 
-    /// Garbage is nothing.
     #[test]
     fn garbage_does_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
         let _ = Registry::decode(&bytes);

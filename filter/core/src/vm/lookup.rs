@@ -24,7 +24,8 @@ impl<H: Host> Vm<H> {
             .or_else(|| self.root_by_direction())
     }
 
-    /// The root of a stream that the table of open requests had no room for: the first of its direction.
+    /// The root of a stream that the table of open requests had no room for: the first of its
+    /// direction.
     fn root_by_direction(&self) -> Option<RootId> {
         let direction = listener_direction(&self.host)?;
         self.roots
@@ -37,7 +38,8 @@ impl<H: Host> Vm<H> {
             .last()
     }
 
-    /// Where a root counts the current request. `in_request`: there is one, so that Envoy can be asked about it.
+    /// Where a root counts the current request. `in_request`: there is one, so that Envoy can be
+    /// asked about it.
     #[inline]
     pub(super) fn series_of(&mut self, id: RootId, in_request: bool) -> Option<SeriesIndex> {
         let root = self.roots.get(id)?;
@@ -53,7 +55,8 @@ impl<H: Host> Vm<H> {
         }
     }
 
-    /// Side of the sidecar of the current request. It is asked for with each one: two listeners may share a root.
+    /// Side of the sidecar of the current request. It is asked for with each one: two listeners may
+    /// share a root.
     fn ask_direction(&mut self, id: RootId) -> Direction {
         if let Some(direction) = listener_direction(&self.host) {
             return direction;

@@ -1,4 +1,5 @@
-//! Whole sidecars: the VMs of one process, requests in any order, an aggregator that loses what it likes.
+//! Whole sidecars: the VMs of one process, requests in any order, an aggregator that loses what it
+//! likes.
 
 mod changes;
 mod hot_restart;
@@ -18,7 +19,8 @@ fn usual() -> Sidecar {
     Sidecar::new(7, 3, CONFIG)
 }
 
-/// A log entry for a stream whose request never came to the filter takes nothing out of what is in flight.
+/// A log entry for a stream whose request never came to the filter takes nothing out of what is in
+/// flight.
 #[test]
 fn an_end_without_a_beginning_counts_nothing() {
     let mut sidecar = usual();
@@ -53,7 +55,8 @@ fn inflight_is_integrated() {
     assert_eq!(nanos, Some((1030 + 1070) * 1_000_000));
 }
 
-/// Access log and filter on the same key do not count a request twice; the filter's numbers are those sent.
+/// Access log and filter on the same key do not count a request twice; the filter's numbers are
+/// those sent.
 #[test]
 fn roles_meet_on_the_wire_without_adding_up() {
     let mut sidecar = usual();
@@ -122,7 +125,8 @@ fn clusters_beyond_the_limit_are_other() {
     assert_eq!(report.refused.as_ref().unwrap().series_overflow, 2);
 }
 
-/// Envoy gives two listeners one root if their plugins are configured alike: each request is asked for its side.
+/// Envoy gives two listeners one root if their plugins are configured alike: each request is asked
+/// for its side.
 #[test]
 fn one_root_counts_both_sides() {
     let config = CONFIG.replace("inbound", "auto");
@@ -200,8 +204,9 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
-    /// However workers, ticks, lost frames, lost acknowledgements, reconnects, reconfigurations and orderly
-    /// restarts of VMs interleave: no total is ever above what happened, and once all is told, all is exact.
+    /// However workers, ticks, lost frames, lost acknowledgements, reconnects, reconfigurations and
+    /// orderly restarts of VMs interleave: no total is ever above what happened, and once all is
+    /// told, all is exact.
     #[test]
     fn sums_are_exact(
         seed in any::<u64>(),
@@ -234,8 +239,8 @@ proptest! {
                 Step::Deliver(network) => sidecar.deliver(network),
                 Step::Reconfigure => sidecar.reconfigure(CONFIG),
                 Step::Restart(vm) => {
-                    // In order: its requests end before it does. A VM's own totals end with it, so where
-                    // each streams for itself a lost last report could not be made good.
+                    // In order: its requests end before it does. A VM's own totals end with it, so
+                    // where each streams for itself a lost last report could not be made good.
                     if !hidden {
                         for (_, context) in open.extract_if(.., |(at, _)| *at == vm) {
                             sidecar.finish(vm, context, Some(200));

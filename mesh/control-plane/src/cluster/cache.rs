@@ -32,7 +32,6 @@ const SLICE_ENDPOINTS_MAX: usize = 1_000;
 /// Bytes of all custom resources at most, as JSON: a mesh of 1,000 workloads has 1 MB.
 const CUSTOM_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Everything that is known.
 #[derive(Debug)]
 pub(crate) struct ResourceCache {
     /// Guards all of it; held to copy pointers, never while something is computed.
@@ -52,11 +51,11 @@ pub(crate) struct State {
     pub(crate) services: BTreeMap<Key, Arc<Service>>,
     pub(crate) slices: BTreeMap<Key, Arc<Slice>>,
     custom_bytes: usize,
-    /// Rises with each change of custom resources or namespaces; of services and slices alone it does not.
+    /// Rises with each change of custom resources or namespaces; of services and slices alone it
+    /// does not.
     pub(crate) revision: u64,
 }
 
-/// A custom resource.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) metadata: Metadata,
@@ -175,11 +174,9 @@ pub(crate) struct CustomTable {
     pub(crate) known: Arc<ResourceCache>,
 }
 
-/// Namespaces, for their labels.
 #[derive(Debug)]
 pub(crate) struct Namespaces(pub(crate) Arc<ResourceCache>);
 
-/// Services.
 #[derive(Debug)]
 pub(crate) struct Services(pub(crate) Arc<ResourceCache>);
 

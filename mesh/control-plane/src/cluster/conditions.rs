@@ -1,5 +1,6 @@
-//! What the status of a custom resource should say, and what has to be written for that. No I/O, no clock: several
-//! control planes come to the same condition from the same objects, and write only what is not there yet.
+//! What the status of a custom resource should say, and what has to be written for that. No I/O, no
+//! clock: several control planes come to the same condition from the same objects, and write only
+//! what is not there yet.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +16,8 @@ use crate::resources::Kind;
 /// Bytes of a message at most: room for some ten fields.
 const MESSAGE_BYTES_MAX: usize = 1_024;
 
-/// Who writes.
 pub(super) const COMPONENT: &str = "meshmeter-control-plane";
 
-/// ServedConditions by object.
 pub(super) type ServedConditions = BTreeMap<(Kind, Key), ServedCondition>;
 
 /// What is said of one object.
@@ -69,7 +68,8 @@ fn bounded(mut message: String) -> String {
 // === impl ServedCondition ===
 
 impl ServedCondition {
-    /// The status that is to be written over that of `entry`; `None` if it says so already, or is another object's.
+    /// The status that is to be written over that of `entry`; `None` if it says so already, or is
+    /// another object's.
     pub(super) fn status(&self, kind: Kind, entry: &Entry, now: &str) -> Option<Value> {
         if entry.metadata.uid != self.uid || entry.metadata.generation != self.generation {
             return None;
@@ -106,8 +106,8 @@ impl ServedCondition {
         }))
     }
 
-    /// What is said once of a refusal, and what its name ends in: every control plane gives it the same, so that the second is
-    /// told that it is there.
+    /// What is said once of a refusal, and what its name ends in: every control plane gives it the
+    /// same, so that the second is told that it is there.
     pub(super) fn warning(&self, kind: Kind, entry: &Entry) -> (Warning, String) {
         let metadata = &entry.metadata;
         let content = format!("{} {} {}", self.uid, self.generation, self.message);

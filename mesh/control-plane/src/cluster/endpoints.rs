@@ -11,7 +11,8 @@ pub(crate) const ENDPOINTS_MAX: usize = 5_000;
 /// The label by which a slice names its service.
 pub(crate) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
-/// The service that has this name in DNS: `SERVICE.NAMESPACE`, with `.svc` or all of `.svc.cluster.local`.
+/// The service that has this name in DNS: `SERVICE.NAMESPACE`, with `.svc` or all of
+/// `.svc.cluster.local`.
 pub(crate) fn service_of(hostname: &str) -> Option<Key> {
     let hostname = hostname.trim_end_matches('.');
     let hostname = hostname.strip_suffix(".cluster.local").unwrap_or(hostname);
@@ -23,8 +24,9 @@ pub(crate) fn service_of(hostname: &str) -> Option<Key> {
 
 /// Where connections to `port` of the service's name end up; `None` if only DNS knows.
 ///
-/// A service translates its port into that of its pods, which the slices name. A port that the service does not have
-/// is the pods' own, and so is that of a headless service: its name leads to pods.
+/// A service translates its port into that of its pods, which the slices name. A port that the
+/// service does not have is the pods' own, and so is that of a headless service: its name leads to
+/// pods.
 pub(crate) fn addresses(
     service: &Service,
     slices: &[&Slice],
@@ -36,7 +38,8 @@ pub(crate) fn addresses(
         .iter()
         .filter(|slice| ["IPv4", "IPv6"].contains(&slice.address_type.as_str()))
         .collect();
-    // Whoever has no selector has slices that somebody else makes, or a name that somebody else answers for.
+    // Whoever has no selector has slices that somebody else makes, or a name that somebody else
+    // answers for.
     if external || (of_ips.is_empty() && (!slices.is_empty() || service.spec.selector.is_empty())) {
         return None;
     }

@@ -29,7 +29,6 @@ pub(crate) struct Status {
 /// A condition, as it is sent; those of others are written back as they are.
 pub(crate) type Condition = Value;
 
-/// A service.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Service {
     #[serde(default)]
@@ -117,7 +116,6 @@ impl Custom {
     }
 }
 
-/// Namespace and name.
 pub(crate) fn key(object: &impl Named) -> Key {
     let metadata = object.metadata();
     Key::new(&metadata.namespace, &metadata.name)

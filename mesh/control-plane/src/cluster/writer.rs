@@ -1,4 +1,5 @@
-//! Writes conditions into the status of custom resources, one after another and only what is not there yet.
+//! Writes conditions into the status of custom resources, one after another and only what is not
+//! there yet.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,10 +25,10 @@ use crate::resources::{API_VERSION, Kind};
 /// Time between two writes: ten a second at most.
 const WRITE_EVERY: Duration = Duration::from_millis(100);
 
-/// Until the same is written to the same object again, be it that it failed or that somebody else wrote over it.
+/// Until the same is written to the same object again, be it that it failed or that somebody else
+/// wrote over it.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
 
-/// Writes.
 pub(super) struct Writer {
     client: Client,
     known: Arc<ResourceCache>,

@@ -31,8 +31,8 @@ use crate::resources::{self, IpPreference, Protocol};
 
 const OWN_HOST: &str = "127.0.0.1";
 
-/// Connections, requests and retries that a cluster takes at a time: as in App Mesh no limit, where Envoy's own would be
-/// 1,024, and 3 retries.
+/// Connections, requests and retries that a cluster takes at a time: as in App Mesh no limit, where
+/// Envoy's own would be 1,024, and 3 retries.
 const UNLIMITED: u32 = 2_147_483_647;
 
 /// The name of the cluster that leads to `port` of a workload.
@@ -47,8 +47,8 @@ pub(super) fn egress_name(mesh: &Mesh, target: &Key, port: u16) -> Option<String
     Some(format!("cds_egress_{}_{name}_{protocol}_{port}", mesh.name))
 }
 
-/// The cluster that leads to `port` of a workload: to its endpoints if they are known, which are a resource of their
-/// own, else to its host name.
+/// The cluster that leads to `port` of a workload: to its endpoints if they are known, which are a
+/// resource of their own, else to its host name.
 pub(super) fn egress(
     mesh: &Mesh,
     target: &Key,
@@ -110,8 +110,8 @@ fn by_dns(name: &str, hostname: &str, port: u16, protocol: Protocol) -> Cluster 
     cluster(name, kind, Some(host), protocol)
 }
 
-/// Which addresses of a host Envoy asks for. Without a preference all of them: as in App Mesh those of IPv6 come first, but where nobody answers there
-/// it tries those of IPv4 as well.
+/// Which addresses of a host Envoy asks for. Without a preference all of them: as in App Mesh those
+/// of IPv6 come first, but where nobody answers there it tries those of IPv4 as well.
 fn family(preference: Option<IpPreference>) -> DnsLookupFamily {
     match preference {
         None => DnsLookupFamily::All,

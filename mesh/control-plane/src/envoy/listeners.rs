@@ -50,8 +50,8 @@ impl Outside {
         }
     }
 
-    /// Chains beside those of these ports. Envoy looks for the port first: whoever wants everything else has to have
-    /// port 443 as well, since there is a chain for that.
+    /// Chains beside those of these ports. Envoy looks for the port first: whoever wants everything
+    /// else has to have port 443 as well, since there is a chain for that.
     pub(super) fn chains(&self, ports: &[u16], egress: Egress) -> Vec<FilterChain> {
         let of_port = |port: Option<u16>, names: &[&str]| FilterChainMatch {
             server_names: names.iter().map(|name| (*name).to_owned()).collect(),
@@ -102,7 +102,8 @@ pub(super) fn egress(place: &Place, both: bool, chains: Vec<FilterChain>) -> Lis
             &TlsInspector::default(),
         );
         listener.listener_filters.push(inspector);
-        // A server that speaks first (mail, databases) says nothing until it is reached: do not wait for its client.
+        // A server that speaks first (mail, databases) says nothing until it is reached: do not
+        // wait for its client.
         listener.continue_on_listener_filters_timeout = true;
         listener.listener_filters_timeout = Some(clusters::millis(INSPECT_MS));
     }
@@ -132,7 +133,8 @@ fn listener(
     }
 }
 
-/// As in App Mesh, of IPv4 alone unless the workload or its mesh says which version it prefers: then `both`.
+/// As in App Mesh, of IPv4 alone unless the workload or its mesh says which version it prefers:
+/// then `both`.
 fn address(told: Option<SocketAddr>, port: u16, both: bool) -> Address {
     match told {
         Some(address) => clusters::address(address),

@@ -29,7 +29,6 @@ pub(super) struct Host {
     pub(super) protocol: Protocol,
     routes: Vec<HttpRoute>,
     namespace: String,
-    /// Workloads and their ports.
     pub(super) targets: Vec<(Key, u16)>,
 }
 
@@ -111,8 +110,8 @@ fn host(
     }
 }
 
-/// Workloads that a route leads to, their ports and weights: the mesh has said which are not there. None at all where no
-/// weight is left.
+/// Workloads that a route leads to, their ports and weights: the mesh has said which are not there.
+/// None at all where no weight is left.
 fn living(mesh: &Mesh, route: &HttpRoute, namespace: &str) -> Vec<(Key, u16, u32)> {
     let targets = route.action.weighted_targets.iter();
     let targets = targets.filter_map(|weighted| {
@@ -147,14 +146,16 @@ pub(super) fn ingress(
     )
 }
 
-/// One virtual host for each name that is called; requests to others go to the cluster `rest`, if there is one.
+/// One virtual host for each name that is called; requests to others go to the cluster `rest`, if
+/// there is one.
 pub(super) fn egress(
     mesh: &Mesh,
     name: &str,
     hosts: &[Host],
     rest: Option<&str>,
 ) -> RouteConfiguration {
-    // A name that is called at several ports of one listener is, without a port, the first of them: Envoy takes no domain twice.
+    // A name that is called at several ports of one listener is, without a port, the first of them:
+    // Envoy takes no domain twice.
     let mut named = BTreeSet::new();
     let mut of = |host: &Host| {
         let mut domains = vec![format!("{}:{}", host.name, host.port)];
@@ -258,7 +259,8 @@ fn retry_policy(policy: &resources::RetryPolicy) -> RetryPolicy {
     }
 }
 
-/// What App Mesh had tried again on a route that does not say it, and for a workload that is called without a router.
+/// What App Mesh had tried again on a route that does not say it, and for a workload that is called
+/// without a router.
 fn default_retries() -> RetryPolicy {
     RetryPolicy {
         retry_on: "reset,connect-failure,refused-stream,retriable-status-codes,unavailable"

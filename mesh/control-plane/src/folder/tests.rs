@@ -61,7 +61,8 @@ impl Followed {
     }
 }
 
-/// Whatever becomes of a file, what it held when it could be read is served on, its name is told, and other files are followed.
+/// Whatever becomes of a file, what it held when it could be read is served on, its name is told,
+/// and other files are followed.
 #[test]
 fn a_file_that_cannot_be_read_keeps_what_it_held() {
     let bomb = {
@@ -105,7 +106,8 @@ fn a_file_that_cannot_be_read_keeps_what_it_held() {
     }
 }
 
-/// A file that is being written, and could be read at every moment, is not taken before it stands still.
+/// A file that is being written, and could be read at every moment, is not taken before it stands
+/// still.
 #[test]
 fn what_is_being_written_is_not_taken() {
     let mut followed = Followed::new();

@@ -65,7 +65,8 @@ fn manifests_are_taken_as_kubectl_takes_them() {
     }
 }
 
-/// A text that would grow beyond what is held is refused, and the error is a line that repeats none of it.
+/// A text that would grow beyond what is held is refused, and the error is a line that repeats none
+/// of it.
 #[test]
 fn bombs_are_refused() {
     let mut laughs = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();

@@ -1,5 +1,5 @@
-//! Whether an object refers to what is there and is something that Envoy takes: Envoy rejects a configuration as a
-//! whole, so one bad object would hold back all changes of all others.
+//! Whether an object refers to what is there and is something that Envoy takes: Envoy rejects a
+//! configuration as a whole, so one bad object would hold back all changes of all others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use crate::resources::{
 
 mod routers;
 
-/// A length of time at most, in milliseconds: a day. Envoy takes some hundred million years, and no more.
+/// A length of time at most, in milliseconds: a day. Envoy takes some hundred million years, and no
+/// more.
 const SPAN_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// Takes out what refers to nothing, or what Envoy would not take, or puts it as it was before.

@@ -14,7 +14,6 @@ use crate::resources::{
 };
 use crate::selector::Labels;
 
-/// What was read.
 #[derive(Debug, Default)]
 pub(super) struct Read {
     pub(super) meshes: BTreeMap<Key, MeshSpec>,
@@ -138,7 +137,8 @@ fn keep<T: Clone>(now: &mut BTreeMap<Key, T>, key: &Key, before: &BTreeMap<Key, 
     }
 }
 
-/// What is in `value` as far as it is what it should be. Tools write `creationTimestamp: null` into manifests.
+/// What is in `value` as far as it is what it should be. Tools write `creationTimestamp: null` into
+/// manifests.
 fn lenient<T: DeserializeOwned + Default>(value: &Value) -> T {
     Tolerant::deserialize(value).map_or_else(|_| T::default(), |Tolerant(value)| value)
 }
@@ -172,7 +172,8 @@ fn spec<T: DeserializeOwned>(document: &Value) -> Result<T, (Reason, String)> {
 mod tests {
     use super::*;
 
-    /// Null is absent, wherever a tool or kube-apiserver writes it: the name is read, and the resource is served.
+    /// Null is absent, wherever a tool or kube-apiserver writes it: the name is read, and the
+    /// resource is served.
     #[test]
     fn nulls_are_absent() {
         let mut read = Read::default();

@@ -1,4 +1,5 @@
-//! Whether a workload can be led to: what a reference means for the one who checks it, and for the one who serves it.
+//! Whether a workload can be led to: what a reference means for the one who checks it, and for the
+//! one who serves it.
 
 use std::collections::BTreeMap;
 

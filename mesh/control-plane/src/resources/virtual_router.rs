@@ -4,7 +4,6 @@ use serde::Deserialize;
 
 use crate::resources::{HttpTimeout, MeshReference, PortMapping, Reference, Span};
 
-/// Routes.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct VirtualRouterSpec {
@@ -12,7 +11,6 @@ pub struct VirtualRouterSpec {
     pub aws_name: Option<String>,
     /// Its mesh, if the namespace does not say it.
     pub mesh_ref: Option<MeshReference>,
-    /// Ports.
     pub listeners: Vec<RouterListener>,
     /// By priority, then as they stand.
     pub routes: Vec<Route>,
@@ -22,17 +20,13 @@ pub struct VirtualRouterSpec {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RouterListener {
-    /// Port and protocol.
     pub port_mapping: PortMapping,
 }
 
-/// A route.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Route {
-    /// Its name.
     pub name: String,
-    /// Lower ones first.
     pub priority: Option<u32>,
     /// Of HTTP/1.1.
     pub http_route: Option<HttpRoute>,
@@ -40,21 +34,16 @@ pub struct Route {
     pub http2_route: Option<HttpRoute>,
 }
 
-/// A route of HTTP.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpRoute {
-    /// Which requests.
     pub r#match: Match,
-    /// Where to.
     pub action: Action,
-    /// What is tried again.
     pub retry_policy: Option<RetryPolicy>,
     /// How long a request may take.
     pub timeout: Option<HttpTimeout>,
 }
 
-/// Which requests.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Match {
@@ -62,11 +51,9 @@ pub struct Match {
     pub prefix: String,
 }
 
-/// Where to.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Action {
-    /// Workloads and their weights.
     pub weighted_targets: Vec<WeightedTarget>,
 }
 
@@ -74,7 +61,6 @@ pub struct Action {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WeightedTarget {
-    /// Which.
     pub virtual_node_ref: Reference,
     /// Its share of the sum of all.
     pub weight: u32,
@@ -82,11 +68,9 @@ pub struct WeightedTarget {
     pub port: Option<u16>,
 }
 
-/// What is tried again.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RetryPolicy {
-    /// How often.
     pub max_retries: u32,
     /// How long one may take.
     pub per_retry_timeout: Span,
@@ -108,7 +92,6 @@ pub enum HttpRetryEvent {
     GatewayError,
     /// 409.
     ClientError,
-    /// A refused stream.
     StreamError,
 }
 
@@ -116,6 +99,5 @@ pub enum HttpRetryEvent {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "kebab-case")]
 pub enum TcpRetryEvent {
-    /// No connection.
     ConnectionError,
 }

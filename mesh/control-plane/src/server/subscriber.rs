@@ -1,8 +1,8 @@
 //! One stream: what an Envoy wants, what it was told and took. No I/O.
 //!
-//! Make before break: new clusters and their endpoints are told first; what leads there (listeners, routes) once Envoy
-//! has taken them, which it says when they are warm; and a cluster that is not needed any more is taken away once
-//! Envoy has taken routes without it.
+//! Make before break: new clusters and their endpoints are told first; what leads there (listeners,
+//! routes) once Envoy has taken them, which it says when they are warm; and a cluster that is not
+//! needed any more is taken away once Envoy has taken routes without it.
 //! <https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations>
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,6 @@ use crate::mesh::Meshes;
 /// Names that an Envoy may want of one type: more than it is ever told.
 const NAMES_MAX: usize = 20_000;
 
-/// One stream.
 #[derive(Debug)]
 pub(super) struct Subscriber {
     node: String,
@@ -56,7 +55,6 @@ enum Answer {
 /// What came of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Heard {
-    /// Nothing is wrong.
     Fine,
     /// Envoy rejected what it was told of this type.
     Rejection(&'static str),
@@ -105,8 +103,8 @@ impl Subscriber {
             self.replace(now);
             return true;
         }
-        // An Envoy that is not ready, and has a cluster replaced by one of another kind, loses count of those that it
-        // waits for (seen on 1.36.4 and 1.40.0): it would never be ready.
+        // An Envoy that is not ready, and has a cluster replaced by one of another kind, loses
+        // count of those that it waits for (seen on 1.36.4 and 1.40.0): it would never be ready.
         let held = now.with_kinds_of(&self.snapshot);
         self.waiting = (held != now).then_some(now);
         self.replace(held);
@@ -182,7 +180,8 @@ impl Subscriber {
         if clusters == Some(Answer::None) {
             return responses;
         }
-        // Without its clusters nothing leads anywhere new; but an Envoy that begins has to have something.
+        // Without its clusters nothing leads anywhere new; but an Envoy that begins has to have
+        // something.
         let changes = clusters != Some(Answer::Rejected);
         responses.extend(self.response(LISTENER, changes));
         responses.extend(self.response(ROUTE, changes));

@@ -1,4 +1,5 @@
-//! What Envoy is told of retries, health, limits and upgrades, where a resource says something of it and where none does.
+//! What Envoy is told of retries, health, limits and upgrades, where a resource says something of
+//! it and where none does.
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
@@ -76,7 +77,8 @@ fn websockets_are_let_through() {
     }
 }
 
-/// No cluster cuts off load, as none of App Mesh's did: those of workloads, of the application and out of the mesh.
+/// No cluster cuts off load, as none of App Mesh's did: those of workloads, of the application and
+/// out of the mesh.
 #[test]
 fn no_cluster_has_a_limit() {
     let open = DJAPP.replacen("spec:\n", "spec:\n  egressFilter: {type: ALLOW_ALL}\n", 1);

@@ -178,8 +178,8 @@ fn another_node_or_mesh_is_not_told_anything() {
     );
 }
 
-/// What leaves the mesh: by name to Amazon, everything only where the mesh allows it, and HTTP to others on a port of
-/// the mesh too.
+/// What leaves the mesh: by name to Amazon, everything only where the mesh allows it, and HTTP to
+/// others on a port of the mesh too.
 #[test]
 fn the_rest_of_the_world_is_as_the_mesh_says() {
     let chains = |mesh: &Meshes| {

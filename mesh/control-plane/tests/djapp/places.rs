@@ -1,4 +1,5 @@
-//! Where Envoys listen, by which version of IP, and what of several ports becomes where nothing is redirected.
+//! Where Envoys listen, by which version of IP, and what of several ports becomes where nothing is
+//! redirected.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -12,7 +13,8 @@ use prost::Message as _;
 
 use crate::{mesh, parse, route};
 
-/// A caller of two services on three ports, and what it calls. `of_mesh` and `of_node` are fields of the mesh and of the node `songs`.
+/// A caller of two services on three ports, and what it calls. `of_mesh` and `of_node` are fields
+/// of the mesh and of the node `songs`.
 fn several(of_mesh: &str, of_node: &str) -> String {
     let head = "apiVersion: appmesh.k8s.aws/v1beta2";
     let listener = |port: u16| format!("{{portMapping: {{port: {port}, protocol: http}}}}");
@@ -65,7 +67,8 @@ fn bound(listener: &Listener) -> (String, bool) {
 const EGRESS: &str = "lds_egress_0.0.0.0_15001";
 const INGRESS: &str = "lds_ingress_0.0.0.0_15000";
 
-/// Where nothing is redirected all ports are on one: no chain waits for a port that no connection is going to, and each name is there once.
+/// Where nothing is redirected all ports are on one: no chain waits for a port that no connection
+/// is going to, and each name is there once.
 #[test]
 fn several_ports_are_served_where_nothing_is_redirected() {
     let meshes = mesh(&several("", ""));
@@ -122,7 +125,8 @@ fn names_are_asked_for_as_they_prefer() {
     assert!(refused[0].why.contains("ipPreference"), "{refused:?}");
 }
 
-/// As in App Mesh: who has a preference listens on both versions, and reaches its application by the one it prefers.
+/// As in App Mesh: who has a preference listens on both versions, and reaches its application by
+/// the one it prefers.
 #[test]
 fn listeners_follow_the_preference() {
     for (preference, host, own) in [

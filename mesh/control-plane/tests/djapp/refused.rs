@@ -119,7 +119,8 @@ fn what_leads_nowhere_is_refused() {
     }
 }
 
-/// A slip takes no traffic down: what was served before is served on, and the refusal says what is wrong.
+/// A slip takes no traffic down: what was served before is served on, and the refusal says what is
+/// wrong.
 #[test]
 fn a_slip_changes_nothing() {
     let (before, _) = parse(DJAPP);
@@ -138,7 +139,8 @@ fn a_slip_changes_nothing() {
         assert!(!refused.is_empty());
         assert_eq!(snapshot(&after, "dj"), snapshot(&before, "dj"));
     }
-    // A backend that is not there costs nothing else: the node is served, and the log may not say otherwise.
+    // A backend that is not there costs nothing else: the node is served, and the log may not say
+    // otherwise.
     let missing = DJAPP.replace(
         "virtualServiceRef:\n          name: jazz",
         "virtualServiceRef:\n          name: folk",

@@ -1,4 +1,5 @@
-//! What Envoy would reject as a whole is refused before, by its field, and so is what would be served as nothing.
+//! What Envoy would reject as a whole is refused before, by its field, and so is what would be
+//! served as nothing.
 
 use mesh_control_plane::mesh::Refused;
 
@@ -24,7 +25,8 @@ fn action(field: &str, rest: &str) -> String {
     )
 }
 
-/// A router whose listeners and routes do not go together would have hosts without a route, or routes without a host.
+/// A router whose listeners and routes do not go together would have hosts without a route, or
+/// routes without a host.
 #[test]
 fn routers_need_a_route_for_each_listener() {
     let http = action("httpRoute", "");

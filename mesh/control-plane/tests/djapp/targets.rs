@@ -1,4 +1,5 @@
-//! Targets of routes that are not there: what is left of a route, of its router, and what is said of it.
+//! Targets of routes that are not there: what is left of a route, of its router, and what is said
+//! of it.
 
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use mesh_control_plane::envoy::{CLUSTER, Snapshot};
@@ -35,8 +36,8 @@ fn said(refused: &[Refused]) -> &str {
     &only.why
 }
 
-/// A workload is deleted while a route gives it a share: the others get that too, its cluster goes, and the service
-/// stays. When it comes back so does its share.
+/// A workload is deleted while a route gives it a share: the others get that too, its cluster goes,
+/// and the service stays. When it comes back so does its share.
 #[test]
 fn who_is_gone_takes_nobody_along() {
     let (before, _) = parse(DJAPP);
@@ -79,7 +80,8 @@ fn each_reason_is_told() {
     }
 }
 
-/// A route that leads nowhere any more says so to whoever takes it, and the others of its router lead on.
+/// A route that leads nowhere any more says so to whoever takes it, and the others of its router
+/// lead on.
 #[test]
 fn a_route_without_targets_answers_503() {
     let two = DJAPP.replace(
@@ -147,7 +149,8 @@ fn a_router_without_targets_is_refused() {
     assert_eq!(route(&dj, "rds_egress_http_9080").virtual_hosts.len(), 1);
 }
 
-/// A change that names somebody who is not there yet, or by a slip, waits: what it was leads everywhere.
+/// A change that names somebody who is not there yet, or by a slip, waits: what it was leads
+/// everywhere.
 #[test]
 fn a_change_waits_for_its_targets() {
     let (before, _) = parse(DJAPP);

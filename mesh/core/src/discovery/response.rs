@@ -1,5 +1,6 @@
-//! A response, read once: what is asked of it afterwards, and what goes into it. Envelopes of resources are read one after
-//! the other, since what a message takes once it is read may be many times its bytes.
+//! A response, read once: what is asked of it afterwards, and what goes into it. Envelopes of
+//! resources are read one after the other, since what a message takes once it is read may be many
+//! times its bytes.
 
 use super::{CLUSTER, Form, LISTENER, REMOVED, RESOURCE_NAME, RESOURCES, RESPONSE_NONCE, name};
 use crate::injection::Injection;
@@ -12,7 +13,6 @@ const ANY_VALUE: u32 = 2;
 const RESOURCE_VERSION: u32 = 1;
 const RESOURCE_ANY: u32 = 2;
 
-/// A response.
 #[derive(Debug)]
 pub struct Response<'a> {
     message: Message<'a>,
@@ -24,7 +24,6 @@ pub struct Response<'a> {
 /// A response with our parts.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Changed<'a> {
-    /// It.
     pub response: Vec<u8>,
     /// Resources that were changed or added.
     pub resources: usize,
@@ -36,7 +35,6 @@ pub struct Changed<'a> {
     pub contents: Option<Vec<&'a [u8]>>,
 }
 
-/// A resource.
 struct Resource<'a> {
     /// In delta discovery what is around its content.
     envelope: Option<Message<'a>>,
@@ -58,7 +56,6 @@ impl<'a> Response<'a> {
         })
     }
 
-    /// Type of its resources.
     pub fn type_url(&self) -> &'a str {
         self.type_url
     }
@@ -82,8 +79,8 @@ impl<'a> Response<'a> {
         all.map(|field| name(message, field)).collect()
     }
 
-    /// The response with our parts; `None` if they have no place in it. In delta discovery what is `refused`, by its
-    /// content, is left as it is.
+    /// The response with our parts; `None` if they have no place in it. In delta discovery what is
+    /// `refused`, by its content, is left as it is.
     pub fn insert(
         &self,
         injection: &Injection,

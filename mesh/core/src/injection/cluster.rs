@@ -1,4 +1,5 @@
-//! A cluster that leads to an aggregator: HTTP/2, by DNS unless it is an address, with TLS and a token if asked.
+//! A cluster that leads to an aggregator: HTTP/2, by DNS unless it is an address, with TLS and a
+//! token if asked.
 
 use prost::Message;
 
@@ -18,10 +19,11 @@ const CODEC: &str =
 /// Name of the secret in the token file.
 const TOKEN: &str = "token";
 
-/// Time to connect: an address whose pod is gone may not answer at all, and a restarted aggregator is to be found
-/// within two seconds.
+/// Time to connect: an address whose pod is gone may not answer at all, and a restarted aggregator
+/// is to be found within two seconds.
 const CONNECT_SECONDS: i64 = 1;
-/// A restarted aggregator has another address: names are asked for this often, whatever their records say.
+/// A restarted aggregator has another address: names are asked for this often, whatever their
+/// records say.
 const DNS_SECONDS: i64 = 1;
 /// A connection is asked this often whether it is alive, also while nothing is sent.
 const KEEPALIVE_SECONDS: i64 = 10;
@@ -39,23 +41,19 @@ const SAN_ADDRESS: i32 = 4;
 pub struct StreamCluster {
     /// Its name, as the plugin configuration has it.
     pub name: String,
-    /// Host name or address.
     pub host: String,
-    /// Port.
     pub port: u16,
-    /// Speak TLS.
     pub tls: Option<Tls>,
 }
 
-/// TLS towards an aggregator.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Tls {
     /// Certificates (PEM) of which that of the aggregator must be.
     pub ca: String,
     /// A host name or address that its certificate must be for.
     pub server_name: String,
-    /// Envoy's file with the secret `token`, which is put on each stream. Not `Bearer` before it: Envoy 1.36 cannot say
-    /// so, and the aggregator takes the token alone.
+    /// Envoy's file with the secret `token`, which is put on each stream. Not `Bearer` before it:
+    /// Envoy 1.36 cannot say so, and the aggregator takes the token alone.
     pub token_file: Option<String>,
 }
 
@@ -83,9 +81,11 @@ impl StreamCluster {
             name: self.name.clone(),
             r#type: if by_name { STRICT_DNS } else { STATIC },
             connect_timeout: seconds(CONNECT_SECONDS),
-            // Deprecated since there are clusters of type `envoy.clusters.dns`, which App Mesh's Envoys do not know.
+            // Deprecated since there are clusters of type `envoy.clusters.dns`, which App Mesh's
+            // Envoys do not know.
             dns_refresh_rate: seconds(DNS_SECONDS).filter(|_| by_name),
-            // Of a name with both addresses Envoy's default takes IPv6 alone, whether or not anybody listens there.
+            // Of a name with both addresses Envoy's default takes IPv6 alone, whether or not
+            // anybody listens there.
             dns_lookup_family: if by_name { V4_PREFERRED } else { 0 },
             transport_socket: self.tls.as_ref().map(Tls::transport_socket),
             load_assignment: Some(self.load_assignment()),

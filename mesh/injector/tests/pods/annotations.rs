@@ -98,7 +98,8 @@ fn values_mean_what_they_meant() {
     }
 }
 
-/// With a word that is neither and no virtual node nobody is told: the controller said nothing either.
+/// With a word that is neither and no virtual node nobody is told: the controller said nothing
+/// either.
 #[test]
 fn a_word_that_is_neither_selects_nothing() {
     let mut review = case("stock/selected");

@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use crate::{admitted, case, settings};
 
-/// Of a pod.
 type Change = fn(&mut Value);
 
-/// Whoever runs as the sidecar's user is not redirected: the pod is injected, and whoever applies it reads why that is not enough.
+/// Whoever runs as the sidecar's user is not redirected: the pod is injected, and whoever applies
+/// it reads why that is not enough.
 #[test]
 fn a_bypass_of_the_sidecar_is_said() {
     let cases: [(Change, Option<&str>); 6] = [

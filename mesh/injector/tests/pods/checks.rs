@@ -1,4 +1,5 @@
-//! What kube-apiserver would say of a pod: every field is one of Kubernetes', and they fit together.
+//! What kube-apiserver would say of a pod: every field is one of Kubernetes', and they fit
+//! together.
 
 use std::collections::BTreeSet;
 
@@ -207,7 +208,6 @@ fn quantity(text: &str) {
     );
 }
 
-/// The checks can fail.
 #[test]
 fn what_is_wrong_is_seen() {
     let pod = crate::case("app-mesh/bare")["request"]["object"].clone();

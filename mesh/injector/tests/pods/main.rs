@@ -1,5 +1,6 @@
-//! Pods in, pods out. Each `tests/pods/SETTINGS/CASE.review.json` is what kube-apiserver sends; `CASE.yaml` beside it is what
-//! becomes of the pod. `MESHMETER_REGENERATE=1 cargo test -p mesh-injector` writes the latter anew, to be read before it is kept.
+//! Pods in, pods out. Each `tests/pods/SETTINGS/CASE.review.json` is what kube-apiserver sends;
+//! `CASE.yaml` beside it is what becomes of the pod. `MESHMETER_REGENERATE=1 cargo test -p
+//! mesh-injector` writes the latter anew, to be read before it is kept.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::collections::BTreeMap;
@@ -142,7 +143,8 @@ fn read(file: &Path) -> Value {
     serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
 }
 
-/// What is new in a pod: annotations and lists whole, with what was there before by its name alone. The rest is as it was.
+/// What is new in a pod: annotations and lists whole, with what was there before by its name alone.
+/// The rest is as it was.
 fn change(before: &Value, after: &Value) -> Value {
     let mut rest = after.clone();
     rest["metadata"]["annotations"] = before["metadata"]["annotations"].clone();

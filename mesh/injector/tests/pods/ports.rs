@@ -30,8 +30,8 @@ fn listens(port: u16) -> Value {
     json!({"ports": [{"containerPort": port}]})
 }
 
-/// What of ours would listen where the application does, and what would not: (review, port that is taken from the stock
-/// Envoy, port that is taken from what is beside another).
+/// What of ours would listen where the application does, and what would not: (review, port that is
+/// taken from the stock Envoy, port that is taken from what is beside another).
 #[test]
 fn ports_have_one_owner() {
     let named = json!({"ports": [{"containerPort": 15_000, "name": "http"}]});
@@ -112,7 +112,8 @@ fn listeners_are_ports_of_the_application() {
     assert_eq!(skipped(vec![8_080, 9_901]).unwrap().0, "taken");
 }
 
-/// Ports that the application declares are redirected once each; too many are not called an annotation.
+/// Ports that the application declares are redirected once each; too many are not called an
+/// annotation.
 #[test]
 fn declared_ports_are_those_of_the_application() {
     let node = |pod: &mut Value| {

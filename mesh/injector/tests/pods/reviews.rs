@@ -61,7 +61,8 @@ fn what_is_no_review_is_refused_by_name() {
     }
 }
 
-/// Go's nulls are no difference: the patch of a review full of them makes the same pod as the patch of one without.
+/// Go's nulls are no difference: the patch of a review full of them makes the same pod as the patch
+/// of one without.
 #[test]
 fn nulls_are_absent() {
     let review = |null: bool| {

@@ -21,7 +21,6 @@ pub(crate) struct Needed {
     /// Whether it, or what does instead, is given, or not needed with these options.
     pub(crate) given: fn(&Options) -> bool,
     pub(crate) by: &'static [Target],
-    /// What it is.
     pub(crate) what: &'static str,
 }
 
@@ -170,7 +169,6 @@ pub(crate) const TAKEN: &[Taken] = &[
     },
 ];
 
-/// What some need.
 pub(crate) const NEEDED: &[Needed] = &[
     Needed {
         option: "namespace",

@@ -1,4 +1,5 @@
-//! What is wrong, or cannot be said to a mesh, is refused by the option's name; what a user writes stays a value.
+//! What is wrong, or cannot be said to a mesh, is refused by the option's name; what a user writes
+//! stays a value.
 
 use mesh_render::options::{Address, Direction, Options, Role, Target};
 use mesh_render::render;
@@ -341,8 +342,8 @@ fn with_free_text(target: Target, text: &str) -> [(Options, String); 3] {
 }
 
 proptest! {
-    /// Hostile texts do not break out: as many documents as with a harmless one, and the text is found again as a value; or
-    /// it is refused.
+    /// Hostile texts do not break out: as many documents as with a harmless one, and the text is
+    /// found again as a value; or it is refused.
     #[test]
     fn texts_stay_values(hostile in r#"(\PC|[\n\r\t"'\\:#{}\[\]|>&*!%@`,-]){1,40}"#, nth in 0_usize..7) {
         let target = Target::ALL[nth];

@@ -1,4 +1,5 @@
-//! What is rendered as JSON is what the xDS proxy inserts as bytes: the same filter, logger and cluster.
+//! What is rendered as JSON is what the xDS proxy inserts as bytes: the same filter, logger and
+//! cluster.
 
 use envoy_types::pb::envoy::config::accesslog::v3::access_log::ConfigType as LogType;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;

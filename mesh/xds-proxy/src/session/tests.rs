@@ -131,8 +131,8 @@ fn what_is_accepted_is_forwarded_as_it_is() {
     );
 }
 
-/// The original goes out at once, the control plane hears of it only that it was accepted, and the change is not tried again
-/// until the listeners are others.
+/// The original goes out at once, the control plane hears of it only that it was accepted, and the
+/// change is not tried again until the listeners are others.
 #[test]
 fn what_is_rejected_is_restored_once() {
     let mut session = session(Form::StateOfTheWorld);
@@ -254,7 +254,8 @@ fn each_of_several_changes_is_restored() {
     }
 }
 
-/// What is restored is never older than what Envoy has been sent since: neither another form, nor the end of it.
+/// What is restored is never older than what Envoy has been sent since: neither another form, nor
+/// the end of it.
 #[test]
 fn what_came_since_is_not_undone() {
     let mut session = session(Form::Delta);
@@ -276,7 +277,8 @@ fn what_came_since_is_not_undone() {
     assert_eq!(session.request(delta_answer("3", Some("no"))), told);
 }
 
-/// The next state of the world is on its way: the one before does not come after it, and the control plane does not hear of it.
+/// The next state of the world is on its way: the one before does not come after it, and the
+/// control plane does not hear of it.
 #[test]
 fn a_state_of_before_does_not_come_after() {
     let mut session = session(Form::StateOfTheWorld);
@@ -298,7 +300,8 @@ fn a_state_of_before_does_not_come_after() {
     );
 }
 
-/// Envoy connects again and is told everything at once: what it rejected is left alone, and the rest is as it was.
+/// Envoy connects again and is told everything at once: what it rejected is left alone, and the
+/// rest is as it was.
 #[test]
 fn what_was_rejected_does_not_take_others_along() {
     let rejections = Arc::default();

@@ -87,7 +87,6 @@ impl Address {
     }
 }
 
-/// Where to connect.
 pub(super) fn host_and_port(uri: &Uri) -> (&str, u16) {
     let host = uri.host().unwrap_or_default();
     (host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(443))

@@ -1,5 +1,5 @@
-//! The TCP connection to the control plane: direct, or through the proxy of the environment (`HTTPS_PROXY`, `HTTP_PROXY`,
-//! `ALL_PROXY`, `NO_PROXY`) by CONNECT.
+//! The TCP connection to the control plane: direct, or through the proxy of the environment
+//! (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`) by CONNECT.
 
 use std::io;
 

@@ -1,4 +1,5 @@
-//! A load that is known, as two aggregators, `a` and `b`, expose and write it, and what others expose beside them.
+//! A load that is known, as two aggregators, `a` and `b`, expose and write it, and what others
+//! expose beside them.
 
 use serde_json::{Value, json};
 
@@ -8,8 +9,9 @@ const SECONDS_PER_SCRAPE: f64 = 15.0;
 
 /// Counters, and by how much they rise in a second.
 ///
-/// Two pods of `jazz` get 80 requests a second each, and send 190 to others. Nobody may see 540 on the service's panel. Of
-/// `metal` two replicas write sums, of which one lags behind: the larger is shown, not both together.
+/// Two pods of `jazz` get 80 requests a second each, and send 190 to others. Nobody may see 540 on
+/// the service's panel. Of `metal` two replicas write sums, of which one lags behind: the larger is
+/// shown, not both together.
 const COUNTERS: &[(&str, f64)] = &[
     (
         r#"appmesh_requests_total{namespace="prod",service="jazz",kubernetes_pod_name="jazz-1",traffic_direction="inbound"}"#,
@@ -216,7 +218,6 @@ const COUNTERS: &[(&str, f64)] = &[
     ),
 ];
 
-/// Gauges and their value.
 const GAUGES: &[(&str, f64)] = &[
     (
         r#"appmesh_requests_per_second{namespace="prod",service="jazz",kubernetes_pod_name="jazz-1"}"#,

@@ -1,4 +1,5 @@
-//! Dashboards: read strictly as Grafana does, and each panel asked of Prometheus' own engine about a load that is known.
+//! Dashboards: read strictly as Grafana does, and each panel asked of Prometheus' own engine about
+//! a load that is known.
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
 mod load;
@@ -27,8 +28,8 @@ const VARIABLES: [(&str, &str); 5] = [
     ("time()", "600"),
 ];
 
-/// When panels are evaluated: on a scrape, and between two. Range selectors are open to the left since Prometheus 3, which
-/// must make no difference.
+/// When panels are evaluated: on a scrape, and between two. Range selectors are open to the left
+/// since Prometheus 3, which must make no difference.
 const TIMES: [&str; 2] = ["10m", "10m7s"];
 
 const SUMS: &str = "appmesh_requests_total";
@@ -61,7 +62,8 @@ fn queries() -> Vec<Query> {
     queries
 }
 
-/// Every panel shows what the load was: none is without an expectation, and no expectation without a panel.
+/// Every panel shows what the load was: none is without an expectation, and no expectation without
+/// a panel.
 #[test]
 fn every_panel_shows_the_load_there_was() {
     let mut expected: BTreeMap<_, _> = PANELS
@@ -132,8 +134,8 @@ fn name_of(legend: &str, labels: &str) -> String {
     name.trim().to_owned()
 }
 
-/// Of sums each replica writes its own: whatever is written is asked for as the larger of what replicas tell, each by its
-/// own rate.
+/// Of sums each replica writes its own: whatever is written is asked for as the larger of what
+/// replicas tell, each by its own rate.
 #[test]
 fn no_query_adds_up_replicas() {
     let written = ["appmesh_", "envoy_cluster_"];
@@ -154,8 +156,9 @@ fn no_query_adds_up_replicas() {
     assert!(asked > 5, "{asked}");
 }
 
-/// One request a second. Replica `a` is away for two minutes, and goes on from its checkpoint; later `b`, which looked
-/// for longer, is away and begins at 0. The larger rate is right all the time; the rate of the larger sum is not.
+/// One request a second. Replica `a` is away for two minutes, and goes on from its checkpoint;
+/// later `b`, which looked for longer, is away and begins at 0. The larger rate is right all the
+/// time; the rate of the larger sum is not.
 #[test]
 fn sums_are_read_right_over_restarts() {
     let of = |replica: &str| format!("{SUMS}{{replica=\"{replica}\"}}");
@@ -181,7 +184,8 @@ fn sums_are_read_right_over_restarts() {
     }));
 }
 
-/// Every field is one that Grafana knows, every one that its schema requires is there, and every value is of its type.
+/// Every field is one that Grafana knows, every one that its schema requires is there, and every
+/// value is of its type.
 #[test]
 fn dashboards_are_as_grafana_wants_them() {
     let schema: Value = serde_json::from_str(include_str!("grafana.schema.json")).unwrap();

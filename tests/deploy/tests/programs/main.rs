@@ -1,5 +1,5 @@
-//! The programs themselves against what manifests say of them: flags and variables, permissions, metrics. They run as their
-//! containers do, against the tests' API server.
+//! The programs themselves against what manifests say of them: flags and variables, permissions,
+//! metrics. They run as their containers do, against the tests' API server.
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
 mod permissions;
@@ -89,7 +89,8 @@ fn are_taken(program: &Path, arguments: &[String], variables: &BTreeMap<String, 
     true
 }
 
-/// Each program takes the arguments and variables of its container, and knows every variable by name.
+/// Each program takes the arguments and variables of its container, and knows every variable by
+/// name.
 #[test]
 fn flags_are_those_of_the_programs() {
     let mut seen = BTreeSet::new();
@@ -166,7 +167,8 @@ fn expressions() -> Vec<String> {
     found
 }
 
-/// Every metric of ours in rules and dashboards is one that a program exposes, or that remote write writes.
+/// Every metric of ours in rules and dashboards is one that a program exposes, or that remote write
+/// writes.
 #[tokio::test]
 async fn metrics_are_those_that_are_exposed() {
     let objects = render_text(
@@ -214,7 +216,8 @@ configMapGenerator:
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
         .collect();
     let written = read("docs/REMOTE-WRITE.md").unwrap();
-    // What needs more than a base to be there: written from the programs themselves, which `xtask gen` holds against them.
+    // What needs more than a base to be there: written from the programs themselves, which `xtask
+    // gen` holds against them.
     let reference = read("docs/METRICS.md").unwrap();
     let endings = ["", "_total", "_info", "_bucket", "_sum", "_count"];
     let mut names = 0;
@@ -239,7 +242,8 @@ configMapGenerator:
     assert!(names > 60, "{names}");
 }
 
-/// Files of images: every stage, source and program is there, users are numbers other than root's, ports are those of the manifests.
+/// Files of images: every stage, source and program is there, users are numbers other than root's,
+/// ports are those of the manifests.
 #[test]
 fn images_hold_what_manifests_run() {
     let dockerfile = read("deploy/images/Dockerfile")

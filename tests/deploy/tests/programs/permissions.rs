@@ -1,4 +1,5 @@
-//! All that a program asks of a cluster is permitted by the manifests, and they permit nothing that it does not ask.
+//! All that a program asks of a cluster is permitted by the manifests, and they permit nothing that
+//! it does not ask.
 
 use std::collections::BTreeSet;
 
@@ -85,7 +86,8 @@ async fn are_those_that_are_used(running: &[Running], rules: &[Rule], elsewhere:
     }
 }
 
-/// The secret that `running` made, at the end of the time that a CA beside the one that signs is published.
+/// The secret that `running` made, at the end of the time that a CA beside the one that signs is
+/// published.
 async fn rotating(running: &Running, name: &str) -> Value {
     let made = wait_for("the secret", PATIENCE, async || {
         Ok(running.server.objects().get(SECRET, "meshmeter", name))
@@ -110,7 +112,8 @@ configMapGenerator:
     .unwrap();
     let rules = rules(&objects, "meshmeter").unwrap();
     assert!(Use::all(&rules).len() > 6);
-    // One cluster with nothing in it, and one whose pods were told of another CA while it is replaced.
+    // One cluster with nothing in it, and one whose pods were told of another CA while it is
+    // replaced.
     let other = json!({"metadata": {"namespace": "meshmeter", "name": "meshmeter-ca"}, "data": {"ca.crt": "another"}});
     let empty = registered(&objects);
     let mut told = empty.clone();
@@ -122,7 +125,8 @@ configMapGenerator:
     are_those_that_are_used(&clusters, &rules, &[]).await;
 }
 
-/// With the component that lets it add sidecars, and without. Events are raised by reviews: the webhook's own tests.
+/// With the component that lets it add sidecars, and without. Events are raised by reviews: the
+/// webhook's own tests.
 #[tokio::test]
 async fn of_the_injector() {
     let metadata = json!({"name": "aa-meshmeter-injector"});
@@ -145,7 +149,8 @@ async fn of_the_injector() {
     }
 }
 
-/// Each kind of custom resource with something that is refused, so that its status and an Event say so.
+/// Each kind of custom resource with something that is refused, so that its status and an Event say
+/// so.
 #[tokio::test]
 async fn of_the_control_plane() {
     let objects =

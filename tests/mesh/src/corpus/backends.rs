@@ -1,4 +1,5 @@
-//! What the corpus leads to: an application that tells what it was asked, an echo, and a server with TLS.
+//! What the corpus leads to: an application that tells what it was asked, an echo, and a server
+//! with TLS.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -22,7 +23,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The name of the server with TLS.
 pub const TLS_NAME: &str = "s3.eu-west-1.amazonaws.com";
-/// What it says.
 pub const TLS_TEXT: &[u8] = b"of amazon";
 
 /// All of them; they end when dropped.
@@ -30,11 +30,9 @@ pub const TLS_TEXT: &[u8] = b"of amazon";
 pub struct Backends {
     /// Speaks HTTP/1.1 and HTTP/2 and tells what it was asked.
     pub application: SocketAddr,
-    /// Sends back what comes.
     pub echo: SocketAddr,
     /// Says [`TLS_TEXT`] over TLS.
     pub tls: SocketAddr,
-    /// Its CA.
     pub ca: CertificateAuthority,
     _stop: DropGuard,
 }
@@ -42,7 +40,6 @@ pub struct Backends {
 // === impl Backends ===
 
 impl Backends {
-    /// Starts them on loopback.
     pub async fn start() -> Result<Self> {
         let ca = CertificateAuthority::new("amazon")?;
         let (certificates, key) = ca.server(&[TLS_NAME])?.to_rustls()?;
@@ -162,7 +159,6 @@ pub(super) fn told(headers: &HeaderMap) -> String {
     lines.concat()
 }
 
-/// Something to talk over.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}

@@ -1,4 +1,5 @@
-//! What is asked of an Envoy with the corpus, and what it answered: the same with and without our parts.
+//! What is asked of an Envoy with the corpus, and what it answered: the same with and without our
+//! parts.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,7 +31,8 @@ pub const LISTENERS: [&str; 5] = [INGRESS, EGRESS, GATEWAY, HTTP2, DEFAULT];
 
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// Requests to HTTP/1.1 listeners: where, for which port by the proxy protocol (0: without), what, and of whom.
+/// Requests to HTTP/1.1 listeners: where, for which port by the proxy protocol (0: without), what,
+/// and of whom.
 const HTTP: [(&str, u16, &str, &str, &str); 12] = [
     (INGRESS, 9080, "GET", "/", "dj.prod.svc.cluster.local"),
     (INGRESS, 9080, "GET", "/a//b/../c%2Fd?x=1", "dj"),

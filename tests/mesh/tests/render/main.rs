@@ -1,5 +1,6 @@
-//! What `meshmeter-mesh render` prints is what real Envoys take: the static bootstrap runs and is counted exactly, plainly and
-//! with TLS and a token; the patches for meshes are put into a base configuration as those meshes do, and validated.
+//! What `meshmeter-mesh render` prints is what real Envoys take: the static bootstrap runs and is
+//! counted exactly, plainly and with TLS and a token; the patches for meshes are put into a base
+//! configuration as those meshes do, and validated.
 
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
@@ -187,7 +188,8 @@ async fn the_static_bootstrap_counts_over_tls_with_a_token() {
 /// Puts into a configuration what a mesh would, of what `render` printed.
 type Apply = fn(&mut Value, &[Value]);
 
-/// Runs the base configuration with what the mesh would have put in, and waits until the aggregator has each request.
+/// Runs the base configuration with what the mesh would have put in, and waits until the aggregator
+/// has each request.
 async fn runs(target: &str, apply: Apply, more: &[&str]) {
     let app = app().await;
     let aggregator = Aggregator::start(&Options::default()).await.unwrap();

@@ -1,4 +1,5 @@
-//! What meshes make of the resources that `render` prints, as their sources do it: patches of Envoy's configuration.
+//! What meshes make of the resources that `render` prints, as their sources do it: patches of
+//! Envoy's configuration.
 
 use std::net::SocketAddr;
 
@@ -164,7 +165,8 @@ pub(crate) fn apply_consul(config: &mut Value, documents: &[Value]) {
     }
 }
 
-/// The filter as istiod and Envoy Gateway make it of their own resources, but that the module is fetched already.
+/// The filter as istiod and Envoy Gateway make it of their own resources, but that the module is
+/// fetched already.
 fn fetched(vm_id: Option<&Value>, root_id: &Value, keys: &Value, configuration: &Value) -> Value {
     let mut vm = json!({
         "runtime": "envoy.wasm.runtime.v8",

@@ -303,8 +303,8 @@ impl World {
         self.after(wait, Event::Start { pod });
     }
 
-    /// Whether the aggregator at the other end knows the stream for one of the process's counters as they are now:
-    /// just after `/reset_counters` it is still one of the counters before.
+    /// Whether the aggregator at the other end knows the stream for one of the process's counters
+    /// as they are now: just after `/reset_counters` it is still one of the counters before.
     fn counts(&self, stream: &Stream, segment: usize) -> bool {
         let linked = stream.link.as_ref();
         linked.is_some_and(|(_, instance)| {

@@ -151,7 +151,6 @@ impl World {
         self.at(at, Event::Down { stream: id });
     }
 
-    /// Something reaches the aggregator.
     pub(crate) fn up(&mut self, id: u64) -> Result<(), String> {
         let Some(stream) = self.streams.get(&id) else {
             return Ok(());
@@ -202,7 +201,8 @@ impl World {
             stream.link = Some((link, instance));
             self.replay(id, instance);
         } else if said_hello && let Some((_, instance)) = &stream.link {
-            // The first numbers could pass for the next ones of a new stream, which the contract excludes.
+            // The first numbers could pass for the next ones of a new stream, which the contract
+            // excludes.
             if is_later(bytes) {
                 self.ways[pod][index].remember(*instance, sent, bytes);
             }
@@ -227,8 +227,9 @@ impl World {
         Ok(())
     }
 
-    /// Frames of an earlier stream of the same instance arrive on its new one. Of one earlier stream: the numbers of
-    /// several, mixed, could follow each other, and pass for a clock that was set back.
+    /// Frames of an earlier stream of the same instance arrive on its new one. Of one earlier
+    /// stream: the numbers of several, mixed, could follow each other, and pass for a clock that
+    /// was set back.
     fn replay(&mut self, id: u64, instance: u64) {
         let Some(stream) = self.streams.get(&id) else {
             return;
@@ -261,7 +262,6 @@ impl World {
         }
     }
 
-    /// Something reaches the sidecar.
     pub(crate) fn down(&mut self, id: u64) {
         let Some(stream) = self.streams.get(&id) else {
             return;

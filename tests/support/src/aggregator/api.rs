@@ -1,4 +1,5 @@
-//! The custom metrics API over TLS, on one connection that is kept open, as the Kubernetes API server keeps its own.
+//! The custom metrics API over TLS, on one connection that is kept open, as the Kubernetes API
+//! server keeps its own.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,22 +52,17 @@ pub struct MetricList {
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricValue {
-    /// Whose value.
     pub described_object: DescribedObject,
-    /// A Kubernetes quantity.
     pub value: String,
     /// RFC 3339, whole seconds.
     pub timestamp: String,
-    /// Length of the window.
     pub window_seconds: Option<u64>,
 }
 
 /// The object an item is about.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct DescribedObject {
-    /// Its name.
     pub name: String,
-    /// Its namespace.
     #[serde(default)]
     pub namespace: String,
 }
@@ -94,7 +90,6 @@ impl ApiClient {
         })
     }
 
-    /// Where the API is.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -107,7 +102,8 @@ impl ApiClient {
             .with_context(|| format!("GET https://{}{path}", self.address))
     }
 
-    /// The metric of all pods of `namespace` that `selector` matches, by the URL an HPA asks; `Err` unless 200.
+    /// The metric of all pods of `namespace` that `selector` matches, by the URL an HPA asks; `Err`
+    /// unless 200.
     pub async fn pods_metric(
         &self,
         namespace: &str,

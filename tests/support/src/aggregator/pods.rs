@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-/// The whole page.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub struct Pods {
     /// Sorted by namespace and name.
@@ -15,16 +14,13 @@ pub struct Pods {
 /// What the aggregator knows of one pod.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct PodState {
-    /// Namespace of the pod.
     pub namespace: String,
-    /// Name of the pod.
     pub name: String,
     /// Uid of the pod, "" where nobody told.
     #[serde(default)]
     pub uid: String,
     /// `new`, `live`, `held` or `gone`.
     pub state: String,
-    /// Streams open now.
     pub streams: u64,
     /// Instances whose totals are counted, in hexadecimal.
     pub instances: Vec<String>,
@@ -32,9 +28,7 @@ pub struct PodState {
     pub last_report_age_ms: Option<u64>,
     /// Wasm VMs that should count.
     pub vms_expected: Option<u64>,
-    /// Wasm VMs that do.
     pub vms_live: Option<u64>,
-    /// Running totals.
     pub series: Vec<SeriesState>,
 }
 
@@ -45,7 +39,6 @@ pub struct SeriesState {
     pub direction: String,
     /// Envoy's name of the cluster, "" where clusters are not told apart.
     pub cluster: String,
-    /// Requests.
     pub requests: Option<u64>,
     /// Requests were counted when they completed.
     #[serde(default)]
@@ -55,7 +48,6 @@ pub struct SeriesState {
     /// Responses by class or code.
     #[serde(default)]
     pub responses: BTreeMap<String, u64>,
-    /// Requests in flight.
     pub inflight: Option<u64>,
     /// Their integral over time, in nanoseconds times requests.
     pub inflight_ns: Option<u64>,

@@ -19,9 +19,7 @@ pub struct CertificateAuthority {
 /// A certificate and its key, PEM.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The certificate.
     pub certificate: String,
-    /// Its key.
     pub key: String,
 }
 
@@ -104,7 +102,6 @@ impl CertificateAuthority {
 // === impl Identity ===
 
 impl Identity {
-    /// As rustls wants it.
     pub fn to_rustls(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
         let certificates = certificates(&self.certificate)?;
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).context("read a key")?;

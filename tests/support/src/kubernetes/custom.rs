@@ -1,5 +1,5 @@
-//! What a control plane for sidecars looks at besides services: custom resources of App Mesh, whose status is a subresource,
-//! and `EndpointSlices`.
+//! What a control plane for sidecars looks at besides services: custom resources of App Mesh, whose
+//! status is a subresource, and `EndpointSlices`.
 
 use serde_json::Value;
 
@@ -7,17 +7,11 @@ use super::Resource;
 
 /// Meshes; they have no namespace.
 pub const MESH: Resource = app_mesh("meshes", "Mesh");
-/// Workloads.
 pub const VIRTUAL_NODE: Resource = app_mesh("virtualnodes", "VirtualNode");
-/// Names that are called.
 pub const VIRTUAL_SERVICE: Resource = app_mesh("virtualservices", "VirtualService");
-/// Routes.
 pub const VIRTUAL_ROUTER: Resource = app_mesh("virtualrouters", "VirtualRouter");
-/// Gateways.
 pub const VIRTUAL_GATEWAY: Resource = app_mesh("virtualgateways", "VirtualGateway");
-/// Routes of gateways.
 pub const GATEWAY_ROUTE: Resource = app_mesh("gatewayroutes", "GatewayRoute");
-/// All of them.
 pub const RESOURCES: [Resource; 6] = [
     MESH,
     VIRTUAL_NODE,
@@ -26,7 +20,6 @@ pub const RESOURCES: [Resource; 6] = [
     VIRTUAL_GATEWAY,
     GATEWAY_ROUTE,
 ];
-/// Endpoints of services.
 pub const ENDPOINT_SLICE: Resource = Resource {
     group_path: "/apis/discovery.k8s.io/v1",
     plural: "endpointslices",

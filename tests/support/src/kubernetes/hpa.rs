@@ -1,8 +1,9 @@
 //! The maths of the HPA controller, as recorded from Kubernetes 1.36.
 //!
-//! Pure: values and replicas in, wanted replicas and conditions out. Errors freeze; a missing pod counts as 0 on the way
-//! up and as the target on the way down; a step of less than the tolerance is none; of several metrics the one that
-//! wants most decides, and while one fails the others can only scale up.
+//! Pure: values and replicas in, wanted replicas and conditions out. Errors freeze; a missing pod
+//! counts as 0 on the way up and as the target on the way down; a step of less than the tolerance
+//! is none; of several metrics the one that wants most decides, and while one fails the others can
+//! only scale up.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -20,38 +21,31 @@ pub struct Autoscaler {
     pub min: u32,
     /// `maxReplicas`
     pub max: u32,
-    /// Its metrics.
     pub metrics: Vec<Metric>,
     /// Highest relative difference from the target that is none, in thousandths.
     pub tolerance_milli: i128,
-    /// Pods per step: a multiple of the current ones on the way up (2 for a policy of 100 %); `None`: no limit.
+    /// Pods per step: a multiple of the current ones on the way up (2 for a policy of 100 %);
+    /// `None`: no limit.
     pub factor_up: Option<u32>,
 }
 
 /// One metric and its target.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Metric {
-    /// Of what.
     pub source: Source,
-    /// Its name.
     pub name: String,
-    /// What it should be.
     pub target: Target,
 }
 
 /// Where a metric comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Source {
-    /// Of each pod.
     Pods,
-    /// Of one object.
     Object {
-        /// Its kind.
         kind: &'static str,
         /// Its namespace and name, as messages have them.
         at: &'static str,
     },
-    /// Of none.
     External {
         /// The selector as Go prints it.
         selector: &'static str,
@@ -60,7 +54,6 @@ pub enum Source {
     Cpu {
         /// What each pod requests, in thousandths of a core.
         request_milli: i128,
-        /// Of one container alone.
         container: bool,
     },
 }
@@ -70,21 +63,19 @@ pub enum Source {
 pub enum Target {
     /// So much per pod.
     Average(i128),
-    /// So much in all.
     Value(i128),
     /// So many percent of what is requested.
     Utilization(i128),
 }
 
-/// What a metrics API answered, in thousandths: by pod, or in all. An error is the message that the controller has.
+/// What a metrics API answered, in thousandths: by pod, or in all. An error is the message that the
+/// controller has.
 pub type Answer = Result<Values, String>;
 
 /// Values of a metric, in thousandths.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Values {
-    /// By pod.
     PerPod(BTreeMap<String, i128>),
-    /// In all.
     Total(i128),
 }
 
@@ -101,7 +92,6 @@ pub struct Decision {
     pub current: String,
 }
 
-/// What one metric wants.
 struct Proposal {
     replicas: i128,
     current: String,
@@ -111,7 +101,8 @@ struct Proposal {
 // === impl Autoscaler ===
 
 impl Autoscaler {
-    /// A new one with the controller's default tolerance and a policy of 100 % per step, as in the recordings.
+    /// A new one with the controller's default tolerance and a policy of 100 % per step, as in the
+    /// recordings.
     pub fn new(min: u32, max: u32, metrics: Vec<Metric>) -> Self {
         Self {
             min,
@@ -122,7 +113,8 @@ impl Autoscaler {
         }
     }
 
-    /// One sync: `pods` are the running pods of the target, `answers` what the metrics APIs said of each metric.
+    /// One sync: `pods` are the running pods of the target, `answers` what the metrics APIs said of
+    /// each metric.
     pub fn decide(&self, pods: &[String], answers: &[Answer]) -> Decision {
         let here = i128::try_from(pods.len()).unwrap_or(i128::MAX);
         let asked = self.metrics.iter().zip(answers);
@@ -254,7 +246,8 @@ impl Autoscaler {
         (value - target).abs() * 1000 <= self.tolerance_milli * target
     }
 
-    /// Bounds and the policy. What the policy holds back is a limit too, but only the bounds are named in the end.
+    /// Bounds and the policy. What the policy holds back is a limit too, but only the bounds are
+    /// named in the end.
     fn limit(&self, here: usize, wanted: i128) -> (u32, Option<(&'static str, &'static str)>) {
         let limited = if wanted > i128::from(self.max) {
             Some((
@@ -319,7 +312,8 @@ impl Metric {
         }
     }
 
-    /// What `currentMetrics` say of `milli`: the average of the pods, or the total of an object for `here` pods.
+    /// What `currentMetrics` say of `milli`: the average of the pods, or the total of an object for
+    /// `here` pods.
     fn current(&self, milli: i128, here: i128) -> String {
         let kind = match &self.source {
             Source::Pods => "Pods",

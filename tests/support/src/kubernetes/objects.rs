@@ -12,28 +12,20 @@ use super::custom;
 /// Events that are kept; who wants older ones hears 410 Gone, as behind etcd's compaction.
 const EVENTS_MAX: usize = 10_000;
 
-/// A kind of objects.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Resource {
     /// Path before `namespaces/`, such as `/apis/apps/v1`.
     pub group_path: &'static str,
-    /// Plural name.
     pub plural: &'static str,
-    /// Kind.
     pub kind: &'static str,
     /// `apiVersion`
     pub api_version: &'static str,
 }
 
-/// Pods.
 pub const POD: Resource = core("pods", "Pod");
-/// Services.
 pub const SERVICE: Resource = core("services", "Service");
-/// Config maps.
 pub const CONFIG_MAP: Resource = core("configmaps", "ConfigMap");
-/// Secrets.
 pub const SECRET: Resource = core("secrets", "Secret");
-/// Deployments.
 pub const DEPLOYMENT: Resource = apps("deployments", "Deployment");
 /// `ReplicaSets`.
 pub const REPLICA_SET: Resource = apps("replicasets", "ReplicaSet");
@@ -46,7 +38,6 @@ pub const AUTOSCALER: Resource = Resource {
     kind: "HorizontalPodAutoscaler",
     api_version: "autoscaling/v2",
 };
-/// Namespaces; they have none.
 pub const NAMESPACE: Resource = core("namespaces", "Namespace");
 /// `APIServices`; they have no namespace.
 pub const API_SERVICE: Resource = Resource {
@@ -55,7 +46,6 @@ pub const API_SERVICE: Resource = Resource {
     kind: "APIService",
     api_version: "apiregistration.k8s.io/v1",
 };
-/// Leases.
 pub const LEASE: Resource = Resource {
     group_path: "/apis/coordination.k8s.io/v1",
     plural: "leases",
@@ -69,9 +59,7 @@ pub const WEBHOOK_CONFIGURATION: Resource = Resource {
     kind: "MutatingWebhookConfiguration",
     api_version: "admissionregistration.k8s.io/v1",
 };
-/// Events.
 pub const EVENT: Resource = core("events", "Event");
-/// All of them.
 pub const RESOURCES: [Resource; 13] = [
     POD,
     SERVICE,
@@ -116,14 +104,12 @@ pub struct Objects {
 #[derive(Debug, Default)]
 struct State {
     version: u64,
-    /// By plural, namespace, name.
     objects: BTreeMap<(&'static str, String, String), Value>,
     events: VecDeque<Event>,
     /// Events up to this version are forgotten.
     compacted: u64,
 }
 
-/// One change.
 #[derive(Clone, Debug)]
 pub(super) struct Event {
     pub(super) version: u64,
@@ -143,8 +129,8 @@ impl Objects {
         self.changed.notify_waiters();
     }
 
-    /// Replaces the object, or what is not there yet, by what `change` makes of it, with nobody in between. Returns what
-    /// it is now, or why `change` makes nothing of it.
+    /// Replaces the object, or what is not there yet, by what `change` makes of it, with nobody in
+    /// between. Returns what it is now, or why `change` makes nothing of it.
     pub(super) fn update<E>(
         &self,
         resource: Resource,
@@ -270,7 +256,6 @@ impl State {
     }
 }
 
-/// Namespace and name.
 pub(super) fn key(object: &Value) -> (String, String) {
     let field = |field: &str| {
         object["metadata"][field]

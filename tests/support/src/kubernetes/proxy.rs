@@ -1,5 +1,5 @@
-//! The aggregation layer: requests to an `APIService` as kube-apiserver passes them on, with a front-proxy
-//! certificate and the user in headers, and the server verified by the `caBundle`.
+//! The aggregation layer: requests to an `APIService` as kube-apiserver passes them on, with a
+//! front-proxy certificate and the user in headers, and the server verified by the `caBundle`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,7 +46,6 @@ pub struct AggregationLayer {
 /// A refusal, as the HPA controller prints it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Refused {
-    /// Status code.
     pub code: u16,
     /// `message` of the `Status`.
     pub message: String,
@@ -63,7 +62,8 @@ impl FrontProxy {
         Ok(Self { ca, client })
     }
 
-    /// The config map `extension-apiserver-authentication` of a cluster whose clients `client_ca` signs.
+    /// The config map `extension-apiserver-authentication` of a cluster whose clients `client_ca`
+    /// signs.
     pub(super) fn config_map(&self, client_ca: &str) -> Value {
         json!({
             "metadata": {"namespace": "kube-system", "name": "extension-apiserver-authentication"},
@@ -79,7 +79,6 @@ impl FrontProxy {
         })
     }
 
-    /// Who signs front proxies.
     pub fn ca(&self) -> &CertificateAuthority {
         &self.ca
     }

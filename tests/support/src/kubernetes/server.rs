@@ -53,9 +53,7 @@ pub struct ApiServer {
 /// Whom a bearer token belongs to.
 #[derive(Clone, Debug, Default)]
 pub struct KnownUser {
-    /// Name.
     pub username: String,
-    /// Groups.
     pub groups: Vec<String>,
     /// Extra fields, such as the pod that a token is bound to.
     pub extra: BTreeMap<String, Vec<String>>,
@@ -69,7 +67,6 @@ pub struct KnownUser {
 pub struct Manner {
     /// Bytes in each part of an answer; as they come for 0.
     pub chunk: usize,
-    /// Time between two parts.
     pub pause: Duration,
     /// Several events of a watch in one part, an empty line between them.
     pub joined: bool,
@@ -217,7 +214,6 @@ impl ApiServer {
         }
     }
 
-    /// Ends all open watches.
     pub fn break_watches(&self) {
         let mut watches = self
             .shared
@@ -233,7 +229,8 @@ impl ApiServer {
         self.tuning().requests.get(kind).copied().unwrap_or(0)
     }
 
-    /// Every request so far that was let in, as method and path with query; each once. For what a client may do.
+    /// Every request so far that was let in, as method and path with query; each once. For what a
+    /// client may do.
     pub fn seen(&self) -> BTreeSet<(String, String)> {
         self.tuning().seen.clone()
     }

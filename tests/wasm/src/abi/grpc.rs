@@ -10,7 +10,6 @@ use crate::grpc_service;
 use crate::state::{DeferredClose, GrpcStream, VmState};
 use crate::status::Status;
 
-/// gRPC status UNAVAILABLE.
 const UNAVAILABLE: u32 = GrpcStatusCode::Unavailable as u32;
 
 pub(super) fn add(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {

@@ -6,7 +6,6 @@ use super::{Vm, enter, read, write};
 use crate::state::VmState;
 use crate::status::Status;
 
-/// WASI result: done.
 const SUCCESS: u32 = 0;
 /// WASI result: no such file descriptor.
 const EBADF: u32 = 8;

@@ -11,20 +11,17 @@ use crate::request::{Progress, Request, StreamInfo};
 /// Time after a trap in which `FAIL_RELOAD` makes no new VM.
 const RELOAD_BACKOFF: Duration = Duration::from_secs(1);
 
-/// A request in flight.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct RequestId(u64);
 
 /// What became of a request at the Wasm filters.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// It went on.
     Passed,
     /// Envoy answered 503 since a VM was dead.
     Failed,
 }
 
-/// Contexts of a request.
 #[derive(Debug)]
 pub(super) struct InFlight {
     worker: usize,
@@ -168,7 +165,6 @@ impl Envoy {
         flight.outcome
     }
 
-    /// A whole request.
     pub fn request(&mut self, worker: usize, request: &Request) -> Outcome {
         let id = self.begin(worker, request);
         self.finish(id)
@@ -200,7 +196,6 @@ impl Envoy {
         }
     }
 
-    /// Requests in flight.
     pub fn in_flight(&self) -> usize {
         self.requests.len()
     }

@@ -1,4 +1,5 @@
-//! What a test may look at and change from outside: aggregators, metrics, logs, counts of calls, memory.
+//! What a test may look at and change from outside: aggregators, metrics, logs, counts of calls,
+//! memory.
 
 use std::cell::Ref;
 use std::collections::BTreeMap;
@@ -46,13 +47,13 @@ impl Envoy {
         Ref::map(self.process.borrow(), |process| &process.metrics)
     }
 
-    /// What the modules logged.
     pub fn logs(&self) -> Ref<'_, [LogLine]> {
         Ref::map(self.process.borrow(), |process| process.logs.as_slice())
     }
 
-    /// How often each host function was called, by what the VM is for and by callback. Under the names in
-    /// brackets are calls into the VM: of the callback itself, and of the module's allocator.
+    /// How often each host function was called, by what the VM is for and by callback. Under the
+    /// names in brackets are calls into the VM: of the callback itself, and of the module's
+    /// allocator.
     pub fn calls(&self) -> BTreeMap<CallKey, u64> {
         self.process.borrow().calls.clone()
     }
@@ -84,7 +85,8 @@ impl Envoy {
             .collect()
     }
 
-    /// Streams that the host still keeps for root contexts, whether or not their other end is there.
+    /// Streams that the host still keeps for root contexts, whether or not their other end is
+    /// there.
     pub fn streams_held(&self) -> usize {
         let contexts = self.live().flat_map(|vm| vm.state().contexts.values());
         contexts.map(|context| context.streams.len()).sum()

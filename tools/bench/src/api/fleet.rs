@@ -26,7 +26,6 @@ pub(super) const APPS: usize = 50;
 /// How long the sidecars have reported when the measurement begins: the longest window.
 const PAST: Duration = Duration::from_mins(1);
 
-/// When the sidecars began.
 const START: Monotonic = Monotonic(1_800_000_000_000);
 
 /// Requests a second of each pod.
@@ -45,7 +44,6 @@ pub(super) struct Fleet {
     /// Time between two reports of a pod.
     interval: Duration,
     now: Arc<Now>,
-    /// Reports so far.
     reported: AtomicU64,
 }
 
@@ -60,7 +58,8 @@ struct Now {
 // === impl Fleet ===
 
 impl Fleet {
-    /// `pods` pods whose reports come at `rate` a second together; with `own_labels` no two have the same labels.
+    /// `pods` pods whose reports come at `rate` a second together; with `own_labels` no two have
+    /// the same labels.
     pub(super) fn new(pods: usize, own_labels: bool, rate: u32) -> Result<Self> {
         let directory = Arc::new(Directory::default());
         let before = resident()?;

@@ -17,19 +17,16 @@ const POD_P99_MS_MAX: f64 = 1.0;
 /// Share of the reports that must have been applied in time for the rest to mean anything.
 const REPORTS_SHARE_MIN: f64 = 0.98;
 
-/// What is asked for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
     /// All pods of a workload, each with its value.
     List,
-    /// One pod.
     Pod,
     /// The sum over a workload.
     Workload,
 }
 
-/// All findings.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pods: usize,

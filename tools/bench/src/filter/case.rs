@@ -88,8 +88,8 @@ impl Case {
         self.role().map(Role::module)
     }
 
-    /// The bootstrap: one inbound listener whose answer Envoy gives itself, so that nothing but the proxy is measured
-    /// and the share of a plugin shows at its largest.
+    /// The bootstrap: one inbound listener whose answer Envoy gives itself, so that nothing but the
+    /// proxy is measured and the share of a plugin shows at its largest.
     pub(super) fn bootstrap(self, aggregator: SocketAddr) -> Result<Value> {
         let mut listener = Listener::new(LISTENER, TrafficDirection::Inbound);
         let answer = json!({"match": {"prefix": "/"}, "direct_response": {"status": 200}});

@@ -16,14 +16,12 @@ pub(super) const WORKERS: [u32; 3] = [1, 2, 4];
 const TIMES: usize = 3;
 /// Connections per worker: Envoy shares them out evenly.
 const CONNECTIONS_PER_WORKER: u32 = 2;
-/// Requests on each connection.
 const REQUESTS: u64 = 2000;
 
 /// Bytes that an Envoy keeps resident, by case and number of workers.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Memory(BTreeMap<(Case, u32), f64>);
 
-/// Measures all.
 pub(super) async fn run(cpus: Cpus, aggregator: &Aggregator) -> Result<Memory> {
     let mut memory = Memory::default();
     for workers in WORKERS {

@@ -14,7 +14,8 @@ use super::round::Round;
 use super::{Args, IN_FLIGHT};
 use crate::interval::{Interval, middle};
 
-/// Added CPU per request that `access_log` has to be compatible with, in percent of the Envoy without plugin.
+/// Added CPU per request that `access_log` has to be compatible with, in percent of the Envoy
+/// without plugin.
 const ACCESS_LOG_PERCENT_MAX: f64 = 5.0;
 /// Memory that a module may add with the first worker, in MiB.
 const FIRST_WORKER_MIB_MAX: f64 = 28.0;
@@ -23,12 +24,10 @@ const FURTHER_WORKER_MIB_MAX: f64 = 2.0;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// All findings.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     envoy: String,
     setup: Setup,
-    /// Median over the rounds.
     cpu_ns_per_request: BTreeMap<Case, f64>,
     /// Paired with the Envoy without plugin of the same round.
     over_none: BTreeMap<Case, Added>,
@@ -38,7 +37,6 @@ pub(super) struct Report {
     limits: Vec<Limit>,
 }
 
-/// How it was measured.
 #[derive(Debug, Serialize)]
 struct Setup {
     rounds: u32,

@@ -11,7 +11,8 @@ use super::case::Case;
 use super::subject::Subject;
 use crate::cpus::Cpus;
 
-/// Blocks that a sample is made of: the finer the turns, the less a disturbance of the machine meets one case alone.
+/// Blocks that a sample is made of: the finer the turns, the less a disturbance of the machine
+/// meets one case alone.
 const BLOCKS: u64 = 10;
 
 /// CPU time per request of each case, in nanoseconds.

@@ -19,7 +19,8 @@ use crate::usage;
 const COUNTED_MAX: Duration = Duration::from_secs(10);
 /// Pause between two looks at whether Envoy rests.
 const SETTLE_PAUSE: Duration = Duration::from_millis(1);
-/// Looks before giving up. Timers fire ten times a second, so that nearly every second look shows rest.
+/// Looks before giving up. Timers fire ten times a second, so that nearly every second look shows
+/// rest.
 const SETTLE_LOOKS_MAX: u32 = 1000;
 
 /// A running Envoy of one case.
@@ -29,7 +30,6 @@ pub(super) struct Subject {
     envoy: Envoy,
     pid: u32,
     address: SocketAddr,
-    /// Requests sent to it.
     sent: u64,
 }
 
@@ -67,7 +67,8 @@ impl Subject {
         Connection::open(self.address)
     }
 
-    /// Sends `count` requests over `connection`; returns the CPU time that Envoy took for them, in nanoseconds.
+    /// Sends `count` requests over `connection`; returns the CPU time that Envoy took for them, in
+    /// nanoseconds.
     pub(super) async fn load(&mut self, connection: &mut Connection, count: u64) -> Result<u64> {
         let before = usage::cpu_ns(self.pid)?;
         connection
@@ -77,8 +78,8 @@ impl Subject {
         Ok(self.settled_cpu_ns().await? - before)
     }
 
-    /// CPU time once Envoy rests: it still works on a request after its answer is out, and the kernel brings the
-    /// account of a thread up to date when the thread goes to sleep.
+    /// CPU time once Envoy rests: it still works on a request after its answer is out, and the
+    /// kernel brings the account of a thread up to date when the thread goes to sleep.
     async fn settled_cpu_ns(&self) -> Result<u64> {
         let mut last = usage::cpu_ns(self.pid)?;
         for _ in 0..SETTLE_LOOKS_MAX {
@@ -97,7 +98,8 @@ impl Subject {
         usage::resident_bytes(self.pid)
     }
 
-    /// Waits until the aggregator has counted exactly what was sent, where meshmeter is in this Envoy.
+    /// Waits until the aggregator has counted exactly what was sent, where meshmeter is in this
+    /// Envoy.
     pub(super) async fn check_counted(&self, aggregator: &Aggregator) -> Result<()> {
         if self.case.role().is_none() {
             return Ok(());

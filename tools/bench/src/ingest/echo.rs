@@ -1,4 +1,5 @@
-//! The yardstick: a tonic server that takes in the same frames and acknowledges each, and does nothing else.
+//! The yardstick: a tonic server that takes in the same frames and acknowledges each, and does
+//! nothing else.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;

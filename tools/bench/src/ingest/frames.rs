@@ -1,13 +1,16 @@
-//! As much of HTTP/2 and gRPC as a sender of reports needs, by hand: a connection costs a socket and a few hundred bytes.
+//! As much of HTTP/2 and gRPC as a sender of reports needs, by hand: a connection costs a socket
+//! and a few hundred bytes.
 //!
-//! Flow control (RFC 9113, 5.2) is kept by [`Credit`]: what may be sent, and what was received and not given back.
+//! Flow control (RFC 9113, 5.2) is kept by [`Credit`]: what may be sent, and what was received and
+//! not given back.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use proto::v1;
 
 use prost::Message as _;
 
-/// Bytes that may be sent on a connection, and on a stream, before anything else is said (RFC 9113, 6.9.2).
+/// Bytes that may be sent on a connection, and on a stream, before anything else is said (RFC 9113,
+/// 6.9.2).
 const WINDOW: i64 = 65_535;
 /// Received bytes that are given back at once.
 const GIVE_BACK: u32 = 16 * 1024;
@@ -149,8 +152,8 @@ fn text(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend(text.as_bytes());
 }
 
-/// Takes whole frames off the front of `received`: returns how many messages were in them, and puts what has to be
-/// answered into `answers`. Messages are small, so none is spread over two frames.
+/// Takes whole frames off the front of `received`: returns how many messages were in them, and puts
+/// what has to be answered into `answers`. Messages are small, so none is spread over two frames.
 pub(crate) fn take(
     received: &mut Vec<u8>,
     answers: &mut Vec<u8>,

@@ -32,7 +32,6 @@ pub(super) enum Subject {
 /// The accounts of a server.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Accounts {
-    /// Reports acknowledged a second.
     pub(super) reports_per_s: f64,
     /// Share of one processor that the server used.
     pub(super) cores: f64,

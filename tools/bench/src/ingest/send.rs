@@ -1,5 +1,5 @@
-//! Many sidecars in one process: each a connection, a hello, and reports at an even pace or as fast as they are
-//! acknowledged.
+//! Many sidecars in one process: each a connection, a hello, and reports at an even pace or as fast
+//! as they are acknowledged.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,7 +15,6 @@ use tokio::task::JoinSet;
 
 use super::frames::{self, Credit};
 
-/// Connections opened a second.
 const OPENED_PER_SECOND: u32 = 2_000;
 /// Loopback addresses that connections come from: each has ports of its own.
 const SOURCES: u32 = 8;

@@ -8,8 +8,8 @@ use super::{
     Connection, END_HEADERS, END_STREAM, FRAME_HEAD, HEADERS, Head, PREFACE, REQUEST_FIELDS,
 };
 
-/// Answers `good` requests with 200 and all later ones with `status`; returns the stream identifiers it saw and the
-/// most requests that stood open at once.
+/// Answers `good` requests with 200 and all later ones with `status`; returns the stream
+/// identifiers it saw and the most requests that stood open at once.
 fn server(good: usize, status: u8) -> (SocketAddr, JoinHandle<(Vec<u32>, usize)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -68,7 +68,8 @@ fn serve(stream: &mut TcpStream, good: usize, status: u8) -> (Vec<u32>, usize) {
     }
 }
 
-/// All requests are sent once, on rising odd streams, over several runs, within the bound on those in flight.
+/// All requests are sent once, on rising odd streams, over several runs, within the bound on those
+/// in flight.
 #[test]
 fn sends_exactly_what_was_asked() {
     let (address, server) = server(usize::MAX, 0);

@@ -9,7 +9,8 @@ const CPU_RATIO_MAX: f64 = 1.3;
 /// Growth of resident memory from a million to ten million samples.
 const GROWTH_MAX: f64 = 1.1;
 
-/// All figures. Rates are by the clock, for comparison on one machine only; the ratio is of CPU time.
+/// All figures. Rates are by the clock, for comparison on one machine only; the ratio is of CPU
+/// time.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) samples_per_round: usize,

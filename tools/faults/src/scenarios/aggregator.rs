@@ -53,7 +53,6 @@ pub(super) async fn killed(rounds: u32) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// No aggregator at start.
 pub(super) async fn late() -> Result<Vec<Row>> {
     let backends = Backends::start().await?;
     let ingest = free_address()?;

@@ -1,5 +1,5 @@
-//! Clocks that are set under an even load: each value that the API gives is right, none is said to be newer than it is, and
-//! the pod is there all the time.
+//! Clocks that are set under an even load: each value that the API gives is right, none is said to
+//! be newer than it is, and the pod is there all the time.
 
 use std::time::Duration;
 
@@ -17,11 +17,13 @@ use crate::row::Row;
 
 /// Requests per second.
 const RATE: f64 = 100.0;
-/// By how much the aggregator's clock is off, one after the other: it is set by -3, -10, -60, -3600 and +30 s.
+/// By how much the aggregator's clock is off, one after the other: it is set by -3, -10, -60, -3600
+/// and +30 s.
 const AGGREGATORS: [i64; 5] = [-3, -13, -73, -3_673, -3_643];
 /// The same of Envoy's: it is set by +30 min, and twice by -30 min.
 const ENVOYS: [i64; 3] = [1_800, 0, -1_800];
-/// For how long values are read after a step: longer than a window is at least, and than reports take.
+/// For how long values are read after a step: longer than a window is at least, and than reports
+/// take.
 const AFTER: Duration = Duration::from_secs(4);
 /// For how long Envoy then stands still: whatever is newer than that is not true.
 const SILENCE: Duration = Duration::from_millis(1_500);
@@ -30,19 +32,16 @@ const AGE_MAX: Duration = Duration::from_millis(2_900);
 /// What whole seconds and the way of an answer make of a clock.
 const SHOWN_WITHIN_MS: u64 = 2_000;
 
-/// Whose clock is set.
 #[derive(Clone, Copy, PartialEq)]
 enum Whose {
     Aggregator,
     Envoy,
 }
 
-/// The aggregator's.
 pub(super) async fn of_aggregator() -> Result<Vec<Row>> {
     run("clock-aggregator", Whose::Aggregator, &AGGREGATORS).await
 }
 
-/// Envoy's.
 pub(super) async fn of_envoy() -> Result<Vec<Row>> {
     run("clock-envoy", Whose::Envoy, &ENVOYS).await
 }

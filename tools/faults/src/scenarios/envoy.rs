@@ -10,7 +10,8 @@ use crate::oracle::{Statsd, logged};
 use crate::rig::{RATE, Traffic, counted, plugins};
 use crate::row::Row;
 
-/// Of a second's traffic, what a SIGKILL may take along: a flush interval, a tick, and the pace of a busy machine.
+/// Of a second's traffic, what a SIGKILL may take along: a flush interval, a tick, and the pace of
+/// a busy machine.
 const FLUSH_AND_TICK: f64 = 1.25;
 
 /// SIGTERM under load, each time another Envoy and another pod.

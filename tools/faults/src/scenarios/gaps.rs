@@ -1,5 +1,5 @@
-//! Gaps: nothing comes to the aggregator for a while, or there is nothing to come. Each value that the API gives meanwhile
-//! and afterwards is right.
+//! Gaps: nothing comes to the aggregator for a while, or there is nothing to come. Each value that
+//! the API gives meanwhile and afterwards is right.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -44,8 +44,8 @@ pub(super) async fn listener_updates() -> Result<Vec<Row>> {
         updated(&envoy, version).await?;
         seen.read(&aggregator, Duration::from_secs(2)).await?;
     }
-    // A connection that Envoy drains may close just when a request is on its way to it: such a one has no answer, as
-    // without any plugin. Whether it was counted is Envoy's `/stats` to say.
+    // A connection that Envoy drains may close just when a request is on its way to it: such a one
+    // has no answer, as without any plugin. Whether it was counted is Envoy's `/stats` to say.
     let tally = traffic.stop().await?;
     let answers = tally.answers();
     ensure!(answers.keys().eq([&200]), "answers: {answers:?}");

@@ -22,8 +22,9 @@ const WATCHED: Duration = Duration::from_secs(4);
 /// Of a second's traffic, what a trap may take along: a tick, and the request itself.
 const TICK: f64 = 0.11;
 
-/// A request that ends the VM of the worker it comes to. It is answered, as all others are; at most a tick's count is
-/// lost, and from then on the pod is unknown: what the worker serves is not counted.
+/// A request that ends the VM of the worker it comes to. It is answered, as all others are; at most
+/// a tick's count is lost, and from then on the pod is unknown: what the worker serves is not
+/// counted.
 pub(super) async fn trapped() -> Result<Vec<Row>> {
     let backends = Backends::start().await?;
     let aggregator = Aggregator::start(&Options::default()).await?;

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// With no pod of its own, an object has the demand that its callers count, by both kinds of names of clusters.
+/// With no pod of its own, an object has the demand that its callers count, by both kinds of names
+/// of clusters.
 #[test]
 fn serves_demand_without_pods() {
     let fleet = Fleet::new();
@@ -74,7 +75,8 @@ fn makes_no_demand_up() {
     );
 }
 
-/// Clusters of which nothing tells where they lead are named, counted, and can be told by the operator's list.
+/// Clusters of which nothing tells where they lead are named, counted, and can be told by the
+/// operator's list.
 #[test]
 fn names_clusters_that_lead_nowhere_known() {
     let ask_orders = |fleet: &Fleet| {

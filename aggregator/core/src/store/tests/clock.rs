@@ -18,8 +18,9 @@ const WAY_MAX: u64 = 300;
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// However often and however far a sidecar's clock is set, as its reports show it: no rate is off by more than the
-    /// ways of frames can make it, no age is lower than the truth by more than a way, and no value is from the future.
+    /// However often and however far a sidecar's clock is set, as its reports show it: no rate is
+    /// off by more than the ways of frames can make it, no age is lower than the truth by more than
+    /// a way, and no value is from the future.
     #[test]
     fn steps_change_nothing(
         seconds in prop::collection::vec(
@@ -54,7 +55,8 @@ proptest! {
     }
 }
 
-/// A sidecar that restarts after its clock was set back by an hour is the newer one, and what the old one said is late.
+/// A sidecar that restarts after its clock was set back by an hour is the newer one, and what the
+/// old one said is late.
 #[test]
 fn the_newer_instance_is_the_one_that_came_later() {
     let store = store();
@@ -126,7 +128,8 @@ fn a_new_stream_may_have_another_clock() {
     );
 }
 
-/// A stream that is opened while another one reports may be heard late: that is no clock that was set.
+/// A stream that is opened while another one reports may be heard late: that is no clock that was
+/// set.
 #[test]
 fn a_late_hello_moves_nothing() {
     let store = store();

@@ -47,9 +47,10 @@ impl Parent {
     }
 }
 
-/// A parent serves 90/s and drains for 20 s, its child serves 10/s meanwhile and 100/s from then on; the child's Envoy
-/// does not say that there is a parent (`stats_flush_interval` is long, or the parent's statistics are skipped). The
-/// pod's true rate is 100/s all the time: each read is that or unknown.
+/// A parent serves 90/s and drains for 20 s, its child serves 10/s meanwhile and 100/s from then
+/// on; the child's Envoy does not say that there is a parent (`stats_flush_interval` is long, or
+/// the parent's statistics are skipped). The pod's true rate is 100/s all the time: each read is
+/// that or unknown.
 #[test]
 fn a_draining_parent_makes_the_pod_unknown() {
     let store = store();
@@ -99,8 +100,8 @@ fn a_draining_parent_makes_the_pod_unknown() {
     }
 }
 
-/// A child that says itself that it has a parent is unknown as long as it says so, whether or not the parent is heard,
-/// and exact from then on.
+/// A child that says itself that it has a parent is unknown as long as it says so, whether or not
+/// the parent is heard, and exact from then on.
 #[test]
 fn a_child_says_so() {
     let store = store();
@@ -177,11 +178,13 @@ fn a_restart_is_none() {
     }
 }
 
-/// Counters that begin again within a process (`/reset_counters`, or each VM streams for itself from now on) leave a hole:
-/// what was counted and not yet told is lost, and what is told may have been told before.
+/// Counters that begin again within a process (`/reset_counters`, or each VM streams for itself
+/// from now on) leave a hole: what was counted and not yet told is lost, and what is told may have
+/// been told before.
 #[test]
 fn a_process_that_begins_again_leaves_a_hole() {
-    // Set back at 10.9 s, when 90 were not told; or VMs go on with what they counted, which was told.
+    // Set back at 10.9 s, when 90 were not told; or VMs go on with what they counted, which was
+    // told.
     for (instance, told) in [(2, 10), (3, 510)] {
         let store = store();
         let old = Sidecar::new("jazz", 1);

@@ -35,7 +35,8 @@ fn pods() {
     second.try_connect(&store, later, 3).unwrap();
 }
 
-/// A pod restarting again and again drops its oldest past; one with too many Wasm VMs at once is refused.
+/// A pod restarting again and again drops its oldest past; one with too many Wasm VMs at once is
+/// refused.
 #[test]
 fn instances() {
     let store = Store::new(StoreLimits {
@@ -71,8 +72,8 @@ fn instances() {
     assert_eq!(refused(&store, RefusedReason::InstancesPerPod), 1);
 }
 
-/// Series beyond the limit are refused, the rest of the report is taken; sums over the pod's series are unknown
-/// then, until a snapshot fits.
+/// Series beyond the limit are refused, the rest of the report is taken; sums over the pod's series
+/// are unknown then, until a snapshot fits.
 #[test]
 fn series() {
     let store = Store::new(StoreLimits {

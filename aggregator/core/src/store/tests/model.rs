@@ -1,5 +1,5 @@
-//! The store against a naive model: a sidecar that restarts and reconnects, over a network that delays, doubles,
-//! loses and reorders frames.
+//! The store against a naive model: a sidecar that restarts and reconnects, over a network that
+//! delays, doubles, loses and reorders frames.
 
 use std::time::Duration;
 
@@ -12,18 +12,17 @@ use crate::report::Report;
 use crate::store::Link;
 use common_time::Monotonic;
 
-/// What happens next.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     /// So many requests come, and some milliseconds pass.
     Requests(u64, u64),
     /// The sidecar reports; the frame is under way.
     Report,
-    /// One of the frames that ever were under way arrives, chosen by the number; others do not, or did before.
+    /// One of the frames that ever were under way arrives, chosen by the number; others do not, or
+    /// did before.
     Arrive(usize),
     /// The stream breaks and another is opened.
     Reconnect,
-    /// The sidecar restarts.
     Restart,
 }
 
@@ -58,8 +57,8 @@ fn adaptive() -> MetricQuery {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whatever happens to the frames: the total is the highest that was told of the newest instance, and no
-    /// rate is more than all requests that were told.
+    /// Whatever happens to the frames: the total is the highest that was told of the newest
+    /// instance, and no rate is more than all requests that were told.
     #[test]
     fn totals_equal_the_highest_told(
         events in prop::collection::vec(event(), 1..80),
@@ -71,7 +70,8 @@ proptest! {
         let mut links: Vec<Link> = vec![sidecar.connect(&store, now, 0)];
         let mut frames: Vec<Frame> = Vec::new();
         let (mut count, mut last_report) = (0, now);
-        // The newest instance that was heard of, the highest total told of it, and of all before it.
+        // The newest instance that was heard of, the highest total told of it, and of all before
+        // it.
         let (mut newest, mut highest, mut before) = (0, None::<u64>, 0);
         for event in events {
             match event {
@@ -94,7 +94,8 @@ proptest! {
                 Event::Arrive(number) if !frames.is_empty() => {
                     let frame = &frames[number % frames.len()];
                     let taken = store.apply(now, &links[frame.link], &frame.report).is_ok();
-                    // One that is older than another that reports is refused, or takes over when that is lost.
+                    // One that is older than another that reports is refused, or takes over when
+                    // that is lost.
                     if taken && frame.instance != newest {
                         before += highest.unwrap_or(0);
                         (newest, highest) = (frame.instance, None);
@@ -133,8 +134,8 @@ proptest! {
         }
     }
 
-    /// Reports that arrive as they are sent: each window holds exactly the requests of its seconds, also across
-    /// restarts, whatever the delay of frames and the difference of clocks.
+    /// Reports that arrive as they are sent: each window holds exactly the requests of its seconds,
+    /// also across restarts, whatever the delay of frames and the difference of clocks.
     #[test]
     fn rates_are_exact(
         seconds in prop::collection::vec((0u64..2000, 0u64..300, prop::bool::weighted(0.03)), 3..150),
@@ -171,8 +172,8 @@ proptest! {
     }
 }
 
-/// The reading holds the requests of exactly its own window, up to rounding and the shift of the clocks by the
-/// quickest frame's way, at most 300 ms.
+/// The reading holds the requests of exactly its own window, up to rounding and the shift of the
+/// clocks by the quickest frame's way, at most 300 ms.
 fn check(
     sums: &[u64],
     reading: &crate::query::Reading,

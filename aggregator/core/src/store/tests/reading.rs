@@ -75,8 +75,8 @@ fn inflight_is_time_weighted() {
     );
 }
 
-/// A selector for a cluster: its own rate where clusters are told apart, 0 for one without requests, and no
-/// number where there is no telling.
+/// A selector for a cluster: its own rate where clusters are told apart, 0 for one without
+/// requests, and no number where there is no telling.
 #[test]
 fn clusters() {
     let store = store();
@@ -110,7 +110,8 @@ fn clusters() {
     assert_eq!(read("together", "a"), Err(Missing::NotCounted));
 }
 
-/// Responses by class: a class without responses is 0 where responses are counted, and no number where not.
+/// Responses by class: a class without responses is 0 where responses are counted, and no number
+/// where not.
 #[test]
 fn code_classes() {
     let store = store();
@@ -143,8 +144,8 @@ fn code_classes() {
     );
 }
 
-/// What the sidecar counts on one side only is not made up for the other; a sidecar without any series yet is
-/// idle.
+/// What the sidecar counts on one side only is not made up for the other; a sidecar without any
+/// series yet is idle.
 #[test]
 fn not_counted_is_not_zero() {
     let store = store();
@@ -165,7 +166,8 @@ fn not_counted_is_not_zero() {
     assert_eq!(read("idle", Metric::RequestsPerSecond), Ok(0));
 }
 
-/// A fixed window is exactly that, up to the longest; the ends of windows are not aligned to anything.
+/// A fixed window is exactly that, up to the longest; the ends of windows are not aligned to
+/// anything.
 #[test]
 fn fixed_windows() {
     let store = store();
@@ -186,7 +188,8 @@ fn fixed_windows() {
     assert_eq!(read(0), Ok((100_000, 1000)));
 }
 
-/// The adaptive window is chosen for the whole set: a quiet pod is read in the window of its busy neighbours.
+/// The adaptive window is chosen for the whole set: a quiet pod is read in the window of its busy
+/// neighbours.
 #[test]
 fn one_window_for_the_set() {
     let store = store();
@@ -225,7 +228,8 @@ fn order_is_kept() {
     assert_eq!((found, missing), (vec!["b", "a"], vec!["x", "w"]));
 }
 
-/// Requests that ended, of every class or of one, and the share of them that failed: 5xx and no response.
+/// Requests that ended, of every class or of one, and the share of them that failed: 5xx and no
+/// response.
 #[test]
 fn responses_and_their_errors() {
     let store = store();
@@ -264,7 +268,8 @@ fn responses_and_their_errors() {
     );
 }
 
-/// Those who call a cluster are found by it until they are forgotten; inbound series make no callers.
+/// Those who call a cluster are found by it until they are forgotten; inbound series make no
+/// callers.
 #[test]
 fn callers_by_cluster() {
     let store = store();
@@ -291,7 +296,8 @@ fn callers_by_cluster() {
     assert!(store.called_clusters().is_empty());
 }
 
-/// The window before the one served, for comparison; unknown where the pod was not known for so long.
+/// The window before the one served, for comparison; unknown where the pod was not known for so
+/// long.
 #[test]
 fn the_window_before_is_kept() {
     let store = store();
@@ -317,7 +323,8 @@ fn the_window_before_is_kept() {
     assert_eq!(before(6).1, None, "twelve seconds ago there was no pod");
 }
 
-/// A step is seen in a short window, and as long as it is near no later window reaches back over it.
+/// A step is seen in a short window, and as long as it is near no later window reaches back over
+/// it.
 #[test]
 fn a_set_that_stepped_grows_its_window_back() {
     let store = store();
@@ -355,7 +362,8 @@ fn a_set_that_stepped_grows_its_window_back() {
     );
 }
 
-/// Whoever reads, however often, changes nothing that others read: replicas that are asked by turns agree.
+/// Whoever reads, however often, changes nothing that others read: replicas that are asked by turns
+/// agree.
 #[test]
 fn a_read_changes_no_other() {
     let query = MetricQuery {
@@ -388,8 +396,8 @@ fn a_read_changes_no_other() {
     }
 }
 
-/// Envoy's metrics service tells the responses of a listener and those of the clusters behind it. Who asks for the
-/// pod's gets the listener's, once; who names a cluster gets its own.
+/// Envoy's metrics service tells the responses of a listener and those of the clusters behind it.
+/// Who asks for the pod's gets the listener's, once; who names a cluster gets its own.
 #[test]
 fn responses_of_a_cluster_are_not_added_to_those_of_the_listener() {
     let store = store();

@@ -56,7 +56,6 @@ impl Sidecar {
         self
     }
 
-    /// Its clock differs.
     pub(super) fn skewed(mut self, skew_ms: i64) -> Self {
         self.skew_ms = skew_ms;
         let started_at = Monotonic(self.hello.started_at.0);

@@ -62,8 +62,8 @@ fn a_closed_stream_is_held_then_gone() {
     assert_eq!(state(&store, at(15_500), "jazz"), PodState::Gone);
 }
 
-/// A sidecar that breaks its promise on an open stream is as lost as one whose stream closed, from two seconds
-/// after the promise on.
+/// A sidecar that breaks its promise on an open stream is as lost as one whose stream closed, from
+/// two seconds after the promise on.
 #[test]
 fn a_broken_promise_is_held_then_gone() {
     let store = store();
@@ -76,7 +76,8 @@ fn a_broken_promise_is_held_then_gone() {
     assert_eq!(state(&store, at(14_000), "jazz"), PodState::Gone);
 }
 
-/// A frame that says nothing new does not bring a gone pod back; news does, at once, with all its totals.
+/// A frame that says nothing new does not bring a gone pod back; news does, at once, with all its
+/// totals.
 #[test]
 fn only_news_brings_a_pod_back() {
     let store = store();
@@ -98,7 +99,8 @@ fn only_news_brings_a_pod_back() {
     assert_eq!(value(reading), Ok((1000, 10_000)));
 }
 
-/// A sidecar that ended in order is held for two seconds only; one that opens another stream is live again.
+/// A sidecar that ended in order is held for two seconds only; one that opens another stream is
+/// live again.
 #[test]
 fn a_final_report_is_held_shortly() {
     let store = store();
@@ -115,7 +117,8 @@ fn a_final_report_is_held_shortly() {
     assert_eq!(state(&store, at(4500), "jazz"), PodState::Live);
 }
 
-/// The final report of a stream that was superseded does not end the instance: its successor streams on.
+/// The final report of a stream that was superseded does not end the instance: its successor
+/// streams on.
 #[test]
 fn a_superseded_stream_ends_nothing() {
     let store = store();
@@ -133,7 +136,8 @@ fn a_superseded_stream_ends_nothing() {
     assert_eq!(total(&store, at(3500), "jazz"), Some(16));
 }
 
-/// A pod is forgotten ten minutes after it was gone, totals and all, and its stream has to connect again.
+/// A pod is forgotten ten minutes after it was gone, totals and all, and its stream has to connect
+/// again.
 #[test]
 fn a_gone_pod_is_forgotten() {
     let store = store();

@@ -104,8 +104,8 @@ fn a_newer_instance_replaces_the_older() {
     assert_eq!(value(reading), Ok((70_000, 5000)));
 }
 
-/// An instance that began earlier is refused while a newer one is live. When that is lost, whoever speaks is
-/// right: a clock that was set back must not lock the pod's sidecar out.
+/// An instance that began earlier is refused while a newer one is live. When that is lost, whoever
+/// speaks is right: a clock that was set back must not lock the pod's sidecar out.
 #[test]
 fn an_older_instance_waits_until_the_newer_is_lost() {
     let store = store();
@@ -136,7 +136,8 @@ fn an_older_instance_waits_until_the_newer_is_lost() {
     assert_eq!(total(&store, at(3000), "jazz"), Some(14));
 }
 
-/// Where each Wasm VM counts for itself, the VMs of a process add up, and a newer process replaces them all.
+/// Where each Wasm VM counts for itself, the VMs of a process add up, and a newer process replaces
+/// them all.
 #[test]
 fn vms_of_a_process_add_up() {
     let store = store();
@@ -166,7 +167,8 @@ fn vms_of_a_process_add_up() {
     assert_eq!(total(&store, at(5000), "jazz"), Some(2));
 }
 
-/// Counters older than the aggregator knows are a baseline: they show in the total and are no burst.
+/// Counters older than the aggregator knows are a baseline: they show in the total and are no
+/// burst.
 #[test]
 fn an_old_total_is_no_burst() {
     let store = store();
@@ -182,8 +184,8 @@ fn an_old_total_is_no_burst() {
     assert_eq!(value(reading), Ok((20_000, 1000)));
 }
 
-/// Counters that began lately are known since then: their increase is real, as a sum, and never cut within the
-/// time before the first report.
+/// Counters that began lately are known since then: their increase is real, as a sum, and never cut
+/// within the time before the first report.
 #[test]
 fn a_young_total_counts_from_its_start() {
     let store = store();
@@ -243,8 +245,8 @@ fn another_uid_is_another_pod() {
     assert_eq!(value(reading), Ok((5000, 1000)));
 }
 
-/// A sidecar whose clock is hours off is read on the aggregator's clock, and one whose clock is set back while
-/// it streams goes on.
+/// A sidecar whose clock is hours off is read on the aggregator's clock, and one whose clock is set
+/// back while it streams goes on.
 #[test]
 fn clocks_are_mapped() {
     let store = store();

@@ -147,8 +147,9 @@ fn what_cannot_be_is_refused_by_name() {
     );
 }
 
-/// Everything that an Envoy tells of itself is checked as on the main path: what could not be the name of a pod, a namespace or a cluster is refused,
-/// and no refusal holds what could forge a line of a log.
+/// Everything that an Envoy tells of itself is checked as on the main path: what could not be the
+/// name of a pod, a namespace or a cluster is refused, and no refusal holds what could forge a line
+/// of a log.
 #[test]
 fn names_are_checked_as_on_the_main_path() {
     let forged = "jazz-1\n\u{1b}[31mINFO forged";

@@ -1,5 +1,5 @@
-//! Damage and foreign entries in the queue's folder: they cost what is damaged, are counted, and never keep the queue
-//! from opening.
+//! Damage and foreign entries in the queue's folder: they cost what is damaged, are counted, and
+//! never keep the queue from opening.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, symlink};
@@ -43,7 +43,8 @@ fn sent(folder: &Path) -> (Vec<i64>, Queue) {
     (sent.iter().map(|batch| batch.timestamp).collect(), queue)
 }
 
-/// One flipped bit anywhere in any record of the last segment costs that record, whether the header or the body is hit.
+/// One flipped bit anywhere in any record of the last segment costs that record, whether the header
+/// or the body is hit.
 #[test]
 fn a_flipped_bit_costs_its_record_only() {
     for record in 0..3 {
@@ -61,7 +62,8 @@ fn a_flipped_bit_costs_its_record_only() {
     }
 }
 
-/// A stretch of damage over several records, as from a bad sector, costs the records that it touches.
+/// A stretch of damage over several records, as from a bad sector, costs the records that it
+/// touches.
 #[test]
 fn a_bad_sector_costs_the_records_it_touches() {
     for (from, to, lost) in [(0, 1, 1), (10, 3 * RECORD + 1, 4), (RECORD, 2 * RECORD, 1)] {
@@ -87,7 +89,8 @@ fn the_queue_goes_on_behind_damage() {
     assert_eq!(sent(folder.path()).0, [1, 2, 9]);
 }
 
-/// A damaged cursor means that everything is sent again, and says so; no number in it can drop or panic.
+/// A damaged cursor means that everything is sent again, and says so; no number in it can drop or
+/// panic.
 #[test]
 fn a_damaged_cursor_drops_nothing() {
     let written = {

@@ -12,8 +12,8 @@ use prost::Message;
 use super::{Last, Sum, Sums};
 use crate::series::naming::{Id, Owner, Part, SeriesMetadata};
 
-/// First bytes of a checkpoint, its version among them. A CRC-32 of the rest follows, and the rest: the time of the
-/// flush, and a message.
+/// First bytes of a checkpoint, its version among them. A CRC-32 of the rest follows, and the rest:
+/// the time of the flush, and a message.
 const MAGIC: [u8; 8] = *b"mmsums\0\x03";
 
 #[derive(Clone, PartialEq, Message)]
@@ -208,7 +208,8 @@ impl Sums {
         Some(bytes)
     }
 
-    /// Of which flush a checkpoint is, and the message in it; `None` if it is not whole, or of another version.
+    /// Of which flush a checkpoint is, and the message in it; `None` if it is not whole, or of
+    /// another version.
     fn opened(bytes: &[u8]) -> Option<(i64, &[u8])> {
         let (crc, body) = bytes.strip_prefix(&MAGIC)?.split_first_chunk::<4>()?;
         if u32::from_le_bytes(*crc) != crc32fast::hash(body) {

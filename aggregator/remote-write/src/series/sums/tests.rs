@@ -1,5 +1,5 @@
-//! One replica against a plain count: whatever happens to it, Prometheus sees every request once; or, if the replica lost
-//! its checkpoint, at most once.
+//! One replica against a plain count: whatever happens to it, Prometheus sees every request once;
+//! or, if the replica lost its checkpoint, at most once.
 
 use aggregator_core::series::Direction;
 use aggregator_core::status::{PodState, PodStatus};
@@ -66,7 +66,6 @@ struct World {
     /// What Prometheus has: the last value, and all increases.
     last: u64,
     increase: u64,
-    /// All requests.
     made: u64,
 }
 

@@ -7,8 +7,8 @@ fn pair(name: &str) -> Pair {
     }
 }
 
-/// Waits as replicas do that look every `step`, without one for `without` in between; returns each change of what is
-/// published with the moment of it.
+/// Waits as replicas do that look every `step`, without one for `without` in between; returns each
+/// change of what is published with the moment of it.
 fn course(mut held: Generations, step: Duration, until: Duration) -> Vec<(Duration, Vec<String>)> {
     let (mut now, mut unchanged) = (Duration::ZERO, Duration::ZERO);
     let names = |held: &Generations| held.certificates().map(str::to_owned).collect::<Vec<_>>();
@@ -58,7 +58,8 @@ fn a_second_demand_changes_nothing() {
     assert_eq!(later.rotated(|| pair("other")), later);
 }
 
-/// A rotation while the one before is still kept: nobody's CA is dropped before its time, and there is a bound.
+/// A rotation while the one before is still kept: nobody's CA is dropped before its time, and there
+/// is a bound.
 #[test]
 fn rotations_overlap() {
     let mut held = Generations::new(pair("0"));
@@ -90,8 +91,9 @@ struct Replica {
     saw: Option<(u64, Duration)>,
 }
 
-/// Several replicas that restart at random and note in the same secret: the time noted is never more than what passed
-/// while anyone was there, so nobody switches too early, and it ends all the same.
+/// Several replicas that restart at random and note in the same secret: the time noted is never
+/// more than what passed while anyone was there, so nobody switches too early, and it ends all the
+/// same.
 #[test]
 fn no_replica_hurries_another() {
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;

@@ -1,4 +1,5 @@
-//! Counters and streams through the end of a VM, another configuration, a reset, metrics that are hidden.
+//! Counters and streams through the end of a VM, another configuration, a reset, metrics that are
+//! hidden.
 
 use proto::v1;
 
@@ -6,8 +7,8 @@ use super::sidecar::{CONFIG, Network, Sidecar};
 use super::usual as sidecar;
 use super::*;
 
-/// When the sidecar ends, workers first, the last report holds what every worker counted, though one report is
-/// unacknowledged, and says that it is the last.
+/// When the sidecar ends, workers first, the last report holds what every worker counted, though
+/// one report is unacknowledged, and says that it is the last.
 #[test]
 fn the_last_report_holds_everything() {
     let mut sidecar = sidecar();
@@ -26,8 +27,8 @@ fn the_last_report_holds_everything() {
     assert_eq!(report.vms_expected, report.vms_live);
 }
 
-/// A plugin configuration that replaces another: counters and their name go on, the stream moves to the new root
-/// when the old one is done, and no report claims that the sidecar ends.
+/// A plugin configuration that replaces another: counters and their name go on, the stream moves to
+/// the new root when the old one is done, and no report claims that the sidecar ends.
 #[test]
 fn a_new_configuration_changes_no_number() {
     let mut sidecar = sidecar();
@@ -62,8 +63,9 @@ fn a_new_configuration_changes_no_number() {
     assert_eq!(sidecar.aggregator.last_report().vms_expected, 3);
 }
 
-/// The process stood still, as when its machine moves: whichever VM is the first to go on takes none of the others for
-/// dead, and streams for none of them. One that does not go on is found out when it had its time.
+/// The process stood still, as when its machine moves: whichever VM is the first to go on takes
+/// none of the others for dead, and streams for none of them. One that does not go on is found out
+/// when it had its time.
 #[test]
 fn a_process_that_stood_still_has_lost_no_vm() {
     for order in [[0, 1, 2], [2, 1, 0]] {
@@ -94,7 +96,8 @@ fn a_process_that_stood_still_has_lost_no_vm() {
     }
 }
 
-/// A worker's VM that died stays expected until a successor takes its place; what is in flight is unknown then.
+/// A worker's VM that died stays expected until a successor takes its place; what is in flight is
+/// unknown then.
 #[test]
 fn a_dead_vm_is_missed() {
     let mut sidecar = sidecar();
@@ -203,8 +206,9 @@ fn one_hidden_counter_is_noticed() {
     assert_eq!(vms, 1);
 }
 
-/// Between `/reset_counters` and the end of the sidecar lies less than a flush interval: the totals after it go out on
-/// a stream of their own name, not on that of the counters before, where they would be taken for old ones.
+/// Between `/reset_counters` and the end of the sidecar lies less than a flush interval: the totals
+/// after it go out on a stream of their own name, not on that of the counters before, where they
+/// would be taken for old ones.
 #[test]
 fn what_comes_after_a_reset_is_not_told_under_the_old_name() {
     // Wherever in the flush interval it happens.

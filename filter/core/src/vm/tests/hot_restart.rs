@@ -1,4 +1,5 @@
-//! Envoy's hot restart: the parent's counters and gauges are added to the child's for as long as it drains.
+//! Envoy's hot restart: the parent's counters and gauges are added to the child's for as long as it
+//! drains.
 
 use super::sidecar::{CONFIG, Network, Sidecar};
 use super::*;
@@ -24,8 +25,9 @@ enum Merge {
     Later,
 }
 
-/// Whenever the first merge comes: no total of the child ever holds a request of the parent, the child says that it has
-/// a parent as long as there is one, and counts on exactly when there is none.
+/// Whenever the first merge comes: no total of the child ever holds a request of the parent, the
+/// child says that it has a parent as long as there is one, and counts on exactly when there is
+/// none.
 #[test]
 fn a_child_never_tells_its_parents_counts() {
     for merge in [Merge::First, Merge::BeforeTicks, Merge::Later] {
@@ -67,8 +69,8 @@ fn a_child_never_tells_its_parents_counts() {
     }
 }
 
-/// A VM that begins after the parent is gone, also one that shares no data with the others, does not take up counters
-/// that hold the parent's counts.
+/// A VM that begins after the parent is gone, also one that shares no data with the others, does
+/// not take up counters that hold the parent's counts.
 #[test]
 fn a_vm_that_comes_later_knows() {
     let parent = parent(500);
@@ -95,8 +97,9 @@ fn a_vm_that_comes_later_knows() {
     }
 }
 
-/// What looks alike and is no hot restart: VMs that are replaced, one by one and all together, with and without the
-/// loss of shared data, a second group of VMs with shared data of its own, and counters that are set back.
+/// What looks alike and is no hot restart: VMs that are replaced, one by one and all together, with
+/// and without the loss of shared data, a second group of VMs with shared data of its own, and
+/// counters that are set back.
 #[test]
 fn other_changes_are_no_hot_restart() {
     let mut sidecar = Sidecar::new(7, 3, CONFIG);

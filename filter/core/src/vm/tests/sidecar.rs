@@ -17,11 +17,9 @@ pub(super) const CONFIG: &str =
 /// What happens to what sidecar and aggregator say.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Network {
-    /// All arrives.
     Fine,
     /// Frames arrive, acknowledgements do not.
     LosesAcks,
-    /// Nothing arrives.
     LosesAll,
     /// Frames arrive, then every stream ends with this status.
     Ends(u32),
@@ -32,9 +30,7 @@ pub(super) struct Sidecar {
     pub(super) process: FakeProcess,
     pub(super) vms: Vec<Option<Vm<FakeHost>>>,
     pub(super) aggregator: Aggregator,
-    /// Root of new requests.
     pub(super) root: RootId,
-    /// Roots that live.
     pub(super) roots: Vec<RootId>,
     next_context: u32,
 }
@@ -267,7 +263,6 @@ impl Aggregator {
         totals.map(|(_, total)| total).sum()
     }
 
-    /// Requests of all instances.
     pub(super) fn requests(&self) -> u64 {
         self.total(1000)
     }

@@ -42,7 +42,8 @@ fn a_canary_leaves_no_trace() {
     assert_eq!(vm.host().take_calls(), []);
 }
 
-/// The first report of a stream has every series, a later one only what changed since the acknowledged one.
+/// The first report of a stream has every series, a later one only what changed since the
+/// acknowledged one.
 #[test]
 fn only_what_changed_is_sent_again() {
     let mut sidecar = sidecar();
@@ -77,8 +78,8 @@ fn only_what_changed_is_sent_again() {
     );
 }
 
-/// Reports come each flush interval for a minute after a change, then every ten seconds; a change after that is
-/// told at the next tick. Each report keeps the promise of the one before.
+/// Reports come each flush interval for a minute after a change, then every ten seconds; a change
+/// after that is told at the next tick. Each report keeps the promise of the one before.
 #[test]
 fn reports_come_as_promised() {
     let mut sidecar = sidecar();
@@ -118,7 +119,8 @@ fn reports_come_as_promised() {
     assert!(reports[0].interval_ms <= 300, "{}", reports[0].interval_ms);
 }
 
-/// A report that is not acknowledged holds back the next one, and after five seconds costs the stream its life.
+/// A report that is not acknowledged holds back the next one, and after five seconds costs the
+/// stream its life.
 #[test]
 fn one_report_at_a_time() {
     let mut sidecar = sidecar();
@@ -137,7 +139,8 @@ fn one_report_at_a_time() {
     assert!(lines[0].1.contains("no acknowledgement"), "{lines:?}");
 }
 
-/// The aggregator's wish for another flush interval holds, within bounds, and for later streams too.
+/// The aggregator's wish for another flush interval holds, within bounds, and for later streams
+/// too.
 #[test]
 fn settings_are_adopted() {
     let mut sidecar = sidecar();
@@ -162,7 +165,8 @@ fn settings_are_adopted() {
     assert_eq!(sidecar.aggregator.last_hello().flush_interval_ms, 250);
 }
 
-/// Whatever status a stream ends with, another is opened within a second or so; an unexpected one is logged once.
+/// Whatever status a stream ends with, another is opened within a second or so; an unexpected one
+/// is logged once.
 #[test]
 fn an_ended_stream_is_opened_again() {
     let mut sidecar = sidecar();
@@ -187,7 +191,8 @@ fn an_ended_stream_is_opened_again() {
     );
 }
 
-/// A stream that cannot be opened is tried again; the end of a stream that was never named is no matter.
+/// A stream that cannot be opened is tried again; the end of a stream that was never named is no
+/// matter.
 #[test]
 fn a_stream_that_cannot_be_opened_is_tried_again() {
     let mut sidecar = sidecar();
@@ -256,8 +261,8 @@ fn an_idle_tick_is_cheap() {
     assert!(spent[0] <= 5 * 100, "{spent:?}");
 }
 
-/// A report says since when its totals rose, as each aggregator was told: what it was not told yet may be older than
-/// the last quiet tick, though another one was told of it.
+/// A report says since when its totals rose, as each aggregator was told: what it was not told yet
+/// may be older than the last quiet tick, though another one was told of it.
 #[test]
 fn the_interval_reaches_back_to_what_was_not_told() {
     for hidden in [false, true] {
@@ -267,7 +272,8 @@ fn the_interval_reaches_back_to_what_was_not_told() {
         }
         sidecar.start(0, CONFIG);
         sidecar.request(0, Some(200));
-        // The next report comes at the earliest ten ticks after this one; the request in between is followed by quiet.
+        // The next report comes at the earliest ten ticks after this one; the request in between is
+        // followed by quiet.
         sidecar.run(20, Network::Fine);
         sidecar.aggregator.take_reports();
         let told = |reports: &[v1::Report]| reports.iter().any(|report| !report.series.is_empty());

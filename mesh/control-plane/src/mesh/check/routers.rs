@@ -1,4 +1,5 @@
-//! Routers. A target that is not there costs its share of a route, not the router: the rest of the traffic has its way.
+//! Routers. A target that is not there costs its share of a route, not the router: the rest of the
+//! traffic has its way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,12 +14,12 @@ struct Examined<'a> {
     name: &'a str,
     /// Weights, and why they are left out.
     lost: Vec<(u32, String)>,
-    /// Whether anything is left.
     lives: bool,
 }
 
-/// Refuses routers that have a fault or lead nowhere at all; in their place comes what was there before, if it leads
-/// somewhere. One that has lost a part of it is told of, and served without: unless it led everywhere before.
+/// Refuses routers that have a fault or lead nowhere at all; in their place comes what was there
+/// before, if it leads somewhere. One that has lost a part of it is told of, and served without:
+/// unless it led everywhere before.
 pub(super) fn settle(
     routers: &mut BTreeMap<Key, VirtualRouterSpec>,
     before: Option<&BTreeMap<Key, VirtualRouterSpec>>,

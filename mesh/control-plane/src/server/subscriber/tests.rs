@@ -32,7 +32,8 @@ impl Envoy {
         }
     }
 
-    /// Asks, or answers to what it was told of the type last; returns the types of what it is told then.
+    /// Asks, or answers to what it was told of the type last; returns the types of what it is told
+    /// then.
     fn says(&mut self, type_url: &str, names: &[&str], error: Option<&str>) -> Vec<String> {
         let last = self.told.iter().rfind(|told| told.type_url == type_url);
         let request = DiscoveryRequest {
@@ -112,7 +113,8 @@ fn stable() -> String {
     stable
 }
 
-/// A route is told once the cluster that it leads to is warm, and the cluster is taken away once no route leads there.
+/// A route is told once the cluster that it leads to is warm, and the cluster is taken away once no
+/// route leads there.
 #[test]
 fn makes_before_it_breaks() {
     let (stable, canary) = (meshes(&stable()), meshes(DJAPP));
@@ -151,7 +153,8 @@ fn a_rejected_route_keeps_its_clusters() {
     assert!(dj.clusters().contains(&TO_V2.to_owned()));
 }
 
-/// Clusters that Envoy rejected are nowhere to lead to; but an Envoy that begins gets what it asks for.
+/// Clusters that Envoy rejected are nowhere to lead to; but an Envoy that begins gets what it asks
+/// for.
 #[test]
 fn routes_wait_for_clusters_that_are_taken() {
     let mut dj = Envoy::new(&meshes(&stable()));
@@ -191,8 +194,8 @@ fn endpoints_are_told_on_their_own() {
     assert!(dj.says(ENDPOINT, &[], None).is_empty());
 }
 
-/// An Envoy that begins waits for ever for a cluster that becomes another kind before it is ready: it is told of that
-/// when it asks for listeners, which it does when its first clusters are.
+/// An Envoy that begins waits for ever for a cluster that becomes another kind before it is ready:
+/// it is told of that when it asks for listeners, which it does when its first clusters are.
 #[test]
 fn no_cluster_becomes_another_kind_while_envoy_begins() {
     type Made = fn(&str) -> Meshes;

@@ -1,5 +1,6 @@
-//! Every scenario that was recorded from Kubernetes 1.36 (`tests/traces/hpa-scenarios.txt`): the same answers lead to
-//! the same replicas, step by step, the same conditions and the same `currentMetrics`.
+//! Every scenario that was recorded from Kubernetes 1.36 (`tests/traces/hpa-scenarios.txt`): the
+//! same answers lead to the same replicas, step by step, the same conditions and the same
+//! `currentMetrics`.
 
 use super::*;
 

@@ -17,7 +17,8 @@ use super::target::{Target, parameters, selected};
 use super::{Manner, Shared, watching};
 use crate::kubernetes::objects;
 
-/// What a continue token says: of which version the list is, and where it goes on. Clients cannot read it.
+/// What a continue token says: of which version the list is, and where it goes on. Clients cannot
+/// read it.
 struct Token {
     version: u64,
     from: usize,

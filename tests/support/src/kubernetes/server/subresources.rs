@@ -1,4 +1,5 @@
-//! The status of custom resources, which is written apart from them, and kinds that are not installed.
+//! The status of custom resources, which is written apart from them, and kinds that are not
+//! installed.
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};

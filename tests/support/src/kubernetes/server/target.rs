@@ -7,7 +7,6 @@ use serde_json::Value;
 use crate::kubernetes::custom;
 use crate::kubernetes::objects::{RESOURCES, Resource};
 
-/// What a path names.
 pub(super) struct Target {
     pub(super) resource: Resource,
     pub(super) namespace: String,

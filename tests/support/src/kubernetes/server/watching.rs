@@ -23,7 +23,6 @@ use crate::kubernetes::objects::{self, Event};
 /// Lines that a client may be behind; then the watch waits for it.
 const LINES_MAX: usize = 256;
 
-/// One watch.
 struct Watch {
     shared: Arc<Shared>,
     target: Target,
@@ -33,7 +32,6 @@ struct Watch {
     manner: Manner,
 }
 
-/// Answers a watch.
 pub(super) fn watch(
     shared: &Arc<Shared>,
     target: &Target,
@@ -151,7 +149,8 @@ impl Watch {
         format!("{}\n", json!({"type": kind, "object": object}))
     }
 
-    /// Sends lines, each for itself unless they are to be joined; false if nobody is there any more.
+    /// Sends lines, each for itself unless they are to be joined; false if nobody is there any
+    /// more.
     async fn send(&self, lines: &[String]) -> bool {
         let joined = [lines.join("\n")];
         let texts = if self.manner.joined { &joined } else { lines };
