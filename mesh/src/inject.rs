@@ -14,10 +14,12 @@ use serde_json::{Value, json};
 const MANIFEST_MAX: u64 = 4 * 1024 * 1024;
 /// Longest CA, in bytes: it is a variable of each pod, and the kernel takes 128 KiB for one.
 const CA_MAX: usize = 64 * 1024;
+/// Longest name of an object in Kubernetes.
+const NAME_MAX: usize = 253;
 /// Further arguments of the xDS proxy at most.
 const XDS_PROXY_ARGS_MAX: usize = 16;
 
-/// What every pod gets.
+#[expect(clippy::doc_markdown, reason = "these are texts of --help")]
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct PodArgs {
     /// Image with `meshmeter-mesh` and, in /opt/meshmeter, the modules.
@@ -41,6 +43,17 @@ pub(crate) struct PodArgs {
     /// File with the CA (PEM) of the aggregators' certificates; turns on TLS.
     #[arg(long, env = "MESHMETER_AGGREGATOR_CA_FILE", value_name = "FILE")]
     aggregator_ca_file: Option<PathBuf>,
+
+    /// ConfigMap that each namespace labelled for injection gets with the certificates of
+    /// --aggregator-ca-file, again and again as they change. Sidecars follow it: they need no
+    /// restart to trust another CA. Without it they trust those of when they were injected.
+    #[arg(
+        long,
+        env = "MESHMETER_AGGREGATOR_CA_CONFIGMAP",
+        value_name = "CONFIGMAP",
+        requires = "aggregator_ca_file"
+    )]
+    aggregator_ca_configmap: Option<String>,
 
     /// Name that their certificates are for, instead of the host of each.
     #[arg(
@@ -147,6 +160,19 @@ impl PodArgs {
         self.inject_envoy
     }
 
+    /// The `ConfigMap` of each meshed namespace, if there is to be one. Its name becomes part of
+    /// paths.
+    pub(crate) fn config_map(&self) -> Result<Option<String>> {
+        let name = self.aggregator_ca_configmap.clone();
+        if let Some(name) = &name {
+            ensure!(
+                is_name(name),
+                "--aggregator-ca-configmap {name:?}: not a name of Kubernetes"
+            );
+        }
+        Ok(name)
+    }
+
     /// What they say now: files are read.
     pub(crate) fn settings(&self) -> Result<Settings> {
         ensure!(
@@ -156,6 +182,7 @@ impl PodArgs {
         let secure = self.aggregator_ca_file.as_ref().map(|file| {
             Ok::<_, anyhow::Error>(Secure {
                 ca: ca(file)?,
+                config_map: self.config_map()?,
                 server_name: self.aggregator_server_name.clone(),
                 audience: self.aggregator_token.then(|| self.token_audience.clone()),
             })
@@ -181,6 +208,11 @@ impl PodArgs {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })
     }
+}
+
+fn is_name(text: &str) -> bool {
+    let taken = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(taken)
 }
 
 /// Everyone who may read pods reads it, so it must be certificates and nothing else.

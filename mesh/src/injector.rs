@@ -4,6 +4,7 @@
 //! kube-apiserver -> webhook (HTTPS, limits) -> mesh_injector::review -> patch
 //!                     ^ certificate (files, or by a CA of our own)  \-> events (what could not be injected)
 //!                     ^ settings (flags, and files as they change)
+//!                       \\-> CAs: a ConfigMap in each meshed namespace, by whoever holds the Lease
 //! ```
 
 use std::net::SocketAddr;
@@ -11,10 +12,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use common_http::descriptors::Descriptors;
 use common_http::pages;
-use common_kubernetes::connection;
+use common_kubernetes::{Watches, connection};
 use common_tls::{Protocols, config};
 use kube::Client;
 use mesh_control_plane::cluster::{Cluster, Options, Purpose};
@@ -32,6 +33,7 @@ use events::Events;
 use metrics::Metrics;
 use webhook::Webhook;
 
+mod ca_bundles;
 mod certificate;
 mod events;
 mod metrics;
@@ -115,6 +117,20 @@ pub(crate) struct ServeArgs {
     )]
     webhook_configuration: String,
 
+    /// Lease (in --namespace) by which one of several replicas keeps the ConfigMaps of
+    /// --aggregator-ca-configmap.
+    #[arg(
+        long,
+        env = "MESHMETER_LEASE",
+        value_name = "NAME",
+        default_value = "meshmeter-injector"
+    )]
+    lease: String,
+
+    /// Name of this replica, which no other has, as the holder of the Lease.
+    #[arg(long, env = "HOSTNAME", value_name = "NAME", default_value = "")]
+    lease_identity: String,
+
     /// How long it still serves after SIGTERM while it says that it is not ready, in seconds (at
     /// most 60), so that kube-apiserver hears of it first.
     #[arg(
@@ -150,6 +166,9 @@ pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()
     let [limits, admin_limits] = Descriptors::raise().share(wanted);
     let pod = args.pod.clone();
     let settings = settings::follow(move || pod.settings(), &metrics, ended.clone())?;
+    // It gives its Lease back while the last reviews are answered.
+    let followed = (settings.clone(), metrics.clone(), stop.clone());
+    let cas = ca_configmap_states(&args, client.as_ref(), followed, &mut registry, &ended)?;
     let events = client.map(|client| {
         let (counted, ended) = (metrics.clone(), ended.clone());
         Events::begin(client, counted, clock::both(), ended)
@@ -190,6 +209,7 @@ pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()
     tokio::select! {
         () = webhook.serve(listener, tls, (limits, connections), stop, delay) => {}
         () = end_of(cluster) => bail!("a watch died"),
+        () = end_of_watches(cas) => bail!("a watch of namespaces died"),
     }
     tracing::info!("ended");
     Ok(())
@@ -199,6 +219,14 @@ pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()
 async fn end_of(cluster: Option<Cluster>) {
     match cluster {
         Some(cluster) => cluster.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The same of watches of namespaces.
+async fn end_of_watches(watches: Option<Watches>) {
+    match watches {
+        Some(watches) => watches.ended().await,
         None => std::future::pending().await,
     }
 }
@@ -216,6 +244,35 @@ async fn cluster(args: &ServeArgs) -> Result<Option<Client>> {
             "the cluster cannot be asked (give --kubeconfig, or --cert-file and --key-file to do without)",
         ),
     }
+}
+
+/// The `ConfigMap`s of meshed namespaces, if they are to be kept, until it is told to stop.
+fn ca_configmap_states(
+    args: &ServeArgs,
+    client: Option<&Client>,
+    (settings, metrics, stop): (settings::Followed, Metrics, CancellationToken),
+    registry: &mut Registry,
+    ended: &CancellationToken,
+) -> Result<Option<Watches>> {
+    let Some(name) = args.pod.config_map()? else {
+        return Ok(None);
+    };
+    let client = client.context("--aggregator-ca-configmap: a cluster is needed")?;
+    ensure!(
+        !args.lease_identity.is_empty(),
+        "--lease-identity is needed for --aggregator-ca-configmap: there is no HOSTNAME in the environment"
+    );
+    let options = ca_bundles::Options {
+        name,
+        installed_in: args.namespace.clone(),
+        lease: args.lease.clone(),
+        identity: args.lease_identity.clone(),
+    };
+    let watches = ca_bundles::begin(client.clone(), options, settings, metrics, (stop, ended));
+    registry
+        .sub_registry_with_prefix("injector_ca")
+        .register_collector(Box::new(watches.gauges()));
+    Ok(Some(watches))
 }
 
 /// The virtual nodes, where pods get their sidecar here. Without a cluster pods have to name

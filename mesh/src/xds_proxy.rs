@@ -16,8 +16,6 @@ use mesh_xds_proxy::modules::{Module, Modules};
 use mesh_xds_proxy::server::{Parts, XdsProxy};
 use mesh_xds_proxy::upstream::Upstream;
 use prometheus_client::registry::Registry;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +27,7 @@ use crate::listen::Listen;
 use crate::placing::{Direction, Role};
 use crate::{admin, clock};
 
+mod ca_bundles;
 mod control_plane;
 mod events;
 mod injection;
@@ -99,9 +98,19 @@ pub(crate) struct Args {
     )]
     aggregator_ca: Option<String>,
 
-    /// The same from a file, read at the start.
+    /// The same from a file, read at the start, or with --aggregator-ca-secret again and again.
     #[arg(long, env = "MESHMETER_AGGREGATOR_CA_FILE", value_name = "FILE")]
     aggregator_ca_file: Option<PathBuf>,
+
+    /// File to keep the certificates of --aggregator-ca-file in, as the secret `ca` that Envoy
+    /// follows: they are read again every ten seconds, and need not be there yet.
+    #[arg(
+        long,
+        env = "MESHMETER_AGGREGATOR_CA_SECRET",
+        value_name = "FILE",
+        requires = "aggregator_ca_file"
+    )]
+    aggregator_ca_secret: Option<PathBuf>,
 
     /// Name that the certificates of the aggregators must be for [default: the host of each]. Needs
     /// TLS.
@@ -163,6 +172,11 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     let memory = args.memory.xds_proxy()?;
     let injection = Arc::new(injection::of(&args)?);
+    let cas = args.aggregator_ca_file.clone();
+    if let Some((from, to)) = cas.zip(args.aggregator_ca_secret.clone()) {
+        // Before Envoy looks for it.
+        ca_bundles::keep(from, to, stop.clone())?;
+    }
     let mut registry = Registry::with_prefix("meshmeter_mesh");
     let metrics = Metrics::register(&mut registry);
     let connections = common_http::Metrics::register(&mut registry);
@@ -239,10 +253,12 @@ fn modules(args: &Args) -> Modules {
         })
     });
     let modules = Modules::new(modules.collect());
-    match &args.aggregator_token_file {
-        Some(file) => modules.with_file(file.clone()),
-        None => modules,
-    }
+    let secrets = [&args.aggregator_token_file, &args.aggregator_ca_secret];
+    secrets
+        .into_iter()
+        .flatten()
+        .cloned()
+        .fold(modules, Modules::with_file)
 }
 
 fn events(args: &Args, metrics: &Metrics, registry: &mut Registry) -> Result<EventSender> {
@@ -265,17 +281,6 @@ fn events(args: &Args, metrics: &Metrics, registry: &mut Registry) -> Result<Eve
     let raised = Events::new(about, args.kubeconfig.clone(), counts);
     tokio::spawn(raised.run(receiver));
     Ok(events)
-}
-
-/// Fails if there is no certificate in `pem`, or something that is none.
-fn check_certificates(pem: &str) -> Result<()> {
-    let mut certificates = 0;
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        certificate.context("not a certificate (PEM)")?;
-        certificates += 1;
-    }
-    ensure!(certificates > 0, "no certificate (PEM) in it");
-    Ok(())
 }
 
 /// Whole or not at all: whoever waits for it reads it at once.

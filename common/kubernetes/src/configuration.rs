@@ -58,7 +58,7 @@ impl Index for ConfigIndex {
         "configmaps"
     }
 
-    fn field_selector(&self) -> Option<&'static str> {
+    fn field_selector(&self) -> Option<&str> {
         Some("metadata.name=extension-apiserver-authentication")
     }
 

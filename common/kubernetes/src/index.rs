@@ -33,7 +33,7 @@ pub trait Index: Send + Sync + 'static {
         (JSON, JSON)
     }
     /// `fieldSelector` of the collection.
-    fn field_selector(&self) -> Option<&'static str> {
+    fn field_selector(&self) -> Option<&str> {
         None
     }
     /// True of a kind that a cluster may do without: while the API server does not know it, there

@@ -5,7 +5,7 @@
 
 use prost::Message;
 
-pub use self::cluster::{HTTP_OPTIONS, StreamCluster, Tls};
+pub use self::cluster::{CA, CertificateAuthority, HTTP_OPTIONS, StreamCluster, Tls};
 
 mod cluster;
 

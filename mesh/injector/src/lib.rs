@@ -6,6 +6,8 @@
 //!                                                         ├> ports (whose they are), bypass (who is not redirected)
 //!                                                         ├> annotations (App Mesh's own, merged with what is there)
 //!                                                         └> skipped (why it is left as it is)
+//!
+//! CAs (the ConfigMap of each meshed namespace)
 //! ```
 //!
 //! Pure: no clock, no I/O. What cannot be added to is left as it is, with a warning that whoever
@@ -13,6 +15,7 @@
 
 pub mod annotations;
 pub mod bypass;
+pub mod ca_bundles;
 mod envoy_sidecar;
 pub mod manifest;
 mod names;

@@ -14,6 +14,7 @@ pub(crate) const SIDECAR: &str = "envoy";
 pub(crate) const CONFIG_VOLUME: &str = "meshmeter-config";
 pub(crate) const MODULES_VOLUME: &str = "meshmeter-modules";
 pub(crate) const TOKEN_VOLUME: &str = "meshmeter-token";
+pub(crate) const CA_VOLUME: &str = "meshmeter-ca";
 pub(crate) const CONFIG_PATH: &str = "/etc/meshmeter";
 pub(crate) const MODULES_PATH: &str = "/opt/meshmeter";
 pub(crate) const TOKEN_PATH: &str = "/var/run/secrets/meshmeter";
@@ -30,6 +31,10 @@ pub(crate) const RESOURCES_FILE: &str = "/etc/meshmeter/resources.yaml";
 pub(crate) const BOOTSTRAP_FILE: &str = "/etc/meshmeter/envoy.yaml";
 /// Tells Envoy where the token is.
 pub(crate) const TOKEN_SECRET_FILE: &str = "/etc/meshmeter/token.json";
+/// Where the xDS proxy finds the CAs, and where it keeps them for Envoy.
+pub(crate) const CA_PATH: &str = "/etc/meshmeter-ca";
+pub(crate) const CA_FILE: &str = "/etc/meshmeter-ca/ca.crt";
+pub(crate) const CA_SECRET_FILE: &str = "/etc/meshmeter/ca.json";
 
 /// Where the xDS proxy listens for Envoy, on loopback.
 pub(crate) const XDS_PORT: u16 = 15_090;

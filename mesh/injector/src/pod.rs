@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::annotations::{CONTROLLER, INJECT, add_env, add_mount};
 use crate::envoy_sidecar;
 use crate::names::{
-    BOOTSTRAP_FILE, CONFIG_VOLUME, INIT, MODULES_VOLUME, REDIRECT, RESOURCES_FILE, SEEN, SIDECAR,
-    TOKEN_VOLUME, XDS_PROXY, containers, list, named, object,
+    BOOTSTRAP_FILE, CA_VOLUME, CONFIG_VOLUME, INIT, MODULES_VOLUME, REDIRECT, RESOURCES_FILE, SEEN,
+    SIDECAR, TOKEN_VOLUME, XDS_PROXY, containers, list, named, object,
 };
 use crate::ports;
 use crate::settings::Settings;
@@ -157,7 +157,7 @@ fn is_free(pod: &Value) -> Result<(), Skipped> {
             return taken("container", name);
         }
     }
-    for name in [CONFIG_VOLUME, MODULES_VOLUME, TOKEN_VOLUME] {
+    for name in [CONFIG_VOLUME, MODULES_VOLUME, TOKEN_VOLUME, CA_VOLUME] {
         if named(&spec["volumes"], name).is_some() {
             return taken("volume", name);
         }

@@ -28,6 +28,9 @@ pub struct Settings {
 pub struct Secure {
     /// Certificates of the CA, as PEM.
     pub ca: String,
+    /// `ConfigMap` of the pod's namespace that has the same, and whatever replaces it: sidecars
+    /// follow it, instead of being given the certificates of when they were injected.
+    pub config_map: Option<String>,
     /// Name that their certificates are for; `None` for the host of each.
     pub server_name: Option<String>,
     /// Audience of the service account token that the sidecar shows; `None` for no token.

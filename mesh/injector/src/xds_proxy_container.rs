@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::names::{
-    ADMIN_PORT, CONFIG_PATH, CONFIG_VOLUME, INIT, MODULES_PATH, MODULES_VOLUME, TOKEN_SECRET_FILE,
-    TOKEN_VOLUME, XDS_PORT, XDS_PROXY, security,
+    ADMIN_PORT, CA_FILE, CA_PATH, CA_SECRET_FILE, CA_VOLUME, CONFIG_PATH, CONFIG_VOLUME, INIT,
+    MODULES_PATH, MODULES_VOLUME, TOKEN_SECRET_FILE, TOKEN_VOLUME, XDS_PORT, XDS_PROXY, security,
 };
 use crate::settings::{Modules, Settings};
 
@@ -39,6 +39,13 @@ pub(crate) fn volumes(settings: &Settings) -> Vec<Value> {
         volumes.push(json!({
             "name": TOKEN_VOLUME,
             "projected": {"sources": [{"serviceAccountToken": token}]},
+        }));
+    }
+    if let Some(config_map) = config_map(settings) {
+        // A pod must not wait for it: without it the sidecar serves, and streams once it is there.
+        volumes.push(json!({
+            "name": CA_VOLUME,
+            "configMap": {"name": config_map, "optional": true},
         }));
     }
     volumes
@@ -76,7 +83,16 @@ pub(crate) fn xds_proxy(settings: &Settings, has_api_token: bool) -> Value {
         field("POD_UID", "metadata.uid"),
         field("NODE_NAME", "spec.nodeName"),
     ];
-    if let Some(secure) = &settings.secure {
+    let followed = config_map(settings).is_some();
+    // With a ConfigMap the xDS proxy writes the sidecar's file of it.
+    let mut mounts = vec![
+        json!({"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH, "readOnly": !followed}),
+        json!({"name": MODULES_VOLUME, "mountPath": MODULES_PATH, "readOnly": true}),
+    ];
+    if followed {
+        // The folder, not the file in it: only then does the kubelet replace it.
+        mounts.push(json!({"name": CA_VOLUME, "mountPath": CA_PATH, "readOnly": true}));
+    } else if let Some(secure) = &settings.secure {
         env.push(json!({"name": "MESHMETER_AGGREGATOR_CA", "value": secure.ca}));
     }
     let probe = |every: u32, times: u32| {
@@ -96,10 +112,7 @@ pub(crate) fn xds_proxy(settings: &Settings, has_api_token: bool) -> Value {
         "ports": [{"name": "meshmeter", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
         // No readiness probe: without it Envoy keeps what it has, and the pod serves.
         "startupProbe": probe(1, 30),
-        "volumeMounts": [
-            {"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH, "readOnly": true},
-            {"name": MODULES_VOLUME, "mountPath": MODULES_PATH, "readOnly": true},
-        ],
+        "volumeMounts": mounts,
         "resources": resources(),
         "securityContext": security(),
     })
@@ -123,6 +136,10 @@ fn xds_proxy_args(settings: &Settings, has_api_token: bool) -> Vec<String> {
     let secure = settings.secure.as_ref();
     let server_name = secure.and_then(|secure| secure.server_name.as_ref());
     args.extend(server_name.map(|name| format!("--aggregator-server-name={name}")));
+    if config_map(settings).is_some() {
+        args.push(format!("--aggregator-ca-file={CA_FILE}"));
+        args.push(format!("--aggregator-ca-secret={CA_SECRET_FILE}"));
+    }
     if shows_token(settings) {
         args.push(format!("--aggregator-token-file={TOKEN_SECRET_FILE}"));
     }
@@ -136,6 +153,11 @@ fn xds_proxy_args(settings: &Settings, has_api_token: bool) -> Vec<String> {
 fn shows_token(settings: &Settings) -> bool {
     let secure = settings.secure.as_ref();
     secure.is_some_and(|secure| secure.audience.is_some())
+}
+
+fn config_map(settings: &Settings) -> Option<&String> {
+    let secure = settings.secure.as_ref();
+    secure.and_then(|secure| secure.config_map.as_ref())
 }
 
 /// Measured: 13 MiB and 0.02 % of a core (`scripts/bench mesh`). The limit leaves room for larger

@@ -53,6 +53,7 @@ fn settings(options: &Options) -> Settings {
     }
     let secure = options.aggregator_ca.clone().map(|ca| Secure {
         ca,
+        config_map: None,
         server_name: options.aggregator_server_name.clone(),
         audience: options.aggregator_token.then(|| TOKEN_AUDIENCE.to_owned()),
     });

@@ -33,7 +33,7 @@ const NAME_MAX: usize = 253;
 
 const REASON: &str = "NotInjected";
 const BYPASSED: &str = "SidecarBypassed";
-const COMPONENT: &str = "meshmeter-injector";
+pub(super) const COMPONENT: &str = "meshmeter-injector";
 
 /// Raises events, in a task of its own.
 #[derive(Debug)]

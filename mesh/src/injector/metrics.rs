@@ -10,7 +10,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetri
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
@@ -32,6 +32,14 @@ const REQUEST_REASONS: [&str; 7] = [
 
 const OUTCOMES: [&str; 5] = ["raised", "failed", "repeated", "limited", "malformed"];
 
+/// What becomes of the `ConfigMap`s with the CAs.
+const CA_OUTCOMES: [&str; 6] = [
+    "created", "changed", "removed", "refused", "failed", OVER_LIMIT,
+];
+
+/// A namespace or `ConfigMap` that there was no room for.
+const OVER_LIMIT: &str = "over_limit";
+
 /// The webhook's own metrics; cheap to clone, all clones count together.
 #[derive(Clone, Debug)]
 pub(super) struct Metrics {
@@ -40,6 +48,16 @@ pub(super) struct Metrics {
     requests_refused: Family<ReasonLabel, Counter>,
     events: Family<OutcomeLabel, Counter>,
     settings_failed: Counter,
+    ca_configmaps: Family<OutcomeLabel, Counter>,
+    ca_namespaces: Family<StateLabel, Gauge>,
+}
+
+/// How many namespaces are in which state.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct States {
+    pub(super) current: i64,
+    pub(super) behind: i64,
+    pub(super) refused: i64,
 }
 
 /// What became of a review; `reason` is empty unless it is `skipped`.
@@ -61,6 +79,12 @@ struct OutcomeLabel {
     outcome: &'static str,
 }
 
+/// In which state something is: one of a fixed set.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct StateLabel {
+    state: &'static str,
+}
+
 /// Reads the certificate at each scrape.
 #[derive(Debug)]
 struct CertificateGauge(Serving);
@@ -75,6 +99,8 @@ impl Default for Metrics {
             requests_refused: Family::default(),
             events: Family::default(),
             settings_failed: Counter::default(),
+            ca_configmaps: Family::default(),
+            ca_namespaces: Family::default(),
         }
     }
 }
@@ -110,9 +136,24 @@ impl Metrics {
             "Times that a file of the settings could not be read again",
             metrics.settings_failed.clone(),
         );
+        metrics.register_ca_configmaps(registry);
         registry.register_collector(Box::new(CertificateGauge(serving)));
         metrics.start();
         metrics
+    }
+
+    fn register_ca_configmaps(&self, registry: &mut Registry) {
+        registry.register(
+            "ca_configmaps",
+            "Writes of ConfigMaps with the CAs of the aggregators, by what became of them",
+            self.ca_configmaps.clone(),
+        );
+        registry.register(
+            "ca_namespaces",
+            "Namespaces labelled for injection by the state of their ConfigMap: current, behind, or refused since it is \
+             somebody else's; all 0 of an injector that does not hold the Lease",
+            self.ca_namespaces.clone(),
+        );
     }
 
     /// All labels are there from the start, so that the first of each is a rise.
@@ -131,6 +172,10 @@ impl Metrics {
         for outcome in OUTCOMES {
             drop(self.events.get_or_create(&OutcomeLabel { outcome }));
         }
+        for outcome in CA_OUTCOMES {
+            drop(self.ca_configmaps.get_or_create(&OutcomeLabel { outcome }));
+        }
+        self.ca_configmap_states(States::default());
     }
 
     pub(super) fn reviewed(&self, result: &'static str, reason: &'static str) {
@@ -159,6 +204,32 @@ impl Metrics {
     /// Settings could not be made again.
     pub(super) fn settings_failed(&self) {
         self.settings_failed.inc();
+    }
+
+    /// A `ConfigMap` with the CAs was written, or not.
+    pub(super) fn ca_configmap(&self, outcome: &'static str) {
+        debug_assert!(CA_OUTCOMES.contains(&outcome), "{outcome}");
+        let labels = OutcomeLabel { outcome };
+        self.ca_configmaps.get_or_create(&labels).inc();
+    }
+
+    /// Counts namespaces and `ConfigMap`s that there was no room for.
+    pub(super) fn ca_configmaps_over_limit(&self) -> Counter {
+        let outcome = OVER_LIMIT;
+        let counted = self.ca_configmaps.get_or_create(&OutcomeLabel { outcome });
+        counted.clone()
+    }
+
+    /// So many namespaces have it.
+    pub(super) fn ca_configmap_states(&self, states: States) {
+        for (state, count) in [
+            ("current", states.current),
+            ("behind", states.behind),
+            ("refused", states.refused),
+        ] {
+            let labels = StateLabel { state };
+            self.ca_namespaces.get_or_create(&labels).set(count);
+        }
     }
 
     /// How often that was so.

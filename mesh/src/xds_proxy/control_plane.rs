@@ -65,7 +65,7 @@ impl ControlPlaneArgs {
         });
         let ca = ca.transpose()?;
         if let Some(pem) = &ca {
-            super::check_certificates(pem).context("--upstream-ca-file")?;
+            super::ca_bundles::check(pem).context("--upstream-ca-file")?;
         }
         let signing = match self.signing()? {
             None => None,

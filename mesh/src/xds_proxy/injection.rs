@@ -1,13 +1,16 @@
 //! What goes in, by the flags.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use mesh_core::injection::{Directions, Injection, Plugin, StreamCluster, Tls};
+use mesh_core::injection::{
+    CertificateAuthority, Directions, Injection, Plugin, StreamCluster, Tls,
+};
 use serde_json::{Map, Value, json};
 
-use super::{Args, check_certificates};
+use super::Args;
+use super::ca_bundles;
 use crate::placing::{Direction, Role};
 
 /// Clusters to stream to at most, as the filter takes them.
@@ -32,7 +35,7 @@ pub(super) fn of(args: &Args) -> Result<Injection> {
     let ca = ca(args)?;
     let clusters = args.aggregator.iter().enumerate();
     let clusters = clusters
-        .map(|(nth, address)| cluster(args, ca.as_deref(), nth, address))
+        .map(|(nth, address)| cluster(args, ca.as_ref(), nth, address))
         .collect::<Result<Vec<_>>>()?;
     let plugin = |file: &Option<PathBuf>, role| {
         let file = file.as_ref();
@@ -68,7 +71,11 @@ pub(super) fn of(args: &Args) -> Result<Injection> {
 }
 
 /// The certificates to trust towards the aggregators; `None` without TLS.
-fn ca(args: &Args) -> Result<Option<String>> {
+fn ca(args: &Args) -> Result<Option<CertificateAuthority>> {
+    if let Some(file) = &args.aggregator_ca_secret {
+        let file = text_of(file, "--aggregator-ca-secret")?;
+        return Ok(Some(CertificateAuthority::Followed(file)));
+    }
     let (flag, pem) = match (&args.aggregator_ca, &args.aggregator_ca_file) {
         (Some(pem), _) => ("--aggregator-ca".to_owned(), pem.clone()),
         (None, Some(file)) => {
@@ -77,29 +84,44 @@ fn ca(args: &Args) -> Result<Option<String>> {
             (flag, pem)
         }
         (None, None) => {
-            for (flag, given) in [
-                (
-                    "--aggregator-server-name",
-                    args.aggregator_server_name.is_some(),
-                ),
-                (
-                    "--aggregator-token-file",
-                    args.aggregator_token_file.is_some(),
-                ),
-            ] {
-                ensure!(
-                    !given,
-                    "{flag} needs --aggregator-ca or --aggregator-ca-file: only with TLS"
-                );
-            }
+            only_with_tls(args)?;
             return Ok(None);
         }
     };
-    check_certificates(&pem).context(flag)?;
-    Ok(Some(pem))
+    ca_bundles::check(&pem).context(flag)?;
+    Ok(Some(CertificateAuthority::Fixed(pem)))
 }
 
-fn cluster(args: &Args, ca: Option<&str>, nth: usize, address: &str) -> Result<StreamCluster> {
+fn only_with_tls(args: &Args) -> Result<()> {
+    for (flag, given) in [
+        (
+            "--aggregator-server-name",
+            args.aggregator_server_name.is_some(),
+        ),
+        (
+            "--aggregator-token-file",
+            args.aggregator_token_file.is_some(),
+        ),
+    ] {
+        ensure!(
+            !given,
+            "{flag} needs --aggregator-ca or --aggregator-ca-file: only with TLS"
+        );
+    }
+    Ok(())
+}
+
+fn text_of(path: &Path, flag: &str) -> Result<String> {
+    let text = path.to_str().with_context(|| format!("{flag} is not text"));
+    text.map(str::to_owned)
+}
+
+fn cluster(
+    args: &Args,
+    ca: Option<&CertificateAuthority>,
+    nth: usize,
+    address: &str,
+) -> Result<StreamCluster> {
     let Some((host, port)) = address.rsplit_once(':') else {
         bail!("--aggregator {address:?} is not HOST:PORT");
     };
@@ -107,15 +129,11 @@ fn cluster(args: &Args, ca: Option<&str>, nth: usize, address: &str) -> Result<S
         .parse()
         .with_context(|| format!("--aggregator {address:?}: the port"))?;
     let host = host.trim_matches(['[', ']']);
-    let token_file = args.aggregator_token_file.as_ref().map(|file| {
-        let text = file
-            .to_str()
-            .context("--aggregator-token-file is not text")?;
-        Ok::<_, anyhow::Error>(text.to_owned())
-    });
+    let token_file = args.aggregator_token_file.as_ref();
+    let token_file = token_file.map(|file| text_of(file, "--aggregator-token-file"));
     let token_file = token_file.transpose()?;
     let tls = ca.map(|ca| Tls {
-        ca: ca.to_owned(),
+        ca: ca.clone(),
         server_name: args
             .aggregator_server_name
             .as_deref()

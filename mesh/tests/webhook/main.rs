@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
+mod ca_bundles;
 mod certificates;
 mod client;
 mod events;

@@ -385,3 +385,29 @@ fn a_dry_run_tells_by_its_exit_code() {
         serde_saphyr::from_str(&String::from_utf8(output.stdout).unwrap()).unwrap();
     assert_eq!(printed, serde_saphyr::from_str::<Value>(&left).unwrap());
 }
+
+/// With a `ConfigMap` the pod has no certificates of its own; one that could not be there is
+/// refused.
+#[test]
+fn authorities_are_followed_by_name() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("ca.crt");
+    let certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+    fs::write(&file, certificate).unwrap();
+    let flag = format!("--aggregator-ca-file={}", file.display());
+    let output = inject(MANIFEST, &[&flag, "--aggregator-ca-configmap=meshmeter-ca"]);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("optional: true"), "{printed}");
+    assert!(!printed.contains("BEGIN CERTIFICATE"), "{printed}");
+    for flags in [
+        &["--aggregator-ca-configmap=meshmeter-ca"][..],
+        &[&flag, "--aggregator-ca-configmap="],
+        &[&flag, "--aggregator-ca-configmap=a/b"],
+        &[&flag, "--aggregator-ca-configmap=A"],
+    ] {
+        let output = inject(MANIFEST, flags);
+        assert!(!output.status.success(), "{flags:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("--aggregator-ca-"), "{said}");
+    }
+}

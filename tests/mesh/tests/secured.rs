@@ -13,7 +13,7 @@ use tests_support::djapp::{App, Behaviour};
 use tests_support::envoy::{self, Envoy};
 use tests_support::kubernetes::ApiServer;
 use tests_support::kubernetes::objects::POD;
-use tests_support::secured::{self, SERVER_NAME, add_token, write_secret, write_token};
+use tests_support::secured::{self, Mounted, SERVER_NAME, add_token, write_secret, write_token};
 use tests_support::{clock, http};
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -26,6 +26,8 @@ on_each_version!(
     only_who_is_asked_for_is_trusted,
     a_restarted_aggregator_is_found_in_time,
     an_access_logger_counts_what_ended,
+    an_authority_is_replaced_under_a_sidecar,
+    authorities_may_come_late,
 );
 
 /// A cluster with the pod, and an aggregator that wants tokens and shows a certificate of ours.
@@ -225,4 +227,89 @@ async fn an_access_logger_counts_what_ended(version: Version) {
     let dump = serde_json::to_string(&dump::listeners(&dump).unwrap()).unwrap();
     assert!(dump.contains("extensions.access_loggers.wasm.v3.WasmAccessLog"));
     assert!(!dump.contains("extensions.filters.http.wasm.v3.Wasm"));
+}
+
+/// The folder of a `ConfigMap`, and the flags of an xDS proxy that follows it, with the token.
+fn followed(secured: &Secured) -> (Mounted, Vec<String>) {
+    let mounted = Mounted::new(&secured.file("ca")).unwrap();
+    let flags = vec![
+        flag("--aggregator-ca-file", &mounted.file("ca.crt")),
+        flag("--aggregator-ca-secret", &secured.file("ca.json")),
+        format!("--aggregator-server-name={SERVER_NAME}"),
+        flag("--aggregator-token-file", &secured.file("token.json")),
+    ];
+    (mounted, flags)
+}
+
+async fn waits_for(sidecar: &Sidecar, statistic: &str) {
+    let name = format!("cluster.meshmeter_aggregator_0.{statistic}");
+    clock::wait_for(statistic, PATIENCE, async || {
+        let stats = sidecar.envoy.stats().await?;
+        Ok((stats.get(&name) > 0).then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
+/// The aggregator shows a certificate of another CA. The sidecar refuses it until that is in the
+/// `ConfigMap`; then the stream is back, with all that was counted meanwhile, and neither Envoy nor
+/// the xDS proxy began anew. What is no certificate takes nothing away.
+async fn an_authority_is_replaced_under_a_sidecar(version: Version) {
+    let mut secured = Secured::new().await;
+    let old = std::fs::read_to_string(secured.file("ca.pem")).unwrap();
+    let (mut mounted, more) = followed(&secured);
+    mounted.put(&[("ca.crt", &old)]).unwrap();
+    let mut aggregator = Aggregator::start(&secured.options).await.unwrap();
+    secured.options.ingest = aggregator.ingest();
+    let sidecar = Sidecar::start(version, &aggregator.ingest().to_string(), &more).await;
+    let processes = (sidecar.envoy.pid(), sidecar.xds_proxy.pid());
+    sidecar.send(5).await;
+    sidecar.arrives(&aggregator, 5).await;
+
+    mounted.put(&[("ca.crt", "no certificate")]).unwrap();
+    clock::wait_for("what is no certificate", PATIENCE, async || {
+        let refused = sidecar.xds_proxy.log().contains("not reloaded");
+        Ok(refused.then_some(()))
+    })
+    .await
+    .unwrap();
+    aggregator.kill().await.unwrap();
+    aggregator = Aggregator::start(&secured.options).await.unwrap();
+    sidecar.send(3).await;
+    sidecar.arrives(&aggregator, 8).await;
+
+    let new = secured::issue(secured.folder.path()).unwrap();
+    aggregator.kill().await.unwrap();
+    aggregator = Aggregator::start(&secured.options).await.unwrap();
+    waits_for(&sidecar, "ssl.fail_verify_error").await;
+    sidecar.send(4).await;
+    let pods = aggregator.pods().await.unwrap();
+    let told = pods.find(NAMESPACE, NODE);
+    assert!(told.is_none_or(|pod| pod.requests("inbound").is_none()));
+    mounted.put(&[("ca.crt", &format!("{old}{new}"))]).unwrap();
+    sidecar.arrives(&aggregator, 12).await;
+    sidecar.send(2).await;
+    sidecar.arrives(&aggregator, 14).await;
+    assert_eq!((sidecar.envoy.pid(), sidecar.xds_proxy.pid()), processes);
+    let connected = sidecar.envoy.stats().await.unwrap();
+    let rejected = connected.get("cluster_manager.cds.update_rejected");
+    assert_eq!(rejected, 0, "{}", sidecar.envoy.log_tail());
+}
+
+/// Its `ConfigMap` is not there when a pod begins: Envoy does not wait for it, traffic flows,
+/// nobody is trusted. Once it is there the sidecar streams, with all that was counted before.
+async fn authorities_may_come_late(version: Version) {
+    let secured = Secured::new().await;
+    let (mut mounted, more) = followed(&secured);
+    let aggregator = Aggregator::start(&secured.options).await.unwrap();
+    let sidecar = Sidecar::start(version, &aggregator.ingest().to_string(), &more).await;
+    sidecar.send(6).await;
+    waits_for(&sidecar, "upstream_cx_connect_fail").await;
+    let stats = sidecar.envoy.stats().await.unwrap();
+    assert_eq!(stats.get("cluster.meshmeter_aggregator_0.ssl.handshake"), 0);
+    let ca = std::fs::read_to_string(secured.file("ca.pem")).unwrap();
+    mounted.put(&[("ca.crt", &ca)]).unwrap();
+    sidecar.arrives(&aggregator, 6).await;
+    sidecar.send(3).await;
+    sidecar.arrives(&aggregator, 9).await;
 }

@@ -18,6 +18,8 @@ const CODEC: &str =
 
 /// Name of the secret in the token file.
 const TOKEN: &str = "token";
+/// Name of the secret in the file of the authorities.
+pub const CA: &str = "ca";
 
 /// Time to connect: an address whose pod is gone may not answer at all, and a restarted aggregator
 /// is to be found within two seconds.
@@ -48,13 +50,22 @@ pub struct StreamCluster {
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Tls {
-    /// Certificates (PEM) of which that of the aggregator must be.
-    pub ca: String,
+    /// Of whom the certificate of the aggregator must be.
+    pub ca: CertificateAuthority,
     /// A host name or address that its certificate must be for.
     pub server_name: String,
     /// Envoy's file with the secret `token`, which is put on each stream. Not `Bearer` before it:
     /// Envoy 1.36 cannot say so, and the aggregator takes the token alone.
     pub token_file: Option<String>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum CertificateAuthority {
+    /// These (PEM), as long as the cluster is there.
+    Fixed(String),
+    /// Those in Envoy's file with the secret `ca`, which Envoy follows. The file has to be there;
+    /// until the secret is in it, nobody is trusted.
+    Followed(String),
 }
 
 // === impl StreamCluster ===
@@ -129,16 +140,27 @@ impl Tls {
                 exact: self.server_name.clone(),
             }),
         };
-        let validation = ValidationContext {
-            trusted_ca: Some(DataSource {
-                inline_string: self.ca.clone(),
-                ..DataSource::default()
-            }),
-            match_typed_subject_alt_names: vec![name],
+        let names = vec![name];
+        let (validation_context, combined_validation_context) = match &self.ca {
+            CertificateAuthority::Fixed(pem) => {
+                let trusted = DataSource {
+                    inline_string: pem.clone(),
+                    ..DataSource::default()
+                };
+                (Some(ValidationContext::new(Some(trusted), names)), None)
+            }
+            CertificateAuthority::Followed(file) => {
+                let combined = CombinedValidationContext {
+                    default_validation_context: Some(ValidationContext::new(None, names)),
+                    validation_context_sds_secret_config: Some(secret(CA, file)),
+                };
+                (None, Some(combined))
+            }
         };
         let context = UpstreamTlsContext {
             common_tls_context: Some(CommonTlsContext {
-                validation_context: Some(validation),
+                validation_context,
+                combined_validation_context,
                 alpn_protocols: vec!["h2".to_owned()],
             }),
             // An address is no server name (RFC 6066, section 3).
@@ -155,19 +177,24 @@ impl Tls {
     }
 }
 
+// === impl ValidationContext ===
+
+impl ValidationContext {
+    fn new(
+        trusted_ca: Option<DataSource>,
+        match_typed_subject_alt_names: Vec<SubjectAltNameMatcher>,
+    ) -> Self {
+        Self {
+            trusted_ca,
+            match_typed_subject_alt_names,
+        }
+    }
+}
+
 /// The filters of a cluster that puts the token of `file` on each of its requests.
 fn with_token(file: &str) -> Vec<Named> {
-    let path = PathConfigSource {
-        path: file.to_owned(),
-    };
-    let secret = SdsSecretConfig {
-        name: TOKEN.to_owned(),
-        sds_config: Some(ConfigSource {
-            path_config_source: Some(path),
-        }),
-    };
     let generic = Generic {
-        credential: Some(secret),
+        credential: Some(secret(TOKEN, file)),
         header: "authorization".to_owned(),
     };
     let injector = CredentialInjector {
@@ -187,6 +214,19 @@ fn with_token(file: &str) -> Vec<Named> {
             typed_config: Some(any(CODEC, &Empty {})),
         },
     ]
+}
+
+/// A secret in a file, which is read again when another file is renamed to it.
+fn secret(name: &str, file: &str) -> SdsSecretConfig {
+    let source = PathConfigSource {
+        path: file.to_owned(),
+    };
+    SdsSecretConfig {
+        name: name.to_owned(),
+        sds_config: Some(ConfigSource {
+            path_config_source: Some(source),
+        }),
+    }
 }
 
 fn is_address(host: &str) -> bool {
@@ -318,6 +358,16 @@ struct CommonTlsContext {
     validation_context: Option<ValidationContext>,
     #[prost(string, repeated, tag = "4")]
     alpn_protocols: Vec<String>,
+    #[prost(message, optional, tag = "8")]
+    combined_validation_context: Option<CombinedValidationContext>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CombinedValidationContext {
+    #[prost(message, optional, tag = "1")]
+    default_validation_context: Option<ValidationContext>,
+    #[prost(message, optional, tag = "2")]
+    validation_context_sds_secret_config: Option<SdsSecretConfig>,
 }
 
 #[derive(Clone, PartialEq, Message)]

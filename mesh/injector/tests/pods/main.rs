@@ -52,7 +52,16 @@ fn settings(folder: &str) -> Settings {
             settings.xds_proxy_args = vec!["--direction=both".to_owned()];
             settings.secure = Some(Secure {
                 ca: "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n".to_owned(),
+                config_map: None,
                 server_name: Some("meshmeter-ingest.meshmeter.svc".to_owned()),
+                audience: Some("meshmeter".to_owned()),
+            });
+        }
+        "followed" => {
+            settings.secure = Some(Secure {
+                ca: "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n".to_owned(),
+                config_map: Some("meshmeter-ca".to_owned()),
+                server_name: None,
                 audience: Some("meshmeter".to_owned()),
             });
         }

@@ -9,7 +9,7 @@ use tests_deploy::{list, render_text, text};
 use tests_support::clock::wait_for;
 use tests_support::kubernetes::Resource;
 use tests_support::kubernetes::custom;
-use tests_support::kubernetes::objects::{CONFIG_MAP, SECRET, WEBHOOK_CONFIGURATION};
+use tests_support::kubernetes::objects::{CONFIG_MAP, NAMESPACE, SECRET, WEBHOOK_CONFIGURATION};
 
 use crate::PATIENCE;
 use crate::running::{Running, registered, run};
@@ -125,24 +125,55 @@ configMapGenerator:
     are_those_that_are_used(&clusters, &rules, &[]).await;
 }
 
-/// With the component that lets it add sidecars, and without. Events are raised by reviews: the
-/// webhook's own tests.
+/// Namespaces with the label and without, with the `ConfigMap` of CAs as it should not be, and
+/// none.
+fn meshed() -> Vec<(Resource, Value)> {
+    let namespace = |name: &str, labels: Value| {
+        let metadata = json!({"name": name, "labels": labels});
+        (NAMESPACE, json!({"metadata": metadata}))
+    };
+    let map = |namespace: &str| {
+        let labels = json!({
+            "app.kubernetes.io/managed-by": "meshmeter-injector",
+            "meshmeter.io/installed-in": "meshmeter",
+        });
+        let metadata = json!({"namespace": namespace, "name": "meshmeter-ca", "labels": labels});
+        let map = json!({"metadata": metadata, "data": {"ca.crt": "another"}});
+        (CONFIG_MAP, map)
+    };
+    let asks = || json!({"meshmeter.io/inject": "enabled"});
+    vec![
+        namespace("empty", asks()),
+        namespace("stale", asks()),
+        namespace("silent", json!({})),
+        map("stale"),
+        map("silent"),
+    ]
+}
+
+/// With the component that lets it add sidecars, with that of TLS, and without. Events are raised
+/// by reviews: the webhook's own tests.
 #[tokio::test]
 async fn of_the_injector() {
     let metadata = json!({"name": "aa-meshmeter-injector"});
     let webhooks = json!([{"name": "pods.meshmeter.io", "clientConfig": {}}]);
-    let there: [(Resource, Value); 1] = [(
+    let mut there = meshed();
+    there.push((
         WEBHOOK_CONFIGURATION,
         json!({"metadata": metadata, "webhooks": webhooks}),
-    )];
-    for more in ["", ", ../components/inject-envoy"] {
+    ));
+    for more in [
+        "",
+        ", ../components/inject-envoy",
+        ", ../components/ingest-tls",
+    ] {
         let objects = render_text(&format!(
             "resources: [../base]\ncomponents: [../components/injector{more}]\n"
         ))
         .unwrap();
         let rules = rules(&objects, "meshmeter-injector").unwrap();
         let first = run(&objects, "Deployment", "meshmeter-injector", &there).await;
-        let mut rotated = there.to_vec();
+        let mut rotated = there.clone();
         rotated.push((SECRET, rotating(&first, "meshmeter-injector-ca").await));
         let second = run(&objects, "Deployment", "meshmeter-injector", &rotated).await;
         are_those_that_are_used(&[first, second], &rules, &["events"]).await;

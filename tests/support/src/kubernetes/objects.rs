@@ -149,17 +149,29 @@ impl Objects {
 
     /// Deletes the object; true if it was there.
     pub fn delete(&self, resource: Resource, namespace: &str, name: &str) -> bool {
+        self.delete_if(resource, namespace, name, |_| true) == Some(true)
+    }
+
+    /// The same if `condition` holds of it; `None` if it is not there.
+    pub(super) fn delete_if(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        condition: impl FnOnce(&Value) -> bool,
+    ) -> Option<bool> {
         let mut state = self.lock();
         let key = (resource.plural, namespace.to_owned(), name.to_owned());
-        let Some(mut object) = state.objects.remove(&key) else {
-            return false;
-        };
+        if !condition(state.objects.get(&key)?) {
+            return Some(false);
+        }
+        let mut object = state.objects.remove(&key)?;
         state.version += 1;
         object["metadata"]["resourceVersion"] = state.version.to_string().into();
         state.push(resource.plural, "DELETED", object);
         drop(state);
         self.changed.notify_waiters();
-        true
+        Some(true)
     }
 
     /// The object, if it is there.

@@ -338,10 +338,7 @@ impl Shared {
                     resource,
                     namespace,
                     name: Some(name),
-                }) if self.objects.delete(resource, &namespace, &name) => reply(
-                    StatusCode::OK,
-                    &json!({"kind": "Status", "status": "Success"}),
-                ),
+                }) => self.delete(resource, &namespace, &name, &body),
                 _ => not_found(path),
             },
             (Method::PATCH, _) => match target(path) {
@@ -434,6 +431,24 @@ impl Shared {
             }
         });
         replaced.map_or_else(|refused| *refused, |object| reply(StatusCode::OK, &object))
+    }
+
+    /// As a real server: only what is still as `preconditions` say.
+    fn delete(&self, resource: Resource, namespace: &str, name: &str, options: &Value) -> Answer {
+        self.count(&format!("delete {}", resource.plural));
+        let wanted = &options["preconditions"];
+        let holds = |held: &Value| {
+            let mut fields = ["uid", "resourceVersion"].into_iter();
+            fields.all(|field| wanted[field].is_null() || wanted[field] == held["metadata"][field])
+        };
+        match self.objects.delete_if(resource, namespace, name, holds) {
+            None => not_found(name),
+            Some(false) => failure(StatusCode::CONFLICT, "the object has been modified"),
+            Some(true) => {
+                let success = json!({"kind": "Status", "status": "Success"});
+                reply(StatusCode::OK, &success)
+            }
+        }
     }
 
     fn token_review(&self, mut review: Value) -> Answer {

@@ -1,0 +1,292 @@
+//! Keeps a `ConfigMap` with the CAs of the aggregators in each meshed namespace, by one of several
+//! injectors.
+//!
+//! ```text
+//! Lease (who writes) ─┐
+//! watches -> known ───┼> mesh_injector::ca_bundles (what is to be done) -> create, patch, delete; events on namespaces
+//! settings (the file) ┘
+//! ```
+//!
+//! Beside the webhook, which waits for nothing here: a pod without the `ConfigMap` serves, and
+//! streams once it is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common_kubernetes::connection::send;
+use common_kubernetes::events::{Object, Warning};
+use common_kubernetes::lease::{Kept, Role};
+use common_kubernetes::{ClusterError, Lease, Scope, Watches};
+use http::Method;
+use kube::Client;
+use mesh_injector::ca_bundles::{CaBundle, Held, INSTALLED_IN, MANAGED_BY, MANAGER, Pace, Step};
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::events::COMPONENT;
+use super::metrics::{Metrics, States};
+use super::settings::Followed;
+use crate::clock;
+use known::{ConfigMaps, Known, Namespaces};
+
+mod known;
+
+/// Time between two requests: twenty a second at most, a thousand namespaces in less than a minute.
+const WRITE_EVERY: Duration = Duration::from_millis(50);
+/// How often it is looked again although nothing is heard of: whether a list is there, and who may
+/// be written to again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+const JSON: &str = "application/json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+const REASON: &str = "CaNotWritten";
+
+/// What is kept where, and by whom.
+#[derive(Debug)]
+pub(super) struct Options {
+    /// Name of the `ConfigMap`s.
+    pub(super) name: String,
+    pub(super) installed_in: String,
+    /// Name of the Lease in it.
+    pub(super) lease: String,
+    pub(super) identity: String,
+}
+
+/// Keeps them until it is told to stop.
+pub(super) struct Keeper {
+    client: Client,
+    options: Options,
+    settings: Followed,
+    metrics: Metrics,
+    known: Arc<Known>,
+    missing: Box<dyn Fn() -> Option<String> + Send + Sync>,
+    role: watch::Receiver<Role>,
+    pace: Pace,
+    /// What was said last of each namespace with which something is wrong.
+    said: BTreeMap<String, String>,
+    /// The certificates that were written last.
+    certificates: String,
+    begun: Instant,
+}
+
+/// Begins to keep them until `stop`; gives the watches, which go on until `ended`.
+pub(super) fn begin(
+    client: Client,
+    options: Options,
+    settings: Followed,
+    metrics: Metrics,
+    (stop, ended): (CancellationToken, &CancellationToken),
+) -> Watches {
+    let known = Arc::new(Known::new(
+        &options.installed_in,
+        metrics.ca_configmaps_over_limit(),
+    ));
+    let mut watches = Watches::new(client.clone(), clock::both(), ended.clone());
+    watches.follow(Namespaces(Arc::clone(&known)), Scope::All);
+    let maps = ConfigMaps::new(Arc::clone(&known), &options.name);
+    watches.follow(maps, Scope::All);
+    let lease = Lease {
+        namespace: options.installed_in.clone(),
+        name: options.lease.clone(),
+        identity: options.identity.clone(),
+    };
+    let kept = lease.keep(client.clone());
+    let keeper = Keeper {
+        client,
+        options,
+        settings,
+        metrics,
+        known,
+        missing: Box::new(watches.missing()),
+        role: kept.role.clone(),
+        pace: Pace::default(),
+        said: BTreeMap::new(),
+        certificates: String::new(),
+        begun: clock::monotonic(),
+    };
+    tokio::spawn(keeper.run(kept, stop));
+    watches
+}
+
+// === impl Keeper ===
+
+impl Keeper {
+    async fn run(mut self, kept: Kept, stop: CancellationToken) {
+        stop.run_until_cancelled(self.follow()).await;
+        kept.release().await;
+    }
+
+    async fn follow(&mut self) {
+        loop {
+            let states = if self.leads() && (self.missing)().is_none() {
+                self.round().await
+            } else {
+                // What another one says of them is what counts.
+                States::default()
+            };
+            self.metrics.ca_configmap_states(states);
+            let known = Arc::clone(&self.known);
+            tokio::select! {
+                () = known.changed.notified() => {}
+                _ = self.settings.changed() => {}
+                _ = self.role.changed() => {}
+                () = sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    fn leads(&self) -> bool {
+        *self.role.borrow() == Role::Leads
+    }
+
+    /// Looks at each namespace once.
+    async fn round(&mut self) -> States {
+        let wanted = self.wanted();
+        let names: BTreeSet<String> = self.known.names().into_iter().collect();
+        self.pace.keep_only(&names);
+        self.said.retain(|namespace, _| names.contains(namespace));
+        let mut states = States::default();
+        for namespace in &names {
+            if !self.leads() {
+                return States::default();
+            }
+            // As it is by now: a round may take long.
+            let (is, held) = self.known.of(namespace);
+            let step = wanted.step(is.as_ref(), held.as_deref());
+            match step {
+                Step::Nothing => {
+                    states.current += i64::from(held.is_some_and(|held| wanted.is_kept(&held)));
+                    self.said.remove(namespace);
+                }
+                Step::Refuse => {
+                    states.refused += 1;
+                    self.refuse(namespace).await;
+                }
+                step => {
+                    states.behind += 1;
+                    self.write(&wanted, namespace, step, held.as_deref()).await;
+                }
+            }
+        }
+        states
+    }
+
+    /// The certificates as they are by now.
+    fn wanted(&mut self) -> CaBundle {
+        let settings = self.settings.borrow_and_update().clone();
+        let secure = settings.secure.as_ref();
+        let certificates = secure.map(|secure| secure.ca.clone());
+        let certificates = certificates.unwrap_or_default();
+        if certificates != self.certificates {
+            self.pace.begin_anew();
+            self.certificates.clone_from(&certificates);
+        }
+        CaBundle {
+            name: self.options.name.clone(),
+            installed_in: self.options.installed_in.clone(),
+            certificates,
+        }
+    }
+
+    async fn write(&mut self, wanted: &CaBundle, namespace: &str, step: Step, held: Option<&Held>) {
+        if !self.pace.is_due(namespace, self.begun.elapsed()) {
+            return;
+        }
+        let Some((method, content_type, body, outcome)) = request(wanted, namespace, step, held)
+        else {
+            return;
+        };
+        let mut path = format!("/api/v1/namespaces/{namespace}/configmaps");
+        if step != Step::Create {
+            path = format!("{path}/{}", wanted.name);
+        }
+        let sent = send::<IgnoredAny>(&self.client, method, &path, content_type, &body).await;
+        self.pace.tried(namespace, self.begun.elapsed());
+        match sent {
+            Ok(_) => {
+                self.metrics.ca_configmap(outcome);
+                self.said.remove(namespace);
+                let config_map = &wanted.name;
+                tracing::info!(namespace, config_map, outcome, "CAs of aggregators");
+            }
+            // Somebody was faster, or it is another by now: the watch tells.
+            Err(error) if matches!(error.status(), Some(404 | 409)) => {
+                tracing::debug!(namespace, %error, "not as it was known");
+            }
+            Err(error) => {
+                self.metrics.ca_configmap("failed");
+                self.tell_failure(namespace, &error).await;
+            }
+        }
+        sleep(WRITE_EVERY).await;
+    }
+
+    async fn refuse(&mut self, namespace: &str) {
+        let Options {
+            name, installed_in, ..
+        } = &self.options;
+        let message = format!(
+            "the ConfigMap {name} in the namespace {namespace} is somebody else\'s (it has not the labels \
+             {MANAGED_BY}={MANAGER} and {INSTALLED_IN}={installed_in}) and is left as it is, so sidecars there do not \
+             get the CAs of the aggregators and are not counted: delete or rename it, or give the injector \
+             another --aggregator-ca-configmap"
+        );
+        if self.tell(namespace, message).await {
+            self.metrics.ca_configmap("refused");
+        }
+    }
+
+    async fn tell_failure(&mut self, namespace: &str, error: &ClusterError) {
+        let name = &self.options.name;
+        let message = format!(
+            "the ConfigMap {name} in the namespace {namespace} cannot be written, so sidecars there may not trust the \
+             aggregators, and are not counted then: {error}; it is tried again within five minutes"
+        );
+        self.tell(namespace, message).await;
+    }
+
+    /// Says it, unless that was said last of this namespace; true if so.
+    async fn tell(&mut self, namespace: &str, message: String) -> bool {
+        if self.said.get(namespace) == Some(&message) {
+            return false;
+        }
+        tracing::warn!(namespace, reason = message, "CAs not written");
+        self.said.insert(namespace.to_owned(), message.clone());
+        let warning = Warning {
+            about: Object {
+                api_version: "v1".to_owned(),
+                kind: "Namespace".to_owned(),
+                namespace: namespace.to_owned(),
+                name: namespace.to_owned(),
+                uid: String::new(),
+            },
+            reason: REASON,
+            message,
+            component: COMPONENT,
+        };
+        if let Err(error) = warning.raise(&self.client).await {
+            tracing::warn!(%error, "no event was raised");
+        }
+        sleep(WRITE_EVERY).await;
+        true
+    }
+}
+
+/// Method, content type, body, and what it is counted as.
+fn request(
+    wanted: &CaBundle,
+    namespace: &str,
+    step: Step,
+    held: Option<&Held>,
+) -> Option<(Method, &'static str, Value, &'static str)> {
+    Some(match step {
+        Step::Create => (Method::POST, JSON, wanted.object(namespace), "created"),
+        Step::Change => (Method::PATCH, MERGE_PATCH, wanted.change(held?), "changed"),
+        Step::Remove => (Method::DELETE, JSON, CaBundle::removal(held?), "removed"),
+        Step::Nothing | Step::Refuse => return None,
+    })
+}

@@ -1,0 +1,226 @@
+//! Which namespaces there are, and which of them has a `ConfigMap` of the name.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use common_kubernetes::Scope;
+use common_kubernetes::index::{Index, METADATA, METADATA_LIST};
+use common_kubernetes::objects::{Metadata, MetadataOnly, Named};
+use mesh_injector::ca_bundles::{Data, Held, Labels, Namespace};
+use prometheus_client::metrics::counter::Counter;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use tokio::sync::Notify;
+
+/// Namespaces at most, and `ConfigMap`s of the name, some 500 bytes each: more than a cluster is
+/// tested with. What is beyond it is not known, and nothing is done about it.
+const NAMESPACES_MAX: usize = 10_000;
+
+#[derive(Debug)]
+pub(super) struct Known {
+    installed_in: String,
+    /// Guards what the watches told; held to look something up.
+    state: Mutex<State>,
+    pub(super) changed: Notify,
+    over_limit: Counter,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    namespaces: BTreeMap<String, Namespace>,
+    held: BTreeMap<String, Arc<Held>>,
+}
+
+pub(super) struct Namespaces(pub(super) Arc<Known>);
+
+/// `ConfigMap`s of one name.
+pub(super) struct ConfigMaps {
+    known: Arc<Known>,
+    selector: String,
+}
+
+/// A `ConfigMap` as it is sent.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ConfigMap {
+    #[serde(default)]
+    metadata: Metadata,
+    #[serde(default)]
+    data: BTreeMap<String, String>,
+    #[serde(default)]
+    binary_data: Option<IgnoredAny>,
+    #[serde(default)]
+    immutable: Option<bool>,
+}
+
+// === impl Known ===
+
+impl Known {
+    pub(super) fn new(installed_in: &str, over_limit: Counter) -> Self {
+        Self {
+            installed_in: installed_in.to_owned(),
+            state: Mutex::default(),
+            changed: Notify::new(),
+            over_limit,
+        }
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.lock().namespaces.keys().cloned().collect()
+    }
+
+    /// What is known of a namespace.
+    pub(super) fn of(&self, namespace: &str) -> (Option<Namespace>, Option<Arc<Held>>) {
+        let state = self.lock();
+        let held = state.held.get(namespace).cloned();
+        (state.namespaces.get(namespace).copied(), held)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts `value` into one of the maps, if there is room.
+    fn put<T: PartialEq>(&self, map: &mut BTreeMap<String, T>, name: &str, value: T) -> bool {
+        if !map.contains_key(name) && map.len() >= NAMESPACES_MAX {
+            self.over_limit.inc();
+            tracing::warn!(namespace = name, "one too many: it gets no CAs");
+            return false;
+        }
+        let changes = map.get(name) != Some(&value);
+        if changes {
+            map.insert(name.to_owned(), value);
+        }
+        changes
+    }
+
+    /// Changes what is known by `change`, which tells whether it did.
+    fn update(&self, change: impl FnOnce(&mut State) -> bool) {
+        if change(&mut self.lock()) {
+            self.changed.notify_one();
+        }
+    }
+}
+
+// === impl ConfigMaps ===
+
+impl ConfigMaps {
+    pub(super) fn new(known: Arc<Known>, name: &str) -> Self {
+        Self {
+            known,
+            // By it the role can be held to this one name.
+            selector: format!("metadata.name={name}"),
+        }
+    }
+}
+
+// === impl ConfigMap ===
+
+impl ConfigMap {
+    fn held(self) -> Held {
+        Held {
+            ends: self.metadata.deletion_timestamp.is_some(),
+            uid: self.metadata.uid,
+            version: self.metadata.resource_version,
+            labels: Labels::of(&self.metadata.labels),
+            data: Data::of(&self.data).filter(|_| self.binary_data.is_none()),
+            immutable: self.immutable == Some(true),
+        }
+    }
+}
+
+impl Named for ConfigMap {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+// === impl Index ===
+
+impl Index for Namespaces {
+    type Object = MetadataOnly;
+
+    fn name(&self) -> &'static str {
+        "ca_namespaces"
+    }
+
+    fn group_path(&self) -> &'static str {
+        "/api/v1"
+    }
+
+    fn resource(&self) -> &'static str {
+        "namespaces"
+    }
+
+    fn accepts(&self) -> (&'static str, &'static str) {
+        (METADATA_LIST, METADATA)
+    }
+
+    fn apply(&self, object: MetadataOnly) {
+        let Metadata { name, labels, .. } = &object.metadata;
+        let ends = object.metadata.deletion_timestamp.is_some();
+        let namespace = Namespace::of(name, labels, ends, &self.0.installed_in);
+        self.0
+            .update(|state| self.0.put(&mut state.namespaces, name, namespace));
+    }
+
+    fn delete(&self, object: &MetadataOnly) {
+        let name = &object.metadata.name;
+        self.0
+            .update(|state| state.namespaces.remove(name).is_some());
+    }
+
+    fn reset(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
+        self.0.update(|state| {
+            let before = state.namespaces.len();
+            state
+                .namespaces
+                .retain(|name, _| !scope.lacks(listed, "", name));
+            before != state.namespaces.len()
+        });
+    }
+}
+
+impl Index for ConfigMaps {
+    type Object = ConfigMap;
+
+    fn name(&self) -> &'static str {
+        "ca_configmaps"
+    }
+
+    fn group_path(&self) -> &'static str {
+        "/api/v1"
+    }
+
+    fn resource(&self) -> &'static str {
+        "configmaps"
+    }
+
+    fn field_selector(&self) -> Option<&str> {
+        Some(&self.selector)
+    }
+
+    fn apply(&self, object: ConfigMap) {
+        let namespace = object.metadata.namespace.clone();
+        let held = Arc::new(object.held());
+        self.known
+            .update(|state| self.known.put(&mut state.held, &namespace, held));
+    }
+
+    fn delete(&self, object: &ConfigMap) {
+        let namespace = &object.metadata.namespace;
+        self.known
+            .update(|state| state.held.remove(namespace).is_some());
+    }
+
+    fn reset(&self, _: &Scope, listed: &HashSet<(String, String)>) {
+        let namespaces: HashSet<&str> = listed.iter().map(|(it, _)| it.as_str()).collect();
+        self.known.update(|state| {
+            let before = state.held.len();
+            state
+                .held
+                .retain(|namespace, _| namespaces.contains(namespace.as_str()));
+            before != state.held.len()
+        });
+    }
+}
