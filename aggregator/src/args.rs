@@ -103,7 +103,7 @@ pub struct ServeArgs {
     #[arg(long, env = "MESHMETER_PODS_FILE", value_name = "FILE")]
     pub pods_file: Option<PathBuf>,
 
-    /// What the names of all served metrics begin with: at most 64 letters, digits and `_`.
+    /// Prefix of the names of all served metrics: at most 64 letters, digits and `_`.
     #[arg(
         long,
         env = "MESHMETER_METRIC_PREFIX",
@@ -114,8 +114,8 @@ pub struct ServeArgs {
 
     /// Where requests to an upstream cluster of Envoy go, as CLUSTER=KIND/NAMESPACE/NAME with the
     /// kind service, deployment, replicaset, statefulset, daemonset or job. Needed only for
-    /// clusters that are not named as App Mesh or Istio names them, and only to tell the demand for
-    /// what has no running pods. May be given several times, or once with commas.
+    /// clusters that are not named as App Mesh or Istio names them, and only for
+    /// scale-from-zero demand. May be given several times, or once with commas.
     #[arg(
         long,
         env = "MESHMETER_CLUSTER_DESTINATION",

@@ -158,19 +158,19 @@ async fn follow_trust(
         let read = config.borrow_and_update().clone();
         match read.as_ref().map(Trust::from_config_map) {
             Some(Ok(read)) => {
-                tracing::info!("front proxies and client CAs are known");
+                tracing::info!("front proxies and client CAs read");
                 trust.set(read);
             }
             Some(Err(error)) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(
                     error,
-                    "extension-apiserver-authentication not believed; what was trusted stays"
+                    "invalid extension-apiserver-authentication; keeping previous trust"
                 );
             }
             None if trust.is_set() => {
                 tracing::warn!(
-                    "extension-apiserver-authentication is gone; what was trusted stays"
+                    "extension-apiserver-authentication was deleted; keeping previous trust"
                 );
             }
             None => {}

@@ -123,7 +123,7 @@ impl Readiness {
                 tracing::warn!(
                     pods,
                     wait_s,
-                    "ready without injected pods that do not report"
+                    "ready, although some injected pods do not report yet"
                 );
             }
         }

@@ -149,16 +149,16 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     if let Some(file) = &args.addresses_file {
         write(file, &json!({"admin": admin}))?;
     }
-    tracing::info!(%admin, "reading the cluster");
+    tracing::info!(%admin, "watching the Kubernetes cluster");
     tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        ready = cluster.ready() => ensure!(ready, "the meshes are not built any more"),
+        ready = cluster.ready() => ensure!(ready, "task that builds meshes stopped"),
     }
     let meshes = cluster.meshes.clone();
     tokio::select! {
         served = serve(&args, &memory, meshes, metrics, admin, (limits, connections), stop.clone()) => served,
         () = cluster.ended() => {
-            ensure!(stop.is_cancelled(), "a watch died");
+            ensure!(stop.is_cancelled(), "watch task stopped");
             Ok(())
         }
     }

@@ -208,8 +208,8 @@ pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()
     let delay = Duration::from_secs(args.shutdown_delay_seconds.into());
     tokio::select! {
         () = webhook.serve(listener, tls, (limits, connections), stop, delay) => {}
-        () = end_of(cluster) => bail!("a watch died"),
-        () = end_of_watches(cas) => bail!("a watch of namespaces died"),
+        () = end_of(cluster) => bail!("watch task stopped"),
+        () = end_of_watches(cas) => bail!("watch of namespaces stopped"),
     }
     tracing::info!("ended");
     Ok(())

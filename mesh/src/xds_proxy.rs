@@ -89,7 +89,7 @@ pub(crate) struct Args {
     )]
     aggregator: Vec<String>,
 
-    /// Certificates (PEM text) that those of the aggregators must be of: turns on TLS towards them.
+    /// CA bundle (PEM text) for verifying aggregators; turns on TLS.
     #[arg(
         long,
         env = "MESHMETER_AGGREGATOR_CA",
@@ -229,10 +229,10 @@ fn when_ready(upstream: Arc<Upstream>, modules: Arc<Modules>) -> admin::Ready {
     let seen = Arc::clone(&state);
     tokio::spawn(async move {
         if let Err(reason) = modules.check() {
-            tracing::warn!(reason, "nothing is inserted as long as that is so");
+            tracing::warn!(reason, "filter not injected until this is resolved");
         }
         if !upstream.is_reachable().await {
-            tracing::warn!("the control plane cannot be reached; Envoy waits for it");
+            tracing::warn!("control plane unreachable; Envoy waits for its configuration");
         }
         *state.lock().unwrap_or_else(PoisonError::into_inner) = Ok(());
     });

@@ -173,7 +173,7 @@ impl Guard {
                 user.ok_or_else(|| unauthorized("the bearer token is not valid"))
             }
             None if peer.is_some() => Err(unauthorized(
-                "the client certificate is of no authority that is trusted with users, or it is not for clients",
+                "no trusted client CA signed the client certificate, or it is not for client authentication",
             )),
             None => Err(unauthorized(
                 "neither a client certificate nor a bearer token was shown",

@@ -38,7 +38,7 @@ pub(crate) struct DescribedObject<'a> {
 #[derive(Debug, Error)]
 pub(crate) enum ListError {
     /// A point in time beyond the year 9999.
-    #[error("the timestamp {} ms cannot be written", .0.0)]
+    #[error("timestamp out of range: {} ms", .0.0)]
     Timestamp(UnixMillis),
     /// Never seen: the types below can always be written.
     #[error("the list cannot be written: {0}")]

@@ -55,8 +55,9 @@ fn phrase(why: Missing) -> &'static str {
     match why {
         Missing::NeverReported => "never reported (check that the filter is injected)",
         Missing::TlsRefused => {
-            "does not report: its streams are refused: TLS (make the pod anew if its sidecar does not trust our \
-             authority; the aggregator's log has the reason)"
+            "does not report: its streams are refused: TLS (its sidecar must trust the CA in the ConfigMap \
+             meshmeter-ca, which it follows or, without the xDS proxy, gets with a new pod; the \
+             aggregator's log has the reason)"
         }
         Missing::New => "began to report less than a second ago",
         Missing::Gone => "ceased to report (check the stream from the sidecar to this aggregator)",

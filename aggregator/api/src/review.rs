@@ -93,7 +93,7 @@ pub enum Decision {
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum ReviewError {
     /// The Kubernetes API cannot be reached.
-    #[error("the Kubernetes API cannot be reached: {0}")]
+    #[error("Kubernetes API unreachable: {0}")]
     Unavailable(String),
     /// The Kubernetes API does not answer this question, for example because we may not ask it.
     #[error("the Kubernetes API refused the review: {0}")]

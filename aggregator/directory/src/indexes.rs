@@ -182,6 +182,6 @@ impl Index for Owners {
 /// A refusal is counted by the directory; here it only shows which object it was.
 fn log_refusal(outcome: Result<(), DirectoryRefusal>) {
     if let Err(refusal) = outcome {
-        tracing::warn!(error = %refusal, "object of the cluster not taken");
+        tracing::warn!(error = %refusal, "Kubernetes object ignored");
     }
 }

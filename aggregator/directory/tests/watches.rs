@@ -165,7 +165,7 @@ async fn shows_what_is_lost() {
     });
     let told = told.await.unwrap();
     assert!(
-        told.starts_with("the watch of pods in all namespaces is lost since"),
+        told.starts_with("the watch of pods in all namespaces has been silent for"),
         "{told}"
     );
     server.set_outage(None);

@@ -51,7 +51,7 @@ pub(crate) enum Refusal {
     #[error("{0}")]
     NotItsPod(String),
     /// The pod is not known, or not with this uid or an address: it may be too new.
-    #[error("pod {0} is not known yet with the uid and the address of this stream")]
+    #[error("pod {0} with the uid and address of this stream is not known yet")]
     UnknownPod(PodKey),
     /// It cannot be told now who the sidecar is.
     #[error("the bearer token cannot be checked: {0}")]

@@ -51,7 +51,7 @@ pub enum LabelsError {
     /// A name outside the specification's pattern.
     #[error("label {0:?}: names are [a-zA-Z_][a-zA-Z0-9_]*, metric names may also hold colons")]
     Name(String),
-    #[error("label {0:?} is there twice")]
+    #[error("duplicate label {0:?}")]
     Twice(String),
     /// More than [`LABELS_MAX`].
     #[error("{0} labels, at most {LABELS_MAX} are taken")]

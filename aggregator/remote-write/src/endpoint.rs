@@ -22,7 +22,7 @@ pub enum EndpointError {
     #[error("{0:?}: the scheme must be https, or http towards a receiver without TLS")]
     Scheme(String),
     /// Credentials or a query in the URL.
-    #[error("{0:?}: user, password, query and fragment have no place in the URL")]
+    #[error("{0:?}: the URL must not contain user, password, query or fragment")]
     Extra(String),
     /// An AMP host with a path that its gateway does not route (403 "Missing Authentication
     /// Token").

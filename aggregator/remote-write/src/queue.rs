@@ -143,7 +143,7 @@ impl Queue {
             written => {
                 if let Some(Err(error)) = written {
                     self.totals.write_errors += 1;
-                    tracing::warn!(%error, "remote write: the disk does not take the queue; holding it in memory");
+                    tracing::warn!(%error, "remote write: cannot write the queue to disk; holding it in memory");
                 }
                 for (header, batch) in numbered {
                     self.memory_bytes += header.record_len();
@@ -382,7 +382,7 @@ impl Queue {
                 Ok(found) => moved.extend(found.into_iter().map(|found| (found.header.seq, found))),
                 Err(error) => {
                     self.totals.write_errors += 1;
-                    tracing::warn!(%error, "remote write: the disk's room cannot be freed");
+                    tracing::warn!(%error, "remote write: cannot free disk space");
                 }
             }
         }
@@ -454,7 +454,7 @@ impl Queue {
             && let Err(error) = self.save_cursor()
         {
             self.totals.write_errors += 1;
-            tracing::warn!(%error, "remote write: what was sent cannot be written down");
+            tracing::warn!(%error, "remote write: cannot save the cursor");
             return;
         }
         if let Some(log) = &mut self.log

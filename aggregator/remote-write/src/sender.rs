@@ -159,7 +159,7 @@ impl<R: Receiver> Sender<R> {
             tokio::select! {
                 ended = shards.join_next() => match ended {
                     None => break,
-                    Some(Err(error)) => tracing::error!(%error, "remote write: a shard died"),
+                    Some(Err(error)) => tracing::error!(%error, "remote write: shard stopped"),
                     Some(Ok(())) => {}
                 },
                 _ = ticks.tick() => {
@@ -177,7 +177,7 @@ impl<R: Receiver> Sender<R> {
         queue.enforce(now);
         if let Err(error) = queue.save_cursor() {
             self.metrics.disk_errors.inc();
-            tracing::warn!(%error, "remote write: what was sent cannot be written down; it may be sent again");
+            tracing::warn!(%error, "remote write: cannot save the cursor; some samples may be sent again");
         }
         drop(queue);
         self.observe();
@@ -289,7 +289,7 @@ impl<R: Receiver> Sender<R> {
             code,
             class = class.as_str(),
             receiver = answer.text(),
-            "remote write: not stored"
+            "remote write: receiver rejected samples"
         );
     }
 

@@ -97,9 +97,8 @@ pub struct ClusterArgs {
     )]
     pub watch_namespace: Vec<String>,
 
-    /// How long it holds that a user may read a metric, in seconds (0 to 3600). Longer than the 15
-    /// s between two syncs of an autoscaler, or each sync costs a SubjectAccessReview for each
-    /// metric.
+    /// How long to cache allowed SubjectAccessReviews, in seconds (0 to 3600). An autoscaler asks
+    /// every 15 s: with a shorter time each of its reads costs a review.
     #[arg(
         long,
         env = "MESHMETER_AUTHORIZATION_ALLOW_SECONDS",
@@ -109,7 +108,7 @@ pub struct ClusterArgs {
     )]
     pub authorization_allow_seconds: u16,
 
-    /// How long it holds that a user may not read a metric, in seconds (0 to 3600).
+    /// How long to cache denied SubjectAccessReviews, in seconds (0 to 3600).
     #[arg(
         long,
         env = "MESHMETER_AUTHORIZATION_DENY_SECONDS",
@@ -119,7 +118,7 @@ pub struct ClusterArgs {
     )]
     pub authorization_deny_seconds: u16,
 
-    /// How long it holds who a bearer token is, in seconds (0 to 3600).
+    /// How long to cache TokenReview results, in seconds (0 to 3600).
     #[arg(
         long,
         env = "MESHMETER_AUTHENTICATION_TOKEN_SECONDS",
@@ -218,32 +217,32 @@ pub struct ClusterArgs {
 /// Whether, and by which certificate, sidecars connect by TLS.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum IngestTls {
-    /// Not.
+    /// No TLS.
     Off,
-    /// By a certificate in files.
+    /// Certificate from files.
     Files,
-    /// By one that the aggregator makes.
+    /// Self-managed certificate.
     SelfManaged,
 }
 
 /// Whether sidecars have to connect by TLS.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum IngestTlsMode {
-    /// They may connect without it too.
+    /// TLS and plain connections are accepted.
     Permissive,
-    /// They have to.
+    /// Only TLS connections are accepted.
     Required,
 }
 
 /// How sidecars prove which pod they are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum IdentityMode {
-    /// By the address of the connection.
+    /// Source address of the connection.
     PodIp,
-    /// By a service account token that is bound to the pod.
+    /// Service account token bound to the pod.
     Token,
-    /// By a client certificate with a SPIFFE identity.
+    /// Client certificate with a SPIFFE identity.
     Mtls,
-    /// Not at all.
+    /// Identity is not checked.
     None,
 }

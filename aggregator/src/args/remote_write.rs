@@ -36,7 +36,7 @@ pub struct RemoteWriteArgs {
     #[arg(long, env = "MESHMETER_REMOTE_WRITE_SECRET_FILE", value_name = "FILE")]
     pub remote_write_secret_file: Option<PathBuf>,
 
-    /// File with the CAs that the receiver's certificate must be of (PEM). Default: the system's.
+    /// CA bundle for verifying the receiver (file, PEM). Default: the system's.
     #[arg(long, env = "MESHMETER_REMOTE_WRITE_CA_FILE", value_name = "FILE")]
     pub remote_write_ca_file: Option<PathBuf>,
 
@@ -97,8 +97,8 @@ pub struct RemoteWriteArgs {
     )]
     pub remote_write_pod_label: Vec<String>,
 
-    /// One series for each pod, or one for all pods of a service, with what they counted since this
-    /// replica looks. Of sums each replica writes its own, with the label `replica`: read them as
+    /// One series for each pod, or one for all pods of a service, cumulative since this
+    /// replica started. Each replica writes its own sums, with the label `replica`: query them as
     /// `max without (replica) (rate(…))`. Not with __replica__, nor with --remote-write-lease.
     #[arg(
         long,
@@ -167,10 +167,10 @@ pub enum ProtocolVersion {
     V2,
 }
 
-/// How requests show who sends them.
+/// How requests are authenticated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum AuthMode {
-    /// Not at all.
+    /// No authentication.
     None,
     /// AWS Signature Version 4.
     Sigv4,

@@ -1,4 +1,4 @@
-//! What it takes to be somebody at AWS.
+//! AWS credentials and SigV4 signing.
 //!
 //! ```text
 //! chain (environment, web identity, Pod Identity, instance) -> credentials (kept, renewed in time) -> signer (SigV4)

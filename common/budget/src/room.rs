@@ -43,10 +43,10 @@ struct HeldByPeer {
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum Full {
     /// Everybody's messages fill it, and enough wait already.
-    #[error("messages under way fill the {0} that there are for them")]
+    #[error("messages in flight use up all {0}")]
     Total(Size),
     /// The messages of this peer fill what one peer may have.
-    #[error("the messages of this peer under way fill the {0} that there are for one peer")]
+    #[error("messages of this peer in flight use up its {0}")]
     Peer(Size),
 }
 

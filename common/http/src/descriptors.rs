@@ -28,7 +28,7 @@ impl Descriptors {
         if current != maximum
             && let Err(error) = setrlimit(Resource::Nofile, wanted)
         {
-            tracing::warn!(%error, "the limit of file descriptors stays as it is");
+            tracing::warn!(%error, "limit of file descriptors not raised");
         }
         let limit = getrlimit(Resource::Nofile).current;
         let count = |limit: Option<u64>| {

@@ -38,7 +38,7 @@ pub enum ClusterError {
     #[error("this is not a pod of a cluster with a service account (and no kubeconfig was given)")]
     NotInCluster(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The kubeconfig cannot be used.
-    #[error("the kubeconfig {} cannot be used", path.display())]
+    #[error("invalid kubeconfig {}", path.display())]
     Kubeconfig {
         path: PathBuf,
         /// What is wrong with it.

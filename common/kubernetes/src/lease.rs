@@ -146,12 +146,12 @@ impl Lease {
             ..election.record(Step::Renew)
         };
         match within(self.write(client, &record, None), "the lease").await {
-            Ok(()) => tracing::info!(lease = self.name, "lease given back"),
+            Ok(()) => tracing::info!(lease = self.name, "lease released"),
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     lease = self.name,
-                    "lease not given back"
+                    "lease not released"
                 );
             }
         }

@@ -86,7 +86,7 @@ pub(crate) enum RegistrationError {
     #[error("the CA cannot be made: {0}")]
     Make(#[from] TlsError),
     /// Whom nobody calls need not be called ready.
-    #[error("{0} is not there, or has no webhooks")]
+    #[error("{0} does not exist or has no webhooks")]
     NoTarget(String),
 }
 
@@ -260,7 +260,7 @@ fn tell(secret: &str, before: &Generations, after: &Generations) {
             "the new CA signs; the one before is published for another day"
         );
     } else if before.former != after.former {
-        tracing::info!(secret, "the CA before is not published any more");
+        tracing::info!(secret, "previous CA no longer published");
     }
 }
 

@@ -132,7 +132,7 @@ impl WatchState {
         (age > LOST_AFTER && !absent).then(|| {
             let (name, scope, seconds) = (self.name, &self.scope, age.as_secs());
             format!(
-                "the watch of {name} in {scope} is lost since {seconds} s: {}",
+                "the watch of {name} in {scope} has been silent for {seconds} s: {}",
                 self.last_failure()
             )
         })

@@ -97,7 +97,7 @@ impl Watches {
     pub async fn ended(mut self) {
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(%error, "a watch died");
+                tracing::error!(%error, "watch task stopped");
                 return;
             }
         }

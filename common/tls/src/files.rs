@@ -95,7 +95,7 @@ pub async fn again<E: Into<Box<dyn Error + Send + Sync>>>(
             Ok(false) => {}
             Err(error) if !failing => {
                 let error = chain(&*error.into());
-                tracing::warn!(file, error, "not reloaded; what was there stays");
+                tracing::warn!(file, error, "not reloaded; keeping the previous content");
                 failing = true;
                 continue;
             }

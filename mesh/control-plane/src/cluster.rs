@@ -271,7 +271,7 @@ impl Builder {
             tracing::warn!(
                 resource = refused.what,
                 reason = refused.why,
-                "pods that it selects are of no virtual node"
+                "pods that it selects have no VirtualNode"
             );
         }
         self.refused = refused;

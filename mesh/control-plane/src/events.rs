@@ -17,13 +17,13 @@ pub(crate) fn log(meshes: &Meshes, refused: &[Refused], before: &[Refused]) {
             Some(true) => tracing::warn!(
                 resource = what,
                 reason = why,
-                "served without what is refused of it, or as it was before"
+                "resource refused in part; serving the rest, or its last good state"
             ),
             Some(false) => tracing::error!(resource = what, reason = why, "not served"),
             None => tracing::error!(
                 file = what,
                 reason = why,
-                "not read; what it held before is served on"
+                "file not read; serving its last good content"
             ),
         }
     }

@@ -184,7 +184,7 @@ impl Follower {
                         mesh = mesh.name,
                         nodes = mesh.nodes.len(),
                         services = mesh.services.len(),
-                        "the mesh is read"
+                        "mesh read"
                     );
                 }
                 self.trouble.clear();
@@ -199,7 +199,7 @@ impl Follower {
         if self.trouble != trouble {
             tracing::warn!(
                 error = trouble,
-                "the manifests cannot be used; nothing changes"
+                "manifests invalid; keeping the last good state"
             );
             trouble.clone_into(&mut self.trouble);
         }
@@ -216,7 +216,7 @@ impl Follower {
         tracing::info!(
             object.count = others.values().sum::<usize>(),
             kinds = kinds.join(", "),
-            "objects in the manifests are nothing of App Mesh and left alone"
+            "ignored objects that are not App Mesh resources"
         );
         self.others = others;
     }

@@ -88,7 +88,7 @@ impl AggregatedDiscoveryService for ControlPlane {
         let metrics = self.metrics.clone();
         tokio::spawn(async move {
             if let Err(status) = serve(meshes, requests, &sender, &metrics).await {
-                tracing::warn!(reason = status.message(), "a stream of discovery ended");
+                tracing::warn!(reason = status.message(), "discovery stream ended");
                 let _ = sender.send(Err(status)).await;
             }
             drop(place);

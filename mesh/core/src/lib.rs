@@ -1,4 +1,4 @@
-//! The filter into the listeners of an Envoy, whoever configures it.
+//! Injects the filter into Envoy listeners, whichever control plane sends them.
 //!
 //! ```text
 //! discovery (a response) -> listener (HTTP connection managers) -> wire (fields as bytes)

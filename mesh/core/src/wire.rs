@@ -33,10 +33,10 @@ pub enum WireError {
     Number(usize),
     /// A field that may be there once is there several times; what that means is for a full decoder
     /// to say.
-    #[error("field {0} is there several times")]
+    #[error("duplicate field {0}")]
     Repeated(u32),
     /// A field is not of the type it should be.
-    #[error("field {0} is of another type")]
+    #[error("field {0} has the wrong type")]
     Type(u32),
     /// More fields than are looked at.
     #[error("more than {FIELDS_MAX} fields")]

@@ -15,7 +15,7 @@ pub enum Left {
     #[error(transparent)]
     Pod(#[from] Skipped),
     /// There are none in it.
-    #[error("it has no pods")]
+    #[error("this kind has no pod template")]
     NoPods,
 }
 

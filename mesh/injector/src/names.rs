@@ -82,7 +82,7 @@ pub(crate) fn list(value: &mut Value) -> Result<&mut Vec<Value>, Skipped> {
     if value.is_null() {
         *value = json!([]);
     }
-    value.as_array_mut().ok_or(Skipped::NoPod("a list is none"))
+    value.as_array_mut().ok_or(Skipped::NoPod("a field that should be an array is not"))
 }
 
 pub(crate) fn object(value: &mut Value) -> Result<&mut Map<String, Value>, Skipped> {
@@ -91,5 +91,5 @@ pub(crate) fn object(value: &mut Value) -> Result<&mut Map<String, Value>, Skipp
     }
     value
         .as_object_mut()
-        .ok_or(Skipped::NoPod("annotations are none"))
+        .ok_or(Skipped::NoPod("metadata.annotations: expected an object"))
 }

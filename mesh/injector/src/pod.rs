@@ -79,10 +79,10 @@ pub(crate) fn is_ours(name: &str) -> bool {
 
 fn is_pod(pod: &Value) -> Result<(), Skipped> {
     if !pod["spec"]["containers"].is_array() {
-        return Err(Skipped::NoPod("spec.containers is no list"));
+        return Err(Skipped::NoPod("spec.containers: expected an array"));
     }
     if !pod["metadata"].is_object() {
-        return Err(Skipped::NoPod("metadata is no object"));
+        return Err(Skipped::NoPod("metadata: expected an object"));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Why a pod is left as it is.
+//! Why a pod is not injected.
 
 use thiserror::Error;
 
@@ -13,26 +13,26 @@ pub enum Skipped {
     #[error("{CONTROLLER} is disabled")]
     NotInMesh,
     /// It has everything already.
-    #[error("it is injected already")]
+    #[error("already injected")]
     Done,
     /// Whether it wants one depends on a virtual node, as for App Mesh's controller, and there is
     /// none.
-    #[error("{CONTROLLER} is {0:?}, neither enabled nor disabled, and no virtual node selects it")]
+    #[error("{CONTROLLER} is {0:?}, neither enabled nor disabled, and no VirtualNode selects the pod")]
     NotSelected(String),
     /// Nothing that is asked for here: a change of a pod that is there, or a part of it.
-    #[error("it is {0}, not the creation of a pod")]
+    #[error("the request is {0}, not the creation of a pod")]
     NoCreation(String),
     /// Nobody's sidecar could see the other containers' network as it should.
-    #[error("it is on the network of its host")]
+    #[error("the pod uses hostNetwork")]
     HostNetwork,
     /// Changing the image of a pod changes nothing.
-    #[error("it is the mirror of a static pod")]
+    #[error("mirror of a static pod")]
     Mirror,
     /// There is no sidecar for it.
-    #[error("it is for nodes of {0}")]
+    #[error("the pod is for {0} nodes")]
     System(String),
     /// A name or port is taken.
-    #[error("it has a {what} {name} of its own")]
+    #[error("the pod already has a {what} named {name}")]
     Taken { what: &'static str, name: String },
     /// An annotation cannot be added to.
     #[error(transparent)]
@@ -52,32 +52,32 @@ pub enum Skipped {
     )]
     AgentOnly(String),
     /// A mount of a volume that is not there.
-    #[error("the annotation for the sidecar's mounts has {0:?}, which is no volume of it")]
+    #[error("the annotation for the sidecar's mounts names the volume {0:?}, which the pod does not have")]
     NoVolume(String),
     /// Its sidecar would not know what to call itself.
     #[error(transparent)]
     NoVirtualNode(#[from] NoVirtualNode),
-    #[error("it is no pod: {0}")]
+    #[error("not a Pod: {0}")]
     NoPod(&'static str),
 }
 
 /// A pod without a virtual node.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum NoVirtualNode {
-    #[error("the annotation {VIRTUAL_NODE} is missing, and virtual nodes are not looked up")]
+    #[error("the annotation {VIRTUAL_NODE} is missing, and VirtualNodes are not watched")]
     Unnamed,
-    #[error("the virtual nodes of the cluster are not read yet")]
+    #[error("the VirtualNodes of the Kubernetes cluster have not been read yet")]
     Unread,
     /// None takes the pod.
     #[error(
-        "no virtual node of the namespace selects it (one with something that is not supported is none), and the annotation {VIRTUAL_NODE} is missing"
+        "no supported VirtualNode of the namespace selects this pod, and the annotation {VIRTUAL_NODE} is missing"
     )]
     None,
     /// More than one takes it.
-    #[error("more than one virtual node selects it: {}", .0.join(", "))]
+    #[error("more than one VirtualNode selects the pod: {}", .0.join(", "))]
     Several(Vec<String>),
     /// It is not said of which mesh.
-    #[error("the annotation {MESH} is missing, and there is no mesh for all")]
+    #[error("the annotation {MESH} is missing, and --mesh is not set")]
     NoMesh,
     /// A value that is no name.
     #[error("{0} is malformed: {1:?}")]

@@ -215,7 +215,7 @@ impl Keeper {
             }
             // Somebody was faster, or it is another by now: the watch tells.
             Err(error) if matches!(error.status(), Some(404 | 409)) => {
-                tracing::debug!(namespace, %error, "not as it was known");
+                tracing::debug!(namespace, %error, "ConfigMap changed or gone since it was read");
             }
             Err(error) => {
                 self.metrics.ca_configmap("failed");
@@ -269,7 +269,7 @@ impl Keeper {
             component: COMPONENT,
         };
         if let Err(error) = warning.raise(&self.client).await {
-            tracing::warn!(%error, "no event was raised");
+            tracing::warn!(%error, "event not raised");
         }
         sleep(WRITE_EVERY).await;
         true

@@ -130,7 +130,7 @@ async fn raise(
                 match warning.raise(&client).await {
                     Ok(()) => metrics.event("raised"),
                     Err(error) => {
-                        tracing::warn!(%error, "no event was raised");
+                        tracing::warn!(%error, "event not raised");
                         metrics.event("failed");
                     }
                 }

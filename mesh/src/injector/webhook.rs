@@ -224,7 +224,7 @@ impl Webhook {
             }
             Err(error) => {
                 self.metrics.reviewed("malformed", "");
-                tracing::warn!(%error, "not a review");
+                tracing::warn!(%error, "request is not an AdmissionReview");
                 reply(StatusCode::BAD_REQUEST, "text/plain", format!("{error}\n"))
             }
         }
@@ -244,7 +244,7 @@ impl Webhook {
         if skipped.is_wanted() {
             return;
         }
-        tracing::info!(reason = %skipped, "a pod is left as it is");
+        tracing::info!(reason = %skipped, "pod not injected");
         // A rehearsal changes nothing, events included.
         if let Some(events) = self.events.as_ref().filter(|_| !dry_run) {
             let message = format!("a pod was admitted without meshmeter: {skipped}");

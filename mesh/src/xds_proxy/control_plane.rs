@@ -22,12 +22,12 @@ pub(super) struct ControlPlaneArgs {
     #[arg(long, env = "MESHMETER_UPSTREAM")]
     pub(super) upstream: Address,
 
-    /// How the control plane is told who asks [default: sigv4 for the names of App Mesh's own
+    /// How requests to the control plane are authenticated [default: sigv4 for the names of App Mesh's own
     /// control plane, else none].
     #[arg(long, env = "MESHMETER_UPSTREAM_AUTH", value_enum)]
     upstream_auth: Option<Auth>,
 
-    /// Region to sign for; App Mesh's own names tell it.
+    /// Region to sign for. Default: taken from the name, where it is one of App Mesh's own.
     #[arg(long, env = "MESHMETER_UPSTREAM_REGION", value_name = "REGION")]
     upstream_region: Option<String>,
 
@@ -40,10 +40,10 @@ pub(super) struct ControlPlaneArgs {
     upstream_ca_file: Option<PathBuf>,
 }
 
-/// How the control plane is told who asks.
+/// How requests to the control plane are authenticated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum Auth {
-    /// Not at all.
+    /// No authentication.
     None,
     /// AWS Signature Version 4, with the credentials that the SDK's chain finds.
     Sigv4,

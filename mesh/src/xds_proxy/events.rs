@@ -71,7 +71,7 @@ impl Events {
             match raised.await {
                 Ok(()) => self.counts.raised.inc(),
                 Err(error) => {
-                    tracing::warn!(%error, "no event was raised");
+                    tracing::warn!(%error, "event not raised");
                     self.counts.failed.inc()
                 }
             };

@@ -51,7 +51,7 @@ async fn an_owner_hears_of_a_pod_that_was_not_injected() {
     assert_eq!(event["reason"], "NotInjected");
     assert_eq!(
         event["message"],
-        "a pod was admitted without meshmeter: it is on the network of its host"
+        "a pod was admitted without meshmeter: the pod uses hostNetwork"
     );
     host["metadata"]["ownerReferences"] = Value::Null;
     ask(&program, &ca, &review_of(Some(&host))).await;

@@ -205,16 +205,16 @@ async fn run(shared: Arc<Shared>, form: Form, envoy: Streaming<Bytes>, to_envoy:
     let status = match ended {
         Some(Ended::ByEnvoy) => return,
         Some(Ended::ByControlPlane) => {
-            tracing::info!("the control plane ended the stream of discovery");
-            Status::unavailable("the control plane ended the stream")
+            tracing::info!("control plane closed the discovery stream");
+            Status::unavailable("control plane closed the stream")
         }
         Some(Ended::Failed(status)) => {
             metrics.upstream_failures.inc();
             let status = too_large(status, shared.parts.limits.message_bytes);
-            tracing::warn!(code = ?status.code(), reason = status.message(), "the stream of discovery failed");
+            tracing::warn!(code = ?status.code(), reason = status.message(), "discovery stream failed");
             status
         }
-        None => Status::unavailable("the xDS proxy ends"),
+        None => Status::unavailable("xDS proxy stopped"),
     };
     // Envoy connects again, and keeps what it has.
     let _ = to_envoy.send(Outgoing::new(Err(status))).await;
@@ -326,7 +326,7 @@ fn pass(parts: &Parts, session: &mut Session, response: Bytes) -> Bytes {
         metrics.without_module.inc();
         tracing::warn!(
             reason,
-            "the module cannot be used; configuration passes as it is"
+            "module unusable; configuration passes unchanged"
         );
         parts.events.tell(Event::NoModule {
             reason: reason.clone(),
@@ -344,7 +344,7 @@ fn pass(parts: &Parts, session: &mut Session, response: Bytes) -> Bytes {
             type_url,
             bytes,
             most,
-            "a response is larger than may be changed within --memory-limit and passes as it is: nothing is counted for it"
+            "response too large to change within --memory-limit; passed unchanged, its requests are not counted"
         );
         parts.events.tell(Event::TooLarge {
             type_url,

@@ -74,7 +74,7 @@ async fn the_control_plane_serves_the_mesh() {
     let read = clock::wait_for("the mesh", READ_MAX, async || {
         process.check_running()?;
         let log = process.log();
-        Ok(log.contains("the mesh is read").then_some(log))
+        Ok(log.contains("mesh read").then_some(log))
     });
     let log = read.await.unwrap();
     assert!(log.contains("nodes=3 services=2"), "{log}");

@@ -98,7 +98,7 @@ fn template(further: &[&str]) -> Value {
     assert!(output.status.success(), "{said}");
     // The service has no pods, and that is said.
     assert!(
-        said.contains("Service prod/jazz: left as it is: it has no pods"),
+        said.contains("Service prod/jazz: left as it is: this kind has no pod template"),
         "{said}"
     );
     let list: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -1,4 +1,4 @@
-//! Which certificates are believed what: the `ConfigMap`
+//! Trust anchors and their roles: the `ConfigMap`
 //! `kube-system/extension-apiserver-authentication`.
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ const UID_HEADERS: &str = "requestheader-uid-headers";
 const GROUP_HEADERS: &str = "requestheader-group-headers";
 const EXTRA_PREFIXES: &str = "requestheader-extra-headers-prefix";
 
-/// Which certificates are believed what. The default believes nobody.
+/// Trust anchors and their roles. The default trusts nobody.
 #[derive(Clone, Default)]
 pub struct Trust {
     /// Certificates that may speak for others.

@@ -66,7 +66,7 @@ pub enum Refused {
     },
     /// The store no longer knows the stream: its pod was forgotten, or another pod of this name
     /// took its place.
-    #[error("pod {pod}: the aggregator forgot this stream; connect again")]
+    #[error("pod {pod}: the aggregator no longer knows this stream; connect again")]
     UnknownStream { pod: PodKey },
 }
 

@@ -142,7 +142,7 @@ impl ResourceCache {
             limit = limit.as_str(),
             namespace = metadata.namespace,
             name = metadata.name,
-            "object of the cluster not taken: there are too many, or they are too large"
+            "Kubernetes object ignored: too many, or too large"
         );
     }
 }

@@ -136,7 +136,7 @@ impl Writer {
             name = key.name,
             what,
             error = %error,
-            "the API server does not take what was decided about a resource"
+            "status update rejected"
         );
         false
     }

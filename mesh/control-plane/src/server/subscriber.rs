@@ -152,7 +152,7 @@ impl Subscriber {
                 node = self.node,
                 type_url,
                 reason = error.message,
-                "Envoy rejected what it was told"
+                "Envoy rejected a response"
             );
             return Heard::Rejection(type_url);
         }

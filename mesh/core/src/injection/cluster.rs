@@ -18,7 +18,7 @@ const CODEC: &str =
 
 /// Name of the secret in the token file.
 const TOKEN: &str = "token";
-/// Name of the secret in the file of the authorities.
+/// Name of the secret in the file of the CAs.
 pub const CA: &str = "ca";
 
 /// Time to connect: an address whose pod is gone may not answer at all, and a restarted aggregator
