@@ -82,7 +82,9 @@ pub(crate) fn list(value: &mut Value) -> Result<&mut Vec<Value>, Skipped> {
     if value.is_null() {
         *value = json!([]);
     }
-    value.as_array_mut().ok_or(Skipped::NoPod("a field that should be an array is not"))
+    value
+        .as_array_mut()
+        .ok_or(Skipped::NoPod("a field that should be an array is not"))
 }
 
 pub(crate) fn object(value: &mut Value) -> Result<&mut Map<String, Value>, Skipped> {

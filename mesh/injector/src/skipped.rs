@@ -17,7 +17,9 @@ pub enum Skipped {
     Done,
     /// Whether it wants one depends on a virtual node, as for App Mesh's controller, and there is
     /// none.
-    #[error("{CONTROLLER} is {0:?}, neither enabled nor disabled, and no VirtualNode selects the pod")]
+    #[error(
+        "{CONTROLLER} is {0:?}, neither enabled nor disabled, and no VirtualNode selects the pod"
+    )]
     NotSelected(String),
     /// Nothing that is asked for here: a change of a pod that is there, or a part of it.
     #[error("the request is {0}, not the creation of a pod")]
@@ -32,7 +34,7 @@ pub enum Skipped {
     #[error("the pod is for {0} nodes")]
     System(String),
     /// A name or port is taken.
-    #[error("the pod already has a {what} named {name}")]
+    #[error("the pod already has a {what} {name}")]
     Taken { what: &'static str, name: String },
     /// An annotation cannot be added to.
     #[error(transparent)]
@@ -52,7 +54,9 @@ pub enum Skipped {
     )]
     AgentOnly(String),
     /// A mount of a volume that is not there.
-    #[error("the annotation for the sidecar's mounts names the volume {0:?}, which the pod does not have")]
+    #[error(
+        "the annotation for the sidecar's mounts names the volume {0:?}, which the pod does not have"
+    )]
     NoVolume(String),
     /// Its sidecar would not know what to call itself.
     #[error(transparent)]

@@ -22,8 +22,8 @@ pub(super) struct ControlPlaneArgs {
     #[arg(long, env = "MESHMETER_UPSTREAM")]
     pub(super) upstream: Address,
 
-    /// How requests to the control plane are authenticated [default: sigv4 for the names of App Mesh's own
-    /// control plane, else none].
+    /// How requests to the control plane are authenticated [default: sigv4 for the names of App
+    /// Mesh's own control plane, else none].
     #[arg(long, env = "MESHMETER_UPSTREAM_AUTH", value_enum)]
     upstream_auth: Option<Auth>,
 

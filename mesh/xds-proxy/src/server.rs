@@ -324,10 +324,7 @@ fn pass(parts: &Parts, session: &mut Session, response: Bytes) -> Bytes {
     let there = parts.modules.check();
     if let Err(reason) = &there {
         metrics.without_module.inc();
-        tracing::warn!(
-            reason,
-            "module unusable; configuration passes unchanged"
-        );
+        tracing::warn!(reason, "module unusable; configuration passes unchanged");
         parts.events.tell(Event::NoModule {
             reason: reason.clone(),
         });

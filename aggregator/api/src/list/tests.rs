@@ -80,6 +80,6 @@ fn refuses_impossible_times() {
     let error = write(ApiVersion::V1Beta2, "m", &Selector::default(), &[item]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the timestamp 18446744073709551615 ms cannot be written"
+        "timestamp out of range: 18446744073709551615 ms"
     );
 }

@@ -79,7 +79,7 @@ impl Question<'_> {
         Outcome::from(self.members(sources.directory)).and_then(|members| match members {
             Members::Unknown(why) => Ok(Own::NoneRuns(why.to_owned())).into(),
             Members::Pods(pods) if pods.is_empty() => {
-                Ok(Own::NoneRuns("this kind has no pod template".to_owned())).into()
+                Ok(Own::NoneRuns("it has no pods".to_owned())).into()
             }
             Members::Pods(pods) => {
                 let answer = self.read_pods(sources, &pods);

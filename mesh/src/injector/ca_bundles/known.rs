@@ -84,7 +84,10 @@ impl Known {
     fn put<T: PartialEq>(&self, map: &mut BTreeMap<String, T>, name: &str, value: T) -> bool {
         if !map.contains_key(name) && map.len() >= NAMESPACES_MAX {
             self.over_limit.inc();
-            tracing::warn!(namespace = name, "too many namespaces: this one gets no CA ConfigMap");
+            tracing::warn!(
+                namespace = name,
+                "too many namespaces: this one gets no CA ConfigMap"
+            );
             return false;
         }
         let changes = map.get(name) != Some(&value);

@@ -112,9 +112,7 @@ pub(crate) fn apply_proxy_patch(config: &mut Value, documents: &[Value]) {
     for modification in modifications.as_array().unwrap() {
         let (kind, modification) = modification.as_object().unwrap().iter().next().unwrap();
         let value = text_as_yaml(&modification["value"]);
-        let side = modification["match"]["control-plane"]
-            .as_str()
-            .unwrap_or("none");
+        let side = modification["match"]["origin"].as_str().unwrap_or("none");
         match (kind.as_str(), modification["operation"].as_str().unwrap()) {
             ("cluster", "Add") => add_cluster(config, &value),
             ("httpFilter", "AddBefore") => insert_before_router(config, side, &value),
