@@ -64,7 +64,7 @@ pub struct Options {
     /// Fields of the plugin configuration; those that are rendered win.
     pub plugin_config: Map<String, Value>,
     pub aggregators: Vec<Address>,
-    /// CertificateAuthority of the aggregators' certificates (PEM): TLS.
+    /// CA bundle for verifying aggregators (PEM): TLS.
     pub aggregator_ca: Option<String>,
     /// Name that those certificates are valid for; without it, each aggregator's host.
     pub aggregator_server_name: Option<String>,

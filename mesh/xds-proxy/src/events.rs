@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
 
-/// EventSender that wait at most; more are counted and left out.
+/// Events that wait at most; more are counted and left out.
 const WAITING_MAX: usize = 16;
 
 /// Something that went wrong without harm to traffic.
