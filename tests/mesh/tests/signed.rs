@@ -148,7 +148,8 @@ async fn a_stranger_gets_nothing() {
         let xds_proxy = XdsProxy::spawn(flags, &[]).await.unwrap();
         let (requests, mut responses) = grpc::open(xds_proxy.xds).await.unwrap();
         let request = grpc::request(TYPE).encode_to_vec();
-        requests.send(request.into()).await.unwrap();
+        // The stream may have ended before it is asked anything.
+        let _ = requests.send(request.into()).await;
         let status = responses.message().await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
         assert!(control_plane.streams().is_empty());
