@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! kube-apiserver -> webhook (HTTPS, limits) -> mesh_injector::review -> patch
-//!                     ^ certificate (files, or by a CA of our own)  \-> events (what could not be injected)
+//!                     ^ certificate (files, or by our CA)   └─> events (what was not injected)
 //!                     ^ settings (flags, and files as they change)
-//!                       \\-> CAs: a ConfigMap in each meshed namespace, by whoever holds the Lease
+//!                         └─> ca_bundles (a ConfigMap in each meshed namespace)
 //! ```
 
 use std::net::SocketAddr;

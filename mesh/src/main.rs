@@ -1,7 +1,8 @@
 //! `meshmeter-mesh`: what brings the filter into the sidecars.
 //!
 //! ```text
-//! args -> xDS proxy (between an Envoy and its control plane) | control plane (a control plane of our own) | injector (pods) -> listen, admin
+//! args -> xds_proxy | control_plane | injector -> listen, admin
+//!      -> render | inject -> standard output
 //! ```
 
 use std::process::ExitCode;

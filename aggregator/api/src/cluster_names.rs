@@ -5,7 +5,7 @@
 //!
 //! | name | destination |
 //! |---|---|
-//! | `cds_egress_MESH_NODE_NAMESPACE_PROTOCOL_PORT` | virtual node NODE: the service and the workloads of that name |
+//! | `cds_egress_MESH_NODE_NAMESPACE_PROTOCOL_PORT` | service and workloads named NODE |
 //! | `cds_ingress_…` | the pod itself |
 //! | `cds_egress_MESH_amazonaws`, `cds_egress_MESH_mesh-allow-all` | elsewhere |
 //! | `outbound\|PORT\|SUBSET\|NAME.NAMESPACE.svc.DOMAIN`, `outbound_.PORT_.SUBSET_.…` | service |

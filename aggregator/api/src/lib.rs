@@ -2,10 +2,10 @@
 //! from memory.
 //!
 //! ```text
-//! server (TLS, HTTP, limits) -> guard (authentication, review)                     who asks, and may they
-//!                            -> handler -> path, form, selector, metric_selector   what is asked
-//!                                       -> metrics, external -> list, quantity     what is answered
-//!                                       -> discovery, health, status               all the rest
+//! server (TLS, HTTP, limits) -> guard (authentication, review)                   who may read
+//!                            -> handler -> path, form, selector, metric_selector what is asked
+//!                                       -> metrics, external -> list, quantity   what is answered
+//!                                       -> discovery, health, status             all the rest
 //! ```
 //!
 //! What is answered comes from memory, never from a backend or the Kubernetes API; only whether a

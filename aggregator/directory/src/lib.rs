@@ -1,7 +1,8 @@
 //! Which pods, services and owners exist in the cluster.
 //!
 //! ```text
-//! common_kubernetes::watch -> indexes -> directory::Directory -> the API, who asks by namespace, labels and owner
+//! common_kubernetes::watch -> indexes -> directory::Directory -> the API
+//!                                        (by namespace, labels and owner)
 //! ```
 //!
 //! Nothing here is asked of the API server while an autoscaler waits: what it asks is answered from

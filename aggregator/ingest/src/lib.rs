@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! common-http -> server -> session (one task per stream) -> parse -> aggregator_core::store
-//!                          identity (who streams), door (how it came), streams (which are open), ending (how one ends),
-//!                          refusals (what is said of those); all in shared
+//!                          identity (who streams), door (TLS or plain),
+//!                          streams (which are open), ending (how one ends),
+//!                          refusals (their log lines); all in shared
 //!                   └> native_sink (Envoy's own metrics_service) ──> aggregator_core::store
-//!                          remembered (what each last told)
+//!                          remembered (the last message of each)
 //! ```
 
 mod builds;

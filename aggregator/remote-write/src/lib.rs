@@ -1,8 +1,9 @@
 //! Running totals to Amazon Managed Prometheus (AMP) and other remote-write receivers.
 //!
 //! ```text
-//! store --flush--> series (names, zeros, ends) --> encoder (sorted labels, one sample a series) --> queue (disk, one fsync a flush)
-//!                                                                     └ one sender a shard --> receiver
+//! store --flush--> series (names, zeros, ends) --> encoder (sorted labels, one sample a series)
+//!                                                     └> queue (disk, one fsync a flush)
+//!                                                          └> one sender a shard --> receiver
 //! ```
 
 pub mod answer;

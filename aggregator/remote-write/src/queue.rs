@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! push (one flush, one fsync) -> pending of each shard -> front -> acknowledge
-//!                                    └ over the limit: thin (every other flush of the backlog), then drop the oldest
+//!                                    └ over the limit: drop every other flush, then the oldest
 //! ```
 //!
 //! Invariant, in samples: recovered + pushed = acknowledged + dropped (by reason) + pending.

@@ -1,7 +1,8 @@
 //! AWS credentials and SigV4 signing.
 //!
 //! ```text
-//! chain (environment, web identity, Pod Identity, instance) -> credentials (kept, renewed in time) -> signer (SigV4)
+//! chain (environment, web identity, Pod Identity, instance)
+//!   -> credentials (cached, renewed in time) -> signer (SigV4)
 //! ```
 
 pub mod chain;

@@ -1,7 +1,8 @@
 //! The memory budget of a program.
 //!
 //! ```text
-//! limit (cgroup, or a flag) -> division (parts with their least, most and weight) -> room (bytes of messages under way)
+//! limit (cgroup, or a flag) -> division (parts: least, most, weight)
+//!   -> room (bytes of messages in flight)
 //! ```
 //!
 //! A part's size becomes a limit of something that can be counted: pods, connections, bytes. What

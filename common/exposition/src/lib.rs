@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! registry ── prometheus-client ──> OpenMetrics 1.0.0 ──┬──> whoever prefers it (Prometheus)
-//!                                                       └─ text ──> everyone else: Prometheus' text format 0.0.4
+//!                                                       └─ text ──> others (text format 0.0.4)
 //! ```
 //!
 //! Readers of the text format stop at what only `OpenMetrics` has (`# TYPE … info`, `# EOF`), and

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection -> watch (list, then watch) -> an index of whoever watches
-//!                                        -> configuration: how clients of an aggregated API are authenticated
+//!                                        -> configuration: authentication of an aggregated API
 //!            -> reviews        who a bearer token is, what a user may do
 //!            -> registration   our CA, in a secret; its certificate, to whoever verifies ours
 //!            -> events         what whoever looks at an object should hear

@@ -1,7 +1,7 @@
 //! Log lines: to standard error, as text or JSON, one line for each event.
 //!
 //! ```text
-//! event ── tracing-subscriber ──> bytes of one event ── Lines (escapes) ──> one write of one line
+//! event ── tracing-subscriber ──> bytes of one event ── Lines (escapes) ──> one line
 //! ```
 //!
 //! Names, errors and texts of peers stand in fields. What could end a line, move a cursor or turn

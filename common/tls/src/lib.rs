@@ -1,9 +1,10 @@
-//! Certificates of the aggregator's listeners.
+//! Certificates of listeners, and CA bundles.
 //!
 //! ```text
 //! files (hot reload) ──┐
-//! CA (our CA) ──┴─> serving (one certificate, swapped at run time) -> config -> rustls
-//!                          clients (which client certificates the handshake takes)
+//! ca (our own) ────────┴─> serving (one certificate, swapped at run time) -> config -> rustls
+//!                          clients (which client certificates the handshake accepts)
+//!                          bundle (CA certificates to trust, and nothing else)
 //! ```
 
 pub mod ca;

@@ -1,7 +1,7 @@
 //! Custom resources, services and slices of a Kubernetes cluster, followed as they change.
 //!
 //! ```text
-//! watches -> known (bounded) -> build: meshes, and the addresses of their workloads -> whoever serves them
+//! watches -> cache (bounded) -> build: meshes, addresses of their workloads -> server
 //!                                  └─> conditions -> writer: conditions in the status, Events
 //! ```
 //!

@@ -1,7 +1,7 @@
 //! A folder of manifests, read again as it changes.
 //!
 //! ```text
-//! folder ── texts (bounded) ── seen twice alike ──> Files (what each held when it could be read) ──> meshes
+//! folder ── texts (bounded) ── seen twice alike ──> Files (last good content) ──> meshes
 //! ```
 //!
 //! A file that cannot be read, be it half written or larger than it may be, keeps what it held when

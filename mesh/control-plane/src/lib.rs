@@ -2,7 +2,8 @@
 //! in, Envoy's discovery out.
 //!
 //! ```text
-//! manifests (a folder) | custom resources, slices (a cluster) -> mesh (checked, refused by name) -> envoy (what one node is told) -> server
+//! manifests (a folder) | custom resources, slices (a cluster)
+//!   -> mesh (checked, refused by name) -> envoy (resources of one node) -> server
 //! ```
 //!
 //! Names and shapes are those of Amazon's control plane, so that dashboards, rules and the xDS

@@ -1,7 +1,8 @@
 //! Meshes: their resources by name, checked against each other.
 //!
 //! ```text
-//! documents -> reading (typed, field by field) -> assign (each object in its mesh) -> check (references, what Envoy takes)
+//! documents -> reading (typed, field by field) -> assign (each object to its mesh)
+//!   -> check (references, what Envoy accepts)
 //! ```
 //!
 //! What is refused keeps the form it was served in before, if it was: a slip in a manifest takes no

@@ -2,7 +2,7 @@
 //! trust: what is to be done about it, and when.
 //!
 //! ```text
-//! namespace (labelled?) + ConfigMap (whose? what is in it?) -> step -> create, change, remove, refuse
+//! namespace (labelled?) + ConfigMap (owner? content?) -> step -> create, change, remove, refuse
 //! ```
 //!
 //! What is not ours is never written over, and never removed. Ours is what says so by two labels:

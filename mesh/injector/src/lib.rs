@@ -1,13 +1,13 @@
 //! Pods with the filter.
 //!
 //! ```text
-//! review (AdmissionReview in, out) ┬> pod (what is added) ┬> beside (volumes, init container, xDS proxy)
-//! manifest (a dry run)             ┘                      ├> stock (Envoy and redirection, by its virtual_node)
-//!                                                         ├> ports (whose they are), bypass (who is not redirected)
-//!                                                         ├> annotations (App Mesh's own, merged with what is there)
-//!                                                         └> skipped (why it is left as it is)
+//! review (AdmissionReview in, out) ┬> pod (what is added) ┬> xds_proxy_container (and volumes)
+//! manifest (a dry run)             ┘                      ├> envoy_sidecar (and redirection)
+//!                                                         ├> ports, bypass
+//!                                                         ├> annotations (App Mesh's own)
+//!                                                         └> skipped (why not injected)
 //!
-//! CAs (the ConfigMap of each meshed namespace)
+//! ca_bundles (the ConfigMap of each meshed namespace)
 //! ```
 //!
 //! Pure: no clock, no I/O. What cannot be added to is left as it is, with a warning that whoever

@@ -2,8 +2,8 @@
 //! elsewhere.
 //!
 //! ```text
-//! options -> checks (what is wrong, or cannot be said to this mesh, is refused by the option's name)
-//!         -> envoy (filter, logger, cluster, as mesh-core has them) -> istio | consul | kuma | … -> output (YAML)
+//! options -> checks (what this mesh cannot do is refused by the option's name)
+//!         -> envoy (filter, logger, cluster) -> istio | consul | kuma | … -> output (YAML)
 //! ```
 //!
 //! Pure: options in, text out. Values of the user go through the serialiser only, never into a

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! Lease (who writes) ─┐
-//! watches -> known ───┼> mesh_injector::ca_bundles (what is to be done) -> create, patch, delete; events on namespaces
+//! watches -> cache ───┼> mesh_injector::ca_bundles (which step) -> create, patch, delete; Events
 //! settings (the file) ┘
 //! ```
 //!

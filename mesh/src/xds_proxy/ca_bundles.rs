@@ -1,7 +1,8 @@
 //! Whom sidecars trust towards the aggregators, in a file that Envoy follows.
 //!
 //! ```text
-//! a ConfigMap's folder (may be empty, is replaced by links) -> certificates (checked) -> a secret in Envoy's file (renamed)
+//! a ConfigMap's folder (may be empty, is replaced by links)
+//!   -> certificates (checked) -> a secret in Envoy's file (renamed)
 //! ```
 //!
 //! Not Envoy itself: a version that did not find the certificates when it began may never look

@@ -1,9 +1,9 @@
 //! Between an Envoy and the control plane of its configuration.
 //!
 //! ```text
-//! Envoy <-> server (aggregated discovery, both forms) <-> session (what to change, what was rejected) <-> upstream: the control plane
-//!                                                            ├ modules: only what is there and what it should be
-//!                                                            └ events: what somebody should hear of
+//! Envoy <-> server (aggregated discovery, both forms) <-> session <-> upstream (control plane)
+//!                                                          ├ modules (there, and the right ones?)
+//!                                                          └ events (about the pod)
 //! ```
 //!
 //! One stream to the control plane for each stream of Envoy. Requests pass unchanged but for the

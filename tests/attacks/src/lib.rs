@@ -2,8 +2,8 @@
 //! shipped limit.
 //!
 //! ```text
-//! flood (attackers) ──> a built program in a cage (memory cgroup) <── sidecar (well-behaved, once a second)
-//!                                                                 <── probes (admin pages, within a second)
+//! flood (attackers) ──> a built program in a cage (memory cgroup) <── sidecar (once a second)
+//!                                                                 <── probes (within a second)
 //! ```
 
 pub mod cage;

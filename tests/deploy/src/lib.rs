@@ -1,7 +1,8 @@
 //! `deploy/` as a reader of it sees it: rendered by kustomize, each manifest read strictly.
 //!
 //! ```text
-//! deploy/kustomize ── kubectl kustomize ──> text ── tests-manifests ──> objects ── tests hold them against the programs
+//! deploy/kustomize ── kubectl kustomize ──> text ── tests-manifests ──> objects
+//!   ── tests ──> held against the programs
 //! ```
 
 use std::fs;

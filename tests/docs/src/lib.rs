@@ -1,7 +1,7 @@
 //! The documents, held against the programs they describe.
 //!
 //! ```text
-//! built programs -> --help, /metrics -> tables -> marked regions of docs/CONFIGURATION.md, docs/METRICS.md
+//! built programs -> --help, /metrics -> tables -> regions of CONFIGURATION.md, METRICS.md
 //! documents      -> links, anchors, flags, metrics, fenced examples -> findings
 //! ```
 //!

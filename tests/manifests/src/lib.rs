@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! text -> documents (YAML) -> built-in kinds (k8s-openapi's types; an unknown field is an error)
-//!                          -> custom kinds (their schemas, `schemas/`; an unknown field is an error)
+//!                          -> custom kinds (`schemas/`; an unknown field is an error)
 //! ```
 //!
 //! A kind that neither part knows is an error too: nothing passes unread.

@@ -1,7 +1,7 @@
 //! A seeded simulation: the real filter core, the real wire bytes and the real store, under faults.
 //!
 //! ```text
-//! seed -> plan -> world: sidecar (VMs of filter-core) -> network -> aggregator (checks, parse, store)
+//! seed -> plan -> world: sidecar (VMs of filter-core) -> network -> aggregator (parse, store)
 //!                        oracle (plain lists of requests)     <- check ->
 //! ```
 //!

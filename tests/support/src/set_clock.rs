@@ -1,7 +1,7 @@
 //! A program whose wall clock a test sets while it runs; its other clocks are the system's.
 //!
 //! ```text
-//! SetClock::set -> file, mapped by -> set_clock.c, preloaded into the program: what its C library says of the time
+//! SetClock::set -> file, mapped by -> set_clock.c, preloaded: the time of the C library
 //! ```
 
 use std::fs;

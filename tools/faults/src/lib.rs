@@ -1,7 +1,7 @@
 //! Faults on real Envoys under load, held against what Envoy says of itself.
 //!
 //! ```text
-//! scenario: traffic -> Envoy + filter -> aggregator      (one of them is killed, stalled, changed, ...)
+//! scenario: traffic -> Envoy + filter -> aggregator    (one is killed, stalled, changed, ...)
 //!                        └ oracle: /stats, or access log and statsd sink where the Envoy ends
 //!           rows: sent (oracle), counted (aggregator), lost, doubled
 //! ```

@@ -3,7 +3,7 @@
 //! | Statistic | What it becomes |
 //! |---|---|
 //! | `http.PREFIX.downstream_rq_total` of an inbound listener | inbound `requests` |
-//! | `http.PREFIX.downstream_rq_Nxx`, `..._active` | inbound responses by class, requests in flight now |
+//! | `http.PREFIX.downstream_rq_Nxx`, `..._active` | inbound responses by class, in flight |
 //! | `cluster.NAME.upstream_rq_total` | `upstream_attempts` of the cluster |
 //! | `cluster.NAME.upstream_rq_Nxx` | responses of the cluster by class |
 //!

@@ -5,11 +5,11 @@
 //!
 //! | Name | What it equals |
 //! |---|---|
-//! | `PREFIXupstream_rq_total` | Envoy's: attempts that reached a connection of the cluster, retries included |
-//! | `PREFIXupstream_rq_xx`, `PREFIXupstream_rq` | Envoy's: told by Envoy itself, by its metrics service |
-//! | [`REQUESTS`] | requests that a listener began to proxy, whoever answered them; completed ones in the role `access_log` |
+//! | `PREFIXupstream_rq_total` | as Envoy: attempts on a connection, with retries |
+//! | `PREFIXupstream_rq_xx`, `PREFIXupstream_rq` | as Envoy: sent by its metrics service |
+//! | [`REQUESTS`] | requests begun at a listener; in the role `access_log`, completed ones |
 //! | [`RESPONSES`], [`RESPONSES_BY_CODE`] | what callers were answered, by Envoy itself too |
-//! | [`IN_FLIGHT`] | requests that a listener has in flight, whether or not they reached an upstream |
+//! | [`IN_FLIGHT`] | requests in flight at a listener, with or without an upstream |
 
 use aggregator_core::pod::PodKey;
 use aggregator_core::series::{CodeClass, SeriesKey};

@@ -2,8 +2,9 @@
 //! the other.
 //!
 //! ```text
-//! signing ── a new one is published beside it ──> signing + next ── PUBLISHED_FOR ──> signing (was next) + former
-//!                                                                    └── KEPT_FOR ──> signing
+//! signing ── publish a new one ──> signing + next
+//!         ── PUBLISHED_FOR ──> signing (was next) + former
+//!         ── KEPT_FOR ──> signing
 //! ```
 //!
 //! Whoever verifies us hears of a new CA before the first certificate by it is shown, and of the

@@ -4,28 +4,19 @@
 /// Columns of a comment, as rustfmt has it for code.
 const COMMENT_COLUMNS_MAX: usize = 100;
 
-/// Comment lines wider than code. Links, tables and pictures (in fences) cannot be wrapped.
+/// Comment lines wider than code. A link cannot be wrapped.
 pub(super) fn wide_comments(file: &str, text: &str) -> Vec<String> {
-    let mut in_picture = false;
-    let mut findings = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let Some(comment) = line.trim_start().strip_prefix("//") else {
-            in_picture = false;
-            continue;
-        };
-        let comment = comment.trim_start_matches(['/', '!', ' ']);
-        if comment.starts_with("```") {
-            in_picture = !in_picture;
-        }
-        let excepted = in_picture || comment.starts_with('|') || comment.contains("https://");
-        if line.chars().count() > COMMENT_COLUMNS_MAX && !excepted {
-            findings.push(format!(
-                "{file}:{}: a comment wider than {COMMENT_COLUMNS_MAX} columns",
-                index + 1
-            ));
-        }
-    }
-    findings
+    let wide = |line: &str| {
+        line.trim_start().starts_with("//")
+            && line.chars().count() > COMMENT_COLUMNS_MAX
+            && !line.contains("https://")
+    };
+    let lines = text.lines().enumerate().filter(|(_, line)| wide(line));
+    let findings = lines.map(|(index, _)| {
+        let line = index + 1;
+        format!("{file}:{line}: a comment wider than {COMMENT_COLUMNS_MAX} columns")
+    });
+    findings.collect()
 }
 
 /// Lines of Markdown that go on with the paragraph or list item of the line before.
