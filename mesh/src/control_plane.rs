@@ -20,9 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Ready};
 use crate::bounded::Bounded;
 use crate::budget::{self, MemoryArgs};
-use crate::clock;
 use crate::listen::Listen;
-use crate::xds_proxy::write;
+use crate::{clock, json_file};
 
 #[expect(clippy::doc_markdown, reason = "these are texts of --help")]
 #[derive(Clone, Debug, clap::Args)]
@@ -147,7 +146,7 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     );
     let admin = admin.await?;
     if let Some(file) = &args.addresses_file {
-        write(file, &json!({"admin": admin}))?;
+        json_file::replace(file, "--addresses-file", &json!({"admin": admin}))?;
     }
     tracing::info!(%admin, "watching the Kubernetes cluster");
     tokio::select! {
@@ -190,7 +189,8 @@ async fn serve(
 ) -> Result<()> {
     let bound = args.listen.bind().await?;
     if let Some(file) = &args.addresses_file {
-        write(file, &json!({"xds": bound.address(), "admin": admin}))?;
+        let addresses = json!({"xds": bound.address(), "admin": admin});
+        json_file::replace(file, "--addresses-file", &addresses)?;
     }
     tracing::info!(%admin, "listening");
     let control_plane = ControlPlane::new(meshes, metrics, memory.streams);

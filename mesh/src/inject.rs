@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
+use common_tls::{bundle, files};
 use mesh_injector::manifest::{Left, inject_all};
 use mesh_injector::settings::{Modules, Secure, Settings, Stock};
 use mesh_injector::virtual_node::Unknown;
@@ -12,8 +13,6 @@ use serde_json::{Value, json};
 
 /// Longest manifest that is read, in bytes.
 const MANIFEST_MAX: u64 = 4 * 1024 * 1024;
-/// Longest CA, in bytes: it is a variable of each pod, and the kernel takes 128 KiB for one.
-const CA_MAX: usize = 64 * 1024;
 /// Longest name of an object in Kubernetes.
 const NAME_MAX: usize = 253;
 /// Further arguments of the xDS proxy at most.
@@ -218,21 +217,8 @@ fn is_name(text: &str) -> bool {
 /// Everyone who may read pods reads it, so it must be certificates and nothing else.
 fn ca(file: &Path) -> Result<String> {
     let name = || format!("--aggregator-ca-file {}", file.display());
-    let text = common_tls::files::text(file).with_context(name)?;
-    ensure!(
-        text.len() <= CA_MAX,
-        "{}: larger than {CA_MAX} bytes",
-        name()
-    );
-    let mut blocks = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("-----BEGIN "));
-    ensure!(
-        text.contains("-----BEGIN CERTIFICATE-----")
-            && blocks.all(|block| block.starts_with("CERTIFICATE-----")),
-        "{}: not certificates alone (PEM)",
-        name()
-    );
+    let text = files::text(file).with_context(name)?;
+    bundle::check_for_pods(&text, &name())?;
     Ok(text)
 }
 

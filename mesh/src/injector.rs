@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::MemoryArgs;
 use crate::inject::PodArgs;
-use crate::{admin, clock, xds_proxy};
+use crate::{admin, clock, json_file};
 use certificate::Certificate;
 use events::Events;
 use metrics::Metrics;
@@ -202,7 +202,8 @@ pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()
     );
     let admin = admin.await?;
     if let Some(file) = &args.addresses_file {
-        xds_proxy::write(file, &json!({"webhook": address, "admin": admin}))?;
+        let addresses = json!({"webhook": address, "admin": admin});
+        json_file::replace(file, "--addresses-file", &addresses)?;
     }
     tracing::info!(%address, %admin, "listening");
     let delay = Duration::from_secs(args.shutdown_delay_seconds.into());

@@ -18,6 +18,7 @@ mod clock;
 mod control_plane;
 mod inject;
 mod injector;
+mod json_file;
 mod listen;
 mod placing;
 mod prepare;

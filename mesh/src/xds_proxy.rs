@@ -2,10 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use common_http::descriptors::Descriptors;
 use common_http::{Limits, pages};
 use common_kubernetes::events::Object;
@@ -16,7 +15,7 @@ use mesh_xds_proxy::modules::{Module, Modules};
 use mesh_xds_proxy::server::{Parts, XdsProxy};
 use mesh_xds_proxy::upstream::Upstream;
 use prometheus_client::registry::Registry;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use self::control_plane::ControlPlaneArgs;
@@ -25,7 +24,7 @@ use crate::bounded::Bounded;
 use crate::budget::MemoryArgs;
 use crate::listen::Listen;
 use crate::placing::{Direction, Role};
-use crate::{admin, clock};
+use crate::{admin, clock, json_file};
 
 mod ca_bundles;
 mod control_plane;
@@ -207,7 +206,7 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     let admin = admin.await?;
     if let Some(file) = &args.addresses_file {
         let addresses = json!({"xds": bound.address(), "admin": admin});
-        write(file, &addresses)?;
+        json_file::replace(file, "--addresses-file", &addresses)?;
     }
     tracing::info!(upstream = ?args.control_plane.upstream, %admin, "listening");
     let xds_proxy = Bounded::new(xds_proxy, memory.requests, REQUEST_BYTES_MAX);
@@ -281,12 +280,4 @@ fn events(args: &Args, metrics: &Metrics, registry: &mut Registry) -> Result<Eve
     let raised = Events::new(about, args.kubeconfig.clone(), counts);
     tokio::spawn(raised.run(receiver));
     Ok(events)
-}
-
-/// Whole or not at all: whoever waits for it reads it at once.
-pub(crate) fn write(file: &std::path::Path, addresses: &Value) -> Result<()> {
-    let name = || format!("--addresses-file {}", file.display());
-    let new = file.with_extension("new");
-    std::fs::write(&new, addresses.to_string()).with_context(name)?;
-    std::fs::rename(&new, file).with_context(name)
 }

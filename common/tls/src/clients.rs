@@ -48,12 +48,10 @@ fn of_ca(pem: &str, what: &str) -> Result<Arc<dyn ClientCertVerifier>, TlsError>
     }
     let provider = Arc::new(ring::default_provider());
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    let verifier = builder
-        .build()
-        .map_err(|source| TlsError::CertificateAuthority {
-            what: what.to_owned(),
-            source,
-        })?;
+    let verifier = builder.build().map_err(|source| TlsError::NoCa {
+        what: what.to_owned(),
+        source,
+    })?;
     Ok(verifier)
 }
 

@@ -7,6 +7,7 @@
 //!                          bundle (CA certificates to trust, and nothing else)
 //! ```
 
+pub mod bundle;
 pub mod ca;
 pub mod clients;
 pub mod config;

@@ -34,12 +34,21 @@ pub enum TlsError {
     /// No certificate where there should be one.
     #[error("{what} holds no certificate")]
     Empty { what: String },
+    /// A bundle with a key, say.
+    #[error("{what} holds something besides certificates")]
+    NotAlone { what: String },
+    #[error("{what} has {bytes} bytes, at most {max} are allowed")]
+    TooLong {
+        what: String,
+        bytes: usize,
+        max: usize,
+    },
     /// The key is not that of the certificate, or of a kind that is not known.
     #[error("the key does not fit the certificate")]
     Key(#[source] rustls::Error),
     /// The CA has no usable certificates.
     #[error("{what} holds no usable CA")]
-    CertificateAuthority {
+    NoCa {
         what: String,
         source: rustls::server::VerifierBuilderError,
     },

@@ -5,7 +5,7 @@
 
 use prost::Message;
 
-pub use self::cluster::{CA, CertificateAuthority, HTTP_OPTIONS, StreamCluster, Tls};
+pub use self::cluster::{CA, HTTP_OPTIONS, StreamCluster, Tls, TrustedCa};
 
 mod cluster;
 

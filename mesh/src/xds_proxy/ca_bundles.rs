@@ -9,19 +9,17 @@
 //! again, or abort when they come (envoyproxy/envoy#21239). Its own file is always there, and what
 //! is in it is whole.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
-use common_tls::files;
+use anyhow::Result;
+use common_tls::{bundle, files};
 use mesh_core::injection::CA;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-/// Certificates of more bytes are not taken: some 60 of them.
-const BYTES_MAX: usize = 64 * 1024;
+use crate::json_file;
+
+const FLAG: &str = "--aggregator-ca-secret";
 
 /// Keeps in the file `to` what is in the file `from`, until `stop`. Where there is nothing yet,
 /// `to` has no secret.
@@ -34,7 +32,7 @@ pub(super) fn keep(from: PathBuf, to: PathBuf, stop: CancellationToken) -> Resul
         );
         // One from before is still right: that of a process before this one, say.
         if !to.exists() {
-            write(&to, &json!({"resources": []}))?;
+            json_file::replace(&to, FLAG, &json!({"resources": []}))?;
         }
     }
     tokio::spawn(async move {
@@ -50,44 +48,24 @@ fn renew(from: &Path, to: &Path, held: &mut Option<String>) -> Result<bool> {
     if held.as_ref() == Some(&pem) {
         return Ok(false);
     }
-    ensure!(
-        pem.len() <= BYTES_MAX,
-        "{}: {} bytes of certificates, at most {BYTES_MAX} are taken",
-        from.display(),
-        pem.len()
-    );
-    check(&pem).with_context(|| from.display().to_string())?;
+    bundle::check_for_pods(&pem, &from.display().to_string())?;
     let secret = json!({"resources": [{
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
         "name": CA,
         "validation_context": {"trusted_ca": {"inline_string": pem}},
     }]});
-    write(to, &secret)?;
+    // Envoy hears of a rename, and of nothing else.
+    json_file::replace(to, FLAG, &secret)?;
     *held = Some(pem);
     Ok(true)
 }
 
-/// Whole or not at all; Envoy hears of a rename, and of nothing else.
-fn write(to: &Path, secret: &Value) -> Result<()> {
-    let name = || format!("--aggregator-ca-secret {}", to.display());
-    let new = to.with_extension("new");
-    fs::write(&new, secret.to_string()).with_context(name)?;
-    fs::rename(&new, to).with_context(name)
-}
-
-/// Fails if there is no certificate in `pem`, or something that is none.
-pub(super) fn check(pem: &str) -> Result<()> {
-    let mut certificates = 0;
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        certificate.context("not a certificate (PEM)")?;
-        certificates += 1;
-    }
-    ensure!(certificates > 0, "no certificate (PEM) in it");
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use serde_json::Value;
+
     use super::*;
 
     const ONE: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 use common_aws::chain;
 use common_aws::signer::Signer;
+use common_tls::bundle;
 use mesh_xds_proxy::upstream::{Address, Signing, Upstream};
 
 use crate::clock;
@@ -49,7 +50,7 @@ enum Auth {
     Sigv4,
 }
 
-// === impl OriginArgs ===
+// === impl ControlPlaneArgs ===
 
 impl ControlPlaneArgs {
     /// The way to it; what does not go together is refused here.
@@ -65,7 +66,7 @@ impl ControlPlaneArgs {
         });
         let ca = ca.transpose()?;
         if let Some(pem) = &ca {
-            super::ca_bundles::check(pem).context("--upstream-ca-file")?;
+            bundle::check(pem, "--upstream-ca-file")?;
         }
         let signing = match self.signing()? {
             None => None,

@@ -4,13 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use mesh_core::injection::{
-    CertificateAuthority, Directions, Injection, Plugin, StreamCluster, Tls,
-};
+use common_tls::bundle;
+use mesh_core::injection::{Directions, Injection, Plugin, StreamCluster, Tls, TrustedCa};
 use serde_json::{Map, Value, json};
 
 use super::Args;
-use super::ca_bundles;
 use crate::placing::{Direction, Role};
 
 /// Clusters to stream to at most, as the filter takes them.
@@ -71,10 +69,10 @@ pub(super) fn of(args: &Args) -> Result<Injection> {
 }
 
 /// The certificates to trust towards the aggregators; `None` without TLS.
-fn ca(args: &Args) -> Result<Option<CertificateAuthority>> {
+fn ca(args: &Args) -> Result<Option<TrustedCa>> {
     if let Some(file) = &args.aggregator_ca_secret {
         let file = text_of(file, "--aggregator-ca-secret")?;
-        return Ok(Some(CertificateAuthority::Followed(file)));
+        return Ok(Some(TrustedCa::Followed(file)));
     }
     let (flag, pem) = match (&args.aggregator_ca, &args.aggregator_ca_file) {
         (Some(pem), _) => ("--aggregator-ca".to_owned(), pem.clone()),
@@ -88,8 +86,8 @@ fn ca(args: &Args) -> Result<Option<CertificateAuthority>> {
             return Ok(None);
         }
     };
-    ca_bundles::check(&pem).context(flag)?;
-    Ok(Some(CertificateAuthority::Fixed(pem)))
+    bundle::check(&pem, &flag)?;
+    Ok(Some(TrustedCa::Inline(pem)))
 }
 
 fn only_with_tls(args: &Args) -> Result<()> {
@@ -118,7 +116,7 @@ fn text_of(path: &Path, flag: &str) -> Result<String> {
 
 fn cluster(
     args: &Args,
-    ca: Option<&CertificateAuthority>,
+    ca: Option<&TrustedCa>,
     nth: usize,
     address: &str,
 ) -> Result<StreamCluster> {

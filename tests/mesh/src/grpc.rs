@@ -64,7 +64,7 @@ struct Discovery {
 type Responses = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 type Serving<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
-// === impl Control plane ===
+// === impl ControlPlane ===
 
 impl ControlPlane {
     /// Starts one on loopback, with TLS if it has an `identity`.

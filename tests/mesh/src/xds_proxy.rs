@@ -24,7 +24,7 @@ pub struct XdsProxy {
     folder: TempDir,
 }
 
-// === impl xDS proxy ===
+// === impl XdsProxy ===
 
 impl XdsProxy {
     /// Starts one for the pod `pod`.

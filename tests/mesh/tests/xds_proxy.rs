@@ -308,7 +308,7 @@ async fn what_does_not_go_together_is_refused_by_name() {
         ),
         (
             &format!("--aggregator-ca-file={empty}"),
-            "no certificate (PEM)",
+            "holds no certificate",
         ),
         ("--aggregator-ca=nonsense", "--aggregator-ca"),
         ("--role=access-log", "--role access-log needs --log-wasm"),

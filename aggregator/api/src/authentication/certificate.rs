@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
-use super::trust::{CertificateAuthority, Trust};
+use super::trust::{ClientVerifier, Trust};
 use crate::review::User;
 
 /// How long a judgement holds on a connection while trust stays the same: certificates expire
@@ -97,8 +97,7 @@ fn judge(chain: &[CertificateDer<'static>], trust: &Trust, now: UnixMillis) -> S
         return nobody;
     };
     let now = UnixTime::since_unix_epoch(Duration::from_millis(now.0));
-    let issued_by =
-        |ca: &CertificateAuthority| ca.verify_client_cert(own, intermediates, now).is_ok();
+    let issued_by = |ca: &ClientVerifier| ca.verify_client_cert(own, intermediates, now).is_ok();
     let front_proxy = trust.front_proxy.as_ref().is_some_and(|proxy| {
         let names = &proxy.allowed_names;
         (names.is_empty() || names.contains(&subject.common_name)) && issued_by(&proxy.ca)

@@ -34,7 +34,7 @@ pub struct Trust {
     /// Certificates that may speak for others.
     pub(super) front_proxy: Option<FrontProxy>,
     /// Certificates that speak for their own subject.
-    pub(super) clients: Option<CertificateAuthority>,
+    pub(super) clients: Option<ClientVerifier>,
     /// The headers in which users are named. Whoever sends one must be a front proxy.
     pub(super) headers: IdentityHeaders,
 }
@@ -42,13 +42,13 @@ pub struct Trust {
 /// Who may speak for others.
 #[derive(Clone)]
 pub(super) struct FrontProxy {
-    pub(super) ca: CertificateAuthority,
+    pub(super) ca: ClientVerifier,
     /// Common names, one of which a certificate must have. Empty: any.
     pub(super) allowed_names: Vec<String>,
 }
 
 /// Checks chains to the certificates of one bundle.
-pub(super) type CertificateAuthority = Arc<dyn ClientCertVerifier>;
+pub(super) type ClientVerifier = Arc<dyn ClientCertVerifier>;
 
 /// In which headers a user is named.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -79,7 +79,7 @@ pub enum TrustError {
     },
     /// A bundle without a usable certificate.
     #[error("{key}: no usable certificates")]
-    CertificateAuthority {
+    Unusable {
         /// The key of the map.
         key: &'static str,
         source: rustls::server::VerifierBuilderError,
@@ -166,7 +166,7 @@ impl fmt::Debug for Trust {
 fn ca(
     data: &BTreeMap<String, String>,
     key: &'static str,
-) -> Result<Option<CertificateAuthority>, TrustError> {
+) -> Result<Option<ClientVerifier>, TrustError> {
     let Some(pem) = data.get(key).filter(|pem| !pem.trim().is_empty()) else {
         return Ok(None);
     };
@@ -184,8 +184,8 @@ fn ca(
     let provider = Arc::new(ring::default_provider());
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
-        .map(|verifier| Some(verifier as CertificateAuthority))
-        .map_err(|source| TrustError::CertificateAuthority { key, source })
+        .map(|verifier| Some(verifier as ClientVerifier))
+        .map_err(|source| TrustError::Unusable { key, source })
 }
 
 fn list(data: &BTreeMap<String, String>, key: &'static str) -> Result<Vec<String>, TrustError> {

@@ -51,7 +51,7 @@ pub struct StreamCluster {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Tls {
     /// Of whom the certificate of the aggregator must be.
-    pub ca: CertificateAuthority,
+    pub ca: TrustedCa,
     /// A host name or address that its certificate must be for.
     pub server_name: String,
     /// Envoy's file with the secret `token`, which is put on each stream. Not `Bearer` before it:
@@ -60,9 +60,9 @@ pub struct Tls {
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum CertificateAuthority {
+pub enum TrustedCa {
     /// These (PEM), as long as the cluster is there.
-    Fixed(String),
+    Inline(String),
     /// Those in Envoy's file with the secret `ca`, which Envoy follows. The file has to be there;
     /// until the secret is in it, nobody is trusted.
     Followed(String),
@@ -142,14 +142,14 @@ impl Tls {
         };
         let names = vec![name];
         let (validation_context, combined_validation_context) = match &self.ca {
-            CertificateAuthority::Fixed(pem) => {
+            TrustedCa::Inline(pem) => {
                 let trusted = DataSource {
                     inline_string: pem.clone(),
                     ..DataSource::default()
                 };
                 (Some(ValidationContext::new(Some(trusted), names)), None)
             }
-            CertificateAuthority::Followed(file) => {
+            TrustedCa::Followed(file) => {
                 let combined = CombinedValidationContext {
                     default_validation_context: Some(ValidationContext::new(None, names)),
                     validation_context_sds_secret_config: Some(secret(CA, file)),
