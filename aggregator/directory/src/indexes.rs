@@ -78,10 +78,6 @@ impl Index for Pods {
         "pods"
     }
 
-    fn group_path(&self) -> &'static str {
-        "/api/v1"
-    }
-
     fn resource(&self) -> &'static str {
         "pods"
     }
@@ -109,10 +105,6 @@ impl Index for Services {
 
     fn name(&self) -> &'static str {
         "services"
-    }
-
-    fn group_path(&self) -> &'static str {
-        "/api/v1"
     }
 
     fn resource(&self) -> &'static str {

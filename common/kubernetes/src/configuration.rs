@@ -50,10 +50,6 @@ impl Index for ConfigIndex {
         "authentication"
     }
 
-    fn group_path(&self) -> &'static str {
-        "/api/v1"
-    }
-
     fn resource(&self) -> &'static str {
         "configmaps"
     }

@@ -24,8 +24,10 @@ pub trait Index: Send + Sync + 'static {
 
     /// Name of the watch in metrics, checks and logs; one of a fixed set.
     fn name(&self) -> &'static str;
-    /// Path of the collection before `namespaces/`.
-    fn group_path(&self) -> &'static str;
+    /// Path of the collection before `namespaces/`; the core group's by default.
+    fn group_path(&self) -> &'static str {
+        "/api/v1"
+    }
     /// Last segment of the path of the collection.
     fn resource(&self) -> &'static str;
     /// Media types of a list and of a watch.

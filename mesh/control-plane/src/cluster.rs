@@ -76,7 +76,7 @@ pub struct Cluster {
 
 /// Makes meshes of what is known.
 struct Builder {
-    known: Arc<ResourceCache>,
+    cache: Arc<ResourceCache>,
     purpose: Purpose,
     metrics: Metrics,
     meshes: watch::Sender<Arc<Meshes>>,
@@ -97,17 +97,17 @@ impl Cluster {
         stop: &CancellationToken,
     ) -> Result<Self, ClusterError> {
         let client = connection::connect(options.kubeconfig.as_deref()).await?;
-        let known = Arc::new(ResourceCache::new(metrics.clone()));
+        let cache = Arc::new(ResourceCache::new(metrics.clone()));
         let mut watches = Watches::new(client.clone(), clock.clone(), stop.clone());
         match options.purpose {
-            Purpose::Serve => follow(&mut watches, &known, &options.namespaces),
-            Purpose::LookUp => follow_nodes(&mut watches, &known, &options.namespaces),
+            Purpose::Serve => follow(&mut watches, &cache, &options.namespaces),
+            Purpose::LookUp => follow_nodes(&mut watches, &cache, &options.namespaces),
         }
         let (meshes, served) = watch::channel(Arc::default());
         let (conditions, judged) = watch::channel(Arc::default());
         let (built, is_built) = watch::channel(false);
         let builder = Builder {
-            known: Arc::clone(&known),
+            cache: Arc::clone(&cache),
             purpose: options.purpose,
             metrics: metrics.clone(),
             meshes,
@@ -119,7 +119,7 @@ impl Cluster {
         let building = builder.run(missing, built);
         tokio::spawn(stop.clone().run_until_cancelled_owned(building));
         if options.purpose == Purpose::Serve {
-            let writer = Writer::new(client, known, judged, metrics.clone(), clock.clone());
+            let writer = Writer::new(client, cache, judged, metrics.clone(), clock.clone());
             tokio::spawn(stop.clone().run_until_cancelled_owned(writer.run()));
         }
         Ok(Self {
@@ -163,30 +163,30 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
-fn follow(watches: &mut Watches, known: &Arc<ResourceCache>, namespaces: &[String]) {
+fn follow(watches: &mut Watches, cache: &Arc<ResourceCache>, namespaces: &[String]) {
     let custom = |kind| CustomTable {
         kind,
-        known: Arc::clone(known),
+        cache: Arc::clone(cache),
     };
     watches.follow(custom(Kind::Mesh), Scope::All);
-    watches.follow(Namespaces(Arc::clone(known)), Scope::All);
+    watches.follow(Namespaces(Arc::clone(cache)), Scope::All);
     for scope in scopes(namespaces) {
         for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Mesh) {
             watches.follow(custom(kind), scope.clone());
         }
-        watches.follow(Services(Arc::clone(known)), scope.clone());
-        watches.follow(Slices(Arc::clone(known)), scope);
+        watches.follow(Services(Arc::clone(cache)), scope.clone());
+        watches.follow(Slices(Arc::clone(cache)), scope);
     }
 }
 
 /// Workloads, and what says of which mesh they are.
-fn follow_nodes(watches: &mut Watches, known: &Arc<ResourceCache>, namespaces: &[String]) {
+fn follow_nodes(watches: &mut Watches, cache: &Arc<ResourceCache>, namespaces: &[String]) {
     let custom = |kind| CustomTable {
         kind,
-        known: Arc::clone(known),
+        cache: Arc::clone(cache),
     };
     watches.follow(custom(Kind::Mesh), Scope::All);
-    watches.follow(Namespaces(Arc::clone(known)), Scope::All);
+    watches.follow(Namespaces(Arc::clone(cache)), Scope::All);
     for scope in scopes(namespaces) {
         watches.follow(custom(Kind::VirtualNode), scope);
     }
@@ -214,13 +214,13 @@ impl Builder {
         loop {
             self.build();
             built.send_replace(true);
-            self.known.changed.notified().await;
+            self.cache.changed.notified().await;
             sleep(GATHER).await;
         }
     }
 
     fn build(&mut self) {
-        let state = self.known.state();
+        let state = self.cache.state();
         let before = Arc::clone(&self.meshes.borrow());
         let resources = self.revision != Some(state.revision);
         let mut meshes = if resources {

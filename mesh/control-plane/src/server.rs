@@ -53,7 +53,7 @@ struct Place {
     metrics: Metrics,
 }
 
-// === impl Control plane ===
+// === impl ControlPlane ===
 
 impl ControlPlane {
     /// Of what `meshes` holds, as it changes, to `streams_max` streams at once.

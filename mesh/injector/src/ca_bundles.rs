@@ -10,7 +10,8 @@
 //! write over each other for ever.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -47,11 +48,13 @@ const CALM_AFTER: Duration = Duration::from_mins(10);
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CaBundle {
     /// Name of the `ConfigMap`.
-    pub name: String,
+    name: String,
     /// The namespace that the injector is in.
-    pub installed_in: String,
-    /// The certificates, PEM.
-    pub certificates: String,
+    installed_in: String,
+    /// PEM.
+    certificates: String,
+    /// What a `ConfigMap` with just these certificates holds.
+    data: Data,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -104,7 +107,7 @@ pub enum Step {
 
 /// When which namespace may be written to. Time is any that never steps.
 #[derive(Debug, Default)]
-pub struct Pace(BTreeMap<String, Tried>);
+pub struct Backoff(BTreeMap<String, Tried>);
 
 #[derive(Clone, Copy, Debug)]
 struct Tried {
@@ -133,6 +136,20 @@ impl Namespace {
 // === impl CaBundle ===
 
 impl CaBundle {
+    pub fn new(name: &str, installed_in: &str, certificates: String) -> Self {
+        let data = Data(BTreeMap::from([(CA_KEY.to_owned(), digest(&certificates))]));
+        Self {
+            name: name.to_owned(),
+            installed_in: installed_in.to_owned(),
+            certificates,
+            data,
+        }
+    }
+
+    pub fn certificates(&self) -> &str {
+        &self.certificates
+    }
+
     /// What is to be done in a namespace that has `held`. Of a namespace that is not known nothing
     /// is.
     pub fn step(&self, namespace: Option<&Namespace>, held: Option<&Held>) -> Step {
@@ -172,11 +189,7 @@ impl CaBundle {
     }
 
     fn is_in(&self, held: &Held) -> bool {
-        let only = Data(BTreeMap::from([(
-            CA_KEY.to_owned(),
-            digest(&self.certificates),
-        )]));
-        held.data.as_ref() == Some(&only)
+        held.data.as_ref() == Some(&self.data)
     }
 
     /// The object that [`Step::Create`] makes.
@@ -236,23 +249,22 @@ impl Data {
     }
 }
 
-/// `SipHash`: another text of the same digest is not found by trying.
+/// Keyed anew by each process: nobody can prepare another text of the same digest.
 fn digest(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
+    static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    KEYS.hash_one(text)
 }
 
-// === impl Pace ===
+// === impl Backoff ===
 
-impl Pace {
+impl Backoff {
     /// True if `namespace` may be written to at `now`.
     pub fn is_due(&self, namespace: &str, now: Duration) -> bool {
-        self.left(namespace, now).is_zero()
+        self.remaining(namespace, now).is_zero()
     }
 
     /// How long that is not so.
-    pub fn left(&self, namespace: &str, now: Duration) -> Duration {
+    pub fn remaining(&self, namespace: &str, now: Duration) -> Duration {
         let due = self.0.get(namespace).map(|tried| tried.at + tried.wait);
         due.unwrap_or_default().saturating_sub(now)
     }
@@ -266,12 +278,12 @@ impl Pace {
     }
 
     /// What is written is something else from now on: nobody waits for it.
-    pub fn begin_anew(&mut self) {
+    pub fn reset(&mut self) {
         self.0.clear();
     }
 
     /// Forgets all namespaces but these.
-    pub fn keep_only(&mut self, namespaces: &BTreeSet<String>) {
+    pub fn retain(&mut self, namespaces: &BTreeSet<String>) {
         self.0.retain(|namespace, _| namespaces.contains(namespace));
     }
 }

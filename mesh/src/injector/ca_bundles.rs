@@ -20,7 +20,7 @@ use common_kubernetes::lease::{Kept, Role};
 use common_kubernetes::{ClusterError, Lease, Scope, Watches};
 use http::Method;
 use kube::Client;
-use mesh_injector::ca_bundles::{CaBundle, Held, INSTALLED_IN, MANAGED_BY, MANAGER, Pace, Step};
+use mesh_injector::ca_bundles::{Backoff, CaBundle, Held, INSTALLED_IN, MANAGED_BY, MANAGER, Step};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -31,9 +31,9 @@ use super::events::COMPONENT;
 use super::metrics::{Metrics, States};
 use super::settings::Followed;
 use crate::clock;
-use known::{ConfigMaps, Known, Namespaces};
+use cache::{Cache, ConfigMaps, Namespaces};
 
-mod known;
+mod cache;
 
 /// Time between two requests: twenty a second at most, a thousand namespaces in less than a minute.
 const WRITE_EVERY: Duration = Duration::from_millis(50);
@@ -62,14 +62,13 @@ pub(super) struct Keeper {
     options: Options,
     settings: Followed,
     metrics: Metrics,
-    known: Arc<Known>,
+    cache: Arc<Cache>,
     missing: Box<dyn Fn() -> Option<String> + Send + Sync>,
     role: watch::Receiver<Role>,
-    pace: Pace,
+    backoff: Backoff,
     /// What was said last of each namespace with which something is wrong.
     said: BTreeMap<String, String>,
-    /// The certificates that were written last.
-    certificates: String,
+    wanted: Option<Arc<CaBundle>>,
     begun: Instant,
 }
 
@@ -81,13 +80,13 @@ pub(super) fn begin(
     metrics: Metrics,
     (stop, ended): (CancellationToken, &CancellationToken),
 ) -> Watches {
-    let known = Arc::new(Known::new(
+    let cache = Arc::new(Cache::new(
         &options.installed_in,
         metrics.ca_configmaps_over_limit(),
     ));
     let mut watches = Watches::new(client.clone(), clock::both(), ended.clone());
-    watches.follow(Namespaces(Arc::clone(&known)), Scope::All);
-    let maps = ConfigMaps::new(Arc::clone(&known), &options.name);
+    watches.follow(Namespaces(Arc::clone(&cache)), Scope::All);
+    let maps = ConfigMaps::new(Arc::clone(&cache), &options.name);
     watches.follow(maps, Scope::All);
     let lease = Lease {
         namespace: options.installed_in.clone(),
@@ -100,12 +99,12 @@ pub(super) fn begin(
         options,
         settings,
         metrics,
-        known,
+        cache,
         missing: Box::new(watches.missing()),
         role: kept.role.clone(),
-        pace: Pace::default(),
+        backoff: Backoff::default(),
         said: BTreeMap::new(),
-        certificates: String::new(),
+        wanted: None,
         begun: clock::monotonic(),
     };
     tokio::spawn(keeper.run(kept, stop));
@@ -122,16 +121,16 @@ impl Keeper {
 
     async fn follow(&mut self) {
         loop {
-            let states = if self.leads() && (self.missing)().is_none() {
+            let states = if self.is_leader() && (self.missing)().is_none() {
                 self.round().await
             } else {
                 // What another one says of them is what counts.
                 States::default()
             };
             self.metrics.ca_configmap_states(states);
-            let known = Arc::clone(&self.known);
+            let cache = Arc::clone(&self.cache);
             tokio::select! {
-                () = known.changed.notified() => {}
+                () = cache.changed.notified() => {}
                 _ = self.settings.changed() => {}
                 _ = self.role.changed() => {}
                 () = sleep(LOOK_EVERY) => {}
@@ -139,23 +138,25 @@ impl Keeper {
         }
     }
 
-    fn leads(&self) -> bool {
+    fn is_leader(&self) -> bool {
         *self.role.borrow() == Role::Leads
     }
 
     /// Looks at each namespace once.
     async fn round(&mut self) -> States {
-        let wanted = self.wanted();
-        let names: BTreeSet<String> = self.known.names().into_iter().collect();
-        self.pace.keep_only(&names);
+        let Some(wanted) = self.wanted() else {
+            return States::default();
+        };
+        let names: BTreeSet<String> = self.cache.names().into_iter().collect();
+        self.backoff.retain(&names);
         self.said.retain(|namespace, _| names.contains(namespace));
         let mut states = States::default();
         for namespace in &names {
-            if !self.leads() {
+            if !self.is_leader() {
                 return States::default();
             }
             // As it is by now: a round may take long.
-            let (is, held) = self.known.of(namespace);
+            let (is, held) = self.cache.of(namespace);
             let step = wanted.step(is.as_ref(), held.as_deref());
             match step {
                 Step::Nothing => {
@@ -175,25 +176,24 @@ impl Keeper {
         states
     }
 
-    /// The certificates as they are by now.
-    fn wanted(&mut self) -> CaBundle {
-        let settings = self.settings.borrow_and_update().clone();
-        let secure = settings.secure.as_ref();
-        let certificates = secure.map(|secure| secure.ca.clone());
-        let certificates = certificates.unwrap_or_default();
-        if certificates != self.certificates {
-            self.pace.begin_anew();
-            self.certificates.clone_from(&certificates);
+    /// What each namespace is to have by now; made anew only when the certificates change.
+    fn wanted(&mut self) -> Option<Arc<CaBundle>> {
+        let settings = Arc::clone(&self.settings.borrow_and_update());
+        let certificates = &settings.secure.as_ref()?.ca;
+        let is_same = |wanted: &Arc<CaBundle>| wanted.certificates() == certificates;
+        if !self.wanted.as_ref().is_some_and(is_same) {
+            let Options {
+                name, installed_in, ..
+            } = &self.options;
+            let wanted = CaBundle::new(name, installed_in, certificates.clone());
+            self.wanted = Some(Arc::new(wanted));
+            self.backoff.reset();
         }
-        CaBundle {
-            name: self.options.name.clone(),
-            installed_in: self.options.installed_in.clone(),
-            certificates,
-        }
+        self.wanted.clone()
     }
 
     async fn write(&mut self, wanted: &CaBundle, namespace: &str, step: Step, held: Option<&Held>) {
-        if !self.pace.is_due(namespace, self.begun.elapsed()) {
+        if !self.backoff.is_due(namespace, self.begun.elapsed()) {
             return;
         }
         let Some((method, content_type, body, outcome)) = request(wanted, namespace, step, held)
@@ -202,15 +202,15 @@ impl Keeper {
         };
         let mut path = format!("/api/v1/namespaces/{namespace}/configmaps");
         if step != Step::Create {
-            path = format!("{path}/{}", wanted.name);
+            path = format!("{path}/{}", self.options.name);
         }
         let sent = send::<IgnoredAny>(&self.client, method, &path, content_type, &body).await;
-        self.pace.tried(namespace, self.begun.elapsed());
+        self.backoff.tried(namespace, self.begun.elapsed());
         match sent {
             Ok(_) => {
                 self.metrics.ca_configmap(outcome);
                 self.said.remove(namespace);
-                let config_map = &wanted.name;
+                let config_map = &self.options.name;
                 tracing::info!(namespace, config_map, outcome, "CAs of aggregators");
             }
             // Somebody was faster, or it is another by now: the watch tells.

@@ -171,7 +171,7 @@ fn gone<'a>(
 #[derive(Debug)]
 pub(crate) struct CustomTable {
     pub(crate) kind: Kind,
-    pub(crate) known: Arc<ResourceCache>,
+    pub(crate) cache: Arc<ResourceCache>,
 }
 
 #[derive(Debug)]
@@ -208,18 +208,18 @@ impl Index for CustomTable {
     }
 
     fn apply(&self, object: Custom) {
-        self.known.apply_custom(self.kind, object);
+        self.cache.apply_custom(self.kind, object);
     }
 
     fn delete(&self, object: &Custom) {
-        self.known.remove_custom(&(self.kind, key(object)));
+        self.cache.remove_custom(&(self.kind, key(object)));
     }
 
     fn reset(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
-        let state = self.known.state();
+        let state = self.cache.state();
         let of_kind = state.custom.keys().filter(|(kind, _)| *kind == self.kind);
         for key in gone(scope, listed, of_kind.map(|(_, key)| key)) {
-            self.known.remove_custom(&(self.kind, key));
+            self.cache.remove_custom(&(self.kind, key));
         }
     }
 }
@@ -229,10 +229,6 @@ impl Index for Namespaces {
 
     fn name(&self) -> &'static str {
         "namespaces"
-    }
-
-    fn group_path(&self) -> &'static str {
-        "/api/v1"
     }
 
     fn resource(&self) -> &'static str {
@@ -294,10 +290,6 @@ impl Index for Services {
 
     fn name(&self) -> &'static str {
         "services"
-    }
-
-    fn group_path(&self) -> &'static str {
-        "/api/v1"
     }
 
     fn resource(&self) -> &'static str {

@@ -31,7 +31,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 pub(super) struct Writer {
     client: Client,
-    known: Arc<ResourceCache>,
+    cache: Arc<ResourceCache>,
     conditions: watch::Receiver<Arc<ServedConditions>>,
     metrics: Metrics,
     clock: Clock,
@@ -44,14 +44,14 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         client: Client,
-        known: Arc<ResourceCache>,
+        cache: Arc<ResourceCache>,
         conditions: watch::Receiver<Arc<ServedConditions>>,
         metrics: Metrics,
         clock: Clock,
     ) -> Self {
         Self {
             client,
-            known,
+            cache,
             conditions,
             metrics,
             clock,
@@ -63,10 +63,10 @@ impl Writer {
     pub(super) async fn run(mut self) {
         loop {
             self.round().await;
-            let known = Arc::clone(&self.known);
+            let cache = Arc::clone(&self.cache);
             tokio::select! {
                 changed = self.conditions.changed() => if changed.is_err() { return },
-                () = known.stated.notified() => {}
+                () = cache.stated.notified() => {}
                 () = sleep(AGAIN_AFTER) => {}
             }
         }
@@ -77,7 +77,7 @@ impl Writer {
         self.written.retain(|id, _| conditions.contains_key(id));
         for (id, condition) in conditions.iter() {
             // As it is now: a round may take long, and other control planes write too.
-            let Some(entry) = self.known.custom(id) else {
+            let Some(entry) = self.cache.custom(id) else {
                 continue;
             };
             let time = rfc3339(self.clock.wall());

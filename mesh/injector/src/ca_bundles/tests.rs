@@ -3,11 +3,7 @@ use super::*;
 const OURS: [(&str, &str); 2] = [(MANAGED_BY, MANAGER), (INSTALLED_IN, "meshmeter")];
 
 fn bundle() -> CaBundle {
-    CaBundle {
-        name: "meshmeter-ca".to_owned(),
-        installed_in: "meshmeter".to_owned(),
-        certificates: "old new".to_owned(),
-    }
+    CaBundle::new("meshmeter-ca", "meshmeter", "old new".to_owned())
 }
 
 fn map(of: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -188,27 +184,27 @@ fn a_step_is_enough() {
 /// not made slow by it.
 #[test]
 fn writes_become_rare_and_never_end() {
-    let mut pace = Pace::default();
+    let mut backoff = Backoff::default();
     let day = Duration::from_hours(24);
     let (mut now, mut writes, mut last) = (Duration::ZERO, 0, None);
     while now < day {
-        if pace.is_due("prod", now) {
+        if backoff.is_due("prod", now) {
             let pause = now.saturating_sub(last.unwrap_or(now));
             assert!(pause <= AGAIN_MAX, "{pause:?}");
-            pace.tried("prod", now);
+            backoff.tried("prod", now);
             (writes, last) = (writes + 1, Some(now));
         }
-        assert!(pace.is_due("other", now));
+        assert!(backoff.is_due("other", now));
         now += Duration::from_secs(1);
     }
     let steadily = day.as_secs() / AGAIN_MAX.as_secs();
     assert!((steadily..steadily + 12).contains(&writes), "{writes}");
     now += CALM_AFTER + AGAIN_MAX;
-    pace.tried("prod", now);
-    assert_eq!(pace.left("prod", now), AGAIN_MIN);
-    pace.begin_anew();
-    assert!(pace.is_due("prod", now));
-    pace.tried("prod", now);
-    pace.keep_only(&BTreeSet::new());
-    assert!(pace.is_due("prod", now));
+    backoff.tried("prod", now);
+    assert_eq!(backoff.remaining("prod", now), AGAIN_MIN);
+    backoff.reset();
+    assert!(backoff.is_due("prod", now));
+    backoff.tried("prod", now);
+    backoff.retain(&BTreeSet::new());
+    assert!(backoff.is_due("prod", now));
 }

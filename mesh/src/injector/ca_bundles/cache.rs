@@ -12,14 +12,14 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokio::sync::Notify;
 
-/// Namespaces at most, and `ConfigMap`s of the name, some 500 bytes each: more than a cluster is
-/// tested with. What is beyond it is not known, and nothing is done about it.
+/// Namespaces at most, and `ConfigMap`s of the name, some 500 bytes each: more than Kubernetes is
+/// tested with. Those beyond it are counted and left alone.
 const NAMESPACES_MAX: usize = 10_000;
 
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct Cache {
     installed_in: String,
-    /// Guards what the watches told; held to look something up.
+    /// What the watches reported; held for a lookup.
     state: Mutex<State>,
     pub(super) changed: Notify,
     over_limit: Counter,
@@ -31,11 +31,11 @@ struct State {
     held: BTreeMap<String, Arc<Held>>,
 }
 
-pub(super) struct Namespaces(pub(super) Arc<Known>);
+pub(super) struct Namespaces(pub(super) Arc<Cache>);
 
 /// `ConfigMap`s of one name.
 pub(super) struct ConfigMaps {
-    known: Arc<Known>,
+    cache: Arc<Cache>,
     selector: String,
 }
 
@@ -53,9 +53,9 @@ pub(super) struct ConfigMap {
     immutable: Option<bool>,
 }
 
-// === impl Known ===
+// === impl Cache ===
 
-impl Known {
+impl Cache {
     pub(super) fn new(installed_in: &str, over_limit: Counter) -> Self {
         Self {
             installed_in: installed_in.to_owned(),
@@ -69,7 +69,6 @@ impl Known {
         self.lock().namespaces.keys().cloned().collect()
     }
 
-    /// What is known of a namespace.
     pub(super) fn of(&self, namespace: &str) -> (Option<Namespace>, Option<Arc<Held>>) {
         let state = self.lock();
         let held = state.held.get(namespace).cloned();
@@ -97,7 +96,7 @@ impl Known {
         changes
     }
 
-    /// Changes what is known by `change`, which tells whether it did.
+    /// Applies `change`, which returns whether it changed anything.
     fn update(&self, change: impl FnOnce(&mut State) -> bool) {
         if change(&mut self.lock()) {
             self.changed.notify_one();
@@ -108,9 +107,9 @@ impl Known {
 // === impl ConfigMaps ===
 
 impl ConfigMaps {
-    pub(super) fn new(known: Arc<Known>, name: &str) -> Self {
+    pub(super) fn new(cache: Arc<Cache>, name: &str) -> Self {
         Self {
-            known,
+            cache,
             // By it the role can be held to this one name.
             selector: format!("metadata.name={name}"),
         }
@@ -145,10 +144,6 @@ impl Index for Namespaces {
 
     fn name(&self) -> &'static str {
         "ca_namespaces"
-    }
-
-    fn group_path(&self) -> &'static str {
-        "/api/v1"
     }
 
     fn resource(&self) -> &'static str {
@@ -191,10 +186,6 @@ impl Index for ConfigMaps {
         "ca_configmaps"
     }
 
-    fn group_path(&self) -> &'static str {
-        "/api/v1"
-    }
-
     fn resource(&self) -> &'static str {
         "configmaps"
     }
@@ -206,19 +197,19 @@ impl Index for ConfigMaps {
     fn apply(&self, object: ConfigMap) {
         let namespace = object.metadata.namespace.clone();
         let held = Arc::new(object.held());
-        self.known
-            .update(|state| self.known.put(&mut state.held, &namespace, held));
+        self.cache
+            .update(|state| self.cache.put(&mut state.held, &namespace, held));
     }
 
     fn delete(&self, object: &ConfigMap) {
         let namespace = &object.metadata.namespace;
-        self.known
+        self.cache
             .update(|state| state.held.remove(namespace).is_some());
     }
 
     fn reset(&self, _: &Scope, listed: &HashSet<(String, String)>) {
         let namespaces: HashSet<&str> = listed.iter().map(|(it, _)| it.as_str()).collect();
-        self.known.update(|state| {
+        self.cache.update(|state| {
             let before = state.held.len();
             state
                 .held
