@@ -55,8 +55,7 @@ fn phrase(why: Missing) -> &'static str {
     match why {
         Missing::NeverReported => "never reported (check that the filter is injected)",
         Missing::TlsRefused => {
-            "does not report: its streams are refused: TLS (its sidecar must trust the CA in the ConfigMap \
-             meshmeter-ca, which it follows or, without the xDS proxy, gets with a new pod; the \
+            "does not report: its streams are refused: TLS (its sidecar must trust the aggregator's CA; the \
              aggregator's log has the reason)"
         }
         Missing::New => "began to report less than a second ago",

@@ -17,7 +17,7 @@ pub struct SubBatch {
     pub body: Bytes,
 }
 
-// === impl Piece ===
+// === impl SubBatch ===
 
 impl From<Batch> for SubBatch {
     fn from(batch: Batch) -> Self {

@@ -69,7 +69,7 @@ struct Outgoing {
 
 type Responses = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 
-// === impl xDS proxy ===
+// === impl XdsProxy ===
 
 impl XdsProxy {
     /// The service of these parts.
@@ -176,7 +176,7 @@ enum Ended {
     Failed(Status),
 }
 
-// === impl FromOrigin ===
+// === impl FromControlPlane ===
 
 impl FromControlPlane<'_> {
     /// The next response. May be given up and asked for again.
