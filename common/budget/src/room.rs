@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -97,7 +98,7 @@ impl Room {
     }
 
     fn take_of_peer(self: &Arc<Self>, peer: IpAddr, units: u64) -> Result<HeldByPeer, Full> {
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.peers.lock();
         let held = peers.get(&peer).copied().unwrap_or(0) + units;
         if held > self.per_peer.get() / UNIT {
             return Err(Full::Peer(self.per_peer));
@@ -113,11 +114,7 @@ impl Room {
 
 impl Drop for HeldByPeer {
     fn drop(&mut self) {
-        let mut peers = self
-            .room
-            .peers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.room.peers.lock();
         let Some(held) = peers.get_mut(&self.peer) else {
             return;
         };
@@ -155,7 +152,7 @@ mod tests {
         waits.await.unwrap().unwrap();
         drop(first);
         assert_eq!(room.taken(), Size::default());
-        assert!(room.peers.lock().unwrap().is_empty());
+        assert!(room.peers.lock().is_empty());
         assert_eq!(
             take(None, 101 * KIB).await.unwrap_err(),
             Full::Total(Size::kib(100))

@@ -1,7 +1,6 @@
 //! What a connection is doing, and until when it may. Holds no clock: every method takes `now`.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::clock;
@@ -91,13 +90,9 @@ impl Activity {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The handshake is over, or there is none.
     pub(crate) fn opened(&self, is_http2: bool, now: Instant) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.phase = if is_http2 {
             Phase::Http2(0)
         } else {
@@ -108,7 +103,7 @@ impl Activity {
 
     /// Bytes came.
     pub(crate) fn read(&self, bytes: usize, now: Instant) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         match state.phase {
             Phase::Http2(seen) => state.phase = Phase::Http2(seen.saturating_add(bytes as u64)),
             Phase::Http1 if state.exchanges.is_empty() => {
@@ -120,25 +115,25 @@ impl Activity {
 
     /// The peer took bytes.
     pub(crate) fn wrote(&self) {
-        self.state().blocked_since = None;
+        self.state.lock().blocked_since = None;
     }
 
     /// The peer took all that there was.
     pub(crate) fn flushed(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.blocked_since = None;
         state.behind_since = None;
     }
 
     pub(crate) fn blocked(&self, now: Instant) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.blocked_since.get_or_insert(now);
         state.behind_since.get_or_insert(now);
     }
 
     /// A request's head is complete. Returns what the request is called here.
     pub(crate) fn begin(&self) -> u64 {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.head_since = None;
         state.begun += 1;
         let id = state.begun;
@@ -164,7 +159,7 @@ impl Activity {
     }
 
     pub(crate) fn end(&self, id: u64, now: Instant) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.exchanges.retain(|exchange| exchange.id != id);
         if state.exchanges.is_empty() {
             state.quiet_since = now;
@@ -172,7 +167,7 @@ impl Activity {
     }
 
     fn change(&self, id: u64, change: impl FnOnce(&mut Exchange)) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let found = state.exchanges.iter_mut().find(|found| found.id == id);
         if let Some(exchange) = found {
             change(exchange);
@@ -180,12 +175,12 @@ impl Activity {
     }
 
     pub(crate) fn begun(&self) -> u64 {
-        self.state().begun
+        self.state.lock().begun
     }
 
     /// Whether it may be closed for the sake of others.
     pub(crate) fn spare(&self, now: Instant) -> Option<Spare> {
-        let state = self.state();
+        let state = self.state.lock();
         if state.exchanges.is_empty() {
             return Some(Spare::Idle(state.quiet_since));
         }
@@ -200,7 +195,7 @@ impl Activity {
 
     /// The next moment at which it is overdue unless something happens, and why it then is.
     pub(crate) fn deadline(&self) -> Option<(Instant, Overdue)> {
-        let state = self.state();
+        let state = self.state.lock();
         let allowed = &self.deadlines;
         let blocked = state.blocked_since.map(|at| at + allowed.write);
         let behind = state.behind_since.zip(allowed.answer);

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -81,10 +82,6 @@ impl Places {
         })
     }
 
-    fn holders(&self) -> MutexGuard<'_, Holders> {
-        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A place for a connection of `address` (`None`: of a local socket), if need be that of
     /// another.
     pub(crate) fn take(
@@ -92,7 +89,7 @@ impl Places {
         address: Option<IpAddr>,
         now: Instant,
     ) -> Result<Place, Full> {
-        let mut holders = self.holders();
+        let mut holders = self.holders.lock();
         let strangers = holders.all.len() - holders.trusted;
         let crowd = address.map_or(0, |address| holders.crowd(address));
         let full = if crowd >= self.limits.per_address {
@@ -125,7 +122,7 @@ impl Places {
     /// Closes the connection that can best be spared, for want of descriptors. False if there is
     /// none, or if others are about to leave theirs.
     pub(crate) fn evict_one(&self, now: Instant) -> bool {
-        let mut holders = self.holders();
+        let mut holders = self.holders.lock();
         holders.closing.is_empty() && holders.evict_stranger(None, now, NEWCOMER)
     }
 
@@ -137,11 +134,11 @@ impl Places {
     }
 
     fn is_clear(&self) -> bool {
-        self.holders().closing.len() < CLOSING_MAX
+        self.holders.lock().closing.len() < CLOSING_MAX
     }
 
     fn close(&self, id: u64) {
-        let mut holders = self.holders();
+        let mut holders = self.holders.lock();
         holders.remove(id);
         if holders.closing.remove(&id) {
             self.closed.notify_one();
@@ -243,7 +240,7 @@ impl Place {
     /// Its peer showed a certificate that is trusted: it leaves its place to others, for one of
     /// those that are kept for such peers. Where they are all in use it stays as it is.
     pub(crate) fn trust(&self, now: Instant) {
-        let mut holders = self.places.holders();
+        let mut holders = self.places.holders.lock();
         let limit = self.places.limits.trusted;
         if limit == 0 || (holders.trusted >= limit && !holders.evict_trusted(now)) {
             return;

@@ -1,9 +1,9 @@
 //! Log lines at a bounded rate: what a peer can make us say a thousand times a second is said now
 //! and then, with how often it was so. Holds no clock.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// At most one line of a kind in this time.
@@ -21,7 +21,7 @@ pub(crate) struct Tally {
 impl Tally {
     /// It happened. How often since the last line, if there is to be one.
     pub(crate) fn add(&self, now: Instant) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let (said, count) = &mut *state;
         *count += 1;
         if said.is_some_and(|said| now.saturating_duration_since(said) < SAID_EVERY) {

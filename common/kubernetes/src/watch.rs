@@ -6,8 +6,8 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use common_json::Tolerant;
@@ -15,6 +15,7 @@ use common_time::{Clock, Monotonic};
 use futures_util::StreamExt as _;
 use kube::Client;
 use kube::core::WatchEvent;
+use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::{sleep, timeout};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
@@ -152,7 +153,7 @@ impl WatchState {
     }
 
     fn last_failure(&self) -> String {
-        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let failure = self.failure.lock();
         failure
             .clone()
             .unwrap_or_else(|| "no answer yet".to_owned())
@@ -160,7 +161,7 @@ impl WatchState {
 
     fn alive(&self, now: Monotonic) {
         self.last_sign.store(now.0, Ordering::Relaxed);
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failure = self.failure.lock();
         *failure = None;
     }
 
@@ -175,7 +176,7 @@ impl WatchState {
             }
             source = error.source();
         }
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failure = self.failure.lock();
         let first = failure.is_none();
         *failure = Some(message.clone());
         drop(failure);

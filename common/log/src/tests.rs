@@ -1,4 +1,6 @@
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::*;
 
@@ -22,7 +24,7 @@ struct Sink(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        self.0.lock().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -49,7 +51,7 @@ fn log(json: bool, text: &str) -> String {
     } else {
         tracing::subscriber::with_default(builder.finish(), events);
     }
-    let bytes = sink.0.lock().unwrap().clone();
+    let bytes = sink.0.lock().clone();
     String::from_utf8(bytes).unwrap()
 }
 

@@ -1,8 +1,9 @@
 //! Which client certificates a handshake takes.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{
     WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
@@ -82,11 +83,7 @@ impl Followed {
             return Ok(false);
         }
         let verifier = of_ca(&read, &self.path.display().to_string())?;
-        let mut believed = self
-            .believed
-            .0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut believed = self.believed.0.write();
         *believed = verifier;
         self.read = read;
         Ok(true)
@@ -103,7 +100,7 @@ impl Followed {
 
 impl Believed {
     fn now(&self) -> Arc<dyn ClientCertVerifier> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.read())
     }
 }
 

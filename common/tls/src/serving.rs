@@ -1,9 +1,10 @@
 //! The certificate that a listener shows, which can be swapped while it serves.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
+use parking_lot::RwLock;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -100,11 +101,7 @@ impl Serving {
     pub fn swap(&self, certificate: &str, key: &str) -> Result<(), TlsError> {
         let pair = pair(certificate, key)?;
         self.0.expires.store(expiry(&pair), Ordering::Relaxed);
-        *self
-            .0
-            .current
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::new(pair);
+        *self.0.current.write() = Arc::new(pair);
         Ok(())
     }
 
@@ -117,7 +114,7 @@ impl Serving {
 impl ResolvesServerCert for Serving {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let current = self.0.current.read();
-        Some(Arc::clone(&current.unwrap_or_else(PoisonError::into_inner)))
+        Some(Arc::clone(&current))
     }
 }
 

@@ -152,7 +152,7 @@ fn nothing_is_kept_of_those_who_left() {
     }
     case.held[3].trust(case.begin);
     case.held.clear();
-    let holders = case.places.holders();
+    let holders = case.places.holders.lock();
     assert!(holders.all.is_empty() && holders.crowds.is_empty());
     assert_eq!(holders.trusted, 0);
 }

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use common_http::{Protocol, Security};
 use http::Method;
+use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -119,7 +120,7 @@ async fn neither_is_closed() {
     let told = Arc::clone(&failed);
     let server = Running::with(settings(Protocol::Http2), |server| {
         let server = server.with_security(Security::Either(tls));
-        server.with_handshakes(move |ip, done| told.lock().unwrap().push((ip, done)))
+        server.with_handshakes(move |ip, done| told.lock().push((ip, done)))
     });
     let server = server.await;
     for text in [
@@ -135,7 +136,7 @@ async fn neither_is_closed() {
         );
     }
     assert_eq!(server.count("handshakes_failed", "unknown_protocol"), 4);
-    let told = failed.lock().unwrap().clone();
+    let told = failed.lock().clone();
     assert_eq!(told, vec![(Ipv4Addr::LOCALHOST.into(), false); 4]);
 }
 
