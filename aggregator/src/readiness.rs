@@ -7,12 +7,12 @@
 //! That is decided once; a pod that is lost later is a matter of answers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aggregator_core::pod::PodKey;
 use common_http::health::Check;
 use common_time::Monotonic;
+use parking_lot::Mutex;
 
 /// Two flush intervals of a sidecar: by then each has connected and sent all its totals.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -89,7 +89,7 @@ impl Readiness {
 
     /// What is waited for; `None` from the first time on that it is nothing.
     fn unsettled(&self, now: Monotonic, sidecars: impl FnOnce() -> Sidecars) -> Option<String> {
-        let mut settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut settling = self.settling.lock();
         if matches!(*settling, Settling::Settled) {
             return None;
         }

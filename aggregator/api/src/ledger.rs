@@ -2,7 +2,6 @@
 //! which a decision of an autoscaler can be explained, since it keeps no values itself.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aggregator_core::pod::PodKey;
@@ -11,6 +10,7 @@ use bytes::Bytes;
 use common_time::UnixMillis;
 use http::header::USER_AGENT;
 use http::request::Parts;
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::metrics::Summary;
@@ -92,7 +92,7 @@ struct Metadata {}
 impl Ledger {
     /// Keeps a read; the oldest one makes room.
     pub(crate) fn add(&self, read: Read) {
-        let mut reads = self.lock();
+        let mut reads = self.reads.lock();
         if reads.len() >= READS_MAX {
             reads.pop_front();
         }
@@ -106,7 +106,7 @@ impl Ledger {
         namespace: &str,
     ) -> Result<Bytes, serde_json::Error> {
         let of_namespace = |read: &&Read| read.namespace == namespace;
-        let reads = self.lock();
+        let reads = self.reads.lock();
         let newest = reads.iter().rev().filter(of_namespace).cloned();
         let items = newest.take(LISTED_MAX).collect();
         drop(reads);
@@ -117,10 +117,6 @@ impl Ledger {
             items,
         };
         Ok(serde_json::to_vec(&list)?.into())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Read>> {
-        self.reads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -259,7 +255,7 @@ mod tests {
         let list: serde_json::Value = serde_json::from_slice(&list).unwrap();
         assert_eq!(list["items"].as_array().unwrap().len(), LISTED_MAX);
         assert_eq!(list["items"][0]["atUnixMs"], READS_MAX);
-        let reads = ledger.lock();
+        let reads = ledger.reads.lock();
         assert_eq!(reads.len(), READS_MAX);
         assert_eq!(reads[0].at_unix_ms, 1);
         assert_eq!(reads[0].request.len(), TEXT_BYTES_MAX);

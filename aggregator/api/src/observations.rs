@@ -2,10 +2,11 @@
 //! limit.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use aggregator_core::query::Missing;
 use http::StatusCode;
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -217,10 +218,7 @@ impl Observations {
     }
 
     fn has_label(&self, namespace: &str) -> bool {
-        let mut namespaces = self
-            .namespaces
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut namespaces = self.namespaces.lock();
         if namespaces.contains(namespace) {
             return true;
         }

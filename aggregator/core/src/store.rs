@@ -23,12 +23,13 @@ mod tests;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use parking_lot::Mutex;
 
 use crate::history::DEPTH;
 use crate::limits::StoreLimits;
@@ -184,7 +185,7 @@ impl Store {
 
     /// When [`Store::expire`] next has work.
     pub fn next_expiry(&self) -> Option<Monotonic> {
-        self.lock_due().peek().map(|Reverse((at, _))| *at)
+        self.due.lock().peek().map(|Reverse((at, _))| *at)
     }
 
     /// Reads `query` for each of `pods` as of `now`. Nothing is remembered of it: the same reports
@@ -280,20 +281,16 @@ impl Store {
     }
 
     fn look_again(&self, at: Monotonic, key: PodKey) {
-        self.lock_due().push(Reverse((at, key)));
+        self.due.lock().push(Reverse((at, key)));
     }
 
     fn pop_due(&self, now: Monotonic) -> Option<PodKey> {
-        let mut due = self.lock_due();
+        let mut due = self.due.lock();
         let Reverse((at, _)) = due.peek()?;
         if *at > now {
             return None;
         }
         due.pop().map(|Reverse((_, key))| key)
-    }
-
-    fn lock_due(&self) -> MutexGuard<'_, BinaryHeap<Reverse<(Monotonic, PodKey)>>> {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -12,9 +12,10 @@ mod object;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use parking_lot::RwLock;
 use thiserror::Error;
 
 use crate::directory::label_set::Texts;
@@ -100,7 +101,7 @@ impl Directory {
         if info.ips.len() > IPS_PER_POD_MAX {
             return Err(DirectoryRefusal::Ips(info.key));
         }
-        let mut known = self.write();
+        let mut known = self.known.write();
         let Known {
             namespaces,
             texts,
@@ -128,7 +129,7 @@ impl Directory {
 
     /// Takes a pod out; true if it was there.
     pub fn remove(&self, key: &PodKey) -> bool {
-        let mut known = self.write();
+        let mut known = self.known.write();
         let mut addresses = Vec::new();
         let removed = known.change(&key.namespace, |namespace, texts| {
             addresses.extend(namespace.addresses(&key.name));
@@ -152,7 +153,7 @@ impl Directory {
             selector,
         } = info;
         check_labels(&selector, || format!("service {namespace}/{name}"))?;
-        let mut known = self.write();
+        let mut known = self.known.write();
         let Known {
             namespaces,
             texts,
@@ -178,7 +179,7 @@ impl Directory {
 
     /// Takes a service out; true if it was there.
     pub fn remove_service(&self, namespace: &str, name: &str) -> bool {
-        let mut known = self.write();
+        let mut known = self.known.write();
         let removed = known.change(namespace, |namespace, texts| {
             namespace.remove_service(name, texts)
         });
@@ -188,7 +189,7 @@ impl Directory {
 
     /// Adds an owner or replaces what was known of it.
     pub fn upsert_owner(&self, info: OwnerInfo) -> Result<(), DirectoryRefusal> {
-        let mut known = self.write();
+        let mut known = self.known.write();
         let Known {
             namespaces, sizes, ..
         } = &mut *known;
@@ -213,7 +214,7 @@ impl Directory {
 
     /// Takes an owner out; true if it was there. What it owned keeps naming it.
     pub fn remove_owner(&self, key: &ObjectKey) -> bool {
-        let mut known = self.write();
+        let mut known = self.known.write();
         let removed = known.change(&key.namespace, |namespace, _| {
             namespace.remove_owner(&key.object)
         });
@@ -224,7 +225,7 @@ impl Directory {
     /// The serving pods of `namespace` whose labels satisfy `matches`, sorted by name: those that
     /// exist, are not terminating and have not ended.
     pub fn select(&self, namespace: &str, matches: &dyn Fn(&LabelSet) -> bool) -> Vec<PodKey> {
-        let known = self.read();
+        let known = self.known.read();
         let Some((namespace, within)) = known.namespaces.get_key_value(namespace) else {
             return Vec::new();
         };
@@ -239,7 +240,7 @@ impl Directory {
         equals: &[(&str, &str)],
         matches: &dyn Fn(&LabelSet) -> bool,
     ) -> Vec<PodKey> {
-        let known = self.read();
+        let known = self.known.read();
         let Some((namespace, within)) = known.namespaces.get_key_value(namespace) else {
             return Vec::new();
         };
@@ -248,7 +249,7 @@ impl Directory {
 
     /// The serving pods that the service `name` selects.
     pub fn pods_of_service(&self, namespace: &str, name: &str) -> ServicePods {
-        let known = self.read();
+        let known = self.known.read();
         let found = known
             .namespaces
             .get_key_value(namespace)
@@ -265,7 +266,7 @@ impl Directory {
     /// The serving pods that `owner` controls, itself or through owners of its own, sorted by name;
     /// `None` if nothing is known of it.
     pub fn pods_of_owner(&self, owner: &ObjectKey) -> Option<Vec<PodKey>> {
-        let known = self.read();
+        let known = self.known.read();
         let (namespace, within) = known.namespaces.get_key_value(&owner.namespace)?;
         let names = within.owned_by(&owner.object)?;
         Some(sorted(namespace, names))
@@ -273,12 +274,13 @@ impl Directory {
 
     /// What is known of one pod, serving or not.
     pub fn get(&self, key: &PodKey) -> Option<PodInfo> {
-        self.read().namespaces.get(&key.namespace)?.pod(key)
+        self.known.read().namespaces.get(&key.namespace)?.pod(key)
     }
 
     /// Whether the pod gets requests; `None` if it is unknown.
     pub fn serving(&self, key: &PodKey) -> Option<Serving> {
-        self.read()
+        self.known
+            .read()
             .namespaces
             .get(&key.namespace)?
             .serving(&key.name)
@@ -286,25 +288,25 @@ impl Directory {
 
     /// True if the pod may serve, now or soon: known, not terminating, not ended.
     pub fn is_serving(&self, key: &PodKey) -> bool {
-        let known = self.read();
+        let known = self.known.read();
         let within = known.namespaces.get(&key.namespace);
         within.is_some_and(|within| within.is_serving(&key.name))
     }
 
     /// True if `address`, in its canonical form, is one of a pod that has not ended.
     pub fn has_address(&self, address: &IpAddr) -> bool {
-        self.read().addresses.contains_key(address)
+        self.known.read().addresses.contains_key(address)
     }
 
     /// True if something is known to be in `namespace`.
     pub fn has_namespace(&self, namespace: &str) -> bool {
-        self.read().namespaces.contains_key(namespace)
+        self.known.read().namespaces.contains_key(namespace)
     }
 
     /// Every pod, sorted: for someone who has a new list of all and wants to remove what is not in
     /// it.
     pub fn pod_keys(&self) -> Vec<PodKey> {
-        let known = self.read();
+        let known = self.known.read();
         let pods = known.namespaces.iter().flat_map(|(namespace, within)| {
             within.pod_names().map(|name| PodKey {
                 namespace: Arc::clone(namespace),
@@ -317,7 +319,7 @@ impl Directory {
     /// Every pod that is injected, runs and is not terminating, sorted: whose sidecar should
     /// report.
     pub fn reporters(&self) -> Vec<PodKey> {
-        let known = self.read();
+        let known = self.known.read();
         let pods = known.namespaces.iter().flat_map(|(namespace, within)| {
             within.reporters().map(|name| PodKey {
                 namespace: Arc::clone(namespace),
@@ -329,7 +331,7 @@ impl Directory {
 
     /// Namespace and name of every service, sorted.
     pub fn service_keys(&self) -> Vec<(Arc<str>, Arc<str>)> {
-        let known = self.read();
+        let known = self.known.read();
         let services = known.namespaces.iter().flat_map(|(namespace, within)| {
             let names = within.service_names();
             names.map(|name| (Arc::clone(namespace), Arc::clone(name)))
@@ -339,7 +341,7 @@ impl Directory {
 
     /// Every owner, sorted.
     pub fn owner_keys(&self) -> Vec<ObjectKey> {
-        let known = self.read();
+        let known = self.known.read();
         let owners = known.namespaces.iter().flat_map(|(namespace, within)| {
             within.owners().map(|object| ObjectKey {
                 namespace: Arc::clone(namespace),
@@ -360,7 +362,7 @@ impl Directory {
 
     /// How much of everything there is.
     pub fn sizes(&self) -> Sizes {
-        self.read().sizes
+        self.known.read().sizes
     }
 
     /// What was refused, by reason, since the directory was made.
@@ -378,14 +380,6 @@ impl Directory {
         if let Some(count) = position.and_then(|position| self.refused.get(position)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Known> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Known> {
-        self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -34,7 +35,7 @@ pub(crate) struct Counted {
 impl Builds {
     /// Counts one stream of `build`.
     pub(crate) fn count(&self, build: &str) -> Counted {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.0.lock();
         let label = match build {
             "" => UNKNOWN,
             build if counts.contains_key(build) || counts.len() < BUILDS_MAX => build,
@@ -50,7 +51,7 @@ impl Builds {
 
 impl Collector for Builds {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.0.lock();
         let help = "Streams of sidecars that said hello, by build of the filter";
         let mut family = encoder.encode_descriptor("sidecars", help, None, MetricType::Gauge)?;
         for (build, count) in &*counts {
@@ -65,8 +66,7 @@ impl Collector for Builds {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let counts = self.builds.0.lock();
-        let mut counts = counts.unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.builds.0.lock();
         if let Some(count) = counts.get_mut(&self.label) {
             *count -= 1;
             // What nobody has any more makes room, and is no series.

@@ -1,10 +1,10 @@
 //! What is said of refused streams: each is counted, and of each reason only so many are logged.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use common_time::Monotonic;
+use parking_lot::Mutex;
 
 /// Lines of one reason in each [`PERIOD`]; whoever provokes more only makes the number in the next
 /// line rise.
@@ -30,7 +30,7 @@ struct Written {
 impl Lines {
     /// Whether a line of this reason is to be written now, and how many were left out before it.
     pub(crate) fn next(&self, reason: &'static str, now: Monotonic) -> Option<u64> {
-        let mut reasons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reasons = self.0.lock();
         let written = reasons.entry(reason).or_insert(Written {
             since: now,
             lines: 0,

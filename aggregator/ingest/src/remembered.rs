@@ -2,13 +2,13 @@
 //! of a restart.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aggregator_core::pod::PodKey;
 use aggregator_core::report::SeriesTotals;
 use aggregator_core::series::SeriesKey;
 use common_time::UnixMillis;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 /// Sidecars whose last totals are remembered, to tell a restart from a new stream.
@@ -59,7 +59,7 @@ impl Remembered {
         let sum = |part: fn(&SeriesTotals) -> Option<u64>| series.values().filter_map(part).sum();
         let requests: u64 = sum(|totals| totals.requests);
         let attempts: u64 = sum(|totals| totals.upstream_attempts);
-        let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pods = self.pods.lock();
         if pods.len() >= REMEMBERED_MAX && !pods.contains_key(pod) {
             // Whichever goes: should it restart just when its stream breaks, its totals stand still
             // until they are higher than they were.

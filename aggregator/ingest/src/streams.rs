@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use aggregator_core::pod::PodKey;
 use aggregator_core::report::StreamId;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::ending::{Ending, Refusal};
@@ -67,7 +68,7 @@ impl Streams {
         is_plain: bool,
     ) -> Result<(Place, oneshot::Receiver<Ending>), Refusal> {
         let (end, ended) = oneshot::channel();
-        let mut open = self.lock();
+        let mut open = self.open.lock();
         if open.by_id.len() >= self.max {
             return Err(Refusal::Streams { max: self.max });
         }
@@ -101,11 +102,7 @@ impl Streams {
 
     /// Tells a stream that it is over, if it is open and was not told before.
     pub(crate) fn end(&self, id: StreamId, ending: Ending) {
-        self.lock().end(id, ending);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().end(id, ending);
     }
 }
 
@@ -119,7 +116,7 @@ impl PlainStreams {
     /// How many each pod has that has any.
     pub fn by_pod(&self) -> BTreeMap<PodKey, usize> {
         let mut pods = BTreeMap::new();
-        for pod in self.0.lock().plain.values() {
+        for pod in self.0.open.lock().plain.values() {
             *pods.entry(pod.clone()).or_default() += 1;
         }
         pods
@@ -142,7 +139,7 @@ impl Open {
 impl Place {
     /// The stream has said that it is of `pod`.
     pub(crate) fn greeted(&self, pod: &PodKey) {
-        let mut open = self.streams.lock();
+        let mut open = self.streams.open.lock();
         open.greeting.remove(&self.id.0);
         if self.is_plain {
             open.plain.insert(self.id.0, pod.clone());
@@ -152,7 +149,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut open = self.streams.lock();
+        let mut open = self.streams.open.lock();
         open.by_id.remove(&self.id);
         open.greeting.remove(&self.id.0);
         open.plain.remove(&self.id.0);
@@ -201,7 +198,7 @@ mod tests {
         assert!(second_ended.try_recv().is_err() && polite_ended.try_recv().is_err());
         drop(third);
         drop(polite);
-        let open = streams.lock();
+        let open = streams.open.lock();
         assert_eq!((open.by_id.len(), open.greeting.len()), (2, 1));
     }
 
@@ -217,7 +214,7 @@ mod tests {
         drop(held);
         assert!(streams.open(one, false).is_ok());
         drop(last);
-        assert!(streams.lock().by_peer.is_empty());
+        assert!(streams.open.lock().by_peer.is_empty());
     }
     /// A pod is listed as long as it has a stream without TLS, with how many; one that has not said
     /// whose it is is not.
@@ -236,6 +233,6 @@ mod tests {
         drop(first);
         assert_eq!(plain.by_pod(), listed(1));
         drop((second, secure, silent));
-        assert!(streams.lock().plain.is_empty());
+        assert!(streams.open.lock().plain.is_empty());
     }
 }

@@ -8,7 +8,7 @@
 //! to what they cannot read. After some in a row, from a receiver that never showed that it knows
 //! 2.0, the next request is one of 1.0: if it is stored, that was it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::Mutex;
 
 use crate::answer::{Answer, Class};
 
@@ -60,7 +60,7 @@ impl Protocol {
     }
 
     pub fn version(&self, now: f64) -> Version {
-        match *self.state() {
+        match *self.0.lock() {
             State::Plain | State::Trying => Version::V1,
             State::Older(since) if now - since < TRIED_AGAIN_SECONDS => Version::V1,
             State::Unproven(_) | State::Proven | State::Older(_) => Version::V2,
@@ -69,7 +69,7 @@ impl Protocol {
 
     /// A request in `sent` was answered so; true if it is to be sent again in 1.0.
     pub fn observe(&self, sent: Version, answer: &Answer, now: f64) -> bool {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         let class = answer.class();
         if matches!(*state, State::Plain) {
             return false;
@@ -107,10 +107,6 @@ impl Protocol {
             }
             (Version::V1 | Version::V2, _) => false,
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

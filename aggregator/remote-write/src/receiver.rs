@@ -1,7 +1,7 @@
 //! The receiver of the samples, over HTTP.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use common_aws::signer::Signer;
 use common_time::{Clock, Now};
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use parking_lot::Mutex;
 use reqwest::{Client, Response};
 use thiserror::Error;
 
@@ -152,7 +153,7 @@ impl HttpReceiver {
             .map_err(|error| Answer::None(causes(&error)))?;
         let received = self.clock.wall().into();
         if let Some(date) = http_date(response.headers().get(DATE)) {
-            self.skew().observe(sent, received, date);
+            self.skew.lock().observe(sent, received, date);
         }
         let written = written(response.headers());
         if version == Version::V2 && response.status().is_success() && written.is_none() {
@@ -197,7 +198,7 @@ impl HttpReceiver {
                 credentials,
             } => {
                 // Both are judged by the receiver's clock, as far as that is known.
-                let time = self.skew().corrected(self.clock.wall().into());
+                let time = self.skew.lock().corrected(self.clock.wall().into());
                 let now = Now {
                     monotonic: self.clock.now(),
                     wall: time.into(),
@@ -212,10 +213,6 @@ impl HttpReceiver {
         }
         Ok(headers)
     }
-
-    fn skew(&self) -> std::sync::MutexGuard<'_, Skew> {
-        self.skew.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Receiver for HttpReceiver {
@@ -226,7 +223,7 @@ impl Receiver for HttpReceiver {
     }
 
     fn clock_skew(&self) -> f64 {
-        self.skew().seconds()
+        self.skew.lock().seconds()
     }
 
     async fn refuse_credentials(&self) {

@@ -1,10 +1,11 @@
 //! From the queue to the receiver: one task a shard, one request in flight each, in order.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common_time::{Clock, UnixMillis};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -122,11 +123,11 @@ impl<R: Receiver> Sender<R> {
     /// Puts a flush into the queue. Durable when this returns. Blocks on the disk.
     pub fn push(&self, timestamp: i64, batches: Vec<Batch>) {
         let samples: u64 = batches.iter().map(|batch| u64::from(batch.samples)).sum();
-        self.rate_limiter().pushed(self.now(), samples);
-        self.lag().flushed(timestamp, self.now());
+        self.rate_limiter.lock().pushed(self.now(), samples);
+        self.lag.lock().flushed(timestamp, self.now());
         self.flushed.store(samples, Ordering::Relaxed);
         let now = self.oldest_clock();
-        self.queue().push(now, batches);
+        self.queue.lock().push(now, batches);
         self.metrics.flushes.inc();
         self.metrics.pushed.inc_by(samples);
         self.metrics.highest_pushed.set(real_seconds(timestamp));
@@ -138,12 +139,12 @@ impl<R: Receiver> Sender<R> {
     /// waits piles up. A small one goes out whole.
     pub fn wants_parallel(&self) -> bool {
         self.flushed.load(Ordering::Relaxed) > SINGLE_SAMPLES_MAX
-            || self.queue().waiting().batches > SINGLE_BATCHES_MAX
+            || self.queue.lock().waiting().batches > SINGLE_BATCHES_MAX
     }
 
     /// Runs `work` on the queue. Blocks on the disk.
     pub fn with_queue<T>(&self, work: impl FnOnce(&mut Queue) -> T) -> T {
-        work(&mut self.queue())
+        work(&mut self.queue.lock())
     }
 
     /// Sends until `stop` is cancelled and nothing waits, and writes down what was sent. To end it
@@ -173,7 +174,7 @@ impl<R: Receiver> Sender<R> {
     /// Keeps the queue's limits and writes down what was sent. Blocks on the disk.
     pub fn maintain(&self) {
         let now = self.oldest_clock();
-        let mut queue = self.queue();
+        let mut queue = self.queue.lock();
         queue.enforce(now);
         if let Err(error) = queue.save_cursor() {
             self.metrics.disk_errors.inc();
@@ -188,7 +189,7 @@ impl<R: Receiver> Sender<R> {
         let mut retry = Retry::default();
         loop {
             let front = self
-                .blocking(move |sender| sender.queue().front(shard))
+                .blocking(move |sender| sender.queue.lock().front(shard))
                 .await;
             if let Some((seq, batch)) = front.flatten() {
                 if !self.may_send(&stop).await {
@@ -198,7 +199,7 @@ impl<R: Receiver> Sender<R> {
                     continue;
                 }
                 if self.send_batch(shard, seq, batch, &mut retry).await {
-                    self.blocking(move |sender| sender.queue().acknowledge(shard, seq))
+                    self.blocking(move |sender| sender.queue.lock().acknowledge(shard, seq))
                         .await;
                     self.done.send_modify(|done| *done += 1);
                 }
@@ -221,7 +222,7 @@ impl<R: Receiver> Sender<R> {
         loop {
             done.mark_unchanged();
             let turn = {
-                let queue = self.queue();
+                let queue = self.queue.lock();
                 if !queue.is_front(shard, seq) {
                     return false;
                 }
@@ -274,10 +275,7 @@ impl<R: Receiver> Sender<R> {
             return;
         }
         let now = self.now();
-        let mut complained = self
-            .complained
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut complained = self.complained.lock();
         let quiet =
             complained.is_some_and(|(last, at)| last == class && now - at < COMPLAIN_SECONDS);
         if quiet {
@@ -295,7 +293,7 @@ impl<R: Receiver> Sender<R> {
 
     /// Brings the gauges, and the counters that the queue keeps, up to date.
     fn observe(&self) {
-        let queue = self.queue();
+        let queue = self.queue.lock();
         let waiting = queue.waiting();
         let metrics = &self.metrics;
         metrics
@@ -307,9 +305,9 @@ impl<R: Receiver> Sender<R> {
         let oldest = waiting.oldest.map_or(0.0, real_seconds);
         metrics.oldest_pending.set(oldest);
         let wall = seconds(self.clock.wall().0);
-        let lag = self.lag().seconds(waiting.first, self.now(), wall);
+        let lag = self.lag.lock().seconds(waiting.first, self.now(), wall);
         metrics.lag.set(lag);
-        let isolation = self.isolation();
+        let isolation = self.isolation.lock();
         let aside = i64::try_from(isolation.aside()).unwrap_or(i64::MAX);
         metrics.series_aside.set(aside);
         let overflowed = isolation.overflowed();
@@ -361,30 +359,6 @@ impl<R: Receiver> Sender<R> {
         let ours = self.clock.wall();
         let behind = Duration::try_from_secs_f64(-self.receiver.clock_skew());
         signed(ours.before(behind.unwrap_or_default()))
-    }
-
-    fn lag(&self) -> MutexGuard<'_, Lag> {
-        self.lag.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn good(&self) -> MutexGuard<'_, Option<SubBatch>> {
-        self.good.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn isolation(&self) -> MutexGuard<'_, Isolation> {
-        self.isolation
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn rate_limiter(&self) -> MutexGuard<'_, RateLimiter> {
-        self.rate_limiter
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

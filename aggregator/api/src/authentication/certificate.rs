@@ -1,10 +1,11 @@
 //! The client certificate of a connection, judged against each CA separately and again when trust
 //! changes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use common_time::{Monotonic, Now, UnixMillis};
+use parking_lot::Mutex;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
@@ -67,11 +68,7 @@ impl PeerCertificates {
 
     /// What they are good for under `trust`.
     pub(crate) fn standing(&self, trust: &Arc<Trust>, now: Now) -> Arc<Standing> {
-        let held = self
-            .judged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let held = self.judged.lock().clone();
         if let Some(held) = held {
             let fresh = now.monotonic.since(held.at) < JUDGEMENT_TTL;
             if fresh && Arc::ptr_eq(&held.trust, trust) {
@@ -79,7 +76,7 @@ impl PeerCertificates {
             }
         }
         let standing = Arc::new(judge(&self.chain, trust, now.wall));
-        *self.judged.lock().unwrap_or_else(PoisonError::into_inner) = Some(Judged {
+        *self.judged.lock() = Some(Judged {
             trust: Arc::clone(trust),
             at: now.monotonic,
             standing: Arc::clone(&standing),

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use http::HeaderName;
+use parking_lot::RwLock;
 use rustls::RootCertStore;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
@@ -238,7 +239,7 @@ impl TrustCell {
 
     /// From now on `trust` holds.
     pub fn set(&self, trust: Trust) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(trust));
+        *self.current.write() = Some(Arc::new(trust));
     }
 
     /// True once there was a trust: before, nobody can be authenticated by certificate.
@@ -253,10 +254,7 @@ impl TrustCell {
     }
 
     pub(crate) fn get(&self) -> Option<Arc<Trust>> {
-        self.current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.current.read().clone()
     }
 }
 

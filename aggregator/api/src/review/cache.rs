@@ -6,12 +6,12 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::hash::Hash;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common_time::{Clock, Monotonic};
 use futures_util::FutureExt as _;
 use futures_util::future::Shared;
+use parking_lot::Mutex;
 
 use super::ReviewError;
 
@@ -74,7 +74,7 @@ where
     {
         let now = self.clock.now();
         let asked = {
-            let mut answers = self.lock();
+            let mut answers = self.answers.lock();
             match answers.get(key) {
                 Some(Answer::Kept { value, until }) if now < *until => return Ok(value.clone()),
                 Some(Answer::Asked(asked)) => asked.clone(),
@@ -99,17 +99,13 @@ where
         drop(attempt);
         outcome
     }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Answer<V>>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 // === impl Attempt ===
 
 impl<K: Eq + Hash, V: Clone> Attempt<'_, K, V> {
     fn keep(&self, value: &V, until: Monotonic) {
-        let mut answers = self.lock();
+        let mut answers = self.cache.answers.lock();
         if let Some(answer) = answers.get_mut(self.key)
             && self.is_of(answer)
         {
@@ -125,16 +121,11 @@ impl<K: Eq + Hash, V> Attempt<'_, K, V> {
     fn is_of(&self, answer: &Answer<V>) -> bool {
         matches!(answer, Answer::Asked(asked) if asked.ptr_eq(&self.asked))
     }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Answer<V>>> {
-        let answers = &self.cache.answers;
-        answers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl<K: Eq + Hash, V> Drop for Attempt<'_, K, V> {
     fn drop(&mut self) {
-        let mut answers = self.lock();
+        let mut answers = self.cache.answers.lock();
         let Some(answer) = answers.get(self.key) else {
             return;
         };
@@ -290,7 +281,7 @@ mod tests {
         for key in 0..1000 {
             world.now.fetch_add(1, Ordering::Relaxed);
             cache.get(&key, || world.answer(), |_| TTL).await.unwrap();
-            assert!(cache.lock().len() <= 32);
+            assert!(cache.answers.lock().len() <= 32);
         }
         assert_eq!(cache.get(&999, || world.answer(), |_| TTL).await, Ok(1000));
         assert_eq!(cache.get(&0, || world.answer(), |_| TTL).await, Ok(1001));

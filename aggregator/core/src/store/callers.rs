@@ -6,7 +6,9 @@
 //! is counted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
 
 use crate::limits::{CALLED_CLUSTERS_MAX, CALLERS_MAX};
 use crate::pod::PodKey;
@@ -29,7 +31,7 @@ struct Index {
 impl Callers {
     /// `pod` calls `clusters` and no others; returns how many had no room.
     pub(super) fn set(&self, pod: &PodKey, clusters: &[Arc<str>]) -> usize {
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self.index.write();
         for cluster in index.called.remove(pod).unwrap_or_default() {
             index.remove(pod, &cluster);
         }
@@ -48,13 +50,13 @@ impl Callers {
 
     /// Every cluster, sorted.
     pub(super) fn clusters(&self) -> Vec<Arc<str>> {
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let index = self.index.read();
         index.callers.keys().cloned().collect()
     }
 
     /// The callers of `cluster`, sorted.
     pub(super) fn of(&self, cluster: &str) -> Vec<PodKey> {
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let index = self.index.read();
         let callers = index.callers.get(cluster);
         callers.into_iter().flatten().cloned().collect()
     }
@@ -112,7 +114,7 @@ mod tests {
         assert_eq!(callers.clusters(), clusters(&["folk", "jazz"]));
         callers.set(&dj, &[]);
         callers.set(&bard, &[]);
-        let index = callers.index.read().unwrap();
+        let index = callers.index.read();
         assert_eq!((index.pairs, index.called.len()), (0, 0));
     }
 

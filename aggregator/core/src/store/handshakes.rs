@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::store::Store;
 use common_time::Monotonic;
@@ -45,7 +46,7 @@ impl Store {
 
 impl FailedHandshakes {
     fn note(&self, now: Monotonic, address: IpAddr) {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = self.failed.lock();
         if failed.len() >= ADDRESSES_MAX {
             failed.retain(|_, at| now.since(*at) < REMEMBERED_FOR);
         }
@@ -55,12 +56,12 @@ impl FailedHandshakes {
     }
 
     fn forget(&self, address: IpAddr) {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = self.failed.lock();
         failed.remove(&address);
     }
 
     fn holds(&self, now: Monotonic, addresses: &[IpAddr]) -> bool {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = self.failed.lock();
         addresses.iter().any(|address| {
             let at = failed.get(&address.to_canonical());
             at.is_some_and(|at| now.since(*at) < REMEMBERED_FOR)
@@ -99,10 +100,10 @@ mod tests {
         for number in 0..30_000 {
             failed.note(Monotonic(0), address(number));
         }
-        assert_eq!(failed.failed.lock().unwrap().len(), ADDRESSES_MAX);
+        assert_eq!(failed.failed.lock().len(), ADDRESSES_MAX);
         assert!(!failed.holds(Monotonic(0), &[address(29_999)]));
         failed.note(Monotonic(60_000), address(29_999));
         assert!(failed.holds(Monotonic(60_000), &[address(29_999)]));
-        assert_eq!(failed.failed.lock().unwrap().len(), 1);
+        assert_eq!(failed.failed.lock().len(), 1);
     }
 }

@@ -46,7 +46,7 @@ impl<R: Receiver> Sender<R> {
         let mut blocked = Blocked::new(&self.metrics);
         while let Some(sub_batch) = delivery.sub_batches.last() {
             // It may have become too old, or have been thinned, while it waited.
-            if !self.queue().is_front(shard, seq) {
+            if !self.queue.lock().is_front(shard, seq) {
                 return false;
             }
             let (samples, timestamp) = (sub_batch.samples, delivery.timestamp);
@@ -103,7 +103,7 @@ impl<R: Receiver> Sender<R> {
         loop {
             let interval = i64::try_from(self.settings.interval.as_millis()).unwrap_or(i64::MAX);
             let behind = *self.newest.borrow() - timestamp > interval.saturating_mul(2);
-            let wait = self.rate_limiter().admit(self.now(), samples, behind);
+            let wait = self.rate_limiter.lock().admit(self.now(), samples, behind);
             if wait <= 0.0 {
                 return;
             }
@@ -135,7 +135,7 @@ impl<R: Receiver> Sender<R> {
             .get_or_create(&CodeLabel { code })
             .inc();
         if answer.class() == Class::TooMany {
-            self.rate_limiter().refused(after);
+            self.rate_limiter.lock().refused(after);
         }
         Some(answer)
     }
@@ -164,14 +164,14 @@ impl<R: Receiver> Sender<R> {
         };
         self.count_done(Outcome::Stored, stored);
         if stored > 0 {
-            self.lag().stored(self.now());
+            self.lag.lock().stored(self.now());
         }
         if stored == all {
             self.learn(delivery, sub_batch);
         } else {
             let outcome = self.why_refused(delivery.timestamp);
             if outcome == Outcome::ClockStep && stored == 0 {
-                self.lag().refused();
+                self.lag.lock().refused();
             }
             self.count_done(outcome, all - stored);
         }
@@ -181,7 +181,7 @@ impl<R: Receiver> Sender<R> {
     /// or from the future.
     fn why_refused(&self, timestamp: i64) -> Outcome {
         let ahead = super::real_seconds(timestamp) * 1e3 - self.receiver_millis();
-        if self.lag().is_set_back(timestamp) || ahead > AHEAD_MAX {
+        if self.lag.lock().is_set_back(timestamp) || ahead > AHEAD_MAX {
             Outcome::ClockStep
         } else {
             Outcome::Rejected
@@ -205,15 +205,15 @@ impl<R: Receiver> Sender<R> {
             return;
         };
         delivery.attempt = 0;
-        let set_back = self.lag().is_set_back(delivery.timestamp);
+        let set_back = self.lag.lock().is_set_back(delivery.timestamp);
         if refusal == Refusal::Failing && set_back {
             // Some receivers answer 500 to what is too old.
-            self.lag().refused();
+            self.lag.lock().refused();
             self.count_done(Outcome::ClockStep, sub_batch.samples);
             return;
         }
         let now = self.now();
-        let mut isolation = self.isolation();
+        let mut isolation = self.isolation.lock();
         let series = sub_batch.series();
         if let [only] = series[..] {
             isolation.set_aside(only, refusal, now);
@@ -237,7 +237,7 @@ impl<R: Receiver> Sender<R> {
 
     /// The batch without the series that are set aside; those are counted.
     fn without_refused(&self, sub_batch: SubBatch) -> Option<SubBatch> {
-        let mut isolation = self.isolation();
+        let mut isolation = self.isolation.lock();
         isolation.expire(self.now());
         if isolation.aside() == 0 {
             return Some(sub_batch);
@@ -261,7 +261,7 @@ impl<R: Receiver> Sender<R> {
     /// if nothing was stored yet, or nothing may be sent any more. The same sample once more is no
     /// other one.
     async fn takes_others(&self) -> Option<bool> {
-        let good = self.good().clone()?.first()?;
+        let good = self.good.lock().clone()?.first()?;
         let version = self.protocol.version(self.now());
         let answer = self.send_sub_batch(&good, version, 0).await?;
         let judged = [Class::Stored, Class::Deduplicated, Class::Rejected];
@@ -271,12 +271,12 @@ impl<R: Receiver> Sender<R> {
     /// Remembers what the receiver stored.
     fn learn(&self, delivery: &Delivery, sub_batch: SubBatch) {
         let now = self.now();
-        let curious = self.isolation().is_curious(delivery.shard, now);
+        let curious = self.isolation.lock().is_curious(delivery.shard, now);
         if curious {
             let series = sub_batch.series().into_iter();
-            self.isolation().learn(delivery.shard, series, now);
+            self.isolation.lock().learn(delivery.shard, series, now);
         }
-        *self.good() = Some(sub_batch);
+        *self.good.lock() = Some(sub_batch);
     }
 
     fn count_done(&self, outcome: Outcome, samples: u32) {

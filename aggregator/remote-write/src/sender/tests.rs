@@ -1,11 +1,12 @@
 //! The sender against a scripted receiver, on simulated time.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use common_time::{Clock, Monotonic, UnixMillis};
+use parking_lot::Mutex;
 use prost::Message;
 use snap::raw::Decoder;
 use tokio::sync::watch;
@@ -76,9 +77,9 @@ impl Scripted {
 
     /// The status of a request by what is in it, and what was written of it.
     fn judge(&self, request: &WriteRequest) -> (u16, &'static str, Option<u32>) {
-        let stored = self.stored.lock().unwrap();
+        let stored = self.stored.lock();
         let name = |series: &TimeSeries| format!("{:?}", series.labels);
-        let poison = *self.poison.lock().unwrap();
+        let poison = *self.poison.lock();
         let is_poison = |series: &TimeSeries| {
             series
                 .labels
@@ -92,7 +93,7 @@ impl Scripted {
             .timeseries
             .iter()
             .filter(|series| !stored.contains_key(&name(series)));
-        if stored.len() + new.count() > *self.series_max.lock().unwrap() && !stored.is_empty() {
+        if stored.len() + new.count() > *self.series_max.lock() && !stored.is_empty() {
             let unknown = request
                 .timeseries
                 .iter()
@@ -125,7 +126,7 @@ impl Scripted {
     }
 
     fn store(&self, request: WriteRequest) {
-        let mut stored = self.stored.lock().unwrap();
+        let mut stored = self.stored.lock();
         for series in request.timeseries {
             let name = format!("{:?}", series.labels);
             let samples: &mut Vec<_> = stored.entry(name).or_default();
@@ -164,7 +165,7 @@ impl Receiver for Scripted {
         let now = self.now();
         let raw = Decoder::new().decompress_vec(&body).unwrap();
         let request = WriteRequest::decode(&raw[..]).unwrap();
-        let mut script = self.script.lock().unwrap();
+        let mut script = self.script.lock();
         while script.get(1).is_some_and(|(from, _)| *from <= now) {
             script.pop_front();
         }
@@ -184,7 +185,7 @@ impl Receiver for Scripted {
         if matches!(code, 204 | 400) {
             self.store(request);
         }
-        self.times.lock().unwrap().push((now, code));
+        self.times.lock().push((now, code));
         Answer::Status {
             code,
             retry_after: None,
@@ -198,7 +199,7 @@ impl Receiver for Scripted {
     }
 
     async fn refuse_credentials(&self) {
-        *self.refreshed.lock().unwrap() += 1;
+        *self.refreshed.lock() += 1;
     }
 }
 
@@ -259,7 +260,7 @@ async fn run(sender: &Arc<Sender<Scripted>>, series: u32, flushes: u32) {
 
 /// Each series' stored values, which must be the same for all.
 fn values(sender: &Sender<Scripted>) -> Vec<f64> {
-    let stored = sender.receiver().stored.lock().unwrap();
+    let stored = sender.receiver().stored.lock();
     let mut all = stored
         .values()
         .map(|samples| samples.iter().map(|(_, value)| *value).collect::<Vec<_>>());
@@ -278,7 +279,7 @@ async fn everything_arrives_in_order() {
     let sender = sender(Scripted::new(&clock, &[]), &clock, Limits::MEMORY);
     run(&sender, 50, 20).await;
     assert_eq!(values(&sender), whole(20));
-    assert_eq!(sender.receiver().stored.lock().unwrap().len(), 50);
+    assert_eq!(sender.receiver().stored.lock().len(), 50);
 }
 
 /// Whatever goes wrong for some minutes, nothing is lost and nothing is out of order.
@@ -290,7 +291,7 @@ async fn an_outage_of_any_kind_loses_nothing() {
         let sender = sender(receiver, &clock, Limits::MEMORY);
         run(&sender, 30, 60).await;
         assert_eq!(values(&sender), whole(60), "{code}");
-        let refreshed = *sender.receiver().refreshed.lock().unwrap();
+        let refreshed = *sender.receiver().refreshed.lock();
         assert_eq!(refreshed > 0, matches!(code, 401 | 403 | 407), "{code}");
     }
 }
@@ -303,8 +304,8 @@ async fn half_an_hour_without_a_receiver_is_caught_up() {
     let sender = sender(receiver, &clock, Limits::MEMORY);
     run(&sender, 100, 240).await;
     assert_eq!(values(&sender), whole(240));
-    assert_eq!(sender.queue().totals().dropped(), 0);
-    let times = sender.receiver().times.lock().unwrap();
+    assert_eq!(sender.queue.lock().totals().dropped(), 0);
+    let times = sender.receiver().times.lock();
     let tried = times.iter().filter(|(_, code)| *code == 503).count();
     assert!(tried < 400, "{tried} requests to a receiver that was down");
 }
@@ -317,7 +318,8 @@ async fn what_the_receiver_would_refuse_for_its_age_is_dropped_and_counted() {
     let sender = sender(receiver, &clock, Limits::MEMORY);
     run(&sender, 10, 400).await;
     let dropped = sender
-        .queue()
+        .queue
+        .lock()
         .totals()
         .dropped
         .get(&DropReason::TooOld)
@@ -326,7 +328,7 @@ async fn what_the_receiver_would_refuse_for_its_age_is_dropped_and_counted() {
     // Each series lacks its oldest samples and no others; at the limit of age one shard may be a
     // flush behind another.
     let all = whole(400);
-    let stored = sender.receiver().stored.lock().unwrap();
+    let stored = sender.receiver().stored.lock();
     let mut arrived = 0;
     for samples in stored.values() {
         let values: Vec<_> = samples.iter().map(|(_, value)| *value).collect();
@@ -352,7 +354,7 @@ async fn what_is_too_large_arrives_in_sub_batches() {
     let sender = sender(receiver, &clock, Limits::MEMORY);
     run(&sender, 500, 3).await;
     assert_eq!(values(&sender), whole(3));
-    assert_eq!(sender.receiver().stored.lock().unwrap().len(), 500);
+    assert_eq!(sender.receiver().stored.lock().len(), 500);
 }
 
 /// 400 means that the good part is stored: the queue goes on with the next batch.
@@ -363,7 +365,7 @@ async fn a_partial_refusal_does_not_stop_the_queue() {
     let sender = sender(receiver, &clock, Limits::MEMORY);
     run(&sender, 20, 8).await;
     assert_eq!(values(&sender), whole(8));
-    let times = sender.receiver().times.lock().unwrap();
+    let times = sender.receiver().times.lock();
     let refused = times.iter().filter(|(_, code)| *code == 400).count();
     assert_eq!(refused, 2 * usize::from(SHARDS), "each batch once");
 }
@@ -375,7 +377,7 @@ async fn refused_credentials_are_tried_rarely() {
     let receiver = Scripted::new(&clock, &[(0, 403), (600_000, 204)]);
     let sender = sender(receiver, &clock, Limits::MEMORY);
     run(&sender, 1, 50).await;
-    let times = sender.receiver().times.lock().unwrap();
+    let times = sender.receiver().times.lock();
     let tried = times.iter().filter(|(_, code)| *code == 403).count();
     assert!((8..=20).contains(&tried), "{tried} requests in ten minutes");
 }
@@ -441,7 +443,7 @@ fn counted(sender: &Sender<Scripted>, outcome: Outcome) -> u64 {
 
 /// The values stored of the series `i`.
 fn stored_of(sender: &Sender<Scripted>, i: u32) -> Vec<f64> {
-    let stored = sender.receiver().stored.lock().unwrap();
+    let stored = sender.receiver().stored.lock();
     let found = stored
         .iter()
         .find(|(name, _)| name.contains(&format!("value: \"{i}\"")));
@@ -485,21 +487,21 @@ async fn a_limit_of_series_holds_up_no_known_series() {
     for new in [1, 40] {
         let clock = simulated_clock();
         let sender = sender(Scripted::new(&clock, &[]), &clock, Limits::MEMORY);
-        *sender.receiver().series_max.lock().unwrap() = 300;
+        *sender.receiver().series_max.lock() = 300;
         run_single(&sender, 300, 3, 300 + new, 30).await;
         assert_eq!(stored_of(&sender, 7), whole(33), "{new} new series");
         assert!(stored_of(&sender, 300).is_empty());
         assert_eq!(counted(&sender, Outcome::SeriesLimit), u64::from(new) * 30);
-        assert_eq!(sender.queue().totals().dropped(), 0);
-        let times = sender.receiver().times.lock().unwrap().clone();
+        assert_eq!(sender.queue.lock().totals().dropped(), 0);
+        let times = sender.receiver().times.lock().clone();
         let refused = times.iter().filter(|(_, code)| *code == 429).count();
         assert!(
             refused < 8 + 4 * new as usize,
             "{refused} requests for {new} series"
         );
         // It does not slow down either.
-        assert_eq!(sender.rate_limiter().rate(false), None);
-        *sender.receiver().series_max.lock().unwrap() = usize::MAX;
+        assert_eq!(sender.rate_limiter.lock().rate(false), None);
+        *sender.receiver().series_max.lock() = usize::MAX;
         run_single(&sender, 300 + new, 25, 0, 0).await;
         assert!(!stored_of(&sender, 300).is_empty(), "a raised limit heals");
     }
@@ -511,13 +513,13 @@ async fn a_limit_of_series_holds_up_no_known_series() {
 async fn a_series_that_fails_for_good_holds_up_no_other() {
     let clock = simulated_clock();
     let sender = sender(Scripted::new(&clock, &[]), &clock, Limits::MEMORY);
-    *sender.receiver().poison.lock().unwrap() = Some("1234");
+    *sender.receiver().poison.lock() = Some("1234");
     run_single(&sender, 1000, 2, 1300, 30).await;
     assert_eq!(stored_of(&sender, 7), whole(32));
     let new: Vec<f64> = (2..32).map(f64::from).collect();
     assert_eq!(stored_of(&sender, 1233), new);
     assert_eq!(counted(&sender, Outcome::Failing), 30);
-    let times = sender.receiver().times.lock().unwrap();
+    let times = sender.receiver().times.lock();
     let failed = times.iter().filter(|(_, code)| *code == 500).count();
     assert!(failed < 80, "{failed} requests failed");
 }
