@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use common_http::descriptors::Descriptors;
@@ -14,6 +14,7 @@ use mesh_xds_proxy::metrics::Metrics;
 use mesh_xds_proxy::modules::{Module, Modules};
 use mesh_xds_proxy::server::{Parts, XdsProxy};
 use mesh_xds_proxy::upstream::Upstream;
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -233,9 +234,9 @@ fn when_ready(upstream: Arc<Upstream>, modules: Arc<Modules>) -> admin::Ready {
         if !upstream.is_reachable().await {
             tracing::warn!("control plane unreachable; Envoy waits for its configuration");
         }
-        *state.lock().unwrap_or_else(PoisonError::into_inner) = Ok(());
+        *state.lock() = Ok(());
     });
-    Arc::new(move || seen.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    Arc::new(move || seen.lock().clone())
 }
 
 fn modules(args: &Args) -> Modules {

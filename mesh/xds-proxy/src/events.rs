@@ -1,7 +1,6 @@
 //! What somebody should hear of, as events of the pod: bounded, and never waited for.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
@@ -59,7 +58,7 @@ impl EventSender {
 
     pub(crate) fn tell(&self, event: Event) {
         let Some(sender) = &self.sender else { return };
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         if last.as_ref() == Some(&event) {
             return;
         }

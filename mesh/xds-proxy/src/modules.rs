@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use ring::digest::{SHA256, digest};
 
 /// Largest module that is looked at.
@@ -60,10 +60,7 @@ impl Modules {
     pub fn check(&self) -> Result<(), String> {
         let modules = self.wasm.iter().map(|module| &module.file);
         let stamps: Vec<_> = modules.chain(&self.files).map(|file| stamp(file)).collect();
-        let mut seen = self
-            .seen
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         if let Some(before) = &*seen
             && before.stamps == stamps
         {

@@ -3,11 +3,12 @@
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{Hash, Hasher as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use mesh_core::discovery::{self, Form, Response};
 use mesh_core::injection::Injection;
+use parking_lot::Mutex;
 
 #[cfg(test)]
 mod tests;
@@ -365,7 +366,7 @@ impl Session {
 
 impl Rejections {
     fn add(&self, type_url: &str, marks: &[u64]) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.0.lock();
         let held = held.entry(type_url.to_owned()).or_default();
         if held.len() + marks.len() > REJECTIONS_MAX {
             held.clear();
@@ -374,12 +375,12 @@ impl Rejections {
     }
 
     fn has_any(&self, type_url: &str) -> bool {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.0.lock();
         held.contains_key(type_url)
     }
 
     fn has(&self, type_url: &str, mark: u64) -> bool {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.0.lock();
         held.get(type_url).is_some_and(|held| held.contains(&mark))
     }
 }

@@ -1,11 +1,12 @@
 //! What the watches told: the newest form of every object, bounded.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use common_kubernetes::Scope;
 use common_kubernetes::index::{Index, METADATA, METADATA_LIST};
 use common_kubernetes::objects::{Metadata, MetadataOnly};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -78,23 +79,19 @@ impl ResourceCache {
 
     /// A copy of the pointers.
     pub(crate) fn state(&self) -> State {
-        self.lock().clone()
+        self.state.lock().clone()
     }
 
     /// A custom resource as it is now.
     pub(crate) fn custom(&self, id: &(Kind, Key)) -> Option<Arc<Entry>> {
-        self.lock().custom.get(id).map(Arc::clone)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().custom.get(id).map(Arc::clone)
     }
 
     fn apply_custom(&self, kind: Kind, object: Custom) {
         let key = key(&object);
         let document = object.document(kind);
         let bytes = document.to_string().len();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let id = (kind, key);
         let old = state.custom.get(&id).map(Arc::clone);
         let rest = state.custom_bytes - old.as_ref().map_or(0, |old| old.bytes);
@@ -127,7 +124,7 @@ impl ResourceCache {
     }
 
     fn remove_custom(&self, id: &(Kind, Key)) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(old) = state.custom.remove(id) {
             state.custom_bytes -= old.bytes;
             state.revision += 1;
@@ -243,7 +240,7 @@ impl Index for Namespaces {
         let Metadata { name, labels, .. } = &object.metadata;
         let metadata = json!({"name": name, "labels": labels});
         let document = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         if state
             .namespaces
             .get(name)
@@ -267,7 +264,7 @@ impl Index for Namespaces {
     }
 
     fn delete(&self, object: &MetadataOnly) {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         state.namespaces.remove(&object.metadata.name);
         state.revision += 1;
         drop(state);
@@ -275,7 +272,7 @@ impl Index for Namespaces {
     }
 
     fn reset(&self, _: &Scope, listed: &HashSet<(String, String)>) {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         state
             .namespaces
             .retain(|name, _| listed.contains(&(String::new(), name.clone())));
@@ -299,7 +296,7 @@ impl Index for Services {
     fn apply(&self, object: Service) {
         let metadata = object.metadata.clone();
         if insert(
-            &mut self.0.lock().services,
+            &mut self.0.state.lock().services,
             key(&object),
             object,
             SERVICES_MAX,
@@ -311,12 +308,12 @@ impl Index for Services {
     }
 
     fn delete(&self, object: &Service) {
-        self.0.lock().services.remove(&key(object));
+        self.0.state.lock().services.remove(&key(object));
         self.0.changed.notify_one();
     }
 
     fn reset(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         for key in gone(scope, listed, state.services.keys()) {
             state.services.remove(&key);
         }
@@ -346,7 +343,12 @@ impl Index for Slices {
             object.endpoints.truncate(SLICE_ENDPOINTS_MAX);
             self.0.refuse(Limit::SliceEndpoints, &metadata);
         }
-        if insert(&mut self.0.lock().slices, key(&object), object, SLICES_MAX) {
+        if insert(
+            &mut self.0.state.lock().slices,
+            key(&object),
+            object,
+            SLICES_MAX,
+        ) {
             self.0.changed.notify_one();
         } else {
             self.0.refuse(Limit::Slices, &metadata);
@@ -354,12 +356,12 @@ impl Index for Slices {
     }
 
     fn delete(&self, object: &Slice) {
-        self.0.lock().slices.remove(&key(object));
+        self.0.state.lock().slices.remove(&key(object));
         self.0.changed.notify_one();
     }
 
     fn reset(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         for key in gone(scope, listed, state.slices.keys()) {
             state.slices.remove(&key);
         }

@@ -1,12 +1,13 @@
 //! Which namespaces there are, and which of them has a `ConfigMap` of the name.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use common_kubernetes::Scope;
 use common_kubernetes::index::{Index, METADATA, METADATA_LIST};
 use common_kubernetes::objects::{Metadata, MetadataOnly, Named};
 use mesh_injector::ca_bundles::{Data, Held, Labels, Namespace};
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -66,17 +67,13 @@ impl Cache {
     }
 
     pub(super) fn names(&self) -> Vec<String> {
-        self.lock().namespaces.keys().cloned().collect()
+        self.state.lock().namespaces.keys().cloned().collect()
     }
 
     pub(super) fn of(&self, namespace: &str) -> (Option<Namespace>, Option<Arc<Held>>) {
-        let state = self.lock();
+        let state = self.state.lock();
         let held = state.held.get(namespace).cloned();
         (state.namespaces.get(namespace).copied(), held)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts `value` into one of the maps, if there is room.
@@ -98,7 +95,7 @@ impl Cache {
 
     /// Applies `change`, which returns whether it changed anything.
     fn update(&self, change: impl FnOnce(&mut State) -> bool) {
-        if change(&mut self.lock()) {
+        if change(&mut self.state.lock()) {
             self.changed.notify_one();
         }
     }
