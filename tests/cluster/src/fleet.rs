@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 use tests_support::bootstrap::Secure;
 use tests_support::djapp::{App, Behaviour};
 use tests_support::envoy::{Envoy, Options};
@@ -35,14 +36,11 @@ pub struct Addresses(Arc<Mutex<Vec<SocketAddr>>>);
 
 impl Addresses {
     pub fn now(&self) -> Vec<SocketAddr> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.lock().clone()
     }
 
     fn set(&self, addresses: Vec<SocketAddr>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+        *self.0.lock() = addresses;
     }
 }
 

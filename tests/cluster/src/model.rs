@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tests_support::clock;
 use tests_support::kubernetes::hpa::{Answer, Autoscaler, Decision, Metric, Values};
@@ -77,11 +78,7 @@ impl Model {
     pub(crate) fn lead_to(&self, api: SocketAddr) {
         let proxy = self.shared.server.front_proxy();
         let layer = proxy.layer(api, "meshmeter-api.meshmeter.svc");
-        let mut held = self
-            .shared
-            .layer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.shared.layer.lock();
         *held = Some(Arc::new(layer));
     }
 }
@@ -164,11 +161,7 @@ impl Shared {
     }
 
     async fn ask(&self, metric: &str, labels: &Value) -> Answer {
-        let layer = self
-            .layer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let layer = self.layer.lock().clone();
         let layer = layer.ok_or("no custom metrics API (custom.metrics.k8s.io) registered")?;
         let pairs = labels.as_object().into_iter().flatten();
         let selector: Vec<String> = pairs

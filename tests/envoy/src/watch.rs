@@ -6,11 +6,12 @@
 //! that can be true in that window are known, however busy the machine is.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use common_time::UnixMillis;
+use parking_lot::Mutex;
 use tests_support::aggregator::{Aggregator, MetricList};
 use tests_support::clock;
 use tests_support::load::{Load, Phase, Tally};
@@ -116,9 +117,7 @@ impl Traffic {
                     sent: counted.written(),
                     ended,
                 };
-                kept.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(sample);
+                kept.lock().push(sample);
                 tokio::time::sleep(SAMPLE_EVERY).await;
             }
         });
@@ -155,7 +154,7 @@ impl Traffic {
 
     /// Compares what was read with what was sent.
     pub fn judge(&self, watch: &Watch) -> Verdict {
-        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let samples = self.samples.lock();
         let mut verdict = Verdict {
             values: watch.values.len(),
             unknown: watch.unknown,

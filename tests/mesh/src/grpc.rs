@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use anyhow::{Context as _, Result};
@@ -18,6 +18,7 @@ use http::uri::PathAndQuery;
 use mesh_core::discovery::Form;
 use mesh_core::wire::Message;
 use mesh_xds_proxy::codec::Raw;
+use parking_lot::Mutex;
 use prost::Message as _;
 use tests_support::kubernetes::Identity;
 use tokio::net::TcpListener;
@@ -105,14 +106,12 @@ impl ControlPlane {
 
     /// Authority and headers of each stream so far.
     pub fn streams(&self) -> Vec<(String, HeaderMap)> {
-        let streams = self.seen.streams.lock();
-        streams.unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen.streams.lock().clone()
     }
 
     /// Each request so far, of all streams.
     pub fn requests(&self) -> Vec<Bytes> {
-        let requests = self.seen.requests.lock();
-        requests.unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen.requests.lock().clone()
     }
 }
 
@@ -133,8 +132,7 @@ impl tower_service::Service<http::Request<Body>> for Discovery {
         let discovery = self.clone();
         let authority = request.uri().authority().map(ToString::to_string);
         let stream = (authority.unwrap_or_default(), request.headers().clone());
-        let streams = discovery.seen.streams.lock();
-        streams.unwrap_or_else(PoisonError::into_inner).push(stream);
+        discovery.seen.streams.lock().push(stream);
         Box::pin(async move {
             let mut grpc = Grpc::new(Raw)
                 .max_decoding_message_size(BYTES_MAX)
@@ -159,10 +157,7 @@ impl StreamingService<Bytes> for Discovery {
         let pushed = pushed.filter_map(|push| Some(Ok::<_, Status>(vec![push.ok()?])));
         let answers = request.into_inner().map(move |request| {
             let request = request?;
-            let requests = seen.requests.lock();
-            requests
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(request.clone());
+            seen.requests.lock().push(request.clone());
             Ok::<_, Status>(answer(&request))
         });
         Box::pin(async move {

@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use http::Response;
@@ -11,6 +11,7 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -55,11 +56,7 @@ impl Agent {
 
     /// From now on another key.
     pub fn offer(&self, key: &str) {
-        let mut held = self
-            .offer
-            .key
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.offer.key.lock();
         key.clone_into(&mut held);
     }
 
@@ -87,11 +84,7 @@ async fn serve(listener: TcpListener, offer: Arc<Offer>) {
 impl Offer {
     fn answer(&self) -> Response<Full<Bytes>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let key = self
-            .key
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let key = self.key.lock().clone();
         let body = serde_json::json!({
             "AccessKeyId": key,
             "SecretAccessKey": "secret",

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aggregator_remote_write::protocol::Version;
@@ -13,6 +13,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -77,8 +78,7 @@ impl TestReceiver {
 
     /// Every request so far, in the order they came.
     pub fn received(&self) -> Vec<Received> {
-        let received = self.received.lock();
-        received.map_or_else(|poisoned| poisoned.into_inner().clone(), |all| all.clone())
+        self.received.lock().clone()
     }
 }
 
@@ -120,8 +120,9 @@ async fn answer(
         .map_err(Into::into)
         .and_then(|body| decode(&body, version));
     let mut told = None;
-    let (status, delay) = match (decoded, received.lock()) {
-        (Ok((request, request_v2)), Ok(mut received)) => {
+    let (status, delay) = match decoded {
+        Ok((request, request_v2)) => {
+            let mut received = received.lock();
             let (status, delay) = answers(received.len());
             let one = Received {
                 method: head.method,
@@ -135,7 +136,7 @@ async fn answer(
             received.push(one);
             (status, delay)
         }
-        _ => (StatusCode::IM_A_TEAPOT, Duration::ZERO),
+        Err(_) => (StatusCode::IM_A_TEAPOT, Duration::ZERO),
     };
     tokio::time::sleep(delay).await;
     let mut response = Response::new(Full::default());

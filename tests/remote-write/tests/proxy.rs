@@ -4,9 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tests_support::artifacts;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -36,7 +37,7 @@ impl Refusing {
                     let read = stream.read(&mut head).await.unwrap_or(0);
                     let head = String::from_utf8_lossy(&head[..read]).into_owned();
                     let words: Vec<_> = head.split(' ').take(2).collect();
-                    notes.lock().unwrap().push(words.join(" "));
+                    notes.lock().push(words.join(" "));
                     let refusal = b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
                     let _ = stream.write_all(refusal).await;
                 });
@@ -51,7 +52,7 @@ impl Refusing {
 
     /// What it was asked for, each once.
     fn asked(&self) -> Vec<String> {
-        let mut asked = self.asked.lock().unwrap().clone();
+        let mut asked = self.asked.lock().clone();
         asked.dedup();
         asked
     }

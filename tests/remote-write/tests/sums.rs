@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use parking_lot::Mutex;
 use tests_envoy::FRONT;
 use tests_remote_write::PATIENCE;
 use tests_remote_write::pair::{NAMES, Pair};
@@ -40,7 +41,7 @@ impl Truth {
     async fn make(self, front: SocketAddr, stop: CancellationToken) {
         while !stop.is_cancelled() {
             http::get_ok(front, "/").await.unwrap();
-            self.0.lock().unwrap().push(now());
+            self.0.lock().push(now());
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -51,7 +52,7 @@ impl Truth {
 
     fn between(&self, begin: f64, end: f64) -> f64 {
         let within = |at: &&f64| **at > begin && **at <= end;
-        let count = self.0.lock().unwrap().iter().filter(within).count();
+        let count = self.0.lock().iter().filter(within).count();
         f64::from(u32::try_from(count).unwrap())
     }
 }

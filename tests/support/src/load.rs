@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +13,7 @@ use http::{Request, header};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -205,13 +206,11 @@ impl Tally {
     }
 
     pub fn answers(&self) -> BTreeMap<u16, u64> {
-        let answers = self.answers.lock();
-        answers.unwrap_or_else(PoisonError::into_inner).clone()
+        self.answers.lock().clone()
     }
 
     fn answered(&self, status: u16) {
-        let answers = self.answers.lock();
-        let mut answers = answers.unwrap_or_else(PoisonError::into_inner);
+        let mut answers = self.answers.lock();
         *answers.entry(status).or_default() += 1;
     }
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tests_support::plugin::AGGREGATOR_CLUSTER;
 use tokio::net::UdpSocket;
@@ -38,7 +39,7 @@ impl Statsd {
             while let Ok(len) = socket.recv(&mut buffer).await {
                 let text =
                     String::from_utf8_lossy(buffer.get(..len).unwrap_or_default()).into_owned();
-                let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut sums = sums.lock();
                 for (name, count) in text.lines().filter_map(counter) {
                     *sums.entry(name.to_owned()).or_default() += count;
                 }
@@ -72,7 +73,7 @@ impl Statsd {
 
     /// Attempts that reached an upstream connection, but those to the aggregator.
     pub(crate) fn attempts(&self) -> u64 {
-        let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let counters = self.counters.lock();
         let of = |name: &str| {
             let cluster = name
                 .strip_prefix("envoy.cluster.")?

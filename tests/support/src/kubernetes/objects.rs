@@ -1,8 +1,8 @@
 //! Objects of a cluster and what happened to them, by resource version.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -123,7 +123,7 @@ pub(super) struct Event {
 impl Objects {
     /// Creates the object or replaces it; it is given kind, version and, if new, a uid.
     pub fn apply(&self, resource: Resource, object: Value) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.put(resource, object);
         drop(state);
         self.changed.notify_waiters();
@@ -139,7 +139,7 @@ impl Objects {
         change: impl FnOnce(Option<&Value>) -> Result<Value, E>,
     ) -> Result<Value, E> {
         let key = (resource.plural, namespace.to_owned(), name.to_owned());
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let object = change(state.objects.get(&key))?;
         let object = state.put(resource, object);
         drop(state);
@@ -160,7 +160,7 @@ impl Objects {
         name: &str,
         condition: impl FnOnce(&Value) -> bool,
     ) -> Option<bool> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let key = (resource.plural, namespace.to_owned(), name.to_owned());
         if !condition(state.objects.get(&key)?) {
             return Some(false);
@@ -177,12 +177,12 @@ impl Objects {
     /// The object, if it is there.
     pub fn get(&self, resource: Resource, namespace: &str, name: &str) -> Option<Value> {
         let key = (resource.plural, namespace.to_owned(), name.to_owned());
-        self.lock().objects.get(&key).cloned()
+        self.state.lock().objects.get(&key).cloned()
     }
 
     /// All objects of a namespace (of all for ""), sorted, with the version of the whole.
     pub fn list(&self, resource: Resource, namespace: &str) -> (u64, Vec<Value>) {
-        let state = self.lock();
+        let state = self.state.lock();
         let of_kind = state.objects.iter().filter(|((plural, within, _), _)| {
             *plural == resource.plural && (namespace.is_empty() || within == namespace)
         });
@@ -194,7 +194,7 @@ impl Objects {
 
     /// Forgets all that happened so far: watches from before must list again.
     pub fn compact(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         // Something happened since, else a watcher at the newest version would rightly go on.
         state.version += 1;
         state.compacted = state.version;
@@ -203,7 +203,7 @@ impl Objects {
 
     /// What happened after `version`, and the newest version; `None` if that is forgotten.
     pub(super) fn since(&self, version: u64) -> Option<(u64, Vec<Event>)> {
-        let state = self.lock();
+        let state = self.state.lock();
         if version < state.compacted {
             return None;
         }
@@ -214,10 +214,6 @@ impl Objects {
     /// Waits until something happens; enabled before [`Self::since`] is called, it misses nothing.
     pub(super) fn change(&self) -> Notified<'_> {
         self.changed.notified()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use parking_lot::{Mutex, MutexGuard};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use serde_json::{Value, json};
@@ -215,11 +216,7 @@ impl ApiServer {
     }
 
     pub fn break_watches(&self) {
-        let mut watches = self
-            .shared
-            .watches
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut watches = self.shared.watches.lock();
         watches.cancel();
         *watches = self.shared.stop.child_token();
     }
@@ -271,12 +268,11 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared
 
 impl Shared {
     fn tuning(&self) -> MutexGuard<'_, Tuning> {
-        self.tuning.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tuning.lock()
     }
 
     pub(super) fn watches(&self) -> CancellationToken {
-        let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-        watches.clone()
+        self.watches.lock().clone()
     }
 
     fn note(&self, head: &http::request::Parts) {
