@@ -165,7 +165,7 @@ fn parse_rule(rule: &str) -> Result<(&str, Destination), ClusterRuleError> {
     let destination = if kind == "service" {
         Destination::Service { namespace, name }
     } else {
-        let kind = Workload::from_singular(kind).ok_or_else(|| ClusterRuleError::Kind {
+        let kind = Workload::parse(kind).ok_or_else(|| ClusterRuleError::Kind {
             rule: rule.to_owned(),
             kind: kind.to_owned(),
         })?;

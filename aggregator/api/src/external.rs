@@ -151,9 +151,9 @@ fn ask(metric: Metric, selector: &Selector) -> Result<Asked, AskError> {
 
 /// The object that `requirement` names, with the key as it lives here; `None` for a label of pods.
 fn object(requirement: &Requirement) -> Result<Option<(&'static str, Object)>, AskError> {
-    let workload = Workload::from_singular(&requirement.key);
+    let workload = Workload::parse(&requirement.key);
     let (key, fault): (_, fn(&str) -> _) = match workload {
-        Some(kind) => (kind.singular(), pod_name_fault),
+        Some(kind) => (kind.as_str(), pod_name_fault),
         None if requirement.key == "service" => ("service", service_name_fault),
         None => return Ok(None),
     };

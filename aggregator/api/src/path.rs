@@ -31,10 +31,12 @@ const PRINTED_CHARS_MAX: usize = 253;
 /// Segments of the longest path that means anything: `apis/G/V/namespaces/NS/pods/NAME/METRIC`.
 const SEGMENTS_MAX: usize = 8;
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum ApiVersion {
-    V1Beta2,
-    V1Beta1,
+common_names::named! {
+    /// The preferred one first.
+    pub(crate) enum ApiVersion {
+        V1Beta2 = "v1beta2",
+        V1Beta1 = "v1beta1",
+    }
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -161,25 +163,9 @@ pub(crate) fn group_versions() -> [String; 3] {
 // === impl ApiVersion ===
 
 impl ApiVersion {
-    /// Every version, the preferred one first.
-    pub(crate) const ALL: [Self; 2] = [Self::V1Beta2, Self::V1Beta1];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::V1Beta2 => "v1beta2",
-            Self::V1Beta1 => "v1beta1",
-        }
-    }
-
     /// Group and version, as `apiVersion` has them.
     pub(crate) fn group_version(self) -> String {
         format!("{GROUP}/{}", self.as_str())
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|version| version.as_str() == text)
     }
 }
 

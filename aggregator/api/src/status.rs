@@ -47,45 +47,46 @@ pub(crate) enum Kind {
     Unavailable,
 }
 
-/// Why a request got no value. Label `reason` of `meshmeter_api_refused_total`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Reason {
-    /// The URL is too long.
-    UrlLength,
-    /// The headers are too large or too many.
-    HeaderSize,
-    /// The request has a body.
-    Body,
-    Method,
-    /// No answer in an acceptable form.
-    Accept,
-    /// It is not known who asks.
-    Authentication,
-    /// Who asks may not.
-    Authorization,
-    /// The Kubernetes API could not tell who asks, or whether they may.
-    Review,
-    /// The path means nothing or names something impossible.
-    Path,
-    /// The query cannot be read.
-    Query,
-    /// `labelSelector` cannot be read or does not apply.
-    LabelSelector,
-    /// `metricLabelSelector` cannot be read or is not supported.
-    MetricLabelSelector,
-    /// No metric of that name.
-    UnknownMetric,
-    /// The objects are unknown, or none has a value.
-    NoValue,
-    /// Only callers could tell the value, and no cluster of theirs is known to lead to the object,
-    /// though some match no pattern.
-    UnmappedCluster,
-    /// A value exists, but there is doubt that it is right.
-    Doubt,
-    /// A value that no autoscaler could read back.
-    OutOfRange,
-    /// A failure of our own.
-    Internal,
+common_names::named! {
+    /// Why a request got no value. Label `reason` of `meshmeter_api_refused_total`.
+    pub(crate) enum Reason {
+        /// The URL is too long.
+        UrlLength = "url_length",
+        /// The headers are too large or too many.
+        HeaderSize = "header_size",
+        /// The request has a body.
+        Body = "body",
+        Method = "method",
+        /// No answer in an acceptable form.
+        Accept = "accept",
+        /// It is not known who asks.
+        Authentication = "authentication",
+        /// Who asks may not.
+        Authorization = "authorization",
+        /// The Kubernetes API could not tell who asks, or whether they may.
+        Review = "review",
+        /// The path means nothing or names something impossible.
+        Path = "path",
+        /// The query cannot be read.
+        Query = "query",
+        /// `labelSelector` cannot be read or does not apply.
+        LabelSelector = "label_selector",
+        /// `metricLabelSelector` cannot be read or is not supported.
+        MetricLabelSelector = "metric_label_selector",
+        /// No metric of that name.
+        UnknownMetric = "unknown_metric",
+        /// The objects are unknown, or none has a value.
+        NoValue = "no_value",
+        /// Only callers could tell the value, and no cluster of theirs is known to lead to the
+        /// object, though some match no pattern.
+        UnmappedCluster = "unmapped_cluster",
+        /// A value exists, but there is doubt that it is right.
+        Doubt = "doubt",
+        /// A value that no autoscaler could read back.
+        OutOfRange = "out_of_range",
+        /// A failure of our own.
+        Internal = "internal",
+    }
 }
 
 #[derive(Serialize)]
@@ -191,55 +192,6 @@ impl Kind {
             Self::NotAcceptable => "NotAcceptable",
             Self::Internal => "InternalError",
             Self::Unavailable => "ServiceUnavailable",
-        }
-    }
-}
-
-// === impl Reason ===
-
-impl Reason {
-    pub(crate) const ALL: [Self; 18] = [
-        Self::UrlLength,
-        Self::HeaderSize,
-        Self::Body,
-        Self::Method,
-        Self::Accept,
-        Self::Authentication,
-        Self::Authorization,
-        Self::Review,
-        Self::Path,
-        Self::Query,
-        Self::LabelSelector,
-        Self::MetricLabelSelector,
-        Self::UnknownMetric,
-        Self::NoValue,
-        Self::UnmappedCluster,
-        Self::Doubt,
-        Self::OutOfRange,
-        Self::Internal,
-    ];
-
-    /// The value of the label.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::UrlLength => "url_length",
-            Self::HeaderSize => "header_size",
-            Self::Body => "body",
-            Self::Method => "method",
-            Self::Accept => "accept",
-            Self::Authentication => "authentication",
-            Self::Authorization => "authorization",
-            Self::Review => "review",
-            Self::Path => "path",
-            Self::Query => "query",
-            Self::LabelSelector => "label_selector",
-            Self::MetricLabelSelector => "metric_label_selector",
-            Self::UnknownMetric => "unknown_metric",
-            Self::NoValue => "no_value",
-            Self::UnmappedCluster => "unmapped_cluster",
-            Self::Doubt => "doubt",
-            Self::OutOfRange => "out_of_range",
-            Self::Internal => "internal",
         }
     }
 }

@@ -2,32 +2,26 @@
 
 use aggregator_directory::ObjectKey;
 
-/// A kind of object that owns pods, itself or through others.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Workload {
-    /// `deployments.apps`
-    Deployment,
-    /// `replicasets.apps`
-    ReplicaSet,
-    /// `statefulsets.apps`
-    StatefulSet,
-    /// `daemonsets.apps`
-    DaemonSet,
-    /// `jobs.batch`
-    Job,
+common_names::named! {
+    /// A kind of object that owns pods, itself or through others. The name is that in sentences,
+    /// selectors of external metrics and the list of where clusters lead.
+    pub(crate) enum Workload {
+        /// `deployments.apps`
+        Deployment = "deployment",
+        /// `replicasets.apps`
+        ReplicaSet = "replicaset",
+        /// `statefulsets.apps`
+        StatefulSet = "statefulset",
+        /// `daemonsets.apps`
+        DaemonSet = "daemonset",
+        /// `jobs.batch`
+        Job = "job",
+    }
 }
 
 // === impl Workload ===
 
 impl Workload {
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Deployment,
-        Self::ReplicaSet,
-        Self::StatefulSet,
-        Self::DaemonSet,
-        Self::Job,
-    ];
-
     /// The resource with its group, as paths name it.
     pub(crate) fn resource(self) -> &'static str {
         match self {
@@ -47,17 +41,6 @@ impl Workload {
             Self::StatefulSet => "StatefulSet",
             Self::DaemonSet => "DaemonSet",
             Self::Job => "Job",
-        }
-    }
-
-    /// The name in sentences, selectors of external metrics and the list of where clusters lead.
-    pub(crate) fn singular(self) -> &'static str {
-        match self {
-            Self::Deployment => "deployment",
-            Self::ReplicaSet => "replicaset",
-            Self::StatefulSet => "statefulset",
-            Self::DaemonSet => "daemonset",
-            Self::Job => "job",
         }
     }
 
@@ -82,11 +65,6 @@ impl Workload {
     pub(crate) fn from_resource(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.resource() == text)
     }
-
-    /// The kind whose singular is `text`.
-    pub(crate) fn from_singular(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.singular() == text)
-    }
 }
 
 #[cfg(test)]
@@ -98,7 +76,7 @@ mod tests {
     fn has_distinct_names() {
         for kind in Workload::ALL {
             assert_eq!(Workload::from_resource(kind.resource()), Some(kind));
-            assert_eq!(Workload::from_singular(kind.singular()), Some(kind));
+            assert_eq!(Workload::parse(kind.as_str()), Some(kind));
             let key = kind.key("prod", "a");
             let (resource, group) = kind.resource().split_once('.').unwrap();
             assert_eq!(*key.object.group, *group);

@@ -84,27 +84,30 @@ pub struct Reading {
     pub held: bool,
 }
 
-/// Why a pod has no value.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Missing {
-    /// No sidecar of the pod has reported since this aggregator started.
-    NeverReported,
-    /// No sidecar of the pod has reported, and its last TLS handshake failed.
-    TlsRefused,
-    /// Connected, but less than one full second was seen.
-    New,
-    /// The stream was lost and the time to hold the last value is over.
-    Gone,
-    /// The sidecar reports, but does not count this quantity.
-    NotCounted,
-    /// A Wasm VM of the sidecar died: totals may be too low.
-    VmLost,
-    /// Two Envoy processes serve the pod, as in a hot restart: what one of them counts is too low.
-    HotRestart,
-    /// Part of what the sidecar reported was refused: totals are too low.
-    Refused,
-    /// A ratio was asked for, and no request ended in the window: a share of nothing is unknown.
-    NoRequests,
+common_names::named! {
+    /// Why a pod has no value.
+    pub enum Missing {
+        /// No sidecar of the pod has reported since this aggregator started.
+        NeverReported = "never_reported",
+        /// No sidecar of the pod has reported, and its last TLS handshake failed.
+        TlsRefused = "tls_refused",
+        /// Connected, but less than one full second was seen.
+        New = "new",
+        /// The stream was lost and the time to hold the last value is over.
+        Gone = "gone",
+        /// The sidecar reports, but does not count this quantity.
+        NotCounted = "not_counted",
+        /// A Wasm VM of the sidecar died: totals may be too low.
+        VmLost = "vm_lost",
+        /// Two Envoy processes serve the pod, as in a hot restart: what one of them counts is too
+        /// low.
+        HotRestart = "hot_restart",
+        /// Part of what the sidecar reported was refused: totals are too low.
+        Refused = "refused",
+        /// A ratio was asked for, and no request ended in the window: a share of nothing is
+        /// unknown.
+        NoRequests = "no_requests",
+    }
 }
 
 /// The answer to a [`MetricQuery`] for a set of pods: each pod is in one of the two lists.
@@ -114,23 +117,4 @@ pub struct Answer {
     pub readings: Vec<Reading>,
     /// Pods without one, in no particular order.
     pub missing: Vec<(PodKey, Missing)>,
-}
-
-// === impl Missing ===
-
-impl Missing {
-    /// The name in JSON and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NeverReported => "never_reported",
-            Self::New => "new",
-            Self::Gone => "gone",
-            Self::NotCounted => "not_counted",
-            Self::VmLost => "vm_lost",
-            Self::HotRestart => "hot_restart",
-            Self::TlsRefused => "tls_refused",
-            Self::Refused => "refused",
-            Self::NoRequests => "no_requests",
-        }
-    }
 }

@@ -8,17 +8,18 @@ use crate::report::{InstanceId, ResponseCode};
 use crate::series::{CodeClass, SeriesKey};
 use common_time::Monotonic;
 
-/// How well a pod is known.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum PodState {
-    /// Less than one full second was seen.
-    New,
-    Live,
-    /// The stream was lost or the promised report is late; the last window is served on for a
-    /// while.
-    Held,
-    /// Held for too long: left out of every answer.
-    Gone,
+common_names::named! {
+    /// How well a pod is known.
+    pub enum PodState {
+        /// Less than one full second was seen.
+        New = "new",
+        Live = "live",
+        /// The stream was lost or the promised report is late; the last window is served on for a
+        /// while.
+        Held = "held",
+        /// Held for too long: left out of every answer.
+        Gone = "gone",
+    }
 }
 
 /// One pod as the store sees it.
@@ -84,69 +85,28 @@ pub struct Counts {
     pub refused: Vec<(RefusedReason, u64)>,
 }
 
-/// Why the store refused something.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum RefusedReason {
-    /// [`StoreLimits::pods`](crate::limits::StoreLimits::pods) was reached.
-    Pods,
-    /// [`StoreLimits::instances_per_pod`](crate::limits::StoreLimits::instances_per_pod) was
-    /// reached.
-    InstancesPerPod,
-    /// [`StoreLimits::series_per_pod`](crate::limits::StoreLimits::series_per_pod) was reached.
-    /// Counts series; the rest of the report was taken.
-    SeriesPerPod,
-    /// A newer instance of the pod's sidecar reports.
-    OlderInstance,
-    /// A running total that cannot be.
-    ImpossibleTotal,
-    /// A time too far ahead of the sidecar's clock.
-    AheadOfClock,
-    /// The pod of the stream was forgotten or replaced by another of its name.
-    UnknownStream,
-    /// [`CALLERS_MAX`](crate::limits::CALLERS_MAX) or
-    /// [`CALLED_CLUSTERS_MAX`](crate::limits::CALLED_CLUSTERS_MAX) was reached. Counts clusters of
-    /// pods that are not found by their callers; the report was taken.
-    Callers,
-}
-
-// === impl PodState ===
-
-impl PodState {
-    /// The name in JSON and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Live => "live",
-            Self::Held => "held",
-            Self::Gone => "gone",
-        }
-    }
-}
-
-// === impl RefusedReason ===
-
-impl RefusedReason {
-    pub const ALL: [Self; 8] = [
-        Self::Pods,
-        Self::InstancesPerPod,
-        Self::SeriesPerPod,
-        Self::OlderInstance,
-        Self::ImpossibleTotal,
-        Self::AheadOfClock,
-        Self::UnknownStream,
-        Self::Callers,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pods => "pods",
-            Self::InstancesPerPod => "instances_per_pod",
-            Self::SeriesPerPod => "series_per_pod",
-            Self::OlderInstance => "older_instance",
-            Self::ImpossibleTotal => "impossible_total",
-            Self::AheadOfClock => "ahead_of_clock",
-            Self::UnknownStream => "unknown_stream",
-            Self::Callers => "callers",
-        }
+common_names::named! {
+    /// Why the store refused something.
+    pub enum RefusedReason {
+        /// [`StoreLimits::pods`](crate::limits::StoreLimits::pods) was reached.
+        Pods = "pods",
+        /// [`StoreLimits::instances_per_pod`](crate::limits::StoreLimits::instances_per_pod) was
+        /// reached.
+        InstancesPerPod = "instances_per_pod",
+        /// [`StoreLimits::series_per_pod`](crate::limits::StoreLimits::series_per_pod) was reached.
+        /// Counts series; the rest of the report was taken.
+        SeriesPerPod = "series_per_pod",
+        /// A newer instance of the pod's sidecar reports.
+        OlderInstance = "older_instance",
+        /// A running total that cannot be.
+        ImpossibleTotal = "impossible_total",
+        /// A time too far ahead of the sidecar's clock.
+        AheadOfClock = "ahead_of_clock",
+        /// The pod of the stream was forgotten or replaced by another of its name.
+        UnknownStream = "unknown_stream",
+        /// [`CALLERS_MAX`](crate::limits::CALLERS_MAX) or
+        /// [`CALLED_CLUSTERS_MAX`](crate::limits::CALLED_CLUSTERS_MAX) was reached. Counts clusters
+        /// of pods that are not found by their callers; the report was taken.
+        Callers = "callers",
     }
 }

@@ -36,12 +36,13 @@ struct Owners {
     kind: OwnerKind,
 }
 
-/// Kinds of owners, all of the group `apps`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum OwnerKind {
-    Deployment,
-    ReplicaSet,
-    StatefulSet,
+common_names::named! {
+    /// Kinds of owners, all of the group `apps`.
+    enum OwnerKind {
+        Deployment = "Deployment",
+        ReplicaSet = "ReplicaSet",
+        StatefulSet = "StatefulSet",
+    }
 }
 
 /// API group of all [`OwnerKind`]s.
@@ -50,16 +51,6 @@ const APPS: &str = "apps";
 // === impl OwnerKind ===
 
 impl OwnerKind {
-    const ALL: [Self; 3] = [Self::Deployment, Self::ReplicaSet, Self::StatefulSet];
-
-    fn kind(self) -> &'static str {
-        match self {
-            Self::Deployment => "Deployment",
-            Self::ReplicaSet => "ReplicaSet",
-            Self::StatefulSet => "StatefulSet",
-        }
-    }
-
     fn resource(self) -> &'static str {
         match self {
             Self::Deployment => "deployments",
@@ -151,19 +142,19 @@ impl Index for Owners {
     fn apply(&self, owner: MetadataOnly) {
         log_refusal(
             self.directory
-                .upsert_owner(owner_info(&owner, APPS, self.kind.kind())),
+                .upsert_owner(owner_info(&owner, APPS, self.kind.as_str())),
         );
     }
 
     fn delete(&self, owner: &MetadataOnly) {
         self.directory
-            .remove_owner(&owner_key(owner, APPS, self.kind.kind()));
+            .remove_owner(&owner_key(owner, APPS, self.kind.as_str()));
     }
 
     fn reset(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
         for key in self.directory.owner_keys() {
             let ObjectKey { namespace, object } = &key;
-            let ours = &*object.group == APPS && &*object.kind == self.kind.kind();
+            let ours = &*object.group == APPS && &*object.kind == self.kind.as_str();
             if ours && scope.lacks(listed, namespace, &object.name) {
                 self.directory.remove_owner(&key);
             }

@@ -30,28 +30,30 @@ pub enum Answer {
     NotUnderstood,
 }
 
-/// What is to be done about a batch.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Class {
-    Stored,
-    /// Another replica's samples are stored instead.
-    Deduplicated,
-    /// Refused for what it says; what was good in it is stored. Sending it again changes nothing.
-    Rejected,
-    /// Refused for who asks, or there are no credentials: to be held until that is mended.
-    Unauthorised,
-    /// The address or the way to it is set up wrong: to be held until that is mended.
-    Misdirected,
-    /// Larger than the receiver takes: to be split.
-    TooLarge,
-    /// More than the receiver takes now: to be sent later, in sub-batches.
-    TooMany,
-    /// The receiver takes no further series: to be split until those are found that it knows.
-    SeriesLimit,
-    /// The receiver does not know this version of the protocol.
-    Unsupported,
-    /// The receiver or the way to it failed: to be sent again.
-    Failed,
+common_names::named! {
+    /// What is to be done about a batch.
+    pub enum Class {
+        Stored = "stored",
+        /// Another replica's samples are stored instead.
+        Deduplicated = "deduplicated",
+        /// Refused for what it says; what was good in it is stored. Sending it again changes
+        /// nothing.
+        Rejected = "rejected",
+        /// Refused for who asks, or there are no credentials: to be held until that is mended.
+        Unauthorised = "unauthorised",
+        /// The address or the way to it is set up wrong: to be held until that is mended.
+        Misdirected = "misdirected",
+        /// Larger than the receiver takes: to be split.
+        TooLarge = "too_large",
+        /// More than the receiver takes now: to be sent later, in sub-batches.
+        TooMany = "too_many",
+        /// The receiver takes no further series: to be split until those are found that it knows.
+        SeriesLimit = "series_limit",
+        /// The receiver does not know this version of the protocol.
+        Unsupported = "unsupported",
+        /// The receiver or the way to it failed: to be sent again.
+        Failed = "failed",
+    }
 }
 
 /// A row of [`STATUSES`].
@@ -236,21 +238,6 @@ impl Class {
         Self::Unsupported,
         Self::Failed,
     ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stored => "stored",
-            Self::Deduplicated => "deduplicated",
-            Self::Rejected => "rejected",
-            Self::Unauthorised => "unauthorised",
-            Self::Misdirected => "misdirected",
-            Self::TooLarge => "too_large",
-            Self::TooMany => "too_many",
-            Self::SeriesLimit => "series_limit",
-            Self::Unsupported => "unsupported",
-            Self::Failed => "failed",
-        }
-    }
 }
 
 #[cfg(test)]

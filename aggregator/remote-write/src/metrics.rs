@@ -55,41 +55,16 @@ pub(crate) struct ReasonLabel {
     pub(crate) reason: &'static str,
 }
 
-/// What became of samples for good.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Outcome {
-    Stored,
-    Deduplicated,
-    Rejected,
-    TooLarge,
-    ClockStep,
-    SeriesLimit,
-    Failing,
-}
-
-// === impl Outcome ===
-
-impl Outcome {
-    const ALL: [Self; 7] = [
-        Self::Stored,
-        Self::Deduplicated,
-        Self::Rejected,
-        Self::TooLarge,
-        Self::ClockStep,
-        Self::SeriesLimit,
-        Self::Failing,
-    ];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Stored => "stored",
-            Self::Deduplicated => "deduplicated",
-            Self::Rejected => "rejected",
-            Self::TooLarge => "too_large",
-            Self::ClockStep => "clock_step",
-            Self::SeriesLimit => "series_limit",
-            Self::Failing => "failing",
-        }
+common_names::named! {
+    /// What became of samples for good.
+    pub(crate) enum Outcome {
+        Stored = "stored",
+        Deduplicated = "deduplicated",
+        Rejected = "rejected",
+        TooLarge = "too_large",
+        ClockStep = "clock_step",
+        SeriesLimit = "series_limit",
+        Failing = "failing",
     }
 }
 

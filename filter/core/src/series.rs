@@ -6,22 +6,24 @@ use crate::host::MetricKind;
 /// Cluster of the series that takes in what exceeds the limit.
 pub const OTHER: &str = "other";
 
-/// Which side of the sidecar a request came from.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Direction {
-    /// Towards the pod's own application.
-    Inbound,
-    /// From the pod's own application.
-    Outbound,
+common_names::named! {
+    /// Which side of the sidecar a request came from.
+    pub enum Direction {
+        /// Towards the pod's own application.
+        Inbound = "inbound",
+        /// From the pod's own application.
+        Outbound = "outbound",
+    }
 }
 
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Role {
-    /// Requests that begin, that are in flight, that end.
-    Filter,
-    AccessLog,
-    /// Attempts that reached an upstream connection.
-    UpstreamLog,
+common_names::named! {
+    pub enum Role {
+        /// Requests that begin, that are in flight, that end.
+        Filter = "filter",
+        AccessLog = "access_log",
+        /// Attempts that reached an upstream connection.
+        UpstreamLog = "upstream_log",
+    }
 }
 
 /// Key of what one role counts. Several roles may count for the same direction and cluster: their
@@ -91,31 +93,6 @@ pub fn metric_name(role: Role, direction: Direction, cluster: &str, counter: Cou
         }
     }
     name
-}
-
-// === impl Role ===
-
-impl Role {
-    /// The name in the configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Filter => "filter",
-            Self::AccessLog => "access_log",
-            Self::UpstreamLog => "upstream_log",
-        }
-    }
-}
-
-// === impl Direction ===
-
-impl Direction {
-    /// The name in the configuration and in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Inbound => "inbound",
-            Self::Outbound => "outbound",
-        }
-    }
 }
 
 // === impl Outcome ===

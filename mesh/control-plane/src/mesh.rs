@@ -81,17 +81,18 @@ pub struct Refused {
     pub why: String,
 }
 
-/// Sorts of reasons to refuse something.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Reason {
-    /// A kind, field or value that is not served.
-    NotSupported,
-    /// Something that is referred to is not there.
-    NotFound,
-    /// Somebody else has the name.
-    Conflict,
-    /// More or larger than is taken.
-    TooLarge,
+common_names::named! {
+    /// Sorts of reasons to refuse something.
+    pub enum Reason {
+        /// A kind, field or value that is not served.
+        NotSupported = "NotSupported",
+        /// Something that is referred to is not there.
+        NotFound = "NotFound",
+        /// Somebody else has the name.
+        Conflict = "Conflict",
+        /// More or larger than is taken.
+        TooLarge = "TooLarge",
+    }
 }
 
 type Fault = (Reason, String);
@@ -308,20 +309,6 @@ impl Gone {
             return format!("the {kind_name} {name} is refused itself");
         }
         format!("there is no {kind_name} {name} in the mesh")
-    }
-}
-
-// === impl Reason ===
-
-impl Reason {
-    /// As it stands in a condition.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NotSupported => "NotSupported",
-            Self::NotFound => "NotFound",
-            Self::Conflict => "Conflict",
-            Self::TooLarge => "TooLarge",
-        }
     }
 }
 

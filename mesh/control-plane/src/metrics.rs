@@ -43,16 +43,17 @@ struct OfLimit {
     limit: &'static str,
 }
 
-/// What there can be too much of.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Limit {
-    CustomResources,
-    CustomResourceBytes,
-    Namespaces,
-    Services,
-    Slices,
-    SliceEndpoints,
-    Endpoints,
+common_names::named! {
+    /// What there can be too much of.
+    pub(crate) enum Limit {
+        CustomResources = "custom_resources",
+        CustomResourceBytes = "custom_resource_bytes",
+        Namespaces = "namespaces",
+        Services = "services",
+        Slices = "slices",
+        SliceEndpoints = "slice_endpoints",
+        Endpoints = "endpoints",
+    }
 }
 
 // === impl Metrics ===
@@ -163,32 +164,6 @@ impl OfType {
             _ => "routes",
         };
         Self { r#type }
-    }
-}
-
-// === impl Limit ===
-
-impl Limit {
-    const ALL: [Self; 7] = [
-        Self::CustomResources,
-        Self::CustomResourceBytes,
-        Self::Namespaces,
-        Self::Services,
-        Self::Slices,
-        Self::SliceEndpoints,
-        Self::Endpoints,
-    ];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::CustomResources => "custom_resources",
-            Self::CustomResourceBytes => "custom_resource_bytes",
-            Self::Namespaces => "namespaces",
-            Self::Services => "services",
-            Self::Slices => "slices",
-            Self::SliceEndpoints => "slice_endpoints",
-            Self::Endpoints => "endpoints",
-        }
     }
 }
 

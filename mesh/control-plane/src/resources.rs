@@ -27,17 +27,18 @@ pub struct Metadata {
     pub creation_timestamp: String,
 }
 
-/// The kinds of the group.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Kind {
-    /// A mesh; it has no namespace.
-    Mesh,
-    VirtualNode,
-    /// A name that is called.
-    VirtualService,
-    VirtualRouter,
-    VirtualGateway,
-    GatewayRoute,
+common_names::named! {
+    /// The kinds of the group.
+    pub enum Kind {
+        /// A mesh; it has no namespace.
+        Mesh = "Mesh",
+        VirtualNode = "VirtualNode",
+        /// A name that is called.
+        VirtualService = "VirtualService",
+        VirtualRouter = "VirtualRouter",
+        VirtualGateway = "VirtualGateway",
+        GatewayRoute = "GatewayRoute",
+    }
 }
 
 /// What every object has, whatever it is.
@@ -148,14 +149,16 @@ pub struct PortMapping {
     pub protocol: Protocol,
 }
 
-/// The protocols that are served.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// HTTP/1.1.
-    Http,
-    /// HTTP/2.
-    Http2,
+common_names::named! {
+    /// The protocols that are served.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Protocol {
+        /// HTTP/1.1.
+        Http = "http",
+        /// HTTP/2.
+        Http2 = "http2",
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -298,31 +301,6 @@ impl Head {
 // === impl Kind ===
 
 impl Kind {
-    pub const ALL: [Self; 6] = [
-        Self::Mesh,
-        Self::VirtualNode,
-        Self::VirtualService,
-        Self::VirtualRouter,
-        Self::VirtualGateway,
-        Self::GatewayRoute,
-    ];
-
-    /// The kind of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Mesh => "Mesh",
-            Self::VirtualNode => "VirtualNode",
-            Self::VirtualService => "VirtualService",
-            Self::VirtualRouter => "VirtualRouter",
-            Self::VirtualGateway => "VirtualGateway",
-            Self::GatewayRoute => "GatewayRoute",
-        }
-    }
-
     pub fn plural(self) -> &'static str {
         match self {
             Self::Mesh => "meshes",
@@ -343,18 +321,6 @@ impl Kind {
             Self::VirtualRouter => "VirtualRouterActive",
             Self::VirtualGateway => "VirtualGatewayActive",
             Self::GatewayRoute => "GatewayRouteActive",
-        }
-    }
-}
-
-// === impl Protocol ===
-
-impl Protocol {
-    /// The name in the names of clusters and routes.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Http2 => "http2",
         }
     }
 }

@@ -10,20 +10,21 @@ pub(crate) const MODULES_PATH: &str = "/opt/meshmeter";
 /// The usual place of [`Options::aggregator_token_file`].
 pub(crate) const TOKEN_SECRET_FILE: &str = "/etc/meshmeter/token.json";
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Target {
-    /// Istio, by its API for Wasm.
-    Istio,
-    /// Istio, by patches of what it sends to Envoy.
-    IstioEnvoyFilter,
-    EnvoyGateway,
-    Consul,
-    /// Kuma and Kong Mesh on Kubernetes.
-    Kuma,
-    /// App Mesh, without the webhook.
-    AppMesh,
-    /// An Envoy of one's own.
-    Static,
+common_names::named! {
+    pub enum Target {
+        /// Istio, by its API for Wasm.
+        Istio = "istio",
+        /// Istio, by patches of what it sends to Envoy.
+        IstioEnvoyFilter = "istio-envoyfilter",
+        EnvoyGateway = "envoy-gateway",
+        Consul = "consul",
+        /// Kuma and Kong Mesh on Kubernetes.
+        Kuma = "kuma",
+        /// App Mesh, without the webhook.
+        AppMesh = "appmesh",
+        /// An Envoy of one's own.
+        Static = "static",
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -91,33 +92,6 @@ pub struct Options {
     pub application: Option<Address>,
     /// Where the static Envoy's admin interface is.
     pub admin_listen: Option<SocketAddr>,
-}
-
-// === impl Target ===
-
-impl Target {
-    pub const ALL: [Self; 7] = [
-        Self::Istio,
-        Self::IstioEnvoyFilter,
-        Self::EnvoyGateway,
-        Self::Consul,
-        Self::Kuma,
-        Self::AppMesh,
-        Self::Static,
-    ];
-
-    /// The name that `--for` takes.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Istio => "istio",
-            Self::IstioEnvoyFilter => "istio-envoyfilter",
-            Self::EnvoyGateway => "envoy-gateway",
-            Self::Consul => "consul",
-            Self::Kuma => "kuma",
-            Self::AppMesh => "appmesh",
-            Self::Static => "static",
-        }
-    }
 }
 
 // === impl Options ===

@@ -20,37 +20,32 @@ use crate::flags::Help;
 const START_MAX: Duration = Duration::from_mins(1);
 const NOWHERE: &str = "http://127.0.0.1:1";
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Program {
-    /// `meshmeter`.
-    Aggregator,
-    /// `meshmeter-mesh`.
-    Mesh,
+common_names::named! {
+    pub enum Program {
+        /// `meshmeter`.
+        Aggregator = "meshmeter",
+        /// `meshmeter-mesh`.
+        Mesh = "meshmeter-mesh",
+    }
 }
 
-/// What runs and has metrics of its own.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Part {
-    /// `meshmeter serve` in a cluster, with remote write.
-    Aggregator,
-    /// `meshmeter-mesh xds-proxy`.
-    XdsProxy,
-    /// `meshmeter-mesh control-plane`.
-    ControlPlane,
-    /// `meshmeter-mesh injector`.
-    Injector,
+common_names::named! {
+    /// What runs and has metrics of its own.
+    pub enum Part {
+        /// `meshmeter serve` in a cluster, with remote write.
+        Aggregator = "aggregator",
+        /// `meshmeter-mesh xds-proxy`.
+        XdsProxy = "xds-proxy",
+        /// `meshmeter-mesh control-plane`.
+        ControlPlane = "control-plane",
+        /// `meshmeter-mesh injector`.
+        Injector = "injector",
+    }
 }
 
 // === impl Program ===
 
 impl Program {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Aggregator => "meshmeter",
-            Self::Mesh => "meshmeter-mesh",
-        }
-    }
-
     fn file(self) -> Result<PathBuf> {
         match self {
             Self::Aggregator => artifacts::meshmeter(),
@@ -70,7 +65,7 @@ impl Program {
                 below.push(command.clone());
                 ahead.push(below);
             }
-            let name = [self.name()]
+            let name = [self.as_str()]
                 .into_iter()
                 .chain(words.iter().map(String::as_str));
             commands.push((name.collect::<Vec<_>>().join(" "), help));
@@ -82,9 +77,9 @@ impl Program {
         let mut command = std::process::Command::new(self.file()?);
         // Without an environment: clap shows what variables hold.
         let output = command.args(words).arg("--help").env_clear().output();
-        let output = output.with_context(|| format!("start {}", self.name()))?;
+        let output = output.with_context(|| format!("start {}", self.as_str()))?;
         if !output.status.success() {
-            bail!("{} {words:?} --help: {}", self.name(), output.status);
+            bail!("{} {words:?} --help: {}", self.as_str(), output.status);
         }
         Ok(Help::parse(&String::from_utf8_lossy(&output.stdout)))
     }
@@ -93,22 +88,6 @@ impl Program {
 // === impl Part ===
 
 impl Part {
-    pub const ALL: [Self; 4] = [
-        Self::Aggregator,
-        Self::XdsProxy,
-        Self::ControlPlane,
-        Self::Injector,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Aggregator => "aggregator",
-            Self::XdsProxy => "xds-proxy",
-            Self::ControlPlane => "control-plane",
-            Self::Injector => "injector",
-        }
-    }
-
     fn program(self) -> Program {
         match self {
             Self::Aggregator => Program::Aggregator,
@@ -119,7 +98,7 @@ impl Part {
     fn command(self) -> &'static str {
         match self {
             Self::Aggregator => "serve",
-            other => other.name(),
+            other => other.as_str(),
         }
     }
 
@@ -151,7 +130,7 @@ impl Part {
             Ok(Some(admin.parse()?))
         })
         .await
-        .with_context(|| format!("{} {arguments:?}", self.program().name()))?;
+        .with_context(|| format!("{} {arguments:?}", self.program().as_str()))?;
         let page = http::get_open_metrics(admin).await?;
         drop(cluster);
         Ok(exposition::parse(&page.text()))

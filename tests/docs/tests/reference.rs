@@ -85,7 +85,7 @@ async fn metrics_are_documented() {
             [] => "\nNone yet.\n\n".to_owned(),
             metrics => exposition::render(metrics, &OPEN),
         };
-        tables.push((format!("metrics of the {}", part.name()), table));
+        tables.push((format!("metrics of the {}", part.as_str()), table));
     }
     tables.push(("stats of the filter".to_owned(), stats::render()));
     for open in OPEN {

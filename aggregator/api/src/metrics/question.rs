@@ -134,7 +134,7 @@ impl Question<'_> {
             Object::Namespace | Object::Pods => self.describe_pods(),
             Object::Pod(name) => format!("pod {namespace}/{name}"),
             Object::Service(name) => format!("service {namespace}/{name}"),
-            Object::Workload(kind, name) => format!("{} {namespace}/{name}", kind.singular()),
+            Object::Workload(kind, name) => format!("{} {namespace}/{name}", kind.as_str()),
         }
     }
 

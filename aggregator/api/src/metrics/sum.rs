@@ -30,13 +30,14 @@ pub(super) enum Set {
     Members,
 }
 
-/// Who counted what a value says.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Source {
-    /// The sidecars of the object's own pods.
-    Pods,
-    /// The sidecars of those that call it.
-    Callers,
+common_names::named! {
+    /// Who counted what a value says.
+    pub(crate) enum Source {
+        /// The sidecars of the object's own pods.
+        Pods = "pods",
+        /// The sidecars of those that call it.
+        Callers = "callers",
+    }
 }
 
 /// One number of several pods: as old as its oldest part, over the longest window of them.
@@ -48,18 +49,6 @@ pub(crate) struct Sum {
     pub(crate) age: SignalAge,
     pub(crate) window: Duration,
     pub(crate) pods: usize,
-}
-
-// === impl Source ===
-
-impl Source {
-    /// The name in headers and labels.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Pods => "pods",
-            Self::Callers => "callers",
-        }
-    }
 }
 
 // === impl Sum ===

@@ -28,20 +28,21 @@ pub struct Limits {
     pub segment_bytes: u64,
 }
 
-/// Why samples were dropped unsent.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum DropReason {
-    /// The queue was full, and a later sample of the same running total remains.
-    Thinned,
-    Full,
-    /// Older than [`Limits::age`].
-    TooOld,
-    /// The disk gave back other bytes than were written, or could not be read.
-    Corrupt,
-    /// The batch is longer than any request may be.
-    TooLarge,
-    /// Another replica writes: it tells the same totals.
-    OtherWriter,
+common_names::named! {
+    /// Why samples were dropped unsent.
+    pub enum DropReason {
+        /// The queue was full, and a later sample of the same running total remains.
+        Thinned = "thinned",
+        Full = "queue_full",
+        /// Older than [`Limits::age`].
+        TooOld = "too_old",
+        /// The disk gave back other bytes than were written, or could not be read.
+        Corrupt = "corrupt",
+        /// The batch is longer than any request may be.
+        TooLarge = "too_large",
+        /// Another replica writes: it tells the same totals.
+        OtherWriter = "other_writer",
+    }
 }
 
 /// Samples that went through the queue since it was opened.
@@ -87,30 +88,6 @@ impl Limits {
         bytes: MEMORY_BYTES,
         ..Self::DISK
     };
-}
-
-// === impl DropReason ===
-
-impl DropReason {
-    pub const ALL: [Self; 6] = [
-        Self::Thinned,
-        Self::Full,
-        Self::TooOld,
-        Self::Corrupt,
-        Self::TooLarge,
-        Self::OtherWriter,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Thinned => "thinned",
-            Self::Full => "queue_full",
-            Self::TooOld => "too_old",
-            Self::Corrupt => "corrupt",
-            Self::TooLarge => "too_large",
-            Self::OtherWriter => "other_writer",
-        }
-    }
 }
 
 // === impl Totals ===

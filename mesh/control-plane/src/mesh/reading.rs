@@ -40,7 +40,7 @@ impl Read {
             return Ok(());
         }
         let mut key = Key::new(&metadata.namespace, &metadata.name);
-        let Some(kind) = Kind::named(&head.kind) else {
+        let Some(kind) = Kind::parse(&head.kind) else {
             return Err(Refused {
                 what: format!("{} {}/{}", head.kind, key.namespace, key.name),
                 object: None,

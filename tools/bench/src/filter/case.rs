@@ -18,45 +18,30 @@ pub(super) const NAMESPACE: &str = "bench";
 /// Counts like the modules, but only for itself.
 const LUA: &str = "local count = 0\nfunction envoy_on_request(handle) count = count + 1 end";
 
-/// One Envoy of the comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Case {
-    /// No plugin: what the others are compared with.
-    None,
-    /// meshmeter as access logger that counts completions: one call into the module per request.
-    AccessLog,
-    /// The same, with responses by class: the module asks Envoy for the status of each.
-    AccessLogClasses,
-    /// meshmeter as HTTP filter: counts starts, requests in flight and responses.
-    Filter,
-    /// A Lua filter that adds one to a variable of its own, and tells nobody.
-    Lua,
+common_names::named! {
+    /// One Envoy of the comparison.
+    #[derive(Serialize)]
+    #[serde(rename_all = "snake_case")]
+    pub(super) enum Case {
+        /// No plugin: what the others are compared with.
+        None = "none",
+        /// meshmeter as access logger that counts completions: one call into the module per
+        /// request.
+        AccessLog = "access_log",
+        /// The same, with responses by class: the module asks Envoy for the status of each.
+        AccessLogClasses = "access_log_classes",
+        /// meshmeter as HTTP filter: counts starts, requests in flight and responses.
+        Filter = "filter",
+        /// A Lua filter that adds one to a variable of its own, and tells nobody.
+        Lua = "lua",
+    }
 }
 
 // === impl Case ===
 
 impl Case {
-    pub(super) const ALL: [Self; 5] = [
-        Self::None,
-        Self::AccessLog,
-        Self::AccessLogClasses,
-        Self::Filter,
-        Self::Lua,
-    ];
     /// One for each Wasm module.
     pub(super) const WASM: [Self; 2] = [Self::AccessLog, Self::Filter];
-
-    /// As in the JSON document.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::AccessLog => "access_log",
-            Self::AccessLogClasses => "access_log_classes",
-            Self::Filter => "filter",
-            Self::Lua => "lua",
-        }
-    }
 
     /// What this Envoy does for each request, in one line.
     pub(super) fn does(self) -> &'static str {
@@ -71,7 +56,7 @@ impl Case {
 
     /// The pod that this Envoy speaks for.
     pub(super) fn pod(self) -> String {
-        self.name().replace('_', "-")
+        self.as_str().replace('_', "-")
     }
 
     /// Where meshmeter runs in this Envoy, if it does.
@@ -114,7 +99,7 @@ impl Case {
             }
             Self::Lua => listener.http_filters.push(lua_filter(LUA)),
         }
-        let mut bootstrap = Bootstrap::new(self.name());
+        let mut bootstrap = Bootstrap::new(self.as_str());
         bootstrap.listeners.push(listener);
         bootstrap
             .clusters

@@ -29,8 +29,9 @@ pub(super) async fn run(cpus: Cpus, aggregator: &Aggregator) -> Result<Memory> {
             let mut values = Vec::new();
             for _ in 0..TIMES {
                 let measured = measure(case, workers, cpus, aggregator).await;
-                values
-                    .push(measured.with_context(|| format!("{}, {workers} workers", case.name()))?);
+                values.push(
+                    measured.with_context(|| format!("{}, {workers} workers", case.as_str()))?,
+                );
             }
             values.sort_by(f64::total_cmp);
             memory.0.insert((case, workers), middle(&values));

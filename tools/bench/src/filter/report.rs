@@ -129,7 +129,7 @@ impl fmt::Display for Report {
             "", "CPU/request", "over none, median [95 %]", "in percent"
         )?;
         for (case, ns) in &self.cpu_ns_per_request {
-            write!(f, "{:<18} {ns:>11.0} ns", case.name())?;
+            write!(f, "{:<18} {ns:>11.0} ns", case.as_str())?;
             if let Some(added) = self.over_none.get(case) {
                 write!(f, " {:>26}", added.ns.shown(0, "ns"))?;
                 write!(f, " {:>26}", added.percent.shown(1, "%"))?;
@@ -138,7 +138,7 @@ impl fmt::Display for Report {
         }
         writeln!(f)?;
         for (case, does) in &setup.cases {
-            writeln!(f, "{:<18} {does}", case.name())?;
+            writeln!(f, "{:<18} {does}", case.as_str())?;
         }
         if let Some(memory) = &self.memory {
             write!(f, "\n{memory}")?;
@@ -176,7 +176,7 @@ fn limits(over_none: &BTreeMap<Case, Added>, memory: Option<&MemoryReport>) -> V
         .into_iter()
         .collect();
     for (case, added) in memory.into_iter().flat_map(|memory| &memory.added_mib) {
-        let name = case.name();
+        let name = case.as_str();
         limits.push(limit(
             format!("{name}: memory of the first worker, MiB"),
             FIRST_WORKER_MIB_MAX,
@@ -238,7 +238,7 @@ impl fmt::Display for MemoryReport {
         }
         writeln!(f, " {:>14} {:>14}", "first worker", "each further")?;
         for (case, resident) in &self.resident_mib {
-            write!(f, "{:<12}", case.name())?;
+            write!(f, "{:<12}", case.as_str())?;
             for mib in resident.values() {
                 write!(f, " {mib:>11.1}")?;
             }

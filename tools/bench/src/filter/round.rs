@@ -29,7 +29,7 @@ pub(super) async fn run(
     let mut subjects = Vec::new();
     for case in turn(number) {
         let started = Subject::start(case, 1, cpus, aggregator).await;
-        let mut subject = started.with_context(|| case.name())?;
+        let mut subject = started.with_context(|| case.as_str())?;
         let mut connection = subject.connect()?;
         subject.load(&mut connection, args.warm_up).await?;
         subjects.push((subject, connection, 0));
@@ -82,7 +82,7 @@ impl Round {
 impl fmt::Display for Round {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (case, ns) in &self.0 {
-            write!(f, "{} {ns:.0} ns  ", case.name())?;
+            write!(f, "{} {ns:.0} ns  ", case.as_str())?;
         }
         Ok(())
     }

@@ -71,9 +71,9 @@ impl Subject {
     /// nanoseconds.
     pub(super) async fn load(&mut self, connection: &mut Connection, count: u64) -> Result<u64> {
         let before = usage::cpu_ns(self.pid)?;
-        connection
-            .run(count, IN_FLIGHT)
-            .with_context(|| format!("load on {}:\n{}", self.case.name(), self.envoy.log_tail()))?;
+        connection.run(count, IN_FLIGHT).with_context(|| {
+            format!("load on {}:\n{}", self.case.as_str(), self.envoy.log_tail())
+        })?;
         self.sent += count;
         Ok(self.settled_cpu_ns().await? - before)
     }
@@ -90,7 +90,7 @@ impl Subject {
             }
             last = now;
         }
-        bail!("{} does not come to rest after a load", self.case.name())
+        bail!("{} does not come to rest after a load", self.case.as_str())
     }
 
     /// Resident memory, in bytes.
