@@ -7,7 +7,7 @@ use std::time::Duration;
 use aggregator_core::store::Store;
 use aggregator_ingest::PlainStreams;
 use common_http::health::ReadinessChecks;
-use common_http::pages::{self, Answer, answer, text};
+use common_http::pages::{self, HttpResponse, answer, text};
 use common_http::{Limits, Metrics, Peer, RequestBody, Server, Settings};
 use common_time::Clock;
 use http::{Method, Request, StatusCode};
@@ -63,7 +63,7 @@ impl Admin {
             .await;
     }
 
-    fn respond<B>(&self, request: &Request<B>, is_local: bool) -> Answer {
+    fn respond<B>(&self, request: &Request<B>, is_local: bool) -> HttpResponse {
         let (method, uri) = (request.method(), request.uri());
         let checks = || (self.readiness)();
         if let Some(page) = pages::page(method, uri, request.headers(), &self.registry, checks) {
@@ -85,7 +85,7 @@ impl Admin {
         }
     }
 
-    fn pods(&self) -> Answer {
+    fn pods(&self) -> HttpResponse {
         match debug_pods::of(&self.store, &self.plain_streams.by_pod(), self.clock.now()) {
             Ok(json) => answer(StatusCode::OK, json.into(), "application/json"),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::addresses::Addresses;
 use crate::admin::Admin;
-use crate::app::parts::{Part, Parts};
+use crate::app::parts::{Task, Tasks};
 use crate::budget::Budget;
 use crate::clock;
 use crate::cluster::{Checks, Cluster};
@@ -67,7 +67,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let store = Arc::new(Store::new(budget.store));
     let directory = Arc::new(Directory::default());
     let ready_wait = mode.ready_wait();
-    let surroundings = Surroundings::find(mode, &directory, &clock).await?;
+    let surroundings = Environment::find(mode, &directory, &clock).await?;
     let listeners = Listeners {
         ingest: bind("--ingest-listen", listen.ingest).await?,
         api: bind("--api-listen", listen.api).await?,
@@ -75,7 +75,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     };
     let addresses = listeners.addresses()?;
     let readiness = Arc::new(Readiness::new(clock.now(), ready_wait));
-    let shared = Shared {
+    let shared = AppContext {
         clock,
         store,
         directory,
@@ -87,7 +87,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let remote_write = shared
         .remote_write(remote_write, surroundings.cluster.as_ref(), &mut registry)
         .await?;
-    let told = Told {
+    let told = Settings {
         metrics,
         remote_write,
         drain,
@@ -131,7 +131,7 @@ async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener> {
 }
 
 /// What there is around: a cluster or nothing.
-struct Surroundings {
+struct Environment {
     tls: Arc<rustls::ServerConfig>,
     /// True if pods are those of the sidecars that connect.
     learn_pods: bool,
@@ -143,7 +143,7 @@ struct Surroundings {
 }
 
 /// What was told about several parts.
-struct Told {
+struct Settings {
     metrics: MetricSettings,
     remote_write: Option<RemoteWrite>,
     drain: Duration,
@@ -151,7 +151,7 @@ struct Told {
     limits: [Limits; 3],
 }
 
-struct Shared {
+struct AppContext {
     clock: Clock,
     store: Arc<Store>,
     directory: Arc<Directory>,
@@ -173,7 +173,7 @@ impl Listeners {
 
 // === impl Surroundings ===
 
-impl Surroundings {
+impl Environment {
     async fn find(mode: Mode, directory: &Arc<Directory>, clock: &Clock) -> Result<Self> {
         let stop = CancellationToken::new();
         match mode {
@@ -209,15 +209,15 @@ impl Surroundings {
 
 // === impl Shared ===
 
-impl Shared {
+impl AppContext {
     fn start(
         &self,
         listeners: Listeners,
-        surroundings: Surroundings,
+        surroundings: Environment,
         mut registry: Registry,
-        told: Told,
-    ) -> Parts {
-        let Told {
+        told: Settings,
+    ) -> Tasks {
+        let Settings {
             metrics,
             remote_write,
             drain,
@@ -225,7 +225,7 @@ impl Shared {
         } = told;
         let connections = common_http::Metrics::register(&mut registry);
         let Listeners { ingest, api, admin } = listeners;
-        let Surroundings {
+        let Environment {
             tls,
             learn_pods,
             cluster,
@@ -263,21 +263,21 @@ impl Shared {
         let api_server = self.api_server(readiness, observations, metrics, tls, cluster.as_ref());
         let api_server = api_server.with_limits(api_limits);
         let (ingest_connections, api_connections) = (connections.clone(), connections.clone());
-        Parts {
-            ingest: Part {
+        Tasks {
+            ingest: Task {
                 task: tokio::spawn(async move {
                     ingest_server.serve(ingest, &ingest_connections).await;
                 }),
                 stop: ingest_stop,
             },
-            api: Part::spawn(|stop| api_server.serve(api, api_connections, stop, drain)),
-            admin: Part::spawn(|stop| admin_server.serve(admin, admin_limits, connections, stop)),
-            expiry: Part::spawn(|stop| {
+            api: Task::spawn(|stop| api_server.serve(api, api_connections, stop, drain)),
+            admin: Task::spawn(|stop| admin_server.serve(admin, admin_limits, connections, stop)),
+            expiry: Task::spawn(|stop| {
                 let learnt = learn_pods.then(|| Arc::clone(directory));
                 expire(Arc::clone(store), learnt, clock.clone(), stop)
             }),
-            remote_write: Part::spawn(|stop| write_until(remote_write, stop, drain)),
-            watches: Part {
+            remote_write: Task::spawn(|stop| write_until(remote_write, stop, drain)),
+            watches: Task {
                 task: tokio::spawn(watch_until(
                     cluster.map(|(cluster, _)| cluster.watches),
                     stop.clone(),

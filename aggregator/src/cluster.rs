@@ -11,9 +11,9 @@ use anyhow::{Context as _, Result};
 use common_http::health::Check;
 use common_kubernetes::registration::{Fault, Target, service_names};
 use common_kubernetes::reviews::Reviewer;
-use common_kubernetes::{ClusterError, Lease, Registration, Watches, connection};
+use common_kubernetes::{CaBundlePublisher, ClusterError, Lease, Watches, connection};
 use common_time::{Clock, Monotonic};
-use common_tls::{Protocols, Serving, clients, config};
+use common_tls::{Protocols, ReloadableCert, clients, config};
 use k8s_openapi::api::authorization::v1::{
     NonResourceAttributes, ResourceAttributes, SubjectAccessReviewSpec,
 };
@@ -30,7 +30,7 @@ mod ingest;
 type WatchFault = Box<dyn Fn(Monotonic) -> Option<String> + Send + Sync>;
 
 /// Tells which lists are missing, if any are.
-type Missing = Box<dyn Fn() -> Option<String> + Send + Sync>;
+type MissingLists = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// What was begun in a cluster; it goes on until `stop`.
 pub(crate) struct Cluster {
@@ -38,9 +38,9 @@ pub(crate) struct Cluster {
     trust: TrustCell,
     pub(crate) tls: Arc<rustls::ServerConfig>,
     pub(crate) watches: Watches,
-    pub(crate) serving: Serving,
+    pub(crate) serving: ReloadableCert,
     /// What sidecars are shown, once [`Self::ingest`] was called; `None`: no TLS.
-    pub(crate) ingest_serving: Option<Serving>,
+    pub(crate) ingest_serving: Option<ReloadableCert>,
     checks: Checks,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Cluster {
 #[derive(Clone)]
 pub(crate) struct Checks {
     watches: Arc<WatchFault>,
-    missing: Arc<Missing>,
+    missing: Arc<MissingLists>,
     trust: TrustCell,
     /// Certificates that are kept in order by way of the cluster.
     certificates: Vec<(&'static str, Fault)>,
@@ -127,7 +127,7 @@ fn certificate(
     client: &Client,
     clock: &Clock,
     stop: &CancellationToken,
-) -> Result<(Serving, Option<Fault>)> {
+) -> Result<(ReloadableCert, Option<Fault>)> {
     if let Some(files) = &settings.api_files {
         let followed = files.clone().load().context("--api-cert-file")?;
         let serving = followed.serving();
@@ -135,8 +135,8 @@ fn certificate(
         return Ok((serving, None));
     }
     let names = service_names(&settings.api_service, &settings.namespace);
-    let serving = Serving::untrusted(&names)?;
-    let registration = Registration {
+    let serving = ReloadableCert::untrusted(&names)?;
+    let registration = CaBundlePublisher {
         namespace: settings.namespace.clone(),
         secret: settings.api_ca_secret.clone(),
         service: settings.api_service.clone(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aggregator_core::pod::PodKey;
-use aggregator_core::query::{Metric, MetricQuery, Milli, Missing, WindowChoice};
+use aggregator_core::query::{Metric, MetricQuery, Milli, NoValue, WindowChoice};
 use aggregator_core::status::{PodStatus, SeriesStatus};
 use aggregator_core::store::Store;
 use common_time::Monotonic;
@@ -71,7 +71,7 @@ pub(crate) fn of(
 /// `pods` in their order, each with its rate.
 fn document(
     pods: &[PodStatus],
-    rates: &[Result<Rate, Missing>],
+    rates: &[Result<Rate, NoValue>],
     plain: &PlainByPod,
 ) -> Result<Vec<u8>, serde_json::Error> {
     let pods = pods.iter().zip(rates).map(|(status, rate)| {
@@ -83,7 +83,7 @@ fn document(
     })
 }
 
-fn rate(store: &Store, now: Monotonic, pod: &PodStatus) -> Result<Rate, Missing> {
+fn rate(store: &Store, now: Monotonic, pod: &PodStatus) -> Result<Rate, NoValue> {
     let query = MetricQuery {
         metric: Metric::RequestsPerSecond,
         direction: None,
@@ -94,7 +94,7 @@ fn rate(store: &Store, now: Monotonic, pod: &PodStatus) -> Result<Rate, Missing>
     let answer = store.read(now, std::slice::from_ref(&pod.key), &query);
     let Some(reading) = answer.readings.first() else {
         let missing = answer.missing.first();
-        return Err(missing.map_or(Missing::NeverReported, |(_, why)| *why));
+        return Err(missing.map_or(NoValue::NeverReported, |(_, why)| *why));
     };
     Ok(Rate {
         value: real(reading.value),
@@ -111,7 +111,7 @@ fn real(milli: Milli) -> f64 {
     milli.0 as f64 / 1000.0
 }
 
-fn pod(status: &PodStatus, plain_streams: usize, rate: Result<Rate, Missing>) -> Pod<'_> {
+fn pod(status: &PodStatus, plain_streams: usize, rate: Result<Rate, NoValue>) -> Pod<'_> {
     Pod {
         namespace: &status.key.namespace,
         name: &status.key.name,
@@ -124,7 +124,7 @@ fn pod(status: &PodStatus, plain_streams: usize, rate: Result<Rate, Missing>) ->
         vms_expected: status.vms_expected,
         vms_live: status.vms_live,
         requests_per_second: rate.ok(),
-        missing: rate.err().map(Missing::as_str),
+        missing: rate.err().map(NoValue::as_str),
         series: status.series.iter().map(series).collect(),
     }
 }

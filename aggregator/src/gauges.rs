@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aggregator_core::store::Store;
 use aggregator_directory::Directory;
 use common_time::Clock;
-use common_tls::Serving;
+use common_tls::ReloadableCert;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -25,8 +25,8 @@ struct StoreGauges {
 /// Reads the certificates of the API and, if sidecars connect by TLS, of the ingest at each scrape.
 #[derive(Debug)]
 struct CertificateGauges {
-    api: Serving,
-    ingest: Option<Serving>,
+    api: ReloadableCert,
+    ingest: Option<ReloadableCert>,
 }
 
 /// Adds the store's numbers and the build to `registry`, which prefixes them with `meshmeter`.
@@ -48,8 +48,8 @@ pub(crate) fn register(
 /// Adds when certificates expire.
 pub(crate) fn register_certificates(
     registry: &mut Registry,
-    api: Serving,
-    ingest: Option<Serving>,
+    api: ReloadableCert,
+    ingest: Option<ReloadableCert>,
 ) {
     registry.register_collector(Box::new(CertificateGauges { api, ingest }));
 }

@@ -166,12 +166,12 @@ mod tests {
     }
 
     /// What is known of sidecars so many milliseconds after listening.
-    type Known = fn(u64) -> Sidecars;
+    type SidecarsAt = fn(u64) -> Sidecars;
 
     /// When it is ready first, by what is known of sidecars at each moment.
     #[test]
     fn waits_for_sidecars() {
-        let cases: [(&str, Known, u64); 8] = [
+        let cases: [(&str, SidecarsAt, u64); 8] = [
             ("nobody tells", |_| Sidecars::Unknown, 2_000),
             ("none is injected", |_| missing(0), 2_000),
             (

@@ -46,7 +46,7 @@ pub(crate) async fn start(
     Ok(bound)
 }
 
-fn answer<B>(request: &Request<B>, registry: &Registry, ready: &Ready) -> pages::Answer {
+fn answer<B>(request: &Request<B>, registry: &Registry, ready: &Ready) -> pages::HttpResponse {
     let checks = || {
         let failure = ready().err();
         vec![Check {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use common_budget::messages::{BoxError, Refused};
+use common_budget::messages::{BodyError, BoxError};
 use common_budget::{Bounds, Messages, Room, Size};
 use common_http::Peer;
 use tonic::Status;
@@ -74,10 +74,10 @@ where
     }
 }
 
-fn refuse(refused: Refused) -> BoxError {
+fn refuse(refused: BodyError) -> BoxError {
     let text = refused.to_string();
     Box::new(match refused {
-        Refused::Full { .. } => Status::resource_exhausted(text),
-        Refused::Slow { .. } => Status::deadline_exceeded(text),
+        BodyError::Full { .. } => Status::resource_exhausted(text),
+        BodyError::Slow { .. } => Status::deadline_exceeded(text),
     })
 }

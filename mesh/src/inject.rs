@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 use common_tls::{bundle, files};
-use mesh_injector::manifest::{Left, inject_all};
+use mesh_injector::manifest::{Unchanged, inject_all};
 use mesh_injector::settings::{Modules, Secure, Settings, Stock};
 use mesh_injector::virtual_node::Unknown;
 use serde_json::{Value, json};
@@ -248,7 +248,7 @@ pub(crate) fn inject(args: &InjectArgs) -> Result<()> {
             match outcome.left {
                 None => injected += 1,
                 Some(why) => {
-                    left += usize::from(why != Left::NoPods);
+                    left += usize::from(why != Unchanged::NoPods);
                     let line = format!("{}: left as it is: {why}", outcome.what);
                     eprintln!("{}", common_log::escaped(&line));
                 }

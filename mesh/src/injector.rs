@@ -175,7 +175,7 @@ pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()
     });
     let cluster = nodes_of(&args, events.is_some(), &mut registry, &ended).await?;
     let nodes: Box<dyn VirtualNodes + Send + Sync> = match &cluster {
-        Some(cluster) => Box::new(nodes::Followed::new(cluster)),
+        Some(cluster) => Box::new(nodes::WatchedNodes::new(cluster)),
         None => Box::new(Unknown),
     };
     let unread = cluster.as_ref().map(Cluster::missing);
@@ -251,7 +251,7 @@ async fn cluster(args: &ServeArgs) -> Result<Option<Client>> {
 fn ca_configmap_states(
     args: &ServeArgs,
     client: Option<&Client>,
-    (settings, metrics, stop): (settings::Followed, Metrics, CancellationToken),
+    (settings, metrics, stop): (settings::SettingsReceiver, Metrics, CancellationToken),
     registry: &mut Registry,
     ended: &CancellationToken,
 ) -> Result<Option<Watches>> {

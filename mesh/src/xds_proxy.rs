@@ -12,7 +12,7 @@ use mesh_xds_proxy::REQUEST_BYTES_MAX;
 use mesh_xds_proxy::events::EventSender;
 use mesh_xds_proxy::metrics::Metrics;
 use mesh_xds_proxy::modules::{Module, Modules};
-use mesh_xds_proxy::server::{Parts, XdsProxy};
+use mesh_xds_proxy::server::{Dependencies, XdsProxy};
 use mesh_xds_proxy::upstream::Upstream;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -183,7 +183,7 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     let modules = Arc::new(modules(&args));
     let upstream = Arc::new(args.control_plane.upstream().await?);
     let events = events(&args, &metrics, &mut registry)?;
-    let xds_proxy = XdsProxy::new(Parts {
+    let xds_proxy = XdsProxy::new(Dependencies {
         upstream: Arc::clone(&upstream),
         injection,
         modules: Arc::clone(&modules),

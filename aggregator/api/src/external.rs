@@ -14,7 +14,8 @@ use crate::form::Parameters;
 use crate::list::{self, ExternalItem};
 use crate::metric_selector::{self, KEYS, MetricSelectorError};
 use crate::metrics::{
-    Outcome, Question, Served, Sources, label_selector_refusal, list_refusal, parse_label_selector,
+    MetricRequest, Outcome, ReadContext, Served, label_selector_refusal, list_refusal,
+    parse_label_selector,
 };
 use crate::names::{pod_name_fault, service_name_fault};
 use crate::path::{ExternalPath, Object};
@@ -24,7 +25,7 @@ use crate::workload::Workload;
 
 /// What a selector asks for.
 #[derive(Debug)]
-struct Asked {
+struct ExternalQuery {
     object: Object,
     query: MetricQuery,
     pods: Selector,
@@ -53,13 +54,13 @@ enum AskError {
 
 /// Answers one request for an external metric.
 pub(crate) fn answer(
-    sources: Sources<'_>,
+    sources: ReadContext<'_>,
     path: &ExternalPath,
     parameters: &Parameters,
 ) -> Outcome<Served> {
     Outcome::from(named(sources, path, parameters)).and_then(|(name, asked)| {
         let is_selected = !asked.pods.requirements().is_empty();
-        let question = Question {
+        let question = MetricRequest {
             namespace: &path.namespace,
             object: &asked.object,
             metric: name,
@@ -91,10 +92,10 @@ pub(crate) fn answer(
 
 /// Name of the metric, as served, and what is asked of it.
 fn named<'a>(
-    sources: Sources<'a>,
+    sources: ReadContext<'a>,
     path: &ExternalPath,
     parameters: &Parameters,
-) -> Result<(&'a str, Asked), Refusal> {
+) -> Result<(&'a str, ExternalQuery), Refusal> {
     let (names, metric) = (sources.names, &path.metric);
     let (name, metric) = names.parse_external(metric).ok_or_else(|| {
         let known = names.known();
@@ -114,7 +115,7 @@ fn named<'a>(
     Ok((name, asked))
 }
 
-fn ask(metric: Metric, selector: &Selector) -> Result<Asked, AskError> {
+fn ask(metric: Metric, selector: &Selector) -> Result<ExternalQuery, AskError> {
     let mut of_metric = Vec::new();
     let mut of_pods = Vec::new();
     let mut named: Option<(&'static str, Object)> = None;
@@ -141,7 +142,7 @@ fn ask(metric: Metric, selector: &Selector) -> Result<Asked, AskError> {
     if let (Some((key, _)), Some(label)) = (&named, of_pods.first()) {
         return Err(AskError::LabelBesideObject(key, label.key.clone()));
     }
-    Ok(Asked {
+    Ok(ExternalQuery {
         object: named.map_or(Object::Namespace, |(_, object)| object),
         query: metric_selector::query(metric, &Selector::of(of_metric))?,
         pods: Selector::of(of_pods),

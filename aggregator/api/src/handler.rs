@@ -21,9 +21,9 @@ use crate::discovery::{AGGREGATED, Document, Documents};
 use crate::external;
 use crate::form::Parameters;
 use crate::guard::Guard;
-use crate::ledger::{Ledger, Read};
+use crate::ledger::{Ledger, RecordedRead};
 use crate::metric_name::{MetricNames, MetricPrefix};
-use crate::metrics::{self, Outcome, Served, Sources};
+use crate::metrics::{self, Outcome, ReadContext, Served};
 use crate::observations::Observations;
 use crate::path::{
     ApiVersion, EXTERNAL_GROUP, GROUP, HealthPath, MetricPath, Object, PathError, Route,
@@ -70,7 +70,7 @@ pub struct Api {
     guard: Option<Guard>,
 }
 
-type Answer = Response<Full<Bytes>>;
+type HttpResponse = Response<Full<Bytes>>;
 
 // === impl Api ===
 
@@ -128,7 +128,7 @@ impl Api {
         mut request: Parts,
         has_body: bool,
         peer: &PeerCertificates,
-    ) -> Answer {
+    ) -> HttpResponse {
         if let Some(guard) = &self.guard
             && let Err(refusal) = guard.admit(&mut request, peer).await
         {
@@ -142,7 +142,7 @@ impl Api {
     }
 
     /// Answers a request of someone who may ask. `has_body` is true if more than the head was sent.
-    pub fn respond(&self, request: &Parts, has_body: bool) -> Answer {
+    pub fn respond(&self, request: &Parts, has_body: bool) -> HttpResponse {
         let mut resource = "other";
         let answer = match self.route(request, has_body, &mut resource) {
             Ok(answer) => answer,
@@ -152,7 +152,7 @@ impl Api {
         answer
     }
 
-    fn refuse(&self, request: &Parts, refusal: Refusal) -> Answer {
+    fn refuse(&self, request: &Parts, refusal: Refusal) -> HttpResponse {
         self.observations.refused(refusal.reason);
         tracing::debug!(
             http.path = request.uri.path(),
@@ -168,7 +168,7 @@ impl Api {
         request: &Parts,
         has_body: bool,
         resource: &mut &'static str,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<HttpResponse, Refusal> {
         check_limits(request, has_body)?;
         let route = Route::parse(request.uri.path()).map_err(|error| path_refusal(&error))?;
         *resource = resource_of(&route);
@@ -220,8 +220,8 @@ impl Api {
         Ok(document_response(document, media_type, &request.headers))
     }
 
-    fn sources(&self) -> Sources<'_> {
-        Sources {
+    fn sources(&self) -> ReadContext<'_> {
+        ReadContext {
             store: &self.store,
             directory: &self.directory,
             names: &self.names,
@@ -235,7 +235,7 @@ impl Api {
         request: &Parts,
         namespace: &str,
         outcome: Outcome<Served>,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<HttpResponse, Refusal> {
         let Outcome { result, missing } = outcome;
         for (_, why) in &missing {
             self.observations.missing(*why);
@@ -250,8 +250,9 @@ impl Api {
             );
         }
         let now = self.clock.wall();
-        self.ledger
-            .add(Read::new(now, namespace, request, summary, &missing));
+        self.ledger.add(RecordedRead::new(
+            now, namespace, request, summary, &missing,
+        ));
         let Served { body, summary } = result?;
         self.observations.signal_age(namespace, summary.age);
         let mut response = body_response(StatusCode::OK, body, "application/json");
@@ -261,7 +262,7 @@ impl Api {
         Ok(response)
     }
 
-    fn reads(&self, version: ApiVersion, namespace: &str) -> Result<Answer, Refusal> {
+    fn reads(&self, version: ApiVersion, namespace: &str) -> Result<HttpResponse, Refusal> {
         let body = self
             .ledger
             .list(version, namespace)
@@ -274,7 +275,7 @@ impl Api {
         path: HealthPath,
         parameters: Parameters,
         request: &Parts,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<HttpResponse, Refusal> {
         let checks = match path.endpoint {
             "readyz" => (self.readiness)(),
             _ => vec![Check {
@@ -404,7 +405,11 @@ fn resource_of(route: &Route) -> &'static str {
     }
 }
 
-fn document_response(document: &Document, media_type: &'static str, headers: &HeaderMap) -> Answer {
+fn document_response(
+    document: &Document,
+    media_type: &'static str,
+    headers: &HeaderMap,
+) -> HttpResponse {
     let known = headers.get_all(IF_NONE_MATCH).into_iter().any(|value| {
         let tags = value.to_str().unwrap_or_default();
         tags.split(',')
@@ -426,7 +431,7 @@ fn document_response(document: &Document, media_type: &'static str, headers: &He
     response
 }
 
-fn body_response(status: StatusCode, body: Bytes, media_type: &'static str) -> Answer {
+fn body_response(status: StatusCode, body: Bytes, media_type: &'static str) -> HttpResponse {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     response

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use aggregator_core::pod::PodKey;
-use aggregator_core::query::Missing;
+use aggregator_core::query::NoValue;
 use bytes::Bytes;
 use common_time::UnixMillis;
 use http::header::USER_AGENT;
@@ -36,12 +36,12 @@ pub struct Reader(pub String);
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     /// Oldest first. Held to add one or to copy what is asked for.
-    reads: Mutex<VecDeque<Read>>,
+    reads: Mutex<VecDeque<RecordedRead>>,
 }
 
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Read {
+pub(crate) struct RecordedRead {
     #[serde(skip)]
     namespace: String,
     at_unix_ms: u64,
@@ -52,14 +52,14 @@ pub(crate) struct Read {
     request: String,
     code: u16,
     #[serde(flatten)]
-    answer: Answer,
+    answer: RecordedAnswer,
     /// Pods without a value, by reason.
     missing: BTreeMap<&'static str, usize>,
 }
 
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged, rename_all_fields = "camelCase")]
-enum Answer {
+enum RecordedAnswer {
     Value {
         source: &'static str,
         /// The sum of all items.
@@ -81,7 +81,7 @@ struct List {
     kind: &'static str,
     api_version: String,
     metadata: Metadata,
-    items: Vec<Read>,
+    items: Vec<RecordedRead>,
 }
 
 #[derive(Serialize)]
@@ -91,7 +91,7 @@ struct Metadata {}
 
 impl Ledger {
     /// Keeps a read; the oldest one makes room.
-    pub(crate) fn add(&self, read: Read) {
+    pub(crate) fn add(&self, read: RecordedRead) {
         let mut reads = self.reads.lock();
         if reads.len() >= READS_MAX {
             reads.pop_front();
@@ -105,7 +105,7 @@ impl Ledger {
         version: ApiVersion,
         namespace: &str,
     ) -> Result<Bytes, serde_json::Error> {
-        let of_namespace = |read: &&Read| read.namespace == namespace;
+        let of_namespace = |read: &&RecordedRead| read.namespace == namespace;
         let reads = self.reads.lock();
         let newest = reads.iter().rev().filter(of_namespace).cloned();
         let items = newest.take(LISTED_MAX).collect();
@@ -122,14 +122,14 @@ impl Ledger {
 
 // === impl Read ===
 
-impl Read {
+impl RecordedRead {
     /// What was asked by `request` at `at` and answered with `result`.
     pub(crate) fn new(
         at: UnixMillis,
         namespace: &str,
         request: &Parts,
         result: Result<Summary, &Refusal>,
-        without: &[(PodKey, Missing)],
+        without: &[(PodKey, NoValue)],
     ) -> Self {
         let agent = request.headers.get(USER_AGENT);
         let reader = request.extensions.get::<Reader>();
@@ -149,14 +149,14 @@ impl Read {
                 Err(refusal) => refusal.code().as_u16(),
             },
             answer: match result {
-                Ok(summary) => Answer::Value {
+                Ok(summary) => RecordedAnswer::Value {
                     source: summary.source.as_str(),
                     value: quantity::format(summary.total).unwrap_or_default(),
                     pods: summary.pods,
                     age_ms: millis(summary.age.total()),
                     window_ms: millis(summary.window),
                 },
-                Err(refusal) => Answer::Refusal {
+                Err(refusal) => RecordedAnswer::Refusal {
                     message: cut(&refusal.message),
                 },
             },
@@ -243,7 +243,7 @@ mod tests {
         let (request, ()) = Request::get(uri).body(()).unwrap().into_parts();
         let refusal = Refusal::not_found(Reason::NoValue, long);
         for at in 0..=READS_MAX as u64 {
-            ledger.add(Read::new(
+            ledger.add(RecordedRead::new(
                 UnixMillis(at),
                 "prod",
                 &request,
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(reads.len(), READS_MAX);
         assert_eq!(reads[0].at_unix_ms, 1);
         assert_eq!(reads[0].request.len(), TEXT_BYTES_MAX);
-        let Answer::Refusal { message } = &reads[0].answer else {
+        let RecordedAnswer::Refusal { message } = &reads[0].answer else {
             panic!("a refusal was kept as a value");
         };
         assert_eq!(message.len(), TEXT_BYTES_MAX);

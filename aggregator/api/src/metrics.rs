@@ -14,7 +14,7 @@ mod sum;
 use std::time::Duration;
 
 use aggregator_core::pod::PodKey;
-use aggregator_core::query::{Answer, Milli, Missing, Reading};
+use aggregator_core::query::{Milli, NoValue, QueryResult, Reading};
 use aggregator_core::store::Store;
 use aggregator_directory::Directory;
 use bytes::Bytes;
@@ -33,11 +33,11 @@ use crate::signal_age::SignalAge;
 use crate::status::{Kind, Reason, Refusal};
 
 pub(crate) use outcome::Outcome;
-pub(crate) use question::Question;
+pub(crate) use question::MetricRequest;
 pub(crate) use sum::Source;
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sources<'a> {
+pub(crate) struct ReadContext<'a> {
     pub(crate) store: &'a Store,
     pub(crate) directory: &'a Directory,
     pub(crate) names: &'a MetricNames,
@@ -67,7 +67,7 @@ pub(crate) struct Summary {
 
 /// Answers one request for the metric of an object.
 pub(crate) fn answer(
-    sources: Sources<'_>,
+    sources: ReadContext<'_>,
     path: &MetricPath,
     parameters: &Parameters,
 ) -> Outcome<Served> {
@@ -96,10 +96,10 @@ pub(crate) fn answer(
 
 /// What is asked, and the selector of the metric, which the answer repeats.
 fn ask<'a>(
-    sources: Sources<'a>,
+    sources: ReadContext<'a>,
     path: &'a MetricPath,
     parameters: &'a Parameters,
-) -> Result<(Question<'a>, Selector), Refusal> {
+) -> Result<(MetricRequest<'a>, Selector), Refusal> {
     let (name, metric) = sources
         .names
         .parse(&path.metric)
@@ -108,7 +108,7 @@ fn ask<'a>(
         .map_err(|error| metric_selector_refusal(&error))?;
     let query = metric_selector::query(metric, &metric_selector)
         .map_err(|error| metric_selector_refusal(&error))?;
-    let question = Question {
+    let question = MetricRequest {
         namespace: &path.namespace,
         object: &path.object,
         metric: name,
@@ -120,11 +120,11 @@ fn ask<'a>(
 }
 
 fn list_of_pods(
-    sources: Sources<'_>,
-    question: &Question<'_>,
+    sources: ReadContext<'_>,
+    question: &MetricRequest<'_>,
     write: impl Fn(&[Item<'_>]) -> Result<Bytes, Refusal>,
 ) -> Outcome<Served> {
-    Outcome::from(question.read(sources)).and_then(|Answer { readings, missing }| Outcome {
+    Outcome::from(question.read(sources)).and_then(|QueryResult { readings, missing }| Outcome {
         result: each(sources.now, question, &readings, &missing).and_then(|items| {
             Ok(Served {
                 body: write(&items)?,
@@ -148,9 +148,9 @@ fn described(path: &MetricPath) -> DescribedObject<'_> {
 /// One item per pod with a value.
 fn each<'a>(
     now: Now,
-    question: &Question<'_>,
+    question: &MetricRequest<'_>,
     readings: &'a [Reading],
-    missing: &[(PodKey, Missing)],
+    missing: &[(PodKey, NoValue)],
 ) -> Result<Vec<Item<'a>>, Refusal> {
     if readings.is_empty() {
         return Err(no_value(match (question.object, missing) {

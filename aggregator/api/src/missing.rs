@@ -1,30 +1,30 @@
 //! Why there is no value, in the words an operator reads in `kubectl describe hpa`.
 
 use aggregator_core::pod::PodKey;
-use aggregator_core::query::Missing;
+use aggregator_core::query::NoValue;
 
 /// Order in which reasons are told: the one that calls for action first.
-pub(crate) const REASONS: [Missing; 9] = [
-    Missing::TlsRefused,
-    Missing::NeverReported,
-    Missing::NotCounted,
-    Missing::VmLost,
-    Missing::HotRestart,
-    Missing::Refused,
-    Missing::Gone,
-    Missing::New,
-    Missing::NoRequests,
+pub(crate) const REASONS: [NoValue; 9] = [
+    NoValue::TlsRefused,
+    NoValue::NeverReported,
+    NoValue::NotCounted,
+    NoValue::VmLost,
+    NoValue::HotRestart,
+    NoValue::Refused,
+    NoValue::Gone,
+    NoValue::New,
+    NoValue::NoRequests,
 ];
 
 /// The sentence for `pods` ("pods matching app=jazz in namespace prod") of which none has a value.
-pub(crate) fn none_has_a_value(metric: &str, pods: &str, missing: &[(PodKey, Missing)]) -> String {
+pub(crate) fn none_has_a_value(metric: &str, pods: &str, missing: &[(PodKey, NoValue)]) -> String {
     let matching = match missing.len() {
         1 => "1 pod matches".to_owned(),
         count => format!("{count} pods match"),
     };
     if missing
         .iter()
-        .all(|(_, why)| *why == Missing::NeverReported)
+        .all(|(_, why)| *why == NoValue::NeverReported)
     {
         return format!(
             "no sidecar of {pods} has reported; {matching}, 0 report; check that the filter is injected"
@@ -37,12 +37,12 @@ pub(crate) fn none_has_a_value(metric: &str, pods: &str, missing: &[(PodKey, Mis
 }
 
 /// The sentence for one pod.
-pub(crate) fn one_has_no_value(metric: &str, pod: &PodKey, why: Missing) -> String {
+pub(crate) fn one_has_no_value(metric: &str, pod: &PodKey, why: NoValue) -> String {
     format!("pod {pod} has no value of {metric}: it {}", phrase(why))
 }
 
 /// How many pods lack a value for which reason.
-pub(crate) fn counted(missing: &[(PodKey, Missing)]) -> String {
+pub(crate) fn counted(missing: &[(PodKey, NoValue)]) -> String {
     let parts = REASONS.iter().filter_map(|reason| {
         let count = missing.iter().filter(|(_, why)| why == reason).count();
         (count > 0).then(|| format!("{count} {}", phrase(*reason)))
@@ -51,26 +51,26 @@ pub(crate) fn counted(missing: &[(PodKey, Missing)]) -> String {
 }
 
 /// Follows "it" and a number alike.
-fn phrase(why: Missing) -> &'static str {
+fn phrase(why: NoValue) -> &'static str {
     match why {
-        Missing::NeverReported => "never reported (check that the filter is injected)",
-        Missing::TlsRefused => {
+        NoValue::NeverReported => "never reported (check that the filter is injected)",
+        NoValue::TlsRefused => {
             "does not report: its streams are refused: TLS (its sidecar must trust the aggregator's CA; the \
              aggregator's log has the reason)"
         }
-        Missing::New => "began to report less than a second ago",
-        Missing::Gone => "ceased to report (check the stream from the sidecar to this aggregator)",
-        Missing::NotCounted => {
+        NoValue::New => "began to report less than a second ago",
+        NoValue::Gone => "ceased to report (check the stream from the sidecar to this aggregator)",
+        NoValue::NotCounted => {
             "did not count this (check the role of the filter and the metric selector)"
         }
-        Missing::VmLost => "lost a Wasm VM, so that its totals may be too low (restart the pod)",
-        Missing::HotRestart => {
+        NoValue::VmLost => "lost a Wasm VM, so that its totals may be too low (restart the pod)",
+        NoValue::HotRestart => {
             "had two Envoy processes at once, as in a hot restart (unknown until one of them has ended)"
         }
-        Missing::Refused => {
+        NoValue::Refused => {
             "had a part of its report refused (see the aggregator's log for the limit)"
         }
-        Missing::NoRequests => "ended no request in the window (a ratio of nothing is unknown)",
+        NoValue::NoRequests => "ended no request in the window (a ratio of nothing is unknown)",
     }
 }
 
@@ -78,7 +78,7 @@ fn phrase(why: Missing) -> &'static str {
 mod tests {
     use super::*;
 
-    fn missing(reasons: &[Missing]) -> Vec<(PodKey, Missing)> {
+    fn missing(reasons: &[NoValue]) -> Vec<(PodKey, NoValue)> {
         reasons
             .iter()
             .map(|why| (PodKey::new("prod", "jazz"), *why))
@@ -90,12 +90,12 @@ mod tests {
     fn explains_that_nothing_reports() {
         let pods = "pods matching app=jazz in namespace prod";
         assert_eq!(
-            none_has_a_value("m", pods, &missing(&[Missing::NeverReported; 3])),
+            none_has_a_value("m", pods, &missing(&[NoValue::NeverReported; 3])),
             "no sidecar of pods matching app=jazz in namespace prod has reported; 3 pods match, 0 report; \
              check that the filter is injected"
         );
         assert!(
-            none_has_a_value("m", pods, &missing(&[Missing::NeverReported]))
+            none_has_a_value("m", pods, &missing(&[NoValue::NeverReported]))
                 .contains("1 pod matches, 0")
         );
     }
@@ -104,10 +104,10 @@ mod tests {
     #[test]
     fn explains_a_mixture() {
         let reasons = [
-            Missing::New,
-            Missing::Gone,
-            Missing::New,
-            Missing::NeverReported,
+            NoValue::New,
+            NoValue::Gone,
+            NoValue::New,
+            NoValue::NeverReported,
         ];
         assert_eq!(
             none_has_a_value("m", "pods in namespace prod", &missing(&reasons)),

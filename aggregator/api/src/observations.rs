@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use aggregator_core::query::Missing;
+use aggregator_core::query::NoValue;
 use http::StatusCode;
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -159,7 +159,7 @@ impl Observations {
         for reason in Reason::ALL.map(Reason::as_str) {
             drop(self.refused.get_or_create(&ReasonLabels { reason }));
         }
-        for reason in missing::REASONS.map(Missing::as_str) {
+        for reason in missing::REASONS.map(NoValue::as_str) {
             drop(self.missing.get_or_create(&ReasonLabels { reason }));
         }
     }
@@ -185,7 +185,7 @@ impl Observations {
             .inc();
     }
 
-    pub(crate) fn missing(&self, why: Missing) {
+    pub(crate) fn missing(&self, why: NoValue) {
         self.missing
             .get_or_create(&ReasonLabels {
                 reason: why.as_str(),

@@ -55,7 +55,7 @@ pub struct Owner {
 
 /// Whether a pod gets requests, as far as Kubernetes tells.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Serving {
+pub enum Readiness {
     /// It runs and is not said to be unready: services lead to it.
     Yes,
     /// It does not run yet, is not ready, is terminating or has ended: services do not lead to it.

@@ -86,7 +86,7 @@ pub struct Reading {
 
 common_names::named! {
     /// Why a pod has no value.
-    pub enum Missing {
+    pub enum NoValue {
         /// No sidecar of the pod has reported since this aggregator started.
         NeverReported = "never_reported",
         /// No sidecar of the pod has reported, and its last TLS handshake failed.
@@ -112,9 +112,9 @@ common_names::named! {
 
 /// The answer to a [`MetricQuery`] for a set of pods: each pod is in one of the two lists.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Answer {
+pub struct QueryResult {
     /// Pods with a value, in the order they were asked for.
     pub readings: Vec<Reading>,
     /// Pods without one, in no particular order.
-    pub missing: Vec<(PodKey, Missing)>,
+    pub missing: Vec<(PodKey, NoValue)>,
 }

@@ -34,7 +34,7 @@ use parking_lot::Mutex;
 use crate::history::DEPTH;
 use crate::limits::StoreLimits;
 use crate::pod::PodKey;
-use crate::query::{Answer, MetricQuery, Milli, Missing, Reading, WINDOWS, WindowChoice};
+use crate::query::{MetricQuery, Milli, NoValue, QueryResult, Reading, WINDOWS, WindowChoice};
 use crate::report::{Hello, InstanceId, Report, StreamId};
 use crate::status::RefusedReason;
 use crate::store::callers::Callers;
@@ -43,7 +43,7 @@ use crate::store::reading::{PodWindows, Value};
 use crate::window::{self, Profile};
 use common_time::Monotonic;
 
-pub use crate::store::refused::Refused;
+pub use crate::store::refused::StoreRefusal;
 
 /// How often what is out of reach of every window is dropped from a pod.
 const TRIM_EVERY: Duration = DEPTH;
@@ -118,7 +118,7 @@ impl Store {
         now: Monotonic,
         stream: StreamId,
         hello: &Hello,
-    ) -> Result<Connected, Refused> {
+    ) -> Result<Connected, StoreRefusal> {
         let connected = match self.pods.entry(hello.pod.clone()) {
             Entry::Occupied(mut pod) => pod.get_mut().connect(now, stream, hello, &self.limits),
             Entry::Vacant(vacant) => self.reserve(&hello.pod).and_then(|()| {
@@ -131,7 +131,12 @@ impl Store {
     }
 
     /// Takes in a report, all of it but series that have no room, or nothing.
-    pub fn apply(&self, now: Monotonic, link: &Link, report: &Report) -> Result<Applied, Refused> {
+    pub fn apply(
+        &self,
+        now: Monotonic,
+        link: &Link,
+        report: &Report,
+    ) -> Result<Applied, StoreRefusal> {
         let applied = match self.pods.get_mut(&link.pod) {
             Some(mut pod) => {
                 let applied = pod.apply(now, link, report, &self.limits);
@@ -140,7 +145,7 @@ impl Store {
                 }
                 applied
             }
-            None => Err(Refused::UnknownStream {
+            None => Err(StoreRefusal::UnknownStream {
                 pod: link.pod.clone(),
             }),
         };
@@ -190,7 +195,7 @@ impl Store {
 
     /// Reads `query` for each of `pods` as of `now`. Nothing is remembered of it: the same reports
     /// give the same answer.
-    pub fn read(&self, now: Monotonic, pods: &[PodKey], query: &MetricQuery) -> Answer {
+    pub fn read(&self, now: Monotonic, pods: &[PodKey], query: &MetricQuery) -> QueryResult {
         let longest = WINDOWS[WINDOWS.len() - 1];
         let fixed;
         let lengths: &[Duration] = match query.window {
@@ -201,12 +206,12 @@ impl Store {
             }
         };
         let mut profile = (query.window == WindowChoice::Adaptive).then(Profile::default);
-        let mut answer = Answer::default();
+        let mut answer = QueryResult::default();
         let mut readable = Vec::with_capacity(pods.len());
         for key in pods {
             let read = match self.pods.get(key) {
                 Some(pod) => reading::read(&pod, now, query, lengths, profile.as_mut()),
-                None => Err(Missing::NeverReported),
+                None => Err(NoValue::NeverReported),
             };
             match read {
                 Ok(windows) => readable.push((key, windows)),
@@ -230,7 +235,7 @@ impl Store {
                     window: covered,
                     held: windows.held,
                 }),
-                None => answer.missing.push((key.clone(), Missing::NoRequests)),
+                None => answer.missing.push((key.clone(), NoValue::NoRequests)),
             }
         }
         answer
@@ -261,13 +266,13 @@ impl Store {
         self.count(RefusedReason::Callers, refused);
     }
 
-    fn reserve(&self, pod: &PodKey) -> Result<(), Refused> {
+    fn reserve(&self, pod: &PodKey) -> Result<(), StoreRefusal> {
         let max = self.limits.pods;
         let more = |len: usize| (len < max).then_some(len + 1);
         self.len
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
             .map(|_| ())
-            .map_err(|_| Refused::Pods {
+            .map_err(|_| StoreRefusal::Pods {
                 pod: pod.clone(),
                 max,
             })

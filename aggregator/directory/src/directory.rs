@@ -23,7 +23,7 @@ use crate::directory::namespace::Namespace;
 use aggregator_core::limits::{
     IPS_PER_POD_MAX, LABELS_BYTES_MAX, LABELS_MAX, OWNERS_MAX, PODS_MAX, SERVICES_MAX,
 };
-use aggregator_core::pod::{Labels, PodInfo, PodKey, Serving};
+use aggregator_core::pod::{Labels, PodInfo, PodKey, Readiness};
 
 pub use label_set::LabelSet;
 pub use object::{ObjectKey, ObjectRef, OwnerInfo, ServiceInfo};
@@ -35,13 +35,13 @@ mod tests;
 #[derive(Debug, Default)]
 pub struct Directory {
     /// Guards everything but the counters; held for one change or one question.
-    known: RwLock<Known>,
+    known: RwLock<CachedPods>,
     /// By position in [`DirectoryRefusal::REASONS`].
     refused: [AtomicU64; DirectoryRefusal::REASONS.len()],
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct CachedPods {
     namespaces: BTreeMap<Arc<str>, Namespace>,
     texts: Texts,
     sizes: Sizes,
@@ -102,7 +102,7 @@ impl Directory {
             return Err(DirectoryRefusal::Ips(info.key));
         }
         let mut known = self.known.write();
-        let Known {
+        let CachedPods {
             namespaces,
             texts,
             sizes,
@@ -154,7 +154,7 @@ impl Directory {
         } = info;
         check_labels(&selector, || format!("service {namespace}/{name}"))?;
         let mut known = self.known.write();
-        let Known {
+        let CachedPods {
             namespaces,
             texts,
             sizes,
@@ -190,7 +190,7 @@ impl Directory {
     /// Adds an owner or replaces what was known of it.
     pub fn upsert_owner(&self, info: OwnerInfo) -> Result<(), DirectoryRefusal> {
         let mut known = self.known.write();
-        let Known {
+        let CachedPods {
             namespaces, sizes, ..
         } = &mut *known;
         let ObjectKey { namespace, object } = &info.object;
@@ -278,7 +278,7 @@ impl Directory {
     }
 
     /// Whether the pod gets requests; `None` if it is unknown.
-    pub fn serving(&self, key: &PodKey) -> Option<Serving> {
+    pub fn serving(&self, key: &PodKey) -> Option<Readiness> {
         self.known
             .read()
             .namespaces
@@ -385,7 +385,7 @@ impl Directory {
 
 // === impl Known ===
 
-impl Known {
+impl CachedPods {
     /// Changes a namespace, if it is known, and forgets it once it is empty.
     fn change(
         &mut self,

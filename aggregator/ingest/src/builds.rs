@@ -25,7 +25,7 @@ pub(crate) struct Builds(Arc<Mutex<BTreeMap<String, i64>>>);
 
 /// One stream, counted until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Counted {
+pub(crate) struct BuildGuard {
     builds: Builds,
     label: String,
 }
@@ -34,7 +34,7 @@ pub(crate) struct Counted {
 
 impl Builds {
     /// Counts one stream of `build`.
-    pub(crate) fn count(&self, build: &str) -> Counted {
+    pub(crate) fn count(&self, build: &str) -> BuildGuard {
         let mut counts = self.0.lock();
         let label = match build {
             "" => UNKNOWN,
@@ -42,7 +42,7 @@ impl Builds {
             _ => OTHER,
         };
         *counts.entry(label.to_owned()).or_default() += 1;
-        Counted {
+        BuildGuard {
             builds: self.clone(),
             label: label.to_owned(),
         }
@@ -64,7 +64,7 @@ impl Collector for Builds {
 
 // === impl Counted ===
 
-impl Drop for Counted {
+impl Drop for BuildGuard {
     fn drop(&mut self) {
         let mut counts = self.builds.0.lock();
         if let Some(count) = counts.get_mut(&self.label) {

@@ -80,9 +80,9 @@ mod tests {
     use super::*;
     use crate::identity::{TokenReview, TokenReviews, TokenUser};
 
-    struct Known;
+    struct KnownPods;
 
-    impl TokenReviews for Known {
+    impl TokenReviews for KnownPods {
         fn review<'a>(&'a self, _: &'a str) -> TokenReview<'a> {
             let user = TokenUser {
                 username: "system:serviceaccount:prod:jazz".to_owned(),
@@ -143,7 +143,7 @@ mod tests {
     /// itself.
     #[tokio::test]
     async fn plain_streams_are_checked_by_address() {
-        let token = || Identity::Token(Arc::new(Known));
+        let token = || Identity::Token(Arc::new(KnownPods));
         let mtls = || Identity::Mtls {
             trust_domain: "cluster.local".to_owned(),
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aggregator_core::pod::PodKey;
 use aggregator_core::status::RefusedReason;
-use aggregator_core::store::Refused;
+use aggregator_core::store::StoreRefusal;
 use aggregator_directory::DirectoryRefusal;
 use thiserror::Error;
 use tonic::{Code, Status};
@@ -35,7 +35,7 @@ pub(crate) enum Refusal {
     #[error(transparent)]
     Field(#[from] FieldError),
     #[error(transparent)]
-    Store(#[from] Refused),
+    Store(#[from] StoreRefusal),
     /// There is no room for the pod.
     #[error(transparent)]
     Directory(#[from] DirectoryRefusal),
@@ -103,7 +103,7 @@ pub(crate) enum Refusal {
 }
 
 #[derive(Debug)]
-pub(crate) enum Ending {
+pub(crate) enum CloseReason {
     /// The sidecar ended it, or the connection broke: after data both are the normal end.
     Closed,
     /// A newer stream of the same instance counts from now on.
@@ -211,7 +211,7 @@ impl Refusal {
 
 // === impl Ending ===
 
-impl Ending {
+impl CloseReason {
     /// What the sidecar hears; `None` where it needs no word.
     pub(crate) fn status(&self) -> Option<Status> {
         match self {
@@ -231,19 +231,19 @@ impl Ending {
 /// How a stream ends whose next frame cannot be had. Statuses with a source come from the
 /// connection (a reset, a lost peer); without one, tonic or our codec found fault with what was
 /// sent.
-pub(crate) fn ending_of(status: &Status) -> Ending {
+pub(crate) fn ending_of(status: &Status) -> CloseReason {
     if status.source().is_some() {
-        return Ending::Closed;
+        return CloseReason::Closed;
     }
     let message = status.message();
     match status.code() {
-        Code::InvalidArgument => Ending::Refused(Refusal::Malformed(message.to_owned())),
+        Code::InvalidArgument => CloseReason::Refused(Refusal::Malformed(message.to_owned())),
         Code::Internal | Code::Unimplemented => {
-            Ending::Refused(Refusal::Malformed(format!("SidecarFrame: {message}")))
+            CloseReason::Refused(Refusal::Malformed(format!("SidecarFrame: {message}")))
         }
-        Code::OutOfRange => Ending::Refused(Refusal::TooLarge(message.to_owned())),
-        Code::ResourceExhausted => Ending::Refused(Refusal::NoRoom(message.to_owned())),
-        Code::DeadlineExceeded => Ending::Refused(Refusal::MessageLate(message.to_owned())),
-        _ => Ending::Closed,
+        Code::OutOfRange => CloseReason::Refused(Refusal::TooLarge(message.to_owned())),
+        Code::ResourceExhausted => CloseReason::Refused(Refusal::NoRoom(message.to_owned())),
+        Code::DeadlineExceeded => CloseReason::Refused(Refusal::MessageLate(message.to_owned())),
+        _ => CloseReason::Closed,
     }
 }

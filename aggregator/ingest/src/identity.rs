@@ -310,9 +310,9 @@ mod tests {
         }
     }
 
-    struct Known;
+    struct KnownPods;
 
-    impl TokenReviews for Known {
+    impl TokenReviews for KnownPods {
         fn review<'a>(&'a self, token: &'a str) -> TokenReview<'a> {
             let user = TokenUser {
                 username: "system:serviceaccount:prod:jazz".to_owned(),
@@ -337,7 +337,7 @@ mod tests {
         ] {
             let mut metadata = MetadataMap::new();
             metadata.insert("authorization", value.parse().unwrap());
-            let claim = by_token(&Known, &metadata, &Metrics::default()).await;
+            let claim = by_token(&KnownPods, &metadata, &Metrics::default()).await;
             assert_eq!(claim.is_ok(), good, "{value:?}");
         }
     }

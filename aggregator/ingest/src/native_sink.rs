@@ -24,12 +24,12 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::ending::{Ending, Refusal, ending_of};
+use crate::ending::{CloseReason, Refusal, ending_of};
 use crate::identity::Claim;
 use crate::limits::SILENCE_MAX;
-use crate::remembered::{FLUSH_DEFAULT, Known};
-use crate::shared::Shared;
-use crate::streams::Place;
+use crate::remembered::{FLUSH_DEFAULT, SinkState};
+use crate::shared::IngestContext;
+use crate::streams::StreamSlot;
 pub(crate) use message::{Codec, StreamMetricsMessage as Message, StreamMetricsResponse as Answer};
 use node::Sidecar;
 use timeline::Timeline;
@@ -44,8 +44,8 @@ const PROMISE_MAX: Duration = Duration::from_mins(2);
 const ALONE_BYTES: usize = 64 * 1024;
 
 struct Session {
-    shared: Arc<Shared>,
-    place: Place,
+    shared: Arc<IngestContext>,
+    place: StreamSlot,
     /// What it proved when it began.
     claim: Claim,
     sidecar: Option<Sidecar>,
@@ -62,7 +62,7 @@ struct Open {
 }
 
 pub(crate) async fn serve(
-    shared: Arc<Shared>,
+    shared: Arc<IngestContext>,
     request: Request<Streaming<Bytes>>,
 ) -> Result<Response<Answer>, Status> {
     let peer = request.extensions().get::<Arc<Peer>>();
@@ -84,7 +84,7 @@ pub(crate) async fn serve(
     let ending = session.read(request.into_inner(), ended).await;
     session.close();
     drop(open);
-    if let Ending::Refused(refusal) = &ending {
+    if let CloseReason::Refused(refusal) = &ending {
         return Err(shared.refuse("metrics stream refused", peer, refusal));
     }
     ending.status().map_or(Ok(Response::new(Answer {})), Err)
@@ -96,22 +96,22 @@ impl Session {
     async fn read(
         &mut self,
         mut inbound: Streaming<Bytes>,
-        mut ended: oneshot::Receiver<Ending>,
-    ) -> Ending {
+        mut ended: oneshot::Receiver<CloseReason>,
+    ) -> CloseReason {
         let shutdown = self.shared.shutdown.clone();
         loop {
             let patience = self.patience();
             let next = tokio::select! {
                 biased;
-                ending = &mut ended => return ending.unwrap_or(Ending::Closed),
-                () = shutdown.cancelled() => return Ending::ShutDown,
+                ending = &mut ended => return ending.unwrap_or(CloseReason::Closed),
+                () = shutdown.cancelled() => return CloseReason::ShutDown,
                 next = timeout(patience, inbound.message()) => next,
             };
             let message = match next {
                 Ok(Ok(Some(message))) => message,
-                Ok(Ok(None)) => return Ending::Closed,
+                Ok(Ok(None)) => return CloseReason::Closed,
                 Ok(Err(status)) => return ending_of(&status),
-                Err(_) => return Ending::Refused(self.late(patience)),
+                Err(_) => return CloseReason::Refused(self.late(patience)),
             };
             let shared = Arc::clone(&self.shared);
             let _decodes = if message.len() > ALONE_BYTES {
@@ -121,7 +121,7 @@ impl Session {
             };
             let taken = Message::from_bytes(&message).and_then(|message| self.take(&message));
             if let Err(refusal) = taken {
-                return Ending::Refused(refusal);
+                return CloseReason::Refused(refusal);
             }
         }
     }
@@ -204,7 +204,7 @@ impl Session {
             .inc_by((applied.series_refused + totals.refused) as u64);
         for stream in applied.replaced {
             self.shared.metrics.replaced.inc();
-            self.shared.streams.end(stream, Ending::Replaced);
+            self.shared.streams.end(stream, CloseReason::Replaced);
         }
         Ok(())
     }
@@ -214,7 +214,7 @@ impl Session {
         now: Monotonic,
         at: UnixMillis,
         sidecar: &Sidecar,
-        known: &Known,
+        known: &SinkState,
     ) -> Result<Open, Refusal> {
         let mut name = DefaultHasher::new();
         (
@@ -240,13 +240,13 @@ impl Session {
         let connected = self.shared.store.connect(now, self.place.id, &hello)?;
         for (stream, ending) in connected
             .superseded
-            .map(|stream| (stream, Ending::Superseded))
+            .map(|stream| (stream, CloseReason::Superseded))
             .into_iter()
             .chain(
                 connected
                     .replaced
                     .into_iter()
-                    .map(|stream| (stream, Ending::Replaced)),
+                    .map(|stream| (stream, CloseReason::Replaced)),
             )
         {
             self.shared.streams.end(stream, ending);

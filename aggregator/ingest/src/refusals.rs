@@ -15,11 +15,11 @@ const PERIOD: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(crate) struct Lines(
     /// By reason, of which there is a fixed set. Held for one look.
-    Mutex<HashMap<&'static str, Written>>,
+    Mutex<HashMap<&'static str, LogWindow>>,
 );
 
 #[derive(Debug)]
-struct Written {
+struct LogWindow {
     since: Monotonic,
     lines: u32,
     left_out: u64,
@@ -31,7 +31,7 @@ impl Lines {
     /// Whether a line of this reason is to be written now, and how many were left out before it.
     pub(crate) fn next(&self, reason: &'static str, now: Monotonic) -> Option<u64> {
         let mut reasons = self.0.lock();
-        let written = reasons.entry(reason).or_insert(Written {
+        let written = reasons.entry(reason).or_insert(LogWindow {
             since: now,
             lines: 0,
             left_out: 0,

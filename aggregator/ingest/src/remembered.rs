@@ -18,16 +18,16 @@ pub(crate) const FLUSH_DEFAULT: Duration = Duration::from_secs(5);
 
 /// What all streams of metrics services share.
 #[derive(Debug)]
-pub(crate) struct Remembered {
+pub(crate) struct SinkStates {
     /// What was last told by each pod, so that a lower total is known for a restart.
-    pods: Mutex<HashMap<PodKey, Known>>,
+    pods: Mutex<HashMap<PodKey, SinkState>>,
     /// Held while a large message is decoded and told.
     pub(crate) decoding: Semaphore,
 }
 
 /// What one pod last told.
 #[derive(Clone, Debug)]
-pub(crate) struct Known {
+pub(crate) struct SinkState {
     uid: String,
     pub(crate) generation: u64,
     /// When this generation was first seen to begin; 0 if it was there before us.
@@ -38,7 +38,7 @@ pub(crate) struct Known {
 
 // === impl Remembered ===
 
-impl Default for Remembered {
+impl Default for SinkStates {
     fn default() -> Self {
         Self {
             pods: Mutex::default(),
@@ -47,7 +47,7 @@ impl Default for Remembered {
     }
 }
 
-impl Remembered {
+impl SinkStates {
     /// Notes what a pod told at `at`; returns the generation of its counters.
     pub(crate) fn note(
         &self,
@@ -55,7 +55,7 @@ impl Remembered {
         uid: &str,
         at: UnixMillis,
         series: &BTreeMap<SeriesKey, SeriesTotals>,
-    ) -> Known {
+    ) -> SinkState {
         let sum = |part: fn(&SeriesTotals) -> Option<u64>| series.values().filter_map(part).sum();
         let requests: u64 = sum(|totals| totals.requests);
         let attempts: u64 = sum(|totals| totals.upstream_attempts);
@@ -67,7 +67,7 @@ impl Remembered {
                 pods.remove(&any);
             }
         }
-        let known = pods.entry(pod.clone()).or_insert_with(|| Known {
+        let known = pods.entry(pod.clone()).or_insert_with(|| SinkState {
             uid: uid.to_owned(),
             generation: 0,
             started_at: UnixMillis(0),

@@ -16,7 +16,7 @@ use std::time::Duration;
 use aggregator_core::store::Store;
 use aggregator_directory::Directory;
 use bytes::Bytes;
-use common_budget::messages::{BoxError, Refused};
+use common_budget::messages::{BodyError, BoxError};
 use common_budget::{Bounds, Messages, Room, Size};
 use common_http::{Deadlines, Http2, Peer, Protocol, RequestBody, Security, Settings};
 use common_time::Clock;
@@ -44,9 +44,9 @@ use crate::limits::{
 use crate::metrics::Metrics;
 use crate::native_sink;
 use crate::refusals::Lines;
-use crate::remembered::Remembered;
+use crate::remembered::SinkStates;
 use crate::session::Session;
-use crate::shared::Shared;
+use crate::shared::IngestContext;
 use crate::streams::{PlainStreams, Streams};
 
 /// How often a connection is asked for a sign of life.
@@ -68,28 +68,28 @@ const WINDOW: u32 = 64 * 1024 - 1;
 /// Takes in streams of sidecars until it is told to stop.
 #[expect(missing_debug_implementations, reason = "a clock is a function")]
 pub struct Server {
-    shared: Arc<Shared>,
+    shared: Arc<IngestContext>,
     security: Security,
     tasks: TaskTracker,
 }
 
 /// Opens a session for each call.
 struct Service {
-    shared: Arc<Shared>,
+    shared: Arc<IngestContext>,
     tasks: TaskTracker,
 }
 
 /// Both ways in, by path.
 #[derive(Clone)]
 struct Methods {
-    shared: Arc<Shared>,
+    shared: Arc<IngestContext>,
     ingest: IngestServer<Service>,
     frames_room: Arc<Room>,
     messages_room: Arc<Room>,
 }
 
 /// The call of Envoy's metrics service.
-struct StreamMetrics(Arc<Shared>);
+struct StreamMetrics(Arc<IngestContext>);
 
 // === impl Server ===
 
@@ -114,7 +114,7 @@ impl Server {
         security: Security,
         shutdown: CancellationToken,
     ) -> Self {
-        let shared = Shared {
+        let shared = IngestContext {
             store,
             directory,
             clock,
@@ -124,7 +124,7 @@ impl Server {
             door: Door::new(identity, &security),
             streams: Arc::new(Streams::new(&limits)),
             lines: Lines::default(),
-            remembered: Remembered::default(),
+            remembered: SinkStates::default(),
             shutdown,
         };
         Self {
@@ -305,11 +305,11 @@ fn room(size: Size, message_bytes: usize) -> Arc<Room> {
 }
 
 /// As [`crate::ending::ending_of`] reads it.
-fn refuse(refused: Refused) -> BoxError {
+fn refuse(refused: BodyError) -> BoxError {
     let text = refused.to_string();
     Box::new(match refused {
-        Refused::Full { .. } => Status::resource_exhausted(text),
-        Refused::Slow { .. } => Status::deadline_exceeded(text),
+        BodyError::Full { .. } => Status::resource_exhausted(text),
+        BodyError::Slow { .. } => Status::deadline_exceeded(text),
     })
 }
 

@@ -15,32 +15,37 @@ use tokio::time::{error::Elapsed, sleep, timeout};
 use tonic::{Status, Streaming};
 use tracing::{Span, debug, trace};
 
-use crate::builds::Counted;
-use crate::ending::{Ending, Refusal, ending_of};
+use crate::builds::BuildGuard;
+use crate::ending::{CloseReason, Refusal, ending_of};
 use crate::identity::Claim;
 use crate::limits::{ANSWER_WITHIN, DRAIN_MAX, DRAINED_AFTER, SILENCE_MAX, STATUS_WITHIN};
 use crate::parse;
-use crate::shared::Shared;
-use crate::streams::Place;
+use crate::shared::IngestContext;
+use crate::streams::StreamSlot;
 
 /// Answers to the sidecar, and at last the status.
 pub(crate) type Answers = mpsc::Sender<Result<AggregatorFrame, Status>>;
 
 pub(crate) struct Session {
-    shared: Arc<Shared>,
-    place: Place,
+    shared: Arc<IngestContext>,
+    place: StreamSlot,
     /// What it proved when it began.
     claim: Claim,
     answers: Answers,
     /// There once the sidecar said hello.
     link: Option<Link>,
-    build: Option<Counted>,
+    build: Option<BuildGuard>,
 }
 
 // === impl Session ===
 
 impl Session {
-    pub(crate) fn new(shared: Arc<Shared>, place: Place, claim: Claim, answers: Answers) -> Self {
+    pub(crate) fn new(
+        shared: Arc<IngestContext>,
+        place: StreamSlot,
+        claim: Claim,
+        answers: Answers,
+    ) -> Self {
         Self {
             shared,
             place,
@@ -55,7 +60,7 @@ impl Session {
     pub(crate) async fn run(
         mut self,
         mut inbound: Streaming<SidecarFrame>,
-        ended: oneshot::Receiver<Ending>,
+        ended: oneshot::Receiver<CloseReason>,
     ) {
         let _open = self.shared.metrics.open(self.place.is_plain);
         let ending = self.read(&mut inbound, ended).await;
@@ -65,14 +70,14 @@ impl Session {
     async fn read(
         &mut self,
         inbound: &mut Streaming<SidecarFrame>,
-        mut ended: oneshot::Receiver<Ending>,
-    ) -> Ending {
+        mut ended: oneshot::Receiver<CloseReason>,
+    ) -> CloseReason {
         let shutdown = self.shared.shutdown.clone();
         loop {
             let patience = self.patience();
             let next = tokio::select! {
                 biased;
-                ending = &mut ended => return ending.unwrap_or(Ending::Closed),
+                ending = &mut ended => return ending.unwrap_or(CloseReason::Closed),
                 () = shutdown.cancelled() => return self.drain(inbound).await,
                 next = timeout(patience, inbound.message()) => next,
             };
@@ -83,19 +88,19 @@ impl Session {
     }
 
     /// Takes in what was received before the shutdown.
-    async fn drain(&mut self, inbound: &mut Streaming<SidecarFrame>) -> Ending {
+    async fn drain(&mut self, inbound: &mut Streaming<SidecarFrame>) -> CloseReason {
         let mut cut_off = std::pin::pin!(sleep(DRAIN_MAX));
         loop {
             let next = tokio::select! {
-                () = &mut cut_off => return Ending::ShutDown,
+                () = &mut cut_off => return CloseReason::ShutDown,
                 next = timeout(DRAINED_AFTER, inbound.message()) => next,
             };
             if next.is_err() {
-                return Ending::ShutDown;
+                return CloseReason::ShutDown;
             }
             match self.take(next).await {
                 Ok(()) => {}
-                Err(Ending::Closed) => return Ending::ShutDown,
+                Err(CloseReason::Closed) => return CloseReason::ShutDown,
                 Err(ending) => return ending,
             }
         }
@@ -113,21 +118,21 @@ impl Session {
     async fn take(
         &mut self,
         next: Result<Result<Option<SidecarFrame>, Status>, Elapsed>,
-    ) -> Result<(), Ending> {
+    ) -> Result<(), CloseReason> {
         let frame = match next {
             Ok(Ok(Some(frame))) => frame,
-            Ok(Ok(None)) => return Err(Ending::Closed),
+            Ok(Ok(None)) => return Err(CloseReason::Closed),
             Ok(Err(status)) => return Err(ending_of(&status)),
-            Err(_) => return Err(Ending::Refused(self.late())),
+            Err(_) => return Err(CloseReason::Refused(self.late())),
         };
-        let answer = self.on_frame(frame).map_err(Ending::Refused)?;
+        let answer = self.on_frame(frame).map_err(CloseReason::Refused)?;
         let answer = AggregatorFrame {
             frame: Some(answer),
         };
         match timeout(ANSWER_WITHIN, self.answers.send(Ok(answer))).await {
             // An error: nobody reads the answers any more; what was sent before still counts.
             Ok(Ok(()) | Err(_)) => Ok(()),
-            Err(_) => Err(Ending::Refused(Refusal::AnswersUnread {
+            Err(_) => Err(CloseReason::Refused(Refusal::AnswersUnread {
                 within: ANSWER_WITHIN,
             })),
         }
@@ -174,7 +179,7 @@ impl Session {
         self.build = Some(shared.metrics.builds.count(&build));
         if let Some(older) = connected.superseded {
             shared.metrics.superseded.inc();
-            shared.streams.end(older, Ending::Superseded);
+            shared.streams.end(older, CloseReason::Superseded);
         }
         self.end_replaced(connected.replaced);
         if shared.learn_pods {
@@ -210,20 +215,23 @@ impl Session {
     fn end_replaced(&self, replaced: Vec<aggregator_core::report::StreamId>) {
         for stream in replaced {
             self.shared.metrics.replaced.inc();
-            self.shared.streams.end(stream, Ending::Replaced);
+            self.shared.streams.end(stream, CloseReason::Replaced);
         }
     }
 
-    async fn finish(&mut self, ending: &Ending) {
+    async fn finish(&mut self, ending: &CloseReason) {
         if let Some(link) = self.link.take() {
             self.shared.store.disconnect(self.shared.clock.now(), &link);
         }
         self.build = None;
         match ending {
-            Ending::Refused(refusal) => {
+            CloseReason::Refused(refusal) => {
                 self.shared.refuse("stream refused", None, refusal);
             }
-            Ending::Closed | Ending::Superseded | Ending::Replaced | Ending::ShutDown => {
+            CloseReason::Closed
+            | CloseReason::Superseded
+            | CloseReason::Replaced
+            | CloseReason::ShutDown => {
                 debug!(?ending, "stream ended");
             }
         }

@@ -14,15 +14,15 @@ use tonic::{Extensions, Status};
 use tracing::info;
 
 use crate::door::{self, Door};
-use crate::ending::{Ending, Refusal};
+use crate::ending::{CloseReason, Refusal};
 use crate::identity::Claim;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::refusals::Lines;
-use crate::remembered::Remembered;
-use crate::streams::{Place, Streams};
+use crate::remembered::SinkStates;
+use crate::streams::{StreamSlot, Streams};
 
-pub(crate) struct Shared {
+pub(crate) struct IngestContext {
     pub(crate) store: Arc<Store>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) clock: Clock,
@@ -36,13 +36,13 @@ pub(crate) struct Shared {
     /// Which refusals were logged lately.
     pub(crate) lines: Lines,
     /// What Envoys last told through their own metrics service.
-    pub(crate) remembered: Remembered,
+    pub(crate) remembered: SinkStates,
     pub(crate) shutdown: CancellationToken,
 }
 
 // === impl Shared ===
 
-impl Shared {
+impl IngestContext {
     /// Counts a refusal and says it, unless enough of its kind was said lately. Returns what the
     /// sidecar hears.
     pub(crate) fn refuse(
@@ -65,7 +65,7 @@ impl Shared {
     pub(crate) fn open(
         &self,
         extensions: &Extensions,
-    ) -> Result<(Place, oneshot::Receiver<Ending>), Refusal> {
+    ) -> Result<(StreamSlot, oneshot::Receiver<CloseReason>), Refusal> {
         let address = self.door.address(extensions);
         self.streams.open(address, door::is_plain(extensions))
     }
@@ -76,14 +76,14 @@ impl Shared {
         &self,
         metadata: &MetadataMap,
         extensions: &Extensions,
-        ended: &mut oneshot::Receiver<Ending>,
+        ended: &mut oneshot::Receiver<CloseReason>,
     ) -> Result<Claim, Refusal> {
         let (directory, metrics) = (&self.directory, &self.metrics);
         let claim = self.door.claim(metadata, extensions, directory, metrics);
         tokio::select! {
             biased;
             ending = ended => Err(match ending {
-                Ok(Ending::Refused(refusal)) => refusal,
+                Ok(CloseReason::Refused(refusal)) => refusal,
                 _ => Refusal::Unreviewed("the stream is over".to_owned()),
             }),
             claim = claim => claim,

@@ -9,7 +9,7 @@ use aggregator_core::report::StreamId;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::ending::{Ending, Refusal};
+use crate::ending::{CloseReason, Refusal};
 use crate::limits::Limits;
 
 /// Every open stream of this server.
@@ -26,7 +26,7 @@ pub(crate) struct Streams {
 struct Open {
     last: u64,
     /// `None` once the stream was told.
-    by_id: HashMap<StreamId, Option<oneshot::Sender<Ending>>>,
+    by_id: HashMap<StreamId, Option<oneshot::Sender<CloseReason>>>,
     /// Those that have not said hello, the oldest first.
     greeting: BTreeSet<u64>,
     /// How many each peer has, of those that are counted by peer.
@@ -41,7 +41,7 @@ pub struct PlainStreams(Arc<Streams>);
 
 /// A stream's place among the open ones, free again when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct StreamSlot {
     streams: Arc<Streams>,
     pub(crate) id: StreamId,
     peer: Option<IpAddr>,
@@ -66,7 +66,7 @@ impl Streams {
         self: &Arc<Self>,
         peer: Option<IpAddr>,
         is_plain: bool,
-    ) -> Result<(Place, oneshot::Receiver<Ending>), Refusal> {
+    ) -> Result<(StreamSlot, oneshot::Receiver<CloseReason>), Refusal> {
         let (end, ended) = oneshot::channel();
         let mut open = self.open.lock();
         if open.by_id.len() >= self.max {
@@ -84,14 +84,17 @@ impl Streams {
             && let Some(oldest) = open.greeting.pop_first()
         {
             let max = self.greeting_max;
-            open.end(StreamId(oldest), Ending::Refused(Refusal::Crowded { max }));
+            open.end(
+                StreamId(oldest),
+                CloseReason::Refused(Refusal::Crowded { max }),
+            );
         }
         open.last += 1;
         let id = StreamId(open.last);
         open.greeting.insert(id.0);
         open.by_id.insert(id, Some(end));
         let streams = Arc::clone(self);
-        let place = Place {
+        let place = StreamSlot {
             streams,
             id,
             peer,
@@ -101,7 +104,7 @@ impl Streams {
     }
 
     /// Tells a stream that it is over, if it is open and was not told before.
-    pub(crate) fn end(&self, id: StreamId, ending: Ending) {
+    pub(crate) fn end(&self, id: StreamId, ending: CloseReason) {
         self.open.lock().end(id, ending);
     }
 }
@@ -126,7 +129,7 @@ impl PlainStreams {
 // === impl Open ===
 
 impl Open {
-    fn end(&mut self, id: StreamId, ending: Ending) {
+    fn end(&mut self, id: StreamId, ending: CloseReason) {
         if let Some(end) = self.by_id.get_mut(&id).and_then(Option::take) {
             // A stream that ended by itself in this moment need not hear it.
             let _ = end.send(ending);
@@ -136,7 +139,7 @@ impl Open {
 
 // === impl Place ===
 
-impl Place {
+impl StreamSlot {
     /// The stream has said that it is of `pod`.
     pub(crate) fn greeted(&self, pod: &PodKey) {
         let mut open = self.streams.open.lock();
@@ -147,7 +150,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamSlot {
     fn drop(&mut self) {
         let mut open = self.streams.open.lock();
         open.by_id.remove(&self.id);
@@ -193,7 +196,7 @@ mod tests {
         let ending = first_ended.try_recv();
         assert!(matches!(
             ending,
-            Ok(Ending::Refused(Refusal::Crowded { max: 2 }))
+            Ok(CloseReason::Refused(Refusal::Crowded { max: 2 }))
         ));
         assert!(second_ended.try_recv().is_err() && polite_ended.try_recv().is_err());
         drop(third);

@@ -10,7 +10,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 
 /// The outcome of one request.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Answer {
+pub enum WriteResponse {
     Status {
         code: u16,
         /// `Retry-After`, in seconds or as a date, from now.
@@ -157,7 +157,7 @@ pub const STATUSES: [StatusRow; 14] = [
 
 // === impl Answer ===
 
-impl Answer {
+impl WriteResponse {
     pub fn class(&self) -> Class {
         let (code, body) = match self {
             Self::Status { code, body, .. } => (*code, body),
@@ -244,16 +244,16 @@ impl Class {
 mod tests {
     use std::time::Duration;
 
-    use super::{Answer, Class, STATUSES};
+    use super::{Class, STATUSES, WriteResponse};
 
     const DOCUMENT: &str = include_str!("../../../docs/REMOTE-WRITE.md");
 
-    fn status(code: u16) -> Answer {
+    fn status(code: u16) -> WriteResponse {
         said(code, "")
     }
 
-    fn said(code: u16, body: &str) -> Answer {
-        Answer::Status {
+    fn said(code: u16, body: &str) -> WriteResponse {
+        WriteResponse::Status {
             code,
             retry_after: Some(Duration::from_hours(1)),
             body: body.to_owned(),
@@ -292,9 +292,12 @@ mod tests {
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), all, "a status stands in two rows");
-        assert_eq!(Answer::None("reset".to_owned()).class(), Class::Failed);
         assert_eq!(
-            Answer::Unsigned("none".to_owned()).class(),
+            WriteResponse::None("reset".to_owned()).class(),
+            Class::Failed
+        );
+        assert_eq!(
+            WriteResponse::Unsigned("none".to_owned()).class(),
             Class::Unauthorised
         );
     }

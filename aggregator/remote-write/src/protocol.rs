@@ -10,7 +10,7 @@
 
 use parking_lot::Mutex;
 
-use crate::answer::{Answer, Class};
+use crate::answer::{Class, WriteResponse};
 
 #[cfg(test)]
 mod tests;
@@ -68,7 +68,7 @@ impl Protocol {
     }
 
     /// A request in `sent` was answered so; true if it is to be sent again in 1.0.
-    pub fn observe(&self, sent: Version, answer: &Answer, now: f64) -> bool {
+    pub fn observe(&self, sent: Version, answer: &WriteResponse, now: f64) -> bool {
         let mut state = self.0.lock();
         let class = answer.class();
         if matches!(*state, State::Plain) {

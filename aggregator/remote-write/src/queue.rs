@@ -29,9 +29,9 @@ pub use limits::{
 };
 
 use crate::queue::cursor::Cursor;
-use crate::queue::log::{Log, Place};
+use crate::queue::log::{Log, RecordPosition};
 use crate::queue::record::Header;
-use crate::queue::segment::Found;
+use crate::queue::segment::ScanResult;
 
 /// Batches to send, in order.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ struct Pending {
 
 #[derive(Clone, Debug)]
 enum Body {
-    Disk(Place),
+    Disk(RecordPosition),
     Memory(Batch),
 }
 
@@ -366,7 +366,7 @@ impl Queue {
         let Some(log) = &mut self.log else {
             return;
         };
-        let mut segments: BTreeMap<u64, Vec<Found>> = BTreeMap::new();
+        let mut segments: BTreeMap<u64, Vec<ScanResult>> = BTreeMap::new();
         for pending in self.pending.values().flatten() {
             if let Body::Disk(place) = &pending.body {
                 segments
@@ -375,7 +375,7 @@ impl Queue {
                     .push(place.record);
             }
         }
-        let mut moved: BTreeMap<u64, Found> = BTreeMap::new();
+        let mut moved: BTreeMap<u64, ScanResult> = BTreeMap::new();
         for (segment, mut keep) in segments {
             keep.sort_unstable_by_key(|found| found.offset);
             match log.rewrite(segment, &keep) {

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use reqwest::{Client, Response};
 use thiserror::Error;
 
-use crate::answer::{Answer, BODY_BYTES_MAX};
+use crate::answer::{BODY_BYTES_MAX, WriteResponse};
 use crate::endpoint::Endpoint;
 use crate::protocol::Version;
 use crate::skew::Skew;
@@ -45,7 +45,7 @@ pub trait Receiver: Send + Sync + 'static {
         body: Bytes,
         version: Version,
         attempt: u32,
-    ) -> impl Future<Output = Answer> + Send;
+    ) -> impl Future<Output = WriteResponse> + Send;
 
     /// The receiver's clock minus ours, in seconds; 0 if it is not known.
     fn clock_skew(&self) -> f64;
@@ -135,7 +135,7 @@ impl HttpReceiver {
         body: Bytes,
         version: Version,
         attempt: u32,
-    ) -> Result<Answer, Answer> {
+    ) -> Result<WriteResponse, WriteResponse> {
         let mut headers = fixed_headers(version);
         if attempt > 0 {
             headers.insert(RETRY_ATTEMPT, HeaderValue::from(attempt));
@@ -150,19 +150,19 @@ impl HttpReceiver {
         let response = request
             .send()
             .await
-            .map_err(|error| Answer::None(causes(&error)))?;
+            .map_err(|error| WriteResponse::None(causes(&error)))?;
         let received = self.clock.wall().into();
         if let Some(date) = http_date(response.headers().get(DATE)) {
             self.skew.lock().observe(sent, received, date);
         }
         let written = written(response.headers());
         if version == Version::V2 && response.status().is_success() && written.is_none() {
-            return Ok(Answer::NotUnderstood);
+            return Ok(WriteResponse::NotUnderstood);
         }
         Ok(answer(response, received, written).await)
     }
 
-    async fn authorization(&self, body: &Bytes) -> Result<HeaderMap, Answer> {
+    async fn authorization(&self, body: &Bytes) -> Result<HeaderMap, WriteResponse> {
         let mut headers = HeaderMap::new();
         match &self.auth {
             Auth::None => {}
@@ -177,7 +177,7 @@ impl HttpReceiver {
                     .basic_auth(user, Some(password));
                 let built = request
                     .build()
-                    .map_err(|error| Answer::Unsigned(causes(&error)))?;
+                    .map_err(|error| WriteResponse::Unsigned(causes(&error)))?;
                 headers.extend(
                     built
                         .headers()
@@ -188,7 +188,7 @@ impl HttpReceiver {
             Auth::Bearer { token_file } => {
                 let token = secret(token_file).await?;
                 let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| {
-                    Answer::Unsigned(format!("{}: not a token", token_file.display()))
+                    WriteResponse::Unsigned(format!("{}: not a token", token_file.display()))
                 })?;
                 value.set_sensitive(true);
                 headers.insert(AUTHORIZATION, value);
@@ -206,9 +206,9 @@ impl HttpReceiver {
                 let credentials = credentials
                     .get(now)
                     .await
-                    .map_err(|error| Answer::Unsigned(error.to_string()))?;
+                    .map_err(|error| WriteResponse::Unsigned(error.to_string()))?;
                 let signed = signer.sign(self.endpoint.url(), body, &credentials, time);
-                headers = signed.map_err(|error| Answer::Unsigned(error.to_string()))?;
+                headers = signed.map_err(|error| WriteResponse::Unsigned(error.to_string()))?;
             }
         }
         Ok(headers)
@@ -216,7 +216,7 @@ impl HttpReceiver {
 }
 
 impl Receiver for HttpReceiver {
-    async fn send(&self, body: Bytes, version: Version, attempt: u32) -> Answer {
+    async fn send(&self, body: Bytes, version: Version, attempt: u32) -> WriteResponse {
         self.try_send(body, version, attempt)
             .await
             .unwrap_or_else(|failed| failed)
@@ -278,8 +278,8 @@ fn fixed_headers(version: Version) -> HeaderMap {
     ])
 }
 
-async fn secret(file: &PathBuf) -> Result<String, Answer> {
-    let unreadable = |why: &str| Answer::Unsigned(format!("{}: {why}", file.display()));
+async fn secret(file: &PathBuf) -> Result<String, WriteResponse> {
+    let unreadable = |why: &str| WriteResponse::Unsigned(format!("{}: {why}", file.display()));
     let text = tokio::fs::read_to_string(file)
         .await
         .map_err(|error| unreadable(&error.to_string()))?;
@@ -290,7 +290,11 @@ async fn secret(file: &PathBuf) -> Result<String, Answer> {
     Ok(text.to_owned())
 }
 
-async fn answer(mut response: Response, received: SystemTime, written: Option<u32>) -> Answer {
+async fn answer(
+    mut response: Response,
+    received: SystemTime,
+    written: Option<u32>,
+) -> WriteResponse {
     let code = response.status().as_u16();
     let retry_after = retry_after(response.headers(), received);
     let mut body = Vec::new();
@@ -303,7 +307,7 @@ async fn answer(mut response: Response, received: SystemTime, written: Option<u3
             }
         }
     }
-    Answer::Status {
+    WriteResponse::Status {
         code,
         retry_after,
         body: String::from_utf8_lossy(&body).trim().to_owned(),

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::answer::{Answer, Class};
+use crate::answer::{Class, WriteResponse};
 
 #[cfg(test)]
 mod tests;
@@ -86,7 +86,13 @@ impl Retry {
     /// What follows from `answer` to a request with `samples` samples. `jitter` is in 0..1, drawn
     /// by the caller; `downgrade` says that the receiver does not know the version of the protocol,
     /// and that an older one remains.
-    pub fn next(&mut self, answer: &Answer, samples: u32, downgrade: bool, jitter: f64) -> Next {
+    pub fn next(
+        &mut self,
+        answer: &WriteResponse,
+        samples: u32,
+        downgrade: bool,
+        jitter: f64,
+    ) -> Next {
         let class = answer.class();
         if downgrade {
             return Next::Downgrade;

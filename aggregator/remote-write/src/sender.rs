@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::answer::{Answer, Class};
+use crate::answer::{Class, WriteResponse};
 use crate::batch::{Batch, SINGLE};
 use crate::isolation::Isolation;
 use crate::metrics::{Metrics, ReasonLabel};
@@ -269,7 +269,7 @@ impl<R: Receiver> Sender<R> {
     }
 
     /// Logs what the receiver says, in its own words, not more often than an operator can read.
-    fn complain(&self, answer: &Answer) {
+    fn complain(&self, answer: &WriteResponse) {
         let class = answer.class();
         if matches!(class, Class::Stored | Class::Deduplicated) {
             return;

@@ -44,7 +44,7 @@ pub struct Exporter {
     /// Up to when the process before this one may have written sums, in Unix milliseconds.
     silent_until: i64,
     last: Option<i64>,
-    series: HashMap<Id, Known>,
+    series: HashMap<Id, KnownSeries>,
     /// Pods that were written lately.
     pods: WrittenPods,
     /// What the process before this one wrote.
@@ -57,7 +57,7 @@ pub struct Exporter {
 
 /// A series that was written lately.
 #[derive(Debug)]
-struct Known {
+struct KnownSeries {
     labels: SeriesLabels,
     metadata: SeriesMetadata,
     /// The last flush it was in, by number.
@@ -351,7 +351,7 @@ impl Exporter {
             encoders.mark(&labels, 0.0, Some(zero));
         }
         encoders.plain(&labels, value);
-        let known = Known {
+        let known = KnownSeries {
             labels,
             metadata: metadata.clone(),
             flush,

@@ -6,24 +6,24 @@ use anyhow::anyhow;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-pub(super) struct Parts {
-    pub(super) ingest: Part,
-    pub(super) api: Part,
-    pub(super) admin: Part,
-    pub(super) expiry: Part,
-    pub(super) remote_write: Part,
-    pub(super) watches: Part,
+pub(super) struct Tasks {
+    pub(super) ingest: Task,
+    pub(super) api: Task,
+    pub(super) admin: Task,
+    pub(super) expiry: Task,
+    pub(super) remote_write: Task,
+    pub(super) watches: Task,
 }
 
 /// A task, and the token that ends it.
-pub(super) struct Part {
+pub(super) struct Task {
     pub(super) task: JoinHandle<()>,
     pub(super) stop: CancellationToken,
 }
 
 // === impl Parts ===
 
-impl Parts {
+impl Tasks {
     /// Waits for a part to end that nobody told to; says which and why.
     pub(super) async fn any_ended(&mut self) -> anyhow::Error {
         tokio::select! {
@@ -62,7 +62,7 @@ impl Parts {
 
 // === impl Part ===
 
-impl Part {
+impl Task {
     pub(super) fn spawn<F>(make: impl FnOnce(CancellationToken) -> F) -> Self
     where
         F: Future<Output = ()> + Send + 'static,

@@ -9,11 +9,11 @@ use aggregator_ingest::Identity;
 use aggregator_ingest::identity::{TokenReview, TokenReviews, TokenUser};
 use anyhow::{Context as _, Result};
 use common_http::Security;
-use common_kubernetes::Registration;
+use common_kubernetes::CaBundlePublisher;
 use common_kubernetes::registration::{Target, pod_names, service_names};
 use common_kubernetes::reviews::Reviewer;
 use common_time::Clock;
-use common_tls::{Protocols, Serving, clients, config};
+use common_tls::{Protocols, ReloadableCert, clients, config};
 use tokio_util::sync::CancellationToken;
 
 use super::{ByCluster, Cluster};
@@ -54,7 +54,8 @@ impl Cluster {
                 cas: file,
                 trust_domain,
             } => {
-                let followed = clients::Followed::load(file).context("--ingest-client-ca-file")?;
+                let followed =
+                    clients::WatchedClientCas::load(file).context("--ingest-client-ca-file")?;
                 cas = Some(followed.verifier());
                 tokio::spawn(followed.follow(stop.clone()));
                 Identity::Mtls {
@@ -89,12 +90,12 @@ impl Cluster {
         own: &SelfManaged,
         clock: &Clock,
         stop: &CancellationToken,
-    ) -> Result<Serving> {
+    ) -> Result<ReloadableCert> {
         let (service, namespace) = (&own.service, &settings.namespace);
         let mut names = service_names(service, namespace);
         names.extend(pod_names(service, namespace));
-        let serving = Serving::untrusted(&names)?;
-        let registration = Registration {
+        let serving = ReloadableCert::untrusted(&names)?;
+        let registration = CaBundlePublisher {
             namespace: namespace.clone(),
             secret: settings.api_ca_secret.clone(),
             service: service.clone(),

@@ -1,6 +1,6 @@
 //! `meshmeter remote-write check`: one sample, and what the receiver thinks of it.
 
-use aggregator_remote_write::answer::{Answer, Class};
+use aggregator_remote_write::answer::{Class, WriteResponse};
 use aggregator_remote_write::batch::Kind;
 use aggregator_remote_write::encoder::{Encoder, SeriesLabels};
 use aggregator_remote_write::protocol::Version;
@@ -45,20 +45,20 @@ pub async fn check(config: &RemoteWriteConfig, clock: &Clock) -> Result<String> 
 }
 
 /// What happened, and in whose words.
-fn said(class: Class, answer: &Answer) -> String {
+fn said(class: Class, answer: &WriteResponse) -> String {
     match (answer, answer.text()) {
-        (Answer::Unsigned(error), _) => format!("not sent: {error}"),
-        (Answer::None(error), _) => format!("no answer: {error}"),
+        (WriteResponse::Unsigned(error), _) => format!("not sent: {error}"),
+        (WriteResponse::None(error), _) => format!("no answer: {error}"),
         (_, "") => format!("not stored ({})", class.as_str()),
         (_, text) => format!("not stored ({}); the receiver says: {text}", class.as_str()),
     }
 }
 
 /// What to do about it.
-fn explained(answer: &Answer, skew: f64, config: &RemoteWriteConfig) -> String {
+fn explained(answer: &WriteResponse, skew: f64, config: &RemoteWriteConfig) -> String {
     let class = answer.class();
     let lower = answer.text().to_lowercase();
-    if let Answer::Unsigned(_) = answer {
+    if let WriteResponse::Unsigned(_) = answer {
         return without_credentials(&lower, &config.auth).to_owned();
     }
     if skew.abs() > 300.0 {
@@ -145,7 +145,7 @@ fn without_credentials(error: &str, auth: &AuthConfig) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use aggregator_remote_write::answer::{Answer, Class};
+    use aggregator_remote_write::answer::{Class, WriteResponse};
 
     use super::{said, unauthorised, without_credentials};
     use crate::config::AuthConfig;
@@ -159,14 +159,14 @@ mod tests {
 
     #[test]
     fn only_the_receivers_words_are_said_to_be_its() {
-        let unsigned = Answer::Unsigned("no AWS credentials: dns error".to_owned());
+        let unsigned = WriteResponse::Unsigned("no AWS credentials: dns error".to_owned());
         assert_eq!(
             said(Class::Unauthorised, &unsigned),
             "not sent: no AWS credentials: dns error"
         );
-        let none = Answer::None("connection refused".to_owned());
+        let none = WriteResponse::None("connection refused".to_owned());
         assert_eq!(said(Class::Failed, &none), "no answer: connection refused");
-        let refused = Answer::Status {
+        let refused = WriteResponse::Status {
             code: 403,
             retry_after: None,
             body: "no".to_owned(),

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use common_kubernetes::Lease;
-use common_kubernetes::lease::{Kept, Role};
+use common_kubernetes::lease::{LeaseHandle, Role};
 use tokio::sync::watch;
 
 /// Follows the Lease, if there is one, and opens and shuts the sender's gate.
 pub(super) struct Writer {
     gate: Option<Arc<watch::Sender<bool>>>,
-    lease: Option<Kept>,
+    lease: Option<LeaseHandle>,
     follows: bool,
 }
 

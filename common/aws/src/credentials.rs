@@ -43,11 +43,11 @@ pub struct NoCredentials(String);
 #[derive(Debug)]
 pub struct CredentialCache {
     provider: SharedCredentialsProvider,
-    held: Mutex<Held>,
+    held: Mutex<CachedCredentials>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct CachedCredentials {
     current: Option<Current>,
     asked_at: Option<Monotonic>,
     refused: bool,
@@ -119,7 +119,7 @@ impl CredentialCache {
 
 // === impl Held ===
 
-impl Held {
+impl CachedCredentials {
     fn is_due(&self, now: Now) -> bool {
         self.refused
             || self

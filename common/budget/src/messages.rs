@@ -16,13 +16,13 @@ use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 use tokio::time::{Sleep, sleep};
 
-use crate::room::{Full, Held, Room};
+use crate::room::{Full, Reservation, Room};
 
 /// Bytes before each message.
 const PREFIX: usize = 5;
 
 /// Room that is being taken.
-type Taking = Pin<Box<dyn Future<Output = Result<Held, Full>> + Send>>;
+type Taking = Pin<Box<dyn Future<Output = Result<Reservation, Full>> + Send>>;
 
 /// An error as a body has it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -40,12 +40,12 @@ pub struct Bounds {
     /// How long a message may take from its first byte to its last.
     pub within: Duration,
     /// The refusal as whoever reads the body understands it.
-    pub refuse: fn(Refused) -> BoxError,
+    pub refuse: fn(BodyError) -> BoxError,
 }
 
 /// Why a body ends before its time.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-pub enum Refused {
+pub enum BodyError {
     /// There is no room for a message.
     #[error("a message of {bytes} bytes: {full}")]
     Full { bytes: usize, full: Full },
@@ -70,7 +70,7 @@ pub struct Messages<B> {
     taking: Option<Taking>,
     /// Of the message that is under way, and of those that came to their end in the last piece of
     /// data.
-    held: Vec<Held>,
+    held: Vec<Reservation>,
     /// When the message under way has to be whole.
     deadline: Option<Pin<Box<Sleep>>>,
     over: bool,
@@ -148,7 +148,7 @@ impl<B> Messages<B> {
         }
     }
 
-    fn refuse(&mut self, refused: Refused) -> BoxError {
+    fn refuse(&mut self, refused: BodyError) -> BoxError {
         self.over = true;
         self.taking = None;
         self.data = None;
@@ -174,7 +174,7 @@ impl<B> Messages<B> {
         self.data = Some(data);
     }
 
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refused>> {
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         let Some(taking) = &mut self.taking else {
             return Poll::Ready(Ok(()));
         };
@@ -186,16 +186,16 @@ impl<B> Messages<B> {
                 self.held.push(held);
                 Ok(())
             }
-            Err(full) => Err(Refused::Full { bytes, full }),
+            Err(full) => Err(BodyError::Full { bytes, full }),
         })
     }
 
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Refused> {
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
         let Some(deadline) = &mut self.deadline else {
             return Poll::Pending;
         };
         ready!(deadline.as_mut().poll(cx));
-        Poll::Ready(Refused::Slow {
+        Poll::Ready(BodyError::Slow {
             bytes: self.framing.length(),
             within: self.bounds.within,
         })

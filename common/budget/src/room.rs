@@ -28,7 +28,7 @@ pub struct Room {
 
 /// Room that is taken; free again when dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct Reservation {
     _units: OwnedSemaphorePermit,
     _peer: Option<HeldByPeer>,
 }
@@ -68,7 +68,11 @@ impl Room {
 
     /// Takes room for a message of `bytes`, and waits for it if there is none. Without a `peer`
     /// only the total counts. May be given up.
-    pub async fn take(self: Arc<Self>, peer: Option<IpAddr>, bytes: usize) -> Result<Held, Full> {
+    pub async fn take(
+        self: Arc<Self>,
+        peer: Option<IpAddr>,
+        bytes: usize,
+    ) -> Result<Reservation, Full> {
         let units = (bytes as u64).div_ceil(UNIT);
         let by_peer = peer
             .map(|peer| self.take_of_peer(peer, units))
@@ -86,7 +90,7 @@ impl Room {
             let taken = Arc::clone(&self.units).acquire_many_owned(wanted).await;
             taken.map_err(|_| full)?
         };
-        Ok(Held {
+        Ok(Reservation {
             _units: units,
             _peer: by_peer,
         })

@@ -25,7 +25,7 @@ use crate::clock;
 use crate::handshake;
 use crate::listener::{Accepted, Peer, Stream};
 use crate::metrics::{self, Counts};
-use crate::places::Place;
+use crate::places::ConnectionSlot;
 use crate::settings::{CLOSE_WITHIN, Protocol, Settings};
 use crate::watched::Watched;
 use crate::{BoxError, Security};
@@ -44,7 +44,7 @@ pub(crate) type Trusts = Arc<dyn Fn(&Peer) -> bool + Send + Sync>;
 pub(crate) type Handshakes = Arc<dyn Fn(IpAddr, bool) + Send + Sync>;
 
 /// What all connections of a listener share.
-pub(crate) struct Shared {
+pub(crate) struct ListenerContext {
     pub(crate) settings: Settings,
     pub(crate) security: Security,
     pub(crate) trusts: Option<Trusts>,
@@ -57,8 +57,8 @@ pub(crate) struct Shared {
 
 /// One connection on its way.
 pub(crate) struct Connection {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) place: Place,
+    pub(crate) shared: Arc<ListenerContext>,
+    pub(crate) place: ConnectionSlot,
     pub(crate) peer: Peer,
 }
 
@@ -72,7 +72,7 @@ enum End {
 
 // === impl Shared ===
 
-impl Shared {
+impl ListenerContext {
     fn note_handshake(&self, peer: &Peer, done: bool) {
         if let (Some(handshakes), Some(ip)) = (&self.handshakes, peer.ip()) {
             handshakes(ip, done);

@@ -15,7 +15,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// Connections of an admin port: a scraper or two, probes, people.
 const CONNECTIONS: usize = 64;
 
-pub type Answer = Response<Full<Bytes>>;
+pub type HttpResponse = Response<Full<Bytes>>;
 
 /// What an admin port allows.
 pub fn settings() -> Settings {
@@ -37,7 +37,7 @@ pub fn page(
     headers: &HeaderMap,
     registry: &Registry,
     checks: impl FnOnce() -> Vec<Check>,
-) -> Option<Answer> {
+) -> Option<HttpResponse> {
     let path = uri.path();
     if !["/livez", "/healthz", "/readyz", "/metrics"].contains(&path) {
         return None;
@@ -59,7 +59,7 @@ pub fn page(
 }
 
 /// What is counted, in the format that `headers` ask for.
-fn metrics(registry: &Registry, headers: &HeaderMap) -> Answer {
+fn metrics(registry: &Registry, headers: &HeaderMap) -> HttpResponse {
     match common_exposition::page(registry, headers) {
         Ok((page, media_type)) => {
             let mut answer = answer(StatusCode::OK, page.into(), media_type);
@@ -71,7 +71,7 @@ fn metrics(registry: &Registry, headers: &HeaderMap) -> Answer {
     }
 }
 
-fn health(endpoint: &str, checks: &[Check], query: Option<&str>) -> Answer {
+fn health(endpoint: &str, checks: &[Check], query: Option<&str>) -> HttpResponse {
     let verbose =
         query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("verbose")));
     let query = HealthQuery {
@@ -84,18 +84,18 @@ fn health(endpoint: &str, checks: &[Check], query: Option<&str>) -> Answer {
     }
 }
 
-pub fn only_get() -> Answer {
+pub fn only_get() -> HttpResponse {
     let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is supported\n");
     let allow = HeaderValue::from_static("GET, HEAD");
     answer.headers_mut().insert(ALLOW, allow);
     answer
 }
 
-pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+pub fn text(status: StatusCode, text: impl Into<Bytes>) -> HttpResponse {
     answer(status, text.into(), TEXT)
 }
 
-pub fn answer(status: StatusCode, body: Bytes, media_type: &'static str) -> Answer {
+pub fn answer(status: StatusCode, body: Bytes, media_type: &'static str) -> HttpResponse {
     let mut answer = Response::new(Full::new(body));
     *answer.status_mut() = status;
     let media_type = HeaderValue::from_static(media_type);

@@ -54,7 +54,7 @@ struct Holder {
 
 /// A place among the connections, as long as it is held.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct ConnectionSlot {
     id: u64,
     places: Arc<Places>,
     pub(crate) activity: Arc<Activity>,
@@ -88,7 +88,7 @@ impl Places {
         self: &Arc<Self>,
         address: Option<IpAddr>,
         now: Instant,
-    ) -> Result<Place, Full> {
+    ) -> Result<ConnectionSlot, Full> {
         let mut holders = self.holders.lock();
         let strangers = holders.all.len() - holders.trusted;
         let crowd = address.map_or(0, |address| holders.crowd(address));
@@ -111,7 +111,7 @@ impl Places {
         let activity = Arc::new(Activity::new(deadlines, now));
         let (id, token) = holders.add(address, &activity);
         drop(holders);
-        Ok(Place {
+        Ok(ConnectionSlot {
             id,
             places: Arc::clone(self),
             activity,
@@ -236,7 +236,7 @@ impl Holders {
 
 // === impl Place ===
 
-impl Place {
+impl ConnectionSlot {
     /// Its peer showed a certificate that is trusted: it leaves its place to others, for one of
     /// those that are kept for such peers. Where they are all in use it stays as it is.
     pub(crate) fn trust(&self, now: Instant) {
@@ -260,7 +260,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.places.close(self.id);
     }

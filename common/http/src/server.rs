@@ -15,10 +15,10 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::connection::{Connection, Handshakes, Shared, Trusts};
+use crate::connection::{Connection, Handshakes, ListenerContext, Trusts};
 use crate::listener::{Accepted, Listener, Peer};
 use crate::metrics::{self, Counts, Metrics};
-use crate::places::{Full, Place, Places};
+use crate::places::{ConnectionSlot, Full, Places};
 use crate::settings::Settings;
 use crate::{BoxError, RequestBody, Security, clock};
 
@@ -98,7 +98,7 @@ impl Server {
         let settings = self.settings;
         let counts = self.metrics.of(settings.listener);
         let places = Places::new(settings.limits, settings.deadlines);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ListenerContext {
             settings,
             security: self.security,
             trusts: self.trusts,
@@ -178,7 +178,7 @@ impl<'a> Door<'a> {
     }
 
     /// The next connection that has a place. May be given up and asked for again.
-    async fn next(&mut self) -> (Accepted, Peer, Place) {
+    async fn next(&mut self) -> (Accepted, Peer, ConnectionSlot) {
         loop {
             if !self.pause.is_zero() {
                 sleep(self.pause).await;

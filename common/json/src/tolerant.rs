@@ -27,7 +27,7 @@ enum Kind {
 }
 
 /// A question that is answered once it is known whether there is something.
-struct Question<V> {
+struct OptionVisitor<V> {
     kind: Kind,
     visitor: V,
 }
@@ -41,7 +41,7 @@ macro_rules! ask {
     ($($method:ident $kind:ident,)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
             let kind = Kind::$kind;
-            self.0.deserialize_option(Question { kind, visitor })
+            self.0.deserialize_option(OptionVisitor { kind, visitor })
         }
     )*};
 }
@@ -84,7 +84,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<D> {
         visitor: V,
     ) -> Result<V::Value, D::Error> {
         let kind = Kind::Struct(name, fields);
-        self.0.deserialize_option(Question { kind, visitor })
+        self.0.deserialize_option(OptionVisitor { kind, visitor })
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
@@ -114,7 +114,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<D> {
 
 // === impl Question ===
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Question<V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for OptionVisitor<V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

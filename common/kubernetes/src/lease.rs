@@ -34,7 +34,7 @@ pub struct Lease {
 
 /// A Lease that is kept if it can be had.
 #[derive(Debug)]
-pub struct Kept {
+pub struct LeaseHandle {
     pub role: watch::Receiver<Role>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -42,7 +42,7 @@ pub struct Kept {
 
 // === impl Kept ===
 
-impl Kept {
+impl LeaseHandle {
     /// Gives the Lease back, so that another replica has it at once.
     pub async fn release(self) {
         self.stop.cancel();
@@ -54,7 +54,7 @@ impl Kept {
 
 impl Lease {
     /// Takes it when it is free and renews it, in a task of its own.
-    pub fn keep(self, client: Client) -> Kept {
+    pub fn keep(self, client: Client) -> LeaseHandle {
         let (sender, role) = watch::channel(Role::Unknown);
         let stop = CancellationToken::new();
         let ending = stop.clone();
@@ -84,7 +84,7 @@ impl Lease {
                 self.give_back(&client, &election).await;
             }
         });
-        Kept { role, stop, task }
+        LeaseHandle { role, stop, task }
     }
 
     async fn once(

@@ -28,6 +28,6 @@ pub mod watches;
 pub use api::Api;
 pub use connection::ClusterError;
 pub use lease::Lease;
-pub use registration::Registration;
+pub use registration::CaBundlePublisher;
 pub use scope::Scope;
 pub use watches::Watches;

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common_time::Clock;
-use common_tls::{CertificateAuthority, Serving, TlsError};
+use common_tls::{CertificateAuthority, ReloadableCert, TlsError};
 use kube::Client;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -32,7 +32,7 @@ pub use target::{CA_KEY, Target};
 use current::Current;
 use generations::{Generations, Pair};
 use stored::Stored;
-use target::Written;
+use target::WriteOutcome;
 
 /// How often everything is looked at again: someone may have applied a manifest without the
 /// `caBundle`, or deleted the secret to get a new CA.
@@ -47,7 +47,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Keeps a certificate, and who vouches for it, in order.
 #[derive(Debug)]
-pub struct Registration {
+pub struct CaBundlePublisher {
     /// The namespace of the secret and of the service.
     pub namespace: String,
     /// The secret that holds the CA.
@@ -58,7 +58,7 @@ pub struct Registration {
     pub names: Vec<String>,
     /// Where the CA's certificate goes.
     pub targets: Vec<Target>,
-    pub serving: Serving,
+    pub serving: ReloadableCert,
     pub clock: Clock,
 }
 
@@ -110,7 +110,7 @@ pub fn pod_names(service: &str, namespace: &str) -> Vec<String> {
 
 // === impl Registration ===
 
-impl Registration {
+impl CaBundlePublisher {
     /// Keeps everything in order until `stop`, in a task of its own; tells what is wrong.
     pub fn keep(self, client: Client, stop: CancellationToken) -> Fault {
         let (fault, faults) = watch::channel(Some("the CA is not there yet".to_owned()));
@@ -120,8 +120,8 @@ impl Registration {
             loop {
                 let outcome = self.once(&client, &mut current).await;
                 let pause = match &outcome {
-                    Ok(Written::All) => self.again_after(),
-                    Ok(Written::Some) => LOOK_AGAIN_AFTER,
+                    Ok(WriteOutcome::All) => self.again_after(),
+                    Ok(WriteOutcome::Some) => LOOK_AGAIN_AFTER,
                     Err(_) => RETRY_AFTER,
                 };
                 let error = outcome.err().map(|error| error.to_string());
@@ -172,7 +172,7 @@ impl Registration {
         &self,
         client: &Client,
         current: &mut Option<Current>,
-    ) -> Result<Written, RegistrationError> {
+    ) -> Result<WriteOutcome, RegistrationError> {
         let stored = Stored {
             namespace: &self.namespace,
             secret: &self.secret,
@@ -235,18 +235,18 @@ impl Registration {
         client: &Client,
         generations: &Generations,
         current: &mut Current,
-    ) -> Result<Written, RegistrationError> {
+    ) -> Result<WriteOutcome, RegistrationError> {
         let bundle = generations.bundle();
-        let mut written = Written::All;
+        let mut written = WriteOutcome::All;
         for target in &self.targets {
             let outcome = target.write(client, &self.namespace, &self.service, &bundle);
             match outcome.await? {
-                Written::All => {}
-                Written::Some if target.is_urgent() => {
+                WriteOutcome::All => {}
+                WriteOutcome::Some if target.is_urgent() => {
                     current.registered = false;
                     return Err(RegistrationError::NoTarget(target.to_string()));
                 }
-                Written::Some => written = Written::Some,
+                WriteOutcome::Some => written = WriteOutcome::Some,
             }
         }
         Ok(written)
@@ -280,7 +280,7 @@ mod tests {
 
     /// One replica, whose time is passed by hand.
     struct Replica {
-        registration: Registration,
+        registration: CaBundlePublisher,
         client: Client,
         current: Option<Current>,
         /// What its wall clock shows.
@@ -298,11 +298,11 @@ mod tests {
             Self {
                 wall,
                 client: connect(Some(&kubeconfig)).await.unwrap(),
-                registration: Registration {
+                registration: CaBundlePublisher {
                     namespace: "mesh".to_owned(),
                     secret: "ca".to_owned(),
                     service: "ingest".to_owned(),
-                    serving: Serving::untrusted(&names).unwrap(),
+                    serving: ReloadableCert::untrusted(&names).unwrap(),
                     names,
                     targets: vec![Target::ConfigMap("ca".to_owned())],
                     clock: Clock::new(Monotonic::default, shown),

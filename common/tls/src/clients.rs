@@ -31,7 +31,7 @@ pub fn any() -> Arc<dyn ClientCertVerifier> {
 
 /// The CAs in a file, believed as it changes.
 #[derive(Debug)]
-pub struct Followed {
+pub struct WatchedClientCas {
     path: PathBuf,
     read: String,
     believed: Arc<Believed>,
@@ -58,7 +58,7 @@ fn of_ca(pem: &str, what: &str) -> Result<Arc<dyn ClientCertVerifier>, TlsError>
 
 // === impl Followed ===
 
-impl Followed {
+impl WatchedClientCas {
     /// Reads the file for the first time.
     pub fn load(path: &Path) -> Result<Self, TlsError> {
         let read = files::text(path)?;
@@ -218,7 +218,7 @@ mod tests {
         let file = directory.path().join("ca.pem");
         let [old, new] = ["old", "new"].map(|name| CertificateAuthority::new(name).unwrap());
         fs::write(&file, old.certificate()).unwrap();
-        let mut followed = Followed::load(&file).unwrap();
+        let mut followed = WatchedClientCas::load(&file).unwrap();
         let verifier = followed.verifier();
         let [of_old, of_new] = [&old, &new].map(client);
         let known = |own: &CertificateDer<'_>| {

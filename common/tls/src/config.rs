@@ -7,7 +7,7 @@ use rustls::crypto::ring;
 use rustls::server::danger::ClientCertVerifier;
 
 use crate::CertificateAuthority;
-use crate::serving::{Serving, TlsError};
+use crate::serving::{ReloadableCert, TlsError};
 
 /// Names every self-signed certificate is valid for.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -24,7 +24,7 @@ pub enum Protocols {
 /// A configuration that shows `serving` and takes the client certificates that `clients` does; TLS
 /// 1.2 and 1.3.
 pub fn server(
-    serving: Serving,
+    serving: ReloadableCert,
     clients: Option<Arc<dyn ClientCertVerifier>>,
     protocols: Protocols,
 ) -> Result<Arc<ServerConfig>, TlsError> {
@@ -51,7 +51,7 @@ pub fn self_signed(names: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
         .filter(|name| !LOCAL_NAMES.contains(&name.as_str()));
     all.extend(others.cloned());
     let issued = CertificateAuthority::new("meshmeter standalone")?.issue(&all)?;
-    let serving = Serving::from_pem(&issued.certificate, &issued.key)?;
+    let serving = ReloadableCert::from_pem(&issued.certificate, &issued.key)?;
     server(serving, None, Protocols::Http)
 }
 

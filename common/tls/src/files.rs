@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::serving::{Serving, TlsError};
+use crate::serving::{ReloadableCert, TlsError};
 
 /// Bytes of a file: a chain of a few certificates.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -25,9 +25,9 @@ pub struct Files {
 
 /// Files that are shown, and what was read from them last.
 #[derive(Debug)]
-pub struct Followed {
+pub struct WatchedFiles {
     files: Files,
-    serving: Serving,
+    serving: ReloadableCert,
     read: (String, String),
 }
 
@@ -35,10 +35,10 @@ pub struct Followed {
 
 impl Files {
     /// Reads them for the first time.
-    pub fn load(self) -> Result<Followed, TlsError> {
+    pub fn load(self) -> Result<WatchedFiles, TlsError> {
         let read = self.read()?;
-        let serving = Serving::from_pem(&read.0, &read.1)?;
-        Ok(Followed {
+        let serving = ReloadableCert::from_pem(&read.0, &read.1)?;
+        Ok(WatchedFiles {
             files: self,
             serving,
             read,
@@ -52,8 +52,8 @@ impl Files {
 
 // === impl Followed ===
 
-impl Followed {
-    pub fn serving(&self) -> Serving {
+impl WatchedFiles {
+    pub fn serving(&self) -> ReloadableCert {
         self.serving.clone()
     }
 

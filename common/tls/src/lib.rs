@@ -16,4 +16,4 @@ pub mod serving;
 
 pub use ca::CertificateAuthority;
 pub use config::Protocols;
-pub use serving::{Serving, TlsError};
+pub use serving::{ReloadableCert, TlsError};

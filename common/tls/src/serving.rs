@@ -67,7 +67,7 @@ pub enum TlsError {
 
 /// The certificate of a listener. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Serving(Arc<Shown>);
+pub struct ReloadableCert(Arc<Shown>);
 
 #[derive(Debug)]
 struct Shown {
@@ -79,7 +79,7 @@ struct Shown {
 
 // === impl Serving ===
 
-impl Serving {
+impl ReloadableCert {
     /// Shows this certificate (PEM, its intermediates behind it).
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, TlsError> {
         let pair = pair(certificate, key)?;
@@ -111,7 +111,7 @@ impl Serving {
     }
 }
 
-impl ResolvesServerCert for Serving {
+impl ResolvesServerCert for ReloadableCert {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let current = self.0.current.read();
         Some(Arc::clone(&current))
@@ -164,7 +164,7 @@ mod tests {
         let ca = CertificateAuthority::new("test").unwrap();
         let names = ["a".to_owned()];
         let (one, other) = (ca.issue(&names).unwrap(), ca.issue(&names).unwrap());
-        let serving = Serving::from_pem(&one.certificate, &one.key).unwrap();
+        let serving = ReloadableCert::from_pem(&one.certificate, &one.key).unwrap();
         let expires = serving.expires();
         let refused = serving.swap(&one.certificate, &other.key).unwrap_err();
         assert!(matches!(refused, TlsError::Key(_)), "{refused}");

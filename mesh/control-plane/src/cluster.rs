@@ -21,7 +21,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::events;
-use crate::mesh::{Endpoints, Key, Mesh, Meshes, Refused};
+use crate::mesh::{Endpoints, Key, Mesh, Meshes, RefusedObject};
 use crate::metrics::{Limit, Metrics};
 use crate::resources::Kind;
 use cache::{CustomTable, Namespaces, ResourceCache, Services, Slices, State};
@@ -83,7 +83,7 @@ struct Builder {
     conditions: watch::Sender<Arc<ServedConditions>>,
     /// Of which [`State::revision`] the meshes are.
     revision: Option<u64>,
-    refused: Vec<Refused>,
+    refused: Vec<RefusedObject>,
 }
 
 // === impl Cluster ===
@@ -259,8 +259,8 @@ impl Builder {
 
     /// Says which workloads are none because of something in them. What else is refused may be so
     /// only because half of the mesh was not read.
-    fn tell_unknown(&mut self, meshes: &Meshes, refused: Vec<Refused>) {
-        let is_unknown = |refused: &Refused| {
+    fn tell_unknown(&mut self, meshes: &Meshes, refused: Vec<RefusedObject>) {
+        let is_unknown = |refused: &RefusedObject| {
             let Some((Kind::VirtualNode, key)) = &refused.object else {
                 return false;
             };

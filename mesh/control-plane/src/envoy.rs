@@ -28,7 +28,7 @@ mod routes;
 /// Where an Envoy listens, and where its application does. In a pod the defaults; a sidecar whose
 /// traffic is not redirected says otherwise in its node's metadata.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Place {
+pub struct Ports {
     /// Metadata `meshmeter.ingress`.
     pub ingress: Option<SocketAddr>,
     /// Metadata `meshmeter.egress`.
@@ -56,7 +56,7 @@ pub const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfigur
 
 impl Snapshot {
     /// What the Envoys of `workload` are told.
-    pub fn new(workload: &Workload<'_>, place: &Place) -> Self {
+    pub fn new(workload: &Workload<'_>, place: &Ports) -> Self {
         let mut snapshot = Self::default();
         snapshot.ingress(workload, place);
         snapshot.egress(workload, place);
@@ -119,7 +119,7 @@ impl Snapshot {
     }
 
     /// One chain for each port of the node; by port where there are several.
-    fn ingress(&mut self, workload: &Workload<'_>, place: &Place) {
+    fn ingress(&mut self, workload: &Workload<'_>, place: &Ports) {
         let Workload { mesh, key, spec } = workload;
         // Where nothing is redirected nobody knows where a connection was going, and there is one
         // application: the first port stands for all.
@@ -162,7 +162,7 @@ impl Snapshot {
 
     /// One virtual host for each name that the node calls, in one route for each port; and what of
     /// the rest of the world is let through.
-    fn egress(&mut self, workload: &Workload<'_>, place: &Place) {
+    fn egress(&mut self, workload: &Workload<'_>, place: &Ports) {
         let mesh = workload.mesh;
         // Where nothing is redirected nobody knows where a connection was going: hosts of all ports
         // are on one.

@@ -1,15 +1,15 @@
 //! What the log says of resources that are refused.
 
-use crate::mesh::{Meshes, Refused};
+use crate::mesh::{Meshes, RefusedObject};
 
 /// Lines for one change: whoever writes manifests could have thousands.
 const LINES_MAX: usize = 50;
 
 /// Logs what is new among `refused`.
-pub(crate) fn log(meshes: &Meshes, refused: &[Refused], before: &[Refused]) {
+pub(crate) fn log(meshes: &Meshes, refused: &[RefusedObject], before: &[RefusedObject]) {
     let new: Vec<_> = refused.iter().filter(|one| !before.contains(one)).collect();
     for refused in new.iter().take(LINES_MAX) {
-        let Refused {
+        let RefusedObject {
             what, object, why, ..
         } = refused;
         let served = object.as_ref().map(|(kind, key)| meshes.serves(*kind, key));

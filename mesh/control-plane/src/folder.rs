@@ -23,7 +23,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::events;
 use crate::manifests::Manifest;
-use crate::mesh::{Key, Meshes, Refused};
+use crate::mesh::{Key, Meshes, RefusedObject};
 use crate::metrics::Metrics;
 
 /// How often it is looked at.
@@ -53,7 +53,7 @@ pub struct Follower {
     /// What was seen last, and what is served.
     seen: u64,
     taken: u64,
-    refused: Vec<Refused>,
+    refused: Vec<RefusedObject>,
     others: BTreeMap<String, usize>,
     /// What the log said last of a folder that cannot be used.
     trouble: String,
@@ -221,7 +221,7 @@ impl Follower {
         self.others = others;
     }
 
-    fn meshes(&mut self, texts: &Texts, before: &Meshes) -> Result<(Meshes, Vec<Refused>)> {
+    fn meshes(&mut self, texts: &Texts, before: &Meshes) -> Result<(Meshes, Vec<RefusedObject>)> {
         let endpoints = addresses(texts.endpoints.as_deref())?;
         self.files.take(&texts.files);
         let (mut meshes, refused) = Meshes::of(self.files.objects(), before);
@@ -272,9 +272,9 @@ impl Files {
             .flat_map(|file| &file.manifest.objects)
     }
 
-    fn faults(&self) -> impl Iterator<Item = Refused> {
+    fn faults(&self) -> impl Iterator<Item = RefusedObject> {
         let faulty = self.by_name.iter();
-        faulty.filter_map(|(name, file)| Some(Refused::file(name, file.fault.clone()?)))
+        faulty.filter_map(|(name, file)| Some(RefusedObject::file(name, file.fault.clone()?)))
     }
 
     fn others(&self) -> BTreeMap<String, usize> {

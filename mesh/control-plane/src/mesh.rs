@@ -26,7 +26,7 @@ mod check;
 mod reading;
 pub(crate) mod target;
 
-use reading::Read;
+use reading::ParsedObjects;
 
 /// Bytes of one object's `spec` at most, as JSON: a workload that calls a thousand services has
 /// some 100 KB.
@@ -70,7 +70,7 @@ pub struct Mesh {
 /// What is refused, by name; the rest is served.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("{what}: {why}")]
-pub struct Refused {
+pub struct RefusedObject {
     /// Kind, namespace and name, or the file.
     pub what: String,
     /// Which object, if it is one of App Mesh.
@@ -98,7 +98,7 @@ common_names::named! {
 type Fault = (Reason, String);
 
 /// What was refused until now: whoever refers to it is told so, and not that it is not there.
-struct Gone(BTreeSet<(Kind, Key)>);
+struct RefusedObjects(BTreeSet<(Kind, Key)>);
 
 /// The workload of a pod, and its mesh.
 #[derive(Clone, Copy, Debug)]
@@ -138,13 +138,13 @@ impl Meshes {
     pub fn parse<'a>(
         texts: impl IntoIterator<Item = (&'a str, &'a str)>,
         before: &Self,
-    ) -> (Self, Vec<Refused>) {
+    ) -> (Self, Vec<RefusedObject>) {
         let mut objects = Vec::new();
         let mut refused = Vec::new();
         for (file, text) in texts {
             match Manifest::read(text) {
                 Ok(manifest) => objects.extend(manifest.objects),
-                Err(why) => refused.push(Refused::file(file, why)),
+                Err(why) => refused.push(RefusedObject::file(file, why)),
             }
         }
         let (meshes, others) = Self::of(&objects, before);
@@ -156,8 +156,8 @@ impl Meshes {
     pub fn of<'a>(
         documents: impl IntoIterator<Item = &'a Value>,
         before: &Self,
-    ) -> (Self, Vec<Refused>) {
-        let mut read = Read::default();
+    ) -> (Self, Vec<RefusedObject>) {
+        let mut read = ParsedObjects::default();
         let mut refused = Vec::new();
         for document in documents {
             if let Err(error) = read.add(document) {
@@ -274,7 +274,7 @@ impl Workload<'_> {
 
 // === impl Refused ===
 
-impl Refused {
+impl RefusedObject {
     pub(crate) fn file(file: &str, why: String) -> Self {
         Self {
             what: file.to_owned(),
@@ -296,8 +296,8 @@ impl Refused {
 
 // === impl Gone ===
 
-impl Gone {
-    fn of(refused: &[Refused]) -> Self {
+impl RefusedObjects {
+    fn of(refused: &[RefusedObject]) -> Self {
         let objects = refused.iter().filter_map(|one| one.object.clone());
         Self(objects.collect())
     }

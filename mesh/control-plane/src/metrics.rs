@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::envoy::{CLUSTER, ENDPOINT, LISTENER, TYPES};
-use crate::mesh::{Meshes, Refused};
+use crate::mesh::{Meshes, RefusedObject};
 use crate::resources::Kind;
 
 /// Cheap to clone; all clones count together.
@@ -124,7 +124,7 @@ impl Metrics {
     }
 
     /// Shows how many are served, and how many have something that is not.
-    pub(crate) fn resources(&self, meshes: &Meshes, refused: &[Refused]) {
+    pub(crate) fn resources(&self, meshes: &Meshes, refused: &[RefusedObject]) {
         let mut served: BTreeMap<_, usize> = BTreeMap::new();
         for mesh in meshes.iter() {
             *served.entry(Kind::Mesh).or_default() += 1;

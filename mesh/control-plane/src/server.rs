@@ -48,7 +48,7 @@ pub struct ControlPlane {
 type Responses = Pin<Box<dyn Stream<Item = Result<DiscoveryResponse, Status>> + Send>>;
 
 /// A stream that is counted while it is there.
-struct Place {
+struct StreamGuard {
     streams: Arc<AtomicUsize>,
     metrics: Metrics,
 }
@@ -82,7 +82,7 @@ impl AggregatedDiscoveryService for ControlPlane {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Responses>, Status> {
-        let place = Place::take(&self.streams, self.streams_max, &self.metrics)?;
+        let place = StreamGuard::take(&self.streams, self.streams_max, &self.metrics)?;
         let (sender, responses) = mpsc::channel(WAITING_MAX);
         let (meshes, requests) = (self.meshes.clone(), request.into_inner());
         let metrics = self.metrics.clone();
@@ -177,7 +177,7 @@ fn hear(
 
 // === impl Place ===
 
-impl Place {
+impl StreamGuard {
     fn take(streams: &Arc<AtomicUsize>, max: usize, metrics: &Metrics) -> Result<Self, Status> {
         let held = streams.fetch_add(1, Ordering::Relaxed);
         metrics.streams.inc();
@@ -194,7 +194,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.streams.fetch_sub(1, Ordering::Relaxed);
         self.metrics.streams.dec();

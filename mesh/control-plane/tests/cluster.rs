@@ -8,7 +8,7 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use http::StatusCode;
 use mesh_control_plane::cluster::{Cluster, Options};
-use mesh_control_plane::envoy::{CLUSTER, ENDPOINT, Place, Snapshot};
+use mesh_control_plane::envoy::{CLUSTER, ENDPOINT, Ports, Snapshot};
 use mesh_control_plane::metrics::Metrics;
 use prometheus_client::registry::Registry;
 use prost::Message as _;
@@ -100,7 +100,7 @@ impl ControlPlane {
     fn told(&self) -> Option<Snapshot> {
         let meshes = Arc::clone(&self.cluster.meshes.borrow());
         let dj = meshes.node_of("mesh/dj-app/virtualNode/dj_prod")?;
-        Some(Snapshot::new(&dj, &Place::default()))
+        Some(Snapshot::new(&dj, &Ports::default()))
     }
 
     /// Addresses of jazz's first version; `None` where DNS is to be asked.

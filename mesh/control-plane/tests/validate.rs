@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
-use mesh_control_plane::envoy::{CLUSTER, LISTENER, Place, ROUTE, Snapshot};
+use mesh_control_plane::envoy::{CLUSTER, LISTENER, Ports, ROUTE, Snapshot};
 use mesh_control_plane::mesh::Meshes;
 use prost::{Message, Name as _};
 
@@ -113,7 +113,7 @@ fn envoy_takes_what_pods_are_told() {
         assert_eq!(refused.len(), faults, "{refused:?}");
         for node in ["dj", "jazz-v1"] {
             let id = format!("mesh/dj-app/virtualNode/{node}_prod");
-            let told = Snapshot::new(&meshes.node_of(&id).unwrap(), &Place::default());
+            let told = Snapshot::new(&meshes.node_of(&id).unwrap(), &Ports::default());
             let (taken, log) = validate(&bootstrap(&told));
             assert!(taken, "{node}: {log}");
         }

@@ -67,7 +67,7 @@ pub struct Namespace {
 
 /// A `ConfigMap` of the name, in some hundred bytes: there are many, and anybody may fill one.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Held {
+pub struct ExistingConfigMap {
     /// Which of all that ever had the name.
     pub uid: String,
     pub version: String,
@@ -152,7 +152,7 @@ impl CaBundle {
 
     /// What is to be done in a namespace that has `held`. Of a namespace that is not known nothing
     /// is.
-    pub fn step(&self, namespace: Option<&Namespace>, held: Option<&Held>) -> Step {
+    pub fn step(&self, namespace: Option<&Namespace>, held: Option<&ExistingConfigMap>) -> Step {
         let Some(namespace) = namespace.filter(|namespace| !namespace.ends) else {
             return Step::Nothing;
         };
@@ -175,11 +175,11 @@ impl CaBundle {
     }
 
     /// True if `held` is one of ours, with the certificates.
-    pub fn is_kept(&self, held: &Held) -> bool {
+    pub fn is_kept(&self, held: &ExistingConfigMap) -> bool {
         self.is_ours(held) && self.is_in(held)
     }
 
-    fn is_ours(&self, held: &Held) -> bool {
+    fn is_ours(&self, held: &ExistingConfigMap) -> bool {
         let Labels {
             managed_by,
             installed_in,
@@ -188,7 +188,7 @@ impl CaBundle {
             && installed_in.as_deref() == Some(self.installed_in.as_str())
     }
 
-    fn is_in(&self, held: &Held) -> bool {
+    fn is_in(&self, held: &ExistingConfigMap) -> bool {
         held.data.as_ref() == Some(&self.data)
     }
 
@@ -208,7 +208,7 @@ impl CaBundle {
 
     /// The merge patch (RFC 7386) that [`Step::Change`] is: taken only if it is still as it is
     /// known. Labels and annotations that others put on it stay.
-    pub fn change(&self, held: &Held) -> Value {
+    pub fn change(&self, held: &ExistingConfigMap) -> Value {
         let others = held.data.iter().flat_map(|data| data.0.keys());
         let mut data: Map<_, _> = others.map(|key| (key.clone(), Value::Null)).collect();
         data.insert(CA_KEY.to_owned(), self.certificates.clone().into());
@@ -216,7 +216,7 @@ impl CaBundle {
     }
 
     /// What [`Step::Remove`] asks for: only if it is still as it is known.
-    pub fn removal(held: &Held) -> Value {
+    pub fn removal(held: &ExistingConfigMap) -> Value {
         json!({
             "apiVersion": "v1",
             "kind": "DeleteOptions",

@@ -11,7 +11,7 @@ use crate::virtual_node::VirtualNodes;
 
 /// An object of a manifest that is left as it is.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum Left {
+pub enum Unchanged {
     #[error(transparent)]
     Pod(#[from] Skipped),
     /// There are none in it.
@@ -24,7 +24,7 @@ pub enum Left {
 pub struct Outcome {
     pub what: String,
     /// Why it is left as it is, if it is.
-    pub left: Option<Left>,
+    pub left: Option<Unchanged>,
     /// What is wrong with its pods although they are injected.
     pub bypass: Option<Bypass>,
 }
@@ -58,7 +58,7 @@ pub fn inject_all(
     let what = format!("{kind} {namespace}/{}", name.unwrap_or_default());
     let mut bypass = None;
     let left = match pod_of(&kind).and_then(|path| object.pointer_mut(path)) {
-        None => Some(Left::NoPods),
+        None => Some(Unchanged::NoPods),
         Some(pod) => match inject(pod, &namespace, settings, nodes) {
             Ok(injected) => {
                 bypass = Bypass::of(pod);

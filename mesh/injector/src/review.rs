@@ -25,7 +25,7 @@ pub enum ReviewError {
 
 /// What a review is answered, and about whom.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub struct ReviewOutcome {
     /// The answer, an `AdmissionReview`. A pod is always admitted.
     pub review: Value,
     /// Why the pod is left as it is, if it is.
@@ -75,7 +75,7 @@ pub fn answer(
     body: &[u8],
     settings: &Settings,
     nodes: &dyn VirtualNodes,
-) -> Result<Answer, ReviewError> {
+) -> Result<ReviewOutcome, ReviewError> {
     let mut review: Review = common_json::from_slice(body)?;
     // A patch of what is left is one of the whole: to add a member that is null replaces it.
     common_json::drop_nulls(&mut review.request.object);
@@ -113,7 +113,7 @@ pub fn answer(
     let name = metadata["name"]
         .as_str()
         .or(metadata["generateName"].as_str());
-    Ok(Answer {
+    Ok(ReviewOutcome {
         name: name.unwrap_or_default().to_owned(),
         review: json!({"apiVersion": VERSION, "kind": "AdmissionReview", "response": response}),
         skipped,

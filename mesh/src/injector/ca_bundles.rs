@@ -16,11 +16,13 @@ use std::time::{Duration, Instant};
 
 use common_kubernetes::connection::send;
 use common_kubernetes::events::{Object, Warning};
-use common_kubernetes::lease::{Kept, Role};
+use common_kubernetes::lease::{LeaseHandle, Role};
 use common_kubernetes::{ClusterError, Lease, Scope, Watches};
 use http::Method;
 use kube::Client;
-use mesh_injector::ca_bundles::{Backoff, CaBundle, Held, INSTALLED_IN, MANAGED_BY, MANAGER, Step};
+use mesh_injector::ca_bundles::{
+    Backoff, CaBundle, ExistingConfigMap, INSTALLED_IN, MANAGED_BY, MANAGER, Step,
+};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -29,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::events::COMPONENT;
 use super::metrics::{Metrics, States};
-use super::settings::Followed;
+use super::settings::SettingsReceiver;
 use crate::clock;
 use cache::{Cache, ConfigMaps, Namespaces};
 
@@ -60,7 +62,7 @@ pub(super) struct Options {
 pub(super) struct Keeper {
     client: Client,
     options: Options,
-    settings: Followed,
+    settings: SettingsReceiver,
     metrics: Metrics,
     cache: Arc<Cache>,
     missing: Box<dyn Fn() -> Option<String> + Send + Sync>,
@@ -76,7 +78,7 @@ pub(super) struct Keeper {
 pub(super) fn begin(
     client: Client,
     options: Options,
-    settings: Followed,
+    settings: SettingsReceiver,
     metrics: Metrics,
     (stop, ended): (CancellationToken, &CancellationToken),
 ) -> Watches {
@@ -114,7 +116,7 @@ pub(super) fn begin(
 // === impl Keeper ===
 
 impl Keeper {
-    async fn run(mut self, kept: Kept, stop: CancellationToken) {
+    async fn run(mut self, kept: LeaseHandle, stop: CancellationToken) {
         stop.run_until_cancelled(self.follow()).await;
         kept.release().await;
     }
@@ -192,7 +194,13 @@ impl Keeper {
         self.wanted.clone()
     }
 
-    async fn write(&mut self, wanted: &CaBundle, namespace: &str, step: Step, held: Option<&Held>) {
+    async fn write(
+        &mut self,
+        wanted: &CaBundle,
+        namespace: &str,
+        step: Step,
+        held: Option<&ExistingConfigMap>,
+    ) {
         if !self.backoff.is_due(namespace, self.begun.elapsed()) {
             return;
         }
@@ -281,7 +289,7 @@ fn request(
     wanted: &CaBundle,
     namespace: &str,
     step: Step,
-    held: Option<&Held>,
+    held: Option<&ExistingConfigMap>,
 ) -> Option<(Method, &'static str, Value, &'static str)> {
     Some(match step {
         Step::Create => (Method::POST, JSON, wanted.object(namespace), "created"),

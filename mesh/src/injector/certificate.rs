@@ -1,9 +1,9 @@
 //! The certificate that kube-apiserver is shown, and whether it will verify it.
 
 use anyhow::{Context as _, Result};
-use common_kubernetes::Registration;
+use common_kubernetes::CaBundlePublisher;
 use common_kubernetes::registration::{Fault, Target, service_names};
-use common_tls::Serving;
+use common_tls::ReloadableCert;
 use common_tls::files::Files;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use crate::clock;
 /// A certificate that is kept in order until it is no longer needed.
 #[derive(Debug)]
 pub(super) struct Certificate {
-    serving: Serving,
+    serving: ReloadableCert,
     /// `None`: it is from files, and whoever made them says who vouches for it.
     registered: Option<Fault>,
 }
@@ -40,8 +40,8 @@ impl Certificate {
         }
         let client = client.context("without --cert-file a cluster is needed")?;
         let names = service_names(&args.service, &args.namespace);
-        let serving = Serving::untrusted(&names)?;
-        let registration = Registration {
+        let serving = ReloadableCert::untrusted(&names)?;
+        let registration = CaBundlePublisher {
             namespace: args.namespace.clone(),
             secret: args.ca_secret.clone(),
             service: args.service.clone(),
@@ -57,7 +57,7 @@ impl Certificate {
         })
     }
 
-    pub(super) fn serving(&self) -> Serving {
+    pub(super) fn serving(&self) -> ReloadableCert {
         self.serving.clone()
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use common_tls::Serving;
+use common_tls::ReloadableCert;
 use mesh_injector::skipped::Skipped;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -87,7 +87,7 @@ struct StateLabel {
 
 /// Reads the certificate at each scrape.
 #[derive(Debug)]
-struct CertificateGauge(Serving);
+struct CertificateGauge(ReloadableCert);
 
 // === impl Metrics ===
 
@@ -107,7 +107,7 @@ impl Default for Metrics {
 
 impl Metrics {
     /// The metrics, registered under the prefix `injector`.
-    pub(super) fn register(registry: &mut Registry, serving: Serving) -> Self {
+    pub(super) fn register(registry: &mut Registry, serving: ReloadableCert) -> Self {
         let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("injector");
         registry.register(

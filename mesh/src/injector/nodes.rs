@@ -10,17 +10,17 @@ use mesh_injector::virtual_node::{VirtualNode, VirtualNodes};
 use tokio::sync::watch;
 
 /// Why they cannot be looked up yet; `None` once they can be.
-type Missing = Box<dyn Fn() -> Option<String> + Send + Sync>;
+type MissingLists = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// What a cluster that is followed has; an outage of it leaves what is known.
-pub(super) struct Followed {
+pub(super) struct WatchedNodes {
     meshes: watch::Receiver<Arc<Meshes>>,
-    missing: Missing,
+    missing: MissingLists,
 }
 
 // === impl Followed ===
 
-impl Followed {
+impl WatchedNodes {
     pub(super) fn new(cluster: &Cluster) -> Self {
         Self {
             meshes: cluster.meshes.clone(),
@@ -29,7 +29,7 @@ impl Followed {
     }
 }
 
-impl VirtualNodes for Followed {
+impl VirtualNodes for WatchedNodes {
     fn selecting(
         &self,
         namespace: &str,

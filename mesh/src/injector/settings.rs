@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::metrics::Metrics;
 
-pub(super) type Followed = watch::Receiver<Arc<Settings>>;
+pub(super) type SettingsReceiver = watch::Receiver<Arc<Settings>>;
 
 /// Makes the settings, and again and again until `stop`. While they cannot be made, the last ones
 /// stay.
@@ -18,7 +18,7 @@ pub(super) fn follow(
     make: impl Fn() -> Result<Settings> + Send + 'static,
     metrics: &Metrics,
     stop: CancellationToken,
-) -> Result<Followed> {
+) -> Result<SettingsReceiver> {
     let (sender, followed) = watch::channel(Arc::new(make()?));
     let metrics = metrics.clone();
     tokio::spawn(async move {

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::events::Events;
 use super::metrics;
-use super::settings::Followed;
+use super::settings::SettingsReceiver;
 use crate::clock;
 
 /// Longest body of a request: etcd takes objects of 1.5 MiB, and kube-apiserver requests of 3 MiB.
@@ -78,7 +78,7 @@ const PATH: &str = "/mutate";
 const JSON: &str = "application/json";
 
 pub(super) struct Webhook {
-    settings: Followed,
+    settings: SettingsReceiver,
     /// Asked for the pods whose sidecar is ours too.
     nodes: Box<dyn VirtualNodes + Send + Sync>,
     /// `None`: there is no cluster to raise them in.
@@ -90,7 +90,7 @@ pub(super) struct Webhook {
 }
 
 /// A request that gets no review.
-struct Refused {
+struct RequestError {
     status: StatusCode,
     reason: &'static str,
     text: String,
@@ -100,7 +100,7 @@ struct Refused {
 
 impl Webhook {
     pub(super) fn new(
-        settings: Followed,
+        settings: SettingsReceiver,
         nodes: Box<dyn VirtualNodes + Send + Sync>,
         events: Option<Events>,
         metrics: metrics::Metrics,
@@ -169,7 +169,7 @@ impl Webhook {
         &self,
         request: Request<RequestBody>,
         peer: Option<IpAddr>,
-    ) -> Result<Response<Full<Bytes>>, Refused> {
+    ) -> Result<Response<Full<Bytes>>, RequestError> {
         let (head, body) = request.into_parts();
         check(&head)?;
         let size = body.size_hint().exact();
@@ -271,7 +271,7 @@ fn settings(limits: Limits) -> Settings {
     }
 }
 
-fn check(head: &Parts) -> Result<(), Refused> {
+fn check(head: &Parts) -> Result<(), RequestError> {
     if head.uri.path() != PATH {
         return Err(refused(
             StatusCode::NOT_FOUND,
@@ -313,14 +313,14 @@ fn values(body: &[u8]) -> usize {
     body.iter().filter(separates).count()
 }
 
-fn too_large() -> Refused {
+fn too_large() -> RequestError {
     let text = format!("at most {BODY_MAX} bytes are read");
     refused(StatusCode::PAYLOAD_TOO_LARGE, "large", &text)
 }
 
-fn refused(status: StatusCode, reason: &'static str, text: &str) -> Refused {
+fn refused(status: StatusCode, reason: &'static str, text: &str) -> RequestError {
     let text = text.to_owned();
-    Refused {
+    RequestError {
         status,
         reason,
         text,

@@ -26,11 +26,11 @@ pub struct Modules {
     /// Other files that Envoy has to find.
     files: Vec<PathBuf>,
     /// What was found last, and when the files had changed last.
-    seen: Mutex<Option<Seen>>,
+    seen: Mutex<Option<FileVersion>>,
 }
 
 #[derive(Debug)]
-struct Seen {
+struct FileVersion {
     stamps: Vec<Stamp>,
     found: Result<(), String>,
 }
@@ -73,7 +73,7 @@ impl Modules {
         };
         let found = self.files.iter().try_for_each(there);
         let found = found.and_then(|()| self.wasm.iter().try_for_each(read));
-        *seen = Some(Seen {
+        *seen = Some(FileVersion {
             stamps,
             found: found.clone(),
         });

@@ -32,12 +32,12 @@ const WAITING_MAX: usize = 1;
 
 #[derive(Clone, Debug)]
 pub struct XdsProxy {
-    shared: Arc<Shared>,
+    shared: Arc<ProxyContext>,
 }
 
 /// What it is made of.
 #[derive(Debug)]
-pub struct Parts {
+pub struct Dependencies {
     /// The way to the control plane.
     pub upstream: Arc<Upstream>,
     pub injection: Arc<Injection>,
@@ -55,8 +55,8 @@ pub struct Parts {
 }
 
 #[derive(Debug)]
-struct Shared {
-    parts: Parts,
+struct ProxyContext {
+    parts: Dependencies,
     rejections: Arc<Rejections>,
 }
 
@@ -73,8 +73,8 @@ type Responses = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 
 impl XdsProxy {
     /// The service of these parts.
-    pub fn new(parts: Parts) -> Self {
-        let shared = Shared {
+    pub fn new(parts: Dependencies) -> Self {
+        let shared = ProxyContext {
             parts,
             rejections: Arc::default(),
         };
@@ -116,7 +116,7 @@ impl tower_service::Service<http::Request<Body>> for XdsProxy {
 }
 
 struct Discovery {
-    shared: Arc<Shared>,
+    shared: Arc<ProxyContext>,
     form: Form,
 }
 
@@ -193,7 +193,7 @@ impl FromControlPlane<'_> {
 }
 
 /// One stream, until either side ends it.
-async fn run(shared: Arc<Shared>, form: Form, envoy: Streaming<Bytes>, to_envoy: ToEnvoy) {
+async fn run(shared: Arc<ProxyContext>, form: Form, envoy: Streaming<Bytes>, to_envoy: ToEnvoy) {
     let metrics = &shared.parts.metrics;
     metrics.streams.inc();
     let stop = shared.parts.stop.clone();
@@ -233,7 +233,7 @@ fn too_large(status: Status, most: usize) -> Status {
 }
 
 async fn relay(
-    shared: &Shared,
+    shared: &ProxyContext,
     form: Form,
     mut envoy: Streaming<Bytes>,
     to_envoy: &ToEnvoy,
@@ -307,7 +307,7 @@ async fn next_request<'a>(
     Some((permit, request))
 }
 
-fn tell(parts: &Parts, rejected: Rejected) {
+fn tell(parts: &Dependencies, rejected: Rejected) {
     let Rejected { type_url, reason } = rejected;
     parts.metrics.rejected.inc();
     tracing::error!(
@@ -318,7 +318,7 @@ fn tell(parts: &Parts, rejected: Rejected) {
     parts.events.tell(Event::Rejected { type_url, reason });
 }
 
-fn pass(parts: &Parts, session: &mut Session, response: Bytes) -> Bytes {
+fn pass(parts: &Dependencies, session: &mut Session, response: Bytes) -> Bytes {
     let metrics = &parts.metrics;
     metrics.responses.inc();
     let there = parts.modules.check();

@@ -100,7 +100,7 @@ pub struct Passed {
 
 /// What becomes of a request of Envoy.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Answer {
+pub struct RequestOutcome {
     /// The control plane gets this.
     pub to_control_plane: Option<Bytes>,
     /// Envoy gets this: the original of what it rejected, under a nonce of ours.
@@ -207,17 +207,17 @@ impl Session {
         passed
     }
 
-    pub fn request(&mut self, request: Bytes) -> Answer {
+    pub fn request(&mut self, request: Bytes) -> RequestOutcome {
         let Ok(head) = discovery::request_head(&request, self.form) else {
-            return Answer::forward(request);
+            return RequestOutcome::forward(request);
         };
         let request = self.without_ours(request, &head.type_url);
         if head.nonce.is_empty() {
-            return Answer::forward(request);
+            return RequestOutcome::forward(request);
         }
         let Some(open) = self.answered(&head.type_url, &head.nonce) else {
             // It answers one that is forgotten: ours are nobody else's business.
-            return Answer::forward(if head.nonce.starts_with(OURS) {
+            return RequestOutcome::forward(if head.nonce.starts_with(OURS) {
                 self.renamed(request, "")
             } else {
                 request
@@ -232,7 +232,7 @@ impl Session {
                 };
                 self.rejected(&request, original, head.nonce, rejected)
             }
-            (Sent::Changed { .. }, None) => Answer::forward(request),
+            (Sent::Changed { .. }, None) => RequestOutcome::forward(request),
             (Sent::Restored { of_control_plane }, _) => {
                 let renamed = self.renamed(request, &of_control_plane);
                 // It may ask for other resources by the same nonce again. What came before it is
@@ -242,7 +242,7 @@ impl Session {
                     nonce: head.nonce,
                     sent: Sent::Restored { of_control_plane },
                 });
-                Answer::forward(renamed)
+                RequestOutcome::forward(renamed)
             }
         }
     }
@@ -255,16 +255,16 @@ impl Session {
         original: Option<Bytes>,
         nonce: String,
         rejected: Rejected,
-    ) -> Answer {
+    ) -> RequestOutcome {
         let Some(original) = original else {
             // In delta discovery each response is to be answered. Of the state of the world only
             // the last one is.
             let accepted = discovery::without_rejection(request, self.form).ok();
             let accepted = accepted.filter(|_| self.form == Form::Delta);
-            return Answer {
+            return RequestOutcome {
                 to_control_plane: accepted.map(Bytes::from),
                 rejected: Some(rejected),
-                ..Answer::default()
+                ..RequestOutcome::default()
             };
         };
         self.numbers += 1;
@@ -277,10 +277,10 @@ impl Session {
                 of_control_plane: nonce,
             },
         });
-        Answer {
+        RequestOutcome {
             to_envoy: Some(renamed.map_or(original, Bytes::from)),
             rejected: Some(rejected),
-            ..Answer::default()
+            ..RequestOutcome::default()
         }
     }
 
@@ -387,7 +387,7 @@ impl Rejections {
 
 // === impl Answer ===
 
-impl Answer {
+impl RequestOutcome {
     fn forward(request: Bytes) -> Self {
         Self {
             to_control_plane: Some(request),

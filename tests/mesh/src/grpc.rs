@@ -63,7 +63,7 @@ struct Discovery {
 }
 
 type Responses = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
-type Serving<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
+type ReloadableCert<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
 // === impl ControlPlane ===
 
@@ -122,7 +122,7 @@ impl NamedService for Discovery {
 impl tower_service::Service<http::Request<Body>> for Discovery {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = Serving<Self::Response, Infallible>;
+    type Future = ReloadableCert<Self::Response, Infallible>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -145,7 +145,7 @@ impl tower_service::Service<http::Request<Body>> for Discovery {
 impl StreamingService<Bytes> for Discovery {
     type Response = Bytes;
     type ResponseStream = Responses;
-    type Future = Serving<Response<Responses>, Status>;
+    type Future = ReloadableCert<Response<Responses>, Status>;
 
     fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
         let Self {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use aggregator_core::limits::StoreLimits;
 use aggregator_core::report::{InstanceId, StreamId};
 use aggregator_core::status::{RefusedReason, SeriesStatus};
-use aggregator_core::store::{Link, Refused, Store};
+use aggregator_core::store::{Link, Store, StoreRefusal};
 use common_time::Monotonic;
 use prost::Message as _;
 use proto::v1;
@@ -211,7 +211,7 @@ impl Aggregator {
         }
     }
 
-    fn refuse(&mut self, refused: &Refused) -> Outcome {
+    fn refuse(&mut self, refused: &StoreRefusal) -> Outcome {
         *self.refused.entry(refused.reason()).or_default() += 1;
         Outcome::status(match refused.reason() {
             RefusedReason::ImpossibleTotal | RefusedReason::AheadOfClock => 3,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aggregator_core::pod::PodKey;
-use aggregator_core::query::{Metric, MetricQuery, Missing, Reading, WindowChoice};
+use aggregator_core::query::{Metric, MetricQuery, NoValue, Reading, WindowChoice};
 use aggregator_core::series::Direction;
 use aggregator_core::status::{PodState, PodStatus, SeriesStatus};
 use rand::Rng as _;
@@ -312,9 +312,9 @@ impl World {
         let answer = aggregator.store.read(now, &[key_of(pod)], &query);
         let missing = answer.missing.first().map(|(_, missing)| *missing);
         match missing {
-            Some(Missing::VmLost) if dead => Ok(()),
+            Some(NoValue::VmLost) if dead => Ok(()),
             // Here attempts may come to a cluster that no inbound request went to.
-            Some(Missing::NotCounted) if sidecar.setup.by_cluster => Ok(()),
+            Some(NoValue::NotCounted) if sidecar.setup.by_cluster => Ok(()),
             Some(missing) if !truth.stepped_back && !truth.trapped => {
                 Err(format!("connected and without a value: {missing:?}"))
             }

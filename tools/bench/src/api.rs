@@ -52,7 +52,7 @@ pub(crate) struct Args {
 
 /// What the two threads of a run share.
 #[derive(Debug, Default)]
-struct Shared {
+struct RunState {
     stop: AtomicBool,
     applied: AtomicU64,
 }
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         args.pods
     );
     let fleet = Arc::new(Fleet::new(args.pods, args.own_labels, args.reports)?);
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(RunState::default());
     let reporter = {
         let (fleet, shared, rate) = (Arc::clone(&fleet), Arc::clone(&shared), args.reports);
         thread::spawn(move || apply(&fleet, &shared, rate))
@@ -100,7 +100,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Applies `rate` reports a second, pod after pod, until told to stop; returns how many were
 /// refused.
-fn apply(fleet: &Fleet, shared: &Shared, rate: u32) -> u64 {
+fn apply(fleet: &Fleet, shared: &RunState, rate: u32) -> u64 {
     let begun = clock::now();
     let (mut applied, mut refused) = (0, 0);
     while !shared.stop.load(Ordering::Relaxed) {

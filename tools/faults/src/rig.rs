@@ -44,7 +44,7 @@ pub(crate) struct Traffic {
 
 /// What readers of the API met with.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct ReadCounts {
     pub(crate) worst_age_ms: Option<u64>,
     pub(crate) worst_blind_ms: Option<u64>,
 }
@@ -102,7 +102,7 @@ impl Traffic {
 
 // === impl Seen ===
 
-impl Seen {
+impl ReadCounts {
     /// Reads the API for a while, as an autoscaler would.
     pub(crate) async fn read(&mut self, aggregator: &Aggregator, time: Duration) -> Result<()> {
         let start = clock::now();
@@ -244,7 +244,7 @@ pub(crate) fn rows(
     scenario: &'static str,
     sent: (u64, u64),
     counted: (u64, u64),
-    seen: Seen,
+    seen: ReadCounts,
 ) -> Vec<Row> {
     let mut requests = Row::new(scenario, "requests", sent.0, counted.0);
     seen.judge(&mut requests);

@@ -28,7 +28,7 @@ pub(crate) struct PeerCertificates {
 
 /// What a client certificate is good for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Standing {
+pub(crate) struct CertificateRole {
     /// It may speak for others.
     pub(crate) front_proxy: bool,
     /// It speaks for this user.
@@ -39,7 +39,7 @@ pub(crate) struct Standing {
 struct Judged {
     trust: Arc<Trust>,
     at: Monotonic,
-    standing: Arc<Standing>,
+    standing: Arc<CertificateRole>,
 }
 
 /// What the client's own certificate says.
@@ -67,7 +67,7 @@ impl PeerCertificates {
     }
 
     /// What they are good for under `trust`.
-    pub(crate) fn standing(&self, trust: &Arc<Trust>, now: Now) -> Arc<Standing> {
+    pub(crate) fn standing(&self, trust: &Arc<Trust>, now: Now) -> Arc<CertificateRole> {
         let held = self.judged.lock().clone();
         if let Some(held) = held {
             let fresh = now.monotonic.since(held.at) < JUDGEMENT_TTL;
@@ -85,8 +85,8 @@ impl PeerCertificates {
     }
 }
 
-fn judge(chain: &[CertificateDer<'static>], trust: &Trust, now: UnixMillis) -> Standing {
-    let nobody = Standing::default();
+fn judge(chain: &[CertificateDer<'static>], trust: &Trust, now: UnixMillis) -> CertificateRole {
+    let nobody = CertificateRole::default();
     let Some((own, intermediates)) = chain.split_first() else {
         return nobody;
     };
@@ -101,7 +101,7 @@ fn judge(chain: &[CertificateDer<'static>], trust: &Trust, now: UnixMillis) -> S
     });
     let is_client =
         !subject.common_name.is_empty() && trust.clients.as_ref().is_some_and(issued_by);
-    Standing {
+    CertificateRole {
         front_proxy,
         client: is_client.then(|| User {
             name: subject.common_name,

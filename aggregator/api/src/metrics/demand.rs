@@ -9,11 +9,11 @@
 use std::sync::Arc;
 
 use aggregator_core::pod::PodKey;
-use aggregator_core::query::{Answer, Metric, MetricQuery};
+use aggregator_core::query::{Metric, MetricQuery, QueryResult};
 use aggregator_core::series::Direction;
 
 use crate::metrics::sum::{self, Set, Source, Sum};
-use crate::metrics::{Outcome, Question, Sources, no_value};
+use crate::metrics::{MetricRequest, Outcome, ReadContext, no_value};
 use crate::path::Object;
 use crate::status::{Kind, Reason, Refusal};
 
@@ -31,7 +31,11 @@ struct Clusters {
 }
 
 /// The demand for the object of `question`, of which `none_runs` says why its own pods cannot tell.
-pub(super) fn of(question: &Question<'_>, sources: Sources<'_>, none_runs: &str) -> Outcome<Sum> {
+pub(super) fn of(
+    question: &MetricRequest<'_>,
+    sources: ReadContext<'_>,
+    none_runs: &str,
+) -> Outcome<Sum> {
     let because = |why: String| {
         format!(
             "the server could not find the metric {} for {}: {none_runs}, and {why}",
@@ -50,8 +54,8 @@ pub(super) fn of(question: &Question<'_>, sources: Sources<'_>, none_runs: &str)
 
 /// Clusters that lead to the object.
 fn leading(
-    question: &Question<'_>,
-    sources: Sources<'_>,
+    question: &MetricRequest<'_>,
+    sources: ReadContext<'_>,
     because: &impl Fn(String) -> String,
 ) -> Result<Vec<Arc<str>>, Refusal> {
     if let Some(why) = not_told(&question.query) {
@@ -70,9 +74,9 @@ fn leading(
 
 /// What callers say together, unless it would be too low.
 fn sum(
-    question: &Question<'_>,
-    sources: Sources<'_>,
-    answer: &Answer,
+    question: &MetricRequest<'_>,
+    sources: ReadContext<'_>,
+    answer: &QueryResult,
     because: &impl Fn(String) -> String,
 ) -> Result<Sum, Refusal> {
     let doubtful: Vec<_> = answer
@@ -121,7 +125,7 @@ fn not_told(query: &MetricQuery) -> Option<&'static str> {
     )
 }
 
-fn find(question: &Question<'_>, sources: Sources<'_>) -> Clusters {
+fn find(question: &MetricRequest<'_>, sources: ReadContext<'_>) -> Clusters {
     let mut clusters = Clusters {
         leading: Vec::new(),
         known: 0,
@@ -152,8 +156,12 @@ fn find(question: &Question<'_>, sources: Sources<'_>) -> Clusters {
 }
 
 /// What the callers of `clusters` say, each cluster for itself.
-fn read(question: &Question<'_>, sources: Sources<'_>, clusters: &[Arc<str>]) -> Answer {
-    let mut all = Answer::default();
+fn read(
+    question: &MetricRequest<'_>,
+    sources: ReadContext<'_>,
+    clusters: &[Arc<str>],
+) -> QueryResult {
+    let mut all = QueryResult::default();
     for cluster in clusters {
         let answer = read_one(question, sources, cluster);
         all.readings.extend(answer.readings);
@@ -162,7 +170,11 @@ fn read(question: &Question<'_>, sources: Sources<'_>, clusters: &[Arc<str>]) ->
     all
 }
 
-fn read_one(question: &Question<'_>, sources: Sources<'_>, cluster: &Arc<str>) -> Answer {
+fn read_one(
+    question: &MetricRequest<'_>,
+    sources: ReadContext<'_>,
+    cluster: &Arc<str>,
+) -> QueryResult {
     let query = MetricQuery {
         direction: Some(Direction::Outbound),
         cluster: Some(Arc::clone(cluster)),
@@ -174,7 +186,7 @@ fn read_one(question: &Question<'_>, sources: Sources<'_>, cluster: &Arc<str>) -
 }
 
 /// A pod with requests that may be for the object, though its sidecar does not tell.
-fn hidden(question: &Question<'_>, sources: Sources<'_>) -> Option<PodKey> {
+fn hidden(question: &MetricRequest<'_>, sources: ReadContext<'_>) -> Option<PodKey> {
     NOT_TOLD_APART.iter().find_map(|cluster| {
         let answer = read_one(question, sources, &Arc::from(*cluster));
         let mut busy = answer.readings.into_iter().filter(|r| r.value.0 > 0);

@@ -1,7 +1,7 @@
 //! What came of a request, or of a part of one: a result, and beside it the pods that had no value.
 
 use aggregator_core::pod::PodKey;
-use aggregator_core::query::Missing;
+use aggregator_core::query::NoValue;
 
 use crate::status::Refusal;
 
@@ -9,7 +9,7 @@ use crate::status::Refusal;
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome<T> {
     pub(crate) result: Result<T, Refusal>,
-    pub(crate) missing: Vec<(PodKey, Missing)>,
+    pub(crate) missing: Vec<(PodKey, NoValue)>,
 }
 
 // === impl Outcome ===

@@ -1,18 +1,18 @@
 //! What is asked, whichever API it came by: which pods, and which part of a metric of them.
 
-use aggregator_core::pod::{PodKey, Serving};
-use aggregator_core::query::{Answer, MetricQuery, Missing};
+use aggregator_core::pod::{PodKey, Readiness};
+use aggregator_core::query::{MetricQuery, NoValue, QueryResult};
 use aggregator_directory::{Directory, ServicePods};
 
 use crate::metrics::sum::{self, Set, Sum};
-use crate::metrics::{Outcome, Sources, demand, no_value};
+use crate::metrics::{Outcome, ReadContext, demand, no_value};
 use crate::missing;
 use crate::path::Object;
 use crate::selector::Selector;
 use crate::status::Refusal;
 
 #[derive(Debug)]
-pub(crate) struct Question<'a> {
+pub(crate) struct MetricRequest<'a> {
     pub(crate) namespace: &'a str,
     pub(crate) object: &'a Object,
     /// Name of the metric, as served.
@@ -40,7 +40,7 @@ enum Own {
 }
 
 /// True if a sidecar at one of the pod's addresses tried to stream, and TLS came in between.
-fn refuses_tls(sources: Sources<'_>, pod: &PodKey) -> bool {
+fn refuses_tls(sources: ReadContext<'_>, pod: &PodKey) -> bool {
     let info = sources.directory.get(pod);
     info.is_some_and(|info| {
         let now = sources.now.monotonic;
@@ -50,32 +50,32 @@ fn refuses_tls(sources: Sources<'_>, pod: &PodKey) -> bool {
 
 // === impl Question ===
 
-impl Question<'_> {
+impl MetricRequest<'_> {
     /// Reads the pods that are asked about, each for itself; none is an error.
-    pub(super) fn read(&self, sources: Sources<'_>) -> Result<Answer, Refusal> {
+    pub(super) fn read(&self, sources: ReadContext<'_>) -> Result<QueryResult, Refusal> {
         let pods = self.pods(sources.directory)?;
         Ok(self.read_pods(sources, &pods))
     }
 
-    fn read_pods(&self, sources: Sources<'_>, pods: &[PodKey]) -> Answer {
+    fn read_pods(&self, sources: ReadContext<'_>, pods: &[PodKey]) -> QueryResult {
         let mut answer = sources.store.read(sources.now.monotonic, pods, &self.query);
         for (pod, why) in &mut answer.missing {
-            if matches!(why, Missing::NeverReported | Missing::Gone) && refuses_tls(sources, pod) {
-                *why = Missing::TlsRefused;
+            if matches!(why, NoValue::NeverReported | NoValue::Gone) && refuses_tls(sources, pod) {
+                *why = NoValue::TlsRefused;
             }
         }
         answer
     }
 
     /// The one number that is asked for.
-    pub(crate) fn total(&self, sources: Sources<'_>) -> Outcome<Sum> {
+    pub(crate) fn total(&self, sources: ReadContext<'_>) -> Outcome<Sum> {
         self.own_pods(sources).and_then(|own| match own {
             Own::Sum(sum) => Ok(sum).into(),
             Own::NoneRuns(why) => demand::of(self, sources, &why),
         })
     }
 
-    fn own_pods(&self, sources: Sources<'_>) -> Outcome<Own> {
+    fn own_pods(&self, sources: ReadContext<'_>) -> Outcome<Own> {
         Outcome::from(self.members(sources.directory)).and_then(|members| match members {
             Members::Unknown(why) => Ok(Own::NoneRuns(why.to_owned())).into(),
             Members::Pods(pods) if pods.is_empty() => {
@@ -92,7 +92,12 @@ impl Question<'_> {
     }
 
     /// What `answer` says of `pods`, all that the object has.
-    fn sum(&self, sources: Sources<'_>, pods: &[PodKey], answer: &Answer) -> Result<Own, Refusal> {
+    fn sum(
+        &self,
+        sources: ReadContext<'_>,
+        pods: &[PodKey],
+        answer: &QueryResult,
+    ) -> Result<Own, Refusal> {
         if let Some(sum) = sum::over(sources.now.monotonic, self, sources.directory, answer)? {
             return Ok(Own::Sum(sum));
         }
@@ -199,5 +204,5 @@ impl Question<'_> {
 
 fn none_serves(directory: &Directory, pods: &[PodKey]) -> bool {
     pods.iter()
-        .all(|pod| directory.serving(pod) == Some(Serving::No))
+        .all(|pod| directory.serving(pod) == Some(Readiness::No))
 }

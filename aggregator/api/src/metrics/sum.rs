@@ -11,12 +11,12 @@
 
 use std::time::Duration;
 
-use aggregator_core::pod::{PodKey, Serving};
-use aggregator_core::query::{Answer, Metric, Milli, Missing, Reading};
+use aggregator_core::pod::{PodKey, Readiness};
+use aggregator_core::query::{Metric, Milli, NoValue, QueryResult, Reading};
 use aggregator_directory::Directory;
 use common_time::Monotonic;
 
-use crate::metrics::{Question, Summary, quantity_of};
+use crate::metrics::{MetricRequest, Summary, quantity_of};
 use crate::missing;
 use crate::signal_age::SignalAge;
 use crate::status::{Kind, Reason, Refusal};
@@ -97,9 +97,9 @@ impl Sum {
 /// The sum of an answer, `None` if nobody in it has a value and nobody should have one.
 pub(super) fn over(
     now: Monotonic,
-    question: &Question<'_>,
+    question: &MetricRequest<'_>,
     directory: &Directory,
-    answer: &Answer,
+    answer: &QueryResult,
 ) -> Result<Option<Sum>, Refusal> {
     let doubtful: Vec<_> = answer
         .missing
@@ -122,9 +122,9 @@ pub(super) fn over(
 
 /// The sum would be too low, since some of the object's pods or callers have no value.
 pub(super) fn too_low(
-    question: &Question<'_>,
+    question: &MetricRequest<'_>,
     whose: &str,
-    doubtful: &[(PodKey, Missing)],
+    doubtful: &[(PodKey, NoValue)],
 ) -> Refusal {
     let message = format!(
         "the sum of {} of {} would be too low, since {} of its {whose} have no value: {}",
@@ -137,17 +137,17 @@ pub(super) fn too_low(
 }
 
 /// True if a pod that has no value may have requests all the same.
-pub(super) fn is_doubtful(why: Missing, serving: Option<Serving>, set: Set) -> bool {
-    let serves = serving == Some(Serving::Yes);
+pub(super) fn is_doubtful(why: NoValue, serving: Option<Readiness>, set: Set) -> bool {
+    let serves = serving == Some(Readiness::Yes);
     match why {
-        Missing::NoRequests => false,
-        Missing::NeverReported => serves && set == Set::Members,
-        Missing::Gone | Missing::TlsRefused => serves,
-        Missing::New
-        | Missing::NotCounted
-        | Missing::VmLost
-        | Missing::HotRestart
-        | Missing::Refused => serving != Some(Serving::No),
+        NoValue::NoRequests => false,
+        NoValue::NeverReported => serves && set == Set::Members,
+        NoValue::Gone | NoValue::TlsRefused => serves,
+        NoValue::New
+        | NoValue::NotCounted
+        | NoValue::VmLost
+        | NoValue::HotRestart
+        | NoValue::Refused => serving != Some(Readiness::No),
     }
 }
 

@@ -18,18 +18,18 @@ use super::ReviewError;
 /// Part of the answers that make room when there is none: one in so many.
 const EVICTED_PART: usize = 16;
 
-type Asked<V> = Shared<Pin<Box<dyn Future<Output = Result<V, ReviewError>> + Send>>>;
+type PendingReview<V> = Shared<Pin<Box<dyn Future<Output = Result<V, ReviewError>> + Send>>>;
 
 pub(crate) struct Cache<K, V> {
     clock: Clock,
     max: usize,
     /// Guards the answers; held to look up or change one, or to make room, never while one is
     /// awaited.
-    answers: Mutex<HashMap<K, Answer<V>>>,
+    answers: Mutex<HashMap<K, CachedReview<V>>>,
 }
 
-enum Answer<V> {
-    Asked(Asked<V>),
+enum CachedReview<V> {
+    Asked(PendingReview<V>),
     /// It holds until then.
     Kept {
         value: V,
@@ -42,7 +42,7 @@ enum Answer<V> {
 struct Attempt<'a, K: Eq + Hash, V> {
     cache: &'a Cache<K, V>,
     key: &'a K,
-    asked: Asked<V>,
+    asked: PendingReview<V>,
 }
 
 // === impl Cache ===
@@ -76,13 +76,15 @@ where
         let asked = {
             let mut answers = self.answers.lock();
             match answers.get(key) {
-                Some(Answer::Kept { value, until }) if now < *until => return Ok(value.clone()),
-                Some(Answer::Asked(asked)) => asked.clone(),
+                Some(CachedReview::Kept { value, until }) if now < *until => {
+                    return Ok(value.clone());
+                }
+                Some(CachedReview::Asked(asked)) => asked.clone(),
                 _ => {
                     make_room(&mut answers, self.max, now);
                     let boxed: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(ask());
                     let asked = boxed.shared();
-                    answers.insert(key.clone(), Answer::Asked(asked.clone()));
+                    answers.insert(key.clone(), CachedReview::Asked(asked.clone()));
                     asked
                 }
             }
@@ -109,7 +111,7 @@ impl<K: Eq + Hash, V: Clone> Attempt<'_, K, V> {
         if let Some(answer) = answers.get_mut(self.key)
             && self.is_of(answer)
         {
-            *answer = Answer::Kept {
+            *answer = CachedReview::Kept {
                 value: value.clone(),
                 until,
             };
@@ -118,8 +120,8 @@ impl<K: Eq + Hash, V: Clone> Attempt<'_, K, V> {
 }
 
 impl<K: Eq + Hash, V> Attempt<'_, K, V> {
-    fn is_of(&self, answer: &Answer<V>) -> bool {
-        matches!(answer, Answer::Asked(asked) if asked.ptr_eq(&self.asked))
+    fn is_of(&self, answer: &CachedReview<V>) -> bool {
+        matches!(answer, CachedReview::Asked(asked) if asked.ptr_eq(&self.asked))
     }
 }
 
@@ -141,22 +143,23 @@ impl<K: Eq + Hash, V> Drop for Attempt<'_, K, V> {
 /// Removes what does not hold any more, and if that is not enough the answers that are soonest to
 /// expire.
 fn make_room<K: Clone + Eq + Hash, V>(
-    answers: &mut HashMap<K, Answer<V>>,
+    answers: &mut HashMap<K, CachedReview<V>>,
     max: usize,
     now: Monotonic,
 ) {
     if answers.len() < max {
         return;
     }
-    answers.retain(|_, answer| !matches!(answer, Answer::Kept { until, .. } if *until <= now));
+    answers
+        .retain(|_, answer| !matches!(answer, CachedReview::Kept { until, .. } if *until <= now));
     let keep_at_most = max - (max / EVICTED_PART).max(1);
     if answers.len() <= keep_at_most {
         return;
     }
     // What is being asked goes last: those who wait for it get it in any case.
-    let rank = |answer: &Answer<V>| match answer {
-        Answer::Kept { until, .. } => until.0,
-        Answer::Asked(_) => u64::MAX,
+    let rank = |answer: &CachedReview<V>| match answer {
+        CachedReview::Kept { until, .. } => until.0,
+        CachedReview::Asked(_) => u64::MAX,
     };
     let mut ranked: Vec<(u64, K)> = answers
         .iter()

@@ -20,7 +20,7 @@ pub(super) struct Instance {
     pub(super) scope: CounterScope,
     /// When the counters began, on the sidecar's clock.
     pub(super) started_at: UnixMillis,
-    pub(super) standing: Standing,
+    pub(super) standing: InstanceState,
     /// True while its process says that it takes over from a parent that still serves.
     pub(super) hot_restart: bool,
     /// The stream that counts, if it is open.
@@ -29,7 +29,7 @@ pub(super) struct Instance {
     /// True if a series of the newest snapshot was refused: sums over the series are too low.
     pub(super) incomplete: bool,
     /// What the reports told, once there was one.
-    pub(super) seen: Option<Seen>,
+    pub(super) seen: Option<ReportTimes>,
     /// When the last stream closed, unless one is open.
     closed_at: Option<Monotonic>,
     /// End of the interval of the final report of the newest stream, if that came.
@@ -46,7 +46,7 @@ pub(super) struct Instance {
 
 /// How the totals of an instance count in its pod.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Standing {
+pub(super) enum InstanceState {
     /// It said hello and has not reported.
     Pending,
     /// Its totals are the pod's.
@@ -57,7 +57,7 @@ pub(super) enum Standing {
 
 /// The time an instance has told of, on the aggregator's clock.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
+pub(super) struct ReportTimes {
     /// Since when every increase is known: the start of the counters if that was lately, else the
     /// first report.
     pub(super) from: Monotonic,
@@ -89,7 +89,7 @@ impl Instance {
             process: hello.process,
             scope: hello.scope,
             started_at: hello.started_at,
-            standing: Standing::Pending,
+            standing: InstanceState::Pending,
             hot_restart: hello.hot_restart,
             stream: None,
             series: Vec::new(),
@@ -251,7 +251,7 @@ impl Instance {
             interval: report.interval,
             arrived: now,
         };
-        let seen = self.seen.get_or_insert(Seen {
+        let seen = self.seen.get_or_insert(ReportTimes {
             from,
             first: end,
             until: end,

@@ -6,7 +6,7 @@ use crate::limits::{EVENTS_PER_SECOND_MAX, INFLIGHT_MAX, TOTAL_MAX};
 use crate::report::{Report, SeriesTotals};
 use crate::store::counter::Counter;
 use crate::store::instance::Instance;
-use crate::store::refused::Refused;
+use crate::store::refused::StoreRefusal;
 use crate::store::tally::Tally;
 
 /// Clocks and intervals are not exact; so much time is allowed beyond what passed.
@@ -17,7 +17,7 @@ pub(super) fn check(
     instance: &Instance,
     elapsed: Duration,
     report: &Report,
-) -> Result<(), Refused> {
+) -> Result<(), StoreRefusal> {
     let elapsed = elapsed.saturating_add(SLACK);
     for (index, (key, told)) in report.series.iter().enumerate() {
         check_series(index, instance.tally(key), elapsed, told)?;
@@ -30,7 +30,7 @@ fn check_series(
     known: Option<&Tally>,
     elapsed: Duration,
     told: &SeriesTotals,
-) -> Result<(), Refused> {
+) -> Result<(), StoreRefusal> {
     let field = |name: &str| format!("report.series[{index}].{name}");
     let total_of = |counter: Option<&Counter>| counter.map_or(0, Counter::total);
     let events = per_second(EVENTS_PER_SECOND_MAX, elapsed);
@@ -59,7 +59,7 @@ fn check_series(
     if let Some(inflight) = told.inflight
         && inflight > INFLIGHT_MAX
     {
-        return Err(Refused::TotalTooHigh {
+        return Err(StoreRefusal::TotalTooHigh {
             field: field("inflight"),
             total: inflight,
             max: INFLIGHT_MAX,
@@ -73,11 +73,11 @@ fn check_series(
     Ok(())
 }
 
-fn check_total(field: impl Fn() -> String, total: u64) -> Result<(), Refused> {
+fn check_total(field: impl Fn() -> String, total: u64) -> Result<(), StoreRefusal> {
     if total <= TOTAL_MAX {
         return Ok(());
     }
-    Err(Refused::TotalTooHigh {
+    Err(StoreRefusal::TotalTooHigh {
         field: field(),
         total,
         max: TOTAL_MAX,
@@ -90,12 +90,12 @@ fn check_rise(
     before: u64,
     elapsed: Duration,
     max: u64,
-) -> Result<(), Refused> {
+) -> Result<(), StoreRefusal> {
     let rise = total.saturating_sub(before);
     if rise <= max {
         return Ok(());
     }
-    Err(Refused::RoseTooFast {
+    Err(StoreRefusal::RoseTooFast {
         field: field(),
         total,
         rise,

@@ -12,9 +12,9 @@ use crate::series::{Direction, SeriesKey};
 use crate::sidecar_clock::LATE_MAX;
 use crate::status::PodState;
 use crate::store::counter::{Origin, Span};
-use crate::store::instance::{Instance, Newest, Standing};
+use crate::store::instance::{Instance, InstanceState, Newest};
 use crate::store::plausible;
-use crate::store::refused::Refused;
+use crate::store::refused::StoreRefusal;
 use crate::store::tally::Tally;
 use crate::store::{Applied, Connected, Link};
 use common_time::Monotonic;
@@ -67,7 +67,7 @@ impl PodRecord {
         stream: StreamId,
         hello: &Hello,
         limits: &StoreLimits,
-    ) -> Result<Connected, Refused> {
+    ) -> Result<Connected, StoreRefusal> {
         let candidate = Instance::new(hello);
         let checked = self.check_not_former(now, &hello.pod, &candidate);
         checked.inspect_err(|_| self.note_rival(now, hello.process))?;
@@ -111,14 +111,14 @@ impl PodRecord {
         link: &Link,
         report: &Report,
         limits: &StoreLimits,
-    ) -> Result<Applied, Refused> {
-        let unknown = || Refused::UnknownStream {
+    ) -> Result<Applied, StoreRefusal> {
+        let unknown = || StoreRefusal::UnknownStream {
             pod: link.pod.clone(),
         };
         let index = self.instances.iter().position(|i| i.id == link.instance);
         let index = index.ok_or_else(unknown)?;
         let instance = &self.instances[index];
-        if instance.standing != Standing::Current {
+        if instance.standing != InstanceState::Current {
             let checked = self.check_not_former(now, &link.pod, instance);
             let process = instance.process;
             checked.inspect_err(|_| self.note_rival(now, process))?;
@@ -148,7 +148,7 @@ impl PodRecord {
             }
         }
         self.instances
-            .retain(|i| i.standing != Standing::Pending || i.stream.is_some());
+            .retain(|i| i.standing != InstanceState::Pending || i.stream.is_some());
     }
 
     /// True if the pod has series it did not have when this was last asked.
@@ -182,14 +182,14 @@ impl PodRecord {
 
     /// True while more than one Envoy process serves the pod, of which only one counts here.
     pub(super) fn has_rivals(&self, now: Monotonic) -> bool {
-        let in_hot_restart = |i: &Instance| i.hot_restart && i.standing != Standing::Replaced;
+        let in_hot_restart = |i: &Instance| i.hot_restart && i.standing != InstanceState::Replaced;
         now < self.unknown_until || self.instances.iter().any(in_hot_restart)
     }
 
     /// When the pod may be forgotten if nothing more is heard; `None` while a stream has yet to
     /// report.
     pub(super) fn forget_at(&self) -> Option<Monotonic> {
-        let pending = |i: &Instance| i.standing == Standing::Pending && i.stream.is_some();
+        let pending = |i: &Instance| i.standing == InstanceState::Pending && i.stream.is_some();
         if self.instances.iter().any(pending) {
             return None;
         }
@@ -218,7 +218,7 @@ impl PodRecord {
     pub(super) fn current(&self) -> impl Iterator<Item = &Instance> {
         self.instances
             .iter()
-            .filter(|i| i.standing == Standing::Current)
+            .filter(|i| i.standing == InstanceState::Current)
     }
 
     /// The newest moment that every instance which is not gone has told of.
@@ -282,7 +282,7 @@ impl PodRecord {
         now: Monotonic,
         pod: &PodKey,
         candidate: &Instance,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), StoreRefusal> {
         if !self.former.contains(&candidate.id) {
             return Ok(());
         }
@@ -292,7 +292,7 @@ impl PodRecord {
                 && current.state(now) == PodState::Live
         });
         newer.map_or(Ok(()), |newer| {
-            Err(Refused::OlderInstance {
+            Err(StoreRefusal::OlderInstance {
                 pod: pod.clone(),
                 instance: candidate.id,
                 newer: newer.id,
@@ -326,7 +326,7 @@ impl PodRecord {
         now: Monotonic,
         hello: &Hello,
         limits: &StoreLimits,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), StoreRefusal> {
         let horizon = now.before(DEPTH);
         self.instances.retain(|i| !Self::is_spent(i, horizon));
         if self.instances.len() < limits.instances_per_pod {
@@ -336,10 +336,10 @@ impl PodRecord {
             .instances
             .iter()
             .enumerate()
-            .filter(|(_, i)| i.standing == Standing::Replaced)
+            .filter(|(_, i)| i.standing == InstanceState::Replaced)
             .min_by_key(|(_, i)| i.seen.map(|seen| seen.until));
         let Some((oldest, _)) = oldest else {
-            return Err(Refused::InstancesPerPod {
+            return Err(StoreRefusal::InstancesPerPod {
                 pod: hello.pod.clone(),
                 max: limits.instances_per_pod,
             });
@@ -350,7 +350,7 @@ impl PodRecord {
 
     /// True for a replaced instance that no window reaches any more.
     fn is_spent(instance: &Instance, horizon: Monotonic) -> bool {
-        instance.standing == Standing::Replaced
+        instance.standing == InstanceState::Replaced
             && instance.seen.is_none_or(|seen| seen.until <= horizon)
     }
 
@@ -361,14 +361,14 @@ impl PodRecord {
         index: usize,
         link: &Link,
         report: &Report,
-    ) -> Result<Span, Refused> {
+    ) -> Result<Span, StoreRefusal> {
         let instance = &mut self.instances[index];
         let ahead = instance
             .clock
             .map(report.interval_end)
             .map_or(Duration::ZERO, |end| end.since(now));
         if ahead > AHEAD_MAX {
-            return Err(Refused::AheadOfClock {
+            return Err(StoreRefusal::AheadOfClock {
                 end_ms: report.interval_end.0,
                 ahead,
             });
@@ -401,25 +401,27 @@ impl PodRecord {
     /// Makes the instance one whose totals are the pod's; returns the open streams of those it
     /// replaces.
     fn make_current(&mut self, now: Monotonic, index: usize) -> Vec<StreamId> {
-        if self.instances[index].standing == Standing::Current {
+        if self.instances[index].standing == InstanceState::Current {
             return Vec::new();
         }
         let mut replaced = Vec::new();
         let process = self.instances[index].process;
         for other in 0..self.instances.len() {
             let instance = &self.instances[other];
-            if instance.adds_to(&self.instances[index]) || instance.standing != Standing::Current {
+            if instance.adds_to(&self.instances[index])
+                || instance.standing != InstanceState::Current
+            {
                 continue;
             }
             // A process that ended has closed its stream.
             if instance.stream.is_some() && instance.state(now) == PodState::Live {
                 self.note_rival(now, process);
             }
-            self.instances[other].standing = Standing::Replaced;
+            self.instances[other].standing = InstanceState::Replaced;
             self.former.push(self.instances[other].id);
             replaced.extend(self.instances[other].stream);
         }
-        self.instances[index].standing = Standing::Current;
+        self.instances[index].standing = InstanceState::Current;
         let current = self.instances[index].id;
         self.former.retain(|former| *former != current);
         let spare = self.former.len().saturating_sub(FORMER_MAX);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::query::{Metric, MetricQuery, Milli, Missing};
+use crate::query::{Metric, MetricQuery, Milli, NoValue};
 use crate::series::{CodeClass, Direction, SeriesKey};
 use crate::status::PodState;
 use crate::store::counter::Counter;
@@ -65,40 +65,40 @@ pub(super) fn read(
     query: &MetricQuery,
     lengths: &[Duration],
     profile: Option<&mut Profile>,
-) -> Result<PodWindows, Missing> {
+) -> Result<PodWindows, NoValue> {
     let state = pod.state(now);
     if pod.current().next().is_none() {
         let connected = pod.instances.iter().any(|i| i.stream.is_some());
         return Err(if connected {
-            Missing::New
+            NoValue::New
         } else {
-            Missing::NeverReported
+            NoValue::NeverReported
         });
     }
     match state {
-        PodState::Gone => return Err(Missing::Gone),
-        _ if pod.has_rivals(now) => return Err(Missing::HotRestart),
-        PodState::New => return Err(Missing::New),
+        PodState::Gone => return Err(NoValue::Gone),
+        _ if pod.has_rivals(now) => return Err(NoValue::HotRestart),
+        PodState::New => return Err(NoValue::New),
         PodState::Live | PodState::Held => {}
     }
     if pod.vms.1 < pod.vms.0 {
-        return Err(Missing::VmLost);
+        return Err(NoValue::VmLost);
     }
     if pod.current().any(|instance| instance.incomplete) {
-        return Err(Missing::Refused);
+        return Err(NoValue::Refused);
     }
     let counted = counted(query)?;
     if !is_counted(pod, query, counted) {
-        return Err(Missing::NotCounted);
+        return Err(NoValue::NotCounted);
     }
-    let (until, newest) = pod.newest(now).ok_or(Missing::New)?;
+    let (until, newest) = pod.newest(now).ok_or(NoValue::New)?;
     let windows = lengths
         .iter()
         .map(|length| window(pod, query, counted, until, *length))
         .collect::<Option<_>>()
-        .ok_or(Missing::New)?;
+        .ok_or(NoValue::New)?;
     if let Some(profile) = profile {
-        let known_from = pod.known_from().ok_or(Missing::New)?;
+        let known_from = pod.known_from().ok_or(NoValue::New)?;
         let counts = counts(pod, query, counted.events(), until);
         profile.add(until.since(known_from).as_secs_f64(), &counts);
     }
@@ -231,7 +231,7 @@ impl Counted {
     }
 }
 
-fn counted(query: &MetricQuery) -> Result<Counted, Missing> {
+fn counted(query: &MetricQuery) -> Result<Counted, NoValue> {
     match (query.metric, query.code_class) {
         (Metric::RequestsPerSecond, None) => Ok(Counted::Requests),
         (Metric::RequestsPerSecond | Metric::ResponsesPerSecond, Some(class)) => {
@@ -243,7 +243,7 @@ fn counted(query: &MetricQuery) -> Result<Counted, Missing> {
         (Metric::ErrorRatio, None) => Ok(Counted::Errors),
         // Neither attempts nor requests in flight are told apart by how they ended, and a ratio is
         // one of all.
-        (_, Some(_)) => Err(Missing::NotCounted),
+        (_, Some(_)) => Err(NoValue::NotCounted),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::status::RefusedReason;
 
 /// Why the store refused a stream or a report. Nothing of a refused report was taken.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum Refused {
+pub enum StoreRefusal {
     #[error("pod {pod}: the aggregator holds {max} pods already")]
     Pods {
         /// The pod that had no room.
@@ -72,7 +72,7 @@ pub enum Refused {
 
 // === impl Refused ===
 
-impl Refused {
+impl StoreRefusal {
     /// The kind of reason, as it is counted.
     pub fn reason(&self) -> RefusedReason {
         match self {

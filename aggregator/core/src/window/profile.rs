@@ -50,14 +50,14 @@ pub(crate) type Counts = [f64; AGES.len()];
 #[derive(Debug)]
 pub(crate) struct Profile {
     /// By the age that a pod is known for at least, as an index of [`CUTS`].
-    known: Vec<Known>,
+    known: Vec<KnownPods>,
     /// Of all pods, since each age.
     all: Counts,
 }
 
 /// The past of the pods that are known for so long.
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct KnownPods {
     pods: f64,
     /// Since each of [`CUTS`].
     counts: [f64; CUTS.len()],
@@ -74,7 +74,7 @@ struct Stretch {
 
 impl Default for Profile {
     fn default() -> Self {
-        let none = Known {
+        let none = KnownPods {
             pods: 0.0,
             counts: [0.0; CUTS.len()],
         };
@@ -159,7 +159,7 @@ impl Profile {
 
 // === impl Known ===
 
-impl Known {
+impl KnownPods {
     /// The cut between those at `start` and `end` that is most clearly a step, if one is.
     fn clearest_step(&self, start: usize, end: usize, threshold: f64) -> Option<usize> {
         let mut clearest = (None, threshold);

@@ -9,7 +9,7 @@
 mod run;
 mod sidecar;
 
-use crate::run::{Case, Look, Seen, cut, down, load};
+use crate::run::{Case, Look, StepOutcome, cut, down, load};
 use crate::sidecar::{Arrivals, Phase, Random, State, real};
 
 use Arrivals::{Even, Pages, Poisson};
@@ -43,7 +43,7 @@ fn cases(
     (0..count).map(case).collect()
 }
 
-fn steps(cases: &[Case]) -> Vec<Seen> {
+fn steps(cases: &[Case]) -> Vec<StepOutcome> {
     let each = cases.iter().map(|case| case.steps(&case.run()));
     each.flatten().collect()
 }

@@ -37,7 +37,7 @@ pub(crate) struct Look {
 
 /// What became of one step.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct StepOutcome {
     pub(crate) from: f64,
     pub(crate) to: f64,
     /// Time until nine tenths of each window lay behind the step, in seconds, and infinite if they
@@ -123,7 +123,7 @@ impl Case {
     }
 
     /// What became of each step. A sidecar that is down cannot show one.
-    pub(crate) fn steps(&self, looks: &[Look]) -> Vec<Seen> {
+    pub(crate) fn steps(&self, looks: &[Look]) -> Vec<StepOutcome> {
         let mut steps = Vec::new();
         for ((begin, end), phase) in self.phases().into_iter().zip(&self.loads[0][1..]) {
             let rates = (self.rate(begin - 1), self.rate(begin));
@@ -136,8 +136,12 @@ impl Case {
     }
 }
 
-fn seen<'a>(step: u64, (from, to): (f64, f64), looks: impl Iterator<Item = &'a Look>) -> Seen {
-    let mut seen = Seen {
+fn seen<'a>(
+    step: u64,
+    (from, to): (f64, f64),
+    looks: impl Iterator<Item = &'a Look>,
+) -> StepOutcome {
+    let mut seen = StepOutcome {
         from,
         to,
         window_s: f64::INFINITY,

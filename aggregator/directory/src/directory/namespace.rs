@@ -12,7 +12,7 @@ use crate::directory::label_index::LabelIndex;
 use crate::directory::label_set::{LabelSet, Texts};
 use crate::directory::object::{ObjectRef, OwnerInfo};
 use aggregator_core::limits::OWNER_DEPTH_MAX;
-use aggregator_core::pod::{Owner, Phase, PodInfo, PodKey, Serving};
+use aggregator_core::pod::{Owner, Phase, PodInfo, PodKey, Readiness};
 
 /// What is in one namespace.
 #[derive(Debug, Default)]
@@ -132,7 +132,7 @@ impl Namespace {
         ips.map(IpAddr::to_canonical).collect()
     }
 
-    pub(super) fn serving(&self, name: &str) -> Option<Serving> {
+    pub(super) fn serving(&self, name: &str) -> Option<Readiness> {
         self.pods.get(name).map(HeldPod::serving)
     }
 
@@ -279,12 +279,12 @@ impl HeldPod {
         !self.deleting && !matches!(self.phase, Phase::Succeeded | Phase::Failed)
     }
 
-    fn serving(&self) -> Serving {
+    fn serving(&self) -> Readiness {
         match self.phase {
-            _ if self.deleting || self.ready == Some(false) => Serving::No,
-            Phase::Pending | Phase::Succeeded | Phase::Failed => Serving::No,
-            Phase::Running => Serving::Yes,
-            Phase::Unknown => Serving::Unknown,
+            _ if self.deleting || self.ready == Some(false) => Readiness::No,
+            Phase::Pending | Phase::Succeeded | Phase::Failed => Readiness::No,
+            Phase::Running => Readiness::Yes,
+            Phase::Unknown => Readiness::Unknown,
         }
     }
 }

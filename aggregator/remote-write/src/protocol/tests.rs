@@ -1,8 +1,8 @@
 use super::{Protocol, Version};
-use crate::answer::Answer;
+use crate::answer::WriteResponse;
 
-fn status(code: u16, written: Option<u32>) -> Answer {
-    Answer::Status {
+fn status(code: u16, written: Option<u32>) -> WriteResponse {
+    WriteResponse::Status {
         code,
         retry_after: None,
         body: String::new(),
@@ -18,7 +18,7 @@ fn asked(version: Version) -> Protocol {
 /// after some minutes.
 #[test]
 fn two_answers_mean_an_older_version() {
-    for answer in [status(415, None), Answer::NotUnderstood] {
+    for answer in [status(415, None), WriteResponse::NotUnderstood] {
         let protocol = asked(Version::V2);
         assert!(protocol.observe(Version::V2, &answer, 0.0));
         assert_eq!(protocol.version(1.0), Version::V1);

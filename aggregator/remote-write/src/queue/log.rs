@@ -8,7 +8,7 @@ use crate::batch::Batch;
 use crate::queue::cursor::Cursor;
 use crate::queue::folder::{CURSOR, Folder, STATE, WRITTEN};
 use crate::queue::record::Header;
-use crate::queue::segment::{Found, Segment};
+use crate::queue::segment::{ScanResult, Segment};
 
 /// The segments of a folder. One process at a time has it.
 #[derive(Debug)]
@@ -23,17 +23,17 @@ pub(super) struct Log {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct RecordPosition {
     /// Number that the segment begins with.
     pub(super) segment: u64,
-    pub(super) record: Found,
+    pub(super) record: ScanResult,
 }
 
 /// What was found on opening.
 #[derive(Debug, Default)]
 pub(super) struct Opened {
     /// Every record whose header is good, in order.
-    pub(super) places: Vec<Place>,
+    pub(super) places: Vec<RecordPosition>,
     /// What was sent, and the last flush.
     pub(super) cursor: Cursor,
     /// Bytes that cannot be used and are skipped.
@@ -60,7 +60,7 @@ impl Log {
                         opened.damage(&path, scan.damaged, "some of it is no record");
                     }
                     let found = scan.found.into_iter();
-                    opened.places.extend(found.map(|record| Place {
+                    opened.places.extend(found.map(|record| RecordPosition {
                         segment: first,
                         record,
                     }));
@@ -87,7 +87,7 @@ impl Log {
         &mut self,
         first: u64,
         batches: &[(Header, &Batch)],
-    ) -> io::Result<Vec<Place>> {
+    ) -> io::Result<Vec<RecordPosition>> {
         let is_full = |segment: &Segment| segment.len() >= self.segment_bytes;
         let open = self.current.and_then(|at| self.segments.get(&at));
         if open.is_none_or(is_full) {
@@ -113,7 +113,7 @@ impl Log {
     }
 
     /// The batch at `place`; `None` if it was damaged since it was written.
-    pub(super) fn read(&self, place: &Place) -> io::Result<Option<Batch>> {
+    pub(super) fn read(&self, place: &RecordPosition) -> io::Result<Option<Batch>> {
         match self.segments.get(&place.segment) {
             Some(segment) => segment.read(place.record.offset, &place.record.header),
             None => Ok(None),
@@ -147,7 +147,11 @@ impl Log {
     }
 
     /// Writes one segment anew with `keep` only; returns where they lie now.
-    pub(super) fn rewrite(&mut self, segment: u64, keep: &[Found]) -> io::Result<Vec<Found>> {
+    pub(super) fn rewrite(
+        &mut self,
+        segment: u64,
+        keep: &[ScanResult],
+    ) -> io::Result<Vec<ScanResult>> {
         match self.segments.get_mut(&segment) {
             Some(open) => open.rewrite(&self.folder, keep),
             None => Ok(Vec::new()),
@@ -217,15 +221,15 @@ fn append_all(
     segment: &mut Segment,
     first: u64,
     batches: &[(Header, &Batch)],
-) -> io::Result<Vec<Place>> {
+) -> io::Result<Vec<RecordPosition>> {
     let mut places = Vec::with_capacity(batches.len());
     for (header, batch) in batches {
         let offset = segment.append(header, &batch.body)?;
-        let record = Found {
+        let record = ScanResult {
             header: *header,
             offset,
         };
-        places.push(Place {
+        places.push(RecordPosition {
             segment: first,
             record,
         });

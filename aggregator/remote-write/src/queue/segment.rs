@@ -25,14 +25,14 @@ pub(super) struct Segment {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Found {
+pub(super) struct ScanResult {
     pub(super) header: Header,
     pub(super) offset: u64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Scan {
-    pub(super) found: Vec<Found>,
+    pub(super) found: Vec<ScanResult>,
     /// Bytes that are no records.
     pub(super) damaged: u64,
 }
@@ -86,12 +86,12 @@ impl Segment {
         end: u64,
         newest: Option<u64>,
         budget: &mut u64,
-    ) -> io::Result<Option<Found>> {
+    ) -> io::Result<Option<ScanResult>> {
         let is_next = |offset: u64, header: &Header| {
             offset + header.record_len() <= end && newest.is_none_or(|newest| header.seq > newest)
         };
         if let Some(header) = self.header_at(at)?.filter(|header| is_next(at, header)) {
-            return Ok(Some(Found { header, offset: at }));
+            return Ok(Some(ScanResult { header, offset: at }));
         }
         let mut buffer = vec![0; SEARCH_STEP + HEADER_BYTES - 1];
         let mut from = at + 1;
@@ -101,7 +101,7 @@ impl Segment {
                 let offset = from + index as u64;
                 let header = bytes.first_chunk().and_then(Header::decode);
                 if let Some(header) = header.filter(|header| is_next(offset, header)) {
-                    return Ok(Some(Found { header, offset }));
+                    return Ok(Some(ScanResult { header, offset }));
                 }
             }
             from += SEARCH_STEP as u64;
@@ -151,7 +151,11 @@ impl Segment {
 
     /// Writes the segment anew with `keep` only; returns where they lie now. A crash leaves the old
     /// or the new file.
-    pub(super) fn rewrite(&mut self, folder: &Folder, keep: &[Found]) -> io::Result<Vec<Found>> {
+    pub(super) fn rewrite(
+        &mut self,
+        folder: &Folder,
+        keep: &[ScanResult],
+    ) -> io::Result<Vec<ScanResult>> {
         let mut kept = Vec::with_capacity(keep.len());
         let mut len = 0;
         folder.replace(&self.path, |file| {
@@ -161,7 +165,7 @@ impl Segment {
                 };
                 file.write_all(&record.header.encode())?;
                 file.write_all(&batch.body)?;
-                kept.push(Found {
+                kept.push(ScanResult {
                     header: record.header,
                     offset: len,
                 });

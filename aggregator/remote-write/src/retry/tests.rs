@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{Next, Retry};
-use crate::answer::{Answer, Class};
+use crate::answer::{Class, WriteResponse};
 
-fn status(code: u16) -> Answer {
-    Answer::Status {
+fn status(code: u16) -> WriteResponse {
+    WriteResponse::Status {
         code,
         retry_after: None,
         body: String::new(),
@@ -66,7 +66,7 @@ fn refused_credentials_are_asked_for_anew_and_the_batch_is_held() {
             other => panic!("{other:?}"),
         }
     }
-    let none = Answer::Unsigned("no credentials".to_owned());
+    let none = WriteResponse::Unsigned("no credentials".to_owned());
     assert!(matches!(
         retry.next(&none, 5, false, 0.0),
         Next::Again { refresh: true, .. }
@@ -79,7 +79,7 @@ fn refused_credentials_are_asked_for_anew_and_the_batch_is_held() {
 
 #[test]
 fn what_the_receiver_asks_for_is_waited() {
-    let answer = |code| Answer::Status {
+    let answer = |code| WriteResponse::Status {
         code,
         retry_after: Some(Duration::from_secs(7)),
         body: String::new(),
@@ -143,7 +143,7 @@ fn an_unknown_version_is_downgraded_once() {
 #[test]
 fn a_batch_that_fails_again_and_again_is_suspected() {
     let mut retry = Retry::default();
-    let probes = |retry: &mut Retry, answer: &Answer, times| {
+    let probes = |retry: &mut Retry, answer: &WriteResponse, times| {
         let next = (0..times).map(|_| retry.next(answer, 8, false, 0.5));
         next.map(|next| matches!(next, Next::Probe(_)))
             .collect::<Vec<_>>()
@@ -151,14 +151,14 @@ fn a_batch_that_fails_again_and_again_is_suspected() {
     let fails = status(500);
     assert_eq!(probes(&mut retry, &fails, 4), [false, false, false, true]);
     assert_eq!(probes(&mut retry, &fails, 4), [false, false, false, true]);
-    assert!(!probes(&mut retry, &Answer::None("reset".to_owned()), 9).contains(&true));
+    assert!(!probes(&mut retry, &WriteResponse::None("reset".to_owned()), 9).contains(&true));
     retry.suspect();
     assert_eq!(probes(&mut retry, &fails, 4), [false, true, false, true]);
 }
 
 #[test]
 fn a_limit_of_series_is_not_waited_for() {
-    let answer = Answer::Status {
+    let answer = WriteResponse::Status {
         code: 429,
         retry_after: None,
         body: "per-user series limit of 9 exceeded".to_owned(),

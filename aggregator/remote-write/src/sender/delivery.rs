@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Blocked, MAINTENANCE_INTERVAL, Sender};
-use crate::answer::{Answer, Class};
+use crate::answer::{Class, WriteResponse};
 use crate::batch::Batch;
 use crate::isolation::Refusal;
 use crate::metrics::{CodeLabel, Outcome, ResultLabel};
@@ -118,7 +118,7 @@ impl<R: Receiver> Sender<R> {
         sub_batch: &SubBatch,
         version: Version,
         attempt: u32,
-    ) -> Option<Answer> {
+    ) -> Option<WriteResponse> {
         let before = self.now();
         let body = sub_batch.body_in(version);
         let answer = tokio::select! {
@@ -141,7 +141,7 @@ impl<R: Receiver> Sender<R> {
     }
 
     /// The sub-batch was answered for good. Who says how much of it was written is believed.
-    fn done(&self, delivery: &mut Delivery, answer: &Answer) {
+    fn done(&self, delivery: &mut Delivery, answer: &WriteResponse) {
         let Some(sub_batch) = delivery.sub_batches.pop() else {
             return;
         };

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Sender, Settings};
-use crate::answer::Answer;
+use crate::answer::WriteResponse;
 use crate::batch::{Batch, Kind, SHARDS, SINGLE};
 use crate::encoder::{Encoder, SeriesLabels};
 use crate::metrics::{Metrics, Outcome, ResultLabel};
@@ -157,9 +157,9 @@ impl Scripted {
 }
 
 impl Receiver for Scripted {
-    async fn send(&self, body: Bytes, version: Version, _: u32) -> Answer {
+    async fn send(&self, body: Bytes, version: Version, _: u32) -> WriteResponse {
         if version == Version::V2 {
-            return Answer::NotUnderstood;
+            return WriteResponse::NotUnderstood;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
         let now = self.now();
@@ -186,7 +186,7 @@ impl Receiver for Scripted {
             self.store(request);
         }
         self.times.lock().push((now, code));
-        Answer::Status {
+        WriteResponse::Status {
             code,
             retry_after: None,
             body: body.to_owned(),

@@ -44,14 +44,14 @@ fn room(kib: u64) -> Arc<Room> {
     Arc::new(Room::new(Size::kib(kib), Size::kib(kib)))
 }
 
-async fn next<B>(body: &mut B) -> Result<Option<Bytes>, Refused>
+async fn next<B>(body: &mut B) -> Result<Option<Bytes>, BodyError>
 where
     B: Body<Data = Bytes, Error = BoxError> + Unpin,
 {
     match body.frame().await {
         None => Ok(None),
         Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap())),
-        Some(Err(error)) => Err(*error.downcast_ref::<Refused>().unwrap()),
+        Some(Err(error)) => Err(*error.downcast_ref::<BodyError>().unwrap()),
     }
 }
 
@@ -102,7 +102,7 @@ async fn a_message_that_does_not_end_is_cut() {
     );
     assert_eq!(
         cut,
-        Err(Refused::Slow {
+        Err(BodyError::Slow {
             bytes: 5000,
             within: WITHIN
         })
@@ -115,7 +115,7 @@ async fn a_message_that_does_not_end_is_cut() {
     next(&mut body).await.unwrap();
     assert_eq!(
         next(&mut body).await,
-        Err(Refused::Slow {
+        Err(BodyError::Slow {
             bytes: 0,
             within: WITHIN
         })

@@ -7,7 +7,7 @@ use crate::clock;
 struct Case {
     places: Arc<Places>,
     begin: Instant,
-    held: Vec<Place>,
+    held: Vec<ConnectionSlot>,
 }
 
 impl Case {

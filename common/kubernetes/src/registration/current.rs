@@ -8,7 +8,7 @@ use std::time::Duration;
 use common_time::UnixMillis;
 
 use super::generations::PUBLISHED_FOR;
-use super::stored::Held;
+use super::stored::StoredSecret;
 
 /// How old a certificate gets before there is another one.
 const REISSUE_AFTER: Duration = Duration::from_hours(24);
@@ -29,7 +29,7 @@ pub(super) struct Current {
     /// The time by the wall clock when it was made: its validity is told by that.
     pub(super) made: UnixMillis,
     /// What was in the secret, and for how long it has been seen like that.
-    pub(super) held: Held,
+    pub(super) held: StoredSecret,
     pub(super) unchanged: Duration,
     /// Since when this replica knows of each CA that it is published.
     pub(super) published: BTreeMap<String, Duration>,
@@ -41,7 +41,7 @@ pub(super) struct Current {
 
 impl Current {
     /// The secret is like that now.
-    pub(super) fn saw(&mut self, held: Held) {
+    pub(super) fn saw(&mut self, held: StoredSecret) {
         if held.generations != self.held.generations {
             self.unchanged = Duration::ZERO;
         }

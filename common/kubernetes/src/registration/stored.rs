@@ -38,7 +38,7 @@ pub(super) struct Stored<'a> {
 
 /// What the secret held, and which version of it that was.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Held {
+pub(super) struct StoredSecret {
     pub(super) generations: Generations,
     version: String,
 }
@@ -68,7 +68,7 @@ impl Stored<'_> {
         &self,
         client: &Client,
         known: Option<&Generations>,
-    ) -> Result<Held, RegistrationError> {
+    ) -> Result<StoredSecret, RegistrationError> {
         let path = self.path();
         match get::<Secret>(client, &path, JSON).await {
             Ok(secret) => return self.read(&secret),
@@ -86,7 +86,7 @@ impl Stored<'_> {
             Ok(secret) => {
                 let beside = known.is_some();
                 tracing::info!(secret = self.secret, beside, "made a CA");
-                Ok(Held {
+                Ok(StoredSecret {
                     generations: made,
                     version: secret.metadata.resource_version,
                 })
@@ -102,7 +102,7 @@ impl Stored<'_> {
     pub(super) async fn replace(
         &self,
         client: &Client,
-        held: &Held,
+        held: &StoredSecret,
         now: &Generations,
     ) -> Result<bool, RegistrationError> {
         let mut change = self.object(now);
@@ -166,7 +166,7 @@ impl Stored<'_> {
         })
     }
 
-    fn read(&self, secret: &Secret) -> Result<Held, RegistrationError> {
+    fn read(&self, secret: &Secret) -> Result<StoredSecret, RegistrationError> {
         let name = || format!("{}/{}", self.namespace, self.secret);
         let text = |key: &str| {
             let bytes = secret.data.get(key);
@@ -201,7 +201,7 @@ impl Stored<'_> {
                 .collect(),
             waited: Duration::from_secs(waited.unwrap_or(0)),
         };
-        Ok(Held {
+        Ok(StoredSecret {
             generations,
             version: secret.metadata.resource_version.clone(),
         })

@@ -44,7 +44,7 @@ pub enum Target {
 
 /// How much of a [`Target`] has the CA.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Written {
+pub(super) enum WriteOutcome {
     All,
     /// Something is not there.
     Some,
@@ -91,7 +91,7 @@ impl Target {
         namespace: &str,
         service: &str,
         ca: &str,
-    ) -> Result<Written, ClusterError> {
+    ) -> Result<WriteOutcome, ClusterError> {
         match self {
             Self::ApiServices => api_services(client, namespace, service, ca).await,
             Self::Webhooks(name) => webhooks(client, name, ca).await,
@@ -119,7 +119,7 @@ async fn api_services(
     namespace: &str,
     service: &str,
     ca: &str,
-) -> Result<Written, ClusterError> {
+) -> Result<WriteOutcome, ClusterError> {
     // That it leads to us is a condition of the patch: the CA of another server is none of our
     // business.
     let change = json!([
@@ -129,14 +129,14 @@ async fn api_services(
         // A CA and the order to skip verification exclude one another.
         {"op": "add", "path": "/spec/insecureSkipTLSVerify", "value": false},
     ]);
-    let mut outcome = Ok(Written::All);
+    let mut outcome = Ok(WriteOutcome::All);
     for name in API_SERVICES {
         let path = format!("{API_SERVICES_PATH}{name}");
         match send::<IgnoredAny>(client, Method::PATCH, &path, JSON_PATCH, &change).await {
             Ok(_) => {}
             Err(error) if matches!(error.status(), Some(404 | 422)) => {
                 tracing::debug!(api.service = name, %error, "not registered, or another server's");
-                outcome = outcome.map(|_| Written::Some);
+                outcome = outcome.map(|_| WriteOutcome::Some);
             }
             Err(error) => outcome = outcome.and(Err(error)),
         }
@@ -144,22 +144,22 @@ async fn api_services(
     outcome
 }
 
-async fn webhooks(client: &Client, name: &str, ca: &str) -> Result<Written, ClusterError> {
+async fn webhooks(client: &Client, name: &str, ca: &str) -> Result<WriteOutcome, ClusterError> {
     let path = format!("{WEBHOOKS_PATH}{name}");
     let held = match get::<Configuration>(client, &path, JSON).await {
         Ok(held) => held,
-        Err(error) if error.status() == Some(404) => return Ok(Written::Some),
+        Err(error) if error.status() == Some(404) => return Ok(WriteOutcome::Some),
         Err(error) => return Err(error),
     };
     if held.webhooks.is_empty() {
-        return Ok(Written::Some);
+        return Ok(WriteOutcome::Some);
     }
     let change = change_of(&held, &bundle(ca));
     if !change.is_empty() {
         let _: IgnoredAny = send(client, Method::PATCH, &path, JSON_PATCH, &change).await?;
         tracing::info!(configuration = name, "caBundle written");
     }
-    Ok(Written::All)
+    Ok(WriteOutcome::All)
 }
 
 /// A JSON patch (RFC 6902) that gives `ca` to the webhooks which have another one. Lists of
@@ -185,13 +185,13 @@ async fn config_map(
     namespace: &str,
     name: &str,
     ca: &str,
-) -> Result<Written, ClusterError> {
+) -> Result<WriteOutcome, ClusterError> {
     let maps = format!("/api/v1/namespaces/{namespace}/configmaps");
     let path = format!("{maps}/{name}");
     let data = json!({CA_KEY: ca});
     match get::<ConfigMap>(client, &path, JSON).await {
         Ok(held) if held.data.get(CA_KEY).is_some_and(|held| held == ca) => {
-            return Ok(Written::All);
+            return Ok(WriteOutcome::All);
         }
         Ok(_) => {}
         Err(error) if error.status() == Some(404) => {
@@ -206,7 +206,7 @@ async fn config_map(
                 "data": data,
             });
             match send::<IgnoredAny>(client, Method::POST, &maps, JSON, &map).await {
-                Ok(_) => return Ok(Written::All),
+                Ok(_) => return Ok(WriteOutcome::All),
                 // Another replica was first; what it wrote is the same, unless the secret was
                 // replaced meanwhile.
                 Err(error) if error.status() == Some(409) => {}
@@ -217,7 +217,7 @@ async fn config_map(
     }
     let change = json!({"data": data});
     let _: IgnoredAny = send(client, Method::PATCH, &path, MERGE_PATCH, &change).await?;
-    Ok(Written::All)
+    Ok(WriteOutcome::All)
 }
 
 #[cfg(test)]

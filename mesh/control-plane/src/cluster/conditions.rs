@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::cache::{Entry, State};
 use super::objects::Condition;
-use crate::mesh::{Key, Refused};
+use crate::mesh::{Key, RefusedObject};
 use crate::resources::Kind;
 
 /// Bytes of a message at most: room for some ten fields.
@@ -32,8 +32,8 @@ pub(super) struct ServedCondition {
 }
 
 /// One for each custom resource.
-pub(super) fn of(state: &State, refused: &[Refused]) -> ServedConditions {
-    let mut faults: BTreeMap<&(Kind, Key), Vec<&Refused>> = BTreeMap::new();
+pub(super) fn of(state: &State, refused: &[RefusedObject]) -> ServedConditions {
+    let mut faults: BTreeMap<&(Kind, Key), Vec<&RefusedObject>> = BTreeMap::new();
     for refused in refused {
         if let Some(object) = &refused.object {
             faults.entry(object).or_default().push(refused);

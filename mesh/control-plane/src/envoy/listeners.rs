@@ -20,7 +20,7 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_pro
 use envoy_types::pb::google::protobuf::UInt32Value;
 use prost::Name;
 
-use super::{Place, ads, any, clusters};
+use super::{Ports, ads, any, clusters};
 use crate::mesh::Mesh;
 use crate::resources::Egress;
 
@@ -69,7 +69,7 @@ impl Outside {
 }
 
 /// The listener towards the application.
-pub(super) fn ingress(place: &Place, both: bool, chains: Vec<FilterChain>) -> Listener {
+pub(super) fn ingress(place: &Ports, both: bool, chains: Vec<FilterChain>) -> Listener {
     let name = "lds_ingress_0.0.0.0_15000";
     let address = address(place.ingress, INGRESS, both);
     listener(
@@ -82,7 +82,7 @@ pub(super) fn ingress(place: &Place, both: bool, chains: Vec<FilterChain>) -> Li
 }
 
 /// The listener of the application's own connections.
-pub(super) fn egress(place: &Place, both: bool, chains: Vec<FilterChain>) -> Listener {
+pub(super) fn egress(place: &Ports, both: bool, chains: Vec<FilterChain>) -> Listener {
     let name = "lds_egress_0.0.0.0_15001";
     let address = address(place.egress, EGRESS, both);
     let mut listener = listener(

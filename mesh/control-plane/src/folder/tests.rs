@@ -11,14 +11,14 @@ fn node(name: &str) -> String {
 }
 
 /// A follower of a folder with the mesh and the nodes `a` and `b`, a file each, and what it serves.
-struct Followed {
+struct FollowedFolder {
     folder: tempfile::TempDir,
     follower: Follower,
     sender: watch::Sender<Arc<Meshes>>,
     metrics: Metrics,
 }
 
-impl Followed {
+impl FollowedFolder {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("mesh.yaml"), MESH).unwrap();
@@ -79,7 +79,7 @@ fn a_file_that_cannot_be_read_keeps_what_it_held() {
     );
     let large = "#".repeat(usize::try_from(FILE_BYTES_MAX).unwrap() + 1);
     for text in [&bomb, &half, &large, "\u{0}\u{1}"] {
-        let mut followed = Followed::new();
+        let mut followed = FollowedFolder::new();
         followed.write("a.yaml", text);
         followed.write("c.yaml", &node("c"));
         followed.look();
@@ -110,7 +110,7 @@ fn a_file_that_cannot_be_read_keeps_what_it_held() {
 /// still.
 #[test]
 fn what_is_being_written_is_not_taken() {
-    let mut followed = Followed::new();
+    let mut followed = FollowedFolder::new();
     let whole = format!("{}{}", node("a"), node("e"));
     followed.write("a.yaml", "");
     followed.look();
@@ -128,7 +128,7 @@ fn what_is_being_written_is_not_taken() {
 /// A folder that is larger than is held changes nothing, and is told once.
 #[test]
 fn a_folder_that_is_too_large_changes_nothing() {
-    let mut followed = Followed::new();
+    let mut followed = FollowedFolder::new();
     for nth in 0..=FILES_MAX {
         followed.write(&format!("n{nth}.yaml"), "");
     }
@@ -157,7 +157,7 @@ fn a_folder_that_is_too_large_changes_nothing() {
 /// What is nothing of App Mesh is counted.
 #[test]
 fn other_kinds_are_counted() {
-    let mut followed = Followed::new();
+    let mut followed = FollowedFolder::new();
     followed.write(
         "x.json",
         "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [{\"kind\": \"VirtualNod\"}, {}]}",

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::reading::Read;
-use super::{Fault, Key, Mesh, Reason, Refused};
+use super::reading::ParsedObjects;
+use super::{Fault, Key, Mesh, Reason, RefusedObject};
 use crate::resources::{Kind, MeshReference, MeshSpec};
 use crate::selector::Labels;
 
@@ -12,8 +12,11 @@ use crate::selector::Labels;
 const GONE_TOLD_MAX: usize = 3;
 
 /// Splits what was read by mesh, without a look at its references yet.
-pub(super) fn assigned(read: Read, refused: &mut Vec<Refused>) -> BTreeMap<String, Mesh> {
-    let Read {
+pub(super) fn assigned(
+    read: ParsedObjects,
+    refused: &mut Vec<RefusedObject>,
+) -> BTreeMap<String, Mesh> {
+    let ParsedObjects {
         meshes,
         nodes,
         services,
@@ -30,7 +33,7 @@ pub(super) fn assigned(read: Read, refused: &mut Vec<Refused>) -> BTreeMap<Strin
         let name = mesh_name(key, spec);
         if owners.get(&name) != Some(key) {
             let why = format!("spec.awsName: the name {name} is taken");
-            refused.push(Refused::new(Kind::Mesh, key, Reason::Conflict, why));
+            refused.push(RefusedObject::new(Kind::Mesh, key, Reason::Conflict, why));
             continue;
         }
         let egress = spec.egress_filter.map(|filter| filter.r#type);
@@ -102,7 +105,7 @@ impl Assign {
         kind: Kind,
         objects: BTreeMap<Key, T>,
         reference: impl Fn(&T) -> &Option<MeshReference>,
-        refused: &mut Vec<Refused>,
+        refused: &mut Vec<RefusedObject>,
     ) -> BTreeMap<String, BTreeMap<Key, T>> {
         let mut assigned: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
         for (key, object) in objects {
@@ -110,7 +113,7 @@ impl Assign {
                 Ok(mesh) => {
                     assigned.entry(mesh).or_default().insert(key, object);
                 }
-                Err((reason, why)) => refused.push(Refused::new(kind, &key, reason, why)),
+                Err((reason, why)) => refused.push(RefusedObject::new(kind, &key, reason, why)),
             }
         }
         assigned

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::assign::owners;
-use super::{Fault, Gone, Key, Mesh, Reason, Refused, node_name, service_name, target};
+use super::{
+    Fault, Key, Mesh, Reason, RefusedObject, RefusedObjects, node_name, service_name, target,
+};
 use crate::resources::{
     HealthCheck, HttpTimeout, Kind, VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec,
 };
@@ -17,7 +19,7 @@ mod routers;
 const SPAN_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// Takes out what refers to nothing, or what Envoy would not take, or puts it as it was before.
-pub(super) fn check(mesh: &mut Mesh, before: Option<&Mesh>, refused: &mut Vec<Refused>) {
+pub(super) fn check(mesh: &mut Mesh, before: Option<&Mesh>, refused: &mut Vec<RefusedObject>) {
     let names = mesh.nodes.iter();
     let owners_of_nodes =
         owners(names.map(|(key, node)| (node_name(key, node), node.created.as_str(), key)));
@@ -43,7 +45,7 @@ pub(super) fn check(mesh: &mut Mesh, before: Option<&Mesh>, refused: &mut Vec<Re
         refused,
     );
     let routers = &mesh.routers;
-    let gone = Gone::of(refused);
+    let gone = RefusedObjects::of(refused);
     settle(
         Kind::VirtualService,
         Arc::make_mut(&mut mesh.services),
@@ -60,15 +62,20 @@ pub(super) fn check(mesh: &mut Mesh, before: Option<&Mesh>, refused: &mut Vec<Re
 }
 
 /// Says which services that are called are not there. Whoever calls them is served.
-fn backends(mesh: &Mesh, refused: &mut Vec<Refused>) {
-    let gone = Gone::of(refused);
+fn backends(mesh: &Mesh, refused: &mut Vec<RefusedObject>) {
+    let gone = RefusedObjects::of(refused);
     for (key, node) in mesh.nodes.iter() {
         for backend in &node.backends {
             let service = Key::of(&backend.virtual_service.virtual_service_ref, &key.namespace);
             if !mesh.services.contains_key(&service) {
                 let missing = gone.why(Kind::VirtualService, &service);
                 let why = format!("spec.backends: {missing}; it is left out");
-                refused.push(Refused::new(Kind::VirtualNode, key, Reason::NotFound, why));
+                refused.push(RefusedObject::new(
+                    Kind::VirtualNode,
+                    key,
+                    Reason::NotFound,
+                    why,
+                ));
             }
         }
     }
@@ -80,13 +87,13 @@ fn settle<T: Clone>(
     objects: &mut BTreeMap<Key, T>,
     before: Option<&BTreeMap<Key, T>>,
     fault: impl Fn(&Key, &T) -> Option<Fault>,
-    refused: &mut Vec<Refused>,
+    refused: &mut Vec<RefusedObject>,
 ) {
     objects.retain(|key, object| {
         let Some((reason, why)) = fault(key, object) else {
             return true;
         };
-        refused.push(Refused::new(kind, key, reason, why));
+        refused.push(RefusedObject::new(kind, key, reason, why));
         let earlier = before.and_then(|before| before.get(key));
         match earlier.filter(|earlier| fault(key, earlier).is_none()) {
             Some(earlier) => {
@@ -208,7 +215,7 @@ fn provider_fault(
     service: &VirtualServiceSpec,
     nodes: &BTreeMap<Key, VirtualNodeSpec>,
     routers: &BTreeMap<Key, VirtualRouterSpec>,
-    gone: &Gone,
+    gone: &RefusedObjects,
 ) -> Option<Fault> {
     let provider = service.provider.clone().unwrap_or_default();
     match (&provider.virtual_node, &provider.virtual_router) {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Key, Meshes, Reason, Refused, SPEC_BYTES_MAX};
+use super::{Key, Meshes, Reason, RefusedObject, SPEC_BYTES_MAX};
 use crate::resources::{
     API_VERSION, EgressFilter, Head, Kind, MeshServiceDiscovery, MeshSpec, Metadata, OBJECTS_MAX,
     VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec,
@@ -15,7 +15,7 @@ use crate::resources::{
 use crate::selector::Labels;
 
 #[derive(Debug, Default)]
-pub(super) struct Read {
+pub(super) struct ParsedObjects {
     pub(super) meshes: BTreeMap<Key, MeshSpec>,
     pub(super) nodes: BTreeMap<Key, VirtualNodeSpec>,
     pub(super) services: BTreeMap<Key, VirtualServiceSpec>,
@@ -26,9 +26,9 @@ pub(super) struct Read {
 
 // === impl Read ===
 
-impl Read {
+impl ParsedObjects {
     /// Takes what is of App Mesh, and namespaces; leaves the rest alone.
-    pub(super) fn add(&mut self, document: &Value) -> Result<(), Refused> {
+    pub(super) fn add(&mut self, document: &Value) -> Result<(), RefusedObject> {
         let head = Head::of(document);
         let metadata: Metadata = lenient(&document["metadata"]);
         if head.api_version == "v1" && head.kind == "Namespace" {
@@ -41,7 +41,7 @@ impl Read {
         }
         let mut key = Key::new(&metadata.namespace, &metadata.name);
         let Some(kind) = Kind::parse(&head.kind) else {
-            return Err(Refused {
+            return Err(RefusedObject {
                 what: format!("{} {}/{}", head.kind, key.namespace, key.name),
                 object: None,
                 reason: Reason::NotSupported,
@@ -52,7 +52,7 @@ impl Read {
             key.namespace.clear();
         }
         let taken = self.take(&head, kind, key.clone(), metadata, document);
-        taken.map_err(|(reason, why)| Refused::new(kind, &key, reason, why))
+        taken.map_err(|(reason, why)| RefusedObject::new(kind, &key, reason, why))
     }
 
     fn take(
@@ -176,7 +176,7 @@ mod tests {
     /// resource is served.
     #[test]
     fn nulls_are_absent() {
-        let mut read = Read::default();
+        let mut read = ParsedObjects::default();
         for document in [
             json!({"apiVersion": "v1", "kind": "Namespace",
                    "metadata": {"name": "prod", "labels": null, "creationTimestamp": null}}),

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Gone, Key};
+use super::{Key, RefusedObjects};
 use crate::resources::{Kind, VirtualNodeSpec};
 
 /// Why a workload cannot be led to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Lost {
+pub(crate) enum UnresolvedTarget {
     /// It is not in the mesh.
     Missing,
     /// It has no listeners at all.
@@ -24,25 +24,25 @@ pub(crate) fn port(
     nodes: &BTreeMap<Key, VirtualNodeSpec>,
     target: &Key,
     wanted: Option<u16>,
-) -> Result<u16, Lost> {
-    let node = nodes.get(target).ok_or(Lost::Missing)?;
+) -> Result<u16, UnresolvedTarget> {
+    let node = nodes.get(target).ok_or(UnresolvedTarget::Missing)?;
     let mut ports = node.listeners.iter().map(|one| one.port_mapping.port);
     let port = match wanted {
-        None => ports.next().ok_or(Lost::Deaf)?,
+        None => ports.next().ok_or(UnresolvedTarget::Deaf)?,
         Some(port) if ports.any(|one| one == port) => port,
-        Some(port) => return Err(Lost::NotThere(port)),
+        Some(port) => return Err(UnresolvedTarget::NotThere(port)),
     };
     if node.service_discovery.is_none() {
-        return Err(Lost::Nowhere);
+        return Err(UnresolvedTarget::Nowhere);
     }
     Ok(port)
 }
 
 // === impl Lost ===
 
-impl Lost {
+impl UnresolvedTarget {
     /// In words, of `target`.
-    pub(super) fn why(self, target: &Key, gone: &Gone) -> String {
+    pub(super) fn why(self, target: &Key, gone: &RefusedObjects) -> String {
         let name = &target.name;
         match self {
             Self::Missing => gone.why(Kind::VirtualNode, target),

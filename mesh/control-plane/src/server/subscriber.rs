@@ -13,7 +13,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, Discovery
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::pb::google::protobuf::value::Kind;
 
-use crate::envoy::{CLUSTER, ENDPOINT, LISTENER, Place, ROUTE, Snapshot, TYPES, version};
+use crate::envoy::{CLUSTER, ENDPOINT, LISTENER, Ports, ROUTE, Snapshot, TYPES, version};
 use crate::mesh::Meshes;
 
 /// Names that an Envoy may want of one type: more than it is ever told.
@@ -22,8 +22,8 @@ const NAMES_MAX: usize = 20_000;
 #[derive(Debug)]
 pub(super) struct Subscriber {
     node: String,
-    place: Place,
-    told: BTreeMap<&'static str, Told>,
+    place: Ports,
+    told: BTreeMap<&'static str, SentState>,
     snapshot: Snapshot,
     /// What the snapshot is to be once Envoy is ready, if that is something else.
     waiting: Option<Snapshot>,
@@ -34,18 +34,18 @@ pub(super) struct Subscriber {
 
 /// What was told of a type.
 #[derive(Debug, Default)]
-struct Told {
+struct SentState {
     names: BTreeSet<String>,
     nonce: String,
     version: String,
-    answer: Answer,
+    answer: EnvoyReply,
     /// To be told again, even if nothing changed.
     again: bool,
 }
 
 /// What Envoy said to what it was told last.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Answer {
+enum EnvoyReply {
     #[default]
     None,
     Taken,
@@ -75,7 +75,7 @@ impl Subscriber {
         };
         Self {
             node: node.id.clone(),
-            place: Place {
+            place: Ports {
                 ingress: metadata("meshmeter.ingress"),
                 egress: metadata("meshmeter.egress"),
                 application: metadata("meshmeter.application"),
@@ -147,7 +147,7 @@ impl Subscriber {
         told.again |= first || request.response_nonce.is_empty() || names != told.names;
         told.names = names;
         if let Some(error) = &request.error_detail {
-            told.answer = Answer::Rejected;
+            told.answer = EnvoyReply::Rejected;
             tracing::error!(
                 node = self.node,
                 type_url,
@@ -157,7 +157,7 @@ impl Subscriber {
             return Heard::Rejection(type_url);
         }
         if !request.response_nonce.is_empty() {
-            told.answer = Answer::Taken;
+            told.answer = EnvoyReply::Taken;
         }
         Heard::Fine
     }
@@ -177,12 +177,12 @@ impl Subscriber {
         }
         responses.extend(self.response(ENDPOINT, true));
         let clusters = self.told.get(CLUSTER).map(|told| told.answer);
-        if clusters == Some(Answer::None) {
+        if clusters == Some(EnvoyReply::None) {
             return responses;
         }
         // Without its clusters nothing leads anywhere new; but an Envoy that begins has to have
         // something.
-        let changes = clusters != Some(Answer::Rejected);
+        let changes = clusters != Some(EnvoyReply::Rejected);
         responses.extend(self.response(LISTENER, changes));
         responses.extend(self.response(ROUTE, changes));
         responses
@@ -192,7 +192,7 @@ impl Subscriber {
     fn has_taken(&self, type_url: &str) -> bool {
         self.told.get(type_url).is_none_or(|told| {
             let current = told.version == version(self.content(type_url, told).iter());
-            current && told.answer == Answer::Taken && !told.again
+            current && told.answer == EnvoyReply::Taken && !told.again
         })
     }
 
@@ -210,12 +210,12 @@ impl Subscriber {
         told.version.clone_from(&version);
         if nothing_is_wanted(type_url, told) {
             // Envoy does not answer to what it does not want.
-            told.answer = Answer::Taken;
+            told.answer = EnvoyReply::Taken;
             return None;
         }
         self.nonces += 1;
         told.nonce = self.nonces.to_string();
-        told.answer = Answer::None;
+        told.answer = EnvoyReply::None;
         Some(DiscoveryResponse {
             version_info: version,
             resources: resources.into_values().collect(),
@@ -226,7 +226,7 @@ impl Subscriber {
     }
 
     /// Of a type, what Envoy wants.
-    fn content(&self, type_url: &str, told: &Told) -> BTreeMap<String, Any> {
+    fn content(&self, type_url: &str, told: &SentState) -> BTreeMap<String, Any> {
         let mut resources = self.snapshot.of(type_url).clone();
         if type_url == CLUSTER {
             resources.extend(self.leaving.clone());
@@ -242,7 +242,7 @@ impl Subscriber {
 }
 
 /// No names mean all of them, but of what is only ever asked for by name.
-fn nothing_is_wanted(type_url: &str, told: &Told) -> bool {
+fn nothing_is_wanted(type_url: &str, told: &SentState) -> bool {
     told.names.is_empty() && [ENDPOINT, ROUTE].contains(&type_url)
 }
 

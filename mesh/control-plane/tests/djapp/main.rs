@@ -7,8 +7,8 @@ use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
-use mesh_control_plane::envoy::{CLUSTER, LISTENER, Place, ROUTE, Snapshot};
-use mesh_control_plane::mesh::{Meshes, Refused};
+use mesh_control_plane::envoy::{CLUSTER, LISTENER, Ports, ROUTE, Snapshot};
+use mesh_control_plane::mesh::{Meshes, RefusedObject};
 use prost::Message as _;
 
 mod defaults;
@@ -19,7 +19,7 @@ mod targets;
 
 const DJAPP: &str = include_str!("../../../../tests/mesh/djapp.yaml");
 
-fn parse(text: &str) -> (Meshes, Vec<Refused>) {
+fn parse(text: &str) -> (Meshes, Vec<RefusedObject>) {
     Meshes::parse([("djapp.yaml", text)], &Meshes::default())
 }
 
@@ -47,7 +47,7 @@ fn without_of(text: &str, kind: &str, name: &str) -> String {
 
 fn snapshot(mesh: &Meshes, node: &str) -> Snapshot {
     let id = format!("mesh/dj-app/virtualNode/{node}_prod");
-    Snapshot::new(&mesh.node_of(&id).unwrap(), &Place::default())
+    Snapshot::new(&mesh.node_of(&id).unwrap(), &Ports::default())
 }
 
 fn names<'a>(snapshot: &'a Snapshot, type_url: &str) -> Vec<&'a str> {
@@ -110,9 +110,9 @@ fn names_are_those_of_app_mesh() {
         ["lds_egress_0.0.0.0_15001", "lds_ingress_0.0.0.0_15000"]
     );
     // Where nothing is redirected nothing would come in.
-    let place = Place {
+    let place = Ports {
         egress: "127.0.0.1:0".parse().ok(),
-        ..Place::default()
+        ..Ports::default()
     };
     let jazz = mesh
         .node_of("mesh/dj-app/virtualNode/jazz-v1_prod")

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
-use mesh_control_plane::envoy::{CLUSTER, LISTENER, Place, Snapshot};
+use mesh_control_plane::envoy::{CLUSTER, LISTENER, Ports, Snapshot};
 use mesh_control_plane::mesh::Meshes;
 use prost::Message as _;
 
@@ -47,7 +47,7 @@ fn several(of_mesh: &str, of_node: &str) -> String {
 }
 
 /// Of a node in the namespace that manifests without one are of.
-fn snapshot(meshes: &Meshes, node: &str, place: &Place) -> Snapshot {
+fn snapshot(meshes: &Meshes, node: &str, place: &Ports) -> Snapshot {
     let id = format!("mesh/m/virtualNode/{node}_default");
     Snapshot::new(&meshes.node_of(&id).unwrap(), place)
 }
@@ -73,7 +73,7 @@ const INGRESS: &str = "lds_ingress_0.0.0.0_15000";
 fn several_ports_are_served_where_nothing_is_redirected() {
     let meshes = mesh(&several("", ""));
     let any: Option<SocketAddr> = "127.0.0.1:0".parse().ok();
-    let place = Place {
+    let place = Ports {
         ingress: any,
         egress: any,
         application: any,
@@ -93,7 +93,7 @@ fn several_ports_are_served_where_nothing_is_redirected() {
     let names: BTreeSet<_> = hosts.iter().map(|host| &host.name).collect();
     assert_eq!(names.len(), hosts.len());
     // Redirected, each port has its own.
-    let redirected = snapshot(&meshes, "caller", &Place::default());
+    let redirected = snapshot(&meshes, "caller", &Ports::default());
     assert_eq!(listener(&redirected, INGRESS).filter_chains.len(), 2);
     for port in [80, 8_080, 9_090] {
         route(&redirected, &format!("rds_egress_http_{port}"));
@@ -116,7 +116,7 @@ fn names_are_asked_for_as_they_prefer() {
         (of_mesh("IPv4_ONLY"), of_node("IPv6_ONLY"), 2),
     ] {
         let meshes = mesh(&several(&mesh_says, &node_says));
-        let told = snapshot(&meshes, "caller", &Place::default());
+        let told = snapshot(&meshes, "caller", &Ports::default());
         let name = "cds_egress_m_songs_default_http_80";
         let cluster = Cluster::decode(&told.of(CLUSTER)[name].value[..]).unwrap();
         assert_eq!(cluster.dns_lookup_family, family, "{mesh_says} {node_says}");
@@ -135,7 +135,7 @@ fn listeners_follow_the_preference() {
         (", ipPreference: IPv6_PREFERRED", ("::", true), "::1"),
     ] {
         let meshes = mesh(&several("", preference));
-        let told = snapshot(&meshes, "songs", &Place::default());
+        let told = snapshot(&meshes, "songs", &Ports::default());
         let expected = (host.0.to_owned(), host.1);
         for name in [INGRESS, EGRESS] {
             assert_eq!(bound(&listener(&told, name)), expected, "{preference}");

@@ -1,7 +1,7 @@
 //! What Envoy would reject as a whole is refused before, by its field, and so is what would be
 //! served as nothing.
 
-use mesh_control_plane::mesh::Refused;
+use mesh_control_plane::mesh::RefusedObject;
 
 use crate::{DJAPP, parse, snapshot, weights, with, without_of};
 
@@ -175,7 +175,7 @@ fn paths_are_paths() {
 /// A Mesh that is refused is what its objects are told of, by its name.
 #[test]
 fn a_refused_mesh_is_told_to_its_objects() {
-    let whys = |refused: &[Refused]| {
+    let whys = |refused: &[RefusedObject]| {
         let mut whys: Vec<_> = refused.iter().map(|one| one.why.clone()).collect();
         whys.sort();
         whys.dedup();

@@ -3,7 +3,7 @@
 
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use mesh_control_plane::envoy::{CLUSTER, Snapshot};
-use mesh_control_plane::mesh::{Meshes, Reason, Refused};
+use mesh_control_plane::mesh::{Meshes, Reason, RefusedObject};
 
 use crate::{DJAPP, names, parse, route, snapshot, weights, without_of};
 
@@ -21,13 +21,13 @@ const SECOND_ROUTE: &str = "    - name: second
               weight: 1
 ";
 
-fn after(text: &str, before: &Meshes) -> (Snapshot, Vec<Refused>) {
+fn after(text: &str, before: &Meshes) -> (Snapshot, Vec<RefusedObject>) {
     let (meshes, refused) = Meshes::parse([("djapp.yaml", text)], before);
     (snapshot(&meshes, "dj"), refused)
 }
 
 /// The only thing that is said, of jazz's router.
-fn said(refused: &[Refused]) -> &str {
+fn said(refused: &[RefusedObject]) -> &str {
     let [only] = refused else {
         panic!("{refused:?}");
     };

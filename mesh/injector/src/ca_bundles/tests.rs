@@ -13,13 +13,13 @@ fn map(of: &[(&str, &str)]) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn held(labels: &[(&str, &str)], data: &[(&str, &str)]) -> Held {
-    Held {
+fn held(labels: &[(&str, &str)], data: &[(&str, &str)]) -> ExistingConfigMap {
+    ExistingConfigMap {
         uid: "u".to_owned(),
         version: "7".to_owned(),
         labels: Labels::of(&map(labels)),
         data: Data::of(&map(data)),
-        ..Held::default()
+        ..ExistingConfigMap::default()
     }
 }
 
@@ -33,14 +33,14 @@ const SILENT: Namespace = Namespace {
 };
 
 /// Ours with `data`, and with what `change` makes of it.
-fn ours(data: &[(&str, &str)], change: fn(&mut Held)) -> Held {
+fn ours(data: &[(&str, &str)], change: fn(&mut ExistingConfigMap)) -> ExistingConfigMap {
     let mut ours = held(&OURS, data);
     change(&mut ours);
     ours
 }
 
 /// With certificates, of whom `labels` say.
-fn theirs(labels: &[(&str, &str)]) -> Held {
+fn theirs(labels: &[(&str, &str)]) -> ExistingConfigMap {
     held(labels, &[(CA_KEY, "old new")])
 }
 
@@ -150,7 +150,7 @@ fn a_step_is_enough() {
     assert_eq!(made["metadata"]["namespace"], "prod");
     assert_eq!(made["metadata"]["name"], "meshmeter-ca");
     let pairs = |value: &Value| serde_json::from_value(value.clone()).unwrap();
-    let read = |object: &Value| Held {
+    let read = |object: &Value| ExistingConfigMap {
         labels: Labels::of(&pairs(&object["metadata"]["labels"])),
         data: Data::of(&pairs(&object["data"])),
         ..held(&[], &[])

@@ -1,6 +1,6 @@
 //! What the controller of App Mesh made of the value of an annotation is what becomes of it here.
 
-use mesh_injector::review::Answer;
+use mesh_injector::review::ReviewOutcome;
 use mesh_injector::skipped::Skipped;
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ const DEFAULTS: [&str; 3] = ["9080", METADATA, "22"];
 const METADATA: &str = "169.254.169.254";
 
 /// What becomes of `stock/selected` with these annotations.
-fn annotated(annotations: &Value) -> (Value, Answer) {
+fn annotated(annotations: &Value) -> (Value, ReviewOutcome) {
     let mut review = case("stock/selected");
     review["request"]["object"]["metadata"]["annotations"] = annotations.clone();
     admitted(&review, &settings("stock"))

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use mesh_injector::annotations::{ENV, MOUNTS};
-use mesh_injector::manifest::{Left, inject_all};
+use mesh_injector::manifest::{Unchanged, inject_all};
 use mesh_injector::pod::{INJECTED, inject};
-use mesh_injector::review::{self, Answer};
+use mesh_injector::review::{self, ReviewOutcome};
 use mesh_injector::settings::{Modules, Secure, Settings, Stock};
 use mesh_injector::skipped::{NoVirtualNode, Skipped};
 use mesh_injector::virtual_node::{Unknown, VirtualNode, VirtualNodes};
@@ -107,7 +107,7 @@ impl VirtualNodes for Djapp {
 }
 
 /// What kube-apiserver makes of the answer.
-fn admitted(review: &Value, settings: &Settings) -> (Value, Answer) {
+fn admitted(review: &Value, settings: &Settings) -> (Value, ReviewOutcome) {
     let answer = review::answer(review.to_string().as_bytes(), settings, &Djapp).unwrap();
     let response = &answer.review["response"];
     assert_eq!(answer.review["kind"], "AdmissionReview");
@@ -361,7 +361,7 @@ fn manifests_have_pods() {
         ]
     );
     let left: Vec<_> = outcomes.into_iter().map(|outcome| outcome.left).collect();
-    assert_eq!(left, [None, None, Some(Left::NoPods), None]);
+    assert_eq!(left, [None, None, Some(Unchanged::NoPods), None]);
     let expected = inject(&template, NAMESPACE, &settings, &Unknown).unwrap();
     assert_eq!(list["items"][0]["spec"]["template"], expected);
     assert_eq!(

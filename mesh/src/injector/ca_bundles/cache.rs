@@ -6,7 +6,7 @@ use std::sync::Arc;
 use common_kubernetes::Scope;
 use common_kubernetes::index::{Index, METADATA, METADATA_LIST};
 use common_kubernetes::objects::{Metadata, MetadataOnly, Named};
-use mesh_injector::ca_bundles::{Data, Held, Labels, Namespace};
+use mesh_injector::ca_bundles::{Data, ExistingConfigMap, Labels, Namespace};
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use serde::Deserialize;
@@ -29,7 +29,7 @@ pub(super) struct Cache {
 #[derive(Debug, Default)]
 struct State {
     namespaces: BTreeMap<String, Namespace>,
-    held: BTreeMap<String, Arc<Held>>,
+    held: BTreeMap<String, Arc<ExistingConfigMap>>,
 }
 
 pub(super) struct Namespaces(pub(super) Arc<Cache>);
@@ -70,7 +70,10 @@ impl Cache {
         self.state.lock().namespaces.keys().cloned().collect()
     }
 
-    pub(super) fn of(&self, namespace: &str) -> (Option<Namespace>, Option<Arc<Held>>) {
+    pub(super) fn of(
+        &self,
+        namespace: &str,
+    ) -> (Option<Namespace>, Option<Arc<ExistingConfigMap>>) {
         let state = self.state.lock();
         let held = state.held.get(namespace).cloned();
         (state.namespaces.get(namespace).copied(), held)
@@ -116,8 +119,8 @@ impl ConfigMaps {
 // === impl ConfigMap ===
 
 impl ConfigMap {
-    fn held(self) -> Held {
-        Held {
+    fn held(self) -> ExistingConfigMap {
+        ExistingConfigMap {
             ends: self.metadata.deletion_timestamp.is_some(),
             uid: self.metadata.uid,
             version: self.metadata.resource_version,

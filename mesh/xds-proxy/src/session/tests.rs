@@ -82,8 +82,8 @@ fn rejected(reason: &str) -> Rejected {
     }
 }
 
-fn restored(response: Bytes, reason: &str) -> Answer {
-    Answer {
+fn restored(response: Bytes, reason: &str) -> RequestOutcome {
+    RequestOutcome {
         to_control_plane: None,
         to_envoy: Some(response),
         rejected: Some(rejected(reason)),
@@ -127,7 +127,7 @@ fn what_is_accepted_is_forwarded_as_it_is() {
     assert_eq!(read.nonce(), "1");
     assert_eq!(
         session.request(answer("1", None)),
-        Answer::forward(answer("1", None))
+        RequestOutcome::forward(answer("1", None))
     );
 }
 
@@ -145,7 +145,7 @@ fn what_is_rejected_is_restored_once() {
     );
     assert_eq!(
         session.request(answer("meshmeter-1", None)),
-        Answer::forward(answer("1", None))
+        RequestOutcome::forward(answer("1", None))
     );
     let again = session.response(listeners("2", "a_ingress_b"), true);
     assert!(again.given_up);
@@ -161,11 +161,14 @@ fn a_rejected_original_is_told_to_the_control_plane() {
     session.response(listeners("1", "a_ingress_b"), true);
     session.request(answer("1", Some("no")));
     let told = session.request(answer("meshmeter-1", Some("bad listener")));
-    assert_eq!(told, Answer::forward(answer("1", Some("bad listener"))));
+    assert_eq!(
+        told,
+        RequestOutcome::forward(answer("1", Some("bad listener")))
+    );
     // And so is what was never changed.
     session.response(listeners("2", "egress"), true);
     let told = session.request(answer("2", Some("bad")));
-    assert_eq!(told, Answer::forward(answer("2", Some("bad"))));
+    assert_eq!(told, RequestOutcome::forward(answer("2", Some("bad"))));
 }
 
 #[test]
@@ -184,7 +187,10 @@ fn other_types_and_noise_pass_untouched() {
         session.response(noise.clone(), true),
         Passed::unchanged(noise.clone(), 1)
     );
-    assert_eq!(session.request(noise.clone()), Answer::forward(noise));
+    assert_eq!(
+        session.request(noise.clone()),
+        RequestOutcome::forward(noise)
+    );
     assert_eq!(
         session.response(without.clone(), false),
         Passed::unchanged(without, 0)
@@ -206,7 +212,7 @@ fn our_versions_do_not_leak() {
     let expected = [head, entry(b"theirs")].concat();
     assert_eq!(
         session.request(told.into()),
-        Answer::forward(expected.into())
+        RequestOutcome::forward(expected.into())
     );
 }
 
@@ -249,7 +255,7 @@ fn each_of_several_changes_is_restored() {
     for (ours, theirs) in [("meshmeter-1", "1"), ("meshmeter-2", "2")] {
         assert_eq!(
             session.request(delta_answer(ours, None)),
-            Answer::forward(delta_answer(theirs, None))
+            RequestOutcome::forward(delta_answer(theirs, None))
         );
     }
 }
@@ -269,7 +275,7 @@ fn what_came_since_is_not_undone() {
     // Nothing is left to restore, and each response has to be answered.
     session.response(changes("3", &["e_ingress_"], &[]), true);
     session.response(changes("4", &[], &["e_ingress_"]), false);
-    let told = Answer {
+    let told = RequestOutcome {
         to_control_plane: Some(delta_answer("3", None)),
         to_envoy: None,
         rejected: Some(rejected("no")),
@@ -284,9 +290,9 @@ fn a_state_of_before_does_not_come_after() {
     let mut session = session(Form::StateOfTheWorld);
     session.response(listeners("1", "a_ingress_b"), true);
     session.response(listeners("2", "c_ingress_d"), true);
-    let nothing = Answer {
+    let nothing = RequestOutcome {
         rejected: Some(rejected("no V8")),
-        ..Answer::default()
+        ..RequestOutcome::default()
     };
     assert_eq!(session.request(answer("1", Some("no V8"))), nothing);
     assert_eq!(

@@ -11,7 +11,7 @@ use tests_support::bootstrap::Cluster;
 use tests_support::plugin::AGGREGATOR_CLUSTER;
 
 use crate::rig::{
-    BlackHole, Seen, Traffic, counted, first_value, plugins, resident_kib, rows, stats_of,
+    BlackHole, ReadCounts, Traffic, counted, first_value, plugins, resident_kib, rows, stats_of,
 };
 use crate::row::Row;
 
@@ -32,7 +32,7 @@ pub(super) async fn killed(rounds: u32) -> Result<Vec<Row>> {
     let envoy = start_envoy(&bootstrap).await?;
     let traffic = Traffic::start(envoy.listener(FRONT)?);
     first_value(&aggregator).await?;
-    let mut seen = Seen::default();
+    let mut seen = ReadCounts::default();
     for round in 0..rounds {
         // Not at the same place within a flush interval each time.
         seen.read(
@@ -64,7 +64,7 @@ pub(super) async fn late() -> Result<Vec<Row>> {
         ..Options::default()
     })
     .await?;
-    let mut seen = Seen::default();
+    let mut seen = ReadCounts::default();
     seen.first_value(&aggregator).await?;
     seen.read(&aggregator, Duration::from_secs(3)).await?;
     traffic.stop_unhurt().await?;
@@ -90,7 +90,7 @@ pub(super) async fn black_hole() -> Result<Vec<Row>> {
     })
     .await?;
     first_value(&aggregator).await?;
-    let mut seen = Seen::default();
+    let mut seen = ReadCounts::default();
     seen.read(&aggregator, Duration::from_secs(3)).await?;
     traffic.stop_unhurt().await?;
     let sent = stats_of(&envoy, &[]).await?;
@@ -117,7 +117,7 @@ pub(super) async fn second_stalled() -> Result<Vec<Row>> {
     let envoy = start_envoy(&bootstrap).await?;
     let traffic = Traffic::start(envoy.listener(FRONT)?);
     first_value(&aggregator).await?;
-    let mut seen = Seen::default();
+    let mut seen = ReadCounts::default();
     seen.read(&aggregator, Duration::from_secs(8)).await?;
     traffic.stop_unhurt().await?;
     let sent = stats_of(&envoy, &["stalled"]).await?;

@@ -8,7 +8,7 @@ use tests_envoy::{Backends, FRONT, POD, send_mix, start_envoy};
 use tests_support::aggregator::{Aggregator, Options};
 use tests_support::http;
 
-use crate::rig::{Seen, Traffic, counted, first_value, plugins, rows, stats_of};
+use crate::rig::{ReadCounts, Traffic, counted, first_value, plugins, rows, stats_of};
 use crate::row::Row;
 
 /// Rounds of the four routes: answered, failing with retries, refused, answered by Envoy itself.
@@ -26,7 +26,7 @@ pub(super) async fn retries() -> Result<Vec<Row>> {
         "retries-dead-upstreams",
         sent,
         counted,
-        Seen::default(),
+        ReadCounts::default(),
     ))
 }
 
@@ -37,7 +37,7 @@ pub(super) async fn reset() -> Result<Vec<Row>> {
     let envoy = start_envoy(&backends.bootstrap_with(aggregator.ingest(), &plugins()?)?).await?;
     let traffic = Traffic::start(envoy.listener(FRONT)?);
     first_value(&aggregator).await?;
-    let mut seen = Seen::default();
+    let mut seen = ReadCounts::default();
     seen.read(&aggregator, Duration::from_secs(2)).await?;
     traffic.stop_unhurt().await?;
     // What is in flight at the reset would be counted on one side by Envoy, on the other by us.
@@ -72,7 +72,7 @@ pub(super) async fn hidden() -> Result<Vec<Row>> {
     let envoy = start_envoy(&bootstrap).await?;
     let traffic = Traffic::start(envoy.listener(FRONT)?);
     first_value(&aggregator).await?;
-    let mut seen = Seen::default();
+    let mut seen = ReadCounts::default();
     seen.read(&aggregator, Duration::from_secs(3)).await?;
     traffic.stop_unhurt().await?;
     let sent = stats_of(&envoy, &[]).await?;

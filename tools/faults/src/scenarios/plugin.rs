@@ -14,7 +14,7 @@ use tests_support::clock;
 use tests_support::envoy::{self, Envoy};
 use tests_support::plugin::{Plugin, Role};
 
-use crate::rig::{PATIENCE, Seen, Traffic, counted, first_value, plugins, rows, stats_of};
+use crate::rig::{PATIENCE, ReadCounts, Traffic, counted, first_value, plugins, rows, stats_of};
 use crate::row::Row;
 
 /// Another configuration, other code, other routes, and both again.
@@ -36,7 +36,7 @@ pub(super) async fn listener_updates() -> Result<Vec<Row>> {
     let envoy = Envoy::start(&bootstrap.to_json(), &envoy::Options::default()).await?;
     let traffic = Traffic::start(envoy.listener(FRONT)?);
     first_value(&aggregator).await?;
-    let mut seen = Seen::default();
+    let mut seen = ReadCounts::default();
     for change in changes(directory.path())? {
         change(&mut front)?;
         version += 1;

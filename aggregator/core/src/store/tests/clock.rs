@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::sidecar::{Sidecar, at, inbound, rate, read, refused, state, store, total, value};
 use crate::history::float;
 use crate::status::{PodState, RefusedReason};
-use crate::store::Refused;
+use crate::store::StoreRefusal;
 use common_time::Monotonic;
 
 /// Requests per second in these tests.
@@ -75,7 +75,7 @@ fn the_newer_instance_is_the_one_that_came_later() {
     assert_eq!(value(reading), Ok((RATE * 1000, 2000)));
     let late = old.try_say(&store, at(9100), &old_link, 900);
     assert!(
-        matches!(late, Err(Refused::OlderInstance { .. })),
+        matches!(late, Err(StoreRefusal::OlderInstance { .. })),
         "{late:?}"
     );
     assert!(old.try_connect(&store, at(9200), 3).is_err());
@@ -100,7 +100,7 @@ fn a_former_instance_does_not_come_back() {
     }
     let again = old.try_connect(&store, now, 3);
     assert!(
-        matches!(again, Err(Refused::OlderInstance { .. })),
+        matches!(again, Err(StoreRefusal::OlderInstance { .. })),
         "{again:?}"
     );
     assert_eq!(total(&store, now, "jazz"), Some(400));

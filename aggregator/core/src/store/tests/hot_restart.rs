@@ -1,7 +1,7 @@
 //! Two Envoy processes of one pod: what one of them counts is never taken for the pod's.
 
 use super::sidecar::{Sidecar, at, rate, read, store, value};
-use crate::query::Missing;
+use crate::query::NoValue;
 use crate::report::{CounterScope, InstanceId, ProcessId};
 use crate::store::{Link, Store};
 
@@ -87,15 +87,15 @@ fn a_draining_parent_makes_the_pod_unknown() {
             match reading {
                 Ok((milli, _)) => assert_eq!(milli, 100_000, "{now} ms, window {window} s"),
                 Err(why) if drains || now > 30_000 => {
-                    assert!(matches!(why, Missing::HotRestart | Missing::New), "{why:?}");
+                    assert!(matches!(why, NoValue::HotRestart | NoValue::New), "{why:?}");
                     assert!(now < 38_000, "{why:?} at {now} ms");
                 }
-                Err(why) => assert_eq!((why, now), (Missing::New, 1000)),
+                Err(why) => assert_eq!((why, now), (NoValue::New, 1000)),
             }
         }
         if (12_000..=30_000).contains(&now) {
             let reading = value(read(&store, at(now), "jazz", &rate(5)));
-            assert_eq!(reading, Err(Missing::HotRestart), "{now} ms");
+            assert_eq!(reading, Err(NoValue::HotRestart), "{now} ms");
         }
     }
 }
@@ -125,7 +125,7 @@ fn a_child_says_so() {
     let unknown = |now| {
         assert_eq!(
             value(read(&store, at(now), "jazz", &rate(2))),
-            Err(Missing::HotRestart)
+            Err(NoValue::HotRestart)
         );
     };
     unknown(2600);
@@ -198,7 +198,7 @@ fn a_process_that_begins_again_leaves_a_hole() {
         new.says(&store, at(11_000), &link, told);
         assert_eq!(
             value(read(&store, at(11_000), "jazz", &rate(5))),
-            Err(Missing::New)
+            Err(NoValue::New)
         );
         new.says(&store, at(12_000), &link, told + 100);
         for window in [2, 60] {

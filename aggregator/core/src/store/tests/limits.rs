@@ -6,11 +6,11 @@ use super::sidecar::{
     Sidecar, at, inbound, key, rate, read, refused, requests, store, total, value,
 };
 use crate::limits::{StoreLimits, TOTAL_MAX};
-use crate::query::Missing;
+use crate::query::NoValue;
 use crate::report::{CounterScope, ProcessId, SeriesTotals};
 use crate::series::Direction;
 use crate::status::RefusedReason;
-use crate::store::{Refused, Store};
+use crate::store::{Store, StoreRefusal};
 
 /// A full store refuses a new pod; those it holds go on, and a forgotten one makes room.
 #[test]
@@ -64,7 +64,7 @@ fn instances() {
     let error = vm(4).try_connect(&store, at(0), 104).unwrap_err();
     assert_eq!(
         error,
-        Refused::InstancesPerPod {
+        StoreRefusal::InstancesPerPod {
             pod: vm(4).hello.pod,
             max: 3
         }
@@ -92,7 +92,7 @@ fn series() {
     assert_eq!(refused(&store, RefusedReason::SeriesPerPod), 3);
     assert_eq!(total(&store, at(1000), "jazz"), Some(10));
     let reading = read(&store, at(1000), "jazz", &rate(60));
-    assert_eq!(value(reading), Err(Missing::Refused));
+    assert_eq!(value(reading), Err(NoValue::Refused));
     let report = sidecar.report(at(2000), many(2, 20));
     store.apply(at(2000), &link, &report).unwrap();
     let reading = read(&store, at(2000), "jazz", &rate(60));
@@ -160,7 +160,7 @@ fn an_old_instance_may_have_a_high_total() {
     let link = young.connect(&store, at(day), 2);
     let error = young.try_say(&store, at(day), &link, 50_000_000_000_000);
     assert!(
-        matches!(error, Err(Refused::RoseTooFast { .. })),
+        matches!(error, Err(StoreRefusal::RoseTooFast { .. })),
         "{error:?}"
     );
 }
@@ -176,7 +176,7 @@ fn ahead_of_the_clock() {
     let error = sidecar.try_say(&store, at(2000), &link, 20).unwrap_err();
     assert_eq!(
         error,
-        Refused::AheadOfClock {
+        StoreRefusal::AheadOfClock {
             end_ms: at(63_000).0,
             ahead: Duration::from_secs(61)
         }

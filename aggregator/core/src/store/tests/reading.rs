@@ -2,7 +2,7 @@
 
 use super::sidecar::{Sidecar, at, fixed, inbound, key, rate, read, requests, store, value};
 use crate::pod::PodKey;
-use crate::query::{Metric, MetricQuery, Missing, WindowChoice};
+use crate::query::{Metric, MetricQuery, NoValue, WindowChoice};
 use crate::report::{ResponseCode, SeriesTotals};
 use crate::series::{CodeClass, Direction, SeriesKey};
 use crate::store::Store;
@@ -54,7 +54,7 @@ fn default_directions() {
     assert_eq!(read(attempts, Some(Direction::Inbound)), Ok(11_000));
     assert_eq!(
         read(Metric::InflightRequests, None),
-        Err(Missing::NotCounted)
+        Err(NoValue::NotCounted)
     );
 }
 
@@ -106,8 +106,8 @@ fn clusters() {
     assert_eq!(read("apart", "b"), Ok(5000));
     assert_eq!(read("apart", "c"), Ok(0));
     assert_eq!(read("spilled", "a"), Ok(10_000));
-    assert_eq!(read("spilled", "c"), Err(Missing::NotCounted));
-    assert_eq!(read("together", "a"), Err(Missing::NotCounted));
+    assert_eq!(read("spilled", "c"), Err(NoValue::NotCounted));
+    assert_eq!(read("together", "a"), Err(NoValue::NotCounted));
 }
 
 /// Responses by class: a class without responses is 0 where responses are counted, and no number
@@ -134,13 +134,13 @@ fn code_classes() {
     assert_eq!(read("counted", CodeClass::ClientError, requests), Ok(0));
     assert_eq!(
         read("off", CodeClass::Success, requests),
-        Err(Missing::NotCounted)
+        Err(NoValue::NotCounted)
     );
     assert_eq!(read("idle", CodeClass::Success, requests), Ok(0));
     let attempts = Metric::UpstreamRequestsPerSecond;
     assert_eq!(
         read("counted", CodeClass::Success, attempts),
-        Err(Missing::NotCounted)
+        Err(NoValue::NotCounted)
     );
 }
 
@@ -160,7 +160,7 @@ fn not_counted_is_not_zero() {
     };
     assert_eq!(
         read("log", Metric::RequestsPerSecond),
-        Err(Missing::NotCounted)
+        Err(NoValue::NotCounted)
     );
     assert_eq!(read("log", Metric::UpstreamRequestsPerSecond), Ok(500));
     assert_eq!(read("idle", Metric::RequestsPerSecond), Ok(0));
@@ -259,12 +259,12 @@ fn responses_and_their_errors() {
     assert_eq!(read("jazz", Metric::ErrorRatio, None), Ok((200, 100_000)));
     assert_eq!(
         read("idle", Metric::ErrorRatio, None),
-        Err(Missing::NoRequests),
+        Err(NoValue::NoRequests),
         "a share of nothing is no number"
     );
     assert_eq!(
         read("jazz", Metric::ErrorRatio, none),
-        Err(Missing::NotCounted)
+        Err(NoValue::NotCounted)
     );
 }
 

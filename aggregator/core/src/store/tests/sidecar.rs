@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::limits::StoreLimits;
 use crate::pod::{Labels, PodKey};
-use crate::query::{Answer, Metric, MetricQuery, Missing, Reading, WindowChoice};
+use crate::query::{Metric, MetricQuery, NoValue, QueryResult, Reading, WindowChoice};
 use crate::report::{CounterScope, Hello, InstanceId, ProcessId, Report, SeriesTotals, StreamId};
 use crate::series::{Direction, SeriesKey};
 use crate::status::{PodState, PodStatus, RefusedReason};
-use crate::store::{Applied, Connected, Link, Refused, Store};
+use crate::store::{Applied, Connected, Link, Store, StoreRefusal};
 use common_time::{Monotonic, UnixMillis};
 
 /// Where the tests begin, on the aggregator's clock.
@@ -72,7 +72,7 @@ impl Sidecar {
         store: &Store,
         now: Monotonic,
         stream: u64,
-    ) -> Result<Connected, Refused> {
+    ) -> Result<Connected, StoreRefusal> {
         let hello = Hello {
             clock: self.theirs(now),
             ..self.hello.clone()
@@ -111,7 +111,7 @@ impl Sidecar {
         now: Monotonic,
         link: &Link,
         requests: u64,
-    ) -> Result<Applied, Refused> {
+    ) -> Result<Applied, StoreRefusal> {
         let report = self.report(now, vec![inbound(requests)]);
         store.apply(now, link, &report)
     }
@@ -161,9 +161,9 @@ pub(super) fn read(
     now: Monotonic,
     name: &str,
     query: &MetricQuery,
-) -> Result<Reading, Missing> {
+) -> Result<Reading, NoValue> {
     let pods = [PodKey::new("prod", name)];
-    let Answer {
+    let QueryResult {
         mut readings,
         mut missing,
     } = store.read(now, &pods, query);
@@ -174,7 +174,7 @@ pub(super) fn read(
 }
 
 /// The value in thousandths and the length of its window in milliseconds.
-pub(super) fn value(reading: Result<Reading, Missing>) -> Result<(u64, u128), Missing> {
+pub(super) fn value(reading: Result<Reading, NoValue>) -> Result<(u64, u128), NoValue> {
     reading.map(|reading| (reading.value.0, reading.window.as_millis()))
 }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::sidecar::{Sidecar, at, inbound, rate, read, state, status, store, total, value};
 use crate::limits::FORGET_AFTER;
 use crate::pod::PodKey;
-use crate::query::Missing;
+use crate::query::NoValue;
 use crate::report::StreamId;
 use crate::status::PodState;
-use crate::store::Refused;
+use crate::store::StoreRefusal;
 
 /// A pod nobody told of, one that only said hello, and one seen for less than a second.
 #[test]
@@ -16,11 +16,11 @@ fn new_until_a_second_was_seen() {
     let store = store();
     let sidecar = Sidecar::new("jazz", 1);
     let reading = |now| value(read(&store, now, "jazz", &rate(60)));
-    assert_eq!(reading(at(0)), Err(Missing::NeverReported));
+    assert_eq!(reading(at(0)), Err(NoValue::NeverReported));
     let link = sidecar.connect(&store, at(0), 1);
-    assert_eq!(reading(at(500)), Err(Missing::New));
+    assert_eq!(reading(at(500)), Err(NoValue::New));
     sidecar.says(&store, at(600), &link, 6);
-    assert_eq!(reading(at(600)), Err(Missing::New));
+    assert_eq!(reading(at(600)), Err(NoValue::New));
     assert_eq!(state(&store, at(600), "jazz"), PodState::New);
     sidecar.says(&store, at(1000), &link, 10);
     assert_eq!(reading(at(1000)), Ok((10_000, 1000)));
@@ -58,7 +58,7 @@ fn a_closed_stream_is_held_then_gone() {
     assert!(reading.held);
     assert_eq!(state(&store, at(15_499), "jazz"), PodState::Held);
     let reading = read(&store, at(15_500), "jazz", &rate(2));
-    assert_eq!(value(reading), Err(Missing::Gone));
+    assert_eq!(value(reading), Err(NoValue::Gone));
     assert_eq!(state(&store, at(15_500), "jazz"), PodState::Gone);
 }
 
@@ -157,7 +157,7 @@ fn a_gone_pod_is_forgotten() {
     assert_eq!(store.inspect(now), []);
     let late = sidecar.try_say(&store, now, &link, 11);
     assert!(
-        matches!(late, Err(Refused::UnknownStream { .. })),
+        matches!(late, Err(StoreRefusal::UnknownStream { .. })),
         "{late:?}"
     );
 }
@@ -192,7 +192,7 @@ fn a_lost_vm_is_unknown() {
         let expected = if live == 3 {
             Ok((10_000, 1000))
         } else {
-            Err(Missing::VmLost)
+            Err(NoValue::VmLost)
         };
         assert_eq!(reading, expected);
     }

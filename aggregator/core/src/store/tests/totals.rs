@@ -3,11 +3,11 @@
 use super::sidecar::{
     Sidecar, at, inbound, key, rate, read, refused, requests, status, store, total, value,
 };
-use crate::query::Missing;
+use crate::query::NoValue;
 use crate::report::{CounterScope, ProcessId, ResponseCode, SeriesTotals, StreamId};
 use crate::series::{CodeClass, Direction};
 use crate::status::{PodState, RefusedReason};
-use crate::store::Refused;
+use crate::store::StoreRefusal;
 
 /// Frames that come twice, late or not at all change nothing but what they are news of.
 #[test]
@@ -119,12 +119,12 @@ fn an_older_instance_waits_until_the_newer_is_lost() {
     assert_eq!(applied.replaced, [StreamId(1)]);
     let late = old.try_say(&store, at(2100), &old_link, 900);
     assert!(
-        matches!(late, Err(Refused::OlderInstance { .. })),
+        matches!(late, Err(StoreRefusal::OlderInstance { .. })),
         "{late:?}"
     );
     let again = old.try_connect(&store, at(2200), 3);
     assert!(
-        matches!(again, Err(Refused::OlderInstance { .. })),
+        matches!(again, Err(StoreRefusal::OlderInstance { .. })),
         "{again:?}"
     );
     assert_eq!(refused(&store, RefusedReason::OlderInstance), 2);
@@ -178,7 +178,7 @@ fn an_old_total_is_no_burst() {
     sidecar.says(&store, at(hour + 500), &link, 1_000_000);
     assert_eq!(total(&store, at(hour + 500), "jazz"), Some(1_000_000));
     let reading = read(&store, at(hour + 500), "jazz", &rate(60));
-    assert_eq!(value(reading), Err(Missing::New));
+    assert_eq!(value(reading), Err(NoValue::New));
     sidecar.says(&store, at(hour + 1500), &link, 1_000_020);
     let reading = read(&store, at(hour + 1500), "jazz", &rate(60));
     assert_eq!(value(reading), Ok((20_000, 1000)));
@@ -235,7 +235,7 @@ fn another_uid_is_another_pod() {
     assert_eq!(connected.replaced, [StreamId(1)]);
     let late = old.try_say(&store, at(2600), &old_link, 3000);
     assert!(
-        matches!(late, Err(Refused::UnknownStream { .. })),
+        matches!(late, Err(StoreRefusal::UnknownStream { .. })),
         "{late:?}"
     );
     new.says(&store, at(3500), &connected.link, 5);

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Fault, Gone, Key, Reason, Refused, target};
+use super::{Fault, Key, Reason, RefusedObject, RefusedObjects, target};
 use super::{not_supported, path_fault, span_fault, timeout_fault};
 use crate::resources::{HttpRoute, Kind, Protocol, Route, VirtualNodeSpec, VirtualRouterSpec};
 
@@ -24,12 +24,12 @@ pub(super) fn settle(
     routers: &mut BTreeMap<Key, VirtualRouterSpec>,
     before: Option<&BTreeMap<Key, VirtualRouterSpec>>,
     nodes: &Nodes,
-    refused: &mut Vec<Refused>,
+    refused: &mut Vec<RefusedObject>,
 ) {
-    let gone = Gone::of(refused);
+    let gone = RefusedObjects::of(refused);
     routers.retain(|key, router| {
         let mut refuse = |(reason, why)| {
-            refused.push(Refused::new(Kind::VirtualRouter, key, reason, why));
+            refused.push(RefusedObject::new(Kind::VirtualRouter, key, reason, why));
         };
         let now = examine(key, router, nodes, &gone);
         if matches!(&now, Ok(now) if is_whole(now)) {
@@ -68,7 +68,7 @@ fn examine<'a>(
     key: &Key,
     router: &'a VirtualRouterSpec,
     nodes: &Nodes,
-    gone: &Gone,
+    gone: &RefusedObjects,
 ) -> Result<Vec<Examined<'a>>, Fault> {
     listeners(router).map_err(not_supported)?;
     let examined = router.routes.iter().map(|route| {
@@ -144,7 +144,13 @@ fn route_fault(route: &HttpRoute) -> Option<String> {
 // === impl Examined ===
 
 impl<'a> Examined<'a> {
-    fn new(key: &Key, name: &'a str, route: &HttpRoute, nodes: &Nodes, gone: &Gone) -> Self {
+    fn new(
+        key: &Key,
+        name: &'a str,
+        route: &HttpRoute,
+        nodes: &Nodes,
+        gone: &RefusedObjects,
+    ) -> Self {
         let mut examined = Self {
             name,
             lost: Vec::new(),

@@ -198,10 +198,10 @@ fn endpoints_are_told_on_their_own() {
 /// it is told of that when it asks for listeners, which it does when its first clusters are.
 #[test]
 fn no_cluster_becomes_another_kind_while_envoy_begins() {
-    type Made = fn(&str) -> Meshes;
-    let known: Made = |text| located(meshes(text), "10.0.0.1:80");
+    type MeshesOf = fn(&str) -> Meshes;
+    let known: MeshesOf = |text| located(meshes(text), "10.0.0.1:80");
     let slower = DJAPP.replace("intervalMillis: 5000", "intervalMillis: 6000");
-    for (before, after) in [(meshes as Made, known), (known, meshes)] {
+    for (before, after) in [(meshes as MeshesOf, known), (known, meshes)] {
         let mut dj = Envoy::new(&before(DJAPP));
         assert_eq!(dj.says(CLUSTER, &[], None), [CLUSTER]);
         let kind = dj.kind_of(TO_V1);
