@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::addresses::Addresses;
 use crate::admin::Admin;
-use crate::app::parts::{Task, Tasks};
+use crate::app::tasks::{Task, Tasks};
 use crate::budget::Budget;
 use crate::clock;
 use crate::cluster::{Checks, Cluster};
@@ -34,7 +34,7 @@ use crate::gauges;
 use crate::readiness::{Readiness, Sidecars};
 use crate::remote_write::RemoteWrite;
 
-mod parts;
+mod tasks;
 
 /// How often pods that are long gone are forgotten.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);

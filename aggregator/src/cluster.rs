@@ -9,7 +9,7 @@ use aggregator_api::{Guard, review};
 use aggregator_directory::Directory;
 use anyhow::{Context as _, Result};
 use common_http::health::Check;
-use common_kubernetes::registration::{Fault, Target, service_names};
+use common_kubernetes::ca_bundle_publisher::{Fault, Target, service_names};
 use common_kubernetes::reviews::Reviewer;
 use common_kubernetes::{CaBundlePublisher, ClusterError, Lease, Watches, connection};
 use common_time::{Clock, Monotonic};

@@ -24,11 +24,11 @@ use crate::guard::Guard;
 use crate::ledger::{Ledger, RecordedRead};
 use crate::metric_name::{MetricNames, MetricPrefix};
 use crate::metrics::{self, Outcome, ReadContext, Served};
-use crate::observations::Observations;
 use crate::path::{
     ApiVersion, EXTERNAL_GROUP, GROUP, HealthPath, MetricPath, Object, PathError, Route,
 };
 use crate::status::{Details, Kind, Reason, Refusal};
+use crate::telemetry::Observations;
 use common_http::health::{self, Check, HealthQuery, ReadinessChecks};
 
 /// Bytes of a URL, path and query together. The longest that means something, with a selector of 4

@@ -7,8 +7,8 @@
 //!   [`demand`] of its callers.
 
 mod demand;
+mod metric_request;
 mod outcome;
-mod question;
 mod sum;
 
 use std::time::Duration;
@@ -25,15 +25,15 @@ use crate::form::Parameters;
 use crate::list::{self, DescribedObject, Item, ListError};
 use crate::metric_name::MetricNames;
 use crate::metric_selector;
-use crate::missing;
+use crate::no_value_reason;
 use crate::path::{MetricPath, Object};
 use crate::quantity;
 use crate::selector::Selector;
 use crate::signal_age::SignalAge;
 use crate::status::{Kind, Reason, Refusal};
 
+pub(crate) use metric_request::MetricRequest;
 pub(crate) use outcome::Outcome;
-pub(crate) use question::MetricRequest;
 pub(crate) use sum::Source;
 
 #[derive(Clone, Copy, Debug)]
@@ -154,8 +154,14 @@ fn each<'a>(
 ) -> Result<Vec<Item<'a>>, Refusal> {
     if readings.is_empty() {
         return Err(no_value(match (question.object, missing) {
-            (Object::Pod(_), [(pod, why)]) => missing::one_has_no_value(question.metric, pod, *why),
-            _ => missing::none_has_a_value(question.metric, &question.describe_pods(), missing),
+            (Object::Pod(_), [(pod, why)]) => {
+                no_value_reason::one_has_no_value(question.metric, pod, *why)
+            }
+            _ => no_value_reason::none_has_a_value(
+                question.metric,
+                &question.describe_pods(),
+                missing,
+            ),
         }));
     }
     readings

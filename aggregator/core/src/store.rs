@@ -13,13 +13,13 @@ mod counter;
 mod handshakes;
 mod instance;
 mod inventory;
-mod plausible;
 mod pod_record;
 mod reading;
 mod refused;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod validate;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -9,7 +9,7 @@ use common_http::{Peer, Security};
 use tonic::Extensions;
 use tonic::metadata::MetadataMap;
 
-use crate::ending::Refusal;
+use crate::close_reason::Refusal;
 use crate::identity::{Claim, Identity};
 use crate::metrics::Metrics;
 

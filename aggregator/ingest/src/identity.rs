@@ -12,7 +12,7 @@ use common_http::Peer;
 use tonic::Extensions;
 use tonic::metadata::MetadataMap;
 
-use crate::ending::Refusal;
+use crate::close_reason::Refusal;
 use crate::metrics::Metrics;
 
 mod spiffe;

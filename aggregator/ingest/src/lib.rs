@@ -10,18 +10,18 @@
 //! ```
 
 mod builds;
+mod close_reason;
+mod context;
 mod door;
-mod ending;
 pub mod identity;
 pub mod limits;
 mod metrics;
 mod native_sink;
 pub mod parse;
 mod refusals;
-mod remembered;
 mod server;
 mod session;
-mod shared;
+mod sink_states;
 mod streams;
 
 pub use identity::Identity;

@@ -8,7 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::builds::Builds;
-use crate::ending::Refusal;
+use crate::close_reason::Refusal;
 
 /// The ingest's own metrics; cheap to clone, all clones count together.
 #[derive(Clone, Debug, Default)]

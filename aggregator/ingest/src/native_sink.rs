@@ -24,11 +24,11 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::ending::{CloseReason, Refusal, ending_of};
+use crate::close_reason::{CloseReason, Refusal, ending_of};
+use crate::context::IngestContext;
 use crate::identity::Claim;
 use crate::limits::SILENCE_MAX;
-use crate::remembered::{FLUSH_DEFAULT, SinkState};
-use crate::shared::IngestContext;
+use crate::sink_states::{FLUSH_DEFAULT, SinkState};
 use crate::streams::StreamSlot;
 pub(crate) use message::{Codec, StreamMetricsMessage as Message, StreamMetricsResponse as Answer};
 use node::Sidecar;

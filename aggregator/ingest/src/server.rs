@@ -35,6 +35,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tower_service::Service as _;
 use tracing::{Instrument as _, info, info_span};
 
+use crate::context::IngestContext;
 use crate::door::Door;
 use crate::identity::Identity;
 use crate::limits::{
@@ -44,9 +45,8 @@ use crate::limits::{
 use crate::metrics::Metrics;
 use crate::native_sink;
 use crate::refusals::Lines;
-use crate::remembered::SinkStates;
 use crate::session::Session;
-use crate::shared::IngestContext;
+use crate::sink_states::SinkStates;
 use crate::streams::{PlainStreams, Streams};
 
 /// How often a connection is asked for a sign of life.

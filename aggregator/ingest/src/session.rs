@@ -16,11 +16,11 @@ use tonic::{Status, Streaming};
 use tracing::{Span, debug, trace};
 
 use crate::builds::BuildGuard;
-use crate::ending::{CloseReason, Refusal, ending_of};
+use crate::close_reason::{CloseReason, Refusal, ending_of};
+use crate::context::IngestContext;
 use crate::identity::Claim;
 use crate::limits::{ANSWER_WITHIN, DRAIN_MAX, DRAINED_AFTER, SILENCE_MAX, STATUS_WITHIN};
 use crate::parse;
-use crate::shared::IngestContext;
 use crate::streams::StreamSlot;
 
 /// Answers to the sidecar, and at last the status.

@@ -9,7 +9,7 @@ use aggregator_core::report::StreamId;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::ending::{CloseReason, Refusal};
+use crate::close_reason::{CloseReason, Refusal};
 use crate::limits::Limits;
 
 /// Every open stream of this server.

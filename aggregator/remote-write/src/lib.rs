@@ -6,7 +6,6 @@
 //!                                                          └> one sender a shard --> receiver
 //! ```
 
-pub mod answer;
 pub mod batch;
 pub mod encoder;
 pub mod endpoint;
@@ -23,3 +22,4 @@ pub mod series;
 pub mod skew;
 pub mod sub_batch;
 pub mod write_request;
+pub mod write_response;

@@ -9,8 +9,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::atomic::AtomicU64;
 
-use crate::answer::Class;
 use crate::queue::DropReason;
+use crate::write_response::Class;
 
 /// Cheap to clone; all clones count together.
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@
 
 use parking_lot::Mutex;
 
-use crate::answer::{Class, WriteResponse};
+use crate::write_response::{Class, WriteResponse};
 
 #[cfg(test)]
 mod tests;

@@ -14,10 +14,10 @@ use parking_lot::Mutex;
 use reqwest::{Client, Response};
 use thiserror::Error;
 
-use crate::answer::{BODY_BYTES_MAX, WriteResponse};
 use crate::endpoint::Endpoint;
 use crate::protocol::Version;
 use crate::skew::Skew;
+use crate::write_response::{BODY_BYTES_MAX, WriteResponse};
 
 /// Time to connect, TLS included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::answer::{Class, WriteResponse};
+use crate::write_response::{Class, WriteResponse};
 
 #[cfg(test)]
 mod tests;

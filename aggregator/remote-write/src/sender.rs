@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::answer::{Class, WriteResponse};
 use crate::batch::{Batch, SINGLE};
 use crate::isolation::Isolation;
 use crate::metrics::{Metrics, ReasonLabel};
@@ -20,6 +19,7 @@ use crate::receiver::Receiver;
 use crate::retry::Retry;
 use crate::sender::lag::Lag;
 use crate::sub_batch::SubBatch;
+use crate::write_response::{Class, WriteResponse};
 
 mod delivery;
 mod lag;

@@ -10,7 +10,7 @@ use aggregator_ingest::identity::{TokenReview, TokenReviews, TokenUser};
 use anyhow::{Context as _, Result};
 use common_http::Security;
 use common_kubernetes::CaBundlePublisher;
-use common_kubernetes::registration::{Target, pod_names, service_names};
+use common_kubernetes::ca_bundle_publisher::{Target, pod_names, service_names};
 use common_kubernetes::reviews::Reviewer;
 use common_time::Clock;
 use common_tls::{Protocols, ReloadableCert, clients, config};

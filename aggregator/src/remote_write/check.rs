@@ -1,11 +1,11 @@
 //! `meshmeter remote-write check`: one sample, and what the receiver thinks of it.
 
-use aggregator_remote_write::answer::{Class, WriteResponse};
 use aggregator_remote_write::batch::Kind;
 use aggregator_remote_write::encoder::{Encoder, SeriesLabels};
 use aggregator_remote_write::protocol::Version;
 use aggregator_remote_write::receiver::Receiver as _;
 use aggregator_remote_write::sub_batch::SubBatch;
+use aggregator_remote_write::write_response::{Class, WriteResponse};
 use anyhow::{Context as _, Result, bail};
 use common_time::Clock;
 
@@ -145,7 +145,7 @@ fn without_credentials(error: &str, auth: &AuthConfig) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use aggregator_remote_write::answer::{Class, WriteResponse};
+    use aggregator_remote_write::write_response::{Class, WriteResponse};
 
     use super::{said, unauthorised, without_credentials};
     use crate::config::AuthConfig;

@@ -45,7 +45,7 @@ impl Signer {
 
     /// The same, with the SHA-256 of the body in the header `x-amz-content-sha256`.
     #[must_use]
-    pub fn telling_digest(mut self) -> Self {
+    pub fn with_content_sha256(mut self) -> Self {
         self.tells_digest = true;
         self
     }

@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::connection::{Connection, Handshakes, ListenerContext, Trusts};
+use crate::connection_slots::{ConnectionSlot, ConnectionSlots, Full};
 use crate::listener::{Accepted, Listener, Peer};
 use crate::metrics::{self, Counts, Metrics};
-use crate::places::{ConnectionSlot, Full, Places};
 use crate::settings::Settings;
 use crate::{BoxError, RequestBody, Security, clock};
 
@@ -97,7 +97,7 @@ impl Server {
         let listener = listener.into();
         let settings = self.settings;
         let counts = self.metrics.of(settings.listener);
-        let places = Places::new(settings.limits, settings.deadlines);
+        let places = ConnectionSlots::new(settings.limits, settings.deadlines);
         let shared = Arc::new(ListenerContext {
             settings,
             security: self.security,
@@ -160,7 +160,7 @@ impl fmt::Debug for Server {
 
 struct Door<'a> {
     listener: &'a Listener,
-    places: &'a Arc<Places>,
+    places: &'a Arc<ConnectionSlots>,
     counts: &'a Arc<Counts>,
     pause: Duration,
 }
@@ -168,7 +168,11 @@ struct Door<'a> {
 // === impl Door ===
 
 impl<'a> Door<'a> {
-    fn new(listener: &'a Listener, places: &'a Arc<Places>, counts: &'a Arc<Counts>) -> Self {
+    fn new(
+        listener: &'a Listener,
+        places: &'a Arc<ConnectionSlots>,
+        counts: &'a Arc<Counts>,
+    ) -> Self {
         Self {
             listener,
             places,

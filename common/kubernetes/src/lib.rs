@@ -13,21 +13,21 @@
 //! are those of `k8s-openapi`.
 
 pub mod api;
+pub mod ca_bundle_publisher;
 pub mod configuration;
 pub mod connection;
 pub mod events;
 pub mod index;
 pub mod lease;
 pub mod objects;
-pub mod registration;
 pub mod reviews;
 pub mod scope;
 pub mod watch;
 pub mod watches;
 
 pub use api::Api;
+pub use ca_bundle_publisher::CaBundlePublisher;
 pub use connection::ClusterError;
 pub use lease::Lease;
-pub use registration::CaBundlePublisher;
 pub use scope::Scope;
 pub use watches::Watches;

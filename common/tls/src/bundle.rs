@@ -1,6 +1,6 @@
 //! CA certificates to trust, in PEM.
 
-use crate::serving::{TlsError, certificates};
+use crate::reloadable_cert::{TlsError, certificates};
 
 /// Bytes of a bundle that pods are given, some 60 certificates: it is a variable of each pod, of
 /// which the kernel accepts 128 KiB, or a `ConfigMap` of each namespace.

@@ -7,7 +7,7 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
-use crate::serving::TlsError;
+use crate::reloadable_cert::TlsError;
 
 /// How long a CA is valid: it is replaced by deleting its secret.
 const CA_VALID: Duration = Duration::days(3650);
@@ -134,7 +134,7 @@ mod tests {
     use x509_parser::prelude::FromDer as _;
 
     use super::*;
-    use crate::serving::certificates;
+    use crate::reloadable_cert::certificates;
 
     fn verifies(ca: &str, issued: &Issued, name: &'static str) -> bool {
         verifies_at(UnixTime::now(), ca, issued, name)

@@ -16,7 +16,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, Sig
 use tokio_util::sync::CancellationToken;
 
 use crate::files;
-use crate::serving::{TlsError, certificates};
+use crate::reloadable_cert::{TlsError, certificates};
 
 /// Takes any certificate, or none, whoever signed it; that the client holds its key is verified. As
 /// Go's `RequestClientCert`: only afterwards it can be told which CA a certificate belongs to.

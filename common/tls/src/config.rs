@@ -7,7 +7,7 @@ use rustls::crypto::ring;
 use rustls::server::danger::ClientCertVerifier;
 
 use crate::CertificateAuthority;
-use crate::serving::{ReloadableCert, TlsError};
+use crate::reloadable_cert::{ReloadableCert, TlsError};
 
 /// Names every self-signed certificate is valid for.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::serving::{ReloadableCert, TlsError};
+use crate::reloadable_cert::{ReloadableCert, TlsError};
 
 /// Bytes of a file: a chain of a few certificates.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;

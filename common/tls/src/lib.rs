@@ -12,8 +12,8 @@ pub mod ca;
 pub mod clients;
 pub mod config;
 pub mod files;
-pub mod serving;
+pub mod reloadable_cert;
 
 pub use ca::CertificateAuthority;
 pub use config::Protocols;
-pub use serving::{ReloadableCert, TlsError};
+pub use reloadable_cert::{ReloadableCert, TlsError};

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use common_kubernetes::CaBundlePublisher;
-use common_kubernetes::registration::{Fault, Target, service_names};
+use common_kubernetes::ca_bundle_publisher::{Fault, Target, service_names};
 use common_tls::ReloadableCert;
 use common_tls::files::Files;
 use kube::Client;

@@ -71,7 +71,7 @@ impl ControlPlaneArgs {
         let signing = match self.signing()? {
             None => None,
             Some((region, service)) => Some(Signing {
-                signer: Signer::new(&region, &service).telling_digest(),
+                signer: Signer::new(&region, &service).with_content_sha256(),
                 // On the heap: the SDK's future is large, and would be part of ours for good.
                 credentials: Box::pin(chain::credentials(&region, None)).await,
                 clock: clock::both(),

@@ -1,7 +1,7 @@
 //! Whether requests went where the weights say.
 
 /// Standard deviations that chance is given: it takes more once in two million times.
-const DEVIATIONS: f64 = 5.0;
+const SIGMAS: f64 = 5.0;
 
 /// Requests to two versions, and their weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,7 +25,7 @@ impl Split {
             first,
             second,
             expected: all * share,
-            bound: DEVIATIONS * (all * share * (1.0 - share)).sqrt() + 1.0,
+            bound: SIGMAS * (all * share * (1.0 - share)).sqrt() + 1.0,
         }
     }
 

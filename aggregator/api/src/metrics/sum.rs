@@ -17,7 +17,7 @@ use aggregator_directory::Directory;
 use common_time::Monotonic;
 
 use crate::metrics::{MetricRequest, Summary, quantity_of};
-use crate::missing;
+use crate::no_value_reason;
 use crate::signal_age::SignalAge;
 use crate::status::{Kind, Reason, Refusal};
 
@@ -114,7 +114,7 @@ pub(super) fn over(
     if answer.readings.is_empty() {
         // Nothing would be served anyway: say what each pod lacks, as for a list.
         let pods = question.describe_pods();
-        let message = missing::none_has_a_value(question.metric, &pods, &answer.missing);
+        let message = no_value_reason::none_has_a_value(question.metric, &pods, &answer.missing);
         return Err(Refusal::new(Kind::Unavailable, Reason::Doubt, message));
     }
     Err(too_low(question, "pods", &doubtful))
@@ -131,7 +131,7 @@ pub(super) fn too_low(
         question.metric,
         question.subject(),
         doubtful.len(),
-        missing::counted(doubtful)
+        no_value_reason::counted(doubtful)
     );
     Refusal::new(Kind::Unavailable, Reason::Doubt, message)
 }

@@ -13,10 +13,9 @@ use crate::sidecar_clock::LATE_MAX;
 use crate::status::PodState;
 use crate::store::counter::{Origin, Span};
 use crate::store::instance::{Instance, InstanceState, Newest};
-use crate::store::plausible;
 use crate::store::refused::StoreRefusal;
 use crate::store::tally::Tally;
-use crate::store::{Applied, Connected, Link};
+use crate::store::{Applied, Connected, Link, validate};
 use common_time::Monotonic;
 
 /// Series of all instances of a pod together, as a multiple of the limit of one: where each Wasm VM
@@ -125,7 +124,7 @@ impl PodRecord {
         }
         let span = self.span(now, index, link, report)?;
         let elapsed = self.elapsed(index, span, report);
-        plausible::check(&self.instances[index], elapsed, report)?;
+        validate::check(&self.instances[index], elapsed, report)?;
         let replaced = self.make_current(now, index);
         if self.instances[index].hot_restart {
             self.unknown_until = self.unknown_until.max(now);

@@ -13,7 +13,7 @@
 //! Requests that come together (a page and its pictures) vary more than independent ones. How much
 //! more is measured ([`Profile::clumping`]), and a step has to be so much clearer.
 
-use crate::window::{DEVIATIONS, HANDFUL};
+use crate::window::{MIN_STEP_EVENTS, STEP_SIGMAS};
 
 /// The seconds of the past in which requests are counted one by one.
 const FINE: usize = 60;
@@ -105,7 +105,7 @@ impl Profile {
     /// `None` without a step.
     pub(crate) fn newest_step(mut self) -> Option<u32> {
         self.count_longer_known();
-        let threshold = DEVIATIONS * self.clumping().sqrt();
+        let threshold = STEP_SIGMAS * self.clumping().sqrt();
         let mut newest: Option<usize> = None;
         for end in (0..CUTS.len()).take_while(|end| AGES[CUTS[*end]] <= SEEN_FOR) {
             if newest.is_some_and(|newest| newest <= end) {
@@ -152,7 +152,7 @@ impl Profile {
     fn newest_step_until(&self, end: usize, threshold: f64) -> Option<usize> {
         let stretches = self.known.iter().enumerate().skip(end + 2);
         stretches
-            .filter(|(start, known)| known.counts[*start] - known.counts[end] >= HANDFUL)
+            .filter(|(start, known)| known.counts[*start] - known.counts[end] >= MIN_STEP_EVENTS)
             .find_map(|(start, known)| known.clearest_step(start, end, threshold))
     }
 }
@@ -188,7 +188,7 @@ impl Stretch {
     /// by a half, whatever the number.
     fn deviations(self, before: Self) -> f64 {
         let all = (self.requests + before.requests) / (self.seconds + before.seconds);
-        let tells = |stretch: Self| stretch.requests.max(all * stretch.seconds) >= HANDFUL;
+        let tells = |stretch: Self| stretch.requests.max(all * stretch.seconds) >= MIN_STEP_EVENTS;
         if !tells(self) || !tells(before) {
             return 0.0;
         }

@@ -100,7 +100,7 @@ fn no_window_reaches_over_the_newest_step() {
 /// lasts.
 #[test]
 fn a_burst_is_no_rate() {
-    for requests in [1.0, HANDFUL - 1.0, 40.0, 300.0] {
+    for requests in [1.0, MIN_STEP_EVENTS - 1.0, 40.0, 300.0] {
         for seconds in 0..60 {
             let past = [(0.0, seconds), (requests, 1), (0.0, 60)];
             assert_eq!(chosen(&loads(&past)), 60, "{past:?}");
@@ -151,7 +151,7 @@ proptest! {
     fn chooses_one_of_them(rates in prop::collection::vec(0.0..1e3f64, 120), known in 0.0..130f64) {
         let requests = requests(&rates);
         let chosen = choose(&requests, profile(&rates, known));
-        let needed = requests.iter().position(|requests| *requests >= ENOUGH).unwrap_or(5);
+        let needed = requests.iter().position(|requests| *requests >= MIN_EVENTS).unwrap_or(5);
         prop_assert!(chosen <= needed);
     }
 }

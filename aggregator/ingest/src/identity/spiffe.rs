@@ -9,7 +9,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 
 use super::{Claim, unauthenticated};
-use crate::ending::Refusal;
+use crate::close_reason::Refusal;
 
 /// What `certificate` proves within `trust_domain`.
 pub(super) fn claim(

@@ -10,7 +10,7 @@ use tonic::Status;
 use tonic::codec::{BufferSettings, DecodeBuf, Decoder};
 use tonic_prost::ProstEncoder;
 
-use crate::ending::Refusal;
+use crate::close_reason::Refusal;
 
 /// Bytes of a message that each string and message in it must have at least, on average. Envoy's
 /// shortest statistic has 33 bytes for four of them. Decoded, one takes at most some 80, which

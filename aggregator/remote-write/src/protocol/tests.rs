@@ -1,5 +1,5 @@
 use super::{Protocol, Version};
-use crate::answer::WriteResponse;
+use crate::write_response::WriteResponse;
 
 fn status(code: u16, written: Option<u32>) -> WriteResponse {
     WriteResponse::Status {

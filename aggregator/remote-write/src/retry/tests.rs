@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Next, Retry};
-use crate::answer::{Class, WriteResponse};
+use crate::write_response::{Class, WriteResponse};
 
 fn status(code: u16) -> WriteResponse {
     WriteResponse::Status {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::{Blocked, MAINTENANCE_INTERVAL, Sender};
-use crate::answer::{Class, WriteResponse};
 use crate::batch::Batch;
 use crate::isolation::Refusal;
 use crate::metrics::{CodeLabel, Outcome, ResultLabel};
@@ -11,6 +10,7 @@ use crate::protocol::Version;
 use crate::receiver::Receiver;
 use crate::retry::{Next, Retry};
 use crate::sub_batch::SubBatch;
+use crate::write_response::{Class, WriteResponse};
 
 /// A timestamp that is further ahead of the receiver's clock than this was made by a clock that was
 /// set, in milliseconds.

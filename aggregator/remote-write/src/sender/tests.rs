@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Sender, Settings};
-use crate::answer::WriteResponse;
 use crate::batch::{Batch, Kind, SHARDS, SINGLE};
 use crate::encoder::{Encoder, SeriesLabels};
 use crate::metrics::{Metrics, Outcome, ResultLabel};
@@ -22,6 +21,7 @@ use crate::protocol::Version;
 use crate::queue::{DropReason, Limits, Queue};
 use crate::receiver::Receiver;
 use crate::write_request::{TimeSeries, WriteRequest};
+use crate::write_response::WriteResponse;
 
 /// Begins far from the epoch, so that nothing is by chance the oldest.
 const START: u64 = 1_700_000_000_000;

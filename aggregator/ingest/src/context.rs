@@ -13,13 +13,13 @@ use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Status};
 use tracing::info;
 
+use crate::close_reason::{CloseReason, Refusal};
 use crate::door::{self, Door};
-use crate::ending::{CloseReason, Refusal};
 use crate::identity::Claim;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::refusals::Lines;
-use crate::remembered::SinkStates;
+use crate::sink_states::SinkStates;
 use crate::streams::{StreamSlot, Streams};
 
 pub(crate) struct IngestContext {

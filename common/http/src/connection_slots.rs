@@ -23,7 +23,7 @@ const NEWCOMER: Duration = Duration::from_millis(250);
 
 /// The places of a listener.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct ConnectionSlots {
     limits: Limits,
     deadlines: Deadlines,
     /// Guards who holds a place; held for a look at each of them at most.
@@ -56,7 +56,7 @@ struct Holder {
 #[derive(Debug)]
 pub(crate) struct ConnectionSlot {
     id: u64,
-    places: Arc<Places>,
+    places: Arc<ConnectionSlots>,
     pub(crate) activity: Arc<Activity>,
     /// Cancelled when the place is another's: this connection has to end.
     pub(crate) evicted: CancellationToken,
@@ -70,9 +70,9 @@ pub(crate) enum Full {
     Address,
 }
 
-// === impl Places ===
+// === impl ConnectionSlots ===
 
-impl Places {
+impl ConnectionSlots {
     pub(crate) fn new(limits: Limits, deadlines: Deadlines) -> Arc<Self> {
         Arc::new(Self {
             limits,

@@ -13,7 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::missing;
+use crate::no_value_reason;
 use crate::signal_age::SignalAge;
 use crate::status::Reason;
 use crate::workload::Workload;
@@ -159,7 +159,7 @@ impl Observations {
         for reason in Reason::ALL.map(Reason::as_str) {
             drop(self.refused.get_or_create(&ReasonLabels { reason }));
         }
-        for reason in missing::REASONS.map(NoValue::as_str) {
+        for reason in no_value_reason::REASONS.map(NoValue::as_str) {
             drop(self.missing.get_or_create(&ReasonLabels { reason }));
         }
     }

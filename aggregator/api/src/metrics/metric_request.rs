@@ -6,7 +6,7 @@ use aggregator_directory::{Directory, ServicePods};
 
 use crate::metrics::sum::{self, Set, Sum};
 use crate::metrics::{Outcome, ReadContext, demand, no_value};
-use crate::missing;
+use crate::no_value_reason;
 use crate::path::Object;
 use crate::selector::Selector;
 use crate::status::Refusal;
@@ -102,7 +102,7 @@ impl MetricRequest<'_> {
             return Ok(Own::Sum(sum));
         }
         if self.is_namespace() || !none_serves(sources.directory, pods) {
-            return Err(no_value(missing::none_has_a_value(
+            return Err(no_value(no_value_reason::none_has_a_value(
                 self.metric,
                 &self.describe_pods(),
                 &answer.missing,

@@ -3,9 +3,9 @@ use std::time::Duration;
 use super::*;
 use crate::clock;
 
-/// Places and the connections that hold them, which open a second after each other.
+/// `ConnectionSlots` and the connections that hold them, which open a second after each other.
 struct Case {
-    places: Arc<Places>,
+    places: Arc<ConnectionSlots>,
     begin: Instant,
     held: Vec<ConnectionSlot>,
 }
@@ -13,7 +13,7 @@ struct Case {
 impl Case {
     fn new(limits: Limits) -> Self {
         Self {
-            places: Places::new(limits, Deadlines::default()),
+            places: ConnectionSlots::new(limits, Deadlines::default()),
             begin: clock::now(),
             held: Vec::new(),
         }
