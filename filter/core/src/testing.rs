@@ -60,6 +60,7 @@ struct VmSide {
     status: Option<u16>,
     close_message: Option<String>,
     refuses_streams: bool,
+    stream_attempts: u64,
     tick_ms: u32,
     metric_calls: u64,
 }
@@ -225,6 +226,16 @@ impl FakeHost {
         self.vm.borrow_mut().refuses_streams = refuses;
     }
 
+    /// How often the VM tried to open a stream.
+    pub fn stream_attempts(&self) -> u64 {
+        self.vm.borrow().stream_attempts
+    }
+
+    /// Streams that the host keeps for the VM, also those that their peer ended.
+    pub fn streams_held(&self) -> usize {
+        self.vm.borrow().open.len()
+    }
+
     /// Sets the message that goes with the end of a stream.
     pub fn set_close_message(&self, message: &str) {
         self.vm.borrow_mut().close_message = Some(message.to_owned());
@@ -388,6 +399,7 @@ impl Host for FakeHost {
         _method: &str,
     ) -> Result<StreamToken, HostError> {
         let mut vm = self.vm.borrow_mut();
+        vm.stream_attempts += 1;
         if vm.refuses_streams {
             return Err(INTERNAL_FAILURE);
         }

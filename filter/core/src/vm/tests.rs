@@ -12,6 +12,7 @@ use proto::v1;
 use self::sidecar::{CONFIG, Network, Sidecar};
 use super::*;
 use crate::host::{LogLevel, StreamToken};
+use crate::open_requests::OPEN_MAX;
 use crate::testing::{Call, FakeProcess};
 
 /// The usual sidecar: a VM on the main thread and two workers.
@@ -32,10 +33,51 @@ fn an_end_without_a_beginning_counts_nothing() {
     sidecar.run(20, Network::Fine);
     let series = sidecar.aggregator.last_series();
     assert_eq!(series.inflight, Some(1));
+    assert_eq!(series.requests, Some(1));
     assert_eq!(series.responses, []);
     sidecar.finish(1, inflight, Some(200));
     sidecar.run(20, Network::Fine);
     assert_eq!(sidecar.aggregator.last_series().inflight, Some(0));
+}
+
+/// Beyond the table of open requests counting stays exact; how many are left out of flight is said.
+#[test]
+fn requests_beyond_the_table_of_open_ones_are_counted() {
+    const MORE: usize = 1000;
+    let all = u64::try_from(OPEN_MAX + MORE).unwrap();
+    let mut sidecar = usual();
+    sidecar.run(20, Network::Fine);
+    let open: Vec<_> = (0..all).map(|_| sidecar.begin(1)).collect();
+    sidecar.run(20, Network::Fine);
+    let inflight = sidecar.aggregator.last_series().inflight.unwrap();
+    assert!((all / 2..all).contains(&inflight), "{inflight} of {all}");
+    for context in open {
+        sidecar.finish(1, context, Some(200));
+    }
+    sidecar.run(20, Network::Fine);
+    let series = sidecar.aggregator.last_series();
+    assert_eq!((series.requests, series.inflight), (Some(all), Some(0)));
+    assert_eq!(sidecar.aggregator.responses(2), all);
+    let refused = sidecar.aggregator.last_report().refused.unwrap();
+    assert_eq!(refused.untracked_streams, all - inflight);
+}
+
+/// With `responses` set to `code` each status is told as it was.
+#[test]
+fn exact_statuses_are_told() {
+    let config = CONFIG.replace(r#""direction""#, r#""responses":"code","direction""#);
+    let mut sidecar = Sidecar::new(7, 3, &config);
+    for (vm, status) in [(1, 200), (2, 404), (1, 503), (1, 404)] {
+        sidecar.request(vm, Some(status));
+    }
+    sidecar.request(2, None);
+    sidecar.run(30, Network::Fine);
+    let told: Vec<(u32, u64)> = [0, 2, 4, 5, 200, 404, 503]
+        .map(|code| (code, sidecar.aggregator.responses(code)))
+        .into_iter()
+        .filter(|(_, total)| *total > 0)
+        .collect();
+    assert_eq!(told, [(0, 1), (200, 1), (404, 2), (503, 1)]);
 }
 
 /// The time integral of what is in flight is exact, whenever ticks come.

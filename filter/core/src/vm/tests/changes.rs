@@ -27,6 +27,61 @@ fn the_last_report_holds_everything() {
     assert_eq!(report.vms_expected, report.vms_live);
 }
 
+/// Whichever modules run in a process: one stream tells of all VMs, and its last report, and no
+/// other, says that it is the last, though the main thread's VMs end one after the other.
+#[test]
+fn the_last_vm_of_a_process_says_so() {
+    let log = CONFIG.replace("filter", "upstream_log");
+    for modules in [
+        vec![Module::Filter],
+        vec![Module::Log],
+        vec![Module::Filter, Module::Log],
+    ] {
+        let mut sidecar = Sidecar::unstarted(7);
+        let count = modules.len();
+        // The main thread's VMs first, then those of each worker.
+        for vm in 0..3 * count {
+            match modules[vm % count] {
+                Module::Filter => sidecar.start(vm, CONFIG),
+                Module::Log => sidecar.start_as(Module::Log, vm, &log),
+            }
+        }
+        let attempt = |sidecar: &mut Sidecar| {
+            for vm in (count..3 * count).filter(|vm| modules[vm % count] == Module::Log) {
+                let vm = sidecar.vms[vm].as_mut().unwrap();
+                let host = vm.host().clone();
+                host.set_property("upstream.local_address", b"127.0.0.1:1");
+                vm.on_log(ContextId(1));
+            }
+        };
+        attempt(&mut sidecar);
+        sidecar.run(30, Network::Fine);
+        let report = sidecar.aggregator.last_report();
+        let all = u32::try_from(3 * count).unwrap();
+        assert_eq!((report.vms_expected, report.vms_live), (all, all));
+        attempt(&mut sidecar);
+        for vm in (count..3 * count).chain(0..count) {
+            sidecar.end(vm);
+        }
+        let finals: Vec<bool> = sidecar
+            .aggregator
+            .reports
+            .iter()
+            .map(|r| r.r#final)
+            .collect();
+        assert_eq!(
+            finals.iter().filter(|last| **last).count(),
+            1,
+            "{modules:?}"
+        );
+        assert_eq!(finals.last(), Some(&true), "{modules:?}");
+        if modules.contains(&Module::Log) {
+            let attempts = sidecar.aggregator.last_series().upstream_attempts;
+            assert_eq!(attempts, Some(4), "{modules:?}");
+        }
+    }
+}
+
 /// A plugin configuration that replaces another: counters and their name go on, the stream moves to
 /// the new root when the old one is done, and no report claims that the sidecar ends.
 #[test]
@@ -61,6 +116,33 @@ fn a_new_configuration_changes_no_number() {
             .all(|report| !report.r#final)
     );
     assert_eq!(sidecar.aggregator.last_report().vms_expected, 3);
+}
+
+/// New code makes new VMs beside the old ones: counters and their name go on, one VM streams, and
+/// no report claims that the sidecar ends.
+#[test]
+fn new_vms_take_the_place_of_the_old_ones() {
+    let mut sidecar = sidecar();
+    sidecar.request(1, Some(200));
+    sidecar.run(20, Network::Fine);
+    let instance = sidecar.aggregator.only_hello().instance;
+    (3..6).for_each(|vm| sidecar.start(vm, CONFIG));
+    sidecar.request(1, Some(200));
+    sidecar.request(4, Some(200));
+    sidecar.run(20, Network::Fine);
+    sidecar.request(2, Some(200));
+    for vm in [1, 2, 0] {
+        sidecar.end(vm);
+    }
+    sidecar.request(5, Some(200));
+    sidecar.run(30, Network::Fine);
+    assert_eq!(sidecar.aggregator.requests(), 5);
+    assert_eq!(sidecar.aggregator.requests_of(instance), 5);
+    assert_eq!(sidecar.streaming().len(), 1);
+    let report = sidecar.aggregator.last_report();
+    assert_eq!((report.vms_expected, report.vms_live), (3, 3));
+    let reports = &sidecar.aggregator.reports;
+    assert!(reports.iter().all(|report| !report.r#final));
 }
 
 /// The process stood still, as when its machine moves: whichever VM is the first to go on takes
@@ -184,26 +266,31 @@ fn hidden_metrics_make_each_vm_stream() {
     );
     let lines = sidecar.vms[1].as_ref().unwrap().host().log_lines();
     assert_eq!(lines.len(), 1, "{lines:?}");
+    // To the last request before the end.
+    sidecar.request(1, Some(200));
+    for vm in [1, 2, 0] {
+        sidecar.end(vm);
+    }
+    assert_eq!(sidecar.aggregator.requests(), 4);
 }
 
-/// One hidden counter is noticed when it is first added to; nothing that was counted is lost.
+/// One hidden counter is noticed when it is first added to: from then on each VM streams, no stream
+/// of the process is left, and nothing that was counted is lost.
 #[test]
 fn one_hidden_counter_is_noticed() {
-    let mut sidecar = sidecar();
-    sidecar.process.hide_metrics("meshmeter.inbound.requests");
-    sidecar.run(20, Network::Fine);
-    sidecar.request(1, Some(200));
-    sidecar.run(40, Network::Fine);
-    let hello = sidecar.aggregator.last_hello();
-    assert_eq!(hello.scope(), v1::CounterScope::Vm);
-    let vms: u64 = sidecar
-        .aggregator
-        .hellos
-        .iter()
-        .filter(|hello| hello.scope() == v1::CounterScope::Vm)
-        .map(|hello| sidecar.aggregator.requests_of(hello.instance))
-        .sum();
-    assert_eq!(vms, 1);
+    for counter in ["requests", "responses"] {
+        let mut sidecar = sidecar();
+        let name = format!("meshmeter.inbound.{counter}");
+        sidecar.process.hide_metrics(&name);
+        sidecar.run(20, Network::Fine);
+        sidecar.request(1, Some(200));
+        sidecar.run(40, Network::Fine);
+        assert_eq!(sidecar.streaming(), [0, 1, 2], "{name}");
+        let hellos = sidecar.aggregator.hellos.iter();
+        let of_vms = hellos.filter(|hello| hello.scope() == v1::CounterScope::Vm);
+        let told = of_vms.map(|hello| sidecar.aggregator.requests_of(hello.instance));
+        assert_eq!(told.sum::<u64>(), 1, "{name}");
+    }
 }
 
 /// Between `/reset_counters` and the end of the sidecar lies less than a flush interval: the totals

@@ -71,8 +71,12 @@ impl Sidecar {
 
     /// Starts a VM, a little later than the one before.
     pub(super) fn start(&mut self, vm: usize, config: &str) {
+        self.start_as(Module::Filter, vm, config);
+    }
+
+    pub(super) fn start_as(&mut self, module: Module, vm: usize, config: &str) {
         self.process.advance_ms(1);
-        let mut started = Vm::new(self.process.host(), Module::Filter);
+        let mut started = Vm::new(self.process.host(), module);
         for root in &self.roots {
             started.on_configure(*root, config.as_bytes());
         }

@@ -139,30 +139,77 @@ fn one_report_at_a_time() {
     assert!(lines[0].1.contains("no acknowledgement"), "{lines:?}");
 }
 
+/// An acknowledgement that is late, but not too late, holds the next report back and costs neither
+/// a count nor the stream.
+#[test]
+fn a_late_acknowledgement_holds_the_next_report_back() {
+    let mut sidecar = sidecar();
+    sidecar.run(20, Network::Fine);
+    for _ in 0..5 {
+        sidecar.aggregator.take_reports();
+        for _ in 0..30 {
+            sidecar.request(1, Some(200));
+            sidecar.process.advance_ms(100);
+            (0..3).for_each(|vm| sidecar.tick(vm));
+        }
+        sidecar.deliver(Network::Fine);
+        assert_eq!(sidecar.aggregator.take_reports().len(), 1, "in 3 s");
+    }
+    sidecar.run(20, Network::Fine);
+    assert_eq!(sidecar.aggregator.requests(), 150);
+    sidecar.aggregator.only_hello();
+}
+
+/// Under load a report covers the time from the end of the one before to now: no gap, no overlap.
+#[test]
+fn reports_adjoin() {
+    let mut sidecar = sidecar();
+    let mut ends = Vec::new();
+    for _ in 0..250 {
+        sidecar.request(1, Some(200));
+        sidecar.run(1, Network::Fine);
+        for report in sidecar.aggregator.take_reports() {
+            let end = report.interval_end_unix_ms;
+            assert_eq!(end, sidecar.process.unix_ms());
+            let begin = end - u64::from(report.interval_ms);
+            assert!(
+                ends.last().is_none_or(|last| *last == begin),
+                "{begin}: {ends:?}"
+            );
+            ends.push(end);
+        }
+    }
+    assert!(ends.len() > 20, "{ends:?}");
+}
+
 /// The aggregator's wish for another flush interval holds, within bounds, and for later streams
 /// too.
 #[test]
 fn settings_are_adopted() {
-    let mut sidecar = sidecar();
-    sidecar.aggregator.settings = 250;
-    sidecar.request(1, Some(200));
-    sidecar.run(20, Network::Fine);
-    sidecar.aggregator.take_reports();
-    sidecar.run(30, Network::Fine);
-    let reports = sidecar.aggregator.take_reports();
-    assert!(
-        (10..=15).contains(&reports.len()),
-        "{} in 3 s",
-        reports.len()
-    );
-    assert!(
-        reports
-            .iter()
-            .all(|report| report.next_report_within_ms == 250)
-    );
-    sidecar.deliver(Network::Ends(14));
-    sidecar.run(20, Network::Fine);
-    assert_eq!(sidecar.aggregator.last_hello().flush_interval_ms, 250);
+    for (wish, interval) in [(0, 1000), (250, 250), (4000, 4000), (1, 100)] {
+        let mut sidecar = sidecar();
+        sidecar.aggregator.settings = wish;
+        sidecar.request(1, Some(200));
+        sidecar.run(20, Network::Fine);
+        sidecar.aggregator.take_reports();
+        for _ in 0..400 {
+            sidecar.request(1, Some(200));
+            sidecar.run(1, Network::Fine);
+        }
+        let reports = sidecar.aggregator.take_reports();
+        // A report may come half a tick early.
+        let (fewest, most) = (40_000 / interval * 8 / 10, 40_000 / (interval - 50));
+        let reported = u32::try_from(reports.len()).unwrap();
+        assert!(
+            (fewest..=most).contains(&reported),
+            "{wish}: {reported} in 40 s"
+        );
+        let as_promised = |report: &v1::Report| report.next_report_within_ms == interval;
+        assert!(reports.iter().all(as_promised), "{wish}");
+        sidecar.deliver(Network::Ends(14));
+        sidecar.run(20, Network::Fine);
+        assert_eq!(sidecar.aggregator.last_hello().flush_interval_ms, interval);
+    }
 }
 
 /// Whatever status a stream ends with, another is opened within a second or so; an unexpected one
@@ -180,6 +227,7 @@ fn an_ended_stream_is_opened_again() {
         assert_eq!(sidecar.aggregator.hellos.len(), before + 1);
         sidecar.deliver(Network::Ends(14));
         sidecar.run(11, Network::Fine);
+        assert_eq!(host.streams_held(), 1, "ended streams are given back");
     }
     let lines = host.log_lines();
     assert_eq!(lines.len(), 1, "{lines:?}");
@@ -191,8 +239,8 @@ fn an_ended_stream_is_opened_again() {
     );
 }
 
-/// A stream that cannot be opened is tried again; the end of a stream that was never named is no
-/// matter.
+/// A stream that cannot be opened is tried again at most a second apart, and that is said once; the
+/// end of a stream that was never named is no matter.
 #[test]
 fn a_stream_that_cannot_be_opened_is_tried_again() {
     let mut sidecar = sidecar();
@@ -204,11 +252,16 @@ fn a_stream_that_cannot_be_opened_is_tried_again() {
         .as_mut()
         .unwrap()
         .on_grpc_close(StreamToken(6), 14);
-    sidecar.run(30, Network::Fine);
+    sidecar.run(190, Network::Fine);
     assert!(sidecar.aggregator.hellos.is_empty());
+    let attempts = host.stream_attempts();
+    assert!((16..=120).contains(&attempts), "{attempts} in 20 s");
+    let lines = host.log_lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
     host.refuse_streams(false);
     sidecar.run(25, Network::Fine);
     assert_eq!(sidecar.aggregator.requests(), 1);
+    sidecar.aggregator.only_hello();
 }
 
 /// Without an identity everything is counted and nothing streamed; one sentence says why.
