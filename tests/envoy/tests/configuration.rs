@@ -8,22 +8,32 @@ use tests_envoy::{
 };
 use tests_support::aggregator::{Aggregator, Options};
 use tests_support::clock;
-use tests_support::plugin::{Plugin, Role};
+use tests_support::plugin::{AGGREGATOR_CLUSTER, Plugin, Role};
 
-/// Runs traffic through a filter with this configuration; the log must name `named`.
+/// What Envoy calls the filter's counter of inbound requests.
+const COUNTER: &str = "wasmcustom.meshmeter.inbound.requests";
+
+/// Runs traffic through a filter with this configuration, which may not fail open: the log must
+/// name `named`, and Envoy itself must show what was counted.
 async fn traffic_flows_and_log_names(configuration: Value, named: &str) -> Result<()> {
     let backends = Backends::start().await?;
     let aggregator = Aggregator::start(&Options::default()).await?;
     let mut plugin = Plugin::new(Role::Filter)?;
     plugin.configuration = configuration;
+    plugin.fail_open = false;
     let bootstrap = backends.bootstrap_with(aggregator.ingest(), &[plugin])?;
     let envoy = start_envoy(&bootstrap).await?;
-    send_mix(envoy.listener(FRONT)?, 3).await?;
+    let mix = send_mix(envoy.listener(FRONT)?, 3).await?;
     let what = format!("a line that names {named} in Envoy's log");
     let logged = clock::wait_for(&what, PATIENCE, async || {
         Ok(envoy.log().contains(named).then_some(()))
     });
-    logged.await.with_context(|| envoy.log())
+    logged.await.with_context(|| envoy.log())?;
+    clock::wait_for("the requests in Envoy's counters", PATIENCE, async || {
+        let counted = envoy.stats().await?.get(COUNTER);
+        Ok((counted == mix.requests()).then_some(()))
+    })
+    .await
 }
 
 /// A field that does not exist.
@@ -60,17 +70,24 @@ async fn no_json_is_said() {
         .unwrap();
 }
 
-/// An aggregator cluster that Envoy does not have.
+/// An aggregator cluster that Envoy does not have is named, and the other one hears everything.
 #[tokio::test]
 async fn a_missing_cluster_is_named() {
-    let configuration = json!({
-        "role": "filter",
-        "identity": tests_envoy::identity(),
-        "aggregators": [{"cluster": "no-such-cluster"}],
+    let backends = Backends::start().await.unwrap();
+    let aggregator = Aggregator::start(&Options::default()).await.unwrap();
+    let clusters = json!([{"cluster": "no-such-cluster"}, {"cluster": AGGREGATOR_CLUSTER}]);
+    let plugin = plugin(Role::Filter).unwrap().with("aggregators", clusters);
+    let bootstrap = backends.bootstrap_with(aggregator.ingest(), &[plugin]);
+    let envoy = start_envoy(&bootstrap.unwrap()).await.unwrap();
+    let mix = send_mix(envoy.listener(FRONT).unwrap(), 3).await.unwrap();
+    let pod = settled(&aggregator, POD, inbound(mix.requests())).await;
+    let pod = pod.unwrap_or_else(|error| panic!("{error:#}\nEnvoy: {}", envoy.log_tail()));
+    assert_eq!(pod.requests("inbound"), Some(mix.requests()));
+    assert_eq!(pod.streams, 1, "{pod:?}");
+    let named = clock::wait_for("a line that names the cluster", PATIENCE, async || {
+        Ok(envoy.log().contains("no-such-cluster").then_some(()))
     });
-    traffic_flows_and_log_names(configuration, "no-such-cluster")
-        .await
-        .unwrap();
+    assert!(named.await.is_ok(), "{}", envoy.log());
 }
 
 /// Beside a bad field the good ones hold: the pod is counted.

@@ -92,11 +92,13 @@ async fn upstream_log_counts_attempts() {
 }
 
 /// `filter` and `upstream_log` side by side, two modules in one Envoy, count into the same series
-/// of one pod and come over one stream.
+/// of one pod and come over one stream. Each module has a VM on the main thread and on both
+/// workers.
 #[tokio::test]
 async fn roles_add_up_in_one_pod() {
     let Run { mix, pod, .. } = run(&[Role::Filter, Role::UpstreamLog]).await.unwrap();
     assert_eq!(pod.requests("inbound"), Some(mix.requests()));
     assert_eq!(pod.attempts(), Some(mix.attempts()));
     assert_eq!((pod.streams, pod.instances.len()), (1, 1), "{pod:?}");
+    assert_eq!((pod.vms_expected, pod.vms_live), (Some(6), Some(6)));
 }

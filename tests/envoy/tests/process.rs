@@ -121,7 +121,8 @@ async fn many_workers_end_together() {
     let bootstrap = bootstrap.unwrap().to_json();
     let mut envoy = Envoy::start(&bootstrap, &options).await.unwrap();
     let front = envoy.listener(FRONT).unwrap();
-    wait_state(&aggregator, POD, "live").await.unwrap();
+    let pod = wait_state(&aggregator, POD, "live").await.unwrap();
+    assert_eq!((pod.streams, pod.instances.len()), (1, 1), "{pod:?}");
     let mix = send_mix(front, 20).await.unwrap();
     envoy.terminate().await.unwrap();
     let pod = settled(&aggregator, POD, |pod| all_there(pod, mix))
