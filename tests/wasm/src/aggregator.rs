@@ -48,7 +48,6 @@ pub struct Script {
     pub stalled: bool,
 }
 
-/// One aggregator, behind one Envoy cluster.
 #[derive(Debug, Default)]
 pub struct Aggregator {
     /// How it behaves from now on.
@@ -56,8 +55,6 @@ pub struct Aggregator {
     streams: BTreeMap<ConnectionId, Stream>,
     totals: Totals,
     breaches: Vec<String>,
-    /// Bytes that sidecars sent while nobody read.
-    unread_bytes: usize,
 }
 
 /// What an aggregator sends down a stream, and how much later.
@@ -92,18 +89,13 @@ impl Aggregator {
         &self.breaches
     }
 
-    /// Bytes that sidecars sent while the aggregator stalled.
-    pub fn unread_bytes(&self) -> usize {
-        self.unread_bytes
-    }
-
     pub(crate) fn refuses(&self) -> bool {
         self.script.reach == Reach::Refused
     }
 
     pub(crate) fn hear(&mut self, now: Duration, id: ConnectionId, what: Up) -> Vec<Answer> {
-        if let Up::Open { authority } = what {
-            self.streams.insert(id, Stream::opened(now, authority));
+        if matches!(what, Up::Open) {
+            self.streams.insert(id, Stream::default());
             return Vec::new();
         }
         let Some(stream) = self.streams.get_mut(&id) else {
@@ -113,22 +105,19 @@ impl Aggregator {
             return Vec::new();
         }
         match what {
-            Up::Open { .. } => Vec::new(),
+            Up::Open => Vec::new(),
             Up::Message(_) | Up::HalfClose if self.script.stalled => {
-                if let Up::Message(bytes) = &what {
-                    self.unread_bytes += bytes.len();
-                    stream.unread += 1;
-                }
+                stream.unread += usize::from(matches!(what, Up::Message(_)));
                 stream.backlog.push(what);
                 Vec::new()
             }
             Up::Message(bytes) => self.read(now, id, &bytes),
             Up::HalfClose => {
-                stream.end = Some((now, End::HalfClosed));
+                stream.end = Some(End::HalfClosed);
                 vec![close(id, OK, "")]
             }
             Up::Reset => {
-                stream.end = Some((now, End::Reset));
+                stream.end = Some(End::Reset);
                 Vec::new()
             }
         }
@@ -156,7 +145,7 @@ impl Aggregator {
             .and_then(|()| v1::SidecarFrame::decode(bytes).map_err(|error| error.to_string()))
             .and_then(|frame| frame.frame.ok_or_else(|| "empty frame".to_owned()));
         match frame {
-            Ok(sidecar_frame::Frame::Hello(hello)) => self.greet(now, id, hello),
+            Ok(sidecar_frame::Frame::Hello(hello)) => self.greet(id, &hello),
             Ok(sidecar_frame::Frame::Report(report)) => self.take(now, id, report),
             Err(error) => {
                 self.breaches.push(format!("stream {id}: {error}"));
@@ -165,11 +154,11 @@ impl Aggregator {
         }
     }
 
-    fn greet(&mut self, now: Duration, id: ConnectionId, hello: v1::Hello) -> Vec<Answer> {
+    fn greet(&mut self, id: ConnectionId, hello: &v1::Hello) -> Vec<Answer> {
         let mut answers = Vec::new();
         for (older_id, older) in &mut self.streams {
-            if *older_id != id && older.end.is_none() && older.instance() == Some(hello.instance) {
-                older.end = Some((now, End::Superseded));
+            if *older_id != id && older.end.is_none() && older.instance == Some(hello.instance) {
+                older.end = Some(End::Superseded);
                 answers.push(close(*older_id, ABORTED, "a newer stream took over"));
             }
         }
@@ -201,10 +190,10 @@ impl Aggregator {
             self.breaches
                 .push(format!("stream {id} report {seq}: {breach}"));
         }
-        if let Some(instance) = stream.instance() {
+        if let Some(instance) = stream.instance {
             self.totals.merge(instance, &report);
         }
-        stream.reports.push((now, report));
+        stream.last = Some(report);
         let after = match self.script.acks {
             Acks::AtOnce => Duration::ZERO,
             Acks::After(after) => after,
@@ -215,19 +204,12 @@ impl Aggregator {
         vec![send(id, after, aggregator_frame::Frame::Ack(ack))]
     }
 
-    /// The sidecar's system clock was set.
-    pub(crate) fn clock_was_set(&mut self) {
-        for stream in self.streams.values_mut() {
-            stream.clock_was_set = true;
-        }
-    }
-
     /// Ends all open streams with `status`; returns what to send.
-    pub(crate) fn close_all(&mut self, now: Duration, status: u32, message: &str) -> Vec<Answer> {
+    pub(crate) fn close_all(&mut self, status: u32, message: &str) -> Vec<Answer> {
         let mut answers = Vec::new();
         for (id, stream) in &mut self.streams {
             if stream.end.is_none() {
-                stream.end = Some((now, End::ClosedHere));
+                stream.end = Some(End::ClosedHere);
                 answers.push(close(*id, status, message));
             }
         }

@@ -46,11 +46,6 @@ impl Clock {
         self.system += passed;
         self.monotonic += passed;
     }
-
-    /// Sets the system clock, as an administrator or NTP does. The monotonic clock does not notice.
-    pub(crate) fn set_system(&mut self, system: Duration) {
-        self.system = system;
-    }
 }
 
 // === impl Random ===

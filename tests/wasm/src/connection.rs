@@ -1,4 +1,4 @@
-//! A gRPC stream between a VM and a fake aggregator: who is at its ends, and what goes over it.
+//! A gRPC stream between a VM and the fake aggregator: who is at its ends, and what goes over it.
 
 /// Number of a VM, unique in the process.
 pub(crate) type VmIndex = u32;
@@ -17,7 +17,7 @@ pub(crate) struct Owner {
 /// What a sidecar puts on a stream.
 #[derive(Debug)]
 pub(crate) enum Up {
-    Open { authority: String },
+    Open,
     Message(Vec<u8>),
     HalfClose,
     Reset,

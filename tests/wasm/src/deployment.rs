@@ -4,7 +4,10 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::module::Built;
-use crate::plugin::{Attach, Direction, Failure, Plugin};
+use crate::plugin::{Attach, Failure, Plugin};
+
+/// The one Envoy cluster that leads to an aggregator.
+pub(crate) const CLUSTER: &str = "aggregator";
 
 /// A role of the filter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,7 +22,7 @@ pub enum Role {
 // === impl Role ===
 
 impl Role {
-    /// The plugin of this role on the inbound listener, which streams to the cluster `aggregator`.
+    /// The plugin of this role on the inbound listener, which streams to the aggregator.
     pub fn plugin(self) -> Result<Plugin> {
         self.plugin_with(|_| ())
     }
@@ -28,7 +31,7 @@ impl Role {
     pub fn plugin_with(self, change: impl FnOnce(&mut Value)) -> Result<Plugin> {
         let mut configuration = json!({
             "role": self.name(),
-            "aggregators": [{"cluster": "aggregator"}],
+            "aggregators": [{"cluster": CLUSTER}],
             "identity": {
                 "namespace": "prod",
                 "pod": "jazz-v1-0",
@@ -37,25 +40,14 @@ impl Role {
             },
         });
         change(&mut configuration);
-        self.plugin_from(&configuration.to_string())
-    }
-
-    /// The plugin with any text for a configuration.
-    pub fn plugin_from(self, configuration: &str) -> Result<Plugin> {
         let (built, attach, failure) = match self {
             Self::Filter => (Built::Filter, Attach::HttpFilter, Failure::Open),
             Self::AccessLog => (Built::Log, Attach::AccessLog, Failure::Reload),
             Self::UpstreamLog => (Built::Log, Attach::UpstreamLog, Failure::Reload),
         };
-        let mut plugin = Plugin::new(built.code()?, attach, configuration);
+        let mut plugin = Plugin::new(built.code()?, attach, &configuration.to_string());
         plugin.failure = failure;
         Ok(plugin)
-    }
-
-    /// Plugins of this role on the inbound and on the outbound listener.
-    pub fn both_ways(self) -> Result<Vec<Plugin>> {
-        let plugin = self.plugin()?;
-        Ok(vec![plugin.clone(), plugin.on(Direction::Outbound)])
     }
 
     fn name(self) -> &'static str {

@@ -18,10 +18,8 @@ use wasmtime::Linker;
 pub use self::traffic::{Outcome, RequestId};
 
 use self::traffic::InFlight;
-use crate::aggregator::Aggregator;
 use crate::clock::Random;
 use crate::connection::VmIndex;
-use crate::metrics::{Metrics, StatsMatcher};
 use crate::plugin::{Plugin, RootKey, VmKey};
 use crate::process::{Life, Process, Thread};
 use crate::state::VmState;
@@ -40,14 +38,8 @@ pub struct Setup {
     pub seed: u64,
     /// The plugins, in the order of the configuration.
     pub plugins: Vec<Plugin>,
-    /// Names of the clusters that lead to an aggregator.
-    pub aggregators: Vec<String>,
-    /// Environment that reaches the VMs.
-    pub environment: BTreeMap<String, String>,
     /// Properties of the node by dotted path, `xds.node.metadata.NAME`.
     pub node: BTreeMap<String, String>,
-    /// The bootstrap's `stats_matcher`.
-    pub stats_matcher: StatsMatcher,
     /// How often in a hundred a write of shared data meets another thread.
     pub contention_percent: u64,
     /// What a header of an absent map looks like: true for OK and "", false for `NotFound`.
@@ -97,16 +89,13 @@ struct Installed {
 // === impl Setup ===
 
 impl Setup {
-    /// Two workers and the plugins, with one aggregator called `aggregator`.
+    /// Two workers and the plugins.
     pub fn new(plugins: Vec<Plugin>) -> Self {
         Self {
             workers: 2,
             seed: 1,
             plugins,
-            aggregators: vec!["aggregator".to_owned()],
-            environment: BTreeMap::new(),
             node: BTreeMap::new(),
-            stats_matcher: StatsMatcher::None,
             contention_percent: 0,
             absent_header_is_empty: false,
         }
@@ -126,11 +115,8 @@ impl Envoy {
     /// Starts a process: for each plugin the base VM, the canary and the main thread's VM, then the
     /// workers.
     pub fn start(setup: Setup) -> Result<Self> {
-        let aggregators = setup.aggregators.into_iter();
         let mut process = Process {
             random: Some(Random::new(setup.seed)),
-            metrics: Metrics::new(setup.stats_matcher),
-            environment: setup.environment,
             contention_percent: setup.contention_percent,
             absent_header_is_empty: setup.absent_header_is_empty,
             ..Process::default()
@@ -138,9 +124,6 @@ impl Envoy {
         let node = setup.node.into_iter();
         process.node = node
             .map(|(path, value)| (path, value.into_bytes()))
-            .collect();
-        process.network.aggregators = aggregators
-            .map(|cluster| (cluster, Aggregator::default()))
             .collect();
         let mut envoy = Self {
             process: Rc::new(RefCell::new(process)),
@@ -350,7 +333,7 @@ impl Envoy {
     }
 
     /// SIGTERM: each worker cuts off its requests and ends its root contexts, then the main thread
-    /// does; what was sent until then reaches the aggregators.
+    /// does; what was sent until then reaches the aggregator.
     pub fn shut_down(&mut self) {
         // Workers end in no order that a module could rely on.
         let mut workers: Vec<_> = (0..self.workers).map(Thread::Worker).collect();
@@ -375,11 +358,6 @@ impl Envoy {
             }
         }
         self.release(&handles);
-    }
-
-    /// `/reset_counters` of the admin endpoint.
-    pub fn reset_counters(&mut self) {
-        self.process.borrow_mut().metrics.reset_counters();
     }
 
     fn live(&self) -> impl Iterator<Item = &Vm> {
@@ -409,8 +387,7 @@ impl Envoy {
 impl Drop for Envoy {
     fn drop(&mut self) {
         let process = self.process.borrow();
-        let aggregators = process.network.aggregators.values();
-        let breaches = aggregators.flat_map(Aggregator::breaches);
+        let breaches = process.network.aggregator.breaches();
         let broken: Vec<_> = process.violations.iter().chain(breaches).collect();
         if !std::thread::panicking() {
             assert!(broken.is_empty(), "rules were broken: {broken:#?}");

@@ -21,15 +21,8 @@ struct EnvoyGrpc {
     authority: String,
 }
 
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Upstream {
-    pub(crate) cluster: String,
-    /// The cluster's name unless the module sets another.
-    pub(crate) authority: String,
-}
-
-/// Reads the upstream; an error says what Envoy would have made of the bytes.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Upstream, String> {
+/// Reads the name of the cluster; an error says what Envoy would have made of the bytes.
+pub(crate) fn parse(bytes: &[u8]) -> Result<String, String> {
     let service = GrpcService::decode(bytes).map_err(|_| {
         "is not a serialised GrpcService: Envoy takes it for the name of a cluster".to_owned()
     })?;
@@ -42,14 +35,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Upstream, String> {
     if envoy_grpc.cluster_name.is_empty() {
         return Err("names no cluster".to_owned());
     }
-    let authority = match envoy_grpc.authority.as_str() {
-        "" => envoy_grpc.cluster_name.clone(),
-        authority => authority.to_owned(),
-    };
-    Ok(Upstream {
-        cluster: envoy_grpc.cluster_name,
-        authority,
-    })
+    Ok(envoy_grpc.cluster_name)
 }
 
 #[cfg(test)]
@@ -58,11 +44,12 @@ mod tests {
 
     #[test]
     fn the_safe_form_names_its_cluster() {
-        let upstream = parse(b"\x0a\x05\x0a\x03agg").unwrap();
-        assert_eq!(upstream.cluster, "agg");
-        assert_eq!(upstream.authority, "agg");
-        let upstream = parse(b"\x0a\x09\x0a\x03agg\x12\x02me").unwrap();
-        assert_eq!(upstream.authority, "me");
+        for bytes in [
+            &b"\x0a\x05\x0a\x03agg"[..],
+            b"\x0a\x09\x0a\x03agg\x12\x02me",
+        ] {
+            assert_eq!(parse(bytes).unwrap(), "agg");
+        }
     }
 
     #[test]

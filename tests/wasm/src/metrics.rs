@@ -18,22 +18,9 @@ pub enum Kind {
     Histogram,
 }
 
-/// Which metrics the bootstrap's `stats_matcher` lets exist. A metric that it hides takes every
-/// write and reads 0.
-#[derive(Clone, Debug, Default)]
-pub enum StatsMatcher {
-    /// No `stats_matcher`.
-    #[default]
-    None,
-    RejectAll,
-    /// Hides the names that contain one of these.
-    Reject(Vec<String>),
-}
-
 /// All metrics of a process, by name (without Envoy's prefix `wasmcustom.`).
 #[derive(Debug, Default)]
 pub struct Metrics {
-    matcher: StatsMatcher,
     values: BTreeMap<(Kind, String), u64>,
 }
 
@@ -47,14 +34,7 @@ pub(crate) struct MetricIds {
 // === impl Metrics ===
 
 impl Metrics {
-    pub(crate) fn new(matcher: StatsMatcher) -> Self {
-        Self {
-            matcher,
-            values: BTreeMap::new(),
-        }
-    }
-
-    /// Value of the metric `name`; `None` if no module ever defined it or the matcher hides it.
+    /// Value of the metric `name`; `None` if no module ever defined it.
     pub fn value(&self, kind: Kind, name: &str) -> Option<u64> {
         self.values.get(&(kind, name.to_owned())).copied()
     }
@@ -64,23 +44,6 @@ impl Metrics {
         self.values
             .iter()
             .map(|((kind, name), value)| (*kind, name.as_str(), *value))
-    }
-
-    /// What the admin endpoint `/reset_counters` does.
-    pub(crate) fn reset_counters(&mut self) {
-        for ((kind, _), value) in &mut self.values {
-            if *kind == Kind::Counter {
-                *value = 0;
-            }
-        }
-    }
-
-    fn hides(&self, name: &str) -> bool {
-        match &self.matcher {
-            StatsMatcher::None => false,
-            StatsMatcher::RejectAll => true,
-            StatsMatcher::Reject(parts) => parts.iter().any(|part| name.contains(part)),
-        }
     }
 
     pub(crate) fn define(&mut self, ids: &mut MetricIds, kind: u32, name: &str) -> Option<u32> {
@@ -93,9 +56,7 @@ impl Metrics {
         ids.defined += ID_INCREMENT;
         let id = ids.defined | kind as u32;
         ids.names.insert(id, (kind, name.to_owned()));
-        if !self.hides(name) {
-            self.values.entry((kind, name.to_owned())).or_default();
-        }
+        self.values.entry((kind, name.to_owned())).or_default();
         Some(id)
     }
 
@@ -149,7 +110,7 @@ impl MetricIds {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, MetricIds, Metrics, StatsMatcher};
+    use super::{MetricIds, Metrics};
     use crate::status::Status;
 
     #[test]
@@ -177,22 +138,8 @@ mod tests {
         assert_eq!(metrics.increment(&ids, counter, 2), Status::Ok);
         assert_eq!(metrics.record(&ids, gauge, 5), Status::Ok);
         assert_eq!(metrics.increment(&ids, gauge, -2), Status::Ok);
-        metrics.reset_counters();
-        assert_eq!(metrics.read(&ids, counter), Ok(0));
+        assert_eq!(metrics.read(&ids, counter), Ok(2));
         assert_eq!(metrics.read(&ids, gauge), Ok(3));
         assert_eq!(metrics.define(&mut ids, 3, "x"), None);
-    }
-
-    #[test]
-    fn a_hidden_metric_takes_writes_and_reads_zero() {
-        let mut metrics = Metrics::new(StatsMatcher::Reject(vec!["req".into()]));
-        let mut ids = MetricIds::default();
-        let hidden = metrics.define(&mut ids, 0, "requests").unwrap();
-        let shown = metrics.define(&mut ids, 0, "probe").unwrap();
-        assert_eq!(metrics.increment(&ids, hidden, 3), Status::Ok);
-        assert_eq!(metrics.increment(&ids, shown, 3), Status::Ok);
-        assert_eq!(metrics.read(&ids, hidden), Ok(0));
-        assert_eq!(metrics.read(&ids, shown), Ok(3));
-        assert_eq!(metrics.value(Kind::Counter, "requests"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! gRPC streams between the VMs and the fake aggregators, and what is under way on them.
+//! gRPC streams between the VMs and the fake aggregator, and what is under way on them.
 //!
 //! Nothing arrives at once: each direction takes [`LATENCY`], and Envoy's buffers have no limit, as
 //! on the real thing. Messages of one stream keep their order.
@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use crate::aggregator::{Aggregator, Answer};
 use crate::connection::{ConnectionId, Down, Owner, Up};
-use crate::grpc_service::Upstream;
 
 /// Time a message takes one way.
-pub const LATENCY: Duration = Duration::from_millis(1);
+const LATENCY: Duration = Duration::from_millis(1);
 
 /// Something that reaches its other end at a moment.
 #[derive(Debug)]
@@ -24,7 +23,6 @@ pub(crate) enum Event {
 
 #[derive(Debug)]
 struct Connection {
-    cluster: String,
     /// `None` once the sidecar's end is gone: what still comes for it is dropped.
     owner: Option<Owner>,
     /// True once the aggregator's end is gone.
@@ -34,7 +32,7 @@ struct Connection {
 /// All streams of a process.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
-    pub(crate) aggregators: BTreeMap<String, Aggregator>,
+    pub(crate) aggregator: Aggregator,
     connections: BTreeMap<ConnectionId, Connection>,
     /// By due time, then by order of sending.
     under_way: BTreeMap<(Duration, u64), Event>,
@@ -49,26 +47,15 @@ impl Network {
         self.last_id
     }
 
-    /// A stream to a cluster that has an endpoint.
-    pub(crate) fn connect(
-        &mut self,
-        now: Duration,
-        upstream: Upstream,
-        owner: Owner,
-    ) -> ConnectionId {
-        let Upstream { cluster, authority } = upstream;
+    /// A stream to the aggregator's cluster, which has an endpoint.
+    pub(crate) fn connect(&mut self, now: Duration, owner: Owner) -> ConnectionId {
         let id = self.next_id();
         let connection = Connection {
-            cluster: cluster.clone(),
             owner: Some(owner),
             remote_closed: false,
         };
         self.connections.insert(id, connection);
-        if self
-            .aggregators
-            .get(&cluster)
-            .is_some_and(Aggregator::refuses)
-        {
+        if self.aggregator.refuses() {
             let message = "upstream connect error or disconnect/reset before headers. reset \
                            reason: remote connection failure";
             let close = Down::Close {
@@ -77,7 +64,7 @@ impl Network {
             };
             self.schedule(now + LATENCY, Event::Down(id, close));
         } else {
-            self.send(now, id, Up::Open { authority });
+            self.send(now, id, Up::Open);
         }
         id
     }
@@ -115,19 +102,13 @@ impl Network {
         (entry.key().0 <= now).then(|| entry.remove())
     }
 
-    /// Lets the aggregator of stream `id` act on `what` and sends its answers.
+    /// Lets the aggregator act on `what` and sends its answers.
     pub(crate) fn arrive(&mut self, now: Duration, id: ConnectionId, what: Up) {
-        let Some(connection) = self.connections.get(&id) else {
-            return;
-        };
-        let Some(aggregator) = self.aggregators.get_mut(&connection.cluster) else {
-            return;
-        };
-        let answers = aggregator.hear(now, id, what);
+        let answers = self.aggregator.hear(now, id, what);
         self.answer(now, answers);
     }
 
-    /// Sends what an aggregator answered.
+    /// Sends what the aggregator answered.
     pub(crate) fn answer(&mut self, now: Duration, answers: Vec<Answer>) {
         for answer in answers {
             let Some(connection) = self.connections.get_mut(&answer.stream) else {

@@ -47,8 +47,6 @@ pub struct Plugin {
     pub root_id: String,
     /// VMs of one `vm_id` share data.
     pub vm_id: String,
-    /// Configuration of the VM; another one means another VM.
-    pub vm_configuration: String,
     /// Configuration of the plugin, JSON.
     pub configuration: String,
     pub code: Code,
@@ -87,7 +85,6 @@ impl Plugin {
             name: "meshmeter".to_owned(),
             root_id: "meshmeter".to_owned(),
             vm_id: "meshmeter".to_owned(),
-            vm_configuration: String::new(),
             configuration: configuration.to_owned(),
             code,
             attach,
@@ -107,7 +104,6 @@ impl Plugin {
     pub(crate) fn vm_key(&self) -> VmKey {
         VmKey {
             vm_id: self.vm_id.clone(),
-            vm_configuration: self.vm_configuration.clone(),
             code: self.code.name.clone(),
         }
     }
@@ -133,7 +129,6 @@ impl Plugin {
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct VmKey {
     pub(crate) vm_id: String,
-    vm_configuration: String,
     code: String,
 }
 

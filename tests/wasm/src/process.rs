@@ -33,13 +33,10 @@ pub enum Life {
 /// One line that a module logged.
 #[derive(Clone, Debug)]
 pub struct LogLine {
-    pub at: Duration,
     /// The thread of the VM.
     pub thread: Thread,
     /// What the VM is for.
     pub life: Life,
-    /// 0 trace to 5 critical.
-    pub level: u32,
     pub message: String,
 }
 
@@ -54,8 +51,6 @@ pub(crate) struct Process {
     pub(crate) metrics: Metrics,
     pub(crate) shared_data: SharedData,
     pub(crate) network: Network,
-    /// Environment that the plugins' `environment_variables` let through.
-    pub(crate) environment: BTreeMap<String, String>,
     /// Properties that hold everywhere, `xds.node.…`, by dotted path.
     pub(crate) node: BTreeMap<String, Vec<u8>>,
     pub(crate) logs: Vec<LogLine>,
@@ -78,14 +73,11 @@ impl Process {
         self.clock.monotonic()
     }
 
-    pub(crate) fn log(&mut self, thread: Thread, life: Life, level: u32, message: String) {
+    pub(crate) fn log(&mut self, thread: Thread, life: Life, message: String) {
         if self.logs.len() < LOG_LINES_MAX {
-            let at = self.now();
             self.logs.push(LogLine {
-                at,
                 thread,
                 life,
-                level,
                 message,
             });
         }

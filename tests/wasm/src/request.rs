@@ -14,8 +14,8 @@ pub(crate) enum Progress {
 #[derive(Clone, Debug)]
 pub struct Request {
     pub direction: Direction,
-    /// Upstream cluster; `None` for a direct response.
-    pub cluster: Option<String>,
+    /// Upstream cluster.
+    pub cluster: String,
     /// Status of the response; `None` for a reset or timeout.
     pub status: Option<u16>,
     /// False if no attempt reached a connection.
@@ -36,7 +36,7 @@ impl Request {
     pub fn new(direction: Direction) -> Self {
         Self {
             direction,
-            cluster: Some("app".to_owned()),
+            cluster: "app".to_owned(),
             status: Some(200),
             connected: true,
         }
@@ -46,13 +46,9 @@ impl Request {
         Self::new(Direction::Inbound)
     }
 
-    pub fn outbound() -> Self {
-        Self::new(Direction::Outbound)
-    }
-
     #[must_use]
     pub fn to(mut self, cluster: &str) -> Self {
-        self.cluster = Some(cluster.to_owned());
+        cluster.clone_into(&mut self.cluster);
         self
     }
 
@@ -84,9 +80,9 @@ impl StreamInfo {
     /// The property at a dotted path; `None` where Envoy says `NotFound`.
     pub(crate) fn property(&self, path: &str) -> Option<Vec<u8>> {
         let complete = self.progress == Progress::Complete;
-        let connected = complete && self.request.connected && self.request.cluster.is_some();
+        let connected = complete && self.request.connected;
         match path {
-            "xds.cluster_name" => self.request.cluster.clone().map(String::into_bytes),
+            "xds.cluster_name" => Some(self.request.cluster.clone().into_bytes()),
             "xds.listener_direction" => {
                 Some((self.request.direction as i64).to_le_bytes().to_vec())
             }

@@ -6,16 +6,16 @@ use crate::status::Status;
 
 /// A value and the number that changes whenever the value is set.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Versioned {
+pub(crate) struct Versioned {
     /// The bytes as they were set.
-    pub value: Vec<u8>,
+    pub(crate) value: Vec<u8>,
     /// Never 0; a `set` that names another number than this one is refused.
-    pub cas: u32,
+    pub(crate) cas: u32,
 }
 
 /// All shared data of a process.
 #[derive(Debug, Default)]
-pub struct SharedData {
+pub(crate) struct SharedData {
     values: BTreeMap<String, BTreeMap<String, Versioned>>,
     last_cas: u32,
 }
@@ -24,17 +24,8 @@ pub struct SharedData {
 
 impl SharedData {
     /// The value of `key` among the VMs of `vm_id`.
-    pub fn get(&self, vm_id: &str, key: &str) -> Option<&Versioned> {
+    pub(crate) fn get(&self, vm_id: &str, key: &str) -> Option<&Versioned> {
         self.values.get(vm_id)?.get(key)
-    }
-
-    /// Every key of `vm_id` with its value.
-    pub fn iter(&self, vm_id: &str) -> impl Iterator<Item = (&str, &Versioned)> {
-        self.values
-            .get(vm_id)
-            .into_iter()
-            .flatten()
-            .map(|(key, value)| (key.as_str(), value))
     }
 
     /// Sets `key`. With `cas` 0, or for a key that does not exist yet, whatever it held.

@@ -82,7 +82,6 @@ pub(crate) struct VmState {
     pub(crate) contexts: BTreeMap<u32, Context>,
     pub(crate) timers: BTreeMap<u32, Timer>,
     pub(crate) metric_ids: MetricIds,
-    pub(crate) vm_configuration: Option<Vec<u8>>,
     pub(crate) plugin_configuration: Option<Vec<u8>>,
     pub(crate) grpc_message: Option<Vec<u8>>,
     /// Status and message while `proxy_on_grpc_close` runs.
@@ -118,7 +117,6 @@ impl VmState {
             contexts: BTreeMap::new(),
             timers: BTreeMap::new(),
             metric_ids: MetricIds::default(),
-            vm_configuration: None,
             plugin_configuration: None,
             grpc_message: None,
             grpc_status: (0, String::new()),

@@ -3,19 +3,16 @@
 /// What a host function answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
-pub enum Status {
+pub(crate) enum Status {
     Ok = 0,
     /// The thing named does not exist.
     NotFound = 1,
     /// An argument is out of its range.
     BadArgument = 2,
-    /// Serialised pairs could not be read.
-    SerializationFailure = 3,
     /// The upstream name could not be read.
     ParseFailure = 4,
     /// A pointer is outside the module's memory, or its allocator gave none.
     InvalidMemoryAccess = 6,
-    Empty = 7,
     /// The shared value changed since it was read.
     CasMismatch = 8,
     /// The host could not do it.
@@ -43,9 +40,7 @@ mod tests {
             (Status::Ok, Sdk::Ok),
             (Status::NotFound, Sdk::NotFound),
             (Status::BadArgument, Sdk::BadArgument),
-            (Status::SerializationFailure, Sdk::SerializationFailure),
             (Status::ParseFailure, Sdk::ParseFailure),
-            (Status::Empty, Sdk::Empty),
             (Status::CasMismatch, Sdk::CasMismatch),
             (Status::InternalFailure, Sdk::InternalFailure),
         ];

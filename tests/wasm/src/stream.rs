@@ -20,16 +20,13 @@ pub enum End {
 }
 
 /// One stream. Times are on the monotonic clock.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Stream {
-    pub opened: Duration,
-    /// `:authority` of the request.
-    pub authority: String,
-    pub hello: Option<v1::Hello>,
-    /// The reports, with the time of their arrival.
-    pub reports: Vec<(Duration, v1::Report)>,
-    /// When and how it ended.
-    pub end: Option<(Duration, End)>,
+    /// The instance that streams, once it said so.
+    pub(crate) instance: Option<u64>,
+    /// The newest report.
+    pub last: Option<v1::Report>,
+    pub end: Option<End>,
     /// Messages that came while the aggregator stalled.
     pub unread: usize,
     /// What waits to be read; lost with a reset.
@@ -38,44 +35,16 @@ pub struct Stream {
     highest: BTreeMap<Counter, u64>,
     /// A report came while another was not acknowledged.
     spoke_last: bool,
-    /// The sidecar's system clock was set: the next report may end before the last one.
-    pub(crate) clock_was_set: bool,
 }
 
 // === impl Stream ===
 
 impl Stream {
-    pub(crate) fn opened(now: Duration, authority: String) -> Self {
-        Self {
-            opened: now,
-            authority,
-            hello: None,
-            reports: Vec::new(),
-            end: None,
-            unread: 0,
-            backlog: Vec::new(),
-            acknowledged: None,
-            highest: BTreeMap::new(),
-            spoke_last: false,
-            clock_was_set: false,
-        }
-    }
-
-    /// The instance that streams, once it said so.
-    pub fn instance(&self) -> Option<u64> {
-        self.hello.as_ref().map(|hello| hello.instance)
-    }
-
-    /// The newest report.
-    pub fn last_report(&self) -> Option<&v1::Report> {
-        self.reports.last().map(|(_, report)| report)
-    }
-
-    pub(crate) fn greet(&mut self, hello: v1::Hello) -> Result<(), String> {
-        if self.hello.is_some() {
+    pub(crate) fn greet(&mut self, hello: &v1::Hello) -> Result<(), String> {
+        if self.instance.is_some() {
             return Err("a second Hello".to_owned());
         }
-        if !self.reports.is_empty() {
+        if self.last.is_some() {
             return Err("Hello after a report".to_owned());
         }
         let missing = [
@@ -87,7 +56,7 @@ impl Stream {
             (hello.clock_unix_ms == 0, "clock_unix_ms"),
             (hello.protocol == 0, "protocol"),
         ];
-        self.hello = Some(hello);
+        self.instance = Some(hello.instance);
         match missing.iter().find(|(missing, _)| *missing) {
             Some((_, field)) => Err(format!("Hello without `{field}`")),
             None => Ok(()),
@@ -102,9 +71,9 @@ impl Stream {
                 breaches.push(breach.to_owned());
             }
         };
-        let last = self.reports.last().map(|(_, report)| report);
+        let last = self.last.as_ref();
         let expected = last.map_or(1, |last| last.seq + 1);
-        check(self.hello.is_some(), "came before Hello");
+        check(self.instance.is_some(), "came before Hello");
         check(report.seq == expected, "is out of sequence");
         check(
             last.is_some() || report.snapshot,
@@ -115,9 +84,8 @@ impl Stream {
             "follows the final one",
         );
         let end = report.interval_end_unix_ms;
-        let was_set = std::mem::take(&mut self.clock_was_set);
         check(
-            was_set || last.is_none_or(|last| last.interval_end_unix_ms <= end),
+            last.is_none_or(|last| last.interval_end_unix_ms <= end),
             "ends before the one before it",
         );
         check(report.vms_live <= report.vms_expected, "has VMs to spare");
@@ -152,15 +120,5 @@ impl Stream {
             );
         }
         breaches
-    }
-
-    /// The longest that a report came later than the one before it had promised.
-    pub fn worst_delay(&self) -> Duration {
-        let pairs = self.reports.iter().zip(self.reports.iter().skip(1));
-        let delays = pairs.map(|((before, promise), (after, _))| {
-            let promised = Duration::from_millis(promise.next_report_within_ms.into());
-            after.saturating_sub(*before + promised)
-        });
-        delays.max().unwrap_or_default()
     }
 }

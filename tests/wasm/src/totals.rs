@@ -1,7 +1,7 @@
 //! Totals of all reports: the maximum per instance, series and counter, as the real aggregator
 //! keeps them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use proto::v1;
 
@@ -78,14 +78,6 @@ impl Totals {
     /// Sum of `what` over all series and instances; `None` if nobody ever reported it.
     pub fn sum(&self, what: What) -> Option<u64> {
         self.sum_where(|counter| counter.what == what)
-    }
-
-    /// Sum of `what` over all series of some instances; `None` if they never reported it.
-    pub fn sum_of(&self, instances: &BTreeSet<u64>, what: What) -> Option<u64> {
-        let picked = self.highest.iter().filter(|((instance, counter), _)| {
-            instances.contains(instance) && counter.what == what
-        });
-        picked.map(|(_, value)| *value).reduce(|a, b| a + b)
     }
 
     /// Sum over all instances of the counters that `wanted` picks; `None` if there is none.

@@ -112,17 +112,13 @@ impl Vm {
     /// Returns its id and whether the module liked it.
     pub(crate) fn start(&mut self, plugin: &Plugin) -> (u32, bool) {
         let root = self.root(plugin.root_key());
-        let configuration = plugin.vm_configuration.clone().into_bytes();
-        let size = u32::try_from(configuration.len()).unwrap_or(u32::MAX);
         if let Some(create) = self.exports.context_create.clone() {
             self.call("proxy_on_context_create", root, &create, (root, 0));
         }
         let Some(start) = self.exports.vm_start.clone() else {
             return (root, true);
         };
-        self.state_mut().vm_configuration = Some(configuration);
-        let liked = self.call("proxy_on_vm_start", root, &start, (root, size));
-        self.state_mut().vm_configuration = None;
+        let liked = self.call("proxy_on_vm_start", root, &start, (root, 0));
         (root, liked.is_some_and(|liked| liked != 0))
     }
 
@@ -287,7 +283,7 @@ impl Vm {
                 let state = self.store.data();
                 let (thread, life) = (state.thread, state.life);
                 let text = format!("VM trapped in {name}: {trap:#}");
-                state.process.borrow_mut().log(thread, life, 5, text);
+                state.process.borrow_mut().log(thread, life, text);
                 None
             }
         }

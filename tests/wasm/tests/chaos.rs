@@ -1,6 +1,6 @@
 //! Seeded runs in which everything happens that may happen to a sidecar in good order: closed,
-//! stalled and refused streams, late and missing acknowledgements, updates, contention. In the end
-//! every count is exact.
+//! stalled and refused streams, late and missing acknowledgements, updates, contention for shared
+//! data. In the end every count is exact.
 
 use std::time::Duration;
 
@@ -10,18 +10,29 @@ use tests_wasm::aggregator::{Acks, Reach, Script};
 use tests_wasm::clock::Random;
 use tests_wasm::deployment::Role;
 use tests_wasm::envoy::{Envoy, RequestId, Setup};
-use tests_wasm::plugin::Direction;
+use tests_wasm::plugin::{Direction, Plugin};
 use tests_wasm::request::Request;
 use tests_wasm::totals::What;
 
 const WORKERS: usize = 3;
 const STEPS: usize = 600;
 const SEEDS: u64 = 24;
+/// Upstream clusters, each a series that the VMs agree on by shared data.
+const CLUSTERS: u64 = 10;
+/// VMs of both modules, on the main thread and each worker.
+const VMS: u32 = 8;
 
 #[derive(Debug, Default)]
 struct Sent {
     requests: u64,
     attempts: u64,
+}
+
+fn filter(flush_interval_ms: u64) -> Result<Plugin> {
+    Role::Filter.plugin_with(|json| {
+        json["flush_interval_ms"] = json!(flush_interval_ms);
+        json["dimensions"] = json!(["cluster"]);
+    })
 }
 
 struct Chaos {
@@ -34,8 +45,12 @@ struct Chaos {
 
 impl Chaos {
     fn start(seed: u64) -> Result<Self> {
-        let mut plugins = Role::Filter.both_ways()?;
-        plugins.push(Role::UpstreamLog.plugin()?);
+        let filter = filter(1000)?;
+        let plugins = vec![
+            filter.clone(),
+            filter.on(Direction::Outbound),
+            Role::UpstreamLog.plugin()?,
+        ];
         let mut setup = Setup::new(plugins).workers(WORKERS);
         setup.seed = seed;
         setup.contention_percent = seed % 3 * 25;
@@ -46,6 +61,14 @@ impl Chaos {
             sent: Sent::default(),
             updates: 0,
         })
+    }
+
+    /// VMs expected and live, by the newest report.
+    fn vms(&self) -> Option<(u32, u32)> {
+        let aggregator = self.envoy.aggregator();
+        let streams = aggregator.open_streams();
+        let report = streams.first()?.last.as_ref()?;
+        Some((report.vms_expected, report.vms_live))
     }
 
     fn below(&mut self, end: u64) -> usize {
@@ -62,7 +85,7 @@ impl Chaos {
             }
             90..92 => {
                 let status = [0, 10, 13, 14][self.below(4)];
-                self.envoy.close_streams("aggregator", status, "chaos");
+                self.envoy.close_streams(status, "chaos");
             }
             92..96 => self.misbehave(),
             96..98 => self.envoy.run_seconds(2),
@@ -80,6 +103,7 @@ impl Chaos {
             1 => Request::new(direction).reset(),
             _ => Request::new(direction),
         };
+        let request = request.to(&format!("cluster-{}", self.below(CLUSTERS)));
         self.sent.requests += 1;
         self.open.push(self.envoy.begin(worker, &request));
         for _ in 0..self.below(3) {
@@ -109,14 +133,12 @@ impl Chaos {
             flush_interval_ms: [0, 200][self.below(2)],
             stalled: self.below(4) == 0,
         };
-        self.envoy.script("aggregator", |current| *current = script);
+        self.envoy.script(|current| *current = script);
     }
 
     fn update(&mut self) -> Result<()> {
         self.updates += 1;
-        let interval = 1000 + self.updates;
-        let plugin =
-            Role::Filter.plugin_with(|json| json["flush_interval_ms"] = json!(interval))?;
+        let plugin = filter(1000 + self.updates)?;
         let index = self.below(2);
         let direction = [Direction::Inbound, Direction::Outbound][index];
         self.envoy.update(index, plugin.on(direction))
@@ -131,15 +153,14 @@ fn counts_are_exact_whatever_happens_to_the_stream() -> Result<()> {
         for _ in 0..STEPS {
             chaos.step()?;
         }
-        chaos
-            .envoy
-            .script("aggregator", |script| *script = Script::default());
+        chaos.envoy.script(|script| *script = Script::default());
         chaos.envoy.run_seconds(15);
+        assert_eq!(chaos.vms(), Some((VMS, VMS)), "SEED={seed}");
         for _ in 0..5 {
             chaos.begin();
         }
         chaos.envoy.shut_down();
-        let aggregator = chaos.envoy.aggregator("aggregator");
+        let aggregator = chaos.envoy.aggregator();
         let totals = aggregator.totals();
         let Sent { requests, attempts } = chaos.sent;
         assert_eq!(totals.sum(What::Requests), Some(requests), "SEED={seed}");

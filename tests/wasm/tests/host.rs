@@ -178,8 +178,8 @@ fn a_send_after_the_remote_end_closed_is_dropped_in_silence() -> Result<()> {
 "#;
     let mut envoy = start(0, &[ALLOCATOR, TICKING, steps])?;
     envoy.run_for(Duration::from_millis(150));
-    assert_eq!(envoy.aggregator("aggregator").open_streams().len(), 2);
-    envoy.close_streams("aggregator", 13, "the end");
+    assert_eq!(envoy.aggregator().open_streams().len(), 2);
+    envoy.close_streams(13, "the end");
     envoy.run_for(Duration::from_millis(100));
     let notes: Vec<_> = ["a", "b", "c", "d", "e", "f", "g"]
         .iter()
@@ -187,7 +187,7 @@ fn a_send_after_the_remote_end_closed_is_dropped_in_silence() -> Result<()> {
         .collect();
     assert_eq!(notes, [0, 6, 10, 0, 0, 1, 13].map(Some));
     assert_eq!(envoy.streams_held(), 1, "the stream that was not closed");
-    let aggregator = envoy.aggregator("aggregator");
+    let aggregator = envoy.aggregator();
     assert!(aggregator.streams().iter().all(|stream| stream.unread == 0));
     Ok(())
 }
@@ -209,7 +209,7 @@ fn an_open_without_a_healthy_host_fails_and_closes() -> Result<()> {
   (call $note (i32.const 0x65) (i64.const 2)))
 "#;
     let mut envoy = start(0, &[ALLOCATOR, TICKING, steps])?;
-    envoy.script("aggregator", |script| script.reach = Reach::NoHealthyHost);
+    envoy.script(|script| script.reach = Reach::NoHealthyHost);
     envoy.run_for(Duration::from_millis(150));
     let notes: Vec<_> = ["a", "b", "c", "d", "e"]
         .iter()
@@ -231,7 +231,7 @@ fn a_refused_connection_closes_later() -> Result<()> {
   (call $note (i32.const 0x62) (i64.extend_i32_u (local.get 2))))
 "#;
     let mut envoy = start(0, &[ALLOCATOR, TICKING, steps])?;
-    envoy.script("aggregator", |script| script.reach = Reach::Refused);
+    envoy.script(|script| script.reach = Reach::Refused);
     envoy.run_for(Duration::from_millis(100));
     assert_eq!((note(&envoy, "a"), note(&envoy, "b")), (Some(0), None));
     envoy.run_for(Duration::from_millis(10));
@@ -298,7 +298,7 @@ fn a_new_root_lives_in_the_same_vm_beside_the_old_one() -> Result<()> {
     envoy.finish_drain();
     envoy.run_for(Duration::from_millis(10));
     assert_eq!(note(&envoy, "c"), Some(1));
-    assert_eq!(envoy.aggregator("aggregator").open_streams().len(), 0);
+    assert_eq!(envoy.aggregator().open_streams().len(), 0);
     assert_eq!(envoy.memory().len(), 1);
     Ok(())
 }

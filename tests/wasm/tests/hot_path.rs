@@ -123,7 +123,7 @@ fn memory_does_not_grow_with_requests() -> Result<()> {
             Role::UpstreamLog => What::Attempts,
             Role::Filter | Role::AccessLog => What::Requests,
         };
-        let aggregator = envoy.aggregator("aggregator");
+        let aggregator = envoy.aggregator();
         assert_eq!(aggregator.totals().sum(what), Some(105_000), "{role:?}");
     }
     Ok(())

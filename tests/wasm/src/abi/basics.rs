@@ -35,7 +35,7 @@ fn log(vm: Vm<'_>, level: u32, text: u32, len: u32) -> Answer {
         let message = String::from_utf8_lossy(&bytes).into_owned();
         let state = vm.data();
         let mut process = state.process.borrow_mut();
-        process.log(state.thread, state.life, level, message);
+        process.log(state.thread, state.life, message);
     }))
 }
 

@@ -11,8 +11,6 @@ use crate::status::Status;
 const RESPONSE_HEADERS: u32 = MapType::HttpResponseHeaders as u32;
 /// Number of the buffer that holds a gRPC message.
 const GRPC_MESSAGE: u32 = BufferType::GrpcReceiveBuffer as u32;
-/// Number of the buffer that holds the configuration of the VM.
-const VM_CONFIGURATION: u32 = BufferType::VmConfiguration as u32;
 /// Number of the buffer that holds the configuration of the plugin.
 const PLUGIN_CONFIGURATION: u32 = BufferType::PluginConfiguration as u32;
 
@@ -49,7 +47,6 @@ fn property(state: &VmState, path: &str) -> Option<Vec<u8>> {
 fn buffer(state: &VmState, kind: u32) -> Option<&Vec<u8>> {
     match kind {
         GRPC_MESSAGE => state.grpc_message.as_ref(),
-        VM_CONFIGURATION => state.vm_configuration.as_ref(),
         PLUGIN_CONFIGURATION => state.plugin_configuration.as_ref(),
         _ => None,
     }

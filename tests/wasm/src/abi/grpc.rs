@@ -6,6 +6,7 @@ use wasmtime::Linker;
 use super::{Answer, Vm, answer, enter, read, read_text, write};
 use crate::aggregator::Reach;
 use crate::connection::{Owner, Up};
+use crate::deployment::CLUSTER;
 use crate::grpc_service;
 use crate::state::{DeferredClose, GrpcStream, VmState};
 use crate::status::Status;
@@ -64,23 +65,17 @@ fn open(vm: &mut Vm<'_>, arguments: &Open) -> Result<u32, Status> {
         state.process.borrow_mut().violations.push(text);
         Status::ParseFailure
     };
-    let upstream = grpc_service::parse(&arguments.upstream)
+    let cluster = grpc_service::parse(&arguments.upstream)
         .map_err(|error| breach(format!("upstream of proxy_grpc_stream {error}")))?;
     if arguments.path != "/meshmeter.v1.Ingest/Report" {
         return Err(breach(format!("stream to {}", arguments.path)));
     }
     check_pairs(&arguments.metadata)
         .ok_or_else(|| breach("initial metadata is malformed".to_owned()))?;
-    let reach = {
-        let process = state.process.borrow();
-        let aggregators = &process.network.aggregators;
-        aggregators
-            .get(&upstream.cluster)
-            .map(|aggregator| aggregator.script.reach)
-    };
-    let Some(reach) = reach else {
+    if cluster != CLUSTER {
         return Err(Status::InternalFailure);
-    };
+    }
+    let reach = state.process.borrow().network.aggregator.script.reach;
     let token = state.take_token();
     let (root, _) = state.acting_root().ok_or(Status::BadArgument)?;
     if reach == Reach::NoHealthyHost {
@@ -100,7 +95,7 @@ fn open(vm: &mut Vm<'_>, arguments: &Open) -> Result<u32, Status> {
     let connection = {
         let mut process = state.process.borrow_mut();
         let now = process.now();
-        process.network.connect(now, upstream, owner)
+        process.network.connect(now, owner)
     };
     let stream = GrpcStream {
         connection,

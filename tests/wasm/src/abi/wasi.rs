@@ -1,4 +1,5 @@
-//! The WASI functions of the oldest host: environment, clock, random, output. There are no files.
+//! The WASI functions of the oldest host: clock, random, output. There are no files, and the
+//! environment is empty.
 
 use wasmtime::{Engine, FuncType, Linker, Val, ValType};
 
@@ -17,21 +18,22 @@ const EINVAL: u32 = 28;
 const ENOTSUP: u32 = 58;
 /// Bytes one call of `random_get` may ask for.
 const RANDOM_MAX: u32 = 65_536;
-/// Log level of standard output: info.
-const STDOUT_LEVEL: u32 = 2;
-/// Log level of standard error: error.
-const STDERR_LEVEL: u32 = 4;
 
 type Errno = wasmtime::Result<u32>;
 
 pub(super) fn add(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     let wasi = "wasi_snapshot_preview1";
-    linker.func_wrap(wasi, "environ_sizes_get", environ_sizes_get)?;
-    linker.func_wrap(wasi, "environ_get", environ_get)?;
-    linker.func_wrap(wasi, "args_sizes_get", args_sizes_get)?;
-    linker.func_wrap(wasi, "args_get", |vm: Vm<'_>, _: u32, _: u32| {
-        no_file(&vm, "args_get", SUCCESS)
-    })?;
+    for (sizes, strings) in [
+        ("environ_sizes_get", "environ_get"),
+        ("args_sizes_get", "args_get"),
+    ] {
+        linker.func_wrap(wasi, sizes, move |vm: Vm<'_>, count: u32, bytes: u32| {
+            no_strings(vm, sizes, count, bytes)
+        })?;
+        linker.func_wrap(wasi, strings, move |vm: Vm<'_>, _: u32, _: u32| {
+            no_file(&vm, strings, SUCCESS)
+        })?;
+    }
     linker.func_wrap(wasi, "clock_time_get", clock_time_get)?;
     linker.func_wrap(wasi, "random_get", random_get)?;
     linker.func_wrap(wasi, "fd_write", fd_write)?;
@@ -90,40 +92,9 @@ fn errno(result: Result<(), Status>) -> Errno {
     Ok(result.map_or(EFAULT, |()| SUCCESS))
 }
 
-/// The environment as `NAME=value` with a NUL behind each.
-fn environment(vm: &Vm<'_>) -> Vec<Vec<u8>> {
-    let process = vm.data().process.borrow();
-    let variables = process.environment.iter();
-    variables
-        .map(|(name, value)| format!("{name}={value}\0").into_bytes())
-        .collect()
-}
-
-fn environ_sizes_get(mut vm: Vm<'_>, out_count: u32, out_bytes: u32) -> Errno {
-    enter(&vm, "environ_sizes_get")?;
-    let variables = environment(&vm);
-    let count = u32::try_from(variables.len())?;
-    let bytes = u32::try_from(variables.concat().len())?;
-    let written = write(&mut vm, out_count, &count.to_le_bytes());
-    errno(written.and(write(&mut vm, out_bytes, &bytes.to_le_bytes())))
-}
-
-fn environ_get(mut vm: Vm<'_>, out_pointers: u32, out_bytes: u32) -> Errno {
-    enter(&vm, "environ_get")?;
-    let (mut pointer, mut at) = (out_pointers, out_bytes);
-    for variable in environment(&vm) {
-        let written = write(&mut vm, pointer, &at.to_le_bytes()).and(write(&mut vm, at, &variable));
-        if written.is_err() {
-            return Ok(EFAULT);
-        }
-        pointer += 4;
-        at += u32::try_from(variable.len())?;
-    }
-    Ok(SUCCESS)
-}
-
-fn args_sizes_get(mut vm: Vm<'_>, out_count: u32, out_bytes: u32) -> Errno {
-    enter(&vm, "args_sizes_get")?;
+/// No variables, no arguments.
+fn no_strings(mut vm: Vm<'_>, name: &'static str, out_count: u32, out_bytes: u32) -> Errno {
+    enter(&vm, name)?;
     errno(write(&mut vm, out_count, &[0; 4]).and(write(&mut vm, out_bytes, &[0; 4])))
 }
 
@@ -153,11 +124,9 @@ fn random_get(mut vm: Vm<'_>, out: u32, len: u32) -> Errno {
 
 fn fd_write(mut vm: Vm<'_>, fd: u32, vectors: u32, count: u32, out_written: u32) -> Errno {
     enter(&vm, "fd_write")?;
-    let level = match fd {
-        1 => STDOUT_LEVEL,
-        2 => STDERR_LEVEL,
-        _ => return Ok(EBADF),
-    };
+    if !matches!(fd, 1 | 2) {
+        return Ok(EBADF);
+    }
     let mut text = Vec::new();
     for index in 0..count {
         let Ok(vector) = read(&vm, vectors + index * 8, 8) else {
@@ -174,7 +143,7 @@ fn fd_write(mut vm: Vm<'_>, fd: u32, vectors: u32, count: u32, out_written: u32)
     let message = String::from_utf8_lossy(&text).into_owned();
     let state = vm.data();
     let (thread, life) = (state.thread, state.life);
-    state.process.borrow_mut().log(thread, life, level, message);
+    state.process.borrow_mut().log(thread, life, message);
     errno(write(&mut vm, out_written, &written.to_le_bytes()))
 }
 

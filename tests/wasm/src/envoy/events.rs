@@ -12,20 +12,6 @@ impl Envoy {
         self.process.borrow().now()
     }
 
-    /// Time since the Unix epoch, as modules see it.
-    pub fn system_time(&self) -> Duration {
-        self.process.borrow().clock.system()
-    }
-
-    /// Sets the system clock; ticks go on as before.
-    pub fn set_system_time(&mut self, system: Duration) {
-        let mut process = self.process.borrow_mut();
-        process.clock.set_system(system);
-        for aggregator in process.network.aggregators.values_mut() {
-            aggregator.clock_was_set();
-        }
-    }
-
     /// Lets so much time pass.
     pub fn run_for(&mut self, time: Duration) {
         let end = self.now() + time;

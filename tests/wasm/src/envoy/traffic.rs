@@ -56,10 +56,6 @@ impl InFlight {
 impl Envoy {
     /// A request arrives at a worker.
     pub fn begin(&mut self, worker: usize, request: &Request) -> RequestId {
-        self.enter(worker, request, true)
-    }
-
-    fn enter(&mut self, worker: usize, request: &Request, headers: bool) -> RequestId {
         self.last_request += 1;
         let mut flight = InFlight {
             worker,
@@ -78,7 +74,7 @@ impl Envoy {
             };
             let mut context = None;
             if attach == Attach::HttpFilter {
-                context = self.enter_filter(index, handle, &mut flight, headers);
+                context = self.enter_filter(index, handle, &mut flight);
             }
             flight.seen_by.push((index, handle, context));
         }
@@ -93,12 +89,11 @@ impl Envoy {
         index: PluginIndex,
         handle: Handle,
         flight: &mut InFlight,
-        headers: bool,
     ) -> Option<u32> {
         let open = self.installed[index].current.plugin.failure == Failure::Open;
         let (_, vm) = self.vms.get_mut(&handle.vm)?;
         let context = vm.create_stream(handle.root, flight.info(Progress::Begun));
-        if let Some(context) = context.filter(|_| headers) {
+        if let Some(context) = context {
             let action = vm.on_request_headers(context);
             if action.is_some_and(|action| action != 0) {
                 let text = "proxy_on_request_headers paused the request".to_owned();
@@ -170,12 +165,6 @@ impl Envoy {
         self.finish(id)
     }
 
-    /// A request that a filter before ours answered: ours sees its end, but never its headers.
-    pub fn local_reply(&mut self, worker: usize, request: &Request) -> Outcome {
-        let id = self.enter(worker, request, false);
-        self.finish(id)
-    }
-
     /// An upstream attempt ends, as the router's `upstream_log` sees it.
     pub fn attempt(&mut self, worker: usize, attempt: &Request) {
         for index in 0..self.installed.len() {
@@ -194,10 +183,6 @@ impl Envoy {
                 vm.on_log(handle.root, Rc::new(info));
             }
         }
-    }
-
-    pub fn in_flight(&self) -> usize {
-        self.requests.len()
     }
 
     /// Cuts off requests: they end without a response.

@@ -1,4 +1,4 @@
-//! What a test may look at and change from outside: aggregators, metrics, logs, counts of calls,
+//! What a test may look at and change from outside: the aggregator, metrics, logs, counts of calls,
 //! memory.
 
 use std::cell::Ref;
@@ -10,36 +10,28 @@ use crate::metrics::Metrics;
 use crate::process::{CallKey, LogLine, Thread};
 
 impl Envoy {
-    /// Changes how the aggregator behind `cluster` behaves from now on.
-    pub fn script(&self, cluster: &str, change: impl FnOnce(&mut Script)) {
+    /// Changes how the aggregator behaves from now on.
+    pub fn script(&self, change: impl FnOnce(&mut Script)) {
         let mut process = self.process.borrow_mut();
         let now = process.now();
-        if let Some(aggregator) = process.network.aggregators.get_mut(cluster) {
-            change(&mut aggregator.script);
-            let answers = aggregator.catch_up(now);
-            process.network.answer(now, answers);
-        }
+        let network = &mut process.network;
+        change(&mut network.aggregator.script);
+        let answers = network.aggregator.catch_up(now);
+        network.answer(now, answers);
     }
 
-    /// The aggregator behind `cluster` ends its streams with a gRPC status.
-    pub fn close_streams(&self, cluster: &str, status: u32, message: &str) {
+    /// The aggregator ends its streams with a gRPC status.
+    pub fn close_streams(&self, status: u32, message: &str) {
         let mut process = self.process.borrow_mut();
         let now = process.now();
-        if let Some(aggregator) = process.network.aggregators.get_mut(cluster) {
-            let answers = aggregator.close_all(now, status, message);
-            process.network.answer(now, answers);
-        }
+        let network = &mut process.network;
+        let answers = network.aggregator.close_all(status, message);
+        network.answer(now, answers);
     }
 
-    /// What the aggregator behind `cluster` saw.
-    ///
-    /// # Panics
-    /// If there is none.
-    pub fn aggregator(&self, cluster: &str) -> Ref<'_, Aggregator> {
-        Ref::map(self.process.borrow(), |process| {
-            let aggregators = &process.network.aggregators;
-            aggregators.get(cluster).expect("no such aggregator")
-        })
+    /// What the aggregator saw.
+    pub fn aggregator(&self) -> Ref<'_, Aggregator> {
+        Ref::map(self.process.borrow(), |process| &process.network.aggregator)
     }
 
     /// The metrics of the process.
