@@ -264,7 +264,7 @@ fn modules(args: &Args) -> Modules {
 fn events(args: &Args, metrics: &Metrics, registry: &mut Registry) -> Result<EventSender> {
     let counts = Counts::register(registry);
     if !args.events {
-        return Ok(EventSender::nowhere(metrics));
+        return Ok(EventSender::disconnected(metrics));
     }
     ensure!(
         !args.pod_namespace.is_empty() && !args.pod_name.is_empty(),

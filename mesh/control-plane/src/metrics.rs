@@ -63,7 +63,7 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let all = Self::default();
         let registry = registry.sub_registry_with_prefix("control_plane");
-        let help = "Streams of discovery that are open";
+        let help = "Open discovery streams";
         registry.register("streams", help, all.streams.clone());
         let help = "Streams that were refused because there were too many";
         registry.register("streams_refused", help, all.streams_refused.clone());

@@ -25,23 +25,22 @@ const STATUS_MESSAGE: u32 = 2;
 const INITIAL_VERSIONS: u32 = 5;
 const MAP_KEY: u32 = 1;
 
-/// Longest text of a rejection that is kept.
-const REASON_BYTES_MAX: usize = 1024;
+/// Characters of Envoy's rejection text that are kept.
+const REASON_CHARS_MAX: usize = 1024;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Form {
-    /// All of a type at once.
     StateOfTheWorld,
     Delta,
 }
 
-/// What an xDS proxy has to know of a request.
+/// The fields of a discovery request that the xDS proxy acts on.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RequestHead {
     pub type_url: String,
-    /// The response that it answers, "" if none.
+    /// Nonce of the acknowledged response; "" in the first request of a type.
     pub nonce: String,
-    /// Why that was rejected, if it was.
+    /// Envoy's reason if this is a NACK.
     pub rejection: Option<String>,
 }
 
@@ -56,7 +55,6 @@ impl Form {
     }
 }
 
-/// Reads the head of a request.
 pub fn request_head(request: &[u8], form: Form) -> Result<RequestHead, WireError> {
     let message = Message::parse(request)?;
     let (type_url, nonce, error) = form.request_fields();
@@ -65,7 +63,7 @@ pub fn request_head(request: &[u8], form: Form) -> Result<RequestHead, WireError
         Some(field) => {
             let status = Message::parse(message.content(field)?)?;
             let text = status.text(STATUS_MESSAGE)?;
-            Some(text.chars().take(REASON_BYTES_MAX).collect())
+            Some(text.chars().take(REASON_CHARS_MAX).collect())
         }
     };
     Ok(RequestHead {
@@ -75,19 +73,19 @@ pub fn request_head(request: &[u8], form: Form) -> Result<RequestHead, WireError
     })
 }
 
-/// The message with another nonce, for an answer that goes on to the control plane or a response
-/// that goes out again.
+/// Replaces the nonce of a request or response; every other byte stays.
 pub fn with_nonce(message: &[u8], nonce_field: u32, nonce: &str) -> Result<Vec<u8>, WireError> {
     let parsed = Message::parse(message)?;
     let mut edit = parsed.edit();
     match parsed.one(nonce_field)? {
         Some(field) => edit.replace(field, nonce.as_bytes()),
+        // Field order is free in protobuf, so appending sets a field that was left out.
         None => edit.append(nonce_field, nonce.as_bytes()),
     }
     Ok(edit.finish())
 }
 
-/// The name in one of the fields [`RESOURCES`] and [`REMOVED`] of delta discovery.
+/// The resource name in a [`RESOURCES`] or [`REMOVED`] field of delta discovery.
 fn name<'a>(message: &Message<'a>, field: &Field) -> Result<&'a str, WireError> {
     let content = message.content(field)?;
     if field.number == RESOURCES {
@@ -96,27 +94,26 @@ fn name<'a>(message: &Message<'a>, field: &Field) -> Result<&'a str, WireError> 
     std::str::from_utf8(content).map_err(|_| WireError::Text(field.number))
 }
 
-/// A response of delta discovery without what it says of these names; `None` if nothing is left of
-/// it.
+/// A delta response without these resources and removals; `None` if none remain.
 pub fn without_names(
     response: &[u8],
     names: &BTreeSet<&str>,
 ) -> Result<Option<Vec<u8>>, WireError> {
     let message = Message::parse(response)?;
     let mut edit = message.edit();
-    let mut left = 0;
+    let mut remaining = 0;
     for field in message.all(RESOURCES).chain(message.all(REMOVED)) {
         let name = name(&message, field)?;
         if names.contains(name) {
             edit.remove(field);
         } else {
-            left += 1;
+            remaining += 1;
         }
     }
-    Ok((left > 0).then(|| edit.finish()))
+    Ok((remaining > 0).then(|| edit.finish()))
 }
 
-/// A request that accepts what it rejected.
+/// Turns a NACK into an ACK.
 pub fn without_rejection(request: &[u8], form: Form) -> Result<Vec<u8>, WireError> {
     let message = Message::parse(request)?;
     let mut edit = message.edit();
@@ -127,8 +124,7 @@ pub fn without_rejection(request: &[u8], form: Form) -> Result<Vec<u8>, WireErro
     Ok(edit.finish())
 }
 
-/// A request of delta discovery without the versions of these resources; `None` if it has none of
-/// them.
+/// A delta request without the initial versions of these resources; `None` if it lists none.
 pub fn without_versions(request: &[u8], names: &[&str]) -> Result<Option<Vec<u8>>, WireError> {
     let message = Message::parse(request)?;
     let mut edit = message.edit();
@@ -141,12 +137,10 @@ pub fn without_versions(request: &[u8], names: &[&str]) -> Result<Option<Vec<u8>
     Ok((!edit.is_empty()).then(|| edit.finish()))
 }
 
-/// The field of a response's nonce.
 pub fn response_nonce_field() -> u32 {
     RESPONSE_NONCE
 }
 
-/// The field of the nonce that a request answers.
 pub fn request_nonce_field(form: Form) -> u32 {
     form.request_fields().1
 }

@@ -1,7 +1,7 @@
-//! What goes in: the Wasm plugin as an HTTP filter and as access loggers, and the clusters it
-//! streams to.
+//! The injected configuration: the Wasm plugin as an HTTP filter and as access loggers, and the
+//! clusters that it streams to.
 //!
-//! Only what is written is described here; field numbers are those of Envoy's API v3.
+//! Messages list only the fields that are written; numbers are those of Envoy's API v3.
 
 use prost::Message;
 
@@ -9,27 +9,23 @@ pub use self::cluster::{CA, HTTP_OPTIONS, StreamCluster, Tls, TrustedCa};
 
 mod cluster;
 
-/// Name of everything that is put in.
+/// Name of all injected filters, access loggers and plugins.
 pub const NAME: &str = "meshmeter";
 
-/// Type of a Wasm HTTP filter.
 pub const FILTER: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
-/// Type of a Wasm access logger.
 pub const LOGGER: &str =
     "type.googleapis.com/envoy.extensions.access_loggers.wasm.v3.WasmAccessLog";
-/// Type of a plugin's configuration.
+/// Type of the `Any` around a plugin's configuration.
 pub const STRING: &str = "type.googleapis.com/google.protobuf.StringValue";
-/// All plugins of a sidecar share it, and with it their shared data.
+/// All plugins of a sidecar use one VM ID: Envoy shares data only between VMs of the same ID.
 pub const VM_ID: &str = "meshmeter";
-/// What Envoy runs the module in.
 pub const RUNTIME: &str = "envoy.wasm.runtime.v8";
 /// Environment variables of Envoy that the VM may see.
 pub const HOST_ENV_KEYS: [&str; 4] = ["POD_NAME", "POD_NAMESPACE", "POD_UID", "NODE_NAME"];
 
-/// A plugin: a module and its configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Plugin {
-    /// File of the module, where Envoy runs.
+    /// Path of the module in Envoy's file system.
     pub module: String,
     /// Its configuration (JSON) in listeners towards the pod's application. Each side has its own
     /// because Envoy before 1.39 does not tell a logger which side it is on, and some listeners do
@@ -57,9 +53,9 @@ pub enum Directions {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Injection {
     pub filter: Option<Plugin>,
-    /// Beside the access loggers of the connection manager.
+    /// Access logger of the connection manager.
     pub access_log: Option<Plugin>,
-    /// Into the router, called for each upstream attempt.
+    /// Access logger of the router, called for each upstream attempt.
     pub upstream_log: Option<Plugin>,
     pub directions: Directions,
     pub clusters: Vec<StreamCluster>,
@@ -79,7 +75,6 @@ impl Injection {
 // === impl Plugin ===
 
 impl Plugin {
-    /// As an `HttpFilter`.
     pub(crate) fn http_filter(&self, side: Side) -> Vec<u8> {
         let wasm = Wasm {
             config: Some(self.config(side)),
@@ -91,7 +86,6 @@ impl Plugin {
         filter.encode_to_vec()
     }
 
-    /// As an `AccessLog`.
     pub(crate) fn access_log(&self, side: Side) -> Vec<u8> {
         let wasm = Wasm {
             config: Some(self.config(side)),

@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! discovery (a response) -> listener (HTTP connection managers) -> wire (fields as bytes)
-//!                        -> clusters of ours                    <- injection (what goes in)
+//!                        -> added clusters                      <- injection (configuration)
 //! ```
 //!
-//! Nothing is decoded that is not changed: unknown fields, their order and their encoding stay as
-//! they are, and taking out what was put in gives the input back, byte for byte. What cannot be
-//! read like that is passed through untouched.
+//! Only what is changed is decoded: unknown fields, field order and encoding stay as they are, and
+//! removal after injection restores the input byte for byte. What cannot be parsed that way passes
+//! unchanged.
 
 pub mod discovery;
 pub mod injection;

@@ -28,39 +28,43 @@ const MANAGER: &str =
     "/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "/envoy.extensions.filters.http.router.v3.Router";
 
-/// What happens to each connection manager.
+/// The change to make in each connection manager.
 #[derive(Clone, Copy, Debug)]
 enum Task<'a> {
     Insert(&'a Injection, Side),
     Remove,
 }
 
-/// The listener with our parts; `None` if there is nowhere to put them, or they are there already.
+/// Injects into the listener; `None` if it has no connection manager or is injected already.
 pub fn insert(listener: &[u8], injection: &Injection) -> Result<Option<Vec<u8>>, WireError> {
     let splices = splices(listener, injection)?;
     Ok(splices.map(|splices| splices.apply(listener)))
 }
 
-/// What [`insert`] changes.
+/// The changes that [`insert`] makes.
 pub(crate) fn splices(
     listener: &[u8],
     injection: &Injection,
 ) -> Result<Option<Splices>, WireError> {
     let message = Message::parse(listener)?;
-    match chosen(&message, injection.directions)? {
+    match selected_side(&message, injection.directions)? {
         Some(side) => chains(&message, Task::Insert(injection, side)),
         None => Ok(None),
     }
 }
 
-/// The listener without our parts; `None` if it has none.
+/// Removes what was injected; `None` if nothing was.
 pub fn remove(listener: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
     let splices = chains(&Message::parse(listener)?, Task::Remove)?;
     Ok(splices.map(|splices| splices.apply(listener)))
 }
 
-/// Its side, if it is one of these: by `traffic_direction`, or by the names that App Mesh gives.
-fn chosen(listener: &Message<'_>, directions: Directions) -> Result<Option<Side>, WireError> {
+/// The listener's side if `directions` include it: by `traffic_direction`, or, where that is unset,
+/// by the names that App Mesh gives.
+fn selected_side(
+    listener: &Message<'_>,
+    directions: Directions,
+) -> Result<Option<Side>, WireError> {
     let name = listener.text(LISTENER_NAME)?;
     let direction = listener.number(LISTENER_DIRECTION)?;
     let inbound = direction == INBOUND || (direction == 0 && name.contains("_ingress_"));
@@ -74,6 +78,7 @@ fn chosen(listener: &Message<'_>, directions: Directions) -> Result<Option<Side>
 
 fn chains(listener: &Message<'_>, task: Task<'_>) -> Result<Option<Splices>, WireError> {
     let numbers = [LISTENER_FILTER_CHAINS, LISTENER_DEFAULT_CHAIN];
+    // Protobuf merges a singular message that occurs twice: neither part is what Envoy sees.
     listener.one(LISTENER_DEFAULT_CHAIN)?;
     each(listener, &numbers, |chain| {
         each(&Message::parse(chain)?, &[CHAIN_FILTERS], |filter| {
@@ -82,15 +87,15 @@ fn chains(listener: &Message<'_>, task: Task<'_>) -> Result<Option<Splices>, Wir
     })
 }
 
-/// Changes the contents of the fields of these numbers; `None` if none was changed.
+/// Applies `change` to each field with one of these numbers; `None` if nothing changed.
 fn each(
     message: &Message<'_>,
     numbers: &[u32],
     change: impl Fn(&[u8]) -> Result<Option<Splices>, WireError>,
 ) -> Result<Option<Splices>, WireError> {
     let mut edit = message.edit();
-    let chosen = |field: &&Field| numbers.contains(&field.number);
-    for field in message.fields().iter().filter(chosen) {
+    let has_number = |field: &&Field| numbers.contains(&field.number);
+    for field in message.fields().iter().filter(has_number) {
         if let Some(changed) = change(message.content(field)?)? {
             edit.nest(field, changed);
         }
@@ -98,7 +103,7 @@ fn each(
     Ok((!edit.is_empty()).then(|| edit.splices()))
 }
 
-/// Changes the value of the `typed_config` of a filter, if it is of this type.
+/// Applies `change` to the value of a filter's `typed_config` if it has this type.
 fn typed(
     filter: &[u8],
     type_name: &str,
@@ -114,8 +119,8 @@ fn typed(
     }
     let value = any.one(ANY_VALUE)?;
     let bytes = value.map_or(Ok(&[][..]), |value| any.content(value))?;
-    // A value that was not there is put first, so that it is known again. An empty one that stands
-    // there could not be told from it.
+    // A missing value is inserted before the other fields, so that removal recognises it there. An
+    // empty value that comes first in the input would look the same, and is left unchanged.
     let first = value.is_some_and(|value| value.whole.start == 0);
     if first && bytes.is_empty() {
         return Ok(None);
@@ -138,7 +143,8 @@ fn typed(
 
 fn manager_of(manager: &[u8], task: Task<'_>) -> Result<Option<Splices>, WireError> {
     let manager = Message::parse(manager)?;
-    // Without an HTTP filter there is no router, and Envoy refuses it: not ours to mend.
+    // Without an HTTP filter there is no router, and Envoy rejects the listener with or without
+    // ours. The router is last: Envoy requires the terminal filter there.
     let Some(router) = manager.all(MANAGER_HTTP_FILTERS).last() else {
         return Ok(None);
     };
@@ -198,7 +204,7 @@ fn without_log(router: &[u8]) -> Result<Option<Splices>, WireError> {
     Ok((!edit.is_empty()).then(|| edit.splices()))
 }
 
-/// The fields of this number that have our name.
+/// Fields with this number whose `name` is [`NAME`].
 fn named<'a>(message: &'a Message<'_>, number: u32) -> Result<Vec<&'a Field>, WireError> {
     let mut ours = Vec::new();
     for field in message.all(number) {

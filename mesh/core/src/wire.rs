@@ -1,4 +1,5 @@
-//! Messages as rows of fields, whose bytes are kept (protobuf encoding, "Message Structure").
+//! Protobuf messages as lists of fields that refer to the original bytes (protobuf encoding,
+//! "Message Structure").
 
 use std::ops::Range;
 
@@ -12,80 +13,71 @@ const DELIMITED: u8 = 2;
 /// Wire type of four bytes.
 const FIXED32: u8 = 5;
 
-/// Fields of one message that are looked at: each takes some 70 bytes, and a message may have one
-/// in every two of its.
+/// Fields of one message at most. A parsed field takes about 70 bytes of memory, an encoded one as
+/// few as two.
 const FIELDS_MAX: usize = 65_536;
 
+/// Bytes of the longest varint, which has 64 bits.
 const VARINT_MAX: usize = 10;
 
-/// Bytes that are not taken for a message.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum WireError {
-    /// They end within a field.
     #[error("cut short at byte {0}")]
     Short(usize),
     /// A wire type that does not exist, or a group, which Envoy's API does not have.
     #[error("wire type {wire} at byte {at}")]
     WireType { wire: u8, at: usize },
-    /// A varint of more than ten bytes, a field number out of range, or a length that is not
-    /// written in the shortest way, so that it could not be written again.
+    /// A varint of more than ten bytes, a field number out of range, or a tag or length that is not
+    /// in its shortest encoding, which could not be reproduced.
     #[error("not a plain number at byte {0}")]
     Number(usize),
-    /// A field that may be there once is there several times; what that means is for a full decoder
-    /// to say.
+    /// A singular field occurs several times. Protobuf merges them; only a full decoder can.
     #[error("duplicate field {0}")]
     Repeated(u32),
-    /// A field is not of the type it should be.
     #[error("field {0} has the wrong type")]
     Type(u32),
-    /// More fields than are looked at.
     #[error("more than {FIELDS_MAX} fields")]
     TooMany,
-    /// A string that is not UTF-8.
     #[error("field {0} is not text")]
     Text(u32),
 }
 
-/// A field of a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Field {
     pub number: u32,
-    /// Where it is in the message, tag included.
+    /// Byte range in the message, tag included.
     pub whole: Range<usize>,
-    /// Where its content is, if it is a string, bytes or a message.
+    /// Byte range of a length-delimited field's content.
     pub content: Option<Range<usize>>,
-    /// Its value, if it is a number.
+    /// Value of a varint field.
     pub varint: Option<u64>,
 }
 
-/// A message with its fields in order.
 #[derive(Clone, Debug)]
 pub struct Message<'a> {
     bytes: &'a [u8],
     fields: Vec<Field>,
 }
 
-/// Some changes to a message, applied together.
+/// Changes to a message, applied together.
 #[derive(Debug)]
 pub struct Edit<'a> {
     message: &'a Message<'a>,
-    /// What a range of the message becomes, in order.
+    /// Ranges of the message and their replacements.
     changes: Vec<(Range<usize>, Vec<u8>)>,
 }
 
-/// What becomes of a message, without the rest of it: changes of a message deep inside of another
-/// are those of the outer one at other places, so that nothing is copied before all of them are
-/// known.
+/// Replacements of byte ranges in a message. Those of a nested message become those of the outer
+/// one with shifted ranges, so that no bytes are copied before all changes are known.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Splices(
-    /// In order, and none within another.
+    /// Sorted, not overlapping.
     Vec<(Range<usize>, Vec<u8>)>,
 );
 
 // === impl Message ===
 
 impl<'a> Message<'a> {
-    /// The fields of `bytes`.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, WireError> {
         let mut fields = Vec::new();
         let mut at = 0;
@@ -100,19 +92,17 @@ impl<'a> Message<'a> {
         Ok(Self { bytes, fields })
     }
 
-    /// All fields, in order.
     pub fn fields(&self) -> &[Field] {
         &self.fields
     }
 
-    /// The fields of this number.
     pub fn all(&self, number: u32) -> impl Iterator<Item = &Field> {
         self.fields
             .iter()
             .filter(move |field| field.number == number)
     }
 
-    /// The one field of this number, if it is there.
+    /// The only field with this number, if any.
     pub fn one(&self, number: u32) -> Result<Option<&Field>, WireError> {
         let mut all = self.all(number);
         let first = all.next();
@@ -128,7 +118,7 @@ impl<'a> Message<'a> {
         Ok(&self.bytes[range])
     }
 
-    /// The text of the one field of this number, "" if it is not there.
+    /// Text of the only field with this number; "" if it is absent.
     pub fn text(&self, number: u32) -> Result<&'a str, WireError> {
         let Some(field) = self.one(number)? else {
             return Ok("");
@@ -136,7 +126,7 @@ impl<'a> Message<'a> {
         std::str::from_utf8(self.content(field)?).map_err(|_| WireError::Text(number))
     }
 
-    /// The number in the last field of this number, 0 if it is not there.
+    /// Varint of the last field with this number (protobuf: last one wins); 0 if it is absent.
     pub fn number(&self, number: u32) -> Result<u64, WireError> {
         match self.all(number).last() {
             None => Ok(0),
@@ -155,14 +145,13 @@ impl<'a> Message<'a> {
 // === impl Edit ===
 
 impl Edit<'_> {
-    /// Gives `field` another content.
     pub fn replace(&mut self, field: &Field, content: &[u8]) {
         let mut bytes = Vec::with_capacity(content.len() + VARINT_MAX);
         delimited(&mut bytes, field.number, content);
         self.changes.push((field.whole.clone(), bytes));
     }
 
-    /// Changes the content of `field`.
+    /// Applies `splices` to the content of `field`, and adapts its length.
     pub fn nest(&mut self, field: &Field, splices: Splices) {
         let Some(content) = field.content.clone() else {
             return;
@@ -171,16 +160,15 @@ impl Edit<'_> {
         put_prefix(&mut prefix, field.number, splices.len_of(content.len()));
         self.changes
             .push((field.whole.start..content.start, prefix));
-        let moved = splices.0.into_iter().map(|(range, bytes)| {
+        let shifted = splices.0.into_iter().map(|(range, bytes)| {
             (
                 content.start + range.start..content.start + range.end,
                 bytes,
             )
         });
-        self.changes.extend(moved);
+        self.changes.extend(shifted);
     }
 
-    /// Puts a field before `field`.
     pub fn insert_before(&mut self, field: &Field, number: u32, content: &[u8]) {
         let mut bytes = Vec::with_capacity(content.len() + VARINT_MAX);
         delimited(&mut bytes, number, content);
@@ -188,7 +176,6 @@ impl Edit<'_> {
         self.changes.push((at..at, bytes));
     }
 
-    /// Puts a field at the end.
     pub fn append(&mut self, number: u32, content: &[u8]) {
         let mut bytes = Vec::with_capacity(content.len() + VARINT_MAX);
         delimited(&mut bytes, number, content);
@@ -196,25 +183,22 @@ impl Edit<'_> {
         self.changes.push((end..end, bytes));
     }
 
-    /// Takes `field` out.
     pub fn remove(&mut self, field: &Field) {
         self.changes.push((field.whole.clone(), Vec::new()));
     }
 
-    /// True if nothing is to be changed.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
 
-    /// All changes, for the message around.
+    /// The changes, to be nested into the enclosing message.
     pub fn splices(mut self) -> Splices {
-        // Those at one place stay in the order in which they came.
+        // The sort is stable: several insertions at one position keep their order.
         self.changes
             .sort_by_key(|(range, _)| (range.start, range.end));
         Splices(self.changes)
     }
 
-    /// The message with all changes.
     pub fn finish(self) -> Vec<u8> {
         let bytes = self.message.bytes;
         self.splices().apply(bytes)
@@ -224,7 +208,6 @@ impl Edit<'_> {
 // === impl Splices ===
 
 impl Splices {
-    /// The message `bytes` with these changes.
     pub fn apply(&self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.len_of(bytes.len()));
         let mut at = 0;
@@ -237,7 +220,7 @@ impl Splices {
         out
     }
 
-    /// How long a message of `len` bytes is with these changes.
+    /// Length in bytes of a message of `len` bytes after these changes.
     pub fn len_of(&self, len: usize) -> usize {
         let old: usize = self.0.iter().map(|(range, _)| range.len()).sum();
         let new: usize = self.0.iter().map(|(_, bytes)| bytes.len()).sum();
@@ -269,7 +252,8 @@ fn field(bytes: &[u8], start: usize) -> Result<Field, WireError> {
             let (length, begin) = varint(bytes, at)?;
             let length = usize::try_from(length).map_err(|_| WireError::Number(at))?;
             let end = skip(begin, length)?;
-            // Written again, it has to be the same bytes.
+            // `Edit` writes the shortest encoding; a longer one would not come back byte for byte
+            // when the change is removed.
             if at - start != varint_len(tag) || begin - at != varint_len(length as u64) {
                 return Err(WireError::Number(start));
             }
@@ -291,6 +275,7 @@ fn varint(bytes: &[u8], start: usize) -> Result<(u64, usize), WireError> {
     for (nth, byte) in bytes.iter().skip(start).take(VARINT_MAX).enumerate() {
         let part = u64::from(byte & 0x7f);
         let shift = 7 * u32::try_from(nth).unwrap_or(u32::MAX);
+        // The tenth byte has room for one bit only: reject bits that the shift would lose.
         if part << shift >> shift != part {
             return Err(WireError::Number(start));
         }
@@ -306,7 +291,7 @@ fn varint(bytes: &[u8], start: usize) -> Result<(u64, usize), WireError> {
     }
 }
 
-/// Appends a string, bytes or a message.
+/// Appends a length-delimited field.
 pub fn delimited(out: &mut Vec<u8>, number: u32, content: &[u8]) {
     put_prefix(out, number, content.len());
     out.extend_from_slice(content);
@@ -326,6 +311,7 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 fn varint_len(value: u64) -> usize {
+    // `| 1`: zero takes one byte as well.
     let bits = 64 - (value | 1).leading_zeros() as usize;
     bits.div_ceil(7)
 }

@@ -92,12 +92,12 @@ impl Events {
             Event::TooLarge {
                 type_url,
                 bytes,
-                most,
+                max_bytes,
             } => {
                 let kind = type_url.rsplit('.').next().unwrap_or_default().to_owned();
                 let message = format!(
                     "{kind} resources of {bytes} bytes pass as they are, and are not counted: within the container's \
-                     memory limit at most {most} bytes are changed. Raise it, or --memory-limit"
+                     memory limit at most {max_bytes} bytes are changed. Raise it, or --memory-limit"
                 );
                 ("MeshmeterNotInserted", message)
             }

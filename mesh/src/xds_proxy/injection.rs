@@ -72,7 +72,7 @@ pub(super) fn of(args: &Args) -> Result<Injection> {
 fn ca(args: &Args) -> Result<Option<TrustedCa>> {
     if let Some(file) = &args.aggregator_ca_secret {
         let file = text_of(file, "--aggregator-ca-secret")?;
-        return Ok(Some(TrustedCa::Followed(file)));
+        return Ok(Some(TrustedCa::WatchedFile(file)));
     }
     let (flag, pem) = match (&args.aggregator_ca, &args.aggregator_ca_file) {
         (Some(pem), _) => ("--aggregator-ca".to_owned(), pem.clone()),

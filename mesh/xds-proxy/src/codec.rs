@@ -1,16 +1,15 @@
-//! The calls that are passed on: their paths, and their messages as bytes, so that nothing is lost
-//! that is not known.
+//! Method paths of aggregated discovery, and a codec that leaves messages as bytes, so that unknown
+//! fields survive.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use mesh_core::discovery::Form;
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
-/// The codec of a call whose messages are taken as they are.
+/// Passes messages without decoding them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Raw;
 
-/// The path of a method.
 pub(crate) fn path(form: Form) -> &'static str {
     match form {
         Form::StateOfTheWorld => {

@@ -1,71 +1,72 @@
-//! What somebody should hear of, as events of the pod: bounded, and never waited for.
+//! A bounded queue of Kubernetes Events about the pod; senders never wait.
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
 
-/// Events that wait at most; more are counted and left out.
+/// Events in the queue at most; further ones are dropped and counted.
 const WAITING_MAX: usize = 16;
 
-/// Something that went wrong without harm to traffic.
+/// A fault that does not affect traffic.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Event {
-    /// Envoy rejected what was put in, and has the original.
+    /// Envoy rejected the injected configuration, and gets the original.
     Rejected { type_url: String, reason: String },
-    /// Nothing is put in, since a file is not there or is another than it should be.
+    /// Nothing is injected because a file is missing or has unexpected contents.
     NoModule {
-        /// Which, and what is wrong with it.
+        /// Names the file and its fault.
         reason: String,
     },
-    /// A response is larger than may be changed within the memory limit, and passes as it is.
+    /// A response exceeds the size that may be changed within the memory limit, and passes
+    /// unchanged.
     TooLarge {
         type_url: String,
         bytes: usize,
-        /// How large it may be.
-        most: usize,
+        max_bytes: usize,
     },
 }
 
 #[derive(Debug)]
 pub struct EventSender {
     sender: Option<mpsc::Sender<Event>>,
-    /// The last one: the same one after the other says nothing new.
-    last: Mutex<Option<Event>>,
+    /// Last event sent; an equal one that follows it is dropped.
+    last_sent: Mutex<Option<Event>>,
     metrics: Metrics,
 }
 
 // === impl EventSender ===
 
 impl EventSender {
-    pub fn nowhere(metrics: &Metrics) -> Self {
+    /// A sender that drops all events.
+    pub fn disconnected(metrics: &Metrics) -> Self {
         Self {
             sender: None,
-            last: Mutex::default(),
+            last_sent: Mutex::default(),
             metrics: metrics.clone(),
         }
     }
 
-    /// To who takes them out.
     pub fn channel(metrics: &Metrics) -> (Self, mpsc::Receiver<Event>) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let events = Self {
             sender: Some(sender),
-            ..Self::nowhere(metrics)
+            ..Self::disconnected(metrics)
         };
         (events, receiver)
     }
 
-    pub(crate) fn tell(&self, event: Event) {
+    pub(crate) fn send(&self, event: Event) {
         let Some(sender) = &self.sender else { return };
-        let mut last = self.last.lock();
-        if last.as_ref() == Some(&event) {
+        let mut last_sent = self.last_sent.lock();
+        if last_sent.as_ref() == Some(&event) {
             return;
         }
         if sender.try_send(event.clone()).is_err() {
-            self.metrics.events_refused.inc();
+            self.metrics.events_dropped.inc();
         }
-        *last = Some(event);
+        // Also after a full queue: a fault that repeats for each response is dropped once only.
+        *last_sent = Some(event);
     }
 }
 
@@ -75,7 +76,7 @@ mod tests {
 
     use super::{Event, EventSender, Metrics, WAITING_MAX};
 
-    /// The same is told once, and what nobody takes is counted.
+    /// Repeated events are sent once; those beyond the queue's bound are counted.
     #[test]
     fn events_are_bounded() {
         let metrics = Metrics::register(&mut Registry::default());
@@ -84,10 +85,10 @@ mod tests {
             reason: nth.to_string(),
         };
         for nth in 0..WAITING_MAX + 3 {
-            events.tell(event(nth));
-            events.tell(event(nth));
+            events.send(event(nth));
+            events.send(event(nth));
         }
-        assert_eq!(metrics.events_refused.get(), 3);
+        assert_eq!(metrics.events_dropped.get(), 3);
         assert_eq!(receiver.try_recv(), Ok(event(0)));
         assert_eq!(receiver.try_recv(), Ok(event(1)));
     }

@@ -1,15 +1,15 @@
-//! Between an Envoy and the control plane of its configuration.
+//! The xDS proxy between an Envoy and its control plane.
 //!
 //! ```text
 //! Envoy <-> server (aggregated discovery, both forms) <-> session <-> upstream (control plane)
-//!                                                          ├ modules (there, and the right ones?)
+//!                                                          ├ modules (present and valid?)
 //!                                                          └ events (about the pod)
 //! ```
 //!
-//! One stream to the control plane for each stream of Envoy. Requests pass unchanged but for the
-//! nonces that are ours; of responses only listeners and clusters are changed, and never a version.
-//! If Envoy rejects what was changed it gets the original at once. Contents are never logged: keys
-//! pass through.
+//! Each stream of Envoy has its own stream to the control plane. Requests pass unchanged except for
+//! nonces that this proxy made; in responses only listeners and clusters are changed, never a
+//! version. If Envoy rejects a change it gets the original at once. Contents are never logged: they
+//! may hold private keys.
 
 pub mod codec;
 pub mod events;
@@ -21,5 +21,5 @@ pub mod upstream;
 
 pub use session::{Limits, MESSAGE_BYTES_MAX};
 
-/// Largest request of an Envoy: names and versions of what it has.
+/// Largest request of an Envoy, in bytes: it lists names and versions of resources, not contents.
 pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -1,4 +1,5 @@
-//! Only what is there, and what it should be: Envoy rejects a listener whose module it cannot read.
+//! Checks files before configuration refers to them: Envoy rejects a listener whose module it
+//! cannot load.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,33 +9,31 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use ring::digest::{SHA256, digest};
 
-/// Largest module that is looked at.
-const BYTES_MAX: u64 = 64 * 1024 * 1024;
+const MODULE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// A file and its SHA-256, as hexadecimal digits; `None` if any will do.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Module {
-    /// The file, which Envoy sees under the same path.
+    /// Path of the file, the same for Envoy.
     pub file: PathBuf,
+    /// Expected digest in hexadecimal digits; `None` accepts any.
     pub sha256: Option<String>,
 }
 
-/// The modules that are to go in.
 #[derive(Debug)]
 pub struct Modules {
     wasm: Vec<Module>,
-    /// Other files that Envoy has to find.
+    /// Other files that Envoy reads.
     files: Vec<PathBuf>,
-    /// What was found last, and when the files had changed last.
-    seen: Mutex<Option<FileVersion>>,
+    last_check: Mutex<Option<Check>>,
 }
 
 #[derive(Debug)]
-struct FileVersion {
+struct Check {
     stamps: Vec<Stamp>,
-    found: Result<(), String>,
+    result: Result<(), String>,
 }
 
+/// Length and modification time; `None` without a readable file.
 type Stamp = Option<(u64, SystemTime)>;
 
 // === impl Modules ===
@@ -44,40 +43,40 @@ impl Modules {
         Self {
             wasm: modules,
             files: Vec::new(),
-            seen: Mutex::default(),
+            last_check: Mutex::default(),
         }
     }
 
-    /// The same, with a file that only has to be there: Envoy rejects a cluster whose secret it
-    /// cannot find.
+    /// Adds a file that only has to exist: Envoy rejects a cluster whose SDS file is missing.
     #[must_use]
     pub fn with_file(mut self, file: PathBuf) -> Self {
         self.files.push(file);
         self
     }
 
-    /// Whether all are there; files that did not change are not read again.
+    /// Checks all files; the error names the first that is missing or wrong.
     pub fn check(&self) -> Result<(), String> {
         let modules = self.wasm.iter().map(|module| &module.file);
         let stamps: Vec<_> = modules.chain(&self.files).map(|file| stamp(file)).collect();
-        let mut seen = self.seen.lock();
-        if let Some(before) = &*seen
-            && before.stamps == stamps
+        let mut last_check = self.last_check.lock();
+        // Called for each response: unchanged files are not read and hashed again.
+        if let Some(last) = &*last_check
+            && last.stamps == stamps
         {
-            return before.found.clone();
+            return last.result.clone();
         }
-        let there = |file: &PathBuf| {
+        let exists = |file: &PathBuf| {
             fs::metadata(file)
                 .map(drop)
                 .map_err(|error| named(file, &error))
         };
-        let found = self.files.iter().try_for_each(there);
-        let found = found.and_then(|()| self.wasm.iter().try_for_each(read));
-        *seen = Some(FileVersion {
+        let result = self.files.iter().try_for_each(exists);
+        let result = result.and_then(|()| self.wasm.iter().try_for_each(verify));
+        *last_check = Some(Check {
             stamps,
-            found: found.clone(),
+            result: result.clone(),
         });
-        found
+        result
     }
 }
 
@@ -90,14 +89,14 @@ fn named(file: &Path, error: &std::io::Error) -> String {
     format!("{}: {error}", file.display())
 }
 
-fn read(module: &Module) -> Result<(), String> {
+fn verify(module: &Module) -> Result<(), String> {
     let file = module.file.display();
     let length = fs::metadata(&module.file)
         .map_err(|error| named(&module.file, &error))?
         .len();
-    if length > BYTES_MAX {
+    if length > MODULE_BYTES_MAX {
         return Err(format!(
-            "{file}: {length} bytes, at most {BYTES_MAX} are read"
+            "{file}: {length} bytes, at most {MODULE_BYTES_MAX} are read"
         ));
     }
     let bytes = fs::read(&module.file).map_err(|error| named(&module.file, &error))?;
@@ -124,7 +123,7 @@ mod tests {
     use super::{Module, Modules};
 
     #[test]
-    fn only_what_is_there_and_what_it_should_be() {
+    fn only_existing_and_valid_files_pass() {
         let folder = std::env::temp_dir().join(format!("meshmeter-modules-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join("filter.wasm");

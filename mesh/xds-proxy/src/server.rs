@@ -1,4 +1,4 @@
-//! Aggregated discovery towards Envoy.
+//! The gRPC server of aggregated discovery, which relays each stream to the control plane.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -26,44 +26,39 @@ use crate::session::{Rejected, Rejections, Session};
 use crate::upstream::Upstream;
 use crate::{Limits, REQUEST_BYTES_MAX};
 
-/// Messages that wait for the other side at most; then the one side is not read any more. Each may
-/// be as large as any.
-const WAITING_MAX: usize = 1;
+/// Messages queued per direction at most; with more, the sender is not read (backpressure). One,
+/// because a message may have the full size that the memory limit allows.
+const QUEUED_MAX: usize = 1;
 
 #[derive(Clone, Debug)]
 pub struct XdsProxy {
-    shared: Arc<ProxyContext>,
+    context: Arc<ProxyContext>,
 }
 
-/// What it is made of.
 #[derive(Debug)]
 pub struct Dependencies {
-    /// The way to the control plane.
     pub upstream: Arc<Upstream>,
     pub injection: Arc<Injection>,
-    /// The files that have to be there for it.
+    /// Files that the injected configuration refers to.
     pub modules: Arc<Modules>,
     pub metrics: Metrics,
-    /// Who hears of what went wrong.
     pub events: EventSender,
-    /// The monotonic clock.
     pub clock: fn() -> Instant,
-    /// How large messages may be.
     pub limits: Limits,
-    /// Ends all streams; Envoy keeps its configuration.
+    /// Ends all streams. Envoy keeps its configuration.
     pub stop: CancellationToken,
 }
 
 #[derive(Debug)]
 struct ProxyContext {
-    parts: Dependencies,
+    dependencies: Dependencies,
     rejections: Arc<Rejections>,
 }
 
 /// A response on its way to Envoy.
 struct Outgoing {
     response: Result<Bytes, Status>,
-    /// When Envoy's rejection came in, if it is the original after one.
+    /// Arrival of Envoy's NACK if this is the original sent in reply.
     rejected_at: Option<Instant>,
 }
 
@@ -72,14 +67,13 @@ type Responses = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 // === impl XdsProxy ===
 
 impl XdsProxy {
-    /// The service of these parts.
-    pub fn new(parts: Dependencies) -> Self {
-        let shared = ProxyContext {
-            parts,
+    pub fn new(dependencies: Dependencies) -> Self {
+        let context = ProxyContext {
+            dependencies,
             rejections: Arc::default(),
         };
         Self {
-            shared: Arc::new(shared),
+            context: Arc::new(context),
         }
     }
 }
@@ -102,7 +96,7 @@ impl tower_service::Service<http::Request<Body>> for XdsProxy {
         let form = forms
             .into_iter()
             .find(|form| path(*form) == request.uri().path());
-        let shared = Arc::clone(&self.shared);
+        let context = Arc::clone(&self.context);
         Box::pin(async move {
             let Some(form) = form else {
                 return Ok(Status::unimplemented("only aggregated discovery is served").into_http());
@@ -110,13 +104,13 @@ impl tower_service::Service<http::Request<Body>> for XdsProxy {
             let mut grpc = Grpc::new(Raw)
                 .max_decoding_message_size(REQUEST_BYTES_MAX)
                 .max_encoding_message_size(usize::MAX);
-            Ok(grpc.streaming(Discovery { shared, form }, request).await)
+            Ok(grpc.streaming(Discovery { context, form }, request).await)
         })
     }
 }
 
 struct Discovery {
-    shared: Arc<ProxyContext>,
+    context: Arc<ProxyContext>,
     form: Form,
 }
 
@@ -126,12 +120,15 @@ impl StreamingService<Bytes> for Discovery {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Responses>, Status>> + Send>>;
 
     fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
-        let (shared, form) = (Arc::clone(&self.shared), self.form);
+        let (context, form) = (Arc::clone(&self.context), self.form);
         Box::pin(async move {
-            let (to_envoy, responses) = mpsc::channel(WAITING_MAX);
-            let (clock, restore) = (shared.parts.clock, shared.parts.metrics.restore.clone());
-            tokio::spawn(run(shared, form, request.into_inner(), to_envoy));
-            // The connection takes it: from here on it is on its way.
+            let (to_envoy, responses) = mpsc::channel(QUEUED_MAX);
+            let (clock, restore) = (
+                context.dependencies.clock,
+                context.dependencies.metrics.restore.clone(),
+            );
+            tokio::spawn(run(context, form, request.into_inner(), to_envoy));
+            // Measured as the connection takes the response, not as it is queued.
             let responses = ReceiverStream::new(responses).map(move |outgoing: Outgoing| {
                 if let Some(rejected_at) = outgoing.rejected_at {
                     let took = clock().saturating_duration_since(rejected_at);
@@ -162,16 +159,16 @@ type Opening<'a> =
 
 /// The control plane's side of a stream.
 enum FromControlPlane<'a> {
-    /// It may take the stream only with its first response, and have none as long as nothing
-    /// changes.
+    /// A control plane may send the response headers only with its first response, and that only
+    /// once something changes.
     Opening(Opening<'a>),
     Open(Box<Streaming<Bytes>>),
 }
 
-/// Who ended a stream in which way.
+/// Why a stream ended.
 enum Ended {
     ByEnvoy,
-    /// As some do now and then, to spread their streams anew.
+    /// Not an error: some control planes close streams regularly to rebalance them.
     ByControlPlane,
     Failed(Status),
 }
@@ -179,7 +176,7 @@ enum Ended {
 // === impl FromControlPlane ===
 
 impl FromControlPlane<'_> {
-    /// The next response. May be given up and asked for again.
+    /// The next response. Cancel-safe.
     async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         loop {
             match self {
@@ -192,14 +189,14 @@ impl FromControlPlane<'_> {
     }
 }
 
-/// One stream, until either side ends it.
-async fn run(shared: Arc<ProxyContext>, form: Form, envoy: Streaming<Bytes>, to_envoy: ToEnvoy) {
-    let metrics = &shared.parts.metrics;
+/// Relays one stream until either side ends it.
+async fn run(context: Arc<ProxyContext>, form: Form, envoy: Streaming<Bytes>, to_envoy: ToEnvoy) {
+    let metrics = &context.dependencies.metrics;
     metrics.streams.inc();
-    let stop = shared.parts.stop.clone();
+    let stop = context.dependencies.stop.clone();
     let ended = tokio::select! {
         () = stop.cancelled() => None,
-        ended = relay(&shared, form, envoy, &to_envoy) => Some(ended),
+        ended = relay(&context, form, envoy, &to_envoy) => Some(ended),
     };
     metrics.streams.dec();
     let status = match ended {
@@ -210,17 +207,18 @@ async fn run(shared: Arc<ProxyContext>, form: Form, envoy: Streaming<Bytes>, to_
         }
         Some(Ended::Failed(status)) => {
             metrics.upstream_failures.inc();
-            let status = too_large(status, shared.parts.limits.message_bytes);
+            let status = too_large(status, context.dependencies.limits.message_bytes);
             tracing::warn!(code = ?status.code(), reason = status.message(), "discovery stream failed");
             status
         }
         None => Status::unavailable("xDS proxy stopped"),
     };
-    // Envoy connects again, and keeps what it has.
+    // Envoy reconnects after an error, and keeps its configuration meanwhile.
     let _ = to_envoy.send(Outgoing::new(Err(status))).await;
 }
 
-/// Says what to do about a message of the control plane that is larger than it may be.
+/// Tells an operator how to mend a response over the size limit, which tonic reports as
+/// `OutOfRange`.
 fn too_large(status: Status, most: usize) -> Status {
     if status.code() != Code::OutOfRange {
         return status;
@@ -233,40 +231,41 @@ fn too_large(status: Status, most: usize) -> Status {
 }
 
 async fn relay(
-    shared: &ProxyContext,
+    context: &ProxyContext,
     form: Form,
     mut envoy: Streaming<Bytes>,
     to_envoy: &ToEnvoy,
 ) -> Ended {
-    let (injection, rejections) = (&shared.parts.injection, &shared.rejections);
-    let limits = shared.parts.limits;
+    let (injection, rejections) = (&context.dependencies.injection, &context.rejections);
+    let limits = context.dependencies.limits;
     let mut session = Session::new(form, Arc::clone(injection), Arc::clone(rejections), limits);
-    let (to_control_plane, requests) = mpsc::channel(WAITING_MAX);
+    let (to_control_plane, requests) = mpsc::channel(QUEUED_MAX);
     let requests = ReceiverStream::new(requests);
-    let opening = Box::pin(
-        shared
-            .parts
-            .upstream
-            .open(form, requests, limits.message_bytes),
-    );
+    let opening = Box::pin(context.dependencies.upstream.open(
+        form,
+        requests,
+        limits.message_bytes,
+    ));
+    // Not awaited here: Envoy's first request has to be relayed before the control plane may
+    // accept the stream.
     let mut control_plane = FromControlPlane::Opening(opening);
     loop {
         tokio::select! {
             request = next_request(&mut envoy, &to_control_plane) => {
                 let Some((permit, request)) = request else { return Ended::ByEnvoy };
-                let came_at = (shared.parts.clock)();
-                let answer = session.request(request);
-                if let Some(response) = answer.to_envoy {
-                    let restored = Outgoing { response: Ok(response), rejected_at: Some(came_at) };
+                let received_at = (context.dependencies.clock)();
+                let outcome = session.request(request);
+                if let Some(response) = outcome.to_envoy {
+                    let restored = Outgoing { response: Ok(response), rejected_at: Some(received_at) };
                     if to_envoy.send(restored).await.is_err() {
                         return Ended::ByEnvoy;
                     }
                 }
-                if let Some(request) = answer.to_control_plane {
+                if let Some(request) = outcome.to_control_plane {
                     permit.send(request);
                 }
-                if let Some(rejected) = answer.rejected {
-                    tell(&shared.parts, rejected);
+                if let Some(rejected) = outcome.rejected {
+                    report_rejection(&context.dependencies, rejected);
                 }
             }
             response = next_response(&mut control_plane, to_envoy) => {
@@ -276,15 +275,15 @@ async fn relay(
                     Some((_, Err(status))) => return Ended::Failed(status),
                     None => return Ended::ByEnvoy,
                 };
-                permit.send(Outgoing::new(Ok(pass(&shared.parts, &mut session, response))));
+                let response = inject(&context.dependencies, &mut session, response);
+                permit.send(Outgoing::new(Ok(response)));
             }
         }
     }
 }
 
-/// The next response of the control plane, once there is room for it on its way to Envoy: none is
-/// received before, since each may be large. `None` if Envoy has gone. May be given up and asked
-/// for again.
+/// The next response of the control plane, received only once it fits into Envoy's queue, since it
+/// may be large. `None` if Envoy has disconnected. Cancel-safe.
 async fn next_response<'a>(
     control_plane: &mut FromControlPlane<'_>,
     to_envoy: &'a ToEnvoy,
@@ -293,60 +292,62 @@ async fn next_response<'a>(
     Some((permit, control_plane.next().await))
 }
 
-/// The next request of Envoy, once there is room for it on its way to the control plane; `None` if
-/// there is none any more. May be given up and asked for again.
+/// The next request of Envoy, received only once it fits into the control plane's queue; `None` if
+/// Envoy ended the stream. Cancel-safe.
 async fn next_request<'a>(
     envoy: &mut Streaming<Bytes>,
     to_control_plane: &'a mpsc::Sender<Bytes>,
 ) -> Option<(mpsc::Permit<'a, Bytes>, Bytes)> {
     let Ok(permit) = to_control_plane.reserve().await else {
-        // The control plane has ended the stream: its own side says why.
+        // The control plane ended the stream: `next_response` returns the reason.
         return std::future::pending().await;
     };
     let request = envoy.message().await.ok()??;
     Some((permit, request))
 }
 
-fn tell(parts: &Dependencies, rejected: Rejected) {
+fn report_rejection(dependencies: &Dependencies, rejected: Rejected) {
     let Rejected { type_url, reason } = rejected;
-    parts.metrics.rejected.inc();
+    dependencies.metrics.rejected.inc();
     tracing::error!(
         type_url,
         reason,
         "Envoy rejected the change; it gets the original"
     );
-    parts.events.tell(Event::Rejected { type_url, reason });
+    dependencies
+        .events
+        .send(Event::Rejected { type_url, reason });
 }
 
-fn pass(parts: &Dependencies, session: &mut Session, response: Bytes) -> Bytes {
-    let metrics = &parts.metrics;
+fn inject(dependencies: &Dependencies, session: &mut Session, response: Bytes) -> Bytes {
+    let metrics = &dependencies.metrics;
     metrics.responses.inc();
-    let there = parts.modules.check();
-    if let Err(reason) = &there {
+    let usable = dependencies.modules.check();
+    if let Err(reason) = &usable {
         metrics.without_module.inc();
         tracing::warn!(reason, "module unusable; configuration passes unchanged");
-        parts.events.tell(Event::NoModule {
+        dependencies.events.send(Event::NoModule {
             reason: reason.clone(),
         });
     }
-    let passed = session.response(response, there.is_ok());
+    let passed = session.response(response, usable.is_ok());
     metrics.changed.inc_by(passed.changed as u64);
     metrics.malformed.inc_by(passed.malformed as u64);
     metrics.given_up.inc_by(u64::from(passed.given_up));
     if let Some(type_url) = passed.unread {
         metrics.unread.inc();
         let bytes = passed.response.len();
-        let most = parts.limits.changed_bytes;
+        let max_bytes = dependencies.limits.changed_bytes;
         tracing::warn!(
             type_url,
             bytes,
-            most,
+            most = max_bytes,
             "response too large to change within --memory-limit; passed unchanged, its requests are not counted"
         );
-        parts.events.tell(Event::TooLarge {
+        dependencies.events.send(Event::TooLarge {
             type_url,
             bytes,
-            most,
+            max_bytes,
         });
     }
     passed.response

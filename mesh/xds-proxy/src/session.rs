@@ -1,4 +1,4 @@
-//! One stream of aggregated discovery, without network: what becomes of each message.
+//! One stream of aggregated discovery, without I/O: which message goes where, and in which form.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -13,36 +13,35 @@ use parking_lot::Mutex;
 #[cfg(test)]
 mod tests;
 
-/// Nonces of ours begin so.
-const OURS: &str = "meshmeter-";
+/// Prefix of nonces that this proxy makes.
+const OUR_PREFIX: &str = "meshmeter-";
 
-/// Responses at most that Envoy may answer yet, or ask after by a nonce of ours; of more, the
-/// oldest is forgotten.
-const OPEN_MAX: usize = 64;
+/// Responses at most that await Envoy's ACK or NACK, or have a nonce of ours; beyond it the oldest
+/// is forgotten.
+const PENDING_MAX: usize = 64;
 
-/// Changes at most that are remembered as rejected, of each type; at more, all are forgotten and
-/// tried once more.
+/// Rejected changes at most that are remembered per type; beyond it all are forgotten, and tried
+/// once more.
 const REJECTIONS_MAX: usize = 4096;
 
 /// Largest message in either direction, in bytes, whatever the memory limit.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// A message that passes is there up to three times: received, waiting, and written. One more for
-/// what the allocator keeps.
+/// Copies of a message that passes: received, queued and written, and one that the allocator may
+/// retain.
 const COPIES_PASSED: u64 = 4;
 
-/// One that is changed is there twice more: its original until Envoy has answered it, and what it
-/// is made into.
+/// A changed response has two more: the original, until Envoy's ACK or NACK, and the changed form.
 const COPIES_CHANGED: u64 = 6;
 
-/// What the memory for messages allows.
+/// Message sizes that fit into the memory limit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Bytes of a response; a stream with a larger one ends.
+    /// Largest response in bytes; a larger one ends its stream.
     pub message_bytes: usize,
-    /// Bytes of a response that is looked into; a larger one passes as it is.
+    /// Largest response in bytes that is changed; a larger one passes unchanged.
     pub changed_bytes: usize,
-    /// Bytes of responses that wait for Envoy's answer; with more, others pass as they are.
+    /// Bytes of all originals that await Envoy's ACK or NACK; beyond it responses pass unchanged.
     pub original_bytes: usize,
 }
 
@@ -50,21 +49,21 @@ pub struct Limits {
 pub struct Session {
     form: Form,
     injection: Arc<Injection>,
-    /// Responses that were changed and not answered yet, or are ours: several of a type, since
-    /// nobody has to wait for an answer with the next one. In the order in which Envoy has them.
-    open: VecDeque<Open>,
+    /// Changed responses without ACK or NACK yet, and restored originals, in the order in which
+    /// they were sent. Several of a type: a control plane need not wait for an ACK.
+    pending: VecDeque<Pending>,
     rejections: Arc<Rejections>,
     limits: Limits,
-    numbers: u64,
+    last_nonce: u64,
 }
 
-/// What Envoy rejected, by type: it is not tried again, on whatever stream, until it is something
-/// else.
+/// Fingerprints of resources whose change Envoy rejected, by type URL. They are not changed again,
+/// on any stream, until their contents differ.
 #[derive(Debug, Default)]
 pub struct Rejections(Mutex<HashMap<String, HashSet<u64>>>);
 
 #[derive(Debug)]
-struct Open {
+struct Pending {
     type_url: String,
     nonce: String,
     sent: Sent,
@@ -72,44 +71,40 @@ struct Open {
 
 #[derive(Debug)]
 enum Sent {
-    /// Something else than the control plane did.
     Changed {
-        /// What the control plane did, less what it said anew of the same resources since. `None`
-        /// if nothing is left.
+        /// The control plane's response without resources that later responses replaced; `None` if
+        /// none remain.
         original: Option<Bytes>,
-        /// Of what is not tried again if Envoy rejects it.
-        marks: Vec<u64>,
+        /// Added to [`Rejections`] if Envoy rejects the response.
+        fingerprints: Vec<u64>,
     },
-    /// The original, after it rejected the response of this nonce.
-    Restored { of_control_plane: String },
+    /// The original of a rejected response, and the nonce that the control plane gave it.
+    Restored { control_plane_nonce: String },
 }
 
 /// A response of the control plane on its way to Envoy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Passed {
     pub response: Bytes,
-    /// Resources that were changed or added.
+    /// Number of resources changed or added.
     pub changed: usize,
-    /// Resources, or the response itself, that could not be read and are as they were.
+    /// Number of resources that could not be parsed; 1 for an unparsable response.
     pub malformed: usize,
-    /// True if something is left as it is because Envoy rejected the change of just this.
+    /// A resource stays unchanged because Envoy rejected its change before.
     pub given_up: bool,
-    /// The type of its resources, if it was not looked into since it is too large.
+    /// Type URL if the response is too large to be changed.
     pub unread: Option<String>,
 }
 
-/// What becomes of a request of Envoy.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct RequestOutcome {
-    /// The control plane gets this.
     pub to_control_plane: Option<Bytes>,
-    /// Envoy gets this: the original of what it rejected, under a nonce of ours.
+    /// The original of the rejected response, with a nonce of ours.
     pub to_envoy: Option<Bytes>,
-    /// Envoy rejected what was changed.
     pub rejected: Option<Rejected>,
 }
 
-/// A rejection of what was changed.
+/// Envoy's NACK of a changed response.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rejected {
     pub type_url: String,
@@ -119,7 +114,7 @@ pub struct Rejected {
 // === impl Limits ===
 
 impl Limits {
-    /// Those under which messages take at most so much memory.
+    /// Limits under which messages take at most `memory` bytes.
     pub fn within(memory: u64) -> Self {
         let part = |copies: u64| {
             let bytes = usize::try_from(memory / copies).unwrap_or(usize::MAX);
@@ -145,48 +140,52 @@ impl Session {
         Self {
             form,
             injection,
-            open: VecDeque::new(),
+            pending: VecDeque::new(),
             rejections,
             limits,
-            numbers: 0,
+            last_nonce: 0,
         }
     }
 
-    /// A response of the control plane. `may_insert`: the modules are there.
-    pub fn response(&mut self, response: Bytes, may_insert: bool) -> Passed {
+    /// Handles a response of the control plane. `may_inject`: all modules are usable.
+    pub fn response(&mut self, response: Bytes, may_inject: bool) -> Passed {
         let Ok(read) = Response::parse(&response, self.form) else {
             return Passed::unchanged(response, 1);
         };
         let type_url = read.type_url();
+        // First of all: also a response that passes unchanged makes older originals obsolete.
         self.supersede(&read);
-        if !may_insert {
+        if !may_inject {
             return Passed::unchanged(response, 0);
         }
-        let is_ours = [discovery::LISTENER, discovery::CLUSTER].contains(&type_url);
-        if is_ours && !self.has_room(response.len()) {
+        let is_injectable = [discovery::LISTENER, discovery::CLUSTER].contains(&type_url);
+        if is_injectable && !self.has_room(response.len()) {
             let unread = Some(type_url.to_owned());
             return Passed {
                 unread,
                 ..Passed::unchanged(response, 0)
             };
         }
-        // Most often nothing is: then no content has to be hashed to look it up.
-        let any_refused = self.rejections.has_any(type_url);
-        let refused = |mark: u64| any_refused && self.rejections.has(type_url, mark);
-        let refused_content = |content: &[u8]| any_refused && refused(mark(content));
-        let changed = match read.insert(&self.injection, refused_content) {
+        // Usually nothing was rejected: then no content is hashed.
+        let any_rejected = self.rejections.has_any(type_url);
+        let rejected = |fingerprint| any_rejected && self.rejections.has(type_url, fingerprint);
+        let content_rejected = |content: &[u8]| any_rejected && rejected(fingerprint(content));
+        let changed = match read.insert(&self.injection, content_rejected) {
             Ok(Some(changed)) => changed,
             Ok(None) => return Passed::unchanged(response, 0),
             Err(_) => return Passed::unchanged(response, 1),
         };
-        let marks = marks(&response, changed.contents.as_deref(), self.form);
-        // The state of the world is rejected as a whole.
-        let whole = self.form == Form::StateOfTheWorld && marks.iter().any(|mark| refused(*mark));
+        let fingerprints = fingerprints(&response, changed.contents.as_deref(), self.form);
+        // Envoy rejects a state-of-the-world response as a whole, so it is left as a whole.
+        let whole = self.form == Form::StateOfTheWorld
+            && fingerprints
+                .iter()
+                .any(|fingerprint| rejected(*fingerprint));
         let passed = Passed {
             response: changed.response.into(),
             changed: changed.resources,
             malformed: changed.malformed,
-            given_up: changed.refused > 0 || (whole && changed.resources > 0),
+            given_up: changed.rejected > 0 || (whole && changed.resources > 0),
             unread: None,
         };
         if changed.resources == 0 || whole {
@@ -196,12 +195,12 @@ impl Session {
                 ..passed
             };
         }
-        self.remember(Open {
+        self.remember(Pending {
             type_url: type_url.to_owned(),
             nonce: read.nonce().to_owned(),
             sent: Sent::Changed {
                 original: Some(response),
-                marks,
+                fingerprints,
             },
         });
         passed
@@ -211,45 +210,59 @@ impl Session {
         let Ok(head) = discovery::request_head(&request, self.form) else {
             return RequestOutcome::forward(request);
         };
-        let request = self.without_ours(request, &head.type_url);
+        let request = self.without_our_versions(request, &head.type_url);
         if head.nonce.is_empty() {
             return RequestOutcome::forward(request);
         }
-        let Some(open) = self.answered(&head.type_url, &head.nonce) else {
-            // It answers one that is forgotten: ours are nobody else's business.
-            return RequestOutcome::forward(if head.nonce.starts_with(OURS) {
-                self.renamed(request, "")
+        let Some(pending) = self.take_acknowledged(&head.type_url, &head.nonce) else {
+            // The response is forgotten or was never changed. The control plane does not know a
+            // nonce of ours; without one the request still subscribes.
+            return RequestOutcome::forward(if head.nonce.starts_with(OUR_PREFIX) {
+                self.with_nonce(request, "")
             } else {
                 request
             });
         };
-        match (open.sent, head.rejection) {
-            (Sent::Changed { original, marks }, Some(reason)) => {
-                self.rejections.add(&head.type_url, &marks);
+        match (pending.sent, head.rejection) {
+            (
+                Sent::Changed {
+                    original,
+                    fingerprints,
+                },
+                Some(reason),
+            ) => {
+                self.rejections.add(&head.type_url, &fingerprints);
                 let rejected = Rejected {
                     type_url: head.type_url,
                     reason,
                 };
-                self.rejected(&request, original, head.nonce, rejected)
+                self.restore(&request, original, head.nonce, rejected)
             }
             (Sent::Changed { .. }, None) => RequestOutcome::forward(request),
-            (Sent::Restored { of_control_plane }, _) => {
-                let renamed = self.renamed(request, &of_control_plane);
-                // It may ask for other resources by the same nonce again. What came before it is
-                // gone.
-                self.open.push_front(Open {
+            (
+                Sent::Restored {
+                    control_plane_nonce,
+                },
+                _,
+            ) => {
+                let forwarded = self.with_nonce(request, &control_plane_nonce);
+                // Kept: Envoy sends the same nonce again when it subscribes to other resources. In
+                // front, since older responses of this type are gone.
+                self.pending.push_front(Pending {
                     type_url: head.type_url,
                     nonce: head.nonce,
-                    sent: Sent::Restored { of_control_plane },
+                    sent: Sent::Restored {
+                        control_plane_nonce,
+                    },
                 });
-                RequestOutcome::forward(renamed)
+                RequestOutcome::forward(forwarded)
             }
         }
     }
 
-    /// What Envoy gets instead, under a nonce of ours. If the control plane said something else of
-    /// all of it since, that is on its way to Envoy, and what was before must not come after.
-    fn rejected(
+    /// Sends Envoy the original under a nonce of ours. If later responses replaced all of it, they
+    /// are on their way to Envoy already, and the original must not follow them.
+    fn restore(
         &mut self,
         request: &Bytes,
         original: Option<Bytes>,
@@ -257,8 +270,8 @@ impl Session {
         rejected: Rejected,
     ) -> RequestOutcome {
         let Some(original) = original else {
-            // In delta discovery each response is to be answered. Of the state of the world only
-            // the last one is.
+            // Delta discovery needs an ACK for each response, state of the world only for the last.
+            // An ACK, because what Envoy rejected was our change.
             let accepted = discovery::without_rejection(request, self.form).ok();
             let accepted = accepted.filter(|_| self.form == Form::Delta);
             return RequestOutcome {
@@ -267,85 +280,90 @@ impl Session {
                 ..RequestOutcome::default()
             };
         };
-        self.numbers += 1;
-        let ours = format!("{OURS}{}", self.numbers);
-        let renamed = discovery::with_nonce(&original, discovery::response_nonce_field(), &ours);
-        self.remember(Open {
+        self.last_nonce += 1;
+        let ours = format!("{OUR_PREFIX}{}", self.last_nonce);
+        let restored = discovery::with_nonce(&original, discovery::response_nonce_field(), &ours);
+        self.remember(Pending {
             type_url: rejected.type_url.clone(),
             nonce: ours,
             sent: Sent::Restored {
-                of_control_plane: nonce,
+                control_plane_nonce: nonce,
             },
         });
+        // The control plane gets nothing yet: Envoy's ACK or NACK of the original is its answer.
         RequestOutcome {
-            to_envoy: Some(renamed.map_or(original, Bytes::from)),
+            to_envoy: Some(restored.map_or(original, Bytes::from)),
             rejected: Some(rejected),
             ..RequestOutcome::default()
         }
     }
 
-    /// The originals of before, without what the control plane now says something else of.
+    /// Removes from earlier originals what this response replaces.
     fn supersede(&mut self, response: &Response<'_>) {
         let mut names: Option<BTreeSet<&str>> = None;
-        for open in &mut self.open {
-            let Sent::Changed { original, .. } = &mut open.sent else {
+        for pending in &mut self.pending {
+            let Sent::Changed { original, .. } = &mut pending.sent else {
                 continue;
             };
-            if open.type_url != response.type_url() {
+            if pending.type_url != response.type_url() {
                 continue;
             }
             *original = match (original.take(), self.form) {
                 (Some(original), Form::Delta) => {
                     let names = names.get_or_insert_with(|| response.names().unwrap_or_default());
-                    let less = discovery::without_names(&original, names);
-                    less.map_or(Some(original), |less| less.map(Bytes::from))
+                    let remaining = discovery::without_names(&original, names);
+                    remaining.map_or(Some(original), |remaining| remaining.map(Bytes::from))
                 }
+                // A state of the world replaces everything of its type.
                 _ => None,
             };
         }
     }
 
-    /// Whether a response of so many bytes may be looked into, and kept until Envoy answers it.
+    /// Whether a response of this size may be changed, and its original kept until Envoy's ACK.
     fn has_room(&self, bytes: usize) -> bool {
-        let kept = self.open.iter().filter_map(|open| match &open.sent {
-            Sent::Changed { original, .. } => original.as_ref().map(Bytes::len),
-            Sent::Restored { .. } => None,
-        });
+        let kept = self
+            .pending
+            .iter()
+            .filter_map(|pending| match &pending.sent {
+                Sent::Changed { original, .. } => original.as_ref().map(Bytes::len),
+                Sent::Restored { .. } => None,
+            });
         bytes <= self.limits.changed_bytes
             && kept.sum::<usize>() + bytes <= self.limits.original_bytes
     }
 
-    fn remember(&mut self, open: Open) {
-        if self.open.len() >= OPEN_MAX {
-            self.open.pop_front();
+    fn remember(&mut self, pending: Pending) {
+        if self.pending.len() >= PENDING_MAX {
+            self.pending.pop_front();
         }
-        self.open.push_back(open);
+        self.pending.push_back(pending);
     }
 
-    /// Takes out what has this nonce, and what was sent before it: Envoy answers in order, or not
-    /// at all.
-    fn answered(&mut self, type_url: &str, nonce: &str) -> Option<Open> {
+    /// Removes the response with this nonce, and older ones of its type: Envoy acknowledges in
+    /// order, or not at all.
+    fn take_acknowledged(&mut self, type_url: &str, nonce: &str) -> Option<Pending> {
         let at = self
-            .open
+            .pending
             .iter()
-            .position(|open| open.type_url == type_url && open.nonce == nonce)?;
-        let found = self.open.remove(at)?;
+            .position(|pending| pending.type_url == type_url && pending.nonce == nonce)?;
+        let found = self.pending.remove(at)?;
         let mut index = 0;
-        self.open.retain(|open| {
+        self.pending.retain(|pending| {
             index += 1;
-            index > at || open.type_url != type_url
+            index > at || pending.type_url != type_url
         });
         Some(found)
     }
 
-    fn renamed(&self, request: Bytes, nonce: &str) -> Bytes {
+    fn with_nonce(&self, request: Bytes, nonce: &str) -> Bytes {
         let field = discovery::request_nonce_field(self.form);
         discovery::with_nonce(&request, field, nonce).map_or(request, Bytes::from)
     }
 
-    /// A new stream of delta discovery begins with the versions that Envoy has; the control plane
-    /// does not know ours.
-    fn without_ours(&self, request: Bytes, type_url: &str) -> Bytes {
+    /// Envoy opens a delta stream with the versions of all resources it has; the control plane does
+    /// not know the clusters that were added here.
+    fn without_our_versions(&self, request: Bytes, type_url: &str) -> Bytes {
         if self.form != Form::Delta || type_url != discovery::CLUSTER {
             return request;
         }
@@ -365,27 +383,27 @@ impl Session {
 // === impl Rejections ===
 
 impl Rejections {
-    fn add(&self, type_url: &str, marks: &[u64]) {
-        let mut held = self.0.lock();
-        let held = held.entry(type_url.to_owned()).or_default();
-        if held.len() + marks.len() > REJECTIONS_MAX {
-            held.clear();
+    fn add(&self, type_url: &str, fingerprints: &[u64]) {
+        let mut by_type = self.0.lock();
+        let rejected = by_type.entry(type_url.to_owned()).or_default();
+        if rejected.len() + fingerprints.len() > REJECTIONS_MAX {
+            rejected.clear();
         }
-        held.extend(marks.iter().take(REJECTIONS_MAX));
+        rejected.extend(fingerprints.iter().take(REJECTIONS_MAX));
     }
 
     fn has_any(&self, type_url: &str) -> bool {
-        let held = self.0.lock();
-        held.contains_key(type_url)
+        self.0.lock().contains_key(type_url)
     }
 
-    fn has(&self, type_url: &str, mark: u64) -> bool {
-        let held = self.0.lock();
-        held.get(type_url).is_some_and(|held| held.contains(&mark))
+    fn has(&self, type_url: &str, fingerprint: u64) -> bool {
+        let by_type = self.0.lock();
+        let rejected = by_type.get(type_url);
+        rejected.is_some_and(|rejected| rejected.contains(&fingerprint))
     }
 }
 
-// === impl Answer ===
+// === impl RequestOutcome ===
 
 impl RequestOutcome {
     fn forward(request: Bytes) -> Self {
@@ -410,18 +428,21 @@ impl Passed {
     }
 }
 
-/// Of what Envoy rejects at once, whatever its nonce and version: all of a type, or in delta
-/// discovery each for itself.
-fn marks(response: &[u8], contents: Option<&[&[u8]]>, form: Form) -> Vec<u64> {
+/// Fingerprints of the contents, without nonce and versions: one for all resources of a state of
+/// the world, one for each in delta discovery.
+fn fingerprints(response: &[u8], contents: Option<&[&[u8]]>, form: Form) -> Vec<u64> {
     match (contents, form) {
-        (Some(contents), Form::Delta) => contents.iter().map(|content| mark(*content)).collect(),
-        (Some(contents), Form::StateOfTheWorld) => vec![mark(contents)],
-        (None, _) => vec![mark(response)],
+        (Some(contents), Form::Delta) => contents
+            .iter()
+            .map(|content| fingerprint(*content))
+            .collect(),
+        (Some(contents), Form::StateOfTheWorld) => vec![fingerprint(contents)],
+        (None, _) => vec![fingerprint(response)],
     }
 }
 
-fn mark<T: Hash + ?Sized>(of: &T) -> u64 {
+fn fingerprint<T: Hash + ?Sized>(content: &T) -> u64 {
     let mut hasher = DefaultHasher::new();
-    of.hash(&mut hasher);
+    content.hash(&mut hasher);
     hasher.finish()
 }

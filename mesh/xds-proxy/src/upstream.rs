@@ -1,4 +1,4 @@
-//! The control plane of the configuration.
+//! The gRPC client of the control plane.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,37 +29,34 @@ use crate::codec::{Raw, path};
 mod address;
 mod route;
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// An idle connection is asked this often whether it is alive.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval of HTTP/2 PINGs, also on idle connections.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
-/// The way to the control plane; connections are made as they are needed.
+/// Connects lazily.
 #[derive(Debug)]
 pub struct Upstream {
     address: Address,
-    /// How to get there; `None` for a Unix socket.
+    /// `None` for a Unix socket.
     route: Option<Route>,
     channel: Channel,
     signing: Option<Signing>,
 }
 
-/// Signature Version 4 of each stream.
+/// Signs each stream by AWS Signature Version 4.
 pub struct Signing {
-    /// For which region and service.
     pub signer: Signer,
     pub credentials: Arc<CredentialCache>,
     pub clock: Clock,
 }
 
-/// A control plane that cannot be spoken to as asked.
 #[derive(Debug, Error)]
 pub enum UpstreamError {
     #[error("TLS towards the control plane: {0}")]
     Tls(#[source] Box<tonic::transport::Error>),
-    /// A signature alone proves nothing, and everybody could read it.
+    /// In plain text anybody on the path could read the signature and use it.
     #[error("a signature needs https towards the control plane")]
     SignedPlain,
-    /// The proxy of the environment.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
 }
@@ -67,8 +64,8 @@ pub enum UpstreamError {
 // === impl Upstream ===
 
 impl Upstream {
-    /// The control plane at `address`. With https its certificate has to be of `ca` (PEM), or else
-    /// of the system's. Connections go through the proxies of the environment.
+    /// With https, `ca` (PEM) verifies the control plane's certificate, or else the system's roots.
+    /// Connections go through the proxies of the environment.
     pub fn new(
         address: &Address,
         ca: Option<&str>,
@@ -77,9 +74,9 @@ impl Upstream {
         if signing.is_some() && !matches!(address, Address::Tls(_)) {
             return Err(UpstreamError::SignedPlain);
         }
-        let of = |uri: Uri| {
+        let endpoint_of = |uri: Uri| {
             Endpoint::from(uri)
-                .connect_timeout(CONNECT_WITHIN)
+                .connect_timeout(CONNECT_TIMEOUT)
                 .http2_keep_alive_interval(KEEPALIVE)
                 .keep_alive_while_idle(true)
         };
@@ -87,8 +84,8 @@ impl Upstream {
             Address::Unix(path) => {
                 let path = path.clone();
                 let connect = move |_| connect(path.clone());
-                let any = Uri::from_static("http://control-plane");
-                let endpoint = of(any);
+                // tonic needs a URI, which the connector does not use.
+                let endpoint = endpoint_of(Uri::from_static("http://control-plane"));
                 (
                     None,
                     endpoint.connect_with_connector_lazy(tower::service_fn(connect)),
@@ -96,7 +93,7 @@ impl Upstream {
             }
             Address::Plain(uri) | Address::Tls(uri) => {
                 let route = Route::new(uri.clone(), &Matcher::from_env())?;
-                let mut endpoint = of(uri.clone());
+                let mut endpoint = endpoint_of(uri.clone());
                 if matches!(address, Address::Tls(_)) {
                     let tls = endpoint.tls_config(tls(ca));
                     endpoint = tls.map_err(|error| UpstreamError::Tls(Box::new(error)))?;
@@ -115,7 +112,7 @@ impl Upstream {
         })
     }
 
-    /// Whether something listens there, asked on a connection of its own.
+    /// Whether a new connection succeeds.
     pub async fn is_reachable(&self) -> bool {
         let connecting = async {
             match (&self.route, &self.address) {
@@ -124,7 +121,7 @@ impl Upstream {
                 (None, _) => false,
             }
         };
-        let connected = tokio::time::timeout(CONNECT_WITHIN, connecting).await;
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
         connected.unwrap_or(false)
     }
 
@@ -146,8 +143,9 @@ impl Upstream {
             *request.metadata_mut() = signing.sign(&self.address, path).await?;
         }
         let path = PathAndQuery::from_static(path);
-        let answer = grpc.streaming(request, path, Raw).await;
-        if let (Err(status), Some(signing)) = (&answer, &self.signing)
+        let opened = grpc.streaming(request, path, Raw).await;
+        // The cached credentials may have been revoked before their expiry: fetch new ones.
+        if let (Err(status), Some(signing)) = (&opened, &self.signing)
             && matches!(
                 status.code(),
                 Code::Unauthenticated | Code::PermissionDenied
@@ -155,11 +153,11 @@ impl Upstream {
         {
             signing.credentials.refuse().await;
         }
-        answer
+        opened
     }
 }
 
-/// Trusts `ca` (PEM), or else the system's.
+/// Trusts `ca` (PEM), or else the system's roots.
 fn tls(ca: Option<&str>) -> ClientTlsConfig {
     let tls = ClientTlsConfig::new();
     match ca {
@@ -175,8 +173,7 @@ async fn connect(path: PathBuf) -> std::io::Result<TokioIo<UnixStream>> {
 // === impl Signing ===
 
 impl Signing {
-    /// What goes with a stream of the method `path`; a signature says nothing of the messages on
-    /// it.
+    /// Metadata for a stream of the method `path`. The signature does not cover its messages.
     async fn sign(&self, address: &Address, path: &str) -> Result<MetadataMap, Status> {
         let now = self.clock.both();
         let credentials = self.credentials.get(now).await;

@@ -1,6 +1,5 @@
-//! A response, read once: what is asked of it afterwards, and what goes into it. Envelopes of
-//! resources are read one after the other, since what a message takes once it is read may be many
-//! times its bytes.
+//! A discovery response, parsed once, and injection into it. Resource envelopes are parsed one at
+//! a time: a parsed message may take many times the memory of its bytes.
 
 use super::{CLUSTER, Form, LISTENER, REMOVED, RESOURCE_NAME, RESOURCES, RESPONSE_NONCE, name};
 use crate::injection::Injection;
@@ -21,31 +20,30 @@ pub struct Response<'a> {
     nonce: &'a str,
 }
 
-/// A response with our parts.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Changed<'a> {
     pub response: Vec<u8>,
-    /// Resources that were changed or added.
+    /// Number of resources changed or added.
     pub resources: usize,
-    /// Resources of the type that could not be read, and are as they were.
+    /// Number of resources that could not be parsed and stay unchanged.
     pub malformed: usize,
-    /// Resources that are as they were because their change was refused before.
-    pub refused: usize,
-    /// What [`Response::contents`] says of it as it was; `None` if that is an error.
+    /// Number of resources left unchanged because Envoy rejected their change before.
+    pub rejected: usize,
+    /// [`Response::contents`] of the original; `None` if that is an error.
     pub contents: Option<Vec<&'a [u8]>>,
 }
 
 struct Resource<'a> {
-    /// In delta discovery what is around its content.
+    /// The `Resource` message around the `Any` in delta discovery.
     envelope: Option<Message<'a>>,
-    /// An `Any`.
+    /// An encoded `Any`.
     content: &'a [u8],
 }
 
 // === impl Response ===
 
 impl<'a> Response<'a> {
-    /// Reads the fields of a response, not what is in them.
+    /// Parses the top-level fields only.
     pub fn parse(bytes: &'a [u8], form: Form) -> Result<Self, WireError> {
         let message = Message::parse(bytes)?;
         Ok(Self {
@@ -60,36 +58,37 @@ impl<'a> Response<'a> {
         self.type_url
     }
 
-    /// Number used once, by which it is answered.
     pub fn nonce(&self) -> &'a str {
         self.nonce
     }
 
-    /// The resources, as bytes; in delta discovery without their envelopes, which have versions.
+    /// The encoded `Any` of each resource; delta discovery's envelopes, which hold versions, are
+    /// left out.
     pub fn contents(&self) -> Result<Vec<&'a [u8]>, WireError> {
         let resources = self.resources();
         let contents = resources.map(|resource| Ok(Resource::parse(resource?, self.form)?.content));
         contents.collect()
     }
 
-    /// The names of what a response of delta discovery changes or removes.
+    /// Names that a delta response changes or removes.
     pub fn names<T: FromIterator<&'a str>>(&self) -> Result<T, WireError> {
         let message = &self.message;
         let all = message.all(RESOURCES).chain(message.all(REMOVED));
         all.map(|field| name(message, field)).collect()
     }
 
-    /// The response with our parts; `None` if they have no place in it. In delta discovery what is
-    /// `refused`, by its content, is left as it is.
+    /// Injects into listeners, adds clusters; `None` if nothing is to be changed. In delta
+    /// discovery a resource whose content `was_rejected` stays unchanged.
     pub fn insert(
         &self,
         injection: &Injection,
-        refused: impl Fn(&[u8]) -> bool,
+        was_rejected: impl Fn(&[u8]) -> bool,
     ) -> Result<Option<Changed<'a>>, WireError> {
-        let refused = |content: &[u8]| self.form == Form::Delta && refused(content);
+        // State of the world is rejected as a whole, so there the caller decides by the whole.
+        let was_rejected = |content: &[u8]| self.form == Form::Delta && was_rejected(content);
         match self.type_url {
-            LISTENER => Ok(self.with_listeners(injection, refused)),
-            CLUSTER => self.with_clusters(injection, refused),
+            LISTENER => Ok(self.with_listeners(injection, was_rejected)),
+            CLUSTER => self.with_clusters(injection, was_rejected),
             _ => Ok(None),
         }
     }
@@ -102,11 +101,11 @@ impl<'a> Response<'a> {
     fn with_listeners(
         &self,
         injection: &Injection,
-        was_refused: impl Fn(&[u8]) -> bool,
+        was_rejected: impl Fn(&[u8]) -> bool,
     ) -> Option<Changed<'a>> {
         let mut edit = self.message.edit();
         let mut contents = Some(Vec::new());
-        let (mut resources, mut malformed, mut refused) = (0, 0, 0);
+        let (mut resources, mut malformed, mut rejected) = (0, 0, 0);
         for field in self.message.all(RESOURCES) {
             let resource = self.message.content(field);
             let Ok(resource) = resource.and_then(|bytes| Resource::parse(bytes, self.form)) else {
@@ -118,7 +117,9 @@ impl<'a> Response<'a> {
                 contents.push(resource.content);
             }
             match resource.splices(injection) {
-                Ok(Some(_)) if was_refused(resource.content) => refused += 1,
+                // Only a listener that would be changed counts as left out: a NACK in delta
+                // discovery covers all resources of a response, also unchanged ones.
+                Ok(Some(_)) if was_rejected(resource.content) => rejected += 1,
                 Ok(Some(changed)) => {
                     edit.nest(field, changed);
                     resources += 1;
@@ -127,11 +128,11 @@ impl<'a> Response<'a> {
                 Err(_) => malformed += 1,
             }
         }
-        (resources + malformed + refused > 0).then(|| Changed {
+        (resources + malformed + rejected > 0).then(|| Changed {
             response: edit.finish(),
             resources,
             malformed,
-            refused,
+            rejected,
             contents,
         })
     }
@@ -139,9 +140,9 @@ impl<'a> Response<'a> {
     fn with_clusters(
         &self,
         injection: &Injection,
-        was_refused: impl Fn(&[u8]) -> bool,
+        was_rejected: impl Fn(&[u8]) -> bool,
     ) -> Result<Option<Changed<'a>>, WireError> {
-        let there = self.resources().collect::<Result<Vec<_>, _>>()?;
+        let present = self.resources().collect::<Result<Vec<_>, _>>()?;
         let mut edit = self.message.edit();
         let mut resources = 0;
         for cluster in &injection.clusters {
@@ -155,7 +156,8 @@ impl<'a> Response<'a> {
                 delimited(&mut resource, RESOURCE_NAME, cluster.name.as_bytes());
                 any = resource;
             }
-            if !there.contains(&any.as_slice()) {
+            // Compared as bytes: a response that already passed an xDS proxy is not changed twice.
+            if !present.contains(&any.as_slice()) {
                 edit.append(RESOURCES, &any);
                 resources += 1;
             }
@@ -164,15 +166,17 @@ impl<'a> Response<'a> {
             return Ok(None);
         }
         let contents = self.contents().ok();
-        let all_refused = |contents: &Vec<&[u8]>| {
-            !contents.is_empty() && contents.iter().all(|content| was_refused(content))
+        // A NACK does not say which resource is at fault. If each resource of this response was in
+        // a rejected one, the added clusters may be the cause, and are left out.
+        let all_rejected = |contents: &Vec<&[u8]>| {
+            !contents.is_empty() && contents.iter().all(|content| was_rejected(content))
         };
-        Ok(Some(if contents.as_ref().is_some_and(all_refused) {
+        Ok(Some(if contents.as_ref().is_some_and(all_rejected) {
             Changed {
                 response: self.message.edit().finish(),
                 resources: 0,
                 malformed: 0,
-                refused: there.len(),
+                rejected: present.len(),
                 contents,
             }
         } else {
@@ -180,7 +184,7 @@ impl<'a> Response<'a> {
                 response: edit.finish(),
                 resources,
                 malformed: 0,
-                refused: 0,
+                rejected: 0,
                 contents,
             }
         }))
@@ -206,7 +210,7 @@ impl<'a> Resource<'a> {
         })
     }
 
-    /// What becomes of it with our parts; `None` if they have no place in it.
+    /// The changes that inject into this resource; `None` if there are none.
     fn splices(&self, injection: &Injection) -> Result<Option<Splices>, WireError> {
         let Some(changed) = into_any(self.content, injection)? else {
             return Ok(None);

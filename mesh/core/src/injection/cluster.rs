@@ -1,11 +1,11 @@
-//! A cluster that leads to an aggregator: HTTP/2, by DNS unless it is an address, with TLS and a
-//! token if asked.
+//! An Envoy cluster for the stream to an aggregator: HTTP/2, resolved by DNS unless the host is an
+//! IP address, with TLS and a token if configured.
 
 use prost::Message;
 
 use super::{Any, DataSource, Named, any};
 
-/// Name of a cluster's HTTP options, and with a prefix their type.
+/// Key of a cluster's HTTP options; also their type name.
 pub const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const TLS: &str =
     "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
@@ -16,20 +16,19 @@ const GENERIC: &str =
 const CODEC: &str =
     "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec";
 
-/// Name of the secret in the token file.
+/// Name of the SDS secret in the token file.
 const TOKEN: &str = "token";
-/// Name of the secret in the file of the CAs.
+/// Name of the SDS secret in the CA file.
 pub const CA: &str = "ca";
 
-/// Time to connect: an address whose pod is gone may not answer at all, and a restarted aggregator
-/// is to be found within two seconds.
+/// Connect timeout: the address of a deleted pod may never answer, and Envoy has to find a
+/// restarted aggregator within two seconds.
 const CONNECT_SECONDS: i64 = 1;
-/// A restarted aggregator has another address: names are asked for this often, whatever their
-/// records say.
+/// DNS refresh interval, whatever the records' TTL: a restarted aggregator has another address.
 const DNS_SECONDS: i64 = 1;
-/// A connection is asked this often whether it is alive, also while nothing is sent.
+/// Interval of HTTP/2 PINGs, also on idle connections.
 const KEEPALIVE_SECONDS: i64 = 10;
-/// And is given up without an answer within this time.
+/// Envoy closes the connection if a PING is not answered within this time.
 const KEEPALIVE_TIMEOUT_SECONDS: i64 = 5;
 
 const STATIC: i32 = 0;
@@ -38,10 +37,9 @@ const V4_PREFERRED: i32 = 3;
 const SAN_DNS: i32 = 2;
 const SAN_ADDRESS: i32 = 4;
 
-/// A cluster to stream to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StreamCluster {
-    /// Its name, as the plugin configuration has it.
+    /// The plugin configuration refers to the cluster by this name.
     pub name: String,
     pub host: String,
     pub port: u16,
@@ -50,28 +48,27 @@ pub struct StreamCluster {
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Tls {
-    /// Of whom the certificate of the aggregator must be.
+    /// CA that verifies the aggregator's certificate.
     pub ca: TrustedCa,
-    /// A host name or address that its certificate must be for.
+    /// Host name or IP address that the aggregator's certificate must contain.
     pub server_name: String,
-    /// Envoy's file with the secret `token`, which is put on each stream. Not `Bearer` before it:
-    /// Envoy 1.36 cannot say so, and the aggregator takes the token alone.
+    /// Envoy's SDS file with the secret `token`, sent as `authorization` on each stream. Without
+    /// `Bearer`: Envoy 1.36 cannot add a prefix, and the aggregator accepts a bare token.
     pub token_file: Option<String>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum TrustedCa {
-    /// These (PEM), as long as the cluster is there.
+    /// PEM, fixed for the lifetime of the cluster.
     Inline(String),
-    /// Those in Envoy's file with the secret `ca`, which Envoy follows. The file has to be there;
-    /// until the secret is in it, nobody is trusted.
-    Followed(String),
+    /// Envoy's SDS file with the secret `ca`, which Envoy watches. The file has to exist; until it
+    /// contains the secret, no certificate is accepted.
+    WatchedFile(String),
 }
 
 // === impl StreamCluster ===
 
 impl StreamCluster {
-    /// As a `Cluster`.
     pub fn encode(&self) -> Vec<u8> {
         let seconds = |seconds| Some(Duration { seconds });
         let token = self.tls.as_ref().and_then(|tls| tls.token_file.as_deref());
@@ -95,8 +92,8 @@ impl StreamCluster {
             // Deprecated since there are clusters of type `envoy.clusters.dns`, which App Mesh's
             // Envoys do not know.
             dns_refresh_rate: seconds(DNS_SECONDS).filter(|_| by_name),
-            // Of a name with both addresses Envoy's default takes IPv6 alone, whether or not
-            // anybody listens there.
+            // For a name with A and AAAA records Envoy's default `AUTO` uses IPv6 alone, whether
+            // or not the aggregator listens there.
             dns_lookup_family: if by_name { V4_PREFERRED } else { 0 },
             transport_socket: self.tls.as_ref().map(Tls::transport_socket),
             load_assignment: Some(self.load_assignment()),
@@ -149,7 +146,8 @@ impl Tls {
                 };
                 (Some(ValidationContext::new(Some(trusted), names)), None)
             }
-            TrustedCa::Followed(file) => {
+            TrustedCa::WatchedFile(file) => {
+                // Envoy merges the secret, which holds the CA alone, into the default context.
                 let combined = CombinedValidationContext {
                     default_validation_context: Some(ValidationContext::new(None, names)),
                     validation_context_sds_secret_config: Some(secret(CA, file)),
@@ -191,7 +189,7 @@ impl ValidationContext {
     }
 }
 
-/// The filters of a cluster that puts the token of `file` on each of its requests.
+/// Upstream HTTP filters that add the token in `file` to each request of a cluster.
 fn with_token(file: &str) -> Vec<Named> {
     let generic = Generic {
         credential: Some(secret(TOKEN, file)),
@@ -204,6 +202,7 @@ fn with_token(file: &str) -> Vec<Named> {
             typed_config: Some(any(GENERIC, &generic)),
         }),
     };
+    // Envoy requires the codec to be the last upstream filter once any is listed.
     vec![
         Named {
             name: "envoy.filters.http.credential_injector".to_owned(),
@@ -216,7 +215,7 @@ fn with_token(file: &str) -> Vec<Named> {
     ]
 }
 
-/// A secret in a file, which is read again when another file is renamed to it.
+/// An SDS secret in a file. Envoy reloads it when another file is renamed over it.
 fn secret(name: &str, file: &str) -> SdsSecretConfig {
     let source = PathConfigSource {
         path: file.to_owned(),
@@ -261,7 +260,7 @@ struct TransportSocket {
     typed_config: Option<Any>,
 }
 
-/// An entry of a map.
+/// A map entry.
 #[derive(Clone, PartialEq, Message)]
 struct ExtensionOptions {
     #[prost(string, tag = "1")]

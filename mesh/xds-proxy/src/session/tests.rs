@@ -64,7 +64,7 @@ fn listeners(nonce: &str, name: &str) -> Bytes {
     fields.concat().into()
 }
 
-fn answer(nonce: &str, rejection: Option<&str>) -> Bytes {
+fn ack(nonce: &str, rejection: Option<&str>) -> Bytes {
     let status = rejection.map(|text| bytes(6, &bytes(2, text.as_bytes())));
     let fields = [
         bytes(1, b"v7"),
@@ -90,12 +90,12 @@ fn restored(response: Bytes, reason: &str) -> RequestOutcome {
     }
 }
 
-/// Listeners as delta discovery tells them, and names of those that are gone.
-fn changes(nonce: &str, names: &[&str], gone: &[&str]) -> Bytes {
-    changes_of("v1", nonce, names, gone)
+/// A delta response with listeners and names of removed ones.
+fn changes(nonce: &str, names: &[&str], removed: &[&str]) -> Bytes {
+    changes_of("v1", nonce, names, removed)
 }
 
-fn changes_of(version: &str, nonce: &str, names: &[&str], gone: &[&str]) -> Bytes {
+fn changes_of(version: &str, nonce: &str, names: &[&str], removed: &[&str]) -> Bytes {
     let resources = names.iter().map(|name| {
         let resource = bytes(2, &any(LISTENER, &listener(name)));
         let version = bytes(1, version.as_bytes());
@@ -104,11 +104,11 @@ fn changes_of(version: &str, nonce: &str, names: &[&str], gone: &[&str]) -> Byte
     let mut fields: Vec<_> = resources.collect();
     fields.push(bytes(4, LISTENER.as_bytes()));
     fields.push(bytes(5, nonce.as_bytes()));
-    fields.extend(gone.iter().map(|name| bytes(6, name.as_bytes())));
+    fields.extend(removed.iter().map(|name| bytes(6, name.as_bytes())));
     fields.concat().into()
 }
 
-fn delta_answer(nonce: &str, rejection: Option<&str>) -> Bytes {
+fn delta_ack(nonce: &str, rejection: Option<&str>) -> Bytes {
     let status = rejection.map(|text| bytes(7, &bytes(2, text.as_bytes())));
     let fields = [
         bytes(2, LISTENER.as_bytes()),
@@ -119,56 +119,56 @@ fn delta_answer(nonce: &str, rejection: Option<&str>) -> Bytes {
 }
 
 #[test]
-fn what_is_accepted_is_forwarded_as_it_is() {
+fn an_ack_is_forwarded_unchanged() {
     let mut session = session(Form::StateOfTheWorld);
     let passed = session.response(listeners("1", "a_ingress_b"), true);
     assert_eq!(passed.changed, 1);
     let read = Response::parse(&passed.response, Form::StateOfTheWorld).unwrap();
     assert_eq!(read.nonce(), "1");
     assert_eq!(
-        session.request(answer("1", None)),
-        RequestOutcome::forward(answer("1", None))
+        session.request(ack("1", None)),
+        RequestOutcome::forward(ack("1", None))
     );
 }
 
-/// The original goes out at once, the control plane hears of it only that it was accepted, and the
-/// change is not tried again until the listeners are others.
+/// Envoy gets the original at once, the control plane gets only its ACK, and the change is not
+/// tried again until the listeners differ.
 #[test]
-fn what_is_rejected_is_restored_once() {
+fn a_rejected_change_is_restored_once() {
     let mut session = session(Form::StateOfTheWorld);
     let original = listeners("1", "a_ingress_b");
     session.response(original.clone(), true);
     assert_eq!(
-        session.request(answer("1", Some("no V8"))),
+        session.request(ack("1", Some("no V8"))),
         restored(listeners("meshmeter-1", "a_ingress_b"), "no V8"),
         "the original but for its nonce"
     );
     assert_eq!(
-        session.request(answer("meshmeter-1", None)),
-        RequestOutcome::forward(answer("1", None))
+        session.request(ack("meshmeter-1", None)),
+        RequestOutcome::forward(ack("1", None))
     );
-    let again = session.response(listeners("2", "a_ingress_b"), true);
-    assert!(again.given_up);
-    assert_eq!(again.response, listeners("2", "a_ingress_b"));
+    let same = session.response(listeners("2", "a_ingress_b"), true);
+    assert!(same.given_up);
+    assert_eq!(same.response, listeners("2", "a_ingress_b"));
     let other = session.response(listeners("3", "c_ingress_d"), true);
     assert_eq!(other.changed, 1);
 }
 
-/// What the control plane itself did wrong is for the control plane to hear.
+/// The control plane gets Envoy's NACK of its own response.
 #[test]
-fn a_rejected_original_is_told_to_the_control_plane() {
+fn a_nack_of_the_original_reaches_the_control_plane() {
     let mut session = session(Form::StateOfTheWorld);
     session.response(listeners("1", "a_ingress_b"), true);
-    session.request(answer("1", Some("no")));
-    let told = session.request(answer("meshmeter-1", Some("bad listener")));
+    session.request(ack("1", Some("no")));
+    let outcome = session.request(ack("meshmeter-1", Some("bad listener")));
     assert_eq!(
-        told,
-        RequestOutcome::forward(answer("1", Some("bad listener")))
+        outcome,
+        RequestOutcome::forward(ack("1", Some("bad listener")))
     );
-    // And so is what was never changed.
+    // Likewise for a response that was never changed.
     session.response(listeners("2", "egress"), true);
-    let told = session.request(answer("2", Some("bad")));
-    assert_eq!(told, RequestOutcome::forward(answer("2", Some("bad"))));
+    let outcome = session.request(ack("2", Some("bad")));
+    assert_eq!(outcome, RequestOutcome::forward(ack("2", Some("bad"))));
 }
 
 #[test]
@@ -197,13 +197,13 @@ fn other_types_and_noise_pass_untouched() {
     );
 }
 
-/// A new stream of delta discovery tells the versions Envoy has: not those that are ours.
+/// A new delta stream lists Envoy's versions; those of added clusters are removed.
 #[test]
 fn our_versions_do_not_leak() {
     let mut session = session(Form::Delta);
     let entry = |name: &[u8]| bytes(5, &[bytes(1, name), bytes(2, b"v")].concat());
     let head = [bytes(1, b"node"), bytes(2, CLUSTER.as_bytes())].concat();
-    let told = [
+    let request = [
         head.clone(),
         entry(b"theirs"),
         entry(b"meshmeter-aggregator"),
@@ -211,18 +211,18 @@ fn our_versions_do_not_leak() {
     .concat();
     let expected = [head, entry(b"theirs")].concat();
     assert_eq!(
-        session.request(told.into()),
+        session.request(request.into()),
         RequestOutcome::forward(expected.into())
     );
 }
 
-/// Envoy connects again, and has not changed its mind.
+/// Rejections outlive the stream: Envoy would reject the same change again.
 #[test]
 fn a_new_stream_does_not_try_again() {
     let rejections = Arc::default();
     let mut first = session_after(Form::StateOfTheWorld, &rejections);
     first.response(listeners("1", "a_ingress_b"), true);
-    first.request(answer("1", Some("no V8")));
+    first.request(ack("1", Some("no V8")));
     let mut second = session_after(Form::StateOfTheWorld, &rejections);
     assert!(
         second
@@ -237,7 +237,7 @@ fn a_new_stream_does_not_try_again() {
     );
 }
 
-/// Nobody waits for an answer with the next change, and each is restored by itself.
+/// Two responses are pending at once, and each is restored on its own.
 #[test]
 fn each_of_several_changes_is_restored() {
     let mut session = session(Form::Delta);
@@ -245,48 +245,47 @@ fn each_of_several_changes_is_restored() {
     let second = session.response(changes("2", &["b_ingress_"], &[]), true);
     assert_eq!((first.changed, second.changed), (1, 1));
     assert_eq!(
-        session.request(delta_answer("1", Some("no"))),
+        session.request(delta_ack("1", Some("no"))),
         restored(changes("meshmeter-1", &["a_ingress_"], &[]), "no")
     );
     assert_eq!(
-        session.request(delta_answer("2", Some("no"))),
+        session.request(delta_ack("2", Some("no"))),
         restored(changes("meshmeter-2", &["b_ingress_"], &[]), "no")
     );
     for (ours, theirs) in [("meshmeter-1", "1"), ("meshmeter-2", "2")] {
         assert_eq!(
-            session.request(delta_answer(ours, None)),
-            RequestOutcome::forward(delta_answer(theirs, None))
+            session.request(delta_ack(ours, None)),
+            RequestOutcome::forward(delta_ack(theirs, None))
         );
     }
 }
 
-/// What is restored is never older than what Envoy has been sent since: neither another form, nor
-/// the end of it.
+/// A restored response never undoes later updates or removals.
 #[test]
-fn what_came_since_is_not_undone() {
+fn a_restored_response_keeps_later_changes() {
     let mut session = session(Form::Delta);
     let names = ["a_ingress_", "b_ingress_", "c_ingress_"];
     session.response(changes("1", &names, &["d"]), true);
     session.response(changes("2", &["a_ingress_", "d"], &["c_ingress_"]), true);
     assert_eq!(
-        session.request(delta_answer("1", Some("no"))),
+        session.request(delta_ack("1", Some("no"))),
         restored(changes("meshmeter-1", &["b_ingress_"], &[]), "no")
     );
-    // Nothing is left to restore, and each response has to be answered.
+    // Nothing is left to restore, and each delta response needs an ACK.
     session.response(changes("3", &["e_ingress_"], &[]), true);
     session.response(changes("4", &[], &["e_ingress_"]), false);
-    let told = RequestOutcome {
-        to_control_plane: Some(delta_answer("3", None)),
+    let outcome = RequestOutcome {
+        to_control_plane: Some(delta_ack("3", None)),
         to_envoy: None,
         rejected: Some(rejected("no")),
     };
-    assert_eq!(session.request(delta_answer("3", Some("no"))), told);
+    assert_eq!(session.request(delta_ack("3", Some("no"))), outcome);
 }
 
-/// The next state of the world is on its way: the one before does not come after it, and the
-/// control plane does not hear of it.
+/// A newer state of the world is on its way: the older original is not restored after it, and the
+/// control plane gets no NACK.
 #[test]
-fn a_state_of_before_does_not_come_after() {
+fn an_older_state_is_not_restored() {
     let mut session = session(Form::StateOfTheWorld);
     session.response(listeners("1", "a_ingress_b"), true);
     session.response(listeners("2", "c_ingress_d"), true);
@@ -294,9 +293,9 @@ fn a_state_of_before_does_not_come_after() {
         rejected: Some(rejected("no V8")),
         ..RequestOutcome::default()
     };
-    assert_eq!(session.request(answer("1", Some("no V8"))), nothing);
+    assert_eq!(session.request(ack("1", Some("no V8"))), nothing);
     assert_eq!(
-        session.request(answer("2", Some("no V8"))),
+        session.request(ack("2", Some("no V8"))),
         restored(listeners("meshmeter-1", "c_ingress_d"), "no V8")
     );
     assert!(
@@ -306,39 +305,39 @@ fn a_state_of_before_does_not_come_after() {
     );
 }
 
-/// Envoy connects again and is told everything at once: what it rejected is left alone, and the
-/// rest is as it was.
+/// A new stream gets all resources at once: those rejected before stay unchanged, others are
+/// changed.
 #[test]
-fn what_was_rejected_does_not_take_others_along() {
+fn a_rejected_resource_does_not_affect_others() {
     let rejections = Arc::default();
     let mut first = session_after(Form::Delta, &rejections);
     first.response(changes("1", &["a_ingress_"], &[]), true);
     first.response(changes("2", &["b_ingress_"], &[]), true);
-    first.request(delta_answer("1", Some("no")));
-    first.request(delta_answer("2", None));
+    first.request(delta_ack("1", Some("no")));
+    first.request(delta_ack("2", None));
     let mut second = session_after(Form::Delta, &rejections);
-    // Of another process of the control plane, which counts its versions anew.
-    let told = changes_of("v9", "3", &["a_ingress_", "b_ingress_"], &[]);
-    let passed = second.response(told.clone(), true);
+    // From another replica of the control plane, with versions of its own.
+    let sent = changes_of("v9", "3", &["a_ingress_", "b_ingress_"], &[]);
+    let passed = second.response(sent.clone(), true);
     assert_eq!((passed.changed, passed.given_up), (1, true));
     let contents = |response| Response::parse(response, Form::Delta)?.contents();
-    let told = contents(&told).unwrap();
-    let got = contents(&passed.response).unwrap();
-    assert_eq!(got[0], told[0]);
-    assert!(got[1].len() > told[1].len(), "nothing was inserted");
+    let sent = contents(&sent).unwrap();
+    let received = contents(&passed.response).unwrap();
+    assert_eq!(received[0], sent[0]);
+    assert!(received[1].len() > sent[1].len(), "nothing was inserted");
 }
 
-/// An Envoy that answers only now and then costs no more than it may.
+/// An Envoy that seldom acknowledges does not grow memory without bound.
 #[test]
-fn what_is_remembered_is_bounded() {
+fn pending_responses_are_bounded() {
     let mut session = session(Form::Delta);
-    for number in 0..10 * OPEN_MAX {
+    for number in 0..10 * PENDING_MAX {
         let name = format!("{number}_ingress_");
         session.response(changes(&number.to_string(), &[name.as_str()], &[]), true);
     }
-    assert_eq!(session.open.len(), OPEN_MAX);
-    let last = 10 * OPEN_MAX - 1;
-    let rejection = delta_answer(&last.to_string(), Some("no"));
+    assert_eq!(session.pending.len(), PENDING_MAX);
+    let last = 10 * PENDING_MAX - 1;
+    let rejection = delta_ack(&last.to_string(), Some("no"));
     assert!(session.request(rejection).to_envoy.is_some());
-    assert_eq!(session.open.len(), 1, "answered in order");
+    assert_eq!(session.pending.len(), 1, "acknowledged in order");
 }

@@ -1,4 +1,4 @@
-//! Where the control plane is, and what its name tells.
+//! The address of the control plane, and the AWS region in its host name.
 
 use std::path::PathBuf;
 
@@ -6,14 +6,13 @@ use common_aws::host;
 use http::Uri;
 use thiserror::Error;
 
-/// First labels of the host names of App Mesh's own control plane.
+/// First labels of the host names of AWS App Mesh's control plane.
 const SERVICES: [&str; 3] = [
     "appmesh-envoy-management",
     "appmesh-envoy-management-fips",
     "appmesh-preview-envoy-management",
 ];
 
-/// Where the control plane is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Address {
     /// `http://HOST:PORT`
@@ -24,7 +23,6 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-/// An address that is none.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("{0:?} is not https://HOST[:PORT], http://HOST:PORT or unix:///PATH")]
 pub struct AddressError(String);
@@ -44,7 +42,7 @@ impl std::str::FromStr for Address {
                 Err(wrong())
             };
         }
-        // The port of the scheme is no part of the name that is asked for and signed.
+        // HTTP leaves the default port out of the authority; with it the signed host would differ.
         let shortened = text.strip_prefix("https://").and_then(|rest| {
             let host = rest.trim_end_matches('/').strip_suffix(":443")?;
             Some(format!("https://{host}"))
@@ -67,7 +65,7 @@ impl std::str::FromStr for Address {
 }
 
 impl Address {
-    /// The region, if this is Amazon's own control plane of App Mesh by its name.
+    /// The region if the host name is that of AWS App Mesh's control plane.
     pub fn app_mesh_region(&self) -> Option<&str> {
         let (Self::Plain(uri) | Self::Tls(uri)) = self else {
             return None;
@@ -75,7 +73,7 @@ impl Address {
         host::region(uri.host()?, &SERVICES)
     }
 
-    /// Scheme and authority, as a URL begins.
+    /// Scheme and authority, such as `https://host:8443`.
     pub(super) fn base(&self) -> String {
         match self {
             Self::Plain(uri) | Self::Tls(uri) => {
@@ -101,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_read_or_refused_by_its_text() {
+    fn addresses_are_parsed_or_rejected() {
         assert_eq!(
             parsed("https://a.example:443"),
             parsed("https://a.example/")
@@ -128,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn amazons_names_tell_their_region() {
+    fn app_mesh_names_contain_their_region() {
         for (name, region) in [
             (
                 "https://appmesh-envoy-management.us-west-2.amazonaws.com:443",

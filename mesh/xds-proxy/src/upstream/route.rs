@@ -14,14 +14,13 @@ use tower_service::Service as _;
 
 use super::address::host_and_port;
 
-/// How connections to one address are made.
+/// Connects to one address.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
     target: Uri,
     proxy: Option<Intercept>,
 }
 
-/// A proxy that is not spoken to.
 #[derive(Debug, Error)]
 #[error(
     "the proxy of the environment has the scheme {0:?}; only http:// proxies are supported towards the control plane"
@@ -31,7 +30,7 @@ pub struct ProxyError(String);
 // === impl Route ===
 
 impl Route {
-    /// To `target`, through what `proxies` has for it.
+    /// To `target`, through the proxy that `proxies` selects for it.
     pub(super) fn new(target: Uri, proxies: &Matcher) -> Result<Self, ProxyError> {
         let proxy = proxies.intercept(&target);
         if let Some(proxy) = &proxy {
@@ -47,6 +46,7 @@ impl Route {
         let stream = match self.proxy {
             None => TokioIo::new(TcpStream::connect(host_and_port(&self.target)).await?),
             Some(proxy) => {
+                // CONNECT with the host name, which the proxy resolves.
                 let mut tunnel = Tunnel::new(proxy.uri().clone(), HttpConnector::new());
                 if let Some(auth) = proxy.basic_auth() {
                     tunnel = tunnel.with_auth(auth.clone());
@@ -71,21 +71,21 @@ mod tests {
 
     use super::Route;
 
-    /// A proxy that answers `answer` to one CONNECT; gives what it was asked.
-    async fn proxy(answer: &'static str) -> (String, tokio::task::JoinHandle<String>) {
+    /// A proxy that sends `response` to one CONNECT; returns the request that it received.
+    async fn proxy(response: &'static str) -> (String, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = format!("http://user:secret@{}", listener.local_addr().unwrap());
-        let asked = tokio::spawn(async move {
+        let received = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
                 head.push(stream.read_u8().await.unwrap());
             }
-            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.write_all(response.as_bytes()).await.unwrap();
             let _end = stream.read(&mut [0]).await;
             String::from_utf8(head).unwrap()
         });
-        (url, asked)
+        (url, received)
     }
 
     #[tokio::test]
@@ -98,22 +98,22 @@ mod tests {
                 "control-plane.example:18000",
             ),
         ] {
-            let (url, asked) = proxy("HTTP/1.1 200 OK\r\n\r\n").await;
+            let (url, received) = proxy("HTTP/1.1 200 OK\r\n\r\n").await;
             let proxies = Matcher::builder().all(url).build();
             let route = Route::new(target.parse().unwrap(), &proxies).unwrap();
             drop(route.connect().await.unwrap());
-            let asked = asked.await.unwrap();
+            let received = received.await.unwrap();
             assert!(
-                asked.starts_with(&format!("CONNECT {name} HTTP/1.1\r\n")),
-                "{asked}"
+                received.starts_with(&format!("CONNECT {name} HTTP/1.1\r\n")),
+                "{received}"
             );
-            assert!(asked.contains("dXNlcjpzZWNyZXQ="), "{asked}");
+            assert!(received.contains("dXNlcjpzZWNyZXQ="), "{received}");
         }
     }
 
     #[tokio::test]
     async fn a_refusing_proxy_is_named_without_its_password() {
-        let (url, _asked) = proxy("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n").await;
+        let (url, _received) = proxy("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n").await;
         let proxies = Matcher::builder().all(url).build();
         let route = Route::new("https://envoy.example".parse().unwrap(), &proxies).unwrap();
         let error = route.connect().await.unwrap_err().to_string();
