@@ -27,8 +27,7 @@ const MERGE: Duration = Duration::from_secs(1);
 /// sidecar can come apart by some milliseconds when they are mapped to the aggregator's clock.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 
-/// Points held at most: two in each `MERGE` of `DEPTH`, one before it, and two that were just
-/// added.
+/// Most points held: two in each `MERGE` of `DEPTH`, one before it, and two just added.
 const POINTS_MAX: usize = 2 * 120 + 3;
 
 /// How one running total rose in the last [`DEPTH`].
@@ -47,9 +46,10 @@ struct Point {
 // === impl History ===
 
 impl History {
-    /// The total rose evenly from `from` to `to` between `start` and `end`. Where part of that time
-    /// is already told, the rise is spread over the rest of it.
+    /// Adds an even rise from `from` to `to` between `start` and `end`. Where points already cover
+    /// part of that time, the rise is spread over the rest of it.
     pub(crate) fn rise(&mut self, start: Monotonic, end: Monotonic, from: u64, to: u64) {
+        // Even an empty span needs two points, the second one at `end`.
         let start = start.min(end.before(Duration::from_millis(1)));
         match self.points.back() {
             None => self.points.push_back(Point {
@@ -64,6 +64,7 @@ impl History {
         }
         self.end_at(end, to);
         self.merge();
+        // The last point before the horizon stays: the line to the next one starts there.
         while self.points.len() > POINTS_MAX
             || self
                 .points
@@ -79,13 +80,14 @@ impl History {
         (self.risen(to) - self.risen(from)).max(0.0)
     }
 
-    /// Adds to each of `counts` how much the total rose in the time of the `ages` beside it, in
-    /// seconds before `until`, which ascend.
+    /// Adds to each of `counts` the increase between the age beside it and `until`. `ages` are in
+    /// seconds before `until`, ascending.
     pub(crate) fn add_since(&self, until: Monotonic, ages: &[u32], counts: &mut [f64]) {
         if self.points.is_empty() {
             return;
         }
         let risen = self.risen(until);
+        // Ages ascend, so one pass backwards over the points serves all of them.
         let mut after = self.points.len();
         for (age, count) in ages.iter().zip(counts) {
             let at = until.before(Duration::from_secs((*age).into()));
@@ -96,26 +98,26 @@ impl History {
         }
     }
 
-    /// All that is told happened so many milliseconds later, or earlier.
+    /// Moves all points by `millis`.
     pub(crate) fn shift(&mut self, millis: i64) {
         for point in &mut self.points {
             point.at = point.at.moved(millis);
         }
     }
 
-    /// Drops what happened before `horizon`, once nothing happened since.
+    /// Drops all points if the newest is at `horizon` or before.
     pub(crate) fn forget(&mut self, horizon: Monotonic) {
         if self.points.back().is_some_and(|last| last.at <= horizon) {
             self.points = VecDeque::new();
         }
     }
 
-    /// The last line ends at `end` with `total`; if that is not after the last point, that point is
-    /// raised.
+    /// Adds the point (`end`, `total`), or raises the last point if `end` is not after it.
     fn end_at(&mut self, end: Monotonic, total: u64) {
         let count = self.points.len();
         match self.points.back_mut() {
             Some(last) if end <= last.at && count > 1 => last.total = last.total.max(total),
+            // Raising the only point would lose the rise: increases are relative to the first one.
             Some(last) => {
                 let at = end.max(last.at + Duration::from_millis(1));
                 let total = last.total.max(total);
@@ -139,7 +141,7 @@ impl History {
         self.risen_between(after, at)
     }
 
-    /// As [`History::risen`], where the first point `after` that moment is known.
+    /// [`History::risen`] with `after`, the index of the first point after `at`.
     fn risen_between(&self, after: usize, at: Monotonic) -> f64 {
         let Some(oldest) = self.points.front() else {
             return 0.0;

@@ -1,4 +1,4 @@
-//! What the aggregator knows, without clock or I/O: reports go in, numbers come out, time is an
+//! The store of reported totals, without clock or I/O: reports go in, rates come out, time is an
 //! argument.
 //!
 //! ```text

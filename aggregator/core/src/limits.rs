@@ -1,16 +1,15 @@
-//! What the store holds at most. Everything a sidecar can make grow has a limit here.
+//! Limits of the store. Everything that a sidecar can make grow has one.
 
 use std::time::Duration;
 
-/// Pods held at once, gone ones included. A node runs about 110 pods, so this is some 450 nodes.
+/// Pods in the store, gone ones included. A node runs about 110 pods, so this is some 450 nodes.
 pub const PODS_MAX: usize = 50_000;
 
 /// Series of one pod. The filter's own default limit is 64 per sidecar.
 pub const SERIES_PER_POD_MAX: usize = 256;
 
-/// Instances of one pod, replaced ones included as long as their past is inside a window. Where
-/// each Wasm VM streams for itself there is one per Envoy worker, and Envoy starts one worker per
-/// core.
+/// Instances of one pod, including replaced ones whose history a window still reaches. Where each
+/// Wasm VM has its own stream there is one per Envoy worker, and Envoy starts one worker per core.
 pub const INSTANCES_PER_POD_MAX: usize = 64;
 
 /// Bytes of a namespace: Kubernetes' limit of a DNS label.
@@ -36,12 +35,10 @@ pub const LABEL_VALUE_BYTES_MAX: usize = 63;
 /// Bytes of all labels of a pod together, keys and values.
 pub const LABELS_BYTES_MAX: usize = 16 * 1024;
 
-/// Different upstream clusters that pods call, for finding their callers: one for every port of a
-/// service.
+/// Upstream clusters in the index of callers: one for every port of a service.
 pub const CALLED_CLUSTERS_MAX: usize = 20_000;
 
-/// Pairs of an upstream cluster and a pod that calls it, about 50 bytes each: 10 for each of 50,000
-/// pods.
+/// Pairs of upstream cluster and calling pod, about 50 bytes each: 10 for each of 50,000 pods.
 pub const CALLERS_MAX: usize = 500_000;
 
 /// Addresses of a pod: one of each IP family, and room for networks with several.
@@ -54,50 +51,49 @@ pub const SERVICES_MAX: usize = 20_000;
 /// some 9,000 Deployments at worst.
 pub const OWNERS_MAX: usize = 100_000;
 
-/// Owners above one another: Pod, `ReplicaSet`, Deployment and two more for operators.
+/// Levels of owners above a pod: `ReplicaSet`, Deployment and two more for operators.
 pub const OWNER_DEPTH_MAX: usize = 4;
 
 /// Highest believable rate of one counter, in events per second: a hundred times what the largest
 /// Envoy machines proxy.
 pub const EVENTS_PER_SECOND_MAX: u64 = 1_000_000_000;
 
-/// Highest running total: up to it, a JSON number (a double) is exact.
+/// Highest running total: JSON numbers (doubles) are exact up to here.
 pub const TOTAL_MAX: u64 = 1 << 53;
 
 /// Highest believable number of requests in flight in one series.
 pub const INFLIGHT_MAX: u64 = 10_000_000;
 
-/// How far a report may be ahead of what the sidecar's clock is known to show.
+/// How far a report may be ahead of the sidecar's clock as estimated from earlier frames.
 pub const AHEAD_MAX: Duration = Duration::from_mins(1);
 
-/// How late a report may be beyond the sidecar's promise before its pod is held.
+/// How late a report may be beyond `next_report_within` before its pod is held.
 pub const GRACE: Duration = Duration::from_secs(2);
 
-/// How long the last value is served on after the stream was lost.
+/// How long the last value is still served after the stream was lost.
 pub const HOLD: Duration = Duration::from_secs(10);
 
-/// As [`HOLD`], for a sidecar that ended in order: long enough for its successor in a reconfigured
-/// Envoy.
+/// [`HOLD`] after a final report: long enough for the successor in a reconfigured Envoy.
 pub const HOLD_FINAL: Duration = Duration::from_secs(2);
 
-/// How long a pod is taken to have two Envoy processes after the older one was last heard: it says
-/// hello again within about 1.2 s of each refusal.
+/// How long a pod counts as served by two Envoy processes after the older one last sent a frame. A
+/// refused sidecar reconnects within about 1.2 s.
 pub const RIVAL: Duration = Duration::from_secs(5);
 
 /// How long a pod is remembered after it is gone.
 pub const FORGET_AFTER: Duration = Duration::from_mins(10);
 
-/// What a pod must have been seen for before it has a value.
+/// Shortest time that reports must cover before a pod has a value.
 pub const SEEN_MIN: Duration = Duration::from_secs(1);
 
-/// Limits that a deployment may choose.
+/// Configurable limits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct StoreLimits {
-    /// Pods held at once; [`PODS_MAX`] by default.
+    /// [`PODS_MAX`] by default.
     pub pods: usize,
-    /// Series of one pod; [`SERIES_PER_POD_MAX`] by default.
+    /// [`SERIES_PER_POD_MAX`] by default.
     pub series_per_pod: usize,
-    /// Instances of one pod; [`INSTANCES_PER_POD_MAX`] by default.
+    /// [`INSTANCES_PER_POD_MAX`] by default.
     pub instances_per_pod: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Pods: what identifies them and what is known of them.
+//! Pods: their keys, metadata and phases.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,35 +8,32 @@ use std::sync::Arc;
 /// Labels of a pod, sorted by key.
 pub type Labels = BTreeMap<String, String>;
 
-/// A pod by name. Cheap to clone.
+/// Namespace and name of a pod. Cheap to clone.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct PodKey {
     pub namespace: Arc<str>,
-    /// Name of the pod within its namespace.
     pub name: Arc<str>,
 }
 
-/// What is known of a pod that exists.
+/// A pod as Kubernetes describes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PodInfo {
     pub key: PodKey,
-    /// `metadata.uid`; "" where nobody told.
+    /// `metadata.uid`; "" if unknown.
     pub uid: Arc<str>,
     /// `metadata.labels`.
     pub labels: Labels,
-    /// The owner reference with `controller: true`. What owns that in turn, the directory knows
-    /// from the owners it was told.
+    /// The owner reference with `controller: true`. The directory finds the owners above it.
     pub owner: Option<Owner>,
     /// True once `metadata.deletionTimestamp` is set.
     pub deleting: bool,
     /// `status.phase`
     pub phase: Phase,
-    /// True or false as the condition `Ready` of `status.conditions` says, false where it says that
-    /// nobody knows; `None` where nobody told of it.
+    /// The condition `Ready` of `status.conditions`; `Unknown` is false, `None` if it is absent.
     pub ready: Option<bool>,
     /// `status.podIPs`
     pub ips: Vec<IpAddr>,
-    /// True if the injector gave it what it needs to report.
+    /// True if the injector added the filter to it.
     pub injected: bool,
 }
 
@@ -45,28 +42,28 @@ pub struct PodInfo {
 pub struct Owner {
     /// API group, "" for the core group: the part of `apiVersion` before the slash.
     pub group: Arc<str>,
-    /// Kind, such as `ReplicaSet`.
+    /// Such as `ReplicaSet`.
     pub kind: Arc<str>,
-    /// Name, in the namespace of what it owns.
+    /// In the namespace of the object it owns.
     pub name: Arc<str>,
-    /// `uid`; "" where nobody told.
+    /// "" if unknown.
     pub uid: Arc<str>,
 }
 
-/// Whether a pod gets requests, as far as Kubernetes tells.
+/// Whether services send requests to a pod, according to Kubernetes.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Readiness {
-    /// It runs and is not said to be unready: services lead to it.
+    /// Running and not reported unready.
     Yes,
-    /// It does not run yet, is not ready, is terminating or has ended: services do not lead to it.
+    /// Not running yet, not ready, terminating or ended.
     No,
     Unknown,
 }
 
-/// Where a pod is in its life.
+/// `status.phase`.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Phase {
-    /// Nobody told, or the kubelet lost it.
+    /// Absent, or the node is unreachable.
     #[default]
     Unknown,
     /// Accepted, not running yet.
@@ -82,7 +79,7 @@ pub enum Phase {
 // === impl PodInfo ===
 
 impl PodInfo {
-    /// A pod of which nothing but name, uid and labels is known.
+    /// A pod with name, uid and labels only.
     pub fn new(key: PodKey, uid: Arc<str>, labels: Labels) -> Self {
         Self {
             key,
@@ -97,7 +94,7 @@ impl PodInfo {
         }
     }
 
-    /// True if the pod may serve, now or soon: not terminating, not ended.
+    /// True if the pod serves or may serve later: neither terminating nor ended.
     pub fn is_serving(&self) -> bool {
         !self.deleting && !matches!(self.phase, Phase::Succeeded | Phase::Failed)
     }
@@ -106,7 +103,6 @@ impl PodInfo {
 // === impl PodKey ===
 
 impl PodKey {
-    /// The pod `name` in `namespace`.
     pub fn new(namespace: &str, name: &str) -> Self {
         Self {
             namespace: namespace.into(),

@@ -1,4 +1,4 @@
-//! Questions to the store and their answers.
+//! Queries to the store and their results.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,18 +19,17 @@ pub enum Metric {
     /// Requests that ended, per second, in the window: with a response or, as class `none`,
     /// without.
     ResponsesPerSecond,
-    /// The share of the requests that ended in the window which failed: with a status of 5xx or
-    /// without a response.
+    /// Of the requests that ended in the window, the share with a 5xx status or no response.
     ErrorRatio,
 }
 
-/// How long the window is.
+/// How the length of the window is chosen.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum WindowChoice {
     /// The shortest of [`WINDOWS`] that holds enough requests in all queried pods together.
     #[default]
     Adaptive,
-    /// Exactly so long; at most the longest of [`WINDOWS`].
+    /// This length; at most the longest of [`WINDOWS`].
     Fixed(Duration),
 }
 
@@ -44,7 +43,7 @@ pub const WINDOWS: [Duration; 6] = [
     Duration::from_mins(1),
 ];
 
-/// What to read of each pod.
+/// Which value to read of each pod.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MetricQuery {
     pub metric: Metric,
@@ -53,9 +52,8 @@ pub struct MetricQuery {
     pub direction: Option<Direction>,
     /// Only series of this upstream cluster.
     pub cluster: Option<Arc<str>>,
-    /// Only responses of this class: then the rate is one of responses.
+    /// Only responses of this class: the rate is then a rate of responses.
     pub code_class: Option<CodeClass>,
-    /// How long the window is.
     pub window: WindowChoice,
 }
 
@@ -69,18 +67,18 @@ pub struct Reading {
     pub pod: PodKey,
     /// Requests per second, requests, or a ratio.
     pub value: Milli,
-    /// Events in the window by which it was chosen: what a ratio is a share of.
+    /// Events in the window by which it was chosen: the denominator of a ratio.
     pub events: Milli,
     /// End of the window: the end of the newest interval the sidecar reported, on the aggregator's
     /// clock.
     pub timestamp: Monotonic,
-    /// Length of the sidecar's newest interval: what began in it waited so long at most to be told.
+    /// Length of the sidecar's newest interval: the longest a request in it waited to be reported.
     pub interval: Duration,
     /// When the report of that interval arrived.
     pub arrived: Monotonic,
-    /// Length of the window the value really covers.
+    /// Length of time the value covers; shorter than the window for a new pod.
     pub window: Duration,
-    /// True while the stream is lost and the last window is served on.
+    /// True while the stream is lost and the last value is still served.
     pub held: bool,
 }
 
@@ -91,7 +89,7 @@ common_names::named! {
         NeverReported = "never_reported",
         /// No sidecar of the pod has reported, and its last TLS handshake failed.
         TlsRefused = "tls_refused",
-        /// Connected, but less than one full second was seen.
+        /// Connected, but reports cover less than one second.
         New = "new",
         /// The stream was lost and the time to hold the last value is over.
         Gone = "gone",
@@ -99,18 +97,16 @@ common_names::named! {
         NotCounted = "not_counted",
         /// A Wasm VM of the sidecar died: totals may be too low.
         VmLost = "vm_lost",
-        /// Two Envoy processes serve the pod, as in a hot restart: what one of them counts is too
-        /// low.
+        /// Two Envoy processes serve the pod, as in a hot restart: each counts only its share.
         HotRestart = "hot_restart",
         /// Part of what the sidecar reported was refused: totals are too low.
         Refused = "refused",
-        /// A ratio was asked for, and no request ended in the window: a share of nothing is
-        /// unknown.
+        /// The metric is a ratio, and no request ended in the window.
         NoRequests = "no_requests",
     }
 }
 
-/// The answer to a [`MetricQuery`] for a set of pods: each pod is in one of the two lists.
+/// The result of a [`MetricQuery`] for a set of pods: each pod is in one of the two lists.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct QueryResult {
     /// Pods with a value, in the order they were asked for.

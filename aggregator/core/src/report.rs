@@ -1,5 +1,5 @@
-//! What a sidecar said, checked and free of wire types. `aggregator-ingest` makes these from
-//! frames.
+//! Reports of sidecars, checked and free of wire types. `aggregator-ingest` parses frames into
+//! them.
 //!
 //! Times here are still on the sidecar's clock; the store maps them to the aggregator's.
 
@@ -19,21 +19,20 @@ pub struct InstanceId(pub u64);
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ProcessId(pub u64);
 
-/// One stream of a sidecar to this aggregator. Whoever calls the store numbers them; a number is
-/// used once.
+/// One stream of a sidecar to this aggregator. The caller of the store assigns it; it is unique.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct StreamId(pub u64);
 
-/// Whose counters an instance's totals are.
+/// What an instance's counters cover.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum CounterScope {
-    /// Of the whole Envoy process.
+    /// The whole Envoy process.
     Process,
-    /// Of one Wasm VM: the instances of one process add up.
+    /// One Wasm VM: the instances of one process add up.
     Vm,
 }
 
-/// Who streams, and which counters its totals belong to.
+/// First frame of a stream: the pod and the set of counters that it reports.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Hello {
     pub pod: PodKey,
@@ -48,29 +47,29 @@ pub struct Hello {
     pub scope: CounterScope,
     /// When the counters began at 0, on the sidecar's clock.
     pub started_at: UnixMillis,
-    /// The sidecar's clock when it said hello.
+    /// The sidecar's clock when it sent this.
     pub clock: UnixMillis,
-    /// True if the process takes over from a parent that still serves: what it counts is not all of
-    /// the pod's.
+    /// True if the process takes over from a parent that still serves: it counts only a part of the
+    /// pod's requests.
     pub hot_restart: bool,
 }
 
-/// What was counted up to `interval_end`.
+/// Running totals at `interval_end`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Report {
     /// Begins at 1 on each stream and rises by 1.
     pub seq: u64,
     /// End of the interval, on the sidecar's clock.
     pub interval_end: UnixMillis,
-    /// Length of the time in which all that changed did change.
+    /// Length of the interval in which all changes since the last report happened.
     pub interval: Duration,
     /// Series with their running totals, each key at most once.
     pub series: Vec<(SeriesKey, SeriesTotals)>,
     /// Wasm VMs that should be counting.
     pub vms_expected: u32,
-    /// Wasm VMs that do count.
+    /// Wasm VMs that are counting.
     pub vms_live: u32,
-    /// The sidecar promises another report within this time.
+    /// Time within which the sidecar promises another report.
     pub next_report_within: Duration,
     /// True if `series` is every series the sidecar has.
     pub snapshot: bool,
@@ -111,7 +110,7 @@ impl fmt::Display for InstanceId {
 // === impl ResponseCode ===
 
 impl ResponseCode {
-    /// The code that `number` stands for on the wire; `None` if it stands for none.
+    /// `None` if `number` is neither a class nor a status.
     pub fn new(number: u32) -> Option<Self> {
         match number {
             0..=5 | 100..=599 => u16::try_from(number).ok().map(Self),

@@ -1,4 +1,4 @@
-//! Series: what the sidecars of a pod count apart.
+//! Series: direction and upstream cluster of counted requests.
 
 use std::sync::Arc;
 
@@ -15,9 +15,8 @@ common_names::named! {
 /// Key of a series within a pod. Cheap to clone.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SeriesKey {
-    /// Which side of the sidecar.
     pub direction: Direction,
-    /// Envoy's name of the upstream cluster, "" where clusters are not told apart.
+    /// Envoy's name of the upstream cluster, "" where requests are not counted by cluster.
     pub cluster: Arc<str>,
 }
 

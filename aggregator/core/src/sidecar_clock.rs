@@ -1,11 +1,10 @@
-//! From a sidecar's clock to ours, which never steps.
+//! Maps times on a sidecar's clock to ours, which never steps.
 //!
-//! A frame arrives after the moment it speaks of, never before: each bounds the difference of the
-//! clocks from above, and the least of them is that difference plus the shortest way. A frame that
-//! was made after another had arrived bounds it from below. Only recent frames count, so that drift
-//! heals; recent means the last to be heard of, so that a frame that closes a long silence, and may
-//! be late, does not decide. Where the bounds contradict each other, the sidecar's clock was set:
-//! all that was known of it is forgotten.
+//! A frame arrives after its timestamp, never before, so each frame bounds the offset of the clocks
+//! from above; the lowest bound is the offset plus the shortest latency. A frame that was made
+//! after another had arrived bounds it from below. Only the current and the previous span of frames
+//! count, so that drift heals and a late frame after a long silence does not decide alone. Where
+//! the bounds contradict each other, the sidecar's clock was set, and the estimate begins anew.
 
 use std::time::Duration;
 
@@ -17,14 +16,14 @@ mod tests;
 /// Bounds are taken over the current and the previous span, each at least this long.
 const SPAN: Duration = Duration::from_secs(30);
 
-/// Bounds that contradict each other by less are those of a clock that is slewed, in milliseconds.
+/// Bounds that contradict each other by less, in milliseconds, come from slewing, not from a step.
 const SLEW_MAX: i64 = 50;
 
-/// No frame is later than another by more than this, unless the aggregator stood still for as long:
-/// by then no value is left that a wrong difference of the clocks could spoil.
+/// Highest latency of a frame beyond that of another, unless the aggregator stood still for longer:
+/// then every value has expired, and a wrong offset spoils none.
 pub(crate) const LATE_MAX: Duration = Duration::from_mins(1);
 
-/// How far one sidecar's clock is from ours.
+/// Estimated offset of one sidecar's clock from ours.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SidecarClock {
     current: Bounds,
@@ -33,20 +32,19 @@ pub(crate) struct SidecarClock {
     since: Monotonic,
 }
 
-/// Of the difference: our time minus theirs, in milliseconds.
+/// Bounds of the offset: our time minus the sidecar's, in milliseconds.
 #[derive(Clone, Copy, Debug, Default)]
 struct Bounds {
-    most: Option<i64>,
-    least: Option<i64>,
+    upper: Option<i64>,
+    lower: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Change {
-    /// Times are mapped so much later than before, in milliseconds; what was mapped before should
-    /// follow.
-    Moved(i64),
-    /// The sidecar's clock was set. What was mapped before stays where it is.
-    Set,
+    /// By how many milliseconds later times are mapped; times mapped before should move as well.
+    Adjusted(i64),
+    /// The sidecar's clock was set. Times mapped before stay where they are.
+    Stepped,
 }
 
 // === impl Bounds ===
@@ -58,53 +56,57 @@ impl Bounds {
             (a, b) => a.or(b),
         };
         Self {
-            most: both(self.most, other.most, i64::min),
-            least: both(self.least, other.least, i64::max),
+            upper: both(self.upper, other.upper, i64::min),
+            lower: both(self.lower, other.lower, i64::max),
         }
     }
 
     fn contradict(self) -> bool {
-        matches!((self.most, self.least), (Some(most), Some(least)) if most + SLEW_MAX < least)
+        matches!((self.upper, self.lower), (Some(upper), Some(lower)) if upper + SLEW_MAX < lower)
     }
 }
 
 // === impl SidecarClock ===
 
 impl SidecarClock {
-    /// A frame that arrived at `now` for the first time spoke of `theirs`, and was made `after`
-    /// that moment of ours.
+    /// Takes in a frame with timestamp `sidecar_time` that arrived at `now`, not a replay. It was
+    /// made after `made_after` on our clock, if that is known.
     pub(crate) fn observe(
         &mut self,
         now: Monotonic,
-        theirs: UnixMillis,
-        after: Option<Monotonic>,
+        sidecar_time: UnixMillis,
+        made_after: Option<Monotonic>,
     ) -> Change {
         let before = self.bounds();
-        let told = Bounds {
-            most: Some(signed(now.0) - signed(theirs.0)),
-            least: after.map(|after| signed(after.0) - signed(theirs.0)),
+        let observed = Bounds {
+            upper: Some(signed(now.0) - signed(sidecar_time.0)),
+            lower: made_after.map(|made_after| signed(made_after.0) - signed(sidecar_time.0)),
         };
-        let fell = before.most.zip(told.most).map_or(0, |(was, is)| was - is);
-        if before.and(told).contradict() || fell > millis(LATE_MAX) {
+        let decrease = before
+            .upper
+            .zip(observed.upper)
+            .map_or(0, |(was, is)| was - is);
+        if before.and(observed).contradict() || decrease > millis(LATE_MAX) {
             *self = Self {
-                current: told,
+                current: observed,
                 previous: Bounds::default(),
                 since: now,
             };
-            return Change::Set;
+            return Change::Stepped;
         }
+        // The span ends at the first frame after it, so a silent sidecar keeps its last two spans.
         if now.since(self.since) >= SPAN {
             self.previous = std::mem::take(&mut self.current);
             self.since = now;
         }
-        self.current = self.current.and(told);
-        let (was, is) = (before.most, self.bounds().most);
-        Change::Moved(was.zip(is).map_or(0, |(was, is)| is - was))
+        self.current = self.current.and(observed);
+        let (was, is) = (before.upper, self.bounds().upper);
+        Change::Adjusted(was.zip(is).map_or(0, |(was, is)| is - was))
     }
 
-    /// `theirs` on our clock; `None` before anything was observed.
-    pub(crate) fn map(&self, theirs: UnixMillis) -> Option<Monotonic> {
-        let ours = signed(theirs.0).saturating_add(self.bounds().most?);
+    /// `sidecar_time` on our clock; `None` before the first frame.
+    pub(crate) fn map(&self, sidecar_time: UnixMillis) -> Option<Monotonic> {
+        let ours = signed(sidecar_time.0).saturating_add(self.bounds().upper?);
         Some(Monotonic(u64::try_from(ours).unwrap_or(0)))
     }
 
@@ -113,7 +115,7 @@ impl SidecarClock {
     }
 }
 
-/// Times beyond the year 9999 are refused at the edge, so none is out of range.
+/// Never saturates: `aggregator-ingest` refuses times beyond the year 9999.
 fn signed(millis: u64) -> i64 {
     i64::try_from(millis).unwrap_or(i64::MAX / 2)
 }

@@ -1,4 +1,4 @@
-//! What the store says of itself: the state of each pod, and how much of everything there is.
+//! Status of the store: the state of each pod, and counts of pods, streams and series.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use crate::series::{CodeClass, SeriesKey};
 use common_time::Monotonic;
 
 common_names::named! {
-    /// How well a pod is known.
+    /// Whether a pod has a value, and how fresh it is.
     pub enum PodState {
-        /// Less than one full second was seen.
+        /// Reports cover less than one second.
         New = "new",
         Live = "live",
-        /// The stream was lost or the promised report is late; the last window is served on for a
-        /// while.
+        /// The stream was lost or a report is overdue; the last value is served for
+        /// [`HOLD`](crate::limits::HOLD).
         Held = "held",
-        /// Held for too long: left out of every answer.
+        /// Held for too long: no value.
         Gone = "gone",
     }
 }
@@ -26,11 +26,10 @@ common_names::named! {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PodStatus {
     pub key: PodKey,
-    /// The pod's uid, "" if no sidecar told.
+    /// "" if no sidecar reported it.
     pub uid: Arc<str>,
-    /// How well it is known.
     pub state: PodState,
-    /// Open streams that count; a superseded one does not.
+    /// Open streams, superseded ones excluded.
     pub streams: usize,
     /// Instances whose totals make up the pod's, in ascending order.
     pub instances: Vec<InstanceId>,
@@ -40,7 +39,7 @@ pub struct PodStatus {
     pub last_report_age: Option<Duration>,
     /// Wasm VMs that should be counting, as last reported.
     pub vms_expected: u32,
-    /// Wasm VMs that do count, as last reported.
+    /// Wasm VMs that are counting, as last reported.
     pub vms_live: u32,
     /// The sidecar's running totals, sorted by key.
     pub series: Vec<SeriesStatus>,
@@ -58,7 +57,7 @@ pub struct SeriesStatus {
     pub upstream_attempts: Option<u64>,
     /// Responses by class, the classes that occurred, in ascending order.
     pub responses: Vec<(CodeClass, u64)>,
-    /// The same by what the sidecar tells apart: classes or exact codes, in ascending order.
+    /// Responses by class or exact code, as the sidecar counts them, in ascending order.
     pub codes: Vec<(ResponseCode, u64)>,
     /// Requests in flight as last reported.
     pub inflight: Option<u64>,
@@ -66,22 +65,18 @@ pub struct SeriesStatus {
     pub inflight_ns: Option<u64>,
 }
 
-/// How much of everything the store holds, and what it refused since it was made.
+/// Numbers of pods, streams, instances and series, and of refusals since the start.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
-    /// Pods in [`PodState::New`].
     pub pods_new: usize,
-    /// Pods in [`PodState::Live`].
     pub pods_live: usize,
-    /// Pods in [`PodState::Held`].
     pub pods_held: usize,
-    /// Pods in [`PodState::Gone`].
     pub pods_gone: usize,
     pub streams: usize,
-    /// Instances, replaced ones included as long as their past matters.
+    /// Instances, including replaced ones whose history a window still reaches.
     pub instances: usize,
     pub series: usize,
-    /// What was refused, by reason; every reason is listed.
+    /// Every reason is listed.
     pub refused: Vec<(RefusedReason, u64)>,
 }
 
@@ -98,15 +93,15 @@ common_names::named! {
         SeriesPerPod = "series_per_pod",
         /// A newer instance of the pod's sidecar reports.
         OlderInstance = "older_instance",
-        /// A running total that cannot be.
+        /// A running total was too high, or rose too fast.
         ImpossibleTotal = "impossible_total",
-        /// A time too far ahead of the sidecar's clock.
+        /// A time was too far ahead of the sidecar's clock.
         AheadOfClock = "ahead_of_clock",
         /// The pod of the stream was forgotten or replaced by another of its name.
         UnknownStream = "unknown_stream",
         /// [`CALLERS_MAX`](crate::limits::CALLERS_MAX) or
         /// [`CALLED_CLUSTERS_MAX`](crate::limits::CALLED_CLUSTERS_MAX) was reached. Counts clusters
-        /// of pods that are not found by their callers; the report was taken.
+        /// that were not indexed for a pod; the report was taken.
         Callers = "callers",
     }
 }

@@ -1,12 +1,12 @@
-//! Pods, their running totals and their recent past.
+//! Pods, their running totals and their history.
 //!
-//! Streams `connect`, `apply` what they report and `disconnect`; readers `read`, `inspect` and
-//! `counts`; someone calls `expire` now and then. All take `&self` and the time: pods lie in a
-//! sharded map, so writers meet only where they touch the same shard, and no lock outlives a call.
+//! Streams call `connect`, `apply` and `disconnect`; readers `read`, `inspect` and `counts`; the
+//! binary `expire` once a second. All take `&self` and the time: pods are in a sharded map, so
+//! writers contend only for the same shard, and no lock outlives a call.
 //!
-//! Invariants: a total is the highest value any frame told of it, so frames may be lost, doubled,
-//! replayed or reordered; a refused report changes no total; a pod that is gone comes back only by
-//! news, not by old frames.
+//! Invariants: a total is the highest value that any frame reported, so frames may be lost,
+//! doubled, replayed or reordered; a refused report changes no total; only a newer report, not an
+//! old frame, revives a pod that is gone.
 
 mod callers;
 mod counter;
@@ -45,22 +45,19 @@ use common_time::Monotonic;
 
 pub use crate::store::refused::StoreRefusal;
 
-/// How often what is out of reach of every window is dropped from a pod.
+/// How often history older than every window is dropped from a pod.
 const TRIM_EVERY: Duration = DEPTH;
 
 /// Shortest window that can be asked for.
 const WINDOW_MIN: Duration = Duration::from_secs(1);
 
-/// Everything that sidecars reported and that is still of use. Writers and readers share it by
-/// reference.
 #[derive(Debug)]
 pub struct Store {
     limits: StoreLimits,
     pods: DashMap<PodKey, PodRecord>,
-    /// Pods in the map, which would have to lock every shard to tell.
-    len: AtomicUsize,
-    /// When to look at each pod again: one entry per pod, popped when due. Held only to push or
-    /// pop.
+    /// Length of `pods`; `DashMap::len` would lock every shard.
+    pod_count: AtomicUsize,
+    /// When `expire` has to check each pod again: one entry per pod. Locked only to push or pop.
     due: Mutex<BinaryHeap<Reverse<(Monotonic, PodKey)>>>,
     callers: Callers,
     handshakes: handshakes::FailedHandshakes,
@@ -68,7 +65,7 @@ pub struct Store {
     refused: [AtomicU64; RefusedReason::ALL.len()],
 }
 
-/// What a stream was given when it connected and shows with each report.
+/// Handle of a connected stream, passed with each of its reports.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Link {
     pod: PodKey,
@@ -78,33 +75,30 @@ pub struct Link {
 
 #[derive(Debug, Eq, PartialEq)]
 pub struct Connected {
-    /// For the stream to keep.
     pub link: Link,
     /// The older stream of the same instance, which no longer counts.
     pub superseded: Option<StreamId>,
-    /// Streams of another pod that had the same name; they have nothing to say any more.
+    /// Streams of an earlier pod with the same name; the caller closes them.
     pub replaced: Vec<StreamId>,
 }
 
-/// A report is in the store.
+/// The effect of a report that was taken.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Applied {
-    /// Series that had no room; the rest was taken, and sums over the pod's series are unknown
-    /// until a snapshot fits.
+    /// Series beyond the limit; the rest was taken, and the pod has no value until a snapshot fits.
     pub series_refused: usize,
-    /// Streams of instances that this one replaced; they have nothing to say any more.
+    /// Streams of instances that this one replaced; the caller closes them.
     pub replaced: Vec<StreamId>,
 }
 
 // === impl Store ===
 
 impl Store {
-    /// An empty store.
     pub fn new(limits: StoreLimits) -> Self {
         Self {
             limits,
             pods: DashMap::new(),
-            len: AtomicUsize::new(0),
+            pod_count: AtomicUsize::new(0),
             due: Mutex::default(),
             callers: Callers::default(),
             handshakes: handshakes::FailedHandshakes::default(),
@@ -112,7 +106,7 @@ impl Store {
         }
     }
 
-    /// A stream said hello. Its instance counts from its first report on.
+    /// Registers a stream. Its instance counts from its first report on.
     pub fn connect(
         &self,
         now: Monotonic,
@@ -123,14 +117,14 @@ impl Store {
             Entry::Occupied(mut pod) => pod.get_mut().connect(now, stream, hello, &self.limits),
             Entry::Vacant(vacant) => self.reserve(&hello.pod).and_then(|()| {
                 let mut pod = vacant.insert(PodRecord::new(now));
-                self.look_again(now + TRIM_EVERY, hello.pod.clone());
+                self.schedule_check(now + TRIM_EVERY, hello.pod.clone());
                 pod.connect(now, stream, hello, &self.limits)
             }),
         };
         connected.inspect_err(|refused| self.count(refused.reason(), 1))
     }
 
-    /// Takes in a report, all of it but series that have no room, or nothing.
+    /// Takes in a report: all of it but series beyond the limit, or nothing on an error.
     pub fn apply(
         &self,
         now: Monotonic,
@@ -140,7 +134,8 @@ impl Store {
         let applied = match self.pods.get_mut(&link.pod) {
             Some(mut pod) => {
                 let applied = pod.apply(now, link, report, &self.limits);
-                if pod.take_grown() {
+                // Only a new series can add a called cluster; most reports skip the index's lock.
+                if pod.take_new_series() {
                     self.index_callers(&link.pod, &pod);
                 }
                 applied
@@ -156,24 +151,27 @@ impl Store {
         applied
     }
 
-    /// A stream ended, in whatever way.
+    /// Marks a stream as ended.
     pub fn disconnect(&self, now: Monotonic, link: &Link) {
         if let Some(mut pod) = self.pods.get_mut(&link.pod) {
             pod.disconnect(now, link);
         }
     }
 
-    /// Forgets pods that have been gone for a while; returns them, so that a directory learnt from
-    /// `Hello` can forget them too. Call it at least once a second or when [`Store::next_expiry`]
-    /// says.
+    /// Removes pods that are gone for [`FORGET_AFTER`](crate::limits::FORGET_AFTER); returns them,
+    /// so that a directory learnt from `Hello` can remove them too. Call it at least once a second
+    /// or at [`Store::next_expiry`].
     pub fn expire(&self, now: Monotonic) -> Vec<PodKey> {
         let mut forgotten = Vec::new();
         while let Some(key) = self.pop_due(now) {
+            // A report may have arrived since the check was scheduled: `remove_if` decides under
+            // the shard's lock.
             let forget = |_: &PodKey, pod: &PodRecord| pod.forget_at().is_some_and(|at| at <= now);
             if self.pods.remove_if(&key, forget).is_some() {
-                self.len.fetch_sub(1, Ordering::Relaxed);
+                self.pod_count.fetch_sub(1, Ordering::Relaxed);
                 self.callers.set(&key, &[]);
-                // It may have come back in between.
+                // The pod may have connected again after `remove_if`; its entries were just
+                // cleared.
                 if let Some(pod) = self.pods.get(&key) {
                     self.index_callers(&key, &pod);
                 }
@@ -182,7 +180,7 @@ impl Store {
                 pod.trim(now);
                 let next = now + TRIM_EVERY;
                 let forget_at = pod.forget_at().unwrap_or(next);
-                self.look_again(forget_at.min(next), key);
+                self.schedule_check(forget_at.min(next), key);
             }
         }
         forgotten
@@ -193,8 +191,8 @@ impl Store {
         self.due.lock().peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Reads `query` for each of `pods` as of `now`. Nothing is remembered of it: the same reports
-    /// give the same answer.
+    /// Reads `query` for each of `pods` as of `now`. Reads change no state: the same reports give
+    /// the same result.
     pub fn read(&self, now: Monotonic, pods: &[PodKey], query: &MetricQuery) -> QueryResult {
         let longest = WINDOWS[WINDOWS.len() - 1];
         let fixed;
@@ -206,7 +204,7 @@ impl Store {
             }
         };
         let mut profile = (query.window == WindowChoice::Adaptive).then(Profile::default);
-        let mut answer = QueryResult::default();
+        let mut result = QueryResult::default();
         let mut readable = Vec::with_capacity(pods.len());
         for key in pods {
             let read = match self.pods.get(key) {
@@ -215,9 +213,10 @@ impl Store {
             };
             match read {
                 Ok(windows) => readable.push((key, windows)),
-                Err(missing) => answer.missing.push((key.clone(), missing)),
+                Err(missing) => result.missing.push((key.clone(), missing)),
             }
         }
+        // One window for all pods: only their requests together tell how long it has to be.
         let chosen = profile.map_or(0, |profile| window::choose(&requests(&readable), profile));
         for (key, windows) in readable {
             match windows.value(chosen, query.metric) {
@@ -225,7 +224,7 @@ impl Store {
                     number,
                     events,
                     covered,
-                }) => answer.readings.push(Reading {
+                }) => result.readings.push(Reading {
                     pod: key.clone(),
                     value: number,
                     events,
@@ -235,28 +234,26 @@ impl Store {
                     window: covered,
                     held: windows.held,
                 }),
-                None => answer.missing.push((key.clone(), NoValue::NoRequests)),
+                None => result.missing.push((key.clone(), NoValue::NoRequests)),
             }
         }
-        answer
+        result
     }
 
-    /// The value of the window before the one of `reading`, of the same length, for comparison.
-    /// `None` if the pod is not known for so long. The store goes back two minutes, two of the
-    /// longest windows.
+    /// The value in the window before that of `reading`, of the same length. `None` if reports do
+    /// not cover it; histories reach back two minutes, twice the longest window.
     pub fn read_before(&self, reading: &Reading, query: &MetricQuery) -> Option<Milli> {
         let pod = self.pods.get(&reading.pod)?;
         let until = reading.timestamp.before(reading.window);
         reading::read_at(&pod, until, reading.window, query)
     }
 
-    /// Upstream clusters that pods call, sorted. One may be named that nobody calls any more.
+    /// Upstream clusters that pods call, sorted; may include clusters no longer called.
     pub fn called_clusters(&self) -> Vec<Arc<str>> {
         self.callers.clusters()
     }
 
-    /// Pods that called the upstream cluster, sorted. One may be named that does not call it any
-    /// more.
+    /// Pods that call the upstream cluster, sorted; may include pods that no longer do.
     pub fn callers(&self, cluster: &str) -> Vec<PodKey> {
         self.callers.of(cluster)
     }
@@ -269,7 +266,7 @@ impl Store {
     fn reserve(&self, pod: &PodKey) -> Result<(), StoreRefusal> {
         let max = self.limits.pods;
         let more = |len: usize| (len < max).then_some(len + 1);
-        self.len
+        self.pod_count
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
             .map(|_| ())
             .map_err(|_| StoreRefusal::Pods {
@@ -285,7 +282,7 @@ impl Store {
         }
     }
 
-    fn look_again(&self, at: Monotonic, key: PodKey) {
+    fn schedule_check(&self, at: Monotonic, key: PodKey) {
         self.due.lock().push(Reverse((at, key)));
     }
 
@@ -299,7 +296,7 @@ impl Store {
     }
 }
 
-/// What each of [`WINDOWS`] holds of all of `pods` together.
+/// Requests of all `pods` together in each of [`WINDOWS`].
 fn requests(pods: &[(&PodKey, PodWindows)]) -> [f64; WINDOWS.len()] {
     let mut sums = [0.0; WINDOWS.len()];
     for (_, windows) in pods {

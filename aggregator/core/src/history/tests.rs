@@ -127,7 +127,7 @@ fn between(first: u64, last: u64, a: f64, b: f64) -> (u64, u64) {
     (at(a.min(b)), at(a.max(b)))
 }
 
-/// A rise told late is spread over the time that nothing was told of, not heaped on its end.
+/// A late rise is spread over the time without points, not heaped on its end.
 #[test]
 fn a_gap_is_filled_evenly() {
     let mut history = History::default();
@@ -136,7 +136,7 @@ fn a_gap_is_filled_evenly() {
     assert!((increase(&history, EPOCH + 9000, EPOCH + 11_000) - 20.0).abs() < 1e-9);
 }
 
-/// A rise told for a time that is already told raises the end of what is known; nothing is lost.
+/// A rise in time that is already covered raises the last point; nothing is lost.
 #[test]
 fn an_interval_out_of_order_loses_nothing() {
     let mut history = History::default();

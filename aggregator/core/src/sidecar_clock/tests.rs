@@ -53,10 +53,10 @@ fn steps_are_noticed() {
         for second in 0..10_u64 {
             let after = second.checked_sub(1).map(at);
             let change = clock.observe(at(second), theirs(second, 0), after);
-            assert_eq!(change, Change::Moved(0));
+            assert_eq!(change, Change::Adjusted(0));
         }
         let change = clock.observe(at(10), theirs(10, step), Some(at(9)));
-        assert_eq!(change, Change::Set, "{step}");
+        assert_eq!(change, Change::Stepped, "{step}");
         assert_eq!(clock.map(theirs(11, step)), Some(at(11)), "{step}");
     }
 }
@@ -68,7 +68,7 @@ fn a_late_first_frame_heals() {
     let mut clock = SidecarClock::default();
     clock.observe(at(2), behind(at(0), 0), None);
     let change = clock.observe(at(3), behind(at(3), 0), Some(at(2)));
-    assert_eq!(change, Change::Moved(-2000));
+    assert_eq!(change, Change::Adjusted(-2000));
 }
 
 /// A late frame after a long silence does not shift time; what was known before fades once there is

@@ -1,9 +1,8 @@
-//! Which pods call which upstream cluster: the way from a service without pods to those who want
-//! it.
+//! Index of the pods that call each upstream cluster: finds the demand for a service without pods.
 //!
-//! A pod's entries are set anew when it tells of a new series and removed when it is forgotten, so
-//! an entry may outlive its series, but no series is without one unless a limit was reached, which
-//! is counted.
+//! A pod's entries are replaced when it reports a new series and removed when it is forgotten. So
+//! an entry may outlive its series, but every series has one unless a limit was reached, which is
+//! counted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use crate::pod::PodKey;
 
 #[derive(Debug, Default)]
 pub(super) struct Callers {
-    /// Held for one change or one copy.
+    /// Locked for one change or one copy.
     index: RwLock<Index>,
 }
 
@@ -29,7 +28,7 @@ struct Index {
 // === impl Callers ===
 
 impl Callers {
-    /// `pod` calls `clusters` and no others; returns how many had no room.
+    /// Replaces the clusters that `pod` calls; returns how many exceeded a limit.
     pub(super) fn set(&self, pod: &PodKey, clusters: &[Arc<str>]) -> usize {
         let mut index = self.index.write();
         for cluster in index.called.remove(pod).unwrap_or_default() {
@@ -48,13 +47,11 @@ impl Callers {
         refused
     }
 
-    /// Every cluster, sorted.
     pub(super) fn clusters(&self) -> Vec<Arc<str>> {
         let index = self.index.read();
         index.callers.keys().cloned().collect()
     }
 
-    /// The callers of `cluster`, sorted.
     pub(super) fn of(&self, cluster: &str) -> Vec<PodKey> {
         let index = self.index.read();
         let callers = index.callers.get(cluster);
@@ -118,7 +115,7 @@ mod tests {
         assert_eq!((index.pairs, index.called.len()), (0, 0));
     }
 
-    /// Beyond the limit of clusters nothing is added, and how much that is is told.
+    /// Beyond the limit of clusters nothing is added, and the number refused is returned.
     #[test]
     fn is_bounded() {
         let callers = Callers::default();

@@ -1,63 +1,62 @@
-//! One running total of one instance, with its recent past.
+//! One running total of one instance, with its history.
 
 use crate::history::History;
 use common_time::Monotonic;
 
-/// A running total: the highest value any frame told, since frames may come twice or in any order.
+/// A running total: the highest value reported, since frames may come twice or in any order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counter {
     total: u64,
-    /// How the total came to be what it is, as far as it is known.
     pub(super) history: History,
 }
 
-/// When a change happened, on the aggregator's clock.
+/// The time in which totals changed, on the aggregator's clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
-    /// Nothing changed since the last report and before this.
+    /// Nothing changed between the previous report and this moment.
     pub(super) start: Monotonic,
-    /// When the total was read.
+    /// When the sidecar read its totals.
     pub(super) end: Monotonic,
 }
 
-/// What is known of a total that is told for the first time.
+/// How to count the first report of a total.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Origin {
-    /// It was 0 at the start of the span.
+    /// It rose from 0 in the span.
     Zero,
-    /// It is older than our knowledge: a baseline, never a burst.
+    /// It may have risen long ago: a baseline, never a burst.
     Unknown,
 }
 
 // === impl Counter ===
 
 impl Counter {
-    /// The total, which is the sidecar's own.
+    /// The sidecar's own running total.
     pub(super) fn total(&self) -> u64 {
         self.total
     }
 
-    /// Takes in `told`. A lower value than one known is an old frame and changes nothing.
-    pub(super) fn raise(&mut self, span: Span, told: u64) {
-        if told > self.total {
-            self.history.rise(span.start, span.end, self.total, told);
-            self.total = told;
+    /// Raises to `total`. A lower value comes from an old frame and changes nothing.
+    pub(super) fn raise(&mut self, span: Span, total: u64) {
+        if total > self.total {
+            self.history.rise(span.start, span.end, self.total, total);
+            self.total = total;
         }
     }
 
-    /// Takes in `told` into a counter that may be new.
+    /// Raises a counter, or begins it if it is `None`.
     pub(super) fn raise_or_begin(
         counter: &mut Option<Self>,
         span: Span,
         origin: Origin,
-        told: u64,
+        total: u64,
     ) {
         match (counter, origin) {
-            (Some(counter), _) => counter.raise(span, told),
-            (counter, Origin::Zero) => counter.insert(Self::default()).raise(span, told),
+            (Some(counter), _) => counter.raise(span, total),
+            (counter, Origin::Zero) => counter.insert(Self::default()).raise(span, total),
             (counter, Origin::Unknown) => {
                 *counter = Some(Self {
-                    total: told,
+                    total,
                     history: History::default(),
                 });
             }

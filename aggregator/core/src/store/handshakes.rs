@@ -1,4 +1,4 @@
-//! Addresses whose TLS handshakes failed a short while ago: why a pod that should report does not.
+//! Addresses whose TLS handshakes failed lately: explains why a pod does not report.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,26 +12,23 @@ use common_time::Monotonic;
 /// How long a failed handshake is remembered. Sidecars try again within seconds.
 const REMEMBERED_FOR: Duration = Duration::from_mins(1);
 
-/// Addresses that are remembered; some 50 bytes each. Further ones are not, until others are
-/// forgotten.
+/// Addresses kept, some 50 bytes each. Further ones are ignored until others expire.
 const ADDRESSES_MAX: usize = 10_000;
 
 /// The newest failure of each address.
 #[derive(Debug, Default)]
 pub(super) struct FailedHandshakes {
-    /// Guards all of it; held for one change or one question.
+    /// Locked for one change or one lookup.
     failed: Mutex<HashMap<IpAddr, Monotonic>>,
 }
 
 // === impl Store ===
 
 impl Store {
-    /// A handshake with `address` failed.
     pub fn handshake_failed(&self, now: Monotonic, address: IpAddr) {
         self.handshakes.note(now, address.to_canonical());
     }
 
-    /// A handshake with `address` succeeded.
     pub fn handshake_succeeded(&self, address: IpAddr) {
         self.handshakes.forget(address.to_canonical());
     }

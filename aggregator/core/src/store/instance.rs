@@ -1,4 +1,4 @@
-//! One set of counters of a sidecar: its stream, its totals, and since when they are known.
+//! One set of counters of a sidecar: its stream, its totals, and the time its reports cover.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::store::counter::{Origin, Span};
 use crate::store::tally::Tally;
 use common_time::{Monotonic, UnixMillis};
 
-/// Counters that began together, and the stream that tells of them.
+/// Counters that began together, and the stream that reports them.
 #[derive(Debug)]
 pub(super) struct Instance {
     pub(super) id: InstanceId,
@@ -20,62 +20,61 @@ pub(super) struct Instance {
     pub(super) scope: CounterScope,
     /// When the counters began, on the sidecar's clock.
     pub(super) started_at: UnixMillis,
-    pub(super) standing: InstanceState,
-    /// True while its process says that it takes over from a parent that still serves.
+    pub(super) state: InstanceState,
+    /// True while its process reports that it takes over from a parent that still serves.
     pub(super) hot_restart: bool,
-    /// The stream that counts, if it is open.
+    /// The newest stream, if it is open.
     pub(super) stream: Option<StreamId>,
     pub(super) series: Vec<(SeriesKey, Tally)>,
     /// True if a series of the newest snapshot was refused: sums over the series are too low.
     pub(super) incomplete: bool,
-    /// What the reports told, once there was one.
-    pub(super) seen: Option<ReportTimes>,
+    /// `None` before the first report.
+    pub(super) times: Option<ReportTimes>,
     /// When the last stream closed, unless one is open.
     closed_at: Option<Monotonic>,
-    /// End of the interval of the final report of the newest stream, if that came.
+    /// End of the interval of the newest stream's final report, if one came.
     final_at: Option<Monotonic>,
     /// Highest seq of the newest stream.
-    newest: u64,
-    /// When its last two reports arrived, the last one at the end; `None` from then on if a seq was
-    /// skipped.
-    arrived: Option<[Option<Monotonic>; 2]>,
+    last_seq: u64,
+    /// When the newest stream's last two reports arrived, the last one at the end; `None` for good
+    /// once a seq was skipped.
+    arrivals: Option<[Option<Monotonic>; 2]>,
     pub(super) clock: SidecarClock,
-    /// True once a snapshot was seen: a series that comes later began later.
+    /// True once a snapshot was taken: a series that appears later began later.
     snapshot: bool,
 }
 
-/// How the totals of an instance count in its pod.
+/// Whether the totals of an instance count in its pod.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum InstanceState {
-    /// It said hello and has not reported.
+    /// Connected, not reported yet.
     Pending,
     /// Its totals are the pod's.
     Current,
-    /// A newer one took its place; only its recent past still counts.
+    /// A newer instance reports; windows still read this one's history.
     Replaced,
 }
 
-/// The time an instance has told of, on the aggregator's clock.
+/// The time that an instance's reports cover, on the aggregator's clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReportTimes {
-    /// Since when every increase is known: the start of the counters if that was lately, else the
-    /// first report.
+    /// Start of the time covered: the start of the counters if that was lately, else the first
+    /// report.
     pub(super) from: Monotonic,
-    /// End of the first report. Between `from` and this only the sum is known.
+    /// End of the first report. Between `from` and this only the total increase is known.
     pub(super) first: Monotonic,
     /// End of the newest interval.
     pub(super) until: Monotonic,
-    /// How the report of that interval came.
-    pub(super) newest: Newest,
-    /// When the counters began, if that can be told.
+    pub(super) newest: NewestReport,
+    /// When the counters began, if that is known.
     pub(super) began: Option<Monotonic>,
     /// When the next report is overdue.
     deadline: Monotonic,
 }
 
-/// How the newest report came.
+/// Length and arrival of the newest interval.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Newest {
+pub(super) struct NewestReport {
     pub(super) interval: Duration,
     pub(super) arrived: Monotonic,
 }
@@ -89,41 +88,42 @@ impl Instance {
             process: hello.process,
             scope: hello.scope,
             started_at: hello.started_at,
-            standing: InstanceState::Pending,
+            state: InstanceState::Pending,
             hot_restart: hello.hot_restart,
             stream: None,
             series: Vec::new(),
             incomplete: false,
-            seen: None,
+            times: None,
             closed_at: None,
             final_at: None,
-            newest: 0,
-            arrived: None,
+            last_seq: 0,
+            arrivals: None,
             clock: SidecarClock::default(),
             snapshot: false,
         }
     }
 
-    /// A stream of this instance opened; returns the one it supersedes.
+    /// Opens a stream; returns the one it supersedes.
     pub(super) fn open(&mut self, stream: StreamId) -> Option<StreamId> {
         self.closed_at = None;
         self.final_at = None;
-        self.newest = 0;
-        self.arrived = Some([None, None]);
+        self.last_seq = 0;
+        self.arrivals = Some([None, None]);
         self.stream.replace(stream)
     }
 
-    /// A stream of this instance ended; true if it was the one that counts.
+    /// Closes a stream; true if it was the newest.
     pub(super) fn close(&mut self, now: Monotonic, stream: StreamId) -> bool {
-        let counts = self.stream == Some(stream);
-        if counts {
+        // A superseded stream may end after its successor opened; that closes nothing.
+        let is_newest = self.stream == Some(stream);
+        if is_newest {
             self.stream = None;
             self.closed_at = Some(now);
         }
-        counts
+        is_newest
     }
 
-    /// True if the two instances' totals add up.
+    /// True if the pod's totals are the sum of both instances.
     pub(super) fn adds_to(&self, other: &Self) -> bool {
         let same_process = self.process == other.process
             && self.scope == CounterScope::Vm
@@ -131,28 +131,31 @@ impl Instance {
         self.id == other.id || same_process
     }
 
-    /// True if the report is the next on the stream that counts: not one that was seen, or is of an
-    /// older stream.
+    /// True if the report is newer than all others of the newest stream: not a replay.
     pub(super) fn is_next(&self, stream: StreamId, report: &Report) -> bool {
-        self.stream == Some(stream) && report.seq > self.newest
+        self.stream == Some(stream) && report.seq > self.last_seq
     }
 
-    /// After which moment the next report on the stream was made. A sidecar makes one when the one
-    /// before is acknowledged, but its last one without waiting: only the one before the previous
-    /// had surely arrived. A stream that skipped a number carries reports of another one, and shows
-    /// nothing.
+    /// A moment that precedes the making of the `next` report on the stream.
     pub(super) fn made_after(&self, next: &Report) -> Option<Monotonic> {
-        self.arrived
-            .filter(|_| next.seq == self.newest + 1)
+        // A sidecar waits for an acknowledgement before each report but its final one, so only the
+        // report before the previous one has surely arrived. A stream that skipped a seq carries
+        // reports of another one and proves nothing.
+        self.arrivals
+            .filter(|_| next.seq == self.last_seq + 1)
             .and_then(|[before_previous, _]| before_previous)
     }
 
-    /// The stream that counts told at `now` of `theirs` on the sidecar's clock, for the first time,
-    /// and that is `after`. If a quicker frame shows that what was told before is longer ago, all
-    /// of it follows. A difference that grows only means that a quick frame was forgotten: it
-    /// mapped the past well.
-    pub(super) fn observe(&mut self, now: Monotonic, theirs: UnixMillis, after: Option<Monotonic>) {
-        if let Change::Moved(millis) = self.clock.observe(now, theirs, after)
+    /// Passes a frame to [`SidecarClock::observe`] and moves the history if times map earlier now.
+    pub(super) fn observe(
+        &mut self,
+        now: Monotonic,
+        sidecar_time: UnixMillis,
+        after: Option<Monotonic>,
+    ) {
+        // A lower offset means that a quicker frame arrived: the history is older than estimated. A
+        // higher one means that a quick frame left the span; it mapped the history well.
+        if let Change::Adjusted(millis) = self.clock.observe(now, sidecar_time, after)
             && millis < 0
         {
             self.shift(millis);
@@ -160,16 +163,16 @@ impl Instance {
     }
 
     fn shift(&mut self, millis: i64) {
-        if let Some(seen) = &mut self.seen {
+        if let Some(times) = &mut self.times {
             for at in [
-                &mut seen.from,
-                &mut seen.first,
-                &mut seen.until,
-                &mut seen.deadline,
+                &mut times.from,
+                &mut times.first,
+                &mut times.until,
+                &mut times.deadline,
             ] {
                 *at = at.moved(millis);
             }
-            seen.began = seen.began.map(|at| at.moved(millis));
+            times.began = times.began.map(|at| at.moved(millis));
         }
         self.final_at = self.final_at.map(|at| at.moved(millis));
         for (_, tally) in &mut self.series {
@@ -177,8 +180,8 @@ impl Instance {
         }
     }
 
-    /// How well the instance is known at `now`.
-    pub(super) fn state(&self, now: Monotonic) -> PodState {
+    /// `New` before the first report.
+    pub(super) fn liveness(&self, now: Monotonic) -> PodState {
         match self.lost_at() {
             None => PodState::New,
             Some((lost, _)) if now < lost => PodState::Live,
@@ -187,40 +190,46 @@ impl Instance {
         }
     }
 
-    /// When the instance is gone unless it is heard of again; `None` before its first report.
+    /// When the instance is gone unless it reports again; `None` before its first report.
     pub(super) fn gone_at(&self) -> Option<Monotonic> {
         self.lost_at().map(|(lost, hold)| lost + hold)
     }
 
-    /// When it is or was lost, and how long its value is held from then on; `None` before its first
+    /// When its value becomes stale, and how long it is held from then on; `None` before its first
     /// report.
     fn lost_at(&self) -> Option<(Monotonic, Duration)> {
-        let seen = self.seen?;
+        let times = self.times?;
         if let Some(at) = self.final_at {
             return Some((at, HOLD_FINAL));
         }
-        let closed = self.closed_at.unwrap_or(seen.deadline);
-        Some((seen.deadline.min(closed), HOLD))
+        let closed = self.closed_at.unwrap_or(times.deadline);
+        Some((times.deadline.min(closed), HOLD))
     }
 
-    /// Where the totals of `report` come from, whose interval is `span`; the span of a first report
-    /// reaches back to the start of the counters, `started_at` on our clock, if that was lately.
+    /// The span in which the totals of `report` rose, and the origin of new ones. `span` is its
+    /// interval; that of a first report is extended to `started_at`, the start of the counters on
+    /// our clock, if that was lately.
     pub(super) fn origin(
         &self,
         span: Span,
         started_at: Option<Monotonic>,
         report: &Report,
     ) -> (Span, Origin) {
-        if let Some(seen) = self.seen {
-            // What is told stays told, and a new stream closes the gap since then: its first report
-            // knows when the sidecar was quiet, not what was lost on the way.
-            let told = if report.snapshot {
-                seen.until
+        if let Some(times) = self.times {
+            // Time already covered keeps its rate. A snapshot opens a stream and closes the gap
+            // since the last report: reports in between may be lost, so its interval is too short.
+            let covered = if report.snapshot {
+                times.until
             } else {
-                span.start.max(seen.until)
+                span.start.max(times.until)
             };
-            let start = if told < span.end { told } else { span.start };
+            let start = if covered < span.end {
+                covered
+            } else {
+                span.start
+            };
             let span = Span { start, ..span };
+            // Before the first snapshot, a series that is new here may be old: a baseline.
             let origin = if self.snapshot {
                 Origin::Zero
             } else {
@@ -229,6 +238,7 @@ impl Instance {
             return (span, origin);
         }
         match started_at {
+            // Totals of older counters are a baseline: their rise lies beyond every window.
             Some(start) if report.snapshot && span.end.since(start) <= DEPTH => {
                 let start = start.min(span.end);
                 (Span { start, ..span }, Origin::Zero)
@@ -237,8 +247,8 @@ impl Instance {
         }
     }
 
-    /// Notes that `report` was taken, whose increases are known since `from`.
-    pub(super) fn took(
+    /// Updates times and seq by a `report` that was taken; it covers the time since `from`.
+    pub(super) fn record(
         &mut self,
         now: Monotonic,
         stream: StreamId,
@@ -247,11 +257,11 @@ impl Instance {
         end: Monotonic,
         report: &Report,
     ) {
-        let newest = Newest {
+        let newest = NewestReport {
             interval: report.interval,
             arrived: now,
         };
-        let seen = self.seen.get_or_insert(ReportTimes {
+        let times = self.times.get_or_insert(ReportTimes {
             from,
             first: end,
             until: end,
@@ -259,18 +269,18 @@ impl Instance {
             began,
             deadline: end,
         });
-        if end >= seen.until {
-            seen.newest = newest;
+        if end >= times.until {
+            times.newest = newest;
         }
-        seen.until = seen.until.max(end);
-        seen.deadline = seen.deadline.max(end + report.next_report_within + GRACE);
+        times.until = times.until.max(end);
+        times.deadline = times.deadline.max(end + report.next_report_within + GRACE);
         self.snapshot |= report.snapshot;
         if self.stream == Some(stream) {
-            if report.seq > self.newest {
-                let consecutive = report.seq == self.newest + 1;
-                let arrived = self.arrived.filter(|_| consecutive);
-                self.arrived = arrived.map(|[_, previous]| [previous, Some(now)]);
-                self.newest = report.seq;
+            if report.seq > self.last_seq {
+                let consecutive = report.seq == self.last_seq + 1;
+                let arrivals = self.arrivals.filter(|_| consecutive);
+                self.arrivals = arrivals.map(|[_, previous]| [previous, Some(now)]);
+                self.last_seq = report.seq;
             }
             if report.is_final {
                 self.final_at = Some(end);
@@ -278,7 +288,6 @@ impl Instance {
         }
     }
 
-    /// The tally of `key`, if there is one.
     pub(super) fn tally(&self, key: &SeriesKey) -> Option<&Tally> {
         let index = self.series.binary_search_by(|(k, _)| k.cmp(key)).ok()?;
         Some(&self.series[index].1)

@@ -1,4 +1,4 @@
-//! What the store says of itself: `inspect` and `counts`.
+//! Status of the store: `inspect` and `counts`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -26,13 +26,13 @@ impl Store {
         pods
     }
 
-    /// True if the pod has values as of `now`: it reports, and one full second of it was seen.
+    /// True if the pod is live or held as of `now`.
     pub fn has_values(&self, now: Monotonic, key: &PodKey) -> bool {
         let state = self.pods.get(key).map(|pod| pod.state(now));
         matches!(state, Some(PodState::Live | PodState::Held))
     }
 
-    /// How much of everything there is as of `now`.
+    /// Numbers of pods, streams, instances and series as of `now`.
     pub fn counts(&self, now: Monotonic) -> Counts {
         let refused = RefusedReason::ALL.iter().zip(&self.refused);
         let mut counts = Counts {
@@ -64,7 +64,10 @@ fn open_streams(pod: &PodRecord) -> usize {
 fn status(key: &PodKey, pod: &PodRecord, now: Monotonic) -> PodStatus {
     let mut instances: Vec<_> = pod.current().map(|instance| instance.id).collect();
     instances.sort_unstable();
-    let newest = pod.current().filter_map(|i| i.seen).map(|seen| seen.until);
+    let newest = pod
+        .current()
+        .filter_map(|i| i.times)
+        .map(|times| times.until);
     let mut series: BTreeMap<&SeriesKey, SeriesStatus> = BTreeMap::new();
     for (key, tally) in pod.current().flat_map(|instance| &instance.series) {
         let sum = series.entry(key).or_insert_with(|| SeriesStatus {
@@ -116,7 +119,7 @@ fn add_to<K: Ord + Copy>(sums: &mut Vec<(K, u64)>, key: K, total: u64) {
     }
 }
 
-/// The sum of what is counted; `None` only if neither is.
+/// The sum of the counted totals; `None` only if neither is counted.
 fn plus(a: Option<u64>, b: Option<u64>) -> Option<u64> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.saturating_add(b)),

@@ -1,4 +1,4 @@
-//! What is held of one pod: its instances, its clock, its state.
+//! The record of one pod: its instances and its state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,37 +12,33 @@ use crate::series::{Direction, SeriesKey};
 use crate::sidecar_clock::LATE_MAX;
 use crate::status::PodState;
 use crate::store::counter::{Origin, Span};
-use crate::store::instance::{Instance, InstanceState, Newest};
+use crate::store::instance::{Instance, InstanceState, NewestReport};
 use crate::store::refused::StoreRefusal;
 use crate::store::tally::Tally;
 use crate::store::{Applied, Connected, Link, validate};
 use common_time::Monotonic;
 
-/// Series of all instances of a pod together, as a multiple of the limit of one: where each Wasm VM
-/// streams for itself, every VM has the same series.
+/// Series of all instances of a pod, as a multiple of the limit per instance: where each Wasm VM
+/// has its own stream, every VM has the same series.
 const INSTANCES_WITH_ALL_SERIES: usize = 4;
 
-/// Instances of a pod that are remembered after others took their place: as many as one process may
-/// have.
+/// Ids of replaced instances kept per pod: as many as one process may have.
 const FORMER_MAX: usize = INSTANCES_PER_POD_MAX;
 
 /// One pod. Times are on the aggregator's clock unless they say otherwise.
 #[derive(Debug)]
 pub(super) struct PodRecord {
-    /// "" until a sidecar told.
+    /// "" until a sidecar reports it.
     pub(super) uid: Arc<str>,
     pub(super) instances: Vec<Instance>,
     /// Expected and live Wasm VMs, as of the newest interval.
     pub(super) vms: (u32, u32),
-    /// Instances that others took the place of, the last ones, the newest at the end.
+    /// The last replaced instances, the newest at the end.
     former: Vec<InstanceId>,
-    /// Until then more than one Envoy process serves the pod, or did: what was counted before is
-    /// not all.
+    /// Until then more than one Envoy process serves the pod: totals before it are incomplete.
     unknown_until: Monotonic,
-    /// When a stream last opened or closed.
-    touched: Monotonic,
-    /// True if a series was added since anyone asked.
-    grown: bool,
+    last_stream_change: Monotonic,
+    has_new_series: bool,
 }
 
 // === impl PodRecord ===
@@ -55,8 +51,8 @@ impl PodRecord {
             vms: (0, 0),
             former: Vec::new(),
             unknown_until: Monotonic::default(),
-            touched: now,
-            grown: false,
+            last_stream_change: now,
+            has_new_series: false,
         }
     }
 
@@ -68,7 +64,7 @@ impl PodRecord {
         limits: &StoreLimits,
     ) -> Result<Connected, StoreRefusal> {
         let candidate = Instance::new(hello);
-        let checked = self.check_not_former(now, &hello.pod, &candidate);
+        let checked = self.check_not_replaced(now, &hello.pod, &candidate);
         checked.inspect_err(|_| self.note_rival(now, hello.process))?;
         let mut ended = self.reset_if_another_pod(hello);
         let known = self.instances.iter().position(|i| i.id == hello.instance);
@@ -79,16 +75,16 @@ impl PodRecord {
             self.instances.push(candidate);
             self.instances.len() - 1
         };
-        self.touched = now;
-        // A stream is opened while an older one still reports, and its hello may be late.
+        self.last_stream_change = now;
+        // An older stream may still report, so this hello may precede the newest report.
         let after = self.instances[index]
-            .seen
-            .map(|seen| seen.until.before(LATE_MAX));
+            .times
+            .map(|times| times.until.before(LATE_MAX));
         self.instances[index].observe(now, hello.clock, after);
         let was_hot_restart =
             std::mem::replace(&mut self.instances[index].hot_restart, hello.hot_restart);
         if was_hot_restart && !hello.hot_restart {
-            // The process knows that its parent is gone: from now on it counts all.
+            // The parent has ended: from now on the process counts all requests of the pod.
             self.unknown_until = now;
         }
         let superseded = self.instances[index].open(stream);
@@ -117,8 +113,8 @@ impl PodRecord {
         let index = self.instances.iter().position(|i| i.id == link.instance);
         let index = index.ok_or_else(unknown)?;
         let instance = &self.instances[index];
-        if instance.standing != InstanceState::Current {
-            let checked = self.check_not_former(now, &link.pod, instance);
+        if instance.state != InstanceState::Current {
+            let checked = self.check_not_replaced(now, &link.pod, instance);
             let process = instance.process;
             checked.inspect_err(|_| self.note_rival(now, process))?;
         }
@@ -129,9 +125,10 @@ impl PodRecord {
         if self.instances[index].hot_restart {
             self.unknown_until = self.unknown_until.max(now);
         }
-        let refused = self.take(now, index, link, span, report, limits);
-        let seen = self.instances[index].seen;
-        if seen.is_some_and(|seen| span.end >= seen.until) {
+        let refused = self.store_report(now, index, link, span, report, limits);
+        let times = self.instances[index].times;
+        // A replayed or delayed report must not bring back an older number of VMs.
+        if times.is_some_and(|times| span.end >= times.until) {
             self.vms = (report.vms_expected, report.vms_live);
         }
         Ok(Applied {
@@ -143,66 +140,64 @@ impl PodRecord {
     pub(super) fn disconnect(&mut self, now: Monotonic, link: &Link) {
         for instance in &mut self.instances {
             if instance.id == link.instance && instance.close(now, link.stream) {
-                self.touched = now;
+                self.last_stream_change = now;
             }
         }
+        // No window reads an instance that never reported.
         self.instances
-            .retain(|i| i.standing != InstanceState::Pending || i.stream.is_some());
+            .retain(|i| i.state != InstanceState::Pending || i.stream.is_some());
     }
 
-    /// True if the pod has series it did not have when this was last asked.
-    pub(super) fn take_grown(&mut self) -> bool {
-        std::mem::take(&mut self.grown)
+    /// True if the pod has new series since the last call.
+    pub(super) fn take_new_series(&mut self) -> bool {
+        std::mem::take(&mut self.has_new_series)
     }
 
-    /// Names of the upstream clusters that the pod calls.
     pub(super) fn called_clusters(&self) -> Vec<Arc<str>> {
         let series = self.instances.iter().flat_map(|i| &i.series);
         let called = series.filter(|(key, _)| key.direction == Direction::Outbound);
         called.map(|(key, _)| Arc::clone(&key.cluster)).collect()
     }
 
-    /// How well the pod is known.
     pub(super) fn state(&self, now: Monotonic) -> PodState {
-        let known = self
+        // States ascend from `New` to `Gone`, so this is the stalest.
+        let stalest = self
             .current()
-            .map(|instance| instance.state(now))
+            .map(|instance| instance.liveness(now))
             .filter(|state| *state != PodState::Gone)
             .max();
-        let Some(known) = known else {
-            let told = self.current().next().is_some();
-            return if told { PodState::Gone } else { PodState::New };
+        let Some(stalest) = stalest else {
+            let mut current = self.current();
+            return current.next().map_or(PodState::New, |_| PodState::Gone);
         };
         match (self.until(now), self.known_from()) {
-            (Some(until), Some(from)) if until.since(from) >= SEEN_MIN => known,
+            (Some(until), Some(from)) if until.since(from) >= SEEN_MIN => stalest,
             _ => PodState::New,
         }
     }
 
-    /// True while more than one Envoy process serves the pod, of which only one counts here.
+    /// True while more than one Envoy process serves the pod; only one is counted here.
     pub(super) fn has_rivals(&self, now: Monotonic) -> bool {
-        let in_hot_restart = |i: &Instance| i.hot_restart && i.standing != InstanceState::Replaced;
+        let in_hot_restart = |i: &Instance| i.hot_restart && i.state != InstanceState::Replaced;
         now < self.unknown_until || self.instances.iter().any(in_hot_restart)
     }
 
-    /// When the pod may be forgotten if nothing more is heard; `None` while a stream has yet to
-    /// report.
+    /// When the pod may be removed without another report; `None` while a stream has yet to report.
     pub(super) fn forget_at(&self) -> Option<Monotonic> {
-        let pending = |i: &Instance| i.standing == InstanceState::Pending && i.stream.is_some();
+        let pending = |i: &Instance| i.state == InstanceState::Pending && i.stream.is_some();
         if self.instances.iter().any(pending) {
             return None;
         }
         let gone = self.current().filter_map(Instance::gone_at).max();
-        Some(gone.unwrap_or(self.touched) + FORGET_AFTER)
+        Some(gone.unwrap_or(self.last_stream_change) + FORGET_AFTER)
     }
 
-    /// When the oldest current instance began; `None` before the first report.
+    /// Start of the oldest current instance; `None` before the first report.
     pub(super) fn started_at(&self) -> Option<Monotonic> {
-        let seen = self.current().filter_map(|instance| instance.seen);
-        seen.filter_map(|seen| seen.began).min()
+        let times = self.current().filter_map(|instance| instance.times);
+        times.filter_map(|times| times.began).min()
     }
 
-    /// Drops what is out of reach of every window.
     pub(super) fn trim(&mut self, now: Monotonic) {
         let horizon = now.before(DEPTH);
         self.instances.retain(|i| !Self::is_spent(i, horizon));
@@ -213,59 +208,65 @@ impl PodRecord {
         }
     }
 
-    /// Instances whose totals are the pod's.
     pub(super) fn current(&self) -> impl Iterator<Item = &Instance> {
         self.instances
             .iter()
-            .filter(|i| i.standing == InstanceState::Current)
+            .filter(|i| i.state == InstanceState::Current)
     }
 
-    /// The newest moment that every instance which is not gone has told of.
+    /// End of the time that every instance which is not gone has reported.
     pub(super) fn until(&self, now: Monotonic) -> Option<Monotonic> {
         self.newest(now).map(|(until, _)| until)
     }
 
-    /// The newest moment that every instance which is not gone has told of, and how that was told.
-    pub(super) fn newest(&self, now: Monotonic) -> Option<(Monotonic, Newest)> {
+    /// [`PodRecord::until`] with the report that sets it.
+    pub(super) fn newest(&self, now: Monotonic) -> Option<(Monotonic, NewestReport)> {
         self.current()
-            .filter(|instance| instance.state(now) != PodState::Gone)
-            .filter_map(|instance| instance.seen.map(|seen| (seen.until, seen.newest)))
+            .filter(|instance| instance.liveness(now) != PodState::Gone)
+            .filter_map(|instance| instance.times.map(|times| (times.until, times.newest)))
             .min_by_key(|(until, _)| *until)
     }
 
-    /// The earliest moment since when every increase is known.
     pub(super) fn known_from(&self) -> Option<Monotonic> {
-        let seen = || self.instances.iter().filter_map(|instance| instance.seen);
-        let earliest = seen().map(|seen| seen.from).min()?;
-        // An instance that began before it was known leaves a hole before its first report.
-        let holes = seen().filter(|seen| seen.from == seen.first);
+        let times = || self.instances.iter().filter_map(|instance| instance.times);
+        let earliest = times().map(|times| times.from).min()?;
+        // The first report of an older instance is a baseline: what it counted before is unknown.
+        let holes = times().filter(|times| times.from == times.first);
         let earliest = earliest.max(self.unknown_until);
-        Some(holes.map(|seen| seen.first).fold(earliest, Monotonic::max))
+        Some(
+            holes
+                .map(|times| times.first)
+                .fold(earliest, Monotonic::max),
+        )
     }
 
-    /// Where a window of `length` that ends at `until` begins. It never begins within the time
-    /// before an instance's first report, of which only the sum is known: such a window is cut
-    /// short to a second at least, or else drawn out over all of that time. `None` if neither can
-    /// be.
+    /// Start of a window of `length` that ends at `until`. It never lies between an instance's
+    /// `from` and `first`, where only the total increase is known: the window is shortened, to a
+    /// second at least, or else extended over all of that time. `None` if neither is possible.
     pub(super) fn window_start(&self, until: Monotonic, length: Duration) -> Option<Monotonic> {
         let mut start = until.before(length).max(self.known_from()?);
-        let opening = |start: Monotonic| {
-            let mut seen = self.instances.iter().filter_map(|instance| instance.seen);
-            seen.find(|seen| seen.from < start && start < seen.first)
+        let partly_known = |start: Monotonic| {
+            let mut times = self.instances.iter().filter_map(|instance| instance.times);
+            times.find(|times| times.from < start && start < times.first)
         };
+        // Moving `start` may put it into another instance's first interval, once for each of them.
         for _ in 0..self.instances.len() {
-            let Some(seen) = opening(start) else { break };
-            start = seen.first;
+            let Some(times) = partly_known(start) else {
+                break;
+            };
+            start = times.first;
         }
         if until.since(start) >= SEEN_MIN {
             return Some(start);
         }
         start = until.before(length).max(self.known_from()?);
         for _ in 0..self.instances.len() {
-            let Some(seen) = opening(start) else { break };
-            start = seen.from.max(self.known_from()?);
+            let Some(times) = partly_known(start) else {
+                break;
+            };
+            start = times.from.max(self.known_from()?);
         }
-        if opening(start).is_some() {
+        if partly_known(start).is_some() {
             return None;
         }
         let covered = until.since(start);
@@ -273,10 +274,9 @@ impl PodRecord {
         (SEEN_MIN <= covered && covered <= longest.max(length)).then_some(start)
     }
 
-    /// Refuses `candidate` if another took its place and is live: an old stream tells nothing new,
-    /// however late it is heard. Where none is, the one that speaks is right. When either began
-    /// does not matter: a sidecar that starts after its clock was set back is newer all the same.
-    fn check_not_former(
+    /// Refuses `candidate` if it was replaced by an instance that is live. Start times are not
+    /// compared: a sidecar that starts after its clock was set back is newer all the same.
+    fn check_not_replaced(
         &self,
         now: Monotonic,
         pod: &PodKey,
@@ -288,7 +288,7 @@ impl PodRecord {
         let newer = self.current().find(|current| {
             !current.adds_to(candidate)
                 && current.stream.is_some()
-                && current.state(now) == PodState::Live
+                && current.liveness(now) == PodState::Live
         });
         newer.map_or(Ok(()), |newer| {
             Err(StoreRefusal::OlderInstance {
@@ -299,21 +299,21 @@ impl PodRecord {
         })
     }
 
-    /// `process` is heard, and another one that serves the pod too.
+    /// Marks totals as incomplete for [`RIVAL`] if another process than `process` serves the pod.
     fn note_rival(&mut self, now: Monotonic, process: ProcessId) {
         if self.current().any(|other| other.process != process) {
             self.unknown_until = self.unknown_until.max(now + RIVAL);
         }
     }
 
-    /// A pod of the same name with another uid is another pod: nothing of the old one counts for
-    /// it. Returns the open streams of the old one.
+    /// A pod of the same name with another uid is another pod: the record starts anew. Returns the
+    /// open streams of the old pod.
     fn reset_if_another_pod(&mut self, hello: &Hello) -> Vec<StreamId> {
         let mut ended = Vec::new();
         if !hello.uid.is_empty() && self.uid != hello.uid {
             if !self.uid.is_empty() {
                 ended = self.instances.iter().filter_map(|i| i.stream).collect();
-                *self = Self::new(self.touched);
+                *self = Self::new(self.last_stream_change);
             }
             self.uid = hello.uid.clone();
         }
@@ -335,8 +335,8 @@ impl PodRecord {
             .instances
             .iter()
             .enumerate()
-            .filter(|(_, i)| i.standing == InstanceState::Replaced)
-            .min_by_key(|(_, i)| i.seen.map(|seen| seen.until));
+            .filter(|(_, i)| i.state == InstanceState::Replaced)
+            .min_by_key(|(_, i)| i.times.map(|times| times.until));
         let Some((oldest, _)) = oldest else {
             return Err(StoreRefusal::InstancesPerPod {
                 pod: hello.pod.clone(),
@@ -347,13 +347,12 @@ impl PodRecord {
         Ok(())
     }
 
-    /// True for a replaced instance that no window reaches any more.
+    /// True for a replaced instance older than every window.
     fn is_spent(instance: &Instance, horizon: Monotonic) -> bool {
-        instance.standing == InstanceState::Replaced
-            && instance.seen.is_none_or(|seen| seen.until <= horizon)
+        instance.state == InstanceState::Replaced
+            && instance.times.is_none_or(|times| times.until <= horizon)
     }
 
-    /// The interval of `report` on our clock.
     fn span(
         &mut self,
         now: Monotonic,
@@ -366,6 +365,7 @@ impl PodRecord {
             .clock
             .map(report.interval_end)
             .map_or(Duration::ZERO, |end| end.since(now));
+        // Before `observe`, which would take such a time as the clock's offset.
         if ahead > AHEAD_MAX {
             return Err(StoreRefusal::AheadOfClock {
                 end_ms: report.interval_end.0,
@@ -384,43 +384,41 @@ impl PodRecord {
         })
     }
 
-    /// Time in which the totals of `report` rose to what they are.
+    /// Time since the last report, or since the counters began at 0.
     fn elapsed(&self, index: usize, span: Span, report: &Report) -> Duration {
         let instance = &self.instances[index];
-        match instance.seen {
-            Some(seen) => span.end.since(seen.until),
+        match instance.times {
+            Some(times) => span.end.since(times.until),
             None if instance.started_at < report.interval_end => {
                 report.interval_end.since(instance.started_at)
             }
-            // The clock was set back since: there is no telling.
+            // The clock was set back since: the time is unknown.
             None => Duration::MAX,
         }
     }
 
-    /// Makes the instance one whose totals are the pod's; returns the open streams of those it
-    /// replaces.
+    /// Makes the instance current; returns the open streams of those it replaces.
     fn make_current(&mut self, now: Monotonic, index: usize) -> Vec<StreamId> {
-        if self.instances[index].standing == InstanceState::Current {
+        if self.instances[index].state == InstanceState::Current {
             return Vec::new();
         }
         let mut replaced = Vec::new();
         let process = self.instances[index].process;
         for other in 0..self.instances.len() {
             let instance = &self.instances[other];
-            if instance.adds_to(&self.instances[index])
-                || instance.standing != InstanceState::Current
+            if instance.adds_to(&self.instances[index]) || instance.state != InstanceState::Current
             {
                 continue;
             }
-            // A process that ended has closed its stream.
-            if instance.stream.is_some() && instance.state(now) == PodState::Live {
+            // A process that has ended has closed its stream, so this one is still serving.
+            if instance.stream.is_some() && instance.liveness(now) == PodState::Live {
                 self.note_rival(now, process);
             }
-            self.instances[other].standing = InstanceState::Replaced;
+            self.instances[other].state = InstanceState::Replaced;
             self.former.push(self.instances[other].id);
             replaced.extend(self.instances[other].stream);
         }
-        self.instances[index].standing = InstanceState::Current;
+        self.instances[index].state = InstanceState::Current;
         let current = self.instances[index].id;
         self.former.retain(|former| *former != current);
         let spare = self.former.len().saturating_sub(FORMER_MAX);
@@ -428,18 +426,17 @@ impl PodRecord {
         replaced
     }
 
-    /// True if a process goes on with other counters than before. Between the old and the new there
-    /// is a hole: what was counted and not told is lost, and what the new ones hold may have been
-    /// told by the old.
-    fn goes_on(&self, index: usize) -> bool {
+    /// True if a process continues with other counters. The gap between them is unknown: unreported
+    /// counts are lost, and the new counters may include what the old ones reported.
+    fn restarted_counters(&self, index: usize) -> bool {
         let instance = &self.instances[index];
         let same_process = |other: &Instance| other.process == instance.process;
         let mut others = self.instances.iter().filter(|other| same_process(other));
         others.any(|other| !other.adds_to(instance))
     }
 
-    /// Takes in a checked report; returns how many of its series had no room.
-    fn take(
+    /// Takes in a checked report; returns how many of its series exceeded a limit.
+    fn store_report(
         &mut self,
         now: Monotonic,
         index: usize,
@@ -448,26 +445,30 @@ impl PodRecord {
         report: &Report,
         limits: &StoreLimits,
     ) -> usize {
-        let goes_on = self.goes_on(index);
-        let of_all: usize = self.instances.iter().map(|i| i.series.len()).sum();
+        let restarted_counters = self.restarted_counters(index);
+        let series_total: usize = self.instances.iter().map(|i| i.series.len()).sum();
         let max = limits.series_per_pod * INSTANCES_WITH_ALL_SERIES;
-        let mut room = max.saturating_sub(of_all);
+        let mut room = max.saturating_sub(series_total);
         let instance = &mut self.instances[index];
         room = room.min(limits.series_per_pod.saturating_sub(instance.series.len()));
 
-        let lately = instance.started_at <= report.interval_end;
-        let known = lately && !goes_on;
-        let began = instance.clock.map(instance.started_at).filter(|_| known);
+        // A start after the report means that the sidecar's clock was set back in between.
+        let start_known = instance.started_at <= report.interval_end && !restarted_counters;
+        let began = instance
+            .clock
+            .map(instance.started_at)
+            .filter(|_| start_known);
         let (span, origin) = instance.origin(span, began, report);
         let mut refused = 0;
         let series = instance.series.len();
-        for (key, told) in &report.series {
+        for (key, totals) in &report.series {
             match Self::tally(instance, key, &mut room) {
-                Some(tally) => tally.apply(span, origin, told),
+                Some(tally) => tally.apply(span, origin, totals),
                 None => refused += 1,
             }
         }
-        self.grown |= instance.series.len() > series;
+        self.has_new_series |= instance.series.len() > series;
+        // Only a snapshot holds every series, so only one that fits proves that none is missing.
         if refused > 0 || report.snapshot {
             instance.incomplete = refused > 0;
         }
@@ -475,11 +476,10 @@ impl PodRecord {
             Origin::Zero => span.start,
             Origin::Unknown => span.end,
         };
-        instance.took(now, link.stream, began, from, span.end, report);
+        instance.record(now, link.stream, began, from, span.end, report);
         refused
     }
 
-    /// The tally of `key`; a new one as long as there is `room`.
     fn tally<'a>(
         instance: &'a mut Instance,
         key: &SeriesKey,

@@ -1,4 +1,4 @@
-//! What one pod has to say to a query.
+//! Reads a query of one pod.
 
 use std::time::Duration;
 
@@ -6,23 +6,23 @@ use crate::query::{Metric, MetricQuery, Milli, NoValue};
 use crate::series::{CodeClass, Direction, SeriesKey};
 use crate::status::PodState;
 use crate::store::counter::Counter;
-use crate::store::instance::Newest;
+use crate::store::instance::NewestReport;
 use crate::store::pod_record::PodRecord;
 use crate::store::tally::Tally;
 use crate::window::{AGES, Counts, Profile};
 use common_time::Monotonic;
 
-/// The filter counts under this cluster what is beyond its limit of series.
+/// The cluster under which the filter counts requests beyond its limit of series.
 const CLUSTER_OVERFLOW: &str = "other";
 
 /// One pod's values in several windows that all end at `until`.
 #[derive(Debug)]
 pub(super) struct PodWindows {
     pub(super) until: Monotonic,
-    /// How the report came that told of `until`.
-    pub(super) newest: Newest,
+    /// The report that ends at `until`.
+    pub(super) newest: NewestReport,
     pub(super) held: bool,
-    /// In the order of the windows asked for.
+    /// In the order of the requested lengths.
     windows: Vec<PodWindow>,
 }
 
@@ -30,24 +30,24 @@ pub(super) struct PodWindows {
 #[derive(Clone, Copy, Debug)]
 struct PodWindow {
     covered: Duration,
-    /// Increase of what was asked for: events, or nanoseconds times requests.
+    /// Increase of the queried counter: events, or nanoseconds times requests.
     increase: f64,
     /// Events by which the window is chosen.
     events: f64,
 }
 
-/// What a pod has to say in the chosen window.
+/// One pod's value in the chosen window.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Value {
     pub(super) number: Milli,
     /// Events by which the window was chosen.
     pub(super) events: Milli,
-    /// The length the window truly covers.
+    /// Time the window covers.
     pub(super) covered: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Counted {
+enum CounterKind {
     Requests,
     UpstreamAttempts,
     Responses(CodeClass),
@@ -57,8 +57,7 @@ enum Counted {
     InflightNs,
 }
 
-/// Reads `query` of `pod` in windows of each of `lengths`, and adds its past to `profile` if that
-/// is wanted.
+/// Reads `query` of `pod` in windows of each of `lengths`, and adds the pod's history to `profile`.
 pub(super) fn read(
     pod: &PodRecord,
     now: Monotonic,
@@ -77,6 +76,7 @@ pub(super) fn read(
     }
     match state {
         PodState::Gone => return Err(NoValue::Gone),
+        // Before `New`: with two processes the covered time restarts, and "new" would hide why.
         _ if pod.has_rivals(now) => return Err(NoValue::HotRestart),
         PodState::New => return Err(NoValue::New),
         PodState::Live | PodState::Held => {}
@@ -87,19 +87,19 @@ pub(super) fn read(
     if pod.current().any(|instance| instance.incomplete) {
         return Err(NoValue::Refused);
     }
-    let counted = counted(query)?;
-    if !is_counted(pod, query, counted) {
+    let kind = counter_kind(query)?;
+    if !is_counted(pod, query, kind) {
         return Err(NoValue::NotCounted);
     }
     let (until, newest) = pod.newest(now).ok_or(NoValue::New)?;
     let windows = lengths
         .iter()
-        .map(|length| window(pod, query, counted, until, *length))
+        .map(|length| window(pod, query, kind, until, *length))
         .collect::<Option<_>>()
         .ok_or(NoValue::New)?;
     if let Some(profile) = profile {
         let known_from = pod.known_from().ok_or(NoValue::New)?;
-        let counts = counts(pod, query, counted.events(), until);
+        let counts = counts(pod, query, kind.events(), until);
         profile.add(until.since(known_from).as_secs_f64(), &counts);
     }
     Ok(PodWindows {
@@ -110,21 +110,21 @@ pub(super) fn read(
     })
 }
 
-/// Reads `query` of `pod` in the window of `length` that ends at `until`, if all of it is known.
+/// Reads `query` of `pod` in the window of `length` that ends at `until`, if reports cover it all.
 pub(super) fn read_at(
     pod: &PodRecord,
     until: Monotonic,
     length: Duration,
     query: &MetricQuery,
 ) -> Option<Milli> {
-    let counted = counted(query).ok()?;
-    if !is_counted(pod, query, counted) {
+    let kind = counter_kind(query).ok()?;
+    if !is_counted(pod, query, kind) {
         return None;
     }
-    let window = window(pod, query, counted, until, length)?;
+    let window = window(pod, query, kind, until, length)?;
     let windows = PodWindows {
         until,
-        newest: Newest {
+        newest: NewestReport {
             interval: length,
             arrived: until,
         },
@@ -140,12 +140,12 @@ pub(super) fn read_at(
 // === impl PodWindows ===
 
 impl PodWindows {
-    /// Events in each window, by which one is chosen.
+    /// Events in each window, by which the window is chosen.
     pub(super) fn events(&self) -> impl Iterator<Item = f64> {
         self.windows.iter().map(|window| window.events)
     }
 
-    /// The value in the window at `index`; `None` for a ratio of nothing.
+    /// The value in the window at `index`; `None` for a ratio without requests.
     pub(super) fn value(&self, index: usize, metric: Metric) -> Option<Value> {
         let window = self.windows[index];
         let per_second = window.increase / window.covered.as_secs_f64();
@@ -153,6 +153,7 @@ impl PodWindows {
             Metric::RequestsPerSecond
             | Metric::UpstreamRequestsPerSecond
             | Metric::ResponsesPerSecond => per_second,
+            // Nanoseconds times requests, per second: the average over time.
             Metric::InflightRequests => per_second / 1e9,
             Metric::ErrorRatio if window.events > 0.0 => {
                 (window.increase / window.events).clamp(0.0, 1.0)
@@ -169,8 +170,8 @@ impl PodWindows {
 
 // === impl Counted ===
 
-impl Counted {
-    /// The one counter of this kind; for kinds that are sums, `None`.
+impl CounterKind {
+    /// The counter of this kind; `None` for kinds that are sums of classes.
     fn of(self, tally: &Tally) -> Option<&Counter> {
         match self {
             Self::Requests => tally.requests.as_ref(),
@@ -180,8 +181,8 @@ impl Counted {
         }
     }
 
-    /// True for classes of responses that this kind counts.
-    fn takes(self, class: CodeClass) -> bool {
+    /// True for classes of responses that this kind includes.
+    fn includes(self, class: CodeClass) -> bool {
         match self {
             Self::Responses(wanted) => wanted == class,
             Self::Completions => true,
@@ -190,10 +191,11 @@ impl Counted {
         }
     }
 
-    /// True if the sidecar counts this in the series: a class without responses is counted where
-    /// any class is, and where nothing could have been answered yet.
-    fn is_in(self, tally: &Tally) -> bool {
+    /// True if the sidecar counts this kind in the series.
+    fn is_counted_in(self, tally: &Tally) -> bool {
         match self {
+            // A class appears with its first response, so any class, or no request at all, shows
+            // that responses are counted.
             Self::Responses(_) | Self::Completions | Self::Errors => {
                 tally.responses().next().is_some()
                     || tally.requests.as_ref().is_some_and(|r| r.total() == 0)
@@ -214,16 +216,16 @@ impl Counted {
     /// The counters of this kind in the series.
     fn counters(self, tally: &Tally) -> impl Iterator<Item = &Counter> {
         let responses = tally.responses();
-        let taken = responses.filter(move |(class, _)| self.takes(*class));
+        let taken = responses.filter(move |(class, _)| self.includes(*class));
         taken.map(|(_, counter)| counter).chain(self.of(tally))
     }
 
-    /// True if this is what requests were answered.
+    /// True for kinds that count responses.
     fn is_response(self) -> bool {
         matches!(self, Self::Responses(_) | Self::Completions | Self::Errors)
     }
 
-    /// By how much this rose in the series from `start` to `until`.
+    /// Increase in the series from `start` to `until`.
     fn increase(self, tally: &Tally, start: Monotonic, until: Monotonic) -> f64 {
         self.counters(tally)
             .map(|counter| counter.history.increase(start, until))
@@ -231,18 +233,17 @@ impl Counted {
     }
 }
 
-fn counted(query: &MetricQuery) -> Result<Counted, NoValue> {
+fn counter_kind(query: &MetricQuery) -> Result<CounterKind, NoValue> {
     match (query.metric, query.code_class) {
-        (Metric::RequestsPerSecond, None) => Ok(Counted::Requests),
+        (Metric::RequestsPerSecond, None) => Ok(CounterKind::Requests),
         (Metric::RequestsPerSecond | Metric::ResponsesPerSecond, Some(class)) => {
-            Ok(Counted::Responses(class))
+            Ok(CounterKind::Responses(class))
         }
-        (Metric::UpstreamRequestsPerSecond, None) => Ok(Counted::UpstreamAttempts),
-        (Metric::InflightRequests, None) => Ok(Counted::InflightNs),
-        (Metric::ResponsesPerSecond, None) => Ok(Counted::Completions),
-        (Metric::ErrorRatio, None) => Ok(Counted::Errors),
-        // Neither attempts nor requests in flight are told apart by how they ended, and a ratio is
-        // one of all.
+        (Metric::UpstreamRequestsPerSecond, None) => Ok(CounterKind::UpstreamAttempts),
+        (Metric::InflightRequests, None) => Ok(CounterKind::InflightNs),
+        (Metric::ResponsesPerSecond, None) => Ok(CounterKind::Completions),
+        (Metric::ErrorRatio, None) => Ok(CounterKind::Errors),
+        // Attempts and requests in flight are not counted by class, and a ratio covers all classes.
         (_, Some(_)) => Err(NoValue::NotCounted),
     }
 }
@@ -263,49 +264,49 @@ fn is_on_side(query: &MetricQuery, key: &SeriesKey) -> bool {
     direction.is_none_or(|direction| direction == key.direction)
 }
 
-/// True if the pod's sidecar counts what is asked for, so that no increase means 0.
-fn is_counted(pod: &PodRecord, query: &MetricQuery, counted: Counted) -> bool {
+/// True if the pod's sidecar counts `kind`, so that no increase means 0.
+fn is_counted(pod: &PodRecord, query: &MetricQuery, kind: CounterKind) -> bool {
     let series = || pod.current().flat_map(|instance| &instance.series);
     let mut matching = series().filter(|(key, _)| matches(query, key)).peekable();
     if matching.peek().is_some() {
-        return matching.any(|(_, tally)| counted.is_in(tally));
+        return matching.any(|(_, tally)| kind.is_counted_in(tally));
     }
     if query.cluster.is_some() {
         let mut on_side = series()
             .filter(|(key, _)| is_on_side(query, key))
             .peekable();
-        let told_apart = |key: &SeriesKey| !matches!(&*key.cluster, "" | CLUSTER_OVERFLOW);
-        // Where clusters are not told apart, or some went under in the overflow, there is no
-        // telling.
-        if on_side.peek().is_some() && !on_side.all(|(key, _)| told_apart(key)) {
+        let has_own_series = |key: &SeriesKey| !matches!(&*key.cluster, "" | CLUSTER_OVERFLOW);
+        // A cluster without a series had no requests, unless they may be in a series for all
+        // clusters or in the overflow.
+        if on_side.peek().is_some() && !on_side.all(|(key, _)| has_own_series(key)) {
             return false;
         }
     }
-    series().next().is_none() || series().any(|(_, tally)| counted.is_in(tally))
+    series().next().is_none() || series().any(|(_, tally)| kind.is_counted_in(tally))
 }
 
-/// What matches the query, of instances that were replaced too. Envoy's metrics service tells the
-/// responses of a listener and of the cluster behind it: those are the same requests, and who names
-/// no cluster means the listener's.
+/// Tallies that match the query, those of replaced instances included.
 fn tallies<'a>(
     pod: &'a PodRecord,
     query: &'a MetricQuery,
-    counted: Counted,
+    kind: CounterKind,
 ) -> impl Iterator<Item = &'a Tally> {
     let matching = || {
         let series = pod.instances.iter().flat_map(|i| &i.series);
         let matching = series.filter(|(key, _)| matches(query, key));
         matching.map(|(_, tally)| tally)
     };
-    let of_listener = counted.is_response() && matching().any(|tally| tally.requests.is_some());
+    // Envoy's metrics service reports the responses of a listener and of the cluster behind it: the
+    // same requests, to be counted once. Only a listener's series has `requests`.
+    let of_listener = kind.is_response() && matching().any(|tally| tally.requests.is_some());
     matching().filter(move |tally| !of_listener || tally.requests.is_some())
 }
 
-/// How much was counted since each of [`AGES`] before `until`.
-fn counts(pod: &PodRecord, query: &MetricQuery, counted: Counted, until: Monotonic) -> Counts {
+/// Increases since each of [`AGES`] before `until`.
+fn counts(pod: &PodRecord, query: &MetricQuery, kind: CounterKind, until: Monotonic) -> Counts {
     let mut counts = [0.0; AGES.len()];
-    for tally in tallies(pod, query, counted) {
-        for counter in counted.counters(tally) {
+    for tally in tallies(pod, query, kind) {
+        for counter in kind.counters(tally) {
             counter.history.add_since(until, &AGES, &mut counts);
         }
     }
@@ -315,19 +316,19 @@ fn counts(pod: &PodRecord, query: &MetricQuery, counted: Counted, until: Monoton
 fn window(
     pod: &PodRecord,
     query: &MetricQuery,
-    counted: Counted,
+    kind: CounterKind,
     until: Monotonic,
     length: Duration,
 ) -> Option<PodWindow> {
     let start = pod.window_start(until, length)?;
-    let sum = |counted: Counted| -> f64 {
-        tallies(pod, query, counted)
-            .map(|tally| counted.increase(tally, start, until))
+    let sum = |kind: CounterKind| -> f64 {
+        tallies(pod, query, kind)
+            .map(|tally| kind.increase(tally, start, until))
             .sum()
     };
-    let increase = sum(counted);
-    let events = match counted {
-        Counted::InflightNs | Counted::Errors => sum(counted.events()),
+    let increase = sum(kind);
+    let events = match kind {
+        CounterKind::InflightNs | CounterKind::Errors => sum(kind.events()),
         _ => increase,
     };
     Some(PodWindow {

@@ -1,4 +1,4 @@
-//! What one instance counted in one series.
+//! Totals of one instance in one series.
 
 use crate::history::History;
 use crate::report::{ResponseCode, SeriesTotals};
@@ -6,51 +6,52 @@ use crate::series::CodeClass;
 use crate::store::counter::{Counter, Origin, Span};
 use common_time::Monotonic;
 
-/// The running totals of one series. `None` means that the sidecar never told such a number.
+/// The running totals of one series. `None` means that the sidecar never reported such a total.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub(super) requests: Option<Counter>,
     pub(super) requests_at_completion: bool,
     pub(super) upstream_attempts: Option<Counter>,
     pub(super) inflight_ns: Option<Counter>,
-    /// Requests in flight, and when that was.
+    /// Requests in flight, with their time.
     pub(super) inflight: Option<(Monotonic, u64)>,
-    /// Highest total of each code told, in ascending order.
+    /// Highest total of each reported code, in ascending order.
     codes: Vec<(ResponseCode, u64)>,
-    /// Sums of `codes` by class, in ascending order, with their past.
+    /// Sums of `codes` by class, in ascending order, with their history.
     classes: Vec<(CodeClass, Counter)>,
 }
 
 // === impl Tally ===
 
 impl Tally {
-    /// Takes in what a report tells of the series.
-    pub(super) fn apply(&mut self, span: Span, origin: Origin, told: &SeriesTotals) {
-        self.requests_at_completion = told.requests_at_completion;
+    /// Takes in the totals of a report.
+    pub(super) fn apply(&mut self, span: Span, origin: Origin, totals: &SeriesTotals) {
+        self.requests_at_completion = totals.requests_at_completion;
         for (counter, total) in [
-            (&mut self.requests, told.requests),
-            (&mut self.upstream_attempts, told.upstream_attempts),
-            (&mut self.inflight_ns, told.inflight_ns),
+            (&mut self.requests, totals.requests),
+            (&mut self.upstream_attempts, totals.upstream_attempts),
+            (&mut self.inflight_ns, totals.inflight_ns),
         ] {
             if let Some(total) = total {
                 Counter::raise_or_begin(counter, span, origin, total);
             }
         }
-        if let Some(inflight) = told.inflight
+        // A gauge, unlike the totals: its newest value counts, not its highest.
+        if let Some(inflight) = totals.inflight
             && self.inflight.is_none_or(|(at, _)| at <= span.end)
         {
             self.inflight = Some((span.end, inflight));
         }
-        self.apply_responses(span, origin, told);
+        self.apply_responses(span, origin, totals);
     }
 
-    /// The highest total told of `code`.
+    /// The highest reported total of `code`.
     pub(super) fn code(&self, code: ResponseCode) -> Option<u64> {
         let index = self.codes.binary_search_by_key(&code, |(c, _)| *c).ok()?;
         Some(self.codes[index].1)
     }
 
-    /// Highest total of each code told, in ascending order.
+    /// Highest total of each reported code, in ascending order.
     pub(super) fn codes(&self) -> &[(ResponseCode, u64)] {
         &self.codes
     }
@@ -62,14 +63,14 @@ impl Tally {
             .map(|(class, counter)| (*class, counter))
     }
 
-    /// Drops the past before `horizon` of totals that rest since.
+    /// Drops histories without a rise since `horizon`.
     pub(super) fn forget(&mut self, horizon: Monotonic) {
         for history in self.histories() {
             history.forget(horizon);
         }
     }
 
-    /// All that is told happened so many milliseconds later, or earlier.
+    /// Moves all times by `millis`.
     pub(super) fn shift(&mut self, millis: i64) {
         if let Some((at, _)) = &mut self.inflight {
             *at = at.moved(millis);
@@ -91,10 +92,10 @@ impl Tally {
         .map(|counter| &mut counter.history)
     }
 
-    /// A class is counted as the sum of its codes, since exact codes spill over into their class at
-    /// the filter.
-    fn apply_responses(&mut self, span: Span, origin: Origin, told: &SeriesTotals) {
-        for (&code, &total) in &told.responses {
+    /// Counts a class as the sum of its codes: beyond its limit of codes the filter counts exact
+    /// codes under their class.
+    fn apply_responses(&mut self, span: Span, origin: Origin, totals: &SeriesTotals) {
+        for (&code, &total) in &totals.responses {
             match self.codes.binary_search_by_key(&code, |(c, _)| *c) {
                 Ok(index) => self.codes[index].1 = self.codes[index].1.max(total),
                 Err(index) => self.codes.insert(index, (code, total)),

@@ -1,4 +1,4 @@
-//! Totals that cannot be are refused before any of their report is taken.
+//! Refuses impossible totals before any of their report is taken.
 
 use std::time::Duration;
 
@@ -9,38 +9,38 @@ use crate::store::instance::Instance;
 use crate::store::refused::StoreRefusal;
 use crate::store::tally::Tally;
 
-/// Clocks and intervals are not exact; so much time is allowed beyond what passed.
+/// Time added to the elapsed time, since clocks and intervals are not exact.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// Checks every total of `report` against what `instance` told before, `elapsed` ago.
+/// Checks every total of `report` against those that `instance` reported before, `elapsed` ago.
 pub(super) fn check(
     instance: &Instance,
     elapsed: Duration,
     report: &Report,
 ) -> Result<(), StoreRefusal> {
     let elapsed = elapsed.saturating_add(SLACK);
-    for (index, (key, told)) in report.series.iter().enumerate() {
-        check_series(index, instance.tally(key), elapsed, told)?;
+    for (index, (key, totals)) in report.series.iter().enumerate() {
+        check_series(index, instance.tally(key), elapsed, totals)?;
     }
     Ok(())
 }
 
 fn check_series(
     index: usize,
-    known: Option<&Tally>,
+    previous: Option<&Tally>,
     elapsed: Duration,
-    told: &SeriesTotals,
+    totals: &SeriesTotals,
 ) -> Result<(), StoreRefusal> {
     let field = |name: &str| format!("report.series[{index}].{name}");
     let total_of = |counter: Option<&Counter>| counter.map_or(0, Counter::total);
     let events = per_second(EVENTS_PER_SECOND_MAX, elapsed);
-    if let Some(total) = told.requests {
-        let before = total_of(known.and_then(|tally| tally.requests.as_ref()));
+    if let Some(total) = totals.requests {
+        let before = total_of(previous.and_then(|tally| tally.requests.as_ref()));
         check_total(|| field("requests"), total)?;
         check_rise(|| field("requests"), total, before, elapsed, events)?;
     }
-    if let Some(total) = told.upstream_attempts {
-        let before = total_of(known.and_then(|tally| tally.upstream_attempts.as_ref()));
+    if let Some(total) = totals.upstream_attempts {
+        let before = total_of(previous.and_then(|tally| tally.upstream_attempts.as_ref()));
         check_total(|| field("upstream_attempts"), total)?;
         check_rise(
             || field("upstream_attempts"),
@@ -50,13 +50,13 @@ fn check_series(
             events,
         )?;
     }
-    for (position, (&code, &total)) in told.responses.iter().enumerate() {
-        let before = known.and_then(|tally| tally.code(code)).unwrap_or(0);
+    for (position, (&code, &total)) in totals.responses.iter().enumerate() {
+        let before = previous.and_then(|tally| tally.code(code)).unwrap_or(0);
         let name = || field(&format!("responses[{position}].total"));
         check_total(name, total)?;
         check_rise(name, total, before, elapsed, events)?;
     }
-    if let Some(inflight) = told.inflight
+    if let Some(inflight) = totals.inflight
         && inflight > INFLIGHT_MAX
     {
         return Err(StoreRefusal::TotalTooHigh {
@@ -65,8 +65,8 @@ fn check_series(
             max: INFLIGHT_MAX,
         });
     }
-    if let Some(total) = told.inflight_ns {
-        let before = total_of(known.and_then(|tally| tally.inflight_ns.as_ref()));
+    if let Some(total) = totals.inflight_ns {
+        let before = total_of(previous.and_then(|tally| tally.inflight_ns.as_ref()));
         let max = per_second(INFLIGHT_MAX.saturating_mul(1_000_000_000), elapsed);
         check_rise(|| field("inflight_ns"), total, before, elapsed, max)?;
     }
@@ -104,7 +104,7 @@ fn check_rise(
     })
 }
 
-/// What is possible in `elapsed` at `rate` per second.
+/// Events in `elapsed` at `rate` per second.
 fn per_second(rate: u64, elapsed: Duration) -> u64 {
     let possible = u128::from(rate).saturating_mul(elapsed.as_millis()) / 1000;
     u64::try_from(possible).unwrap_or(u64::MAX)

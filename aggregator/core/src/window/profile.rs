@@ -1,25 +1,24 @@
-//! How the requests of a queried set lie in the last two minutes, and where their newest step is.
+//! Requests of a queried set in the last two minutes, and their newest step.
 //!
-//! The past is cut at [`CUTS`]. A cut is a step where the requests of the time after it and of the
-//! time before it are not those of one steady load. To find the newest of several, the stretch
-//! looked at grows backwards from now until a cut within it is a step. So it holds one step as a
-//! rule, and older ones do not hide it. A pod counts in stretches that it is known for as a whole:
-//! one that joined is no step of the others.
+//! The history is cut at [`CUTS`]. A cut is a step where the requests after it and before it do not
+//! come from one steady load. To find the newest of several steps, the stretch of time compared
+//! grows backwards from now until a cut within it is a step; as a rule it then holds one step, and
+//! older ones do not hide it. A pod counts only in stretches that its reports cover as a whole: a
+//! pod that joins is no step.
 //!
-//! Stretches that ended up to [`SEEN_FOR`] ago count too. A step that was seen a moment ago stays
-//! seen, even where the requests since then hide it by chance, and nothing has to be remembered for
-//! it: every replica finds the same.
+//! Stretches that ended up to [`SEEN_FOR`] ago count too, so a step stays found even where newer
+//! requests hide it by chance. This needs no state between reads: every replica finds the same.
 //!
 //! Requests that come together (a page and its pictures) vary more than independent ones. How much
 //! more is measured ([`Profile::clumping`]), and a step has to be so much clearer.
 
 use crate::window::{MIN_STEP_EVENTS, STEP_SIGMAS};
 
-/// The seconds of the past in which requests are counted one by one.
+/// Seconds of the history that are counted one by one.
 const FINE: usize = 60;
 
-/// Where requests are counted since, in seconds before the end of a pod's newest report: every
-/// second of the longest window, and ten seconds beyond it as far as histories go.
+/// Ages since which requests are counted, in seconds before the end of a pod's newest report: every
+/// second of the longest window, then every ten seconds as far as histories go.
 pub(crate) const AGES: [u32; FINE + 7] = {
     let mut ages = [0; FINE + 7];
     let mut index = 1;
@@ -37,7 +36,7 @@ const CUTS: [usize; 36] = [
     45, 50, 55, 60, 61, 62, 63, 64, 65, 66,
 ];
 
-/// For how long a step is seen that the newest requests hide, in seconds.
+/// How long a step stays found that the newest requests hide, in seconds.
 const SEEN_FOR: u32 = 5;
 
 /// The median of a squared normal deviate.
@@ -46,16 +45,16 @@ const MEDIAN_OF_SQUARE: f64 = 0.455;
 /// Requests since each of [`AGES`].
 pub(crate) type Counts = [f64; AGES.len()];
 
-/// The past of some pods together.
+/// The history of the queried pods together.
 #[derive(Debug)]
 pub(crate) struct Profile {
-    /// By the age that a pod is known for at least, as an index of [`CUTS`].
+    /// Pods by the oldest of [`CUTS`] that their reports cover.
     known: Vec<KnownPods>,
-    /// Of all pods, since each age.
+    /// Sum over all pods.
     all: Counts,
 }
 
-/// The past of the pods that are known for so long.
+/// The history of the pods whose reports cover one of [`CUTS`].
 #[derive(Clone, Copy, Debug)]
 struct KnownPods {
     pods: f64,
@@ -63,7 +62,7 @@ struct KnownPods {
     counts: [f64; CUTS.len()],
 }
 
-/// Some time of some pods.
+/// Requests in an interval, and its length times the pods.
 #[derive(Clone, Copy, Debug)]
 struct Stretch {
     requests: f64,
@@ -86,7 +85,7 @@ impl Default for Profile {
 }
 
 impl Profile {
-    /// Adds a pod that is known for `seconds`.
+    /// Adds a pod whose reports cover `seconds`.
     pub(crate) fn add(&mut self, seconds: f64, counts: &Counts) {
         for (sum, count) in self.all.iter_mut().zip(counts) {
             *sum += count;
@@ -101,13 +100,14 @@ impl Profile {
         }
     }
 
-    /// How long the newest step is past for certain, in seconds: the age of the cut after it.
-    /// `None` without a step.
+    /// The age of the cut after the newest step, in seconds: the step is older for certain. `None`
+    /// without a step.
     pub(crate) fn newest_step(mut self) -> Option<u32> {
         self.count_longer_known();
         let threshold = STEP_SIGMAS * self.clumping().sqrt();
         let mut newest: Option<usize> = None;
         for end in (0..CUTS.len()).take_while(|end| AGES[CUTS[*end]] <= SEEN_FOR) {
+            // Every step found from here on is older than `end`, and so than this one.
             if newest.is_some_and(|newest| newest <= end) {
                 break;
             }
@@ -117,7 +117,7 @@ impl Profile {
         newest.map(|step| AGES[CUTS[step - 1]])
     }
 
-    /// A pod that is known for longer is known for less, too.
+    /// Counts each pod in all shorter stretches, too.
     fn count_longer_known(&mut self) {
         for cut in (1..self.known.len()).rev() {
             let longer = self.known[cut];
@@ -129,9 +129,9 @@ impl Profile {
         }
     }
 
-    /// How many requests come together: 1 where each comes by itself. It is the variance of what
-    /// one second holds, over the mean, taken from neighbouring seconds, of which few have a step
-    /// between them; the median passes those over.
+    /// How many requests come together; 1 if they are independent. It is the variance of the
+    /// requests in a second over their mean, estimated from neighbouring seconds; the median
+    /// ignores the few with a step between them.
     fn clumping(&self) -> f64 {
         let mut squares = Vec::with_capacity(FINE);
         for since in self.all[..=FINE].windows(3) {
@@ -148,7 +148,7 @@ impl Profile {
         (*median / MEDIAN_OF_SQUARE).max(1.0)
     }
 
-    /// The newest step in the time before the cut at `end`.
+    /// The newest step before the cut at `end`.
     fn newest_step_until(&self, end: usize, threshold: f64) -> Option<usize> {
         let stretches = self.known.iter().enumerate().skip(end + 2);
         stretches
@@ -157,7 +157,7 @@ impl Profile {
     }
 }
 
-// === impl Known ===
+// === impl KnownPods ===
 
 impl KnownPods {
     /// The cut between those at `start` and `end` that is most clearly a step, if one is.
@@ -183,22 +183,21 @@ impl KnownPods {
 // === impl Stretch ===
 
 impl Stretch {
-    /// By how many standard deviations its rate differs from that of the time before; 0 where one
-    /// of them has too few requests to tell. The root of a number of independent requests deviates
-    /// by a half, whatever the number.
+    /// By how many standard deviations its rate differs from that of the stretch `before`; 0 if
+    /// either has too few requests.
     fn deviations(self, before: Self) -> f64 {
         let all = (self.requests + before.requests) / (self.seconds + before.seconds);
         let tells = |stretch: Self| stretch.requests.max(all * stretch.seconds) >= MIN_STEP_EVENTS;
         if !tells(self) || !tells(before) {
             return 0.0;
         }
+        // Anscombe's transform: the root of a Poisson count deviates by 1/2, whatever its mean.
         let root = |stretch: Self| ((stretch.requests + 0.375) / stretch.seconds).sqrt();
         let spread = (1.0 / self.seconds + 1.0 / before.seconds).sqrt();
         2.0 * (root(self) - root(before)).abs() / spread
     }
 }
 
-/// What the age at `index` of [`AGES`] is.
 fn seconds_ago(index: usize) -> f64 {
     f64::from(AGES[index])
 }

@@ -68,7 +68,7 @@ struct Running {
     link: Option<Link>,
     started: u64,
     total: u64,
-    told: u64,
+    last_reported: u64,
     seq: u64,
     /// Last tick without news.
     quiet: u64,
@@ -190,7 +190,7 @@ impl Running {
             link: None,
             started: now,
             total: 0,
-            told: 0,
+            last_reported: 0,
             seq: 0,
             quiet: now,
             sent: now,
@@ -205,14 +205,14 @@ impl Running {
         if more > 0 {
             self.changed = now;
         }
-        if self.total == self.told {
+        if self.total == self.last_reported {
             self.quiet = now;
         }
     }
 
     fn report(&mut self, store: &Store, now: u64) {
         let Some(link) = &self.link else { return };
-        if now < self.due && !(self.resting && self.total > self.told) {
+        if now < self.due && !(self.resting && self.total > self.last_reported) {
             return;
         }
         self.resting = now - self.changed >= ACTIVE_MS;
@@ -237,7 +237,7 @@ impl Running {
         store
             .apply(at(now), link, &report)
             .expect("the report is sound");
-        self.told = self.total;
+        self.last_reported = self.total;
         self.sent = now;
         self.due = now + within;
     }

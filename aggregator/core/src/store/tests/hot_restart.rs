@@ -179,13 +179,12 @@ fn a_restart_is_none() {
 }
 
 /// Counters that begin again within a process (`/reset_counters`, or each VM streams for itself
-/// from now on) leave a hole: what was counted and not yet told is lost, and what is told may have
-/// been told before.
+/// from now on) leave a gap: unreported counts are lost, and the new totals may include reported
+/// ones.
 #[test]
 fn a_process_that_begins_again_leaves_a_hole() {
-    // Set back at 10.9 s, when 90 were not told; or VMs go on with what they counted, which was
-    // told.
-    for (instance, told) in [(2, 10), (3, 510)] {
+    // Set back at 10.9 s, when 90 were not reported; or VMs continue with totals already reported.
+    for (instance, total) in [(2, 10), (3, 510)] {
         let store = store();
         let old = Sidecar::new("jazz", 1);
         let link = old.connect(&store, at(0), 1);
@@ -195,12 +194,12 @@ fn a_process_that_begins_again_leaves_a_hole() {
         let mut new = Sidecar::new("jazz", instance).started(at(10_900));
         new.hello.process = ProcessId(1);
         let link = new.connect(&store, at(11_000), instance);
-        new.says(&store, at(11_000), &link, told);
+        new.says(&store, at(11_000), &link, total);
         assert_eq!(
             value(read(&store, at(11_000), "jazz", &rate(5))),
             Err(NoValue::New)
         );
-        new.says(&store, at(12_000), &link, told + 100);
+        new.says(&store, at(12_000), &link, total + 100);
         for window in [2, 60] {
             let reading = value(read(&store, at(12_000), "jazz", &rate(window)));
             assert_eq!(reading, Ok((100_000, 1000)));

@@ -30,7 +30,7 @@ enum Event {
 struct Frame {
     link: usize,
     instance: u64,
-    told: u64,
+    total: u64,
     report: Report,
 }
 
@@ -57,10 +57,10 @@ fn adaptive() -> MetricQuery {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whatever happens to the frames: the total is the highest that was told of the newest
-    /// instance, and no rate is more than all requests that were told.
+    /// Whatever happens to the frames: the total is the highest that any frame of the newest
+    /// instance reported, and no rate exceeds all reported requests.
     #[test]
-    fn totals_equal_the_highest_told(
+    fn totals_equal_the_highest_reported(
         events in prop::collection::vec(event(), 1..80),
         skew in -10_000_000i64..10_000_000,
     ) {
@@ -70,7 +70,7 @@ proptest! {
         let mut links: Vec<Link> = vec![sidecar.connect(&store, now, 0)];
         let mut frames: Vec<Frame> = Vec::new();
         let (mut count, mut last_report) = (0, now);
-        // The newest instance that was heard of, the highest total told of it, and of all before
+        // The newest instance that was heard of, its highest reported total, and of all before
         // it.
         let (mut newest, mut highest, mut before) = (0, None::<u64>, 0);
         for event in events {
@@ -87,7 +87,7 @@ proptest! {
                     frames.push(Frame {
                         link: links.len() - 1,
                         instance: sidecar.hello.instance.0,
-                        told: count,
+                        total: count,
                         report,
                     });
                 }
@@ -105,9 +105,9 @@ proptest! {
                     if taken {
                         let known = total(&store, now, "jazz");
                         let most = frames.iter().filter(|f| f.instance == newest);
-                        let most = most.map(|f| f.told).max();
-                        prop_assert!(known >= Some(frame.told) && known <= most);
-                        prop_assert!(highest.is_none() || known == highest.max(Some(frame.told)));
+                        let most = most.map(|f| f.total).max();
+                        prop_assert!(known >= Some(frame.total) && known <= most);
+                        prop_assert!(highest.is_none() || known == highest.max(Some(frame.total)));
                         highest = known;
                     }
                 }
@@ -127,8 +127,8 @@ proptest! {
             }
             if let Ok(reading) = read(&store, now, "jazz", &adaptive()) {
                 let requests = float(reading.value.0) / 1000.0 * reading.window.as_secs_f64();
-                let told = float(before + highest.unwrap_or(0));
-                prop_assert!(requests <= told + 0.1, "{requests} of {told}");
+                let reported = float(before + highest.unwrap_or(0));
+                prop_assert!(requests <= reported + 0.1, "{requests} of {reported}");
                 prop_assert!(reading.timestamp <= now);
             }
         }

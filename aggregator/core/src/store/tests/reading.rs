@@ -75,7 +75,7 @@ fn inflight_is_time_weighted() {
     );
 }
 
-/// A selector for a cluster: its own rate where clusters are told apart, 0 for one without
+/// A selector for a cluster: its own rate where requests are counted by cluster, 0 for one without
 /// requests, and no number where there is no telling.
 #[test]
 fn clusters() {

@@ -10,7 +10,7 @@ use crate::report::StreamId;
 use crate::status::PodState;
 use crate::store::StoreRefusal;
 
-/// A pod nobody told of, one that only said hello, and one seen for less than a second.
+/// An unknown pod, one that only connected, and one whose reports cover less than a second.
 #[test]
 fn new_until_a_second_was_seen() {
     let store = store();

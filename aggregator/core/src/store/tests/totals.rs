@@ -30,9 +30,9 @@ fn totals_are_maxima() {
     assert_eq!(value(reading), Ok((10_000, 3000)));
 }
 
-/// A counter that is not told stays unknown; it is not 0.
+/// A counter that is not reported stays unknown; it is not 0.
 #[test]
-fn untold_is_not_zero() {
+fn unreported_is_not_zero() {
     let store = store();
     let sidecar = Sidecar::new("jazz", 1);
     let link = sidecar.connect(&store, at(0), 1);
@@ -57,7 +57,7 @@ fn codes_add_up_to_classes() {
     let store = store();
     let sidecar = Sidecar::new("jazz", 1);
     let link = sidecar.connect(&store, at(0), 1);
-    let told = |codes: &[(u32, u64)]| SeriesTotals {
+    let totals = |codes: &[(u32, u64)]| SeriesTotals {
         requests: Some(1000),
         responses: codes
             .iter()
@@ -70,7 +70,7 @@ fn codes_add_up_to_classes() {
         (2, vec![(201, 4), (2, 6)]),
     ] {
         let now = at(second * 1000);
-        let series = vec![(key(Direction::Inbound, ""), told(&codes))];
+        let series = vec![(key(Direction::Inbound, ""), totals(&codes))];
         let report = sidecar.report(now, series);
         store.apply(now, &link, &report).unwrap();
     }
