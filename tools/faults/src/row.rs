@@ -77,7 +77,12 @@ impl Row {
 
     /// Whether every promise was kept.
     pub fn holds(&self) -> bool {
-        self.is_exact() && self.wrong == 0 && self.broken.is_empty()
+        self.is_true() && self.broken.is_empty()
+    }
+
+    /// Whether all that was read is what was sent: values by the way, and the totals at the end.
+    pub fn is_true(&self) -> bool {
+        self.is_exact() && self.wrong == 0
     }
 
     /// Whether nothing was lost or doubled.
@@ -139,5 +144,8 @@ mod tests {
         assert!(killed.holds());
         killed.promise(false, || "said so".to_owned());
         assert!(!killed.holds());
+        let mut watched = Row::new("x", "requests", 5, 5);
+        watched.wrong = 1;
+        assert!(!watched.is_true() && !watched.holds());
     }
 }

@@ -1,5 +1,5 @@
-//! Every scenario in a short form: nothing lost, nothing doubled. How fast is judged by the command
-//! alone, on a machine that does nothing else.
+//! Every scenario in a short form: nothing lost, nothing doubled, and where values are read all the
+//! time none is wrong. How fast is judged by the command alone, on a machine that does nothing else.
 
 use tools_faults::scenarios::ALL;
 
@@ -13,7 +13,7 @@ async fn nothing_is_lost_or_doubled() {
     let by_values = |name: &str| name == "hot-restart" || name.starts_with("clock-");
     for scenario in ALL.iter().filter(|scenario| !by_values(scenario.name)) {
         match scenario.run(ROUNDS).await {
-            Ok(rows) => broken.extend(rows.into_iter().filter(|row| !row.is_exact())),
+            Ok(rows) => broken.extend(rows.into_iter().filter(|row| !row.is_true())),
             Err(error) => panic!("{}: {error:#}", scenario.name),
         }
     }
