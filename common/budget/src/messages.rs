@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 use tokio::time::{Sleep, sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::room::{Full, Reservation, Room};
 
@@ -71,6 +72,8 @@ pub struct Messages<B> {
     /// Of the message that is under way, and of those that came to their end in the last piece of
     /// data.
     held: Vec<Reservation>,
+    /// Until the message under way has to make room for another one's.
+    cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// When the message under way has to be whole.
     deadline: Option<Pin<Box<Sleep>>>,
     over: bool,
@@ -143,6 +146,7 @@ impl<B> Messages<B> {
             data: None,
             taking: None,
             held: Vec::new(),
+            cut: None,
             deadline: None,
             over: false,
         }
@@ -152,6 +156,7 @@ impl<B> Messages<B> {
         self.over = true;
         self.taking = None;
         self.data = None;
+        self.held.clear();
         (self.bounds.refuse)(refused)
     }
 
@@ -163,6 +168,12 @@ impl<B> Messages<B> {
             self.deadline = None;
         } else if began || self.deadline.is_none() {
             self.deadline = Some(Box::pin(sleep(self.bounds.within)));
+        }
+        if !self.framing.is_under_way() || began {
+            self.cut = None;
+            for held in &self.held {
+                held.whole();
+            }
         }
         let length = self.framing.length();
         // Its length may come later than its first byte.
@@ -183,6 +194,7 @@ impl<B> Messages<B> {
         let bytes = self.framing.length();
         Poll::Ready(match taken {
             Ok(held) => {
+                self.cut = Some(Box::pin(held.cut()));
                 self.held.push(held);
                 Ok(())
             }
@@ -198,6 +210,17 @@ impl<B> Messages<B> {
         Poll::Ready(BodyError::Slow {
             bytes: self.framing.length(),
             within: self.bounds.within,
+        })
+    }
+
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let (Some(cut), Some(held)) = (&mut self.cut, self.held.last()) else {
+            return Poll::Pending;
+        };
+        ready!(cut.as_mut().poll(cx));
+        Poll::Ready(BodyError::Full {
+            bytes: self.framing.length(),
+            full: held.as_cut(),
         })
     }
 
@@ -248,7 +271,10 @@ where
                 Poll::Pending => break,
             }
         }
-        let refused = ready!(this.poll_deadline(cx));
+        let refused = match this.poll_cut(cx) {
+            Poll::Ready(refused) => refused,
+            Poll::Pending => ready!(this.poll_deadline(cx)),
+        };
         Poll::Ready(Some(Err(this.refuse(refused))))
     }
 

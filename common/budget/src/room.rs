@@ -1,43 +1,58 @@
-//! Room for the bytes of messages under way: so many in total, and so many of one peer.
+//! Room for the bytes of messages under way: so many in total, and so many of one peer. Where there
+//! is none, messages of peers that hold the most make room.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
+use tokio::time::sleep_until;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::size::Size;
+use shares::{AskError, Id, Shares};
+
+mod clock;
+mod shares;
 
 /// What is counted at once: a message takes whole units.
 const UNIT: u64 = 1024;
 
-/// Messages that may wait for room. Each holds no more than a flow-control window meanwhile.
-const WAITING_MAX: usize = 64;
+/// How often a waiter looks whether it is next, and who could go.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub struct Room {
-    units: Arc<Semaphore>,
     total: Size,
-    waiting: Semaphore,
     per_peer: Size,
-    /// Units held by each peer that holds some. Held for one look or change.
-    peers: Mutex<HashMap<IpAddr, u64>>,
+    /// Reservation for a look at each message under way at most.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    shares: Shares,
+    /// How those that wait or hold hear of it.
+    signals: HashMap<Id, Signal>,
+}
+
+#[derive(Debug)]
+struct Signal {
+    /// `None` once it is told.
+    granted: Option<oneshot::Sender<()>>,
+    /// Cancelled when it has to go.
+    cut: CancellationToken,
 }
 
 /// Room that is taken; free again when dropped.
 #[derive(Debug)]
 pub struct Reservation {
-    _units: OwnedSemaphorePermit,
-    _peer: Option<HeldByPeer>,
-}
-
-#[derive(Debug)]
-struct HeldByPeer {
     room: Arc<Room>,
-    peer: IpAddr,
-    units: u64,
+    id: Id,
+    cut: CancellationToken,
 }
 
 /// Why there is no room.
@@ -49,6 +64,9 @@ pub enum Full {
     /// The messages of this peer fill what one peer may have.
     #[error("messages of this peer in flight use up its {0}")]
     Peer(Size),
+    /// It was under way for long, and its peer held more than one that waited.
+    #[error("messages in flight use up all {0}, and this one made room for a peer that holds less")]
+    Cut(Size),
 }
 
 // === impl Room ===
@@ -56,13 +74,14 @@ pub enum Full {
 impl Room {
     /// Room for `total`, of which one peer may have `per_peer`.
     pub fn new(total: Size, per_peer: Size) -> Self {
-        let units = usize::try_from(total.get() / UNIT).unwrap_or(usize::MAX);
+        let shares = Shares::new(total.get() / UNIT, per_peer.get() / UNIT);
         Self {
-            units: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
             total,
-            waiting: Semaphore::new(WAITING_MAX),
             per_peer,
-            peers: Mutex::default(),
+            state: Mutex::new(State {
+                shares,
+                signals: HashMap::new(),
+            }),
         }
     }
 
@@ -74,109 +93,111 @@ impl Room {
         bytes: usize,
     ) -> Result<Reservation, Full> {
         let units = (bytes as u64).div_ceil(UNIT);
-        let by_peer = peer
-            .map(|peer| self.take_of_peer(peer, units))
-            .transpose()?;
-        let full = Full::Total(self.total);
-        let wanted = u32::try_from(units).map_err(|_| full)?;
         if units > self.total.get() / UNIT {
-            return Err(full);
+            return Err(Full::Total(self.total));
         }
-        let free = Arc::clone(&self.units).try_acquire_many_owned(wanted);
-        let units = if let Ok(units) = free {
-            units
-        } else {
-            let _waits = self.waiting.try_acquire().map_err(|_| full)?;
-            let taken = Arc::clone(&self.units).acquire_many_owned(wanted).await;
-            taken.map_err(|_| full)?
-        };
-        Ok(Reservation {
-            _units: units,
-            _peer: by_peer,
-        })
+        let (held, mut granted) = self.ask(peer, units)?;
+        loop {
+            let again = held.make_room();
+            tokio::select! {
+                biased;
+                told = &mut granted => {
+                    // Who waits no longer is not told.
+                    return told.map(|()| held).map_err(|_| Full::Total(self.total));
+                }
+                () = sleep_until(again) => {}
+            }
+        }
     }
 
     pub fn taken(&self) -> Size {
-        let free = self.units.available_permits() as u64 * UNIT;
+        let free = self.state.lock().shares.free() * UNIT;
         Size::bytes(self.total.get().saturating_sub(free))
     }
 
-    fn take_of_peer(self: &Arc<Self>, peer: IpAddr, units: u64) -> Result<HeldByPeer, Full> {
-        let mut peers = self.peers.lock();
-        let held = peers.get(&peer).copied().unwrap_or(0) + units;
-        if held > self.per_peer.get() / UNIT {
-            return Err(Full::Peer(self.per_peer));
+    /// Waits from now on; what is returned takes it back when dropped.
+    fn ask(
+        self: &Arc<Self>,
+        peer: Option<IpAddr>,
+        units: u64,
+    ) -> Result<(Reservation, oneshot::Receiver<()>), Full> {
+        let mut state = self.state.lock();
+        let asked = state.shares.ask(peer, units);
+        let (id, displaced) = asked.map_err(|refused| match refused {
+            AskError::Total => Full::Total(self.total),
+            AskError::Peer => Full::Peer(self.per_peer),
+        })?;
+        if let Some(displaced) = displaced {
+            state.signals.remove(&displaced);
         }
-        peers.insert(peer, held);
-        Ok(HeldByPeer {
-            room: Arc::clone(self),
-            peer,
-            units,
-        })
+        let (sender, granted) = oneshot::channel();
+        let cut = CancellationToken::new();
+        let signal = Signal {
+            granted: Some(sender),
+            cut: cut.clone(),
+        };
+        state.signals.insert(id, signal);
+        state.settle();
+        let room = Arc::clone(self);
+        Ok((Reservation { room, id, cut }, granted))
     }
 }
 
-impl Drop for HeldByPeer {
-    fn drop(&mut self) {
-        let mut peers = self.room.peers.lock();
-        let Some(held) = peers.get_mut(&self.peer) else {
-            return;
-        };
-        *held = held.saturating_sub(self.units);
-        if *held == 0 {
-            peers.remove(&self.peer);
+// === impl State ===
+
+impl State {
+    /// Tells those that have their room now.
+    fn settle(&mut self) {
+        for id in self.shares.settle(clock::now()) {
+            let signal = self.signals.get_mut(&id);
+            if let Some(granted) = signal.and_then(|signal| signal.granted.take()) {
+                // Who has given up gives it back.
+                let _ = granted.send(());
+            }
         }
+    }
+}
+
+// === impl Reservation ===
+
+impl Reservation {
+    /// Waits until this message, which is still under way, has to make room for another one's.
+    pub fn cut(&self) -> WaitForCancellationFutureOwned {
+        self.cut.clone().cancelled_owned()
+    }
+
+    /// All bytes of the message are there: it makes no room any more.
+    pub fn whole(&self) {
+        self.room.state.lock().shares.whole(self.id);
+    }
+
+    /// How it is refused if it was told to make room.
+    pub fn as_cut(&self) -> Full {
+        Full::Cut(self.room.total)
+    }
+
+    /// While it waits: tells others to go if there is no other way. Returns when to look again.
+    fn make_room(&self) -> tokio::time::Instant {
+        let mut state = self.room.state.lock();
+        let now = clock::now();
+        let cut = state.shares.cut(self.id, now);
+        for id in cut.ids {
+            if let Some(signal) = state.signals.get(&id) {
+                signal.cut.cancel();
+            }
+        }
+        cut.again.unwrap_or(now + LOOK_EVERY)
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut state = self.room.state.lock();
+        state.signals.remove(&self.id);
+        state.shares.release(self.id);
+        state.settle();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tokio::time::timeout;
-
-    use super::*;
-
-    const KIB: usize = 1024;
-
-    #[tokio::test]
-    async fn a_peer_has_its_part_and_all_have_the_total() {
-        let room = Arc::new(Room::new(Size::kib(100), Size::kib(60)));
-        let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|ip| ip.parse().ok());
-        let take = |peer, bytes| Arc::clone(&room).take(peer, bytes);
-        let first = take(one, 60 * KIB).await.unwrap();
-        assert_eq!(take(one, 1).await.unwrap_err(), Full::Peer(Size::kib(60)));
-        let second = take(other, 40 * KIB).await.unwrap();
-        assert_eq!(room.taken(), Size::kib(100));
-        // It waits, and has room as soon as there is some.
-        let waits = tokio::spawn(take(None, 10 * KIB));
-        tokio::task::yield_now().await;
-        assert!(!waits.is_finished());
-        drop(second);
-        waits.await.unwrap().unwrap();
-        drop(first);
-        assert_eq!(room.taken(), Size::default());
-        assert!(room.peers.lock().is_empty());
-        assert_eq!(
-            take(None, 101 * KIB).await.unwrap_err(),
-            Full::Total(Size::kib(100))
-        );
-    }
-
-    #[tokio::test]
-    async fn only_so_many_wait() {
-        let room = Arc::new(Room::new(Size::kib(1), Size::kib(1)));
-        let held = Arc::clone(&room).take(None, 1).await.unwrap();
-        let mut waiting = Vec::new();
-        for _ in 0..WAITING_MAX {
-            let mut waits = Box::pin(Arc::clone(&room).take(None, 1));
-            assert!(timeout(Duration::ZERO, &mut waits).await.is_err());
-            waiting.push(waits);
-        }
-        assert!(Arc::clone(&room).take(None, 1).await.is_err());
-        drop(held);
-        for waits in waiting {
-            drop(waits.await.unwrap());
-        }
-    }
-}
+mod tests;

@@ -180,12 +180,16 @@ impl Webhook {
         let within = patience(head.uri.query());
         let room = Arc::clone(&self.room).take(peer, size.max(UNIT));
         let room = timeout(within, room).await;
-        let Ok(Ok(_room)) = room else {
-            let text = "too many requests are under way";
-            return Err(refused(StatusCode::SERVICE_UNAVAILABLE, "busy", text));
+        let Ok(Ok(room)) = room else {
+            return Err(busy());
         };
         let within = within.min(BODY_WITHIN);
-        let body = timeout(within, Limited::new(body, size).collect()).await;
+        let body = tokio::select! {
+            biased;
+            body = timeout(within, Limited::new(body, size).collect()) => body,
+            () = room.cut() => return Err(busy()),
+        };
+        room.whole();
         let body = body.map_err(|_| {
             let text = format!("the request took longer than {} s", within.as_secs());
             refused(StatusCode::REQUEST_TIMEOUT, "slow", &text)
@@ -311,6 +315,11 @@ fn patience(query: Option<&str>) -> Duration {
 fn values(body: &[u8]) -> usize {
     let separates = |byte: &&u8| matches!(byte, b',' | b'[' | b'{');
     body.iter().filter(separates).count()
+}
+
+fn busy() -> RequestError {
+    let text = "too many requests are under way";
+    refused(StatusCode::SERVICE_UNAVAILABLE, "busy", text)
 }
 
 fn too_large() -> RequestError {

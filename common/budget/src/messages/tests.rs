@@ -123,6 +123,30 @@ async fn a_message_that_does_not_end_is_cut() {
     assert_eq!(next(&mut body).await, Ok(None), "a refusal is the end");
 }
 
+/// A message of which nothing more comes makes room for that of another peer long before its
+/// deadline; one that is whole does not.
+#[tokio::test(start_paused = true)]
+async fn a_message_under_way_makes_room_for_others() {
+    let room = room(6);
+    let of = |peer: u8| Bounds {
+        peer: Some([10, 0, 0, peer].into()),
+        ..bounds(&room)
+    };
+    let (slow, body) = channel();
+    let mut stalled = Messages::new(body, of(1));
+    slow.send(data(&message(5000)[..4000])).await.unwrap();
+    next(&mut stalled).await.unwrap();
+    let (fast, body) = channel();
+    let mut other = Messages::new(body, of(2));
+    fast.send(data(&message(3000)[..2000])).await.unwrap();
+    let both = async { tokio::join!(next(&mut stalled), next(&mut other)) };
+    let both = tokio::time::timeout(Duration::from_secs(1), both).await;
+    let (cut, passed) = both.expect("long before the deadline");
+    let full = Full::Cut(Size::kib(6));
+    assert_eq!(cut, Err(BodyError::Full { bytes: 5000, full }));
+    assert_eq!(passed.unwrap().unwrap().len(), 2000);
+}
+
 proptest! {
     /// However the messages are cut into pieces, the same bytes come out, and all room is free at
     /// the end.
