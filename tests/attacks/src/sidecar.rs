@@ -1,40 +1,50 @@
 //! A well-behaved sidecar: it says hello, reports each second and wants its acknowledgement in
 //! time.
 
-use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context as Polled, Poll};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use prost::Message as _;
 use proto::v1::aggregator_frame::Frame;
 use proto::v1::ingest_client::IngestClient;
 use proto::v1::{self, AggregatorFrame, SidecarFrame, sidecar_frame};
-use tests_support::clock;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
 use tonic::transport::Endpoint;
+use tonic::{Request, Streaming};
 
 use crate::probes::PATIENCE;
+use crate::stopwatch::{Summary, Times};
+use crate::target::{Connection, HTTP2, Target};
+
+/// The namespace of pods.
+pub const NAMESPACE: &str = "prod";
+/// The pod of the sidecar.
+pub const POD: &str = "jazz-1";
+/// A pod whose sidecar connects again and again.
+pub const NEWCOMER: &str = "jazz-2";
 
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 const REQUESTS: u64 = 100;
+/// How long an acknowledgement may take: a sidecar promises its next report within two seconds.
+const ACK_WITHIN: Duration = Duration::from_secs(2);
+/// How long it may take until a newcomer is let in: one that is refused tries again.
+const LET_IN_WITHIN: Duration = Duration::from_secs(3);
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// A sidecar that goes on until asked for its outcome.
-#[derive(Debug)]
-pub struct Sidecar {
-    stop: CancellationToken,
-    task: JoinHandle<Result<Outcome>>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
+/// What came of it.
+#[derive(Clone, Copy, Debug)]
 pub struct Outcome {
-    /// Reports that were acknowledged in time.
-    pub reports: u64,
+    /// Those that were acknowledged, and so have to be counted.
     pub requests: u64,
-    pub slowest: Duration,
+    pub acks: Summary,
 }
 
 struct Stream {
@@ -42,53 +52,79 @@ struct Stream {
     answers: Streaming<AggregatorFrame>,
 }
 
-// === impl Sidecar ===
+/// Makes connections to a target.
+struct Connector(Target);
 
-impl Sidecar {
-    /// One of the pod `pod` in namespace `prod`.
-    pub async fn start(ingest: SocketAddr, pod: &str) -> Result<Self> {
-        let mut stream = Stream::open(ingest, pod).await.context("the sidecar")?;
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        let task = tokio::spawn(async move {
-            let mut outcome = Outcome::default();
-            let mut ticks = tokio::time::interval(REPORT_EVERY);
-            while !stopped.is_cancelled() {
-                ticks.tick().await;
-                let seq = outcome.reports + 1;
-                let begun = clock::now();
-                stream
-                    .send(sidecar_frame::Frame::Report(report(seq)))
-                    .await?;
-                let answer = stream
-                    .answer()
-                    .await
-                    .with_context(|| format!("report {seq}"))?;
-                ensure!(matches!(answer, Frame::Ack(v1::Ack { seq: told }) if told == seq));
-                outcome.slowest = outcome.slowest.max(begun.elapsed());
-                outcome.reports = seq;
-                outcome.requests = seq * REQUESTS;
-            }
-            Ok(outcome)
-        });
-        Ok(Self { stop, task })
+/// Streams from [`POD`] to the ingest `target` of the program `pid` until `stop`. Fails if the
+/// stream ends, or acknowledgements do not come in time.
+pub async fn run(pid: u32, target: &Target, stop: &CancellationToken) -> Result<Outcome> {
+    let mut stream = Stream::open(target, POD).await.context("the sidecar")?;
+    let mut times = Times::new(pid, ACK_WITHIN);
+    let mut seq = 0;
+    let mut ticks = interval(REPORT_EVERY);
+    while !stop.is_cancelled() {
+        ticks.tick().await;
+        seq += 1;
+        let lap = times.begin();
+        stream
+            .send(sidecar_frame::Frame::Report(report(seq)))
+            .await?;
+        let answer = stream.answer().await;
+        let answer = answer.with_context(|| format!("report {seq}"))?;
+        ensure!(matches!(answer, Frame::Ack(v1::Ack { seq: told }) if told == seq));
+        times.end(&lap);
     }
-
-    /// Ends; fails if a report was not acknowledged in time.
-    pub async fn finish(self) -> Result<Outcome> {
-        self.stop.cancel();
-        self.task.await?
-    }
+    Ok(Outcome {
+        requests: seq * REQUESTS,
+        acks: times.judge("acknowledgements")?,
+    })
 }
 
+/// Streams of [`NEWCOMER`], one after the other, until `stop`: each is let in before long.
+pub async fn newcomers(pid: u32, target: &Target, stop: &CancellationToken) -> Result<Summary> {
+    let mut times = Times::new(pid, LET_IN_WITHIN);
+    while !stop.is_cancelled() {
+        let lap = times.begin();
+        let let_in = async {
+            while Stream::open(target, NEWCOMER).await.is_err() {
+                sleep(AGAIN_AFTER).await;
+            }
+        };
+        let let_in = timeout(PATIENCE, let_in).await;
+        let_in.context("a sidecar that connects anew is kept out")?;
+        times.end(&lap);
+        sleep(REPORT_EVERY).await;
+    }
+    times.judge("newcomers")
+}
+
+/// The first message of a stream that says that it is of `pod`, as gRPC frames it.
+pub fn first_message(pod: &str) -> Bytes {
+    let hello = sidecar_frame::Frame::Hello(hello(pod));
+    let message = SidecarFrame { frame: Some(hello) }.encode_to_vec();
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    let mut framed = vec![0];
+    framed.extend(length.to_be_bytes());
+    framed.extend(message);
+    framed.into()
+}
+
+// === impl Stream ===
+
 impl Stream {
-    async fn open(ingest: SocketAddr, pod: &str) -> Result<Self> {
-        let endpoint = Endpoint::from_shared(format!("http://{ingest}"))?;
-        let mut client = IngestClient::new(endpoint.connect().await?);
+    async fn open(target: &Target, pod: &str) -> Result<Self> {
+        let endpoint = Endpoint::from_static("http://aggregator");
+        let channel = endpoint.connect_with_connector(Connector(target.clone()));
+        let mut client = IngestClient::new(channel.await?);
         let (frames, outbound) = mpsc::channel(4);
         let hello = sidecar_frame::Frame::Hello(hello(pod));
         frames.send(SidecarFrame { frame: Some(hello) }).await?;
-        let answers = client.report(ReceiverStream::new(outbound)).await?;
+        let mut request = Request::new(ReceiverStream::new(outbound));
+        if let Some(token) = &target.token {
+            let value = format!("Bearer {token}").parse()?;
+            request.metadata_mut().insert("authorization", value);
+        }
+        let answers = client.report(request).await?;
         let mut stream = Self {
             frames,
             answers: answers.into_inner(),
@@ -111,10 +147,27 @@ impl Stream {
     }
 }
 
+// === impl Connector ===
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = TokioIo<Connection>;
+    type Error = anyhow::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Polled<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let target = self.0.clone();
+        Box::pin(async move { Ok(TokioIo::new(target.connect(HTTP2).await?)) })
+    }
+}
+
 fn hello(pod: &str) -> v1::Hello {
     v1::Hello {
         identity: Some(v1::Identity {
-            namespace: "prod".to_owned(),
+            namespace: NAMESPACE.to_owned(),
             pod: pod.to_owned(),
             ..v1::Identity::default()
         }),

@@ -1,49 +1,62 @@
-//! A sidecar and a kubelet, on a thread of their own: what attackers do in this process must not
-//! hold them up.
+//! A kubelet and one more that does no harm, on a thread of their own: what attackers do in this
+//! process must not hold them up.
 
+use std::net::SocketAddr;
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result, anyhow};
-use tests_support::aggregator::Aggregator;
 use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 
-use crate::probes::Probes;
-use crate::sidecar::Sidecar;
-
-/// The pod of the sidecar.
-pub const POD: &str = "jazz-1";
+use crate::probes::probe;
+use crate::stopwatch::Summary;
 
 /// Both, until asked for their outcome.
 #[derive(Debug)]
-pub struct WellBehaved {
+pub struct WellBehaved<T> {
     stop: CancellationToken,
-    thread: JoinHandle<Result<String>>,
+    thread: JoinHandle<Result<Served<T>>>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Served<T> {
+    pub client: T,
+    pub livez: Summary,
+    pub readyz: Summary,
 }
 
 // === impl WellBehaved ===
 
-impl WellBehaved {
-    pub fn start(aggregator: &Aggregator) -> Result<Self> {
-        let (ingest, admin) = (aggregator.ingest(), aggregator.admin());
+impl<T: Send + 'static> WellBehaved<T> {
+    /// Probes of the program `pid` at `admin`, and what `client` does until it is told to stop.
+    pub fn start<F>(
+        (pid, admin): (u32, SocketAddr),
+        client: impl FnOnce(CancellationToken) -> F + Send + 'static,
+    ) -> Result<Self>
+    where
+        F: Future<Output = Result<T>>,
+    {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::spawn(move || {
-            runtime.block_on(async move {
-                let sidecar = Sidecar::start(ingest, POD).await?;
-                let probes = Probes::start(admin, "/livez");
-                stopped.cancelled().await;
-                let sidecar = sidecar.finish().await.context("the well-behaved sidecar")?;
-                let probes = probes.finish().await.context("the probes")?;
-                Ok(format!("{sidecar:?}, probes: {probes:?}"))
+            let probes = |path| probe(pid, admin, path, stopped.clone());
+            runtime.block_on(async {
+                let (client, live, ready) =
+                    tokio::join!(client(stopped.clone()), probes("/livez"), probes("/readyz"));
+                Ok(Served {
+                    client: client.context("the well-behaved client")?,
+                    livez: live.context("probes")?,
+                    readyz: ready.context("probes")?,
+                })
             })
         });
         Ok(Self { stop, thread })
     }
 
-    /// Ends; fails if the sidecar or a probe was not answered in time.
-    pub fn finish(self) -> Result<String> {
+    /// Ends; fails if the client was not served right, or a probe not in time.
+    pub fn finish(self) -> Result<Served<T>> {
         self.stop.cancel();
         let outcome = self.thread.join();
         outcome.map_err(|_| anyhow!("the well-behaved panicked"))?

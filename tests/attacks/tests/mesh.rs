@@ -8,25 +8,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use mesh_core::discovery::LISTENER;
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
+use mesh_core::discovery::{CLUSTER, LISTENER};
 use mesh_core::wire::delimited;
 use prost::Message as _;
-use serde_json::Value;
 use tempfile::TempDir;
-use tests_attacks::cage::Cage;
-use tests_attacks::flood;
-use tests_attacks::probes::Probes;
+use tests_attacks::caged::Caged;
+use tests_attacks::flood::{self, Call};
+use tests_attacks::heads::{self, Endless};
+use tests_attacks::probes::PATIENCE;
+use tests_attacks::stopwatch::{Summary, Times};
+use tests_attacks::target::{HTTP2, Target};
+use tests_attacks::well_behaved::WellBehaved;
 use tests_mesh::grpc;
 use tests_mesh::manifests;
-use tests_support::process::Process;
-use tests_support::{artifacts, clock, http};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 const MIB: usize = 1 << 20;
 /// As `deploy/kustomize/components/control-plane/control-plane.yaml` says.
 const CONTROL_PLANE: u64 = 256 << 20;
 /// As the injector writes into pods.
 const XDS_PROXY: u64 = 64 << 20;
-const START_WITHIN: Duration = Duration::from_secs(30);
+const STREAM: Call = Call::grpc(grpc::STREAM);
+/// How long an Envoy that starts may wait for its clusters, and how often one starts.
+const CLUSTERS_WITHIN: Duration = Duration::from_secs(2);
+const CONNECTS_EVERY: Duration = Duration::from_millis(300);
+const SLOW_FOR: Duration = Duration::from_secs(4);
 
 const MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
@@ -46,70 +55,46 @@ fn listener(bytes: usize) -> Vec<u8> {
     fields(&[(1, b"lds_ingress_0.0.0.0_15000"), (3, &chain)])
 }
 
-/// A program in its cage.
-struct Caged {
-    process: Process,
-    xds: SocketAddr,
-    admin: SocketAddr,
-    cage: Cage,
-    _folder: TempDir,
+/// Prints how large it was, unless it has ended.
+fn report(program: &mut Caged, what: &str) -> Result<()> {
+    let peak = program.check(what)?;
+    println!("{what}: peak {} MiB", peak >> 20);
+    Ok(())
 }
 
-// === impl Caged ===
-
-impl Caged {
-    async fn start(limit: u64, folder: TempDir, arguments: &[String]) -> Result<Self> {
-        let cage = Cage::new(limit);
-        let file = folder.path().join("addresses.json");
-        let mut all = arguments.to_vec();
-        all.extend(["listen", "admin-listen"].map(|flag| format!("--{flag}=127.0.0.1:0")));
-        all.push(format!("--addresses-file={}", file.display()));
-        let log = folder.path().join("log");
-        let procs = cage.procs();
-        let binary = artifacts::mesh()?;
-        let mut process = Process::spawn_in(procs.as_deref(), &binary, &all, &[], &log)?;
-        let listens: Value = clock::wait_for("addresses", START_WITHIN, async || {
-            process.check_running()?;
-            let text = fs::read(&file).ok();
-            Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?)
-        })
-        .await?;
-        let address = |key: &str| -> Result<SocketAddr> {
-            Ok(listens[key].as_str().context("an address")?.parse()?)
-        };
-        Ok(Self {
-            xds: address("xds")?,
-            admin: address("admin")?,
-            process,
-            cage,
-            _folder: folder,
-        })
+/// An Envoy of djapp that connects again and again until `stop`, and each time is told its
+/// clusters.
+async fn envoy(pid: u32, xds: SocketAddr, stop: CancellationToken) -> Result<Summary> {
+    let mut times = Times::new(pid, CLUSTERS_WITHIN);
+    while !stop.is_cancelled() {
+        let lap = times.begin();
+        let told = timeout(PATIENCE, clusters(xds)).await;
+        let told = told.context("no answer")??;
+        times.end(&lap);
+        ensure!(told > 1, "{told} clusters");
+        sleep(CONNECTS_EVERY).await;
     }
-
-    /// Fails if it has ended or was too large.
-    fn check(&mut self, what: &str) -> Result<()> {
-        self.process
-            .check_running()
-            .with_context(|| what.to_owned())?;
-        let pid = self.process.pid().context("it runs")?;
-        let peak = self.cage.check_peak(pid).with_context(|| what.to_owned())?;
-        println!("{what}: peak {} MiB", peak >> 20);
-        Ok(())
-    }
-
-    async fn metric(&self, name: &str) -> Result<f64> {
-        let page = http::get_ok(self.admin, "/metrics").await?.text();
-        let line = page
-            .lines()
-            .find_map(|line| line.strip_prefix(&format!("{name} ")));
-        Ok(line.context("no such metric")?.parse()?)
-    }
+    times.judge("clusters")
 }
 
-/// Half-sent requests and streams that say nothing do not take the control plane's memory, nor an
-/// Envoy's answers.
+async fn clusters(xds: SocketAddr) -> Result<usize> {
+    let (requests, mut responses) = grpc::open(xds).await?;
+    let mut request = grpc::request(CLUSTER);
+    let id = format!("mesh/dj-app/virtualNode/dj_{}", tests_mesh::NAMESPACE);
+    request.node = Some(Node {
+        cluster: id.clone(),
+        id,
+        ..Node::default()
+    });
+    requests.send(request.encode_to_vec().into()).await?;
+    let response = grpc::next(&mut responses).await?;
+    Ok(DiscoveryResponse::decode(response)?.resources.len())
+}
+
+/// Half-sent requests, streams that say nothing and heads without an end do not take the control
+/// plane's memory, nor an Envoy's answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_control_plane_holds_out() -> Result<()> {
+async fn a_control_plane_holds_out() -> Result<()> {
     let folder = TempDir::new()?;
     let manifests = folder.path().join("manifests");
     fs::create_dir(&manifests)?;
@@ -124,18 +109,29 @@ async fn an_control_plane_holds_out() -> Result<()> {
         format!("--manifests={}", manifests.display()),
         format!("--endpoints-file={}", endpoints.display()),
     ];
-    let mut control_plane = Caged::start(CONTROL_PLANE, folder, &arguments).await?;
-    let probes = Probes::start(control_plane.admin, "/readyz");
-    let held = flood::half_messages(control_plane.xds, grpc::STREAM, 60, 1, 4 * MIB).await;
-    control_plane.check("60 half-sent messages of 4 MiB")?;
+    let mut control_plane = Caged::start(CONTROL_PLANE, folder, "xds", &arguments).await?;
+    control_plane.wait_ready().await?;
+    let (pid, xds) = (control_plane.pid()?, control_plane.port);
+    let served = WellBehaved::start((pid, control_plane.admin), move |stop| {
+        envoy(pid, xds, stop)
+    })?;
+    let target = Target::plain(xds).attacked_from(1);
+    let held = flood::half_messages(&target, STREAM, 60, 1, 4 * MIB).await;
+    report(&mut control_plane, "60 half-sent messages of 4 MiB")?;
     drop(held);
-    let held = flood::half_messages(control_plane.xds, grpc::STREAM, 120, 1, MIB - 64).await;
-    control_plane.check("120 half-sent messages of 1 MiB")?;
+    let held = flood::half_messages(&target, STREAM, 120, 1, MIB - 64).await;
+    report(&mut control_plane, "120 half-sent messages of 1 MiB")?;
     drop(held);
-    let held = flood::empty_streams(control_plane.xds, grpc::STREAM, 100, 32).await;
-    control_plane.check("3,200 empty streams")?;
+    let held = flood::empty_streams(&target, STREAM, 100, 32).await;
+    report(&mut control_plane, "3,200 empty streams")?;
     drop(held);
-    println!("probes: {:?}", probes.finish().await?);
+    let held = heads::huge(&target, Endless::http2(), 100, 16 * MIB).await;
+    report(&mut control_plane, "100 endless heads")?;
+    ensure!(held.refused == 100, "{} are closed", held.refused);
+    let held = heads::slow(&target, HTTP2, 100, SLOW_FOR).await;
+    report(&mut control_plane, "100 slow heads")?;
+    drop(held);
+    println!("{:?}", served.finish()?);
     Ok(())
 }
 
@@ -170,9 +166,9 @@ async fn an_xds_proxy_lets_large_responses_pass() -> Result<()> {
         format!("--filter-wasm={}", wasm.display()),
         "--aggregator=127.0.0.1:1".to_owned(),
     ];
-    let mut xds_proxy = Caged::start(XDS_PROXY, folder, &arguments).await?;
-    xds_proxy.check("at the start")?;
-    let (requests, mut responses) = grpc::open(xds_proxy.xds).await?;
+    let mut xds_proxy = Caged::start(XDS_PROXY, folder, "xds", &arguments).await?;
+    report(&mut xds_proxy, "at the start")?;
+    let (requests, mut responses) = grpc::open(xds_proxy.port).await?;
     let ask = async |name: &str| {
         let mut request = grpc::request(LISTENER);
         request.resource_names = vec![name.to_owned()];
@@ -182,13 +178,16 @@ async fn an_xds_proxy_lets_large_responses_pass() -> Result<()> {
         ask("changes").await?;
         let got = grpc::next(&mut responses).await?;
         ensure!(got.len() > changes.len(), "nothing was inserted");
-        xds_proxy.check(&format!("response {nth} of 7 MB, changed"))?;
+        report(&mut xds_proxy, &format!("response {nth} of 7 MB, changed"))?;
     }
     for nth in 1..=4 {
         ask("passes").await?;
         let got = grpc::next(&mut responses).await?;
         ensure!(got == passes, "the response is another");
-        xds_proxy.check(&format!("response {nth} of 10.5 MB, unread"))?;
+        report(
+            &mut xds_proxy,
+            &format!("response {nth} of 10.5 MB, unread"),
+        )?;
     }
     let name = "meshmeter_mesh_xds_proxy_responses_unread_total";
     ensure!(xds_proxy.metric(name).await? > 3.5, "not counted");
@@ -196,7 +195,7 @@ async fn an_xds_proxy_lets_large_responses_pass() -> Result<()> {
     let refused = grpc::next(&mut responses)
         .await
         .expect_err("it is too large");
-    xds_proxy.check("a response of 30 MB")?;
+    report(&mut xds_proxy, "a response of 30 MB")?;
     let text = format!("{refused:#}");
     ensure!(
         text.contains("--memory-limit") && text.contains("30000"),

@@ -1,5 +1,6 @@
 //! Every scenario in a short form: nothing lost, nothing doubled, and where values are read all the
-//! time none is wrong. How fast is judged by the command alone, on a machine that does nothing else.
+//! time none is wrong. How fast is judged by the command alone, on a machine that does nothing
+//! else.
 
 use tools_faults::scenarios::ALL;
 
