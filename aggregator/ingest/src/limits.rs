@@ -64,7 +64,7 @@ pub(crate) const SILENCE_MAX: Duration = Duration::from_mins(5);
 pub(crate) const ANSWERS_MAX: usize = 4;
 
 /// How long the sidecar may take to make room for an answer.
-pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long the last word of a stream, its status, may take to get out.
 pub(crate) const STATUS_WITHIN: Duration = Duration::from_secs(1);
@@ -110,6 +110,8 @@ pub struct Limits {
     pub frame_bytes: usize,
     /// How long a stream may take to say hello; [`HELLO_WITHIN`] by default.
     pub hello_within: Duration,
+    /// How long a sidecar may take to make room for an answer; [`ANSWER_WITHIN`] by default.
+    pub answer_within: Duration,
     /// Streams that have not said hello at once; [`GREETING_MAX`] by default.
     pub greeting: usize,
     /// Streams from one address, where it is the identity; [`STREAMS_PER_PEER_MAX`] by default.
@@ -131,6 +133,7 @@ impl Default for Limits {
             connections: CONNECTIONS_MAX,
             frame_bytes: FRAME_BYTES_MAX,
             hello_within: HELLO_WITHIN,
+            answer_within: ANSWER_WITHIN,
             greeting: GREETING_MAX,
             streams_per_peer: STREAMS_PER_PEER_MAX,
             message_within: MESSAGE_WITHIN,

@@ -19,7 +19,7 @@ use crate::builds::BuildGuard;
 use crate::close_reason::{CloseReason, Refusal, ending_of};
 use crate::context::IngestContext;
 use crate::identity::Claim;
-use crate::limits::{ANSWER_WITHIN, DRAIN_MAX, DRAINED_AFTER, SILENCE_MAX, STATUS_WITHIN};
+use crate::limits::{DRAIN_MAX, DRAINED_AFTER, SILENCE_MAX, STATUS_WITHIN};
 use crate::parse;
 use crate::streams::StreamSlot;
 
@@ -129,12 +129,11 @@ impl Session {
         let answer = AggregatorFrame {
             frame: Some(answer),
         };
-        match timeout(ANSWER_WITHIN, self.answers.send(Ok(answer))).await {
+        let within = self.shared.limits.answer_within;
+        match timeout(within, self.answers.send(Ok(answer))).await {
             // An error: nobody reads the answers any more; what was sent before still counts.
             Ok(Ok(()) | Err(_)) => Ok(()),
-            Err(_) => Err(CloseReason::Refused(Refusal::AnswersUnread {
-                within: ANSWER_WITHIN,
-            })),
+            Err(_) => Err(CloseReason::Refused(Refusal::AnswersUnread { within })),
         }
     }
 

@@ -10,6 +10,8 @@ use tonic::Code;
 use crate::support::{Aggregator, until};
 use crate::wire::{INTERNAL, NO_ERROR, Wire};
 
+const REPLACED: &str = "meshmeter_ingest_streams_replaced_total";
+
 /// Reports are acknowledged and in the store, the rate follows, and the pod is learnt with its
 /// labels.
 #[tokio::test]
@@ -36,6 +38,10 @@ async fn reports_become_a_rate() {
     assert_eq!(answer.readings[0].value, Milli(10_000));
     assert_eq!(aggregator.requests("jazz"), Some(30));
     assert_eq!(aggregator.metric("meshmeter_ingest_reports_total"), 3);
+    for (kind, frames) in [("hello", 1), ("report", 3)] {
+        let sample = format!("meshmeter_ingest_frames_total{{kind=\"{kind}\"}}");
+        assert_eq!(aggregator.metric(&sample), frames, "{kind}");
+    }
     assert_eq!(
         aggregator.directory.get(&key).unwrap().labels["app"],
         "jazz"
@@ -126,12 +132,50 @@ async fn a_newer_instance_replaces_the_older() {
     assert_eq!(status.code(), Code::Aborted);
     assert!(status.message().starts_with("replaced"), "{status}");
     assert_eq!(aggregator.requests("jazz"), Some(3));
+    assert_eq!(aggregator.metric(REPLACED), 1);
 }
 
-/// A sidecar that ends sends its last report and resets the stream in the same segment, as Envoy
-/// does: the report counts, and the reset is no refusal.
+/// A pod of the same name with another uid is another pod: its hello ends the stream of the former.
+#[tokio::test]
+async fn another_pod_of_the_name_replaces_the_former() {
+    let aggregator = Aggregator::start(Limits::default()).await;
+    let hello = |instance, uid: &str| {
+        let mut hello = aggregator.hello("jazz", instance);
+        hello.identity.as_mut().unwrap().pod_uid = uid.to_owned();
+        hello
+    };
+    let mut former = aggregator.connect(hello(1, "uid-1")).await;
+    let _other = aggregator.connect(hello(2, "uid-2")).await;
+    let status = former.status().await;
+    assert_eq!(status.code(), Code::Aborted);
+    assert!(status.message().starts_with("replaced"), "{status}");
+    assert_eq!(aggregator.metric(REPLACED), 1);
+}
+
+/// A stream that has said hello keeps its place, however many come after it.
+#[tokio::test]
+async fn a_stream_that_said_hello_makes_no_way() {
+    let aggregator = Aggregator::start(Limits {
+        greeting: 1,
+        ..Limits::default()
+    })
+    .await;
+    let mut first = aggregator.connect(aggregator.hello("jazz", 1)).await;
+    let _silent = aggregator.stream().await.unwrap();
+    let mut second = aggregator.connect(aggregator.hello("metal", 2)).await;
+    aggregator.a_second_later();
+    for stream in [&mut first, &mut second] {
+        stream.report(aggregator.report(1, 10)).await.unwrap();
+    }
+    assert_eq!(aggregator.refused("crowded"), 1, "the silent one");
+}
+
+/// A sidecar that ends sends its last reports and resets the stream in the same segment, as Envoy
+/// does: they count, though nobody reads the answers, and the reset is no refusal.
 #[tokio::test]
 async fn a_reset_after_data_keeps_the_data() {
+    /// More than answers may wait.
+    const LAST: u64 = 7;
     let aggregator = Aggregator::start(Limits::default()).await;
     for round in 0..20 {
         let name = format!("jazz-{round}");
@@ -139,10 +183,11 @@ async fn a_reset_after_data_keeps_the_data() {
         let mut wire = Wire::open(aggregator.address, hello).await;
         until("connected", || aggregator.streams(&name) == Some(1)).await;
         aggregator.a_second_later();
-        let mut last = aggregator.report(1, 42);
-        last.r#final = true;
+        let mut reports: Vec<_> = (1..=LAST).map(|n| aggregator.report(n, n * 6)).collect();
+        reports.last_mut().unwrap().r#final = true;
+        let reports = reports.into_iter().map(Frame::Report).collect();
         let code = if round % 2 == 0 { INTERNAL } else { NO_ERROR };
-        wire.send_and_reset(Frame::Report(last), code).await;
+        wire.send_and_reset(reports, code).await;
         until("closed", || aggregator.streams(&name) != Some(1)).await;
         assert_eq!(aggregator.requests(&name), Some(42), "{name}");
     }
@@ -164,6 +209,26 @@ async fn a_half_closed_stream_ends_in_order() {
     assert_eq!(stream.status().await.code(), Code::Ok);
     assert_eq!(aggregator.requests("jazz"), Some(5));
     assert_eq!(aggregator.pod("jazz").streams, 0);
+}
+
+/// At shutdown what lies in our buffers is taken in, though its sidecar has made no room for
+/// answers until then.
+#[tokio::test]
+async fn shutdown_takes_in_what_was_received() {
+    let aggregator = Aggregator::start(Limits::default()).await;
+    let hello = Frame::Hello(aggregator.hello("jazz", 1));
+    let mut wire = Wire::open(aggregator.address, hello).await;
+    until("connected", || aggregator.streams("jazz") == Some(1)).await;
+    aggregator.a_second_later();
+    let reports = (1..=10).map(|n| Frame::Report(aggregator.report(n, n * 10)));
+    wire.send(reports.collect()).await;
+    until("held up", || aggregator.requests("jazz") >= Some(40)).await;
+    assert!(aggregator.requests("jazz") < Some(100), "answers have room");
+    aggregator.shutdown.cancel();
+    wire.make_room().await;
+    until("taken in", || aggregator.requests("jazz") == Some(100)).await;
+    drop(wire);
+    aggregator.ended().await;
 }
 
 /// At shutdown every frame that was sent is taken in before the stream ends with UNAVAILABLE, and

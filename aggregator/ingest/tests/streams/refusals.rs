@@ -3,14 +3,17 @@
 
 use std::time::Duration;
 
-use aggregator_ingest::Limits;
+use aggregator_core::limits::SERIES_PER_POD_MAX;
+use aggregator_core::pod::{Labels, PodInfo, PodKey};
 use aggregator_ingest::limits::FRAME_BYTES_MAX;
+use aggregator_ingest::{Identity, Limits};
 use prost::Message as _;
 use proto::v1::sidecar_frame::Frame;
-use proto::v1::{Responses, SidecarFrame};
+use proto::v1::{Responses, Series, SidecarFrame};
 use tonic::{Code, Status};
 
-use crate::support::{Aggregator, Stream};
+use crate::support::{Aggregator, Stream, until};
+use crate::wire::Wire;
 
 /// A server, a stream that does well, and one that is about to do wrong.
 struct Case {
@@ -221,6 +224,65 @@ async fn older_instance() {
     assert_refused(&status, Code::Aborted, text);
     assert_eq!(case.aggregator.refused("older_instance"), 1);
     assert_eq!(case.aggregator.requests("good"), Some(5));
+}
+
+/// Series beyond those that a pod may have are counted; the others are taken.
+#[tokio::test]
+async fn too_many_series() {
+    let mut case = Case::begin().await;
+    for (seq, clusters) in [(2, 0..200), (3, 200..300)] {
+        let mut report = case.aggregator.report(seq, 20);
+        let series = clusters.map(|n| Series {
+            cluster: format!("cluster-{n}"),
+            ..report.series[0].clone()
+        });
+        report.series = series.collect();
+        case.bad.report(report).await.unwrap();
+    }
+    let refused = "meshmeter_ingest_series_refused_total";
+    // A series without a cluster was there before.
+    let spare = 1 + 300 - u64::try_from(SERIES_PER_POD_MAX).unwrap();
+    assert_eq!(case.aggregator.metric(refused), spare);
+}
+
+/// By address, a stream may speak for the pod that has it, and for no other.
+#[tokio::test]
+async fn another_pod() {
+    let aggregator = Aggregator::start_with(Limits::default(), Identity::PodIp).await;
+    for (name, ip) in [("jazz", "127.0.0.1"), ("metal", "10.0.0.2")] {
+        let mut pod = PodInfo::new(PodKey::new("prod", name), "".into(), Labels::default());
+        pod.ips = vec![ip.parse().unwrap()];
+        aggregator.directory.upsert(pod).unwrap();
+    }
+    let _own = aggregator.connect(aggregator.hello("jazz", 1)).await;
+    let mut stream = aggregator.stream().await.unwrap();
+    stream
+        .send(Frame::Hello(aggregator.hello("metal", 2)))
+        .await;
+    let status = stream.status().await;
+    let text = "the stream comes from 127.0.0.1, but pod prod/metal has 10.0.0.2: a stream may \
+                speak for its own pod alone";
+    assert_refused(&status, Code::PermissionDenied, text);
+    assert_eq!(aggregator.refused("foreign_pod"), 1);
+    assert_eq!(aggregator.streams("metal"), None);
+}
+
+/// A sidecar that makes no room for answers is ended.
+#[tokio::test]
+async fn unread_answers() {
+    let aggregator = Aggregator::start(Limits {
+        answer_within: Duration::from_millis(50),
+        ..Limits::default()
+    })
+    .await;
+    let hello = Frame::Hello(aggregator.hello("jazz", 1));
+    let mut wire = Wire::open(aggregator.address, hello).await;
+    until("connected", || aggregator.streams("jazz") == Some(1)).await;
+    aggregator.a_second_later();
+    let reports = (1..=10).map(|n| Frame::Report(aggregator.report(n, n * 10)));
+    wire.send(reports.collect()).await;
+    until("ended", || aggregator.refused("answers_unread") == 1).await;
+    assert_eq!(aggregator.streams("jazz"), Some(0));
 }
 
 /// A stream that says nothing is ended.

@@ -11,7 +11,7 @@ use aggregator_core::pod::PodKey;
 use aggregator_core::status::PodStatus;
 use aggregator_core::store::Store;
 use aggregator_directory::Directory;
-use aggregator_ingest::{Limits, Server};
+use aggregator_ingest::{Identity, Limits, Server};
 use bytes::{Buf as _, BufMut as _};
 use common_time::{Clock, Monotonic, UnixMillis};
 use prometheus_client::encoding::text::encode;
@@ -61,6 +61,10 @@ struct RawCodec;
 
 impl Aggregator {
     pub(crate) async fn start(limits: Limits) -> Self {
+        Self::start_with(limits, Identity::None).await
+    }
+
+    pub(crate) async fn start_with(limits: Limits, identity: Identity) -> Self {
         let now = UNIX_EPOCH.elapsed().map(|d| d.as_millis());
         let now = u64::try_from(now.expect("after 1970")).expect("before the year 584554531");
         let time = Arc::new(AtomicU64::new(now));
@@ -69,6 +73,7 @@ impl Aggregator {
         let mut registry = Registry::with_prefix("meshmeter");
         let shutdown = CancellationToken::new();
         let clock = Arc::clone(&time);
+        let learns_pods = matches!(identity, Identity::None);
         let server = Server::new(
             Arc::clone(&store),
             Arc::clone(&directory),
@@ -78,8 +83,8 @@ impl Aggregator {
             ),
             limits,
             &mut registry,
-            true,
-            aggregator_ingest::Identity::None,
+            learns_pods,
+            identity,
             common_http::Security::Plain,
             shutdown.clone(),
         );
