@@ -245,7 +245,7 @@ pub(crate) fn inject(args: &InjectArgs) -> Result<()> {
                 let line = format!("{}: {bypass}", outcome.what);
                 eprintln!("{}", common_log::escaped(&line));
             }
-            match outcome.left {
+            match outcome.unchanged {
                 None => injected += 1,
                 Some(why) => {
                     left += usize::from(why != Unchanged::NoPods);

@@ -269,7 +269,7 @@ fn ca_configmap_states(
         lease: args.lease.clone(),
         identity: args.lease_identity.clone(),
     };
-    let watches = ca_bundles::begin(client.clone(), options, settings, metrics, (stop, ended));
+    let watches = ca_bundles::start(client.clone(), options, settings, metrics, (stop, ended));
     registry
         .sub_registry_with_prefix("injector_ca")
         .register_collector(Box::new(watches.gauges()));

@@ -1,46 +1,44 @@
-//! Annotations that are read: ours, and those of App Mesh for the sidecar that its controller adds
-//! (environment and mounts, merged with what is there).
+//! Annotations of pods: ours, and those by which App Mesh's controller configures the sidecar that
+//! it adds (environment and mounts, to which entries are appended).
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-/// Label or annotation of a pod: `disabled` leaves it as it is.
+/// Label or annotation of a pod: `disabled` prevents injection.
 pub const INJECT: &str = "meshmeter.io/inject";
 /// Annotation of a pod: the name of its virtual node.
 pub const VIRTUAL_NODE: &str = "meshmeter.io/virtual-node";
-/// Annotation of a pod: the mesh of that node.
+/// Annotation of a pod: the mesh of its virtual node.
 pub const MESH: &str = "meshmeter.io/mesh";
-/// Annotation of App Mesh: whether its controller adds a sidecar.
+/// App Mesh: whether its controller adds a sidecar.
 pub(crate) const CONTROLLER: &str = "appmesh.k8s.aws/sidecarInjectorWebhook";
 /// `K=V, K2=V2`
 pub const ENV: &str = "appmesh.k8s.aws/sidecarEnv";
-/// `[{"K": "V"}]`; with it the controller does not look at [`ENV`].
+/// `[{"K": "V"}]`; with it the controller ignores [`ENV`].
 pub const ENV_JSON: &str = "appmesh.k8s.aws/sidecarEnvJson";
 /// `volume:/path, volume2:/path2`
 pub const MOUNTS: &str = "appmesh.k8s.aws/volumeMounts";
 /// `secret:/path, secret2:/path2`
 pub const SECRETS: &str = "appmesh.k8s.aws/secretMounts";
 
-/// An annotation that cannot be added to.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum AnnotationError {
-    /// The variable is there with another value.
     #[error("{annotation} sets {name} to {value:?} already")]
     Taken {
         annotation: &'static str,
         name: String,
         value: String,
     },
-    /// The controller would not read it either.
+    /// App Mesh's controller could not parse it either.
     #[error("{0} is malformed: {1:?}")]
     Malformed(&'static str, String),
 }
 
 pub(crate) type Annotations = Map<String, Value>;
 
-/// Variables that the sidecar is to have.
+/// Variables for the sidecar.
 pub(crate) fn env(annotations: &Annotations) -> Result<Vec<(String, String)>, AnnotationError> {
     let Some(json) = annotations.get(ENV_JSON).and_then(Value::as_str) else {
         return pairs(annotations, ENV, '=');
@@ -61,40 +59,39 @@ pub(crate) fn mounts(
 fn pairs(
     annotations: &Annotations,
     name: &'static str,
-    between: char,
+    separator: char,
 ) -> Result<Vec<(String, String)>, AnnotationError> {
     let pairs = text(annotations, name).split(',').map(str::trim);
     let pairs = pairs.filter(|pair| !pair.is_empty()).map(|pair| {
-        let (key, value) = pair.split_once(between)?;
+        let (key, value) = pair.split_once(separator)?;
         Some((key.trim().to_owned(), value.trim().to_owned()))
     });
     let all: Option<_> = pairs.collect();
     all.ok_or_else(|| AnnotationError::Malformed(name, text(annotations, name).to_owned()))
 }
 
-/// The items of the list in `name`, each of the form that `is` knows, at most `max`; `None` where
-/// the annotation is not there. What is empty is an empty list, as it was for App Mesh's
-/// controller.
+/// The comma-separated list in `name`, of at most `max` items that `is` accepts; `None` without the
+/// annotation. An empty annotation is an empty list, as for App Mesh's controller.
 pub(crate) fn listed(
     annotations: &Annotations,
     name: &'static str,
     max: usize,
     is: fn(&str) -> bool,
 ) -> Result<Option<String>, AnnotationError> {
-    let Some(held) = annotations.get(name).and_then(Value::as_str) else {
+    let Some(text) = annotations.get(name).and_then(Value::as_str) else {
         return Ok(None);
     };
-    let items = held.split(',').map(str::trim);
+    let items = text.split(',').map(str::trim);
     let items: Vec<_> = items.filter(|item| !item.is_empty()).collect();
-    // A range takes the place of two.
-    let places: usize = items
+    // iptables' multiport match counts a range of ports as two.
+    let count: usize = items
         .iter()
         .map(|item| item.split(':').count().min(2))
         .sum();
-    if places <= max && items.iter().all(|item| is(item)) {
+    if count <= max && items.iter().all(|item| is(item)) {
         Ok(Some(items.join(",")))
     } else {
-        Err(AnnotationError::Malformed(name, held.to_owned()))
+        Err(AnnotationError::Malformed(name, text.to_owned()))
     }
 }
 
@@ -105,7 +102,7 @@ fn text<'a>(annotations: &'a Annotations, name: &str) -> &'a str {
         .unwrap_or_default()
 }
 
-/// Adds the variable `name`; where it is there with this value nothing changes.
+/// Adds a variable. Idempotent; fails if it has another value.
 pub fn add_env(
     annotations: &mut Annotations,
     name: &str,
@@ -114,19 +111,19 @@ pub fn add_env(
     if annotations.contains_key(ENV_JSON) {
         return add_env_json(annotations, name, value);
     }
-    let held = text(annotations, ENV).to_owned();
-    for pair in held
+    let existing = text(annotations, ENV).to_owned();
+    for pair in existing
         .split(',')
         .map(str::trim)
         .filter(|pair| !pair.is_empty())
     {
         let malformed = || AnnotationError::Malformed(ENV, pair.to_owned());
-        let (key, there) = pair.split_once('=').ok_or_else(malformed)?;
+        let (key, current) = pair.split_once('=').ok_or_else(malformed)?;
         if key.trim() == name {
-            return taken(ENV, name, there.trim(), value);
+            return unless_equal(ENV, name, current.trim(), value);
         }
     }
-    let merged = joined(&held, &format!("{name}={value}"));
+    let merged = joined(&existing, &format!("{name}={value}"));
     annotations.insert(ENV.to_owned(), merged.into());
     Ok(())
 }
@@ -136,11 +133,11 @@ fn add_env_json(
     name: &str,
     value: &str,
 ) -> Result<(), AnnotationError> {
-    let held = text(annotations, ENV_JSON);
-    let malformed = |_| AnnotationError::Malformed(ENV_JSON, held.to_owned());
-    let mut maps: Vec<Map<String, Value>> = serde_json::from_str(held).map_err(malformed)?;
-    if let Some(there) = maps.iter().find_map(|map| map.get(name)) {
-        return taken(ENV_JSON, name, there.as_str().unwrap_or_default(), value);
+    let existing = text(annotations, ENV_JSON);
+    let malformed = |_| AnnotationError::Malformed(ENV_JSON, existing.to_owned());
+    let mut maps: Vec<Map<String, Value>> = serde_json::from_str(existing).map_err(malformed)?;
+    if let Some(current) = maps.iter().find_map(|map| map.get(name)) {
+        return unless_equal(ENV_JSON, name, current.as_str().unwrap_or_default(), value);
     }
     maps.push(Map::from_iter([(name.to_owned(), value.into())]));
     let merged = Value::from(maps.into_iter().map(Value::from).collect::<Vec<_>>());
@@ -148,32 +145,32 @@ fn add_env_json(
     Ok(())
 }
 
-fn taken(
+fn unless_equal(
     annotation: &'static str,
     name: &str,
-    there: &str,
+    current: &str,
     value: &str,
 ) -> Result<(), AnnotationError> {
-    if there == value {
+    if current == value {
         return Ok(());
     }
     Err(AnnotationError::Taken {
         annotation,
         name: name.to_owned(),
-        value: there.to_owned(),
+        value: current.to_owned(),
     })
 }
 
-/// Adds a mount of `volume` at `path`; where it is there nothing changes.
+/// Adds a mount of `volume` at `path`. Idempotent; fails if another volume is mounted there.
 pub fn add_mount(
     annotations: &mut Annotations,
     volume: &str,
     path: &str,
 ) -> Result<(), AnnotationError> {
     for name in [MOUNTS, SECRETS] {
-        let there = mounts(annotations, name)?;
-        if let Some((other, _)) = there.iter().find(|(_, there)| there == path) {
-            return taken(name, path, other, volume);
+        let mounts = mounts(annotations, name)?;
+        if let Some((other, _)) = mounts.iter().find(|(_, mounted)| mounted == path) {
+            return unless_equal(name, path, other, volume);
         }
     }
     let merged = joined(text(annotations, MOUNTS), &format!("{volume}:{path}"));
@@ -181,19 +178,18 @@ pub fn add_mount(
     Ok(())
 }
 
-/// Sets `name` where it is not there.
 pub(crate) fn add_default(annotations: &mut Annotations, name: &str, value: &str) {
     if !annotations.contains_key(name) {
         annotations.insert(name.to_owned(), value.into());
     }
 }
 
-fn joined(held: &str, further: &str) -> String {
-    let held = held.trim().trim_end_matches(',');
-    if held.is_empty() {
-        further.to_owned()
+fn joined(existing: &str, added: &str) -> String {
+    let existing = existing.trim().trim_end_matches(',');
+    if existing.is_empty() {
+        added.to_owned()
     } else {
-        format!("{held}, {further}")
+        format!("{existing}, {added}")
     }
 }
 
@@ -229,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_somebody_elses_is_left_alone() {
+    fn other_values_are_not_overwritten() {
         for before in [json!({ENV: "A=2"}), json!({ENV_JSON: "[{\"A\":\"2\"}]"})] {
             let mut annotations = map(&before);
             let error = add_env(&mut annotations, "A", "1").unwrap_err();

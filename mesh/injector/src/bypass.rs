@@ -1,4 +1,4 @@
-//! Containers whose traffic does not come through the sidecar although they are beside it.
+//! Containers of an injected pod whose traffic bypasses the sidecar.
 
 use std::fmt;
 
@@ -7,11 +7,9 @@ use serde_json::Value;
 use crate::names::{PROXYINIT, SIDECAR, USER};
 use crate::pod::{INJECTED, is_ours};
 
-/// Names that are printed at most.
 const PRINTED_MAX: usize = 5;
 
-/// Containers that run as the sidecar's user: what they send is taken for the sidecar's own, so it
-/// is not redirected.
+/// Containers that run as the sidecar's user, whose outbound traffic iptables does not redirect.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Bypass {
     containers: Vec<String>,
@@ -20,10 +18,10 @@ pub struct Bypass {
 // === impl Bypass ===
 
 impl Bypass {
-    /// The reason in a word: a label of metrics and events.
+    /// Label of metrics and reason of Events.
     pub const REASON: &'static str = "bypass";
 
-    /// Those of a pod that was not injected yet.
+    /// `None` also for a pod that is injected already.
     pub fn of(pod: &Value) -> Option<Self> {
         if pod["metadata"]["annotations"][INJECTED].is_string() {
             return None;
@@ -33,8 +31,8 @@ impl Bypass {
         let lists = ["containers", "initContainers"];
         let all = lists.map(|list| spec[list].as_array().into_iter().flatten());
         let [containers, native] = all;
-        // What prepares the pod sends before anything is redirected.
-        let native = native.filter(|one| one["restartPolicy"] == "Always");
+        // Ordinary init containers end before traffic is redirected.
+        let native = native.filter(|container| container["restartPolicy"] == "Always");
         let same_user = containers.chain(native).filter(|container| {
             let own = &container["securityContext"]["runAsUser"];
             let user = if own.is_null() { of_pod } else { own };

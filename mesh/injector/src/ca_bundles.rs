@@ -1,13 +1,12 @@
-//! The `ConfigMap` that each namespace labelled for injection has, with the CAs that its sidecars
-//! trust: what is to be done about it, and when.
+//! The `ConfigMap` with the CAs that sidecars trust, in each namespace labelled for injection:
+//! decides what to write, and when.
 //!
 //! ```text
-//! namespace (labelled?) + ConfigMap (owner? content?) -> step -> create, change, remove, refuse
+//! namespace (labelled?) + ConfigMap (owner? content?) -> action: create, update, delete, conflict
 //! ```
 //!
-//! What is not ours is never written over, and never removed. Ours is what says so by two labels:
-//! by whom it is kept, and in which namespace that is installed, so that two installations do not
-//! write over each other for ever.
+//! Only own `ConfigMap`s are changed or deleted. Two labels mark them: the manager, and the
+//! namespace it is installed in, so that two installations do not overwrite each other for ever.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -18,99 +17,93 @@ use serde_json::{Map, Value, json};
 
 use crate::annotations::INJECT;
 
-/// Key of the certificates, as Kubernetes itself calls it in `kube-root-ca.crt`.
+/// Key of the certificates, the same as in Kubernetes' `kube-root-ca.crt`.
 pub const CA_KEY: &str = "ca.crt";
 
-/// Label that says by whom an object is kept, and what it says of ours. All of ours are found, and
-/// removed, by it.
+/// Label whose value is [`MANAGER`] on own objects. Uninstalling selects them by it.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// See [`MANAGED_BY`].
 pub const MANAGER: &str = "meshmeter-injector";
-/// Label that says in which namespace the injector is installed that keeps it.
+/// Label with the namespace of the injector that manages the object.
 pub const INSTALLED_IN: &str = "meshmeter.io/installed-in";
-/// What the label [`INJECT`] says of a namespace whose pods are injected, as the webhook selects
-/// it.
-const ASKS: &str = "enabled";
-/// A namespace that is never injected, as the one that the injector is in.
+/// Value of the label [`INJECT`] on a namespace whose pods are injected, as in the webhook's
+/// `namespaceSelector`.
+const ENABLED: &str = "enabled";
+/// Never injected, like the injector's own namespace.
 const SYSTEM: &str = "kube-system";
 
-/// Keys that are looked at, of at most 253 bytes each.
+/// Keys of a `ConfigMap` that are kept, of at most 253 bytes each.
 const KEYS_MAX: usize = 8;
 
-/// Until a namespace is written to again: doubled from the first to the last while that goes on, be
-/// it that it fails or that somebody else writes over it.
-const AGAIN_MIN: Duration = Duration::from_secs(1);
-const AGAIN_MAX: Duration = Duration::from_mins(5);
-/// After so long without a write the first is enough again.
-const CALM_AFTER: Duration = Duration::from_mins(10);
+/// Wait between writes to a namespace: doubled from first to last while writes fail or another
+/// client overwrites them.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_mins(5);
+/// After this time without a write the wait starts at [`RETRY_MIN`] again.
+const RESET_AFTER: Duration = Duration::from_mins(10);
 
-/// What each namespace is to have.
+/// The desired `ConfigMap` of each injected namespace.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CaBundle {
     /// Name of the `ConfigMap`.
     name: String,
-    /// The namespace that the injector is in.
+    /// Namespace of the injector.
     installed_in: String,
     /// PEM.
     certificates: String,
-    /// What a `ConfigMap` with just these certificates holds.
+    /// Digests of a `ConfigMap` that holds just these certificates.
     data: Data,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Namespace {
-    /// Its pods are to be injected.
-    pub asks: bool,
-    /// It is being deleted: nothing can be made in it.
-    pub ends: bool,
+    /// Labelled for injection.
+    pub is_injected: bool,
+    /// Being deleted: kube-apiserver rejects new objects in it.
+    pub terminating: bool,
 }
 
-/// A `ConfigMap` of the name, in some hundred bytes: there are many, and anybody may fill one.
+/// A `ConfigMap` of the bundle's name, in a few hundred bytes whatever its size.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ExistingConfigMap {
-    /// Which of all that ever had the name.
     pub uid: String,
     pub version: String,
-    /// See [`Labels`].
     pub labels: Labels,
-    /// See [`Data`]; `None` of what is no text, or too much to be looked at.
+    /// `None` if it has binary data or more than [`KEYS_MAX`] keys.
     pub data: Option<Data>,
-    /// It cannot be changed, only made anew.
+    /// Kubernetes only allows deleting it.
     pub immutable: bool,
-    pub ends: bool,
+    pub terminating: bool,
 }
 
-/// What the labels say of whose it is.
+/// The labels that show who manages an object.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Labels {
     managed_by: Option<String>,
     installed_in: Option<String>,
 }
 
-/// Keys, and a digest of what each holds.
+/// Digests of the values by key.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Data(BTreeMap<String, u64>);
 
-/// What is to be done in a namespace.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Step {
-    /// All is as it should be, or nobody's business here.
+pub enum Action {
     Nothing,
     Create,
-    /// Put the certificates in it, and take out everything else.
-    Change,
-    /// Remove it: nobody asks for it any more, or it has to be made anew.
-    Remove,
-    /// Somebody else has one of the name.
-    Refuse,
+    /// Write the certificates and remove all other keys.
+    Update,
+    /// The namespace is no longer labelled, or the `ConfigMap` has to be created anew.
+    Delete,
+    /// The name is taken by a `ConfigMap` of another owner.
+    Conflict,
 }
 
-/// When which namespace may be written to. Time is any that never steps.
+/// Exponential backoff per namespace. `now` is monotonic.
 #[derive(Debug, Default)]
-pub struct Backoff(BTreeMap<String, Tried>);
+pub struct Backoff(BTreeMap<String, Attempt>);
 
 #[derive(Clone, Copy, Debug)]
-struct Tried {
+struct Attempt {
     at: Duration,
     wait: Duration,
 }
@@ -118,17 +111,16 @@ struct Tried {
 // === impl Namespace ===
 
 impl Namespace {
-    /// The namespace of this name and these labels, of an installation in `installed_in`.
     pub fn of(
         name: &str,
         labels: &BTreeMap<String, String>,
-        ends: bool,
+        terminating: bool,
         installed_in: &str,
     ) -> Self {
-        let asks = labels.get(INJECT).is_some_and(|value| value == ASKS);
+        let labelled = labels.get(INJECT).is_some_and(|value| value == ENABLED);
         Self {
-            asks: asks && ![SYSTEM, installed_in].contains(&name),
-            ends,
+            is_injected: labelled && ![SYSTEM, installed_in].contains(&name),
+            terminating,
         }
     }
 }
@@ -150,49 +142,52 @@ impl CaBundle {
         &self.certificates
     }
 
-    /// What is to be done in a namespace that has `held`. Of a namespace that is not known nothing
-    /// is.
-    pub fn step(&self, namespace: Option<&Namespace>, held: Option<&ExistingConfigMap>) -> Step {
-        let Some(namespace) = namespace.filter(|namespace| !namespace.ends) else {
-            return Step::Nothing;
+    /// What to do in a namespace with the `ConfigMap` `existing`.
+    pub fn action(
+        &self,
+        namespace: Option<&Namespace>,
+        existing: Option<&ExistingConfigMap>,
+    ) -> Action {
+        let Some(namespace) = namespace.filter(|namespace| !namespace.terminating) else {
+            return Action::Nothing;
         };
-        match (namespace.asks, held) {
-            (false, None) => Step::Nothing,
-            (true, None) => Step::Create,
-            (asks, Some(held)) if !self.is_ours(held) => {
-                if asks {
-                    Step::Refuse
-                } else {
-                    Step::Nothing
-                }
+        match (namespace.is_injected, existing) {
+            (false, None) => Action::Nothing,
+            (true, None) => Action::Create,
+            (true, Some(existing)) if !self.is_ours(existing) => Action::Conflict,
+            (false, Some(existing)) if !self.is_ours(existing) => Action::Nothing,
+            // Its deletion event leads to the next action.
+            (_, Some(existing)) if existing.terminating => Action::Nothing,
+            (false, Some(_)) => Action::Delete,
+            (true, Some(existing)) if self.has_content(existing) => Action::Nothing,
+            // The update is a merge patch that removes foreign keys by name: it needs all names,
+            // and kube-apiserver rejects it on an immutable ConfigMap.
+            (true, Some(existing)) if existing.immutable || existing.data.is_none() => {
+                Action::Delete
             }
-            (_, Some(held)) if held.ends => Step::Nothing,
-            (false, Some(_)) => Step::Remove,
-            (true, Some(held)) if self.is_in(held) => Step::Nothing,
-            (true, Some(held)) if held.immutable || held.data.is_none() => Step::Remove,
-            (true, Some(_)) => Step::Change,
+            (true, Some(_)) => Action::Update,
         }
     }
 
-    /// True if `held` is one of ours, with the certificates.
-    pub fn is_kept(&self, held: &ExistingConfigMap) -> bool {
-        self.is_ours(held) && self.is_in(held)
+    /// True if `existing` is ours and holds just the certificates.
+    pub fn is_current(&self, existing: &ExistingConfigMap) -> bool {
+        self.is_ours(existing) && self.has_content(existing)
     }
 
-    fn is_ours(&self, held: &ExistingConfigMap) -> bool {
+    fn is_ours(&self, existing: &ExistingConfigMap) -> bool {
         let Labels {
             managed_by,
             installed_in,
-        } = &held.labels;
+        } = &existing.labels;
         managed_by.as_deref() == Some(MANAGER)
             && installed_in.as_deref() == Some(self.installed_in.as_str())
     }
 
-    fn is_in(&self, held: &ExistingConfigMap) -> bool {
-        held.data.as_ref() == Some(&self.data)
+    fn has_content(&self, existing: &ExistingConfigMap) -> bool {
+        existing.data.as_ref() == Some(&self.data)
     }
 
-    /// The object that [`Step::Create`] makes.
+    /// The object for [`Action::Create`].
     pub fn object(&self, namespace: &str) -> Value {
         json!({
             "apiVersion": "v1",
@@ -206,21 +201,21 @@ impl CaBundle {
         })
     }
 
-    /// The merge patch (RFC 7386) that [`Step::Change`] is: taken only if it is still as it is
-    /// known. Labels and annotations that others put on it stay.
-    pub fn change(&self, held: &ExistingConfigMap) -> Value {
-        let others = held.data.iter().flat_map(|data| data.0.keys());
+    /// The merge patch (RFC 7386) for [`Action::Update`]. Foreign labels and annotations stay.
+    pub fn patch(&self, existing: &ExistingConfigMap) -> Value {
+        let others = existing.data.iter().flat_map(|data| data.0.keys());
         let mut data: Map<_, _> = others.map(|key| (key.clone(), Value::Null)).collect();
         data.insert(CA_KEY.to_owned(), self.certificates.clone().into());
-        json!({"metadata": {"resourceVersion": held.version}, "data": data})
+        // With a resourceVersion kube-apiserver answers 409 if it changed since it was read.
+        json!({"metadata": {"resourceVersion": existing.version}, "data": data})
     }
 
-    /// What [`Step::Remove`] asks for: only if it is still as it is known.
-    pub fn removal(held: &ExistingConfigMap) -> Value {
+    /// The body for [`Action::Delete`], which fails if the object changed since it was read.
+    pub fn delete_options(existing: &ExistingConfigMap) -> Value {
         json!({
             "apiVersion": "v1",
             "kind": "DeleteOptions",
-            "preconditions": {"uid": held.uid, "resourceVersion": held.version},
+            "preconditions": {"uid": existing.uid, "resourceVersion": existing.version},
         })
     }
 }
@@ -228,7 +223,6 @@ impl CaBundle {
 // === impl Labels ===
 
 impl Labels {
-    /// Of all labels of an object.
     pub fn of(labels: &BTreeMap<String, String>) -> Self {
         let [managed_by, installed_in] =
             [MANAGED_BY, INSTALLED_IN].map(|label| labels.get(label).cloned());
@@ -242,14 +236,14 @@ impl Labels {
 // === impl Data ===
 
 impl Data {
-    /// Of an object's data, unless there are more keys than ours would have if somebody added some.
+    /// `None` for more than [`KEYS_MAX`] keys.
     pub fn of(data: &BTreeMap<String, String>) -> Option<Self> {
         let digests = data.iter().map(|(key, value)| (key.clone(), digest(value)));
         (data.len() <= KEYS_MAX).then(|| Self(digests.collect()))
     }
 }
 
-/// Keyed anew by each process: nobody can prepare another text of the same digest.
+/// Keyed at random per process, so that nobody can construct another text with the same digest.
 fn digest(text: &str) -> u64 {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     KEYS.hash_one(text)
@@ -258,31 +252,33 @@ fn digest(text: &str) -> u64 {
 // === impl Backoff ===
 
 impl Backoff {
-    /// True if `namespace` may be written to at `now`.
     pub fn is_due(&self, namespace: &str, now: Duration) -> bool {
         self.remaining(namespace, now).is_zero()
     }
 
-    /// How long that is not so.
+    /// Time until `namespace` may be written to.
     pub fn remaining(&self, namespace: &str, now: Duration) -> Duration {
-        let due = self.0.get(namespace).map(|tried| tried.at + tried.wait);
+        let due = self
+            .0
+            .get(namespace)
+            .map(|attempt| attempt.at + attempt.wait);
         due.unwrap_or_default().saturating_sub(now)
     }
 
-    /// It was written to, whatever came of it.
-    pub fn tried(&mut self, namespace: &str, now: Duration) {
-        let before = self.0.get(namespace);
-        let before = before.filter(|tried| now < tried.at + tried.wait + CALM_AFTER);
-        let wait = before.map_or(AGAIN_MIN, |tried| (2 * tried.wait).min(AGAIN_MAX));
-        self.0.insert(namespace.to_owned(), Tried { at: now, wait });
+    /// Records a write, successful or not: two clients that overwrite each other slow down too.
+    pub fn record(&mut self, namespace: &str, now: Duration) {
+        let last = self.0.get(namespace);
+        let last = last.filter(|last| now < last.at + last.wait + RESET_AFTER);
+        let wait = last.map_or(RETRY_MIN, |last| (2 * last.wait).min(RETRY_MAX));
+        self.0
+            .insert(namespace.to_owned(), Attempt { at: now, wait });
     }
 
-    /// What is written is something else from now on: nobody waits for it.
+    /// New certificates are written without waiting.
     pub fn reset(&mut self) {
         self.0.clear();
     }
 
-    /// Forgets all namespaces but these.
     pub fn retain(&mut self, namespaces: &BTreeSet<String>) {
         self.0.retain(|namespace, _| namespaces.contains(namespace));
     }

@@ -1,5 +1,5 @@
-//! A stock Envoy where App Mesh's controller is gone: the sidecar itself, and what redirects the
-//! pod's traffic into it.
+//! A stock Envoy in place of App Mesh's controller: the sidecar, and the init container that
+//! redirects the pod's traffic into it.
 
 use std::net::IpAddr;
 
@@ -7,30 +7,30 @@ use serde_json::{Map, Value, json};
 
 use crate::annotations::{self, Annotations, CONTROLLER, MOUNTS, SECRETS, add_default, listed};
 use crate::names::{
-    BOOTSTRAP_FILE, EGRESS_PORT, INGRESS_PORT, PROXYINIT, REDIRECT, SEEN, SIDECAR, STATUS_PORT,
-    USER, list, named, object, security,
+    BOOTSTRAP_FILE, EGRESS_PORT, INGRESS_PORT, PROXYINIT, REDIRECT, SIDECAR, SIDECAR_MOUNTS,
+    STATUS_PORT, USER, list, named, object, security,
 };
 use crate::settings::Stock;
 use crate::skipped::Skipped;
 use crate::virtual_node::VirtualNode;
 
 const CNI: &str = "appmesh.k8s.aws/appmeshCNI";
-/// Label of pods on Fargate, where App Mesh's network plugin is always there.
+/// Label of pods on Fargate, where App Mesh's CNI plugin always runs.
 const FARGATE: &str = "eks.amazonaws.com/fargate-profile";
 
 const PORTS: &str = "appmesh.k8s.aws/ports";
 const IGNORED_IPS: &str = "appmesh.k8s.aws/egressIgnoredIPs";
 const IGNORED_PORTS: &str = "appmesh.k8s.aws/egressIgnoredPorts";
 
-/// Ports that are redirected at most: iptables takes 15 in one rule.
+/// Redirected ports at most: iptables' multiport match takes 15.
 const PORTS_MAX: usize = 15;
-/// Ports that are not redirected at most: the image adds 22 to them.
+/// Ignored ports at most: the image adds 22 to them.
 const IGNORED_PORTS_MAX: usize = PORTS_MAX - 1;
-/// Addresses that are not redirected at most: a rule each.
+/// Ignored addresses at most: each needs an iptables rule.
 const IGNORED_IPS_MAX: usize = 64;
 
-/// Variables of App Mesh's image that a stock Envoy would not read; a sidecar without them would be
-/// another one.
+/// Variables that only App Mesh's image reads. A stock Envoy would run without their configuration,
+/// so the pod is skipped.
 const AGENT_ONLY: [&str; 5] = [
     "ENVOY_CONFIG_FILE",
     "ENVOY_RESOURCES_CONFIG_FILE",
@@ -39,8 +39,8 @@ const AGENT_ONLY: [&str; 5] = [
     "ENVOY_TRACING_CFG_FILE",
 ];
 
-/// Adds the sidecar behind what is there, as App Mesh's controller did: what the application
-/// prepares for itself is not redirected yet.
+/// Appends the sidecar to the init containers, as App Mesh's controller did: the application's own
+/// init containers run before traffic is redirected.
 pub(crate) fn add_sidecar(pod: &mut Value, stock: &Stock) -> Result<(), Skipped> {
     let annotations = object(&mut pod["metadata"]["annotations"])?.clone();
     let sidecar = sidecar(&annotations, &pod["spec"]["volumes"], stock)?;
@@ -54,7 +54,7 @@ pub(crate) fn add_sidecar(pod: &mut Value, stock: &Stock) -> Result<(), Skipped>
     Ok(())
 }
 
-/// Adds what redirects. Of a pod on App Mesh's network plugin that is the plugin, told by
+/// Redirects the pod's traffic: by an init container, or by App Mesh's CNI plugin, which reads
 /// annotations.
 pub(crate) fn add_redirection(
     pod: &mut Value,
@@ -63,21 +63,22 @@ pub(crate) fn add_redirection(
 ) -> Result<(), Skipped> {
     let fargate = pod["metadata"]["labels"][FARGATE].as_str();
     let fargate = fargate.is_some_and(|profile| !profile.is_empty());
-    let there = named(&pod["spec"]["initContainers"], PROXYINIT).is_some();
+    let redirected = named(&pod["spec"]["initContainers"], PROXYINIT).is_some();
     let annotations = object(&mut pod["metadata"]["annotations"])?;
     let cni = annotations.get(CNI).and_then(Value::as_str);
     let by_plugin = cni.map_or(fargate, |cni| cni.eq_ignore_ascii_case("enabled"));
     let ports = match listed(annotations, PORTS, PORTS_MAX, is_ports)? {
         Some(ports) => ports,
-        None => redirected(&node.ports)?,
+        None => joined_ports(&node.ports)?,
     };
-    // App Mesh's own word for none: its image does not start with an empty list.
+    // "0" is App Mesh's form for no ports: its image does not start with an empty list.
     let ports = if ports.is_empty() {
         "0".to_owned()
     } else {
         ports
     };
     let ignored_ips = listed(annotations, IGNORED_IPS, IGNORED_IPS_MAX, is_range)?;
+    // The default of App Mesh's controller: the EC2 instance metadata service.
     let ignored_ips = ignored_ips.unwrap_or("169.254.169.254".to_owned());
     let ignored_ports = listed(annotations, IGNORED_PORTS, IGNORED_PORTS_MAX, is_ports)?;
     let ignored_ports = ignored_ports.unwrap_or("22".to_owned());
@@ -95,13 +96,13 @@ pub(crate) fn add_redirection(
         ] {
             add_default(annotations, name, value);
         }
-        // The plugin knows this word and no other.
+        // The plugin redirects only pods with this exact value.
         annotations.insert(CONTROLLER.to_owned(), "enabled".into());
         return Ok(());
     }
-    // A controller that is still there would redirect a second time, which fails.
+    // App Mesh's controller, if it still runs, would redirect a second time, which fails.
     annotations.insert(CONTROLLER.to_owned(), "disabled".into());
-    if there {
+    if redirected {
         return Ok(());
     }
     let redirect = json!({
@@ -117,8 +118,8 @@ pub(crate) fn add_redirection(
             {"name": "APPMESH_EGRESS_IGNORED_PORTS", "value": ignored_ports},
         ],
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
-        // The one container that is not restricted: iptables changes the pod's network (NET_ADMIN),
-        // the older kind through a raw socket (NET_RAW), and locks a file of its image.
+        // Cannot run under the profile `restricted`: iptables needs NET_ADMIN, iptables-legacy a
+        // raw socket (NET_RAW), and both lock a file in the image's root file system.
         "securityContext": {
             "runAsUser": 0,
             "runAsNonRoot": false,
@@ -131,8 +132,7 @@ pub(crate) fn add_redirection(
     Ok(())
 }
 
-/// The ports of a virtual node, or those that the application declares.
-fn redirected(ports: &[u16]) -> Result<String, Skipped> {
+fn joined_ports(ports: &[u16]) -> Result<String, Skipped> {
     if ports.len() > PORTS_MAX {
         return Err(Skipped::TooManyPorts {
             count: ports.len(),
@@ -154,21 +154,21 @@ fn sidecar(annotations: &Annotations, volumes: &Value, stock: &Stock) -> Result<
             _ => env.push(json!({"name": name, "value": value})),
         }
     }
-    let probe = |every: u32, times: u32| {
+    let probe = |period: u32, failures: u32| {
         json!({
             "httpGet": {"path": "/ready", "port": STATUS_PORT},
-            "periodSeconds": every,
-            "failureThreshold": times,
+            "periodSeconds": period,
+            "failureThreshold": failures,
         })
     };
     Ok(json!({
         "name": SIDECAR,
         "image": stock.image,
-        // A native sidecar: the application starts with its network, and ends before it. Envoy's
-        // last report then holds all of the application's requests. App Mesh's `sleep 20` before
-        // the end stood for this order, and is not needed.
+        // A native sidecar starts before the application and ends after it, so Envoy's last report
+        // holds all of the application's requests. App Mesh's preStop `sleep 20` served this order,
+        // and is not needed.
         "restartPolicy": "Always",
-        // Envoy takes a flag and its value apart only.
+        // Envoy does not parse `--flag=value`.
         "args": [
             "--config-path", BOOTSTRAP_FILE,
             "--disable-hot-restart",
@@ -187,21 +187,22 @@ fn sidecar(annotations: &Annotations, volumes: &Value, stock: &Stock) -> Result<
 }
 
 fn mounts(annotations: &Annotations, volumes: &Value) -> Result<Vec<Value>, Skipped> {
-    let seen = SEEN
+    let ours = SIDECAR_MOUNTS
         .into_iter()
         .filter(|(name, _)| named(volumes, name).is_some());
-    let seen = seen.map(|(name, path)| (name.to_owned(), path.to_owned()));
-    let theirs = annotations::mounts(annotations, MOUNTS)?;
-    if let Some((missing, _)) = theirs
+    let ours = ours.map(|(name, path)| (name.to_owned(), path.to_owned()));
+    let annotated = annotations::mounts(annotations, MOUNTS)?;
+    if let Some((missing, _)) = annotated
         .iter()
         .find(|(name, _)| named(volumes, name).is_none())
     {
         return Err(Skipped::NoVolume(missing.clone()));
     }
     let secrets = annotations::mounts(annotations, SECRETS)?;
-    let mounts: Vec<_> = seen.chain(theirs).chain(secrets).collect();
+    let mounts: Vec<_> = ours.chain(annotated).chain(secrets).collect();
+    // kube-apiserver rejects two mounts at one path, and the pod with them.
     for (nth, (_, path)) in mounts.iter().enumerate() {
-        if mounts[..nth].iter().any(|(_, before)| before == path) {
+        if mounts[..nth].iter().any(|(_, earlier)| earlier == path) {
             let what = "second mount for the sidecar at";
             let name = path.clone();
             return Err(Skipped::Taken { what, name });
@@ -213,8 +214,8 @@ fn mounts(annotations: &Annotations, volumes: &Value) -> Result<Vec<Value>, Skip
     Ok(mounts.collect())
 }
 
-/// What the pod's annotations say, else what App Mesh's controller asks for. A limit alone is the
-/// request too, as Kubernetes has it.
+/// From the pod's annotations, else the defaults of App Mesh's controller. Without a request
+/// Kubernetes uses the limit as request.
 fn resources(annotations: &Annotations) -> Result<Value, Skipped> {
     let (mut requests, mut limits) = (Map::new(), Map::new());
     for (what, request, limit, default) in [
@@ -231,9 +232,9 @@ fn resources(annotations: &Annotations) -> Result<Value, Skipped> {
             "32Mi",
         ),
     ] {
-        let said = |name| listed(annotations, name, 1, is_quantity);
-        let (request, limit) = (said(request)?, said(limit)?);
-        // An empty one is none, not the default.
+        let annotated = |name| listed(annotations, name, 1, is_quantity);
+        let (request, limit) = (annotated(request)?, annotated(limit)?);
+        // An empty annotation means no value, not the default.
         let amount = |text: String| (!text.is_empty()).then(|| (what.to_owned(), text.into()));
         let limit = limit.and_then(amount);
         let default = limit.is_none().then(|| default.to_owned());
@@ -243,7 +244,7 @@ fn resources(annotations: &Annotations) -> Result<Value, Skipped> {
     Ok(json!({"requests": requests, "limits": limits}))
 }
 
-/// As far as an annotation is concerned: digits and a unit, or a power of ten.
+/// A Kubernetes quantity: digits and a unit, or a power of ten.
 fn is_quantity(text: &str) -> bool {
     const UNITS: [&str; 16] = [
         "", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
@@ -255,7 +256,7 @@ fn is_quantity(text: &str) -> bool {
     unit.len() < text.len() && (UNITS.contains(&unit) || power.is_some())
 }
 
-/// A port, or a range of ports as iptables has it.
+/// A port, or a range of ports in iptables' notation.
 fn is_ports(text: &str) -> bool {
     let port = |text: &str| text.parse::<u16>().ok();
     match text.split_once(':') {
@@ -266,7 +267,7 @@ fn is_ports(text: &str) -> bool {
     }
 }
 
-/// An address, or a network in the notation of CIDR.
+/// An IP address or CIDR block.
 fn is_range(text: &str) -> bool {
     let (address, bits) = text.split_once('/').unwrap_or((text, "0"));
     address.parse::<IpAddr>().is_ok() && bits.parse::<u8>().is_ok_and(|bits| bits <= 128)

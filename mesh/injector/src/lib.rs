@@ -1,7 +1,7 @@
-//! Pods with the filter.
+//! Adds the xDS proxy, and if configured a sidecar, to pods.
 //!
 //! ```text
-//! review (AdmissionReview in, out) ┬> pod (what is added) ┬> xds_proxy_container (and volumes)
+//! review (AdmissionReview in, out) ┬> pod (injection)     ┬> xds_proxy_container (and volumes)
 //! manifest (a dry run)             ┘                      ├> envoy_sidecar (and redirection)
 //!                                                         ├> ports, bypass
 //!                                                         ├> annotations (App Mesh's own)
@@ -10,8 +10,8 @@
 //! ca_bundles (the ConfigMap of each meshed namespace)
 //! ```
 //!
-//! Pure: no clock, no I/O. What cannot be added to is left as it is, with a warning that whoever
-//! applies it reads; a pod is never refused.
+//! Pure: no clock, no I/O. A pod that cannot be injected is admitted unchanged, with a warning that
+//! `kubectl apply` prints; no pod is ever rejected.
 
 pub mod annotations;
 pub mod bypass;

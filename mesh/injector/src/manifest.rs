@@ -1,4 +1,4 @@
-//! Pods in manifests: a pod, the template of what makes pods, a list of either.
+//! Pods in manifests: a pod, the template of a controller, or a list of either.
 
 use serde_json::Value;
 use thiserror::Error;
@@ -9,28 +9,23 @@ use crate::settings::Settings;
 use crate::skipped::Skipped;
 use crate::virtual_node::VirtualNodes;
 
-/// An object of a manifest that is left as it is.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum Unchanged {
     #[error(transparent)]
     Pod(#[from] Skipped),
-    /// There are none in it.
     #[error("this kind has no pod template")]
     NoPods,
 }
 
-/// What became of an object.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Outcome {
     pub what: String,
-    /// Why it is left as it is, if it is.
-    pub left: Option<Unchanged>,
-    /// What is wrong with its pods although they are injected.
+    pub unchanged: Option<Unchanged>,
+    /// Set although the pods were injected.
     pub bypass: Option<Bypass>,
 }
 
-/// Adds to the pods in `object` what the webhook would add to them. `namespace` is that of objects
-/// that name none.
+/// Injects the pods in `object` as the webhook would. `namespace` applies to objects without one.
 pub fn inject_all(
     object: &mut Value,
     namespace: &str,
@@ -57,7 +52,7 @@ pub fn inject_all(
         .or(metadata["generateName"].as_str());
     let what = format!("{kind} {namespace}/{}", name.unwrap_or_default());
     let mut bypass = None;
-    let left = match pod_of(&kind).and_then(|path| object.pointer_mut(path)) {
+    let unchanged = match pod_of(&kind).and_then(|path| object.pointer_mut(path)) {
         None => Some(Unchanged::NoPods),
         Some(pod) => match inject(pod, &namespace, settings, nodes) {
             Ok(injected) => {
@@ -68,10 +63,14 @@ pub fn inject_all(
             Err(skipped) => Some(skipped.into()),
         },
     };
-    vec![Outcome { what, left, bypass }]
+    vec![Outcome {
+        what,
+        unchanged,
+        bypass,
+    }]
 }
 
-/// Where a pod is, as a JSON pointer.
+/// JSON pointer to the pod or pod template.
 fn pod_of(kind: &str) -> Option<&'static str> {
     match kind {
         "Pod" => Some(""),

@@ -1,4 +1,4 @@
-//! Names, paths and ports in a pod, and lists by name.
+//! Names, paths and ports in a pod, and access to its lists.
 
 use serde_json::{Map, Value, json};
 
@@ -7,7 +7,7 @@ use crate::skipped::Skipped;
 pub(crate) const INIT: &str = "meshmeter-init";
 pub(crate) const XDS_PROXY: &str = "meshmeter-xds-proxy";
 pub(crate) const REDIRECT: &str = "meshmeter-redirect";
-/// The container that redirects where App Mesh's controller adds it.
+/// The init container by which App Mesh's controller redirects traffic.
 pub(crate) const PROXYINIT: &str = "proxyinit";
 pub(crate) const SIDECAR: &str = "envoy";
 
@@ -18,8 +18,8 @@ pub(crate) const CA_VOLUME: &str = "meshmeter-ca";
 pub(crate) const CONFIG_PATH: &str = "/etc/meshmeter";
 pub(crate) const MODULES_PATH: &str = "/opt/meshmeter";
 pub(crate) const TOKEN_PATH: &str = "/var/run/secrets/meshmeter";
-/// What of a pod's volumes the sidecar sees, and where.
-pub(crate) const SEEN: [(&str, &str); 3] = [
+/// Volumes that the sidecar mounts, and their paths.
+pub(crate) const SIDECAR_MOUNTS: [(&str, &str); 3] = [
     (CONFIG_VOLUME, CONFIG_PATH),
     (MODULES_VOLUME, MODULES_PATH),
     (TOKEN_VOLUME, TOKEN_PATH),
@@ -29,31 +29,30 @@ pub(crate) const SEEN: [(&str, &str); 3] = [
 pub(crate) const RESOURCES_FILE: &str = "/etc/meshmeter/resources.yaml";
 /// Read by a stock Envoy.
 pub(crate) const BOOTSTRAP_FILE: &str = "/etc/meshmeter/envoy.yaml";
-/// Tells Envoy where the token is.
+/// Envoy's SDS file for the token.
 pub(crate) const TOKEN_SECRET_FILE: &str = "/etc/meshmeter/token.json";
-/// Where the xDS proxy finds the CAs, and where it keeps them for Envoy.
+/// The CAs from the `ConfigMap`, and the SDS file that the xDS proxy writes from them for Envoy.
 pub(crate) const CA_PATH: &str = "/etc/meshmeter-ca";
 pub(crate) const CA_FILE: &str = "/etc/meshmeter-ca/ca.crt";
 pub(crate) const CA_SECRET_FILE: &str = "/etc/meshmeter/ca.json";
 
-/// Where the xDS proxy listens for Envoy, on loopback.
+/// The xDS proxy's discovery service for Envoy, on loopback.
 pub(crate) const XDS_PORT: u16 = 15_090;
-/// Where the xDS proxy says whether it is ready.
+/// Readiness and metrics of the xDS proxy.
 pub(crate) const ADMIN_PORT: u16 = 15_091;
-/// Where a stock Envoy says whether it is ready.
+/// Readiness and metrics of a stock Envoy.
 pub(crate) const STATUS_PORT: u16 = 15_092;
 
-/// Admin pages of a stock Envoy, on loopback.
+/// Admin interface of a stock Envoy, on loopback.
 pub(crate) const ENVOY_ADMIN_PORT: u16 = 9_901;
-/// Where redirected traffic enters and leaves the sidecar, as the control plane's listeners have
-/// it.
+/// Ports of the control plane's listeners to which inbound and outbound traffic is redirected.
 pub(crate) const INGRESS_PORT: u16 = 15_000;
 pub(crate) const EGRESS_PORT: u16 = 15_001;
 
-/// The user of App Mesh's sidecar: its traffic is not redirected.
+/// User ID of App Mesh's sidecar, whose own traffic is not redirected.
 pub(crate) const USER: u32 = 1337;
 
-/// What the profile `restricted` asks for.
+/// Security context for the Pod Security Standard `restricted`.
 pub(crate) fn security() -> Value {
     json!({
         "runAsUser": USER,
@@ -69,7 +68,7 @@ pub(crate) fn named<'a>(items: &'a Value, name: &str) -> Option<&'a Value> {
     items.as_array()?.iter().find(|item| item["name"] == name)
 }
 
-/// The containers of a pod, those of the start first.
+/// All containers of a pod, init containers first.
 pub(crate) fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
     let lists = ["initContainers", "containers"];
     lists

@@ -1,12 +1,12 @@
-//! What is added to a pod.
+//! Injection into a pod.
 
 use serde_json::{Value, json};
 
 use crate::annotations::{CONTROLLER, INJECT, add_env, add_mount};
 use crate::envoy_sidecar;
 use crate::names::{
-    BOOTSTRAP_FILE, CA_VOLUME, CONFIG_VOLUME, INIT, MODULES_VOLUME, REDIRECT, RESOURCES_FILE, SEEN,
-    SIDECAR, TOKEN_VOLUME, XDS_PROXY, containers, list, named, object,
+    BOOTSTRAP_FILE, CA_VOLUME, CONFIG_VOLUME, INIT, MODULES_VOLUME, REDIRECT, RESOURCES_FILE,
+    SIDECAR, SIDECAR_MOUNTS, TOKEN_VOLUME, XDS_PROXY, containers, list, named, object,
 };
 use crate::ports;
 use crate::settings::Settings;
@@ -14,18 +14,17 @@ use crate::skipped::{NoVirtualNode, Skipped};
 use crate::virtual_node::{VirtualNode, VirtualNodes};
 use crate::xds_proxy_container;
 
-/// Annotation that says that it was done, and by which version.
+/// Annotation of an injected pod: the version that injected it.
 pub const INJECTED: &str = "meshmeter.io/injected";
 
-/// Kubernetes' annotation of a pod that its node made from a file; the API has only its image.
+/// Annotation of a mirror pod: the API's copy of a static pod, which the kubelet runs from a file.
 const MIRROR: &str = "kubernetes.io/config.mirror";
-/// Which nodes a pod may run on; most pods for Windows have this and no `os`.
+/// Node selector key; most pods for Windows have this and no `spec.os`.
 const OS_LABEL: &str = "kubernetes.io/os";
-/// Tells App Mesh's agent what to read.
+/// Variable of App Mesh's agent with a file of further Envoy resources.
 const RESOURCES: &str = "ENVOY_RESOURCES_CONFIG_FILE";
 
-/// The pod of `namespace` with the filter's surroundings. `nodes` is only asked where the sidecar
-/// is ours too.
+/// Returns the injected pod. `nodes` is used only if a stock Envoy is added.
 pub fn inject(
     pod: &Value,
     namespace: &str,
@@ -35,9 +34,9 @@ pub fn inject(
     is_pod(pod)?;
     let mut pod = pod.clone();
     if is_injected(&pod) {
-        return called_again(pod);
+        return reinvoked(pod);
     }
-    wanted(&pod)?;
+    check_eligible(&pod)?;
     is_free(&pod)?;
     ports::are_free(&pod["spec"], settings.stock.is_some())?;
     let mut node_id = None;
@@ -54,16 +53,16 @@ pub fn inject(
         Some(stock) if !has_sidecar => envoy_sidecar::add_sidecar(&mut pod, stock)?,
         _ => {
             node_id = None;
-            tell_sidecar(&mut pod)?;
+            configure_sidecar(&mut pod)?;
         }
     }
     let has_api_token = pod["spec"]["automountServiceAccountToken"] != false;
-    // First of all: what redirects traffic comes later, and others may need the network as it is
-    // then.
+    // Before all other init containers: redirection follows, and those after it may need the
+    // redirected network.
     list(&mut pod["spec"]["initContainers"])?.splice(
         0..0,
         [
-            xds_proxy_container::prepares(settings, node_id.as_deref()),
+            xds_proxy_container::init(settings, node_id.as_deref()),
             xds_proxy_container::xds_proxy(settings, has_api_token),
         ],
     );
@@ -72,7 +71,7 @@ pub fn inject(
     Ok(pod)
 }
 
-/// Whether a container of that name is one of ours.
+/// Whether a container of this name is added by injection.
 pub(crate) fn is_ours(name: &str) -> bool {
     [INIT, XDS_PROXY, REDIRECT].contains(&name)
 }
@@ -87,24 +86,24 @@ fn is_pod(pod: &Value) -> Result<(), Skipped> {
     Ok(())
 }
 
-/// The annotation alone says nothing: it may have been copied.
+/// The annotation alone is no proof: it may be copied from an injected pod into a template.
 fn is_injected(pod: &Value) -> bool {
     let annotated = pod["metadata"]["annotations"][INJECTED].is_string();
     annotated && named(&pod["spec"]["initContainers"], XDS_PROXY).is_some()
 }
 
-/// Others have changed the pod since the first call: a sidecar may be there that was not, or an
-/// annotation be gone.
-fn called_again(mut pod: Value) -> Result<Value, Skipped> {
+/// kube-apiserver calls the webhook again after other webhooks changed the pod: they may have added
+/// a sidecar or removed an annotation.
+fn reinvoked(mut pod: Value) -> Result<Value, Skipped> {
     let before = pod.clone();
-    tell_sidecar(&mut pod)?;
+    configure_sidecar(&mut pod)?;
     if pod == before {
         return Err(Skipped::Done);
     }
     Ok(pod)
 }
 
-fn wanted(pod: &Value) -> Result<(), Skipped> {
+fn check_eligible(pod: &Value) -> Result<(), Skipped> {
     let metadata = &pod["metadata"];
     let is = |of: &str, name: &str, word: &str| {
         let value = metadata[of][name].as_str();
@@ -132,8 +131,8 @@ fn wanted(pod: &Value) -> Result<(), Skipped> {
     }
 }
 
-/// App Mesh's controller reads `enabled` and `disabled` in whatever case. With any other word it
-/// adds a sidecar where a virtual node selects the pod, and says nothing where none does.
+/// App Mesh's controller reads `enabled` and `disabled` in any case. With any other value it adds a
+/// sidecar if a virtual node selects the pod, and silently none otherwise.
 fn unspecified(pod: &Value, error: NoVirtualNode) -> Skipped {
     let word = pod["metadata"]["annotations"][CONTROLLER].as_str();
     match (word, error) {
@@ -144,7 +143,7 @@ fn unspecified(pod: &Value, error: NoVirtualNode) -> Skipped {
     }
 }
 
-/// Names of ours are nobody else's.
+/// Fails if the pod uses a container or volume name that injection adds.
 fn is_free(pod: &Value) -> Result<(), Skipped> {
     let spec = &pod["spec"];
     let taken = |what, name: &str| {
@@ -165,37 +164,37 @@ fn is_free(pod: &Value) -> Result<(), Skipped> {
     Ok(())
 }
 
-/// Leads the sidecar to the xDS proxy: the container, if it is there and theirs, else the
-/// annotations that App Mesh's controller makes one of.
-fn tell_sidecar(pod: &mut Value) -> Result<(), Skipped> {
+/// Makes the sidecar use the xDS proxy: changes its container if the pod has one, else the
+/// annotations from which App Mesh's controller makes it.
+fn configure_sidecar(pod: &mut Value) -> Result<(), Skipped> {
     let volumes = &pod["spec"]["volumes"];
-    let seen = SEEN
+    let mounts = SIDECAR_MOUNTS
         .into_iter()
         .filter(|(name, _)| named(volumes, name).is_some());
-    let seen: Vec<_> = seen.collect();
+    let mounts: Vec<_> = mounts.collect();
     for of in ["containers", "initContainers"] {
         let all = pod["spec"][of].as_array_mut();
         let mut all = all.into_iter().flatten();
         if let Some(sidecar) = all.find(|container| container["name"] == SIDECAR) {
-            return add_to_sidecar(sidecar, &seen);
+            return add_to_sidecar(sidecar, &mounts);
         }
     }
     let annotations = object(&mut pod["metadata"]["annotations"])?;
     add_env(annotations, RESOURCES, RESOURCES_FILE)?;
-    for (volume, path) in seen {
+    for (volume, path) in mounts {
         add_mount(annotations, volume, path)?;
     }
     Ok(())
 }
 
-fn add_to_sidecar(sidecar: &mut Value, seen: &[(&str, &str)]) -> Result<(), Skipped> {
-    // Ours has its bootstrap, which leads there.
+fn add_to_sidecar(sidecar: &mut Value, added: &[(&str, &str)]) -> Result<(), Skipped> {
+    // A stock Envoy of ours: its bootstrap names the xDS proxy already.
     if sidecar["args"].to_string().contains(BOOTSTRAP_FILE) {
         return Ok(());
     }
     let env = list(&mut sidecar["env"])?;
-    if let Some(there) = env.iter().find(|variable| variable["name"] == RESOURCES) {
-        if there["value"] != RESOURCES_FILE {
+    if let Some(variable) = env.iter().find(|variable| variable["name"] == RESOURCES) {
+        if variable["value"] != RESOURCES_FILE {
             let what = "variable of the container envoy:";
             let name = RESOURCES.to_owned();
             return Err(Skipped::Taken { what, name });
@@ -204,10 +203,10 @@ fn add_to_sidecar(sidecar: &mut Value, seen: &[(&str, &str)]) -> Result<(), Skip
         env.push(json!({"name": RESOURCES, "value": RESOURCES_FILE}));
     }
     let mounts = list(&mut sidecar["volumeMounts"])?;
-    for (name, path) in seen {
+    for (name, path) in added {
         match mounts.iter().find(|mount| mount["mountPath"] == *path) {
             None => mounts.push(json!({"name": name, "mountPath": path, "readOnly": true})),
-            Some(there) if there["name"] == *name => {}
+            Some(mount) if mount["name"] == *name => {}
             Some(_) => {
                 let what = "mount of the container envoy at";
                 let name = (*path).to_owned();

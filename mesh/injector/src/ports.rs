@@ -1,5 +1,4 @@
-//! Ports that what is added listens on, and those that a pod says it listens on itself: whoever
-//! comes second cannot.
+//! Conflicts between ports of injected containers and ports that the pod declares.
 
 use serde_json::Value;
 
@@ -9,26 +8,26 @@ use crate::names::{
 use crate::skipped::Skipped;
 
 const XDS_PROXY: [u16; 2] = [XDS_PORT, ADMIN_PORT];
-/// Those of an Envoy of ours.
+/// Ports of a stock Envoy.
 const ENVOY: [u16; 4] = [ENVOY_ADMIN_PORT, INGRESS_PORT, EGRESS_PORT, STATUS_PORT];
 
-/// The actions of probes and hooks that name a port.
+/// Actions of probes that have a port.
 const ACTIONS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
 const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
 
-/// Refuses a pod that listens where something of ours does. `stock`: the Envoy is ours too.
+/// Fails if the pod listens on a port of an injected container. `stock`: a stock Envoy is added.
 pub(crate) fn are_free(spec: &Value, stock: bool) -> Result<(), Skipped> {
     for container in items(&spec["containers"]) {
         is_free(container, true, stock)?;
     }
     for container in items(&spec["initContainers"]) {
-        // What only runs before the Envoy of ours starts is in nobody's way there.
+        // An ordinary init container ends before Envoy starts, but runs beside the xDS proxy.
         is_free(container, container["restartPolicy"] == "Always", stock)?;
     }
     Ok(())
 }
 
-/// Refuses a virtual node whose application listens where an Envoy of ours does.
+/// Fails if a listener of the virtual node uses a port of an injected container.
 pub(crate) fn are_not_of_the_application(listeners: &[u16]) -> Result<(), Skipped> {
     let ours = |port: &&u16| ENVOY.contains(port) || XDS_PROXY.contains(port);
     listeners
@@ -38,7 +37,7 @@ pub(crate) fn are_not_of_the_application(listeners: &[u16]) -> Result<(), Skippe
 }
 
 fn is_free(container: &Value, beside_envoy: bool, stock: bool) -> Result<(), Skipped> {
-    // Its own Envoy is in place of ours.
+    // The pod's own Envoy replaces the stock Envoy, and may use its ports.
     let is_sidecar = container["name"] == SIDECAR;
     for port in listening(container) {
         let is_ours = XDS_PROXY.contains(&port)
@@ -57,8 +56,7 @@ fn taken(port: u16) -> Result<(), Skipped> {
     })
 }
 
-/// TCP ports that a container says it listens on: those it declares, and those it wants to be
-/// probed at.
+/// TCP ports that a container declares, and those of its probes.
 fn listening(container: &Value) -> impl Iterator<Item = u16> {
     let declared = items(&container["ports"])
         .filter(|port| is_tcp(port))
@@ -69,10 +67,11 @@ fn listening(container: &Value) -> impl Iterator<Item = u16> {
     declared.chain(probed).filter_map(number)
 }
 
-/// TCP ports that the application declares, each once, in its order. What it does not declare stays
-/// outside of the mesh.
+/// TCP ports that the application declares, each once, in its order. Undeclared ports are not
+/// redirected.
 pub(crate) fn of_application(spec: &Value) -> Vec<u16> {
-    let native = items(&spec["initContainers"]).filter(|one| one["restartPolicy"] == "Always");
+    let inits = items(&spec["initContainers"]);
+    let native = inits.filter(|container| container["restartPolicy"] == "Always");
     let containers = items(&spec["containers"]).chain(native);
     let declared = containers
         .filter(|container| container["name"] != SIDECAR)

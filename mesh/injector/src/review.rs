@@ -16,26 +16,24 @@ const VERSION: &str = "admission.k8s.io/v1";
 
 #[derive(Debug, Error)]
 pub enum ReviewError {
-    /// Not of the form of one.
     #[error("not an AdmissionReview: {0}")]
     Form(#[from] serde_json::Error),
     #[error("apiVersion is {0:?}, {VERSION} is understood")]
     Version(String),
 }
 
-/// What a review is answered, and about whom.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReviewOutcome {
-    /// The answer, an `AdmissionReview`. A pod is always admitted.
+    /// The `AdmissionReview` to return. It always admits the pod.
     pub review: Value,
-    /// Why the pod is left as it is, if it is.
+    /// Why the pod is not injected.
     pub skipped: Option<Skipped>,
-    /// What is wrong with the pod although it was injected.
+    /// Set although the pod was injected.
     pub bypass: Option<Bypass>,
     pub namespace: String,
-    /// Name of the pod, or what its name will begin with.
+    /// Name of the pod, or its `generateName`.
     pub name: String,
-    /// Nothing comes of it: nobody is to be told either.
+    /// The pod is not created, so no Event is raised.
     pub dry_run: bool,
 }
 
@@ -77,7 +75,8 @@ pub fn answer(
     nodes: &dyn VirtualNodes,
 ) -> Result<ReviewOutcome, ReviewError> {
     let mut review: Review = common_json::from_slice(body)?;
-    // A patch of what is left is one of the whole: to add a member that is null replaces it.
+    // Null members are dropped so that they count as absent. The patch still fits the original: an
+    // RFC 6902 `add` replaces a member that exists.
     common_json::drop_nulls(&mut review.request.object);
     if review.api_version != VERSION {
         return Err(ReviewError::Version(review.api_version));
@@ -85,7 +84,7 @@ pub fn answer(
     let request = review.request;
     let pod = &request.object;
     let mut response = json!({"uid": request.uid, "allowed": true});
-    // The namespace is the request's: the pod may leave its own out.
+    // From the request: the pod's `metadata.namespace` may be absent.
     let injected = request
         .creates_pod()
         .and_then(|()| inject(pod, &request.namespace, settings, nodes));
@@ -102,8 +101,8 @@ pub fn answer(
             None
         }
         Err(skipped) => {
-            if !skipped.is_wanted() {
-                // Whoever applies the pod reads it.
+            if !skipped.is_expected() {
+                // `kubectl` prints warnings to whoever applies the pod.
                 response["warnings"] = json!([format!("meshmeter: not injected: {skipped}")]);
             }
             Some(skipped)
@@ -126,7 +125,7 @@ pub fn answer(
 // === impl Request ===
 
 impl Request {
-    /// The containers of a pod that is there cannot be changed, nor be told by its parts.
+    /// Containers can only be added to a pod at its creation.
     fn creates_pod(&self) -> Result<(), Skipped> {
         let Kind { group, kind } = &self.kind;
         if !group.is_empty() || kind != "Pod" {

@@ -1,23 +1,22 @@
-//! What every pod gets.
+//! Settings of injection, the same for all pods.
 //!
-//! A value that is replaced as a whole: whoever serves reads its flags and files again as they
-//! change, and hands the new one to the next pod.
+//! Immutable: the server reads flags and files again when they change, and uses the new value from
+//! the next pod on.
 
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Settings {
     /// Image with `meshmeter-mesh` and, in `/opt/meshmeter`, the modules.
     pub image: String,
-    /// Where the xDS proxies get the configuration from, as `--upstream` has it.
+    /// The xDS proxies' `--upstream`.
     pub upstream: String,
-    /// Where the sidecars stream to, as HOST:PORT.
+    /// HOST:PORT of each.
     pub aggregators: Vec<String>,
-    /// TLS on the way there; `None` for none.
+    /// TLS towards the aggregators.
     pub secure: Option<Secure>,
-    /// How the modules come into the pod.
     pub modules: Modules,
-    /// A sidecar of ours where there is none; `None` where App Mesh's controller adds it.
+    /// The sidecar to add; `None` if App Mesh's controller adds it.
     pub stock: Option<Stock>,
-    /// Whether the xDS proxy raises events about its pod.
+    /// Whether the xDS proxy raises Events about its pod.
     pub events: bool,
     /// Further arguments of the xDS proxy.
     pub xds_proxy_args: Vec<String>,
@@ -26,21 +25,21 @@ pub struct Settings {
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Secure {
-    /// Certificates of the CA, as PEM.
+    /// PEM.
     pub ca: String,
-    /// `ConfigMap` of the pod's namespace that has the same, and whatever replaces it: sidecars
-    /// follow it, instead of being given the certificates of when they were injected.
+    /// `ConfigMap` in the pod's namespace with the current CA certificates. Sidecars watch it,
+    /// instead of keeping the certificates from their injection.
     pub config_map: Option<String>,
-    /// Name that their certificates are for; `None` for the host of each.
+    /// Name in the aggregators' certificates; `None` for each aggregator's host.
     pub server_name: Option<String>,
-    /// Audience of the service account token that the sidecar shows; `None` for no token.
+    /// Audience of the service account token that the sidecar sends; `None` for no token.
     pub audience: Option<String>,
 }
 
 /// How the modules come into the pod.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Modules {
-    /// An init container copies them out of its image.
+    /// An init container copies them from its image.
     #[default]
     Copied,
     /// The image is a volume: Kubernetes 1.35, or 1.31 with the gate `ImageVolume`.
@@ -51,8 +50,8 @@ pub enum Modules {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Stock {
     pub image: String,
-    /// Image that redirects, as App Mesh's proxy route manager does.
+    /// App Mesh's proxy route manager, or a compatible image.
     pub redirect_image: String,
-    /// Mesh of nodes that a pod names without one.
+    /// Mesh of pods that name a virtual node but no mesh.
     pub mesh: Option<String>,
 }

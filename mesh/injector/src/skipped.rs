@@ -4,86 +4,69 @@ use thiserror::Error;
 
 use crate::annotations::{AnnotationError, CONTROLLER, INJECT, MESH, VIRTUAL_NODE};
 
-/// A pod that is left as it is.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum Skipped {
     #[error("{INJECT} is disabled")]
     Disabled,
-    /// It wants no sidecar of App Mesh.
+    /// The pod opts out of App Mesh.
     #[error("{CONTROLLER} is disabled")]
     NotInMesh,
-    /// It has everything already.
     #[error("already injected")]
     Done,
-    /// Whether it wants one depends on a virtual node, as for App Mesh's controller, and there is
-    /// none.
+    /// As for App Mesh's controller, injection depends on a virtual node that selects the pod.
     #[error(
         "{CONTROLLER} is {0:?}, neither enabled nor disabled, and no VirtualNode selects the pod"
     )]
     NotSelected(String),
-    /// Nothing that is asked for here: a change of a pod that is there, or a part of it.
+    /// An update, a subresource or another kind.
     #[error("the request is {0}, not the creation of a pod")]
     NoCreation(String),
-    /// Nobody's sidecar could see the other containers' network as it should.
+    /// Redirection would affect the whole node.
     #[error("the pod uses hostNetwork")]
     HostNetwork,
-    /// Changing the image of a pod changes nothing.
+    /// The kubelet ignores changes of a mirror pod.
     #[error("mirror of a static pod")]
     Mirror,
-    /// There is no sidecar for it.
     #[error("the pod is for {0} nodes")]
     System(String),
-    /// A name or port is taken.
+    /// A name, port or path conflicts.
     #[error("the pod already has a {what} {name}")]
     Taken { what: &'static str, name: String },
-    /// An annotation cannot be added to.
     #[error(transparent)]
     Annotation(#[from] AnnotationError),
-    /// More ports than can be redirected.
     #[error(
-        "it has {count} ports to redirect, and at most {max} can be: name those of the mesh in the annotation appmesh.k8s.aws/ports"
+        "the pod has {count} ports to redirect, at most {max} are supported: list those of the mesh in the annotation appmesh.k8s.aws/ports"
     )]
-    TooManyPorts {
-        count: usize,
-        /// How many there can be.
-        max: usize,
-    },
-    /// A variable that only App Mesh's image reads.
+    TooManyPorts { count: usize, max: usize },
     #[error(
-        "the annotation for the sidecar's environment has {0}, which a stock Envoy does not read"
+        "the annotation for the sidecar's environment sets {0}, which a stock Envoy does not read"
     )]
     AgentOnly(String),
-    /// A mount of a volume that is not there.
     #[error(
         "the annotation for the sidecar's mounts names the volume {0:?}, which the pod does not have"
     )]
     NoVolume(String),
-    /// Its sidecar would not know what to call itself.
+    /// The sidecar would have no node ID.
     #[error(transparent)]
     NoVirtualNode(#[from] NoVirtualNode),
     #[error("not a Pod: {0}")]
     NoPod(&'static str),
 }
 
-/// A pod without a virtual node.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum NoVirtualNode {
     #[error("the annotation {VIRTUAL_NODE} is missing, and VirtualNodes are not watched")]
     Unnamed,
     #[error("the VirtualNodes of the Kubernetes cluster have not been read yet")]
     Unread,
-    /// None takes the pod.
     #[error(
         "no supported VirtualNode of the namespace selects this pod, and the annotation {VIRTUAL_NODE} is missing"
     )]
     None,
-    /// More than one takes it.
     #[error("more than one VirtualNode selects the pod: {}", .0.join(", "))]
     Several(Vec<String>),
-    /// It is not said of which mesh.
     #[error("the annotation {MESH} is missing, and --mesh is not set")]
     NoMesh,
-    /// A value that is no name.
     #[error("{0} is malformed: {1:?}")]
     Malformed(&'static str, String),
 }
@@ -91,7 +74,7 @@ pub enum NoVirtualNode {
 // === impl Skipped ===
 
 impl Skipped {
-    /// All that [`Self::reason`] says.
+    /// All values of [`Self::reason`].
     pub const REASONS: [&'static str; 15] = [
         "disabled",
         "not_in_mesh",
@@ -110,7 +93,7 @@ impl Skipped {
         "no_pod",
     ];
 
-    /// The reason in a word, one of a fixed set: a label of metrics and events.
+    /// Label of metrics and Events, from [`Self::REASONS`].
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Disabled => "disabled",
@@ -131,8 +114,8 @@ impl Skipped {
         }
     }
 
-    /// What somebody asked for, or what is as it should be: no reason to warn.
-    pub fn is_wanted(&self) -> bool {
+    /// Requested by the user or normal: no reason to warn.
+    pub fn is_expected(&self) -> bool {
         matches!(
             self,
             Self::Disabled

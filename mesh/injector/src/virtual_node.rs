@@ -1,4 +1,4 @@
-//! Which virtual node a pod is of: what its sidecar calls itself.
+//! The virtual node of a pod, from which its sidecar's node ID is made.
 
 use std::collections::BTreeMap;
 
@@ -8,40 +8,39 @@ use crate::annotations::{MESH, VIRTUAL_NODE};
 use crate::ports;
 use crate::skipped::NoVirtualNode;
 
-/// Longest name, as Kubernetes takes them.
+/// Longest name of a Kubernetes object, in bytes.
 const NAME_MAX: usize = 253;
 
 /// A virtual node of the pod's namespace.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct VirtualNode {
     pub name: String,
-    /// Its name in node ids, where it is not `NAME_NAMESPACE` (`awsName`).
+    /// `spec.awsName`: the name in node IDs, if it is not `NAME_NAMESPACE`.
     pub aws_name: Option<String>,
     pub mesh: String,
     pub ports: Vec<u16>,
 }
 
-/// The virtual nodes of a cluster. Asked for each pod, so it answers from memory.
+/// The virtual nodes of a Kubernetes cluster, in memory: looked up for each pod.
 pub trait VirtualNodes {
-    /// The one in `namespace` whose `podSelector` takes these labels.
+    /// The node in `namespace` whose `podSelector` matches these labels.
     fn selecting(
         &self,
         namespace: &str,
         labels: &BTreeMap<String, String>,
     ) -> Result<VirtualNode, NoVirtualNode>;
 
-    /// The one of this name.
     fn named(&self, namespace: &str, name: &str) -> Option<VirtualNode>;
 }
 
-/// Nobody knows any: pods have to name theirs.
+/// No virtual nodes are watched: pods have to name theirs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unknown;
 
 // === impl VirtualNode ===
 
 impl VirtualNode {
-    /// The node of `pod` in `namespace`: the one it names, else the one that selects it.
+    /// The node that `pod` names, else the one that selects it.
     pub fn of(
         pod: &Value,
         namespace: &str,
@@ -55,19 +54,19 @@ impl VirtualNode {
                 labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
             return nodes.selecting(namespace, &labels.collect());
         };
-        let known = nodes.named(namespace, &name);
-        let named = annotation(pod, MESH)?;
-        let of_node = known.as_ref().map(|node| node.mesh.clone());
-        let mesh = named.or(of_node).or_else(|| mesh.map(str::to_owned));
+        let cached = nodes.named(namespace, &name);
+        let annotated = annotation(pod, MESH)?;
+        let of_node = cached.as_ref().map(|node| node.mesh.clone());
+        let mesh = annotated.or(of_node).or_else(|| mesh.map(str::to_owned));
         Ok(Self {
             mesh: mesh.ok_or(NoVirtualNode::NoMesh)?,
-            aws_name: known.as_ref().and_then(|node| node.aws_name.clone()),
-            ports: known.map_or_else(|| ports::of_application(&pod["spec"]), |node| node.ports),
+            aws_name: cached.as_ref().and_then(|node| node.aws_name.clone()),
+            ports: cached.map_or_else(|| ports::of_application(&pod["spec"]), |node| node.ports),
             name,
         })
     }
 
-    /// What its sidecar calls itself, as Amazon's control plane knew it.
+    /// The sidecar's node ID, in the form of AWS App Mesh.
     pub fn id(&self, namespace: &str) -> String {
         let default = || format!("{}_{namespace}", self.name);
         let name = self.aws_name.clone().unwrap_or_else(default);
@@ -75,7 +74,7 @@ impl VirtualNode {
     }
 }
 
-/// An empty one is none.
+/// `None` if the annotation is absent or empty.
 fn annotation(pod: &Value, name: &'static str) -> Result<Option<String>, NoVirtualNode> {
     let value = pod["metadata"]["annotations"][name].as_str();
     let Some(value) = value.map(str::trim).filter(|value| !value.is_empty()) else {

@@ -1,4 +1,4 @@
-//! What stands beside the sidecar of every pod: volumes, what prepares them, and the xDS proxy.
+//! The volumes, the init container that fills them, and the xDS proxy, which every pod gets.
 
 use serde_json::{Value, json};
 
@@ -8,11 +8,11 @@ use crate::names::{
 };
 use crate::settings::{Modules, Settings};
 
-/// Where the modules are written to: in the image they are at [`MODULES_PATH`] themselves.
+/// The modules' volume in the init container, whose image has them at [`MODULES_PATH`] itself.
 const MODULES_PATH_OUT: &str = "/mnt/meshmeter";
-/// Largest volume of our own: two modules of less than 160 KiB each, and four small files.
+/// Size limit of a volume: two modules of less than 160 KiB each, and four small files.
 const VOLUME_MAX: &str = "16Mi";
-/// How long a token is good for, in seconds; the kubelet brings a new one after four fifths of it.
+/// Lifetime of a token in seconds; the kubelet replaces it after four fifths of it.
 const TOKEN_SECONDS: u32 = 3_600;
 
 pub(crate) fn volumes(settings: &Settings) -> Vec<Value> {
@@ -27,10 +27,10 @@ pub(crate) fn volumes(settings: &Settings) -> Vec<Value> {
     let mut volumes = vec![empty(CONFIG_VOLUME), modules];
     let secure = settings.secure.as_ref();
     if let Some(audience) = secure.and_then(|secure| secure.audience.as_ref()) {
-        // Not the API token of the pod: nobody but the aggregator takes it, so that a pod which
-        // wants none of that (automountServiceAccountToken: false) can have this one. Its mode is
-        // the kubelet's business: readable by all (0644); by the group of `fsGroup`, which every
-        // container is in; or by the one user of all containers, 1337 then.
+        // Not the pod's API token: only the aggregator accepts this audience, so a pod with
+        // automountServiceAccountToken: false can have it. The kubelet chooses the file mode:
+        // readable by all (0644); by the group of `fsGroup`, which every container is in; or by
+        // the one user of all containers, then 1337.
         let token = json!({
             "path": "token",
             "audience": audience,
@@ -42,7 +42,8 @@ pub(crate) fn volumes(settings: &Settings) -> Vec<Value> {
         }));
     }
     if let Some(config_map) = config_map(settings) {
-        // A pod must not wait for it: without it the sidecar serves, and streams once it is there.
+        // Optional, or the kubelet would not start the pod without it. Without it the sidecar
+        // serves, and streams as soon as it exists.
         volumes.push(json!({
             "name": CA_VOLUME,
             "configMap": {"name": config_map, "optional": true},
@@ -51,16 +52,16 @@ pub(crate) fn volumes(settings: &Settings) -> Vec<Value> {
     volumes
 }
 
-/// Writes what the sidecar reads; copies the modules unless they are a volume. `node` is the node
-/// id of a stock Envoy.
-pub(crate) fn prepares(settings: &Settings, node: Option<&str>) -> Value {
+/// Writes the sidecar's files, and copies the modules unless they are a volume. `node` is the node
+/// ID of a stock Envoy.
+pub(crate) fn init(settings: &Settings, node: Option<&str>) -> Value {
     let mut args = vec!["prepare".to_owned(), format!("--config={CONFIG_PATH}")];
     let mut mounts = vec![json!({"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH})];
     if settings.modules == Modules::Copied {
         args.push(format!("--modules={MODULES_PATH_OUT}"));
         mounts.push(json!({"name": MODULES_VOLUME, "mountPath": MODULES_PATH_OUT}));
     }
-    if shows_token(settings) {
+    if sends_token(settings) {
         args.push("--token-secret".to_owned());
     }
     args.extend(node.map(|node| format!("--bootstrap={node}")));
@@ -74,7 +75,6 @@ pub(crate) fn prepares(settings: &Settings, node: Option<&str>) -> Value {
     })
 }
 
-/// Between the sidecar and the control plane.
 pub(crate) fn xds_proxy(settings: &Settings, has_api_token: bool) -> Value {
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
     let mut env = vec![
@@ -83,34 +83,35 @@ pub(crate) fn xds_proxy(settings: &Settings, has_api_token: bool) -> Value {
         field("POD_UID", "metadata.uid"),
         field("NODE_NAME", "spec.nodeName"),
     ];
-    let followed = config_map(settings).is_some();
-    // With a ConfigMap the xDS proxy writes the sidecar's file of it.
+    let watches_ca = config_map(settings).is_some();
+    // Writable for the SDS file that the xDS proxy makes from the ConfigMap.
     let mut mounts = vec![
-        json!({"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH, "readOnly": !followed}),
+        json!({"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH, "readOnly": !watches_ca}),
         json!({"name": MODULES_VOLUME, "mountPath": MODULES_PATH, "readOnly": true}),
     ];
-    if followed {
-        // The folder, not the file in it: only then does the kubelet replace it.
+    if watches_ca {
+        // The folder, not a subPath: the kubelet does not update files mounted by subPath.
         mounts.push(json!({"name": CA_VOLUME, "mountPath": CA_PATH, "readOnly": true}));
     } else if let Some(secure) = &settings.secure {
         env.push(json!({"name": "MESHMETER_AGGREGATOR_CA", "value": secure.ca}));
     }
-    let probe = |every: u32, times: u32| {
+    let probe = |period: u32, failures: u32| {
         json!({
             "httpGet": {"path": "/readyz", "port": ADMIN_PORT},
-            "periodSeconds": every,
-            "failureThreshold": times,
+            "periodSeconds": period,
+            "failureThreshold": failures,
         })
     };
     json!({
         "name": XDS_PROXY,
         "image": settings.image,
-        // A native sidecar: it is there before the sidecar that waits for it, and ends after it.
+        // A native sidecar starts before Envoy, which needs it, and ends after it.
         "restartPolicy": "Always",
         "args": xds_proxy_args(settings, has_api_token),
         "env": env,
         "ports": [{"name": "meshmeter", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
-        // No readiness probe: without it Envoy keeps what it has, and the pod serves.
+        // No readiness probe: if the xDS proxy fails, Envoy keeps its configuration and the pod
+        // serves.
         "startupProbe": probe(1, 30),
         "volumeMounts": mounts,
         "resources": resources(),
@@ -121,7 +122,7 @@ pub(crate) fn xds_proxy(settings: &Settings, has_api_token: bool) -> Value {
 fn xds_proxy_args(settings: &Settings, has_api_token: bool) -> Vec<String> {
     let modules = match settings.modules {
         Modules::Copied => MODULES_PATH.to_owned(),
-        // The volume is the whole image, and an annotation of App Mesh cannot mount a part of one.
+        // The volume is the whole image: App Mesh's annotation has no subPath.
         Modules::ImageVolume => format!("{MODULES_PATH}{MODULES_PATH}"),
     };
     let mut args = vec![
@@ -140,7 +141,7 @@ fn xds_proxy_args(settings: &Settings, has_api_token: bool) -> Vec<String> {
         args.push(format!("--aggregator-ca-file={CA_FILE}"));
         args.push(format!("--aggregator-ca-secret={CA_SECRET_FILE}"));
     }
-    if shows_token(settings) {
+    if sends_token(settings) {
         args.push(format!("--aggregator-token-file={TOKEN_SECRET_FILE}"));
     }
     if settings.events && has_api_token {
@@ -150,7 +151,7 @@ fn xds_proxy_args(settings: &Settings, has_api_token: bool) -> Vec<String> {
     args
 }
 
-fn shows_token(settings: &Settings) -> bool {
+fn sends_token(settings: &Settings) -> bool {
     let secure = settings.secure.as_ref();
     secure.is_some_and(|secure| secure.audience.is_some())
 }

@@ -1,5 +1,4 @@
-//! App Mesh, for those who do not run the webhook: what it would add to a pod, as a part of a
-//! Deployment.
+//! App Mesh without the webhook: the fields that it would add to a pod, as a partial Deployment.
 
 use mesh_injector::pod;
 use mesh_injector::settings::{Secure, Settings};
@@ -40,7 +39,7 @@ pub(crate) fn render(options: &Options) -> Result<Output, Refused> {
     Ok(Output::new(HEAD).with(&[], deployment))
 }
 
-/// The webhook's settings that make of a pod what is asked for.
+/// The webhook's settings that correspond to the options.
 fn settings(options: &Options) -> Settings {
     let aggregators = options.aggregators.iter();
     let mut xds_proxy_args = vec![format!("--direction={}", direction(options))];
@@ -85,14 +84,14 @@ fn bracketed(host: &str) -> String {
     host.to_owned()
 }
 
-/// Takes the second module from the xDS proxy's flags.
+/// Removes the logger's module from the xDS proxy's flags.
 fn without_log(container: &mut Value) {
     let Some(args) = container["args"].as_array_mut() else {
         return;
     };
-    let log = |arg: &Value| {
+    let is_log = |arg: &Value| {
         arg.as_str()
             .is_some_and(|arg| arg.starts_with("--log-wasm"))
     };
-    args.retain(|arg| !log(arg));
+    args.retain(|arg| !is_log(arg));
 }

@@ -1,4 +1,4 @@
-//! A whole bootstrap: one listener, its application, the aggregators.
+//! A complete Envoy bootstrap: one listener, the application's cluster, the aggregators' clusters.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -8,7 +8,7 @@ use crate::envoy::{self, MANAGER, Plan, Side, type_of};
 use crate::options::Address;
 use crate::output::Output;
 
-/// Where the admin interface is if nothing else is said: on loopback, since it can end Envoy.
+/// Default address of the admin interface: loopback, since `/quitquitquit` ends Envoy.
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
 const APPLICATION: &str = "application";
 
@@ -32,7 +32,7 @@ pub(crate) fn render(plan: &Plan<'_>) -> Output {
 }
 
 fn listener(plan: &Plan<'_>) -> Value {
-    // One, by the checks.
+    // `checks` admits one direction only for this target.
     let side = plan.sides().first().copied().unwrap_or(Side::Inbound);
     let mut filters = Vec::new();
     let mut access_log = Vec::new();
@@ -44,7 +44,7 @@ fn listener(plan: &Plan<'_>) -> Value {
     filters.push(plan.router(side));
     let route = json!({
         "match": {"prefix": "/"},
-        // No timeout that was not there without this Envoy.
+        // Envoy's default of 15 s would end requests that the application answers later.
         "route": {"cluster": APPLICATION, "timeout": "0s"},
     });
     let manager = json!({
@@ -74,13 +74,13 @@ fn application(address: Option<&Address>) -> Value {
         return Value::Null;
     };
     let mut cluster = envoy::cluster(APPLICATION, address);
-    // Nobody waits in line at a sidecar: the application's own limits hold.
-    let most = i32::MAX;
+    // Envoy's default of 1024 would answer 503 beyond it; the application's own limits hold.
+    let unlimited = i32::MAX;
     cluster["circuit_breakers"] = json!({"thresholds": [{
-        "max_connections": most,
-        "max_pending_requests": most,
-        "max_requests": most,
-        "max_retries": most,
+        "max_connections": unlimited,
+        "max_pending_requests": unlimited,
+        "max_requests": unlimited,
+        "max_retries": unlimited,
     }]});
     cluster
 }

@@ -1,4 +1,4 @@
-//! What is wrong with the options, and what a target cannot be told.
+//! Validates options, and whether the target supports them.
 
 use thiserror::Error;
 
@@ -6,26 +6,24 @@ use crate::options::{Options, Target};
 use syntax::{
     is_address, is_host, is_image, is_ip, is_label, is_label_key, is_label_value, is_text,
 };
-use targets::{Needed, Taken};
+use targets::{Required, Supported};
 
 pub(crate) mod syntax;
 mod targets;
 
-/// Aggregators at most, as the filter takes them.
+/// The filter accepts at most this many aggregators.
 const AGGREGATORS_MAX: usize = 4;
 
-/// An option that is not taken.
+/// An option that is invalid, unsupported or missing.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum Refused {
-    /// Its value is not in order.
     #[error("--{option}: {why}")]
     Value { option: &'static str, why: String },
-    /// This target cannot be told.
     #[error("--{option} cannot be rendered for {target}: {why}", target = target.as_str())]
     Unsupported {
         option: &'static str,
         target: Target,
-        /// Why not, or what to do instead.
+        /// The reason, or an alternative.
         why: &'static str,
     },
     #[error("--{option} is needed for {target}: {why}", target = target.as_str())]
@@ -36,21 +34,21 @@ pub enum Refused {
     },
 }
 
-/// Fails with the first option that is not in order.
+/// Fails with the first invalid option.
 pub(crate) fn all(target: Target, options: &Options) -> Result<(), Refused> {
     names(options)?;
     aggregators(options)?;
     modules(options)?;
-    let foreign = |row: &&Taken| !row.by.contains(&target) && (row.given)(options);
-    if let Some(row) = targets::TAKEN.iter().find(foreign) {
+    let unsupported = |row: &&Supported| !row.by.contains(&target) && (row.given)(options);
+    if let Some(row) = targets::SUPPORTED.iter().find(unsupported) {
         return Err(Refused::Unsupported {
             option: row.option,
             target,
             why: row.else_why,
         });
     }
-    let missing = |row: &&Needed| row.by.contains(&target) && !(row.given)(options);
-    match targets::NEEDED.iter().find(missing) {
+    let missing = |row: &&Required| row.by.contains(&target) && !(row.given)(options);
+    match targets::REQUIRED.iter().find(missing) {
         Some(row) => Err(Refused::Missing {
             option: row.option,
             target,
@@ -126,7 +124,7 @@ fn aggregators(options: &Options) -> Result<(), Refused> {
         "a PEM certificate is expected",
     )?;
     let ips = options.aggregators.iter().any(is_ip);
-    let why = "an aggregator by address: what is its certificate valid for?";
+    let why = "an aggregator by IP address needs the name in its certificate";
     ensure(!ips || name.is_some(), "aggregator-server-name", why)
 }
 
@@ -139,7 +137,7 @@ fn modules(options: &Options) -> Result<(), Refused> {
         ensure(
             fits,
             option,
-            "an image's reference is expected, without oci://",
+            "an image reference is expected, without oci://",
         )?;
     }
     for (option, file) in [
@@ -151,7 +149,7 @@ fn modules(options: &Options) -> Result<(), Refused> {
         let fits = file.as_ref().is_none_or(fits);
         ensure(fits, option, "an absolute path is expected")?;
     }
-    let of_web = |url: &String| {
+    let is_url = |url: &String| {
         let rest = ["http://", "https://"]
             .iter()
             .find_map(|scheme| url.strip_prefix(scheme));
@@ -159,7 +157,7 @@ fn modules(options: &Options) -> Result<(), Refused> {
     };
     let url = options.module_url.as_ref();
     ensure(
-        url.is_none_or(of_web),
+        url.is_none_or(is_url),
         "module-url",
         "http:// or https:// is expected",
     )?;
@@ -180,10 +178,10 @@ fn modules(options: &Options) -> Result<(), Refused> {
     ensure(
         given <= 1,
         "module-image",
-        "one of --module-image, --module-url and --module-file is enough",
+        "--module-image, --module-url and --module-file exclude each other",
     )?;
     let twice = options.image.is_some() && options.module_file.is_some();
-    ensure(!twice, "module-file", "the modules are those of --image")?;
+    ensure(!twice, "module-file", "--image has the modules already")?;
     let upstream = options.upstream.as_ref();
     ensure(
         upstream.is_none_or(|url| is_text(url)),

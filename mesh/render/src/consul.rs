@@ -65,7 +65,8 @@ fn service_defaults(plan: &Plan<'_>) -> Value {
 }
 
 fn proxy_defaults(plan: &Plan<'_>) -> Value {
-    // The text stands between others in the list of the bootstrap's clusters.
+    // Consul inserts this text into the bootstrap's cluster list: objects with commas between them,
+    // without brackets.
     let clusters = plan.clusters().into_iter();
     let clusters: Vec<String> = clusters.map(|cluster| format!("{cluster:#}")).collect();
     json!({

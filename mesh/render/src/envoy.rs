@@ -1,5 +1,5 @@
-//! Envoy's own configuration, as JSON: the plugin, and the clusters it streams to. `mesh-core` has
-//! the same at the level of the wire format; a test holds one against the other.
+//! Envoy configuration as JSON: the plugin and its clusters. `mesh-core` writes the same in wire
+//! format; a test compares the two.
 
 use filter_core::config::{Config, Module};
 use filter_core::series::Role as PluginRole;
@@ -11,11 +11,9 @@ use serde_json::{Map, Value, json};
 use crate::checks::{self, Refused};
 use crate::options::{Address, Direction, MODULES_PATH, Options, Role, TOKEN_SECRET_FILE, Target};
 
-/// What a connection manager's router filter is called.
 pub(crate) const ROUTER: &str = "envoy.filters.http.router";
-/// What a connection manager is called.
 pub(crate) const MANAGER: &str = "envoy.filters.network.http_connection_manager";
-/// Name of the secret in Envoy's secret file.
+/// Name of the secret in Envoy's SDS file.
 pub(crate) const TOKEN_SECRET: &str = "token";
 
 /// A side of a sidecar.
@@ -25,17 +23,17 @@ pub(crate) enum Side {
     Outbound,
 }
 
-/// Checked options, and what follows from them.
+/// Checked options, and values derived from them.
 pub(crate) struct Plan<'a> {
     pub(crate) options: &'a Options,
     pub(crate) namespace: &'a str,
     pub(crate) streams: Vec<Stream<'a>>,
 }
 
-/// An aggregator as Envoy knows it.
+/// An aggregator as an upstream of Envoy.
 pub(crate) struct Stream<'a> {
     pub(crate) cluster: String,
-    /// `:authority`, where the cluster's name is none.
+    /// `:authority` if the cluster's name is not a valid one.
     pub(crate) authority: Option<String>,
     pub(crate) address: &'a Address,
 }
@@ -55,7 +53,7 @@ impl Side {
 // === impl Plan ===
 
 impl<'a> Plan<'a> {
-    /// Fails if the plugin would not take its configuration as it stands.
+    /// Fails if the plugin would reject its configuration.
     pub(crate) fn new(target: Target, options: &'a Options) -> Result<Self, Refused> {
         let streams = options.aggregators.iter().enumerate();
         let streams = streams.map(|(nth, address)| Stream::new(target, nth, address));
@@ -75,7 +73,7 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
-    /// The filter itself tells what it does not take, before it is in any Envoy.
+    /// Parses the configuration as the filter does, before any Envoy loads it.
     fn check_configuration(&self, role: PluginRole, module: Module) -> Result<(), Refused> {
         let text = self.configuration(role, None).to_string();
         let (_, problems) = Config::parse(text.as_bytes(), module);
@@ -96,7 +94,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The plugin configuration; without a side the plugin asks Envoy for it.
+    /// The plugin configuration; without a side the plugin reads it from Envoy.
     pub(crate) fn configuration(&self, role: PluginRole, side: Option<Side>) -> Value {
         let mut fields = self.options.plugin_config.clone();
         fields.insert("role".to_owned(), role.as_str().into());
@@ -111,17 +109,15 @@ impl<'a> Plan<'a> {
         fields.into()
     }
 
-    /// As an `HttpFilter`.
     pub(crate) fn http_filter(&self, side: Side) -> Value {
         self.extension(FILTER, PluginRole::Filter, side)
     }
 
-    /// As an `AccessLog` of the connection manager.
     pub(crate) fn access_log(&self, side: Side) -> Value {
         self.extension(LOGGER, PluginRole::AccessLog, side)
     }
 
-    /// The router with our logger of attempts, which is to be merged into the one that is there.
+    /// The router with the upstream logger, to be merged into the existing router.
     pub(crate) fn router(&self, side: Side) -> Value {
         let mut router = json!({"@type": ROUTER_TYPE});
         if self.options.upstream_log {
@@ -130,7 +126,6 @@ impl<'a> Plan<'a> {
         json!({"name": ROUTER, "typed_config": router})
     }
 
-    /// Whether the filter is what counts.
     pub(crate) fn is_filter(&self) -> bool {
         self.options.role == Role::Filter
     }
@@ -156,7 +151,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// The module's file where Envoy runs.
+    /// Path of the module in Envoy's file system.
     pub(crate) fn module(&self, role: PluginRole) -> String {
         let (given, name) = match role {
             PluginRole::Filter => (&self.options.module_file, "meshmeter-filter.wasm"),
@@ -168,7 +163,6 @@ impl<'a> Plan<'a> {
         given.clone().unwrap_or_else(ours)
     }
 
-    /// The clusters to stream to, as `Cluster`s.
     pub(crate) fn clusters(&self) -> Vec<Value> {
         let clusters = self.streams.iter();
         clusters.map(|stream| self.cluster(stream)).collect()
@@ -194,7 +188,7 @@ impl<'a> Plan<'a> {
         cluster
     }
 
-    /// The credential injector puts the token on each request of the cluster.
+    /// Upstream filters that add the token to each request of the cluster.
     fn token_filters(&self) -> Value {
         let file = self.options.aggregator_token_file.as_deref();
         let file = file.unwrap_or(TOKEN_SECRET_FILE);
@@ -208,8 +202,8 @@ impl<'a> Plan<'a> {
                         "name": "envoy.http.injected_credentials.generic",
                         "typed_config": {
                             "@type": type_of("http.injected_credentials.generic.v3.Generic"),
-                            // Without a prefix, which Envoy 1.36 does not know yet: the aggregator
-                            // takes the bare token.
+                            // Without `header_value_prefix`, which Envoy 1.36 does not have: the
+                            // aggregator accepts a bare token.
                             "header": "authorization",
                             "credential": {
                                 "name": TOKEN_SECRET,
@@ -233,7 +227,8 @@ impl<'a> Stream<'a> {
     fn new(target: Target, nth: usize, address: &'a Address) -> Self {
         let Address { host, port } = address;
         let (cluster, authority) = match target {
-            // Istio's own name of what a ServiceEntry makes, which is no host name.
+            // The name that Istio gives the cluster of a ServiceEntry. It is no host name, so the
+            // stream needs an `:authority` of its own.
             Target::Istio => (
                 format!("outbound|{port}||{host}"),
                 Some(format!("{host}:{port}")),
@@ -248,7 +243,7 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// A cluster of one endpoint, by DNS unless it is an address.
+/// A cluster of one endpoint, resolved by DNS unless it is an IP address.
 pub(crate) fn cluster(name: &str, address: &Address) -> Value {
     json!({
         "name": name,
@@ -280,12 +275,11 @@ fn transport_socket(authority: &str, name: &str) -> Value {
 
 const ROUTER_TYPE: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 
-/// The type URL of one of Envoy's extensions.
 pub(crate) fn type_of(message: &str) -> String {
     format!("type.googleapis.com/envoy.extensions.{message}")
 }
 
-/// What tells Envoy where the token is; the file that it names is read again when it is replaced.
+/// An SDS file that refers to the token's file, which Envoy reloads when it is replaced.
 pub(crate) fn token_secret(file: &str, folder: &str) -> Map<String, Value> {
     let secret = json!({"resources": [{
         "@type": type_of("transport_sockets.tls.v3.Secret"),

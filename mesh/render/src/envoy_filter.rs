@@ -1,4 +1,4 @@
-//! Istio, by `EnvoyFilter`: everything that Envoy can do, as patches of what Istio sends to it.
+//! Istio by `EnvoyFilter`: patches of the configuration that Istio sends to Envoy.
 
 use serde_json::{Map, Value, json};
 

@@ -1,4 +1,4 @@
-//! Envoy Gateway: a gateway counts the requests that come in by it.
+//! Envoy Gateway: a gateway counts the requests that it receives.
 
 use filter_core::series::Role as PluginRole;
 use mesh_core::injection::{HOST_ENV_KEYS, NAME};
@@ -24,7 +24,7 @@ const CONFIG_MAP: &[&str] = &[
     "Tells Envoy where the pod's token is. It has to be in the namespace of the Envoys, which do not start without it: change it if that is not envoy-gateway-system, and apply it before the EnvoyProxy.",
 ];
 
-/// Where Envoy Gateway runs its Envoys, if nothing else is said.
+/// Envoy Gateway's default namespace for its Envoys.
 const ENVOYS_NAMESPACE: &str = "envoy-gateway-system";
 
 pub(crate) fn render(plan: &Plan<'_>) -> Output {

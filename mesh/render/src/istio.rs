@@ -1,4 +1,4 @@
-//! Istio, by `WasmPlugin`: Istio fetches the module, checks its digest and inserts the filter.
+//! Istio by `WasmPlugin`: Istio fetches the module, checks its digest and inserts the filter.
 
 use filter_core::series::Role as PluginRole;
 use mesh_core::injection::{HOST_ENV_KEYS, NAME};
@@ -25,7 +25,7 @@ const RULE: &[&str] = &["Whether the sidecars speak TLS to it, with whom."];
 const AUTHORITY: &[&str] =
     &["The CA of the aggregators' certificates, as a file for the sidecars."];
 
-/// Where the sidecars find the CA.
+/// Mount path of the CA in the sidecars.
 const CA_PATH: &str = "/etc/meshmeter";
 
 pub(crate) fn render(plan: &Plan<'_>) -> Output {
@@ -46,7 +46,7 @@ fn plugin(plan: &Plan<'_>) -> Value {
     let (mode, side) = match options.direction {
         Direction::Inbound => ("SERVER", Some(Side::Inbound)),
         Direction::Outbound => ("CLIENT", Some(Side::Outbound)),
-        // One plugin in both: it asks Envoy.
+        // One plugin for both: it reads the direction from Envoy.
         Direction::Both => ("CLIENT_AND_SERVER", None),
     };
     let environment = HOST_ENV_KEYS.map(|name| json!({"name": name, "valueFrom": "HOST"}));
@@ -93,7 +93,7 @@ fn service_entry(plan: &Plan<'_>, name: &str, stream: &Stream<'_>) -> Value {
             "location": "MESH_EXTERNAL",
             "resolution": "DNS",
             "exportTo": ["."],
-            // By its protocol Istio makes the cluster HTTP/2.
+            // For this protocol Istio makes an HTTP/2 cluster.
             "ports": [{"number": stream.address.port, "name": "grpc", "protocol": "GRPC"}],
         },
     })
@@ -148,5 +148,5 @@ fn deployment(plan: &Plan<'_>) -> Option<Value> {
     Some(sidecar::partial(plan, &annotations, &spec))
 }
 
-/// Annotation with mounts of the sidecar: a JSON object by the volume's name.
+/// Annotation with the sidecar's mounts: a JSON object keyed by volume name.
 pub(crate) const USER_VOLUME_MOUNT: &str = "sidecar.istio.io/userVolumeMount";

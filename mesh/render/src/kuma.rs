@@ -6,7 +6,7 @@ use crate::envoy::{MANAGER, Plan, ROUTER, Side, type_of};
 use crate::output::{self, Output};
 use crate::sidecar;
 
-/// Namespace of the control plane, where it looks for patches of containers.
+/// Namespace of Kuma's control plane, which reads `ContainerPatch`es only there.
 const SYSTEM_NAMESPACE: &str = "kuma-system";
 
 const HEAD: &[&str] = &[
@@ -88,7 +88,7 @@ fn count(plan: &Plan<'_>, side: Side) -> Result<Value, crate::Refused> {
     }}))
 }
 
-/// Kuma takes each value as a text of JSON.
+/// Kuma takes each value as a JSON string.
 fn container_patch(plan: &Plan<'_>) -> Value {
     let variable = |name: &str, path: &str| {
         let value = json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});

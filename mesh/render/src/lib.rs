@@ -1,13 +1,11 @@
-//! Manifests and bootstraps that bring the filter into Envoys whose configuration comes from
-//! elsewhere.
+//! Renders manifests and bootstraps that add the filter to Envoys of other meshes.
 //!
 //! ```text
-//! options -> checks (what this mesh cannot do is refused by the option's name)
+//! options -> checks (an error names the option that the target does not support)
 //!         -> envoy (filter, logger, cluster) -> istio | consul | kuma | … -> output (YAML)
 //! ```
 //!
-//! Pure: options in, text out. Values of the user go through the serialiser only, never into a
-//! comment.
+//! Pure: options in, text out. User values pass through the serialiser only, never into a comment.
 
 mod app_mesh;
 mod bootstrap;
@@ -25,7 +23,7 @@ mod sidecar;
 pub use checks::Refused;
 use options::{Options, Target};
 
-/// The text for `target`: YAML with comments that say what to check.
+/// YAML for `target`, with comments on what to check.
 pub fn render(target: Target, options: &Options) -> Result<String, Refused> {
     checks::all(target, options)?;
     let plan = envoy::Plan::new(target, options)?;

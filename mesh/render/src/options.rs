@@ -1,28 +1,27 @@
-//! What all targets are rendered from.
+//! The input of all targets.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde_json::{Map, Value};
 
-/// Where the modules of [`Options::image`] are.
+/// Mount path of the modules in [`Options::image`].
 pub(crate) const MODULES_PATH: &str = "/opt/meshmeter";
-/// The usual place of [`Options::aggregator_token_file`].
+/// Default of [`Options::aggregator_token_file`].
 pub(crate) const TOKEN_SECRET_FILE: &str = "/etc/meshmeter/token.json";
 
 common_names::named! {
     pub enum Target {
-        /// Istio, by its API for Wasm.
+        /// By `WasmPlugin`.
         Istio = "istio",
-        /// Istio, by patches of what it sends to Envoy.
         IstioEnvoyFilter = "istio-envoyfilter",
         EnvoyGateway = "envoy-gateway",
         Consul = "consul",
-        /// Kuma and Kong Mesh on Kubernetes.
+        /// Kuma or Kong Mesh on Kubernetes.
         Kuma = "kuma",
         /// App Mesh, without the webhook.
         AppMesh = "appmesh",
-        /// An Envoy of one's own.
+        /// A bootstrap for an Envoy without control plane.
         Static = "static",
     }
 }
@@ -47,50 +46,48 @@ pub struct Address {
     pub port: u16,
 }
 
-/// An option that is not given is `None`, empty or false. The names of the flags are those of the
-/// fields, with hyphens.
+/// An option that is not given is `None`, empty or false. Flags have the names of the fields, with
+/// hyphens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// Name of what is made.
+    /// Name of the rendered objects.
     pub name: String,
-    /// Namespace of it, and of the pods.
+    /// Namespace of the rendered objects and of the pods.
     pub namespace: Option<String>,
     pub selector: BTreeMap<String, String>,
     /// Deployment of the pods; Consul's service; the Gateway.
     pub workload: Option<String>,
     pub role: Role,
-    /// Attempts too, in the router.
+    /// Also count upstream attempts, by an access logger of the router.
     pub upstream_log: bool,
     pub direction: Direction,
-    /// Fields of the plugin configuration; those that are rendered win.
+    /// Further fields of the plugin configuration.
     pub plugin_config: Map<String, Value>,
     pub aggregators: Vec<Address>,
-    /// CA bundle for verifying aggregators (PEM): TLS.
+    /// CA bundle for verifying aggregators (PEM); `None` without TLS.
     pub aggregator_ca: Option<String>,
-    /// Name that those certificates are valid for; without it, each aggregator's host.
+    /// Name in the aggregators' certificates; `None` for each aggregator's host.
     pub aggregator_server_name: Option<String>,
-    /// The pod's token goes with the stream.
+    /// Send the pod's service account token with the stream.
     pub aggregator_token: bool,
-    /// Envoy's secret file with it, if it is not at its usual place.
+    /// Envoy's SDS file with the token, if not [`TOKEN_SECRET_FILE`].
     pub aggregator_token_file: Option<String>,
     /// Image with `meshmeter-mesh` and both modules.
     pub image: Option<String>,
     /// Image with the filter alone.
     pub module_image: Option<String>,
-    /// The filter where Envoy runs.
+    /// Path of the filter in Envoy's file system.
     pub module_file: Option<String>,
-    /// The logger where Envoy runs.
+    /// Path of the logger in Envoy's file system.
     pub log_module_file: Option<String>,
-    /// The filter on a web server.
+    /// HTTP URL of the filter.
     pub module_url: Option<String>,
     /// SHA-256 of the module, or of the image.
     pub module_sha256: Option<String>,
-    /// Control plane of the xDS proxies' configuration.
+    /// Control plane that the xDS proxies connect to.
     pub upstream: Option<String>,
-    /// Where the static Envoy listens.
     pub listen: Option<SocketAddr>,
     pub application: Option<Address>,
-    /// Where the static Envoy's admin interface is.
     pub admin_listen: Option<SocketAddr>,
 }
 

@@ -1,13 +1,13 @@
-//! Documents with comments, as YAML.
+//! YAML documents with comments.
 
 use serde_json::Value;
 use serde_saphyr::SerializerOptions;
 
 use crate::checks::{self, Refused};
 
-/// Columns of a comment, the sign included.
+/// Columns of a comment, `#` included.
 const COMMENT_COLUMNS: usize = 110;
-/// No text is folded at spaces: some would have to be read twice.
+/// Larger than any text: folded JSON and YAML within strings would be hard to read.
 const FOLDED_FROM_CHARS: usize = 1_000_000;
 
 pub(crate) struct Output {
@@ -18,8 +18,7 @@ pub(crate) struct Output {
 // === impl Output ===
 
 impl Output {
-    /// Begins with sentences about all of it. They are the program's own: nothing of the user's
-    /// gets into a comment.
+    /// `head` comments on all documents. Comments are static texts: a user's value could end one.
     pub(crate) fn new(head: &[&'static str]) -> Self {
         Self {
             head: head.to_vec(),
@@ -27,14 +26,13 @@ impl Output {
         }
     }
 
-    /// The same with a document, after sentences about it.
+    /// Adds a document and comments on it.
     #[must_use]
     pub(crate) fn with(mut self, about: &[&'static str], document: Value) -> Self {
         self.documents.push((about.to_vec(), document));
         self
     }
 
-    /// The same with a document if there is one.
     #[must_use]
     pub(crate) fn with_some(self, about: &[&'static str], document: Option<Value>) -> Self {
         match document {
@@ -62,7 +60,8 @@ impl Output {
 pub(crate) fn yaml(value: &Value) -> Result<String, Refused> {
     let mut options = SerializerOptions::default();
     options.folded_wrap_chars = FOLDED_FROM_CHARS;
-    // Only a number or a text that YAML has no way to write.
+    // Fails only for a number or string that YAML cannot represent; only `plugin-config` can have
+    // one, as the other options are checked.
     serde_saphyr::to_string_with_options(value, options)
         .map_err(|error| checks::value("plugin-config", error.to_string()))
 }

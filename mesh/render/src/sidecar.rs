@@ -1,25 +1,24 @@
-//! What a sidecar has to find in its volumes, and the pods that have them.
+//! Volumes and mounts of the sidecar, and the partial Deployment that adds them.
 
 use serde_json::{Value, json};
 
 use crate::envoy::{self, Plan};
 use crate::options::MODULES_PATH;
 
-/// Where the init container sees the same.
+/// Mount path of the modules' volume in the init container.
 const MODULES_PATH_OUT: &str = "/mnt/meshmeter";
-/// Where Envoy's secret file is.
+/// Folder of Envoy's SDS file.
 const CONFIG_PATH: &str = "/etc/meshmeter";
 const TOKEN_PATH: &str = "/var/run/secrets/meshmeter";
-/// For whom the token is, as the aggregator's `--ingest-token-audience`.
+/// Default of the aggregator's `--ingest-token-audience`.
 pub(crate) const TOKEN_AUDIENCE: &str = "meshmeter";
-/// How long it is good for; the kubelet renews it.
+/// Lifetime of the token; the kubelet renews it.
 const TOKEN_SECONDS: u32 = 3600;
-/// The modules have 200 KiB.
+/// The modules take 200 KiB.
 const MODULES_SIZE: &str = "16Mi";
-/// The user of the init container.
+/// User ID of the init container.
 const USER: u32 = 1337;
 
-/// A volume and where it is mounted.
 pub(crate) struct Mount {
     pub(crate) volume: &'static str,
     pub(crate) path: &'static str,
@@ -27,13 +26,12 @@ pub(crate) struct Mount {
 }
 
 pub(crate) enum Source {
-    /// The modules, by the init container.
+    /// Filled by the init container.
     Modules,
     Config,
     Token,
 }
 
-/// What the sidecars of this plan mount.
 pub(crate) fn mounts(plan: &Plan<'_>) -> Vec<Mount> {
     let mount = |volume, path, source| Mount {
         volume,
@@ -51,8 +49,8 @@ pub(crate) fn mounts(plan: &Plan<'_>) -> Vec<Mount> {
     mounts
 }
 
-/// The Deployment with the volumes and the init container; `None` if its pods need none. Only the
-/// fields that are ours: it is applied to the one that is there.
+/// The partial Deployment with volumes and init container, for server-side apply; `None` if its
+/// pods need none.
 pub(crate) fn deployment(plan: &Plan<'_>, annotations: &Value) -> Option<Value> {
     let volumes = volumes(plan);
     if volumes.is_empty() {
@@ -65,7 +63,6 @@ pub(crate) fn deployment(plan: &Plan<'_>, annotations: &Value) -> Option<Value> 
     Some(partial(plan, annotations, &spec))
 }
 
-/// The Deployment of the plan with these parts of its pods.
 pub(crate) fn partial(plan: &Plan<'_>, annotations: &Value, spec: &Value) -> Value {
     json!({
         "apiVersion": "apps/v1",
@@ -94,7 +91,6 @@ pub(crate) fn volumes(plan: &Plan<'_>) -> Vec<Value> {
     mounts(plan).into_iter().map(volume).collect()
 }
 
-/// The mounts as a container has them.
 pub(crate) fn volume_mounts(plan: &Plan<'_>) -> Vec<Value> {
     let mount =
         |mount: Mount| json!({"name": mount.volume, "mountPath": mount.path, "readOnly": true});
@@ -105,7 +101,7 @@ fn config_map_name(plan: &Plan<'_>) -> String {
     format!("{}-token", plan.options.name)
 }
 
-/// The `ConfigMap` with Envoy's secret file, if a token is used, in the namespace of the pods.
+/// The `ConfigMap` with Envoy's SDS file, if a token is used, in the namespace of the pods.
 pub(crate) fn config_map(plan: &Plan<'_>, namespace: &str) -> Option<Value> {
     let token = plan.options.aggregator_token;
     token.then(|| {
@@ -137,10 +133,8 @@ fn init_container(image: &str) -> Value {
     })
 }
 
-/// The sentences about a partial Deployment.
 pub(crate) const DEPLOYMENT: &[&str] = &[
     "Only the fields that are added to the Deployment that is there: `kubectl apply --server-side` merges them. The pods start anew. An annotation of the same name that is there already is replaced: join the two by hand.",
 ];
-/// The sentences about Envoy's secret file.
 pub(crate) const CONFIG_MAP: &[&str] =
     &["Tells Envoy where the pod's token is; it reads the token again when the kubelet renews it."];

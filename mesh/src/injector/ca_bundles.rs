@@ -1,14 +1,14 @@
-//! Keeps a `ConfigMap` with the CAs of the aggregators in each meshed namespace, by one of several
-//! injectors.
+//! Maintains a `ConfigMap` with the aggregators' CAs in each injected namespace. The injector that
+//! holds the Lease writes.
 //!
 //! ```text
 //! Lease (who writes) ─┐
-//! watches -> cache ───┼> mesh_injector::ca_bundles (which step) -> create, patch, delete; Events
+//! watches -> cache ───┼> mesh_injector::ca_bundles (which action) -> create, patch, delete; Events
 //! settings (the file) ┘
 //! ```
 //!
-//! Beside the webhook, which waits for nothing here: a pod without the `ConfigMap` serves, and
-//! streams once it is there.
+//! Independent of the webhook: a pod without the `ConfigMap` serves, and streams as soon as it
+//! exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use common_kubernetes::{ClusterError, Lease, Scope, Watches};
 use http::Method;
 use kube::Client;
 use mesh_injector::ca_bundles::{
-    Backoff, CaBundle, ExistingConfigMap, INSTALLED_IN, MANAGED_BY, MANAGER, Step,
+    Action, Backoff, CaBundle, ExistingConfigMap, INSTALLED_IN, MANAGED_BY, MANAGER,
 };
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -37,29 +37,26 @@ use cache::{Cache, ConfigMaps, Namespaces};
 
 mod cache;
 
-/// Time between two requests: twenty a second at most, a thousand namespaces in less than a minute.
+/// Pause between requests: at most 20 per second, a thousand namespaces in less than a minute.
 const WRITE_EVERY: Duration = Duration::from_millis(50);
-/// How often it is looked again although nothing is heard of: whether a list is there, and who may
-/// be written to again.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Interval of rounds without an event: a watch may have become ready, or a backoff have expired.
+const ROUND_EVERY: Duration = Duration::from_secs(1);
 
 const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const REASON: &str = "CaNotWritten";
 
-/// What is kept where, and by whom.
 #[derive(Debug)]
 pub(super) struct Options {
     /// Name of the `ConfigMap`s.
     pub(super) name: String,
     pub(super) installed_in: String,
-    /// Name of the Lease in it.
+    /// Name of the Lease, in `installed_in`.
     pub(super) lease: String,
     pub(super) identity: String,
 }
 
-/// Keeps them until it is told to stop.
-pub(super) struct Keeper {
+pub(super) struct Controller {
     client: Client,
     options: Options,
     settings: SettingsReceiver,
@@ -68,14 +65,14 @@ pub(super) struct Keeper {
     missing: Box<dyn Fn() -> Option<String> + Send + Sync>,
     role: watch::Receiver<Role>,
     backoff: Backoff,
-    /// What was said last of each namespace with which something is wrong.
-    said: BTreeMap<String, String>,
-    wanted: Option<Arc<CaBundle>>,
-    begun: Instant,
+    /// Last warning by namespace; removed once it has no fault.
+    last_warnings: BTreeMap<String, String>,
+    desired: Option<Arc<CaBundle>>,
+    started_at: Instant,
 }
 
-/// Begins to keep them until `stop`; gives the watches, which go on until `ended`.
-pub(super) fn begin(
+/// Starts the controller until `stop`; returns its watches, which run until `ended`.
+pub(super) fn start(
     client: Client,
     options: Options,
     settings: SettingsReceiver,
@@ -95,38 +92,39 @@ pub(super) fn begin(
         name: options.lease.clone(),
         identity: options.identity.clone(),
     };
-    let kept = lease.keep(client.clone());
-    let keeper = Keeper {
+    let handle = lease.keep(client.clone());
+    let controller = Controller {
         client,
         options,
         settings,
         metrics,
         cache,
         missing: Box::new(watches.missing()),
-        role: kept.role.clone(),
+        role: handle.role.clone(),
         backoff: Backoff::default(),
-        said: BTreeMap::new(),
-        wanted: None,
-        begun: clock::monotonic(),
+        last_warnings: BTreeMap::new(),
+        desired: None,
+        started_at: clock::monotonic(),
     };
-    tokio::spawn(keeper.run(kept, stop));
+    tokio::spawn(controller.run(handle, stop));
     watches
 }
 
-// === impl Keeper ===
+// === impl Controller ===
 
-impl Keeper {
-    async fn run(mut self, kept: LeaseHandle, stop: CancellationToken) {
-        stop.run_until_cancelled(self.follow()).await;
-        kept.release().await;
+impl Controller {
+    async fn run(mut self, handle: LeaseHandle, stop: CancellationToken) {
+        stop.run_until_cancelled(self.reconcile()).await;
+        handle.release().await;
     }
 
-    async fn follow(&mut self) {
+    async fn reconcile(&mut self) {
         loop {
+            // Before all lists are complete, a ConfigMap that is not listed yet would look absent.
             let states = if self.is_leader() && (self.missing)().is_none() {
                 self.round().await
             } else {
-                // What another one says of them is what counts.
+                // Zeros, so that the sum over all replicas is the leader's count.
                 States::default()
             };
             self.metrics.ca_configmap_states(states);
@@ -135,7 +133,7 @@ impl Keeper {
                 () = cache.changed.notified() => {}
                 _ = self.settings.changed() => {}
                 _ = self.role.changed() => {}
-                () = sleep(LOOK_EVERY) => {}
+                () = sleep(ROUND_EVERY) => {}
             }
         }
     }
@@ -144,126 +142,129 @@ impl Keeper {
         *self.role.borrow() == Role::Leads
     }
 
-    /// Looks at each namespace once.
+    /// Reconciles each namespace once.
     async fn round(&mut self) -> States {
-        let Some(wanted) = self.wanted() else {
+        let Some(desired) = self.desired() else {
             return States::default();
         };
         let names: BTreeSet<String> = self.cache.names().into_iter().collect();
         self.backoff.retain(&names);
-        self.said.retain(|namespace, _| names.contains(namespace));
+        self.last_warnings
+            .retain(|namespace, _| names.contains(namespace));
         let mut states = States::default();
         for namespace in &names {
             if !self.is_leader() {
                 return States::default();
             }
-            // As it is by now: a round may take long.
-            let (is, held) = self.cache.of(namespace);
-            let step = wanted.step(is.as_ref(), held.as_deref());
-            match step {
-                Step::Nothing => {
-                    states.current += i64::from(held.is_some_and(|held| wanted.is_kept(&held)));
-                    self.said.remove(namespace);
+            // Read anew for each: a round pauses after each write and may take a minute.
+            let (state, existing) = self.cache.of(namespace);
+            match desired.action(state.as_ref(), existing.as_deref()) {
+                Action::Nothing => {
+                    let current = existing.is_some_and(|existing| desired.is_current(&existing));
+                    states.current += i64::from(current);
+                    self.last_warnings.remove(namespace);
                 }
-                Step::Refuse => {
+                Action::Conflict => {
                     states.refused += 1;
-                    self.refuse(namespace).await;
+                    self.warn_conflict(namespace).await;
                 }
-                step => {
+                action => {
                     states.behind += 1;
-                    self.write(&wanted, namespace, step, held.as_deref()).await;
+                    self.write(&desired, namespace, action, existing.as_deref())
+                        .await;
                 }
             }
         }
         states
     }
 
-    /// What each namespace is to have by now; made anew only when the certificates change.
-    fn wanted(&mut self) -> Option<Arc<CaBundle>> {
+    /// The bundle for the current settings, rebuilt only when the certificates change.
+    fn desired(&mut self) -> Option<Arc<CaBundle>> {
         let settings = Arc::clone(&self.settings.borrow_and_update());
         let certificates = &settings.secure.as_ref()?.ca;
-        let is_same = |wanted: &Arc<CaBundle>| wanted.certificates() == certificates;
-        if !self.wanted.as_ref().is_some_and(is_same) {
+        let is_same = |desired: &Arc<CaBundle>| desired.certificates() == certificates;
+        if !self.desired.as_ref().is_some_and(is_same) {
             let Options {
                 name, installed_in, ..
             } = &self.options;
-            let wanted = CaBundle::new(name, installed_in, certificates.clone());
-            self.wanted = Some(Arc::new(wanted));
+            let desired = CaBundle::new(name, installed_in, certificates.clone());
+            self.desired = Some(Arc::new(desired));
             self.backoff.reset();
         }
-        self.wanted.clone()
+        self.desired.clone()
     }
 
     async fn write(
         &mut self,
-        wanted: &CaBundle,
+        desired: &CaBundle,
         namespace: &str,
-        step: Step,
-        held: Option<&ExistingConfigMap>,
+        action: Action,
+        existing: Option<&ExistingConfigMap>,
     ) {
-        if !self.backoff.is_due(namespace, self.begun.elapsed()) {
+        if !self.backoff.is_due(namespace, self.started_at.elapsed()) {
             return;
         }
-        let Some((method, content_type, body, outcome)) = request(wanted, namespace, step, held)
-        else {
+        let request = request(desired, namespace, action, existing);
+        let Some((method, content_type, body, outcome)) = request else {
             return;
         };
         let mut path = format!("/api/v1/namespaces/{namespace}/configmaps");
-        if step != Step::Create {
+        if action != Action::Create {
             path = format!("{path}/{}", self.options.name);
         }
         let sent = send::<IgnoredAny>(&self.client, method, &path, content_type, &body).await;
-        self.backoff.tried(namespace, self.begun.elapsed());
+        self.backoff.record(namespace, self.started_at.elapsed());
         match sent {
             Ok(_) => {
                 self.metrics.ca_configmap(outcome);
-                self.said.remove(namespace);
+                self.last_warnings.remove(namespace);
                 let config_map = &self.options.name;
                 tracing::info!(namespace, config_map, outcome, "CAs of aggregators");
             }
-            // Somebody was faster, or it is another by now: the watch tells.
+            // Another client changed or deleted it first: the watch delivers its new state.
             Err(error) if matches!(error.status(), Some(404 | 409)) => {
                 tracing::debug!(namespace, %error, "ConfigMap changed or gone since it was read");
             }
             Err(error) => {
                 self.metrics.ca_configmap("failed");
-                self.tell_failure(namespace, &error).await;
+                self.warn_failure(namespace, &error).await;
             }
         }
         sleep(WRITE_EVERY).await;
     }
 
-    async fn refuse(&mut self, namespace: &str) {
+    async fn warn_conflict(&mut self, namespace: &str) {
         let Options {
             name, installed_in, ..
         } = &self.options;
         let message = format!(
-            "the ConfigMap {name} in the namespace {namespace} is somebody else\'s (it has not the labels \
-             {MANAGED_BY}={MANAGER} and {INSTALLED_IN}={installed_in}) and is left as it is, so sidecars there do not \
+            "the ConfigMap {name} in the namespace {namespace} has another owner (it lacks the labels \
+             {MANAGED_BY}={MANAGER} and {INSTALLED_IN}={installed_in}) and stays unchanged, so sidecars there do not \
              get the CAs of the aggregators and are not counted: delete or rename it, or give the injector \
              another --aggregator-ca-configmap"
         );
-        if self.tell(namespace, message).await {
+        if self.warn(namespace, message).await {
             self.metrics.ca_configmap("refused");
         }
     }
 
-    async fn tell_failure(&mut self, namespace: &str, error: &ClusterError) {
+    async fn warn_failure(&mut self, namespace: &str, error: &ClusterError) {
         let name = &self.options.name;
         let message = format!(
             "the ConfigMap {name} in the namespace {namespace} cannot be written, so sidecars there may not trust the \
-             aggregators, and are not counted then: {error}; it is tried again within five minutes"
+             aggregators, and are not counted then: {error}; retrying within five minutes"
         );
-        self.tell(namespace, message).await;
+        self.warn(namespace, message).await;
     }
 
-    /// Says it, unless that was said last of this namespace; true if so.
-    async fn tell(&mut self, namespace: &str, message: String) -> bool {
-        if self.said.get(namespace) == Some(&message) {
+    /// Logs and raises an Event, unless it repeats the namespace's last warning; true if raised.
+    async fn warn(&mut self, namespace: &str, message: String) -> bool {
+        if self.last_warnings.get(namespace) == Some(&message) {
             return false;
         }
         tracing::warn!(namespace, reason = message, "CAs not written");
-        self.said.insert(namespace.to_owned(), message.clone());
+        self.last_warnings
+            .insert(namespace.to_owned(), message.clone());
         let warning = Warning {
             about: Object {
                 api_version: "v1".to_owned(),
@@ -284,17 +285,27 @@ impl Keeper {
     }
 }
 
-/// Method, content type, body, and what it is counted as.
+/// Method, content type, body, and the `outcome` label of the metric.
 fn request(
-    wanted: &CaBundle,
+    desired: &CaBundle,
     namespace: &str,
-    step: Step,
-    held: Option<&ExistingConfigMap>,
+    action: Action,
+    existing: Option<&ExistingConfigMap>,
 ) -> Option<(Method, &'static str, Value, &'static str)> {
-    Some(match step {
-        Step::Create => (Method::POST, JSON, wanted.object(namespace), "created"),
-        Step::Change => (Method::PATCH, MERGE_PATCH, wanted.change(held?), "changed"),
-        Step::Remove => (Method::DELETE, JSON, CaBundle::removal(held?), "removed"),
-        Step::Nothing | Step::Refuse => return None,
+    Some(match action {
+        Action::Create => (Method::POST, JSON, desired.object(namespace), "created"),
+        Action::Update => (
+            Method::PATCH,
+            MERGE_PATCH,
+            desired.patch(existing?),
+            "changed",
+        ),
+        Action::Delete => (
+            Method::DELETE,
+            JSON,
+            CaBundle::delete_options(existing?),
+            "removed",
+        ),
+        Action::Nothing | Action::Conflict => return None,
     })
 }

@@ -245,7 +245,7 @@ impl Webhook {
     fn skipped(&self, body: &[u8], skipped: &Skipped, dry_run: bool) {
         let reason = skipped.reason();
         self.metrics.reviewed("skipped", reason);
-        if skipped.is_wanted() {
+        if skipped.is_expected() {
             return;
         }
         tracing::info!(reason = %skipped, "pod not injected");

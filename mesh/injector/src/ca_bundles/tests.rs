@@ -13,7 +13,7 @@ fn map(of: &[(&str, &str)]) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn held(labels: &[(&str, &str)], data: &[(&str, &str)]) -> ExistingConfigMap {
+fn existing(labels: &[(&str, &str)], data: &[(&str, &str)]) -> ExistingConfigMap {
     ExistingConfigMap {
         uid: "u".to_owned(),
         version: "7".to_owned(),
@@ -23,69 +23,69 @@ fn held(labels: &[(&str, &str)], data: &[(&str, &str)]) -> ExistingConfigMap {
     }
 }
 
-const ASKING: Namespace = Namespace {
-    asks: true,
-    ends: false,
+const INJECTED: Namespace = Namespace {
+    is_injected: true,
+    terminating: false,
 };
-const SILENT: Namespace = Namespace {
-    asks: false,
-    ends: false,
+const UNLABELLED: Namespace = Namespace {
+    is_injected: false,
+    terminating: false,
 };
 
-/// Ours with `data`, and with what `change` makes of it.
+/// One of ours with `data`, after `change`.
 fn ours(data: &[(&str, &str)], change: fn(&mut ExistingConfigMap)) -> ExistingConfigMap {
-    let mut ours = held(&OURS, data);
+    let mut ours = existing(&OURS, data);
     change(&mut ours);
     ours
 }
 
-/// With certificates, of whom `labels` say.
+/// Has the certificates, and an owner by `labels`.
 fn theirs(labels: &[(&str, &str)]) -> ExistingConfigMap {
-    held(labels, &[(CA_KEY, "old new")])
+    existing(labels, &[(CA_KEY, "old new")])
 }
 
-/// Whoever asks has ours as it is to be, whatever becomes of it.
+/// An injected namespace gets the current bundle, whatever state its `ConfigMap` is in.
 #[test]
-fn whoever_asks_has_ours() {
-    for (what, held, expected) in [
+fn injected_namespaces_get_the_bundle() {
+    for (what, existing, expected) in [
         (
             "current",
             ours(&[(CA_KEY, "old new")], |_| {}),
-            Step::Nothing,
+            Action::Nothing,
         ),
-        ("rotated", ours(&[(CA_KEY, "old")], |_| {}), Step::Change),
-        ("emptied", ours(&[], |_| {}), Step::Change),
+        ("rotated", ours(&[(CA_KEY, "old")], |_| {}), Action::Update),
+        ("emptied", ours(&[], |_| {}), Action::Update),
         (
             "with more in it",
             ours(&[(CA_KEY, "old new"), ("a", "b")], |_| {}),
-            Step::Change,
+            Action::Update,
         ),
         (
             "immutable",
-            ours(&[], |held| held.immutable = true),
-            Step::Remove,
+            ours(&[], |existing| existing.immutable = true),
+            Action::Delete,
         ),
         (
             "not looked at",
-            ours(&[], |held| held.data = None),
-            Step::Remove,
+            ours(&[], |existing| existing.data = None),
+            Action::Delete,
         ),
         (
             "being deleted",
-            ours(&[], |held| held.ends = true),
-            Step::Nothing,
+            ours(&[], |existing| existing.terminating = true),
+            Action::Nothing,
         ),
     ] {
-        let step = bundle().step(Some(&ASKING), Some(&held));
-        assert_eq!(step, expected, "{what}");
-        assert_eq!(bundle().is_kept(&held), what == "current", "{what}");
+        let action = bundle().action(Some(&INJECTED), Some(&existing));
+        assert_eq!(action, expected, "{what}");
+        assert_eq!(bundle().is_current(&existing), what == "current", "{what}");
     }
-    assert_eq!(bundle().step(Some(&ASKING), None), Step::Create);
+    assert_eq!(bundle().action(Some(&INJECTED), None), Action::Create);
 }
 
-/// An object that somebody fills takes no more memory than one of ours.
+/// A large foreign object takes no more memory than one of ours.
 #[test]
-fn little_is_remembered() {
+fn memory_is_bounded() {
     let keys: Vec<_> = (0..=KEYS_MAX).map(|nth| nth.to_string()).collect();
     let data: BTreeMap<_, _> = keys.into_iter().map(|key| (key, "x".to_owned())).collect();
     assert_eq!(Data::of(&data), None);
@@ -96,38 +96,38 @@ fn little_is_remembered() {
     assert_eq!(digests.len(), 1);
 }
 
-/// What is not ours is left alone, and where nobody asks there is none of ours.
+/// Foreign objects are not touched, and other namespaces have none of ours.
 #[test]
 fn nothing_else_is_touched() {
     let ending = Namespace {
-        ends: true,
-        ..ASKING
+        terminating: true,
+        ..INJECTED
     };
     let current = ours(&[(CA_KEY, "old new")], |_| {});
     let elsewhere = theirs(&[(MANAGED_BY, MANAGER), (INSTALLED_IN, "other")]);
     let aggregators = theirs(&[(MANAGED_BY, "meshmeter")]);
-    for (namespace, held, expected) in [
-        (Some(ASKING), Some(theirs(&[])), Step::Refuse),
-        (Some(ASKING), Some(aggregators.clone()), Step::Refuse),
-        (Some(ASKING), Some(elsewhere.clone()), Step::Refuse),
-        (Some(SILENT), None, Step::Nothing),
-        (Some(SILENT), Some(current.clone()), Step::Remove),
-        (Some(SILENT), Some(aggregators), Step::Nothing),
-        (Some(SILENT), Some(elsewhere), Step::Nothing),
-        (Some(ending), None, Step::Nothing),
-        (Some(ending), Some(ours(&[], |_| {})), Step::Nothing),
-        (None, Some(current), Step::Nothing),
-        (None, None, Step::Nothing),
+    for (namespace, existing, expected) in [
+        (Some(INJECTED), Some(theirs(&[])), Action::Conflict),
+        (Some(INJECTED), Some(aggregators.clone()), Action::Conflict),
+        (Some(INJECTED), Some(elsewhere.clone()), Action::Conflict),
+        (Some(UNLABELLED), None, Action::Nothing),
+        (Some(UNLABELLED), Some(current.clone()), Action::Delete),
+        (Some(UNLABELLED), Some(aggregators), Action::Nothing),
+        (Some(UNLABELLED), Some(elsewhere), Action::Nothing),
+        (Some(ending), None, Action::Nothing),
+        (Some(ending), Some(ours(&[], |_| {})), Action::Nothing),
+        (None, Some(current), Action::Nothing),
+        (None, None, Action::Nothing),
     ] {
-        let step = bundle().step(namespace.as_ref(), held.as_ref());
-        assert_eq!(step, expected, "{namespace:?} {held:?}");
+        let action = bundle().action(namespace.as_ref(), existing.as_ref());
+        assert_eq!(action, expected, "{namespace:?} {existing:?}");
     }
 }
 
-/// As the webhook selects them.
+/// The same selection as the webhook's `namespaceSelector`.
 #[test]
-fn namespaces_ask_by_their_label() {
-    for (name, label, asks) in [
+fn namespaces_are_selected_by_label() {
+    for (name, label, is_injected) in [
         ("prod", Some("enabled"), true),
         ("prod", Some("Enabled"), false),
         ("prod", Some("disabled"), false),
@@ -137,14 +137,13 @@ fn namespaces_ask_by_their_label() {
     ] {
         let labels: Vec<_> = label.iter().map(|value| (INJECT, *value)).collect();
         let namespace = Namespace::of(name, &map(&labels), false, "meshmeter");
-        assert_eq!(namespace.asks, asks, "{name} {label:?}");
+        assert_eq!(namespace.is_injected, is_injected, "{name} {label:?}");
     }
 }
 
-/// What a step does to an object leaves nothing to be done: whatever was in it, and whatever others
-/// put on it stays.
+/// After one action nothing is left to do, and foreign labels and annotations stay.
 #[test]
-fn a_step_is_enough() {
+fn one_action_is_enough() {
     let all = bundle();
     let made = all.object("prod");
     assert_eq!(made["metadata"]["namespace"], "prod");
@@ -153,58 +152,63 @@ fn a_step_is_enough() {
     let read = |object: &Value| ExistingConfigMap {
         labels: Labels::of(&pairs(&object["metadata"]["labels"])),
         data: Data::of(&pairs(&object["data"])),
-        ..held(&[], &[])
+        ..existing(&[], &[])
     };
-    assert_eq!(all.step(Some(&ASKING), Some(&read(&made))), Step::Nothing);
+    assert_eq!(
+        all.action(Some(&INJECTED), Some(&read(&made))),
+        Action::Nothing
+    );
     for data in [
         &[][..],
         &[(CA_KEY, "old")],
         &[(CA_KEY, "old new"), ("a", "b")],
         &[("a", "b"), ("c", "d")],
     ] {
-        let stale = held(&OURS, data);
-        assert_eq!(all.step(Some(&ASKING), Some(&stale)), Step::Change);
+        let stale = existing(&OURS, data);
+        assert_eq!(all.action(Some(&INJECTED), Some(&stale)), Action::Update);
         let mut object = json!({
             "metadata": {"labels": map(&[OURS[0], OURS[1], ("theirs", "x")]), "annotations": {"theirs": "x"}},
             "data": map(data),
         });
-        let change = all.change(&stale);
-        assert_eq!(change["metadata"]["resourceVersion"], "7");
-        json_patch::merge(&mut object, &change);
+        let patch = all.patch(&stale);
+        assert_eq!(patch["metadata"]["resourceVersion"], "7");
+        json_patch::merge(&mut object, &patch);
         assert_eq!(object["metadata"]["labels"]["theirs"], "x");
         assert_eq!(object["metadata"]["annotations"]["theirs"], "x");
-        assert_eq!(all.step(Some(&ASKING), Some(&read(&object))), Step::Nothing);
+        assert_eq!(
+            all.action(Some(&INJECTED), Some(&read(&object))),
+            Action::Nothing
+        );
     }
-    let removal = CaBundle::removal(&held(&OURS, &[]));
+    let options = CaBundle::delete_options(&existing(&OURS, &[]));
     let expected = json!({"uid": "u", "resourceVersion": "7"});
-    assert_eq!(removal["preconditions"], expected);
+    assert_eq!(options["preconditions"], expected);
 }
 
-/// Whoever writes against us, and whoever refuses us, makes us slow and never silent; others are
-/// not made slow by it.
+/// Failed and overwritten writes back off but never stop, and other namespaces do not wait.
 #[test]
-fn writes_become_rare_and_never_end() {
+fn writes_back_off_and_never_stop() {
     let mut backoff = Backoff::default();
     let day = Duration::from_hours(24);
     let (mut now, mut writes, mut last) = (Duration::ZERO, 0, None);
     while now < day {
         if backoff.is_due("prod", now) {
             let pause = now.saturating_sub(last.unwrap_or(now));
-            assert!(pause <= AGAIN_MAX, "{pause:?}");
-            backoff.tried("prod", now);
+            assert!(pause <= RETRY_MAX, "{pause:?}");
+            backoff.record("prod", now);
             (writes, last) = (writes + 1, Some(now));
         }
         assert!(backoff.is_due("other", now));
         now += Duration::from_secs(1);
     }
-    let steadily = day.as_secs() / AGAIN_MAX.as_secs();
+    let steadily = day.as_secs() / RETRY_MAX.as_secs();
     assert!((steadily..steadily + 12).contains(&writes), "{writes}");
-    now += CALM_AFTER + AGAIN_MAX;
-    backoff.tried("prod", now);
-    assert_eq!(backoff.remaining("prod", now), AGAIN_MIN);
+    now += RESET_AFTER + RETRY_MAX;
+    backoff.record("prod", now);
+    assert_eq!(backoff.remaining("prod", now), RETRY_MIN);
     backoff.reset();
     assert!(backoff.is_due("prod", now));
-    backoff.tried("prod", now);
+    backoff.record("prod", now);
     backoff.retain(&BTreeSet::new());
     assert!(backoff.is_due("prod", now));
 }

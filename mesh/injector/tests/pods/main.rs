@@ -360,8 +360,9 @@ fn manifests_have_pods() {
             "Pod prod/jazz-v1-5d8f6c7b9d-"
         ]
     );
-    let left: Vec<_> = outcomes.into_iter().map(|outcome| outcome.left).collect();
-    assert_eq!(left, [None, None, Some(Unchanged::NoPods), None]);
+    let unchanged = outcomes.into_iter().map(|outcome| outcome.unchanged);
+    let unchanged: Vec<_> = unchanged.collect();
+    assert_eq!(unchanged, [None, None, Some(Unchanged::NoPods), None]);
     let expected = inject(&template, NAMESPACE, &settings, &Unknown).unwrap();
     assert_eq!(list["items"][0]["spec"]["template"], expected);
     assert_eq!(

@@ -106,7 +106,7 @@ fn listeners_are_ports_of_the_application() {
     let (reason, text) = skipped((8_000..8_016).collect()).unwrap();
     assert_eq!(reason, "too_many_ports");
     assert!(
-        text.starts_with("it has 16 ports to redirect, and at most 15 can be"),
+        text.starts_with("the pod has 16 ports to redirect, at most 15 are supported"),
         "{text}"
     );
     assert_eq!(skipped(vec![8_080, 9_901]).unwrap().0, "taken");

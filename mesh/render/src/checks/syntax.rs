@@ -1,14 +1,14 @@
-//! What names, addresses and references look like.
+//! Syntax of names, addresses and references.
 
 use std::net::IpAddr;
 
 use crate::options::Address;
 
-/// Bytes of a DNS label, which names of ours have to be: they become names of volumes too.
+/// Longest DNS label, in bytes. Names have to be labels, since they become volume names too.
 const LABEL_BYTES_MAX: usize = 63;
-/// Bytes of a DNS name.
+/// Longest DNS name, in bytes.
 const HOST_BYTES_MAX: usize = 253;
-/// Bytes of an image reference, a file or a URL.
+/// Longest image reference, path or URL, in bytes.
 const TEXT_BYTES_MAX: usize = 1024;
 
 pub(crate) fn is_label(name: &str) -> bool {
@@ -55,7 +55,7 @@ pub(crate) fn is_address(address: &Address) -> bool {
     address.port != 0 && (is_ip(address) || is_host(&address.host))
 }
 
-/// Whether it is an address and no name.
+/// Whether the host is an IP address, not a name.
 pub(crate) fn is_ip(address: &Address) -> bool {
     address.host.parse::<IpAddr>().is_ok()
 }

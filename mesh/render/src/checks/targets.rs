@@ -1,4 +1,4 @@
-//! What a target has no words for, and what it cannot do without.
+//! The options that each target supports and requires.
 
 use crate::checks::syntax::is_ip;
 use crate::options::Target::{
@@ -6,34 +6,33 @@ use crate::options::Target::{
 };
 use crate::options::{Direction, Options, Role};
 
-/// An option, and the targets that take it.
-pub(crate) struct Taken {
+/// An option that only some targets support.
+pub(crate) struct Supported {
     pub(crate) option: &'static str,
     pub(crate) given: fn(&Options) -> bool,
     pub(crate) by: &'static [Target],
-    /// Why others do not, or what to do instead.
+    /// Why other targets do not, or an alternative.
     pub(crate) else_why: &'static str,
 }
 
-/// An option, and the targets that need it.
-pub(crate) struct Needed {
+/// An option that some targets require.
+pub(crate) struct Required {
     pub(crate) option: &'static str,
-    /// Whether it, or what does instead, is given, or not needed with these options.
+    /// Also true if an alternative is given, or the other options make it needless.
     pub(crate) given: fn(&Options) -> bool,
     pub(crate) by: &'static [Target],
     pub(crate) what: &'static str,
 }
 
-const ONLY: &str = "it says nothing there";
+const NO_EFFECT: &str = "it has no effect there";
 const IN_KUBERNETES: &[Target] = &[Istio, IstioEnvoyFilter, EnvoyGateway, Consul, Kuma, AppMesh];
-/// Those whose Envoy reads modules from files that we bring.
+/// Targets whose Envoy reads modules from files that the init container copies.
 const FROM_FILES: &[Target] = &[IstioEnvoyFilter, Consul, Kuma];
-/// Those that fetch the module.
+/// Targets whose control plane or sidecar downloads the module.
 const FETCHING: &[Target] = &[Istio, EnvoyGateway];
 
-/// What only some take.
-pub(crate) const TAKEN: &[Taken] = &[
-    Taken {
+pub(crate) const SUPPORTED: &[Supported] = &[
+    Supported {
         option: "aggregator",
         given: |options| options.aggregators.iter().any(is_ip),
         by: &[
@@ -46,49 +45,49 @@ pub(crate) const TAKEN: &[Taken] = &[
         ],
         else_why: "a ServiceEntry needs a DNS name",
     },
-    Taken {
+    Supported {
         option: "namespace",
         given: |options| options.namespace.is_some(),
         by: IN_KUBERNETES,
-        else_why: ONLY,
+        else_why: NO_EFFECT,
     },
-    Taken {
+    Supported {
         option: "workload",
         given: |options| options.workload.is_some(),
         by: IN_KUBERNETES,
-        else_why: ONLY,
+        else_why: NO_EFFECT,
     },
-    Taken {
+    Supported {
         option: "selector",
         given: |options| !options.selector.is_empty(),
         by: &[Istio, IstioEnvoyFilter, Kuma],
-        else_why: "it is told by --workload, if at all",
+        else_why: "use --workload",
     },
-    Taken {
+    Supported {
         option: "role",
         given: |options| options.role == Role::AccessLog,
         by: &[IstioEnvoyFilter, Kuma, AppMesh, Static],
         else_why: "it takes HTTP filters only; use --role filter",
     },
-    Taken {
+    Supported {
         option: "upstream-log",
         given: |options| options.upstream_log,
         by: &[IstioEnvoyFilter, Kuma, AppMesh, Static],
-        else_why: "it takes HTTP filters only, the router is out of reach",
+        else_why: "it takes HTTP filters only, and cannot change the router",
     },
-    Taken {
+    Supported {
         option: "direction",
         given: |options| options.direction == Direction::Outbound,
         by: &[Istio, IstioEnvoyFilter, Kuma, AppMesh, Static],
         else_why: "it takes the filter for inbound requests only",
     },
-    Taken {
+    Supported {
         option: "direction",
         given: |options| options.direction == Direction::Both,
         by: &[Istio, IstioEnvoyFilter, Kuma, AppMesh],
         else_why: "it has one kind of listener",
     },
-    Taken {
+    Supported {
         option: "aggregator-token",
         given: |options| options.aggregator_token,
         by: &[
@@ -101,130 +100,130 @@ pub(crate) const TAKEN: &[Taken] = &[
         ],
         else_why: "Istio makes the cluster, without a credential injector; use istio-envoyfilter, or --ingest-identity pod-ip at the aggregator",
     },
-    Taken {
+    Supported {
         option: "aggregator-token-file",
         given: |options| options.aggregator_token_file.is_some(),
         by: &[Static],
         else_why: "it is mounted with the pod's own token",
     },
-    Taken {
+    Supported {
         option: "image",
         given: |options| options.image.is_some(),
         by: &[IstioEnvoyFilter, Consul, Kuma, AppMesh],
         else_why: "no init container runs there; use --module-image, --module-url or --module-file",
     },
-    Taken {
+    Supported {
         option: "module-image",
         given: |options| options.module_image.is_some(),
         by: FETCHING,
         else_why: "it reads files; use --image or --module-file",
     },
-    Taken {
+    Supported {
         option: "module-url",
         given: |options| options.module_url.is_some(),
         by: FETCHING,
         else_why: "it reads files; use --image or --module-file",
     },
-    Taken {
+    Supported {
         option: "module-sha256",
         given: |options| options.module_sha256.is_some(),
         by: FETCHING,
-        else_why: "nothing there would check it",
+        else_why: "it does not verify digests",
     },
-    Taken {
+    Supported {
         option: "module-file",
         given: |options| options.module_file.is_some(),
         by: &[Istio, IstioEnvoyFilter, Consul, Kuma, Static],
-        else_why: "it reads no file of ours; use --module-image or --module-url, for appmesh --image",
+        else_why: "it reads no local file; use --module-image or --module-url, for appmesh --image",
     },
-    Taken {
+    Supported {
         option: "log-module-file",
         given: |options| options.log_module_file.is_some(),
         by: &[IstioEnvoyFilter, Kuma, Static],
-        else_why: "it takes no access logger from a file of ours",
+        else_why: "it takes no access logger from a local file",
     },
-    Taken {
+    Supported {
         option: "upstream",
         given: |options| options.upstream.is_some(),
         by: &[AppMesh],
-        else_why: ONLY,
+        else_why: NO_EFFECT,
     },
-    Taken {
+    Supported {
         option: "listen",
         given: |options| options.listen.is_some(),
         by: &[Static],
-        else_why: ONLY,
+        else_why: NO_EFFECT,
     },
-    Taken {
+    Supported {
         option: "application",
         given: |options| options.application.is_some(),
         by: &[Static],
-        else_why: ONLY,
+        else_why: NO_EFFECT,
     },
-    Taken {
+    Supported {
         option: "admin-listen",
         given: |options| options.admin_listen.is_some(),
         by: &[Static],
-        else_why: ONLY,
+        else_why: NO_EFFECT,
     },
 ];
 
-pub(crate) const NEEDED: &[Needed] = &[
-    Needed {
+pub(crate) const REQUIRED: &[Required] = &[
+    Required {
         option: "namespace",
         given: |options| options.namespace.is_some(),
         by: IN_KUBERNETES,
         what: "the namespace of the pods",
     },
-    Needed {
+    Required {
         option: "module-image",
         given: |options| options.module_file.is_some() || fetches(options),
         by: &[Istio],
         what: "or --module-url, or --module-file",
     },
-    Needed {
+    Required {
         option: "module-image",
         given: fetches,
         by: &[EnvoyGateway],
         what: "or --module-url",
     },
-    Needed {
+    Required {
         option: "image",
         given: |options| options.image.is_some(),
         by: &[AppMesh],
         what: "the image with meshmeter-mesh and the modules",
     },
-    Needed {
+    Required {
         option: "image",
         given: |options| options.image.is_some() || has_filter(options),
         by: FROM_FILES,
         what: "or --module-file, if the sidecar has the module already",
     },
-    Needed {
+    Required {
         option: "module-file",
         given: has_filter,
         by: &[Static],
-        what: "the module where Envoy runs",
+        what: "the module's path in Envoy's file system",
     },
-    Needed {
+    Required {
         option: "log-module-file",
         given: |options| options.image.is_some() || has_logger(options),
         by: &[IstioEnvoyFilter, Kuma, Static],
         what: "the module of access loggers",
     },
-    Needed {
+    Required {
         option: "workload",
         given: |options| options.workload.is_some(),
         by: &[Consul, EnvoyGateway, AppMesh],
         what: "the service, the Gateway, or the Deployment",
     },
-    Needed {
+    Required {
         option: "workload",
         given: |options| options.aggregator_ca.is_none() || options.workload.is_some(),
         by: &[Istio],
         what: "its pods get the CA's certificate",
     },
-    Needed {
+    Required {
         option: "workload",
         given: |options| {
             let mounts = options.image.is_some() || options.aggregator_token;
@@ -233,13 +232,13 @@ pub(crate) const NEEDED: &[Needed] = &[
         by: &[IstioEnvoyFilter, Kuma],
         what: "its pods get the modules and the token",
     },
-    Needed {
+    Required {
         option: "selector",
         given: |options| options.aggregator_ca.is_none() || !options.selector.is_empty(),
         by: &[Istio],
         what: "the pods of --workload, which have the CA's certificate",
     },
-    Needed {
+    Required {
         option: "selector",
         given: |options| {
             let mounts = options.image.is_some() || options.aggregator_token;
@@ -248,19 +247,19 @@ pub(crate) const NEEDED: &[Needed] = &[
         by: &[IstioEnvoyFilter, Kuma],
         what: "the pods of --workload: without the module an Envoy refuses its listeners",
     },
-    Needed {
+    Required {
         option: "upstream",
         given: |options| options.upstream.is_some(),
         by: &[AppMesh],
         what: "the control plane of the xDS proxies' configuration",
     },
-    Needed {
+    Required {
         option: "listen",
         given: |options| options.listen.is_some(),
         by: &[Static],
         what: "where Envoy listens",
     },
-    Needed {
+    Required {
         option: "application",
         given: |options| options.application.is_some(),
         by: &[Static],
@@ -272,12 +271,12 @@ fn fetches(options: &Options) -> bool {
     options.module_image.is_some() || options.module_url.is_some()
 }
 
-/// The filter's file is given, or the logger counts instead.
+/// The filter's file is given, or the access logger counts instead.
 fn has_filter(options: &Options) -> bool {
     options.module_file.is_some() || options.role == Role::AccessLog
 }
 
-/// The logger's file is given, or there is none in this.
+/// The logger's file is given, or no logger is used.
 fn has_logger(options: &Options) -> bool {
     let wanted = options.role == Role::AccessLog || options.upstream_log;
     !wanted || options.log_module_file.is_some()

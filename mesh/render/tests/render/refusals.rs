@@ -83,7 +83,7 @@ fn values_of_modules_and_tls_are_refused_by_name() {
     refused(
         Target::Istio,
         |o| o.module_url = Some("https://a/b".into()),
-        "--module-image: one of",
+        "--module-image: --module-image, --module-url",
     );
     refused(
         Target::Istio,

@@ -1,4 +1,4 @@
-//! Which namespaces there are, and which of them has a `ConfigMap` of the name.
+//! The namespaces, and the `ConfigMap` of the bundle's name in each.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokio::sync::Notify;
 
-/// Namespaces at most, and `ConfigMap`s of the name, some 500 bytes each: more than Kubernetes is
-/// tested with. Those beyond it are counted and left alone.
+/// Namespaces, and `ConfigMap`s, at most, about 500 bytes each: more than Kubernetes is tested
+/// with. Further ones are counted and ignored.
 const NAMESPACES_MAX: usize = 10_000;
 
 #[derive(Debug)]
 pub(super) struct Cache {
     installed_in: String,
-    /// What the watches reported; held for a lookup.
+    /// Reported by the watches; locked for one lookup or update.
     state: Mutex<State>,
     pub(super) changed: Notify,
     over_limit: Counter,
@@ -29,18 +29,17 @@ pub(super) struct Cache {
 #[derive(Debug, Default)]
 struct State {
     namespaces: BTreeMap<String, Namespace>,
-    held: BTreeMap<String, Arc<ExistingConfigMap>>,
+    config_maps: BTreeMap<String, Arc<ExistingConfigMap>>,
 }
 
 pub(super) struct Namespaces(pub(super) Arc<Cache>);
 
-/// `ConfigMap`s of one name.
+/// Watches the `ConfigMap`s of one name.
 pub(super) struct ConfigMaps {
     cache: Arc<Cache>,
     selector: String,
 }
 
-/// A `ConfigMap` as it is sent.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ConfigMap {
@@ -75,11 +74,11 @@ impl Cache {
         namespace: &str,
     ) -> (Option<Namespace>, Option<Arc<ExistingConfigMap>>) {
         let state = self.state.lock();
-        let held = state.held.get(namespace).cloned();
-        (state.namespaces.get(namespace).copied(), held)
+        let config_map = state.config_maps.get(namespace).cloned();
+        (state.namespaces.get(namespace).copied(), config_map)
     }
 
-    /// Puts `value` into one of the maps, if there is room.
+    /// Inserts `value` unless the map is full; true if that changes it.
     fn put<T: PartialEq>(&self, map: &mut BTreeMap<String, T>, name: &str, value: T) -> bool {
         if !map.contains_key(name) && map.len() >= NAMESPACES_MAX {
             self.over_limit.inc();
@@ -110,7 +109,8 @@ impl ConfigMaps {
     pub(super) fn new(cache: Arc<Cache>, name: &str) -> Self {
         Self {
             cache,
-            // By it the role can be held to this one name.
+            // kube-apiserver authorizes this selector by a role's `resourceNames`, so the injector
+            // may read no other ConfigMap.
             selector: format!("metadata.name={name}"),
         }
     }
@@ -119,9 +119,9 @@ impl ConfigMaps {
 // === impl ConfigMap ===
 
 impl ConfigMap {
-    fn held(self) -> ExistingConfigMap {
+    fn into_existing(self) -> ExistingConfigMap {
         ExistingConfigMap {
-            ends: self.metadata.deletion_timestamp.is_some(),
+            terminating: self.metadata.deletion_timestamp.is_some(),
             uid: self.metadata.uid,
             version: self.metadata.resource_version,
             labels: Labels::of(&self.metadata.labels),
@@ -156,8 +156,8 @@ impl Index for Namespaces {
 
     fn apply(&self, object: MetadataOnly) {
         let Metadata { name, labels, .. } = &object.metadata;
-        let ends = object.metadata.deletion_timestamp.is_some();
-        let namespace = Namespace::of(name, labels, ends, &self.0.installed_in);
+        let terminating = object.metadata.deletion_timestamp.is_some();
+        let namespace = Namespace::of(name, labels, terminating, &self.0.installed_in);
         self.0
             .update(|state| self.0.put(&mut state.namespaces, name, namespace));
     }
@@ -196,25 +196,26 @@ impl Index for ConfigMaps {
 
     fn apply(&self, object: ConfigMap) {
         let namespace = object.metadata.namespace.clone();
-        let held = Arc::new(object.held());
+        let existing = Arc::new(object.into_existing());
         self.cache
-            .update(|state| self.cache.put(&mut state.held, &namespace, held));
+            .update(|state| self.cache.put(&mut state.config_maps, &namespace, existing));
     }
 
     fn delete(&self, object: &ConfigMap) {
         let namespace = &object.metadata.namespace;
         self.cache
-            .update(|state| state.held.remove(namespace).is_some());
+            .update(|state| state.config_maps.remove(namespace).is_some());
     }
 
     fn reset(&self, _: &Scope, listed: &HashSet<(String, String)>) {
-        let namespaces: HashSet<&str> = listed.iter().map(|(it, _)| it.as_str()).collect();
+        let listed = listed.iter().map(|(namespace, _)| namespace.as_str());
+        let namespaces: HashSet<&str> = listed.collect();
         self.cache.update(|state| {
-            let before = state.held.len();
+            let before = state.config_maps.len();
             state
-                .held
+                .config_maps
                 .retain(|namespace, _| namespaces.contains(namespace.as_str()));
-            before != state.held.len()
+            before != state.config_maps.len()
         });
     }
 }
