@@ -121,7 +121,7 @@ fn values_of_modules_and_tls_are_refused_by_name() {
             }];
             o.aggregator_ca = Some("-----BEGIN CERTIFICATE-----".into());
         },
-        "--aggregator-server-name: an aggregator by address",
+        "--aggregator-server-name: an aggregator by IP address",
     );
 }
 
