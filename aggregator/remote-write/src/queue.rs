@@ -366,7 +366,10 @@ impl Queue {
         let Some(log) = &mut self.log else {
             return;
         };
-        let mut segments: BTreeMap<u64, Vec<ScanResult>> = BTreeMap::new();
+        // A segment of which nothing waits is written anew, too: it is removed only once it is the
+        // oldest.
+        let segments = log.segments().map(|segment| (segment, Vec::new()));
+        let mut segments: BTreeMap<u64, Vec<ScanResult>> = segments.collect();
         for pending in self.pending.values().flatten() {
             if let Body::Disk(place) = &pending.body {
                 segments

@@ -158,6 +158,11 @@ impl Log {
         }
     }
 
+    /// Numbers that the segments begin with.
+    pub(super) fn segments(&self) -> impl Iterator<Item = u64> {
+        self.segments.keys().copied()
+    }
+
     /// Bytes of all segments.
     pub(super) fn bytes(&self) -> u64 {
         self.segments.values().map(Segment::len).sum()

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 mod damage;
+mod room;
 
 use super::{DropReason, Limits, Queue};
 use crate::batch::{Batch, Kind};
