@@ -78,6 +78,38 @@ fn a_bad_sector_costs_the_records_it_touches() {
     }
 }
 
+/// Numbers rise: a record that lies there once more is no record.
+#[test]
+fn a_record_counts_once() {
+    let record = usize::try_from(RECORD).unwrap();
+    let folder = folder_of(3);
+    let path = segments(folder.path()).remove(0);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.extend_from_within(2 * record..);
+    bytes.extend_from_within(..record);
+    fs::write(&path, bytes).unwrap();
+    let (timestamps, queue) = sent(folder.path());
+    assert_eq!(timestamps, [1, 2, 3]);
+    assert_eq!(queue.totals().damaged_bytes, 2 * RECORD);
+}
+
+/// However much lies between two records that is none, the second one is found.
+#[test]
+fn a_record_behind_garbage_is_found() {
+    let record = usize::try_from(RECORD).unwrap();
+    for garbage in [1, 2, 63, 65_535, 65_536, 65_537] {
+        let folder = folder_of(3);
+        let path = segments(folder.path()).remove(0);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.splice(record..record, std::iter::repeat_n(b'm', garbage));
+        fs::write(&path, bytes).unwrap();
+        let (timestamps, queue) = sent(folder.path());
+        assert_eq!(timestamps, [1, 2, 3], "{garbage} bytes");
+        let damaged = queue.totals().damaged_bytes;
+        assert_eq!(damaged, u64::try_from(garbage).unwrap());
+    }
+}
+
 /// What was pushed after damage was found is not lost with it.
 #[test]
 fn the_queue_goes_on_behind_damage() {
