@@ -2,7 +2,7 @@
 
 use aggregator_core::limits::{PODS_MAX, StoreLimits};
 use aggregator_ingest::limits::{
-    CONNECTIONS_MAX, GREETING_MAX, GROWTH_MAX, MESSAGE_BYTES_MAX, STREAMS_MAX,
+    AWAITING_HELLO_MAX, CONNECTIONS_MAX, GROWTH_MAX, MESSAGE_BYTES_MAX, STREAMS_MAX,
 };
 use anyhow::{Context as _, Result};
 use common_budget::{Limit, Part, Size, division};
@@ -80,7 +80,10 @@ impl Budget {
         let ingest = aggregator_ingest::Limits {
             streams: connections_max.min(STREAMS_MAX),
             connections: connections_max,
-            greeting: connections.part(1, 4).count_of(GREETING).min(GREETING_MAX),
+            awaiting_hello: connections
+                .part(1, 4)
+                .count_of(GREETING)
+                .min(AWAITING_HELLO_MAX),
             message_bytes: message.to_usize().min(MESSAGE_BYTES_MAX),
             frames_room: frames.part(1, 2),
             messages_room: messages.part(4, GROWTH_MAX + 4),
@@ -146,7 +149,7 @@ mod tests {
                 + spare * CONNECTION.get()
                 + store.pods as u64 * SIDECAR.get();
             assert!(together <= limit.get(), "{limit}: {budget:?}");
-            assert!(ingest.greeting >= 64);
+            assert!(ingest.awaiting_hello >= 64);
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Which builds of the filter stream at the moment: a roll-out that did not reach every pod shows
-//! here.
+//! Builds of the filter that have open streams: shows a roll-out that did not reach every pod.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,19 +10,18 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-/// Builds told apart at once: a roll-out has two or three. Sidecars of any further one are counted
-/// as [`OTHER`].
+/// Builds counted by name: a roll-out has two or three. Further ones are counted as [`OTHER`].
 const BUILDS_MAX: usize = 16;
-/// Label of what is beyond [`BUILDS_MAX`].
+/// Label of builds beyond [`BUILDS_MAX`].
 const OTHER: &str = "other";
-/// Label of a filter that does not say.
+/// Label of a filter that does not name its build.
 const UNKNOWN: &str = "unknown";
 
 /// Streams by the build that their `Hello` names. Clones share the counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Builds(Arc<Mutex<BTreeMap<String, i64>>>);
 
-/// One stream, counted until it is dropped.
+/// Counts one stream until it is dropped.
 #[derive(Debug)]
 pub(crate) struct BuildGuard {
     builds: Builds,
@@ -33,7 +31,6 @@ pub(crate) struct BuildGuard {
 // === impl Builds ===
 
 impl Builds {
-    /// Counts one stream of `build`.
     pub(crate) fn count(&self, build: &str) -> BuildGuard {
         let mut counts = self.0.lock();
         let label = match build {
@@ -62,14 +59,14 @@ impl Collector for Builds {
     }
 }
 
-// === impl Counted ===
+// === impl BuildGuard ===
 
 impl Drop for BuildGuard {
     fn drop(&mut self) {
         let mut counts = self.builds.0.lock();
         if let Some(count) = counts.get_mut(&self.label) {
             *count -= 1;
-            // What nobody has any more makes room, and is no series.
+            // A build without streams frees its place under `BUILDS_MAX`, and its series ends.
             if *count == 0 {
                 counts.remove(&self.label);
             }

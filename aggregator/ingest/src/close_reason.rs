@@ -1,4 +1,4 @@
-//! How a stream ends, and what its sidecar and our metrics hear of it.
+//! Why a stream ends: its gRPC status for the sidecar and its reason in our metrics.
 
 use std::error::Error as _;
 use std::net::IpAddr;
@@ -13,104 +13,72 @@ use tonic::{Code, Status};
 
 use crate::parse::FieldError;
 
-/// Why a stream is refused. Nothing of the frame that caused it is in the store; what came before
-/// is.
+/// Why a stream is refused. The refused frame is not in the store; earlier ones are.
 #[derive(Debug, Error)]
 pub(crate) enum Refusal {
-    /// The frame is not one of ours: not a message, or one with a field this version does not know.
+    /// The frame is not a valid message, or has a field this version does not know.
     #[error("{0}")]
     Malformed(String),
-    /// The frame is larger than frames may be.
     #[error("SidecarFrame: {0}")]
     TooLarge(String),
     #[error("SidecarFrame: neither hello nor report")]
     Empty,
-    /// The first frame is not a hello.
     #[error("report: the first frame of a stream must be hello")]
     ReportBeforeHello,
-    /// A later frame is a hello.
     #[error("hello: only the first frame of a stream may be hello")]
     SecondHello,
-    /// A field holds what it must not.
     #[error(transparent)]
     Field(#[from] FieldError),
     #[error(transparent)]
     Store(#[from] StoreRefusal),
-    /// There is no room for the pod.
     #[error(transparent)]
     Directory(#[from] DirectoryRefusal),
-    /// The sidecar does not prove who it is.
     #[error("{0}")]
     Unauthenticated(String),
-    /// A token came where others can read it.
-    #[error(
-        "a bearer token was shown in plain text, where others can read it: stream by TLS, or show no token"
-    )]
+    #[error("bearer token sent without TLS, where others can read it: use TLS or send no token")]
     PlainToken,
-    /// The sidecar is not the pod that it says it is.
+    /// The identity that the sidecar proved is not that of the pod in its hello.
     #[error("{0}")]
     NotItsPod(String),
-    /// The pod is not known, or not with this uid or an address: it may be too new.
+    /// The directory has no pod with this name, uid and address: it may be too new.
     #[error("pod {0} with the uid and address of this stream is not known yet")]
     UnknownPod(PodKey),
-    /// It cannot be told now who the sidecar is.
+    /// The token could not be reviewed.
     #[error("the bearer token cannot be checked: {0}")]
     Unreviewed(String),
-    /// There is no room for the stream.
     #[error("the aggregator serves {max} streams already")]
-    Streams {
-        /// How many there may be.
-        max: usize,
-    },
-    /// There are too many streams of this peer.
+    Streams { max: usize },
     #[error("the aggregator serves {max} streams from {peer} already")]
-    PeerStreams {
-        peer: IpAddr,
-        /// How many there may be.
-        max: usize,
-    },
-    /// Too many streams have not said hello, and this one waited longest.
-    #[error("hello: not received, and {max} newer streams wait for theirs")]
-    Crowded {
-        /// How many may wait.
-        max: usize,
-    },
-    /// There is no room for a large message now.
+    PeerStreams { peer: IpAddr, max: usize },
+    /// Too many streams have not sent hello, and this one is the oldest.
+    #[error("hello: not received, and {max} newer streams are waiting")]
+    Crowded { max: usize },
+    /// The memory for large messages is in use.
     #[error("{0}")]
     NoRoom(String),
-    /// A message was begun and is not whole.
+    /// A message took too long from its first byte to its last.
     #[error("{0}")]
     MessageLate(String),
-    /// No pod with the address of the connection is known: it may be too new.
+    /// The directory has no pod with the address of the connection: it may be too new.
     #[error("no pod with the address {0} is known yet")]
     UnknownAddress(IpAddr),
     #[error("hello: not received within {within:?}")]
-    HelloLate {
-        /// How long it may take.
-        within: Duration,
-    },
+    HelloLate { within: Duration },
     #[error("report: none received for {within:?}")]
-    Silent {
-        /// How long it may take.
-        within: Duration,
-    },
-    /// The sidecar does not take its answers.
+    Silent { within: Duration },
     #[error("the sidecar did not read its acknowledgements for {within:?}")]
-    AnswersUnread {
-        /// How long it may take.
-        within: Duration,
-    },
+    AnswersUnread { within: Duration },
 }
 
 #[derive(Debug)]
 pub(crate) enum CloseReason {
-    /// The sidecar ended it, or the connection broke: after data both are the normal end.
+    /// The sidecar closed it, or the connection broke: both are normal ends.
     Closed,
-    /// A newer stream of the same instance counts from now on.
+    /// A newer stream of the same instance took over.
     Superseded,
-    /// A newer instance, or another pod of the same name, counts from now on.
+    /// A newer instance, or another pod of the same name, took over.
     Replaced,
-    /// The aggregator shuts down; all that was received is in the store.
+    /// The aggregator shuts down; all frames received are in the store.
     ShutDown,
     /// A frame was refused, or a limit was reached.
     Refused(Refusal),
@@ -119,7 +87,7 @@ pub(crate) enum CloseReason {
 // === impl Refusal ===
 
 impl Refusal {
-    /// What [`Self::reason`] says, the reasons of the store ([`RefusedReason::ALL`]) excepted.
+    /// All values of [`Self::reason`] but those of the store, [`RefusedReason::ALL`].
     pub(crate) const REASONS: [&str; 19] = [
         "malformed_frame",
         "frame_too_large",
@@ -142,7 +110,7 @@ impl Refusal {
         "answers_unread",
     ];
 
-    /// The reason as it is counted; a fixed set.
+    /// The label of the metric; one of a fixed set.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "malformed_frame",
@@ -209,10 +177,10 @@ impl Refusal {
     }
 }
 
-// === impl Ending ===
+// === impl CloseReason ===
 
 impl CloseReason {
-    /// What the sidecar hears; `None` where it needs no word.
+    /// The status for the sidecar; `None` if it closed the stream itself.
     pub(crate) fn status(&self) -> Option<Status> {
         match self {
             Self::Closed => None,
@@ -228,10 +196,10 @@ impl CloseReason {
     }
 }
 
-/// How a stream ends whose next frame cannot be had. Statuses with a source come from the
-/// connection (a reset, a lost peer); without one, tonic or our codec found fault with what was
-/// sent.
-pub(crate) fn ending_of(status: &Status) -> CloseReason {
+/// The reason to close a stream whose next frame failed with `status`.
+pub(crate) fn close_reason_of(status: &Status) -> CloseReason {
+    // A status with a source comes from the connection (a reset, a lost peer); one without, from
+    // tonic or our codec, which refused the frame.
     if status.source().is_some() {
         return CloseReason::Closed;
     }

@@ -1,5 +1,4 @@
-//! What all streams share, and what each of them asks of it: a place, who it is, and to hear of a
-//! refusal.
+//! State that all streams share, with admission, authentication and refusal of a stream.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,12 +12,12 @@ use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Status};
 use tracing::info;
 
+use crate::authenticator::{self, Authenticator};
 use crate::close_reason::{CloseReason, Refusal};
-use crate::door::{self, Door};
 use crate::identity::Claim;
 use crate::limits::Limits;
+use crate::log_limiter::LogLimiter;
 use crate::metrics::Metrics;
-use crate::refusals::Lines;
 use crate::sink_states::SinkStates;
 use crate::streams::{StreamSlot, Streams};
 
@@ -28,23 +27,20 @@ pub(crate) struct IngestContext {
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
-    /// True if pods are taken from `Hello` into the directory.
+    /// True if pods are added to the directory from `Hello`.
     pub(crate) learn_pods: bool,
-    /// How sidecars come in, and prove who they are.
-    pub(crate) door: Door,
+    pub(crate) authenticator: Authenticator,
     pub(crate) streams: Arc<Streams>,
-    /// Which refusals were logged lately.
-    pub(crate) lines: Lines,
-    /// What Envoys last told through their own metrics service.
-    pub(crate) remembered: SinkStates,
+    pub(crate) log_limiter: LogLimiter,
+    pub(crate) sink_states: SinkStates,
     pub(crate) shutdown: CancellationToken,
 }
 
-// === impl Shared ===
+// === impl IngestContext ===
 
 impl IngestContext {
-    /// Counts a refusal and says it, unless enough of its kind was said lately. Returns what the
-    /// sidecar hears.
+    /// Counts a refusal and logs it, within the limit of lines per reason. Returns the status for
+    /// the sidecar.
     pub(crate) fn refuse(
         &self,
         what: &'static str,
@@ -53,7 +49,7 @@ impl IngestContext {
     ) -> Status {
         let reason = refusal.reason();
         self.metrics.count_refused(reason);
-        if let Some(left_out) = self.lines.next(reason, self.clock.now()) {
+        if let Some(left_out) = self.log_limiter.next(reason, self.clock.now()) {
             let peer = peer.map(tracing::field::display);
             let left_out = (left_out > 0).then_some(left_out);
             info!(reason, error = %refusal, peer, lines.left_out = left_out, "{what}");
@@ -61,28 +57,31 @@ impl IngestContext {
         refusal.status()
     }
 
-    /// A place for a call, and where it hears that it is over.
+    /// A slot for a call, and the receiver of its close reason.
     pub(crate) fn open(
         &self,
         extensions: &Extensions,
     ) -> Result<(StreamSlot, oneshot::Receiver<CloseReason>), Refusal> {
-        let address = self.door.address(extensions);
-        self.streams.open(address, door::is_plain(extensions))
+        let address = self.authenticator.address(extensions);
+        self.streams
+            .open(address, authenticator::is_plain(extensions))
     }
 
-    /// What a call proves, before anything of it is read; or that its stream is over before that is
-    /// known.
+    /// Authenticates a call before its first message is read. An error if it fails, or if the
+    /// stream is closed meanwhile.
     pub(crate) async fn claim(
         &self,
         metadata: &MetadataMap,
         extensions: &Extensions,
-        ended: &mut oneshot::Receiver<CloseReason>,
+        closed: &mut oneshot::Receiver<CloseReason>,
     ) -> Result<Claim, Refusal> {
         let (directory, metrics) = (&self.directory, &self.metrics);
-        let claim = self.door.claim(metadata, extensions, directory, metrics);
+        let claim = self
+            .authenticator
+            .claim(metadata, extensions, directory, metrics);
         tokio::select! {
             biased;
-            ending = ended => Err(match ending {
+            reason = closed => Err(match reason {
                 Ok(CloseReason::Refused(refusal)) => refusal,
                 _ => Refusal::Unreviewed("the stream is over".to_owned()),
             }),

@@ -1,5 +1,5 @@
-//! Who streams: what a sidecar shows, what that proves, and whether it is the pod that it says it
-//! is. A stream may speak for its own pod alone.
+//! Identity of a sidecar: its credentials, the claim they prove, and the check of that claim
+//! against the pod in its hello. A stream may report only its own pod.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -27,28 +27,26 @@ const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 /// How the identity of a sidecar is checked.
 #[derive(Clone, Default)]
 pub enum Identity {
-    /// Not at all: whoever reaches the listener may speak for any pod.
+    /// No check: any client that reaches the listener may report any pod.
     #[default]
     None,
-    /// By its address, which must be one of the pod's.
+    /// The peer address must be one of the pod's.
     PodIp,
-    /// By a token of its service account that is bound to the pod.
+    /// A service account token that is bound to the pod.
     Token(Arc<dyn TokenReviews>),
-    /// By a client certificate with a SPIFFE identity of this trust domain. Who may sign those is
-    /// up to TLS.
+    /// A client certificate with a SPIFFE ID of this trust domain. TLS verifies its signature.
     Mtls {
         /// Such as `cluster.local`.
         trust_domain: String,
     },
 }
 
-/// Tells whose a token is.
 pub trait TokenReviews: Send + Sync {
-    /// Whose `token` is; `None` if it is nobody's. An error: it cannot be told now.
+    /// The user of `token`; `None` if the token is invalid. An error if the review failed.
     fn review<'a>(&'a self, token: &'a str) -> TokenReview<'a>;
 }
 
-/// An answer of [`TokenReviews`] that is still to come.
+/// Future of [`TokenReviews::review`].
 pub type TokenReview<'a> =
     Pin<Box<dyn Future<Output = Result<Option<TokenUser>, String>> + Send + 'a>>;
 
@@ -56,15 +54,15 @@ pub type TokenReview<'a> =
 pub struct TokenUser {
     /// Such as `system:serviceaccount:prod:jazz`.
     pub username: String,
-    /// Name of the pod that the token is bound to; empty if to none.
+    /// Name of the pod that the token is bound to; empty if it is bound to none.
     pub pod: String,
     pub pod_uid: String,
 }
 
-/// What a stream has proved.
+/// The identity that a stream has proved.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Claim {
-    /// Nothing, and nothing is asked for.
+    /// Identities are not checked.
     Anyone,
     Address(IpAddr),
     Pod {
@@ -72,15 +70,14 @@ pub(crate) enum Claim {
         /// Empty if not proved.
         uid: String,
     },
-    /// It is a pod of this namespace.
+    /// Any pod in this namespace.
     Namespace(String),
 }
 
 // === impl Identity ===
 
 impl Identity {
-    /// The address of the connection, where that is the identity: then one address may have only so
-    /// much.
+    /// The address of the connection where it is the identity.
     pub(crate) fn address(&self, extensions: &Extensions) -> Option<IpAddr> {
         let connection = extensions.get::<Arc<Peer>>();
         connection
@@ -88,7 +85,7 @@ impl Identity {
             .and_then(|peer| peer.ip())
     }
 
-    /// What the caller of a method proves by what it shows; nothing that it says was read yet.
+    /// The claim that a call's credentials prove; its first message is not read yet.
     pub(crate) async fn claim(
         &self,
         metadata: &MetadataMap,
@@ -111,8 +108,8 @@ impl Identity {
             Self::Token(reviews) => by_token(&**reviews, metadata, metrics).await,
             Self::Mtls { trust_domain } => {
                 let certificate = connection.and_then(|peer| peer.certificates.first());
-                let certificate = certificate
-                    .ok_or_else(|| unauthenticated("no client certificate was shown"))?;
+                let certificate =
+                    certificate.ok_or_else(|| unauthenticated("no client certificate"))?;
                 spiffe::claim(certificate, trust_domain)
             }
         }
@@ -135,18 +132,18 @@ async fn by_token(
     metadata: &MetadataMap,
     metrics: &Metrics,
 ) -> Result<Claim, Refusal> {
-    let shown = metadata
+    let header = metadata
         .get("authorization")
         .and_then(|value| value.to_str().ok());
-    let token = shown
-        .and_then(|shown| match shown.trim().split_once(' ') {
+    let token = header
+        .and_then(|header| match header.trim().split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Some(token.trim()),
             Some(_) => None,
-            // Envoys whose credential injector knows no prefix send the file as it is.
-            None => Some(shown.trim()),
+            // Envoys whose credential injector has no prefix option send the bare token.
+            None => Some(header.trim()),
         })
         .filter(|token| !token.is_empty())
-        .ok_or_else(|| unauthenticated("no bearer token was shown"))?;
+        .ok_or_else(|| unauthenticated("no bearer token"))?;
     if token.len() > TOKEN_BYTES_MAX {
         return Err(unauthenticated("the bearer token is too long"));
     }
@@ -163,7 +160,7 @@ async fn by_token(
         .ok_or_else(|| unauthenticated("the bearer token is not valid"))?;
     let pod = pod_of(&user).ok_or_else(|| {
         Refusal::NotItsPod(format!(
-            "the token is that of {}, which is not bound to a pod: project it into the pod as a service account token",
+            "the token of {} is not bound to a pod: project a service account token into the pod",
             user.username
         ))
     })?;
@@ -173,7 +170,7 @@ async fn by_token(
     })
 }
 
-/// The pod that the token of `user` is bound to, if it is.
+/// The pod that the token of `user` is bound to.
 fn pod_of(user: &TokenUser) -> Option<PodKey> {
     let account = user.username.strip_prefix(SERVICE_ACCOUNT)?;
     let (namespace, _) = account.split_once(':')?;
@@ -183,7 +180,7 @@ fn pod_of(user: &TokenUser) -> Option<PodKey> {
 // === impl TokenUser ===
 
 impl TokenUser {
-    /// The user of a review, with the pod that its extra fields tell.
+    /// The user of a review, with the pod from its extra fields.
     pub fn new<'a>(username: String, extra: impl Fn(&str) -> Option<&'a String>) -> Self {
         let text = |key| extra(key).cloned().unwrap_or_default();
         Self {
@@ -197,7 +194,7 @@ impl TokenUser {
 // === impl Claim ===
 
 impl Claim {
-    /// Checks that it may speak for `pod`, which says it has `uid` (empty: says nothing).
+    /// Checks that the stream may report `pod` with `uid`, which is empty if the hello has none.
     pub(crate) fn check(
         &self,
         pod: &PodKey,
@@ -206,41 +203,42 @@ impl Claim {
     ) -> Result<(), Refusal> {
         let refused = |why: String| {
             Err(Refusal::NotItsPod(format!(
-                "{why}: a stream may speak for its own pod alone"
+                "{why}: a stream may report only its own pod"
             )))
         };
         match self {
             Self::Address(address) => {
-                let known = directory.get(pod);
-                let known = known.filter(|known| uid.is_empty() || *known.uid == *uid);
-                // The address of a pod that has ended may be another's by now.
+                let entry = directory.get(pod);
+                let entry = entry.filter(|entry| uid.is_empty() || *entry.uid == *uid);
+                // The address of a pod that has ended may belong to another pod by now.
                 let ended = |phase| matches!(phase, Phase::Succeeded | Phase::Failed);
-                let known = known.filter(|known| !ended(known.phase));
-                let known = known.ok_or_else(|| Refusal::UnknownPod(pod.clone()))?;
-                if known.ips.is_empty() {
+                let entry = entry.filter(|entry| !ended(entry.phase));
+                let entry = entry.ok_or_else(|| Refusal::UnknownPod(pod.clone()))?;
+                // The watch may lag behind the pod's start: no address yet is no mismatch.
+                if entry.ips.is_empty() {
                     return Err(Refusal::UnknownPod(pod.clone()));
                 }
-                if known.ips.iter().any(|ip| ip.to_canonical() == *address) {
+                if entry.ips.iter().any(|ip| ip.to_canonical() == *address) {
                     return Ok(());
                 }
-                let ips: Vec<String> = known.ips.iter().map(IpAddr::to_string).collect();
+                let ips: Vec<String> = entry.ips.iter().map(IpAddr::to_string).collect();
                 refused(format!(
                     "the stream comes from {address}, but pod {pod} has {}",
                     ips.join(", ")
                 ))
             }
             Self::Pod { pod: proved, .. } if proved != pod => {
-                refused(format!("the stream is that of pod {proved}, not of {pod}"))
+                refused(format!("the stream belongs to pod {proved}, not to {pod}"))
             }
             Self::Pod { uid: proved, .. }
                 if !proved.is_empty() && !uid.is_empty() && proved != uid =>
             {
                 refused(format!(
-                    "the stream is that of pod {pod} with the uid {proved}, not {uid}"
+                    "the stream belongs to pod {pod} with the uid {proved}, not {uid}"
                 ))
             }
             Self::Namespace(namespace) if **namespace != *pod.namespace => refused(format!(
-                "the stream is that of a pod in namespace {namespace}, not of {pod}"
+                "the stream belongs to a pod in namespace {namespace}, not to {pod}"
             )),
             Self::Anyone | Self::Pod { .. } | Self::Namespace(_) => Ok(()),
         }

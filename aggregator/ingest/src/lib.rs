@@ -1,24 +1,24 @@
-//! gRPC in: reads what sidecars stream, checks it once, and applies it to the store.
+//! The gRPC ingest: reads the streams of sidecars, checks each frame once, applies it to the store.
 //!
 //! ```text
 //! common-http -> server -> session (one task per stream) -> parse -> aggregator_core::store
-//!                          identity (who streams), door (TLS or plain),
-//!                          streams (which are open), ending (how one ends),
-//!                          refusals (their log lines); all in shared
+//!                          authenticator, identity (claims of streams),
+//!                          streams (open ones), close_reason,
+//!                          log_limiter; all in context
 //!                   └> native_sink (Envoy's own metrics_service) ──> aggregator_core::store
-//!                          remembered (the last message of each)
+//!                          sink_states (the last totals of each pod)
 //! ```
 
+mod authenticator;
 mod builds;
 mod close_reason;
 mod context;
-mod door;
 pub mod identity;
 pub mod limits;
+mod log_limiter;
 mod metrics;
 mod native_sink;
 pub mod parse;
-mod refusals;
 mod server;
 mod session;
 mod sink_states;

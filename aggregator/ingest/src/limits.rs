@@ -1,50 +1,49 @@
-//! What one aggregator takes in at most, whoever streams.
+//! Limits of the ingest.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use common_budget::Size;
 
-/// Streams open at once: two per sidecar of the most pods the store holds, since a new stream may
-/// come before the old one is known to be dead.
+/// Streams open at once: two for each pod of the store, since a new stream may open before the loss
+/// of the old one is noticed.
 pub const STREAMS_MAX: usize = 100_000;
 
-/// Connections open at once: one per stream, as sidecars do it.
+/// Connections open at once: sidecars open one per stream.
 pub const CONNECTIONS_MAX: usize = STREAMS_MAX;
 
-/// Streams on one connection. A sidecar opens one for each module, and one for Envoy's own metrics
-/// service; a proxy that bundles those of several pods opens another connection beyond that.
+/// Streams on one connection. A sidecar opens one for each module and one for Envoy's own metrics
+/// service; a proxy that multiplexes several pods opens another connection beyond that.
 pub(crate) const STREAMS_PER_CONNECTION_MAX: u32 = 32;
 
-/// Streams that were not told yet who they are of, at once: every sidecar says so in the first
-/// packet. Of more, the oldest makes way.
-pub const GREETING_MAX: usize = 1024;
+/// Streams without a hello: every sidecar sends it in the first packet. Beyond this, the oldest is
+/// closed.
+pub const AWAITING_HELLO_MAX: usize = 1024;
 
-/// Streams from one address, where the address is the identity: 64 Wasm VMs of an Envoy, and
-/// several pods on the network of their node.
+/// Streams from one address where it is the identity: 64 Wasm VMs of an Envoy, and several pods on
+/// their node's network.
 pub const STREAMS_PER_PEER_MAX: usize = 256;
 
-/// A message of up to so many bytes needs no room among those under way: it is in what a stream
-/// counts for. A report of 30 series has some 3 KiB.
+/// Messages up to this size need no reservation: the budget of a stream includes them. A report of
+/// 30 series has some 3 KiB.
 pub(crate) const FREE_BYTES: usize = 4 * 1024;
 
 /// How long a message may take from its first byte to its last.
 pub const MESSAGE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Room for larger frames under way, of all sidecars and of one address.
+/// Memory for larger frames being received.
 pub const FRAMES_ROOM: Size = Size::mib(16);
 
-/// Room for larger messages of Envoys' metrics services under way.
+/// Memory for larger messages of Envoys' metrics services being received.
 pub const MESSAGES_ROOM: Size = Size::mib(16);
 
 /// Bytes of a message of a metrics service: all statistics of an Envoy with hundreds of clusters.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How many times its bytes such a message may take once it is decoded; only one is decoded at a
-/// time.
+/// Memory of a decoded message as a multiple of its bytes; only one is decoded at a time.
 pub const GROWTH_MAX: u64 = 16;
 
-/// Of either room, one address may have this part, and one message in any case.
+/// One address may use one part in this many of either memory, and one message in any case.
 pub(crate) const PEER_PART: u64 = 4;
 
 /// Bytes of one frame: 256 series of a kilobyte each.
@@ -53,30 +52,28 @@ pub const FRAME_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of a call's headers.
 pub(crate) const HEADER_BYTES_MAX: usize = 16 * 1024;
 
-/// How long a stream may take to say hello.
+/// How long a stream may take to send hello.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a stream may say nothing: twice the longest promise of a next report, and some.
+/// How long a stream may be silent: over twice [`NEXT_REPORT_MS_MAX`].
 pub(crate) const SILENCE_MAX: Duration = Duration::from_mins(5);
 
-/// Answers that wait for the sidecar to take them. A sidecar has one report under way, so two would
-/// do.
-pub(crate) const ANSWERS_MAX: usize = 4;
+/// Queued responses. A sidecar has one unacknowledged report, so two would do.
+pub(crate) const RESPONSES_MAX: usize = 4;
 
-/// How long the sidecar may take to make room for an answer.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long a response may wait for room in the queue.
+pub const RESPONSE_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long the last word of a stream, its status, may take to get out.
+/// How long a stream's status may wait for room in the queue.
 pub(crate) const STATUS_WITHIN: Duration = Duration::from_secs(1);
 
-/// At shutdown a stream is drained once it said nothing for this long: what lies in our buffers
-/// comes at once.
+/// At shutdown a stream is drained once no frame came for this long: buffered frames come at once.
 pub(crate) const DRAINED_AFTER: Duration = Duration::from_millis(100);
 
-/// At shutdown a stream that talks on is cut off after this.
+/// At shutdown a stream that still sends is closed after this.
 pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(2);
 
-/// At shutdown connections that do not close are dropped this long after their streams ended.
+/// At shutdown open connections are dropped this long after their streams ended.
 pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Series of one report: as many as a pod may have.
@@ -97,32 +94,32 @@ pub(crate) const NEXT_REPORT_MS_MAX: u64 = 120_000;
 /// Wasm VMs of one Envoy: one per worker, and Envoy starts one worker per core.
 pub(crate) const VMS_MAX: u64 = 4096;
 
-/// Latest time that is believed to be one: the end of the year 9999, in Unix milliseconds.
+/// Latest valid time: the end of the year 9999, in Unix milliseconds.
 pub(crate) const UNIX_MS_MAX: u64 = 253_402_300_799_999;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Streams open at once; [`STREAMS_MAX`] by default.
+    /// [`STREAMS_MAX`] by default.
     pub streams: usize,
-    /// Connections open at once; [`CONNECTIONS_MAX`] by default.
+    /// [`CONNECTIONS_MAX`] by default.
     pub connections: usize,
-    /// Bytes of one frame; [`FRAME_BYTES_MAX`] by default.
+    /// [`FRAME_BYTES_MAX`] by default.
     pub frame_bytes: usize,
-    /// How long a stream may take to say hello; [`HELLO_WITHIN`] by default.
+    /// [`HELLO_WITHIN`] by default.
     pub hello_within: Duration,
-    /// How long a sidecar may take to make room for an answer; [`ANSWER_WITHIN`] by default.
-    pub answer_within: Duration,
-    /// Streams that have not said hello at once; [`GREETING_MAX`] by default.
-    pub greeting: usize,
-    /// Streams from one address, where it is the identity; [`STREAMS_PER_PEER_MAX`] by default.
+    /// [`RESPONSE_WITHIN`] by default.
+    pub response_within: Duration,
+    /// [`AWAITING_HELLO_MAX`] by default.
+    pub awaiting_hello: usize,
+    /// [`STREAMS_PER_PEER_MAX`] by default.
     pub streams_per_peer: usize,
-    /// How long a message may take; [`MESSAGE_WITHIN`] by default.
+    /// [`MESSAGE_WITHIN`] by default.
     pub message_within: Duration,
-    /// Bytes of a message of a metrics service; [`MESSAGE_BYTES_MAX`] by default.
+    /// [`MESSAGE_BYTES_MAX`] by default.
     pub message_bytes: usize,
-    /// Room for large frames; [`FRAMES_ROOM`] by default.
+    /// [`FRAMES_ROOM`] by default.
     pub frames_room: Size,
-    /// Room for large messages of metrics services; [`MESSAGES_ROOM`] by default.
+    /// [`MESSAGES_ROOM`] by default.
     pub messages_room: Size,
 }
 
@@ -133,8 +130,8 @@ impl Default for Limits {
             connections: CONNECTIONS_MAX,
             frame_bytes: FRAME_BYTES_MAX,
             hello_within: HELLO_WITHIN,
-            answer_within: ANSWER_WITHIN,
-            greeting: GREETING_MAX,
+            response_within: RESPONSE_WITHIN,
+            awaiting_hello: AWAITING_HELLO_MAX,
             streams_per_peer: STREAMS_PER_PEER_MAX,
             message_within: MESSAGE_WITHIN,
             message_bytes: MESSAGE_BYTES_MAX,

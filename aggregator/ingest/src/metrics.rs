@@ -1,4 +1,4 @@
-//! What the ingest counts of itself: names, units and labels in one place.
+//! Metrics of the ingest: names, units and labels.
 
 use aggregator_core::status::RefusedReason;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -10,7 +10,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::builds::Builds;
 use crate::close_reason::Refusal;
 
-/// The ingest's own metrics; cheap to clone, all clones count together.
+/// Cheap to clone; clones share their counters.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
     streams: Gauge,
@@ -28,26 +28,26 @@ pub(crate) struct Metrics {
     pub(crate) builds: Builds,
 }
 
-/// A stream that is open, counted until this is dropped.
+/// Counts an open stream until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Open {
+pub(crate) struct StreamGuard {
     streams: Gauge,
     plain: Option<Gauge>,
 }
 
-/// What became of a token: one of a fixed set.
+/// Outcome of a token review; one of a fixed set.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct OutcomeLabel {
     outcome: &'static str,
 }
 
-/// Which frame: `hello` or `report`.
+/// `hello` or `report`.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub(crate) struct KindLabel {
     pub(crate) kind: &'static str,
 }
 
-/// Why something was refused: one of a fixed set.
+/// Why a stream was refused; one of a fixed set.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub(crate) struct ReasonLabel {
     pub(crate) reason: &'static str,
@@ -56,7 +56,7 @@ pub(crate) struct ReasonLabel {
 // === impl Metrics ===
 
 impl Metrics {
-    /// The metrics, registered under the prefix `ingest`.
+    /// Registers the metrics with the prefix `ingest`.
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("ingest");
@@ -130,9 +130,8 @@ impl Metrics {
         );
     }
 
-    /// Every label value is there with 0 from the start: a rise from nothing is no rise to
-    /// Prometheus.
     fn begin(&self) {
+        // Prometheus sees no increase when a series appears, so every label value starts with 0.
         for kind in ["hello", "report"] {
             drop(self.frames.get_or_create(&KindLabel { kind }));
         }
@@ -144,8 +143,8 @@ impl Metrics {
         }
     }
 
-    /// Counts one stream, and among those without TLS if `is_plain`.
-    pub(crate) fn open(&self, is_plain: bool) -> Open {
+    /// Counts one stream; `is_plain` is one without TLS.
+    pub(crate) fn open(&self, is_plain: bool) -> StreamGuard {
         self.streams.inc();
         self.streams_opened.inc();
         let plain = is_plain.then(|| self.plain.clone());
@@ -154,7 +153,7 @@ impl Metrics {
             self.plain_opened.inc();
         }
         let streams = self.streams.clone();
-        Open { streams, plain }
+        StreamGuard { streams, plain }
     }
 
     pub(crate) fn count_frame(&self, kind: &'static str, bytes: usize) {
@@ -175,7 +174,7 @@ impl Metrics {
 
 // === impl Open ===
 
-impl Drop for Open {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.streams.dec();
         if let Some(plain) = &self.plain {
@@ -184,7 +183,7 @@ impl Drop for Open {
     }
 }
 
-/// Everything that may be a reason.
+/// Every reason label.
 fn reasons() -> impl Iterator<Item = &'static str> {
     let of_store = RefusedReason::ALL.map(RefusedReason::as_str);
     Refusal::REASONS.into_iter().chain(of_store)

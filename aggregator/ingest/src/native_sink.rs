@@ -1,9 +1,9 @@
-//! The second way in: Envoy's own `envoy.stat_sinks.metrics_service`, cumulative, without Wasm.
+//! Server for Envoy's `envoy.stat_sinks.metrics_service`, cumulative, without Wasm.
 //!
-//! Each message holds all of Envoy's totals. They are told to the store as reports of one instance,
-//! which a fall of a total ends: the Envoy was started anew. Nothing is acknowledged; TCP holds an
-//! Envoy back that is too fast, and Envoy drops what its buffer does not take, which running totals
-//! make good.
+//! Each message holds all of Envoy's totals, applied to the store as reports of one instance. A
+//! total that falls begins a new instance: Envoy restarted. Nothing is acknowledged; TCP slows down
+//! an Envoy that is too fast, and Envoy drops messages beyond its buffer, which running totals make
+//! up for.
 
 mod message;
 mod node;
@@ -24,37 +24,36 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::close_reason::{CloseReason, Refusal, ending_of};
+use crate::close_reason::{CloseReason, Refusal, close_reason_of};
 use crate::context::IngestContext;
 use crate::identity::Claim;
 use crate::limits::SILENCE_MAX;
 use crate::sink_states::{FLUSH_DEFAULT, SinkState};
 use crate::streams::StreamSlot;
-pub(crate) use message::{Codec, StreamMetricsMessage as Message, StreamMetricsResponse as Answer};
+pub(crate) use message::{Codec, StreamMetricsMessage as Message, StreamMetricsResponse};
 use node::Sidecar;
 use timeline::Timeline;
 use totals::Totals;
 
 pub(crate) const PATH: &str = "/envoy.service.metrics.v3.MetricsService/StreamMetrics";
-/// The longest that Envoy's time between messages can be.
+/// Longest time within which the next message is expected.
 const PROMISE_MAX: Duration = Duration::from_mins(2);
 
-/// A message of more bytes is decoded alone: it may take [`crate::limits::GROWTH_MAX`] times as
-/// many once it is.
+/// Messages of more bytes are decoded one at a time: decoded, they may take
+/// [`crate::limits::GROWTH_MAX`] times as much memory.
 const ALONE_BYTES: usize = 64 * 1024;
 
 struct Session {
-    shared: Arc<IngestContext>,
-    place: StreamSlot,
-    /// What it proved when it began.
+    context: Arc<IngestContext>,
+    slot: StreamSlot,
     claim: Claim,
     sidecar: Option<Sidecar>,
     timeline: Timeline,
-    open: Option<Open>,
+    instance: Option<SinkInstance>,
 }
 
-/// The instance that the stream tells of.
-struct Open {
+/// The instance whose totals the stream reports.
+struct SinkInstance {
     generation: u64,
     link: Link,
     seq: u64,
@@ -62,32 +61,34 @@ struct Open {
 }
 
 pub(crate) async fn serve(
-    shared: Arc<IngestContext>,
+    context: Arc<IngestContext>,
     request: Request<Streaming<Bytes>>,
-) -> Result<Response<Answer>, Status> {
+) -> Result<Response<StreamMetricsResponse>, Status> {
     let peer = request.extensions().get::<Arc<Peer>>();
     let peer = peer.and_then(|peer| peer.address);
-    let refused = |refusal| shared.refuse("metrics stream refused", peer, &refusal);
-    let opened = shared.open(request.extensions());
-    let (place, mut ended) = opened.map_err(refused)?;
-    let claim = shared.claim(request.metadata(), request.extensions(), &mut ended);
+    let refused = |refusal| context.refuse("metrics stream refused", peer, &refusal);
+    let opened = context.open(request.extensions());
+    let (slot, mut closed) = opened.map_err(refused)?;
+    let claim = context.claim(request.metadata(), request.extensions(), &mut closed);
     let claim = claim.await.map_err(refused)?;
-    let open = shared.metrics.open(place.is_plain);
+    let guard = context.metrics.open(slot.is_plain);
     let mut session = Session {
-        shared: Arc::clone(&shared),
-        place,
+        context: Arc::clone(&context),
+        slot,
         claim,
         sidecar: None,
         timeline: Timeline::default(),
-        open: None,
+        instance: None,
     };
-    let ending = session.read(request.into_inner(), ended).await;
+    let reason = session.read(request.into_inner(), closed).await;
     session.close();
-    drop(open);
-    if let CloseReason::Refused(refusal) = &ending {
-        return Err(shared.refuse("metrics stream refused", peer, refusal));
+    drop(guard);
+    if let CloseReason::Refused(refusal) = &reason {
+        return Err(context.refuse("metrics stream refused", peer, refusal));
     }
-    ending.status().map_or(Ok(Response::new(Answer {})), Err)
+    reason
+        .status()
+        .map_or(Ok(Response::new(StreamMetricsResponse {})), Err)
 }
 
 // === impl Session ===
@@ -96,97 +97,99 @@ impl Session {
     async fn read(
         &mut self,
         mut inbound: Streaming<Bytes>,
-        mut ended: oneshot::Receiver<CloseReason>,
+        mut closed: oneshot::Receiver<CloseReason>,
     ) -> CloseReason {
-        let shutdown = self.shared.shutdown.clone();
+        let shutdown = self.context.shutdown.clone();
         loop {
-            let patience = self.patience();
+            let read_timeout = self.read_timeout();
             let next = tokio::select! {
+                // A stream that was closed must not apply another message, even if one is ready.
                 biased;
-                ending = &mut ended => return ending.unwrap_or(CloseReason::Closed),
+                reason = &mut closed => return reason.unwrap_or(CloseReason::Closed),
                 () = shutdown.cancelled() => return CloseReason::ShutDown,
-                next = timeout(patience, inbound.message()) => next,
+                next = timeout(read_timeout, inbound.message()) => next,
             };
             let message = match next {
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => return CloseReason::Closed,
-                Ok(Err(status)) => return ending_of(&status),
-                Err(_) => return CloseReason::Refused(self.late(patience)),
+                Ok(Err(status)) => return close_reason_of(&status),
+                Err(_) => return CloseReason::Refused(self.timeout_refusal(read_timeout)),
             };
-            let shared = Arc::clone(&self.shared);
-            let _decodes = if message.len() > ALONE_BYTES {
-                shared.remembered.decoding.acquire().await.ok()
+            let context = Arc::clone(&self.context);
+            let _permit = if message.len() > ALONE_BYTES {
+                context.sink_states.decoding.acquire().await.ok()
             } else {
                 None
             };
-            let taken = Message::from_bytes(&message).and_then(|message| self.take(&message));
-            if let Err(refusal) = taken {
+            let result = Message::from_bytes(&message).and_then(|message| self.process(&message));
+            if let Err(refusal) = result {
                 return CloseReason::Refused(refusal);
             }
         }
     }
 
-    /// How long the next message may take.
-    fn patience(&self) -> Duration {
+    fn read_timeout(&self) -> Duration {
         match self.sidecar {
-            None => self.shared.limits.hello_within,
+            None => self.context.limits.hello_within,
             Some(_) => SILENCE_MAX,
         }
     }
 
-    fn late(&self, within: Duration) -> Refusal {
+    fn timeout_refusal(&self, within: Duration) -> Refusal {
         match self.sidecar {
             None => Refusal::HelloLate { within },
             Some(_) => Refusal::Silent { within },
         }
     }
 
-    fn take(&mut self, message: &Message) -> Result<(), Refusal> {
+    fn process(&mut self, message: &Message) -> Result<(), Refusal> {
         let sidecar = if let Some(sidecar) = self.sidecar.take() {
             sidecar
         } else {
             let node = message.identifier.as_ref().and_then(|id| id.node.as_ref());
             let sidecar = Sidecar::of(node)?;
-            let directory = &self.shared.directory;
+            let directory = &self.context.directory;
             self.claim.check(&sidecar.pod, &sidecar.uid, directory)?;
-            self.place.greeted(&sidecar.pod);
+            self.slot.hello_received(&sidecar.pod);
             sidecar
         };
         let totals = Totals::of(&sidecar, &message.envoy_metrics);
-        let told = totals
+        let result = totals
             .map_err(Refusal::from)
-            .and_then(|totals| self.tell(&sidecar, totals));
+            .and_then(|totals| self.apply(&sidecar, totals));
         self.sidecar = Some(sidecar);
-        told
+        result
     }
 
-    fn tell(&mut self, sidecar: &Sidecar, totals: Totals) -> Result<(), Refusal> {
-        let now = self.shared.clock.now();
-        let told = (totals.at_ms != 0).then_some(UnixMillis(totals.at_ms));
-        let at = self.timeline.next(now, told);
-        let remembered = &self.shared.remembered;
-        let known = remembered.note(&sidecar.pod, &sidecar.uid, at, &totals.series);
+    fn apply(&mut self, sidecar: &Sidecar, totals: Totals) -> Result<(), Refusal> {
+        let now = self.context.clock.now();
+        let date = (totals.at_ms != 0).then_some(UnixMillis(totals.at_ms));
+        let at = self.timeline.next(now, date);
+        let sink_states = &self.context.sink_states;
+        let state = sink_states.update(&sidecar.pod, &sidecar.uid, at, &totals.series);
+        // A restarted Envoy or another uid needs an instance of its own: a total may not fall.
         if self
-            .open
+            .instance
             .as_ref()
-            .is_none_or(|open| open.generation != known.generation)
+            .is_none_or(|instance| instance.generation != state.generation)
         {
             self.close();
-            self.open = Some(self.connect(now, at, sidecar, &known)?);
+            self.instance = Some(self.connect(now, at, sidecar, &state)?);
         }
-        let Some(open) = &mut self.open else {
+        let Some(instance) = &mut self.instance else {
             return Ok(());
         };
-        let elapsed = at.since(open.end);
-        let interval = if open.seq == 0 {
+        let elapsed = at.since(instance.end);
+        // The sink does not say how long its interval is: the first message takes the default.
+        let interval = if instance.seq == 0 {
             FLUSH_DEFAULT
         } else {
             elapsed
         };
-        open.seq += 1;
-        open.end = open.end.max(at);
+        instance.seq += 1;
+        instance.end = instance.end.max(at);
         let report = Report {
-            seq: open.seq,
+            seq: instance.seq,
             interval_end: at,
             interval,
             series: totals.series.into_iter().collect(),
@@ -196,15 +199,15 @@ impl Session {
             snapshot: true,
             is_final: false,
         };
-        let applied = self.shared.store.apply(now, &open.link, &report)?;
-        self.shared.metrics.reports.inc();
-        self.shared
+        let applied = self.context.store.apply(now, &instance.link, &report)?;
+        self.context.metrics.reports.inc();
+        self.context
             .metrics
             .series_refused
             .inc_by((applied.series_refused + totals.refused) as u64);
         for stream in applied.replaced {
-            self.shared.metrics.replaced.inc();
-            self.shared.streams.end(stream, CloseReason::Replaced);
+            self.context.metrics.replaced.inc();
+            self.context.streams.end(stream, CloseReason::Replaced);
         }
         Ok(())
     }
@@ -214,31 +217,32 @@ impl Session {
         now: Monotonic,
         at: UnixMillis,
         sidecar: &Sidecar,
-        known: &SinkState,
-    ) -> Result<Open, Refusal> {
+        state: &SinkState,
+    ) -> Result<SinkInstance, Refusal> {
+        // Derived, not random: a stream that reconnects continues its instance.
         let mut name = DefaultHasher::new();
         (
             &*sidecar.pod.namespace,
             &*sidecar.pod.name,
             &sidecar.uid,
-            known.generation,
+            state.generation,
         )
             .hash(&mut name);
-        let instance = name.finish();
+        let id = name.finish();
         let hello = Hello {
             pod: sidecar.pod.clone(),
             uid: sidecar.uid.as_str().into(),
             node: "".into(),
             labels: sidecar.labels.clone(),
-            instance: InstanceId(instance),
-            process: ProcessId(instance),
+            instance: InstanceId(id),
+            process: ProcessId(id),
             scope: CounterScope::Process,
-            started_at: known.started_at,
+            started_at: state.started_at,
             clock: at,
             hot_restart: false,
         };
-        let connected = self.shared.store.connect(now, self.place.id, &hello)?;
-        for (stream, ending) in connected
+        let connected = self.context.store.connect(now, self.slot.id, &hello)?;
+        for (stream, reason) in connected
             .superseded
             .map(|stream| (stream, CloseReason::Superseded))
             .into_iter()
@@ -249,14 +253,14 @@ impl Session {
                     .map(|stream| (stream, CloseReason::Replaced)),
             )
         {
-            self.shared.streams.end(stream, ending);
+            self.context.streams.end(stream, reason);
         }
-        if self.shared.learn_pods {
+        if self.context.learn_pods {
             let pod = PodInfo::new(hello.pod, hello.uid, hello.labels);
-            self.shared.directory.upsert(pod)?;
+            self.context.directory.upsert(pod)?;
         }
-        Ok(Open {
-            generation: known.generation,
+        Ok(SinkInstance {
+            generation: state.generation,
             link: connected.link,
             seq: 0,
             end: at,
@@ -264,10 +268,10 @@ impl Session {
     }
 
     fn close(&mut self) {
-        if let Some(open) = self.open.take() {
-            self.shared
+        if let Some(instance) = self.instance.take() {
+            self.context
                 .store
-                .disconnect(self.shared.clock.now(), &open.link);
+                .disconnect(self.context.clock.now(), &instance.link);
         }
     }
 }

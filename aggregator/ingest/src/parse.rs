@@ -1,5 +1,5 @@
-//! From frames to what the core understands. Every value is checked here, once; an error names the
-//! field as the wire contract does, and the value.
+//! Parses frames into the types of the core. Every value is checked here, once; an error has the
+//! path of the field in the wire contract, and the value.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
@@ -26,34 +26,27 @@ use crate::limits::{
 #[cfg(test)]
 mod tests;
 
-/// A field that holds what it must not.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum FieldError {
-    /// Nothing where there must be something.
     #[error("{field}: missing")]
     Missing { field: String },
-    /// Text that is too long.
     #[error("{field}: {bytes} bytes, at most {max}")]
     TooLong {
         field: String,
         bytes: usize,
-        /// How long it may be.
         max: usize,
     },
-    /// More elements than there may be.
     #[error("{field}: {count} elements, at most {max}")]
     TooMany {
         field: String,
         count: usize,
-        /// How many there may be.
         max: usize,
     },
-    /// A value that the field cannot have.
     #[error("{field}: {value}, {expected}")]
     Invalid {
         field: String,
         value: String,
-        /// What it may hold.
+        /// Description of the valid values.
         expected: String,
     },
 }
@@ -95,6 +88,7 @@ pub fn hello(hello: v1::Hello) -> Result<Hello, FieldError> {
 pub fn report(report: v1::Report) -> Result<Report, FieldError> {
     at_most("report.series", report.series.len(), SERIES_PER_REPORT_MAX)?;
     let next = u64::from(report.next_report_within_ms);
+    // No report follows a final one, so 0 is valid there.
     let least = u64::from(!report.r#final);
     in_range(
         "report.next_report_within_ms",
@@ -107,6 +101,7 @@ pub fn report(report: v1::Report) -> Result<Report, FieldError> {
         0..=VMS_MAX,
     )?;
     in_range("report.vms_live", u64::from(report.vms_live), 0..=VMS_MAX)?;
+    // Which of two entries of one series is its total would be a guess.
     let mut positions = HashMap::with_capacity(report.series.len());
     let mut all = Vec::with_capacity(report.series.len());
     for (index, one) in report.series.into_iter().enumerate() {
@@ -149,14 +144,14 @@ fn series(index: usize, series: v1::Series) -> Result<(SeriesKey, SeriesTotals),
     let count = series.responses.len();
     at_most(&field("responses"), count, RESPONSES_PER_SERIES_MAX)?;
     let mut responses = BTreeMap::new();
-    for (position, told) in series.responses.iter().enumerate() {
+    for (position, entry) in series.responses.iter().enumerate() {
         let field = || field(&format!("responses[{position}].code"));
-        let code = ResponseCode::new(told.code).ok_or_else(|| {
+        let code = ResponseCode::new(entry.code).ok_or_else(|| {
             let expected = "expected 0 (none), 1 to 5 (a class) or 100 to 599 (a status)";
-            invalid(&field(), told.code, expected)
+            invalid(&field(), entry.code, expected)
         })?;
-        if responses.insert(code, told.total).is_some() {
-            return Err(invalid(&field(), told.code, "told twice"));
+        if responses.insert(code, entry.total).is_some() {
+            return Err(invalid(&field(), entry.code, "reported twice"));
         }
     }
     let key = SeriesKey {
@@ -196,12 +191,12 @@ pub(crate) fn labels(field: &str, labels: BTreeMap<String, String>) -> Result<La
     Ok(labels)
 }
 
-/// The first characters of a text that may be too long to repeat.
+/// The first characters of a text, for an error.
 fn head(text: &str) -> String {
     text.chars().take(32).collect()
 }
 
-/// Checks a text that may be empty.
+/// Checks a text; empty is valid.
 pub(crate) fn text(field: &str, value: &str, max: usize) -> Result<(), FieldError> {
     if value.len() > max {
         return Err(too_long(field, value.len(), max));

@@ -1,11 +1,10 @@
-//! The gRPC server: one listener, every stream in a task of its own.
+//! The gRPC server: one listener, one task per stream.
 //!
 //! HTTP/2 is set up for many connections with one small stream each:
-//! - a ping every [`PING_EVERY`], also when idle, so that a peer that vanished is noticed within 35
-//!   s;
+//! - a ping every [`PING_EVERY`], also when idle, so that a lost peer is noticed within 35 s;
 //! - windows of [`WINDOW`] bytes: a report is a few hundred bytes, and a peer that floods must not
-//!   make us hold more than this before a message of it has room ([`Messages`]);
-//! - no delay of small segments, since each answer is one.
+//!   make us buffer more than this before a message has memory reserved ([`Messages`]);
+//! - no delay of small segments (Nagle), since each response is one small segment.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -35,70 +34,68 @@ use tonic::{Request, Response, Status, Streaming};
 use tower_service::Service as _;
 use tracing::{Instrument as _, info, info_span};
 
+use crate::authenticator::Authenticator;
 use crate::context::IngestContext;
-use crate::door::Door;
 use crate::identity::Identity;
 use crate::limits::{
-    ANSWERS_MAX, CLOSE_WITHIN, DRAIN_MAX, FREE_BYTES, HEADER_BYTES_MAX, Limits, PEER_PART,
+    CLOSE_WITHIN, DRAIN_MAX, FREE_BYTES, HEADER_BYTES_MAX, Limits, PEER_PART, RESPONSES_MAX,
     STREAMS_PER_CONNECTION_MAX,
 };
+use crate::log_limiter::LogLimiter;
 use crate::metrics::Metrics;
 use crate::native_sink;
-use crate::refusals::Lines;
 use crate::session::Session;
 use crate::sink_states::SinkStates;
 use crate::streams::{PlainStreams, Streams};
 
-/// How often a connection is asked for a sign of life.
+/// Interval of HTTP/2 pings.
 const PING_EVERY: Duration = Duration::from_secs(30);
 
-/// How long that sign may take.
+/// How long the response to a ping may take.
 const PONG_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long a new connection may be without a stream. Envoy connects when it has one.
+/// How long a new connection may be without a stream. Envoy connects when it has a stream to open.
 const FIRST_STREAM_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a connection may be without a stream after that: the filter tries again sooner.
+/// How long a connection may be without a stream after that: the filter reconnects sooner.
 const WITHOUT_STREAM_MAX: Duration = Duration::from_mins(5);
 
-/// Bytes of one connection, and of one stream of it, under way to us: the smallest window a
-/// connection can have.
+/// Flow-control window of a connection and of a stream, in bytes: HTTP/2's smallest for a
+/// connection.
 const WINDOW: u32 = 64 * 1024 - 1;
 
-/// Takes in streams of sidecars until it is told to stop.
+/// Serves streams of sidecars until shutdown.
 #[expect(missing_debug_implementations, reason = "a clock is a function")]
 pub struct Server {
-    shared: Arc<IngestContext>,
+    context: Arc<IngestContext>,
     security: Security,
     tasks: TaskTracker,
 }
 
-/// Opens a session for each call.
+/// Starts a session for each call.
 struct Service {
-    shared: Arc<IngestContext>,
+    context: Arc<IngestContext>,
     tasks: TaskTracker,
 }
 
-/// Both ways in, by path.
+/// Dispatches calls by path to the ingest or to the native sink.
 #[derive(Clone)]
 struct Methods {
-    shared: Arc<IngestContext>,
+    context: Arc<IngestContext>,
     ingest: IngestServer<Service>,
     frames_room: Arc<Room>,
     messages_room: Arc<Room>,
 }
 
-/// The call of Envoy's metrics service.
+/// The method of Envoy's metrics service.
 struct StreamMetrics(Arc<IngestContext>);
 
 // === impl Server ===
 
 impl Server {
-    /// A server that applies what it is told to `store`. With `learn_pods_from_hello`, pods are
-    /// taken from `Hello` into `directory`. Its metrics go into `registry`. `identity` is how
-    /// sidecars prove who they are; a bearer token should come over TLS only, and certificates can
-    /// come no other way. With [`Security::Either`] it is how those by TLS do, and the others do by
-    /// their address.
+    /// A server that applies reports to `store`. With `learn_pods_from_hello`, pods are added from
+    /// `Hello` to `directory`. `identity` authenticates sidecars; with [`Security::Either`] those
+    /// with TLS, and others by their address.
     #[expect(
         clippy::too_many_arguments,
         reason = "each is another part of the program"
@@ -114,42 +111,42 @@ impl Server {
         security: Security,
         shutdown: CancellationToken,
     ) -> Self {
-        let shared = IngestContext {
+        let context = IngestContext {
             store,
             directory,
             clock,
             limits,
             metrics: Metrics::register(registry),
             learn_pods: learn_pods_from_hello,
-            door: Door::new(identity, &security),
+            authenticator: Authenticator::new(identity, &security),
             streams: Arc::new(Streams::new(&limits)),
-            lines: Lines::default(),
-            remembered: SinkStates::default(),
+            log_limiter: LogLimiter::default(),
+            sink_states: SinkStates::default(),
             shutdown,
         };
         Self {
-            shared: Arc::new(shared),
+            context: Arc::new(context),
             security,
             tasks: TaskTracker::new(),
         }
     }
 
-    /// Which pods stream without TLS.
+    /// Pods with streams without TLS.
     pub fn plain_streams(&self) -> PlainStreams {
-        PlainStreams::new(&self.shared.streams)
+        PlainStreams::new(&self.context.streams)
     }
 
-    /// Serves until `shutdown`, then ends every stream with UNAVAILABLE after what it had sent is
-    /// in the store. What its connections come to goes into `connections`.
+    /// Serves until `shutdown`, then closes every stream with UNAVAILABLE once its received frames
+    /// are in the store. Connections are counted in `connections`.
     pub async fn serve(self, listener: TcpListener, connections: &common_http::Metrics) {
         let Self {
-            shared,
+            context,
             security,
             tasks,
         } = self;
-        let shutdown = shared.shutdown.clone();
-        let limits = shared.limits;
-        let (store, clock) = (Arc::clone(&shared.store), shared.clock.clone());
+        let shutdown = context.shutdown.clone();
+        let limits = context.limits;
+        let (store, clock) = (Arc::clone(&context.store), context.clock.clone());
         let server = common_http::Server::new(settings(&limits), connections)
             .with_security(security)
             .with_handshakes(move |peer, done| {
@@ -160,9 +157,9 @@ impl Server {
                 }
             });
         let methods = Methods {
-            shared: Arc::clone(&shared),
+            context: Arc::clone(&context),
             ingest: IngestServer::new(Service {
-                shared,
+                context,
                 tasks: tasks.clone(),
             })
             .max_decoding_message_size(limits.frame_bytes),
@@ -172,16 +169,16 @@ impl Server {
         let handler = move |_: &Arc<Peer>| {
             let methods = methods.clone();
             move |request: http::Request<RequestBody>| {
-                let answer = methods.clone().call(request.map(Body::new));
-                answer.map(|answer| answer.unwrap_or_else(|never| match never {}))
+                let response = methods.clone().call(request.map(Body::new));
+                response.map(|response| response.unwrap_or_else(|never| match never {}))
             }
         };
         let drained = tasks.clone();
-        let told = shutdown.clone();
+        let stopping = shutdown.clone();
         let serving = server.serve(listener, shutdown, DRAIN_MAX + CLOSE_WITHIN, handler);
         tokio::join!(serving, async move {
-            told.cancelled().await;
-            info!(streams.count = drained.len(), "ingest drains");
+            stopping.cancelled().await;
+            info!(streams.count = drained.len(), "draining ingest streams");
         });
         tasks.close();
         tasks.wait().await;
@@ -192,8 +189,7 @@ fn settings(limits: &Limits) -> Settings {
     Settings {
         listener: "ingest",
         protocol: Protocol::Http2,
-        // A sidecar's connection has a stream all the time: a reserve for more of them would only
-        // be a higher limit.
+        // A sidecar's connection always has a stream, so a reserve would only raise the limit.
         limits: common_http::Limits {
             reserve: 0,
             ..common_http::Limits::of(limits.connections)
@@ -228,24 +224,24 @@ impl Ingest for Service {
     ) -> Result<Response<Self::ReportStream>, Status> {
         let peer = request.extensions().get::<Arc<Peer>>();
         let peer = peer.and_then(|peer| peer.address);
-        let shared = &self.shared;
-        let refused = |refusal| shared.refuse("stream refused", peer, &refusal);
-        // The place first: who waits for a review takes up room too.
-        let opened = shared.open(request.extensions());
-        let (place, mut ended) = opened.map_err(refused)?;
-        let claim = shared.claim(request.metadata(), request.extensions(), &mut ended);
+        let context = &self.context;
+        let refused = |refusal| context.refuse("stream refused", peer, &refusal);
+        // The slot first: a call that waits for a token review counts against the limit, too.
+        let opened = context.open(request.extensions());
+        let (slot, mut closed) = opened.map_err(refused)?;
+        let claim = context.claim(request.metadata(), request.extensions(), &mut closed);
         let claim = claim.await.map_err(refused)?;
         let span = info_span!(
             parent: None,
             "stream",
-            stream.id = place.id.0,
+            stream.id = slot.id.0,
             peer = peer.map(tracing::field::display),
             pod = tracing::field::Empty
         );
-        let (answers, outbound) = mpsc::channel(ANSWERS_MAX);
-        let session = Session::new(Arc::clone(&self.shared), place, claim, answers);
+        let (responses, outbound) = mpsc::channel(RESPONSES_MAX);
+        let session = Session::new(Arc::clone(&self.context), slot, claim, responses);
         self.tasks
-            .spawn(session.run(request.into_inner(), ended).instrument(span));
+            .spawn(session.run(request.into_inner(), closed).instrument(span));
         Ok(Response::new(ReceiverStream::new(outbound)))
     }
 }
@@ -267,8 +263,8 @@ impl tower_service::Service<http::Request<Body>> for Methods {
         if !is_native {
             return self.ingest.call(request);
         }
-        let method = StreamMetrics(Arc::clone(&self.shared));
-        let message_bytes = self.shared.limits.message_bytes;
+        let method = StreamMetrics(Arc::clone(&self.context));
+        let message_bytes = self.context.limits.message_bytes;
         Box::pin(async move {
             let mut grpc = tonic::server::Grpc::new(native_sink::Codec)
                 .max_decoding_message_size(message_bytes);
@@ -278,9 +274,9 @@ impl tower_service::Service<http::Request<Body>> for Methods {
 }
 
 impl Methods {
-    /// The call with messages that keep to their bounds.
+    /// Limits memory and duration of the call's messages.
     fn bounded(&self, request: http::Request<Body>, is_native: bool) -> http::Request<Body> {
-        let limits = &self.shared.limits;
+        let limits = &self.context.limits;
         let (room, most) = if is_native {
             (&self.messages_room, limits.message_bytes)
         } else {
@@ -288,7 +284,7 @@ impl Methods {
         };
         let bounds = Bounds {
             room: Arc::clone(room),
-            peer: self.shared.door.address(request.extensions()),
+            peer: self.context.authenticator.address(request.extensions()),
             free: FREE_BYTES,
             most,
             within: limits.message_within,
@@ -304,7 +300,7 @@ fn room(size: Size, message_bytes: usize) -> Arc<Room> {
     Arc::new(Room::new(size.max(message), per_peer))
 }
 
-/// As [`crate::ending::ending_of`] reads it.
+/// As [`crate::close_reason::close_reason_of`] expects it.
 fn refuse(refused: BodyError) -> BoxError {
     let text = refused.to_string();
     Box::new(match refused {
@@ -316,7 +312,7 @@ fn refuse(refused: BodyError) -> BoxError {
 // === impl StreamMetrics ===
 
 impl ClientStreamingService<Bytes> for StreamMetrics {
-    type Response = native_sink::Answer;
+    type Response = native_sink::StreamMetricsResponse;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Self::Response>, Status>> + Send>>;
 
     fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {

@@ -1,7 +1,7 @@
-//! One stream, from hello to its end, in a task of its own.
+//! One stream, from hello to its end, in its own task.
 //!
-//! The task reads whatever the sidecar sent even after the answers have nowhere to go: a sidecar
-//! that ends sends its last report and resets the stream at once, and that report counts.
+//! The task reads on after the response side is closed: a sidecar that ends sends its last report
+//! and resets the stream at once, and that report counts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,23 +16,22 @@ use tonic::{Status, Streaming};
 use tracing::{Span, debug, trace};
 
 use crate::builds::BuildGuard;
-use crate::close_reason::{CloseReason, Refusal, ending_of};
+use crate::close_reason::{CloseReason, Refusal, close_reason_of};
 use crate::context::IngestContext;
 use crate::identity::Claim;
 use crate::limits::{DRAIN_MAX, DRAINED_AFTER, SILENCE_MAX, STATUS_WITHIN};
 use crate::parse;
 use crate::streams::StreamSlot;
 
-/// Answers to the sidecar, and at last the status.
-pub(crate) type Answers = mpsc::Sender<Result<AggregatorFrame, Status>>;
+/// Responses to the sidecar, at last the status.
+pub(crate) type Responses = mpsc::Sender<Result<AggregatorFrame, Status>>;
 
 pub(crate) struct Session {
-    shared: Arc<IngestContext>,
-    place: StreamSlot,
-    /// What it proved when it began.
+    context: Arc<IngestContext>,
+    slot: StreamSlot,
     claim: Claim,
-    answers: Answers,
-    /// There once the sidecar said hello.
+    responses: Responses,
+    /// `None` before the hello.
     link: Option<Link>,
     build: Option<BuildGuard>,
 }
@@ -41,53 +40,54 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(
-        shared: Arc<IngestContext>,
-        place: StreamSlot,
+        context: Arc<IngestContext>,
+        slot: StreamSlot,
         claim: Claim,
-        answers: Answers,
+        responses: Responses,
     ) -> Self {
         Self {
-            shared,
-            place,
+            context,
+            slot,
             claim,
-            answers,
+            responses,
             link: None,
             build: None,
         }
     }
 
-    /// Reads the stream to its end; `ended` tells when it is over before that.
+    /// Reads the stream to its end, or until `closed` receives a reason.
     pub(crate) async fn run(
         mut self,
         mut inbound: Streaming<SidecarFrame>,
-        ended: oneshot::Receiver<CloseReason>,
+        closed: oneshot::Receiver<CloseReason>,
     ) {
-        let _open = self.shared.metrics.open(self.place.is_plain);
-        let ending = self.read(&mut inbound, ended).await;
-        self.finish(&ending).await;
+        let _open = self.context.metrics.open(self.slot.is_plain);
+        let reason = self.read(&mut inbound, closed).await;
+        self.finish(&reason).await;
     }
 
     async fn read(
         &mut self,
         inbound: &mut Streaming<SidecarFrame>,
-        mut ended: oneshot::Receiver<CloseReason>,
+        mut closed: oneshot::Receiver<CloseReason>,
     ) -> CloseReason {
-        let shutdown = self.shared.shutdown.clone();
+        let shutdown = self.context.shutdown.clone();
         loop {
-            let patience = self.patience();
+            let read_timeout = self.read_timeout();
             let next = tokio::select! {
+                // A superseded stream must not apply another frame, even if one is ready.
                 biased;
-                ending = &mut ended => return ending.unwrap_or(CloseReason::Closed),
+                reason = &mut closed => return reason.unwrap_or(CloseReason::Closed),
                 () = shutdown.cancelled() => return self.drain(inbound).await,
-                next = timeout(patience, inbound.message()) => next,
+                next = timeout(read_timeout, inbound.message()) => next,
             };
-            if let Err(ending) = self.take(next).await {
-                return ending;
+            if let Err(reason) = self.take(next).await {
+                return reason;
             }
         }
     }
 
-    /// Takes in what was received before the shutdown.
+    /// Applies the frames received before the shutdown.
     async fn drain(&mut self, inbound: &mut Streaming<SidecarFrame>) -> CloseReason {
         let mut cut_off = std::pin::pin!(sleep(DRAIN_MAX));
         loop {
@@ -100,21 +100,21 @@ impl Session {
             }
             match self.take(next).await {
                 Ok(()) => {}
+                // The sidecar must hear UNAVAILABLE, even if its own half is closed.
                 Err(CloseReason::Closed) => return CloseReason::ShutDown,
-                Err(ending) => return ending,
+                Err(reason) => return reason,
             }
         }
     }
 
-    /// How long the next frame may take.
-    fn patience(&self) -> Duration {
+    fn read_timeout(&self) -> Duration {
         match self.link {
-            None => self.shared.limits.hello_within,
+            None => self.context.limits.hello_within,
             Some(_) => SILENCE_MAX,
         }
     }
 
-    /// Takes in what came and answers it.
+    /// Applies a frame and sends its response.
     async fn take(
         &mut self,
         next: Result<Result<Option<SidecarFrame>, Status>, Elapsed>,
@@ -122,23 +122,23 @@ impl Session {
         let frame = match next {
             Ok(Ok(Some(frame))) => frame,
             Ok(Ok(None)) => return Err(CloseReason::Closed),
-            Ok(Err(status)) => return Err(ending_of(&status)),
-            Err(_) => return Err(CloseReason::Refused(self.late())),
+            Ok(Err(status)) => return Err(close_reason_of(&status)),
+            Err(_) => return Err(CloseReason::Refused(self.timeout_refusal())),
         };
-        let answer = self.on_frame(frame).map_err(CloseReason::Refused)?;
-        let answer = AggregatorFrame {
-            frame: Some(answer),
+        let response = self.on_frame(frame).map_err(CloseReason::Refused)?;
+        let response = AggregatorFrame {
+            frame: Some(response),
         };
-        let within = self.shared.limits.answer_within;
-        match timeout(within, self.answers.send(Ok(answer))).await {
-            // An error: nobody reads the answers any more; what was sent before still counts.
+        let within = self.context.limits.response_within;
+        match timeout(within, self.responses.send(Ok(response))).await {
+            // An error: the response side is closed; reports sent before still count.
             Ok(Ok(()) | Err(_)) => Ok(()),
             Err(_) => Err(CloseReason::Refused(Refusal::AnswersUnread { within })),
         }
     }
 
-    fn late(&self) -> Refusal {
-        let within = self.patience();
+    fn timeout_refusal(&self) -> Refusal {
+        let within = self.read_timeout();
         match self.link {
             None => Refusal::HelloLate { within },
             Some(_) => Refusal::Silent { within },
@@ -149,11 +149,11 @@ impl Session {
         let bytes = frame.encoded_len();
         match frame.frame {
             Some(sidecar_frame::Frame::Hello(hello)) => {
-                self.shared.metrics.count_frame("hello", bytes);
+                self.context.metrics.count_frame("hello", bytes);
                 self.on_hello(hello).map(aggregator_frame::Frame::Settings)
             }
             Some(sidecar_frame::Frame::Report(report)) => {
-                self.shared.metrics.count_frame("report", bytes);
+                self.context.metrics.count_frame("report", bytes);
                 self.on_report(report).map(aggregator_frame::Frame::Ack)
             }
             None => Err(Refusal::Empty),
@@ -164,26 +164,27 @@ impl Session {
         if self.link.is_some() {
             return Err(Refusal::SecondHello);
         }
-        let shared = &self.shared;
+        let context = &self.context;
         let build = hello.build.clone();
         let hello = parse::hello(hello)?;
         Span::current().record("pod", tracing::field::display(&hello.pod));
+        // Before the store: a stream without the right to this pod must not touch its record.
         self.claim
-            .check(&hello.pod, &hello.uid, &shared.directory)?;
-        let connected = shared
+            .check(&hello.pod, &hello.uid, &context.directory)?;
+        let connected = context
             .store
-            .connect(shared.clock.now(), self.place.id, &hello)?;
+            .connect(context.clock.now(), self.slot.id, &hello)?;
         self.link = Some(connected.link);
-        self.place.greeted(&hello.pod);
-        self.build = Some(shared.metrics.builds.count(&build));
+        self.slot.hello_received(&hello.pod);
+        self.build = Some(context.metrics.builds.count(&build));
         if let Some(older) = connected.superseded {
-            shared.metrics.superseded.inc();
-            shared.streams.end(older, CloseReason::Superseded);
+            context.metrics.superseded.inc();
+            context.streams.end(older, CloseReason::Superseded);
         }
         self.end_replaced(connected.replaced);
-        if shared.learn_pods {
+        if context.learn_pods {
             let pod = PodInfo::new(hello.pod, hello.uid, hello.labels);
-            shared.directory.upsert(pod)?;
+            context.directory.upsert(pod)?;
         }
         debug!(instance.id = %hello.instance, "sidecar connected");
         Ok(v1::Settings {
@@ -194,13 +195,13 @@ impl Session {
 
     fn on_report(&self, report: v1::Report) -> Result<v1::Ack, Refusal> {
         let link = self.link.as_ref().ok_or(Refusal::ReportBeforeHello)?;
-        let shared = &self.shared;
+        let context = &self.context;
         let report = parse::report(report)?;
-        let applied = shared.store.apply(shared.clock.now(), link, &report)?;
-        shared.metrics.reports.inc();
+        let applied = context.store.apply(context.clock.now(), link, &report)?;
+        context.metrics.reports.inc();
         if applied.series_refused > 0 {
             let refused = applied.series_refused as u64;
-            shared.metrics.series_refused.inc_by(refused);
+            context.metrics.series_refused.inc_by(refused);
         }
         self.end_replaced(applied.replaced);
         trace!(
@@ -213,30 +214,33 @@ impl Session {
 
     fn end_replaced(&self, replaced: Vec<aggregator_core::report::StreamId>) {
         for stream in replaced {
-            self.shared.metrics.replaced.inc();
-            self.shared.streams.end(stream, CloseReason::Replaced);
+            self.context.metrics.replaced.inc();
+            self.context.streams.end(stream, CloseReason::Replaced);
         }
     }
 
-    async fn finish(&mut self, ending: &CloseReason) {
+    async fn finish(&mut self, reason: &CloseReason) {
+        // First of all: the pod is held from now on, not from when the status was sent.
         if let Some(link) = self.link.take() {
-            self.shared.store.disconnect(self.shared.clock.now(), &link);
+            self.context
+                .store
+                .disconnect(self.context.clock.now(), &link);
         }
         self.build = None;
-        match ending {
+        match reason {
             CloseReason::Refused(refusal) => {
-                self.shared.refuse("stream refused", None, refusal);
+                self.context.refuse("stream refused", None, refusal);
             }
             CloseReason::Closed
             | CloseReason::Superseded
             | CloseReason::Replaced
             | CloseReason::ShutDown => {
-                debug!(?ending, "stream ended");
+                debug!(?reason, "stream closed");
             }
         }
-        if let Some(status) = ending.status() {
-            // An error or no room in time: the sidecar is gone or does not listen.
-            let _ = timeout(STATUS_WITHIN, self.answers.send(Err(status))).await;
+        if let Some(status) = reason.status() {
+            // An error or a timeout: the sidecar is gone or does not read.
+            let _ = timeout(STATUS_WITHIN, self.responses.send(Err(status))).await;
         }
     }
 }

@@ -1,5 +1,4 @@
-//! What Envoys last told through their own metrics service, over all streams: totals that fall tell
-//! of a restart.
+//! Last totals of each Envoy with a native sink, across streams: lower totals mean a restart.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -11,32 +10,32 @@ use common_time::UnixMillis;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-/// Sidecars whose last totals are remembered, to tell a restart from a new stream.
-const REMEMBERED_MAX: usize = aggregator_core::limits::PODS_MAX;
+/// Pods whose last totals are kept, to distinguish a restart from a new stream.
+const STATES_MAX: usize = aggregator_core::limits::PODS_MAX;
 /// Envoy's default time between messages.
 pub(crate) const FLUSH_DEFAULT: Duration = Duration::from_secs(5);
 
-/// What all streams of metrics services share.
+/// State that all streams of native sinks share.
 #[derive(Debug)]
 pub(crate) struct SinkStates {
-    /// What was last told by each pod, so that a lower total is known for a restart.
+    /// Locked for one update.
     pods: Mutex<HashMap<PodKey, SinkState>>,
-    /// Held while a large message is decoded and told.
+    /// One permit, taken to decode and apply a large message.
     pub(crate) decoding: Semaphore,
 }
 
-/// What one pod last told.
+/// Last totals of one pod.
 #[derive(Clone, Debug)]
 pub(crate) struct SinkState {
     uid: String,
     pub(crate) generation: u64,
-    /// When this generation was first seen to begin; 0 if it was there before us.
+    /// When this generation began; 0 if it was running before our first message.
     pub(crate) started_at: UnixMillis,
     requests: u64,
     attempts: u64,
 }
 
-// === impl Remembered ===
+// === impl SinkStates ===
 
 impl Default for SinkStates {
     fn default() -> Self {
@@ -48,8 +47,8 @@ impl Default for SinkStates {
 }
 
 impl SinkStates {
-    /// Notes what a pod told at `at`; returns the generation of its counters.
-    pub(crate) fn note(
+    /// Stores the totals of a pod at `at`; returns its state with the generation of its counters.
+    pub(crate) fn update(
         &self,
         pod: &PodKey,
         uid: &str,
@@ -60,26 +59,26 @@ impl SinkStates {
         let requests: u64 = sum(|totals| totals.requests);
         let attempts: u64 = sum(|totals| totals.upstream_attempts);
         let mut pods = self.pods.lock();
-        if pods.len() >= REMEMBERED_MAX && !pods.contains_key(pod) {
-            // Whichever goes: should it restart just when its stream breaks, its totals stand still
-            // until they are higher than they were.
+        if pods.len() >= STATES_MAX && !pods.contains_key(pod) {
+            // Any one will do. Should it restart just while its stream is broken, the restart goes
+            // unnoticed, and its totals stand still until they exceed the old ones.
             if let Some(any) = pods.keys().next().cloned() {
                 pods.remove(&any);
             }
         }
-        let known = pods.entry(pod.clone()).or_insert_with(|| SinkState {
+        let state = pods.entry(pod.clone()).or_insert_with(|| SinkState {
             uid: uid.to_owned(),
             generation: 0,
             started_at: UnixMillis(0),
             requests,
             attempts,
         });
-        if requests < known.requests || attempts < known.attempts || known.uid != uid {
-            known.generation += 1;
-            known.started_at = at.before(FLUSH_DEFAULT);
-            uid.clone_into(&mut known.uid);
+        if requests < state.requests || attempts < state.attempts || state.uid != uid {
+            state.generation += 1;
+            state.started_at = at.before(FLUSH_DEFAULT);
+            uid.clone_into(&mut state.uid);
         }
-        (known.requests, known.attempts) = (requests, attempts);
-        known.clone()
+        (state.requests, state.attempts) = (requests, attempts);
+        state.clone()
     }
 }

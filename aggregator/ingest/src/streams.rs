@@ -1,4 +1,4 @@
-//! The streams that are open: how many, whose, by TLS or not, and how to tell one that it is over.
+//! Open streams: limits, those without TLS by pod, and closing one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -12,34 +12,33 @@ use tokio::sync::oneshot;
 use crate::close_reason::{CloseReason, Refusal};
 use crate::limits::Limits;
 
-/// Every open stream of this server.
 #[derive(Debug)]
 pub(crate) struct Streams {
     max: usize,
-    greeting_max: usize,
+    awaiting_hello_max: usize,
     per_peer_max: usize,
-    /// Held to look up, add or remove one stream.
-    open: Mutex<Open>,
+    /// Locked to look up, add or remove one stream.
+    open: Mutex<OpenStreams>,
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct OpenStreams {
     last: u64,
-    /// `None` once the stream was told.
+    /// `None` once a close reason was sent.
     by_id: HashMap<StreamId, Option<oneshot::Sender<CloseReason>>>,
-    /// Those that have not said hello, the oldest first.
-    greeting: BTreeSet<u64>,
-    /// How many each peer has, of those that are counted by peer.
+    /// Ids of streams without a hello, the oldest first.
+    awaiting_hello: BTreeSet<u64>,
+    /// Streams of each peer that has a limit.
     by_peer: HashMap<IpAddr, usize>,
-    /// Whose those are that came without TLS, once they said so.
+    /// Pods of streams without TLS, from their hello on.
     plain: BTreeMap<u64, PodKey>,
 }
 
-/// Which pods stream without TLS; at most as many as there may be streams.
+/// Pods with streams without TLS.
 #[derive(Clone, Debug)]
 pub struct PlainStreams(Arc<Streams>);
 
-/// A stream's place among the open ones, free again when this is dropped.
+/// A stream's slot among the open ones, freed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct StreamSlot {
     streams: Arc<Streams>,
@@ -54,20 +53,20 @@ impl Streams {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             max: limits.streams,
-            greeting_max: limits.greeting.max(1),
+            awaiting_hello_max: limits.awaiting_hello.max(1),
             per_peer_max: limits.streams_per_peer,
             open: Mutex::default(),
         }
     }
 
-    /// A place for a new stream, and where it hears that it is over. With a `peer` that one may
-    /// have only so many. If too many have not said hello, the oldest of them makes way.
+    /// A slot for a new stream, and the receiver of its close reason. With a `peer`, the limit per
+    /// peer applies. If too many streams have not sent hello, the oldest of them is closed.
     pub(crate) fn open(
         self: &Arc<Self>,
         peer: Option<IpAddr>,
         is_plain: bool,
     ) -> Result<(StreamSlot, oneshot::Receiver<CloseReason>), Refusal> {
-        let (end, ended) = oneshot::channel();
+        let (close, closed) = oneshot::channel();
         let mut open = self.open.lock();
         if open.by_id.len() >= self.max {
             return Err(Refusal::Streams { max: self.max });
@@ -80,10 +79,11 @@ impl Streams {
             }
             *streams += 1;
         }
-        if open.greeting.len() >= self.greeting_max
-            && let Some(oldest) = open.greeting.pop_first()
+        // Sidecars send hello in the first packet, so the oldest is the least likely to be one.
+        if open.awaiting_hello.len() >= self.awaiting_hello_max
+            && let Some(oldest) = open.awaiting_hello.pop_first()
         {
-            let max = self.greeting_max;
+            let max = self.awaiting_hello_max;
             open.end(
                 StreamId(oldest),
                 CloseReason::Refused(Refusal::Crowded { max }),
@@ -91,21 +91,21 @@ impl Streams {
         }
         open.last += 1;
         let id = StreamId(open.last);
-        open.greeting.insert(id.0);
-        open.by_id.insert(id, Some(end));
+        open.awaiting_hello.insert(id.0);
+        open.by_id.insert(id, Some(close));
         let streams = Arc::clone(self);
-        let place = StreamSlot {
+        let slot = StreamSlot {
             streams,
             id,
             peer,
             is_plain,
         };
-        Ok((place, ended))
+        Ok((slot, closed))
     }
 
-    /// Tells a stream that it is over, if it is open and was not told before.
-    pub(crate) fn end(&self, id: StreamId, ending: CloseReason) {
-        self.open.lock().end(id, ending);
+    /// Sends a close reason to a stream, if it is open and none was sent before.
+    pub(crate) fn end(&self, id: StreamId, reason: CloseReason) {
+        self.open.lock().end(id, reason);
     }
 }
 
@@ -116,7 +116,7 @@ impl PlainStreams {
         Self(Arc::clone(streams))
     }
 
-    /// How many each pod has that has any.
+    /// Number of streams of each pod that has any.
     pub fn by_pod(&self) -> BTreeMap<PodKey, usize> {
         let mut pods = BTreeMap::new();
         for pod in self.0.open.lock().plain.values() {
@@ -126,24 +126,24 @@ impl PlainStreams {
     }
 }
 
-// === impl Open ===
+// === impl OpenStreams ===
 
-impl Open {
-    fn end(&mut self, id: StreamId, ending: CloseReason) {
-        if let Some(end) = self.by_id.get_mut(&id).and_then(Option::take) {
-            // A stream that ended by itself in this moment need not hear it.
-            let _ = end.send(ending);
+impl OpenStreams {
+    fn end(&mut self, id: StreamId, reason: CloseReason) {
+        if let Some(close) = self.by_id.get_mut(&id).and_then(Option::take) {
+            // A stream that ends by itself at this moment needs no reason.
+            let _ = close.send(reason);
         }
     }
 }
 
-// === impl Place ===
+// === impl StreamSlot ===
 
 impl StreamSlot {
-    /// The stream has said that it is of `pod`.
-    pub(crate) fn greeted(&self, pod: &PodKey) {
+    /// Records that the stream's hello named `pod`.
+    pub(crate) fn hello_received(&self, pod: &PodKey) {
         let mut open = self.streams.open.lock();
-        open.greeting.remove(&self.id.0);
+        open.awaiting_hello.remove(&self.id.0);
         if self.is_plain {
             open.plain.insert(self.id.0, pod.clone());
         }
@@ -154,7 +154,7 @@ impl Drop for StreamSlot {
     fn drop(&mut self) {
         let mut open = self.streams.open.lock();
         open.by_id.remove(&self.id);
-        open.greeting.remove(&self.id.0);
+        open.awaiting_hello.remove(&self.id.0);
         open.plain.remove(&self.id.0);
         if let Some(peer) = self.peer
             && let Some(streams) = open.by_peer.get_mut(&peer)
@@ -171,10 +171,10 @@ impl Drop for StreamSlot {
 mod tests {
     use super::*;
 
-    fn streams(streams: usize, greeting: usize, streams_per_peer: usize) -> Arc<Streams> {
+    fn streams(streams: usize, awaiting_hello: usize, streams_per_peer: usize) -> Arc<Streams> {
         Arc::new(Streams::new(&Limits {
             streams,
-            greeting,
+            awaiting_hello,
             streams_per_peer,
             ..Limits::default()
         }))
@@ -189,20 +189,20 @@ mod tests {
     fn the_oldest_that_says_nothing_makes_way() {
         let streams = streams(10, 2, 10);
         let (polite, mut polite_ended) = streams.open(None, false).unwrap();
-        polite.greeted(&PodKey::new("prod", "jazz-1"));
+        polite.hello_received(&PodKey::new("prod", "jazz-1"));
         let (_first, mut first_ended) = streams.open(None, false).unwrap();
         let (_second, mut second_ended) = streams.open(None, false).unwrap();
         let third = streams.open(None, false).unwrap();
-        let ending = first_ended.try_recv();
+        let reason = first_ended.try_recv();
         assert!(matches!(
-            ending,
+            reason,
             Ok(CloseReason::Refused(Refusal::Crowded { max: 2 }))
         ));
         assert!(second_ended.try_recv().is_err() && polite_ended.try_recv().is_err());
         drop(third);
         drop(polite);
         let open = streams.open.lock();
-        assert_eq!((open.by_id.len(), open.greeting.len()), (2, 1));
+        assert_eq!((open.by_id.len(), open.awaiting_hello.len()), (2, 1));
     }
 
     /// A peer has so many, and all have so many together; a place that is free is given again.
@@ -228,9 +228,9 @@ mod tests {
         let open = |is_plain| streams.open(None, is_plain).unwrap().0;
         let [jazz, metal] = ["jazz-1", "metal-1"].map(|name| PodKey::new("prod", name));
         let (first, second, secure, silent) = (open(true), open(true), open(false), open(true));
-        first.greeted(&jazz);
-        second.greeted(&jazz);
-        secure.greeted(&metal);
+        first.hello_received(&jazz);
+        second.hello_received(&jazz);
+        secure.hello_received(&metal);
         let listed = |count| BTreeMap::from([(jazz.clone(), count)]);
         assert_eq!(plain.by_pod(), listed(2));
         drop(first);

@@ -1,4 +1,4 @@
-//! A sidecar may speak for its own pod alone.
+//! A sidecar may report only its own pod.
 
 use tests_support::clock::wait_for;
 use tests_support::kubernetes::objects::POD;
@@ -27,8 +27,8 @@ async fn is_checked_by_address() {
     let refused = refused.await.unwrap();
     assert_eq!(
         refused.message(),
-        "the stream comes from 127.0.0.1, but pod demo/llm-959c885bb-8x7r2 has 10.0.0.9: a stream may speak for its \
-         own pod alone"
+        "the stream comes from 127.0.0.1, but pod demo/llm-959c885bb-8x7r2 has 10.0.0.9: a stream may report only \
+         its own pod"
     );
     let unknown = Sidecar::try_connect("demo", ingest, "llm-new").await;
     assert_eq!(unknown.err().unwrap().code(), tonic::Code::Unavailable);

@@ -107,7 +107,7 @@ async fn the_plain_way_in_is_narrow() {
     assert_eq!(refused.code(), Code::Unauthenticated);
     assert_eq!(
         refused.message(),
-        "a bearer token was shown in plain text, where others can read it: stream by TLS, or show no token"
+        "bearer token sent without TLS, where others can read it: use TLS or send no token"
     );
     let foreign = plain(&cluster, None, "llm-3").await;
     assert_eq!(code(foreign), Some(Code::PermissionDenied));

@@ -199,7 +199,7 @@ async fn a_rotated_token_is_shown() {
         Ok(refused.filter(|count| *count > 0.0))
     });
     refused.await.unwrap();
-    let why = "the stream is that of pod prod/other-1, not of prod/jazz-1: a stream may speak for its own pod alone";
+    let why = "the stream belongs to pod prod/other-1, not to prod/jazz-1: a stream may report only its own pod";
     assert!(aggregator.log().contains(why), "{}", aggregator.log_tail());
     let pods = aggregator.pods().await.unwrap();
     assert!(

@@ -13,7 +13,7 @@ use crate::status::RefusedReason;
 pub enum StoreRefusal {
     #[error("pod {pod}: the aggregator holds {max} pods already")]
     Pods { pod: PodKey, max: usize },
-    #[error("pod {pod}: {max} instances of its sidecar are open already")]
+    #[error("pod {pod}: its sidecar already has {max} instances")]
     InstancesPerPod { pod: PodKey, max: usize },
     /// Another instance replaced this one and is live.
     #[error(
@@ -24,14 +24,16 @@ pub enum StoreRefusal {
         instance: InstanceId,
         newer: InstanceId,
     },
-    #[error("{field}: {total} is more than {max}, the highest total there can be")]
+    #[error("{field}: {total} exceeds {max}, the highest possible total")]
     TotalTooHigh {
         /// Path of the field in the report.
         field: String,
         total: u64,
         max: u64,
     },
-    #[error("{field}: {total} is {rise} more than before, in {elapsed:?} at most {max} can be")]
+    #[error(
+        "{field}: {total} is {rise} more than before, at most {max} is possible in {elapsed:?}"
+    )]
     RoseTooFast {
         /// Path of the field in the report.
         field: String,

@@ -11,7 +11,7 @@ use x509_parser::prelude::FromDer as _;
 use super::{Claim, unauthenticated};
 use crate::close_reason::Refusal;
 
-/// What `certificate` proves within `trust_domain`.
+/// The claim that `certificate` proves within `trust_domain`.
 pub(super) fn claim(
     certificate: &CertificateDer<'_>,
     trust_domain: &str,
@@ -23,10 +23,10 @@ pub(super) fn claim(
         .strip_prefix("spiffe://")
         .and_then(|rest| rest.split_once('/'))
     else {
-        return refused("is not one of SPIFFE");
+        return refused("is not a SPIFFE ID");
     };
     if domain != trust_domain {
-        return refused(&format!("is not of the trust domain {trust_domain}"));
+        return refused(&format!("is not in the trust domain {trust_domain}"));
     }
     let segments: Vec<&str> = path.split('/').collect();
     match segments[..] {

@@ -1,5 +1,5 @@
-//! The messages of Envoy's `envoy.service.metrics.v3.MetricsService`, as far as they are read:
-//! fields that are not named here are Envoy's own and are passed over.
+//! Messages of Envoy's `envoy.service.metrics.v3.MetricsService`, reduced to the fields that are
+//! read; others are skipped.
 
 use std::collections::HashMap;
 
@@ -12,23 +12,23 @@ use tonic_prost::ProstEncoder;
 
 use crate::close_reason::Refusal;
 
-/// Bytes of a message that each string and message in it must have at least, on average. Envoy's
-/// shortest statistic has 33 bytes for four of them. Decoded, one takes at most some 80, which
-/// makes [`crate::limits::GROWTH_MAX`].
+/// Least average bytes per string or message in a message. Envoy's shortest statistic has 33 bytes
+/// for four of them. Decoded, each takes at most some 80 bytes: hence
+/// [`crate::limits::GROWTH_MAX`].
 const BYTES_EACH: usize = 5;
-/// A message may be so short that the average says nothing.
-const FEW: usize = 64;
-/// Depth of what is read: message, family, statistic.
+/// Strings and messages allowed beyond the average, for short messages.
+const PARTS_FREE: usize = 64;
+/// Levels that are read: message, family, statistic.
 const DEPTH: u32 = 3;
 /// Bytes of an identifier: the node's metadata, of which Istio has some 20 KiB.
 const IDENTIFIER_BYTES_MAX: usize = 256 * 1024;
 
-/// What a stream's buffers begin with.
+/// Initial size of a stream's buffers.
 const BUFFER_BYTES: usize = 512;
-/// What is encoded beyond this is sent before more is encoded.
+/// Encoded bytes after which a buffer is sent.
 const YIELD_BYTES: usize = 8 * 1024;
 
-/// Takes messages as bytes: they are decoded by whoever knows how many are decoded at once.
+/// Passes messages on as bytes: the session limits how many are decoded at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Codec;
 
@@ -69,7 +69,7 @@ pub(crate) struct Struct {
     pub(crate) fields: HashMap<String, Value>,
 }
 
-/// `google.protobuf.Value`, as far as it is read.
+/// `google.protobuf.Value`
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Value {
     #[prost(oneof = "Kind", tags = "3, 5")]
@@ -155,10 +155,11 @@ impl Decoder for Codec {
 // === impl StreamMetricsMessage ===
 
 impl StreamMetricsMessage {
-    /// Decodes a message, unless it would take far more memory than its bytes.
+    /// Decodes a message; refuses one that would take far more memory than its bytes.
     pub(crate) fn from_bytes(bytes: &Bytes) -> Result<Self, Refusal> {
         let malformed = |why: &str| Refusal::Malformed(format!("StreamMetricsMessage: {why}"));
-        let most = bytes.len() / BYTES_EACH + FEW;
+        // Before decoding: an empty string costs two bytes on the wire and a struct in memory.
+        let most = bytes.len() / BYTES_EACH + PARTS_FREE;
         let mut left = most;
         count(bytes, DEPTH, &mut left).ok_or_else(|| malformed("not a protobuf message"))?;
         if left == 0 {
@@ -172,8 +173,8 @@ impl StreamMetricsMessage {
     }
 }
 
-/// Takes one from `left` for each string or message in `bytes`, down to `depth`, until there is
-/// none left; `None` if it is no message.
+/// Decrements `left` for each string or message in `bytes`, down to `depth`, and stops at 0; `None`
+/// if `bytes` are no message.
 fn count(bytes: &[u8], depth: u32, left: &mut usize) -> Option<()> {
     let mut rest = bytes;
     while !rest.is_empty() && *left > 0 {

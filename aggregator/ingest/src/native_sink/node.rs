@@ -1,4 +1,4 @@
-//! Who an Envoy is, by the metadata of its node.
+//! The pod of an Envoy, from the metadata of its node.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use aggregator_core::pod::{Labels, PodKey};
 use crate::native_sink::message::{Kind, Node, Struct};
 use crate::parse::{self, FieldError};
 
-/// Where the identity stands in the node's metadata.
+/// Path of the identity, for errors.
 const METADATA: &str = "identifier.node.metadata.meshmeter";
-/// Beginnings of the names that meshes give to the connection managers of inbound listeners.
+/// Stat prefixes that meshes give to the connection managers of inbound listeners.
 const INBOUND_PREFIXES: [&str; 2] = ["ingress", "inbound"];
-/// Bytes of all stat prefixes that a node may name.
+/// Bytes of the list of stat prefixes in a node's metadata.
 const INBOUND_BYTES_MAX: usize = 1024;
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,7 +20,7 @@ pub(crate) struct Sidecar {
     pub(crate) pod: PodKey,
     pub(crate) uid: String,
     pub(crate) labels: Labels,
-    /// Stat prefixes of the connection managers of inbound listeners, if the node says.
+    /// Stat prefixes of the connection managers of inbound listeners, if the node lists them.
     inbound: Option<Vec<String>>,
 }
 
@@ -61,7 +61,7 @@ impl Sidecar {
         })
     }
 
-    /// Whether a connection manager's stat prefix is one of an inbound listener.
+    /// True if `stat_prefix` is that of an inbound listener's connection manager.
     pub(crate) fn is_inbound(&self, stat_prefix: &str) -> bool {
         match &self.inbound {
             Some(named) => named.iter().any(|prefix| prefix == stat_prefix),

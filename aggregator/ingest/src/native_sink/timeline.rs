@@ -1,8 +1,8 @@
-//! When Envoy took its snapshots, on a clock that does not step.
+//! Times of Envoy's snapshots, on a clock that does not step.
 //!
-//! Envoy dates its statistics by its wall clock, which may be set, and messages may be late on the
-//! way. But Envoy flushes by a timer: of the time between two dates and the time between two
-//! arrivals that one is right which is nearer to the one before.
+//! Envoy dates its statistics by its wall clock, which may be set, and messages may arrive late.
+//! But Envoy flushes by a timer: of the interval between two dates and the interval between two
+//! arrivals, the one closer to the previous interval is right.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use common_time::{Monotonic, UnixMillis};
 
 use super::FLUSH_DEFAULT;
 
-/// Where both are as near as this, dates are right: messages are always a little early or late.
+/// Dates are right if both are this close: arrivals always vary a little.
 const NEAR: Duration = Duration::from_millis(100);
 
 /// The snapshots of one stream.
@@ -19,25 +19,25 @@ pub(super) struct Timeline(Option<Last>);
 
 #[derive(Clone, Copy, Debug)]
 struct Last {
-    told: Option<UnixMillis>,
+    date: Option<UnixMillis>,
     arrived: Monotonic,
-    /// Where it lies on the timeline.
+    /// Time on the timeline.
     at: UnixMillis,
-    /// Time since the one before.
+    /// Time since the previous snapshot.
     interval: Duration,
 }
 
 // === impl Timeline ===
 
 impl Timeline {
-    /// When the snapshot was taken that arrived at `now` and was dated `told`: on our own clock for
-    /// the first one, and by its distance from the one before for all others.
-    pub(super) fn next(&mut self, now: Monotonic, told: Option<UnixMillis>) -> UnixMillis {
+    /// The time of the snapshot that arrived at `now` with Envoy's `date`: our own time for the
+    /// first one, the previous time plus an interval for all others.
+    pub(super) fn next(&mut self, now: Monotonic, date: Option<UnixMillis>) -> UnixMillis {
         let (at, interval) = match self.0 {
             None => (UnixMillis(now.0), FLUSH_DEFAULT),
             Some(last) => {
-                let dated = told.zip(last.told).filter(|(told, last)| told >= last);
-                let dated = dated.map(|(told, last)| told.since(last));
+                let dated = date.zip(last.date).filter(|(date, last)| date >= last);
+                let dated = dated.map(|(date, last)| date.since(last));
                 let arrived = now.since(last.arrived);
                 let off = |interval: Duration| interval.abs_diff(last.interval);
                 let interval = dated.filter(|dated| off(*dated) <= off(arrived) + NEAR);
@@ -46,7 +46,7 @@ impl Timeline {
             }
         };
         self.0 = Some(Last {
-            told,
+            date,
             arrived: now,
             at,
             interval,
@@ -63,12 +63,12 @@ mod tests {
     /// the one before.
     fn intervals(messages: &[(i64, u64)]) -> Vec<u128> {
         let mut timeline = Timeline::default();
-        let (mut told, mut now) = (UnixMillis(1_800_000_000_000), Monotonic::BEGIN);
-        let mut last = timeline.next(now, Some(told));
+        let (mut date, mut now) = (UnixMillis(1_800_000_000_000), Monotonic::BEGIN);
+        let mut last = timeline.next(now, Some(date));
         let next = |(dated, arrived): &(i64, u64)| {
-            told = UnixMillis(told.0.checked_add_signed(*dated).unwrap());
+            date = UnixMillis(date.0.checked_add_signed(*dated).unwrap());
             now = now + Duration::from_millis(*arrived);
-            let at = timeline.next(now, Some(told));
+            let at = timeline.next(now, Some(date));
             let interval = at.since(last).as_millis();
             last = at;
             interval

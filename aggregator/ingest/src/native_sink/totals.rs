@@ -1,14 +1,14 @@
-//! From Envoy's statistics to series.
+//! Converts Envoy's statistics to series.
 //!
-//! | Statistic | What it becomes |
+//! | Statistic | Converted to |
 //! |---|---|
 //! | `http.PREFIX.downstream_rq_total` of an inbound listener | inbound `requests` |
 //! | `http.PREFIX.downstream_rq_Nxx`, `..._active` | inbound responses by class, in flight |
 //! | `cluster.NAME.upstream_rq_total` | `upstream_attempts` of the cluster |
 //! | `cluster.NAME.upstream_rq_Nxx` | responses of the cluster by class |
 //!
-//! Names come with the variable part inside, or apart as a label (`emit_tags_as_labels`). All else
-//! is passed over.
+//! The variable part is in the name, or in a label (`emit_tags_as_labels`). All other statistics
+//! are ignored.
 
 use std::collections::BTreeMap;
 
@@ -21,23 +21,22 @@ use crate::native_sink::message::{Metric, MetricFamily};
 use crate::native_sink::node::Sidecar;
 use crate::parse::{self, FieldError};
 
-/// Beginnings of the names of clusters that lead to the pod's own application.
+/// Prefixes of clusters for the pod's own application.
 const INBOUND_CLUSTERS: [&str; 2] = ["cds_ingress_", "inbound|"];
 
-/// Beginning of the names of clusters that lead to us: Envoy counts its own stream there, which is
-/// no traffic of the pod.
+/// Prefix of clusters for the aggregator: Envoy counts its own reporting stream there, which is not
+/// the pod's traffic.
 const OWN_CLUSTERS: &str = "meshmeter";
 
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Totals {
     pub(crate) series: BTreeMap<SeriesKey, SeriesTotals>,
-    /// When Envoy took the snapshot, on its clock; 0 if it did not say.
+    /// When Envoy took the snapshot, on its clock; 0 if unknown.
     pub(crate) at_ms: u64,
     /// Clusters beyond [`SERIES_PER_REPORT_MAX`].
     pub(crate) refused: usize,
 }
 
-/// A statistic that is read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Statistic<'a> {
     Http(&'a str, Part),
@@ -61,6 +60,8 @@ impl Totals {
             direction: Direction::Inbound,
             cluster: "".into(),
         };
+        // Envoy omits a counter until it first rises; without this, a pod without requests would be
+        // `NotCounted` instead of 0.
         totals.series.insert(
             inbound,
             SeriesTotals {
@@ -173,7 +174,7 @@ fn statistic<'a>(name: &'a str, metric: &'a Metric) -> Option<Statistic<'a>> {
     ))
 }
 
-/// The variable part of a name and its last part: the label, or what stands before the last dot.
+/// The variable part of a name (the label, or the text before the last dot) and its last part.
 fn apart<'a>(rest: &'a str, label: Option<&'a str>) -> Option<(&'a str, &'a str)> {
     match label {
         Some(label) => Some((label, rest)),
@@ -214,7 +215,7 @@ fn value(name: &str, metric: &Metric) -> Result<u64, FieldError> {
     })
 }
 
-/// The field that an error names: the name of a statistic can be anything.
+/// The field for an error; escaped and cut, since the name of a statistic can be anything.
 fn field(name: &str) -> String {
     let name: String = name.chars().take(128).collect();
     format!("envoy_metrics.{}", name.escape_debug())

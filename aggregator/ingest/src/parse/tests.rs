@@ -68,7 +68,7 @@ fn a_good_hello() {
     assert_eq!(hello.clock, UnixMillis(2_000));
 }
 
-/// Every field of a good report arrives; a counter that is not told stays untold.
+/// Every field of a good report arrives; a counter that is not reported stays `None`.
 #[test]
 fn a_good_report() {
     let report = report(report_frame()).unwrap();
@@ -230,7 +230,7 @@ fn bad_reports() {
         ),
         (
             |r| r.series[0].responses[1].code = 0,
-            "report.series[0].responses[1].code: 0, told twice",
+            "report.series[0].responses[1].code: 0, reported twice",
         ),
     ];
     for (spoil, expected) in cases {

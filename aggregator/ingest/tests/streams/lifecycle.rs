@@ -156,7 +156,7 @@ async fn another_pod_of_the_name_replaces_the_former() {
 #[tokio::test]
 async fn a_stream_that_said_hello_makes_no_way() {
     let aggregator = Aggregator::start(Limits {
-        greeting: 1,
+        awaiting_hello: 1,
         ..Limits::default()
     })
     .await;

@@ -42,7 +42,7 @@ impl Case {
     }
 
     /// `frame` ends the bad stream with `code` and `text` and is counted under `reason`; what the
-    /// stream had told before stands, and the good stream goes on.
+    /// stream had reported before stays, and the good stream goes on.
     async fn refuses(mut self, frame: Vec<u8>, code: Code, text: &str, reason: &str) {
         self.bad.send_bytes(frame).await;
         let status = self.bad.status().await;
@@ -119,8 +119,8 @@ async fn impossible_total() {
         code: 2,
         total: u64::MAX,
     }];
-    let text = "report.series[0].responses[0].total: 18446744073709551615 is more than \
-                9007199254740992, the highest total there can be";
+    let text = "report.series[0].responses[0].total: 18446744073709551615 exceeds \
+                9007199254740992, the highest possible total";
     case.refuses(
         encode(Frame::Report(report)),
         Code::InvalidArgument,
@@ -135,8 +135,8 @@ async fn impossible_total() {
 async fn impossible_rise() {
     let case = Case::begin().await;
     let report = case.aggregator.report(2, 5_000_000_000);
-    let text = "report.series[0].requests: 5000000000 is 4999999990 more than before, in 2s at most \
-                2000000000 can be";
+    let text = "report.series[0].requests: 5000000000 is 4999999990 more than before, at most \
+                2000000000 is possible in 2s";
     case.refuses(
         encode(Frame::Report(report)),
         Code::InvalidArgument,
@@ -245,7 +245,7 @@ async fn too_many_series() {
     assert_eq!(case.aggregator.metric(refused), spare);
 }
 
-/// By address, a stream may speak for the pod that has it, and for no other.
+/// By address, a stream may report the pod that has it, and for no other.
 #[tokio::test]
 async fn another_pod() {
     let aggregator = Aggregator::start_with(Limits::default(), Identity::PodIp).await;
@@ -261,7 +261,7 @@ async fn another_pod() {
         .await;
     let status = stream.status().await;
     let text = "the stream comes from 127.0.0.1, but pod prod/metal has 10.0.0.2: a stream may \
-                speak for its own pod alone";
+                report only its own pod";
     assert_refused(&status, Code::PermissionDenied, text);
     assert_eq!(aggregator.refused("foreign_pod"), 1);
     assert_eq!(aggregator.streams("metal"), None);
@@ -271,7 +271,7 @@ async fn another_pod() {
 #[tokio::test]
 async fn unread_answers() {
     let aggregator = Aggregator::start(Limits {
-        answer_within: Duration::from_millis(50),
+        response_within: Duration::from_millis(50),
         ..Limits::default()
     })
     .await;

@@ -1,4 +1,4 @@
-//! What is said of refused streams: each is counted, and of each reason only so many are logged.
+//! Limits the log lines of refused streams, per reason.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,15 +6,13 @@ use std::time::Duration;
 use common_time::Monotonic;
 use parking_lot::Mutex;
 
-/// Lines of one reason in each [`PERIOD`]; whoever provokes more only makes the number in the next
-/// line rise.
+/// Lines of one reason per [`PERIOD`]; further ones are only counted, in the next line.
 const LINES_MAX: u32 = 10;
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Which lines were written lately.
 #[derive(Debug, Default)]
-pub(crate) struct Lines(
-    /// By reason, of which there is a fixed set. Held for one look.
+pub(crate) struct LogLimiter(
+    /// By reason, one of a fixed set. Locked for one lookup.
     Mutex<HashMap<&'static str, LogWindow>>,
 );
 
@@ -25,10 +23,10 @@ struct LogWindow {
     left_out: u64,
 }
 
-// === impl Lines ===
+// === impl LogLimiter ===
 
-impl Lines {
-    /// Whether a line of this reason is to be written now, and how many were left out before it.
+impl LogLimiter {
+    /// `None` if a line of this reason must not be written now; else the number left out before it.
     pub(crate) fn next(&self, reason: &'static str, now: Monotonic) -> Option<u64> {
         let mut reasons = self.0.lock();
         let written = reasons.entry(reason).or_insert(LogWindow {
@@ -54,7 +52,7 @@ mod tests {
 
     #[test]
     fn lines_are_bounded_and_say_what_was_left_out() {
-        let lines = Lines::default();
+        let lines = LogLimiter::default();
         let at = |seconds: u64| Monotonic(1_000_000 + 1000 * seconds);
         let written = (0..1000).filter(|_| lines.next("streams", at(0)).is_some());
         assert_eq!(written.count(), 10);

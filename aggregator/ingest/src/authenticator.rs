@@ -1,5 +1,5 @@
-//! How a stream came in: by TLS or plain, and what it has to prove therefore. Where both are taken,
-//! a plain stream proves by its address whose it is, whatever those by TLS show.
+//! Authenticates streams, with TLS or without. Where both are accepted, a stream without TLS is
+//! authenticated by its address, whatever the identity required with TLS.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,31 +13,29 @@ use crate::close_reason::Refusal;
 use crate::identity::{Claim, Identity};
 use crate::metrics::Metrics;
 
-/// How sidecars come in, and prove who they are.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct Authenticator {
     identity: Identity,
-    /// True if TLS and plain are both taken.
-    takes_both: bool,
+    /// True if streams without TLS are accepted beside those with TLS.
+    accepts_plain: bool,
 }
 
 // === impl Door ===
 
-impl Door {
+impl Authenticator {
     pub(crate) fn new(identity: Identity, security: &Security) -> Self {
         Self {
             identity,
-            takes_both: matches!(security, Security::Either(_)),
+            accepts_plain: matches!(security, Security::Either(_)),
         }
     }
 
-    /// The address of the connection, where that is the identity: then one address may have only so
-    /// much.
+    /// The address of the connection where it is the identity; limits per address apply to it.
     pub(crate) fn address(&self, extensions: &Extensions) -> Option<IpAddr> {
         self.identity(extensions).address(extensions)
     }
 
-    /// What the caller of a method proves by what it shows, and by how it came.
+    /// Authenticates a call by its metadata and connection.
     pub(crate) async fn claim(
         &self,
         metadata: &MetadataMap,
@@ -45,6 +43,7 @@ impl Door {
         directory: &Directory,
         metrics: &Metrics,
     ) -> Result<Claim, Refusal> {
+        // Others on the network may have read the token: refusing it makes the mistake visible.
         let asks_for_token = matches!(self.identity, Identity::Token(_));
         if asks_for_token && is_plain(extensions) && metadata.contains_key("authorization") {
             return Err(Refusal::PlainToken);
@@ -56,7 +55,7 @@ impl Door {
     }
 
     fn identity(&self, extensions: &Extensions) -> &Identity {
-        if self.takes_both && is_plain(extensions) {
+        if self.accepts_plain && is_plain(extensions) {
             &Identity::PodIp
         } else {
             &self.identity
@@ -64,7 +63,6 @@ impl Door {
     }
 }
 
-/// True if a call came without TLS.
 pub(crate) fn is_plain(extensions: &Extensions) -> bool {
     let peer = extensions.get::<Arc<Peer>>();
     peer.is_none_or(|peer| !peer.is_tls)
@@ -122,14 +120,19 @@ mod tests {
         extensions
     }
 
-    async fn outcome(door: &Door, address: &str, is_tls: bool, token: bool) -> &'static str {
+    async fn outcome(
+        authenticator: &Authenticator,
+        address: &str,
+        is_tls: bool,
+        token: bool,
+    ) -> &'static str {
         let extensions = extensions(address, is_tls);
         let mut metadata = MetadataMap::new();
         if token {
             metadata.insert("authorization", "Bearer good".parse().unwrap());
         }
         let (directory, metrics) = (directory(), Metrics::default());
-        let claim = door.claim(&metadata, &extensions, &directory, &metrics);
+        let claim = authenticator.claim(&metadata, &extensions, &directory, &metrics);
         match claim.await {
             Ok(Claim::Anyone) => "anyone",
             Ok(Claim::Address(_)) => "address",
@@ -147,10 +150,10 @@ mod tests {
         let mtls = || Identity::Mtls {
             trust_domain: "cluster.local".to_owned(),
         };
-        let both = |identity| Door::new(identity, &either());
-        let plain = |identity| Door::new(identity, &Security::Plain);
+        let both = |identity| Authenticator::new(identity, &either());
+        let plain = |identity| Authenticator::new(identity, &Security::Plain);
         let (known, unknown) = ("10.0.0.5", "10.0.0.6");
-        for (door, address, is_tls, shown, expected) in [
+        for (authenticator, address, is_tls, shown, expected) in [
             (both(token()), known, true, true, "pod"),
             (both(token()), known, true, false, "unauthenticated"),
             (both(token()), known, false, false, "address"),
@@ -170,16 +173,16 @@ mod tests {
             (plain(Identity::PodIp), known, false, true, "address"),
             (plain(token()), known, false, true, "plain_token"),
         ] {
-            let what = format!("{door:?} {address} {is_tls} {shown}");
+            let what = format!("{authenticator:?} {address} {is_tls} {shown}");
             assert_eq!(
-                outcome(&door, address, is_tls, shown).await,
+                outcome(&authenticator, address, is_tls, shown).await,
                 expected,
                 "{what}"
             );
         }
         // Where the address is what proves it, it has its limits.
-        let door = both(token());
-        let limited = |is_tls| door.address(&extensions(known, is_tls));
+        let authenticator = both(token());
+        let limited = |is_tls| authenticator.address(&extensions(known, is_tls));
         assert_eq!((limited(false), limited(true)), (known.parse().ok(), None));
     }
 }
