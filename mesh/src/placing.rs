@@ -1,23 +1,39 @@
 //! What the filter's place is called on the command line.
 
-use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use common_names::Role;
+use mesh_core::injection::Directions;
+
+/// Takes one of these values, each with its name and its help.
+pub(crate) fn one_of<T: Copy + Send + Sync>(
+    choices: &'static [(T, &str, &str)],
+) -> impl TypedValueParser<Value = T> {
+    let values = choices
+        .iter()
+        .map(|(_, name, help)| PossibleValue::new(*name).help(*help));
+    PossibleValuesParser::new(values).try_map(|given| {
+        let chosen = choices.iter().find(|(_, name, _)| *name == given);
+        chosen.map(|(value, ..)| *value).ok_or("no such choice")
+    })
+}
 
 /// Where requests are counted.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum Role {
-    /// In an HTTP filter, from their beginning.
-    Filter,
-    /// In an access logger, when they have ended.
-    AccessLog,
-}
+pub(crate) const ROLES: &[(Role, &str, &str)] = &[
+    (
+        Role::Filter,
+        "filter",
+        "In an HTTP filter, from their beginning",
+    ),
+    (
+        Role::AccessLog,
+        "access-log",
+        "In an access logger, when they have ended",
+    ),
+];
 
 /// Which listeners.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum Direction {
-    /// Towards the application.
-    Inbound,
-    /// From the application.
-    Outbound,
-    /// Both.
-    Both,
-}
+pub(crate) const DIRECTIONS: &[(Directions, &str, &str)] = &[
+    (Directions::Inbound, "inbound", "Towards the application"),
+    (Directions::Outbound, "outbound", "From the application"),
+    (Directions::Both, "both", "Both"),
+];

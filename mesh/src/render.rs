@@ -6,18 +6,19 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use clap::ValueEnum;
-use mesh_render::options::{self, Address, Options, Target};
+use common_names::Role;
+use mesh_core::injection::Directions;
+use mesh_render::options::{Address, Options, Target};
 use serde_json::{Map, Value};
 
-use crate::placing::{Direction, Role};
+use crate::placing::{DIRECTIONS, ROLES, one_of};
 
 /// Flags.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// For whom.
-    #[arg(long = "for", value_name = "MESH", value_enum)]
-    target: For,
+    #[arg(long = "for", value_name = "MESH", value_parser = one_of(TARGETS))]
+    target: Target,
 
     /// Name of what is made.
     #[arg(long, default_value = "meshmeter")]
@@ -68,7 +69,7 @@ pub(crate) struct Args {
 #[derive(Clone, Debug, clap::Args)]
 struct PluginArgs {
     /// What is counted: requests as they begin and end, or as they ended.
-    #[arg(long, value_enum, default_value_t = Role::Filter)]
+    #[arg(long, value_parser = one_of(ROLES), default_value = "filter")]
     role: Role,
 
     /// Count attempts too, by a logger in the router.
@@ -76,8 +77,8 @@ struct PluginArgs {
     upstream_log: bool,
 
     /// Into which listeners.
-    #[arg(long, value_enum, default_value_t = Direction::Inbound)]
-    direction: Direction,
+    #[arg(long, value_parser = one_of(DIRECTIONS), default_value = "inbound")]
+    direction: Directions,
 
     /// One series for each upstream cluster.
     #[arg(long, value_name = "DIMENSION", value_delimiter = ',')]
@@ -152,37 +153,27 @@ struct AggregatorArgs {
 }
 
 /// The meshes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum For {
-    /// Istio, by its API for Wasm.
-    Istio,
-    /// Istio, by patches of what it sends to Envoy.
-    #[value(name = "istio-envoyfilter")]
-    IstioEnvoyFilter,
-    /// Envoy Gateway.
-    EnvoyGateway,
-    /// Consul's mesh on Kubernetes.
-    Consul,
-    /// Kuma and Kong Mesh on Kubernetes.
-    Kuma,
-    /// App Mesh, without the webhook.
-    #[value(name = "appmesh")]
-    AppMesh,
-    /// An Envoy of one's own: its bootstrap.
-    Static,
-}
+const TARGETS: &[(Target, &str, &str)] = &[
+    (Target::Istio, "istio", "Istio, by its API for Wasm"),
+    (
+        Target::IstioEnvoyFilter,
+        "istio-envoyfilter",
+        "Istio, by patches of what it sends to Envoy",
+    ),
+    (Target::EnvoyGateway, "envoy-gateway", "Envoy Gateway"),
+    (Target::Consul, "consul", "Consul's mesh on Kubernetes"),
+    (Target::Kuma, "kuma", "Kuma and Kong Mesh on Kubernetes"),
+    (Target::AppMesh, "appmesh", "App Mesh, without the webhook"),
+    (
+        Target::Static,
+        "static",
+        "An Envoy of one's own: its bootstrap",
+    ),
+];
 
 #[expect(clippy::print_stdout, reason = "the result of the command")]
 pub(crate) fn run(args: Args) -> Result<()> {
-    let target = match args.target {
-        For::Istio => Target::Istio,
-        For::IstioEnvoyFilter => Target::IstioEnvoyFilter,
-        For::EnvoyGateway => Target::EnvoyGateway,
-        For::Consul => Target::Consul,
-        For::Kuma => Target::Kuma,
-        For::AppMesh => Target::AppMesh,
-        For::Static => Target::Static,
-    };
+    let target = args.target;
     print!("{}", mesh_render::render(target, &options(args)?)?);
     Ok(())
 }
@@ -213,16 +204,9 @@ fn options(args: Args) -> Result<Options> {
         namespace,
         selector: BTreeMap::from_iter(selector),
         workload,
-        role: match plugin.role {
-            Role::Filter => options::Role::Filter,
-            Role::AccessLog => options::Role::AccessLog,
-        },
+        role: plugin.role,
         upstream_log: plugin.upstream_log,
-        direction: match plugin.direction {
-            Direction::Inbound => options::Direction::Inbound,
-            Direction::Outbound => options::Direction::Outbound,
-            Direction::Both => options::Direction::Both,
-        },
+        direction: plugin.direction,
         plugin_config,
         aggregators: aggregator.aggregator,
         aggregator_ca: ca.transpose()?,

@@ -8,6 +8,8 @@ use anyhow::{Result, ensure};
 use common_http::descriptors::Descriptors;
 use common_http::{Limits, pages};
 use common_kubernetes::events::Object;
+use common_names::Role;
+use mesh_core::injection::Directions;
 use mesh_xds_proxy::REQUEST_BYTES_MAX;
 use mesh_xds_proxy::events::EventSender;
 use mesh_xds_proxy::metrics::Metrics;
@@ -24,7 +26,7 @@ use self::events::{Counts, Events};
 use crate::bounded::Bounded;
 use crate::budget::MemoryArgs;
 use crate::listen::Listen;
-use crate::placing::{Direction, Role};
+use crate::placing::{DIRECTIONS, ROLES, one_of};
 use crate::{admin, clock, json_file};
 
 mod ca_bundles;
@@ -72,12 +74,12 @@ pub(crate) struct Args {
 
     /// Where requests are counted. With access-log the module of --filter-wasm is not needed, and
     /// not inserted.
-    #[arg(long, env = "MESHMETER_ROLE", value_enum, default_value_t = Role::Filter)]
+    #[arg(long, env = "MESHMETER_ROLE", value_parser = one_of(ROLES), default_value = "filter")]
     role: Role,
 
     /// Into which listeners.
-    #[arg(long, env = "MESHMETER_DIRECTION", value_enum, default_value_t = Direction::Inbound)]
-    direction: Direction,
+    #[arg(long, env = "MESHMETER_DIRECTION", value_parser = one_of(DIRECTIONS), default_value = "inbound")]
+    direction: Directions,
 
     /// Aggregator to stream to, as HOST:PORT. May be given several times, or once with commas.
     #[arg(
@@ -242,16 +244,16 @@ fn when_ready(upstream: Arc<Upstream>, modules: Arc<Modules>) -> admin::Ready {
 fn modules(args: &Args) -> Modules {
     let filter = (&args.filter_wasm, &args.filter_sha256);
     let log = (&args.log_wasm, &args.log_sha256);
-    let used = match args.role {
-        Role::Filter => vec![filter, log],
-        Role::AccessLog => vec![log],
-    };
-    let modules = used.into_iter().filter_map(|(file, sha256)| {
-        Some(Module {
-            file: file.clone()?,
-            sha256: sha256.clone(),
-        })
-    });
+    let filter = (args.role == Role::Filter).then_some(filter);
+    let modules = filter
+        .into_iter()
+        .chain([log])
+        .filter_map(|(file, sha256)| {
+            Some(Module {
+                file: file.clone()?,
+                sha256: sha256.clone(),
+            })
+        });
     let modules = Modules::new(modules.collect());
     let secrets = [&args.aggregator_token_file, &args.aggregator_ca_secret];
     secrets

@@ -2,15 +2,7 @@
 
 use std::sync::Arc;
 
-common_names::named! {
-    /// Which side of the sidecar a request came from.
-    pub enum Direction {
-        /// Towards the pod's own application.
-        Inbound = "inbound",
-        /// From the pod's own application.
-        Outbound = "outbound",
-    }
-}
+pub use common_names::Direction;
 
 /// Key of a series within a pod. Cheap to clone.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -1,4 +1,5 @@
-//! Enums whose variants have names: in labels, flags, configuration and JSON.
+//! Enums whose variants have names, in labels, flags, configuration and JSON: the macro for them,
+//! and those that filter, aggregator and mesh share.
 
 /// Declares an enum with a name for each variant, `ALL` of them in their order, `as_str` and
 /// `parse`.
@@ -27,6 +28,28 @@ macro_rules! named {
             }
         }
     };
+}
+
+named! {
+    /// Which side of the sidecar a request came from.
+    pub enum Direction {
+        /// Towards the pod's own application.
+        Inbound = "inbound",
+        /// From the pod's own application.
+        Outbound = "outbound",
+    }
+}
+
+named! {
+    /// What a filter plugin counts, and where Envoy runs it.
+    pub enum Role {
+        /// Requests that begin, that are in flight, that end.
+        Filter = "filter",
+        /// Requests that ended, as access logger of the connection manager.
+        AccessLog = "access_log",
+        /// Attempts that reached an upstream connection, as access logger of the router.
+        UpstreamLog = "upstream_log",
+    }
 }
 
 #[cfg(test)]

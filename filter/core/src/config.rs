@@ -229,16 +229,11 @@ impl Config {
     }
 
     fn role(&mut self, value: &Value, module: Module, problems: &mut Problems) {
-        let role = match word(value) {
-            "filter" => Role::Filter,
-            "access_log" => Role::AccessLog,
-            "upstream_log" => Role::UpstreamLog,
-            _ => {
-                let fallback = format!("`{}`", self.role.as_str());
-                let expected = "`filter`, `access_log` or `upstream_log`";
-                problems.bad("role", value, expected, &fallback);
-                return;
-            }
+        let Some(role) = Role::parse(word(value)) else {
+            let fallback = format!("`{}`", self.role.as_str());
+            let expected = "`filter`, `access_log` or `upstream_log`";
+            problems.bad("role", value, expected, &fallback);
+            return;
         };
         if role == Role::Filter && module == Module::Log {
             problems.add(format!(

@@ -1,30 +1,12 @@
 //! Names of what is counted: keys of series, the counters of a series, and what the process-wide
 //! metrics are called.
 
+pub use common_names::{Direction, Role};
+
 use crate::host::MetricKind;
 
 /// Cluster of the series that takes in what exceeds the limit.
 pub const OTHER: &str = "other";
-
-common_names::named! {
-    /// Which side of the sidecar a request came from.
-    pub enum Direction {
-        /// Towards the pod's own application.
-        Inbound = "inbound",
-        /// From the pod's own application.
-        Outbound = "outbound",
-    }
-}
-
-common_names::named! {
-    pub enum Role {
-        /// Requests that begin, that are in flight, that end.
-        Filter = "filter",
-        AccessLog = "access_log",
-        /// Attempts that reached an upstream connection.
-        UpstreamLog = "upstream_log",
-    }
-}
 
 /// Key of what one role counts. Several roles may count for the same direction and cluster: their
 /// counters never mix, they meet on the wire.

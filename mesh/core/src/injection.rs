@@ -3,6 +3,7 @@
 //!
 //! Messages list only the fields that are written; numbers are those of Envoy's API v3.
 
+use common_names::Direction;
 use prost::Message;
 
 pub use self::cluster::{CA, HTTP_OPTIONS, StreamCluster, Tls, TrustedCa};
@@ -35,19 +36,13 @@ pub struct Plugin {
     pub outbound: String,
 }
 
-/// A side of the sidecar.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Side {
-    Inbound,
-    Outbound,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Directions {
-    /// Those towards the pod's application.
-    Inbound,
-    Outbound,
-    Both,
+common_names::named! {
+    /// Which listeners.
+    pub enum Directions {
+        Inbound = "inbound",
+        Outbound = "outbound",
+        Both = "both",
+    }
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -59,6 +54,18 @@ pub struct Injection {
     pub upstream_log: Option<Plugin>,
     pub directions: Directions,
     pub clusters: Vec<StreamCluster>,
+}
+
+// === impl Directions ===
+
+impl Directions {
+    pub fn each(self) -> &'static [Direction] {
+        match self {
+            Self::Inbound => &[Direction::Inbound],
+            Self::Outbound => &[Direction::Outbound],
+            Self::Both => &Direction::ALL,
+        }
+    }
 }
 
 // === impl Injection ===
@@ -75,9 +82,9 @@ impl Injection {
 // === impl Plugin ===
 
 impl Plugin {
-    pub(crate) fn http_filter(&self, side: Side) -> Vec<u8> {
+    pub(crate) fn http_filter(&self, direction: Direction) -> Vec<u8> {
         let wasm = Wasm {
-            config: Some(self.config(side)),
+            config: Some(self.config(direction)),
         };
         let filter = Named {
             name: NAME.to_owned(),
@@ -86,9 +93,9 @@ impl Plugin {
         filter.encode_to_vec()
     }
 
-    pub(crate) fn access_log(&self, side: Side) -> Vec<u8> {
+    pub(crate) fn access_log(&self, direction: Direction) -> Vec<u8> {
         let wasm = Wasm {
-            config: Some(self.config(side)),
+            config: Some(self.config(direction)),
         };
         let log = Named {
             name: NAME.to_owned(),
@@ -97,10 +104,10 @@ impl Plugin {
         log.encode_to_vec()
     }
 
-    fn config(&self, side: Side) -> PluginConfig {
-        let configuration = match side {
-            Side::Inbound => &self.inbound,
-            Side::Outbound => &self.outbound,
+    fn config(&self, direction: Direction) -> PluginConfig {
+        let configuration = match direction {
+            Direction::Inbound => &self.inbound,
+            Direction::Outbound => &self.outbound,
         };
         let configuration = StringValue {
             value: configuration.clone(),

@@ -5,7 +5,9 @@
 //! 5, access_log 13}`, `HttpFilter{name 1, typed_config 4}`, `Router{upstream_log 3}`,
 //! `Any{type_url 1, value 2}`.
 
-use crate::injection::{Directions, Injection, NAME, Side};
+use common_names::Direction;
+
+use crate::injection::{Directions, Injection, NAME};
 use crate::wire::{Field, Message, Splices, WireError};
 
 const LISTENER_NAME: u32 = 1;
@@ -31,7 +33,7 @@ const ROUTER: &str = "/envoy.extensions.filters.http.router.v3.Router";
 /// The change to make in each connection manager.
 #[derive(Clone, Copy, Debug)]
 enum Task<'a> {
-    Insert(&'a Injection, Side),
+    Insert(&'a Injection, Direction),
     Remove,
 }
 
@@ -47,8 +49,8 @@ pub(crate) fn splices(
     injection: &Injection,
 ) -> Result<Option<Splices>, WireError> {
     let message = Message::parse(listener)?;
-    match selected_side(&message, injection.directions)? {
-        Some(side) => chains(&message, Task::Insert(injection, side)),
+    match selected(&message, injection.directions)? {
+        Some(direction) => chains(&message, Task::Insert(injection, direction)),
         None => Ok(None),
     }
 }
@@ -59,21 +61,21 @@ pub fn remove(listener: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
     Ok(splices.map(|splices| splices.apply(listener)))
 }
 
-/// The listener's side if `directions` include it: by `traffic_direction`, or, where that is unset,
-/// by the names that App Mesh gives.
-fn selected_side(
+/// The listener's direction if it is one of `directions`: by `traffic_direction`, or, where that is
+/// unset, by the names that App Mesh gives.
+fn selected(
     listener: &Message<'_>,
     directions: Directions,
-) -> Result<Option<Side>, WireError> {
+) -> Result<Option<Direction>, WireError> {
     let name = listener.text(LISTENER_NAME)?;
     let direction = listener.number(LISTENER_DIRECTION)?;
     let inbound = direction == INBOUND || (direction == 0 && name.contains("_ingress_"));
     let outbound = direction == OUTBOUND || (direction == 0 && name.contains("_egress_"));
-    Ok(match directions {
-        Directions::Inbound | Directions::Both if inbound => Some(Side::Inbound),
-        Directions::Outbound | Directions::Both if outbound => Some(Side::Outbound),
-        _ => None,
-    })
+    let chosen = |direction: &&Direction| match direction {
+        Direction::Inbound => inbound,
+        Direction::Outbound => outbound,
+    };
+    Ok(directions.each().iter().find(chosen).copied())
 }
 
 fn chains(listener: &Message<'_>, task: Task<'_>) -> Result<Option<Splices>, WireError> {
@@ -150,9 +152,9 @@ fn manager_of(manager: &[u8], task: Task<'_>) -> Result<Option<Splices>, WireErr
     };
     let mut edit = manager.edit();
     match task {
-        Task::Insert(injection, side) => {
+        Task::Insert(injection, direction) => {
             if let Some(plugin) = &injection.upstream_log {
-                let log = plugin.access_log(side);
+                let log = plugin.access_log(direction);
                 let changed = typed(manager.content(router)?, ROUTER, |value| {
                     with_log(value, &log)
                 })?;
@@ -163,12 +165,12 @@ fn manager_of(manager: &[u8], task: Task<'_>) -> Result<Option<Splices>, WireErr
             if let Some(plugin) = &injection.filter
                 && named(&manager, MANAGER_HTTP_FILTERS)?.is_empty()
             {
-                edit.insert_before(router, MANAGER_HTTP_FILTERS, &plugin.http_filter(side));
+                edit.insert_before(router, MANAGER_HTTP_FILTERS, &plugin.http_filter(direction));
             }
             if let Some(plugin) = &injection.access_log
                 && named(&manager, MANAGER_ACCESS_LOG)?.is_empty()
             {
-                edit.append(MANAGER_ACCESS_LOG, &plugin.access_log(side));
+                edit.append(MANAGER_ACCESS_LOG, &plugin.access_log(direction));
             }
         }
         Task::Remove => {

@@ -1,12 +1,13 @@
 //! App Mesh without the webhook: the fields that it would add to a pod, as a partial Deployment.
 
+use common_names::Role;
 use mesh_injector::pod;
 use mesh_injector::settings::{Secure, Settings};
 use mesh_injector::virtual_node::Unknown;
 use serde_json::{Value, json};
 
 use crate::checks::{self, Refused};
-use crate::options::{Direction, Options, Role};
+use crate::options::Options;
 use crate::output::Output;
 use crate::sidecar::TOKEN_AUDIENCE;
 
@@ -42,7 +43,7 @@ pub(crate) fn render(options: &Options) -> Result<Output, Refused> {
 /// The webhook's settings that correspond to the options.
 fn settings(options: &Options) -> Settings {
     let aggregators = options.aggregators.iter();
-    let mut xds_proxy_args = vec![format!("--direction={}", direction(options))];
+    let mut xds_proxy_args = vec![format!("--direction={}", options.direction.as_str())];
     if options.role == Role::AccessLog {
         xds_proxy_args.push("--role=access-log".to_owned());
     }
@@ -66,14 +67,6 @@ fn settings(options: &Options) -> Settings {
         xds_proxy_args,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..Settings::default()
-    }
-}
-
-fn direction(options: &Options) -> &'static str {
-    match options.direction {
-        Direction::Inbound => "inbound",
-        Direction::Outbound => "outbound",
-        Direction::Both => "both",
     }
 }
 

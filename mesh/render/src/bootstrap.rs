@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde_json::{Value, json};
 
-use crate::envoy::{self, MANAGER, Plan, Side, type_of};
+use crate::envoy::{self, MANAGER, Plan, type_of};
 use crate::options::Address;
 use crate::output::Output;
 
@@ -33,15 +33,15 @@ pub(crate) fn render(plan: &Plan<'_>) -> Output {
 
 fn listener(plan: &Plan<'_>) -> Value {
     // `checks` admits one direction only for this target.
-    let side = plan.sides().first().copied().unwrap_or(Side::Inbound);
+    let direction = plan.options.direction.each()[0];
     let mut filters = Vec::new();
     let mut access_log = Vec::new();
     if plan.is_filter() {
-        filters.push(plan.http_filter(side));
+        filters.push(plan.http_filter(direction));
     } else {
-        access_log.push(plan.access_log(side));
+        access_log.push(plan.access_log(direction));
     }
-    filters.push(plan.router(side));
+    filters.push(plan.router(direction));
     let route = json!({
         "match": {"prefix": "/"},
         // Envoy's default of 15 s would end requests that the application answers later.
@@ -49,7 +49,7 @@ fn listener(plan: &Plan<'_>) -> Value {
     });
     let manager = json!({
         "@type": type_of("filters.network.http_connection_manager.v3.HttpConnectionManager"),
-        "stat_prefix": side.as_str(),
+        "stat_prefix": direction.as_str(),
         "access_log": access_log,
         "http_filters": filters,
         "upgrade_configs": [{"upgrade_type": "websocket"}],
@@ -59,11 +59,8 @@ fn listener(plan: &Plan<'_>) -> Value {
     });
     let listen = plan.options.listen.unwrap_or(ADMIN);
     json!({
-        "name": side.as_str(),
-        "traffic_direction": match side {
-            Side::Inbound => "INBOUND",
-            Side::Outbound => "OUTBOUND",
-        },
+        "name": direction.as_str(),
+        "traffic_direction": direction.as_str().to_uppercase(),
         "address": socket_address(listen),
         "filter_chains": [{"filters": [{"name": MANAGER, "typed_config": manager}]}],
     })

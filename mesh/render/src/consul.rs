@@ -1,10 +1,10 @@
 //! Consul's mesh on Kubernetes.
 
-use filter_core::series::Role as PluginRole;
+use common_names::{Direction, Role};
 use mesh_core::injection::{HOST_ENV_KEYS, NAME, VM_ID};
 use serde_json::{Value, json};
 
-use crate::envoy::{Plan, Side};
+use crate::envoy::Plan;
 use crate::output::Output;
 use crate::sidecar;
 
@@ -35,7 +35,7 @@ pub(crate) fn render(plan: &Plan<'_>) -> Output {
 }
 
 fn service_defaults(plan: &Plan<'_>) -> Value {
-    let configuration = plan.configuration(PluginRole::Filter, Some(Side::Inbound));
+    let configuration = plan.configuration(Role::Filter, Some(Direction::Inbound));
     let arguments = json!({
         "Protocol": "http",
         "ListenerType": "inbound",
@@ -46,7 +46,7 @@ fn service_defaults(plan: &Plan<'_>) -> Value {
             "VmConfig": {
                 "VmID": VM_ID,
                 "Runtime": "v8",
-                "Code": {"Local": {"Filename": plan.module(PluginRole::Filter)}},
+                "Code": {"Local": {"Filename": plan.module(Role::Filter)}},
                 "EnvironmentVariables": {"HostEnvKeys": HOST_ENV_KEYS},
             },
         },

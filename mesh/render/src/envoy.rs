@@ -1,27 +1,20 @@
 //! Envoy configuration as JSON: the plugin and its clusters. `mesh-core` writes the same in wire
 //! format; a test compares the two.
 
+use common_names::{Direction, Role};
 use filter_core::config::{Config, Module};
-use filter_core::series::Role as PluginRole;
 use mesh_core::injection::{
     FILTER, HOST_ENV_KEYS, HTTP_OPTIONS, LOGGER, NAME, RUNTIME, STRING, VM_ID,
 };
 use serde_json::{Map, Value, json};
 
 use crate::checks::{self, Refused};
-use crate::options::{Address, Direction, MODULES_PATH, Options, Role, TOKEN_SECRET_FILE, Target};
+use crate::options::{Address, MODULES_PATH, Options, TOKEN_SECRET_FILE, Target};
 
 pub(crate) const ROUTER: &str = "envoy.filters.http.router";
 pub(crate) const MANAGER: &str = "envoy.filters.network.http_connection_manager";
 /// Name of the secret in Envoy's SDS file.
 pub(crate) const TOKEN_SECRET: &str = "token";
-
-/// A side of a sidecar.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Side {
-    Inbound,
-    Outbound,
-}
 
 /// Checked options, and values derived from them.
 pub(crate) struct Plan<'a> {
@@ -36,18 +29,6 @@ pub(crate) struct Stream<'a> {
     /// `:authority` if the cluster's name is not a valid one.
     pub(crate) authority: Option<String>,
     pub(crate) address: &'a Address,
-}
-
-// === impl Side ===
-
-impl Side {
-    /// As the plugin configuration and Kuma call it.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Inbound => "inbound",
-            Self::Outbound => "outbound",
-        }
-    }
 }
 
 // === impl Plan ===
@@ -68,13 +49,13 @@ impl<'a> Plan<'a> {
                 return Err(checks::value("plugin-config", why));
             }
         }
-        plan.check_configuration(PluginRole::Filter, Module::Filter)?;
-        plan.check_configuration(PluginRole::AccessLog, Module::Log)?;
+        plan.check_configuration(Role::Filter, Module::Filter)?;
+        plan.check_configuration(Role::AccessLog, Module::Log)?;
         Ok(plan)
     }
 
     /// Parses the configuration as the filter does, before any Envoy loads it.
-    fn check_configuration(&self, role: PluginRole, module: Module) -> Result<(), Refused> {
+    fn check_configuration(&self, role: Role, module: Module) -> Result<(), Refused> {
         let text = self.configuration(role, None).to_string();
         let (_, problems) = Config::parse(text.as_bytes(), module);
         let Some(problem) = problems.first() else {
@@ -85,21 +66,12 @@ impl<'a> Plan<'a> {
         Err(checks::value("plugin-config", problem))
     }
 
-    /// The sides that listeners are of.
-    pub(crate) fn sides(&self) -> Vec<Side> {
-        match self.options.direction {
-            Direction::Inbound => vec![Side::Inbound],
-            Direction::Outbound => vec![Side::Outbound],
-            Direction::Both => vec![Side::Inbound, Side::Outbound],
-        }
-    }
-
-    /// The plugin configuration; without a side the plugin reads it from Envoy.
-    pub(crate) fn configuration(&self, role: PluginRole, side: Option<Side>) -> Value {
+    /// The plugin configuration; without a direction the plugin reads it from Envoy.
+    pub(crate) fn configuration(&self, role: Role, direction: Option<Direction>) -> Value {
         let mut fields = self.options.plugin_config.clone();
         fields.insert("role".to_owned(), role.as_str().into());
-        if let Some(side) = side {
-            fields.insert("direction".to_owned(), side.as_str().into());
+        if let Some(direction) = direction {
+            fields.insert("direction".to_owned(), direction.as_str().into());
         }
         let aggregators = self.streams.iter().map(|stream| match &stream.authority {
             Some(authority) => json!({"cluster": stream.cluster, "authority": authority}),
@@ -109,19 +81,19 @@ impl<'a> Plan<'a> {
         fields.into()
     }
 
-    pub(crate) fn http_filter(&self, side: Side) -> Value {
-        self.extension(FILTER, PluginRole::Filter, side)
+    pub(crate) fn http_filter(&self, direction: Direction) -> Value {
+        self.extension(FILTER, Role::Filter, direction)
     }
 
-    pub(crate) fn access_log(&self, side: Side) -> Value {
-        self.extension(LOGGER, PluginRole::AccessLog, side)
+    pub(crate) fn access_log(&self, direction: Direction) -> Value {
+        self.extension(LOGGER, Role::AccessLog, direction)
     }
 
     /// The router with the upstream logger, to be merged into the existing router.
-    pub(crate) fn router(&self, side: Side) -> Value {
+    pub(crate) fn router(&self, direction: Direction) -> Value {
         let mut router = json!({"@type": ROUTER_TYPE});
         if self.options.upstream_log {
-            router["upstream_log"] = json!([self.extension(LOGGER, PluginRole::UpstreamLog, side)]);
+            router["upstream_log"] = json!([self.extension(LOGGER, Role::UpstreamLog, direction)]);
         }
         json!({"name": ROUTER, "typed_config": router})
     }
@@ -130,7 +102,7 @@ impl<'a> Plan<'a> {
         self.options.role == Role::Filter
     }
 
-    fn extension(&self, type_url: &str, role: PluginRole, side: Side) -> Value {
+    fn extension(&self, type_url: &str, role: Role, direction: Direction) -> Value {
         json!({
             "name": NAME,
             "typed_config": {"@type": type_url, "config": {
@@ -145,17 +117,17 @@ impl<'a> Plan<'a> {
                 },
                 "configuration": {
                     "@type": STRING,
-                    "value": self.configuration(role, Some(side)).to_string(),
+                    "value": self.configuration(role, Some(direction)).to_string(),
                 },
             }},
         })
     }
 
     /// Path of the module in Envoy's file system.
-    pub(crate) fn module(&self, role: PluginRole) -> String {
+    pub(crate) fn module(&self, role: Role) -> String {
         let (given, name) = match role {
-            PluginRole::Filter => (&self.options.module_file, "meshmeter-filter.wasm"),
-            PluginRole::AccessLog | PluginRole::UpstreamLog => {
+            Role::Filter => (&self.options.module_file, "meshmeter-filter.wasm"),
+            Role::AccessLog | Role::UpstreamLog => {
                 (&self.options.log_module_file, "meshmeter-log.wasm")
             }
         };

@@ -1,8 +1,9 @@
 //! Istio by `EnvoyFilter`: patches of the configuration that Istio sends to Envoy.
 
+use common_names::Direction;
 use serde_json::{Map, Value, json};
 
-use crate::envoy::{MANAGER, Plan, ROUTER, Side, type_of};
+use crate::envoy::{MANAGER, Plan, ROUTER, type_of};
 use crate::istio::USER_VOLUME_MOUNT;
 use crate::output::Output;
 use crate::sidecar;
@@ -39,13 +40,13 @@ fn filter(plan: &Plan<'_>) -> Value {
         })
     });
     let mut patches: Vec<Value> = clusters.collect();
-    for side in plan.sides() {
-        patches.push(count(plan, side));
+    for &direction in plan.options.direction.each() {
+        patches.push(count(plan, direction));
         if options.upstream_log {
             patches.push(json!({
                 "applyTo": "HTTP_FILTER",
-                "match": at(side, Some(ROUTER)),
-                "patch": {"operation": "MERGE", "value": plan.router(side)},
+                "match": at(direction, Some(ROUTER)),
+                "patch": {"operation": "MERGE", "value": plan.router(direction)},
             }));
         }
     }
@@ -61,32 +62,32 @@ fn filter(plan: &Plan<'_>) -> Value {
     })
 }
 
-fn count(plan: &Plan<'_>, side: Side) -> Value {
+fn count(plan: &Plan<'_>, direction: Direction) -> Value {
     if plan.is_filter() {
         return json!({
             "applyTo": "HTTP_FILTER",
-            "match": at(side, Some(ROUTER)),
-            "patch": {"operation": "INSERT_BEFORE", "value": plan.http_filter(side)},
+            "match": at(direction, Some(ROUTER)),
+            "patch": {"operation": "INSERT_BEFORE", "value": plan.http_filter(direction)},
         });
     }
     json!({
         "applyTo": "NETWORK_FILTER",
-        "match": at(side, None),
+        "match": at(direction, None),
         "patch": {"operation": "MERGE", "value": {
             "name": MANAGER,
             "typed_config": {
                 "@type": type_of("filters.network.http_connection_manager.v3.HttpConnectionManager"),
-                "access_log": [plan.access_log(side)],
+                "access_log": [plan.access_log(direction)],
             },
         }},
     })
 }
 
-/// The connection managers of a side, or one of their filters.
-fn at(side: Side, filter: Option<&str>) -> Value {
-    let context = match side {
-        Side::Inbound => "SIDECAR_INBOUND",
-        Side::Outbound => "SIDECAR_OUTBOUND",
+/// The connection managers of a direction, or one of their filters.
+fn at(direction: Direction, filter: Option<&str>) -> Value {
+    let context = match direction {
+        Direction::Inbound => "SIDECAR_INBOUND",
+        Direction::Outbound => "SIDECAR_OUTBOUND",
     };
     let mut manager = json!({"name": MANAGER});
     if let Some(filter) = filter {

@@ -1,10 +1,10 @@
 //! Envoy Gateway: a gateway counts the requests that it receives.
 
-use filter_core::series::Role as PluginRole;
+use common_names::{Direction, Role};
 use mesh_core::injection::{HOST_ENV_KEYS, NAME};
 use serde_json::{Value, json};
 
-use crate::envoy::{Plan, Side};
+use crate::envoy::Plan;
 use crate::output::Output;
 use crate::sidecar;
 
@@ -67,7 +67,7 @@ fn extension(plan: &Plan<'_>) -> Value {
         "rootID": NAME,
         "failOpen": true,
         "code": {"type": kind, field: source},
-        "config": plan.configuration(PluginRole::Filter, Some(Side::Inbound)),
+        "config": plan.configuration(Role::Filter, Some(Direction::Inbound)),
         "env": {"hostKeys": HOST_ENV_KEYS},
     });
     let spec = json!({"targetRefs": [gateway(plan)], "wasm": [wasm]});

@@ -1,11 +1,10 @@
 //! Istio by `WasmPlugin`: Istio fetches the module, checks its digest and inserts the filter.
 
-use filter_core::series::Role as PluginRole;
-use mesh_core::injection::{HOST_ENV_KEYS, NAME};
+use common_names::{Direction, Role};
+use mesh_core::injection::{Directions, HOST_ENV_KEYS, NAME};
 use serde_json::{Value, json};
 
-use crate::envoy::{Plan, Side, Stream};
-use crate::options::Direction;
+use crate::envoy::{Plan, Stream};
 use crate::output::Output;
 use crate::sidecar;
 
@@ -43,11 +42,11 @@ pub(crate) fn render(plan: &Plan<'_>) -> Output {
 
 fn plugin(plan: &Plan<'_>) -> Value {
     let options = plan.options;
-    let (mode, side) = match options.direction {
-        Direction::Inbound => ("SERVER", Some(Side::Inbound)),
-        Direction::Outbound => ("CLIENT", Some(Side::Outbound)),
+    let (mode, direction) = match options.direction {
+        Directions::Inbound => ("SERVER", Some(Direction::Inbound)),
+        Directions::Outbound => ("CLIENT", Some(Direction::Outbound)),
         // One plugin for both: it reads the direction from Envoy.
-        Direction::Both => ("CLIENT_AND_SERVER", None),
+        Directions::Both => ("CLIENT_AND_SERVER", None),
     };
     let environment = HOST_ENV_KEYS.map(|name| json!({"name": name, "valueFrom": "HOST"}));
     let mut spec = json!({
@@ -56,7 +55,7 @@ fn plugin(plan: &Plan<'_>) -> Value {
         "phase": "STATS",
         "match": [{"mode": mode}],
         "failStrategy": "FAIL_OPEN",
-        "pluginConfig": plan.configuration(PluginRole::Filter, side),
+        "pluginConfig": plan.configuration(Role::Filter, direction),
         "vmConfig": {"env": environment},
     });
     if let Some(sha256) = &options.module_sha256 {

@@ -1,8 +1,9 @@
 //! Kuma and Kong Mesh on Kubernetes.
 
+use common_names::Direction;
 use serde_json::{Value, json};
 
-use crate::envoy::{MANAGER, Plan, ROUTER, Side, type_of};
+use crate::envoy::{MANAGER, Plan, ROUTER, type_of};
 use crate::output::{self, Output};
 use crate::sidecar;
 
@@ -43,13 +44,13 @@ fn proxy_patch(plan: &Plan<'_>) -> Result<Value, crate::Refused> {
         let value = output::yaml(&cluster)?;
         modifications.push(json!({"cluster": {"operation": "Add", "value": value}}));
     }
-    for side in plan.sides() {
-        modifications.push(count(plan, side)?);
+    for &direction in plan.options.direction.each() {
+        modifications.push(count(plan, direction)?);
         if plan.options.upstream_log {
             modifications.push(json!({"httpFilter": {
                 "operation": "Patch",
-                "match": {"name": ROUTER, "origin": side.as_str()},
-                "value": output::yaml(&plan.router(side))?,
+                "match": {"name": ROUTER, "origin": direction.as_str()},
+                "value": output::yaml(&plan.router(direction))?,
             }}));
         }
     }
@@ -66,24 +67,24 @@ fn proxy_patch(plan: &Plan<'_>) -> Result<Value, crate::Refused> {
     }))
 }
 
-fn count(plan: &Plan<'_>, side: Side) -> Result<Value, crate::Refused> {
+fn count(plan: &Plan<'_>, direction: Direction) -> Result<Value, crate::Refused> {
     if plan.is_filter() {
         return Ok(json!({"httpFilter": {
             "operation": "AddBefore",
-            "match": {"name": ROUTER, "origin": side.as_str()},
-            "value": output::yaml(&plan.http_filter(side))?,
+            "match": {"name": ROUTER, "origin": direction.as_str()},
+            "value": output::yaml(&plan.http_filter(direction))?,
         }}));
     }
     let manager = json!({
         "name": MANAGER,
         "typed_config": {
             "@type": type_of("filters.network.http_connection_manager.v3.HttpConnectionManager"),
-            "access_log": [plan.access_log(side)],
+            "access_log": [plan.access_log(direction)],
         },
     });
     Ok(json!({"networkFilter": {
         "operation": "Patch",
-        "match": {"name": MANAGER, "origin": side.as_str()},
+        "match": {"name": MANAGER, "origin": direction.as_str()},
         "value": output::yaml(&manager)?,
     }}))
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use common_names::Role;
+use mesh_core::injection::Directions;
 use serde_json::{Map, Value};
 
 /// Mount path of the modules in [`Options::image`].
@@ -26,20 +28,6 @@ common_names::named! {
     }
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Role {
-    /// Requests that begin, are in flight and end.
-    Filter,
-    AccessLog,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Direction {
-    Inbound,
-    Outbound,
-    Both,
-}
-
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Address {
     pub host: String,
@@ -57,10 +45,11 @@ pub struct Options {
     pub selector: BTreeMap<String, String>,
     /// Deployment of the pods; Consul's service; the Gateway.
     pub workload: Option<String>,
+    /// Where requests are counted: `Filter` or `AccessLog`.
     pub role: Role,
     /// Also count upstream attempts, by an access logger of the router.
     pub upstream_log: bool,
-    pub direction: Direction,
+    pub direction: Directions,
     /// Further fields of the plugin configuration.
     pub plugin_config: Map<String, Value>,
     pub aggregators: Vec<Address>,
@@ -102,7 +91,7 @@ impl Default for Options {
             workload: None,
             role: Role::Filter,
             upstream_log: false,
-            direction: Direction::Inbound,
+            direction: Directions::Inbound,
             plugin_config: Map::new(),
             aggregators: Vec::new(),
             aggregator_ca: None,

@@ -1,31 +1,30 @@
 //! What goes in, by the flags.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use common_names::{Direction, Role};
 use common_tls::bundle;
-use mesh_core::injection::{Directions, Injection, Plugin, StreamCluster, Tls, TrustedCa};
+use mesh_core::injection::{Injection, Plugin, StreamCluster, Tls, TrustedCa};
 use serde_json::{Map, Value, json};
 
 use super::Args;
-use crate::placing::{Direction, Role};
 
 /// Clusters to stream to at most, as the filter takes them.
 const AGGREGATORS_MAX: usize = 4;
 
 /// Checked: what does not go together is refused.
 pub(super) fn of(args: &Args) -> Result<Injection> {
-    match args.role {
-        Role::Filter => ensure!(
-            args.filter_wasm.is_some() || args.log_wasm.is_some(),
-            "--filter-wasm or --log-wasm is needed"
-        ),
-        Role::AccessLog => ensure!(
-            args.log_wasm.is_some(),
-            "--role access-log needs --log-wasm"
-        ),
-    }
+    let is_filter = args.role == Role::Filter;
+    ensure!(
+        !is_filter || args.filter_wasm.is_some() || args.log_wasm.is_some(),
+        "--filter-wasm or --log-wasm is needed"
+    );
+    ensure!(
+        is_filter || args.log_wasm.is_some(),
+        "--role access-log needs --log-wasm"
+    );
     ensure!(
         args.aggregator.len() <= AGGREGATORS_MAX,
         "--aggregator: at most {AGGREGATORS_MAX} are allowed"
@@ -35,35 +34,28 @@ pub(super) fn of(args: &Args) -> Result<Injection> {
     let clusters = clusters
         .map(|(nth, address)| cluster(args, ca.as_ref(), nth, address))
         .collect::<Result<Vec<_>>>()?;
-    let plugin = |file: &Option<PathBuf>, role| {
-        let file = file.as_ref();
+    let plugin = |role: Role| {
+        let (file, wanted) = match role {
+            Role::Filter => (&args.filter_wasm, is_filter),
+            Role::AccessLog => (&args.log_wasm, !is_filter),
+            Role::UpstreamLog => (&args.log_wasm, true),
+        };
+        let file = file.as_ref().filter(|_| wanted);
+        let configured = |direction| configuration(args, role, direction, &clusters);
         file.map(|file| {
             Ok::<_, anyhow::Error>(Plugin {
-                module: file
-                    .to_str()
-                    .context("the module's path is not text")?
-                    .to_owned(),
-                inbound: configuration(args, role, "inbound", &clusters)?.to_string(),
-                outbound: configuration(args, role, "outbound", &clusters)?.to_string(),
+                module: text_of(file, "the module's path")?,
+                inbound: configured(Direction::Inbound)?.to_string(),
+                outbound: configured(Direction::Outbound)?.to_string(),
             })
         })
         .transpose()
     };
     Ok(Injection {
-        filter: match args.role {
-            Role::Filter => plugin(&args.filter_wasm, "filter")?,
-            Role::AccessLog => None,
-        },
-        access_log: match args.role {
-            Role::Filter => None,
-            Role::AccessLog => plugin(&args.log_wasm, "access_log")?,
-        },
-        upstream_log: plugin(&args.log_wasm, "upstream_log")?,
-        directions: match args.direction {
-            Direction::Inbound => Directions::Inbound,
-            Direction::Outbound => Directions::Outbound,
-            Direction::Both => Directions::Both,
-        },
+        filter: plugin(Role::Filter)?,
+        access_log: plugin(Role::AccessLog)?,
+        upstream_log: plugin(Role::UpstreamLog)?,
+        directions: args.direction,
         clusters,
     })
 }
@@ -149,18 +141,18 @@ fn cluster(
 
 fn configuration(
     args: &Args,
-    role: &str,
-    direction: &str,
+    role: Role,
+    direction: Direction,
     clusters: &[StreamCluster],
 ) -> Result<Value> {
     let further: Value = serde_json::from_str(&args.plugin_config).context("--plugin-config")?;
     let Value::Object(mut fields) = further else {
         bail!("--plugin-config is not a JSON object");
     };
-    fields.insert("role".to_owned(), role.into());
+    fields.insert("role".to_owned(), role.as_str().into());
     fields
         .entry("direction")
-        .or_insert_with(|| direction.into());
+        .or_insert_with(|| direction.as_str().into());
     let clusters = clusters
         .iter()
         .map(|cluster| json!({"cluster": cluster.name}));

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests_support::aggregator::{Aggregator, PodState};
 use tests_support::bootstrap::{
-    Bootstrap, Cluster, Listener, TrafficDirection, direct_response, route, route_with_retries,
+    Bootstrap, Cluster, Direction, Listener, direct_response, route, route_with_retries,
     virtual_host,
 };
 use tests_support::djapp::{App, Behaviour};
@@ -68,7 +68,7 @@ impl Backends {
 
     /// The bootstrap of an Envoy in front of them, without plugins and aggregator.
     pub fn bootstrap(&self) -> Result<Bootstrap> {
-        let mut front = Listener::new(FRONT, TrafficDirection::Inbound);
+        let mut front = Listener::new(FRONT, Direction::Inbound);
         let routes = [
             route_with_retries("/bad", "bad", 2),
             route_with_retries("/refused", "dead", 1),

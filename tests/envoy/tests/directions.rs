@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use tests_envoy::{Backends, NAMESPACE, POD, plugin, settled, start_envoy};
 use tests_support::aggregator::{Aggregator, Options, PodState};
-use tests_support::bootstrap::{Bootstrap, TrafficDirection};
+use tests_support::bootstrap::{Bootstrap, Direction};
 use tests_support::envoy::Envoy;
 use tests_support::http;
 use tests_support::plugin::{AGGREGATOR_CLUSTER, Role};
@@ -31,7 +31,7 @@ async fn run(change: impl FnOnce(&mut Bootstrap) -> Result<()>) -> Result<Run> {
     let [inbound, outbound] = bootstrap.listeners.as_mut_slice() else {
         anyhow::bail!("a sidecar has two listeners");
     };
-    ensure!(outbound.direction == TrafficDirection::Outbound);
+    ensure!(outbound.direction == Direction::Outbound);
     outbound.virtual_hosts.clone_from(&inbound.virtual_hosts);
     change(&mut bootstrap)?;
     let envoy = start_envoy(&bootstrap).await?;

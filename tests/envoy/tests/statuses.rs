@@ -7,9 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use tests_envoy::{FRONT, PATIENCE, POD, attach, inbound, plugin, settled, start_envoy};
 use tests_support::aggregator::{Aggregator, Options};
-use tests_support::bootstrap::{
-    Bootstrap, Cluster, Listener, TrafficDirection, route, virtual_host,
-};
+use tests_support::bootstrap::{Bootstrap, Cluster, Direction, Listener, route, virtual_host};
 use tests_support::plugin::{AGGREGATOR_CLUSTER, Role};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -93,7 +91,7 @@ async fn an_unusual_status_is_a_response() {
         (Role::AccessLog, "class"),
     ] {
         let aggregator = Aggregator::start(&Options::default()).await.unwrap();
-        let mut front = Listener::new(FRONT, TrafficDirection::Inbound);
+        let mut front = Listener::new(FRONT, Direction::Inbound);
         front.virtual_hosts = vec![virtual_host("all", &["*"], &[route("/", "app")])];
         attach(
             &mut front,

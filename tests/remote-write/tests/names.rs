@@ -19,7 +19,7 @@ use tests_envoy::{FRONT, NAMESPACE, POD, attach, plugin, start_envoy};
 use tests_remote_write::receiver::TestReceiver;
 use tests_support::aggregator::{Aggregator, Options};
 use tests_support::bootstrap::{
-    Bootstrap, Cluster, Listener, TrafficDirection, direct_response, route, route_with_retries,
+    Bootstrap, Cluster, Direction, Listener, direct_response, route, route_with_retries,
     virtual_host,
 };
 use tests_support::djapp::{App, Behaviour};
@@ -142,8 +142,8 @@ fn bootstrap(targets: &Targets, aggregator: SocketAddr, counting: Counting) -> B
     let to_aggregator = Cluster::new(AGGREGATOR_CLUSTER, aggregator);
     bootstrap.clusters.push(to_aggregator.with_http2());
     for (name, side, word) in [
-        (FRONT, TrafficDirection::Inbound, "inbound"),
-        (OUT, TrafficDirection::Outbound, "outbound"),
+        (FRONT, Direction::Inbound, "inbound"),
+        (OUT, Direction::Outbound, "outbound"),
     ] {
         let mut listener = Listener::new(name, side);
         listener.virtual_hosts = vec![virtual_host("all", &["*"], &routes())];

@@ -5,6 +5,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use common_names::Role;
 
 /// Environment variable that names the aggregator's binary.
 pub const MESHMETER_BIN: &str = "MESHMETER_BIN";
@@ -28,6 +29,14 @@ pub enum Module {
 // === impl Module ===
 
 impl Module {
+    /// The module that has this role.
+    pub fn of(role: Role) -> Self {
+        match role {
+            Role::Filter => Self::Filter,
+            Role::AccessLog | Role::UpstreamLog => Self::Log,
+        }
+    }
+
     /// The file of the module.
     pub fn path(self) -> Result<PathBuf> {
         let name = match self {

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+pub use common_names::Direction;
 use serde_json::{Value, json};
 
 const TYPE: &str = "type.googleapis.com/envoy.";
@@ -22,14 +23,6 @@ pub struct Bootstrap {
     pub extra: serde_json::Map<String, Value>,
 }
 
-/// `traffic_direction` of a listener.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum TrafficDirection {
-    Inbound,
-    Outbound,
-    Unspecified,
-}
-
 /// A listener with one HTTP connection manager.
 #[derive(Clone, Debug)]
 pub struct Listener {
@@ -39,7 +32,7 @@ pub struct Listener {
     /// Port; 0, the kernel's choice, but for a listener that is to be changed in place.
     pub port: u16,
     /// Which side of the sidecar it is.
-    pub direction: TrafficDirection,
+    pub direction: Direction,
     /// Prefix of the connection manager's statistics.
     pub stat_prefix: String,
     /// Virtual hosts of the route configuration.
@@ -110,7 +103,7 @@ impl Bootstrap {
 
 impl Listener {
     /// A listener on loopback without routes and filters; `name` is the stat prefix too.
-    pub fn new(name: &str, direction: TrafficDirection) -> Self {
+    pub fn new(name: &str, direction: Direction) -> Self {
         Self {
             name: name.to_owned(),
             ip: Ipv4Addr::LOCALHOST.into(),
@@ -144,14 +137,9 @@ impl Listener {
             "http_filters": filters,
             "route_config": {"name": self.name, "virtual_hosts": self.virtual_hosts},
         });
-        let direction = match self.direction {
-            TrafficDirection::Inbound => "INBOUND",
-            TrafficDirection::Outbound => "OUTBOUND",
-            TrafficDirection::Unspecified => "UNSPECIFIED",
-        };
         json!({
             "name": self.name,
-            "traffic_direction": direction,
+            "traffic_direction": self.direction.as_str().to_uppercase(),
             "address": socket_address(SocketAddr::new(self.ip, self.port)),
             "filter_chains": [{"filters": [{
                 "name": "envoy.filters.network.http_connection_manager",

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+pub use common_names::Role;
 use serde_json::{Value, json};
 
 use crate::artifacts::Module;
@@ -15,17 +16,6 @@ const VM_ID: &str = "meshmeter";
 /// Environment variables of Envoy that the VM may see.
 const HOST_ENV_KEYS: [&str; 4] = ["POD_NAME", "POD_NAMESPACE", "POD_UID", "NODE_NAME"];
 
-/// Where Envoy runs the module, as the plugin configuration calls it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Role {
-    /// `filter`
-    Filter,
-    /// `access_log`
-    AccessLog,
-    /// `upstream_log`
-    UpstreamLog,
-}
-
 #[derive(Clone, Debug)]
 pub struct Plugin {
     role: Role,
@@ -37,27 +27,6 @@ pub struct Plugin {
     pub fail_open: bool,
 }
 
-// === impl Role ===
-
-impl Role {
-    /// The name in the plugin configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Filter => "filter",
-            Self::AccessLog => "access_log",
-            Self::UpstreamLog => "upstream_log",
-        }
-    }
-
-    /// The module that has this role.
-    pub fn module(self) -> Module {
-        match self {
-            Self::Filter => Module::Filter,
-            Self::AccessLog | Self::UpstreamLog => Module::Log,
-        }
-    }
-}
-
 // === impl Plugin ===
 
 impl Plugin {
@@ -65,7 +34,7 @@ impl Plugin {
     pub fn new(role: Role) -> Result<Self> {
         Ok(Self {
             role,
-            module: role.module().path()?,
+            module: Module::of(role).path()?,
             configuration: json!({"role": role.as_str()}),
             fail_open: true,
         })

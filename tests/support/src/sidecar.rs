@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use crate::bootstrap::{
-    Bootstrap, Cluster, Listener, Secure, TrafficDirection, route, route_with_retries, virtual_host,
+    Bootstrap, Cluster, Direction, Listener, Secure, route, route_with_retries, virtual_host,
 };
 use crate::plugin::{AGGREGATOR_CLUSTER, Plugin, Role};
 
@@ -116,7 +116,7 @@ impl Sidecar {
 
     fn inbound(&self) -> Result<Listener> {
         let cluster = self.inbound_cluster();
-        let mut listener = Listener::new(INBOUND_LISTENER, TrafficDirection::Inbound);
+        let mut listener = Listener::new(INBOUND_LISTENER, Direction::Inbound);
         INBOUND_STAT_PREFIX.clone_into(&mut listener.stat_prefix);
         let route = match self.retries {
             0 => route("/", &cluster),
@@ -127,7 +127,7 @@ impl Sidecar {
     }
 
     fn outbound(&self) -> Result<Listener> {
-        let mut listener = Listener::new(OUTBOUND_LISTENER, TrafficDirection::Outbound);
+        let mut listener = Listener::new(OUTBOUND_LISTENER, Direction::Outbound);
         OUTBOUND_STAT_PREFIX.clone_into(&mut listener.stat_prefix);
         listener.virtual_hosts = self
             .backends
@@ -147,10 +147,7 @@ impl Sidecar {
         if self.aggregator.is_some() {
             // Who knows the side says it: then even an idle sidecar can tell what it counts.
             // (Before 1.39 Envoy does not tell it to access loggers at all.)
-            let side = match listener.direction {
-                TrafficDirection::Outbound => "outbound",
-                TrafficDirection::Inbound | TrafficDirection::Unspecified => "inbound",
-            };
+            let side = listener.direction.as_str();
             let plugin = |role| -> Result<Plugin> {
                 let plugin = Plugin::new(role)?.with_aggregator();
                 let plugin = plugin.with("direction", side.into());

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use anyhow::Result;
 use serde_json::json;
 use tests_wasm::cost::Cost;
-use tests_wasm::deployment::Role;
+use tests_wasm::plugin::Role;
 
 fn main() -> Result<()> {
     let mut out = std::io::stdout().lock();

@@ -6,8 +6,8 @@ use std::fmt;
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::deployment::Role;
 use crate::envoy::{Envoy, Setup};
+use crate::plugin::{Plugin, Role};
 use crate::process::Life;
 use crate::request::Request;
 
@@ -40,7 +40,8 @@ impl Cost {
     /// # Errors
     /// If the module is missing, or if requests differ in their calls.
     pub fn of(role: Role, change: impl FnOnce(&mut Value)) -> Result<Self> {
-        let mut envoy = Envoy::start(Setup::new(vec![role.plugin_with(change)?]).workers(1))?;
+        let mut envoy =
+            Envoy::start(Setup::new(vec![Plugin::deployed_with(role, change)?]).workers(1))?;
         envoy.run_seconds(1);
         let send = |envoy: &mut Envoy| match role {
             Role::UpstreamLog => envoy.attempt(0, &Request::inbound()),

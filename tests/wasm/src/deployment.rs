@@ -4,33 +4,21 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::module::Built;
-use crate::plugin::{Attach, Failure, Plugin};
+use crate::plugin::{Failure, Plugin, Role};
 
 /// The one Envoy cluster that leads to an aggregator.
 pub(crate) const CLUSTER: &str = "aggregator";
 
-/// A role of the filter.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Role {
-    Filter,
-    /// Access logger of the connection manager.
-    AccessLog,
-    /// Access logger of the router.
-    UpstreamLog,
-}
-
-// === impl Role ===
-
-impl Role {
+impl Plugin {
     /// The plugin of this role on the inbound listener, which streams to the aggregator.
-    pub fn plugin(self) -> Result<Plugin> {
-        self.plugin_with(|_| ())
+    pub fn deployed(role: Role) -> Result<Self> {
+        Self::deployed_with(role, |_| ())
     }
 
     /// The same with a changed configuration.
-    pub fn plugin_with(self, change: impl FnOnce(&mut Value)) -> Result<Plugin> {
+    pub fn deployed_with(role: Role, change: impl FnOnce(&mut Value)) -> Result<Self> {
         let mut configuration = json!({
-            "role": self.name(),
+            "role": role.as_str(),
             "aggregators": [{"cluster": CLUSTER}],
             "identity": {
                 "namespace": "prod",
@@ -40,21 +28,12 @@ impl Role {
             },
         });
         change(&mut configuration);
-        let (built, attach, failure) = match self {
-            Self::Filter => (Built::Filter, Attach::HttpFilter, Failure::Open),
-            Self::AccessLog => (Built::Log, Attach::AccessLog, Failure::Reload),
-            Self::UpstreamLog => (Built::Log, Attach::UpstreamLog, Failure::Reload),
+        let (built, failure) = match role {
+            Role::Filter => (Built::Filter, Failure::Open),
+            Role::AccessLog | Role::UpstreamLog => (Built::Log, Failure::Reload),
         };
-        let mut plugin = Plugin::new(built.code()?, attach, &configuration.to_string());
+        let mut plugin = Self::new(built.code()?, role, &configuration.to_string());
         plugin.failure = failure;
         Ok(plugin)
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Filter => "filter",
-            Self::AccessLog => "access_log",
-            Self::UpstreamLog => "upstream_log",
-        }
     }
 }

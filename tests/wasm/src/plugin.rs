@@ -1,24 +1,8 @@
 //! A Wasm plugin as a bootstrap or an xDS update configures it.
 
-/// Which way a listener looks, as Envoy numbers it.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Direction {
-    Unspecified = 0,
-    #[default]
-    Inbound = 1,
-    Outbound = 2,
-}
-
-/// Where Envoy runs the plugin.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Attach {
-    /// `envoy.filters.http.wasm` before the router.
-    HttpFilter,
-    /// `envoy.access_loggers.wasm` on the connection manager.
-    AccessLog,
-    /// `envoy.access_loggers.wasm` as `upstream_log` of the router.
-    UpstreamLog,
-}
+pub use common_names::Role;
+// Envoy numbers the directions of listeners as the wire does.
+pub use proto::v1::Direction;
 
 /// What a trap does to later requests.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,7 +34,7 @@ pub struct Plugin {
     /// Configuration of the plugin, JSON.
     pub configuration: String,
     pub code: Code,
-    pub attach: Attach,
+    pub role: Role,
     /// The listener it belongs to.
     pub direction: Direction,
     pub failure: Failure,
@@ -80,14 +64,14 @@ impl std::fmt::Debug for Code {
 impl Plugin {
     /// A plugin as the deployment configures it: `vm_id` and root are called `meshmeter`, traps are
     /// harmless.
-    pub fn new(code: Code, attach: Attach, configuration: &str) -> Self {
+    pub fn new(code: Code, role: Role, configuration: &str) -> Self {
         Self {
             name: "meshmeter".to_owned(),
             root_id: "meshmeter".to_owned(),
             vm_id: "meshmeter".to_owned(),
             configuration: configuration.to_owned(),
             code,
-            attach,
+            role,
             direction: Direction::Inbound,
             failure: Failure::Open,
         }
@@ -112,9 +96,9 @@ impl Plugin {
     /// HTTP filters alone: Envoy makes access loggers without one, so that those of all listeners
     /// share a root.
     pub(crate) fn root_key(&self) -> RootKey {
-        let direction = match self.attach {
-            Attach::HttpFilter => self.direction,
-            Attach::AccessLog | Attach::UpstreamLog => Direction::Unspecified,
+        let direction = match self.role {
+            Role::Filter => self.direction,
+            Role::AccessLog | Role::UpstreamLog => Direction::Unspecified,
         };
         RootKey {
             root_id: self.root_id.clone(),

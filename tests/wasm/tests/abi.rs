@@ -1,8 +1,8 @@
 //! What the host says in more than one way, or beside a callback.
 
 use anyhow::Result;
-use tests_wasm::deployment::Role;
 use tests_wasm::envoy::{Envoy, Setup};
+use tests_wasm::plugin::{Plugin, Role};
 use tests_wasm::request::Request;
 use tests_wasm::totals::What;
 
@@ -14,7 +14,7 @@ const INVALID_ARGUMENT: u32 = 3;
 fn a_missing_status_is_no_status_either_way() -> Result<()> {
     for absent_header_is_empty in [false, true] {
         for role in [Role::Filter, Role::AccessLog] {
-            let mut setup = Setup::new(vec![role.plugin()?]);
+            let mut setup = Setup::new(vec![Plugin::deployed(role)?]);
             setup.absent_header_is_empty = absent_header_is_empty;
             let mut envoy = Envoy::start(setup)?;
             envoy.run_seconds(2);
@@ -34,7 +34,7 @@ fn a_missing_status_is_no_status_either_way() -> Result<()> {
 #[test]
 fn a_refusal_is_told_once() -> Result<()> {
     let message = "`series.cluster` is too long";
-    let mut envoy = Envoy::start(Setup::new(vec![Role::Filter.plugin()?]))?;
+    let mut envoy = Envoy::start(Setup::new(vec![Plugin::deployed(Role::Filter)?]))?;
     for _ in 0..5 {
         envoy.run_seconds(3);
         envoy.close_streams(INVALID_ARGUMENT, message);

@@ -8,9 +8,8 @@ use anyhow::Result;
 use serde_json::json;
 use tests_wasm::aggregator::{Acks, Reach, Script};
 use tests_wasm::clock::Random;
-use tests_wasm::deployment::Role;
 use tests_wasm::envoy::{Envoy, RequestId, Setup};
-use tests_wasm::plugin::{Direction, Plugin};
+use tests_wasm::plugin::{Direction, Plugin, Role};
 use tests_wasm::request::Request;
 use tests_wasm::totals::What;
 
@@ -29,7 +28,7 @@ struct Sent {
 }
 
 fn filter(flush_interval_ms: u64) -> Result<Plugin> {
-    Role::Filter.plugin_with(|json| {
+    Plugin::deployed_with(Role::Filter, |json| {
         json["flush_interval_ms"] = json!(flush_interval_ms);
         json["dimensions"] = json!(["cluster"]);
     })
@@ -49,7 +48,7 @@ impl Chaos {
         let plugins = vec![
             filter.clone(),
             filter.on(Direction::Outbound),
-            Role::UpstreamLog.plugin()?,
+            Plugin::deployed(Role::UpstreamLog)?,
         ];
         let mut setup = Setup::new(plugins).workers(WORKERS);
         setup.seed = seed;

@@ -7,7 +7,7 @@ use tests_wasm::aggregator::Reach;
 use tests_wasm::envoy::{Envoy, Outcome, Setup};
 use tests_wasm::metrics::Kind;
 use tests_wasm::module::engine;
-use tests_wasm::plugin::{Attach, Code, Direction, Failure, Plugin};
+use tests_wasm::plugin::{Code, Direction, Failure, Plugin, Role};
 use tests_wasm::process::{Life, Thread};
 use tests_wasm::request::Request;
 use wasmtime::Module;
@@ -70,7 +70,7 @@ fn probe(parts: &[&str]) -> Code {
 }
 
 fn start(workers: usize, parts: &[&str]) -> Result<Envoy> {
-    let plugin = Plugin::new(probe(parts), Attach::HttpFilter, "{}");
+    let plugin = Plugin::new(probe(parts), Role::Filter, "{}");
     Envoy::start(Setup::new(vec![plugin]).workers(workers))
 }
 
@@ -143,7 +143,7 @@ fn a_host_call_in_the_allocator_is_refused() -> Result<()> {
   (drop (call $property (i32.const 1200) (i32.const 11) (i32.const 32) (i32.const 36)))
   (i32.const 0))
 "#;
-    let plugin = Plugin::new(probe(&[allocator]), Attach::HttpFilter, "{}");
+    let plugin = Plugin::new(probe(&[allocator]), Role::Filter, "{}");
     let mut setup = Setup::new(vec![plugin]);
     setup.node.insert("xds.node.id".into(), "node".into());
     let mut envoy = Envoy::start(setup)?;
@@ -277,11 +277,7 @@ fn a_new_root_lives_in_the_same_vm_beside_the_old_one() -> Result<()> {
 "#;
     let mut envoy = start(0, &[ALLOCATOR, TICKING, steps])?;
     envoy.run_for(Duration::from_millis(150));
-    let plugin = Plugin::new(
-        probe(&[ALLOCATOR, TICKING, steps]),
-        Attach::HttpFilter,
-        "{ }",
-    );
+    let plugin = Plugin::new(probe(&[ALLOCATOR, TICKING, steps]), Role::Filter, "{ }");
     envoy.update(0, plugin)?;
     envoy.run_for(Duration::from_millis(150));
     assert_eq!(
@@ -310,7 +306,7 @@ fn every_root_is_done_before_its_vm_goes() -> Result<()> {
 (func (export "proxy_on_done") (param i32) (result i32)
   (call $say (i32.add (i32.const 0x30) (local.get 0))) (i32.const 1))
 "#;
-    let plugin = Plugin::new(probe(&[ALLOCATOR, says]), Attach::HttpFilter, "{}");
+    let plugin = Plugin::new(probe(&[ALLOCATOR, says]), Role::Filter, "{}");
     let plugins = vec![
         plugin.clone(),
         plugin.clone().on(Direction::Outbound),
@@ -339,7 +335,7 @@ fn a_trap_kills_one_vm_and_the_policy_says_what_requests_get() -> Result<()> {
         (Failure::Closed, Outcome::Failed, Outcome::Failed),
     ];
     for (failure, first, second) in cases {
-        let mut plugin = Plugin::new(probe(&[ALLOCATOR, traps]), Attach::HttpFilter, "{}");
+        let mut plugin = Plugin::new(probe(&[ALLOCATOR, traps]), Role::Filter, "{}");
         plugin.failure = failure;
         let mut envoy = Envoy::start(Setup::new(vec![plugin]))?;
         assert_eq!(envoy.request(0, &Request::inbound()), first);
@@ -358,7 +354,7 @@ fn a_trapped_vm_is_replaced_under_fail_reload() -> Result<()> {
   (global.set $ticks (i32.add (global.get $ticks) (i32.const 1)))
   (call $note (i32.const 0x61) (i64.extend_i32_u (global.get $ticks))))
 "#;
-    let mut plugin = Plugin::new(probe(&[ALLOCATOR, counts]), Attach::AccessLog, "{}");
+    let mut plugin = Plugin::new(probe(&[ALLOCATOR, counts]), Role::AccessLog, "{}");
     plugin.failure = Failure::Reload;
     let mut envoy = Envoy::start(Setup::new(vec![plugin]).workers(1))?;
     envoy.request(0, &Request::inbound());

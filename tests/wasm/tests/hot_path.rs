@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::{Value, json};
 use tests_wasm::cost::Cost;
-use tests_wasm::deployment::Role;
 use tests_wasm::envoy::{Envoy, Setup};
+use tests_wasm::plugin::{Plugin, Role};
 use tests_wasm::request::Request;
 use tests_wasm::totals::What;
 
@@ -98,7 +98,7 @@ fn the_work_of_a_request_is_small() -> Result<()> {
 #[test]
 fn memory_does_not_grow_with_requests() -> Result<()> {
     for role in [Role::Filter, Role::AccessLog, Role::UpstreamLog] {
-        let plugin = role.plugin_with(|json| json["dimensions"] = json!(["cluster"]))?;
+        let plugin = Plugin::deployed_with(role, |json| json["dimensions"] = json!(["cluster"]))?;
         let mut envoy = Envoy::start(Setup::new(vec![plugin]))?;
         envoy.run_seconds(3);
         let request = Request::inbound();

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
-use tests_wasm::deployment::Role;
 use tests_wasm::envoy::{Envoy, Outcome, Setup};
+use tests_wasm::plugin::{Plugin, Role};
 use tests_wasm::process::{Life, Thread};
 use tests_wasm::request::Request;
 use tests_wasm::stream::End;
@@ -43,7 +43,7 @@ fn the_canary_leaves_no_trace() -> Result<()> {
         "random_get",
     ];
     for role in [Role::Filter, Role::AccessLog, Role::UpstreamLog] {
-        let envoy = Envoy::start(Setup::new(vec![role.plugin()?]))?;
+        let envoy = Envoy::start(Setup::new(vec![Plugin::deployed(role)?]))?;
         let calls = envoy.calls();
         let by_canary = calls.keys().filter(|(life, ..)| *life != Life::Live);
         let called: BTreeSet<_> = by_canary.map(|(.., name)| *name).collect();
@@ -62,7 +62,7 @@ fn the_canary_leaves_no_trace() -> Result<()> {
 /// traffic.
 #[test]
 fn a_trapped_worker_is_reported_and_the_others_go_on() -> Result<()> {
-    let mut envoy = Envoy::start(Setup::new(vec![Role::Filter.plugin()?]).workers(3))?;
+    let mut envoy = Envoy::start(Setup::new(vec![Plugin::deployed(Role::Filter)?]).workers(3))?;
     envoy.run_seconds(2);
     load(&mut envoy, 3, 20);
     envoy.run_seconds(1);
@@ -86,7 +86,7 @@ fn a_trapped_worker_is_reported_and_the_others_go_on() -> Result<()> {
 /// If the VM that streams traps, another takes over with the same instance and the same totals.
 #[test]
 fn another_vm_takes_over_when_the_streaming_one_traps() -> Result<()> {
-    let mut envoy = Envoy::start(Setup::new(vec![Role::Filter.plugin()?]).workers(3))?;
+    let mut envoy = Envoy::start(Setup::new(vec![Plugin::deployed(Role::Filter)?]).workers(3))?;
     envoy.run_seconds(2);
     load(&mut envoy, 3, 50);
     envoy.run_seconds(1);
@@ -117,7 +117,7 @@ fn another_vm_takes_over_when_the_streaming_one_traps() -> Result<()> {
 /// A reloaded VM takes the place of the one that trapped: as many are live as are expected.
 #[test]
 fn a_reloaded_vm_takes_the_place_of_the_dead_one() -> Result<()> {
-    let mut envoy = Envoy::start(Setup::new(vec![Role::AccessLog.plugin()?]))?;
+    let mut envoy = Envoy::start(Setup::new(vec![Plugin::deployed(Role::AccessLog)?]))?;
     envoy.run_seconds(2);
     load(&mut envoy, 2, 20);
     envoy.run_seconds(1);

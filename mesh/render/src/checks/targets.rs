@@ -1,10 +1,13 @@
 //! The options that each target supports and requires.
 
+use common_names::Role;
+use mesh_core::injection::Directions;
+
 use crate::checks::syntax::is_ip;
+use crate::options::Options;
 use crate::options::Target::{
     self, AppMesh, Consul, EnvoyGateway, Istio, IstioEnvoyFilter, Kuma, Static,
 };
-use crate::options::{Direction, Options, Role};
 
 /// An option that only some targets support.
 pub(crate) struct Supported {
@@ -77,13 +80,13 @@ pub(crate) const SUPPORTED: &[Supported] = &[
     },
     Supported {
         option: "direction",
-        given: |options| options.direction == Direction::Outbound,
+        given: |options| options.direction == Directions::Outbound,
         by: &[Istio, IstioEnvoyFilter, Kuma, AppMesh, Static],
         else_why: "it takes the filter for inbound requests only",
     },
     Supported {
         option: "direction",
-        given: |options| options.direction == Direction::Both,
+        given: |options| options.direction == Directions::Both,
         by: &[Istio, IstioEnvoyFilter, Kuma, AppMesh],
         else_why: "it has one kind of listener",
     },

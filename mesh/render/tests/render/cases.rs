@@ -1,6 +1,8 @@
 //! Options to render, the same for all tests.
 
-use mesh_render::options::{Address, Direction, Options, Role, Target};
+use common_names::Role;
+use mesh_core::injection::Directions;
+use mesh_render::options::{Address, Options, Target};
 use serde_json::json;
 
 /// A certificate that is none: only its form is looked at.
@@ -116,7 +118,7 @@ fn everything(target: Target, plain: Options) -> Options {
         options.selector = [("app", "metal"), ("example.com/version", "1")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into();
-        options.direction = Direction::Both;
+        options.direction = Directions::Both;
     }
     if matches!(target, Target::Istio | Target::EnvoyGateway) {
         options.module_image = None;
@@ -125,7 +127,7 @@ fn everything(target: Target, plain: Options) -> Options {
     }
     match target {
         Target::Kuma | Target::Static => options.role = Role::AccessLog,
-        Target::AppMesh => options.direction = Direction::Both,
+        Target::AppMesh => options.direction = Directions::Both,
         Target::Consul => {
             options.image = None;
             options.module_file = Some("/consul/modules/meshmeter-filter.wasm".into());
@@ -133,7 +135,7 @@ fn everything(target: Target, plain: Options) -> Options {
         _ => {}
     }
     if target == Target::Static {
-        options.direction = Direction::Outbound;
+        options.direction = Directions::Outbound;
         options.log_module_file = Some("/etc/envoy/meshmeter-log.wasm".into());
         options.module_file = None;
         options.aggregator_token_file = Some("/etc/envoy/token.json".into());

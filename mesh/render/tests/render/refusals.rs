@@ -1,7 +1,9 @@
 //! What is wrong, or cannot be said to a mesh, is refused by the option's name; what a user writes
 //! stays a value.
 
-use mesh_render::options::{Address, Direction, Options, Role, Target};
+use common_names::Role;
+use mesh_core::injection::Directions;
+use mesh_render::options::{Address, Options, Target};
 use mesh_render::render;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -180,7 +182,7 @@ fn what_a_mesh_cannot_be_told_is_refused() {
     for target in [EnvoyGateway, Consul] {
         refused(
             target,
-            |o| o.direction = Direction::Outbound,
+            |o| o.direction = Directions::Outbound,
             "--direction cannot",
         );
         refused(
@@ -193,7 +195,7 @@ fn what_a_mesh_cannot_be_told_is_refused() {
     }
     refused(
         Static,
-        |o| o.direction = Direction::Both,
+        |o| o.direction = Directions::Both,
         "--direction cannot be rendered for static",
     );
     refused(

@@ -5,9 +5,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use tests_support::artifacts::Module;
-use tests_support::bootstrap::{
-    Bootstrap, Cluster, Listener, TrafficDirection, route, virtual_host,
-};
+use tests_support::bootstrap::{Bootstrap, Cluster, Direction, Listener, route, virtual_host};
 
 const ROUTER: &str = "envoy.filters.http.router";
 
@@ -21,8 +19,8 @@ pub(crate) fn of_kind<'a>(documents: &'a [Value], kind: &str) -> &'a Value {
 pub(crate) fn base(application: SocketAddr) -> Value {
     let mut bootstrap = Bootstrap::new("sidecar");
     for (name, direction) in [
-        ("inbound", TrafficDirection::Inbound),
-        ("outbound", TrafficDirection::Outbound),
+        ("inbound", Direction::Inbound),
+        ("outbound", Direction::Outbound),
     ] {
         let mut listener = Listener::new(name, direction);
         listener.virtual_hosts = vec![virtual_host("all", &["*"], &[route("/", "application")])];

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Envoy, Handle, PluginIndex};
-use crate::plugin::{Attach, Failure};
+use crate::plugin::{Failure, Role};
 use crate::process::Thread;
 use crate::request::{Progress, Request, StreamInfo};
 
@@ -65,15 +65,15 @@ impl Envoy {
         };
         for index in 0..self.installed.len() {
             let plugin = &self.installed[index].current.plugin;
-            let attach = plugin.attach;
-            if plugin.direction != request.direction || attach == Attach::UpstreamLog {
+            let role = plugin.role;
+            if plugin.direction != request.direction || role == Role::UpstreamLog {
                 continue;
             }
             let Some(handle) = self.handle(index, Thread::Worker(worker)) else {
                 continue;
             };
             let mut context = None;
-            if attach == Attach::HttpFilter {
+            if role == Role::Filter {
                 context = self.enter_filter(index, handle, &mut flight);
             }
             flight.seen_by.push((index, handle, context));
@@ -169,7 +169,7 @@ impl Envoy {
     pub fn attempt(&mut self, worker: usize, attempt: &Request) {
         for index in 0..self.installed.len() {
             let plugin = &self.installed[index].current.plugin;
-            if plugin.attach != Attach::UpstreamLog || plugin.direction != attempt.direction {
+            if plugin.role != Role::UpstreamLog || plugin.direction != attempt.direction {
                 continue;
             }
             let Some(handle) = self.handle(index, Thread::Worker(worker)) else {

@@ -6,9 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tests_support::artifacts::Module;
-use tests_support::bootstrap::{
-    Bootstrap, Cluster, Listener, TrafficDirection, lua_filter, virtual_host,
-};
+use tests_support::bootstrap::{Bootstrap, Cluster, Direction, Listener, lua_filter, virtual_host};
 use tests_support::plugin::{AGGREGATOR_CLUSTER, Plugin, Role};
 
 /// Name of the only listener.
@@ -70,13 +68,13 @@ impl Case {
 
     /// The module of this Envoy, if it has one.
     pub(super) fn module(self) -> Option<Module> {
-        self.role().map(Role::module)
+        self.role().map(Module::of)
     }
 
     /// The bootstrap: one inbound listener whose answer Envoy gives itself, so that nothing but the
     /// proxy is measured and the share of a plugin shows at its largest.
     pub(super) fn bootstrap(self, aggregator: SocketAddr) -> Result<Value> {
-        let mut listener = Listener::new(LISTENER, TrafficDirection::Inbound);
+        let mut listener = Listener::new(LISTENER, Direction::Inbound);
         let answer = json!({"match": {"prefix": "/"}, "direct_response": {"status": 200}});
         listener.virtual_hosts = vec![virtual_host(LISTENER, &["*"], &[answer])];
         match self {
