@@ -94,6 +94,18 @@ impl Cluster {
 
     /// An aggregator for `server`, ready to be asked.
     pub(crate) async fn with(server: ApiServer, flags: &[&str]) -> Self {
+        let cluster = Self::begin(server, flags).await;
+        wait_for("readiness", PATIENCE, async || {
+            let reply = cluster.readyz().await;
+            Ok(reply.status.is_success().then_some(()))
+        })
+        .await
+        .unwrap();
+        cluster
+    }
+
+    /// The same, as soon as it listens.
+    pub(crate) async fn begin(server: ApiServer, flags: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
         let kubeconfig = directory.path().join("kubeconfig");
         server.write_kubeconfig(&kubeconfig).unwrap();
@@ -123,21 +135,19 @@ impl Cluster {
         })
         .await
         .unwrap();
-        let cluster = Self {
+        Self {
             server,
             addresses,
             sidecars: Vec::new(),
             shutdown,
             task,
             directory,
-        };
-        wait_for("readiness", PATIENCE, async || {
-            let reply = client::get_plain(addresses.admin, "/readyz?verbose").await;
-            Ok(reply.status.is_success().then_some(()))
-        })
-        .await
-        .unwrap();
-        cluster
+        }
+    }
+
+    /// What it says of being ready, check by check.
+    pub(crate) async fn readyz(&self) -> Reply {
+        client::get_plain(self.addresses.admin, "/readyz?verbose").await
     }
 
     /// GETs `path` over HTTP/1.1.

@@ -13,6 +13,7 @@ mod identity;
 mod ingest_tls;
 mod kubectl;
 mod permissive;
+mod readiness;
 mod serving;
 #[path = "../standalone/sidecar.rs"]
 #[expect(dead_code, reason = "shared with the tests without a cluster")]
