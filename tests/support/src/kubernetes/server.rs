@@ -26,7 +26,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::ca::CertificateAuthority;
 use super::objects::{CONFIG_MAP, Objects, Resource};
 use super::proxy::FrontProxy;
-use replies::{Answer, failure, not_found, reply};
+use replies::{Answer, already_exists, failure, not_found, reply};
 use target::{Target, target};
 
 mod collections;
@@ -378,8 +378,7 @@ impl Shared {
         };
         object["metadata"]["name"] = name.clone().into();
         let made = self.objects.update(resource, namespace, &name, |held| {
-            let taken = || failure(StatusCode::CONFLICT, &format!("{name} already exists"));
-            held.map_or(Ok(object), |_| Err(Box::new(taken())))
+            held.map_or(Ok(object), |_| Err(Box::new(already_exists(&name))))
         });
         made.map_or_else(|refused| *refused, |made| reply(StatusCode::CREATED, &made))
     }

@@ -15,6 +15,18 @@ pub(super) fn not_found(what: &str) -> Answer {
     failure(StatusCode::NOT_FOUND, &format!("{what} not found"))
 }
 
+/// Of a kind that is not installed, in plain text.
+pub(super) fn page_not_found() -> Answer {
+    plain(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+/// That there is one of this name already.
+pub(super) fn already_exists(name: &str) -> Answer {
+    let mut taken = status(StatusCode::CONFLICT, &format!("{name} already exists"));
+    taken["reason"] = "AlreadyExists".into();
+    reply(StatusCode::CONFLICT, &taken)
+}
+
 /// A refusal as a `Status`.
 pub(super) fn failure(code: StatusCode, message: &str) -> Answer {
     let status = status(code, message);
@@ -27,13 +39,17 @@ pub(super) fn outage(code: StatusCode) -> Answer {
         return failure(code, "injected");
     }
     // Priority and fairness speaks plain text.
-    let text = "Too many requests, please try again later.\n";
-    let mut refused = answer(code, Full::new(Bytes::from(text)).boxed_unsync());
+    let mut refused = plain(code, "Too many requests, please try again later.\n");
     let headers = refused.headers_mut();
-    let plain = http::HeaderValue::from_static("text/plain; charset=utf-8");
-    headers.insert(header::CONTENT_TYPE, plain);
     headers.insert(header::RETRY_AFTER, http::HeaderValue::from_static("1"));
     refused
+}
+
+fn plain(code: StatusCode, text: &'static str) -> Answer {
+    let mut answer = answer(code, Full::new(Bytes::from(text)).boxed_unsync());
+    let plain = http::HeaderValue::from_static("text/plain; charset=utf-8");
+    answer.headers_mut().insert(header::CONTENT_TYPE, plain);
+    answer
 }
 
 pub(super) fn status(code: StatusCode, message: &str) -> Value {

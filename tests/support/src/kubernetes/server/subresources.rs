@@ -4,7 +4,7 @@
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::replies::{Answer, failure, not_found, reply};
+use super::replies::{Answer, failure, not_found, page_not_found, reply};
 use super::{Shared, Target, target};
 use crate::kubernetes::custom;
 
@@ -17,7 +17,7 @@ impl Shared {
             name,
         } = target(path)?;
         if self.tuning().absent.contains(resource.plural) {
-            return Some(failure(StatusCode::NOT_FOUND, "404 page not found"));
+            return Some(page_not_found());
         }
         let status = custom::RESOURCES.contains(&resource) && path.ends_with("/status");
         if !status || method != Method::PATCH {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::replies::{Body, answer, failure, reply, status};
+use super::replies::{Body, answer, reply, status};
 use super::target::selected;
 use super::{Manner, Shared, Target};
 use crate::kubernetes::objects::{self, Event};
@@ -44,7 +44,7 @@ pub(super) fn watch(
         "" => 0,
         asked => match asked.parse::<u64>() {
             Ok(version) => version,
-            Err(_) => return failure(StatusCode::BAD_REQUEST, "resourceVersion: Invalid value"),
+            Err(_) => return invalid_version(asked),
         },
     };
     let lasts = query.get("timeoutSeconds");
@@ -77,6 +77,14 @@ pub(super) fn watch(
         StatusCode::OK,
         StreamBody::new(frames.boxed()).boxed_unsync(),
     )
+}
+
+/// As kube-apiserver says it: of no reason, and as its own fault.
+fn invalid_version(asked: &str) -> Response<Body> {
+    let message = format!("resourceVersion: Invalid value: \"{asked}\"");
+    let mut invalid = status(StatusCode::INTERNAL_SERVER_ERROR, &message);
+    invalid["reason"] = Value::Null;
+    reply(StatusCode::INTERNAL_SERVER_ERROR, &invalid)
 }
 
 fn too_old(version: u64) -> Value {
