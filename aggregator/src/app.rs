@@ -171,7 +171,7 @@ impl Listeners {
     }
 }
 
-// === impl Surroundings ===
+// === impl Environment ===
 
 impl Environment {
     async fn find(mode: Mode, directory: &Arc<Directory>, clock: &Clock) -> Result<Self> {
@@ -207,7 +207,7 @@ impl Environment {
     }
 }
 
-// === impl Shared ===
+// === impl AppContext ===
 
 impl AppContext {
     fn start(

@@ -142,7 +142,7 @@ pub struct ServeArgs {
     pub memory_limit: Option<Size>,
 
     /// Form of log lines on standard error.
-    #[arg(long, env = "MESHMETER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, env = "MESHMETER_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
     /// What to log: error, warn, info, debug or trace, or a list such as
@@ -167,8 +167,8 @@ pub struct ServeArgs {
 /// Form of log lines.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Lines for people.
     Text,
-    /// For machines: one JSON object a line.
+    /// One JSON object a line.
     Json,
 }

@@ -27,14 +27,20 @@ use crate::{clock, json_file};
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub(crate) struct Args {
-    /// Where Envoys or xDS proxies connect: ADDRESS:PORT or unix:///PATH.
-    #[arg(long, env = "MESHMETER_LISTEN", default_value = "127.0.0.1:18000")]
+    /// Address for Envoys and xDS proxies: ADDRESS:PORT or unix:///PATH.
+    #[arg(
+        long,
+        env = "MESHMETER_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:18000"
+    )]
     listen: Listen,
 
-    /// Where /metrics and /readyz are.
+    /// Address and port of /metrics and /readyz (HTTP).
     #[arg(
         long,
         env = "MESHMETER_ADMIN_LISTEN",
+        value_name = "ADDRESS:PORT",
         default_value = "127.0.0.1:18001"
     )]
     admin_listen: SocketAddr,

@@ -54,7 +54,7 @@ pub(crate) struct PodArgs {
     )]
     aggregator_ca_configmap: Option<String>,
 
-    /// Name that their certificates are for, instead of the host of each.
+    /// Name that the aggregators' certificates are valid for. Default: the host of each aggregator.
     #[arg(
         long,
         env = "MESHMETER_AGGREGATOR_SERVER_NAME",
@@ -63,7 +63,7 @@ pub(crate) struct PodArgs {
     )]
     aggregator_server_name: Option<String>,
 
-    /// Let the sidecars show a service account token of their pod.
+    /// Authenticate sidecars to aggregators by a service account token of their pod.
     #[arg(
         long,
         env = "MESHMETER_AGGREGATOR_TOKEN",
@@ -81,10 +81,11 @@ pub(crate) struct PodArgs {
     token_audience: String,
 
     /// How the modules come into the pod.
-    #[arg(long, env = "MESHMETER_MODULES", value_enum, default_value_t = ModulesArg::InitContainer)]
+    #[arg(long, env = "MESHMETER_MODULES", value_name = "MODE", value_enum, default_value_t = ModulesArg::InitContainer)]
     modules: ModulesArg,
 
-    /// Add an Envoy and what redirects traffic into it, where App Mesh's controller is gone.
+    /// Add an Envoy and an init container that redirects traffic to it, where App Mesh's controller
+    /// is gone.
     #[arg(
         long,
         env = "MESHMETER_INJECT_ENVOY",
@@ -138,7 +139,7 @@ pub(crate) struct InjectArgs {
     namespace: String,
 
     /// Form of what is printed.
-    #[arg(long, short, value_enum, default_value_t = Output::Yaml)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t = Output::Yaml)]
     output: Output,
 }
 

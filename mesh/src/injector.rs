@@ -47,12 +47,22 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pod: PodArgs,
 
-    /// Where kube-apiserver connects.
-    #[arg(long, env = "MESHMETER_LISTEN", default_value = "[::]:8443")]
+    /// Address and port of the webhook, for kube-apiserver (HTTPS).
+    #[arg(
+        long,
+        env = "MESHMETER_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "[::]:8443"
+    )]
     listen: SocketAddr,
 
-    /// Where /metrics and /readyz are.
-    #[arg(long, env = "MESHMETER_ADMIN_LISTEN", default_value = "[::]:15091")]
+    /// Address and port of /metrics and /readyz (HTTP).
+    #[arg(
+        long,
+        env = "MESHMETER_ADMIN_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "[::]:15091"
+    )]
     admin_listen: SocketAddr,
 
     /// File with the certificate (PEM), read again as it changes. Without it a CA is made, kept in
@@ -66,7 +76,7 @@ pub(crate) struct ServeArgs {
     )]
     cert_file: Option<PathBuf>,
 
-    /// File with its key (PEM).
+    /// File with the certificate's key (PEM).
     #[arg(
         long,
         env = "MESHMETER_KEY_FILE",
@@ -131,8 +141,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "HOSTNAME", value_name = "NAME", default_value = "")]
     lease_identity: String,
 
-    /// How long it still serves after SIGTERM while it says that it is not ready, in seconds (at
-    /// most 60), so that kube-apiserver hears of it first.
+    /// How long to go on serving after SIGTERM while /readyz fails, in seconds (at most 60), so
+    /// that kube-apiserver stops sending reviews first.
     #[arg(
         long,
         env = "MESHMETER_SHUTDOWN_DELAY_SECONDS",
@@ -145,7 +155,7 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     memory: MemoryArgs,
 
-    /// File to write the addresses to once it listens.
+    /// File to write the listeners' addresses to once they are open (JSON).
     #[arg(long, env = "MESHMETER_ADDRESSES_FILE", value_name = "FILE")]
     addresses_file: Option<PathBuf>,
 }

@@ -36,7 +36,7 @@ pub(crate) struct Args {
     )]
     token_secret: Option<PathBuf>,
 
-    /// Write envoy.yaml, the whole configuration of a stock Envoy that calls itself so.
+    /// Write envoy.yaml, the whole bootstrap of a stock Envoy with this node ID.
     #[arg(long, value_name = "NODE-ID")]
     bootstrap: Option<String>,
 }

@@ -16,15 +16,15 @@ use crate::placing::{DIRECTIONS, ROLES, one_of};
 /// Flags.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// For whom.
+    /// Mesh to render for.
     #[arg(long = "for", value_name = "MESH", value_parser = one_of(TARGETS))]
     target: Target,
 
-    /// Name of what is made.
+    /// Name of the rendered objects.
     #[arg(long, default_value = "meshmeter")]
     name: String,
 
-    /// Namespace of the pods, and of what is made.
+    /// Namespace of the pods and of the rendered objects.
     #[arg(long)]
     namespace: Option<String>,
 
@@ -72,19 +72,19 @@ struct PluginArgs {
     #[arg(long, value_parser = one_of(ROLES), default_value = "filter")]
     role: Role,
 
-    /// Count attempts too, by a logger in the router.
+    /// Count upstream attempts too, by an access logger of the router.
     #[arg(long)]
     upstream_log: bool,
 
-    /// Into which listeners.
+    /// Listeners that get the filter.
     #[arg(long, value_parser = one_of(DIRECTIONS), default_value = "inbound")]
     direction: Directions,
 
-    /// One series for each upstream cluster.
+    /// Count each upstream cluster as a series of its own.
     #[arg(long, value_name = "DIMENSION", value_delimiter = ',')]
     dimensions: Vec<String>,
 
-    /// How responses are told apart: class, code, off.
+    /// Detail of response counts: by class, by status code, or off.
     #[arg(long, value_name = "DETAIL")]
     responses: Option<String>,
 
@@ -143,7 +143,7 @@ struct AggregatorArgs {
     #[arg(long, value_name = "NAME")]
     aggregator_server_name: Option<String>,
 
-    /// Show the pod's token, for the audience `meshmeter`.
+    /// Authenticate to aggregators by a service account token for the audience `meshmeter`.
     #[arg(long)]
     aggregator_token: bool,
 

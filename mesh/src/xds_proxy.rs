@@ -41,17 +41,23 @@ const CONNECTIONS_MAX: usize = 64;
 #[expect(clippy::doc_markdown, reason = "these are texts of --help")]
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where Envoy connects: ADDRESS:PORT, or unix:///PATH, which only this user may open.
-    #[arg(long, env = "MESHMETER_LISTEN", default_value = "127.0.0.1:15090")]
+    /// Address for Envoy: ADDRESS:PORT, or unix:///PATH, which only this user may open.
+    #[arg(
+        long,
+        env = "MESHMETER_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:15090"
+    )]
     listen: Listen,
 
     #[command(flatten)]
     control_plane: ControlPlaneArgs,
 
-    /// Where /metrics and /readyz are.
+    /// Address and port of /metrics and /readyz (HTTP).
     #[arg(
         long,
         env = "MESHMETER_ADMIN_LISTEN",
+        value_name = "ADDRESS:PORT",
         default_value = "127.0.0.1:15091"
     )]
     admin_listen: SocketAddr,
@@ -74,10 +80,10 @@ pub(crate) struct Args {
 
     /// Where requests are counted. With access-log the module of --filter-wasm is not needed, and
     /// not inserted.
-    #[arg(long, env = "MESHMETER_ROLE", value_parser = one_of(ROLES), default_value = "filter")]
+    #[arg(long, env = "MESHMETER_ROLE", value_name = "ROLE", value_parser = one_of(ROLES), default_value = "filter")]
     role: Role,
 
-    /// Into which listeners.
+    /// Listeners that get the filter.
     #[arg(long, env = "MESHMETER_DIRECTION", value_parser = one_of(DIRECTIONS), default_value = "inbound")]
     direction: Directions,
 
@@ -100,7 +106,8 @@ pub(crate) struct Args {
     )]
     aggregator_ca: Option<String>,
 
-    /// The same from a file, read at the start, or with --aggregator-ca-secret again and again.
+    /// CA bundle from a file (PEM), read at the start; with --aggregator-ca-secret it is read again
+    /// as it changes.
     #[arg(long, env = "MESHMETER_AGGREGATOR_CA_FILE", value_name = "FILE")]
     aggregator_ca_file: Option<PathBuf>,
 
@@ -119,7 +126,8 @@ pub(crate) struct Args {
     #[arg(long, env = "MESHMETER_AGGREGATOR_SERVER_NAME", value_name = "NAME")]
     aggregator_server_name: Option<String>,
 
-    /// Envoy's file with the secret `token` that is put on each stream. Needs TLS.
+    /// Envoy's secret file with the token that authenticates each stream to the aggregator. Needs
+    /// TLS.
     #[arg(long, env = "MESHMETER_AGGREGATOR_TOKEN_FILE", value_name = "FILE")]
     aggregator_token_file: Option<PathBuf>,
 
@@ -133,23 +141,29 @@ pub(crate) struct Args {
     plugin_config: String,
 
     /// Namespace of the pod.
-    #[arg(long, env = "POD_NAMESPACE", default_value = "")]
+    #[arg(
+        long,
+        env = "POD_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = ""
+    )]
     pod_namespace: String,
 
     /// Name of the pod.
-    #[arg(long, env = "POD_NAME", default_value = "")]
+    #[arg(long, env = "POD_NAME", value_name = "NAME", default_value = "")]
     pod_name: String,
 
     /// Uid of the pod.
-    #[arg(long, env = "POD_UID", default_value = "")]
+    #[arg(long, env = "POD_UID", value_name = "UID", default_value = "")]
     pod_uid: String,
 
     /// Node of the pod.
-    #[arg(long, env = "NODE_NAME", default_value = "")]
+    #[arg(long, env = "NODE_NAME", value_name = "NAME", default_value = "")]
     node_name: String,
 
-    /// Raise Kubernetes Events on the pod when Envoy rejects what was put in, or it cannot be put
-    /// in. Needs name and namespace of the pod, and that its service account may create events.
+    /// Raise Kubernetes Events on the pod when Envoy rejects the injected configuration, or when
+    /// nothing can be injected. Needs the pod's name and namespace, and a service account that may
+    /// create events.
     #[arg(long, env = "MESHMETER_EVENTS")]
     events: bool,
 
@@ -165,7 +179,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     memory: MemoryArgs,
 
-    /// File to write the addresses to once it listens.
+    /// File to write the listeners' addresses to once they are open (JSON).
     #[arg(long, env = "MESHMETER_ADDRESSES_FILE", value_name = "FILE")]
     addresses_file: Option<PathBuf>,
 }

@@ -120,7 +120,7 @@ impl Ledger {
     }
 }
 
-// === impl Read ===
+// === impl RecordedRead ===
 
 impl RecordedRead {
     /// What was asked by `request` at `at` and answered with `result`.

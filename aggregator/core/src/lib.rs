@@ -2,7 +2,7 @@
 //! argument.
 //!
 //! ```text
-//! report::{Hello, Report} -> store::Store -> query::Answer
+//! report::{Hello, Report} -> store::Store -> query::QueryResult
 //! ```
 
 mod history;

@@ -383,7 +383,7 @@ impl Directory {
     }
 }
 
-// === impl Known ===
+// === impl CachedPods ===
 
 impl CachedPods {
     /// Changes a namespace, if it is known, and forgets it once it is empty.

@@ -54,7 +54,7 @@ pub trait Receiver: Send + Sync + 'static {
     fn refuse_credentials(&self) -> impl Future<Output = ()> + Send;
 }
 
-/// How requests show who sends them.
+/// How requests are authenticated.
 #[derive(Clone, Debug)]
 pub enum Auth {
     None,

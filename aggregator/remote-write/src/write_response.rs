@@ -155,7 +155,7 @@ pub const STATUSES: [StatusRow; 14] = [
     },
 ];
 
-// === impl Answer ===
+// === impl WriteResponse ===
 
 impl WriteResponse {
     pub fn class(&self) -> Class {

@@ -21,7 +21,7 @@ pub(super) struct Task {
     pub(super) stop: CancellationToken,
 }
 
-// === impl Parts ===
+// === impl Tasks ===
 
 impl Tasks {
     /// Waits for a part to end that nobody told to; says which and why.
@@ -60,7 +60,7 @@ impl Tasks {
     }
 }
 
-// === impl Part ===
+// === impl Task ===
 
 impl Task {
     pub(super) fn spawn<F>(make: impl FnOnce(CancellationToken) -> F) -> Self

@@ -133,7 +133,7 @@ pub struct ClusterArgs {
     /// (loopback only).
     #[arg(
         long,
-        env = "MESHMETER_INGEST_IDENTITY",
+        env = "MESHMETER_INGEST_IDENTITY", value_name = "METHOD",
         value_enum,
         default_value_t = IdentityMode::PodIp
     )]
@@ -142,13 +142,18 @@ pub struct ClusterArgs {
     /// TLS for sidecars: off, which the identities token and mtls do not allow; files, by
     /// --ingest-cert-file and --ingest-key-file (so if these are given); self-managed, by the CA in
     /// --api-ca-secret, whose certificate is written into --ingest-ca-configmap.
-    #[arg(long, env = "MESHMETER_INGEST_TLS", value_enum)]
+    #[arg(long, env = "MESHMETER_INGEST_TLS", value_name = "MODE", value_enum)]
     pub ingest_tls: Option<IngestTls>,
 
     /// Whether sidecars have to use TLS, where there is a certificate for them: required;
     /// permissive takes plain streams on the same port too, while sidecars move one by one. Of a
     /// plain stream the address is checked, as with --ingest-identity pod-ip. Default: required.
-    #[arg(long, env = "MESHMETER_INGEST_TLS_MODE", value_enum)]
+    #[arg(
+        long,
+        env = "MESHMETER_INGEST_TLS_MODE",
+        value_name = "MODE",
+        value_enum
+    )]
     pub ingest_tls_mode: Option<IngestTlsMode>,
 
     /// Headless service by which sidecars reach the aggregators. The self-managed certificate is

@@ -14,9 +14,14 @@ pub struct RemoteWriteArgs {
     #[arg(long, env = "MESHMETER_REMOTE_WRITE_URL", value_name = "URL")]
     pub remote_write_url: Option<String>,
 
-    /// How requests show who sends them. Default: sigv4 for an AMP workspace, or if a
-    /// region or role is given; none for other receivers.
-    #[arg(long, env = "MESHMETER_REMOTE_WRITE_AUTH", value_enum)]
+    /// How requests to the receiver are authenticated. Default: sigv4 for an AMP workspace, or if
+    /// a region or role is given; none for other receivers.
+    #[arg(
+        long,
+        env = "MESHMETER_REMOTE_WRITE_AUTH",
+        value_name = "METHOD",
+        value_enum
+    )]
     pub remote_write_auth: Option<AuthMode>,
 
     /// Region to sign for. Default: that of the workspace's host name.
@@ -102,7 +107,7 @@ pub struct RemoteWriteArgs {
     /// `max without (replica) (rate(…))`. Not with __replica__, nor with --remote-write-lease.
     #[arg(
         long,
-        env = "MESHMETER_REMOTE_WRITE_OUTPUT",
+        env = "MESHMETER_REMOTE_WRITE_OUTPUT", value_name = "SERIES",
         value_enum,
         default_value_t = OutputMode::PerPod
     )]
@@ -112,6 +117,7 @@ pub struct RemoteWriteArgs {
     #[arg(
         long,
         env = "MESHMETER_REMOTE_WRITE_GAUGE",
+        value_name = "GAUGE",
         value_enum,
         value_delimiter = ','
     )]
@@ -131,7 +137,7 @@ pub struct RemoteWriteArgs {
     /// 1.0.
     #[arg(
         long,
-        env = "MESHMETER_REMOTE_WRITE_PROTOCOL",
+        env = "MESHMETER_REMOTE_WRITE_PROTOCOL", value_name = "VERSION",
         value_enum,
         default_value_t = ProtocolVersion::V1
     )]
@@ -159,10 +165,10 @@ pub enum Gauge {
 /// A version of Remote-Write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum ProtocolVersion {
-    /// The one that every receiver knows.
+    /// Known to every receiver.
     #[value(name = "1.0")]
     V1,
-    /// With types, and smaller requests.
+    /// With metric types, and smaller requests.
     #[value(name = "2.0")]
     V2,
 }

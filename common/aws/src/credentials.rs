@@ -117,7 +117,7 @@ impl CredentialCache {
     }
 }
 
-// === impl Held ===
+// === impl CachedCredentials ===
 
 impl CachedCredentials {
     fn is_due(&self, now: Now) -> bool {

@@ -70,7 +70,7 @@ enum End {
     Overdue(Overdue),
 }
 
-// === impl Shared ===
+// === impl ListenerContext ===
 
 impl ListenerContext {
     fn note_handshake(&self, peer: &Peer, done: bool) {

@@ -234,7 +234,7 @@ impl Holders {
     }
 }
 
-// === impl Place ===
+// === impl ConnectionSlot ===
 
 impl ConnectionSlot {
     /// Its peer showed a certificate that is trusted: it leaves its place to others, for one of

@@ -112,7 +112,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<D> {
     }
 }
 
-// === impl Question ===
+// === impl OptionVisitor ===
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for OptionVisitor<V> {
     type Value = V::Value;

@@ -108,7 +108,7 @@ pub fn pod_names(service: &str, namespace: &str) -> Vec<String> {
         .collect()
 }
 
-// === impl Registration ===
+// === impl CaBundlePublisher ===
 
 impl CaBundlePublisher {
     /// Keeps everything in order until `stop`, in a task of its own; tells what is wrong.

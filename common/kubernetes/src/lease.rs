@@ -40,7 +40,7 @@ pub struct LeaseHandle {
     task: JoinHandle<()>,
 }
 
-// === impl Kept ===
+// === impl LeaseHandle ===
 
 impl LeaseHandle {
     /// Gives the Lease back, so that another replica has it at once.

@@ -56,7 +56,7 @@ fn of_ca(pem: &str, what: &str) -> Result<Arc<dyn ClientCertVerifier>, TlsError>
     Ok(verifier)
 }
 
-// === impl Followed ===
+// === impl WatchedClientCas ===
 
 impl WatchedClientCas {
     /// Reads the file for the first time.

@@ -50,7 +50,7 @@ impl Files {
     }
 }
 
-// === impl Followed ===
+// === impl WatchedFiles ===
 
 impl WatchedFiles {
     pub fn serving(&self) -> ReloadableCert {

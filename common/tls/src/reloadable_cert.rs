@@ -77,7 +77,7 @@ struct Shown {
     expires: AtomicU64,
 }
 
-// === impl Serving ===
+// === impl ReloadableCert ===
 
 impl ReloadableCert {
     /// Shows this certificate (PEM, its intermediates behind it).

@@ -272,7 +272,7 @@ impl Workload<'_> {
     }
 }
 
-// === impl Refused ===
+// === impl RefusedObject ===
 
 impl RefusedObject {
     pub(crate) fn file(file: &str, why: String) -> Self {
@@ -294,7 +294,7 @@ impl RefusedObject {
     }
 }
 
-// === impl Gone ===
+// === impl RefusedObjects ===
 
 impl RefusedObjects {
     fn of(refused: &[RefusedObject]) -> Self {

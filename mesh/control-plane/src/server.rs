@@ -175,7 +175,7 @@ fn hear(
     Ok(())
 }
 
-// === impl Place ===
+// === impl StreamGuard ===
 
 impl StreamGuard {
     fn take(streams: &Arc<AtomicUsize>, max: usize, metrics: &Metrics) -> Result<Self, Status> {

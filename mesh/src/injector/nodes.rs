@@ -18,7 +18,7 @@ pub(super) struct WatchedNodes {
     missing: MissingLists,
 }
 
-// === impl Followed ===
+// === impl WatchedNodes ===
 
 impl WatchedNodes {
     pub(super) fn new(cluster: &Cluster) -> Self {

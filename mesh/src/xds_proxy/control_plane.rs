@@ -20,12 +20,17 @@ const APP_MESH: &str = "appmesh";
 pub(super) struct ControlPlaneArgs {
     /// The control plane of the configuration: `https://HOST[:PORT]`, `http://HOST:PORT` or
     /// `unix:///PATH`.
-    #[arg(long, env = "MESHMETER_UPSTREAM")]
+    #[arg(long, env = "MESHMETER_UPSTREAM", value_name = "URL")]
     pub(super) upstream: Address,
 
     /// How requests to the control plane are authenticated [default: sigv4 for the names of App
     /// Mesh's own control plane, else none].
-    #[arg(long, env = "MESHMETER_UPSTREAM_AUTH", value_enum)]
+    #[arg(
+        long,
+        env = "MESHMETER_UPSTREAM_AUTH",
+        value_name = "METHOD",
+        value_enum
+    )]
     upstream_auth: Option<Auth>,
 
     /// Region to sign for. Default: taken from the name, where it is one of App Mesh's own.

@@ -91,6 +91,38 @@ fn links_and_anchors_resolve() {
     report(&findings);
 }
 
+/// The files and folders that the map of the code names are there, and so is each function named
+/// in parentheses behind its file.
+#[test]
+fn the_map_of_the_code_is_true() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let mut findings = Vec::new();
+    let mut files = 0;
+    for line in text.lines().filter(|line| line.starts_with('|')) {
+        let mut source = String::new();
+        let mut before = "";
+        for (nth, part) in line.split('`').enumerate() {
+            if nth % 2 == 0 {
+                before = part;
+            } else if part.contains('/') && !part.starts_with('/') {
+                files += 1;
+                source = fs::read_to_string(root().join(part)).unwrap_or_default();
+                if !root().join(part).exists() {
+                    findings.push(format!("{part} does not exist"));
+                }
+            } else if (before == " (" || before == ", ")
+                && !source.is_empty()
+                && !source.contains(&format!("fn {part}("))
+                && !source.contains(&format!("fn {part}<"))
+            {
+                findings.push(format!("no function {part}: {line}"));
+            }
+        }
+    }
+    assert!(files > 50, "{files} files found");
+    report(&findings);
+}
+
 /// Fenced YAML and JSON is YAML and JSON.
 #[test]
 fn fenced_examples_parse() {

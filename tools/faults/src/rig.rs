@@ -100,7 +100,7 @@ impl Traffic {
     }
 }
 
-// === impl Seen ===
+// === impl ReadCounts ===
 
 impl ReadCounts {
     /// Reads the API for a while, as an autoscaler would.

@@ -48,7 +48,7 @@ fn refuses_tls(sources: ReadContext<'_>, pod: &PodKey) -> bool {
     })
 }
 
-// === impl Question ===
+// === impl MetricRequest ===
 
 impl MetricRequest<'_> {
     /// Reads the pods that are asked about, each for itself; none is an error.

@@ -24,7 +24,7 @@ pub(super) struct ParsedObjects {
     pub(super) namespaces: BTreeMap<String, Labels>,
 }
 
-// === impl Read ===
+// === impl ParsedObjects ===
 
 impl ParsedObjects {
     /// Takes what is of App Mesh, and namespaces; leaves the rest alone.

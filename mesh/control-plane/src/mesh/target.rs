@@ -38,7 +38,7 @@ pub(crate) fn port(
     Ok(port)
 }
 
-// === impl Lost ===
+// === impl UnresolvedTarget ===
 
 impl UnresolvedTarget {
     /// In words, of `target`.
