@@ -274,7 +274,7 @@ fn exporter(config: &RemoteWriteConfig, queue: &Queue, clock: &Clock) -> Exporte
 /// Goes on with the series that the process before this one wrote.
 fn go_on(exporter: &mut Exporter, queue: &Queue, last: i64) {
     let known = match queue.written() {
-        Ok(Some(written)) => exporter.go_on(&written, last),
+        Ok(Some(written)) => exporter.resume(&written, last),
         Ok(None) => true,
         Err(error) => {
             tracing::warn!(%error, "remote write: which series were written cannot be read");

@@ -1,7 +1,8 @@
-//! Samples to batches: Remote-Write 1.0 protobuf, written straight into one buffer, then Snappy.
+//! Encodes samples to batches: Remote-Write 1.0 protobuf, written straight into one buffer, then
+//! Snappy.
 //!
-//! A series' labels are encoded once in its life ([`SeriesLabels`]); a flush only copies those
-//! bytes and adds the sample.
+//! The labels of a series are encoded once ([`SeriesLabels`]); a flush copies those bytes and adds
+//! the sample.
 
 use std::sync::Arc;
 
@@ -18,8 +19,8 @@ mod tests;
 /// Samples in a request at most. AWS recommends 1,000 to 2,000.
 pub const SAMPLES_PER_BATCH_MAX: usize = 2_000;
 
-/// Bytes of a request before compression at most. AMP refuses requests over 1 MB and does not say
-/// whether before or after compression; below this either answer is safe.
+/// Bytes of a request before compression at most. AMP refuses requests over 1 MB and does not
+/// document whether before or after compression; this is below either.
 pub const BATCH_BYTES_MAX: usize = 900_000;
 
 /// Labels of a series at most: AMP's quota.
@@ -45,7 +46,7 @@ pub struct SeriesLabels {
     encoded: Arc<[u8]>,
 }
 
-/// Labels that no receiver would take.
+/// Labels that no receiver accepts.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum LabelsError {
     /// A name outside the specification's pattern.
@@ -61,7 +62,7 @@ pub enum LabelsError {
     TooLong(usize),
 }
 
-/// Makes batches of the samples of one shard, all of one flush.
+/// Encodes the samples of one shard in one flush.
 #[derive(Debug)]
 pub struct Encoder {
     shard: u16,
@@ -77,8 +78,8 @@ pub struct Encoder {
 // === impl SeriesLabels ===
 
 impl SeriesLabels {
-    /// The series `name` with `labels`, in any order. Empty values are left out: an absent label
-    /// and an empty one are the same thing, and the specification wants it absent.
+    /// The series `name` with `labels`, in any order. Labels with an empty value are omitted, as
+    /// the specification requires: they mean the same as absent ones.
     pub fn new<'a>(
         name: &'a str,
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -104,13 +105,12 @@ impl SeriesLabels {
         })
     }
 
-    /// A number that is the same for the same labels on every machine, in every version, after
-    /// every restart.
+    /// A hash that is stable across machines, versions and restarts.
     pub fn hash(&self) -> u64 {
         xxh3_64(&self.encoded)
     }
 
-    /// Which of `shards` the series belongs to.
+    /// The shard of the series, out of `shards`.
     pub fn shard(&self, shards: u16) -> u16 {
         let shard = self.hash() % u64::from(shards.max(1));
         u16::try_from(shard).unwrap_or(0)
@@ -145,7 +145,7 @@ fn is_name(name: &str, metric: bool) -> bool {
 // === impl Encoder ===
 
 impl Encoder {
-    /// For the samples of `shard` that the flush at `timestamp` (Unix milliseconds) takes.
+    /// An encoder for the flush at `timestamp`, in Unix milliseconds.
     pub fn new(shard: u16, kind: Kind, timestamp: i64) -> Self {
         Self {
             shard,
@@ -159,7 +159,7 @@ impl Encoder {
         }
     }
 
-    /// With other limits than [`SAMPLES_PER_BATCH_MAX`] and [`BATCH_BYTES_MAX`], each at least one
+    /// Replaces [`SAMPLES_PER_BATCH_MAX`] and [`BATCH_BYTES_MAX`]; a batch holds at least one
     /// sample.
     #[must_use]
     pub fn with_limits(mut self, samples_max: usize, bytes_max: usize) -> Self {
@@ -173,13 +173,14 @@ impl Encoder {
         self.push_at(labels, value, self.timestamp)
     }
 
-    /// Adds a sample at `timestamp`. A series may come once in a batch: the caller sees to it.
+    /// Adds a sample at `timestamp`. The caller ensures that a batch has a series once.
     pub fn push_at(
         &mut self,
         labels: &SeriesLabels,
         value: f64,
         timestamp: i64,
     ) -> Result<(), snap::Error> {
+        // Protobuf's int64 is the two's complement as an unsigned varint.
         let time = u64::from_ne_bytes(timestamp.to_ne_bytes());
         let sample = 1 + 8 + 1 + varint_len_u64(time);
         let series = labels.encoded.len() + 1 + varint_len(sample) + sample;

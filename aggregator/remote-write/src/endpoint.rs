@@ -1,4 +1,4 @@
-//! Where the samples go: the URL, checked for what is known to go wrong with it.
+//! The URL of the receiver, checked for known mistakes.
 
 use common_aws::host as aws_host;
 use http::Uri;
@@ -7,14 +7,13 @@ use thiserror::Error;
 /// First labels of the host names of AMP's data plane.
 const SERVICES: [&str; 2] = ["aps-workspaces", "aps-workspaces-fips"];
 
-/// A URL that samples can be written to.
+/// A checked URL of a receiver.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Endpoint {
     url: String,
     amp_region: Option<String>,
 }
 
-/// A URL that cannot work.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum EndpointError {
     #[error("{0:?} is not a URL: {1}")]
@@ -30,10 +29,8 @@ pub enum EndpointError {
         "{0:?}: AMP wants exactly /workspaces/<workspace id, ws-...>/api/v1/remote_write, without a slash at the end"
     )]
     AmpPath(String),
-    /// An AMP host of another region than the one given.
-    #[error(
-        "the workspace is in region {host:?} by its host name, but the region given is {given:?}"
-    )]
+    /// An AMP host in another region than the one given.
+    #[error("the host name is in region {host:?}, but the region given is {given:?}")]
     Region {
         /// Region in the host name.
         host: String,
@@ -44,7 +41,7 @@ pub enum EndpointError {
 // === impl Endpoint ===
 
 impl Endpoint {
-    /// Checks `url`. `region` is the one that requests are signed for, if they are.
+    /// Checks `url`. `region` is the one that requests are signed for, `None` without signing.
     pub fn new(url: &str, region: Option<&str>) -> Result<Self, EndpointError> {
         let not_a_url = |why: &str| EndpointError::NotAUrl(url.to_owned(), why.to_owned());
         let uri: Uri = url
@@ -82,7 +79,7 @@ impl Endpoint {
         &self.url
     }
 
-    /// The region of the AMP workspace, if it is one by its host name.
+    /// The region of an AMP host name; `None` for other receivers.
     pub fn amp_region(&self) -> Option<&str> {
         self.amp_region.as_deref()
     }

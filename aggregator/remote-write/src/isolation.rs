@@ -1,13 +1,12 @@
-//! Series that the receiver refuses while it takes others: found by halving, set aside for some
-//! minutes, tried again.
+//! Finds series that the receiver refuses while it stores others, by halving batches, and sets them
+//! aside for some minutes.
 //!
-//! One series must not hold up those it shares a batch with: one too many for the receiver's limit
-//! of active series, or one that it fails on each time. Halving a batch of 2,000 finds one in some
-//! 22 requests. What is found is left out of the batches to come, so that those cost one request
-//! each; after `ASIDE_SECONDS` it is tried again, and a limit that was raised heals by itself.
-//! Requests spent on finding are bounded by a bucket; once it is empty, the rest of the batch is
-//! dropped and counted, and the next batch goes on where this one ended: running totals lose
-//! resolution by that, not increments.
+//! One series must not block the others in its batch: one beyond the receiver's limit of active
+//! series, or one that it fails on each time. Halving a batch of 2,000 finds one in some 22
+//! requests. It is left out of later batches, so that those cost one request each; after
+//! `ASIDE_SECONDS` it is sent again, so a raised limit takes effect by itself. A token bucket
+//! bounds the requests spent on halving; once it is empty, the rest of the batch is dropped and
+//! counted, and the next batch continues: running totals lose resolution by that, not increments.
 //!
 //! Pure: time is an argument, in seconds since any origin.
 
@@ -20,32 +19,32 @@ mod tests;
 const ASIDE_SECONDS: f64 = 300.0;
 /// Series set aside at once: 16 bytes each.
 pub const ASIDE_MAX: usize = 100_000;
-/// Requests that may be spent on halving at once.
+/// Capacity of the token bucket of halving, in requests.
 const SPLITS_MAX: f64 = 64.0;
-/// How many of them come back each second.
+/// Tokens refilled per second.
 const SPLITS_PER_SECOND: f64 = 1.0;
-/// Series that are known to be stored: 9 bytes each. Beyond it they are learned anew.
+/// Series known to be stored: 9 bytes each. Beyond this they are learnt anew.
 const STORED_MAX: usize = 1_000_000;
-/// A batch is looked into so often, of each shard, to learn what is stored, in seconds.
+/// How often the series of a stored batch are learnt, per shard, in seconds.
 const LEARN_SECONDS: f64 = 120.0;
 
 /// Why a series is set aside.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Refusal {
-    /// The receiver takes no further series.
+    /// The receiver's limit of series is reached.
     Limit,
-    /// The receiver fails on it, and not on others.
+    /// The receiver fails on it, but not on others.
     Failing,
 }
 
-/// What is set aside, and what is known to be stored.
+/// Series set aside, and series known to be stored.
 #[derive(Debug)]
 pub struct Isolation {
-    /// By a hash of the series' labels: why, and until when.
+    /// By a hash of the series' labels: the reason and the end.
     aside: HashMap<u64, (Refusal, f64)>,
     stored: HashSet<u64>,
     learned_at: HashMap<u16, f64>,
-    splits: f64,
+    split_tokens: f64,
     at: f64,
     overflowed: u64,
 }
@@ -58,23 +57,23 @@ impl Isolation {
             aside: HashMap::new(),
             stored: HashSet::new(),
             learned_at: HashMap::new(),
-            splits: SPLITS_MAX,
+            split_tokens: SPLITS_MAX,
             at: now,
             overflowed: 0,
         }
     }
 
-    /// Series that are set aside.
+    /// Number of series set aside.
     pub fn aside(&self) -> usize {
         self.aside.len()
     }
 
-    /// Series that were refused and not remembered, for want of room.
+    /// Refused series that exceeded [`ASIDE_MAX`].
     pub fn overflowed(&self) -> u64 {
         self.overflowed
     }
 
-    /// Lets those go that were set aside long enough.
+    /// Ends the isolation of series set aside for [`ASIDE_SECONDS`].
     pub fn expire(&mut self, now: f64) {
         self.aside.retain(|_, (_, until)| *until > now);
     }
@@ -93,14 +92,14 @@ impl Isolation {
         self.aside.insert(series, (refusal, now + ASIDE_SECONDS));
     }
 
-    /// True if another request may be spent on finding out who is refused; counts it.
+    /// Takes a token for one more request of halving; false if there is none.
     pub fn may_split(&mut self, now: f64) -> bool {
         let back = (now - self.at).max(0.0) * SPLITS_PER_SECOND;
-        self.splits = (self.splits + back).min(SPLITS_MAX);
+        self.split_tokens = (self.split_tokens + back).min(SPLITS_MAX);
         self.at = self.at.max(now);
-        let may = self.splits >= 1.0;
+        let may = self.split_tokens >= 1.0;
         if may {
-            self.splits -= 1.0;
+            self.split_tokens -= 1.0;
         }
         may
     }
@@ -110,9 +109,9 @@ impl Isolation {
         self.stored.contains(&series)
     }
 
-    /// True if it is time to look into a stored batch of the shard: while series are refused, into
-    /// each.
-    pub fn is_curious(&self, shard: u16, now: f64) -> bool {
+    /// True if the series of a stored batch of the shard are to be learnt.
+    pub fn should_learn(&self, shard: u16, now: f64) -> bool {
+        // Decoding every batch would cost CPU for nothing while none is refused.
         let last = self.learned_at.get(&shard);
         !self.aside.is_empty() || last.is_none_or(|at| now - at >= LEARN_SECONDS)
     }

@@ -1,4 +1,4 @@
-//! Running totals to Amazon Managed Prometheus (AMP) and other remote-write receivers.
+//! Writes running totals to Amazon Managed Prometheus (AMP) and other remote-write receivers.
 //!
 //! ```text
 //! store --flush--> series (names, zeros, ends) --> encoder (sorted labels, one sample a series)

@@ -1,5 +1,5 @@
-//! What remote write counts of itself. Names follow Prometheus' own
-//! (`prometheus_remote_storage_*`), so that alerts can be adapted.
+//! Metrics of remote write. Names follow Prometheus' own (`prometheus_remote_storage_*`), so that
+//! alerts can be adapted.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicU64;
 use crate::queue::DropReason;
 use crate::write_response::Class;
 
-/// Cheap to clone; all clones count together.
+/// Cheap to clone; clones share their counters.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pub(crate) samples: Family<ResultLabel, Counter>,
@@ -37,26 +37,26 @@ pub struct Metrics {
     pub(crate) damaged: Counter,
 }
 
-/// What became of samples or requests: one of a fixed set.
+/// Outcome of samples or requests; one of a fixed set.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub(crate) struct ResultLabel {
     pub(crate) result: &'static str,
 }
 
-/// HTTP status, `none` without an answer.
+/// HTTP status, `none` without a response.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub(crate) struct CodeLabel {
     pub(crate) code: String,
 }
 
-/// Why samples were dropped: one of a fixed set.
+/// Why samples were dropped; one of a fixed set.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub(crate) struct ReasonLabel {
     pub(crate) reason: &'static str,
 }
 
 common_names::named! {
-    /// What became of samples for good.
+    /// Final outcome of samples.
     pub(crate) enum Outcome {
         Stored = "stored",
         Deduplicated = "deduplicated",
@@ -98,7 +98,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The metrics, registered under the prefix `remote_write`.
+    /// Registers the metrics with the prefix `remote_write`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("remote_write");
@@ -108,15 +108,15 @@ impl Metrics {
         metrics
     }
 
-    /// Every label value is there with 0 from the start, of HTTP statuses only `none`: a rise from
-    /// nothing is no rise to Prometheus, and a family without series is not shown at all.
     fn begin(&self) {
+        // Prometheus sees no increase when a series appears, and a family without series is not
+        // exposed at all, so every label value starts with 0; of HTTP statuses only `none`.
         let code = "none".to_owned();
         drop(self.requests.get_or_create(&CodeLabel { code }));
         for result in Outcome::ALL.map(Outcome::as_str) {
             drop(self.samples.get_or_create(&ResultLabel { result }));
         }
-        for result in Class::AGAIN.map(Class::as_str) {
+        for result in Class::RETRIED.map(Class::as_str) {
             drop(self.retries.get_or_create(&ResultLabel { result }));
         }
         for reason in DropReason::ALL.map(DropReason::as_str) {
@@ -124,7 +124,6 @@ impl Metrics {
         }
     }
 
-    /// So many series were not written.
     pub fn count_refused(&self, series: u64) {
         self.series_refused.inc_by(series);
     }

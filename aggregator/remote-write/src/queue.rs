@@ -1,5 +1,5 @@
-//! What waits to be sent: first in, first out for each shard, bounded in bytes and age, on disk or
-//! in memory.
+//! The queue of batches to send: first in, first out per shard, bounded in bytes and age, on disk
+//! or in memory.
 //!
 //! ```text
 //! push (one flush, one fsync) -> pending of each shard -> front -> acknowledge
@@ -8,7 +8,7 @@
 //!
 //! Invariant, in samples: recovered + pushed = acknowledged + dropped (by reason) + pending.
 //!
-//! Blocking: every method may wait for the disk.
+//! Every method may block on the disk.
 
 mod cursor;
 mod folder;
@@ -33,16 +33,15 @@ use crate::queue::log::{Log, RecordPosition};
 use crate::queue::record::Header;
 use crate::queue::segment::ScanResult;
 
-/// Batches to send, in order.
 #[derive(Debug)]
 pub struct Queue {
     limits: Limits,
     log: Option<Log>,
     next_seq: u64,
-    /// By shard, each in ascending order of sequence numbers.
+    /// By shard, in ascending order of sequence numbers.
     pending: BTreeMap<u16, VecDeque<Pending>>,
     cursor: Cursor,
-    /// True if `cursor` is ahead of the one on disk.
+    /// True if the cursor on disk is older than `cursor`.
     cursor_behind: bool,
     bytes: u64,
     memory_bytes: u64,
@@ -64,7 +63,7 @@ enum Body {
 // === impl Queue ===
 
 impl Queue {
-    /// A queue that is gone with the process.
+    /// A queue that is lost with the process.
     pub fn in_memory(limits: Limits) -> Self {
         Self {
             limits: Limits {
@@ -82,8 +81,7 @@ impl Queue {
         }
     }
 
-    /// Opens or makes the queue in `folder` and finds what it holds. Damage never keeps it from
-    /// opening.
+    /// Opens or creates the queue in `folder` and recovers its batches. Damage is never an error.
     pub fn open(folder: &Path, limits: Limits) -> io::Result<Self> {
         let (log, opened) = Log::open(folder, limits.segment_bytes)?;
         let mut queue = Self {
@@ -91,25 +89,26 @@ impl Queue {
             ..Self::in_memory(limits)
         };
         queue.totals.damaged_bytes = opened.damaged;
+        // Above every number ever used: a reused one would count as acknowledged by the cursor.
         let acknowledged = opened.cursor.acknowledged.values().max().copied();
         queue.next_seq = (acknowledged.unwrap_or(0) + 1).max(opened.next_segment);
         queue.cursor = opened.cursor;
-        for place in opened.places {
-            let header = place.record.header;
+        for position in opened.positions {
+            let header = position.record.header;
             queue.next_seq = queue.next_seq.max(header.seq + 1);
             queue.cursor.flush = queue.cursor.flush.max(Some(header.timestamp));
             let sent = queue.cursor.acknowledged.get(&header.shard);
             if header.seq > sent.copied().unwrap_or(0) {
                 queue.totals.recovered += u64::from(header.samples);
-                queue.wait(header, Body::Disk(place));
+                queue.enqueue(header, Body::Disk(position));
             }
         }
         queue.log = Some(log);
         Ok(queue)
     }
 
-    /// Takes in the batches of one flush, durable when this returns. Batches that the disk does not
-    /// take wait in memory as long as there is room. `now` is Unix time in milliseconds.
+    /// Adds the batches of one flush, durable when this returns. If the disk fails they are held in
+    /// memory, within its limit. `now` is Unix time in milliseconds.
     pub fn push(&mut self, now: i64, batches: Vec<Batch>) {
         let mut numbered = Vec::with_capacity(batches.len());
         for batch in batches {
@@ -133,11 +132,11 @@ impl Queue {
             .iter()
             .map(|(header, batch)| (*header, batch))
             .collect();
-        let places = self.log.as_mut().map(|log| log.append(first, &borrowed));
-        match places {
-            Some(Ok(places)) => {
-                for ((header, _), place) in numbered.into_iter().zip(places) {
-                    self.wait(header, Body::Disk(place));
+        let positions = self.log.as_mut().map(|log| log.append(first, &borrowed));
+        match positions {
+            Some(Ok(positions)) => {
+                for ((header, _), position) in numbered.into_iter().zip(positions) {
+                    self.enqueue(header, Body::Disk(position));
                 }
             }
             written => {
@@ -147,39 +146,37 @@ impl Queue {
                 }
                 for (header, batch) in numbered {
                     self.memory_bytes += header.record_len();
-                    self.wait(header, Body::Memory(batch));
+                    self.enqueue(header, Body::Memory(batch));
                 }
             }
         }
         self.enforce(now);
     }
 
-    /// The next batch of `shard` to send and its number. One that cannot be read is dropped and
-    /// counted.
+    /// The next batch of `shard` to send and its number. An unreadable one is dropped and counted.
     pub fn front(&mut self, shard: u16) -> Option<(u64, Batch)> {
         loop {
             let pending = self.pending.get(&shard)?.front()?.clone();
             let read = match (&pending.body, &self.log) {
                 (Body::Memory(batch), _) => Ok(Some(batch.clone())),
-                (Body::Disk(place), Some(log)) => log.read(place),
+                (Body::Disk(position), Some(log)) => log.read(position),
                 (Body::Disk(_), None) => Ok(None),
             };
             match read {
                 Ok(Some(batch)) => return Some((pending.header.seq, batch)),
                 Ok(None) => tracing::warn!(
                     seq = pending.header.seq,
-                    "remote write: a queued batch is damaged"
+                    "remote write: a queued batch is damaged; dropping it"
                 ),
                 Err(error) => {
-                    tracing::warn!(%error, seq = pending.header.seq, "remote write: a queued batch cannot be read");
+                    tracing::warn!(%error, seq = pending.header.seq, "remote write: cannot read a queued batch; dropping it");
                 }
             }
             self.drop_front(shard, DropReason::Corrupt);
         }
     }
 
-    /// True if number `seq` is the next of `shard` to send: it may have been dropped while it was
-    /// on its way.
+    /// True if number `seq` is the next of `shard` to send: it may be dropped while it is sent.
     pub fn is_front(&self, shard: u16, seq: u64) -> bool {
         let front = self.pending.get(&shard).and_then(VecDeque::front);
         front.is_some_and(|pending| pending.header.seq == seq)
@@ -190,7 +187,7 @@ impl Queue {
         Some(self.pending.get(&shard)?.front()?.header.seq)
     }
 
-    /// The receiver has everything of `shard` up to number `seq`, or will never want it.
+    /// Removes the batches of `shard` up to number `seq`: the receiver stored or rejected them.
     pub fn acknowledge(&mut self, shard: u16, seq: u64) {
         while let Some(front) = self.pending.get(&shard).and_then(VecDeque::front) {
             if front.header.seq > seq {
@@ -199,10 +196,10 @@ impl Queue {
             self.totals.acknowledged += u64::from(front.header.samples);
             self.forget_front(shard);
         }
-        self.tidy();
+        self.remove_sent_segments();
     }
 
-    /// Drops what is too old at `now`, Unix time in milliseconds.
+    /// Drops batches beyond the limits of age and bytes. `now` is Unix time in milliseconds.
     pub fn enforce(&mut self, now: i64) {
         if let Some(age) = self.limits.age {
             let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
@@ -216,6 +213,7 @@ impl Queue {
                 }
             }
         }
+        // The cheapest loss first: sent batches, then resolution, then the oldest samples.
         if self.is_full() {
             self.compact();
         }
@@ -224,11 +222,11 @@ impl Queue {
             self.compact();
         }
         while self.is_full() && self.drop_oldest() {}
-        self.tidy();
+        self.remove_sent_segments();
     }
 
-    /// Writes down what was acknowledged, so that it is not sent again after a restart. A crash in
-    /// between is harmless: what is sent twice is stored once.
+    /// Saves what was acknowledged, so that it is not sent again after a restart. A crash before
+    /// that is harmless: receivers store a sample sent twice once.
     pub fn save_cursor(&mut self) -> io::Result<()> {
         if let Some(log) = &self.log
             && self.cursor_behind
@@ -239,17 +237,16 @@ impl Queue {
         Ok(())
     }
 
-    /// Timestamp of the newest flush, over restarts if it was on disk; `None` if there was none.
+    /// Timestamp of the newest flush, also of one before a restart; `None` without one.
     pub fn last_flush(&self) -> Option<i64> {
         self.cursor.flush
     }
 
-    /// False if all of it is gone with the process.
     pub fn is_on_disk(&self) -> bool {
         self.log.is_some()
     }
 
-    /// Writes down what belongs to the next flush, whole or not at all. Nothing in memory.
+    /// Saves the checkpoint of the next flush atomically. Does nothing for a queue in memory.
     pub fn save_state(&self, state: &[u8]) -> io::Result<()> {
         match &self.log {
             Some(log) => log.save_state(state),
@@ -257,7 +254,7 @@ impl Queue {
         }
     }
 
-    /// What [`Queue::save_state`] wrote last.
+    /// The last state saved by [`Queue::save_state`].
     pub fn state(&self) -> io::Result<Option<Vec<u8>>> {
         match &self.log {
             Some(log) => log.state(),
@@ -265,7 +262,7 @@ impl Queue {
         }
     }
 
-    /// Writes down which series were written, whole or not at all. Nothing in memory.
+    /// Saves the list of series written atomically. Does nothing for a queue in memory.
     pub fn save_written(&self, written: &[u8]) -> io::Result<()> {
         match &self.log {
             Some(log) => log.save_written(written),
@@ -273,7 +270,7 @@ impl Queue {
         }
     }
 
-    /// What [`Queue::save_written`] wrote last.
+    /// The last list saved by [`Queue::save_written`].
     pub fn written(&self) -> io::Result<Option<Vec<u8>>> {
         match &self.log {
             Some(log) => log.written(),
@@ -281,14 +278,14 @@ impl Queue {
         }
     }
 
-    /// Drops everything that waits: another replica writes.
+    /// Drops all pending batches: another replica writes.
     pub fn discard_pending(&mut self) {
         for shard in self.shards() {
             while self.front_timestamp(shard).is_some() {
                 self.drop_front(shard, DropReason::OtherWriter);
             }
         }
-        self.tidy();
+        self.remove_sent_segments();
     }
 
     pub fn totals(&self) -> &Totals {
@@ -308,14 +305,13 @@ impl Queue {
         }
     }
 
-    /// Shards that have something to send. After a change of the number of shards those of before
-    /// are among them.
+    /// Shards with pending batches, including shards of an earlier number of shards.
     pub fn shards(&self) -> Vec<u16> {
         let waiting = self.pending.iter().filter(|(_, queue)| !queue.is_empty());
         waiting.map(|(shard, _)| *shard).collect()
     }
 
-    fn wait(&mut self, header: Header, body: Body) {
+    fn enqueue(&mut self, header: Header, body: Body) {
         self.bytes += header.record_len();
         let queue = self.pending.entry(header.shard).or_default();
         queue.push_back(Pending { header, body });
@@ -332,8 +328,8 @@ impl Queue {
         Some(self.pending.get(&shard)?.front()?.header.timestamp)
     }
 
-    /// Keeps every other flush of what waits, the newest among them. Running totals lose
-    /// resolution, not increments.
+    /// Keeps every other pending flush, the newest included. Running totals lose resolution, not
+    /// increments.
     fn thin(&mut self) {
         let flushes: BTreeSet<i64> = self
             .pending
@@ -360,22 +356,22 @@ impl Queue {
         *self.totals.dropped.entry(DropReason::Thinned).or_default() += dropped;
     }
 
-    /// Gives the room of what no longer waits back to the disk. Where that fails it stays until its
-    /// segment goes.
+    /// Rewrites segments without their sent batches. Where that fails, they stay until the segment
+    /// is removed.
     fn compact(&mut self) {
         let Some(log) = &mut self.log else {
             return;
         };
-        // A segment of which nothing waits is written anew, too: it is removed only once it is the
-        // oldest.
+        // Segments without pending batches are rewritten, too: they are removed only once they are
+        // the oldest.
         let segments = log.segments().map(|segment| (segment, Vec::new()));
         let mut segments: BTreeMap<u64, Vec<ScanResult>> = segments.collect();
         for pending in self.pending.values().flatten() {
-            if let Body::Disk(place) = &pending.body {
+            if let Body::Disk(position) = &pending.body {
                 segments
-                    .entry(place.segment)
+                    .entry(position.segment)
                     .or_default()
-                    .push(place.record);
+                    .push(position.record);
             }
         }
         let mut moved: BTreeMap<u64, ScanResult> = BTreeMap::new();
@@ -390,15 +386,15 @@ impl Queue {
             }
         }
         for pending in self.pending.values_mut().flatten() {
-            if let Body::Disk(place) = &mut pending.body
+            if let Body::Disk(position) = &mut pending.body
                 && let Some(found) = moved.get(&pending.header.seq)
             {
-                place.record = *found;
+                position.record = *found;
             }
         }
     }
 
-    /// Drops the oldest flush's first batch; false if nothing waits.
+    /// Drops the first batch of the oldest flush; false if the queue is empty.
     fn drop_oldest(&mut self) -> bool {
         let fronts = self
             .pending
@@ -407,7 +403,7 @@ impl Queue {
         match fronts.min() {
             Some((_, shard)) => {
                 self.drop_front(shard, DropReason::Full);
-                self.tidy();
+                self.remove_sent_segments();
                 true
             }
             None => false,
@@ -443,8 +439,8 @@ impl Queue {
         *self.totals.dropped.entry(reason).or_default() += u64::from(samples);
     }
 
-    /// Removes segments that hold nothing that waits.
-    fn tidy(&mut self) {
+    /// Removes the oldest segments up to the first with a pending batch.
+    fn remove_sent_segments(&mut self) {
         let on_disk = self.pending.values().filter_map(|queue| {
             let first = queue
                 .iter()
@@ -452,7 +448,7 @@ impl Queue {
             first.map(|pending| pending.header.seq)
         });
         let oldest = on_disk.min();
-        // The last flush is known by its batches, or by the cursor.
+        // Without batches only the cursor has the time of the last flush: it must be saved first.
         if oldest.is_none()
             && let Err(error) = self.save_cursor()
         {
@@ -464,7 +460,7 @@ impl Queue {
             && let Err(error) = log.remove_before(oldest)
         {
             self.totals.write_errors += 1;
-            tracing::warn!(%error, "remote write: a segment that was sent cannot be removed");
+            tracing::warn!(%error, "remote write: cannot remove a sent segment");
         }
     }
 }

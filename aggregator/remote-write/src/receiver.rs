@@ -1,4 +1,4 @@
-//! The receiver of the samples, over HTTP.
+//! HTTP client of a remote-write receiver.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,14 +22,14 @@ use crate::write_response::{BODY_BYTES_MAX, WriteResponse};
 /// Time to connect, TLS included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Time for a whole request.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// Idle connections are closed before a load balancer does (AWS: 60 s).
+const RESPONSE_WITHIN: Duration = Duration::from_secs(30);
+/// Idle time of connections: below that of load balancers (AWS: 60 s), which would reset a request.
 const IDLE: Duration = Duration::from_secs(55);
 /// Bytes of a bearer token.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 const VERSION: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
-/// What a receiver of 2.0 tells of each request that it took.
+/// Headers that a receiver of 2.0 sends with each request it stored.
 const WRITTEN: [HeaderName; 3] = [
     HeaderName::from_static("x-prometheus-remote-write-samples-written"),
     HeaderName::from_static("x-prometheus-remote-write-histograms-written"),
@@ -37,7 +37,7 @@ const WRITTEN: [HeaderName; 3] = [
 ];
 const RETRY_ATTEMPT: HeaderName = HeaderName::from_static("retry-attempt");
 
-/// Something that takes requests: the real receiver, or a scripted one.
+/// The HTTP receiver, or a scripted one in tests.
 pub trait Receiver: Send + Sync + 'static {
     /// Sends `body`, a request of `version` in Snappy's block format; `attempt` counts from 0.
     fn send(
@@ -47,11 +47,11 @@ pub trait Receiver: Send + Sync + 'static {
         attempt: u32,
     ) -> impl Future<Output = WriteResponse> + Send;
 
-    /// The receiver's clock minus ours, in seconds; 0 if it is not known.
+    /// The receiver's clock minus ours, in seconds; 0 if unknown.
     fn clock_skew(&self) -> f64;
 
-    /// The receiver refused the credentials of the last request.
-    fn refuse_credentials(&self) -> impl Future<Output = ()> + Send;
+    /// Discards cached credentials that the receiver refused.
+    fn invalidate_credentials(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// How requests are authenticated.
@@ -60,11 +60,11 @@ pub enum Auth {
     None,
     Basic {
         user: String,
-        /// File that holds the password, read for each request.
+        /// Read for each request.
         password_file: PathBuf,
     },
     Bearer {
-        /// File that holds the token, read for each request: it may be rotated.
+        /// Read for each request: tokens are rotated.
         token_file: PathBuf,
     },
     /// AWS Signature Version 4.
@@ -74,13 +74,10 @@ pub enum Auth {
     },
 }
 
-/// A client that cannot be made.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// The HTTP client does not take its settings.
     #[error("HTTP client: {0}")]
     Client(#[from] reqwest::Error),
-    /// The CA bundle is not PEM, or holds nothing.
     #[error("CA certificates: {0}")]
     Ca(String),
 }
@@ -97,8 +94,8 @@ pub struct HttpReceiver {
 // === impl HttpReceiver ===
 
 impl HttpReceiver {
-    /// The receiver at `endpoint`. `ca` is a PEM bundle to believe instead of the system's. Proxies
-    /// are those of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`).
+    /// The receiver at `endpoint`. `ca` is a PEM bundle to trust instead of the system's. Proxies
+    /// come from the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`).
     pub fn new(
         endpoint: Endpoint,
         auth: Auth,
@@ -108,8 +105,9 @@ impl HttpReceiver {
         let client = Client::builder()
             .tls_backend_preconfigured(tls(ca)?)
             .connect_timeout(CONNECT_WITHIN)
-            .timeout(ANSWER_WITHIN)
+            .timeout(RESPONSE_WITHIN)
             .pool_idle_timeout(IDLE)
+            // A redirect would send signed headers elsewhere; retries are the sender's.
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .build()?;
@@ -122,7 +120,7 @@ impl HttpReceiver {
         })
     }
 
-    /// When the credentials in use expire; `None` if they do not, or there are none.
+    /// Expiry of the credentials in use; `None` if they do not expire, or there are none.
     pub async fn credentials_expire_at(&self) -> Option<SystemTime> {
         match &self.auth {
             Auth::SigV4 { credentials, .. } => credentials.expires_at().await,
@@ -156,10 +154,11 @@ impl HttpReceiver {
             self.skew.lock().observe(sent, received, date);
         }
         let written = written(response.headers());
+        // A receiver of 1.0 may decode a request of 2.0 as an empty one, and store nothing.
         if version == Version::V2 && response.status().is_success() && written.is_none() {
             return Ok(WriteResponse::NotUnderstood);
         }
-        Ok(answer(response, received, written).await)
+        Ok(write_response(response, received, written).await)
     }
 
     async fn authorization(&self, body: &Bytes) -> Result<HeaderMap, WriteResponse> {
@@ -197,7 +196,7 @@ impl HttpReceiver {
                 signer,
                 credentials,
             } => {
-                // Both are judged by the receiver's clock, as far as that is known.
+                // The receiver checks both the signature's time and the expiry by its own clock.
                 let time = self.skew.lock().corrected(self.clock.wall().into());
                 let now = Now {
                     monotonic: self.clock.now(),
@@ -226,7 +225,7 @@ impl Receiver for HttpReceiver {
         self.skew.lock().seconds()
     }
 
-    async fn refuse_credentials(&self) {
+    async fn invalidate_credentials(&self) {
         if let Auth::SigV4 { credentials, .. } = &self.auth {
             credentials.refuse().await;
         }
@@ -249,6 +248,7 @@ fn tls(ca: Option<&[u8]>) -> Result<rustls::ClientConfig, ClientError> {
             return Err(ClientError::Ca("the file holds no certificate".to_owned()));
         }
     } else {
+        // One certificate that rustls cannot parse must not disable all others of the system.
         let native = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(native.certs);
     }
@@ -285,12 +285,12 @@ async fn secret(file: &PathBuf) -> Result<String, WriteResponse> {
         .map_err(|error| unreadable(&error.to_string()))?;
     let text = text.trim();
     if text.is_empty() || text.len() > TOKEN_BYTES_MAX {
-        return Err(unreadable("it must hold one line"));
+        return Err(unreadable("expected one line"));
     }
     Ok(text.to_owned())
 }
 
-async fn answer(
+async fn write_response(
     mut response: Response,
     received: SystemTime,
     written: Option<u32>,
@@ -315,14 +315,13 @@ async fn answer(
     }
 }
 
-/// Samples that the receiver says it wrote. One that says so of anything wrote none of what it does
-/// not name.
+/// Samples that the receiver reports as written; 0 if it sends only other headers of [`WRITTEN`].
 fn written(headers: &HeaderMap) -> Option<u32> {
-    let told = WRITTEN.iter().any(|name| headers.contains_key(name));
+    let present = WRITTEN.iter().any(|name| headers.contains_key(name));
     let [samples, ..] = &WRITTEN;
     let samples = headers.get(samples).and_then(|value| value.to_str().ok());
     let samples = samples.and_then(|text| text.trim().parse().ok());
-    told.then_some(samples.unwrap_or(0))
+    present.then_some(samples.unwrap_or(0))
 }
 
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
@@ -337,7 +336,7 @@ fn http_date(value: Option<&HeaderValue>) -> Option<SystemTime> {
     httpdate::parse_http_date(value?.to_str().ok()?).ok()
 }
 
-/// An error with what caused it, on one line.
+/// An error with its sources, on one line.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

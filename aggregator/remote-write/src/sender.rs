@@ -1,4 +1,4 @@
-//! From the queue to the receiver: one task a shard, one request in flight each, in order.
+//! Sends the queue to the receiver: one task per shard, one request in flight each, in order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,25 +27,25 @@ mod lag;
 #[cfg(test)]
 mod tests;
 
-/// Samples of a flush that one shard sends in eight requests: half a second, at 60 ms each.
+/// Largest flush for one shard: eight requests, half a second at 60 ms each.
 const SINGLE_SAMPLES_MAX: u64 = 16_000;
 
-/// Batches that wait while one shard sends; with more it does not keep up.
+/// Pending batches beyond which one shard does not keep up.
 const SINGLE_BATCHES_MAX: usize = 32;
 
-/// How often the queue's limits are kept and what was sent is written down.
+/// How often the queue's limits are enforced and its cursor is saved.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The same complaint of the receiver is logged once in so many seconds.
-const COMPLAIN_SECONDS: f64 = 30.0;
+/// Interval between log lines about the same class of response, in seconds.
+const WARN_SECONDS: f64 = 30.0;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Time between flushes: what is older than two of them is caught up.
+    /// Time between flushes: batches older than two of them are being caught up.
     pub interval: Duration,
     /// The version of the protocol to begin with.
     pub version: Version,
-    /// Whether anything may be sent at the moment; `None`: always.
+    /// True while this replica may send; `None` means always.
     pub gate: Option<watch::Receiver<bool>>,
 }
 
@@ -53,8 +53,7 @@ pub struct Sender<R> {
     queue: Mutex<Queue>,
     receiver: R,
     rate_limiter: Mutex<RateLimiter>,
-    /// Who has it waits for the rate limiter; the others wait in a row, so that no shard is left
-    /// behind.
+    /// Held while a shard waits for the rate limiter; its queue is fair, so no shard starves.
     turn: tokio::sync::Mutex<()>,
     clock: Clock,
     metrics: Metrics,
@@ -62,16 +61,14 @@ pub struct Sender<R> {
     protocol: Protocol,
     /// Timestamp of the newest flush, Unix milliseconds; shards wait for it to change.
     newest: watch::Sender<i64>,
-    /// Batches that were answered for good; who waits for another shard waits for it to change.
-    done: watch::Sender<u64>,
-    /// What is refused while others are stored.
+    /// Number of finished batches; a shard that waits for others waits for it to change.
+    completed: watch::Sender<u64>,
     isolation: Mutex<Isolation>,
-    /// What was stored last, to see whether the receiver stores anything.
-    good: Mutex<Option<SubBatch>>,
+    /// The last stored sub-batch, for a probe.
+    last_stored: Mutex<Option<SubBatch>>,
     lag: Mutex<Lag>,
-    /// Samples of the last flush.
-    flushed: AtomicU64,
-    complained: Mutex<Option<(Class, f64)>>,
+    last_flush_samples: AtomicU64,
+    last_warning: Mutex<Option<(Class, f64)>>,
     jitter: fn() -> f64,
 }
 
@@ -84,7 +81,7 @@ impl<R> std::fmt::Debug for Sender<R> {
 // === impl Sender ===
 
 impl<R: Receiver> Sender<R> {
-    /// Sends what is and comes into `queue`. `jitter` draws from 0..1.
+    /// A sender of `queue`. `jitter` draws from 0..1.
     pub fn new(
         queue: Queue,
         receiver: R,
@@ -106,12 +103,12 @@ impl<R: Receiver> Sender<R> {
             protocol: Protocol::new(settings.version),
             settings,
             newest: watch::Sender::new(0),
-            done: watch::Sender::new(0),
+            completed: watch::Sender::new(0),
             isolation: Mutex::new(Isolation::new(now)),
-            good: Mutex::default(),
+            last_stored: Mutex::default(),
             lag: Mutex::new(lag),
-            flushed: AtomicU64::new(0),
-            complained: Mutex::default(),
+            last_flush_samples: AtomicU64::new(0),
+            last_warning: Mutex::default(),
             jitter,
         })
     }
@@ -120,12 +117,12 @@ impl<R: Receiver> Sender<R> {
         &self.receiver
     }
 
-    /// Puts a flush into the queue. Durable when this returns. Blocks on the disk.
+    /// Adds a flush to the queue, durable when this returns. Blocks on the disk.
     pub fn push(&self, timestamp: i64, batches: Vec<Batch>) {
         let samples: u64 = batches.iter().map(|batch| u64::from(batch.samples)).sum();
         self.rate_limiter.lock().pushed(self.now(), samples);
         self.lag.lock().flushed(timestamp, self.now());
-        self.flushed.store(samples, Ordering::Relaxed);
+        self.last_flush_samples.store(samples, Ordering::Relaxed);
         let now = self.oldest_clock();
         self.queue.lock().push(now, batches);
         self.metrics.flushes.inc();
@@ -135,10 +132,10 @@ impl<R: Receiver> Sender<R> {
         self.newest.send_replace(timestamp);
     }
 
-    /// Whether the next flush is worth several requests at once: the last one was large, or what
-    /// waits piles up. A small one goes out whole.
+    /// True if the next flush should use several shards: the last one was large, or the queue
+    /// grows.
     pub fn wants_parallel(&self) -> bool {
-        self.flushed.load(Ordering::Relaxed) > SINGLE_SAMPLES_MAX
+        self.last_flush_samples.load(Ordering::Relaxed) > SINGLE_SAMPLES_MAX
             || self.queue.lock().waiting().batches > SINGLE_BATCHES_MAX
     }
 
@@ -147,8 +144,8 @@ impl<R: Receiver> Sender<R> {
         work(&mut self.queue.lock())
     }
 
-    /// Sends until `stop` is cancelled and nothing waits, and writes down what was sent. To end it
-    /// sooner, drop it: what was not answered is sent again after the next start.
+    /// Sends until `stop` is cancelled and the queue is empty, then saves the cursor. Dropping it
+    /// earlier is safe: batches without a response are sent again after the next start.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut shards = tokio::task::JoinSet::new();
         for shard in 0..=SINGLE {
@@ -171,7 +168,7 @@ impl<R: Receiver> Sender<R> {
         self.blocking(Self::maintain).await;
     }
 
-    /// Keeps the queue's limits and writes down what was sent. Blocks on the disk.
+    /// Enforces the queue's limits and saves its cursor. Blocks on the disk.
     pub fn maintain(&self) {
         let now = self.oldest_clock();
         let mut queue = self.queue.lock();
@@ -192,7 +189,7 @@ impl<R: Receiver> Sender<R> {
                 .blocking(move |sender| sender.queue.lock().front(shard))
                 .await;
             if let Some((seq, batch)) = front.flatten() {
-                if !self.may_send(&stop).await {
+                if !self.gate_opened(&stop).await {
                     return;
                 }
                 if !self.await_others(shard, seq).await {
@@ -201,7 +198,7 @@ impl<R: Receiver> Sender<R> {
                 if self.send_batch(shard, seq, batch, &mut retry).await {
                     self.blocking(move |sender| sender.queue.lock().acknowledge(shard, seq))
                         .await;
-                    self.done.send_modify(|done| *done += 1);
+                    self.completed.send_modify(|done| *done += 1);
                 }
                 continue;
             }
@@ -215,10 +212,12 @@ impl<R: Receiver> Sender<R> {
         }
     }
 
-    /// Waits until what was flushed before over other shards is sent: a series is in one of them at
-    /// a time. False if the batch is no longer the one to send.
+    /// Waits until older batches of other shards are sent. False if the batch was dropped
+    /// meanwhile.
     async fn await_others(&self, shard: u16, seq: u64) -> bool {
-        let mut done = self.done.subscribe();
+        // A series moves between the single shard and its hash shard when the size of flushes
+        // changes; the receiver refuses its samples out of order.
+        let mut done = self.completed.subscribe();
         loop {
             done.mark_unchanged();
             let turn = {
@@ -234,13 +233,13 @@ impl<R: Receiver> Sender<R> {
             if turn {
                 return true;
             }
-            // What is dropped of another shard is noticed with the next look.
+            // A batch that is dropped from another shard changes no counter: hence the timeout.
             let _ = tokio::time::timeout(MAINTENANCE_INTERVAL, done.changed()).await;
         }
     }
 
-    /// Waits until something may be sent; false if this ends before that.
-    async fn may_send(&self, stop: &CancellationToken) -> bool {
+    /// Waits until the gate opens; false if `stop` is cancelled first.
+    async fn gate_opened(&self, stop: &CancellationToken) -> bool {
         let Some(mut gate) = self.settings.gate.clone() else {
             return true;
         };
@@ -251,8 +250,8 @@ impl<R: Receiver> Sender<R> {
         }
     }
 
-    /// Waits until nothing may be sent any more.
-    async fn may_not_send(&self) {
+    /// Waits until the gate closes.
+    async fn gate_closed(&self) {
         match self.settings.gate.clone() {
             Some(mut gate) => {
                 let _ = gate.wait_for(|open| !*open).await;
@@ -261,37 +260,36 @@ impl<R: Receiver> Sender<R> {
         }
     }
 
-    fn sent_up_to(&self, timestamp: i64) {
+    fn update_highest_sent(&self, timestamp: i64) {
         let sent = real_seconds(timestamp);
         if sent > self.metrics.highest_sent.get() {
             self.metrics.highest_sent.set(sent);
         }
     }
 
-    /// Logs what the receiver says, in its own words, not more often than an operator can read.
-    fn complain(&self, answer: &WriteResponse) {
-        let class = answer.class();
+    /// Logs the receiver's error text, at most once per [`WARN_SECONDS`] and class.
+    fn warn(&self, response: &WriteResponse) {
+        let class = response.class();
         if matches!(class, Class::Stored | Class::Deduplicated) {
             return;
         }
         let now = self.now();
-        let mut complained = self.complained.lock();
-        let quiet =
-            complained.is_some_and(|(last, at)| last == class && now - at < COMPLAIN_SECONDS);
+        let mut last_warning = self.last_warning.lock();
+        let quiet = last_warning.is_some_and(|(last, at)| last == class && now - at < WARN_SECONDS);
         if quiet {
             return;
         }
-        *complained = Some((class, now));
-        let code = answer.code();
+        *last_warning = Some((class, now));
+        let code = response.code();
         tracing::warn!(
             code,
             class = class.as_str(),
-            receiver = answer.text(),
+            receiver = response.text(),
             "remote write: receiver rejected samples"
         );
     }
 
-    /// Brings the gauges, and the counters that the queue keeps, up to date.
+    /// Updates the gauges, and the counters whose totals the queue keeps.
     fn observe(&self) {
         let queue = self.queue.lock();
         let waiting = queue.waiting();
@@ -328,7 +326,7 @@ impl<R: Receiver> Sender<R> {
             .inc_by(errors.saturating_sub(metrics.disk_errors.get()));
     }
 
-    /// Runs `work`, which may wait for the disk, where that holds up nobody.
+    /// Runs `work`, which may block on the disk, outside the async workers.
     async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> T + Send + 'static,
@@ -343,18 +341,18 @@ impl<R: Receiver> Sender<R> {
         }
     }
 
-    /// Seconds on the clock that nobody sets.
+    /// Monotonic time in seconds.
     fn now(&self) -> f64 {
         seconds(self.clock.now().0)
     }
 
-    /// The receiver's time in Unix milliseconds, as far as it is known.
+    /// The receiver's estimated time in Unix milliseconds.
     fn receiver_millis(&self) -> f64 {
         (seconds(self.clock.wall().0) + self.receiver.clock_skew()) * 1e3
     }
 
-    /// The time by which samples are too old, in Unix milliseconds: ours or the receiver's,
-    /// whichever is earlier. A clock of ours that is far ahead drops nothing.
+    /// Our time or the receiver's, whichever is earlier, in Unix milliseconds: so a clock of ours
+    /// that is far ahead drops no samples as too old.
     fn oldest_clock(&self) -> i64 {
         let ours = self.clock.wall();
         let behind = Duration::try_from_secs_f64(-self.receiver.clock_skew());
@@ -362,7 +360,7 @@ impl<R: Receiver> Sender<R> {
     }
 }
 
-/// Counts a shard as blocked as long as it is.
+/// Counts a shard in the gauge of blocked shards until it is dropped.
 struct Blocked<'a> {
     metrics: &'a Metrics,
     is: bool,

@@ -1,11 +1,10 @@
-//! What is written of the store: running totals under the names that dashboards of Envoy already
-//! use.
+//! Series of the store's running totals, under the names that dashboards of Envoy already use.
 //!
-//! Pure: a flush is given the pods and the time, and gives batches. A counter's first sample has a
-//! 0 before it if it is known that the counter was 0 then, so that its first increase is seen by
-//! `rate()`: at the flush that its pod was last in without it, or one interval earlier if the pod
-//! began while we looked. A counter that was there before us has none, which would be a false
-//! reset. When the last sample of a series was written, a staleness marker says so.
+//! Pure: a flush takes the pods and the time, and returns batches. A counter's first sample is
+//! preceded by a 0 if the counter is known to have been 0 then, so that `rate()` sees its first
+//! increase: at the last flush of its pod without it, or one interval earlier if the pod started
+//! after us. A counter that is older than this process gets none: it would be a false reset. A
+//! staleness marker follows the last sample of a series.
 
 mod encoders;
 mod naming;
@@ -25,64 +24,63 @@ use crate::encoder::SeriesLabels;
 use crate::series::encoders::Encoders;
 use crate::series::naming::{Id, Owner, Part};
 use crate::series::sums::Sums;
-use crate::series::written::{Before, REMEMBERED_MS, WrittenPods};
+use crate::series::written::{PreviousRun, REMEMBERED_MS, WrittenPods};
 use crate::write_request::STALE;
 
 #[cfg(test)]
 mod tests;
 
-/// Series that are known at once: 50,000 pods with 20 each.
+/// Series at once: 50,000 pods with 20 each.
 const SERIES_MAX: usize = 1_000_000;
 
 #[derive(Debug)]
 pub struct Exporter {
     naming: Naming,
-    /// When we began to look: what began later, began at 0.
+    /// Counters that began later are known to have begun at 0.
     since: UnixMillis,
-    /// Empty but for [`Output::Summed`].
+    /// Empty unless the output is [`Output::Summed`].
     sums: Sums,
-    /// Up to when the process before this one may have written sums, in Unix milliseconds.
-    silent_until: i64,
+    /// Until when the previous process may have written sums, in Unix milliseconds.
+    previous_until: i64,
     last: Option<i64>,
     series: HashMap<Id, KnownSeries>,
-    /// Pods that were written lately.
     pods: WrittenPods,
-    /// What the process before this one wrote.
-    before: Before,
-    /// What was written is not what [`Exporter::written`] told last.
+    previous_run: PreviousRun,
+    /// True if the list of series changed since the last [`Exporter::written`].
     changed: bool,
     flush: u64,
     refused: u64,
 }
 
-/// A series that was written lately.
+/// A series written lately.
 #[derive(Debug)]
 struct KnownSeries {
     labels: SeriesLabels,
     metadata: SeriesMetadata,
-    /// The last flush it was in, by number.
+    /// Number of the last flush with it.
     flush: u64,
-    /// The first flush it was in, and the last, by their timestamps.
+    /// Timestamp of the first flush with it.
     since: i64,
+    /// Timestamp of the last flush with it.
     at: i64,
+    /// True once its staleness marker was written.
     ended: bool,
 }
 
-/// What a flush is made of.
+/// Input of a flush.
 pub struct Flush<'a> {
-    /// When it is made: the moments of `pods` on the wall clock.
+    /// Maps the times of `pods` to the wall clock.
     pub now: Now,
-    /// Its time, in Unix milliseconds.
+    /// In Unix milliseconds.
     pub timestamp: i64,
     /// Time between flushes, in milliseconds.
     pub interval: i64,
-    /// Whether it goes out over several shards at once.
+    /// True to use several shards.
     pub parallel: bool,
     /// Every pod of the store.
     pub pods: &'a [PodStatus],
-    /// What is known of a pod besides.
     pub metadata: &'a dyn Fn(&PodKey) -> SeriesMetadata,
-    /// Requests per second of a pod, `None` if that is not known.
+    /// Requests per second of a pod; `None` if unknown.
     pub rate: &'a dyn Fn(&PodKey) -> Option<f64>,
 }
 
@@ -97,37 +95,35 @@ impl std::fmt::Debug for Flush<'_> {
 // === impl Exporter ===
 
 impl Exporter {
-    /// One that looks since `since`: when it was made, or when the last flush was made durable by
-    /// the one before it.
+    /// `since` is the start of this process, or the last durable flush of the previous one.
     pub fn new(naming: Naming, since: UnixMillis) -> Self {
         Self {
             naming,
             since,
             sums: Sums::new(since),
-            silent_until: signed(since),
+            previous_until: signed(since),
             last: None,
             series: HashMap::new(),
             pods: WrittenPods::default(),
-            before: Before::default(),
+            previous_run: PreviousRun::default(),
             changed: true,
             flush: 0,
             refused: 0,
         }
     }
 
-    /// Series that were not written so far: no receiver would take their labels, or there are too
-    /// many.
+    /// Series not written so far: no receiver accepts their labels, or there are too many.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// The batches of the flush at `timestamp`, which is `interval` milliseconds after the one
-    /// before.
+    /// The batches of a flush.
     pub fn flush(&mut self, flush: &Flush<'_>) -> Vec<Batch> {
         self.flush += 1;
         let at = flush.timestamp;
         if self.last.is_some_and(|last| at <= last) {
-            // The clock was set back: what began since then is later than this.
+            // The clock was set back: pods that start from now on have an earlier time than
+            // `since`.
             let since = u64::try_from(at - flush.interval).unwrap_or(0);
             self.since = self.since.min(UnixMillis(since));
         }
@@ -138,42 +134,42 @@ impl Exporter {
         }
         self.end_stale(&mut encoders, at);
         self.pods.forget(at);
-        self.before.forget(at);
+        self.previous_run.forget(at);
         self.last = Some(at);
         encoders.finish()
     }
 
-    /// What was written, for [`Exporter::go_on`] after a restart, if that changed since this was
-    /// last asked. It has to be durable before the batches of the flush are. Nothing if totals are
-    /// summed.
+    /// The list of series written, for [`Exporter::resume`] after a restart; `None` if it did not
+    /// change since the last call, or totals are summed. It must be durable before the batches of
+    /// the flush are.
     pub fn written(&mut self) -> Option<Vec<u8>> {
         let per_pod = self.naming.output == Output::PerPod;
         let at = self.last.filter(|_| per_pod && self.changed)?;
         self.changed = false;
-        let series = self.series.iter().map(|(id, known)| (id, known.since));
-        Some(written::save(at, &self.pods, &self.before, series))
+        let series = self.series.iter().map(|(id, entry)| (id, entry.since));
+        Some(written::save(at, &self.pods, &self.previous_run, series))
     }
 
-    /// Goes on after the process that told `written`, whose last durable flush was that of `last`;
-    /// false if what it told is damaged.
-    pub fn go_on(&mut self, written: &[u8], last: i64) -> bool {
-        let Some(before) = Before::open(written, last) else {
+    /// Resumes with the list of the previous process, whose last durable flush was at `last`; false
+    /// if the list is damaged.
+    pub fn resume(&mut self, written: &[u8], last: i64) -> bool {
+        let Some(before) = PreviousRun::open(written, last) else {
             return false;
         };
         self.pods = before.pods.clone();
-        self.before = before;
+        self.previous_run = before;
         self.last = Some(last);
         true
     }
 
-    /// What the exporter of the next process goes on with, for [`Exporter::restore`]; nothing
-    /// unless totals are summed. It has to be durable before the batches of the flush are.
+    /// A checkpoint for [`Exporter::restore`] in the next process; `None` unless totals are summed.
+    /// It must be durable before the batches of the flush are.
     pub fn checkpoint(&self) -> Option<Vec<u8>> {
         let summed = self.naming.output == Output::Summed;
         summed.then(|| self.sums.checkpoint()).flatten()
     }
 
-    /// Goes on with a checkpoint; false if it is not whole.
+    /// Resumes from a checkpoint; false if it is damaged.
     pub fn restore(&mut self, checkpoint: &[u8]) -> bool {
         let restored = Sums::restore(checkpoint).map(|sums| self.sums = sums);
         restored.is_some()
@@ -199,7 +195,7 @@ impl Exporter {
                 for (part, total) in Naming::totals(series) {
                     self.write(encoders, id(part), &metadata, real(total), zero);
                 }
-                // A gauge does not begin at 0.
+                // A gauge has no increase for `rate()`, so no 0 precedes it.
                 if let Some(inflight) = series.inflight.filter(|_| self.naming.inflight) {
                     self.write(
                         encoders,
@@ -214,19 +210,19 @@ impl Exporter {
                 let (key, part) = (None, Part::Rate);
                 self.write(encoders, Id { owner, key, part }, &metadata, rate, None);
             }
-            self.changed |= self.pods.note(&pod.key, &pod.instances, at, self.last);
+            self.changed |= self.pods.update(&pod.key, &pod.instances, at, self.last);
         }
     }
 
     fn write_sums(&mut self, encoders: &mut Encoders, flush: &Flush<'_>) {
-        let (at, before) = (flush.timestamp, self.before(flush));
+        let (at, before) = (flush.timestamp, self.previous_flush(flush));
         let mut gauges: BTreeMap<Id, f64> = BTreeMap::new();
-        let known: Vec<_> = flush
+        let written: Vec<_> = flush
             .pods
             .iter()
             .filter(|pod| self.is_written(pod))
             .collect();
-        for pod in known {
+        for pod in written {
             let metadata = (flush.metadata)(&pod.key);
             let namespace = pod.key.namespace.to_string();
             let owner = Owner::Group {
@@ -239,7 +235,7 @@ impl Exporter {
             let began = pod.started_at.map(|began| flush.now.wall_of(began));
             self.sums.add(at, pod, began, &owner, totals);
             for series in pod.series.iter().filter(|_| self.naming.inflight) {
-                // What is not counted is not 0.
+                // `None` means not counted, which is not 0.
                 let Some(inflight) = series.inflight else {
                     continue;
                 };
@@ -254,8 +250,8 @@ impl Exporter {
             }
         }
         self.sums.end_flush(at);
-        // A sum begins at 0, but not at a time that the process before us may have written.
-        let zero = before.max(self.silent_until.saturating_add(1));
+        // A new sum begins at 0, but the previous process may have written it until then.
+        let zero = before.max(self.previous_until.saturating_add(1));
         let sums = self.sums.of_flush(at);
         let sums = sums.map(|(id, sum, new)| (id.clone(), real(sum), new && zero < at));
         let gauges = gauges.into_iter().map(|(id, value)| (id, value, false));
@@ -269,9 +265,8 @@ impl Exporter {
         }
     }
 
-    /// The flush before this one, by the clock: an interval ago if there was none, or the clock was
-    /// set.
-    fn before(&self, flush: &Flush<'_>) -> i64 {
+    /// Timestamp of the previous flush; an interval ago if there was none, or the clock was set.
+    fn previous_flush(&self, flush: &Flush<'_>) -> i64 {
         let interval_ago = flush.timestamp - flush.interval;
         let last = self.last.filter(|last| *last < flush.timestamp);
         last.map_or(interval_ago, |last| last.max(interval_ago))
@@ -281,13 +276,10 @@ impl Exporter {
         self.naming.rate.then(|| (flush.rate)(pod)).flatten()
     }
 
-    /// When a series of the pod that was never written was 0, if that is known: in the last flush
-    /// that the pod was in, or before the pod began, if that was while we looked.
-    ///
-    /// Where another replica may have written the pod meanwhile, only in the flush before this one,
-    /// with the same counters: a 0 later than its samples would be a false reset.
+    /// When a new series of the pod was 0: at the last flush with the pod, or before the pod
+    /// started, if that was after us. `None` if unknown.
     fn zero(&self, pod: &PodStatus, flush: &Flush<'_>) -> Option<i64> {
-        let before = self.before(flush);
+        let before = self.previous_flush(flush);
         let Some(written) = self.pods.get(&pod.key) else {
             let began = pod.started_at.is_some_and(|began| {
                 let began = flush.now.wall_of(began);
@@ -296,6 +288,8 @@ impl Exporter {
             });
             return began.then_some(before);
         };
+        // Another replica may have written the pod meanwhile, unless it was in the previous flush
+        // with the same counters: a 0 later than its samples would be a false reset.
         if self.naming.live_only {
             let same = written.instances == written::hash_of_instances(&pod.instances);
             return (same && Some(written.at) == self.last).then_some(before);
@@ -325,18 +319,18 @@ impl Exporter {
     ) {
         let at = encoders.timestamp;
         let flush = self.flush;
-        if let Some(known) = self.series.get_mut(&id)
-            && known.metadata == *metadata
+        if let Some(entry) = self.series.get_mut(&id)
+            && entry.metadata == *metadata
         {
-            self.changed |= known.ended;
-            (known.flush, known.at, known.ended) = (flush, at, false);
-            encoders.plain(&known.labels, value);
+            self.changed |= entry.ended;
+            (entry.flush, entry.at, entry.ended) = (flush, at, false);
+            encoders.plain(&entry.labels, value);
             return;
         }
-        // New, or under other labels from now on: the old ones end, and the new ones do not begin
-        // at 0.
+        // A new series, or one whose labels changed: the old one ends, and the new one does not
+        // begin at 0.
         let old = self.series.remove(&id);
-        let written = old.is_some() || self.before.wrote(&id);
+        let written = old.is_some() || self.previous_run.wrote(&id);
         let since = old.as_ref().map_or(at, |old| old.since);
         if let Some(old) = old.filter(|old| !old.ended) {
             encoders.mark(&old.labels, STALE, None);
@@ -351,7 +345,7 @@ impl Exporter {
             encoders.mark(&labels, 0.0, Some(zero));
         }
         encoders.plain(&labels, value);
-        let known = KnownSeries {
+        let entry = KnownSeries {
             labels,
             metadata: metadata.clone(),
             flush,
@@ -359,26 +353,26 @@ impl Exporter {
             at,
             ended: false,
         };
-        self.series.insert(id, known);
+        self.series.insert(id, entry);
         self.changed = true;
     }
 
-    /// Ends the series that were not in this flush, and forgets those that ended long ago; all of
-    /// them if there are too many.
+    /// Writes staleness markers for series without a sample in this flush, and removes those that
+    /// ended long ago; all ended ones if there are too many.
     fn end_stale(&mut self, encoders: &mut Encoders, at: i64) {
         let flush = self.flush;
         let full = self.series.len() >= SERIES_MAX;
         let mut changed = false;
-        self.series.retain(|_, known| {
-            if known.flush == flush {
+        self.series.retain(|_, entry| {
+            if entry.flush == flush {
                 return true;
             }
-            if !known.ended {
-                encoders.mark(&known.labels, STALE, None);
-                known.ended = true;
+            if !entry.ended {
+                encoders.mark(&entry.labels, STALE, None);
+                entry.ended = true;
                 changed = true;
             }
-            !full && at - known.at < REMEMBERED_MS
+            !full && at - entry.at < REMEMBERED_MS
         });
         self.changed |= changed;
     }

@@ -1,12 +1,11 @@
-//! How far our clock is from the receiver's, by the `Date` of its answers.
+//! Skew of our clock against the receiver's, from the `Date` of its responses.
 //!
-//! AWS refuses a signature made by a clock that is more than five minutes off, so requests are
-//! signed with the corrected time. Timestamps of samples are never corrected: what was measured
-//! stays measured.
+//! AWS refuses a signature whose time is more than five minutes off, so requests are signed with
+//! the corrected time. Timestamps of samples are never corrected.
 
 use std::time::{Duration, SystemTime};
 
-/// Corrected only beyond this: `Date` has whole seconds, and answers take time.
+/// Skew below this is not corrected: `Date` has whole seconds, and responses take time.
 const CORRECTED_BEYOND: Duration = Duration::from_secs(30);
 /// Weight of the newest observation.
 const WEIGHT: f64 = 0.3;
@@ -22,15 +21,15 @@ pub struct Skew {
 // === impl Skew ===
 
 impl Skew {
-    /// The receiver's clock showed `date` between `sent` and `received` of ours.
+    /// Takes in the `date` of a response to a request `sent` and `received` on our clock.
     pub fn observe(&mut self, sent: SystemTime, received: SystemTime, date: SystemTime) {
         let middle = sent + received.duration_since(sent).unwrap_or_default() / 2;
-        let seen = signed(date, middle);
+        let observed = signed(date, middle);
         self.seconds = Some(match self.seconds {
-            Some(average) if (seen - average).abs() < JUMP_SECONDS => {
-                average + WEIGHT * (seen - average)
+            Some(average) if (observed - average).abs() < JUMP_SECONDS => {
+                average + WEIGHT * (observed - average)
             }
-            _ => seen,
+            _ => observed,
         });
     }
 

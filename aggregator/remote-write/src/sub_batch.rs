@@ -1,4 +1,4 @@
-//! A batch on its way: whole, or in the sub-batches that a receiver takes.
+//! A batch being sent, whole or in parts.
 
 use bytes::Bytes;
 use prost::Message;
@@ -9,7 +9,7 @@ use crate::batch::Batch;
 use crate::protocol::Version;
 use crate::write_request::{TimeSeries, WriteRequest, v2};
 
-/// A request's worth of a batch.
+/// A part of a batch for one request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SubBatch {
     pub samples: u32,
@@ -29,7 +29,7 @@ impl From<Batch> for SubBatch {
 }
 
 impl SubBatch {
-    /// Two halves, the first series first. `None` if it has one series, or is no request at all.
+    /// Two halves, in order. `None` if it has one series or cannot be decoded.
     pub fn split(&self) -> Option<(Self, Self)> {
         let mut first = self.decode()?;
         if first.timeseries.len() < 2 {
@@ -41,14 +41,13 @@ impl SubBatch {
         Some((Self::encode(&first)?, Self::encode(&second)?))
     }
 
-    /// A hash of the labels of each series. Empty if it is no request at all.
+    /// A hash of the labels of each series. Empty if it cannot be decoded.
     pub fn series(&self) -> Vec<u64> {
         let request = self.decode().unwrap_or_default();
         request.timeseries.iter().map(hash).collect()
     }
 
-    /// Those of the series that `wanted` wants, by a hash of their labels, and the others. `None`
-    /// for a part without series.
+    /// The series for whose hash `wanted` is true, and the others. `None` for an empty part.
     pub fn partition(&self, wanted: impl Fn(u64) -> bool) -> (Option<Self>, Option<Self>) {
         let Some(request) = self.decode() else {
             return (Some(self.clone()), None);
@@ -62,17 +61,16 @@ impl SubBatch {
         (encode(ours), encode(others))
     }
 
-    /// The first series alone: small, and as good as any to see whether the receiver stores
-    /// anything.
+    /// The first series alone, for a probe.
     pub fn first(&self) -> Option<Self> {
         let mut request = self.decode()?;
         request.timeseries.truncate(1);
         Self::encode(&request)
     }
 
-    /// The body of the request in `version`. What is no request goes as it is: the receiver says
-    /// so.
+    /// The body of the request in `version`.
     pub fn body_in(&self, version: Version) -> Bytes {
+        // A body that cannot be decoded is sent unchanged: the receiver rejects and names it.
         match version {
             Version::V1 => self.body.clone(),
             Version::V2 => self.translated().unwrap_or_else(|| self.body.clone()),
@@ -109,7 +107,7 @@ impl SubBatch {
 fn hash(series: &TimeSeries) -> u64 {
     let mut hash = Xxh3::new();
     for label in &series.labels {
-        // No name holds a zero byte; no value that looks like the next name is mistaken for it.
+        // Unambiguous: names have no zero byte, and values are preceded by their length.
         hash.update(label.name.as_bytes());
         hash.update(&[0]);
         hash.update(&(label.value.len() as u64).to_le_bytes());

@@ -1,7 +1,7 @@
-//! The messages of Remote-Write 1.0 (`prometheus/prompb`), as far as they are written.
+//! Messages of Remote-Write 1.0 (`prometheus/prompb`), reduced to the fields we write.
 //!
-//! The sender's hot path writes the same bytes without them ([`crate::encoder`]); these serve to
-//! split a batch that the receiver found too large.
+//! The sender's hot path writes the same bytes directly ([`crate::encoder`]); these messages serve
+//! to split a batch or to translate it to 2.0.
 
 pub mod v2;
 
@@ -9,7 +9,6 @@ use prost::Message;
 
 #[derive(Clone, PartialEq, Message)]
 pub struct WriteRequest {
-    /// The series, each with its samples.
     #[prost(message, repeated, tag = "1")]
     pub timeseries: Vec<TimeSeries>,
 }
@@ -19,7 +18,7 @@ pub struct TimeSeries {
     /// Sorted by name, the metric's name as `__name__`.
     #[prost(message, repeated, tag = "1")]
     pub labels: Vec<Label>,
-    /// In the order of time.
+    /// Ascending by time.
     #[prost(message, repeated, tag = "2")]
     pub samples: Vec<Sample>,
 }
@@ -34,10 +33,9 @@ pub struct Label {
     pub value: String,
 }
 
-/// A value at a time.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub struct Sample {
-    /// The value; [`STALE`] ends a series.
+    /// [`STALE`] ends a series.
     #[prost(double, tag = "1")]
     pub value: f64,
     /// Unix time in milliseconds.
@@ -45,8 +43,8 @@ pub struct Sample {
     pub timestamp: i64,
 }
 
-/// The bits of the staleness marker (Remote-Write 1.0, "Stale Markers"): a NaN that no arithmetic
-/// makes.
+/// Bits of the staleness marker (Remote-Write 1.0, "Stale Markers"): a NaN that no arithmetic
+/// produces.
 pub const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
 
 /// The staleness marker: the series has no further samples.

@@ -1,11 +1,11 @@
-//! What the receiver answered, and what that means for the batch that was sent.
+//! The receiver's response, and its meaning for the batch that was sent.
 
 use std::time::Duration;
 
-/// Bytes of an answer's body that are kept for the log.
+/// Bytes of a response's body kept for the log.
 pub const BODY_BYTES_MAX: usize = 1024;
 
-/// Longest `Retry-After` that is obeyed.
+/// Upper limit of `Retry-After`.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 
 /// The outcome of one request.
@@ -17,41 +17,39 @@ pub enum WriteResponse {
         retry_after: Option<Duration>,
         /// The first [`BODY_BYTES_MAX`] bytes of the body, as text.
         body: String,
-        /// `X-Prometheus-Remote-Write-Samples-Written`: samples that it stored. Told by who knows
-        /// version 2.0.
+        /// `X-Prometheus-Remote-Write-Samples-Written`: samples stored. Sent by receivers of 2.0.
         written: Option<u32>,
     },
-    /// No answer: connection, TLS, timeout.
+    /// No response: connection, TLS, timeout.
     None(String),
     /// There were no credentials to sign with.
     Unsigned(String),
-    /// 2xx to a request of version 2.0, without what such a receiver tells: it is one of 1.0, and
-    /// stored nothing.
+    /// 2xx to a request of version 2.0 without the headers of 2.0: the receiver supports only 1.0
+    /// and stored nothing.
     NotUnderstood,
 }
 
 common_names::named! {
-    /// What is to be done about a batch.
+    /// How to handle a batch after its response.
     pub enum Class {
         Stored = "stored",
         /// Another replica's samples are stored instead.
         Deduplicated = "deduplicated",
-        /// Refused for what it says; what was good in it is stored. Sending it again changes
-        /// nothing.
+        /// Invalid samples; valid ones in the batch are stored. Resending changes nothing.
         Rejected = "rejected",
-        /// Refused for who asks, or there are no credentials: to be held until that is mended.
+        /// Credentials are refused or missing: resend until they are fixed.
         Unauthorised = "unauthorised",
-        /// The address or the way to it is set up wrong: to be held until that is mended.
+        /// Wrong address or proxy: resend until it is fixed.
         Misdirected = "misdirected",
-        /// Larger than the receiver takes: to be split.
+        /// Larger than the receiver accepts: split.
         TooLarge = "too_large",
-        /// More than the receiver takes now: to be sent later, in sub-batches.
+        /// Above the receiver's rate limit: resend later, in sub-batches.
         TooMany = "too_many",
-        /// The receiver takes no further series: to be split until those are found that it knows.
+        /// The receiver's limit of series is reached: split to find the series it still stores.
         SeriesLimit = "series_limit",
-        /// The receiver does not know this version of the protocol.
+        /// The receiver does not support this version of the protocol.
         Unsupported = "unsupported",
-        /// The receiver or the way to it failed: to be sent again.
+        /// The receiver or the network failed: resend.
         Failed = "failed",
     }
 }
@@ -67,7 +65,8 @@ pub struct StatusRow {
 
 const HELD: &str = "held: sent again after 10 s to 1 min, until it is too old";
 
-/// Every status that is not told by its hundreds alone, as `docs/REMOTE-WRITE.md` has it.
+/// Every status whose class does not follow from its first digit; `docs/REMOTE-WRITE.md` lists
+/// them.
 pub const STATUSES: [StatusRow; 14] = [
     StatusRow {
         codes: &[202],
@@ -172,7 +171,7 @@ impl WriteResponse {
         row.map_or_else(|| by_hundreds(code), |row| row.class)
     }
 
-    /// How long the receiver asks to be left alone, bounded.
+    /// `Retry-After`, up to [`RETRY_AFTER_MAX`].
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => retry_after.map(|after| after.min(RETRY_AFTER_MAX)),
@@ -180,7 +179,7 @@ impl WriteResponse {
         }
     }
 
-    /// The status, if there is one that means what it says.
+    /// `None` without a status, or if it is misleading.
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Status { code, .. } => Some(*code),
@@ -188,7 +187,7 @@ impl WriteResponse {
         }
     }
 
-    /// Samples that the receiver says it stored, if it says.
+    /// Samples that the receiver reports as stored.
     pub fn written(&self) -> Option<u32> {
         match self {
             Self::Status { written, .. } => *written,
@@ -196,7 +195,7 @@ impl WriteResponse {
         }
     }
 
-    /// The receiver's own words, or the error.
+    /// The receiver's error text, or ours.
     pub fn text(&self) -> &str {
         match self {
             Self::Status { body, .. } => body,
@@ -215,9 +214,10 @@ fn by_hundreds(code: u16) -> Class {
     }
 }
 
-/// Whether a 429 is for the number of active series (`per-user series limit of N exceeded`), which
-/// waiting does not mend. The specification leaves error bodies to people; there is no other sign.
+/// True if a 429 is for the number of active series (`per-user series limit of N exceeded`), which
+/// waiting does not fix.
 fn is_series_limit(body: &str) -> bool {
+    // The specification leaves the body to humans, but nothing else distinguishes the two limits.
     let body = body.to_lowercase();
     let of_rate = ["rate limit", "rate exceeded"];
     body.contains("series")
@@ -228,8 +228,8 @@ fn is_series_limit(body: &str) -> bool {
 // === impl Class ===
 
 impl Class {
-    /// Those after which a request is sent again, perhaps in sub-batches or in another version.
-    pub const AGAIN: [Self; 7] = [
+    /// Classes after which a request is resent, perhaps in sub-batches or another version.
+    pub const RETRIED: [Self; 7] = [
         Self::Unauthorised,
         Self::Misdirected,
         Self::TooLarge,

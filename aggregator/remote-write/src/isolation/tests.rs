@@ -38,11 +38,11 @@ fn requests_spent_on_halving_are_bounded() {
 #[test]
 fn what_was_stored_is_known_until_it_is_refused() {
     let mut isolation = Isolation::new(0.0);
-    assert!(isolation.is_curious(0, 0.0));
+    assert!(isolation.should_learn(0, 0.0));
     isolation.learn(0, [1, 2].into_iter(), 0.0);
-    assert!(!isolation.is_curious(0, 100.0) && isolation.is_curious(1, 100.0));
+    assert!(!isolation.should_learn(0, 100.0) && isolation.should_learn(1, 100.0));
     assert!(isolation.is_stored(1));
     isolation.set_aside(1, Refusal::Limit, 0.0);
     assert!(!isolation.is_stored(1) && isolation.is_stored(2));
-    assert!(isolation.is_curious(0, 1.0));
+    assert!(isolation.should_learn(0, 1.0));
 }

@@ -1,4 +1,4 @@
-//! What is known of batches that are no longer in the log, as it is written down.
+//! The cursor file: what was acknowledged, and the time of the last flush.
 //!
 //! ```text
 //! meshmeter-remote-write-cursor 2
@@ -14,10 +14,9 @@ use crate::queue::record::SEQ_MAX;
 
 const VERSION: &str = "meshmeter-remote-write-cursor 2";
 
-/// What was acknowledged, and when the last flush was.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Cursor {
-    /// Highest number that each shard's receiver has acknowledged.
+    /// Highest acknowledged number of each shard.
     pub(super) acknowledged: BTreeMap<u16, u64>,
     /// Timestamp of the newest flush, Unix milliseconds.
     pub(super) flush: Option<i64>,
@@ -37,7 +36,7 @@ impl Cursor {
         text
     }
 
-    /// `None` if a single bit is not as it was written, or of a version that is not known.
+    /// `None` if the checksum or the version is wrong.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let text = str::from_utf8(bytes).ok()?;
         let (checked, crc) = text.strip_suffix('\n')?.rsplit_once("crc ")?;

@@ -1,8 +1,7 @@
-//! The folder of a queue on disk: which files are the queue's, its lock, and files that are written
-//! whole or not at all.
+//! The folder of a queue on disk: its files, its lock, and atomic replacement of a file.
 //!
-//! What lies under a name of the queue and is no regular file (a folder, a link) is renamed to
-//! `<name>.foreign`. Files under other names are left alone.
+//! An entry with a name of the queue that is no regular file (a folder, a link) is renamed to
+//! `<name>.foreign`. Files with other names are ignored.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -12,34 +11,34 @@ const LOCK: &str = "LOCK";
 
 pub(super) const CURSOR: &str = "cursor";
 
-/// Written beside the segments for the next flush.
+/// Checkpoint of the next flush.
 pub(super) const STATE: &str = "state";
 
-/// What is known of the series that were written.
+/// List of series written.
 pub(super) const WRITTEN: &str = "written";
 
-/// Ends the name of a segment, after 16 hexadecimal digits.
+/// Suffix of a segment's name, after 16 hexadecimal digits.
 const SEGMENT: &str = ".seg";
 
-/// Ends the name of a file that is being written.
+/// Suffix of a file that is being written.
 const UNFINISHED: &str = ".new";
 
-/// Entries named in the log at a start; of more only the number is logged.
+/// Ignored entries named in the log at start; of more only the number is logged.
 const NAMED_MAX: usize = 10;
 
-/// The folder, and the lock on it: one process at a time has it.
+/// The folder with its lock: one process at a time may use it.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    /// Keeps the lock as long as it is open.
+    /// Holds the lock as long as it is open.
     _lock: File,
 }
 
 // === impl Folder ===
 
 impl Folder {
-    /// Makes the folder if need be, locks it, and sets aside what is not the queue's. The error is
-    /// a folder that cannot be used, or that another process uses.
+    /// Creates and locks the folder, renames foreign entries, removes unfinished files. An error if
+    /// the folder is unusable or another process uses it.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
         let lock_path = path.join(LOCK);
@@ -64,7 +63,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Paths of the segments by the number that their names give, in order.
+    /// Numbers that the segments begin with, by their names, in order.
     pub(super) fn segments(&self) -> io::Result<Vec<u64>> {
         let mut firsts = Vec::new();
         for entry in fs::read_dir(&self.path)? {
@@ -80,22 +79,21 @@ impl Folder {
         self.path.join(format!("{first:016x}{SEGMENT}"))
     }
 
-    /// Path of the file `name`.
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// Makes creations, renames and removals durable.
+    /// Makes creations, renames and removals durable: on Linux they are data of the folder.
     pub(super) fn sync(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
     }
 
-    /// Writes `bytes` to the file at `path`; whole or not at all.
+    /// Writes `bytes` to the file at `path` atomically.
     pub(super) fn save(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         self.replace(path, |file| file.write_all(bytes))
     }
 
-    /// Replaces the file at `path` by what `write` writes; whole or not at all.
+    /// Replaces the file at `path` atomically by the output of `write`.
     pub(super) fn replace(
         &self,
         path: &Path,
@@ -104,12 +102,13 @@ impl Folder {
         let new = path.with_extension(&UNFINISHED[1..]);
         let mut file = File::create(&new)?;
         write(&mut file)?;
+        // Before the rename: else a crash could leave an empty file under the final name.
         file.sync_all()?;
         fs::rename(&new, path)?;
         self.sync()
     }
 
-    /// The file at `path`; `None` if there is none.
+    /// The content of the file at `path`; `None` if it does not exist.
     pub(super) fn load(path: &Path) -> io::Result<Option<Vec<u8>>> {
         match fs::read(path) {
             Ok(bytes) => Ok(Some(bytes)),
@@ -118,7 +117,7 @@ impl Folder {
         }
     }
 
-    /// Sets foreign entries aside and removes what a crash left half-written.
+    /// Renames foreign entries and removes files that a crash left unfinished.
     fn clean(&self) -> io::Result<()> {
         let mut left_alone = Vec::new();
         for entry in fs::read_dir(&self.path)? {
@@ -130,7 +129,7 @@ impl Folder {
                 continue;
             }
             if let Err(error) = set_aside(&path) {
-                tracing::warn!(file = %path.display(), %error, "remote write: a foreign entry in the queue's folder cannot be renamed");
+                tracing::warn!(file = %path.display(), %error, "remote write: cannot rename a foreign entry in the queue's folder");
             } else if name.ends_with(UNFINISHED) && entry.file_type()?.is_file() {
                 fs::remove_file(&path)?;
             }
@@ -138,7 +137,7 @@ impl Folder {
         if !left_alone.is_empty() {
             let count = left_alone.len();
             left_alone.truncate(NAMED_MAX);
-            tracing::info!(files = ?left_alone, count, "remote write: files in the queue's folder that are not the queue's are left alone");
+            tracing::info!(files = ?left_alone, count, "remote write: ignoring foreign files in the queue's folder");
         }
         Ok(())
     }
@@ -157,7 +156,7 @@ fn is_ours(name: &str) -> bool {
     fixed || number(name, SEGMENT).is_some() || number(name, UNFINISHED).is_some()
 }
 
-/// Renames what is at `path` if it is no regular file. Links are renamed, not followed.
+/// Renames the entry at `path` if it is no regular file. Links are renamed, not followed.
 fn set_aside(path: &Path) -> io::Result<()> {
     let foreign = match path.symlink_metadata() {
         Ok(metadata) => !metadata.is_file(),
@@ -169,7 +168,7 @@ fn set_aside(path: &Path) -> io::Result<()> {
         aside.push(".foreign");
         tracing::warn!(
             file = %path.display(),
-            "remote write: this is not a file of the queue; it is renamed to .foreign"
+            "remote write: renaming a foreign entry in the queue's folder to .foreign"
         );
         fs::rename(path, aside).map_err(|error| {
             io::Error::new(

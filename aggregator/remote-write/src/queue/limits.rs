@@ -1,9 +1,9 @@
-//! What a queue holds at most, and what went through it.
+//! Limits and totals of a queue.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Bytes of a file of the log before the next one is begun.
+/// Bytes of a segment before the next one is begun.
 pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Default of [`Limits::bytes`] on disk.
@@ -12,19 +12,18 @@ pub const DISK_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// Default of [`Limits::bytes`] in memory, and of [`Limits::memory_bytes`].
 pub const MEMORY_BYTES: u64 = 64 * 1024 * 1024;
 
-/// AMP refuses samples older than an hour; what is older than this would not arrive in time.
+/// AMP refuses samples older than an hour; older ones than this might not arrive in time.
 pub const AMP_AGE_MAX: Duration = Duration::from_mins(55);
 
-/// What the queue holds at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of pending batches with their headers.
     pub bytes: u64,
-    /// Of these, bytes held in memory while the disk does not take them.
+    /// Of these, bytes held in memory while the disk fails.
     pub memory_bytes: u64,
     /// Age of a pending batch; `None` for no limit.
     pub age: Option<Duration>,
-    /// Bytes of a file before the next one is begun.
+    /// Bytes of a segment before the next one is begun.
     pub segment_bytes: u64,
 }
 
@@ -36,11 +35,11 @@ common_names::named! {
         Full = "queue_full",
         /// Older than [`Limits::age`].
         TooOld = "too_old",
-        /// The disk gave back other bytes than were written, or could not be read.
+        /// The record's checksum is wrong, or the disk cannot be read.
         Corrupt = "corrupt",
-        /// The batch is longer than any request may be.
+        /// The batch is larger than any request may be.
         TooLarge = "too_large",
-        /// Another replica writes: it tells the same totals.
+        /// Another replica writes the same totals.
         OtherWriter = "other_writer",
     }
 }
@@ -53,9 +52,9 @@ pub struct Totals {
     pub pushed: u64,
     pub acknowledged: u64,
     pub dropped: BTreeMap<DropReason, u64>,
-    /// Bytes on disk that were no records when the queue was opened.
+    /// Bytes on disk that held no records when the queue was opened.
     pub damaged_bytes: u64,
-    /// Writes that the disk did not take; their batches were held in memory.
+    /// Failed writes to disk; their batches were held in memory.
     pub write_errors: u64,
 }
 
@@ -65,10 +64,10 @@ pub struct Waiting {
     pub batches: usize,
     /// Bytes of the batches with their headers.
     pub bytes: u64,
-    /// Timestamp of the oldest, in Unix milliseconds.
+    /// Oldest timestamp, in Unix milliseconds.
     pub oldest: Option<i64>,
-    /// Timestamp of what has waited longest: an older one than the oldest where the clock was set
-    /// back.
+    /// Timestamp of the batch that was pushed first; it is not the oldest if the clock was set back
+    /// since.
     pub first: Option<i64>,
 }
 

@@ -1,4 +1,4 @@
-//! The segments of a queue on disk, and the cursor that says what was sent.
+//! The segments of a queue on disk, and its cursor.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,43 +10,41 @@ use crate::queue::folder::{CURSOR, Folder, STATE, WRITTEN};
 use crate::queue::record::Header;
 use crate::queue::segment::{ScanResult, Segment};
 
-/// The segments of a folder. One process at a time has it.
+/// The segments of a folder.
 #[derive(Debug)]
 pub(super) struct Log {
     folder: Folder,
-    /// By the sequence number they begin with.
+    /// By their first sequence number.
     segments: BTreeMap<u64, Segment>,
-    /// The one that is appended to. After a start a new one is begun, so that nothing follows a
-    /// torn end.
+    /// The segment that is appended to. Each start begins a new one, so that nothing follows a torn
+    /// record.
     current: Option<u64>,
     segment_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecordPosition {
-    /// Number that the segment begins with.
+    /// First sequence number of the segment.
     pub(super) segment: u64,
     pub(super) record: ScanResult,
 }
 
-/// What was found on opening.
+/// Content of a folder when it was opened.
 #[derive(Debug, Default)]
 pub(super) struct Opened {
-    /// Every record whose header is good, in order.
-    pub(super) places: Vec<RecordPosition>,
-    /// What was sent, and the last flush.
+    /// Every record with a valid header, in order.
+    pub(super) positions: Vec<RecordPosition>,
     pub(super) cursor: Cursor,
-    /// Bytes that cannot be used and are skipped.
+    /// Bytes without records, which are skipped.
     pub(super) damaged: u64,
-    /// The next segment may not begin with a number below this: there is a file of that name.
+    /// Lowest number for the next segment: lower ones are names of existing files.
     pub(super) next_segment: u64,
 }
 
 // === impl Log ===
 
 impl Log {
-    /// Opens or makes the log in `folder`. Damage is skipped, counted and logged, never an error;
-    /// the error is a folder that cannot be used, or that another process uses.
+    /// Opens or creates the log in `folder`. Damage is skipped, counted and logged, never an error.
     pub(super) fn open(folder: &Path, segment_bytes: u64) -> io::Result<(Self, Opened)> {
         let folder = Folder::open(folder)?;
         let mut opened = Opened::default();
@@ -57,10 +55,10 @@ impl Log {
             match Segment::open(&path) {
                 Ok((segment, scan)) => {
                     if scan.damaged > 0 {
-                        opened.damage(&path, scan.damaged, "some of it is no record");
+                        opened.damage(&path, scan.damaged, "parts of it hold no record");
                     }
                     let found = scan.found.into_iter();
-                    opened.places.extend(found.map(|record| RecordPosition {
+                    opened.positions.extend(found.map(|record| RecordPosition {
                         segment: first,
                         record,
                     }));
@@ -97,31 +95,29 @@ impl Log {
         }
         let current = self.current.unwrap_or(first);
         let Some(segment) = self.segments.get_mut(&current) else {
-            return Err(io::Error::other("the segment just made is not there"));
+            return Err(io::Error::other("the current segment is missing"));
         };
         let before = segment.len();
-        let appended = append_all(segment, current, batches).and_then(|places| {
+        let appended = append_all(segment, current, batches).and_then(|positions| {
             segment.sync()?;
-            Ok(places)
+            Ok(positions)
         });
         if appended.is_err() && segment.truncate(before).is_err() {
-            // What the disk holds behind `before` is not known: the next flush begins a segment of
-            // its own.
+            // The content behind `before` is unknown: the next flush begins a new segment.
             self.current = None;
         }
         appended
     }
 
-    /// The batch at `place`; `None` if it was damaged since it was written.
-    pub(super) fn read(&self, place: &RecordPosition) -> io::Result<Option<Batch>> {
-        match self.segments.get(&place.segment) {
-            Some(segment) => segment.read(place.record.offset, &place.record.header),
+    /// The batch at `position`; `None` if it is damaged.
+    pub(super) fn read(&self, position: &RecordPosition) -> io::Result<Option<Batch>> {
+        match self.segments.get(&position.segment) {
+            Some(segment) => segment.read(position.record.offset, &position.record.header),
             None => Ok(None),
         }
     }
 
-    /// Removes every segment but the last that holds none of the records from `oldest` on; with
-    /// nothing left to keep, the last one as well.
+    /// Removes all segments whose records are older than number `oldest`; all if it is `None`.
     pub(super) fn remove_before(&mut self, oldest: Option<u64>) -> io::Result<()> {
         while let Some((first, end)) = self.oldest_segment() {
             let unused = match (oldest, end) {
@@ -140,13 +136,13 @@ impl Log {
         Ok(())
     }
 
-    /// The oldest segment, and the number that the next one begins with.
+    /// First numbers of the oldest segment and of the one after it.
     fn oldest_segment(&self) -> Option<(u64, Option<u64>)> {
         let mut firsts = self.segments.keys();
         Some((*firsts.next()?, firsts.next().copied()))
     }
 
-    /// Writes one segment anew with `keep` only; returns where they lie now.
+    /// Rewrites one segment with only the records `keep`; returns their new offsets.
     pub(super) fn rewrite(
         &mut self,
         segment: u64,
@@ -158,7 +154,7 @@ impl Log {
         }
     }
 
-    /// Numbers that the segments begin with.
+    /// First number of each segment.
     pub(super) fn segments(&self) -> impl Iterator<Item = u64> {
         self.segments.keys().copied()
     }
@@ -168,28 +164,26 @@ impl Log {
         self.segments.values().map(Segment::len).sum()
     }
 
-    /// Writes down what was acknowledged; whole or not at all.
+    /// Saves the cursor atomically.
     pub(super) fn save_cursor(&self, cursor: &Cursor) -> io::Result<()> {
         let path = self.folder.file(CURSOR);
         self.folder.save(&path, cursor.encode().as_bytes())
     }
 
-    /// Writes down what belongs to the next flush; whole or not at all.
+    /// Saves the checkpoint of the next flush atomically.
     pub(super) fn save_state(&self, state: &[u8]) -> io::Result<()> {
         self.folder.save(&self.folder.file(STATE), state)
     }
 
-    /// What [`Log::save_state`] wrote last.
     pub(super) fn state(&self) -> io::Result<Option<Vec<u8>>> {
         Folder::load(&self.folder.file(STATE))
     }
 
-    /// Writes down which series were written, whole or not at all.
+    /// Saves the list of series written atomically.
     pub(super) fn save_written(&self, written: &[u8]) -> io::Result<()> {
         self.folder.save(&self.folder.file(WRITTEN), written)
     }
 
-    /// What [`Log::save_written`] wrote last.
     pub(super) fn written(&self) -> io::Result<Option<Vec<u8>>> {
         Folder::load(&self.folder.file(WRITTEN))
     }
@@ -198,9 +192,8 @@ impl Log {
 // === impl Opened ===
 
 impl Opened {
-    /// One that is missing or damaged says nothing: everything is sent again, which no receiver
-    /// minds, rather than nothing.
     fn read_cursor(&mut self, path: &Path) {
+        // Without a cursor everything is sent again: receivers store a sample sent twice once.
         match Folder::load(path) {
             Ok(None) => {}
             Ok(Some(bytes)) => match Cursor::decode(&bytes) {
@@ -217,7 +210,7 @@ impl Opened {
             file = %path.display(),
             bytes,
             error,
-            "remote write: a file of the queue is damaged; what is whole is sent"
+            "remote write: a file of the queue is damaged; sending its intact records"
         );
     }
 }
@@ -227,17 +220,17 @@ fn append_all(
     first: u64,
     batches: &[(Header, &Batch)],
 ) -> io::Result<Vec<RecordPosition>> {
-    let mut places = Vec::with_capacity(batches.len());
+    let mut positions = Vec::with_capacity(batches.len());
     for (header, batch) in batches {
         let offset = segment.append(header, &batch.body)?;
         let record = ScanResult {
             header: *header,
             offset,
         };
-        places.push(RecordPosition {
+        positions.push(RecordPosition {
             segment: first,
             record,
         });
     }
-    Ok(places)
+    Ok(positions)
 }

@@ -1,4 +1,4 @@
-//! A batch on disk: a header of 64 bytes, then the body. All numbers are little-endian.
+//! A batch on disk: a header of 64 bytes, then the body. Numbers are little-endian.
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
@@ -21,11 +21,10 @@ use crate::batch::{Batch, Kind};
 /// Bytes of a header.
 pub(super) const HEADER_BYTES: usize = 64;
 
-/// Longest body that is believed: more than a request may hold before compression.
+/// Longest valid body: more than a request may have before compression.
 const BODY_BYTES_MAX: u32 = 2 * 1024 * 1024;
 
-/// Highest sequence number that is believed: a thousand batches a second reach it after some
-/// 300,000 years.
+/// Highest valid sequence number: a thousand batches per second reach it after some 300,000 years.
 pub(super) const SEQ_MAX: u64 = 1 << 53;
 
 const MAGIC: [u8; 4] = *b"mmrw";
@@ -45,7 +44,7 @@ pub(super) struct Header {
 // === impl Header ===
 
 impl Header {
-    /// The header of `batch` as number `seq` of the log; `None` if its body is too long to be one.
+    /// The header of `batch` as number `seq` of the log; `None` if its body is too long.
     pub(super) fn new(seq: u64, batch: &Batch) -> Option<Self> {
         let body_len = u32::try_from(batch.body.len()).ok()?;
         (body_len <= BODY_BYTES_MAX).then(|| Self {
@@ -83,7 +82,7 @@ impl Header {
         bytes
     }
 
-    /// The header in `bytes`; `None` if they are not one, or of a version that is not known.
+    /// The header in `bytes`; `None` if magic, version, checksum or a field is invalid.
     pub(super) fn decode(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
         let word = |at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
@@ -108,7 +107,7 @@ impl Header {
         (header.body_len <= BODY_BYTES_MAX && header.seq <= SEQ_MAX).then_some(header)
     }
 
-    /// The batch, if `body` is the one that was written.
+    /// The batch; `None` if the checksum of `body` is wrong.
     pub(super) fn batch(&self, body: Vec<u8>) -> Option<Batch> {
         (crc32fast::hash(&body) == self.body_crc).then(|| Batch {
             shard: self.shard,

@@ -1,4 +1,4 @@
-//! A file of the log: records one after the other, only ever appended to, removed as a whole.
+//! A file of the log: records in sequence, append-only, removed as a whole.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -9,8 +9,7 @@ use crate::batch::Batch;
 use crate::queue::folder::Folder;
 use crate::queue::record::{HEADER_BYTES, Header};
 
-/// Bytes of one segment that are searched for the next record behind damage, four times what a
-/// segment usually has.
+/// Bytes of a segment that are searched for records behind damage: four times its usual size.
 const SEARCH_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Bytes read at once by the search.
@@ -20,7 +19,7 @@ const SEARCH_STEP: usize = 64 * 1024;
 pub(super) struct Segment {
     path: PathBuf,
     file: File,
-    /// End of the last good record; the file may be longer by what a failed write left.
+    /// End of the last valid record; a failed write may leave more bytes behind it.
     len: u64,
 }
 
@@ -33,14 +32,14 @@ pub(super) struct ScanResult {
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     pub(super) found: Vec<ScanResult>,
-    /// Bytes that are no records.
+    /// Bytes without records.
     pub(super) damaged: u64,
 }
 
 // === impl Segment ===
 
 impl Segment {
-    /// A new segment at `path`. What a crash may have left under its name is written over.
+    /// A new segment at `path`; overwrites a file that a crash left there.
     pub(super) fn create(folder: &Folder, path: PathBuf) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let file = options
@@ -53,8 +52,8 @@ impl Segment {
         Ok(Self { path, file, len: 0 })
     }
 
-    /// Opens the segment at `path` and looks for its records by their headers; a damaged body shows
-    /// when it is read. Behind a damaged header it goes on with the next that is whole.
+    /// Opens the segment at `path` and scans the headers of its records; a damaged body is noticed
+    /// when it is read. Behind a damaged header the scan continues with the next valid one.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Scan)> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let end = file.metadata()?.len();
@@ -78,8 +77,8 @@ impl Segment {
         Ok((segment, scan))
     }
 
-    /// The first whole record from `at` on whose number is above `newest`. `budget` bounds the
-    /// bytes searched.
+    /// The first valid record from `at` on with a number above `newest`. `budget` limits the bytes
+    /// searched.
     fn next_record(
         &self,
         at: u64,
@@ -93,6 +92,7 @@ impl Segment {
         if let Some(header) = self.header_at(at)?.filter(|header| is_next(at, header)) {
             return Ok(Some(ScanResult { header, offset: at }));
         }
+        // Reads overlap by a header less a byte, so none is missed between two of them.
         let mut buffer = vec![0; SEARCH_STEP + HEADER_BYTES - 1];
         let mut from = at + 1;
         while from < end && *budget > 0 {
@@ -115,8 +115,7 @@ impl Segment {
         self.len
     }
 
-    /// Appends a record; durable only after [`Segment::sync`]. After an error the segment is as
-    /// before.
+    /// Appends a record; durable only after [`Segment::sync`]. On an error `len` is unchanged.
     pub(super) fn append(&mut self, header: &Header, body: &[u8]) -> io::Result<u64> {
         let offset = self.len;
         self.file.write_all_at(&header.encode(), offset)?;
@@ -125,18 +124,18 @@ impl Segment {
         Ok(offset)
     }
 
-    /// Takes back everything from `len` on, after a flush that could not be written whole.
+    /// Removes everything from `len` on, after a flush that was written only in part.
     pub(super) fn truncate(&mut self, len: u64) -> io::Result<()> {
         self.len = len.min(self.len);
         self.file.set_len(self.len)
     }
 
-    /// Makes what was appended durable.
+    /// Makes appended records durable.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
 
-    /// The record at `offset`; `None` if its body is not the one that was written.
+    /// The record at `offset`; `None` if its body is damaged.
     pub(super) fn read(&self, offset: u64, header: &Header) -> io::Result<Option<Batch>> {
         let mut body = vec![0; header.body_len as usize];
         match self
@@ -149,14 +148,14 @@ impl Segment {
         }
     }
 
-    /// Writes the segment anew with `keep` only; returns where they lie now. A crash leaves the old
-    /// or the new file.
+    /// Rewrites the segment with only the records `keep`; returns their new offsets. A crash leaves
+    /// the old or the new file.
     pub(super) fn rewrite(
         &mut self,
         folder: &Folder,
         keep: &[ScanResult],
     ) -> io::Result<Vec<ScanResult>> {
-        let mut kept = Vec::with_capacity(keep.len());
+        let mut rewritten = Vec::with_capacity(keep.len());
         let mut len = 0;
         folder.replace(&self.path, |file| {
             for record in keep {
@@ -165,7 +164,7 @@ impl Segment {
                 };
                 file.write_all(&record.header.encode())?;
                 file.write_all(&batch.body)?;
-                kept.push(ScanResult {
+                rewritten.push(ScanResult {
                     header: record.header,
                     offset: len,
                 });
@@ -175,7 +174,7 @@ impl Segment {
         })?;
         self.file = OpenOptions::new().read(true).write(true).open(&self.path)?;
         self.len = len;
-        Ok(kept)
+        Ok(rewritten)
     }
 
     pub(super) fn remove(self, folder: &Folder) -> io::Result<()> {
@@ -201,7 +200,7 @@ impl Scan {
     }
 }
 
-/// Fills `buffer` from `offset` on as far as the file goes; returns how far.
+/// Fills `buffer` from `offset` on, up to the end of the file; returns the bytes read.
 fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut read = 0;
     while read < buffer.len() {

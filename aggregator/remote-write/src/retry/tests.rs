@@ -16,7 +16,7 @@ fn status(code: u16) -> WriteResponse {
 
 fn after(next: Next) -> Duration {
     match next {
-        Next::Again { after, .. } | Next::Probe(after) => after,
+        Next::Resend { after, .. } | Next::Probe(after) => after,
         other => panic!("{other:?}"),
     }
 }
@@ -59,7 +59,7 @@ fn refused_credentials_are_asked_for_anew_and_the_batch_is_held() {
     let mut retry = Retry::default();
     for _ in 0..100 {
         match retry.next(&status(403), 5, false, 0.0) {
-            Next::Again {
+            Next::Resend {
                 after,
                 refresh: true,
             } => assert!(after >= Duration::from_secs(10)),
@@ -69,11 +69,11 @@ fn refused_credentials_are_asked_for_anew_and_the_batch_is_held() {
     let none = WriteResponse::Unsigned("no credentials".to_owned());
     assert!(matches!(
         retry.next(&none, 5, false, 0.0),
-        Next::Again { refresh: true, .. }
+        Next::Resend { refresh: true, .. }
     ));
     assert!(matches!(
         retry.next(&status(404), 5, false, 0.0),
-        Next::Again { refresh: false, .. }
+        Next::Resend { refresh: false, .. }
     ));
 }
 
@@ -111,11 +111,11 @@ fn too_many_is_halved_after_three_refusals() {
     let mut retry = Retry::default();
     assert!(matches!(
         retry.next(&status(429), 8, false, 0.5),
-        Next::Again { .. }
+        Next::Resend { .. }
     ));
     assert!(matches!(
         retry.next(&status(429), 8, false, 0.5),
-        Next::Again { .. }
+        Next::Resend { .. }
     ));
     assert_eq!(
         retry.next(&status(429), 8, false, 0.5),
@@ -123,7 +123,7 @@ fn too_many_is_halved_after_three_refusals() {
     );
     assert!(matches!(
         retry.next(&status(429), 1, false, 0.5),
-        Next::Again { .. }
+        Next::Resend { .. }
     ));
 }
 

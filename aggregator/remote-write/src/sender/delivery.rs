@@ -1,4 +1,4 @@
-//! One batch on its way: sent, sent again, split, and rid of the series that the receiver refuses.
+//! Delivery of one batch: sent, resent, split, without the series that the receiver refuses.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::retry::{Next, Retry};
 use crate::sub_batch::SubBatch;
 use crate::write_response::{Class, WriteResponse};
 
-/// A timestamp that is further ahead of the receiver's clock than this was made by a clock that was
-/// set, in milliseconds.
+/// Samples further ahead of the receiver's clock than this, in milliseconds, show that our clock
+/// was set.
 const AHEAD_MAX: f64 = 60_000.0;
 
-/// A batch of a shard, in sub-batches; the last one is the next to send.
+/// A batch being sent. The last of its sub-batches is the next to send.
 struct Delivery {
     shard: u16,
     timestamp: i64,
@@ -25,7 +25,7 @@ struct Delivery {
 }
 
 impl<R: Receiver> Sender<R> {
-    /// Sends a batch until it is answered for good (true), or no longer the one to send.
+    /// Sends a batch until it is finished (true), or was dropped from the queue (false).
     pub(super) async fn send_batch(
         &self,
         shard: u16,
@@ -45,7 +45,7 @@ impl<R: Receiver> Sender<R> {
         retry.begin();
         let mut blocked = Blocked::new(&self.metrics);
         while let Some(sub_batch) = delivery.sub_batches.last() {
-            // It may have become too old, or have been thinned, while it waited.
+            // The queue may have dropped it as too old, or thinned it, meanwhile.
             if !self.queue.lock().is_front(shard, seq) {
                 return false;
             }
@@ -53,28 +53,28 @@ impl<R: Receiver> Sender<R> {
             self.await_turn(samples, timestamp).await;
             let version = self.protocol.version(self.now());
             let attempt = delivery.attempt;
-            let Some(answer) = self.send_sub_batch(sub_batch, version, attempt).await else {
+            let Some(response) = self.send_sub_batch(sub_batch, version, attempt).await else {
                 return false;
             };
-            let downgrade = self.protocol.observe(version, &answer, self.now());
-            let next = retry.next(&answer, samples, downgrade, (self.jitter)());
+            let downgrade = self.protocol.observe(version, &response, self.now());
+            let next = retry.next(&response, samples, downgrade, (self.jitter)());
             blocked.set(
-                matches!(next, Next::Again { .. })
+                matches!(next, Next::Resend { .. })
                     && matches!(
-                        answer.class(),
+                        response.class(),
                         Class::Unauthorised | Class::Misdirected | Class::Unsupported
                     ),
             );
-            self.complain(&answer);
+            self.warn(&response);
             if !matches!(next, Next::Done(_)) {
-                self.count_retry(answer.class());
+                self.count_retry(response.class());
             }
             match next {
-                Next::Done(_) => self.done(&mut delivery, &answer),
-                Next::Again { after, refresh } => {
+                Next::Done(_) => self.complete(&mut delivery, &response),
+                Next::Resend { after, refresh } => {
                     delivery.attempt += 1;
                     if refresh {
-                        self.receiver.refuse_credentials().await;
+                        self.receiver.invalidate_credentials().await;
                     }
                     tokio::time::sleep(after).await;
                 }
@@ -87,14 +87,14 @@ impl<R: Receiver> Sender<R> {
                 Next::Probe(after) => {
                     delivery.attempt += 1;
                     tokio::time::sleep(after).await;
-                    if self.takes_others().await == Some(true) {
+                    if self.stores_other_series().await == Some(true) {
                         retry.suspect();
                         self.isolate(&mut delivery, Refusal::Failing);
                     }
                 }
             }
         }
-        self.sent_up_to(delivery.timestamp);
+        self.update_highest_sent(delivery.timestamp);
         true
     }
 
@@ -112,7 +112,7 @@ impl<R: Receiver> Sender<R> {
         }
     }
 
-    /// `None` if nothing may be sent any more.
+    /// `None` if the gate closed.
     async fn send_sub_batch(
         &self,
         sub_batch: &SubBatch,
@@ -121,42 +121,43 @@ impl<R: Receiver> Sender<R> {
     ) -> Option<WriteResponse> {
         let before = self.now();
         let body = sub_batch.body_in(version);
-        let answer = tokio::select! {
+        // A replica that lost the Lease must not send another sample.
+        let response = tokio::select! {
             biased;
-            () = self.may_not_send() => return None,
-            answer = self.receiver.send(body, version, attempt) => answer,
+            () = self.gate_closed() => return None,
+            response = self.receiver.send(body, version, attempt) => response,
         };
         let after = self.now();
         self.metrics.seconds.observe(after - before);
-        let code = answer.code();
+        let code = response.code();
         let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
         self.metrics
             .requests
             .get_or_create(&CodeLabel { code })
             .inc();
-        if answer.class() == Class::TooMany {
+        if response.class() == Class::TooMany {
             self.rate_limiter.lock().refused(after);
         }
-        Some(answer)
+        Some(response)
     }
 
-    /// The sub-batch was answered for good. Who says how much of it was written is believed.
-    fn done(&self, delivery: &mut Delivery, answer: &WriteResponse) {
+    /// Counts the samples of a finished sub-batch, by the receiver's count if it sends one.
+    fn complete(&self, delivery: &mut Delivery, response: &WriteResponse) {
         let Some(sub_batch) = delivery.sub_batches.pop() else {
             return;
         };
         delivery.attempt = 0;
         let all = sub_batch.samples;
-        let outcome = match answer.class() {
+        let outcome = match response.class() {
             Class::Deduplicated => Outcome::Deduplicated,
             Class::TooLarge => Outcome::TooLarge,
             Class::Stored => Outcome::Stored,
             _ => Outcome::Rejected,
         };
-        let told = answer.written().map(|written| written.min(all));
+        let written = response.written().map(|written| written.min(all));
         let stored = match outcome {
-            Outcome::Stored => told.unwrap_or(all),
-            Outcome::Rejected => told.unwrap_or(0),
+            Outcome::Stored => written.unwrap_or(all),
+            Outcome::Rejected => written.unwrap_or(0),
             other => {
                 self.count_done(other, all);
                 return;
@@ -177,8 +178,8 @@ impl<R: Receiver> Sender<R> {
         }
     }
 
-    /// Samples that were refused were made by a clock that was set, if they come after later ones,
-    /// or from the future.
+    /// Rejected samples with an older timestamp than earlier ones, or one in the future, come from
+    /// a clock that was set.
     fn why_refused(&self, timestamp: i64) -> Outcome {
         let ahead = super::real_seconds(timestamp) * 1e3 - self.receiver_millis();
         if self.lag.lock().is_set_back(timestamp) || ahead > AHEAD_MAX {
@@ -198,8 +199,8 @@ impl<R: Receiver> Sender<R> {
         }
     }
 
-    /// The sub-batch holds series that the receiver refuses, while it takes others: a single one is
-    /// set aside, of several those that are known to be stored go first, or a half.
+    /// Handles a sub-batch with refused series: sets a single series aside; splits several, those
+    /// known to be stored first, else in halves.
     fn isolate(&self, delivery: &mut Delivery, refusal: Refusal) {
         let Some(sub_batch) = delivery.sub_batches.pop() else {
             return;
@@ -207,7 +208,7 @@ impl<R: Receiver> Sender<R> {
         delivery.attempt = 0;
         let set_back = self.lag.lock().is_set_back(delivery.timestamp);
         if refusal == Refusal::Failing && set_back {
-            // Some receivers answer 500 to what is too old.
+            // Some receivers respond with 500 to samples that are too old.
             self.lag.lock().refused();
             self.count_done(Outcome::ClockStep, sub_batch.samples);
             return;
@@ -218,12 +219,13 @@ impl<R: Receiver> Sender<R> {
         if let [only] = series[..] {
             isolation.set_aside(only, refusal, now);
         } else if isolation.may_split(now) {
-            let known = match refusal {
+            // A receiver at its limit still stores series it has, so they need no halving.
+            let stored = match refusal {
                 Refusal::Limit => sub_batch.partition(|series| isolation.is_stored(series)),
                 Refusal::Failing => (None, None),
             };
-            let parts = match known {
-                (Some(known), Some(others)) => Some((known, others)),
+            let parts = match stored {
+                (Some(stored), Some(others)) => Some((stored, others)),
                 _ => sub_batch.split(),
             };
             if let Some((first, second)) = parts {
@@ -235,7 +237,7 @@ impl<R: Receiver> Sender<R> {
         self.count_done(refusal.outcome(), sub_batch.samples);
     }
 
-    /// The batch without the series that are set aside; those are counted.
+    /// Removes the series that are set aside from the batch, and counts their samples.
     fn without_refused(&self, sub_batch: SubBatch) -> Option<SubBatch> {
         let mut isolation = self.isolation.lock();
         isolation.expire(self.now());
@@ -257,26 +259,25 @@ impl<R: Receiver> Sender<R> {
         rest
     }
 
-    /// Whether the receiver judges what it stored before, rather than failing on it as well; `None`
-    /// if nothing was stored yet, or nothing may be sent any more. The same sample once more is no
-    /// other one.
-    async fn takes_others(&self) -> Option<bool> {
-        let good = self.good.lock().clone()?.first()?;
+    /// Sends a sample that was stored before. True if the receiver handles it, false if it fails on
+    /// it as well; `None` if nothing was stored yet, or the gate closed.
+    async fn stores_other_series(&self) -> Option<bool> {
+        // The same sample twice is stored once, so the probe changes no series.
+        let good = self.last_stored.lock().clone()?.first()?;
         let version = self.protocol.version(self.now());
-        let answer = self.send_sub_batch(&good, version, 0).await?;
+        let response = self.send_sub_batch(&good, version, 0).await?;
         let judged = [Class::Stored, Class::Deduplicated, Class::Rejected];
-        Some(judged.contains(&answer.class()))
+        Some(judged.contains(&response.class()))
     }
 
-    /// Remembers what the receiver stored.
     fn learn(&self, delivery: &Delivery, sub_batch: SubBatch) {
         let now = self.now();
-        let curious = self.isolation.lock().is_curious(delivery.shard, now);
-        if curious {
+        let should_learn = self.isolation.lock().should_learn(delivery.shard, now);
+        if should_learn {
             let series = sub_batch.series().into_iter();
             self.isolation.lock().learn(delivery.shard, series, now);
         }
-        *self.good.lock() = Some(sub_batch);
+        *self.last_stored.lock() = Some(sub_batch);
     }
 
     fn count_done(&self, outcome: Outcome, samples: u32) {

@@ -1,29 +1,29 @@
-//! How far the receiver is behind what was flushed, by a clock that nobody sets.
+//! Lag of the receiver behind the flushes, by monotonic time.
 
 use std::collections::VecDeque;
 
-/// Flushes whose time is remembered: 55 minutes of one each second, and some.
+/// Flushes whose time is kept: over 55 minutes of one per second.
 const FLUSHES_MAX: usize = 4096;
 
-/// When flushes were made. Times are seconds since any origin; timestamps are Unix milliseconds.
+/// Times of flushes. Times are seconds since any origin; timestamps are Unix milliseconds.
 #[derive(Debug)]
 pub(super) struct Lag {
-    /// In the order in which they were made.
+    /// Timestamps and times, in the order of flushing.
     flushes: VecDeque<(i64, f64)>,
-    /// When the receiver last stored something.
+    /// When the receiver last stored a sample.
     stored_at: f64,
-    /// It refuses samples for their time since.
+    /// True while it refuses samples for their timestamps.
     refusing: bool,
     /// The newest timestamp of all flushes.
     highest: i64,
-    /// Up to this timestamp another flush was made before: the clock was set back.
+    /// Highest timestamp before the clock was set back; `None` once flushes have passed it.
     stepped_from: Option<i64>,
 }
 
 // === impl Lag ===
 
 impl Lag {
-    /// `last` is the newest flush that was made before, by whatever process.
+    /// `last` is the newest timestamp of earlier processes.
     pub(super) fn new(now: f64, last: Option<i64>) -> Self {
         Self {
             flushes: VecDeque::new(),
@@ -40,7 +40,7 @@ impl Lag {
                 tracing::warn!(
                     timestamp,
                     newest = self.highest,
-                    "remote write: the clock was set back; the receiver may refuse samples until it has passed what was written before"
+                    "remote write: the clock was set back; the receiver may refuse samples until it has passed the newest timestamp written"
                 );
             }
             self.stepped_from = Some(self.highest);
@@ -54,7 +54,7 @@ impl Lag {
         self.flushes.push_back((timestamp, now));
     }
 
-    /// True if a flush of this time came after one that is as late or later.
+    /// True if a flush with this timestamp may follow one with the same or a later one.
     pub(super) fn is_set_back(&self, timestamp: i64) -> bool {
         self.stepped_from.is_some_and(|from| timestamp <= from)
     }
@@ -64,13 +64,13 @@ impl Lag {
         self.refusing = false;
     }
 
-    /// The receiver refused all samples of a request for their time.
+    /// The receiver refused all samples of a request for their timestamps.
     pub(super) fn refused(&mut self) {
         self.refusing = true;
     }
 
-    /// In seconds. `waiting` is the timestamp of what has waited longest, `wall` the time by the
-    /// clock.
+    /// The lag in seconds. `waiting` is the timestamp of the batch pushed first, `wall` the wall
+    /// clock in seconds.
     pub(super) fn seconds(&mut self, waiting: Option<i64>, now: f64, wall: f64) -> f64 {
         let refusing = if self.refusing {
             now - self.stored_at
@@ -86,7 +86,7 @@ impl Lag {
                 self.flushes.drain(..index);
                 self.flushes.front().map_or(0.0, |(_, since)| now - since)
             }
-            // Of the process before this one.
+            // Flushed by an earlier process, whose monotonic time is unknown.
             None => wall - super::real_seconds(waiting),
         };
         age.max(refusing).max(0.0)

@@ -198,7 +198,7 @@ impl Receiver for Scripted {
         0.0
     }
 
-    async fn refuse_credentials(&self) {
+    async fn invalidate_credentials(&self) {
         *self.refreshed.lock() += 1;
     }
 }

@@ -1,4 +1,4 @@
-//! The encoders of one flush: of marks and of plain samples, one each for every shard.
+//! The encoders of one flush: one for marks and one for plain samples, per shard.
 
 use crate::batch::{Batch, Kind, SHARDS, SINGLE};
 use crate::encoder::{Encoder, SeriesLabels};
@@ -31,23 +31,23 @@ impl Encoders {
         }
     }
 
-    /// Which of the encoders a series belongs to.
-    fn place(&self, labels: &SeriesLabels) -> usize {
+    /// Index of a series' encoder.
+    fn index(&self, labels: &SeriesLabels) -> usize {
         let encoders = u16::try_from(self.plain.len()).unwrap_or(SHARDS);
         usize::from(labels.shard(encoders))
     }
 
     pub(super) fn plain(&mut self, labels: &SeriesLabels, value: f64) {
-        let place = self.place(labels);
-        if let Some(encoder) = self.plain.get_mut(place) {
+        let index = self.index(labels);
+        if let Some(encoder) = self.plain.get_mut(index) {
             logged(encoder.push(labels, value));
         }
     }
 
-    /// At the flush's time, or at another.
+    /// Adds a mark at the flush's time, or at another.
     pub(super) fn mark(&mut self, labels: &SeriesLabels, value: f64, at: Option<i64>) {
-        let place = self.place(labels);
-        if let Some(encoder) = self.marks.get_mut(place) {
+        let index = self.index(labels);
+        if let Some(encoder) = self.marks.get_mut(index) {
             logged(match at {
                 None => encoder.push(labels, value),
                 Some(at) => encoder.push_at(labels, value, at),
@@ -55,8 +55,8 @@ impl Encoders {
         }
     }
 
-    /// Marks first: the 0 of a counter comes before its first sample.
     pub(super) fn finish(self) -> Vec<Batch> {
+        // The 0 of a counter must be stored before its first sample: receivers refuse older ones.
         let all = self.marks.into_iter().chain(self.plain);
         all.filter_map(|encoder| logged(encoder.finish()))
             .flatten()
@@ -64,7 +64,7 @@ impl Encoders {
     }
 }
 
-/// Snappy fails only for batches far beyond ours.
+/// Logs an error of Snappy, which fails only for batches far larger than ours.
 fn logged<T>(encoded: Result<T, snap::Error>) -> Option<T> {
     encoded
         .inspect_err(|error| tracing::error!(%error, "remote write: a batch was not compressed"))

@@ -1,14 +1,14 @@
-//! Names and labels of what is written.
+//! Names and labels of series.
 //!
-//! Under a name of Envoy's stands Envoy's number, for the requests that the listeners with a filter
-//! proxy; what differs from it has a name of our own.
+//! A series with a name of Envoy has the value of Envoy, for requests of listeners with a filter;
+//! one that differs has a name of our own.
 //!
-//! | Name | What it equals |
+//! | Name | Value |
 //! |---|---|
 //! | `PREFIXupstream_rq_total` | as Envoy: attempts on a connection, with retries |
 //! | `PREFIXupstream_rq_xx`, `PREFIXupstream_rq` | as Envoy: sent by its metrics service |
 //! | [`REQUESTS`] | requests begun at a listener; in the role `access_log`, completed ones |
-//! | [`RESPONSES`], [`RESPONSES_BY_CODE`] | what callers were answered, by Envoy itself too |
+//! | [`RESPONSES`], [`RESPONSES_BY_CODE`] | responses to callers, local replies of Envoy included |
 //! | [`IN_FLIGHT`] | requests in flight at a listener, with or without an upstream |
 
 use aggregator_core::pod::PodKey;
@@ -20,37 +20,36 @@ use crate::names::{IN_FLIGHT, RATE, REQUESTS, RESPONSES, RESPONSES_BY_CODE};
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Naming {
-    /// What Envoy's names begin with.
+    /// Prefix of Envoy's names.
     pub prefix: String,
     /// Labels of every series, such as `cluster` and `__replica__`.
     pub external_labels: Vec<(String, String)>,
-    /// Labels of the pod that become labels of its series, under names that Prometheus allows.
+    /// Pod labels to copy to its series, under names that Prometheus allows.
     pub pod_labels: Vec<String>,
-    /// Only series of pods that report to this replica at this moment: another replica may write
-    /// the others, and the receiver takes the samples of one replica at a time.
+    /// Write only pods that are live here: another replica may write the others, and the receiver
+    /// stores the samples of one replica at a time.
     pub live_only: bool,
-    /// One series for each pod, or for all pods of a service.
     pub output: Output,
     /// Write the gauge [`RATE`].
     pub rate: bool,
     pub inflight: bool,
 }
 
-/// Whose totals a series holds.
+/// Whether a series is that of one pod or a sum.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Output {
     PerPod,
-    /// Those of all pods of a namespace with the same service and the same values of
+    /// Sums over the pods of a namespace with the same service and values of
     /// [`Naming::pod_labels`].
     Summed,
 }
 
-/// What is known of a pod besides its totals.
+/// Labels of a pod's series from the directory.
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SeriesMetadata {
-    /// The service that leads to it; of several the first by name.
+    /// The service that selects it; of several the first by name.
     pub service: String,
-    /// The values of [`Naming::pod_labels`], in their order; empty where there is none.
+    /// The values of [`Naming::pod_labels`], in their order; empty if the pod has no such label.
     pub labels: Vec<String>,
 }
 
@@ -63,16 +62,16 @@ pub(super) enum Owner {
     },
 }
 
-/// What makes a series of ours.
+/// Identity of a series, without its labels.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct Id {
     pub(super) owner: Owner,
-    /// `None` for what is not told apart by cluster.
+    /// `None` if the series is not per cluster.
     pub(super) key: Option<SeriesKey>,
     pub(super) part: Part,
 }
 
-/// Which number of a series of the store.
+/// Which total or gauge of a series of the store.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Part {
     /// Attempts that reached a connection of the upstream.
@@ -150,14 +149,15 @@ impl Naming {
         }
     }
 
-    /// The running totals of a series of the store. Who counts responses without requests is Envoy
-    /// itself, and they are its cluster's; a plugin counts both at a listener.
+    /// The running totals of a series of the store.
     pub(super) fn totals(series: &SeriesStatus) -> impl Iterator<Item = (Part, u64)> {
+        // The plugin counts requests and responses at a listener; responses without requests come
+        // from Envoy's metrics service and are those of a cluster.
         let of_listener = series.requests.is_some();
         let requests = series.requests.map(|total| (Part::Requests, total));
         let attempts = series.upstream_attempts;
         let attempts = attempts.map(|total| (Part::Attempts, total));
-        // Envoy has no class for what got no response.
+        // Envoy has no class for requests without a response.
         let classes = series.responses.iter();
         let classes = classes.filter(|(class, _)| *class != CodeClass::None);
         let classes = classes.map(move |(class, total)| {
@@ -185,11 +185,11 @@ impl Naming {
 
 // === impl Part ===
 
-/// What the numbers of exact statuses of upstreams begin at, in [`Part::number`].
+/// Offset of exact statuses of upstreams in [`Part::number`].
 const UPSTREAM_CODES: u16 = 1000;
 
 impl Part {
-    /// What no two parts share; that of [`Part::from_number`].
+    /// A stable, unique number, inverse of [`Part::from_number`]: it is saved on disk.
     pub(super) fn number(self) -> u32 {
         let index = |class| {
             let index = CodeClass::ALL.iter().position(|known| *known == class);
@@ -207,7 +207,6 @@ impl Part {
         }
     }
 
-    /// The part of this number, if there is one.
     pub(super) fn from_number(number: u32) -> Option<Self> {
         let class = |first: u32| {
             let index = usize::try_from(number - first).ok()?;
@@ -228,7 +227,7 @@ impl Part {
     }
 }
 
-/// A label key of Kubernetes as a label name of Prometheus, as its service discovery does it.
+/// Converts a label key of Kubernetes to a label name, as Prometheus' service discovery does.
 pub fn label_name(key: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
     key.chars()

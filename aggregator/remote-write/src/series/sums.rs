@@ -1,11 +1,10 @@
-//! Running totals of all pods of a service: what they counted while we looked, added up.
+//! Sums over the pods of a service: their increments since this process started, added up.
 //!
-//! A pod that leaves takes nothing with it, and one that is seen for the first time brings only
-//! what it counted since we look: so a sum never falls, and never leaps by what was counted before.
+//! A pod that leaves takes nothing away, and a new one adds only what it counted since the start:
+//! so a sum never falls, and never jumps by what was counted before.
 //!
-//! A process that goes on with the checkpoint of the one before it may for a moment know less of a
-//! pod than that one did. What it hears that was heard before therefore adds nothing: totals lower
-//! than the last, and instances that were replaced.
+//! A process that resumes from a checkpoint may at first receive older totals of a pod than those
+//! in it. So totals lower than the last, and those of replaced instances, add nothing.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -22,17 +21,17 @@ mod checkpoint;
 #[cfg(test)]
 mod tests;
 
-/// How long a sum and what a pod had last are remembered, in milliseconds.
+/// How long sums and the last totals of a pod are kept, in milliseconds.
 const REMEMBERED_MS: i64 = 60 * 60 * 1000;
 
-/// Instances of a pod that are remembered after others took their place.
+/// Replaced instances kept per pod.
 const FORMER_MAX: usize = 16;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Sums {
     totals: BTreeMap<Id, Sum>,
-    pods: HashMap<PodKey, Last>,
-    /// What began later is counted from 0.
+    pods: HashMap<PodKey, PodTotals>,
+    /// Counters that began later are counted from 0.
     since: UnixMillis,
     /// The last flush, in Unix milliseconds; `None` before the first.
     at: Option<i64>,
@@ -41,17 +40,17 @@ pub(super) struct Sums {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Sum {
     total: u64,
-    /// The last flush that something was added in, if only 0.
+    /// The last flush with a pod of this sum.
     at: i64,
-    /// False until it is in a flush of ours.
+    /// True once it was in a flush of this process or of its checkpoint.
     written: bool,
 }
 
-/// What a pod had last.
+/// The last totals of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Last {
+struct PodTotals {
     instances: Vec<InstanceId>,
-    /// Instances that were the pod's before, the newest last.
+    /// Replaced instances, the newest last.
     former: Vec<InstanceId>,
     totals: HashMap<(SeriesKey, Part), u64>,
     at: i64,
@@ -68,14 +67,14 @@ impl Sum {
 
 // === impl Last ===
 
-impl Last {
-    /// Notes the instances that totals are of now. Others than before began at 0, even if they have
-    /// more by now; false if they were replaced already, and tell nothing new.
-    fn is_news(&mut self, instances: &[InstanceId]) -> bool {
-        let among =
+impl PodTotals {
+    /// Records the instances of the current totals. New instances began at 0. False if they were
+    /// replaced before: then their totals are old.
+    fn accept(&mut self, instances: &[InstanceId]) -> bool {
+        let contains_any =
             |known: &[InstanceId]| instances.iter().any(|instance| known.contains(instance));
-        if !among(&self.instances) {
-            if among(&self.former) {
+        if !contains_any(&self.instances) {
+            if contains_any(&self.former) {
                 return false;
             }
             self.totals.clear();
@@ -91,7 +90,7 @@ impl Last {
 // === impl Sums ===
 
 impl Sums {
-    /// Sums of 0 that count since `since`.
+    /// Empty sums.
     pub(super) fn new(since: UnixMillis) -> Self {
         Self {
             totals: BTreeMap::new(),
@@ -101,8 +100,8 @@ impl Sums {
         }
     }
 
-    /// Adds what the pod counted since it was last seen; one that was not is counted from 0 if it
-    /// `began` since we look. `group` is the owner of its sums.
+    /// Adds the increments of the pod since its last totals; a new pod is counted from 0 if it
+    /// `began` after the start. `group` is the owner of its sums.
     pub(super) fn add(
         &mut self,
         at: i64,
@@ -115,7 +114,7 @@ impl Sums {
             return;
         }
         let known = self.pods.contains_key(&pod.key);
-        // What began before we would have forgotten it may have been counted already.
+        // An older pod may have been counted already, and been forgotten since.
         let began_lately = |began: UnixMillis| {
             let age = at.saturating_sub_unsigned(began.0);
             began > self.since && age < REMEMBERED_MS
@@ -123,16 +122,24 @@ impl Sums {
         let counts = known || began.is_some_and(began_lately);
         let last = self.pods.entry(pod.key.clone()).or_default();
         last.at = at;
-        let news = last.is_news(&pod.instances);
+        let accepted = last.accept(&pod.instances);
         for (key, part, total) in totals {
             let before = last.totals.entry((key.clone(), part));
             let increment = match before {
                 Entry::Occupied(mut before) => {
-                    let told = *before.get();
-                    before.insert(if news { told.max(total) } else { told });
-                    if news { total.saturating_sub(told) } else { 0 }
+                    let previous = *before.get();
+                    before.insert(if accepted {
+                        previous.max(total)
+                    } else {
+                        previous
+                    });
+                    if accepted {
+                        total.saturating_sub(previous)
+                    } else {
+                        0
+                    }
                 }
-                Entry::Vacant(_) if !news => 0,
+                Entry::Vacant(_) if !accepted => 0,
                 Entry::Vacant(before) => {
                     before.insert(total);
                     if counts { total } else { 0 }
@@ -145,14 +152,13 @@ impl Sums {
         }
     }
 
-    /// The sums that something was added to at `at`, if only 0, and whether they are told for the
-    /// first time.
+    /// The sums with a pod in the flush at `at`, and whether they are written for the first time.
     pub(super) fn of_flush(&mut self, at: i64) -> impl Iterator<Item = (&Id, u64, bool)> {
         let current = self.totals.iter_mut().filter(move |(_, sum)| sum.at == at);
         current.map(|(id, sum)| (id, sum.total, !std::mem::replace(&mut sum.written, true)))
     }
 
-    /// The flush of `at` is whole: forgets what was not seen for [`REMEMBERED_MS`].
+    /// Ends the flush at `at`: removes sums and pods absent for [`REMEMBERED_MS`].
     pub(super) fn end_flush(&mut self, at: i64) {
         self.at = Some(at);
         self.totals.retain(|_, sum| at - sum.at < REMEMBERED_MS);

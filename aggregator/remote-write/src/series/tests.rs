@@ -450,7 +450,7 @@ fn what_is_new_after_a_kill_begins_at_zero() {
     assert_eq!(first.written(), None, "nothing changed");
     for instance in [1, 2] {
         let mut second = Exporter::new(Naming::default(), UnixMillis(2_000_000));
-        assert!(second.go_on(&kept, 2_000_000));
+        assert!(second.resume(&kept, 2_000_000));
         let pods = [
             pod("a", instance, SINCE.0 - 1, vec![series(71, &[(503, 1)])]),
             pod("b", 3, 2_000_001, vec![series(4, &[])]),
@@ -485,7 +485,7 @@ fn a_flush_that_was_not_durable_wrote_nothing() {
     let kept = first.written().unwrap();
     for (durable, zeros) in [(2_000_000, 2), (2_015_000, 0)] {
         let mut second = Exporter::new(Naming::default(), UnixMillis(2_000_000));
-        assert!(second.go_on(&kept, durable));
+        assert!(second.resume(&kept, durable));
         let after = samples(&flush(&mut second, 2_030_000, &news, &metadata));
         let found = after.iter().filter(|line| line.contains(" 0 @2000000"));
         assert_eq!(found.count(), zeros, "{after:?}");
@@ -493,7 +493,7 @@ fn a_flush_that_was_not_durable_wrote_nothing() {
     let mut damaged = kept.clone();
     damaged[20] ^= 1;
     let mut second = Exporter::new(Naming::default(), UnixMillis(2_000_000));
-    assert!(!second.go_on(&damaged, 2_015_000));
+    assert!(!second.resume(&damaged, 2_015_000));
 }
 
 /// A pod that was away, or whose sidecar began anew, and that meanwhile counted what it never had:

@@ -1,8 +1,8 @@
-//! Which pods and series were written, so that a series that never was begins at 0 and one that was
-//! does not: over restarts too.
+//! Pods and series written, so that only a series that was never written begins at 0, also after a
+//! restart.
 //!
-//! It is kept beside the queue and made durable before the flush that it is of. What is new in that
-//! flush is marked: if the process dies before the flush itself is durable, that was not written.
+//! The list is saved beside the queue, durable before its flush. Series that are new in that flush
+//! are marked: if the process dies before the flush itself is durable, they were not written.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,32 +13,31 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::naming::{Id, Owner};
 
-/// How long it is remembered that a pod or a series was written, in milliseconds. A pod that began
-/// longer ago than this is not taken for a new one.
+/// How long pods and series are kept after their last flush, in milliseconds. A pod that began
+/// longer ago does not count as new.
 pub(super) const REMEMBERED_MS: i64 = 10 * 60 * 1000;
 
-/// First bytes of what is kept, its version among them. A CRC-32 of the rest follows, and the rest:
-/// a message.
+/// First bytes of the list, version included. A CRC-32 of the rest follows, then a message.
 const MAGIC: [u8; 8] = *b"mmwrote\x01";
 
-/// What was last written of a pod.
+/// The last flushes with a pod.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct WrittenPod {
-    /// A hash of its instances.
+    /// Hash of its instances.
     pub(super) instances: u64,
-    /// Timestamp of the first flush that it was in since it is remembered, in Unix milliseconds.
+    /// Timestamp of the first flush with it, in Unix milliseconds.
     pub(super) since: i64,
-    /// Timestamp of the last one.
+    /// Timestamp of the last flush with it.
     pub(super) at: i64,
 }
 
-/// Pods, by a hash of their name.
+/// By a hash of the pod's name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct WrittenPods(HashMap<u64, WrittenPod>);
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Before {
-    /// Of the flush that is known to be durable; `None` without one.
+pub(super) struct PreviousRun {
+    /// Timestamp of the last durable flush; `None` without one.
     pub(super) at: Option<i64>,
     pub(super) pods: WrittenPods,
     series: HashSet<u64>,
@@ -46,7 +45,7 @@ pub(super) struct Before {
 
 #[derive(Clone, PartialEq, Message)]
 struct Saved {
-    /// The flush that it is of.
+    /// Timestamp of its flush.
     #[prost(int64, tag = "1")]
     at: i64,
     #[prost(fixed64, repeated, tag = "2")]
@@ -77,9 +76,9 @@ impl WrittenPods {
         self.0.get(&hash_of_pod(pod))
     }
 
-    /// The pod is in the flush of `at`; true if that is news: a pod that was not in the flush of
-    /// `last`, or other instances.
-    pub(super) fn note(
+    /// Records that the pod is in the flush at `at`; true if the list has to be saved again: the
+    /// pod was not in the flush at `last`, or had other instances.
+    pub(super) fn update(
         &mut self,
         pod: &PodKey,
         instances: &[InstanceId],
@@ -87,38 +86,38 @@ impl WrittenPods {
         last: Option<i64>,
     ) -> bool {
         let instances = hash_of_instances(instances);
-        let known = self.0.entry(hash_of_pod(pod)).or_insert(WrittenPod {
+        let entry = self.0.entry(hash_of_pod(pod)).or_insert(WrittenPod {
             instances,
             since: at,
             at,
         });
-        let news = known.since == at || known.instances != instances || Some(known.at) != last;
-        (known.instances, known.at) = (instances, at);
+        let news = entry.since == at || entry.instances != instances || Some(entry.at) != last;
+        (entry.instances, entry.at) = (instances, at);
         news
     }
 
-    /// Forgets what was not in a flush for [`REMEMBERED_MS`].
+    /// Removes pods without a flush for [`REMEMBERED_MS`].
     pub(super) fn forget(&mut self, at: i64) {
         self.0.retain(|_, pod| at - pod.at < REMEMBERED_MS);
     }
 }
 
-// === impl Before ===
+// === impl PreviousRun ===
 
-impl Before {
-    /// True if the series was written by the other process.
+impl PreviousRun {
+    /// True if the previous process wrote the series.
     pub(super) fn wrote(&self, id: &Id) -> bool {
         !self.series.is_empty() && self.series.contains(&hash_of_series(id))
     }
 
-    /// Forgets all of it once it is older than [`REMEMBERED_MS`].
+    /// Removes all series once the previous process ended [`REMEMBERED_MS`] ago.
     pub(super) fn forget(&mut self, at: i64) {
         if self.at.is_some_and(|before| at - before >= REMEMBERED_MS) {
             self.series = HashSet::new();
         }
     }
 
-    /// What [`save`] kept; `durable` is the newest flush that is known to be whole. `None` if it is
+    /// Decodes the output of [`save`]; `durable` is the newest durable flush. `None` if it is
     /// damaged.
     pub(super) fn open(bytes: &[u8], durable: i64) -> Option<Self> {
         let (crc, body) = bytes.strip_prefix(&MAGIC)?.split_first_chunk::<4>()?;
@@ -128,7 +127,7 @@ impl Before {
         let saved = Saved::decode(body).ok()?;
         let whole = saved.at <= durable;
         let pods = saved.pods.into_iter();
-        // It is kept when it changes: a pod of the last one was in each flush since.
+        // The list is saved only when it changes, so its pods were in each flush since.
         let pods = pods.filter(|pod| whole || pod.since < saved.at).map(|pod| {
             let at = if pod.at == saved.at { durable } else { pod.at };
             let written = WrittenPod {
@@ -147,12 +146,11 @@ impl Before {
     }
 }
 
-/// What is kept of the flush of `at`: all pods, and each series with the first flush that it was
-/// in.
+/// Encodes the list for the flush at `at`; `series` come with the timestamp of their first flush.
 pub(super) fn save<'a>(
     at: i64,
     pods: &WrittenPods,
-    before: &Before,
+    before: &PreviousRun,
     series: impl Iterator<Item = (&'a Id, i64)>,
 ) -> Vec<u8> {
     let mut saved = Saved {
@@ -161,12 +159,12 @@ pub(super) fn save<'a>(
         ..Saved::default()
     };
     for (id, since) in series {
-        let known = if since == at {
+        let entry = if since == at {
             &mut saved.fresh
         } else {
             &mut saved.series
         };
-        known.push(hash_of_series(id));
+        entry.push(hash_of_series(id));
     }
     let pods = pods.0.iter().map(|(pod, written)| SavedPod {
         pod: *pod,
@@ -183,7 +181,7 @@ pub(super) fn save<'a>(
 }
 
 fn hash_of_pod(pod: &PodKey) -> u64 {
-    // A name of Kubernetes has no slash.
+    // Names of Kubernetes have no slash, so this is unambiguous.
     xxh3_64(format!("{}/{}", pod.namespace, pod.name).as_bytes())
 }
 
@@ -195,7 +193,7 @@ pub(super) fn hash_of_instances(instances: &[InstanceId]) -> u64 {
     hash.digest()
 }
 
-/// The same for the same series under whatever labels: a setting that adds one begins no counter.
+/// Independent of labels: a setting that adds one must not begin a counter at 0.
 fn hash_of_series(id: &Id) -> u64 {
     let mut hash = Xxh3::new();
     if let Owner::Pod(pod) = &id.owner {

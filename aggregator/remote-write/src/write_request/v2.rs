@@ -1,5 +1,5 @@
-//! The messages of Remote-Write 2.0 (`io.prometheus.write.v2`), as far as they are written: names
-//! and values of labels once in a table of symbols, and each series with the type of its metric.
+//! Messages of Remote-Write 2.0 (`io.prometheus.write.v2`), reduced to the fields we write: label
+//! names and values in a table of symbols, and each series with its metric type.
 
 use std::collections::HashMap;
 
@@ -10,38 +10,34 @@ use crate::names::is_gauge;
 
 #[derive(Clone, PartialEq, Message)]
 pub struct Request {
-    /// The strings that the others refer to by index. The first is "".
+    /// Strings referred to by index. The first is "".
     #[prost(string, repeated, tag = "4")]
     pub symbols: Vec<String>,
-    /// The series, each with its samples.
     #[prost(message, repeated, tag = "5")]
     pub timeseries: Vec<TimeSeries>,
 }
 
 #[derive(Clone, PartialEq, Message)]
 pub struct TimeSeries {
-    /// Name and value of each label, by their index among the symbols; sorted by name.
+    /// Symbol indexes of each label's name and value, sorted by name.
     #[prost(uint32, repeated, tag = "1")]
     pub labels_refs: Vec<u32>,
-    /// In the order of time. Without start timestamps: a counter that began has a 0 before it.
+    /// Ascending by time. Without start timestamps: a 0 precedes a counter that began.
     #[prost(message, repeated, tag = "2")]
     pub samples: Vec<Sample>,
-    /// What is known of the metric.
     #[prost(message, optional, tag = "5")]
     pub metadata: Option<Metadata>,
 }
 
-/// What is known of a metric.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Metadata {
     #[prost(enumeration = "MetricType", tag = "1")]
     pub r#type: i32,
-    /// What it means, by its index among the symbols.
+    /// Symbol index of the help text.
     #[prost(uint32, tag = "3")]
     pub help_ref: u32,
 }
 
-/// The types of metrics that are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
 #[repr(i32)]
 pub enum MetricType {
@@ -53,21 +49,21 @@ pub enum MetricType {
 #[derive(Debug)]
 struct Symbols {
     table: Vec<String>,
-    known: HashMap<String, u32>,
+    indexes: HashMap<String, u32>,
 }
 
 // === impl Symbols ===
 
 impl Symbols {
     fn new() -> Self {
-        let known = HashMap::from([(String::new(), 0)]);
+        let indexes = HashMap::from([(String::new(), 0)]);
         let table = vec![String::new()];
-        Self { table, known }
+        Self { table, indexes }
     }
 
     fn index(&mut self, text: String) -> u32 {
         let next = u32::try_from(self.table.len()).unwrap_or(u32::MAX);
-        *self.known.entry(text).or_insert_with_key(|text| {
+        *self.indexes.entry(text).or_insert_with_key(|text| {
             self.table.push(text.clone());
             next
         })

@@ -1,4 +1,4 @@
-//! What sums are added up from, as bytes, for a restart.
+//! Serialises sums with the last totals of each pod, for a restart.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use aggregator_core::series::{Direction, SeriesKey};
 use common_time::UnixMillis;
 use prost::Message;
 
-use super::{Last, Sum, Sums};
+use super::{PodTotals, Sum, Sums};
 use crate::series::naming::{Id, Owner, Part, SeriesMetadata};
 
-/// First bytes of a checkpoint, its version among them. A CRC-32 of the rest follows, and the rest:
-/// the time of the flush, and a message.
+/// First bytes of a checkpoint, version included. A CRC-32 of the rest follows, then the time of
+/// the flush and a message.
 const MAGIC: [u8; 8] = *b"mmsums\0\x03";
 
 #[derive(Clone, PartialEq, Message)]
@@ -61,7 +61,7 @@ struct SavedPod {
 
 #[derive(Clone, PartialEq, Message)]
 struct SavedTotal {
-    /// Its place in [`Checkpoint::clusters`].
+    /// Index in [`Checkpoint::clusters`].
     #[prost(uint32, tag = "1")]
     cluster: u32,
     #[prost(bool, tag = "2")]
@@ -72,13 +72,13 @@ struct SavedTotal {
     total: u64,
 }
 
-/// Names of upstream clusters by their place in [`Checkpoint::clusters`].
+/// Indexes of upstream clusters in [`Checkpoint::clusters`].
 #[derive(Default)]
-struct Places<'a>(HashMap<&'a str, u32>);
+struct ClusterIndex<'a>(HashMap<&'a str, u32>);
 
 // === impl Places ===
 
-impl<'a> Places<'a> {
+impl<'a> ClusterIndex<'a> {
     fn total(&mut self, key: &'a SeriesKey, part: Part, total: u64) -> SavedTotal {
         let next = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         SavedTotal {
@@ -89,7 +89,7 @@ impl<'a> Places<'a> {
         }
     }
 
-    fn pod(&mut self, pod: &PodKey, last: &'a Last) -> SavedPod {
+    fn pod(&mut self, pod: &PodKey, last: &'a PodTotals) -> SavedPod {
         let totals: BTreeMap<_, _> = last.totals.iter().collect();
         let totals = totals.into_iter();
         let totals = totals.map(|((key, part), total)| self.total(key, *part, *total));
@@ -105,7 +105,7 @@ impl<'a> Places<'a> {
 
     fn names(self) -> Vec<String> {
         let mut names: Vec<_> = self.0.into_iter().collect();
-        names.sort_unstable_by_key(|(_, place)| *place);
+        names.sort_unstable_by_key(|(_, index)| *index);
         names.into_iter().map(|(name, _)| name.to_owned()).collect()
     }
 }
@@ -113,7 +113,7 @@ impl<'a> Places<'a> {
 // === impl SavedSum ===
 
 impl SavedSum {
-    fn open(self, clusters: &[Arc<str>]) -> Option<(Id, Sum)> {
+    fn restore(self, clusters: &[Arc<str>]) -> Option<(Id, Sum)> {
         let saved = self.total?;
         let (key, part) = saved.key(clusters)?;
         let metadata = SeriesMetadata {
@@ -138,10 +138,10 @@ impl SavedSum {
 // === impl SavedPod ===
 
 impl SavedPod {
-    fn open(self, clusters: &[Arc<str>]) -> Option<(PodKey, Last)> {
+    fn restore(self, clusters: &[Arc<str>]) -> Option<(PodKey, PodTotals)> {
         let totals = self.totals.iter();
         let totals = totals.map(|saved| Some((saved.key(clusters)?, saved.total)));
-        let last = Last {
+        let last = PodTotals {
             totals: totals.collect::<Option<_>>()?,
             instances: self.instances.into_iter().map(InstanceId).collect(),
             former: self.former.into_iter().map(InstanceId).collect(),
@@ -170,10 +170,10 @@ impl SavedTotal {
 // === impl Sums ===
 
 impl Sums {
-    /// All of it, to go on with after a restart. `None` before the first flush.
+    /// `None` before the first flush.
     pub(in crate::series) fn checkpoint(&self) -> Option<Vec<u8>> {
         let at = self.at?;
-        let mut places = Places::default();
+        let mut clusters_index = ClusterIndex::default();
         let mut saved = Checkpoint {
             since: self.since.0,
             ..Checkpoint::default()
@@ -191,15 +191,18 @@ impl Sums {
                     namespace: namespace.clone(),
                     service: metadata.service.clone(),
                     labels: metadata.labels.clone(),
-                    total: Some(places.total(key, id.part, sum.total)),
+                    total: Some(clusters_index.total(key, id.part, sum.total)),
                     at: sum.at,
                 });
             }
         }
+        // Sorted: equal sums give equal bytes.
         let pods: BTreeMap<_, _> = self.pods.iter().collect();
         let pods = pods.into_iter();
-        saved.pods = pods.map(|(pod, last)| places.pod(pod, last)).collect();
-        saved.clusters = places.names();
+        saved.pods = pods
+            .map(|(pod, last)| clusters_index.pod(pod, last))
+            .collect();
+        saved.clusters = clusters_index.names();
         let mut body = at.to_le_bytes().to_vec();
         saved.encode(&mut body).ok()?;
         let mut bytes = MAGIC.to_vec();
@@ -208,9 +211,9 @@ impl Sums {
         Some(bytes)
     }
 
-    /// Of which flush a checkpoint is, and the message in it; `None` if it is not whole, or of
-    /// another version.
-    fn opened(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    /// Time of the flush and message of a checkpoint; `None` if it is damaged or of another
+    /// version.
+    fn verify(bytes: &[u8]) -> Option<(i64, &[u8])> {
         let (crc, body) = bytes.strip_prefix(&MAGIC)?.split_first_chunk::<4>()?;
         if u32::from_le_bytes(*crc) != crc32fast::hash(body) {
             return None;
@@ -219,17 +222,17 @@ impl Sums {
         Some((i64::from_le_bytes(*at), message))
     }
 
-    /// What a checkpoint holds; `None` if it is not whole, or of another version.
+    /// `None` if the checkpoint is damaged or of another version.
     pub(in crate::series) fn restore(bytes: &[u8]) -> Option<Self> {
-        let (at, message) = Self::opened(bytes)?;
+        let (at, message) = Self::verify(bytes)?;
         let saved = Checkpoint::decode(message).ok()?;
         let clusters: Vec<Arc<str>> = saved
             .clusters
             .iter()
             .map(|name| Arc::from(&**name))
             .collect();
-        let totals = saved.sums.into_iter().map(|sum| sum.open(&clusters));
-        let pods = saved.pods.into_iter().map(|pod| pod.open(&clusters));
+        let totals = saved.sums.into_iter().map(|sum| sum.restore(&clusters));
+        let pods = saved.pods.into_iter().map(|pod| pod.restore(&clusters));
         Some(Self {
             totals: totals.collect::<Option<_>>()?,
             pods: pods.collect::<Option<_>>()?,
