@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 
 use super::{ROOMY, assert_nothing_unaccounted, batch, drain, segments};
+use crate::queue::cursor::Cursor;
 use crate::queue::{DropReason, Queue};
 
 const RECORD: u64 = 64 + 100;
@@ -135,12 +136,17 @@ fn a_damaged_cursor_drops_nothing() {
     };
     assert!(written.contains("\n0 1\n"), "{written}");
     let version = written.lines().next().unwrap();
+    let impossible = Cursor {
+        acknowledged: [(0, u64::MAX)].into(),
+        flush: None,
+    };
     let damaged = [
         written.replace("\n0 1\n", "\n0 3\n"),
         written.replace("\n0 1\n", "\n0 18446744073709551615\n"),
         written.replace("\n0 1\n", "\n0 18446744073709551616\n"),
         format!("{version}\n0 18446744073709551615\n"),
         written[..written.len() - 3].to_owned(),
+        impossible.encode(),
         String::new(),
     ];
     for cursor in damaged {
@@ -150,6 +156,20 @@ fn a_damaged_cursor_drops_nothing() {
         assert_eq!(timestamps, [1, 2, 3], "{cursor:?}");
         let bytes = cursor.len() as u64;
         assert_eq!(queue.totals().damaged_bytes, bytes, "{cursor:?}");
+    }
+}
+
+/// What a crash left half written is removed at the start, and replaces nothing.
+#[test]
+fn unfinished_files_are_removed() {
+    let folder = folder_of(3);
+    let unfinished = ["cursor.new", "state.new", "0000000000000001.new"];
+    for name in unfinished {
+        fs::write(folder.path().join(name), "half").unwrap();
+    }
+    assert_eq!(sent(folder.path()).0, [1, 2, 3]);
+    for name in unfinished {
+        assert!(!folder.path().join(name).exists(), "{name}");
     }
 }
 
