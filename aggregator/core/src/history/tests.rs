@@ -136,13 +136,44 @@ fn a_gap_is_filled_evenly() {
     assert!((increase(&history, EPOCH + 9000, EPOCH + 11_000) - 20.0).abs() < 1e-9);
 }
 
-/// A rise in time that is already covered raises the last point; nothing is lost.
+/// Three points that span [`MERGE`] are kept: each of two rises stays where it was. Closer ones are
+/// one rise.
+#[test]
+fn points_a_second_apart_are_kept() {
+    for (millis, first) in [(1000, 10.0), (999, 20.0)] {
+        let mut history = History::default();
+        let (middle, end) = (EPOCH + millis / 2, EPOCH + millis);
+        history.rise(Monotonic(EPOCH), Monotonic(middle), 0, 10);
+        history.rise(Monotonic(middle), Monotonic(end), 10, 40);
+        let got = increase(&history, EPOCH, middle);
+        assert!((got - first).abs() < 0.1, "{millis} ms: {got}");
+    }
+}
+
+/// A pause of [`PAUSE_MIN`] is kept: nothing rose in it. Over a shorter one the next rise is
+/// spread.
+#[test]
+fn pauses_are_kept_from_their_minimum_on() {
+    for (pause, in_it) in [(100, 0.0), (99, 1.0)] {
+        let mut history = History::default();
+        let (begin, end) = (EPOCH + 1000, EPOCH + 1000 + pause);
+        history.rise(Monotonic(EPOCH), Monotonic(begin), 0, 10);
+        history.rise(Monotonic(end), Monotonic(end + 9900), 10, 110);
+        let got = increase(&history, begin, end);
+        assert!((got - in_it).abs() < 0.1, "{pause} ms: {got}");
+    }
+}
+
+/// A rise in time that is already covered raises the last point, or changes nothing; nothing is
+/// lost.
 #[test]
 fn an_interval_out_of_order_loses_nothing() {
     let mut history = History::default();
     history.rise(Monotonic(EPOCH), Monotonic(EPOCH + 5000), 0, 10);
-    history.rise(Monotonic(EPOCH + 1000), Monotonic(EPOCH + 2000), 10, 12);
-    assert!((increase(&history, EPOCH, EPOCH + 5000) - 12.0).abs() < 1e-9);
+    for to in [12, 11] {
+        history.rise(Monotonic(EPOCH + 1000), Monotonic(EPOCH + 2000), 10, to);
+        assert!((increase(&history, EPOCH, EPOCH + 5000) - 12.0).abs() < 1e-9);
+    }
 }
 
 /// Reports as fast as can be do not make the past longer than its bound, and what is too old goes.
@@ -158,6 +189,32 @@ fn stays_bounded() {
     let newest = history.points.back().map(|point| point.at);
     let span = newest.unwrap().since(oldest.unwrap());
     assert!(DEPTH <= span && span <= DEPTH + MERGE, "{span:?}");
+}
+
+/// Of the points that are too old to be asked for, the newest alone is kept: a line starts there.
+#[test]
+fn one_point_at_the_horizon_is_kept() {
+    let depth = u64::try_from(DEPTH.as_millis()).unwrap();
+    for (late, points) in [(0, 3), (1, 4)] {
+        let mut history = History::default();
+        history.rise(Monotonic(EPOCH - 1000), Monotonic(EPOCH + late), 0, 10);
+        let end = EPOCH + depth;
+        history.rise(Monotonic(end - 1000), Monotonic(end), 10, 20);
+        assert_eq!(history.points.len(), points, "{late} ms within reach");
+    }
+}
+
+/// All that happened moves with a clock that was mapped anew, later or earlier.
+#[test]
+fn shifts_all_points() {
+    for (millis, begin) in [(500, EPOCH + 500), (-500, EPOCH - 500)] {
+        let mut history = History::default();
+        history.rise(Monotonic(EPOCH), Monotonic(EPOCH + 1000), 0, 10);
+        history.shift(millis);
+        let first_half = increase(&history, begin, begin + 500);
+        assert!((first_half - 5.0).abs() < 1e-9, "{millis}: {first_half}");
+        assert!((increase(&history, 0, begin + 1000) - 10.0).abs() < 1e-9);
+    }
 }
 
 /// A total that rests costs nothing once its last rise is out of reach.
