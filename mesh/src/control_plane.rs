@@ -180,7 +180,7 @@ async fn follow(args: &Args, metrics: &Metrics, stop: &CancellationToken) -> Res
         namespaces,
         ..Options::default()
     };
-    let cluster = Cluster::begin(&options, metrics, &clock::both(), stop).await;
+    let cluster = Cluster::start(&options, metrics, &clock::both(), stop).await;
     cluster.context("--cluster, --kubeconfig")
 }
 

@@ -304,7 +304,7 @@ async fn nodes_of(
     };
     let registry = registry.sub_registry_with_prefix("injector");
     let metrics = mesh_control_plane::metrics::Metrics::of_look_up(registry);
-    let cluster = Cluster::begin(&options, &metrics, &clock::both(), stop).await;
+    let cluster = Cluster::start(&options, &metrics, &clock::both(), stop).await;
     let cluster = cluster.context("--inject-envoy: the cluster")?;
     registry.register_collector(Box::new(cluster.gauges()));
     Ok(Some(cluster))

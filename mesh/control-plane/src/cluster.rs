@@ -1,12 +1,12 @@
-//! Custom resources, services and slices of a Kubernetes cluster, followed as they change.
+//! Watches custom resources, services and slices of a Kubernetes cluster.
 //!
 //! ```text
 //! watches -> cache (bounded) -> build: meshes, addresses of their workloads -> server
 //!                                  └─> conditions -> writer: conditions in the status, Events
 //! ```
 //!
-//! Nothing is served before every list was read once: half a mesh would take the other half away
-//! from an Envoy that has it. From then on what is known is served, whatever the API server does.
+//! Nothing is served before every list was read once: half a mesh would remove the other half from
+//! Envoys that have it. From then on the cache is served, even while kube-apiserver is down.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -36,52 +36,51 @@ mod endpoints;
 mod objects;
 mod writer;
 
-/// How long changes are gathered: a rollout changes a slice many times a second.
-const GATHER: Duration = Duration::from_millis(20);
+/// Debounce of rebuilds: a rollout changes a slice many times a second.
+const DEBOUNCE: Duration = Duration::from_millis(20);
 
-/// How often it is looked whether all lists are there.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Interval of checks for complete lists at the start.
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 
-/// Namespaces that are watched one by one at most: seven watches each. More than that is a cluster.
+/// Namespaces that are watched individually at most, by seven watches each. For more, watch the
+/// whole Kubernetes cluster.
 pub const NAMESPACES_MAX: usize = 50;
 
-/// Which cluster, and what of it.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// How to reach it; as the pod's service account without.
+    /// `None` uses the pod's service account.
     pub kubeconfig: Option<PathBuf>,
-    /// Only these namespaces; all without.
+    /// Empty watches all namespaces.
     pub namespaces: Vec<String>,
     pub purpose: Purpose,
 }
 
-/// What a cluster is followed for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Purpose {
-    /// To serve its meshes, and to say of each resource whether it is.
+    /// Serve its meshes, and write a condition into the status of each resource.
     #[default]
     Serve,
-    /// To know which workload a pod is of. Routes, services and endpoints are not read, and nothing
-    /// is written.
+    /// Find the workload of a pod. Routes, services and endpoints are not read, and nothing is
+    /// written.
     LookUp,
 }
 
-/// A cluster that is followed.
+/// A watched Kubernetes cluster.
 pub struct Cluster {
-    /// What is served; empty until [`Cluster::missing`] tells of nothing.
+    /// Empty until [`Cluster::missing`] returns `None`.
     pub meshes: watch::Receiver<Arc<Meshes>>,
     watches: Watches,
     built: watch::Receiver<bool>,
 }
 
-/// Makes meshes of what is known.
+/// Builds meshes from the cache.
 struct Builder {
     cache: Arc<ResourceCache>,
     purpose: Purpose,
     metrics: Metrics,
     meshes: watch::Sender<Arc<Meshes>>,
     conditions: watch::Sender<Arc<ServedConditions>>,
-    /// Of which [`State::revision`] the meshes are.
+    /// [`State::revision`] of the built meshes.
     revision: Option<u64>,
     refused: Vec<RefusedObject>,
 }
@@ -89,8 +88,8 @@ struct Builder {
 // === impl Cluster ===
 
 impl Cluster {
-    /// Begins to follow a cluster until `stop`. It need not answer yet.
-    pub async fn begin(
+    /// Starts the watches, which run until `stop`. kube-apiserver need not be reachable yet.
+    pub async fn start(
         options: &Options,
         metrics: &Metrics,
         clock: &Clock,
@@ -100,11 +99,11 @@ impl Cluster {
         let cache = Arc::new(ResourceCache::new(metrics.clone()));
         let mut watches = Watches::new(client.clone(), clock.clone(), stop.clone());
         match options.purpose {
-            Purpose::Serve => follow(&mut watches, &cache, &options.namespaces),
-            Purpose::LookUp => follow_nodes(&mut watches, &cache, &options.namespaces),
+            Purpose::Serve => watch_all(&mut watches, &cache, &options.namespaces),
+            Purpose::LookUp => watch_nodes(&mut watches, &cache, &options.namespaces),
         }
         let (meshes, served) = watch::channel(Arc::default());
-        let (conditions, judged) = watch::channel(Arc::default());
+        let (conditions, to_write) = watch::channel(Arc::default());
         let (built, is_built) = watch::channel(false);
         let builder = Builder {
             cache: Arc::clone(&cache),
@@ -119,7 +118,7 @@ impl Cluster {
         let building = builder.run(missing, built);
         tokio::spawn(stop.clone().run_until_cancelled_owned(building));
         if options.purpose == Purpose::Serve {
-            let writer = Writer::new(client, cache, judged, metrics.clone(), clock.clone());
+            let writer = Writer::new(client, cache, to_write, metrics.clone(), clock.clone());
             tokio::spawn(stop.clone().run_until_cancelled_owned(writer.run()));
         }
         Ok(Self {
@@ -129,7 +128,7 @@ impl Cluster {
         })
     }
 
-    /// What is missing before anything can be served; `None` once it can be.
+    /// Why nothing can be served yet; `None` once it can.
     pub fn missing(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
         let (missing, built) = (self.watches.missing(), self.built.clone());
         move || {
@@ -138,17 +137,16 @@ impl Cluster {
         }
     }
 
-    /// Waits until something can be served; false if that never will be.
+    /// Waits until meshes are built; false if the builder ended before.
     pub async fn ready(&self) -> bool {
         self.built.clone().wait_for(|built| *built).await.is_ok()
     }
 
-    /// How the watches go, for `/metrics`.
     pub fn gauges(&self) -> WatchGauges {
         self.watches.gauges()
     }
 
-    /// Waits until the watches ended, which they do only when told to, or by a bug.
+    /// Waits until the watches end: after `stop`, or by a bug.
     pub async fn ended(self) {
         self.watches.ended().await;
     }
@@ -163,7 +161,7 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
-fn follow(watches: &mut Watches, cache: &Arc<ResourceCache>, namespaces: &[String]) {
+fn watch_all(watches: &mut Watches, cache: &Arc<ResourceCache>, namespaces: &[String]) {
     let custom = |kind| CustomTable {
         kind,
         cache: Arc::clone(cache),
@@ -179,8 +177,8 @@ fn follow(watches: &mut Watches, cache: &Arc<ResourceCache>, namespaces: &[Strin
     }
 }
 
-/// Workloads, and what says of which mesh they are.
-fn follow_nodes(watches: &mut Watches, cache: &Arc<ResourceCache>, namespaces: &[String]) {
+/// Watches virtual nodes, and meshes and namespaces, by which they belong to a mesh.
+fn watch_nodes(watches: &mut Watches, cache: &Arc<ResourceCache>, namespaces: &[String]) {
     let custom = |kind| CustomTable {
         kind,
         cache: Arc::clone(cache),
@@ -196,8 +194,8 @@ fn scopes(namespaces: &[String]) -> Vec<Scope> {
     if namespaces.is_empty() {
         return vec![Scope::All];
     }
-    let one_by_one = namespaces.iter().take(NAMESPACES_MAX);
-    one_by_one.cloned().map(Scope::Namespace).collect()
+    let watched = namespaces.iter().take(NAMESPACES_MAX);
+    watched.cloned().map(Scope::Namespace).collect()
 }
 
 // === impl Builder ===
@@ -209,26 +207,27 @@ impl Builder {
         built: watch::Sender<bool>,
     ) {
         while missing().is_some() {
-            sleep(LOOK_EVERY).await;
+            sleep(CHECK_EVERY).await;
         }
         loop {
             self.build();
             built.send_replace(true);
             self.cache.changed.notified().await;
-            sleep(GATHER).await;
+            sleep(DEBOUNCE).await;
         }
     }
 
     fn build(&mut self) {
         let state = self.cache.state();
         let before = Arc::clone(&self.meshes.borrow());
-        let resources = self.revision != Some(state.revision);
-        let mut meshes = if resources {
+        // Pods come and go far more often than resources change: then only endpoints are rebuilt.
+        let resources_changed = self.revision != Some(state.revision);
+        let mut meshes = if resources_changed {
             self.resources(&state, &before)
         } else {
             Meshes::clone(&before)
         };
-        let mut changed = resources;
+        let mut changed = resources_changed;
         let slices = by_service(&state);
         for mesh in meshes.iter_mut() {
             let endpoints = self.endpoints(mesh, &state, &slices);
@@ -246,7 +245,7 @@ impl Builder {
         let (meshes, refused) = Meshes::of(custom.chain(namespaces), before);
         self.revision = Some(state.revision);
         if self.purpose == Purpose::LookUp {
-            self.tell_unknown(&meshes, refused);
+            self.warn_unknown(&meshes, refused);
             return meshes;
         }
         self.metrics.resources(&meshes, &refused);
@@ -257,9 +256,9 @@ impl Builder {
         meshes
     }
 
-    /// Says which workloads are none because of something in them. What else is refused may be so
-    /// only because half of the mesh was not read.
-    fn tell_unknown(&mut self, meshes: &Meshes, refused: Vec<RefusedObject>) {
+    /// Warns of refused virtual nodes. Other refusals may be caused by resources that are not read
+    /// for this purpose.
+    fn warn_unknown(&mut self, meshes: &Meshes, refused: Vec<RefusedObject>) {
         let is_unknown = |refused: &RefusedObject| {
             let Some((Kind::VirtualNode, key)) = &refused.object else {
                 return false;
@@ -277,7 +276,7 @@ impl Builder {
         self.refused = refused;
     }
 
-    /// Addresses of all workloads that have a service with such.
+    /// Endpoints of all workloads whose host name is that of a Kubernetes service.
     fn endpoints(
         &self,
         mesh: &Mesh,
@@ -289,7 +288,7 @@ impl Builder {
             let hostname = node
                 .service_discovery
                 .as_ref()
-                .map(|found| &found.dns.hostname);
+                .map(|discovery| &discovery.dns.hostname);
             let Some(name) = hostname.and_then(|name| endpoints::service_of(name)) else {
                 continue;
             };

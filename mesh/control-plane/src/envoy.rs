@@ -1,8 +1,8 @@
-//! What one Envoy is told: listeners, clusters, endpoints and routes, under the names that Amazon's
-//! control plane gave them.
+//! The resources of one Envoy: listeners, clusters, endpoints and routes, named as by AWS App
+//! Mesh's control plane.
 //!
-//! Addresses of pods are a resource of their own (EDS): pods come and go all day, and neither a
-//! cluster with its connections nor a route has to change for that.
+//! Addresses of pods are sent by EDS: pods come and go all day, and neither a cluster with its
+//! connections nor a route has to change for that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,8 +25,8 @@ mod clusters;
 mod listeners;
 mod routes;
 
-/// Where an Envoy listens, and where its application does. In a pod the defaults; a sidecar whose
-/// traffic is not redirected says otherwise in its node's metadata.
+/// Addresses of an Envoy and its application. All `None` in a pod with redirected traffic; other
+/// sidecars set them in their node's metadata.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Ports {
     /// Metadata `meshmeter.ingress`.
@@ -40,14 +40,12 @@ pub struct Ports {
 /// Resources by type URL and name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    /// Each is encoded.
     pub resources: BTreeMap<&'static str, BTreeMap<String, Any>>,
 }
 
-/// Types in the order in which they are told.
+/// In the order in which they are sent.
 pub const TYPES: [&str; 4] = [CLUSTER, ENDPOINT, LISTENER, ROUTE];
 pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
-/// Type of the endpoints of a cluster.
 pub const ENDPOINT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
 pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
 pub const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
@@ -55,29 +53,29 @@ pub const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfigur
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// What the Envoys of `workload` are told.
-    pub fn new(workload: &Workload<'_>, place: &Ports) -> Self {
+    /// The resources of all Envoys of `workload`.
+    pub fn new(workload: &Workload<'_>, ports: &Ports) -> Self {
         let mut snapshot = Self::default();
-        snapshot.ingress(workload, place);
-        snapshot.egress(workload, place);
+        snapshot.ingress(workload, ports);
+        snapshot.egress(workload, ports);
         snapshot
     }
 
-    /// Changes with what is told of a type.
+    /// A hash of the names and contents of a type.
     pub fn version(&self, type_url: &str) -> String {
         version(self.of(type_url).iter())
     }
 
-    /// Of a type, by name.
+    /// Resources of a type, by name.
     pub fn of(&self, type_url: &str) -> &BTreeMap<String, Any> {
-        static NOTHING: BTreeMap<String, Any> = BTreeMap::new();
-        self.resources.get(type_url).unwrap_or(&NOTHING)
+        static EMPTY: BTreeMap<String, Any> = BTreeMap::new();
+        self.resources.get(type_url).unwrap_or(&EMPTY)
     }
 
-    /// The same, but what of its clusters has its addresses in another way than in `before` (with
-    /// endpoints or without) is as it was there.
-    pub(crate) fn with_kinds_of(&self, before: &Self) -> Self {
-        let mut held = self.clone();
+    /// A copy in which clusters whose discovery type changed since `before`, from DNS to EDS or
+    /// back, are as they were there.
+    pub(crate) fn keeping_discovery_types_of(&self, before: &Self) -> Self {
+        let mut kept = self.clone();
         let endpoints = [before, self].map(|of| of.of(ENDPOINT));
         for (name, cluster) in before.of(CLUSTER) {
             let [had, has] = endpoints.map(|of| of.get(name));
@@ -85,7 +83,7 @@ impl Snapshot {
                 continue;
             }
             let mut put = |type_url, resource: Option<&Any>| {
-                let of_type = held.resources.entry(type_url).or_default();
+                let of_type = kept.resources.entry(type_url).or_default();
                 match resource {
                     Some(resource) => of_type.insert(name.clone(), resource.clone()),
                     None => of_type.remove(name),
@@ -94,7 +92,7 @@ impl Snapshot {
             put(CLUSTER, Some(cluster));
             put(ENDPOINT, had);
         }
-        held
+        kept
     }
 
     fn add<M: Name>(&mut self, type_url: &'static str, name: &str, message: &M) {
@@ -118,13 +116,13 @@ impl Snapshot {
         self.add(ROUTE, &route.name, route);
     }
 
-    /// One chain for each port of the node; by port where there are several.
-    fn ingress(&mut self, workload: &Workload<'_>, place: &Ports) {
+    /// A filter chain for each port of the node, matched by port if there are several.
+    fn ingress(&mut self, workload: &Workload<'_>, ports: &Ports) {
         let Workload { mesh, key, spec } = workload;
-        // Where nothing is redirected nobody knows where a connection was going, and there is one
-        // application: the first port stands for all.
-        let redirected = place.ingress.is_none();
-        let ports = if redirected { spec.listeners.len() } else { 1 };
+        // Without redirection a connection has no original destination to match: the first port
+        // stands for all.
+        let redirected = ports.ingress.is_none();
+        let count = if redirected { spec.listeners.len() } else { 1 };
         let preference = workload.ip_preference();
         let own_host: IpAddr = match preference {
             Some(IpPreference::V6Preferred | IpPreference::V6Only) => Ipv6Addr::LOCALHOST.into(),
@@ -132,7 +130,7 @@ impl Snapshot {
         };
         let several = redirected && spec.listeners.len() > 1;
         let mut chains = Vec::new();
-        for listener in spec.listeners.iter().take(ports) {
+        for listener in spec.listeners.iter().take(count) {
             let (port, protocol) = (listener.port_mapping.port, listener.port_mapping.protocol);
             let own = node_name(key, spec);
             let cluster = format!(
@@ -141,7 +139,7 @@ impl Snapshot {
                 protocol.as_str()
             );
             let route = format!("rds_ingress_{}_{port}", protocol.as_str());
-            let address = place
+            let address = ports
                 .application
                 .unwrap_or_else(|| SocketAddr::new(own_host, port));
             self.cluster(&clusters::fixed(&cluster, &[address], protocol));
@@ -156,25 +154,25 @@ impl Snapshot {
             chains.push(listeners::http(several.then_some(port), "ingress", &route));
         }
         if !chains.is_empty() {
-            self.listener(&listeners::ingress(place, preference.is_some(), chains));
+            self.listener(&listeners::ingress(ports, preference.is_some(), chains));
         }
     }
 
-    /// One virtual host for each name that the node calls, in one route for each port; and what of
-    /// the rest of the world is let through.
-    fn egress(&mut self, workload: &Workload<'_>, place: &Ports) {
+    /// A route configuration for each port, with a virtual host for each backend's name; and the
+    /// traffic that may leave the mesh.
+    fn egress(&mut self, workload: &Workload<'_>, ports: &Ports) {
         let mesh = workload.mesh;
-        // Where nothing is redirected nobody knows where a connection was going: hosts of all ports
-        // are on one.
-        let redirected = place.egress.is_none();
+        // Without redirection a connection has no original destination to match: the hosts of all
+        // ports share one route configuration.
+        let redirected = ports.egress.is_none();
         let mut by_port = hosts_by_port(workload);
         if !redirected && let Some(first) = by_port.keys().next().copied() {
             let all = std::mem::take(&mut by_port).into_values().flatten();
             by_port.insert(first, all.collect());
         }
         let hosts = by_port.values().flatten();
-        let called: BTreeSet<&(Key, u16)> = hosts.flat_map(|host| &host.targets).collect();
-        for (target, port) in called {
+        let targets: BTreeSet<&(Key, u16)> = hosts.flat_map(|host| &host.targets).collect();
+        for (target, port) in targets {
             if let Some((cluster, endpoints)) = clusters::egress(mesh, target, *port) {
                 self.cluster(&cluster);
                 if let Some(endpoints) = endpoints {
@@ -182,8 +180,8 @@ impl Snapshot {
                 }
             }
         }
-        let by = listeners::Outside::of(mesh);
-        let all = (mesh.egress == Egress::AllowAll).then_some(by.all.as_str());
+        let external = listeners::ExternalClusters::of(mesh);
+        let all = (mesh.egress == Egress::AllowAll).then_some(external.all.as_str());
         let mut chains = Vec::new();
         for (port, hosts) in &by_port {
             let http = hosts.iter().any(|host| host.protocol == Protocol::Http);
@@ -202,31 +200,32 @@ impl Snapshot {
             ));
         }
         if redirected {
-            self.cluster(&clusters::original(&by.amazon));
+            self.cluster(&clusters::original_dst(&external.amazon));
             if let Some(name) = all {
-                self.cluster(&clusters::original(name));
+                self.cluster(&clusters::original_dst(name));
             }
-            let ports: Vec<u16> = by_port.keys().copied().collect();
-            chains.extend(by.chains(&ports, mesh.egress));
+            let mesh_ports: Vec<u16> = by_port.keys().copied().collect();
+            chains.extend(external.chains(&mesh_ports, mesh.egress));
         }
         if !chains.is_empty() {
             let both = workload.ip_preference().is_some();
-            self.listener(&listeners::egress(place, both, chains));
+            self.listener(&listeners::egress(ports, both, chains));
         }
     }
 }
 
-/// What a workload calls. A port has the hosts of both protocols: Envoy tells them apart itself.
+/// The backends of a workload by port. HTTP/1.1 and HTTP/2 share a port: Envoy detects the
+/// protocol of a connection.
 fn hosts_by_port(Workload { mesh, key, spec }: &Workload<'_>) -> BTreeMap<u16, Vec<routes::Host>> {
     let mut by_port: BTreeMap<u16, Vec<routes::Host>> = BTreeMap::new();
     let backends = spec.backends.iter();
     let backends = backends.map(|backend| &backend.virtual_service.virtual_service_ref);
-    // Each once: Envoy takes no name twice.
+    // Deduplicated: Envoy rejects a route configuration with a repeated domain.
     let backends: BTreeSet<_> = backends
         .map(|reference| Key::of(reference, &key.namespace))
         .collect();
     for service in backends {
-        // The mesh has said which are not there.
+        // `mesh::check` has reported missing services.
         let Some(spec) = mesh.services.get(&service) else {
             continue;
         };
@@ -237,7 +236,7 @@ fn hosts_by_port(Workload { mesh, key, spec }: &Workload<'_>) -> BTreeMap<u16, V
     by_port
 }
 
-/// Changes with the resources and their names.
+/// A hash of names and contents: all replicas send the same version for the same resources.
 pub(crate) fn version<'a>(resources: impl Iterator<Item = (&'a String, &'a Any)>) -> String {
     let mut bytes = Vec::new();
     for (name, resource) in resources {

@@ -1,13 +1,14 @@
-//! What the log says of resources that are refused.
+//! Logs refused resources.
 
 use crate::mesh::{Meshes, RefusedObject};
 
-/// Lines for one change: whoever writes manifests could have thousands.
+/// Log lines per change at most: one change may refuse thousands of resources.
 const LINES_MAX: usize = 50;
 
-/// Logs what is new among `refused`.
+/// Logs refusals that are not in `before`.
 pub(crate) fn log(meshes: &Meshes, refused: &[RefusedObject], before: &[RefusedObject]) {
-    let new: Vec<_> = refused.iter().filter(|one| !before.contains(one)).collect();
+    let is_new = |refused: &&RefusedObject| !before.contains(refused);
+    let new: Vec<_> = refused.iter().filter(is_new).collect();
     for refused in new.iter().take(LINES_MAX) {
         let RefusedObject {
             what, object, why, ..
@@ -28,9 +29,6 @@ pub(crate) fn log(meshes: &Meshes, refused: &[RefusedObject], before: &[RefusedO
         }
     }
     if let Some(more) = new.len().checked_sub(LINES_MAX).filter(|more| *more > 0) {
-        tracing::error!(
-            resource.count = more,
-            "more resources are refused than are named here"
-        );
+        tracing::error!(resource.count = more, "further resources are refused");
     }
 }

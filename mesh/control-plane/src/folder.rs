@@ -1,12 +1,12 @@
-//! A folder of manifests, read again as it changes.
+//! A folder of manifests, polled for changes.
 //!
 //! ```text
-//! folder ── texts (bounded) ── seen twice alike ──> Files (last good content) ──> meshes
+//! folder ── texts (bounded) ── stable for two polls ──> Files (last good content) ──> meshes
 //! ```
 //!
-//! A file that cannot be read, be it half written or larger than it may be, keeps what it held when
-//! it could. Nothing is taken before it was seen twice alike, so that nobody's writing is taken for
-//! written.
+//! A file that cannot be parsed, for example half written or too large, keeps its last good
+//! content. A change is applied once two polls read the same, so that a file being written is not
+//! mistaken for a complete one.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,20 +26,18 @@ use crate::manifests::Manifest;
 use crate::mesh::{Key, Meshes, RefusedObject};
 use crate::metrics::Metrics;
 
-/// How often it is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const POLL_EVERY: Duration = Duration::from_millis(500);
 
-/// Files of a folder at most, the bytes of one, and those of all together: ten thousand objects of
-/// 800 bytes.
+/// Limits of the number of files, the bytes of one file, and the bytes of all: ten thousand objects
+/// of 800 bytes.
 const FILES_MAX: usize = 1_000;
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const FOLDER_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// Other kinds that are named at most.
-const OTHERS_TOLD_MAX: usize = 5;
+/// Ignored kinds that a log line names at most.
+const LOGGED_KINDS_MAX: usize = 5;
 
-/// A folder, and a file with addresses of pods: `{NAMESPACE/NAME of a VirtualNode: [ADDRESS:PORT]}`
-/// as YAML.
+/// A folder, and a YAML file with endpoints: `{NAMESPACE/NAME of a VirtualNode: [ADDRESS:PORT]}`.
 #[derive(Clone, Debug)]
 pub struct Folder {
     pub manifests: PathBuf,
@@ -50,16 +48,16 @@ pub struct Folder {
 pub struct Follower {
     folder: Folder,
     files: Files,
-    /// What was seen last, and what is served.
-    seen: u64,
-    taken: u64,
+    /// Digests of the last poll and of the served content.
+    polled: u64,
+    applied: u64,
     refused: Vec<RefusedObject>,
-    others: BTreeMap<String, usize>,
-    /// What the log said last of a folder that cannot be used.
-    trouble: String,
+    ignored: BTreeMap<String, usize>,
+    /// Last logged error of the whole folder; "" if it can be read.
+    last_error: String,
 }
 
-/// What is in the files, by their names. Pure.
+/// Contents of the files by name. Pure.
 #[derive(Debug, Default)]
 struct Files {
     by_name: BTreeMap<String, File>,
@@ -68,16 +66,16 @@ struct Files {
 #[derive(Debug, Default)]
 struct File {
     digest: u64,
-    /// Of the last text that could be read.
+    /// The last one that could be parsed.
     manifest: Manifest,
-    /// What is wrong with the text that is there now.
-    fault: Option<String>,
+    /// Error of the current text.
+    error: Option<String>,
 }
 
-/// What a look at the folder saw.
+/// The texts of one poll.
 #[derive(Debug, Default)]
 struct Texts {
-    /// The text of each file, or why there is none.
+    /// Text or read error by file.
     files: BTreeMap<String, Result<String, String>>,
     endpoints: Option<String>,
 }
@@ -85,17 +83,17 @@ struct Texts {
 // === impl Folder ===
 
 impl Folder {
-    /// Reads it for the first time: what is in it, and who follows it from then on.
+    /// First read; the [`Follower`] polls from then on.
     pub fn read(self) -> Result<(Follower, Meshes)> {
         let texts = self.texts()?;
         let mut follower = Follower {
             folder: self,
             files: Files::default(),
-            seen: texts.digest(),
-            taken: 0,
+            polled: texts.digest(),
+            applied: 0,
             refused: Vec::new(),
-            others: BTreeMap::new(),
-            trouble: String::new(),
+            ignored: BTreeMap::new(),
+            last_error: String::new(),
         };
         let (meshes, _) = follower.meshes(&texts, &Meshes::default())?;
         Ok((follower, meshes))
@@ -118,7 +116,7 @@ impl Folder {
         Ok(texts)
     }
 
-    /// The manifests, as `kubectl apply -f FOLDER` takes them.
+    /// The files that `kubectl apply -f FOLDER` would read, sorted.
     fn files(&self) -> Result<Vec<PathBuf>> {
         let folder = &self.manifests;
         let name = || folder.display().to_string();
@@ -143,8 +141,7 @@ impl Folder {
 // === impl Follower ===
 
 impl Follower {
-    /// Follows the folder until `stop`. What is refused is logged once for each change; a change
-    /// that cannot be read changes nothing.
+    /// Polls the folder until `stop`. Each refusal is logged once per change.
     pub async fn follow(
         mut self,
         meshes: watch::Sender<Arc<Meshes>>,
@@ -155,30 +152,30 @@ impl Follower {
             let folder = self.folder.clone();
             match tokio::task::spawn_blocking(move || folder.texts()).await {
                 Ok(Ok(texts)) => self.look(&texts, &meshes, &metrics),
-                Ok(Err(error)) => self.tell(&format!("{error:#}")),
+                Ok(Err(error)) => self.warn(&format!("{error:#}")),
                 Err(error) => tracing::error!(%error, "reading the manifests failed"),
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(POLL_EVERY) => {}
             }
         }
     }
 
     fn look(&mut self, texts: &Texts, sender: &watch::Sender<Arc<Meshes>>, metrics: &Metrics) {
         let digest = texts.digest();
-        let steady = std::mem::replace(&mut self.seen, digest) == digest;
-        if !steady || digest == self.taken {
+        let stable = std::mem::replace(&mut self.polled, digest) == digest;
+        if !stable || digest == self.applied {
             return;
         }
-        self.taken = digest;
+        self.applied = digest;
         let before = Arc::clone(&sender.borrow());
         match self.meshes(texts, &before) {
             Ok((meshes, refused)) => {
                 metrics.resources(&meshes, &refused);
                 events::log(&meshes, &refused, &self.refused);
                 self.refused = refused;
-                self.tell_others();
+                self.log_ignored();
                 for mesh in meshes.iter() {
                     tracing::info!(
                         mesh = mesh.name,
@@ -187,43 +184,40 @@ impl Follower {
                         "mesh read"
                     );
                 }
-                self.trouble.clear();
+                self.last_error.clear();
                 sender.send_replace(Arc::new(meshes));
             }
-            Err(error) => self.tell(&format!("{error:#}")),
+            Err(error) => self.warn(&format!("{error:#}")),
         }
     }
 
-    /// Says once why nothing changes.
-    fn tell(&mut self, trouble: &str) {
-        if self.trouble != trouble {
-            tracing::warn!(
-                error = trouble,
-                "manifests invalid; keeping the last good state"
-            );
-            trouble.clone_into(&mut self.trouble);
+    /// Logs an error of the folder once.
+    fn warn(&mut self, error: &str) {
+        if self.last_error != error {
+            tracing::warn!(error, "manifests invalid; keeping the last good state");
+            error.clone_into(&mut self.last_error);
         }
     }
 
-    /// Says how much in the folder is nothing of App Mesh: what has a slip in its kind is among it.
-    fn tell_others(&mut self) {
-        let others = self.files.others();
-        if others == self.others {
+    /// Logs ignored objects: one with a misspelt kind is among them.
+    fn log_ignored(&mut self) {
+        let ignored = self.files.ignored();
+        if ignored == self.ignored {
             return;
         }
         let name = |kind: &String| if kind.is_empty() { "no kind" } else { kind }.to_owned();
-        let kinds: Vec<_> = others.keys().take(OTHERS_TOLD_MAX).map(name).collect();
+        let kinds: Vec<_> = ignored.keys().take(LOGGED_KINDS_MAX).map(name).collect();
         tracing::info!(
-            object.count = others.values().sum::<usize>(),
+            object.count = ignored.values().sum::<usize>(),
             kinds = kinds.join(", "),
             "ignored objects that are not App Mesh resources"
         );
-        self.others = others;
+        self.ignored = ignored;
     }
 
     fn meshes(&mut self, texts: &Texts, before: &Meshes) -> Result<(Meshes, Vec<RefusedObject>)> {
         let endpoints = addresses(texts.endpoints.as_deref())?;
-        self.files.take(&texts.files);
+        self.files.update(&texts.files);
         let (mut meshes, refused) = Meshes::of(self.files.objects(), before);
         for (node, addresses) in endpoints {
             for mesh in meshes.iter_mut() {
@@ -235,16 +229,16 @@ impl Follower {
                 mesh.endpoints.insert(node.clone(), all.collect());
             }
         }
-        let faults = self.files.faults().chain(refused).collect();
-        Ok((meshes, faults))
+        let refused = self.files.errors().chain(refused).collect();
+        Ok((meshes, refused))
     }
 }
 
 // === impl Files ===
 
 impl Files {
-    /// Takes over what was seen. Only what changed is read again.
-    fn take(&mut self, texts: &BTreeMap<String, Result<String, String>>) {
+    /// Parses files that changed.
+    fn update(&mut self, texts: &BTreeMap<String, Result<String, String>>) {
         self.by_name.retain(|name, _| texts.contains_key(name));
         for (name, text) in texts {
             let digest = match text {
@@ -259,9 +253,9 @@ impl Files {
             match text.clone().and_then(|text| Manifest::read(&text)) {
                 Ok(manifest) => {
                     file.manifest = manifest;
-                    file.fault = None;
+                    file.error = None;
                 }
-                Err(fault) => file.fault = Some(fault),
+                Err(error) => file.error = Some(error),
             }
         }
     }
@@ -272,12 +266,12 @@ impl Files {
             .flat_map(|file| &file.manifest.objects)
     }
 
-    fn faults(&self) -> impl Iterator<Item = RefusedObject> {
-        let faulty = self.by_name.iter();
-        faulty.filter_map(|(name, file)| Some(RefusedObject::file(name, file.fault.clone()?)))
+    fn errors(&self) -> impl Iterator<Item = RefusedObject> {
+        let files = self.by_name.iter();
+        files.filter_map(|(name, file)| Some(RefusedObject::file(name, file.error.clone()?)))
     }
 
-    fn others(&self) -> BTreeMap<String, usize> {
+    fn ignored(&self) -> BTreeMap<String, usize> {
         let mut all = BTreeMap::new();
         for (kind, count) in self.by_name.values().flat_map(|file| &file.manifest.others) {
             *all.entry(kind.clone()).or_default() += count;
@@ -289,9 +283,10 @@ impl Files {
 // === impl Texts ===
 
 impl Texts {
-    /// Changes with anything that was seen; never 0, which is nothing.
+    /// A hash of all texts and errors; never 0, the initial value of `applied`.
     fn digest(&self) -> u64 {
         let mut digest = Xxh3::new();
+        // The length separates texts: without it "ab" + "c" would equal "a" + "bc".
         let mut add = |text: &str| {
             digest.update(&text.len().to_le_bytes());
             digest.update(text.as_bytes());
@@ -312,6 +307,7 @@ fn text(path: &Path) -> Result<String> {
     let name = || path.display().to_string();
     let file = fs::File::open(path).with_context(name)?;
     let mut text = String::new();
+    // One byte more than allowed shows that the file is too large without reading all of it.
     let read = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text);
     let bytes = read.with_context(name)? as u64;
     ensure!(

@@ -1,13 +1,12 @@
-//! A control plane of configuration that needs nobody's control plane: App Mesh custom resources
-//! in, Envoy's discovery out.
+//! An Envoy control plane for App Mesh custom resources, without AWS: resources in, xDS out.
 //!
 //! ```text
 //! manifests (a folder) | custom resources, slices (a cluster)
 //!   -> mesh (checked, refused by name) -> envoy (resources of one node) -> server
 //! ```
 //!
-//! Names and shapes are those of Amazon's control plane, so that dashboards, rules and the xDS
-//! proxy find what they know.
+//! Envoy resources have the names and shapes of AWS App Mesh, so that dashboards, rules and the
+//! xDS proxy keep working.
 
 pub mod cluster;
 pub mod envoy;

@@ -1,6 +1,5 @@
-//! Manifests: text in, objects out, as `kubectl apply` would take them. Lists are taken apart, and
-//! what names no namespace is of `default`. What a text can make us hold is bounded, however it is
-//! written.
+//! Parses manifests as `kubectl apply` does: lists are flattened, and objects without a namespace
+//! get `default`. Memory is bounded whatever the text, aliases included.
 
 use std::collections::BTreeMap;
 
@@ -8,32 +7,30 @@ use serde_json::Value;
 
 use crate::resources::{Head, Kind, OBJECTS_MAX};
 
-/// Values of a text at most, aliases included: some 25 for each object that there may be. A small
-/// map takes 640 bytes, so 50 MiB at worst.
+/// Values of a text at most, aliases included: about 25 for each of [`OBJECTS_MAX`] objects. A
+/// small map takes 640 bytes, so 50 MiB at worst.
 const NODES_MAX: usize = 25 * OBJECTS_MAX;
 
-/// Values that aliases may repeat: manifests that people write repeat a few.
+/// Values that aliases may repeat: manifests written by hand repeat a few.
 const REPEATED_MAX: usize = 10_000;
 
 const LISTS_MAX: usize = 4;
 
-/// Characters of an error that are told: the rest repeats the text.
+/// Characters of a parser error that are kept: the rest repeats the text.
 const ERROR_CHARS_MAX: usize = 300;
 
-/// What is in a text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Manifest {
-    /// What is of App Mesh, and namespaces.
+    /// App Mesh resources and namespaces.
     pub(crate) objects: Vec<Value>,
-    /// How many of each other kind there are; "" for what has no kind.
+    /// Number of other objects by kind; "" without a kind.
     pub(crate) others: BTreeMap<String, usize>,
 }
 
 // === impl Manifest ===
 
 impl Manifest {
-    /// Reads YAML (or JSON, which is YAML), any number of documents. An error says where the text
-    /// is wrong, in one line.
+    /// Parses any number of YAML or JSON documents. An error has one line, with the position.
     pub(crate) fn read(text: &str) -> Result<Self, String> {
         let documents = serde_saphyr::from_multiple_with_options::<Value>(text, options());
         let documents = documents.map_err(|error| first_line(&error.to_string()))?;
@@ -45,7 +42,7 @@ impl Manifest {
     }
 
     fn add(&mut self, mut document: Value, lists: usize) -> Result<(), String> {
-        // An empty document.
+        // An empty document, as after a trailing `---`.
         if document.is_null() {
             return Ok(());
         }
@@ -72,7 +69,7 @@ impl Manifest {
         Ok(())
     }
 
-    /// Items of a list of one kind need not say what they are.
+    /// Items of a typed list, such as a `VirtualNodeList`, may omit kind and apiVersion.
     fn add_items(
         &mut self,
         items: Value,
@@ -83,7 +80,7 @@ impl Manifest {
         let items = match items {
             Value::Array(items) => items,
             Value::Null => Vec::new(),
-            _ => return Err(format!("items of the {kind}List are no list")),
+            _ => return Err(format!("items of the {kind}List: expected an array")),
         };
         for mut item in items {
             if !kind.is_empty() && item.is_object() && item["kind"].is_null() {
@@ -96,7 +93,7 @@ impl Manifest {
     }
 }
 
-/// An error of the parser, fit for a line of a log.
+/// Shortens a parser error to one log line.
 fn first_line(error: &str) -> String {
     let line = error.lines().next().unwrap_or_default();
     line.chars().take(ERROR_CHARS_MAX).collect()

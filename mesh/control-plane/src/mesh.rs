@@ -5,8 +5,8 @@
 //!   -> check (references, what Envoy accepts)
 //! ```
 //!
-//! What is refused keeps the form it was served in before, if it was: a slip in a manifest takes no
-//! traffic down.
+//! A refused object keeps the form in which it was served before, if any: a slip in a manifest
+//! takes no traffic down.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -28,76 +28,75 @@ pub(crate) mod target;
 
 use reading::ParsedObjects;
 
-/// Bytes of one object's `spec` at most, as JSON: a workload that calls a thousand services has
-/// some 100 KB.
+/// Largest `spec` of one object, in bytes of JSON: that of a workload with a thousand backends has
+/// about 100 KB.
 pub const SPEC_BYTES_MAX: usize = 256 * 1024;
 
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Key {
-    /// The namespace; "" of what has none.
+    /// "" for cluster-scoped objects.
     pub namespace: String,
     pub name: String,
 }
 
-/// All meshes, by the name that is in node ids.
+/// All meshes, by the name in node IDs.
 #[derive(Clone, Debug, Default)]
 pub struct Meshes {
     by_name: BTreeMap<String, Mesh>,
 }
 
-/// Addresses of a workload's pods by the port that it listens on.
+/// Addresses of a workload's pods, by its listener's port.
 pub type Endpoints = BTreeMap<u16, Vec<SocketAddr>>;
 
 #[derive(Clone, Debug, Default)]
 pub struct Mesh {
-    /// Its name outside of the cluster, which is in node ids and names of clusters.
+    /// `spec.awsName` or else the object's name: part of node IDs and of Envoy cluster names.
     pub name: String,
-    /// Its name in the cluster.
+    /// `metadata.name`.
     pub object: String,
-    /// Whose pods are of it.
+    /// Selects the namespaces of the mesh.
     pub namespaces: Option<Selector>,
     /// What its pods may reach outside of it.
     pub egress: Egress,
-    /// The version of IP, of workloads that do not say.
+    /// For workloads without one.
     pub ip_preference: Option<IpPreference>,
     pub nodes: Arc<BTreeMap<Key, VirtualNodeSpec>>,
     pub services: Arc<BTreeMap<Key, VirtualServiceSpec>>,
     pub routers: Arc<BTreeMap<Key, VirtualRouterSpec>>,
-    /// Addresses of the pods of a workload, where its host name is not to be asked for.
+    /// Workloads that are not in it are resolved by DNS.
     pub endpoints: BTreeMap<Key, Endpoints>,
 }
 
-/// What is refused, by name; the rest is served.
+/// A refused object or file. The others are served.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("{what}: {why}")]
 pub struct RefusedObject {
     /// Kind, namespace and name, or the file.
     pub what: String,
-    /// Which object, if it is one of App Mesh.
+    /// `None` for a file or an unknown kind.
     pub object: Option<(Kind, Key)>,
-    /// Of which sort the reason is.
     pub reason: Reason,
-    /// What is wrong with it: names field and value.
+    /// Names field and value.
     pub why: String,
 }
 
 common_names::named! {
-    /// Sorts of reasons to refuse something.
+    /// Reasons of conditions.
     pub enum Reason {
-        /// A kind, field or value that is not served.
+        /// An unsupported kind, field or value.
         NotSupported = "NotSupported",
-        /// Something that is referred to is not there.
+        /// A reference to a missing object.
         NotFound = "NotFound",
-        /// Somebody else has the name.
+        /// Another object has the name.
         Conflict = "Conflict",
-        /// More or larger than is taken.
+        /// A limit of number or size is exceeded.
         TooLarge = "TooLarge",
     }
 }
 
 type Fault = (Reason, String);
 
-/// What was refused until now: whoever refers to it is told so, and not that it is not there.
+/// Objects refused so far: a reference to one gets an error of its own, not "not found".
 struct RefusedObjects(BTreeSet<(Kind, Key)>);
 
 /// The workload of a pod, and its mesh.
@@ -108,7 +107,7 @@ pub struct Workload<'a> {
     pub spec: &'a VirtualNodeSpec,
 }
 
-/// A pod that several workloads claim.
+/// A pod that several workloads select.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("the pod is selected by the podSelector of several VirtualNodes: {}", .0.join(", "))]
 pub struct Ambiguous(pub Vec<String>);
@@ -116,13 +115,12 @@ pub struct Ambiguous(pub Vec<String>);
 // === impl Key ===
 
 impl Key {
-    /// What `reference` means in `namespace`.
+    /// Resolves a reference from an object in `namespace`.
     pub fn of(reference: &Reference, namespace: &str) -> Self {
         let namespace = reference.namespace.as_deref().unwrap_or(namespace);
         Self::new(namespace, &reference.name)
     }
 
-    /// This name in this namespace.
     pub fn new(namespace: &str, name: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
@@ -134,7 +132,7 @@ impl Key {
 // === impl Meshes ===
 
 impl Meshes {
-    /// The meshes of these manifests. What is no resource of App Mesh is left alone.
+    /// The meshes of these manifests. Other objects are ignored.
     pub fn parse<'a>(
         texts: impl IntoIterator<Item = (&'a str, &'a str)>,
         before: &Self,
@@ -152,22 +150,22 @@ impl Meshes {
         (meshes, refused)
     }
 
-    /// The meshes of these objects, and what is refused. `before` is what was served until now.
+    /// The meshes of these objects, and the refused objects. `before` was served until now.
     pub fn of<'a>(
         documents: impl IntoIterator<Item = &'a Value>,
         before: &Self,
     ) -> (Self, Vec<RefusedObject>) {
-        let mut read = ParsedObjects::default();
+        let mut parsed = ParsedObjects::default();
         let mut refused = Vec::new();
         for document in documents {
-            if let Err(error) = read.add(document) {
+            if let Err(error) = parsed.add(document) {
                 if let Some((kind, key)) = &error.object {
-                    read.keep(*kind, key, before);
+                    parsed.restore(*kind, key, before);
                 }
                 refused.push(error);
             }
         }
-        let mut by_name = assign::assigned(read, &mut refused);
+        let mut by_name = assign::assigned(parsed, &mut refused);
         for mesh in by_name.values_mut() {
             let before = before.by_name.get(&mesh.name);
             check::check(mesh, before, &mut refused);
@@ -179,7 +177,7 @@ impl Meshes {
         self.by_name.values()
     }
 
-    /// Whether an object is served, as it is or as it was before.
+    /// Whether an object is served, in its current or an earlier form.
     pub fn serves(&self, kind: Kind, key: &Key) -> bool {
         self.iter().any(|mesh| match kind {
             Kind::Mesh => mesh.object == key.name,
@@ -190,14 +188,14 @@ impl Meshes {
         })
     }
 
-    /// All of them, to give them endpoints.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Mesh> {
         self.by_name.values_mut()
     }
 
-    /// The workload of a node id `mesh/MESH/virtualNode/NAME_NAMESPACE`.
+    /// The workload of a node ID `mesh/MESH/virtualNode/NAME_NAMESPACE`.
     pub fn node_of(&self, id: &str) -> Option<Workload<'_>> {
         let (mesh, name) = id.strip_prefix("mesh/")?.split_once("/virtualNode/")?;
+        // AWS node IDs have `MESH@ACCOUNT` for a shared mesh.
         let mesh = mesh.split_once('@').map_or(mesh, |(mesh, _)| mesh);
         let mesh = self.by_name.get(mesh)?;
         let mut nodes = mesh.nodes.iter();
@@ -205,8 +203,7 @@ impl Meshes {
         Some(Workload { mesh, key, spec })
     }
 
-    /// The workload of a pod with these labels: the one whose `podSelector` selects it, in its
-    /// namespace. `None` if it is nobody's.
+    /// The workload in `namespace` whose `podSelector` matches a pod's labels.
     pub fn workload_of(
         &self,
         namespace: &str,
@@ -229,8 +226,7 @@ impl Meshes {
         Ok(found.pop())
     }
 
-    /// The mesh that `namespace` belongs to by these labels: the one whose `namespaceSelector`
-    /// selects them. `None` if there is none, or several.
+    /// The mesh whose `namespaceSelector` matches a namespace's labels; `None` if several do.
     pub fn mesh_of_namespace(&self, labels: &Labels) -> Option<&Mesh> {
         let mut selecting = self.iter().filter(|mesh| {
             let selector = mesh.namespaces.as_ref();
@@ -243,7 +239,7 @@ impl Meshes {
 // === impl Mesh ===
 
 impl Mesh {
-    /// The version of IP that one of its workloads is for, if it says so.
+    /// That of the workload, else that of the mesh.
     pub(crate) fn ip_preference_of(&self, node: &VirtualNodeSpec) -> Option<IpPreference> {
         let discovery = node.service_discovery.as_ref();
         let own = discovery.and_then(|discovery| discovery.dns.ip_preference);
@@ -254,18 +250,17 @@ impl Mesh {
 // === impl Workload ===
 
 impl Workload<'_> {
-    /// The version of IP that it is for, if it or its mesh says so.
     pub(crate) fn ip_preference(&self) -> Option<IpPreference> {
         self.mesh.ip_preference_of(self.spec)
     }
 
-    /// The node id by which its Envoys ask.
+    /// The node ID of its Envoys.
     pub fn node_id(&self) -> String {
         let name = node_name(self.key, self.spec);
         format!("mesh/{}/virtualNode/{name}", self.mesh.name)
     }
 
-    /// Ports whose traffic its sidecars take.
+    /// Ports whose traffic is redirected to its sidecars.
     pub fn ports(&self) -> impl Iterator<Item = u16> {
         let listeners = self.spec.listeners.iter();
         listeners.map(|listener| listener.port_mapping.port)
@@ -298,11 +293,11 @@ impl RefusedObject {
 
 impl RefusedObjects {
     fn of(refused: &[RefusedObject]) -> Self {
-        let objects = refused.iter().filter_map(|one| one.object.clone());
+        let objects = refused.iter().filter_map(|refused| refused.object.clone());
         Self(objects.collect())
     }
 
-    /// Why there is no such object in the mesh.
+    /// Why a reference to this object is not resolved.
     fn why(&self, kind: Kind, key: &Key) -> String {
         let (kind_name, name) = (kind.as_str(), &key.name);
         if self.0.contains(&(kind, key.clone())) {
@@ -312,13 +307,13 @@ impl RefusedObjects {
     }
 }
 
-/// The name of a workload in node ids and in the names of clusters.
+/// The name of a workload in node IDs and Envoy cluster names.
 pub fn node_name(key: &Key, node: &VirtualNodeSpec) -> String {
     let default = || format!("{}_{}", key.name, key.namespace);
     node.aws_name.clone().unwrap_or_else(default)
 }
 
-/// The name by which a service is called.
+/// The host name by which a service is called.
 pub fn service_name(key: &Key, service: &VirtualServiceSpec) -> String {
     let default = || format!("{}.{}", key.name, key.namespace);
     service.aws_name.clone().unwrap_or_else(default)

@@ -1,4 +1,4 @@
-//! What the control plane counts of itself.
+//! Metrics of the control plane.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ struct OfLimit {
 }
 
 common_names::named! {
-    /// What there can be too much of.
+    /// Values of the label `limit`.
     pub(crate) enum Limit {
         CustomResources = "custom_resources",
         CustomResourceBytes = "custom_resource_bytes",
@@ -59,47 +59,48 @@ common_names::named! {
 // === impl Metrics ===
 
 impl Metrics {
-    /// The metrics, registered under the prefix `control-plane`.
+    /// Registers the metrics under the prefix `control_plane`.
     pub fn register(registry: &mut Registry) -> Self {
         let all = Self::default();
         let registry = registry.sub_registry_with_prefix("control_plane");
         let help = "Open discovery streams";
         registry.register("streams", help, all.streams.clone());
-        let help = "Streams that were refused because there were too many";
+        let help = "Streams rejected because there were too many";
         registry.register("streams_refused", help, all.streams_refused.clone());
         let help = "Streams that ended because no VirtualNode has their node id";
         registry.register("unknown_nodes", help, all.unknown_nodes.clone());
-        let help = "Responses to Envoys, by what they are about";
+        let help = "Responses sent to Envoys, by resource type";
         registry.register("responses", help, all.responses.clone());
-        let help = "Responses that an Envoy rejected, by what they are about";
+        let help = "Responses that an Envoy rejected, by resource type";
         registry.register("rejections", help, all.rejections.clone());
-        let help = "Custom resources that are served, by kind";
+        let help = "Served custom resources, by kind";
         registry.register("resources_served", help, all.served.clone());
-        let help = "Custom resources with something that is refused, by kind; kind unknown: files and kinds of no name";
+        let help = "Custom resources that are refused in whole or in part, by kind; kind unknown: files and unknown kinds";
         registry.register("resources_refused", help, all.refused.clone());
-        let help = "Objects and addresses that were left out because there were too many or they were too large, by limit";
+        let help =
+            "Objects and addresses ignored because they were too many or too large, by limit";
         registry.register("over_limit", help, all.over_limit.clone());
         let help = "Conditions written into the status of custom resources";
         registry.register("statuses_written", help, all.statuses.clone());
-        let help = "Conditions and Events that the API server did not take";
+        let help = "Conditions and Events that could not be written";
         registry.register("status_failures", help, all.status_failures.clone());
         let help = "Events raised about refusals";
         registry.register("events", help, all.events.clone());
         for type_url in TYPES {
-            // From the start, so that the first is a rise.
+            // Present from the start: `rate()` misses the first increment of a new series.
             drop(all.responses.get_or_create(&OfType::new(type_url)));
             drop(all.rejections.get_or_create(&OfType::new(type_url)));
         }
         all.start_limits();
-        // None is served before they are read.
+        // Zeros until the resources are read.
         all.resources(&Meshes::default(), &[]);
         all
     }
 
-    /// Those of one that only looks workloads up, registered without a prefix of their own.
+    /// Metrics for [`crate::cluster::Purpose::LookUp`], registered without a prefix of their own.
     pub fn of_look_up(registry: &mut Registry) -> Self {
         let all = Self::default();
-        let help = "Objects of the cluster that were left out because there were too many or they were too large, by limit";
+        let help = "Kubernetes objects ignored because they were too many or too large, by limit";
         registry.register("over_limit", help, all.over_limit.clone());
         all.start_limits();
         all
@@ -123,7 +124,7 @@ impl Metrics {
         self.over_limit.get_or_create(&limit.into()).inc();
     }
 
-    /// Shows how many are served, and how many have something that is not.
+    /// Sets the gauges of served and refused resources.
     pub(crate) fn resources(&self, meshes: &Meshes, refused: &[RefusedObject]) {
         let mut served: BTreeMap<_, usize> = BTreeMap::new();
         for mesh in meshes.iter() {

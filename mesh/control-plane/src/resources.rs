@@ -1,5 +1,5 @@
-//! The custom resources (`appmesh.k8s.aws/v1beta2`) as far as they are served. A field that is not
-//! here is refused by its name, with the resource it is in; nothing is ignored.
+//! The supported part of the custom resources (`appmesh.k8s.aws/v1beta2`). A resource with any
+//! other field is refused by that field's name: no field is ignored.
 
 use serde::Deserialize;
 
@@ -21,19 +21,17 @@ pub const OBJECTS_MAX: usize = 10_000;
 #[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
     pub name: String,
-    /// The namespace; "" in a manifest that leaves it to the command line.
+    /// "" in a manifest without one.
     pub namespace: String,
-    /// When it was made (RFC 3339, so that earlier sorts first); "" in a manifest.
+    /// RFC 3339, so that text order is time order; "" in a manifest.
     pub creation_timestamp: String,
 }
 
 common_names::named! {
-    /// The kinds of the group.
     pub enum Kind {
-        /// A mesh; it has no namespace.
+        /// Cluster-scoped.
         Mesh = "Mesh",
         VirtualNode = "VirtualNode",
-        /// A name that is called.
         VirtualService = "VirtualService",
         VirtualRouter = "VirtualRouter",
         VirtualGateway = "VirtualGateway",
@@ -41,7 +39,7 @@ common_names::named! {
     }
 }
 
-/// What every object has, whatever it is.
+/// The fields that every Kubernetes object has.
 #[derive(Clone, Debug, Default)]
 pub struct Head {
     pub api_version: String,
@@ -51,27 +49,24 @@ pub struct Head {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MeshSpec {
-    /// The name outside of the cluster.
+    /// Name in node IDs; default `metadata.name`.
     pub aws_name: Option<String>,
-    /// Whose objects and pods are of the mesh.
+    /// Selects the namespaces of the mesh.
     pub namespace_selector: Option<Selector>,
-    /// What pods may reach outside of the mesh.
     pub egress_filter: Option<EgressFilter>,
-    /// How its workloads are found.
     pub mesh_service_discovery: Option<MeshServiceDiscovery>,
     #[serde(skip)]
     pub created: String,
 }
 
-/// How the workloads of a mesh are found.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MeshServiceDiscovery {
-    /// By which version of IP, for workloads that do not say.
+    /// For workloads without one.
     pub ip_preference: Option<IpPreference>,
 }
 
-/// Versions of IP: which addresses of a host are asked for, and by which an application is reached.
+/// IP versions for resolving hosts and for reaching the application.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 pub enum IpPreference {
     /// IPv4, else IPv6.
@@ -80,15 +75,12 @@ pub enum IpPreference {
     /// IPv6, else IPv4.
     #[serde(rename = "IPv6_PREFERRED")]
     V6Preferred,
-    /// IPv4 alone.
     #[serde(rename = "IPv4_ONLY")]
     V4Only,
-    /// IPv6 alone.
     #[serde(rename = "IPv6_ONLY")]
     V6Only,
 }
 
-/// What pods may reach outside of the mesh.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct EgressFilter {
@@ -109,21 +101,20 @@ pub enum Egress {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MeshReference {
-    /// Its name in the cluster.
+    /// `metadata.name`.
     pub name: String,
-    /// As App Mesh's controller writes it. A mesh that was made again has another one, and is the
-    /// mesh all the same.
+    /// Set by App Mesh's controller. Not compared: a recreated mesh has another uid.
     pub uid: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct VirtualNodeSpec {
-    /// The name in node ids; default `name_namespace`.
+    /// Name in node IDs; default `NAME_NAMESPACE`.
     pub aws_name: Option<String>,
-    /// Its mesh, if the namespace does not say it.
+    /// Needed if no mesh selects the namespace.
     pub mesh_ref: Option<MeshReference>,
-    /// Its pods: none without one.
+    /// `None` selects no pods.
     pub pod_selector: Option<Selector>,
     pub listeners: Vec<Listener>,
     pub service_discovery: Option<ServiceDiscovery>,
@@ -136,9 +127,8 @@ pub struct VirtualNodeSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Listener {
     pub port_mapping: PortMapping,
-    /// How others see whether it is well.
+    /// Used by the Envoys of callers.
     pub health_check: Option<HealthCheck>,
-    /// How long a request may take.
     pub timeout: Option<ListenerTimeout>,
 }
 
@@ -150,13 +140,11 @@ pub struct PortMapping {
 }
 
 common_names::named! {
-    /// The protocols that are served.
     #[derive(Deserialize)]
     #[serde(rename_all = "lowercase")]
     pub enum Protocol {
         /// HTTP/1.1.
         Http = "http",
-        /// HTTP/2.
         Http2 = "http2",
     }
 }
@@ -167,13 +155,10 @@ pub struct HealthCheck {
     pub protocol: Protocol,
     #[serde(default = "root")]
     pub path: String,
-    /// The port, if it is another.
+    /// `None` for the listener's port.
     pub port: Option<u16>,
-    /// Successes until it is well.
     pub healthy_threshold: u32,
-    /// Failures until it is not.
     pub unhealthy_threshold: u32,
-    /// How long one may take.
     pub timeout_millis: u64,
     pub interval_millis: u64,
 }
@@ -182,13 +167,10 @@ fn root() -> String {
     "/".to_owned()
 }
 
-/// Timeouts of a listener, by protocol.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenerTimeout {
-    /// For [`Protocol::Http`].
     pub http: Option<HttpTimeout>,
-    /// For [`Protocol::Http2`].
     pub http2: Option<HttpTimeout>,
 }
 
@@ -196,14 +178,13 @@ pub struct ListenerTimeout {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct HttpTimeout {
     pub per_request: Option<Span>,
-    /// Without a byte.
+    /// Longest time without a byte in either direction.
     pub idle: Option<Span>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Span {
-    /// `s` or `ms`.
     pub unit: Unit,
     pub value: u64,
 }
@@ -211,9 +192,7 @@ pub struct Span {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
-    /// Seconds.
     S,
-    /// Milliseconds.
     Ms,
 }
 
@@ -227,7 +206,7 @@ pub struct ServiceDiscovery {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Dns {
     pub hostname: String,
-    /// Which of its addresses; that of the mesh, if it does not say.
+    /// `None` for that of the mesh.
     pub ip_preference: Option<IpPreference>,
 }
 
@@ -237,14 +216,13 @@ pub struct Backend {
     pub virtual_service: BackendService,
 }
 
-/// A virtual service that is called.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackendService {
     pub virtual_service_ref: Reference,
 }
 
-/// A name, in the same namespace if there is none.
+/// Without a namespace, that of the referring object.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reference {
@@ -252,20 +230,19 @@ pub struct Reference {
     pub namespace: Option<String>,
 }
 
-/// A name that is called.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct VirtualServiceSpec {
-    /// The name as it is called; default `name.namespace`.
+    /// Host name by which it is called; default `NAME.NAMESPACE`.
     pub aws_name: Option<String>,
-    /// Its mesh, if the namespace does not say it.
+    /// Needed if no mesh selects the namespace.
     pub mesh_ref: Option<MeshReference>,
     pub provider: Option<Provider>,
     #[serde(skip)]
     pub created: String,
 }
 
-/// Who answers a virtual service.
+/// Exactly one has to be set.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Provider {
@@ -288,7 +265,7 @@ pub struct RouterProvider {
 // === impl Head ===
 
 impl Head {
-    /// Of anything: what has none has empty ones.
+    /// Missing fields are "".
     pub fn of(document: &serde_json::Value) -> Self {
         let text = |field: &str| document[field].as_str().unwrap_or_default().to_owned();
         Self {
@@ -312,7 +289,7 @@ impl Kind {
         }
     }
 
-    /// The condition by which App Mesh's controller says that it is served.
+    /// The condition type that App Mesh's controller uses for served resources.
     pub fn condition(self) -> &'static str {
         match self {
             Self::Mesh => "MeshActive",
@@ -328,7 +305,6 @@ impl Kind {
 // === impl Span ===
 
 impl Span {
-    /// In milliseconds.
     pub fn millis(self) -> u64 {
         match self.unit {
             Unit::S => self.value.saturating_mul(1000),

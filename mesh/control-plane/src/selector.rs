@@ -1,4 +1,4 @@
-//! Label selectors.
+//! Kubernetes label selectors.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 pub type Labels = BTreeMap<String, String>;
 
-/// Which labels are wanted; all objects have none of nothing, so an empty one selects everything.
+/// An empty selector matches all objects.
 /// <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#resources-that-support-set-based-requirements>
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -15,7 +15,6 @@ pub struct Selector {
     pub match_expressions: Vec<Expression>,
 }
 
-/// A rule for one label.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Expression {
@@ -29,7 +28,7 @@ pub struct Expression {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 pub enum Operator {
     In,
-    /// None of the values, or no label.
+    /// Matches also without the label.
     NotIn,
     Exists,
     DoesNotExist,
@@ -38,23 +37,25 @@ pub enum Operator {
 // === impl Selector ===
 
 impl Selector {
-    /// True if `labels` are wanted.
     pub fn selects(&self, labels: &Labels) -> bool {
         let mut pairs = self.match_labels.iter();
         pairs.all(|(key, value)| labels.get(key) == Some(value))
-            && self.match_expressions.iter().all(|rule| rule.holds(labels))
+            && self
+                .match_expressions
+                .iter()
+                .all(|rule| rule.matches(labels))
     }
 }
 
 // === impl Expression ===
 
 impl Expression {
-    fn holds(&self, labels: &Labels) -> bool {
+    fn matches(&self, labels: &Labels) -> bool {
         let value = labels.get(&self.key);
-        let among = value.is_some_and(|value| self.values.contains(value));
+        let listed = value.is_some_and(|value| self.values.contains(value));
         match self.operator {
-            Operator::In => among,
-            Operator::NotIn => !among,
+            Operator::In => listed,
+            Operator::NotIn => !listed,
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
         }

@@ -1,4 +1,4 @@
-//! Aggregated discovery, state of the world.
+//! The gRPC server of aggregated discovery (state of the world).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,21 +22,20 @@ use crate::metrics::Metrics;
 
 mod subscriber;
 
-use subscriber::{Heard, Subscriber};
+use subscriber::{Received, Subscriber};
 
-/// Responses that wait for an Envoy at most.
-const WAITING_MAX: usize = 16;
+/// Responses queued for an Envoy at most.
+const QUEUED_MAX: usize = 16;
 
-/// Streams at once, whatever the memory: one for each sidecar, some 100 KB each.
+/// Concurrent streams at most, whatever the memory limit: one per sidecar, about 100 KB each.
 pub const STREAMS_MAX: usize = 10_000;
 
-/// Bytes of a request: a node, and the names of what it wants.
+/// Largest request in bytes: a node, and the names of the resources it subscribes to.
 pub const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
-/// How long a stream may take to say which node it is of.
-const NODE_WITHIN: Duration = Duration::from_secs(10);
+/// Timeout of the first request, which contains the node.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Tells Envoys what the meshes are.
 #[derive(Clone, Debug)]
 pub struct ControlPlane {
     meshes: watch::Receiver<Arc<Meshes>>,
@@ -47,7 +46,7 @@ pub struct ControlPlane {
 
 type Responses = Pin<Box<dyn Stream<Item = Result<DiscoveryResponse, Status>> + Send>>;
 
-/// A stream that is counted while it is there.
+/// Counts a stream until it is dropped.
 struct StreamGuard {
     streams: Arc<AtomicUsize>,
     metrics: Metrics,
@@ -56,7 +55,7 @@ struct StreamGuard {
 // === impl ControlPlane ===
 
 impl ControlPlane {
-    /// Of what `meshes` holds, as it changes, to `streams_max` streams at once.
+    /// Serves `meshes`, as they change, on at most `streams_max` concurrent streams.
     pub fn new(
         meshes: watch::Receiver<Arc<Meshes>>,
         metrics: Metrics,
@@ -82,8 +81,8 @@ impl AggregatedDiscoveryService for ControlPlane {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Responses>, Status> {
-        let place = StreamGuard::take(&self.streams, self.streams_max, &self.metrics)?;
-        let (sender, responses) = mpsc::channel(WAITING_MAX);
+        let guard = StreamGuard::acquire(&self.streams, self.streams_max, &self.metrics)?;
+        let (sender, responses) = mpsc::channel(QUEUED_MAX);
         let (meshes, requests) = (self.meshes.clone(), request.into_inner());
         let metrics = self.metrics.clone();
         tokio::spawn(async move {
@@ -91,7 +90,7 @@ impl AggregatedDiscoveryService for ControlPlane {
                 tracing::warn!(reason = status.message(), "discovery stream ended");
                 let _ = sender.send(Err(status)).await;
             }
-            drop(place);
+            drop(guard);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
     }
@@ -112,14 +111,14 @@ async fn serve(
     responses: &mpsc::Sender<Result<DiscoveryResponse, Status>>,
     metrics: &Metrics,
 ) -> Result<(), Status> {
-    let first = timeout(NODE_WITHIN, requests.message()).await;
+    let first = timeout(FIRST_REQUEST_TIMEOUT, requests.message()).await;
     let first = first.map_err(|_| Status::deadline_exceeded("no request came within 10 s"))?;
     let Some(first) = first? else {
         return Ok(());
     };
     let mut subscriber = Subscriber::new(&first.node.clone().unwrap_or_default());
     update(&mut subscriber, &mut meshes, metrics)?;
-    hear(&mut subscriber, first, metrics)?;
+    receive(&mut subscriber, first, metrics)?;
     loop {
         for response in subscriber.next() {
             metrics.response(&response.type_url);
@@ -129,7 +128,7 @@ async fn serve(
         }
         tokio::select! {
             request = requests.message() => match request? {
-                Some(request) => hear(&mut subscriber, request, metrics)?,
+                Some(request) => receive(&mut subscriber, request, metrics)?,
                 None => return Ok(()),
             },
             changed = meshes.changed() => {
@@ -153,22 +152,22 @@ fn update(
     }
     metrics.unknown_nodes.inc();
     let node = subscriber.node();
-    // Envoy keeps what it has, and asks again.
+    // Envoy keeps its configuration and reconnects; the VirtualNode may exist by then.
     let text = format!("there is no VirtualNode for the node id {node:?}");
     Err(Status::not_found(text))
 }
 
-fn hear(
+fn receive(
     subscriber: &mut Subscriber,
     request: DiscoveryRequest,
     metrics: &Metrics,
 ) -> Result<(), Status> {
-    match subscriber.hear(request) {
-        Heard::Fine => {}
-        Heard::Rejection(type_url) => metrics.rejection(type_url),
-        Heard::TooMany => {
+    match subscriber.receive(request) {
+        Received::Ok => {}
+        Received::Rejection(type_url) => metrics.rejection(type_url),
+        Received::TooManyNames => {
             return Err(Status::resource_exhausted(
-                "more names are asked for than there are resources",
+                "the request subscribes to too many resources",
             ));
         }
     }
@@ -178,19 +177,20 @@ fn hear(
 // === impl StreamGuard ===
 
 impl StreamGuard {
-    fn take(streams: &Arc<AtomicUsize>, max: usize, metrics: &Metrics) -> Result<Self, Status> {
-        let held = streams.fetch_add(1, Ordering::Relaxed);
+    fn acquire(streams: &Arc<AtomicUsize>, max: usize, metrics: &Metrics) -> Result<Self, Status> {
+        let open = streams.fetch_add(1, Ordering::Relaxed);
         metrics.streams.inc();
-        let place = Self {
+        // Made before the check, so that its drop undoes the addition if there are too many.
+        let guard = Self {
             streams: Arc::clone(streams),
             metrics: metrics.clone(),
         };
-        if held >= max {
+        if open >= max {
             metrics.streams_refused.inc();
             let text = format!("there are {max} streams already");
             return Err(Status::resource_exhausted(text));
         }
-        Ok(place)
+        Ok(guard)
     }
 }
 

@@ -71,7 +71,7 @@ struct ControlPlane {
 }
 
 impl ControlPlane {
-    async fn begin(server: &ApiServer, namespaces: &[&str]) -> Self {
+    async fn start(server: &ApiServer, namespaces: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let kubeconfig = folder.path().join("kubeconfig");
         server.write_kubeconfig(&kubeconfig).unwrap();
@@ -82,7 +82,7 @@ impl ControlPlane {
         };
         let (mut registry, stop) = (Registry::default(), CancellationToken::new());
         let metrics = Metrics::register(&mut registry);
-        let cluster = Cluster::begin(&options, &metrics, &system(), &stop).await;
+        let cluster = Cluster::start(&options, &metrics, &system(), &stop).await;
         Self {
             cluster: cluster.unwrap(),
             registry,
@@ -97,19 +97,19 @@ impl ControlPlane {
         self
     }
 
-    fn told(&self) -> Option<Snapshot> {
+    fn snapshot(&self) -> Option<Snapshot> {
         let meshes = Arc::clone(&self.cluster.meshes.borrow());
         let dj = meshes.node_of("mesh/dj-app/virtualNode/dj_prod")?;
         Some(Snapshot::new(&dj, &Ports::default()))
     }
 
-    /// Addresses of jazz's first version; `None` where DNS is to be asked.
+    /// Endpoints of jazz-v1; `None` if it is resolved by DNS.
     fn endpoints(&self) -> Option<Vec<String>> {
         use envoy_types::pb::envoy::config::core::v3::address::Address;
         use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
         use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
-        let told = self.told()?;
-        let any = told.of(ENDPOINT).get(TO_JAZZ)?;
+        let snapshot = self.snapshot()?;
+        let any = snapshot.of(ENDPOINT).get(TO_JAZZ)?;
         let assignment = ClusterLoadAssignment::decode(&any.value[..]).unwrap();
         let endpoints = assignment.endpoints[0].lb_endpoints.iter();
         let addresses = endpoints.map(|endpoint| {
@@ -128,16 +128,19 @@ impl ControlPlane {
         Some(addresses.collect())
     }
 
-    async fn becomes(&self, what: &str, is: impl Fn(&Self) -> bool) {
-        let becomes = wait_for(what, PATIENCE, async || Ok(is(self).then_some(())));
-        becomes.await.unwrap();
+    async fn wait_until(&self, what: &str, is: impl Fn(&Self) -> bool) {
+        let wait_until = wait_for(what, PATIENCE, async || Ok(is(self).then_some(())));
+        wait_until.await.unwrap();
     }
 
     async fn calls(&self, addresses: &[&str]) {
-        let wanted: Vec<_> = addresses.iter().map(|one| (*one).to_owned()).collect();
+        let expected: Vec<_> = addresses
+            .iter()
+            .map(|address| (*address).to_owned())
+            .collect();
         let what = format!("endpoints {addresses:?}");
-        self.becomes(&what, |control_plane| {
-            control_plane.endpoints().as_ref() == Some(&wanted)
+        self.wait_until(&what, |control_plane| {
+            control_plane.endpoints().as_ref() == Some(&expected)
         })
         .await;
     }
@@ -145,11 +148,11 @@ impl ControlPlane {
     fn metric(&self, line: &str) -> bool {
         let mut page = String::new();
         prometheus_client::encoding::text::encode(&mut page, &self.registry).unwrap();
-        page.lines().any(|told| told == line)
+        page.lines().any(|printed| printed == line)
     }
 }
 
-/// The condition of the object, once there is one.
+/// Waits for the object's condition.
 async fn condition(server: &ApiServer, resource: Resource, name: &str, status: &str) -> Value {
     let namespace = if resource == MESH { "" } else { "prod" };
     let what = format!("{} {name} to be {status}", resource.kind);
@@ -157,65 +160,64 @@ async fn condition(server: &ApiServer, resource: Resource, name: &str, status: &
         let object = server.objects().get(resource, namespace, name);
         let conditions = object.map(|object| object["status"]["conditions"].clone());
         let conditions = conditions.unwrap_or_default();
-        let of_ours = |condition: &&Value| {
+        let is_ours = |condition: &&Value| {
             condition["type"] == format!("{}Active", resource.kind) && condition["status"] == status
         };
         let conditions = conditions.as_array().cloned().unwrap_or_default();
-        Ok(conditions.iter().find(of_ours).cloned())
+        Ok(conditions.iter().find(is_ours).cloned())
     });
     found.await.unwrap()
 }
 
-/// What is created, changed and deleted is served so; nothing is before everything was listed.
+/// Created, changed and deleted objects are followed; nothing is served before all are listed.
 #[tokio::test]
 async fn follows_the_cluster() {
     let server = djapp().await;
-    let control_plane = ControlPlane::begin(&server, &[]).await.ready().await;
+    let control_plane = ControlPlane::start(&server, &[]).await.ready().await;
     control_plane
         .calls(&["10.0.0.1:8080", "10.0.0.2:8080"])
         .await;
     let objects = server.objects();
     let mut router = objects.get(VIRTUAL_ROUTER, "prod", "jazz-router").unwrap();
-    let before = control_plane.told().unwrap();
+    let before = control_plane.snapshot().unwrap();
     router["spec"]["routes"][0]["httpRoute"]["action"]["weightedTargets"][1]["weight"] = 50.into();
     objects.apply(VIRTUAL_ROUTER, router);
     control_plane
-        .becomes("other routes", |control_plane| {
-            control_plane.told() != Some(before.clone())
+        .wait_until("other routes", |control_plane| {
+            control_plane.snapshot() != Some(before.clone())
         })
         .await;
     assert_eq!(
-        control_plane.told().unwrap().of(CLUSTER),
+        control_plane.snapshot().unwrap().of(CLUSTER),
         before.of(CLUSTER)
     );
     slice(&server, &["10.0.0.3"]);
     control_plane.calls(&["10.0.0.3:8080"]).await;
-    // A service without pods is one without addresses; without the service only DNS knows.
+    // A service without pods has no addresses; without the service DNS is used.
     objects.delete(ENDPOINT_SLICE, "prod", "jazz-v1-abc");
     control_plane.calls(&[]).await;
     objects.delete(SERVICE, "prod", "jazz-v1");
     control_plane
-        .becomes("DNS", |control_plane| control_plane.endpoints().is_none())
+        .wait_until("DNS", |control_plane| control_plane.endpoints().is_none())
         .await;
     assert!(
         control_plane
-            .told()
+            .snapshot()
             .unwrap()
             .of(CLUSTER)
             .contains_key(TO_JAZZ)
     );
     objects.delete(VIRTUAL_NODE, "prod", "dj");
     control_plane
-        .becomes("nobody", |control_plane| control_plane.told().is_none())
+        .wait_until("nobody", |control_plane| control_plane.snapshot().is_none())
         .await;
 }
 
-/// The API server is away, forgets what happened, and comes back: what is known is served all the
-/// time.
+/// kube-apiserver is down, compacts its history, and comes back: the cache is served all the time.
 #[tokio::test]
 async fn survives_the_api_server() {
     let server = djapp().await;
-    let control_plane = ControlPlane::begin(&server, &["prod"]).await.ready().await;
+    let control_plane = ControlPlane::start(&server, &["prod"]).await.ready().await;
     server.break_watches();
     slice(&server, &["10.0.0.3"]);
     control_plane.calls(&["10.0.0.3:8080"]).await;
@@ -224,8 +226,9 @@ async fn survives_the_api_server() {
     server.objects().delete(VIRTUAL_SERVICE, "prod", "metal");
     server.objects().compact();
     let metal = |control_plane: &ControlPlane| {
-        let told = control_plane.told().unwrap();
-        told.of(CLUSTER)
+        let snapshot = control_plane.snapshot().unwrap();
+        snapshot
+            .of(CLUSTER)
             .contains_key("cds_egress_dj-app_metal-v1_prod_http_9080")
     };
     assert!(metal(&control_plane) && control_plane.cluster.missing()().is_none());
@@ -233,31 +236,31 @@ async fn survives_the_api_server() {
     server.set_outage(None);
     control_plane.calls(&["10.0.0.4:8080"]).await;
     control_plane
-        .becomes("what was deleted to be gone", |control_plane| {
+        .wait_until("what was deleted to be gone", |control_plane| {
             !metal(control_plane)
         })
         .await;
 }
 
-/// Without the kinds nothing is served, and it is said why; they may come later. Gateways need not
-/// be there at all.
+/// Without the CRDs nothing is served, and readiness has the reason; they may be installed later.
+/// The CRDs of gateways need not be installed.
 #[tokio::test]
-async fn waits_for_the_kinds() {
+async fn waits_for_the_crds() {
     let server = djapp().await;
     server.set_absent(VIRTUAL_ROUTER, true);
     server.set_absent(VIRTUAL_GATEWAY, true);
-    let control_plane = ControlPlane::begin(&server, &[]).await;
+    let control_plane = ControlPlane::start(&server, &[]).await;
     let missing = control_plane.cluster.missing();
     let why = "the API server does not know virtualrouters of /apis/appmesh.k8s.aws/v1beta2: is the CustomResourceDefinition installed?";
     control_plane
-        .becomes("the reason", |_| {
-            missing().is_some_and(|told| told.contains(why))
+        .wait_until("the reason", |_| {
+            missing().is_some_and(|reason| reason.contains(why))
         })
         .await;
-    assert!(control_plane.told().is_none());
+    assert!(control_plane.snapshot().is_none());
     server.set_absent(VIRTUAL_ROUTER, false);
     let control_plane = control_plane.ready().await;
-    assert!(control_plane.told().is_some() && missing().is_none());
+    assert!(control_plane.snapshot().is_some() && missing().is_none());
 }
 
 /// A workload of a route is deleted: the route leads on to the others, its router's condition says
@@ -266,9 +269,9 @@ async fn waits_for_the_kinds() {
 async fn says_what_is_gone() {
     let server = djapp().await;
     let objects = server.objects();
-    let control_plane = ControlPlane::begin(&server, &[]).await.ready().await;
+    let control_plane = ControlPlane::start(&server, &[]).await.ready().await;
     condition(&server, VIRTUAL_ROUTER, "jazz-router", "True").await;
-    let before = control_plane.told().unwrap();
+    let before = control_plane.snapshot().unwrap();
     let second = objects.get(VIRTUAL_NODE, "prod", "jazz-v2").unwrap();
     objects.delete(VIRTUAL_NODE, "prod", "jazz-v2");
     let lost = condition(&server, VIRTUAL_ROUTER, "jazz-router", "False").await;
@@ -277,7 +280,7 @@ async fn says_what_is_gone() {
         lost["message"],
         "route jazz-route: there is no VirtualNode jazz-v2 in the mesh; its weight of 5 is left out"
     );
-    let after = control_plane.told().unwrap();
+    let after = control_plane.snapshot().unwrap();
     assert!(after.of(CLUSTER).contains_key(TO_JAZZ));
     assert_eq!(after.of(CLUSTER).len() + 1, before.of(CLUSTER).len());
     control_plane
@@ -286,7 +289,7 @@ async fn says_what_is_gone() {
     condition(&server, VIRTUAL_SERVICE, "jazz", "True").await;
     objects.apply(VIRTUAL_NODE, second);
     condition(&server, VIRTUAL_ROUTER, "jazz-router", "True").await;
-    assert_eq!(control_plane.told().unwrap(), before);
+    assert_eq!(control_plane.snapshot().unwrap(), before);
 }
 
 /// A refusal is in the status, once, with an Event; what was served before is served on, and what
@@ -301,8 +304,8 @@ async fn says_what_it_refuses() {
     node["status"] = json!({"conditions": [other], "virtualNodeARN": "arn"});
     objects.apply(VIRTUAL_NODE, node);
     let control_planes = [
-        ControlPlane::begin(&server, &[]).await.ready().await,
-        ControlPlane::begin(&server, &[]).await.ready().await,
+        ControlPlane::start(&server, &[]).await.ready().await,
+        ControlPlane::start(&server, &[]).await.ready().await,
     ];
     for (resource, name) in [
         (MESH, "dj-app"),

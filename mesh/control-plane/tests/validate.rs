@@ -1,4 +1,4 @@
-//! What pods with redirected traffic are told, held against a real Envoy.
+//! Validates the resources of pods with redirected traffic by a real Envoy.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::fs;
@@ -22,10 +22,10 @@ use prost::{Message, Name as _};
 const DJAPP: &str = include_str!("../../../tests/mesh/djapp.yaml");
 const XDS: &str = "xds";
 
-/// The whole of it, with the control plane as a cluster that nobody answers for.
-fn bootstrap(told: &Snapshot) -> Bootstrap {
-    fn all<M: Message + Default>(told: &Snapshot, type_url: &str) -> Vec<M> {
-        let resources = told.of(type_url).values();
+/// A bootstrap of the snapshot, with the control plane as a cluster without endpoints.
+fn bootstrap(snapshot: &Snapshot) -> Bootstrap {
+    fn all<M: Message + Default>(snapshot: &Snapshot, type_url: &str) -> Vec<M> {
+        let resources = snapshot.of(type_url).values();
         resources
             .map(|any| M::decode(&any.value[..]).unwrap())
             .collect()
@@ -42,11 +42,11 @@ fn bootstrap(told: &Snapshot) -> Bootstrap {
         target_specifier: Some(TargetSpecifier::EnvoyGrpc(grpc)),
         ..GrpcService::default()
     };
-    let clusters: Vec<Cluster> = all(told, CLUSTER);
-    let mut listeners: Vec<Listener> = all(told, LISTENER);
+    let clusters: Vec<Cluster> = all(snapshot, CLUSTER);
+    let mut listeners: Vec<Listener> = all(snapshot, LISTENER);
     for listener in &mut listeners {
         let chains = listener.filter_chains.iter_mut();
-        chains.for_each(|chain| inline(told, chain));
+        chains.for_each(|chain| inline(snapshot, chain));
     }
     Bootstrap {
         node: Some(Node {
@@ -72,8 +72,8 @@ fn bootstrap(told: &Snapshot) -> Bootstrap {
     }
 }
 
-/// Puts the routes in where they would be asked for: what is asked for is not validated.
-fn inline(told: &Snapshot, chain: &mut FilterChain) {
+/// Replaces RDS by inline routes: Envoy does not validate what it would request.
+fn inline(snapshot: &Snapshot, chain: &mut FilterChain) {
     let Some(ConfigType::TypedConfig(any)) = &mut chain.filters[0].config_type else {
         panic!("no configuration");
     };
@@ -84,23 +84,23 @@ fn inline(told: &Snapshot, chain: &mut FilterChain) {
     let Some(RouteSpecifier::Rds(rds)) = &manager.route_specifier else {
         panic!("no routes");
     };
-    let route = &told.of(ROUTE)[&rds.route_config_name];
+    let route = &snapshot.of(ROUTE)[&rds.route_config_name];
     let route = RouteConfiguration::decode(&route.value[..]).unwrap();
     manager.route_specifier = Some(RouteSpecifier::RouteConfig(route));
     any.value = manager.encode_to_vec();
 }
 
-/// With and without the rest of the world, on one port, on several, and on that of TLS: Envoy takes
-/// it, and what is no configuration it does not take.
+/// Envoy accepts all variants (with and without external traffic; one port, several, and 443), and
+/// rejects an invalid configuration.
 #[test]
-fn envoy_takes_what_pods_are_told() {
+fn envoy_accepts_the_resources_of_pods() {
     let open = DJAPP.replacen("spec:\n", "spec:\n  egressFilter: {type: ALLOW_ALL}\n", 1);
     let mixed = open.replace(
         "    - portMapping:\n        port: 9080\n        protocol: http\n",
         "    - portMapping:\n        port: 443\n        protocol: http\n    - portMapping:\n        port: 9080\n        protocol: http\n",
     );
     assert!(mixed.len() > open.len());
-    // One route of two leads nowhere, and a router leads to somebody who is not there as well.
+    // One of two routes has no target, and a router has an additional missing target.
     let second = "    - name: second\n      httpRoute: {match: {prefix: /second}, action: {weightedTargets: [{virtualNodeRef: {name: gone}, weight: 1}]}}\n";
     let lost = DJAPP
         .replace("  routes:\n", &format!("  routes:\n{second}"))
@@ -113,9 +113,9 @@ fn envoy_takes_what_pods_are_told() {
         assert_eq!(refused.len(), faults, "{refused:?}");
         for node in ["dj", "jazz-v1"] {
             let id = format!("mesh/dj-app/virtualNode/{node}_prod");
-            let told = Snapshot::new(&meshes.node_of(&id).unwrap(), &Ports::default());
-            let (taken, log) = validate(&bootstrap(&told));
-            assert!(taken, "{node}: {log}");
+            let snapshot = Snapshot::new(&meshes.node_of(&id).unwrap(), &Ports::default());
+            let (accepted, log) = validate(&bootstrap(&snapshot));
+            assert!(accepted, "{node}: {log}");
         }
     }
     let broken = Bootstrap {

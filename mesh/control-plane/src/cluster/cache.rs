@@ -1,4 +1,4 @@
-//! What the watches told: the newest form of every object, bounded.
+//! The newest version of every watched object, bounded.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::resources::{API_VERSION, Kind, OBJECTS_MAX};
 /// Path of the custom resources; ends with [`API_VERSION`].
 const GROUP_PATH: &str = "/apis/appmesh.k8s.aws/v1beta2";
 
-/// Namespaces at most: more than a cluster is tested with.
+/// Namespaces at most: more than Kubernetes is tested with.
 const NAMESPACES_MAX: usize = 10_000;
 
-/// Services at most, as many as a cluster is tested with; some 500 bytes each.
+/// Services at most, as many as Kubernetes is tested with; about 500 bytes each.
 const SERVICES_MAX: usize = 20_000;
 
-/// Slices at most. A slice has up to 100 endpoints as Kubernetes makes it, some 200 bytes each.
+/// Slices at most. Kubernetes puts up to 100 endpoints into one, about 200 bytes each.
 const SLICES_MAX: usize = 20_000;
 
-/// Endpoints of one slice at most: what the API allows.
+/// Endpoints of one slice at most, as in the API.
 const SLICE_ENDPOINTS_MAX: usize = 1_000;
 
 /// Bytes of all custom resources at most, as JSON: a mesh of 1,000 workloads has 1 MB.
@@ -35,16 +35,16 @@ const CUSTOM_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct ResourceCache {
-    /// Guards all of it; held to copy pointers, never while something is computed.
+    /// Locked to copy or replace pointers, never during computation.
     state: Mutex<State>,
-    /// Something changed that what is served depends on.
+    /// Notified of changes that may change the served resources.
     pub(crate) changed: Notify,
-    /// A custom resource or its status changed.
-    pub(crate) stated: Notify,
+    /// Notified of changes of custom resources, their status included.
+    pub(crate) status_changed: Notify,
     metrics: Metrics,
 }
 
-/// What is known at a moment.
+/// A copy of the cache's pointers at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
     pub(crate) custom: BTreeMap<(Kind, Key), Arc<Entry>>,
@@ -52,8 +52,7 @@ pub(crate) struct State {
     pub(crate) services: BTreeMap<Key, Arc<Service>>,
     pub(crate) slices: BTreeMap<Key, Arc<Slice>>,
     custom_bytes: usize,
-    /// Rises with each change of custom resources or namespaces; of services and slices alone it
-    /// does not.
+    /// Incremented by changes of custom resources and namespaces, not of services and slices.
     pub(crate) revision: u64,
 }
 
@@ -72,12 +71,11 @@ impl ResourceCache {
         Self {
             state: Mutex::default(),
             changed: Notify::new(),
-            stated: Notify::new(),
+            status_changed: Notify::new(),
             metrics,
         }
     }
 
-    /// A copy of the pointers.
     pub(crate) fn state(&self) -> State {
         self.state.lock().clone()
     }
@@ -94,6 +92,7 @@ impl ResourceCache {
         let mut state = self.state.lock();
         let id = (kind, key);
         let old = state.custom.get(&id).map(Arc::clone);
+        // An object over a limit keeps its previous version, if it has one.
         let rest = state.custom_bytes - old.as_ref().map_or(0, |old| old.bytes);
         let too_many = old.is_none() && state.custom.len() >= OBJECTS_MAX;
         if too_many || rest + bytes > CUSTOM_BYTES_MAX {
@@ -106,6 +105,7 @@ impl ResourceCache {
             self.refuse(limit, &object.metadata);
             return;
         }
+        // Our own status update comes back through the watch: it must not lead to a rebuild.
         let changed = old.is_none_or(|old| old.document != document);
         let entry = Entry {
             metadata: object.metadata,
@@ -120,7 +120,7 @@ impl ResourceCache {
         if changed {
             self.changed.notify_one();
         }
-        self.stated.notify_one();
+        self.status_changed.notify_one();
     }
 
     fn remove_custom(&self, id: &(Kind, Key)) {
@@ -144,17 +144,17 @@ impl ResourceCache {
     }
 }
 
-/// Takes an object if there is room; true if it was taken.
-fn insert<K: Ord, T>(of_kind: &mut BTreeMap<K, Arc<T>>, key: K, object: T, most: usize) -> bool {
-    let room = of_kind.len() < most || of_kind.contains_key(&key);
-    if room {
+/// Inserts an object unless there are `max` others; true if inserted.
+fn insert<K: Ord, T>(of_kind: &mut BTreeMap<K, Arc<T>>, key: K, object: T, max: usize) -> bool {
+    let has_room = of_kind.len() < max || of_kind.contains_key(&key);
+    if has_room {
         of_kind.insert(key, Arc::new(object));
     }
-    room
+    has_room
 }
 
-/// Of a scope, what is not listed any more.
-fn gone<'a>(
+/// Keys within `scope` that are not listed any more.
+fn unlisted<'a>(
     scope: &Scope,
     listed: &HashSet<(String, String)>,
     keys: impl Iterator<Item = &'a Key>,
@@ -164,7 +164,6 @@ fn gone<'a>(
         .collect()
 }
 
-/// Custom resources of one kind.
 #[derive(Debug)]
 pub(crate) struct CustomTable {
     pub(crate) kind: Kind,
@@ -199,7 +198,7 @@ impl Index for CustomTable {
         self.kind.plural()
     }
 
-    /// Gateways are refused by name; where their kind is unknown nobody has one.
+    /// Gateways are watched only to refuse them by name; their CRDs need not be installed.
     fn optional(&self) -> bool {
         matches!(self.kind, Kind::VirtualGateway | Kind::GatewayRoute)
     }
@@ -215,7 +214,7 @@ impl Index for CustomTable {
     fn reset(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
         let state = self.cache.state();
         let of_kind = state.custom.keys().filter(|(kind, _)| *kind == self.kind);
-        for key in gone(scope, listed, of_kind.map(|(_, key)| key)) {
+        for key in unlisted(scope, listed, of_kind.map(|(_, key)| key)) {
             self.cache.remove_custom(&(self.kind, key));
         }
     }
@@ -314,7 +313,7 @@ impl Index for Services {
 
     fn reset(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
         let mut state = self.0.state.lock();
-        for key in gone(scope, listed, state.services.keys()) {
+        for key in unlisted(scope, listed, state.services.keys()) {
             state.services.remove(&key);
         }
         drop(state);
@@ -362,7 +361,7 @@ impl Index for Slices {
 
     fn reset(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
         let mut state = self.0.state.lock();
-        for key in gone(scope, listed, state.slices.keys()) {
+        for key in unlisted(scope, listed, state.slices.keys()) {
             state.slices.remove(&key);
         }
         drop(state);

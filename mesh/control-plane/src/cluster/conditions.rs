@@ -1,6 +1,6 @@
-//! What the status of a custom resource should say, and what has to be written for that. No I/O, no
-//! clock: several control planes come to the same condition from the same objects, and write only
-//! what is not there yet.
+//! The desired status of a custom resource, and the patch that achieves it. No I/O, no clock:
+//! several control planes derive the same condition from the same objects, and write only
+//! differences.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +13,17 @@ use super::objects::Condition;
 use crate::mesh::{Key, RefusedObject};
 use crate::resources::Kind;
 
-/// Bytes of a message at most: room for some ten fields.
+/// Longest message in bytes: about ten faults.
 const MESSAGE_BYTES_MAX: usize = 1_024;
 
 pub(super) const COMPONENT: &str = "meshmeter-control-plane";
 
 pub(super) type ServedConditions = BTreeMap<(Kind, Key), ServedCondition>;
 
-/// What is said of one object.
+/// The desired condition of one object.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct ServedCondition {
-    /// Which of all objects that ever had the name, and which form of it.
+    /// The condition is for this object and generation only.
     pub(super) uid: String,
     pub(super) generation: i64,
     pub(super) served: bool,
@@ -31,7 +31,7 @@ pub(super) struct ServedCondition {
     pub(super) message: String,
 }
 
-/// One for each custom resource.
+/// The conditions of all custom resources.
 pub(super) fn of(state: &State, refused: &[RefusedObject]) -> ServedConditions {
     let mut faults: BTreeMap<&(Kind, Key), Vec<&RefusedObject>> = BTreeMap::new();
     for refused in refused {
@@ -68,26 +68,27 @@ fn bounded(mut message: String) -> String {
 // === impl ServedCondition ===
 
 impl ServedCondition {
-    /// The status that is to be written over that of `entry`; `None` if it says so already, or is
-    /// another object's.
+    /// The merge patch for the status of `entry`; `None` if it is current, or if the condition was
+    /// made for another uid or generation.
     pub(super) fn status(&self, kind: Kind, entry: &Entry, now: &str) -> Option<Value> {
         if entry.metadata.uid != self.uid || entry.metadata.generation != self.generation {
             return None;
         }
         let status = if self.served { "True" } else { "False" };
-        let of_ours = |condition: &&Condition| condition["type"] == kind.condition();
-        let there = entry.status.conditions.iter().find(of_ours);
+        let is_ours = |condition: &&Condition| condition["type"] == kind.condition();
+        let current = entry.status.conditions.iter().find(is_ours);
         let observed = entry.status.observed_generation == Some(self.generation);
-        let said = there.is_some_and(|there| {
-            there["status"] == status
-                && there["reason"] == self.reason
-                && there["message"].as_str().unwrap_or_default() == self.message
+        let equal = current.is_some_and(|current| {
+            current["status"] == status
+                && current["reason"] == self.reason
+                && current["message"].as_str().unwrap_or_default() == self.message
         });
-        if said && observed {
+        if equal && observed {
             return None;
         }
-        let since = there.filter(|there| there["status"] == status);
-        let since = since.and_then(|there| there["lastTransitionTime"].as_str());
+        // By API convention the time changes with `status`, not with reason or message.
+        let since = current.filter(|current| current["status"] == status);
+        let since = since.and_then(|current| current["lastTransitionTime"].as_str());
         let ours = json!({
             "type": kind.condition(),
             "status": status,
@@ -95,19 +96,20 @@ impl ServedCondition {
             "reason": self.reason,
             "message": self.message,
         });
-        // A merge patch replaces the whole list: what is not ours goes in as it is.
+        // A merge patch replaces the whole list, so conditions of other controllers are included.
         let others = entry.status.conditions.iter();
-        let others = others.filter(|condition| !of_ours(condition)).cloned();
+        let others = others.filter(|condition| !is_ours(condition)).cloned();
         let conditions: Vec<_> = others.chain([ours]).collect();
         Some(json!({
-            // Whoever comes second with the same is told so, and looks again.
+            // With a resourceVersion kube-apiserver answers 409 to a control plane that read an
+            // older version: it must not overwrite conditions that it has not seen.
             "metadata": {"resourceVersion": entry.metadata.resource_version},
             "status": {"conditions": conditions, "observedGeneration": self.generation},
         }))
     }
 
-    /// What is said once of a refusal, and what its name ends in: every control plane gives it the
-    /// same, so that the second is told that it is there.
+    /// The Event for a refusal, and the suffix of its name. The suffix is derived from the content,
+    /// so that replicas that raise the same Event get 409 from the second on.
     pub(super) fn warning(&self, kind: Kind, entry: &Entry) -> (Warning, String) {
         let metadata = &entry.metadata;
         let content = format!("{} {} {}", self.uid, self.generation, self.message);

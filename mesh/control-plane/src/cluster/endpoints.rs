@@ -1,32 +1,31 @@
-//! Addresses of a workload's pods, from its service and the slices of that.
+//! Addresses of a workload's pods, from its service and slices.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::objects::{Endpoint, Service, Slice};
 use crate::mesh::Key;
 
-/// Addresses of one workload at most: as many as kube-proxy takes of a service.
+/// Addresses of one workload at most: as many as kube-proxy uses of a service.
 pub(crate) const ENDPOINTS_MAX: usize = 5_000;
 
-/// The label by which a slice names its service.
+/// Label of a slice with the name of its service.
 pub(crate) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
-/// The service that has this name in DNS: `SERVICE.NAMESPACE`, with `.svc` or all of
-/// `.svc.cluster.local`.
+/// The service with this DNS name: `SERVICE.NAMESPACE`, with `.svc` or `.svc.cluster.local`.
 pub(crate) fn service_of(hostname: &str) -> Option<Key> {
     let hostname = hostname.trim_end_matches('.');
     let hostname = hostname.strip_suffix(".cluster.local").unwrap_or(hostname);
     let hostname = hostname.strip_suffix(".svc").unwrap_or(hostname);
     let (service, namespace) = hostname.split_once('.')?;
-    let one = !service.is_empty() && !namespace.is_empty() && !namespace.contains('.');
-    one.then(|| Key::new(namespace, service))
+    let is_service = !service.is_empty() && !namespace.is_empty() && !namespace.contains('.');
+    is_service.then(|| Key::new(namespace, service))
 }
 
-/// Where connections to `port` of the service's name end up; `None` if only DNS knows.
+/// The pods that connections to `port` of the service's name reach; `None` if only DNS can tell.
 ///
-/// A service translates its port into that of its pods, which the slices name. A port that the
-/// service does not have is the pods' own, and so is that of a headless service: its name leads to
-/// pods.
+/// A service maps its port to the pods' target port, which the slices contain. A port that the
+/// service does not have is a port of the pods, and so is any port of a headless service, whose
+/// name resolves to pods.
 pub(crate) fn addresses(
     service: &Service,
     slices: &[&Slice],
@@ -38,8 +37,8 @@ pub(crate) fn addresses(
         .iter()
         .filter(|slice| ["IPv4", "IPv6"].contains(&slice.address_type.as_str()))
         .collect();
-    // Whoever has no selector has slices that somebody else makes, or a name that somebody else
-    // answers for.
+    // A service without selector has slices only if another controller or user makes them; without
+    // slices, nothing but its name is known.
     if external || (of_ips.is_empty() && (!slices.is_empty() || service.spec.selector.is_empty())) {
         return None;
     }
@@ -54,7 +53,8 @@ pub(crate) fn addresses(
             Some(found.port.unwrap_or(port))
         }
     };
-    // As App Mesh does by default, version 4 if there is any.
+    // One family only, IPv4 before IPv6, as App Mesh does by default: a pod's second address would
+    // be a second endpoint.
     let family = of_ips.iter().map(|slice| slice.address_type.as_str()).min();
     let all: Vec<(&Endpoint, SocketAddr)> = of_ips
         .iter()
@@ -65,23 +65,27 @@ pub(crate) fn addresses(
             endpoints.filter_map(move |endpoint| Some((endpoint, address(endpoint, port)?)))
         })
         .collect();
-    // As kube-proxy does: rather who is about to end than nobody.
-    let mut chosen = those(&all, is_ready);
+    // As kube-proxy does: terminating pods that still serve, if none is ready.
+    let mut chosen = addresses_where(&all, is_ready);
     if chosen.is_empty() {
-        chosen = those(&all, is_serving);
+        chosen = addresses_where(&all, is_serving);
     }
     Some(chosen)
 }
 
-fn those(all: &[(&Endpoint, SocketAddr)], wanted: fn(&Endpoint) -> bool) -> Vec<SocketAddr> {
-    let wanted = all.iter().filter(|(endpoint, _)| wanted(endpoint));
-    let mut addresses: Vec<_> = wanted.map(|(_, address)| *address).collect();
+fn addresses_where(
+    all: &[(&Endpoint, SocketAddr)],
+    condition: fn(&Endpoint) -> bool,
+) -> Vec<SocketAddr> {
+    let matching = all.iter().filter(|(endpoint, _)| condition(endpoint));
+    let mut addresses: Vec<_> = matching.map(|(_, address)| *address).collect();
+    // Sorted, so that the order of watch events does not change the version sent to Envoy.
     addresses.sort_unstable();
     addresses.dedup();
     addresses
 }
 
-/// All addresses of an endpoint are the same pod's.
+/// The first address: all addresses of an endpoint belong to one pod.
 fn address(endpoint: &Endpoint, port: u16) -> Option<SocketAddr> {
     let ip: IpAddr = endpoint.addresses.first()?.parse().ok()?;
     Some(SocketAddr::new(ip, port))
@@ -119,7 +123,7 @@ mod tests {
         serde_json::from_value(slice).unwrap()
     }
 
-    fn told(service: &Service, slices: &[&Slice], port: u16) -> Option<Vec<String>> {
+    fn resolved(service: &Service, slices: &[&Slice], port: u16) -> Option<Vec<String>> {
         let addresses = addresses(service, slices, port)?;
         Some(addresses.iter().map(ToString::to_string).collect())
     }
@@ -150,7 +154,7 @@ mod tests {
         }
     }
 
-    /// The port of the service is the pods' own, another one, or none of the service's.
+    /// A mapped port, a port that the service does not have, and a headless service.
     #[test]
     fn ports_are_those_of_the_pods() {
         let ports =
@@ -163,23 +167,23 @@ mod tests {
                     {"addresses": ["10.0.0.1"], "conditions": {}}]),
         );
         let mapped = Some(strings(&["10.0.0.1:8080", "10.0.0.2:8080"]));
-        assert_eq!(told(&plain, &[&pods], 80), mapped);
+        assert_eq!(resolved(&plain, &[&pods], 80), mapped);
         let own = Some(strings(&["10.0.0.1:9080", "10.0.0.2:9080"]));
-        assert_eq!(told(&plain, &[&pods], 9080), own);
+        assert_eq!(resolved(&plain, &[&pods], 9080), own);
         let headless =
             service(&json!({"clusterIP": "None", "selector": {"app": "jazz"}, "ports": ports}));
         let own = Some(strings(&["10.0.0.1:80", "10.0.0.2:80"]));
-        assert_eq!(told(&headless, &[&pods], 80), own);
-        // Pods of before the port had its name.
+        assert_eq!(resolved(&headless, &[&pods], 80), own);
+        // A slice from before the port had this name.
         let old = slice(
             &json!([{"name": "old", "port": 1}]),
             &json!([{"addresses": ["10.0.0.3"]}]),
         );
-        assert_eq!(told(&plain, &[&pods, &old], 80), mapped);
+        assert_eq!(resolved(&plain, &[&pods, &old], 80), mapped);
     }
 
     #[test]
-    fn only_the_ready_are_called() {
+    fn ready_pods_come_before_terminating_ones() {
         let jazz = service(&json!({"selector": {"app": "jazz"}, "ports": [{"port": 9080}]}));
         let ports = json!([{"name": "", "port": 9080}]);
         let ended = json!({"addresses": ["10.0.0.1"], "conditions": {"ready": false, "serving": false, "terminating": true}});
@@ -188,31 +192,31 @@ mod tests {
         let ready = json!({"addresses": ["10.0.0.4"], "conditions": {"ready": true}});
         let all = slice(&ports, &json!([ended, ending, starting, ready]));
         assert_eq!(
-            told(&jazz, &[&all], 9080),
+            resolved(&jazz, &[&all], 9080),
             Some(strings(&["10.0.0.4:9080"]))
         );
         let few = slice(&ports, &json!([ended, ending, starting]));
         assert_eq!(
-            told(&jazz, &[&few], 9080),
+            resolved(&jazz, &[&few], 9080),
             Some(strings(&["10.0.0.2:9080"]))
         );
         let none = slice(&ports, &json!([ended, starting]));
-        assert_eq!(told(&jazz, &[&none], 9080), Some(strings(&[])));
-        assert_eq!(told(&jazz, &[], 9080), Some(strings(&[])));
+        assert_eq!(resolved(&jazz, &[&none], 9080), Some(strings(&[])));
+        assert_eq!(resolved(&jazz, &[], 9080), Some(strings(&[])));
     }
 
     #[test]
     fn only_dns_knows_the_rest() {
         let bare = service(&json!({"clusterIP": "10.9.0.1", "ports": [{"port": 9080}]}));
-        assert_eq!(told(&bare, &[], 9080), None);
+        assert_eq!(resolved(&bare, &[], 9080), None);
         let external = service(&json!({"type": "ExternalName", "externalName": "example.com"}));
-        assert_eq!(told(&external, &[], 9080), None);
+        assert_eq!(resolved(&external, &[], 9080), None);
         let by_hand = slice(
             &json!([{"port": 9080}]),
             &json!([{"addresses": ["10.0.0.1"]}]),
         );
         assert_eq!(
-            told(&bare, &[&by_hand], 9080),
+            resolved(&bare, &[&by_hand], 9080),
             Some(strings(&["10.0.0.1:9080"]))
         );
         let six = slice(
@@ -220,11 +224,11 @@ mod tests {
             &json!([{"addresses": ["fd00::1"]}]),
         );
         assert_eq!(
-            told(&bare, &[&six], 9080),
+            resolved(&bare, &[&six], 9080),
             Some(strings(&["[fd00::1]:9080"]))
         );
         assert_eq!(
-            told(&bare, &[&six, &by_hand], 9080),
+            resolved(&bare, &[&six, &by_hand], 9080),
             Some(strings(&["10.0.0.1:9080"]))
         );
     }

@@ -1,4 +1,4 @@
-//! Objects as the API server sends them, with the fields that are used.
+//! Kubernetes objects, with the fields that are used.
 
 use common_kubernetes::objects::{Metadata, Named};
 use serde::Deserialize;
@@ -26,7 +26,7 @@ pub(crate) struct Status {
     pub(crate) observed_generation: Option<i64>,
 }
 
-/// A condition, as it is sent; those of others are written back as they are.
+/// Kept as JSON, since conditions of other controllers are written back unchanged.
 pub(crate) type Condition = Value;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -87,7 +87,7 @@ pub(crate) struct EndpointConditions {
     pub(crate) terminating: Option<bool>,
 }
 
-/// `ports[]` of a slice: the name is that of the service's port.
+/// `ports[]` of a slice. `name` is that of the service's port.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct SlicePort {
@@ -99,7 +99,7 @@ pub(crate) struct SlicePort {
 // === impl Custom ===
 
 impl Custom {
-    /// The object as a manifest would have it.
+    /// The object in the form of a manifest, without status.
     pub(crate) fn document(&self, kind: Kind) -> Value {
         let Metadata {
             name,

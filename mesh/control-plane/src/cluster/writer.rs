@@ -1,5 +1,4 @@
-//! Writes conditions into the status of custom resources, one after another and only what is not
-//! there yet.
+//! Writes conditions into the status of custom resources, sequentially and only where they differ.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,12 +21,11 @@ use crate::mesh::Key;
 use crate::metrics::Metrics;
 use crate::resources::{API_VERSION, Kind};
 
-/// Time between two writes: ten a second at most.
+/// Pause between writes: at most 10 per second.
 const WRITE_EVERY: Duration = Duration::from_millis(100);
 
-/// Until the same is written to the same object again, be it that it failed or that somebody else
-/// wrote over it.
-const AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// Wait before the same condition is written again, after a failure or another client's write.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
 
 pub(super) struct Writer {
     client: Client,
@@ -35,8 +33,8 @@ pub(super) struct Writer {
     conditions: watch::Receiver<Arc<ServedConditions>>,
     metrics: Metrics,
     clock: Clock,
-    /// What was written last, and when; of objects that are there.
-    written: BTreeMap<(Kind, Key), (Monotonic, ServedCondition)>,
+    /// Last write of each existing object, successful or not.
+    last_written: BTreeMap<(Kind, Key), (Monotonic, ServedCondition)>,
 }
 
 // === impl Writer ===
@@ -55,28 +53,29 @@ impl Writer {
             conditions,
             metrics,
             clock,
-            written: BTreeMap::new(),
+            last_written: BTreeMap::new(),
         }
     }
 
-    /// Writes as long as it is polled.
     pub(super) async fn run(mut self) {
         loop {
             self.round().await;
             let cache = Arc::clone(&self.cache);
             tokio::select! {
                 changed = self.conditions.changed() => if changed.is_err() { return },
-                () = cache.stated.notified() => {}
-                () = sleep(AGAIN_AFTER) => {}
+                () = cache.status_changed.notified() => {}
+                () = sleep(RETRY_AFTER) => {}
             }
         }
     }
 
     async fn round(&mut self) {
         let conditions = Arc::clone(&self.conditions.borrow_and_update());
-        self.written.retain(|id, _| conditions.contains_key(id));
+        self.last_written
+            .retain(|id, _| conditions.contains_key(id));
         for (id, condition) in conditions.iter() {
-            // As it is now: a round may take long, and other control planes write too.
+            // Read anew for each: a round pauses after each write, and other control planes write
+            // the same conditions.
             let Some(entry) = self.cache.custom(id) else {
                 continue;
             };
@@ -85,24 +84,26 @@ impl Writer {
                 continue;
             };
             let now = self.clock.now();
-            let last = self.written.get(id);
-            let early = |(at, what): &(Monotonic, ServedCondition)| {
-                what == condition && now.since(*at) < AGAIN_AFTER
+            let last = self.last_written.get(id);
+            let too_early = |(at, written): &(Monotonic, ServedCondition)| {
+                written == condition && now.since(*at) < RETRY_AFTER
             };
-            if last.is_some_and(early) {
+            if last.is_some_and(too_early) {
                 continue;
             }
-            let new = last.is_none_or(|(_, what)| what != condition);
-            self.written.insert(id.clone(), (now, condition.clone()));
+            let new = last.is_none_or(|(_, written)| written != condition);
+            self.last_written
+                .insert(id.clone(), (now, condition.clone()));
             let outcome = self.write(id.0, &entry, &status).await;
-            let wrote = self.took("status", &id.1, outcome);
+            let wrote = self.succeeded("status", &id.1, outcome);
             if wrote {
                 self.metrics.statuses.inc();
             }
+            // Only after this replica's write succeeded: the others got 409 and raise none.
             if wrote && new && !condition.served {
                 let (warning, suffix) = condition.warning(id.0, &entry);
                 let outcome = warning.raise_as(&self.client, &suffix).await;
-                if self.took("event", &id.1, outcome) {
+                if self.succeeded("event", &id.1, outcome) {
                     self.metrics.events.inc();
                 }
             }
@@ -122,11 +123,12 @@ impl Writer {
         objects.merge_status(name, status).await
     }
 
-    fn took(&self, what: &str, key: &Key, outcome: Result<(), ClusterError>) -> bool {
+    fn succeeded(&self, what: &str, key: &Key, outcome: Result<(), ClusterError>) -> bool {
         let Err(error) = outcome else {
             return true;
         };
-        // Another control plane was faster, or the object is another by now: the watch tells.
+        // Another control plane wrote first, or the object changed: the watch delivers its new
+        // state, which leads to the next round.
         if error.status() == Some(409) {
             return false;
         }
@@ -142,7 +144,7 @@ impl Writer {
     }
 }
 
-/// Whole seconds, as Kubernetes has it.
+/// Whole seconds, as in Kubernetes' `metav1.Time`.
 fn rfc3339(now: UnixMillis) -> String {
     let seconds = i64::try_from(now.0 / 1000).unwrap_or(0);
     let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);

@@ -31,11 +31,11 @@ use crate::resources::{self, IpPreference, Protocol};
 
 const OWN_HOST: &str = "127.0.0.1";
 
-/// Connections, requests and retries that a cluster takes at a time: as in App Mesh no limit, where
-/// Envoy's own would be 1,024, and 3 retries.
+/// Limit of concurrent connections, requests and retries of a cluster: unlimited as in App Mesh.
+/// Envoy's defaults are 1,024, and 3 retries.
 const UNLIMITED: u32 = 2_147_483_647;
 
-/// The name of the cluster that leads to `port` of a workload.
+/// Name of the cluster for `port` of a workload.
 pub(super) fn egress_name(mesh: &Mesh, target: &Key, port: u16) -> Option<String> {
     let node = mesh.nodes.get(target)?;
     let listener = node
@@ -47,8 +47,7 @@ pub(super) fn egress_name(mesh: &Mesh, target: &Key, port: u16) -> Option<String
     Some(format!("cds_egress_{}_{name}_{protocol}_{port}", mesh.name))
 }
 
-/// The cluster that leads to `port` of a workload: to its endpoints if they are known, which are a
-/// resource of their own, else to its host name.
+/// The cluster for `port` of a workload: by EDS if its endpoints are known, else by DNS.
 pub(super) fn egress(
     mesh: &Mesh,
     target: &Key,
@@ -62,17 +61,18 @@ pub(super) fn egress(
         .find(|listener| listener.port_mapping.port == port)?;
     let protocol = listener.port_mapping.protocol;
     let endpoints = mesh.endpoints.get(target).and_then(|all| all.get(&port));
-    let assigned = endpoints.map(|endpoints| {
+    let load_assignment = endpoints.map(|endpoints| {
         let endpoints = endpoints.iter().map(|endpoint| address(*endpoint));
         assignment(&name, endpoints.collect())
     });
-    let mut cluster = if assigned.is_some() {
+    let mut cluster = if load_assignment.is_some() {
         Cluster {
             eds_cluster_config: Some(EdsClusterConfig {
                 eds_config: Some(ads()),
                 ..EdsClusterConfig::default()
             }),
-            // Who is not among them any more is about to end, however well it still is.
+            // By default Envoy keeps a removed endpoint while its health checks pass; a pod that
+            // left its slice is about to end.
             ignore_health_on_host_removal: true,
             ..cluster(&name, DiscoveryType::Eds, None, protocol)
         }
@@ -86,18 +86,17 @@ pub(super) fn egress(
     cluster
         .health_checks
         .extend(listener.health_check.as_ref().map(health_check));
-    Some((cluster, assigned))
+    Some((cluster, load_assignment))
 }
 
-/// A cluster that leads to where a connection was going before it was redirected.
-pub(super) fn original(name: &str) -> Cluster {
+/// A cluster that connects to the original destination of a redirected connection.
+pub(super) fn original_dst(name: &str) -> Cluster {
     Cluster {
         lb_policy: LbPolicy::ClusterProvided.into(),
         ..cluster(name, DiscoveryType::OriginalDst, None, Protocol::Http)
     }
 }
 
-/// A cluster of these endpoints.
 pub(super) fn fixed(name: &str, endpoints: &[SocketAddr], protocol: Protocol) -> Cluster {
     let endpoints = endpoints.iter().map(|endpoint| address(*endpoint));
     let endpoints = assignment(name, endpoints.collect());
@@ -110,8 +109,8 @@ fn by_dns(name: &str, hostname: &str, port: u16, protocol: Protocol) -> Cluster 
     cluster(name, kind, Some(host), protocol)
 }
 
-/// Which addresses of a host Envoy asks for. Without a preference all of them: as in App Mesh those
-/// of IPv6 come first, but where nobody answers there it tries those of IPv4 as well.
+/// Address families that Envoy resolves. Without a preference both: IPv6 comes first as in App
+/// Mesh, but Envoy also tries IPv4 if that fails (Happy Eyeballs).
 fn family(preference: Option<IpPreference>) -> DnsLookupFamily {
     match preference {
         None => DnsLookupFamily::All,
@@ -220,7 +219,7 @@ pub(super) fn address(address: SocketAddr) -> Address {
     socket(&address.ip().to_string(), address.port())
 }
 
-/// Where a listener takes connections of both versions of IP.
+/// Listener address for IPv4 and IPv6.
 pub(super) fn both(port: u16) -> Address {
     Address {
         address: Some(AddressKind::SocketAddress(SocketAddress {

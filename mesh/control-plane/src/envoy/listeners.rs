@@ -24,25 +24,25 @@ use super::{Ports, ads, any, clusters};
 use crate::mesh::Mesh;
 use crate::resources::Egress;
 
-/// Ports where redirected traffic enters and leaves.
+/// Ports to which inbound and outbound traffic is redirected.
 const INGRESS: u16 = 15_000;
 const EGRESS: u16 = 15_001;
 
-/// The port on which [`AMAZON`] is let through.
+/// Port on which [`AMAZON`] is always reachable.
 const TLS: u16 = 443;
-/// What every mesh may reach.
+/// Reachable from every mesh.
 const AMAZON: &str = "*.amazonaws.com";
 
-/// Names of the clusters that lead out of a mesh.
+/// Names of the clusters for destinations outside of a mesh.
 #[derive(Debug)]
-pub(super) struct Outside {
+pub(super) struct ExternalClusters {
     pub(super) amazon: String,
     pub(super) all: String,
 }
 
-// === impl Outside ===
+// === impl ExternalClusters ===
 
-impl Outside {
+impl ExternalClusters {
     pub(super) fn of(mesh: &Mesh) -> Self {
         Self {
             amazon: format!("cds_egress_{}_amazonaws", mesh.name),
@@ -50,8 +50,8 @@ impl Outside {
         }
     }
 
-    /// Chains beside those of these ports. Envoy looks for the port first: whoever wants everything
-    /// else has to have port 443 as well, since there is a chain for that.
+    /// Chains in addition to those of these ports. Envoy matches the destination port first: since
+    /// port 443 has a chain for [`AMAZON`], allowing everything needs a second one for that port.
     pub(super) fn chains(&self, ports: &[u16], egress: Egress) -> Vec<FilterChain> {
         let of_port = |port: Option<u16>, names: &[&str]| FilterChainMatch {
             server_names: names.iter().map(|name| (*name).to_owned()).collect(),
@@ -68,26 +68,24 @@ impl Outside {
     }
 }
 
-/// The listener towards the application.
-pub(super) fn ingress(place: &Ports, both: bool, chains: Vec<FilterChain>) -> Listener {
+pub(super) fn ingress(ports: &Ports, both: bool, chains: Vec<FilterChain>) -> Listener {
     let name = "lds_ingress_0.0.0.0_15000";
-    let address = address(place.ingress, INGRESS, both);
+    let address = address(ports.ingress, INGRESS, both);
     listener(
         name,
-        place.ingress.is_none(),
+        ports.ingress.is_none(),
         address,
         TrafficDirection::Inbound,
         chains,
     )
 }
 
-/// The listener of the application's own connections.
-pub(super) fn egress(place: &Ports, both: bool, chains: Vec<FilterChain>) -> Listener {
+pub(super) fn egress(ports: &Ports, both: bool, chains: Vec<FilterChain>) -> Listener {
     let name = "lds_egress_0.0.0.0_15001";
-    let address = address(place.egress, EGRESS, both);
+    let address = address(ports.egress, EGRESS, both);
     let mut listener = listener(
         name,
-        place.egress.is_none(),
+        ports.egress.is_none(),
         address,
         TrafficDirection::Outbound,
         chains,
@@ -102,15 +100,15 @@ pub(super) fn egress(place: &Ports, both: bool, chains: Vec<FilterChain>) -> Lis
             &TlsInspector::default(),
         );
         listener.listener_filters.push(inspector);
-        // A server that speaks first (mail, databases) says nothing until it is reached: do not
-        // wait for its client.
+        // The inspector waits for the client's first bytes, but with some protocols (mail,
+        // databases) the server speaks first: continue without them.
         listener.continue_on_listener_filters_timeout = true;
         listener.listener_filters_timeout = Some(clusters::millis(INSPECT_MS));
     }
     listener
 }
 
-/// How long the first bytes of a client are waited for.
+/// Wait of the TLS inspector for the first bytes of a client, in milliseconds.
 const INSPECT_MS: u64 = 300;
 
 fn listener(
@@ -120,7 +118,7 @@ fn listener(
     direction: TrafficDirection,
     filter_chains: Vec<FilterChain>,
 ) -> Listener {
-    // In a pod, chains of several ports are told apart by where a connection was going.
+    // Restores the destination of a redirected connection, which filter chains match.
     let name_of_filter = "envoy.filters.listener.original_dst";
     let original = redirected.then(|| filter(name_of_filter, &OriginalDst::default()));
     Listener {
@@ -133,10 +131,9 @@ fn listener(
     }
 }
 
-/// As in App Mesh, of IPv4 alone unless the workload or its mesh says which version it prefers:
-/// then `both`.
-fn address(told: Option<SocketAddr>, port: u16, both: bool) -> Address {
-    match told {
+/// As in App Mesh, IPv4 only, unless the workload or its mesh has an IP preference: then `both`.
+fn address(configured: Option<SocketAddr>, port: u16, both: bool) -> Address {
+    match configured {
         Some(address) => clusters::address(address),
         None if both => clusters::both(port),
         None => clusters::address(SocketAddr::from(([0, 0, 0, 0], port))),
@@ -158,7 +155,7 @@ fn destination(port: u16) -> FilterChainMatch {
     }
 }
 
-/// HTTP by `route`; of connections to `port`, if it is given.
+/// HTTP by the route configuration `route`; for connections to `port`, if given.
 pub(super) fn http(port: Option<u16>, prefix: &str, route: &str) -> FilterChain {
     let router = HttpFilter {
         name: "envoy.filters.http.router".to_owned(),
@@ -183,7 +180,6 @@ pub(super) fn http(port: Option<u16>, prefix: &str, route: &str) -> FilterChain 
     chain(port.map(destination), name, &manager)
 }
 
-/// Bytes to `cluster`.
 fn tcp(matched: FilterChainMatch, cluster: &str) -> FilterChain {
     let proxy = TcpProxy {
         stat_prefix: "egress".to_owned(),

@@ -18,10 +18,10 @@ use crate::resources::{
     self, HttpRetryEvent, HttpRoute, HttpTimeout, Protocol, TcpRetryEvent, VirtualServiceSpec,
 };
 
-/// App Mesh's own limit for a request, unless a resource says otherwise.
+/// App Mesh's default request timeout, in milliseconds.
 const PER_REQUEST_MS: u64 = 15_000;
 
-/// A name that is called, on one port.
+/// A backend's name on one port.
 #[derive(Clone, Debug)]
 pub(super) struct Host {
     pub(super) name: String,
@@ -32,7 +32,7 @@ pub(super) struct Host {
     pub(super) targets: Vec<(Key, u16)>,
 }
 
-/// The hosts of a service: one for each port of its router or workload.
+/// A host for each port of the service's router or workload.
 pub(super) fn hosts(mesh: &Mesh, key: &Key, service: &VirtualServiceSpec, name: &str) -> Vec<Host> {
     let provider = service.provider.clone().unwrap_or_default();
     let mut hosts = Vec::new();
@@ -41,6 +41,8 @@ pub(super) fn hosts(mesh: &Mesh, key: &Key, service: &VirtualServiceSpec, name: 
         let Some(spec) = mesh.routers.get(&router) else {
             return hosts;
         };
+        // Envoy takes the first route that matches. The sort is stable: routes of one priority
+        // keep their order in the resource.
         let mut sorted: Vec<_> = spec.routes.iter().collect();
         sorted.sort_by_key(|route| route.priority.unwrap_or(u32::MAX));
         for listener in &spec.listeners {
@@ -98,7 +100,7 @@ fn host(
 ) -> Host {
     let targets = routes
         .iter()
-        .flat_map(|route| living(mesh, route, namespace));
+        .flat_map(|route| resolved(mesh, route, namespace));
     let targets = targets.map(|(target, port, _)| (target, port));
     Host {
         name: name.to_owned(),
@@ -110,9 +112,9 @@ fn host(
     }
 }
 
-/// Workloads that a route leads to, their ports and weights: the mesh has said which are not there.
-/// None at all where no weight is left.
-fn living(mesh: &Mesh, route: &HttpRoute, namespace: &str) -> Vec<(Key, u16, u32)> {
+/// The resolved targets of a route, with port and weight; `mesh::check` has reported the others.
+/// Empty if the weights add up to 0.
+fn resolved(mesh: &Mesh, route: &HttpRoute, namespace: &str) -> Vec<(Key, u16, u32)> {
     let targets = route.action.weighted_targets.iter();
     let targets = targets.filter_map(|weighted| {
         let key = Key::of(&weighted.virtual_node_ref, namespace);
@@ -126,7 +128,7 @@ fn living(mesh: &Mesh, route: &HttpRoute, namespace: &str) -> Vec<(Key, u16, u32
     targets
 }
 
-/// Everything that arrives goes to the application.
+/// Routes all requests to the application.
 pub(super) fn ingress(
     name: &str,
     cluster: &str,
@@ -146,37 +148,36 @@ pub(super) fn ingress(
     )
 }
 
-/// One virtual host for each name that is called; requests to others go to the cluster `rest`, if
-/// there is one.
+/// A virtual host for each host; requests to other names go to the cluster `rest`, if given.
 pub(super) fn egress(
     mesh: &Mesh,
     name: &str,
     hosts: &[Host],
     rest: Option<&str>,
 ) -> RouteConfiguration {
-    // A name that is called at several ports of one listener is, without a port, the first of them:
-    // Envoy takes no domain twice.
-    let mut named = BTreeSet::new();
-    let mut of = |host: &Host| {
+    // If a name has several ports in one listener, the name without a port belongs to the first:
+    // Envoy rejects a repeated domain. It compares them without regard to case.
+    let mut seen_names = BTreeSet::new();
+    let mut to_virtual_host = |host: &Host| {
         let mut domains = vec![format!("{}:{}", host.name, host.port)];
-        let mut called = host.name.clone();
-        if named.insert(host.name.to_ascii_lowercase()) {
+        let mut virtual_host_name = host.name.clone();
+        if seen_names.insert(host.name.to_ascii_lowercase()) {
             domains.insert(0, host.name.clone());
         } else {
-            // Nor the name of a virtual host.
-            called = format!("{}:{}", host.name, host.port);
+            // Names of virtual hosts have to be unique, too.
+            virtual_host_name = format!("{}:{}", host.name, host.port);
         }
         let routes = host
             .routes
             .iter()
             .map(|route| weighted(mesh, route, &host.namespace));
-        virtual_host(&called, domains, routes.collect())
+        virtual_host(&virtual_host_name, domains, routes.collect())
     };
-    let mut virtual_hosts: Vec<_> = hosts.iter().map(&mut of).collect();
+    let mut virtual_hosts: Vec<_> = hosts.iter().map(&mut to_virtual_host).collect();
     virtual_hosts.extend(rest.map(|cluster| {
         let action = RouteAction {
             cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
-            // Nothing of the mesh: what it may take is between the two.
+            // Outside of the mesh: the mesh's request timeout does not apply.
             timeout: Some(millis(0)),
             ..RouteAction::default()
         };
@@ -190,9 +191,9 @@ pub(super) fn egress(
     configuration(name, virtual_hosts)
 }
 
-fn weighted(mesh: &Mesh, of: &HttpRoute, namespace: &str) -> Route {
-    let prefix = &of.r#match.prefix;
-    let targets = living(mesh, of, namespace);
+fn weighted(mesh: &Mesh, http_route: &HttpRoute, namespace: &str) -> Route {
+    let prefix = &http_route.r#match.prefix;
+    let targets = resolved(mesh, http_route, namespace);
     if targets.is_empty() {
         return route(prefix, unavailable());
     }
@@ -210,16 +211,17 @@ fn weighted(mesh: &Mesh, of: &HttpRoute, namespace: &str) -> Route {
     let action = RouteAction {
         cluster_specifier: Some(ClusterSpecifier::WeightedClusters(clusters)),
         retry_policy: Some(
-            of.retry_policy
+            http_route
+                .retry_policy
                 .as_ref()
                 .map_or_else(default_retries, retry_policy),
         ),
-        ..action(of.timeout)
+        ..action(http_route.timeout)
     };
     route(prefix, RouteKind::Route(action))
 }
 
-/// Where nobody is left to answer.
+/// For a route without targets. Envoy rejects weighted clusters whose weights add up to 0.
 fn unavailable() -> RouteKind {
     RouteKind::DirectResponse(DirectResponseAction {
         status: 503,
@@ -259,8 +261,7 @@ fn retry_policy(policy: &resources::RetryPolicy) -> RetryPolicy {
     }
 }
 
-/// What App Mesh had tried again on a route that does not say it, and for a workload that is called
-/// without a router.
+/// App Mesh's retries for routes without a policy, and for workloads without a router.
 fn default_retries() -> RetryPolicy {
     RetryPolicy {
         retry_on: "reset,connect-failure,refused-stream,retriable-status-codes,unavailable"

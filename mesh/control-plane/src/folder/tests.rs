@@ -10,7 +10,7 @@ fn node(name: &str) -> String {
     )
 }
 
-/// A follower of a folder with the mesh and the nodes `a` and `b`, a file each, and what it serves.
+/// A follower of a folder with the mesh and the nodes `a` and `b`, a file each.
 struct FollowedFolder {
     folder: tempfile::TempDir,
     follower: Follower,
@@ -48,7 +48,7 @@ impl FollowedFolder {
     fn look(&mut self) {
         match self.follower.folder.texts() {
             Ok(texts) => self.follower.look(&texts, &self.sender, &self.metrics),
-            Err(error) => self.follower.tell(&error.to_string()),
+            Err(error) => self.follower.warn(&error.to_string()),
         }
     }
 
@@ -61,10 +61,9 @@ impl FollowedFolder {
     }
 }
 
-/// Whatever becomes of a file, what it held when it could be read is served on, its name is told,
-/// and other files are followed.
+/// An unparsable file keeps its last good content and is reported by name; other files are updated.
 #[test]
-fn a_file_that_cannot_be_read_keeps_what_it_held() {
+fn an_unparsable_file_keeps_its_last_good_content() {
     let bomb = {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..12 {
@@ -93,7 +92,7 @@ fn a_file_that_cannot_be_read_keeps_what_it_held() {
             .collect();
         let file = followed.folder.path().join("a.yaml").display().to_string();
         assert_eq!(refused, [file]);
-        // It is mended, and it is taken away.
+        // It is mended, then deleted.
         followed.write("a.yaml", &node("d"));
         followed.look();
         followed.look();
@@ -106,10 +105,9 @@ fn a_file_that_cannot_be_read_keeps_what_it_held() {
     }
 }
 
-/// A file that is being written, and could be read at every moment, is not taken before it stands
-/// still.
+/// A file that is being written, and parses at every moment, is not applied before it is stable.
 #[test]
-fn what_is_being_written_is_not_taken() {
+fn a_file_being_written_is_not_applied() {
     let mut followed = FollowedFolder::new();
     let whole = format!("{}{}", node("a"), node("e"));
     followed.write("a.yaml", "");
@@ -125,7 +123,7 @@ fn what_is_being_written_is_not_taken() {
     assert_eq!(followed.served(), ["default/a", "default/b", "default/e"]);
 }
 
-/// A folder that is larger than is held changes nothing, and is told once.
+/// A folder over the limits changes nothing, and is logged once.
 #[test]
 fn a_folder_that_is_too_large_changes_nothing() {
     let mut followed = FollowedFolder::new();
@@ -138,7 +136,7 @@ fn a_folder_that_is_too_large_changes_nothing() {
     assert!(
         followed
             .follower
-            .trouble
+            .last_error
             .contains("more than 1000 manifests")
     );
     for nth in 0..=FILES_MAX {
@@ -151,10 +149,10 @@ fn a_folder_that_is_too_large_changes_nothing() {
     followed.look();
     followed.look();
     assert_eq!(followed.served(), ["default/a", "default/b"]);
-    assert!(followed.follower.trouble.contains("bytes of manifests"));
+    assert!(followed.follower.last_error.contains("bytes of manifests"));
 }
 
-/// What is nothing of App Mesh is counted.
+/// Objects that are not App Mesh resources are counted.
 #[test]
 fn other_kinds_are_counted() {
     let mut followed = FollowedFolder::new();
@@ -164,11 +162,11 @@ fn other_kinds_are_counted() {
     );
     followed.look();
     followed.look();
-    let others: Vec<_> = followed
+    let ignored: Vec<_> = followed
         .follower
-        .others
+        .ignored
         .iter()
         .map(|(kind, count)| (kind.as_str(), *count))
         .collect();
-    assert_eq!(others, [("", 1), ("VirtualNod", 1)]);
+    assert_eq!(ignored, [("", 1), ("VirtualNod", 1)]);
 }

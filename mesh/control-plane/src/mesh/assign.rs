@@ -1,4 +1,4 @@
-//! Which mesh an object is of.
+//! Assigns objects to meshes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use super::{Fault, Key, Mesh, Reason, RefusedObject};
 use crate::resources::{Kind, MeshReference, MeshSpec};
 use crate::selector::Labels;
 
-/// Refused meshes that are named at most.
-const GONE_TOLD_MAX: usize = 3;
+/// Refused meshes that a message names at most.
+const NAMED_MAX: usize = 3;
 
-/// Splits what was read by mesh, without a look at its references yet.
+/// Groups objects by mesh; references are checked later.
 pub(super) fn assigned(
-    read: ParsedObjects,
+    parsed: ParsedObjects,
     refused: &mut Vec<RefusedObject>,
 ) -> BTreeMap<String, Mesh> {
     let ParsedObjects {
@@ -22,7 +22,7 @@ pub(super) fn assigned(
         services,
         routers,
         namespaces,
-    } = read;
+    } = parsed;
     let mesh_name = |key: &Key, spec: &MeshSpec| spec.aws_name.clone().unwrap_or(key.name.clone());
     let owners = owners(meshes.iter().map(|(key, spec)| {
         let name = mesh_name(key, spec);
@@ -49,10 +49,10 @@ pub(super) fn assigned(
         };
         by_name.insert(name, mesh);
     }
-    let names = refused.iter().filter_map(|one| one.object.as_ref());
-    let gone = names.filter(|(kind, key)| *kind == Kind::Mesh && !is_served(&by_name, key));
+    let objects = refused.iter().filter_map(|refused| refused.object.as_ref());
+    let unserved = objects.filter(|(kind, key)| *kind == Kind::Mesh && !is_served(&by_name, key));
     let assign = Assign {
-        gone: gone.map(|(_, key)| key.name.clone()).collect(),
+        refused_meshes: unserved.map(|(_, key)| key.name.clone()).collect(),
         meshes: by_name
             .values()
             .map(|mesh| (mesh.object.clone(), mesh.clone()))
@@ -60,8 +60,18 @@ pub(super) fn assigned(
         namespaces,
     };
     let mut nodes = assign.each(Kind::VirtualNode, nodes, |node| &node.mesh_ref, refused);
-    let mut services = assign.each(Kind::VirtualService, services, |one| &one.mesh_ref, refused);
-    let mut routers = assign.each(Kind::VirtualRouter, routers, |one| &one.mesh_ref, refused);
+    let mut services = assign.each(
+        Kind::VirtualService,
+        services,
+        |service| &service.mesh_ref,
+        refused,
+    );
+    let mut routers = assign.each(
+        Kind::VirtualRouter,
+        routers,
+        |router| &router.mesh_ref,
+        refused,
+    );
     for mesh in by_name.values_mut() {
         mesh.nodes = Arc::new(nodes.remove(&mesh.name).unwrap_or_default());
         mesh.services = Arc::new(services.remove(&mesh.name).unwrap_or_default());
@@ -74,7 +84,8 @@ fn is_served(meshes: &BTreeMap<String, Mesh>, key: &Key) -> bool {
     meshes.values().any(|mesh| mesh.object == key.name)
 }
 
-/// Who has a name that several want: the oldest, and of those that are equally old the first.
+/// The owner of each name: the oldest object, then the first by key. Replicas agree on it, and a
+/// new object cannot take a name from an old one.
 pub(super) fn owners<'a>(
     all: impl Iterator<Item = (String, &'a str, &'a Key)>,
 ) -> BTreeMap<String, Key> {
@@ -87,19 +98,19 @@ pub(super) fn owners<'a>(
     owners
 }
 
-/// What tells the mesh of an object.
+/// The data that determines the mesh of an object.
 struct Assign {
-    /// By their names in the cluster.
+    /// By `metadata.name`.
     meshes: BTreeMap<String, Mesh>,
-    /// Those that are refused, and not served in an earlier form either.
-    gone: BTreeSet<String>,
+    /// Refused, and not served in an earlier form either.
+    refused_meshes: BTreeSet<String>,
     namespaces: BTreeMap<String, Labels>,
 }
 
 // === impl Assign ===
 
 impl Assign {
-    /// By the name of the mesh.
+    /// The objects, by the name of their mesh.
     fn each<T>(
         &self,
         kind: Kind,
@@ -125,7 +136,7 @@ impl Assign {
             let found = self.meshes.get(&reference.name);
             let name = &reference.name;
             return found.map(|mesh| mesh.name.clone()).ok_or_else(|| {
-                missing(if self.gone.contains(name) {
+                missing(if self.refused_meshes.contains(name) {
                     format!("spec.meshRef: the Mesh {name} is refused itself")
                 } else {
                     format!("spec.meshRef: there is no Mesh {name}")
@@ -133,7 +144,7 @@ impl Assign {
             });
         }
         let namespace = &key.namespace;
-        // A manifest need not come with its namespace.
+        // Without the namespace's labels (a manifest may lack the Namespace) any mesh may match.
         let labels = self.namespaces.get(namespace);
         let mut selecting = self.meshes.values().filter(|mesh| {
             labels.is_none_or(|labels| {
@@ -143,9 +154,9 @@ impl Assign {
         });
         match (selecting.next(), selecting.next()) {
             (Some(mesh), None) => Ok(mesh.name.clone()),
-            (None, _) if !self.gone.is_empty() => Err(missing(format!(
+            (None, _) if !self.refused_meshes.is_empty() => Err(missing(format!(
                 "no Mesh that is served selects the namespace {namespace}: {} refused itself",
-                self.told_gone()
+                self.refused_names()
             ))),
             (None, _) => Err(missing(format!(
                 "no Mesh selects the namespace {namespace} (spec.namespaceSelector), and there is no spec.meshRef"
@@ -159,10 +170,19 @@ impl Assign {
             )),
         }
     }
-    /// Whose selectors nobody knows. The first few: it is said of every object.
-    fn told_gone(&self) -> String {
-        let names: Vec<_> = self.gone.iter().take(GONE_TOLD_MAX).cloned().collect();
-        let verb = if self.gone.len() == 1 { "is" } else { "are" };
+    /// The first few, since every object of the namespace gets the message.
+    fn refused_names(&self) -> String {
+        let names: Vec<_> = self
+            .refused_meshes
+            .iter()
+            .take(NAMED_MAX)
+            .cloned()
+            .collect();
+        let verb = if self.refused_meshes.len() == 1 {
+            "is"
+        } else {
+            "are"
+        };
         format!("the Mesh {} {verb}", names.join(", "))
     }
 }

@@ -1,5 +1,5 @@
-//! Whether an object refers to what is there and is something that Envoy takes: Envoy rejects a
-//! configuration as a whole, so one bad object would hold back all changes of all others.
+//! Checks that references resolve and that Envoy accepts each object: Envoy rejects a response as a
+//! whole, so one bad object would hold back the changes of all others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,12 +14,13 @@ use crate::resources::{
 
 mod routers;
 
-/// A length of time at most, in milliseconds: a day. Envoy takes some hundred million years, and no
-/// more.
+/// Longest duration, in milliseconds: a day. Envoy rejects durations beyond protobuf's range.
 const SPAN_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
 
-/// Takes out what refers to nothing, or what Envoy would not take, or puts it as it was before.
+/// Removes objects with unresolved references, and those that Envoy would reject, or restores their
+/// earlier form.
 pub(super) fn check(mesh: &mut Mesh, before: Option<&Mesh>, refused: &mut Vec<RefusedObject>) {
+    // Before anything is removed: a refused object keeps its name for its earlier form.
     let names = mesh.nodes.iter();
     let owners_of_nodes =
         owners(names.map(|(key, node)| (node_name(key, node), node.created.as_str(), key)));
@@ -44,8 +45,9 @@ pub(super) fn check(mesh: &mut Mesh, before: Option<&Mesh>, refused: &mut Vec<Re
         nodes,
         refused,
     );
+    // In the order of references: a service's provider is a router or node that is settled by now.
     let routers = &mesh.routers;
-    let gone = RefusedObjects::of(refused);
+    let refused_before = RefusedObjects::of(refused);
     settle(
         Kind::VirtualService,
         Arc::make_mut(&mut mesh.services),
@@ -53,7 +55,7 @@ pub(super) fn check(mesh: &mut Mesh, before: Option<&Mesh>, refused: &mut Vec<Re
         |key, service| {
             let name = service_name(key, service);
             name_fault("spec.awsName", &name)
-                .or_else(|| provider_fault(key, service, nodes, routers, &gone))
+                .or_else(|| provider_fault(key, service, nodes, routers, &refused_before))
                 .or_else(|| taken(&owners_of_services, &domain(&name), key))
         },
         refused,
@@ -61,14 +63,14 @@ pub(super) fn check(mesh: &mut Mesh, before: Option<&Mesh>, refused: &mut Vec<Re
     backends(mesh, refused);
 }
 
-/// Says which services that are called are not there. Whoever calls them is served.
+/// Reports missing backends. The nodes that name them are served without.
 fn backends(mesh: &Mesh, refused: &mut Vec<RefusedObject>) {
-    let gone = RefusedObjects::of(refused);
+    let refused_before = RefusedObjects::of(refused);
     for (key, node) in mesh.nodes.iter() {
         for backend in &node.backends {
             let service = Key::of(&backend.virtual_service.virtual_service_ref, &key.namespace);
             if !mesh.services.contains_key(&service) {
-                let missing = gone.why(Kind::VirtualService, &service);
+                let missing = refused_before.why(Kind::VirtualService, &service);
                 let why = format!("spec.backends: {missing}; it is left out");
                 refused.push(RefusedObject::new(
                     Kind::VirtualNode,
@@ -81,7 +83,7 @@ fn backends(mesh: &Mesh, refused: &mut Vec<RefusedObject>) {
     }
 }
 
-/// Refuses what has a fault; in its place comes what was there before, if that still has none.
+/// Refuses objects with a fault, and restores their earlier form if that has none.
 fn settle<T: Clone>(
     kind: Kind,
     objects: &mut BTreeMap<Key, T>,
@@ -120,12 +122,12 @@ fn not_supported(why: String) -> Fault {
     (Reason::NotSupported, why)
 }
 
-/// As Envoy compares names of hosts.
+/// Envoy compares host names without regard to case.
 fn domain(name: &str) -> String {
     name.to_ascii_lowercase()
 }
 
-/// Envoy takes two names `*`, or two equal ones, as an error of everything.
+/// Envoy rejects the whole route configuration for a repeated or second wildcard domain.
 fn name_fault(field: &str, name: &str) -> Option<Fault> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     if name.is_empty() || !name.bytes().all(plain) {
@@ -136,13 +138,13 @@ fn name_fault(field: &str, name: &str) -> Option<Fault> {
     None
 }
 
-/// Envoy takes no line breaks and the like, and knows paths by their first byte.
+/// Envoy rejects control characters, and requires a leading slash.
 fn path_fault(field: &str, path: &str) -> Option<String> {
     if !path.starts_with('/') {
         return Some(format!("{field}: {path:?} does not begin with /"));
     }
-    let odd = |one: char| one.is_control() || one.is_whitespace();
-    path.contains(odd)
+    let is_invalid = |c: char| c.is_control() || c.is_whitespace();
+    path.contains(is_invalid)
         .then(|| format!("{field}: {path:?} is not a path"))
 }
 
@@ -191,7 +193,7 @@ fn node_fault(node: &VirtualNodeSpec) -> Option<Fault> {
     )
 }
 
-/// What Envoy would not take.
+/// Values that Envoy would reject.
 fn health_fault(check: &HealthCheck) -> Option<String> {
     if check.port == Some(0) {
         return Some("healthCheck.port: 0 is no port".to_owned());
@@ -215,14 +217,15 @@ fn provider_fault(
     service: &VirtualServiceSpec,
     nodes: &BTreeMap<Key, VirtualNodeSpec>,
     routers: &BTreeMap<Key, VirtualRouterSpec>,
-    gone: &RefusedObjects,
+    refused: &RefusedObjects,
 ) -> Option<Fault> {
     let provider = service.provider.clone().unwrap_or_default();
     match (&provider.virtual_node, &provider.virtual_router) {
         (Some(node), None) => {
             let node = Key::of(&node.virtual_node_ref, &key.namespace);
-            let lost = target::port(nodes, &node, None).err()?;
-            let why = format!("spec.provider.virtualNode: {}", lost.why(&node, gone));
+            let unresolved = target::port(nodes, &node, None).err()?;
+            let why = unresolved.why(&node, refused);
+            let why = format!("spec.provider.virtualNode: {why}");
             Some((Reason::NotFound, why))
         }
         (None, Some(router)) => {
@@ -230,7 +233,7 @@ fn provider_fault(
             if routers.contains_key(&router) {
                 return None;
             }
-            let why = gone.why(Kind::VirtualRouter, &router);
+            let why = refused.why(Kind::VirtualRouter, &router);
             let why = format!("spec.provider.virtualRouter: {why}");
             Some((Reason::NotFound, why))
         }

@@ -20,14 +20,14 @@ pub(super) struct ParsedObjects {
     pub(super) nodes: BTreeMap<Key, VirtualNodeSpec>,
     pub(super) services: BTreeMap<Key, VirtualServiceSpec>,
     pub(super) routers: BTreeMap<Key, VirtualRouterSpec>,
-    /// Labels of namespaces, as far as they are known.
+    /// Labels of the namespaces that were read.
     pub(super) namespaces: BTreeMap<String, Labels>,
 }
 
 // === impl ParsedObjects ===
 
 impl ParsedObjects {
-    /// Takes what is of App Mesh, and namespaces; leaves the rest alone.
+    /// Parses App Mesh resources and namespaces; ignores other objects.
     pub(super) fn add(&mut self, document: &Value) -> Result<(), RefusedObject> {
         let head = Head::of(document);
         let metadata: Metadata = lenient(&document["metadata"]);
@@ -51,11 +51,11 @@ impl ParsedObjects {
         if kind == Kind::Mesh {
             key.namespace.clear();
         }
-        let taken = self.take(&head, kind, key.clone(), metadata, document);
-        taken.map_err(|(reason, why)| RefusedObject::new(kind, &key, reason, why))
+        let inserted = self.insert(&head, kind, key.clone(), metadata, document);
+        inserted.map_err(|(reason, why)| RefusedObject::new(kind, &key, reason, why))
     }
 
-    fn take(
+    fn insert(
         &mut self,
         head: &Head,
         kind: Kind,
@@ -104,8 +104,8 @@ impl ParsedObjects {
         Ok(())
     }
 
-    /// Takes the object as it was `before`, if it was served.
-    pub(super) fn keep(&mut self, kind: Kind, key: &Key, before: &Meshes) {
+    /// Inserts the object in its form of `before`, if it was served.
+    pub(super) fn restore(&mut self, kind: Kind, key: &Key, before: &Meshes) {
         for mesh in before.iter() {
             match kind {
                 Kind::Mesh if mesh.object == key.name => {
@@ -122,28 +122,28 @@ impl ParsedObjects {
                     };
                     self.meshes.insert(key.clone(), spec);
                 }
-                Kind::VirtualNode => keep(&mut self.nodes, key, &mesh.nodes),
-                Kind::VirtualService => keep(&mut self.services, key, &mesh.services),
-                Kind::VirtualRouter => keep(&mut self.routers, key, &mesh.routers),
+                Kind::VirtualNode => restore(&mut self.nodes, key, &mesh.nodes),
+                Kind::VirtualService => restore(&mut self.services, key, &mesh.services),
+                Kind::VirtualRouter => restore(&mut self.routers, key, &mesh.routers),
                 _ => {}
             }
         }
     }
 }
 
-fn keep<T: Clone>(now: &mut BTreeMap<Key, T>, key: &Key, before: &BTreeMap<Key, T>) {
+fn restore<T: Clone>(now: &mut BTreeMap<Key, T>, key: &Key, before: &BTreeMap<Key, T>) {
     if let Some(spec) = before.get(key) {
         now.insert(key.clone(), spec.clone());
     }
 }
 
-/// What is in `value` as far as it is what it should be. Tools write `creationTimestamp: null` into
+/// Null fields and wrong types become defaults: tools write `creationTimestamp: null` into
 /// manifests.
 fn lenient<T: DeserializeOwned + Default>(value: &Value) -> T {
     Tolerant::deserialize(value).map_or_else(|_| T::default(), |Tolerant(value)| value)
 }
 
-/// `spec` of a document; without one it says nothing. An error names the field by its path.
+/// Parses `spec`; a missing one is an empty one. An error names the field by its path.
 fn spec<T: DeserializeOwned>(document: &Value) -> Result<T, (Reason, String)> {
     let mut spec = document["spec"].clone();
     common_json::drop_nulls(&mut spec);
@@ -157,12 +157,12 @@ fn spec<T: DeserializeOwned>(document: &Value) -> Result<T, (Reason, String)> {
         } else {
             format!("spec.{path}")
         };
-        let told = error.inner().to_string();
-        // The names of all fields that there are help nobody.
-        let why = if told.starts_with("unknown field") {
+        let cause = error.inner().to_string();
+        // serde lists all known fields, which would fill the condition's message.
+        let why = if cause.starts_with("unknown field") {
             format!("{path} is not served")
         } else {
-            format!("{path}: {told}")
+            format!("{path}: {cause}")
         };
         (Reason::NotSupported, why)
     })

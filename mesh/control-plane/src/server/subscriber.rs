@@ -1,8 +1,9 @@
-//! One stream: what an Envoy wants, what it was told and took. No I/O.
+//! State of one stream: an Envoy's subscriptions, and the resources it was sent and accepted. No
+//! I/O.
 //!
-//! Make before break: new clusters and their endpoints are told first; what leads there (listeners,
-//! routes) once Envoy has taken them, which it says when they are warm; and a cluster that is not
-//! needed any more is taken away once Envoy has taken routes without it.
+//! Make before break: new clusters and their endpoints are sent first; listeners and routes that
+//! refer to them once Envoy has accepted them, which it does when they are warm; and a cluster is
+//! removed once Envoy has accepted routes without it.
 //! <https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations>
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,50 +17,51 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use crate::envoy::{CLUSTER, ENDPOINT, LISTENER, Ports, ROUTE, Snapshot, TYPES, version};
 use crate::mesh::Meshes;
 
-/// Names that an Envoy may want of one type: more than it is ever told.
+/// Names in one subscription at most: more than there are resources of a type.
 const NAMES_MAX: usize = 20_000;
 
 #[derive(Debug)]
 pub(super) struct Subscriber {
     node: String,
-    place: Ports,
-    told: BTreeMap<&'static str, SentState>,
+    ports: Ports,
+    /// By type URL; a type is present once Envoy subscribed to it.
+    sent: BTreeMap<&'static str, SentState>,
     snapshot: Snapshot,
-    /// What the snapshot is to be once Envoy is ready, if that is something else.
-    waiting: Option<Snapshot>,
-    /// Clusters that are not of the snapshot, but that routes of before may still lead to.
-    leaving: BTreeMap<String, Any>,
-    nonces: u64,
+    /// Replaces `snapshot` once Envoy's first clusters are warm.
+    deferred: Option<Snapshot>,
+    /// Clusters that are no longer in the snapshot, but that Envoy's routes may still refer to.
+    draining: BTreeMap<String, Any>,
+    last_nonce: u64,
 }
 
-/// What was told of a type.
+/// The subscription to a type, and the last response of it.
 #[derive(Debug, Default)]
 struct SentState {
     names: BTreeSet<String>,
     nonce: String,
     version: String,
-    answer: EnvoyReply,
-    /// To be told again, even if nothing changed.
-    again: bool,
+    reply: EnvoyReply,
+    /// Send the type again even if it is unchanged.
+    resend: bool,
 }
 
-/// What Envoy said to what it was told last.
+/// Envoy's reply to the last response of a type.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum EnvoyReply {
     #[default]
-    None,
-    Taken,
+    Pending,
+    Accepted,
     Rejected,
 }
 
-/// What came of a request.
+/// Result of [`Subscriber::receive`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Heard {
-    Fine,
-    /// Envoy rejected what it was told of this type.
+pub(super) enum Received {
+    Ok,
+    /// Envoy rejected the last response of this type.
     Rejection(&'static str),
-    /// It wants more names than there are.
-    TooMany,
+    /// More than [`NAMES_MAX`].
+    TooManyNames,
 }
 
 // === impl Subscriber ===
@@ -75,16 +77,16 @@ impl Subscriber {
         };
         Self {
             node: node.id.clone(),
-            place: Ports {
+            ports: Ports {
                 ingress: metadata("meshmeter.ingress"),
                 egress: metadata("meshmeter.egress"),
                 application: metadata("meshmeter.application"),
             },
-            told: BTreeMap::new(),
+            sent: BTreeMap::new(),
             snapshot: Snapshot::default(),
-            waiting: None,
-            leaving: BTreeMap::new(),
-            nonces: 0,
+            deferred: None,
+            draining: BTreeMap::new(),
+            last_nonce: 0,
         }
     }
 
@@ -92,158 +94,163 @@ impl Subscriber {
         &self.node
     }
 
-    /// Takes over what the meshes are now. False if there is no such workload in them.
+    /// Takes a new snapshot from `meshes`; false if they have no workload for the node.
     pub(super) fn update(&mut self, meshes: &Meshes) -> bool {
         let Some(workload) = meshes.node_of(&self.node) else {
             return false;
         };
-        let now = Snapshot::new(&workload, &self.place);
-        self.waiting = None;
-        if !self.begins() {
-            self.replace(now);
+        let new = Snapshot::new(&workload, &self.ports);
+        self.deferred = None;
+        if !self.is_initializing() {
+            self.replace(new);
             return true;
         }
-        // An Envoy that is not ready, and has a cluster replaced by one of another kind, loses
-        // count of those that it waits for (seen on 1.36.4 and 1.40.0): it would never be ready.
-        let held = now.with_kinds_of(&self.snapshot);
-        self.waiting = (held != now).then_some(now);
-        self.replace(held);
+        // If the discovery type of a cluster changes while Envoy initializes, Envoy miscounts the
+        // clusters that it waits for (seen on 1.36.4 and 1.40.0), and would never become ready.
+        let kept = new.keeping_discovery_types_of(&self.snapshot);
+        self.deferred = (kept != new).then_some(new);
+        self.replace(kept);
         true
     }
 
-    /// True while Envoy waits for its first clusters to be ready: after that it asks for listeners.
-    fn begins(&self) -> bool {
-        self.told.contains_key(CLUSTER) && !self.told.contains_key(LISTENER)
+    /// True while Envoy waits for its first clusters: only after that it requests listeners.
+    fn is_initializing(&self) -> bool {
+        self.sent.contains_key(CLUSTER) && !self.sent.contains_key(LISTENER)
     }
 
     fn replace(&mut self, snapshot: Snapshot) {
         let before = std::mem::replace(&mut self.snapshot, snapshot);
-        // Of those, only what is not there any more is ever told from here.
-        self.leaving.extend(before.of(CLUSTER).clone());
-        let now = self.snapshot.of(CLUSTER);
-        self.leaving.retain(|name, _| !now.contains_key(name));
+        // Only clusters that the new snapshot lacks drain; the others are sent from it.
+        self.draining.extend(before.of(CLUSTER).clone());
+        let current = self.snapshot.of(CLUSTER);
+        self.draining.retain(|name, _| !current.contains_key(name));
     }
 
-    /// Takes a request: what is wanted, and what Envoy says to what it was told.
-    pub(super) fn hear(&mut self, request: DiscoveryRequest) -> Heard {
-        let Some(type_url) = TYPES.into_iter().find(|known| **known == request.type_url) else {
-            return Heard::Fine;
+    /// Handles a request: a subscription, and Envoy's ACK or NACK of the last response.
+    pub(super) fn receive(&mut self, request: DiscoveryRequest) -> Received {
+        let Some(type_url) = TYPES
+            .into_iter()
+            .find(|served| **served == request.type_url)
+        else {
+            return Received::Ok;
         };
         if request.resource_names.len() > NAMES_MAX {
-            return Heard::TooMany;
+            return Received::TooManyNames;
         }
-        let first = !self.told.contains_key(type_url);
+        let first = !self.sent.contains_key(type_url);
+        // The first request for listeners shows that Envoy's first clusters are warm.
         if type_url == LISTENER
-            && let Some(now) = self.waiting.take()
+            && let Some(snapshot) = self.deferred.take()
         {
-            self.replace(now);
+            self.replace(snapshot);
         }
-        let told = self.told.entry(type_url).or_default();
-        // An answer to a response before the last one says nothing new.
-        if !request.response_nonce.is_empty() && request.response_nonce != told.nonce {
-            return Heard::Fine;
+        let sent = self.sent.entry(type_url).or_default();
+        // xDS: a request with the nonce of an earlier response is stale, its names included.
+        if !request.response_nonce.is_empty() && request.response_nonce != sent.nonce {
+            return Received::Ok;
         }
         let names: BTreeSet<_> = request.resource_names.into_iter().collect();
-        told.again |= first || request.response_nonce.is_empty() || names != told.names;
-        told.names = names;
+        // xDS: a changed subscription is answered even if the resources are unchanged.
+        sent.resend |= first || request.response_nonce.is_empty() || names != sent.names;
+        sent.names = names;
         if let Some(error) = &request.error_detail {
-            told.answer = EnvoyReply::Rejected;
+            sent.reply = EnvoyReply::Rejected;
             tracing::error!(
                 node = self.node,
                 type_url,
                 reason = error.message,
                 "Envoy rejected a response"
             );
-            return Heard::Rejection(type_url);
+            return Received::Rejection(type_url);
         }
         if !request.response_nonce.is_empty() {
-            told.answer = EnvoyReply::Taken;
+            sent.reply = EnvoyReply::Accepted;
         }
-        Heard::Fine
+        Received::Ok
     }
 
-    /// What Envoy is to be told now.
+    /// The responses to send now.
     pub(super) fn next(&mut self) -> Vec<DiscoveryResponse> {
-        if !self.leaving.is_empty() && self.has_taken(LISTENER) && self.has_taken(ROUTE) {
-            self.leaving.clear();
+        if !self.draining.is_empty() && self.has_accepted(LISTENER) && self.has_accepted(ROUTE) {
+            self.draining.clear();
         }
         let mut responses = Vec::new();
         if let Some(response) = self.response(CLUSTER, true) {
             responses.push(response);
-            // A cluster that changed waits for its endpoints, even if those did not.
-            if let Some(told) = self.told.get_mut(ENDPOINT) {
-                told.again = true;
+            // A changed EDS cluster warms until it gets its endpoints again, changed or not.
+            if let Some(sent) = self.sent.get_mut(ENDPOINT) {
+                sent.resend = true;
             }
         }
         responses.extend(self.response(ENDPOINT, true));
-        let clusters = self.told.get(CLUSTER).map(|told| told.answer);
-        if clusters == Some(EnvoyReply::None) {
+        let clusters = self.sent.get(CLUSTER).map(|sent| sent.reply);
+        if clusters == Some(EnvoyReply::Pending) {
             return responses;
         }
-        // Without its clusters nothing leads anywhere new; but an Envoy that begins has to have
-        // something.
+        // Changed routes may refer to clusters that Envoy rejected. A first request is answered
+        // all the same: without listeners and routes Envoy would not become ready.
         let changes = clusters != Some(EnvoyReply::Rejected);
         responses.extend(self.response(LISTENER, changes));
         responses.extend(self.response(ROUTE, changes));
         responses
     }
 
-    /// True if Envoy uses what the snapshot has of a type, or nothing of the type.
-    fn has_taken(&self, type_url: &str) -> bool {
-        self.told.get(type_url).is_none_or(|told| {
-            let current = told.version == version(self.content(type_url, told).iter());
-            current && told.answer == EnvoyReply::Taken && !told.again
+    /// True if Envoy accepted the snapshot's resources of a type, or does not subscribe to it.
+    fn has_accepted(&self, type_url: &str) -> bool {
+        self.sent.get(type_url).is_none_or(|sent| {
+            let is_current = sent.version == version(self.content(type_url, sent).iter());
+            is_current && sent.reply == EnvoyReply::Accepted && !sent.resend
         })
     }
 
-    /// A response if it is asked for or, with `changes`, if it is another than the last one.
+    /// A response if one is due or, with `changes`, if the resources differ from the last one.
     fn response(&mut self, type_url: &'static str, changes: bool) -> Option<DiscoveryResponse> {
-        let told = self.told.get(type_url)?;
-        let resources = self.content(type_url, told);
+        let sent = self.sent.get(type_url)?;
+        let resources = self.content(type_url, sent);
         let version = version(resources.iter());
-        let another = changes && told.version != version;
-        if !(told.again || another) {
+        let differs = changes && sent.version != version;
+        if !(sent.resend || differs) {
             return None;
         }
-        let told = self.told.get_mut(type_url)?;
-        told.again = false;
-        told.version.clone_from(&version);
-        if nothing_is_wanted(type_url, told) {
-            // Envoy does not answer to what it does not want.
-            told.answer = EnvoyReply::Taken;
+        let sent = self.sent.get_mut(type_url)?;
+        sent.resend = false;
+        sent.version.clone_from(&version);
+        if subscribes_to_none(type_url, sent) {
+            // Envoy sends no ACK for a type without subscriptions.
+            sent.reply = EnvoyReply::Accepted;
             return None;
         }
-        self.nonces += 1;
-        told.nonce = self.nonces.to_string();
-        told.answer = EnvoyReply::None;
+        self.last_nonce += 1;
+        sent.nonce = self.last_nonce.to_string();
+        sent.reply = EnvoyReply::Pending;
         Some(DiscoveryResponse {
             version_info: version,
             resources: resources.into_values().collect(),
             type_url: type_url.to_owned(),
-            nonce: told.nonce.clone(),
+            nonce: sent.nonce.clone(),
             ..DiscoveryResponse::default()
         })
     }
 
-    /// Of a type, what Envoy wants.
-    fn content(&self, type_url: &str, told: &SentState) -> BTreeMap<String, Any> {
+    /// The resources of a type that Envoy subscribes to.
+    fn content(&self, type_url: &str, sent: &SentState) -> BTreeMap<String, Any> {
         let mut resources = self.snapshot.of(type_url).clone();
         if type_url == CLUSTER {
-            resources.extend(self.leaving.clone());
+            resources.extend(self.draining.clone());
         }
-        if nothing_is_wanted(type_url, told) {
+        if subscribes_to_none(type_url, sent) {
             resources.clear();
         }
-        if !told.names.is_empty() {
-            resources.retain(|name, _| told.names.contains(name));
+        if !sent.names.is_empty() {
+            resources.retain(|name, _| sent.names.contains(name));
         }
         resources
     }
 }
 
-/// No names mean all of them, but of what is only ever asked for by name.
-fn nothing_is_wanted(type_url: &str, told: &SentState) -> bool {
-    told.names.is_empty() && [ENDPOINT, ROUTE].contains(&type_url)
+/// xDS: an empty list of names is a wildcard for listeners and clusters only.
+fn subscribes_to_none(type_url: &str, sent: &SentState) -> bool {
+    sent.names.is_empty() && [ENDPOINT, ROUTE].contains(&type_url)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What Envoy is told of retries, health, limits and upgrades, where a resource says something of
+//! What Envoy gets for retries, health, limits and upgrades, where a resource says something of
 //! it and where none does.
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;

@@ -186,7 +186,7 @@ fn the_rest_of_the_world_is_as_the_mesh_says() {
         let dj = snapshot(mesh, "dj");
         let listener = &dj.resources[LISTENER]["lds_egress_0.0.0.0_15001"];
         let listener = Listener::decode(&listener.value[..]).unwrap();
-        let told = listener.filter_chains.iter().map(|chain| {
+        let chains = listener.filter_chains.iter().map(|chain| {
             let matched = chain.filter_chain_match.clone().unwrap_or_default();
             let port = matched.destination_port.map(|port| port.value);
             (
@@ -195,8 +195,8 @@ fn the_rest_of_the_world_is_as_the_mesh_says() {
                 chain.filters[0].name.clone(),
             )
         });
-        let told: Vec<_> = told.collect();
-        (told, dj)
+        let chains: Vec<_> = chains.collect();
+        (chains, dj)
     };
     let http = |port| {
         let name = "envoy.filters.network.http_connection_manager";

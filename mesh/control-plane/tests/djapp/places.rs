@@ -47,9 +47,9 @@ fn several(of_mesh: &str, of_node: &str) -> String {
 }
 
 /// Of a node in the namespace that manifests without one are of.
-fn snapshot(meshes: &Meshes, node: &str, place: &Ports) -> Snapshot {
+fn snapshot(meshes: &Meshes, node: &str, ports: &Ports) -> Snapshot {
     let id = format!("mesh/m/virtualNode/{node}_default");
-    Snapshot::new(&meshes.node_of(&id).unwrap(), place)
+    Snapshot::new(&meshes.node_of(&id).unwrap(), ports)
 }
 
 fn listener(snapshot: &Snapshot, name: &str) -> Listener {
@@ -67,24 +67,23 @@ fn bound(listener: &Listener) -> (String, bool) {
 const EGRESS: &str = "lds_egress_0.0.0.0_15001";
 const INGRESS: &str = "lds_ingress_0.0.0.0_15000";
 
-/// Where nothing is redirected all ports are on one: no chain waits for a port that no connection
-/// is going to, and each name is there once.
+/// Without redirection all ports share one chain without a port match, and each name is unique.
 #[test]
 fn several_ports_are_served_where_nothing_is_redirected() {
     let meshes = mesh(&several("", ""));
     let any: Option<SocketAddr> = "127.0.0.1:0".parse().ok();
-    let place = Ports {
+    let ports = Ports {
         ingress: any,
         egress: any,
         application: any,
     };
-    let told = snapshot(&meshes, "caller", &place);
+    let sent = snapshot(&meshes, "caller", &ports);
     for name in [EGRESS, INGRESS] {
-        let chains = listener(&told, name).filter_chains;
+        let chains = listener(&sent, name).filter_chains;
         assert_eq!(chains.len(), 1, "{name}");
         assert_eq!(chains[0].filter_chain_match, None, "{name}");
     }
-    let hosts = route(&told, "rds_egress_http_80").virtual_hosts;
+    let hosts = route(&sent, "rds_egress_http_80").virtual_hosts;
     let domains: Vec<_> = hosts.iter().flat_map(|host| host.domains.clone()).collect();
     assert_eq!(
         domains,
@@ -100,9 +99,9 @@ fn several_ports_are_served_where_nothing_is_redirected() {
     }
 }
 
-/// Preferences of the mesh and of the node that is called: (mesh, node, what Envoy asks for).
+/// IP preferences of mesh and node, and the resulting DNS lookup family.
 #[test]
-fn names_are_asked_for_as_they_prefer() {
+fn dns_lookup_follows_the_preference() {
     let of_mesh = |preference| format!(", meshServiceDiscovery: {{ipPreference: {preference}}}");
     let of_node = |preference| format!(", ipPreference: {preference}");
     // Envoy's enum: AUTO, V4_ONLY, V6_ONLY, V4_PREFERRED, ALL.
@@ -116,17 +115,17 @@ fn names_are_asked_for_as_they_prefer() {
         (of_mesh("IPv4_ONLY"), of_node("IPv6_ONLY"), 2),
     ] {
         let meshes = mesh(&several(&mesh_says, &node_says));
-        let told = snapshot(&meshes, "caller", &Ports::default());
+        let sent = snapshot(&meshes, "caller", &Ports::default());
         let name = "cds_egress_m_songs_default_http_80";
-        let cluster = Cluster::decode(&told.of(CLUSTER)[name].value[..]).unwrap();
+        let cluster = Cluster::decode(&sent.of(CLUSTER)[name].value[..]).unwrap();
         assert_eq!(cluster.dns_lookup_family, family, "{mesh_says} {node_says}");
     }
     let (_, refused) = parse(&several("", &of_node("IPv5")));
     assert!(refused[0].why.contains("ipPreference"), "{refused:?}");
 }
 
-/// As in App Mesh: who has a preference listens on both versions, and reaches its application by
-/// the one it prefers.
+/// As in App Mesh: with a preference Envoy listens on both IP versions, and reaches the application
+/// by the preferred one.
 #[test]
 fn listeners_follow_the_preference() {
     for (preference, host, own) in [
@@ -135,13 +134,13 @@ fn listeners_follow_the_preference() {
         (", ipPreference: IPv6_PREFERRED", ("::", true), "::1"),
     ] {
         let meshes = mesh(&several("", preference));
-        let told = snapshot(&meshes, "songs", &Ports::default());
+        let sent = snapshot(&meshes, "songs", &Ports::default());
         let expected = (host.0.to_owned(), host.1);
         for name in [INGRESS, EGRESS] {
-            assert_eq!(bound(&listener(&told, name)), expected, "{preference}");
+            assert_eq!(bound(&listener(&sent, name)), expected, "{preference}");
         }
         let name = "cds_ingress_m_songs_default_http_80";
-        let cluster = Cluster::decode(&told.of(CLUSTER)[name].value[..]).unwrap();
+        let cluster = Cluster::decode(&sent.of(CLUSTER)[name].value[..]).unwrap();
         assert!(
             format!("{cluster:?}").contains(&format!("address: \"{own}\"")),
             "{cluster:?}"

@@ -92,7 +92,7 @@ fn times_are_at_most_a_day() {
     let day = "86400000 ms";
     let much = "{unit: s, value: 18446744073709551615}";
     let said_much = "18446744073709551615 ms";
-    for (rest, field, told) in [
+    for (rest, field, value) in [
         (
             format!(", retryPolicy: {{maxRetries: 1, perRetryTimeout: {much}}}"),
             "retryPolicy.perRetryTimeout",
@@ -111,7 +111,7 @@ fn times_are_at_most_a_day() {
     ] {
         let route = action("httpRoute", &rest);
         let spec = format!("{{listeners: [{HTTP}], routes: [{route}]}}");
-        let why = format!("route r: {field}: {told} are more than a day, {day}");
+        let why = format!("route r: {field}: {value} are more than a day, {day}");
         assert_eq!(said("VirtualRouter", &spec), why);
     }
     let idle = format!("timeout: {{http: {{idle: {much}}}}}");
@@ -172,7 +172,7 @@ fn paths_are_paths() {
     }
 }
 
-/// A Mesh that is refused is what its objects are told of, by its name.
+/// Objects of a refused Mesh get a message with its name.
 #[test]
 fn a_refused_mesh_is_told_to_its_objects() {
     let whys = |refused: &[RefusedObject]| {

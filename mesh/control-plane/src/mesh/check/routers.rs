@@ -1,5 +1,4 @@
-//! Routers. A target that is not there costs its share of a route, not the router: the rest of the
-//! traffic has its way.
+//! Checks routers. An unresolved target costs its share of a route, not the router.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,44 +8,46 @@ use crate::resources::{HttpRoute, Kind, Protocol, Route, VirtualNodeSpec, Virtua
 
 type Nodes = BTreeMap<Key, VirtualNodeSpec>;
 
-/// A route, and what of it leads nowhere.
+/// A route with its targets resolved.
 struct Examined<'a> {
     name: &'a str,
-    /// Weights, and why they are left out.
-    lost: Vec<(u32, String)>,
-    lives: bool,
+    /// Weight and reason of each unresolved target.
+    unresolved: Vec<(u32, String)>,
+    /// A target with a weight is resolved.
+    has_target: bool,
 }
 
-/// Refuses routers that have a fault or lead nowhere at all; in their place comes what was there
-/// before, if it leads somewhere. One that has lost a part of it is told of, and served without:
-/// unless it led everywhere before.
+/// Refuses routers with a fault, or without any resolved target, and restores their earlier form if
+/// that has one. Unresolved targets are reported; the router is served without them, or in its
+/// earlier form if all targets of that resolve.
 pub(super) fn settle(
     routers: &mut BTreeMap<Key, VirtualRouterSpec>,
     before: Option<&BTreeMap<Key, VirtualRouterSpec>>,
     nodes: &Nodes,
     refused: &mut Vec<RefusedObject>,
 ) {
-    let gone = RefusedObjects::of(refused);
+    let refused_before = RefusedObjects::of(refused);
     routers.retain(|key, router| {
         let mut refuse = |(reason, why)| {
             refused.push(RefusedObject::new(Kind::VirtualRouter, key, reason, why));
         };
-        let now = examine(key, router, nodes, &gone);
+        let now = examine(key, router, nodes, &refused_before);
         if matches!(&now, Ok(now) if is_whole(now)) {
             return true;
         }
         let earlier = before.and_then(|before| before.get(key));
-        let led = earlier.map(|earlier| examine(key, earlier, nodes, &gone));
+        // Examined against the current nodes: the targets of the earlier form may be gone too.
+        let earlier_form = earlier.map(|earlier| examine(key, earlier, nodes, &refused_before));
         let restore = match now {
             Ok(now) => {
-                let restore = matches!(&led, Some(Ok(led)) if is_whole(led));
-                let lost = now.iter().flat_map(|route| route.told(restore));
-                lost.for_each(|why| refuse((Reason::NotFound, why)));
+                let restore = matches!(&earlier_form, Some(Ok(examined)) if is_whole(examined));
+                let faults = now.iter().flat_map(|route| route.faults(restore));
+                faults.for_each(|why| refuse((Reason::NotFound, why)));
                 restore
             }
             Err(fault) => {
                 refuse(fault);
-                if !matches!(led, Some(Ok(_))) {
+                if !matches!(earlier_form, Some(Ok(_))) {
                     return false;
                 }
                 true
@@ -60,39 +61,39 @@ pub(super) fn settle(
 }
 
 fn is_whole(routes: &[Examined<'_>]) -> bool {
-    routes.iter().all(|route| route.lost.is_empty())
+    routes.iter().all(|route| route.unresolved.is_empty())
 }
 
-/// Its routes, of which at least one leads somewhere.
+/// The routes, of which at least one has a resolved target.
 fn examine<'a>(
     key: &Key,
     router: &'a VirtualRouterSpec,
     nodes: &Nodes,
-    gone: &RefusedObjects,
+    refused: &RefusedObjects,
 ) -> Result<Vec<Examined<'a>>, Fault> {
     listeners(router).map_err(not_supported)?;
     let examined = router.routes.iter().map(|route| {
         let fault = |why| not_supported(format!("route {}: {why}", route.name));
         let (protocol, http) = http(route)
             .ok_or_else(|| fault("one of httpRoute and http2Route is needed".to_owned()))?;
-        let mut of = router.listeners.iter();
-        if !of.any(|listener| listener.port_mapping.protocol == protocol) {
+        let mut listeners = router.listeners.iter();
+        if !listeners.any(|listener| listener.port_mapping.protocol == protocol) {
             let name = protocol.as_str();
             let why = format!("{name}Route: none of spec.listeners has the protocol {name}");
             return Err(fault(why));
         }
         route_fault(http).map_or(Ok(()), |why| Err(fault(why)))?;
-        Ok(Examined::new(key, &route.name, http, nodes, gone))
+        Ok(Examined::new(key, &route.name, http, nodes, refused))
     });
     let examined = examined.collect::<Result<Vec<_>, _>>()?;
-    if examined.iter().any(|route| route.lives) {
+    if examined.iter().any(|route| route.has_target) {
         return Ok(examined);
     }
-    let lost = examined.iter().map(Examined::why);
-    Err((Reason::NotFound, lost.collect::<Vec<_>>().join("; ")))
+    let faults = examined.iter().map(Examined::why);
+    Err((Reason::NotFound, faults.collect::<Vec<_>>().join("; ")))
 }
 
-/// Envoy would have hosts that answer nothing, or none at all.
+/// Without these checks Envoy would get virtual hosts without routes, or no virtual host.
 fn listeners(router: &VirtualRouterSpec) -> Result<(), String> {
     if router.listeners.is_empty() {
         return Err("spec.listeners: at least one is needed".to_owned());
@@ -118,7 +119,7 @@ fn listeners(router: &VirtualRouterSpec) -> Result<(), String> {
     Ok(())
 }
 
-/// Its protocol and itself, if it is one of both.
+/// The protocol and its route; `None` unless exactly one of the two is set.
 fn http(route: &Route) -> Option<(Protocol, &HttpRoute)> {
     match (&route.http_route, &route.http2_route) {
         (Some(route), None) => Some((Protocol::Http, route)),
@@ -127,7 +128,7 @@ fn http(route: &Route) -> Option<(Protocol, &HttpRoute)> {
     }
 }
 
-/// What Envoy would not take.
+/// Values that Envoy would reject.
 fn route_fault(route: &HttpRoute) -> Option<String> {
     let weights = route.action.weighted_targets.iter();
     let sum: u64 = weights.map(|target| u64::from(target.weight)).sum();
@@ -149,20 +150,20 @@ impl<'a> Examined<'a> {
         name: &'a str,
         route: &HttpRoute,
         nodes: &Nodes,
-        gone: &RefusedObjects,
+        refused: &RefusedObjects,
     ) -> Self {
         let mut examined = Self {
             name,
-            lost: Vec::new(),
-            lives: false,
+            unresolved: Vec::new(),
+            has_target: false,
         };
         for weighted in &route.action.weighted_targets {
             let target = Key::of(&weighted.virtual_node_ref, &key.namespace);
             match target::port(nodes, &target, weighted.port) {
-                Ok(_) => examined.lives |= weighted.weight > 0,
-                Err(lost) => {
-                    let why = lost.why(&target, gone);
-                    examined.lost.push((weighted.weight, why));
+                Ok(_) => examined.has_target |= weighted.weight > 0,
+                Err(unresolved) => {
+                    let why = unresolved.why(&target, refused);
+                    examined.unresolved.push((weighted.weight, why));
                 }
             }
         }
@@ -170,27 +171,32 @@ impl<'a> Examined<'a> {
     }
 
     fn why(&self) -> String {
-        let lost: Vec<_> = self.lost.iter().map(|(_, why)| why.as_str()).collect();
-        format!("route {}: {}", self.name, lost.join(", "))
+        let reasons: Vec<_> = self
+            .unresolved
+            .iter()
+            .map(|(_, why)| why.as_str())
+            .collect();
+        format!("route {}: {}", self.name, reasons.join(", "))
     }
 
-    /// What is said of it where the router is served, `as_it_was` or without what is lost.
-    fn told(&self, as_it_was: bool) -> Vec<String> {
-        if self.lost.is_empty() {
+    /// Faults of a router that is served: `restored` in its earlier form, or without the unresolved
+    /// targets.
+    fn faults(&self, restored: bool) -> Vec<String> {
+        if self.unresolved.is_empty() {
             return Vec::new();
         }
-        if as_it_was {
+        if restored {
             return vec![format!("{}; the router is served as it was", self.why())];
         }
-        if !self.lives {
+        if !self.has_target {
             return vec![format!("{}; the route answers 503", self.why())];
         }
-        let of = |(weight, why): &(u32, String)| {
+        let fault = |(weight, why): &(u32, String)| {
             format!(
                 "route {}: {why}; its weight of {weight} is left out",
                 self.name
             )
         };
-        self.lost.iter().map(of).collect()
+        self.unresolved.iter().map(fault).collect()
     }
 }

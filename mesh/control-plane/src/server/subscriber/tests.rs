@@ -1,4 +1,4 @@
-//! What is told, and when.
+//! Which responses are sent, and when.
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
@@ -12,10 +12,10 @@ const DJ: &str = "mesh/dj-app/virtualNode/dj_prod";
 const TO_V1: &str = "cds_egress_dj-app_jazz-v1_prod_http_9080";
 const TO_V2: &str = "cds_egress_dj-app_jazz-v2_prod_http_9080";
 
-/// An Envoy: what it was told, and what it says to that.
+/// A fake Envoy with the responses that it received.
 struct Envoy {
     subscriber: Subscriber,
-    told: Vec<DiscoveryResponse>,
+    received: Vec<DiscoveryResponse>,
 }
 
 impl Envoy {
@@ -28,38 +28,48 @@ impl Envoy {
         assert!(subscriber.update(meshes));
         Self {
             subscriber,
-            told: Vec::new(),
+            received: Vec::new(),
         }
     }
 
-    /// Asks, or answers to what it was told of the type last; returns the types of what it is told
-    /// then.
-    fn says(&mut self, type_url: &str, names: &[&str], error: Option<&str>) -> Vec<String> {
-        let last = self.told.iter().rfind(|told| told.type_url == type_url);
+    /// Sends a request, an ACK of the last response of the type or, with `error`, a NACK; returns
+    /// the types of the responses.
+    fn send(&mut self, type_url: &str, names: &[&str], error: Option<&str>) -> Vec<String> {
+        let last = self
+            .received
+            .iter()
+            .rfind(|response| response.type_url == type_url);
         let request = DiscoveryRequest {
             type_url: type_url.to_owned(),
             resource_names: names.iter().map(|name| (*name).to_owned()).collect(),
-            response_nonce: last.map(|told| told.nonce.clone()).unwrap_or_default(),
+            response_nonce: last
+                .map(|response| response.nonce.clone())
+                .unwrap_or_default(),
             error_detail: error.map(|message| Status {
                 message: message.to_owned(),
                 ..Status::default()
             }),
             ..DiscoveryRequest::default()
         };
-        self.subscriber.hear(request);
-        self.told()
+        self.subscriber.receive(request);
+        self.receive()
     }
 
-    fn told(&mut self) -> Vec<String> {
-        let told = self.subscriber.next();
-        let types = told.iter().map(|told| told.type_url.clone()).collect();
-        self.told.extend(told);
+    /// Returns the types of the responses that are due.
+    fn receive(&mut self) -> Vec<String> {
+        let responses = self.subscriber.next();
+        let types = responses.iter().map(|response| response.type_url.clone());
+        let types = types.collect();
+        self.received.extend(responses);
         types
     }
 
-    /// The clusters that it was told last.
+    /// The clusters of the last response.
     fn decoded(&self) -> impl Iterator<Item = Cluster> {
-        let last = self.told.iter().rfind(|told| told.type_url == CLUSTER);
+        let last = self
+            .received
+            .iter()
+            .rfind(|response| response.type_url == CLUSTER);
         let clusters = last.unwrap().resources.iter();
         clusters.map(|any| Cluster::decode(&any.value[..]).unwrap())
     }
@@ -77,14 +87,14 @@ impl Envoy {
         }
     }
 
-    /// Has everything, as an Envoy that began.
-    fn begin(&mut self) {
-        assert_eq!(self.says(CLUSTER, &[], None), [CLUSTER]);
-        assert!(self.says(CLUSTER, &[], None).is_empty());
-        assert_eq!(self.says(LISTENER, &[], None), [LISTENER]);
-        assert!(self.says(LISTENER, &[], None).is_empty());
-        assert_eq!(self.says(ROUTE, ROUTES, None), [ROUTE]);
-        assert!(self.says(ROUTE, ROUTES, None).is_empty());
+    /// Requests and acknowledges everything, as an Envoy that starts.
+    fn start(&mut self) {
+        assert_eq!(self.send(CLUSTER, &[], None), [CLUSTER]);
+        assert!(self.send(CLUSTER, &[], None).is_empty());
+        assert_eq!(self.send(LISTENER, &[], None), [LISTENER]);
+        assert!(self.send(LISTENER, &[], None).is_empty());
+        assert_eq!(self.send(ROUTE, ROUTES, None), [ROUTE]);
+        assert!(self.send(ROUTE, ROUTES, None).is_empty());
     }
 }
 
@@ -94,7 +104,7 @@ fn meshes(text: &str) -> Meshes {
     Meshes::parse([("djapp.yaml", text)], &Meshes::default()).0
 }
 
-/// Of these, jazz's first version has its address known, not looked up by name.
+/// Meshes in which jazz-v1 has endpoints instead of DNS.
 fn located(mut meshes: Meshes, address: &str) -> Meshes {
     for mesh in meshes.iter_mut() {
         let endpoints = [(9080, vec![address.parse().unwrap()])].into();
@@ -113,128 +123,128 @@ fn stable() -> String {
     stable
 }
 
-/// A route is told once the cluster that it leads to is warm, and the cluster is taken away once no
-/// route leads there.
+/// A route is sent once its new cluster is warm, and a cluster is removed once no route refers to
+/// it.
 #[test]
 fn makes_before_it_breaks() {
     let (stable, canary) = (meshes(&stable()), meshes(DJAPP));
     let mut dj = Envoy::new(&stable);
-    dj.begin();
+    dj.start();
     assert!(!dj.clusters().contains(&TO_V2.to_owned()));
 
     dj.subscriber.update(&canary);
-    assert_eq!(dj.told(), [CLUSTER], "no route yet");
+    assert_eq!(dj.receive(), [CLUSTER], "no route yet");
     assert!(dj.clusters().contains(&TO_V2.to_owned()));
-    assert_eq!(dj.says(CLUSTER, &[], None), [ROUTE], "it is warm");
-    assert!(dj.says(ROUTE, ROUTES, None).is_empty());
+    assert_eq!(dj.send(CLUSTER, &[], None), [ROUTE], "it is warm");
+    assert!(dj.send(ROUTE, ROUTES, None).is_empty());
 
     dj.subscriber.update(&stable);
-    assert_eq!(dj.told(), [ROUTE], "the cluster stays");
-    assert_eq!(dj.says(ROUTE, ROUTES, None), [CLUSTER]);
+    assert_eq!(dj.receive(), [ROUTE], "the cluster stays");
+    assert_eq!(dj.send(ROUTE, ROUTES, None), [CLUSTER]);
     assert!(!dj.clusters().contains(&TO_V2.to_owned()));
-    assert!(dj.says(CLUSTER, &[], None).is_empty());
-    assert!(dj.told().is_empty());
+    assert!(dj.send(CLUSTER, &[], None).is_empty());
+    assert!(dj.receive().is_empty());
 }
 
-/// Routes that Envoy rejected still lead where they led.
+/// After a NACK Envoy keeps its old routes, so their clusters stay.
 #[test]
 fn a_rejected_route_keeps_its_clusters() {
     let (stable, canary) = (meshes(&stable()), meshes(DJAPP));
     let mut dj = Envoy::new(&canary);
-    dj.begin();
+    dj.start();
     dj.subscriber.update(&stable);
-    assert_eq!(dj.told(), [ROUTE]);
-    assert!(dj.says(ROUTE, ROUTES, Some("no")).is_empty());
-    assert!(dj.told().is_empty());
-    // And back: as if nothing had been.
+    assert_eq!(dj.receive(), [ROUTE]);
+    assert!(dj.send(ROUTE, ROUTES, Some("no")).is_empty());
+    assert!(dj.receive().is_empty());
+    // The mesh changes back.
     dj.subscriber.update(&canary);
-    assert_eq!(dj.told(), [ROUTE]);
-    assert!(dj.says(ROUTE, ROUTES, None).is_empty());
+    assert_eq!(dj.receive(), [ROUTE]);
+    assert!(dj.send(ROUTE, ROUTES, None).is_empty());
     assert!(dj.clusters().contains(&TO_V2.to_owned()));
 }
 
-/// Clusters that Envoy rejected are nowhere to lead to; but an Envoy that begins gets what it asks
-/// for.
+/// No changed routes are sent after a NACK of their clusters; but an Envoy that starts gets what it
+/// requests.
 #[test]
-fn routes_wait_for_clusters_that_are_taken() {
+fn routes_wait_for_accepted_clusters() {
     let mut dj = Envoy::new(&meshes(&stable()));
-    dj.begin();
+    dj.start();
     dj.subscriber.update(&meshes(DJAPP));
-    assert_eq!(dj.told(), [CLUSTER]);
-    assert!(dj.says(CLUSTER, &[], Some("no")).is_empty());
+    assert_eq!(dj.receive(), [CLUSTER]);
+    assert!(dj.send(CLUSTER, &[], Some("no")).is_empty());
     let mut dj = Envoy::new(&meshes(DJAPP));
-    assert_eq!(dj.says(CLUSTER, &[], None), [CLUSTER]);
+    assert_eq!(dj.send(CLUSTER, &[], None), [CLUSTER]);
     assert!(
-        dj.says(LISTENER, &[], None).is_empty(),
+        dj.send(LISTENER, &[], None).is_empty(),
         "the clusters first"
     );
-    assert_eq!(dj.says(CLUSTER, &[], Some("no")), [LISTENER]);
+    assert_eq!(dj.send(CLUSTER, &[], Some("no")), [LISTENER]);
 }
 
-/// Addresses change without clusters and routes; a cluster that changes hears its addresses again.
+/// Endpoints change without clusters and routes; after a changed cluster they are sent again.
 #[test]
-fn endpoints_are_told_on_their_own() {
+fn endpoints_are_sent_on_their_own() {
     let with = |address: &str, text: &str| located(meshes(text), address);
     let to = [TO_V1];
     let mut dj = Envoy::new(&with("10.0.0.1:80", DJAPP));
-    assert_eq!(dj.says(CLUSTER, &[], None), [CLUSTER]);
-    assert_eq!(dj.says(ENDPOINT, &to, None), [ENDPOINT]);
-    assert!(dj.says(CLUSTER, &[], None).is_empty());
-    assert!(dj.says(ENDPOINT, &to, None).is_empty());
+    assert_eq!(dj.send(CLUSTER, &[], None), [CLUSTER]);
+    assert_eq!(dj.send(ENDPOINT, &to, None), [ENDPOINT]);
+    assert!(dj.send(CLUSTER, &[], None).is_empty());
+    assert!(dj.send(ENDPOINT, &to, None).is_empty());
     dj.subscriber.update(&with("10.0.0.2:80", DJAPP));
-    assert_eq!(dj.told(), [ENDPOINT]);
-    assert!(dj.says(ENDPOINT, &to, None).is_empty());
+    assert_eq!(dj.receive(), [ENDPOINT]);
+    assert!(dj.send(ENDPOINT, &to, None).is_empty());
     let slower = DJAPP.replace("intervalMillis: 5000", "intervalMillis: 6000");
     dj.subscriber.update(&with("10.0.0.2:80", &slower));
-    assert_eq!(dj.told(), [CLUSTER, ENDPOINT]);
-    // The cluster of Envoy's own zone, which some sidecars ask for, is nobody's.
-    assert_eq!(dj.says(ENDPOINT, &["local_cluster"], None), [ENDPOINT]);
-    assert!(dj.told.last().unwrap().resources.is_empty());
-    // Who wants none any more is not told.
-    assert!(dj.says(ENDPOINT, &[], None).is_empty());
+    assert_eq!(dj.receive(), [CLUSTER, ENDPOINT]);
+    // Some sidecars subscribe to the cluster of their own zone, which does not exist.
+    assert_eq!(dj.send(ENDPOINT, &["local_cluster"], None), [ENDPOINT]);
+    assert!(dj.received.last().unwrap().resources.is_empty());
+    // An unsubscribed type is not sent.
+    assert!(dj.send(ENDPOINT, &[], None).is_empty());
 }
 
-/// An Envoy that begins waits for ever for a cluster that becomes another kind before it is ready:
-/// it is told of that when it asks for listeners, which it does when its first clusters are.
+/// An Envoy that starts waits for ever if a cluster's discovery type changes before it is warm: the
+/// change is sent when Envoy requests listeners, which it does once its first clusters are warm.
 #[test]
-fn no_cluster_becomes_another_kind_while_envoy_begins() {
+fn no_discovery_type_changes_while_envoy_starts() {
     type MeshesOf = fn(&str) -> Meshes;
-    let known: MeshesOf = |text| located(meshes(text), "10.0.0.1:80");
+    let with_eds: MeshesOf = |text| located(meshes(text), "10.0.0.1:80");
     let slower = DJAPP.replace("intervalMillis: 5000", "intervalMillis: 6000");
-    for (before, after) in [(meshes as MeshesOf, known), (known, meshes)] {
+    for (before, after) in [(meshes as MeshesOf, with_eds), (with_eds, meshes)] {
         let mut dj = Envoy::new(&before(DJAPP));
-        assert_eq!(dj.says(CLUSTER, &[], None), [CLUSTER]);
+        assert_eq!(dj.send(CLUSTER, &[], None), [CLUSTER]);
         let kind = dj.kind_of(TO_V1);
         dj.subscriber.update(&after(DJAPP));
-        assert!(dj.told().is_empty());
+        assert!(dj.receive().is_empty());
         dj.subscriber.update(&after(&slower));
-        assert_eq!(dj.told(), [CLUSTER], "of what else changed");
+        assert_eq!(dj.receive(), [CLUSTER], "of what else changed");
         assert_eq!(dj.kind_of(TO_V1), kind);
-        assert!(dj.says(CLUSTER, &[], None).is_empty());
+        assert!(dj.send(CLUSTER, &[], None).is_empty());
 
-        assert_eq!(dj.says(LISTENER, &[], None), [CLUSTER], "it is ready");
+        assert_eq!(dj.send(LISTENER, &[], None), [CLUSTER], "it is ready");
         assert_ne!(dj.kind_of(TO_V1), kind);
-        assert_eq!(dj.says(CLUSTER, &[], None), [LISTENER]);
+        assert_eq!(dj.send(CLUSTER, &[], None), [LISTENER]);
         dj.subscriber.update(&before(&slower));
-        assert_eq!(dj.told(), [CLUSTER], "and from then on at once");
+        assert_eq!(dj.receive(), [CLUSTER], "and from then on at once");
         assert_eq!(dj.kind_of(TO_V1), kind);
     }
 }
 
-/// An answer to what is outdated is none.
 #[test]
-fn an_old_answer_is_none() {
+fn stale_acks_are_ignored() {
     let mut dj = Envoy::new(&meshes(&stable()));
-    dj.begin();
-    let before = dj.told.iter().position(|told| told.type_url == CLUSTER);
-    let old = dj.told[before.unwrap()].nonce.clone();
+    dj.start();
+    let mut received = dj.received.iter();
+    let old = received.find(|response| response.type_url == CLUSTER);
+    let old = old.unwrap().nonce.clone();
     dj.subscriber.update(&meshes(DJAPP));
-    assert_eq!(dj.told(), [CLUSTER]);
+    assert_eq!(dj.receive(), [CLUSTER]);
     let request = DiscoveryRequest {
         type_url: CLUSTER.to_owned(),
         response_nonce: old,
         ..DiscoveryRequest::default()
     };
-    assert_eq!(dj.subscriber.hear(request), Heard::Fine);
-    assert!(dj.told().is_empty(), "the clusters are not taken yet");
+    assert_eq!(dj.subscriber.receive(request), Received::Ok);
+    assert!(dj.receive().is_empty(), "the clusters are not accepted yet");
 }
