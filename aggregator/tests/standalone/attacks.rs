@@ -9,6 +9,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tests_support::stopwatch::Times;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -18,14 +19,22 @@ use crate::app::{ANY, Addresses, App, PATIENCE, V2, eventually};
 use crate::client;
 
 /// What kubelet waits for a probe by default.
-const PROBE_PATIENCE: Duration = Duration::from_secs(1);
+const PROBE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Clock ticks per second of `/proc/PID/stat`, on all platforms that Linux has.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-async fn probe(admin: SocketAddr) {
-    let reply = timeout(PROBE_PATIENCE, client::get_plain(admin, "/livez")).await;
-    assert_eq!(reply.expect("an answer in time").status, StatusCode::OK);
+/// Sends so many probes to the program `pid`, one after the other.
+async fn probe(pid: u32, admin: SocketAddr, count: usize, pause: Duration) {
+    let mut times = Times::new(pid, PROBE_WITHIN);
+    for _ in 0..count {
+        let lap = times.begin();
+        let reply = timeout(PATIENCE, client::get_plain(admin, "/livez")).await;
+        assert_eq!(reply.expect("an answer").status, StatusCode::OK);
+        times.end(&lap);
+        tokio::time::sleep(pause).await;
+    }
+    times.judge("/livez").unwrap();
 }
 
 /// The admin port, full of those who say nothing or only half of it.
@@ -40,9 +49,7 @@ async fn probes_are_answered() {
             let _ = stream.write_all(text.as_bytes()).await;
             held.push(stream);
         }
-        for _ in 0..3 {
-            probe(app.addresses.admin).await;
-        }
+        probe(std::process::id(), app.addresses.admin, 3, Duration::ZERO).await;
         app.stop().await;
     }
 }
@@ -108,10 +115,7 @@ async fn few_descriptors_are_enough() {
         std::fs::read_to_string("/proc/uptime").unwrap(),
         cpu_seconds(id),
     );
-    for _ in 0..10 {
-        probe(addresses.admin).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
+    probe(id, addresses.admin, 10, Duration::from_millis(300)).await;
     let used = cpu_seconds(id) - used;
     let seconds = |text: &str| text.split(' ').next().unwrap().parse::<f64>().unwrap();
     let took = seconds(&std::fs::read_to_string("/proc/uptime").unwrap()) - seconds(&begin);

@@ -14,6 +14,5 @@ pub mod heads;
 pub mod probes;
 pub mod reviewer;
 pub mod sidecar;
-pub mod stopwatch;
 pub mod target;
 pub mod well_behaved;

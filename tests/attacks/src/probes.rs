@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tests_support::http;
+use tests_support::stopwatch::{Summary, Times};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-
-use crate::stopwatch::{Summary, Times};
 
 /// A probe that is not answered within this time is lost, however busy the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use http::Request;
 use serde_json::Value;
+use tests_support::stopwatch::{Summary, Times};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::stopwatch::{Summary, Times};
 use crate::target::{HTTP2, Target};
 
 /// As kube-apiserver sends it, of a pod that is to be injected.

@@ -13,6 +13,7 @@ use prost::Message as _;
 use proto::v1::aggregator_frame::Frame;
 use proto::v1::ingest_client::IngestClient;
 use proto::v1::{self, AggregatorFrame, SidecarFrame, sidecar_frame};
+use tests_support::stopwatch::{Summary, Times};
 use tokio::sync::mpsc;
 use tokio::time::{interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,7 +22,6 @@ use tonic::transport::Endpoint;
 use tonic::{Request, Streaming};
 
 use crate::probes::PATIENCE;
-use crate::stopwatch::{Summary, Times};
 use crate::target::{Connection, HTTP2, Target};
 
 /// The namespace of pods.

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result, anyhow};
+use tests_support::stopwatch::Summary;
 use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 
 use crate::probes::probe;
-use crate::stopwatch::Summary;
 
 /// Both, until asked for their outcome.
 #[derive(Debug)]

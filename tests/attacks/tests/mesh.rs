@@ -18,11 +18,11 @@ use tests_attacks::caged::Caged;
 use tests_attacks::flood::{self, Call};
 use tests_attacks::heads::{self, Endless};
 use tests_attacks::probes::PATIENCE;
-use tests_attacks::stopwatch::{Summary, Times};
 use tests_attacks::target::{HTTP2, Target};
 use tests_attacks::well_behaved::WellBehaved;
 use tests_mesh::grpc;
 use tests_mesh::manifests;
+use tests_support::stopwatch::{Summary, Times};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 

@@ -25,3 +25,4 @@ pub mod secured;
 pub mod set_clock;
 pub mod sidecar;
 pub mod skipped;
+pub mod stopwatch;

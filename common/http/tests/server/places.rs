@@ -67,7 +67,7 @@ async fn requests_under_way_are_kept() {
         }
     }
     tokio::time::sleep(Duration::from_millis(50)).await;
-    probe(&server).await;
+    assert_eq!(get(server.address, "/").await.unwrap().status, 200);
     held.push(sent(server.address, waiting).await);
     tokio::time::sleep(Duration::from_millis(50)).await;
     let mut refused = sent(server.address, b"").await;

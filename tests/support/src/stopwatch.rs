@@ -12,7 +12,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use tests_support::clock;
+
+use crate::clock;
 
 /// Of so many one may be late: what the machine's own machine takes away nobody counts.
 const ONE_OF: usize = 20;
