@@ -5,6 +5,7 @@
 
 use common_names::Direction;
 use prost::Message;
+use serde::Serialize;
 
 pub use self::cluster::{CA, HTTP_OPTIONS, StreamCluster, Tls, TrustedCa};
 
@@ -17,10 +18,10 @@ pub const FILTER: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm
 pub const LOGGER: &str =
     "type.googleapis.com/envoy.extensions.access_loggers.wasm.v3.WasmAccessLog";
 /// Type of the `Any` around a plugin's configuration.
-pub const STRING: &str = "type.googleapis.com/google.protobuf.StringValue";
+const STRING: &str = "type.googleapis.com/google.protobuf.StringValue";
 /// All plugins of a sidecar use one VM ID: Envoy shares data only between VMs of the same ID.
 pub const VM_ID: &str = "meshmeter";
-pub const RUNTIME: &str = "envoy.wasm.runtime.v8";
+const RUNTIME: &str = "envoy.wasm.runtime.v8";
 /// Environment variables of Envoy that the VM may see.
 pub const HOST_ENV_KEYS: [&str; 4] = ["POD_NAME", "POD_NAMESPACE", "POD_UID", "NODE_NAME"];
 
@@ -82,35 +83,23 @@ impl Injection {
 // === impl Plugin ===
 
 impl Plugin {
-    pub(crate) fn http_filter(&self, direction: Direction) -> Vec<u8> {
-        let wasm = Wasm {
-            config: Some(self.config(direction)),
-        };
-        let filter = Named {
+    /// As an `HttpFilter`, with the type [`FILTER`], or as an `AccessLog`, with [`LOGGER`].
+    pub fn extension(&self, type_url: &str, direction: Direction) -> Extension {
+        Extension {
             name: NAME.to_owned(),
-            typed_config: Some(any(FILTER, &wasm)),
-        };
-        filter.encode_to_vec()
-    }
-
-    pub(crate) fn access_log(&self, direction: Direction) -> Vec<u8> {
-        let wasm = Wasm {
-            config: Some(self.config(direction)),
-        };
-        let log = Named {
-            name: NAME.to_owned(),
-            typed_config: Some(any(LOGGER, &wasm)),
-        };
-        log.encode_to_vec()
+            typed_config: Some(AnyWasm {
+                type_url: type_url.to_owned(),
+                value: Some(Wasm {
+                    config: Some(self.config(direction)),
+                }),
+            }),
+        }
     }
 
     fn config(&self, direction: Direction) -> PluginConfig {
         let configuration = match direction {
             Direction::Inbound => &self.inbound,
             Direction::Outbound => &self.outbound,
-        };
-        let configuration = StringValue {
-            value: configuration.clone(),
         };
         PluginConfig {
             name: NAME.to_owned(),
@@ -128,7 +117,10 @@ impl Plugin {
                     host_env_keys: HOST_ENV_KEYS.map(str::to_owned).into(),
                 }),
             }),
-            configuration: Some(any(STRING, &configuration)),
+            configuration: Some(AnyString {
+                type_url: STRING.to_owned(),
+                value: Some(StringValue(configuration.clone())),
+            }),
             // Not `failure_policy`: Envoys before 1.34 do not know it, and later ones take only one
             // of the two.
             fail_open: true,
@@ -160,13 +152,33 @@ struct Named {
     typed_config: Option<Any>,
 }
 
-#[derive(Clone, PartialEq, Message)]
+/// `HttpFilter` or `AccessLog`, in wire format by `prost` and in JSON by `serde`.
+#[derive(Clone, PartialEq, Message, Serialize)]
+pub struct Extension {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, optional, tag = "4")]
+    typed_config: Option<AnyWasm>,
+}
+
+/// An `Any` of a [`Wasm`]: on the wire, a message is the same as its bytes.
+#[derive(Clone, PartialEq, Message, Serialize)]
+struct AnyWasm {
+    #[prost(string, tag = "1")]
+    #[serde(rename = "@type")]
+    type_url: String,
+    #[prost(message, optional, tag = "2")]
+    #[serde(flatten)]
+    value: Option<Wasm>,
+}
+
+#[derive(Clone, PartialEq, Message, Serialize)]
 struct Wasm {
     #[prost(message, optional, tag = "1")]
     config: Option<PluginConfig>,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize)]
 struct PluginConfig {
     #[prost(string, tag = "1")]
     name: String,
@@ -175,12 +187,12 @@ struct PluginConfig {
     #[prost(message, optional, tag = "3")]
     vm_config: Option<VmConfig>,
     #[prost(message, optional, tag = "4")]
-    configuration: Option<Any>,
+    configuration: Option<AnyString>,
     #[prost(bool, tag = "5")]
     fail_open: bool,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize)]
 struct VmConfig {
     #[prost(string, tag = "1")]
     vm_id: String,
@@ -192,28 +204,36 @@ struct VmConfig {
     environment_variables: Option<EnvironmentVariables>,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize)]
 struct AsyncDataSource {
     #[prost(message, optional, tag = "1")]
     local: Option<DataSource>,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize)]
 struct DataSource {
     #[prost(string, tag = "1")]
     filename: String,
     #[prost(string, tag = "3")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     inline_string: String,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize)]
 struct EnvironmentVariables {
     #[prost(string, repeated, tag = "1")]
     host_env_keys: Vec<String>,
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct StringValue {
+/// An `Any` of a [`StringValue`].
+#[derive(Clone, PartialEq, Message, Serialize)]
+struct AnyString {
     #[prost(string, tag = "1")]
-    value: String,
+    #[serde(rename = "@type")]
+    type_url: String,
+    #[prost(message, optional, tag = "2")]
+    value: Option<StringValue>,
 }
+
+#[derive(Clone, PartialEq, Message, Serialize)]
+struct StringValue(#[prost(string, tag = "1")] String);

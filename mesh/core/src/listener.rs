@@ -6,8 +6,9 @@
 //! `Any{type_url 1, value 2}`.
 
 use common_names::Direction;
+use prost::Message as _;
 
-use crate::injection::{Directions, Injection, NAME};
+use crate::injection::{Directions, FILTER, Injection, LOGGER, NAME};
 use crate::wire::{Field, Message, Splices, WireError};
 
 const LISTENER_NAME: u32 = 1;
@@ -154,7 +155,7 @@ fn manager_of(manager: &[u8], task: Task<'_>) -> Result<Option<Splices>, WireErr
     match task {
         Task::Insert(injection, direction) => {
             if let Some(plugin) = &injection.upstream_log {
-                let log = plugin.access_log(direction);
+                let log = plugin.extension(LOGGER, direction).encode_to_vec();
                 let changed = typed(manager.content(router)?, ROUTER, |value| {
                     with_log(value, &log)
                 })?;
@@ -165,12 +166,14 @@ fn manager_of(manager: &[u8], task: Task<'_>) -> Result<Option<Splices>, WireErr
             if let Some(plugin) = &injection.filter
                 && named(&manager, MANAGER_HTTP_FILTERS)?.is_empty()
             {
-                edit.insert_before(router, MANAGER_HTTP_FILTERS, &plugin.http_filter(direction));
+                let filter = plugin.extension(FILTER, direction).encode_to_vec();
+                edit.insert_before(router, MANAGER_HTTP_FILTERS, &filter);
             }
             if let Some(plugin) = &injection.access_log
                 && named(&manager, MANAGER_ACCESS_LOG)?.is_empty()
             {
-                edit.append(MANAGER_ACCESS_LOG, &plugin.access_log(direction));
+                let log = plugin.extension(LOGGER, direction).encode_to_vec();
+                edit.append(MANAGER_ACCESS_LOG, &log);
             }
         }
         Task::Remove => {

@@ -1,11 +1,9 @@
-//! Envoy configuration as JSON: the plugin and its clusters. `mesh-core` writes the same in wire
-//! format; a test compares the two.
+//! Envoy configuration as JSON: the plugin, which `mesh-core` describes, and its clusters, which
+//! `mesh-core` writes in wire format; a test compares the two.
 
 use common_names::{Direction, Role};
 use filter_core::config::{Config, Module};
-use mesh_core::injection::{
-    FILTER, HOST_ENV_KEYS, HTTP_OPTIONS, LOGGER, NAME, RUNTIME, STRING, VM_ID,
-};
+use mesh_core::injection::{FILTER, HTTP_OPTIONS, LOGGER, NAME, Plugin};
 use serde_json::{Map, Value, json};
 
 use crate::checks::{self, Refused};
@@ -103,24 +101,13 @@ impl<'a> Plan<'a> {
     }
 
     fn extension(&self, type_url: &str, role: Role, direction: Direction) -> Value {
-        json!({
-            "name": NAME,
-            "typed_config": {"@type": type_url, "config": {
-                "name": NAME,
-                "root_id": NAME,
-                "fail_open": true,
-                "vm_config": {
-                    "vm_id": VM_ID,
-                    "runtime": RUNTIME,
-                    "code": {"local": {"filename": self.module(role)}},
-                    "environment_variables": {"host_env_keys": HOST_ENV_KEYS},
-                },
-                "configuration": {
-                    "@type": STRING,
-                    "value": self.configuration(role, Some(direction)).to_string(),
-                },
-            }},
-        })
+        let configured = |direction| self.configuration(role, Some(direction)).to_string();
+        let plugin = Plugin {
+            module: self.module(role),
+            inbound: configured(Direction::Inbound),
+            outbound: configured(Direction::Outbound),
+        };
+        json!(plugin.extension(type_url, direction))
     }
 
     /// Path of the module in Envoy's file system.

@@ -3,18 +3,15 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use common_names::Direction;
 pub use common_names::Role;
+use mesh_core::injection::{self, FILTER, LOGGER};
 use serde_json::{Value, json};
 
 use crate::artifacts::Module;
-use crate::bootstrap::type_of;
 
 /// Name of the Envoy cluster that leads to the aggregator in all configurations of this crate.
 pub const AGGREGATOR_CLUSTER: &str = "meshmeter-aggregator";
-/// All Wasm plugins of a sidecar share it, and with it their shared data.
-const VM_ID: &str = "meshmeter";
-/// Environment variables of Envoy that the VM may see.
-const HOST_ENV_KEYS: [&str; 4] = ["POD_NAME", "POD_NAMESPACE", "POD_UID", "NODE_NAME"];
 
 #[derive(Clone, Debug)]
 pub struct Plugin {
@@ -68,45 +65,26 @@ impl Plugin {
     }
 
     pub fn http_filter(&self) -> Value {
-        json!({
-            "name": "meshmeter",
-            "typed_config": {
-                "@type": type_of("extensions.filters.http.wasm.v3.Wasm"),
-                "config": self.plugin_config(),
-            },
-        })
+        self.extension(FILTER)
     }
 
     /// As an access logger, of the connection manager or of the router.
     pub fn access_logger(&self) -> Value {
-        json!({
-            "name": "meshmeter",
-            "typed_config": {
-                "@type": type_of("extensions.access_loggers.wasm.v3.WasmAccessLog"),
-                "config": self.plugin_config(),
-            },
-        })
+        self.extension(LOGGER)
     }
 
-    fn plugin_config(&self) -> Value {
+    fn extension(&self, type_url: &str) -> Value {
         let configuration = match &self.configuration {
             Value::String(text) => text.clone(),
             value => value.to_string(),
         };
-        json!({
-            "name": "meshmeter",
-            "root_id": "meshmeter",
-            "fail_open": self.fail_open,
-            "vm_config": {
-                "vm_id": VM_ID,
-                "runtime": "envoy.wasm.runtime.v8",
-                "code": {"local": {"filename": self.module.display().to_string()}},
-                "environment_variables": {"host_env_keys": HOST_ENV_KEYS},
-            },
-            "configuration": {
-                "@type": "type.googleapis.com/google.protobuf.StringValue",
-                "value": configuration,
-            },
-        })
+        let plugin = injection::Plugin {
+            module: self.module.display().to_string(),
+            inbound: configuration.clone(),
+            outbound: configuration,
+        };
+        let mut extension = json!(plugin.extension(type_url, Direction::Inbound));
+        extension["typed_config"]["config"]["fail_open"] = self.fail_open.into();
+        extension
     }
 }
