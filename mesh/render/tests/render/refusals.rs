@@ -3,294 +3,148 @@
 
 use common_names::Role;
 use mesh_core::injection::Directions;
-use mesh_render::options::{Address, Options, Target};
+use mesh_render::options::Target::{
+    self, AppMesh, Consul, EnvoyGateway, Istio, IstioEnvoyFilter, Kuma, Static,
+};
+use mesh_render::options::{Address, Options};
 use mesh_render::render;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use crate::cases;
 
-#[track_caller]
-fn refused(target: Target, change: impl FnOnce(&mut Options), expected: &str) {
-    let mut options = cases::plain(target);
-    change(&mut options);
-    let error = render(target, &options).unwrap_err().to_string();
-    assert!(error.starts_with(expected), "{error}");
+const CA: &str = "-----BEGIN CERTIFICATE-----";
+
+/// Each target with each change is refused with an error that begins like this.
+macro_rules! refused {
+    ($([$($target:expr),+] $change:expr => $expected:expr;)+) => {$(
+        for target in [$($target),+] {
+            let mut options = cases::plain(target);
+            let change: fn(&mut Options) = $change;
+            change(&mut options);
+            let error = render(target, &options).unwrap_err().to_string();
+            assert!(error.starts_with($expected), "{target:?}: {error}");
+        }
+    )+};
+}
+
+fn aggregator(host: &str, port: u16) -> Vec<Address> {
+    let host = host.to_owned();
+    vec![Address { host, port }]
+}
+
+fn fields(value: &Value) -> Map<String, Value> {
+    value.as_object().cloned().unwrap()
 }
 
 #[test]
 fn values_are_refused_by_name() {
-    let consul = Target::Consul;
-    refused(
-        consul,
-        |o| "Metal".clone_into(&mut o.name),
-        "--name: a DNS label",
-    );
-    refused(
-        consul,
-        |o| o.namespace = Some("a: b".into()),
-        "--namespace: ",
-    );
-    refused(
-        consul,
-        |o| o.workload = Some("metal\n---\nkind: Pod".into()),
-        "--workload: ",
-    );
-    refused(
-        consul,
-        |o| o.workload = Some("-metal".into()),
-        "--workload: ",
-    );
-    refused(consul, |o| o.aggregators.clear(), "--aggregator: 1 to 4");
-    refused(
-        consul,
-        |o| o.aggregators = vec![cases::aggregator(0); 5],
-        "--aggregator: 1 to 4",
-    );
-    for host in ["", "a b", "a\"", "a..b", "-a", "outbound|1||a"] {
-        let host = host.to_owned();
-        refused(
-            consul,
-            |o| o.aggregators = vec![Address { host, port: 1 }],
-            "--aggregator: HOST",
-        );
+    refused! {
+        [Consul] |o| o.name = "Metal".to_owned() => "--name: a DNS label";
+        [Consul] |o| o.namespace = Some("a: b".into()) => "--namespace: ";
+        [Consul] |o| o.workload = Some("metal\n---\nkind: Pod".into()) => "--workload: ";
+        [Consul] |o| o.workload = Some("-metal".into()) => "--workload: ";
+        [Consul] |o| o.aggregators.clear() => "--aggregator: 1 to 4";
+        [Consul] |o| o.aggregators = vec![cases::aggregator(0); 5] => "--aggregator: 1 to 4";
+        [Consul] |o| o.aggregators = aggregator("", 1) => "--aggregator: HOST";
+        [Consul] |o| o.aggregators = aggregator("a b", 1) => "--aggregator: HOST";
+        [Consul] |o| o.aggregators = aggregator("a\"", 1) => "--aggregator: HOST";
+        [Consul] |o| o.aggregators = aggregator("a..b", 1) => "--aggregator: HOST";
+        [Consul] |o| o.aggregators = aggregator("-a", 1) => "--aggregator: HOST";
+        [Consul] |o| o.aggregators = aggregator("outbound|1||a", 1) => "--aggregator: HOST";
+        [Consul] |o| o.aggregators = aggregator("a", 0) => "--aggregator: HOST";
     }
-    refused(
-        consul,
-        |o| {
-            o.aggregators = vec![Address {
-                host: "a".to_owned(),
-                port: 0,
-            }];
-        },
-        "--aggregator: HOST",
-    );
 }
 
 #[test]
 fn values_of_modules_and_tls_are_refused_by_name() {
-    let consul = Target::Consul;
-    refused(consul, |o| o.image = Some("oci://a".into()), "--image: ");
-    refused(consul, |o| o.image = Some("a\nb".into()), "--image: ");
-    refused(
-        Target::Static,
-        |o| o.module_file = Some("a.wasm".into()),
-        "--module-file: ",
-    );
-    refused(
-        Target::Istio,
-        |o| o.module_image = Some("a b".into()),
-        "--module-image: ",
-    );
-    refused(
-        Target::Istio,
-        |o| o.module_url = Some("https://a/b".into()),
-        "--module-image: --module-image, --module-url",
-    );
-    refused(
-        Target::Istio,
-        |o| o.module_sha256 = Some("0a".into()),
-        "--module-sha256: 64",
-    );
-    refused(
-        Target::Kuma,
-        |o| {
-            o.selector.insert("a b".to_owned(), String::new());
-        },
-        "--selector: ",
-    );
-    refused(
-        consul,
-        |o| o.aggregator_ca = Some("a".into()),
-        "--aggregator-ca-file: a PEM",
-    );
-    refused(
-        consul,
-        |o| o.aggregator_token = true,
-        "--aggregator-token: it needs TLS",
-    );
-    refused(
-        consul,
-        |o| o.aggregator_server_name = Some("a".into()),
-        "--aggregator-server-name: it needs TLS",
-    );
-    refused(
-        consul,
-        |o| {
-            o.aggregators = vec![Address {
-                host: "::1".to_owned(),
-                port: 1,
-            }];
-            o.aggregator_ca = Some("-----BEGIN CERTIFICATE-----".into());
-        },
-        "--aggregator-server-name: an aggregator by IP address",
-    );
+    refused! {
+        [Consul] |o| o.image = Some("oci://a".into()) => "--image: ";
+        [Consul] |o| o.image = Some("a\nb".into()) => "--image: ";
+        [Static] |o| o.module_file = Some("a.wasm".into()) => "--module-file: ";
+        [Istio] |o| o.module_image = Some("a b".into()) => "--module-image: ";
+        [Istio] |o| o.module_url = Some("https://a/b".into())
+            => "--module-image: --module-image, --module-url";
+        [Istio] |o| o.module_sha256 = Some("0a".into()) => "--module-sha256: 64";
+        [Kuma] |o| drop(o.selector.insert("a b".to_owned(), String::new())) => "--selector: ";
+        [Consul] |o| o.aggregator_ca = Some("a".into()) => "--aggregator-ca-file: a PEM";
+        [Consul] |o| o.aggregator_token = true => "--aggregator-token: it needs TLS";
+        [Consul] |o| o.aggregator_server_name = Some("a".into())
+            => "--aggregator-server-name: it needs TLS";
+        [Consul] |o| {
+            o.aggregators = aggregator("::1", 1);
+            o.aggregator_ca = Some(CA.into());
+        } => "--aggregator-server-name: an aggregator by IP address";
+    }
 }
 
 #[test]
 fn plugin_configurations_are_checked_by_the_filter() {
-    let config = |value: Value| value.as_object().cloned().unwrap();
-    for (value, expected) in [
-        (
-            json!({"responses": "every"}),
-            "--plugin-config: `responses`",
-        ),
-        (
-            json!({"max_serie": 1}),
-            "--plugin-config: unknown field `max_serie`",
-        ),
-        (
-            json!({"dimensions": ["path"]}),
-            "--plugin-config: `dimensions",
-        ),
-        (
-            json!({"role": "filter"}),
-            "--plugin-config: `role` comes from the other options",
-        ),
-        (
-            json!({"aggregators": []}),
-            "--plugin-config: `aggregators` comes from the other options",
-        ),
-    ] {
-        for target in [Target::Istio, Target::Static, Target::AppMesh] {
-            refused(
-                target,
-                |o| o.plugin_config = config(value.clone()),
-                expected,
-            );
-        }
+    refused! {
+        [Istio, Static, AppMesh] |o| o.plugin_config = fields(&json!({"responses": "every"}))
+            => "--plugin-config: `responses`";
+        [Istio, Static, AppMesh] |o| o.plugin_config = fields(&json!({"max_serie": 1}))
+            => "--plugin-config: unknown field `max_serie`";
+        [Istio, Static, AppMesh] |o| o.plugin_config = fields(&json!({"dimensions": ["path"]}))
+            => "--plugin-config: `dimensions";
+        [Istio, Static, AppMesh] |o| o.plugin_config = fields(&json!({"role": "filter"}))
+            => "--plugin-config: `role` comes from the other options";
+        [Istio, Static, AppMesh] |o| o.plugin_config = fields(&json!({"aggregators": []}))
+            => "--plugin-config: `aggregators` comes from the other options";
     }
 }
 
 #[test]
 fn what_a_mesh_cannot_be_told_is_refused() {
-    use Target::{Consul, EnvoyGateway, Istio, Static};
-
     for target in [Istio, EnvoyGateway, Consul] {
-        let name = target.as_str();
-        refused(
-            target,
-            |o| o.upstream_log = true,
-            &format!("--upstream-log cannot be rendered for {name}: "),
-        );
-        refused(
-            target,
-            |o| o.role = Role::AccessLog,
-            &format!("--role cannot be rendered for {name}: "),
-        );
+        let cannot = |option| format!("--{option} cannot be rendered for {}: ", target.as_str());
+        refused! {
+            [target] |o| o.upstream_log = true => &cannot("upstream-log");
+            [target] |o| o.role = Role::AccessLog => &cannot("role");
+        }
     }
-    for target in [EnvoyGateway, Consul] {
-        refused(
-            target,
-            |o| o.direction = Directions::Outbound,
-            "--direction cannot",
-        );
-        refused(
-            target,
-            |o| {
-                o.selector.insert("a".to_owned(), String::new());
-            },
-            "--selector cannot",
-        );
+    refused! {
+        [EnvoyGateway, Consul] |o| o.direction = Directions::Outbound => "--direction cannot";
+        [EnvoyGateway, Consul] |o| drop(o.selector.insert("a".to_owned(), String::new()))
+            => "--selector cannot";
+        [Static] |o| o.direction = Directions::Both => "--direction cannot be rendered for static";
+        [Static] |o| o.namespace = Some("prod".into())
+            => "--namespace cannot be rendered for static";
+        [Istio] |o| {
+            o.aggregator_ca = Some(CA.into());
+            o.aggregator_token = true;
+        } => "--aggregator-token cannot be rendered for istio: ";
+        [IstioEnvoyFilter, Consul, Kuma, AppMesh, Static] |o| o.module_image = Some("a".into())
+            => "--module-";
+        [Istio, EnvoyGateway, Static] |o| o.image = Some("a".into()) => "--";
+        [Consul] |o| o.upstream = Some("http://a".into())
+            => "--upstream cannot be rendered for consul";
+        [Consul] |o| o.listen = "[::]:1".parse().ok() => "--listen cannot be rendered for consul";
+        [Istio] |o| o.aggregators = aggregator("10.0.0.1", 1) => "--aggregator cannot";
     }
-    refused(
-        Static,
-        |o| o.direction = Directions::Both,
-        "--direction cannot be rendered for static",
-    );
-    refused(
-        Static,
-        |o| o.namespace = Some("prod".into()),
-        "--namespace cannot be rendered for static",
-    );
-}
-
-#[test]
-fn what_a_mesh_cannot_be_told_of_tls_and_modules_is_refused() {
-    use Target::{AppMesh, Consul, EnvoyGateway, Istio, IstioEnvoyFilter, Kuma, Static};
-
-    let secure = |o: &mut Options| {
-        o.aggregator_ca = Some("-----BEGIN CERTIFICATE-----".into());
-        o.aggregator_token = true;
-    };
-    refused(
-        Istio,
-        secure,
-        "--aggregator-token cannot be rendered for istio: ",
-    );
-    for target in [IstioEnvoyFilter, Consul, Kuma, AppMesh, Static] {
-        refused(target, |o| o.module_image = Some("a".into()), "--module-");
-    }
-    for target in [Istio, EnvoyGateway, Static] {
-        refused(target, |o| o.image = Some("a".into()), "--");
-    }
-    refused(
-        Consul,
-        |o| o.upstream = Some("http://a".into()),
-        "--upstream cannot be rendered for consul",
-    );
-    refused(
-        Consul,
-        |o| o.listen = "[::]:1".parse().ok(),
-        "--listen cannot be rendered for consul",
-    );
-    refused(
-        Istio,
-        |o| {
-            o.aggregators = vec![Address {
-                host: "10.0.0.1".to_owned(),
-                port: 1,
-            }];
-        },
-        "--aggregator cannot",
-    );
 }
 
 #[test]
 fn what_a_mesh_needs_is_named() {
-    use Target::{AppMesh, Consul, EnvoyGateway, Istio, IstioEnvoyFilter, Kuma, Static};
-
-    for target in [Istio, IstioEnvoyFilter, EnvoyGateway, Consul, Kuma, AppMesh] {
-        refused(target, |o| o.namespace = None, "--namespace is needed for");
+    refused! {
+        [Istio, IstioEnvoyFilter, EnvoyGateway, Consul, Kuma, AppMesh] |o| o.namespace = None
+            => "--namespace is needed for";
+        [IstioEnvoyFilter, EnvoyGateway, Consul, Kuma, AppMesh] |o| o.workload = None
+            => "--workload is needed for";
+        // Else Envoys would have the filter, but not its file, and refuse their listeners.
+        [IstioEnvoyFilter, Kuma] |o| o.selector.clear() => "--selector is needed for";
+        [IstioEnvoyFilter, Kuma] |o| {
+            o.image = None;
+            o.upstream_log = true;
+            o.module_file = Some("/a".into());
+        } => "--log-module-file is needed for";
+        [IstioEnvoyFilter, Consul, Kuma, AppMesh] |o| o.image = None => "--image is needed for";
+        [Istio, EnvoyGateway] |o| o.module_image = None => "--module-image is needed for";
+        [AppMesh] |o| o.upstream = None => "--upstream is needed for";
+        [Static] |o| o.module_file = None => "--module-file is needed for";
+        [Static] |o| o.listen = None => "--listen is needed for";
+        [Static] |o| o.application = None => "--application is needed for";
     }
-    for target in [IstioEnvoyFilter, EnvoyGateway, Consul, Kuma, AppMesh] {
-        refused(target, |o| o.workload = None, "--workload is needed for");
-    }
-    // Else Envoys would have the filter, but not its file, and refuse their listeners.
-    for target in [IstioEnvoyFilter, Kuma] {
-        refused(target, |o| o.selector.clear(), "--selector is needed for");
-        refused(
-            target,
-            |o| {
-                o.image = None;
-                o.upstream_log = true;
-                o.module_file = Some("/a".into());
-            },
-            "--log-module-file is needed for",
-        );
-    }
-    for target in [IstioEnvoyFilter, Consul, Kuma, AppMesh] {
-        refused(target, |o| o.image = None, "--image is needed for");
-    }
-    for target in [Istio, EnvoyGateway] {
-        refused(
-            target,
-            |o| o.module_image = None,
-            "--module-image is needed for",
-        );
-    }
-    refused(AppMesh, |o| o.upstream = None, "--upstream is needed for");
-    refused(
-        Static,
-        |o| o.module_file = None,
-        "--module-file is needed for",
-    );
-    refused(Static, |o| o.listen = None, "--listen is needed for");
-    refused(
-        Static,
-        |o| o.application = None,
-        "--application is needed for",
-    );
 }
 
 /// Every text in `value`.
@@ -331,7 +185,7 @@ fn with_free_text(target: Target, text: &str) -> [(Options, String); 3] {
     by_file.module_file = Some(file.clone());
     let mut by_authority = cases::plain(target);
     let authority = format!("-----BEGIN CERTIFICATE-----{text}");
-    if target == Target::Istio {
+    if target == Istio {
         by_authority.selector = [("app".to_owned(), "metal".to_owned())].into();
     }
     by_authority.workload = by_authority.workload.or(Some("metal".to_owned()));
