@@ -9,7 +9,7 @@ use aggregator_ingest::limits::FRAME_BYTES_MAX;
 use aggregator_ingest::{Identity, Limits};
 use prost::Message as _;
 use proto::v1::sidecar_frame::Frame;
-use proto::v1::{Responses, Series, SidecarFrame};
+use proto::v1::{Report, Responses, Series, SidecarFrame};
 use tonic::{Code, Status};
 
 use crate::support::{Aggregator, Stream, until};
@@ -64,128 +64,102 @@ fn encode(frame: Frame) -> Vec<u8> {
     SidecarFrame { frame: Some(frame) }.encode_to_vec()
 }
 
-/// Bytes that are no message.
-#[tokio::test]
-async fn garbage() {
-    let case = Case::begin().await;
-    let text = "SidecarFrame: not a protobuf message";
-    case.refuses(
-        vec![0xff; 12],
-        Code::InvalidArgument,
-        text,
-        "malformed_frame",
-    )
-    .await;
+/// Frames that end their stream: text of the status and reason counted, too.
+fn bad_frames(aggregator: &Aggregator) -> Vec<(Vec<u8>, String, &'static str)> {
+    let report = aggregator.report(2, 20);
+    let changed = |change: &dyn Fn(&mut Report)| {
+        let mut report = report.clone();
+        change(&mut report);
+        encode(Frame::Report(report))
+    };
+    let later = report.interval_end_unix_ms + 61_000;
+    let row = |frame, text: &str, reason| (frame, text.to_owned(), reason);
+    vec![
+        row(
+            vec![0xff; 12],
+            "SidecarFrame: not a protobuf message",
+            "malformed_frame",
+        ),
+        // Skipping a field of some later protocol would make a wrong number.
+        row(
+            with_unknown_field(&report.series[0]),
+            "SidecarFrame.report.series: unknown field 111; this version knows protocol 2",
+            "malformed_frame",
+        ),
+        row(
+            changed(&|report| report.series[0].cluster = "c".repeat(300)),
+            "report.series[0].cluster: 300 bytes, at most 256",
+            "invalid_field",
+        ),
+        row(
+            changed(&|report| {
+                let total = u64::MAX;
+                report.series[0].responses = vec![Responses { code: 2, total }];
+            }),
+            "report.series[0].responses[0].total: 18446744073709551615 exceeds 9007199254740992, \
+             the highest possible total",
+            "impossible_total",
+        ),
+        row(
+            encode(Frame::Report(aggregator.report(2, 5_000_000_000))),
+            "report.series[0].requests: 5000000000 is 4999999990 more than before, at most \
+             2000000000 is possible in 2s",
+            "impossible_total",
+        ),
+        row(
+            encode(Frame::Hello(aggregator.hello("bad", 2))),
+            "hello: only the first frame of a stream may be hello",
+            "second_hello",
+        ),
+        row(
+            Vec::new(),
+            "SidecarFrame: neither hello nor report",
+            "empty_frame",
+        ),
+        row(
+            changed(&|report| report.interval_end_unix_ms = later),
+            &format!(
+                "report.interval_end_unix_ms: {later} is 61s ahead of the sidecar's own clock"
+            ),
+            "ahead_of_clock",
+        ),
+    ]
 }
 
-/// A field of some later protocol: skipping it would make a wrong number.
-#[tokio::test]
-async fn unknown_field() {
-    let case = Case::begin().await;
-    let mut series = case.aggregator.report(2, 20).series[0].encode_to_vec();
+/// A report whose series has field 111.
+fn with_unknown_field(series: &Series) -> Vec<u8> {
+    let mut series = series.encode_to_vec();
     series.extend([0xf8, 0x06, 0x01]); // field 111, varint 1
     let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
     let mut report = vec![0x22, length(&series)];
     report.extend(&series);
     let mut frame = vec![0x12, length(&report)];
     frame.extend(&report);
-    let text = "SidecarFrame.report.series: unknown field 111; this version knows protocol 2";
-    case.refuses(frame, Code::InvalidArgument, text, "malformed_frame")
-        .await;
+    frame
 }
 
-/// A cluster name that is longer than any.
 #[tokio::test]
-async fn oversized_label() {
-    let case = Case::begin().await;
-    let mut report = case.aggregator.report(2, 20);
-    report.series[0].cluster = "c".repeat(300);
-    let text = "report.series[0].cluster: 300 bytes, at most 256";
-    case.refuses(
-        encode(Frame::Report(report)),
-        Code::InvalidArgument,
-        text,
-        "invalid_field",
-    )
-    .await;
+async fn bad_frames_are_refused() {
+    for nth in 0.. {
+        let case = Case::begin().await;
+        let mut rows = bad_frames(&case.aggregator).into_iter();
+        let Some((frame, text, reason)) = rows.nth(nth) else {
+            break;
+        };
+        case.refuses(frame, Code::InvalidArgument, &text, reason)
+            .await;
+    }
 }
 
-/// A total that no sidecar can have reached.
 #[tokio::test]
-async fn impossible_total() {
-    let case = Case::begin().await;
-    let mut report = case.aggregator.report(2, 20);
-    report.series[0].responses = vec![Responses {
-        code: 2,
-        total: u64::MAX,
-    }];
-    let text = "report.series[0].responses[0].total: 18446744073709551615 exceeds \
-                9007199254740992, the highest possible total";
-    case.refuses(
-        encode(Frame::Report(report)),
-        Code::InvalidArgument,
-        text,
-        "impossible_total",
-    )
-    .await;
-}
-
-/// A total that rose faster than any sidecar counts.
-#[tokio::test]
-async fn impossible_rise() {
-    let case = Case::begin().await;
-    let report = case.aggregator.report(2, 5_000_000_000);
-    let text = "report.series[0].requests: 5000000000 is 4999999990 more than before, at most \
-                2000000000 is possible in 2s";
-    case.refuses(
-        encode(Frame::Report(report)),
-        Code::InvalidArgument,
-        text,
-        "impossible_total",
-    )
-    .await;
-}
-
-/// A report from the future.
-#[tokio::test]
-async fn ahead_of_the_clock() {
-    let case = Case::begin().await;
-    let mut report = case.aggregator.report(2, 20);
-    report.interval_end_unix_ms += 61_000;
-    let text = format!(
-        "report.interval_end_unix_ms: {} is 61s ahead of the sidecar's own clock",
-        report.interval_end_unix_ms
-    );
-    case.refuses(
-        encode(Frame::Report(report)),
-        Code::InvalidArgument,
-        &text,
-        "ahead_of_clock",
-    )
-    .await;
-}
-
-/// Frames that are out of their place.
-#[tokio::test]
-async fn out_of_place() {
-    let case = Case::begin().await;
-    let hello = encode(Frame::Hello(case.aggregator.hello("bad", 2)));
-    let text = "hello: only the first frame of a stream may be hello";
-    case.refuses(hello, Code::InvalidArgument, text, "second_hello")
-        .await;
-
-    let case = Case::begin().await;
-    let text = "SidecarFrame: neither hello nor report";
-    case.refuses(Vec::new(), Code::InvalidArgument, text, "empty_frame")
-        .await;
-
-    let case = Case::begin().await;
-    let mut stream = case.aggregator.stream().await.unwrap();
-    let report = case.aggregator.report(1, 1);
+async fn report_before_hello() {
+    let aggregator = Aggregator::start(Limits::default()).await;
+    let mut stream = aggregator.stream().await.unwrap();
+    let report = aggregator.report(1, 1);
     let status = stream.report(report).await.unwrap_err();
     let text = "report: the first frame of a stream must be hello";
     assert_refused(&status, Code::InvalidArgument, text);
-    assert_eq!(case.aggregator.refused("report_before_hello"), 1);
+    assert_eq!(aggregator.refused("report_before_hello"), 1);
 }
 
 /// A frame beyond the size limit is not even read.
