@@ -1,10 +1,10 @@
-//! The `Accept` header: which forms of an answer a client can read.
+//! The `Accept` header: media types that a client accepts.
 
 use http::HeaderMap;
 use http::header::ACCEPT;
 
-/// True if the client can read JSON: it says nothing, or names JSON or a wildcard. JSON of another
-/// shape (`as=Table`) is not what is served.
+/// True if the client accepts JSON: by name, by a wildcard, or without the header. Other
+/// representations (`as=Table`) are not served.
 pub(crate) fn takes_json(headers: &HeaderMap) -> bool {
     let mut stated = false;
     for item in items(headers) {
@@ -29,7 +29,7 @@ fn is_other_shape_or_refused(parameter: &str) -> bool {
     name == "as" || (name == "q" && value.parse::<f32>() == Ok(0.0))
 }
 
-/// True if the client can read aggregated discovery in version v2.
+/// True if the client accepts aggregated discovery in version v2.
 pub(crate) fn takes_aggregated_discovery(headers: &HeaderMap) -> bool {
     items(headers).any(|item| {
         let mut parts = item.split(';').map(str::trim);

@@ -1,7 +1,7 @@
-//! Envoy's names of clusters -> the service or workload that is meant.
+//! Maps names of Envoy clusters to services and workloads.
 //!
-//! Three sources, in this order: a list that the operator gives, App Mesh's names, Istio's names.
-//! What none of them knows is not guessed at.
+//! Three sources, in this order: the operator's list, App Mesh's names, Istio's names. Other names
+//! are not guessed.
 //!
 //! | name | destination |
 //! |---|---|
@@ -35,18 +35,17 @@ pub(crate) enum Destination {
         kind: Workload,
         name: String,
     },
-    /// A virtual node of App Mesh. By its convention the service and the workload behind it have
-    /// its name.
+    /// A virtual node of App Mesh. By convention, its service and workload have the same name.
     VirtualNode {
         namespace: String,
         name: String,
     },
     Own,
-    /// Out of the mesh, or nowhere.
+    /// Outside the mesh, or nowhere.
     Elsewhere,
 }
 
-/// The ways from names of clusters to their destinations.
+/// Finds the destination of a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterNames {
     rules: BTreeMap<String, Destination>,
@@ -58,12 +57,10 @@ pub enum ClusterRuleError {
     /// Not of the form `CLUSTER=KIND/NAMESPACE/NAME`.
     #[error("{0:?} is not of the form CLUSTER=KIND/NAMESPACE/NAME")]
     Form(String),
-    /// A kind that is neither a service nor a workload.
     #[error(
         "{rule:?}: unknown kind {kind:?}; known kinds: service, deployment, replicaset, statefulset, daemonset, job"
     )]
     Kind { rule: String, kind: String },
-    /// A name that no object can have.
     #[error("{rule:?}: {name:?} is not valid: {fault}")]
     Name {
         rule: String,
@@ -79,22 +76,22 @@ pub enum ClusterRuleError {
 // === impl ClusterNames ===
 
 impl ClusterNames {
-    /// With entries such as `orders-upstream=service/prod/orders`, which come before all patterns.
+    /// Parses entries such as `orders-upstream=service/prod/orders`; they precede all patterns.
     pub fn new(rules: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, ClusterRuleError> {
-        let mut known = BTreeMap::new();
+        let mut parsed = BTreeMap::new();
         for rule in rules {
-            if known.len() >= CLUSTER_RULES_MAX {
+            if parsed.len() >= CLUSTER_RULES_MAX {
                 return Err(ClusterRuleError::TooMany);
             }
             let (cluster, destination) = parse_rule(rule.as_ref())?;
-            if known.insert(cluster.to_owned(), destination).is_some() {
+            if parsed.insert(cluster.to_owned(), destination).is_some() {
                 return Err(ClusterRuleError::Twice(cluster.to_owned()));
             }
         }
-        Ok(Self { rules: known })
+        Ok(Self { rules: parsed })
     }
 
-    /// Where requests to `cluster` go; `None` if nothing tells.
+    /// Where requests to `cluster` go; `None` if unknown.
     pub(crate) fn destination(&self, cluster: &str) -> Option<Destination> {
         self.rules
             .get(cluster)
@@ -141,7 +138,7 @@ impl Destination {
 
 fn parse_rule(rule: &str) -> Result<(&str, Destination), ClusterRuleError> {
     let form = || ClusterRuleError::Form(rule.to_owned());
-    // Names of clusters may hold any character, names of objects no `=`.
+    // Cluster names may contain `=`, object names may not: so the last one separates them.
     let (cluster, object) = rule.rsplit_once('=').ok_or_else(form)?;
     let [kind, namespace, name] = object.split('/').collect::<Vec<_>>()[..] else {
         return Err(form());
@@ -181,9 +178,8 @@ fn parse_rule(rule: &str) -> Result<(&str, Destination), ClusterRuleError> {
 /// Protocols in App Mesh's names.
 const PROTOCOLS: [&str; 4] = ["http", "http2", "grpc", "tcp"];
 
-/// App Mesh's names end in what can be told apart, since names of Kubernetes objects hold no `_`;
-/// the name of the mesh before that may.
 fn app_mesh(cluster: &str) -> Option<Destination> {
+    // Matched from the end: names of Kubernetes objects have no `_`, but the mesh's name may.
     let parts: Vec<&str> = cluster.split('_').collect();
     let egress = match parts[..] {
         [_, "egress", _, ..] => true,

@@ -1,6 +1,6 @@
-//! Discovery: which groups, versions and metrics there are. The documents are made once and never
-//! depend on what sidecars report: kube-apiserver reads them five times every 30 s and takes the
-//! whole API down if it cannot.
+//! Discovery documents: groups, versions and metrics. They are built once and never depend on
+//! reports: kube-apiserver reads them five times every 30 s and marks the whole API unavailable if
+//! it cannot.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ pub(crate) const AGGREGATED: &str =
 pub(crate) struct Document {
     /// JSON.
     pub(crate) body: Bytes,
-    /// Changes when the body does; quoted as HTTP has it.
+    /// Changes with the body; quoted.
     pub(crate) etag: String,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Documents {
     pub(crate) root: Document,
     /// `/api`
     pub(crate) legacy_groups: Document,
-    /// `/api`, aggregated: empty, but without it clients do not take the aggregated `/apis` either.
+    /// `/api`, aggregated: empty, but without it clients do not use the aggregated `/apis` either.
     pub(crate) legacy_groups_aggregated: Document,
     /// `/apis`
     pub(crate) groups: Document,
@@ -59,8 +59,7 @@ impl Document {
     }
 }
 
-/// FNV-1a: the same on every replica and in every build, which the standard library's hash does not
-/// promise.
+/// FNV-1a: the same on every replica and in every build, unlike the standard library's hash.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
@@ -70,7 +69,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 // === impl Documents ===
 
 impl Documents {
-    /// Makes all documents for metrics of these names.
+    /// Builds all documents for metrics with these names.
     pub(crate) fn new(names: &MetricNames) -> Self {
         let groups = json!({
             "kind": "APIGroupList",
@@ -136,8 +135,8 @@ fn external_group(api_version: Option<&str>) -> Value {
     group_of(EXTERNAL_GROUP, &[EXTERNAL_VERSION], api_version)
 }
 
-/// A group of `versions`, the preferred one first. Within a list it has neither kind nor version of
-/// its own.
+/// A group of `versions`, the preferred one first. Within a list it has neither `kind` nor
+/// `apiVersion`.
 fn group_of(name: &str, versions: &[&str], api_version: Option<&str>) -> Value {
     let version =
         |version: &&str| json!({"groupVersion": format!("{name}/{version}"), "version": version});
@@ -154,16 +153,15 @@ fn group_of(name: &str, versions: &[&str], api_version: Option<&str>) -> Value {
     group
 }
 
-/// The objects that have metrics, and whether they live in a namespace.
+/// Resources with metrics, and whether they are namespaced.
 fn parents() -> Vec<(&'static str, bool)> {
     let workloads = Workload::ALL.map(|kind| (kind.resource(), true));
     let others = [("namespaces", false), ("pods", true), ("services", true)];
     others.into_iter().chain(workloads).collect()
 }
 
-/// Only `get`: with `list` or `watch`, garbage collection and namespace deletion would try to use
-/// them.
 fn resources(version: ApiVersion, names: &MetricNames) -> Value {
+    // Only `get`: with `list` or `watch`, garbage collection and namespace deletion would use them.
     let parents = parents();
     let entries = parents.iter().flat_map(|(parent, namespaced)| {
         names.all().map(move |metric| {
@@ -211,8 +209,8 @@ fn aggregated(items: &Value) -> Value {
     })
 }
 
-/// A metric hangs under its object; the object itself has no `responseKind`, so it is not listed as
-/// served.
+/// A metric is a subresource of its object; the object itself has no `responseKind`, so clients do
+/// not list it as served.
 fn aggregated_group(names: &MetricNames) -> Value {
     let metrics: Vec<_> = names
         .all()
@@ -259,8 +257,8 @@ fn aggregated_external_group(names: &MetricNames) -> Value {
     json!({"metadata": {"name": EXTERNAL_GROUP}, "versions": [version]})
 }
 
-/// Python's client refuses a version without each of these.
 fn version() -> Value {
+    // Python's client rejects a version without any of these fields.
     json!({
         "gitCommit": "",
         "gitTreeState": "",

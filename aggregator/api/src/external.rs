@@ -1,9 +1,9 @@
-//! External metrics: `labelSelector` says all, which pods and which part of the metric.
+//! External metrics: `labelSelector` selects both the pods and the part of the metric.
 //!
 //! Keys `direction`, `cluster`, `code_class` and `window` are those of a metric selector. One of
 //! `service`, `deployment`, `replicaset`, `statefulset`, `daemonset` and `job` names an object,
-//! whose number is the same as in the custom metrics API. All other keys are labels of pods;
-//! without any of these the whole namespace is meant.
+//! whose value is the same as in the custom metrics API. All other keys are labels of pods; without
+//! any, the whole namespace is selected.
 
 use std::collections::BTreeMap;
 
@@ -23,13 +23,13 @@ use crate::selector::{Condition, Requirement, Selector};
 use crate::status::{Reason, Refusal};
 use crate::workload::Workload;
 
-/// What a selector asks for.
+/// A parsed selector.
 #[derive(Debug)]
 struct ExternalQuery {
     object: Object,
     query: MetricQuery,
     pods: Selector,
-    /// What is repeated in the answer.
+    /// Repeated in the response.
     labels: BTreeMap<&'static str, String>,
 }
 
@@ -52,35 +52,35 @@ enum AskError {
     },
 }
 
-/// Answers one request for an external metric.
-pub(crate) fn answer(
-    sources: ReadContext<'_>,
+/// Serves one request for an external metric.
+pub(crate) fn serve(
+    context: ReadContext<'_>,
     path: &ExternalPath,
     parameters: &Parameters,
 ) -> Outcome<Served> {
-    Outcome::from(named(sources, path, parameters)).and_then(|(name, asked)| {
-        let is_selected = !asked.pods.requirements().is_empty();
-        let question = MetricRequest {
+    Outcome::from(named(context, path, parameters)).and_then(|(name, selected)| {
+        let is_selected = !selected.pods.requirements().is_empty();
+        let request = MetricRequest {
             namespace: &path.namespace,
-            object: &asked.object,
+            object: &selected.object,
             metric: name,
-            query: asked.query,
+            query: selected.query,
             selector_text: if is_selected {
                 parameters.label_selector.trim()
             } else {
                 ""
             },
-            selector: asked.pods,
+            selector: selected.pods,
         };
-        question.total(sources).and_then(|sum| {
-            let mut labels = asked.labels;
+        request.total(context).and_then(|sum| {
+            let mut labels = selected.labels;
             labels.insert("namespace", path.namespace.clone());
             labels.insert("source", sum.source.as_str().to_owned());
             let item = ExternalItem {
                 labels,
-                timestamp: sources.now.wall_of(sum.timestamp),
+                timestamp: context.now.wall_of(sum.timestamp),
                 window: sum.window,
-                value: sum.quantity(&question.subject())?,
+                value: sum.quantity(&request.subject())?,
             };
             Ok(Served {
                 body: list::write_external(name, &item).map_err(|error| list_refusal(&error))?,
@@ -90,13 +90,13 @@ pub(crate) fn answer(
     })
 }
 
-/// Name of the metric, as served, and what is asked of it.
+/// Name of the metric, as served, and its query.
 fn named<'a>(
-    sources: ReadContext<'a>,
+    context: ReadContext<'a>,
     path: &ExternalPath,
     parameters: &Parameters,
 ) -> Result<(&'a str, ExternalQuery), Refusal> {
-    let (names, metric) = (sources.names, &path.metric);
+    let (names, metric) = (context.names, &path.metric);
     let (name, metric) = names.parse_external(metric).ok_or_else(|| {
         let known = names.known();
         let message = format!(
@@ -111,8 +111,8 @@ fn named<'a>(
         ));
     }
     let selector = parse_label_selector(&parameters.label_selector)?;
-    let asked = ask(metric, &selector).map_err(|error| label_selector_refusal(&error))?;
-    Ok((name, asked))
+    let selected = ask(metric, &selector).map_err(|error| label_selector_refusal(&error))?;
+    Ok((name, selected))
 }
 
 fn ask(metric: Metric, selector: &Selector) -> Result<ExternalQuery, AskError> {
@@ -150,7 +150,7 @@ fn ask(metric: Metric, selector: &Selector) -> Result<ExternalQuery, AskError> {
     })
 }
 
-/// The object that `requirement` names, with the key as it lives here; `None` for a label of pods.
+/// The object that `requirement` names, with its static key; `None` for a label of pods.
 fn object(requirement: &Requirement) -> Result<Option<(&'static str, Object)>, AskError> {
     let workload = Workload::parse(&requirement.key);
     let (key, fault): (_, fn(&str) -> _) = match workload {

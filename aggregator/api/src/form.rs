@@ -4,11 +4,11 @@ use thiserror::Error;
 
 use crate::percent::{self, PercentError};
 
-/// Parameters in one query. The API knows three; clients such as kubectl add a few of their own.
+/// Parameters in one query. The API uses three; clients such as kubectl add a few of their own.
 pub(crate) const PARAMETERS_MAX: usize = 32;
 
-/// The parameters this API understands, decoded. All others are ignored, as Kubernetes does, but
-/// for those that would change which objects are meant.
+/// The parameters this API supports, decoded. Others are ignored, as Kubernetes does, except those
+/// that would select other objects.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Parameters {
     pub(crate) label_selector: String,
@@ -18,7 +18,7 @@ pub(crate) struct Parameters {
     pub(crate) verbose: bool,
     /// `?exclude=check` of the health endpoints.
     pub(crate) exclude: Vec<String>,
-    /// `?watch`: changes are wanted, not values.
+    /// `?watch`: a stream of changes.
     pub(crate) watch: bool,
 }
 
@@ -27,19 +27,18 @@ pub(crate) struct Parameters {
 pub(crate) enum FormError {
     #[error("the query has more than {PARAMETERS_MAX} parameters")]
     TooMany,
-    /// A key or value that does not decode.
     #[error("the query cannot be decoded: {0}")]
     Percent(#[from] PercentError),
-    /// A selector given twice: either would be a guess.
+    /// A selector given twice: choosing one would be a guess.
     #[error("{0} is given more than once")]
     Twice(&'static str),
-    /// A parameter that narrows the objects in a way this API cannot follow.
+    /// A parameter that selects objects in a way this API does not support.
     #[error("{0} is not supported; select pods by labelSelector")]
     Unsupported(&'static str),
 }
 
 impl Parameters {
-    /// Reads the part of a URL after `?`.
+    /// Parses the part of a URL after `?`.
     pub(crate) fn parse(query: &str) -> Result<Self, FormError> {
         let mut parameters = Self::default();
         let mut seen = [false; 2];
@@ -63,7 +62,7 @@ impl Parameters {
                 }
                 "verbose" => parameters.verbose = true,
                 "exclude" => parameters.exclude.push(value),
-                // As Kubernetes reads a flag: everything else sets it, nothing too.
+                // As Kubernetes parses a flag: any other value sets it, also none.
                 "watch" => {
                     let value = value.to_ascii_lowercase();
                     parameters.watch = !matches!(value.as_str(), "false" | "0");

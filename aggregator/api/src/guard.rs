@@ -1,8 +1,7 @@
-//! Who asks, and whether they may: front proxy, client certificate or bearer token, then a review.
+//! Authenticates (front proxy, client certificate or bearer token) and authorises (access review).
 //!
-//! Health and discovery are open to everyone, so that availability never depends on the Kubernetes
-//! API; but whoever shows headers that only a front proxy may send, without being one, is refused
-//! everywhere.
+//! Health and discovery need no credentials, so that availability never depends on the Kubernetes
+//! API; but a client that sends headers of a front proxy without being one is refused everywhere.
 
 mod attributes;
 
@@ -20,27 +19,24 @@ use crate::authentication::certificate::PeerCertificates;
 use crate::ledger::Reader;
 use crate::path::Route;
 use crate::review::cache::Cache;
-use crate::review::tokens::{TokenTtl, Tokens, Turns};
+use crate::review::tokens::{ReviewLimiter, TokenTtl, Tokens};
 use crate::review::{Attributes, Decision, MASTERS, Reviews, User};
 use crate::status::{Kind, Reason, Refusal};
 
-/// Answers kept of each kind of review. As many as kube-apiserver keeps.
-const ANSWERS_MAX: usize = 8192;
+/// Cached results of each kind of review, as many as kube-apiserver caches.
+const CACHED_REVIEWS_MAX: usize = 8192;
 
 /// Bytes of a bearer token. Those of service accounts have about 1 KiB.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
-/// How long answers of the Kubernetes API hold.
+/// How long to cache reviews of the Kubernetes API.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ReviewTtl {
     pub token: Duration,
-    /// That a user may.
     pub allow: Duration,
-    /// That a user may not.
     pub deny: Duration,
 }
 
-/// Lets in who may.
 pub struct Guard {
     trust: TrustCell,
     reviews: Arc<dyn Reviews>,
@@ -48,15 +44,15 @@ pub struct Guard {
     clock: Clock,
     tokens: Tokens,
     access: Cache<(User, Attributes), Decision>,
-    turns: Turns,
+    limiter: ReviewLimiter,
 }
 
 // === impl ReviewTtl ===
 
 impl Default for ReviewTtl {
-    /// That a user may holds longer than the 15 s between two syncs of an autoscaler, or each of
-    /// its metrics would cost a review each time.
     fn default() -> Self {
+        // `allow` exceeds the 15 s between two syncs of an autoscaler; otherwise each of its
+        // metrics would cost a review each time.
         Self {
             token: Duration::from_secs(10),
             allow: Duration::from_mins(1),
@@ -68,32 +64,38 @@ impl Default for ReviewTtl {
 // === impl Guard ===
 
 impl Guard {
-    /// A guard that believes certificates as `trust` says, and asks `reviews` for the rest.
+    /// A guard that verifies certificates by `trust` and asks `reviews` for all else.
     pub fn new(trust: TrustCell, reviews: Arc<dyn Reviews>, ttl: ReviewTtl, clock: Clock) -> Self {
-        let of_tokens = TokenTtl {
-            known: ttl.token,
-            unknown: ttl.token,
+        let token_ttl = TokenTtl {
+            valid: ttl.token,
+            invalid: ttl.token,
         };
-        let asked = Arc::clone(&reviews);
+        let token_reviews = Arc::clone(&reviews);
         Self {
             trust,
             reviews,
             ttl,
-            tokens: Tokens::new(asked, Vec::new(), of_tokens, ANSWERS_MAX, clock.clone()),
-            access: Cache::new(clock.clone(), ANSWERS_MAX),
+            tokens: Tokens::new(
+                token_reviews,
+                Vec::new(),
+                token_ttl,
+                CACHED_REVIEWS_MAX,
+                clock.clone(),
+            ),
+            access: Cache::new(clock.clone(), CACHED_REVIEWS_MAX),
             clock,
-            turns: Turns::default(),
+            limiter: ReviewLimiter::default(),
         }
     }
 
-    /// Lets `request` of `peer` pass, with the user in its extensions, or says why not.
+    /// Admits `request` of `peer` and puts the user into its extensions.
     pub(crate) async fn admit(
         &self,
         request: &mut Parts,
         peer: &PeerCertificates,
     ) -> Result<(), Refusal> {
         let is_front_proxy = self.is_front_proxy(peer, &request.headers)?;
-        // What cannot be read is refused later, by those who say why.
+        // The handler refuses a path that cannot be parsed, with the reason.
         let Ok(route) = Route::parse(request.uri.path()) else {
             return Ok(());
         };
@@ -110,14 +112,14 @@ impl Guard {
         Ok(())
     }
 
-    /// True if this is a front proxy, whatever it asks.
+    /// True if `peer` has the certificate of a front proxy.
     pub(crate) fn trusts(&self, peer: &PeerCertificates) -> bool {
         let trust = self.trust.get();
-        trust.is_some_and(|trust| peer.standing(&trust, self.clock.both()).front_proxy)
+        trust.is_some_and(|trust| peer.role(&trust, self.clock.both()).front_proxy)
     }
 
-    /// True if the request is passed on by a front proxy that names a user. It is an error to claim
-    /// it and not be one.
+    /// True if a front proxy forwards the request and names a user. An error if the headers come
+    /// from a client that is no front proxy.
     fn is_front_proxy(
         &self,
         peer: &PeerCertificates,
@@ -127,15 +129,17 @@ impl Guard {
             return Ok(false);
         }
         let trust = self.trust.get();
-        let standing = trust.map(|trust| peer.standing(&trust, self.clock.both()));
-        if standing.is_some_and(|standing| standing.front_proxy) {
+        let role = trust.map(|trust| peer.role(&trust, self.clock.both()));
+        if role.is_some_and(|role| role.front_proxy) {
             return Ok(true);
         }
+        // Before the ConfigMap is read no front proxy can be recognised: that is a failure of ours
+        // (503), not of the client (401).
         if peer.is_some() && !self.trust.is_set() {
             return Err(Refusal::new(
                 Kind::Unavailable,
                 Reason::Review,
-                "it is not known yet which front proxies to trust: the ConfigMap \
+                "the trusted front proxies are not known yet: the ConfigMap \
                  kube-system/extension-apiserver-authentication was not read (see /readyz)",
             ));
         }
@@ -154,11 +158,11 @@ impl Guard {
             let user = self.trust.headers().user(headers);
             return user.ok_or_else(|| unauthorized("the front proxy names no user"));
         }
-        let standing = self
+        let role = self
             .trust
             .get()
-            .map(|trust| peer.standing(&trust, self.clock.both()));
-        if let Some(user) = standing.and_then(|standing| standing.client.clone()) {
+            .map(|trust| peer.role(&trust, self.clock.both()));
+        if let Some(user) = role.and_then(|role| role.client.clone()) {
             return Ok(user);
         }
         match bearer_token(headers) {
@@ -176,20 +180,21 @@ impl Guard {
                 "no trusted client CA signed the client certificate, or it is not for client authentication",
             )),
             None => Err(unauthorized(
-                "neither a client certificate nor a bearer token was shown",
+                "neither a client certificate nor a bearer token was sent",
             )),
         }
     }
 
     async fn authorize(&self, user: &User, attributes: &Attributes) -> Result<(), Refusal> {
+        // As kube-apiserver: this group is allowed everything, even while reviews fail.
         if user.is_in(MASTERS) {
             return Ok(());
         }
         let key = (user.clone(), attributes.clone());
         let ask = || {
             let (reviews, (user, attributes)) = (Arc::clone(&self.reviews), key.clone());
-            let turns = self.turns.clone();
-            async move { turns.take(reviews.access(&user, &attributes)).await }
+            let limiter = self.limiter.clone();
+            async move { limiter.run(reviews.access(&user, &attributes)).await }
         };
         let ttl = |decision: &Decision| match decision {
             Decision::Allow => self.ttl.allow,
@@ -201,8 +206,7 @@ impl Guard {
             Ok(Decision::NoOpinion) => Err(attributes::forbidden(user, attributes, "")),
             Err(error) => {
                 let forbidden = attributes::forbidden(user, attributes, "").message;
-                let message =
-                    format!("it cannot be told whether the user may ({forbidden}): {error}");
+                let message = format!("the access review failed ({forbidden}): {error}");
                 Err(Refusal::new(Kind::Unavailable, Reason::Review, message))
             }
         }
@@ -215,7 +219,7 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// The scheme's name is not case-sensitive (RFC 9110 section 11.1).
+/// The scheme is case-insensitive (RFC 9110 section 11.1).
 fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;

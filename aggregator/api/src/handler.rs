@@ -1,4 +1,4 @@
-//! One request -> one answer, without I/O. Limits that can be told the client are checked here.
+//! Handles one request without I/O. Checks the limits that have a status code.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,8 +31,8 @@ use crate::status::{Details, Kind, Reason, Refusal};
 use crate::telemetry::Observations;
 use common_http::health::{self, Check, HealthQuery, ReadinessChecks};
 
-/// Bytes of a URL, path and query together. The longest that means something, with a selector of 4
-/// KiB percent-encoded where it needs to be, fits.
+/// Bytes of a URL, path and query together. The longest valid one, with a percent-encoded selector
+/// of 4 KiB, fits.
 pub(crate) const URL_BYTES_MAX: usize = 8 * 1024;
 
 /// Bytes of all header names and values. kube-apiserver sends about 1 KiB and the user's groups.
@@ -40,22 +40,20 @@ pub(crate) const HEADER_BYTES_MAX: usize = 32 * 1024;
 
 pub(crate) const HEADERS_MAX: usize = 200;
 
-/// How old the oldest value of an answer is, in milliseconds: the JSON has whole seconds only.
+/// Age of the oldest value in a response, in milliseconds: the JSON has whole seconds only.
 const SIGNAL_AGE: HeaderName = HeaderName::from_static("meshmeter-signal-age-ms");
 
-/// Who counted the values of an answer: the object's own `pods` or its `callers`.
+/// Who counted the values in a response: the object's own `pods` or its `callers`.
 const SOURCE: HeaderName = HeaderName::from_static("meshmeter-source");
 
-/// What a deployment may choose about the metrics that are served.
+/// Settings of the served metrics.
 #[derive(Clone, Debug, Default)]
 pub struct MetricSettings {
-    /// What the names of all metrics begin with.
     pub prefix: MetricPrefix,
-    /// Where requests to Envoy's clusters go.
     pub clusters: ClusterNames,
 }
 
-/// The API: everything a request needs for its answer.
+/// The API over the store and the directory.
 pub struct Api {
     store: Arc<Store>,
     directory: Arc<Directory>,
@@ -66,7 +64,7 @@ pub struct Api {
     clusters: ClusterNames,
     ledger: Ledger,
     documents: Documents,
-    /// `None`: anyone may ask anything.
+    /// `None` serves everyone.
     guard: Option<Guard>,
 }
 
@@ -75,7 +73,6 @@ type HttpResponse = Response<Full<Bytes>>;
 // === impl Api ===
 
 impl Api {
-    /// An API over `store` and `directory`.
     pub fn new(
         store: Arc<Store>,
         directory: Arc<Directory>,
@@ -99,14 +96,14 @@ impl Api {
         }
     }
 
-    /// The same API for those whom `guard` lets in. Without one, anyone may ask anything.
+    /// Authenticates and authorises by `guard`. Without one, everyone is served.
     #[must_use]
     pub fn with_guard(mut self, guard: Guard) -> Self {
         self.guard = Some(guard);
         self
     }
 
-    /// The same API with other metrics.
+    /// Replaces the settings of metrics.
     #[must_use]
     pub fn with_metrics(mut self, settings: MetricSettings) -> Self {
         self.names = MetricNames::new(&settings.prefix);
@@ -121,7 +118,7 @@ impl Api {
         self.guard.as_ref().is_some_and(|guard| guard.trusts(&peer))
     }
 
-    /// Answers a request of `peer`, if it may ask. `has_body` is true if more than the head was
+    /// Handles a request of `peer` after the guard. `has_body` is true if more than the head was
     /// sent.
     pub(crate) async fn respond_to(
         &self,
@@ -133,23 +130,23 @@ impl Api {
             && let Err(refusal) = guard.admit(&mut request, peer).await
         {
             let route = Route::parse(request.uri.path());
-            let answer = self.refuse(&request, refusal);
+            let response = self.refuse(&request, refusal);
             let resource = route.as_ref().map_or("other", resource_of);
-            self.observations.request(resource, answer.status());
-            return answer;
+            self.observations.request(resource, response.status());
+            return response;
         }
         self.respond(&request, has_body)
     }
 
-    /// Answers a request of someone who may ask. `has_body` is true if more than the head was sent.
+    /// Handles an authorised request. `has_body` is true if more than the head was sent.
     pub fn respond(&self, request: &Parts, has_body: bool) -> HttpResponse {
         let mut resource = "other";
-        let answer = match self.route(request, has_body, &mut resource) {
-            Ok(answer) => answer,
+        let response = match self.route(request, has_body, &mut resource) {
+            Ok(response) => response,
             Err(refusal) => self.refuse(request, refusal),
         };
-        self.observations.request(resource, answer.status());
-        answer
+        self.observations.request(resource, response.status());
+        response
     }
 
     fn refuse(&self, request: &Parts, refusal: Refusal) -> HttpResponse {
@@ -188,12 +185,12 @@ impl Api {
         let documents = &self.documents;
         let document = match &route {
             Route::Metric(path) => {
-                let outcome = metrics::answer(self.sources(), path, &parameters);
+                let outcome = metrics::serve(self.read_context(), path, &parameters);
                 return self.values(request, &path.namespace, outcome);
             }
             Route::Reads { version, namespace } => return self.reads(*version, namespace),
             Route::External(path) => {
-                let outcome = external::answer(self.sources(), path, &parameters);
+                let outcome = external::serve(self.read_context(), path, &parameters);
                 return self.values(request, &path.namespace, outcome);
             }
             Route::LegacyGroups if aggregated => &documents.legacy_groups_aggregated,
@@ -220,7 +217,7 @@ impl Api {
         Ok(document_response(document, media_type, &request.headers))
     }
 
-    fn sources(&self) -> ReadContext<'_> {
+    fn read_context(&self) -> ReadContext<'_> {
         ReadContext {
             store: &self.store,
             directory: &self.directory,
@@ -250,6 +247,7 @@ impl Api {
             );
         }
         let now = self.clock.wall();
+        // Refusals are recorded, too: an autoscaler that does not scale is explained by them.
         self.ledger.add(RecordedRead::new(
             now, namespace, request, summary, &missing,
         ));
@@ -347,8 +345,8 @@ fn check_limits(request: &Parts, has_body: bool) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Values are computed when they are asked for: there is nothing to watch. In the words of
-/// kube-apiserver's library for such servers.
+/// Refuses a watch, in the words of kube-apiserver's library: values are computed on request, so
+/// there is nothing to watch.
 fn refuse_watch(route: &Route) -> Result<(), Refusal> {
     let (group, resource) = match route {
         Route::Metric(_) => (GROUP, resource_of(route)),
@@ -410,13 +408,13 @@ fn document_response(
     media_type: &'static str,
     headers: &HeaderMap,
 ) -> HttpResponse {
-    let known = headers.get_all(IF_NONE_MATCH).into_iter().any(|value| {
+    let is_cached = headers.get_all(IF_NONE_MATCH).into_iter().any(|value| {
         let tags = value.to_str().unwrap_or_default();
         tags.split(',')
             .map(|tag| tag.trim().trim_start_matches("W/"))
             .any(|tag| tag == document.etag || tag == "*")
     });
-    let mut response = if known {
+    let mut response = if is_cached {
         let mut response = Response::new(Full::default());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response

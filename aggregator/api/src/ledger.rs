@@ -1,5 +1,5 @@
-//! The ledger: what was asked of metrics lately, by whom, and what was answered. The ground on
-//! which a decision of an autoscaler can be explained, since it keeps no values itself.
+//! The ledger of recent metric reads: user, request and result. Explains the decisions of an
+//! autoscaler, which keeps no values itself.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -18,24 +18,23 @@ use crate::path::ApiVersion;
 use crate::quantity;
 use crate::status::Refusal;
 
-/// Reads kept, the newest ones: at 20 a second, as many as an autoscaler's client sends at most,
-/// those of eight minutes; with a hundred autoscalers those of 25 minutes.
+/// Reads kept: those of eight minutes at 20 per second, the limit of an autoscaler's client; with a
+/// hundred autoscalers those of 25 minutes.
 const READS_MAX: usize = 10_000;
 
-/// Reads in one answer, about 1 MB.
+/// Reads in one response, about 1 MB.
 const LISTED_MAX: usize = 1000;
 
-/// Bytes of each text of a read. With three texts a read takes some 2 KB at most, the ledger 20 MB.
+/// Bytes of each text of a read. With three texts a read takes 2 KB at most, the ledger 20 MB.
 const TEXT_BYTES_MAX: usize = 512;
 
-/// Who asks. Whoever authenticates a request puts it into the request's extensions.
+/// Name of the authenticated user, in the request's extensions.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reader(pub String);
 
-/// The newest reads.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    /// Oldest first. Held to add one or to copy what is asked for.
+    /// Oldest first. Locked to add one or to copy a list.
     reads: Mutex<VecDeque<RecordedRead>>,
 }
 
@@ -90,7 +89,7 @@ struct Metadata {}
 // === impl Ledger ===
 
 impl Ledger {
-    /// Keeps a read; the oldest one makes room.
+    /// Adds a read; drops the oldest one beyond [`READS_MAX`].
     pub(crate) fn add(&self, read: RecordedRead) {
         let mut reads = self.reads.lock();
         if reads.len() >= READS_MAX {
@@ -123,7 +122,7 @@ impl Ledger {
 // === impl RecordedRead ===
 
 impl RecordedRead {
-    /// What was asked by `request` at `at` and answered with `result`.
+    /// Records `request` at `at` with its `result`.
     pub(crate) fn new(
         at: UnixMillis,
         namespace: &str,
@@ -142,7 +141,7 @@ impl RecordedRead {
             at_unix_ms: at.0,
             user: reader.map_or_else(String::new, |reader| cut(&reader.0)),
             user_agent: cut(agent.and_then(|agent| agent.to_str().ok()).unwrap_or("")),
-            // Without scheme and host, which only HTTP/2 has here.
+            // Without scheme and host, which only requests of HTTP/2 have here.
             request: cut(request.uri.path_and_query().map_or("", |url| url.as_str())),
             code: match result {
                 Ok(_) => 200,
@@ -165,7 +164,7 @@ impl RecordedRead {
     }
 }
 
-/// `text` without what is beyond [`TEXT_BYTES_MAX`].
+/// The first [`TEXT_BYTES_MAX`] bytes of `text`.
 fn cut(text: &str) -> String {
     text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()
 }
@@ -179,12 +178,12 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::fleet::{Fleet, V2, inbound, running};
     use crate::status::Reason;
+    use crate::testing::{TestApi, V2, inbound, running};
 
     const RPS: &str = "appmesh_requests_per_second";
 
-    fn reads(fleet: &Fleet, namespace: &str) -> Vec<serde_json::Value> {
+    fn reads(fleet: &TestApi, namespace: &str) -> Vec<serde_json::Value> {
         let list = fleet
             .get(&format!("{V2}/namespaces/{namespace}/reads"))
             .list();
@@ -196,7 +195,7 @@ mod tests {
     /// asked for.
     #[test]
     fn keeps_reads() {
-        let fleet = Fleet::new();
+        let fleet = TestApi::new();
         fleet.reports(running("jazz", "jazz-a"), vec![inbound(3)]);
         fleet.reports(running("jazz", "jazz-b"), vec![inbound(4)]);
         fleet.exists(running("jazz", "jazz-c"));
@@ -214,7 +213,7 @@ mod tests {
         assert_eq!(
             reads_of_prod[1],
             serde_json::json!({
-                "atUnixMs": crate::fleet::wall(crate::fleet::NOW).0,
+                "atUnixMs": crate::testing::wall(crate::testing::NOW).0,
                 "user": "hpa",
                 "userAgent": "kcm",
                 "request": uri,

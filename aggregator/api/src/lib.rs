@@ -1,5 +1,4 @@
-//! The Kubernetes custom metrics API over HTTPS: what a `HorizontalPodAutoscaler` asks, answered
-//! from memory.
+//! The Kubernetes custom metrics API over HTTPS, which a `HorizontalPodAutoscaler` reads.
 //!
 //! ```text
 //! server (TLS, HTTP, limits) -> guard (authentication, review)                   who may read
@@ -8,17 +7,15 @@
 //!                                       -> discovery, health, status             all the rest
 //! ```
 //!
-//! What is answered comes from memory, never from a backend or the Kubernetes API; only whether a
-//! user may ask is a question to it, and its answers are kept. Doubt is an error with a sentence
-//! that says why, since an autoscaler freezes on errors and obeys numbers.
+//! Values come from memory, never from a backend or the Kubernetes API; only token and access
+//! reviews go there, and are cached. Doubt is an error with its reason, since an autoscaler stops
+//! scaling on errors and obeys numbers.
 
 mod accept;
 pub mod authentication;
 pub mod cluster_names;
 mod discovery;
 mod external;
-#[cfg(test)]
-mod fleet;
 mod form;
 pub mod guard;
 mod handler;
@@ -39,6 +36,8 @@ pub mod server;
 mod signal_age;
 mod status;
 mod telemetry;
+#[cfg(test)]
+mod testing;
 mod workload;
 
 pub use guard::Guard;

@@ -1,5 +1,5 @@
-//! `MetricValueList` in both versions and `ExternalMetricValueList`: values -> JSON as Kubernetes'
-//! own types print it.
+//! Writes `MetricValueList` in both versions and `ExternalMetricValueList` as JSON, like
+//! Kubernetes' own types.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::path::{ApiVersion, EXTERNAL_GROUP, EXTERNAL_VERSION};
 use crate::selector::{Condition, Selector};
 use crate::workload::Workload;
 
-/// One value, ready to be written.
+/// One value of a list.
 #[derive(Clone, Debug)]
 pub(crate) struct Item<'a> {
     pub(crate) object: DescribedObject<'a>,
@@ -40,12 +40,12 @@ pub(crate) enum ListError {
     /// A point in time beyond the year 9999.
     #[error("timestamp out of range: {} ms", .0.0)]
     Timestamp(UnixMillis),
-    /// Never seen: the types below can always be written.
+    /// Never happens: the types below always serialise.
     #[error("the list cannot be written: {0}")]
     Json(#[from] serde_json::Error),
 }
 
-/// `metav1.LabelSelector`, echoing what was asked.
+/// `metav1.LabelSelector`, an echo of the request.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct LabelSelector<'a> {
@@ -102,7 +102,7 @@ struct V1Beta1<'a> {
     selector: Option<&'a LabelSelector<'a>>,
 }
 
-/// The value of an external metric, ready to be written.
+/// The value of an external metric.
 #[derive(Clone, Debug)]
 pub(crate) struct ExternalItem {
     pub(crate) labels: BTreeMap<&'static str, String>,
@@ -148,7 +148,7 @@ impl<'a> DescribedObject<'a> {
         }
     }
 
-    /// A namespace, which itself is in none.
+    /// A namespace, which is not namespaced itself.
     pub(crate) fn namespace(name: &'a str) -> Self {
         Self {
             kind: "Namespace",
@@ -159,7 +159,7 @@ impl<'a> DescribedObject<'a> {
     }
 }
 
-/// Writes `items` of `metric` in `version`; `selector` is the metric selector they answer.
+/// Writes `items` of `metric` in `version`; `selector` is the metric selector to echo.
 pub(crate) fn write(
     version: ApiVersion,
     metric: &str,
@@ -226,8 +226,8 @@ fn to_json<'a, T: Serialize>(
     Ok(serde_json::to_vec(&list)?)
 }
 
-/// Whole seconds, as `metav1.Time` prints them; cut off, so that a value never looks newer than it
-/// is.
+/// Whole seconds, as `metav1.Time` prints them; truncated, so that a value never looks newer than
+/// it is.
 fn rfc3339(timestamp: UnixMillis) -> Result<String, ListError> {
     i64::try_from(timestamp.0 / 1000)
         .ok()
@@ -241,7 +241,7 @@ fn whole_seconds(window: Duration) -> u64 {
     (window + Duration::from_millis(500)).as_secs().max(1)
 }
 
-/// As Go's `metav1.ParseToLabelSelector` turns a selector round; `None` for the empty one.
+/// Converts a selector like Go's `metav1.ParseToLabelSelector`; `None` for the empty one.
 fn echo(selector: &Selector) -> Option<LabelSelector<'_>> {
     let mut echo = LabelSelector {
         match_labels: BTreeMap::new(),
@@ -258,7 +258,7 @@ fn echo(selector: &Selector) -> Option<LabelSelector<'_>> {
                     values,
                 });
             }
-            // Metric selectors with other conditions were refused.
+            // Other conditions were refused by `metric_selector`.
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Names of metrics as the API serves them <-> quantities of the core.
+//! Maps names of served metrics to metrics of the core.
 
 use aggregator_core::query::Metric;
 use thiserror::Error;
@@ -18,11 +18,11 @@ pub(crate) const METRICS: [(&str, Metric); 5] = [
     ),
 ];
 
-/// What the names of all metrics begin with: `appmesh_` unless a deployment chooses another.
+/// Prefix of all metric names; `appmesh_` by default.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MetricPrefix(String);
 
-/// A prefix that would make names no client could ask for.
+/// A prefix with characters that a metric name cannot have.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error(
     "the metric prefix {0:?} is not valid: at most {PREFIX_BYTES_MAX} letters, digits and '_', beginning with a letter or '_'"
@@ -67,12 +67,12 @@ impl MetricNames {
         }
     }
 
-    /// The metric called `name`, with the name as it is served.
+    /// The metric with this name, and its name as served.
     pub(crate) fn parse(&self, name: &str) -> Option<(&str, Metric)> {
         self.find(|known| known == name)
     }
 
-    /// As [`Self::parse`] for external metrics, whose names clients send in lower case.
+    /// [`Self::parse`] for external metrics, whose names clients send in lower case.
     pub(crate) fn parse_external(&self, name: &str) -> Option<(&str, Metric)> {
         self.find(|known| known.eq_ignore_ascii_case(name))
     }
@@ -86,8 +86,8 @@ impl MetricNames {
         self.all().collect::<Vec<_>>().join(", ")
     }
 
-    fn find(&self, is_meant: impl Fn(&str) -> bool) -> Option<(&str, Metric)> {
-        let found = self.names.iter().find(|(known, _)| is_meant(known))?;
+    fn find(&self, matches: impl Fn(&str) -> bool) -> Option<(&str, Metric)> {
+        let found = self.names.iter().find(|(known, _)| matches(known))?;
         Some((&found.0, found.1))
     }
 }

@@ -1,8 +1,8 @@
-//! `metricLabelSelector`: which part of a metric is asked for -> fields of a `MetricQuery`.
+//! Parses `metricLabelSelector` into the fields of a `MetricQuery`.
 //!
-//! Four keys are understood: `direction`, `cluster`, `code_class` and `window`, each with exactly
-//! one value. Anything else is refused by name: to ignore a condition would be to answer another
-//! question.
+//! Four keys are supported: `direction`, `cluster`, `code_class` and `window`, each with exactly
+//! one value. Anything else is refused by name: ignoring a condition would serve another value than
+//! requested.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,30 +16,26 @@ use crate::selector::{Condition, Requirement, Selector};
 /// Why a metric selector was refused.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub(crate) enum MetricSelectorError {
-    /// A key that no metric has.
     #[error("unknown key \"{0}\"; known keys: direction, cluster, code_class, window")]
     Key(String),
-    /// An operator that leaves more than one value open.
+    /// An operator that allows more than one value.
     #[error("{0}: only {0}=VALUE is supported, with one value")]
     Operator(String),
     #[error("{0} is given more than once")]
     Twice(String),
-    /// A value the key cannot have.
     #[error("{key}: \"{value}\" is not valid; expected {expected}")]
     Value {
         key: &'static str,
         value: String,
-        /// What it may be.
         expected: &'static str,
     },
-    /// A key that this metric is not divided by.
     #[error("code_class: only requests_per_second and responses_per_second are divided by it")]
     CodeClass,
 }
 
 pub(crate) const KEYS: [&str; 4] = ["direction", "cluster", "code_class", "window"];
 
-/// The question `selector` asks about `metric`.
+/// The query for `metric` with the conditions of `selector`.
 pub(crate) fn query(
     metric: Metric,
     selector: &Selector,

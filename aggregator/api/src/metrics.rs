@@ -1,9 +1,9 @@
-//! Metric requests: path and selectors -> the store -> a list of values, or a sentence that says
-//! why not.
+//! Serves metric requests: reads the store and returns a list of values, or an error with the
+//! reason.
 //!
-//! - `pods/*`: a pod without a value is left out; if none has one, that is an error.
+//! - `pods/*`: pods without a value are omitted; an error if none has one.
 //! - `pods/NAME`: no value is an error.
-//! - Any other object is one number: a [`sum`] over its pods or, if none of them runs, the
+//! - Any other object has one value: a [`sum`] over its pods or, if none of them runs, the
 //!   [`demand`] of its callers.
 
 mod demand;
@@ -52,7 +52,7 @@ pub(crate) struct Served {
     pub(crate) summary: Summary,
 }
 
-/// What a served list says, in short.
+/// Summary of a served list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Summary {
     pub(crate) source: Source,
@@ -65,26 +65,26 @@ pub(crate) struct Summary {
     pub(crate) window: Duration,
 }
 
-/// Answers one request for the metric of an object.
-pub(crate) fn answer(
-    sources: ReadContext<'_>,
+/// Serves one request for the metric of an object.
+pub(crate) fn serve(
+    context: ReadContext<'_>,
     path: &MetricPath,
     parameters: &Parameters,
 ) -> Outcome<Served> {
-    Outcome::from(ask(sources, path, parameters)).and_then(|(question, metric_selector)| {
+    Outcome::from(ask(context, path, parameters)).and_then(|(request, metric_selector)| {
         let write = |items: &[Item<'_>]| {
-            list::write(path.version, question.metric, &metric_selector, items)
+            list::write(path.version, request.metric, &metric_selector, items)
                 .map_err(|error| list_refusal(&error))
         };
         if matches!(path.object, Object::Pods | Object::Pod(_)) {
-            return list_of_pods(sources, &question, write);
+            return list_of_pods(context, &request, write);
         }
-        question.total(sources).and_then(|sum| {
+        request.total(context).and_then(|sum| {
             let item = Item {
                 object: described(path),
-                timestamp: sources.now.wall_of(sum.timestamp),
+                timestamp: context.now.wall_of(sum.timestamp),
                 window: sum.window,
-                value: sum.quantity(&question.subject())?,
+                value: sum.quantity(&request.subject())?,
             };
             Ok(Served {
                 body: write(&[item])?,
@@ -94,21 +94,21 @@ pub(crate) fn answer(
     })
 }
 
-/// What is asked, and the selector of the metric, which the answer repeats.
+/// Parses a request; also returns the metric selector, which the response repeats.
 fn ask<'a>(
-    sources: ReadContext<'a>,
+    context: ReadContext<'a>,
     path: &'a MetricPath,
     parameters: &'a Parameters,
 ) -> Result<(MetricRequest<'a>, Selector), Refusal> {
-    let (name, metric) = sources
+    let (name, metric) = context
         .names
         .parse(&path.metric)
-        .ok_or_else(|| unknown_metric(sources.names, path))?;
+        .ok_or_else(|| unknown_metric(context.names, path))?;
     let metric_selector = Selector::parse(&parameters.metric_label_selector)
         .map_err(|error| metric_selector_refusal(&error))?;
     let query = metric_selector::query(metric, &metric_selector)
         .map_err(|error| metric_selector_refusal(&error))?;
-    let question = MetricRequest {
+    let request = MetricRequest {
         namespace: &path.namespace,
         object: &path.object,
         metric: name,
@@ -116,19 +116,19 @@ fn ask<'a>(
         selector_text: parameters.label_selector.trim(),
         selector: label_selector(path, parameters)?,
     };
-    Ok((question, metric_selector))
+    Ok((request, metric_selector))
 }
 
 fn list_of_pods(
-    sources: ReadContext<'_>,
-    question: &MetricRequest<'_>,
+    context: ReadContext<'_>,
+    request: &MetricRequest<'_>,
     write: impl Fn(&[Item<'_>]) -> Result<Bytes, Refusal>,
 ) -> Outcome<Served> {
-    Outcome::from(question.read(sources)).and_then(|QueryResult { readings, missing }| Outcome {
-        result: each(sources.now, question, &readings, &missing).and_then(|items| {
+    Outcome::from(request.read(context)).and_then(|QueryResult { readings, missing }| Outcome {
+        result: each(context.now, request, &readings, &missing).and_then(|items| {
             Ok(Served {
                 body: write(&items)?,
-                summary: summary(sources.now.monotonic, &readings),
+                summary: summary(context.now.monotonic, &readings),
             })
         }),
         missing,
@@ -148,20 +148,18 @@ fn described(path: &MetricPath) -> DescribedObject<'_> {
 /// One item per pod with a value.
 fn each<'a>(
     now: Now,
-    question: &MetricRequest<'_>,
+    request: &MetricRequest<'_>,
     readings: &'a [Reading],
     missing: &[(PodKey, NoValue)],
 ) -> Result<Vec<Item<'a>>, Refusal> {
     if readings.is_empty() {
-        return Err(no_value(match (question.object, missing) {
+        return Err(no_value(match (request.object, missing) {
             (Object::Pod(_), [(pod, why)]) => {
-                no_value_reason::one_has_no_value(question.metric, pod, *why)
+                no_value_reason::one_has_no_value(request.metric, pod, *why)
             }
-            _ => no_value_reason::none_has_a_value(
-                question.metric,
-                &question.describe_pods(),
-                missing,
-            ),
+            _ => {
+                no_value_reason::none_has_a_value(request.metric, &request.describe_pods(), missing)
+            }
         }));
     }
     readings
@@ -204,12 +202,11 @@ fn label_selector(path: &MetricPath, parameters: &Parameters) -> Result<Selector
     Ok(selector)
 }
 
-/// Reads `labelSelector`.
+/// Parses `labelSelector`.
 pub(crate) fn parse_label_selector(text: &str) -> Result<Selector, Refusal> {
     Selector::parse(text).map_err(|error| label_selector_refusal(&error))
 }
 
-/// `labelSelector` cannot be followed.
 pub(crate) fn label_selector_refusal(error: &dyn std::fmt::Display) -> Refusal {
     Refusal::bad_request(Reason::LabelSelector, format!("labelSelector: {error}"))
 }
@@ -236,7 +233,7 @@ fn unknown_metric(names: &MetricNames, path: &MetricPath) -> Refusal {
     Refusal::not_found(Reason::UnknownMetric, message)
 }
 
-/// The canonical text of `value`, or an error that names `whose` it is.
+/// The canonical text of `value`; `whose` is the subject for an error.
 fn quantity_of(value: Milli, whose: impl Fn() -> String) -> Result<String, Refusal> {
     quantity::format(value).map_err(|error| {
         let message = format!("{}: {error}", whose());
@@ -244,7 +241,6 @@ fn quantity_of(value: Milli, whose: impl Fn() -> String) -> Result<String, Refus
     })
 }
 
-/// The list cannot be written.
 pub(crate) fn list_refusal(error: &ListError) -> Refusal {
     Refusal::new(Kind::Internal, Reason::Internal, error.to_string())
 }

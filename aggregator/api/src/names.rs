@@ -1,4 +1,4 @@
-//! Names of Kubernetes objects: which ones can exist at all.
+//! Validates names of Kubernetes objects.
 
 /// Bytes of a namespace's name: a DNS label (RFC 1123).
 const LABEL_BYTES_MAX: usize = 63;
@@ -10,19 +10,19 @@ const LABEL_RULE: &str =
     "at most 63 lower-case letters, digits and '-', beginning and ending with a letter or digit";
 const SUBDOMAIN_RULE: &str = "at most 253 lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit";
 
-/// What the name of a namespace must be, if `name` is not that.
+/// The rule for names of namespaces, if `name` breaks it.
 pub fn namespace_fault(name: &str) -> Option<&'static str> {
     let valid = name.len() <= LABEL_BYTES_MAX && is_label(name);
     (!valid).then_some(LABEL_RULE)
 }
 
-/// What the name of a pod must be, if `name` is not that.
+/// The rule for names of pods, if `name` breaks it.
 pub fn pod_name_fault(name: &str) -> Option<&'static str> {
     let valid = name.len() <= SUBDOMAIN_BYTES_MAX && name.split('.').all(is_label);
     (!valid).then_some(SUBDOMAIN_RULE)
 }
 
-/// What the name of a service must be, if `name` is not that.
+/// The rule for names of services, if `name` breaks it.
 pub fn service_name_fault(name: &str) -> Option<&'static str> {
     namespace_fault(name)
 }

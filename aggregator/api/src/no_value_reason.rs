@@ -1,9 +1,9 @@
-//! Why there is no value, in the words an operator reads in `kubectl describe hpa`.
+//! Messages for pods without a value, as an operator reads them in `kubectl describe hpa`.
 
 use aggregator_core::pod::PodKey;
 use aggregator_core::query::NoValue;
 
-/// Order in which reasons are told: the one that calls for action first.
+/// Order of reasons in a message: those that need action first.
 pub(crate) const REASONS: [NoValue; 9] = [
     NoValue::TlsRefused,
     NoValue::NeverReported,
@@ -16,7 +16,7 @@ pub(crate) const REASONS: [NoValue; 9] = [
     NoValue::NoRequests,
 ];
 
-/// The sentence for `pods` ("pods matching app=jazz in namespace prod") of which none has a value.
+/// The message for `pods` ("pods matching app=jazz in namespace prod") of which none has a value.
 pub(crate) fn none_has_a_value(metric: &str, pods: &str, missing: &[(PodKey, NoValue)]) -> String {
     let matching = match missing.len() {
         1 => "1 pod matches".to_owned(),
@@ -36,12 +36,12 @@ pub(crate) fn none_has_a_value(metric: &str, pods: &str, missing: &[(PodKey, NoV
     )
 }
 
-/// The sentence for one pod.
+/// The message for one pod.
 pub(crate) fn one_has_no_value(metric: &str, pod: &PodKey, why: NoValue) -> String {
     format!("pod {pod} has no value of {metric}: it {}", phrase(why))
 }
 
-/// How many pods lack a value for which reason.
+/// Number of pods by reason.
 pub(crate) fn counted(missing: &[(PodKey, NoValue)]) -> String {
     let parts = REASONS.iter().filter_map(|reason| {
         let count = missing.iter().filter(|(_, why)| why == reason).count();
@@ -50,7 +50,7 @@ pub(crate) fn counted(missing: &[(PodKey, NoValue)]) -> String {
     parts.collect::<Vec<_>>().join("; ")
 }
 
-/// Follows "it" and a number alike.
+/// A phrase that fits after "it" and after a number.
 fn phrase(why: NoValue) -> &'static str {
     match why {
         NoValue::NeverReported => "never reported (check that the filter is injected)",
@@ -70,7 +70,9 @@ fn phrase(why: NoValue) -> &'static str {
         NoValue::Refused => {
             "had a part of its report refused (see the aggregator's log for the limit)"
         }
-        NoValue::NoRequests => "ended no request in the window (a ratio of nothing is unknown)",
+        NoValue::NoRequests => {
+            "had no request that ended in the window (a ratio of none is undefined)"
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! `OpenAPI` v3: what `kubectl explain` and generators of clients read. One small document per
-//! group and version, of constant size. Version 2 is not served: kube-apiserver does without (404).
+//! `OpenAPI` v3, for `kubectl explain` and client generators. One small document per group and
+//! version, of constant size. Version 2 is not served: kube-apiserver accepts a 404.
 
 use serde_json::{Value, json};
 
@@ -95,14 +95,14 @@ fn external() -> Value {
     )
 }
 
-/// What else may be answered, always with a `Status` that says why: (code, when).
+/// Error responses, each with a `Status`: code and description.
 const ERRORS: [(&str, &str); 10] = [
     (
         "400",
         "Bad Request: a name, a selector or a query that cannot be read",
     ),
-    ("401", "Unauthorized: it is not known who asks"),
-    ("403", "Forbidden: who asks may not"),
+    ("401", "Unauthorized: no valid credentials"),
+    ("403", "Forbidden: the user may not read this"),
     (
         "404",
         "Not Found: no such metric or object, or none of the objects has a value",
@@ -114,7 +114,7 @@ const ERRORS: [(&str, &str); 10] = [
     ("500", "Internal Server Error"),
     (
         "503",
-        "Service Unavailable: there is a value, but doubt whether it is right; or it cannot be told who asks or whether they may",
+        "Service Unavailable: the value may be wrong, or a token or access review failed",
     ),
 ];
 

@@ -1,11 +1,10 @@
-//! Paths of the API: text -> [`Route`]. Read as kube-apiserver reads them: decoded first and split
-//! then, since Python's client sends the path within a collection as one segment
-//! (`pods%2F%2A%2FM`), and slashes at the end mean nothing, since clients ask for `/version/` and
-//! `/apis/G/V/`.
+//! Parses paths of the API into a [`Route`], as kube-apiserver does: decoded before they are split,
+//! since Python's client sends the path within a collection as one segment (`pods%2F%2A%2FM`), and
+//! without slashes at the end, since clients request `/version/` and `/apis/G/V/`.
 //!
-//! A namespace as an object has three spellings: `namespaces/NS/metrics/M` is what autoscalers and
-//! Go clients send, `namespaces/NS/namespaces/NS/M` is that of any object in a namespace, and
-//! `namespaces/NS/M` that of one in none.
+//! A namespace as an object has three spellings: `namespaces/NS/metrics/M`, which autoscalers and
+//! Go clients send, `namespaces/NS/namespaces/NS/M` like an object in a namespace, and
+//! `namespaces/NS/M` like one outside.
 
 use thiserror::Error;
 
@@ -25,10 +24,10 @@ pub(crate) const EXTERNAL_VERSION: &str = "v1beta1";
 /// Bytes of a metric name.
 const METRIC_NAME_BYTES_MAX: usize = 253;
 
-/// Characters of what was asked that an error repeats.
+/// Characters of the request that an error repeats.
 const PRINTED_CHARS_MAX: usize = 253;
 
-/// Segments of the longest path that means anything: `apis/G/V/namespaces/NS/pods/NAME/METRIC`.
+/// Segments of the longest valid path: `apis/G/V/namespaces/NS/pods/NAME/METRIC`.
 const SEGMENTS_MAX: usize = 8;
 
 common_names::named! {
@@ -55,7 +54,7 @@ pub(crate) enum Route {
     Metric(MetricPath),
     /// `/apis/G/V/namespaces/NS/reads`: the ledger of a namespace
     Reads {
-        /// In which version the answer is to be written.
+        /// Version of the response.
         version: ApiVersion,
         namespace: String,
     },
@@ -75,26 +74,26 @@ pub(crate) enum Route {
     Health(HealthPath),
 }
 
-/// A path that asks for a metric.
+/// The path of a custom metric.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct MetricPath {
-    /// In which version the answer is to be written.
+    /// Version of the response.
     pub(crate) version: ApiVersion,
     pub(crate) namespace: String,
     pub(crate) object: Object,
-    /// Name of the metric, as asked.
+    /// Name of the metric, as requested.
     pub(crate) metric: String,
 }
 
-/// A path that asks for an external metric.
+/// The path of an external metric.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct ExternalPath {
     pub(crate) namespace: String,
-    /// Name of the metric, as asked: usually in lower case, whatever its name.
+    /// Name of the metric, as requested: clients send it in lower case.
     pub(crate) metric: String,
 }
 
-/// Which objects a metric is asked of.
+/// The object or objects of a metric.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Object {
     /// `pods/*`
@@ -114,7 +113,7 @@ pub(crate) struct HealthPath {
     pub(crate) check: Option<String>,
 }
 
-/// Why a path means nothing.
+/// Why a path is refused.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub(crate) enum PathError {
     #[error("the server could not find the requested resource: {0}")]
@@ -125,32 +124,24 @@ pub(crate) enum PathError {
          services, deployments.apps, replicasets.apps, statefulsets.apps, daemonsets.apps and jobs.batch"
     )]
     Resource { resource: String, metric: String },
-    /// All objects of a resource at once.
+    /// `*` for another resource than pods.
     #[error("only pods can be asked for together, by pods/*; name one of the {resource} instead")]
     Wildcard { resource: String },
     #[error("the namespace {outer} does not hold the namespace {inner}")]
-    NestedNamespace {
-        /// The first one in the path.
-        outer: String,
-        /// The second one in the path.
-        inner: String,
-    },
-    /// A path that does not decode.
+    NestedNamespace { outer: String, inner: String },
     #[error("the path cannot be decoded: {0}")]
     Percent(#[from] PercentError),
-    /// A name that no Kubernetes object can have.
     #[error("{what} \"{name}\" is not valid: {rule}")]
     Name {
-        /// What the name is of.
+        /// Such as `pod name`.
         what: &'static str,
-        /// The name, as asked, cut to a length that is fit to print.
+        /// Cut to [`PRINTED_CHARS_MAX`].
         name: String,
         rule: &'static str,
     },
 }
 
-/// The groups and versions that are served, as paths have them: the preferred one first, external
-/// metrics last.
+/// Served groups and versions, as in paths: the preferred one first, external metrics last.
 pub(crate) fn group_versions() -> [String; 3] {
     let [preferred, other] = ApiVersion::ALL.map(ApiVersion::group_version);
     [
@@ -163,7 +154,7 @@ pub(crate) fn group_versions() -> [String; 3] {
 // === impl ApiVersion ===
 
 impl ApiVersion {
-    /// Group and version, as `apiVersion` has them.
+    /// `apiVersion`.
     pub(crate) fn group_version(self) -> String {
         format!("{GROUP}/{}", self.as_str())
     }
@@ -172,19 +163,20 @@ impl ApiVersion {
 // === impl Route ===
 
 impl Route {
-    /// Reads the path of a URL, query excluded.
+    /// Parses the path of a URL, without the query.
     pub(crate) fn parse(path: &str) -> Result<Self, PathError> {
         let unknown = || PathError::Unknown(printable(path));
-        // Piece by piece, so that an error names the one that cannot be read.
-        let pieces: Result<Vec<String>, _> = path.split('/').map(percent::decode).collect();
-        let decoded = pieces?.join("/");
-        let meant = decoded.strip_prefix('/').ok_or_else(unknown)?;
-        let meant = meant.trim_end_matches('/');
-        if meant.is_empty() {
+        // Segment by segment, so that an error names the one that cannot be decoded.
+        let segments_decoded: Result<Vec<String>, _> =
+            path.split('/').map(percent::decode).collect();
+        let decoded = segments_decoded?.join("/");
+        let trimmed = decoded.strip_prefix('/').ok_or_else(unknown)?;
+        let trimmed = trimmed.trim_end_matches('/');
+        if trimmed.is_empty() {
             return Ok(Self::Root);
         }
-        // One more than is taken tells that there are more.
-        let segments: Vec<&str> = meant.split('/').take(SEGMENTS_MAX + 1).collect();
+        // One more than allowed is enough to see that there are too many.
+        let segments: Vec<&str> = trimmed.split('/').take(SEGMENTS_MAX + 1).collect();
         if segments.len() > SEGMENTS_MAX {
             return Err(unknown());
         }
@@ -194,9 +186,9 @@ impl Route {
             ["version"] => Ok(Self::Version),
             ["openapi", "v3"] => Ok(Self::OpenApi),
             ["openapi", "v3", "apis", group, version] => {
-                let asked = format!("{group}/{version}");
+                let requested = format!("{group}/{version}");
                 let known = group_versions();
-                let index = known.iter().position(|known| *known == asked);
+                let index = known.iter().position(|known| *known == requested);
                 index.map(Self::OpenApiOf).ok_or_else(unknown)
             }
             ["apis", GROUP] => Ok(Self::Group),
@@ -268,7 +260,7 @@ fn parse_in_version(version: ApiVersion, rest: &[&str]) -> Result<Option<Route>,
     })))
 }
 
-/// True for what is no name of a metric, but a path cut short.
+/// True for a resource, which is a truncated path and no name of a metric.
 fn is_resource(text: &str) -> bool {
     matches!(text, "pods" | "services" | "namespaces" | "metrics")
         || Workload::from_resource(text).is_some()
@@ -353,8 +345,7 @@ fn is_metric_name(name: &str) -> bool {
             .all(|c| c.is_ascii_graphic() && c != '/' && c != '%')
 }
 
-/// `text` fit to stand in an error: without control characters and at most [`PRINTED_CHARS_MAX`]
-/// characters.
+/// `text` for an error: at most [`PRINTED_CHARS_MAX`] characters, none of them a control character.
 fn printable(text: &str) -> String {
     text.chars()
         .take(PRINTED_CHARS_MAX)

@@ -1,9 +1,9 @@
-//! Percent-encoding as RFC 3986 section 2.1 has it: bytes of a URL -> text.
+//! Percent-decoding (RFC 3986 section 2.1).
 
 use percent_encoding::percent_decode_str;
 use thiserror::Error;
 
-/// Why a piece of a URL cannot be decoded.
+/// Why a part of a URL cannot be decoded.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub(crate) enum PercentError {
     /// A `%` without two hexadecimal digits after it.
@@ -16,7 +16,7 @@ pub(crate) enum PercentError {
 
 /// Decodes `%XX` in `raw`. A `+` stays a plus: it means a space only in queries.
 pub(crate) fn decode(raw: &str) -> Result<String, PercentError> {
-    // The library passes on what is no escape.
+    // The library keeps an invalid escape as text; Go's, which clients expect, refuses it.
     let is_escape = |after: &str| {
         let digits = after.as_bytes().get(..2);
         digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))

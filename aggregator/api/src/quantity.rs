@@ -1,5 +1,4 @@
-//! Kubernetes quantities: a number in thousandths -> the canonical text of `resource.Quantity`
-//! (`DecimalSI`).
+//! Formats numbers in thousandths as the canonical text of `resource.Quantity` (`DecimalSI`).
 //!
 //! Canonical means an integer with the largest suffix that leaves no fraction. An autoscaler reads
 //! the value back as `MilliValue()`, a signed 64-bit number of thousandths that silently wraps
@@ -15,7 +14,7 @@ pub(crate) const QUANTITY_MAX: Milli = Milli(9_220_000_000_000_000_000);
 /// Suffixes of 1000^0, 1000^1, …; [`QUANTITY_MAX`] needs none beyond the last.
 const SUFFIXES: [&str; 6] = ["", "k", "M", "G", "T", "P"];
 
-/// A value that no autoscaler could read back.
+/// A value that an autoscaler would read as another one.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("the value {}.{:03} is beyond what a Kubernetes quantity can hold in thousandths", .0.0 / 1000, .0.0 % 1000)]
 pub(crate) struct OutOfRange(Milli);

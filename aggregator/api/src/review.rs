@@ -1,6 +1,5 @@
-//! What only the Kubernetes API can tell: who a bearer token is (`TokenReview`), and what a user
-//! may do (`SubjectAccessReview`). Here are the questions and answers; whoever can ask implements
-//! [`Reviews`].
+//! Reviews by the Kubernetes API: the user of a bearer token (`TokenReview`) and whether a user may
+//! do something (`SubjectAccessReview`). The binary implements [`Reviews`].
 
 pub(crate) mod cache;
 pub mod tokens;
@@ -10,48 +9,45 @@ use std::pin::Pin;
 
 use thiserror::Error;
 
-/// Everyone who is authenticated is in this group.
+/// Group of all authenticated users.
 pub const AUTHENTICATED: &str = "system:authenticated";
 
-/// Whoever is not authenticated is in this group.
+/// Group of all unauthenticated users.
 pub const UNAUTHENTICATED: &str = "system:unauthenticated";
 
-/// May do anything, without a question.
+/// Group that may do anything, without a review.
 pub const MASTERS: &str = "system:masters";
 
-/// An answer that is still to come.
+/// Future of a review.
 pub type Review<'a, T> = Pin<Box<dyn Future<Output = Result<T, ReviewError>> + Send + 'a>>;
 
-/// Asks the Kubernetes API. Each call is one question: caches, limits and patience are this crate's
-/// affair, and an answer that is not waited for any longer is dropped.
+/// Client of the Kubernetes API. Each call is one review: this crate has the cache, the limits and
+/// the timeout, and drops the future of a review that is no longer needed.
 pub trait Reviews: Send + Sync {
-    /// Who `token` is, if it is meant for one of `audiences` (if there are none: for the API
-    /// server's own). `None` if it is not valid.
+    /// The user of `token`, which must be for one of `audiences` (empty: the API server's own).
+    /// `None` if it is invalid.
     fn token<'a>(&'a self, token: &'a str, audiences: &'a [String]) -> Review<'a, Option<User>>;
 
-    /// Whether `user` may do what `attributes` say.
+    /// Whether `user` may do what `attributes` describe.
     fn access<'a>(&'a self, user: &'a User, attributes: &'a Attributes) -> Review<'a, Decision>;
 }
 
-/// Who asks, as Kubernetes knows them.
+/// A user of Kubernetes.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct User {
     /// For example `system:serviceaccount:kube-system:horizontal-pod-autoscaler`.
     pub name: String,
     /// Empty if unknown.
     pub uid: String,
-    /// In the order in which they were given.
     pub groups: Vec<String>,
-    /// More about the user. Keys are in lower case.
+    /// Keys are in lower case.
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
-/// What somebody wants to do.
+/// What a review is about.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Attributes {
-    /// With an object of an API group.
     Resource(ResourceAttributes),
-    /// With a path that is no object.
     NonResource {
         /// For example `/metrics`.
         path: String,
@@ -60,7 +56,7 @@ pub enum Attributes {
     },
 }
 
-/// `ResourceAttributes` of a `SubjectAccessReview`. What does not apply is empty.
+/// `ResourceAttributes` of a `SubjectAccessReview`. Fields that do not apply are empty.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct ResourceAttributes {
     /// `get` with a name, `list` without.
@@ -79,29 +75,26 @@ pub struct ResourceAttributes {
     pub namespace: String,
 }
 
-/// What authorisers say to a question.
+/// Result of an access review.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Decision {
     Allow,
-    /// No, for a reason, which may be empty.
+    /// With a reason, which may be empty.
     Deny(String),
-    /// None of them knows, which is a no.
+    /// No authoriser decided, which counts as a denial.
     NoOpinion,
 }
 
-/// Why there is no answer. Access is then refused.
+/// Why a review failed. Access is then refused.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum ReviewError {
-    /// The Kubernetes API cannot be reached.
     #[error("Kubernetes API unreachable: {0}")]
     Unavailable(String),
-    /// The Kubernetes API does not answer this question, for example because we may not ask it.
+    /// For example because we may not create reviews.
     #[error("the Kubernetes API refused the review: {0}")]
     Refused(String),
-    /// There was no answer in time.
     #[error("the Kubernetes API did not answer the review in time")]
     Timeout,
-    /// Too many questions wait for their answers.
     #[error("too many reviews wait for the Kubernetes API")]
     Overload,
 }
@@ -114,10 +107,10 @@ impl User {
         self.groups.iter().any(|name| name == group)
     }
 
-    /// Adds [`AUTHENTICATED`], which kube-apiserver leaves out of some of its own requests, unless
-    /// the user is expressly [`UNAUTHENTICATED`].
+    /// Adds [`AUTHENTICATED`], unless the user is explicitly [`UNAUTHENTICATED`].
     #[must_use]
     pub fn into_authenticated(mut self) -> Self {
+        // kube-apiserver omits the group in some of its own requests.
         if !self.is_in(AUTHENTICATED) && !self.is_in(UNAUTHENTICATED) {
             self.groups.push(AUTHENTICATED.to_owned());
         }

@@ -1,8 +1,7 @@
-//! Kubernetes label selectors: text -> [`Selector`] -> does a set of labels match?
+//! Kubernetes label selectors: parsing and matching.
 //!
-//! Syntax, matching and the words of errors follow `k8s.io/apimachinery/pkg/labels/selector.go`, so
-//! that an operator meets nothing new. A selector is a list of requirements that must all hold; the
-//! empty one matches everything.
+//! Syntax, matching and error messages follow `k8s.io/apimachinery/pkg/labels/selector.go`. A
+//! selector is a list of requirements that must all hold; the empty one matches everything.
 
 mod lexer;
 mod parser;
@@ -18,7 +17,6 @@ pub const SELECTOR_BYTES_MAX: usize = 4096;
 
 pub const REQUIREMENTS_MAX: usize = 64;
 
-/// What labels must satisfy.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Selector {
     requirements: Vec<Requirement>,
@@ -28,20 +26,19 @@ pub struct Selector {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Requirement {
     pub key: String,
-    /// What must hold for it.
     pub condition: Condition,
 }
 
-/// What must hold for a label.
+/// Condition on the value of a label.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Condition {
     /// `key=value` and `key==value`.
     Equals(String),
     /// `key!=value`; holds without the label.
     NotEquals(String),
-    /// `key in (a,b)`, sorted, without doubles.
+    /// `key in (a,b)`, sorted, without duplicates.
     In(Vec<String>),
-    /// `key notin (a,b)`, sorted, without doubles; holds without the label.
+    /// `key notin (a,b)`, sorted, without duplicates; holds without the label.
     NotIn(Vec<String>),
     /// `key`
     Exists,
@@ -69,7 +66,7 @@ pub enum SelectorError {
 // === impl Selector ===
 
 impl Selector {
-    /// Reads a selector as it stands in a decoded query parameter.
+    /// Parses a decoded query parameter.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
         if text.len() > SELECTOR_BYTES_MAX {
             return Err(SelectorError::TooLong(text.len()));
@@ -107,12 +104,11 @@ impl Selector {
             })
     }
 
-    /// A selector of these requirements.
     pub(crate) fn of(requirements: Vec<Requirement>) -> Self {
         Self { requirements }
     }
 
-    /// The requirements, in the order they were written.
+    /// The requirements, in the order of the text.
     pub fn requirements(&self) -> &[Requirement] {
         &self.requirements
     }

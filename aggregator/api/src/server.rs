@@ -1,4 +1,4 @@
-//! The API on the wire: TLS, HTTP/1.1 and HTTP/2, within what a client may take of us.
+//! The HTTPS server of the API: HTTP/1.1 and HTTP/2, with limits per client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,26 +14,24 @@ use tokio_util::sync::CancellationToken;
 use crate::authentication::certificate::PeerCertificates;
 use crate::handler::{Api, HEADER_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX};
 
-/// Open connections of clients without a certificate of a front proxy: probes, people, and in a
-/// cluster whoever tries.
+/// Open connections of clients without a certificate of a front proxy: probes, people, any pod.
 const CONNECTIONS_MAX: usize = 768;
 
-/// Open connections of front proxies beside them. kube-apiserver keeps one or a few per replica of
-/// it.
+/// Additional connections of front proxies. Each replica of kube-apiserver keeps one or a few.
 const FRONT_PROXIES_MAX: usize = 256;
 
 /// Requests at once on one HTTP/2 connection; each is answered from memory.
 const STREAMS_PER_CONNECTION_MAX: u32 = 128;
 
-/// Bytes of a request head that are read at all. Above [`URL_BYTES_MAX`] and [`HEADER_BYTES_MAX`]
-/// together, so that whoever only just passes a limit hears which.
+/// Bytes of a request head that are read. More than [`URL_BYTES_MAX`] and [`HEADER_BYTES_MAX`]
+/// together, so that a request slightly above a limit gets an error that names it.
 const HEAD_READ_BYTES_MAX: usize = 64 * 1024;
 const _: () = assert!(URL_BYTES_MAX + HEADER_BYTES_MAX < HEAD_READ_BYTES_MAX);
 
-/// Header lines that are read at all.
+/// Header lines that are read.
 const HEADERS_READ_MAX: usize = 2 * HEADERS_MAX;
 
-/// Connections that the API wants to have.
+/// Default limits of connections.
 pub const LIMITS: Limits = Limits {
     trusted: FRONT_PROXIES_MAX,
     ..Limits::of(CONNECTIONS_MAX)
@@ -49,7 +47,6 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server with the certificate, client verification and protocols of `tls`.
     pub fn new(api: Api, tls: Arc<rustls::ServerConfig>) -> Self {
         Self {
             api: Arc::new(api),
@@ -59,16 +56,15 @@ impl Server {
         }
     }
 
-    /// The same server with fewer connections.
+    /// Replaces [`LIMITS`].
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// The same server, which asks clients to connect anew once a connection is about this old (up
-    /// to a tenth more): otherwise all of an autoscaler's requests would stay with one replica for
-    /// ever.
+    /// Closes connections at about this age (up to a tenth more): otherwise all requests of an
+    /// autoscaler would stay with one replica.
     #[must_use]
     pub fn with_connection_age_max(mut self, age: Option<Duration>) -> Self {
         self.connection_age_max = age;
@@ -93,7 +89,8 @@ impl Server {
         }
     }
 
-    /// Serves until `shutdown`; then accepts nothing more and gives open requests `drain` to end.
+    /// Serves until `shutdown`; then accepts no more connections, and open requests have `drain` to
+    /// end.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -108,7 +105,7 @@ impl Server {
         let api = self.api;
         let handler = move |peer: &Arc<Peer>| {
             let api = Arc::clone(&api);
-            // Of the connection: what was judged once need not be judged with each request.
+            // Per connection, so that the role of its certificate is cached across requests.
             let certificates = Arc::new(PeerCertificates::new(peer.certificates.clone()));
             move |request: Request<RequestBody>| {
                 let (api, certificates) = (Arc::clone(&api), Arc::clone(&certificates));

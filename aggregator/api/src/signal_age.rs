@@ -1,19 +1,19 @@
-//! How old a served value is, and where the time went.
+//! Age of a served value, and its parts.
 
 use std::time::Duration;
 
 use aggregator_core::query::Reading;
 use common_time::Monotonic;
 
-/// The age of a value: the time from the end of the sidecar's interval to the read, which is
-/// `transport` plus `store`; and how long what is in it may have waited before that.
+/// The age of a value, from the end of the sidecar's interval to the read, is `transport` plus
+/// `store`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct SignalAge {
-    /// Length of the sidecar's newest interval: a request in it waited at most so long to be told.
+    /// Length of the sidecar's newest interval: the longest a request in it waited to be reported.
     pub(crate) flush: Duration,
-    /// From the end of that interval to the arrival of its report, beyond the shortest way ever
-    /// seen: clocks are compared by frames, so the shortest way itself cannot be told from their
-    /// difference.
+    /// From the end of that interval to the arrival of its report, beyond the shortest latency
+    /// lately: clocks are compared by frames, so that latency cannot be separated from their
+    /// offset.
     pub(crate) transport: Duration,
     /// From the arrival to the read.
     pub(crate) store: Duration,

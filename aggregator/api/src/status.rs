@@ -1,4 +1,4 @@
-//! Refusals and failures as `metav1.Status`: the only form in which this API says no.
+//! Refusals and failures as `metav1.Status`, the only form of errors in this API.
 //!
 //! kube-controller-manager copies `message` into the condition of the HPA, so the message is the
 //! user interface. There is never a `Retry-After`: with one, its client would sleep while it holds
@@ -10,16 +10,14 @@ use http::{HeaderValue, Response, StatusCode, Version};
 use http_body_util::Full;
 use serde::Serialize;
 
-/// A refusal: what is wrong, in which class of errors, and under which name it is counted.
+/// An error response.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Refusal {
-    /// The class of the error.
     pub(crate) kind: Kind,
-    /// Under which name [`crate::Observations`] counts it.
+    /// The label under which [`crate::Observations`] counts it.
     pub(crate) reason: Reason,
-    /// What is wrong, for the operator.
+    /// For the operator.
     pub(crate) message: String,
-    /// What it is about, where clients want to know.
     pub(crate) details: Option<Box<Details>>,
 }
 
@@ -32,7 +30,7 @@ pub(crate) struct Details {
     pub(crate) kind: String,
 }
 
-/// Classes of errors that this API knows.
+/// Classes of errors, each with a status code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     BadRequest,
@@ -57,32 +55,30 @@ common_names::named! {
         /// The request has a body.
         Body = "body",
         Method = "method",
-        /// No answer in an acceptable form.
+        /// The client accepts no media type that is served.
         Accept = "accept",
-        /// It is not known who asks.
         Authentication = "authentication",
-        /// Who asks may not.
         Authorization = "authorization",
-        /// The Kubernetes API could not tell who asks, or whether they may.
+        /// A token or access review failed.
         Review = "review",
-        /// The path means nothing or names something impossible.
+        /// The path is unknown or has an invalid name.
         Path = "path",
-        /// The query cannot be read.
+        /// The query cannot be parsed.
         Query = "query",
-        /// `labelSelector` cannot be read or does not apply.
+        /// `labelSelector` cannot be parsed or does not apply.
         LabelSelector = "label_selector",
-        /// `metricLabelSelector` cannot be read or is not supported.
+        /// `metricLabelSelector` cannot be parsed or is not supported.
         MetricLabelSelector = "metric_label_selector",
         /// No metric of that name.
         UnknownMetric = "unknown_metric",
         /// The objects are unknown, or none has a value.
         NoValue = "no_value",
-        /// Only callers could tell the value, and no cluster of theirs is known to lead to the
-        /// object, though some match no pattern.
+        /// Only callers could count the value, and none of their clusters is known to lead to the
+        /// object, but some have an unknown destination.
         UnmappedCluster = "unmapped_cluster",
         /// A value exists, but there is doubt that it is right.
         Doubt = "doubt",
-        /// A value that no autoscaler could read back.
+        /// The value exceeds a Kubernetes quantity.
         OutOfRange = "out_of_range",
         /// A failure of our own.
         Internal = "internal",
@@ -127,12 +123,11 @@ impl Refusal {
         Self::new(Kind::NotFound, reason, message)
     }
 
-    /// The status of the answer.
     pub(crate) fn code(&self) -> StatusCode {
         self.kind.code()
     }
 
-    /// The refusal as an answer to a request of HTTP version `version`.
+    /// The response to a request of HTTP version `version`.
     pub(crate) fn into_response(self, version: Version) -> Response<Full<Bytes>> {
         let code = self.kind.code();
         let status = Status {
@@ -154,7 +149,7 @@ impl Refusal {
         if self.kind == Kind::MethodNotAllowed {
             headers.insert(ALLOW, HeaderValue::from_static("GET"));
         }
-        // What is left of a body is not read, so the connection cannot be used again.
+        // The rest of a body is not read, so an HTTP/1.1 connection cannot be reused.
         let unread = matches!(self.reason, Reason::Body | Reason::Method);
         if unread && version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -1,5 +1,4 @@
-//! What this API counts about itself. Labels are bounded: enumerations, and namespaces up to a
-//! limit.
+//! Metrics of the API. Labels are bounded: enumerations, and namespaces up to a limit.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,14 +17,14 @@ use crate::signal_age::SignalAge;
 use crate::status::Reason;
 use crate::workload::Workload;
 
-/// Namespaces with a signal age of their own; those that come later share one under
-/// [`OTHER_NAMESPACES`]. 1000 x 16 buckets are about 1 MB of text per scrape.
+/// Namespaces with their own signal age; later ones share [`OTHER_NAMESPACES`]. 1000 x 16 buckets
+/// are about 1 MB of text per scrape.
 const NAMESPACES_MAX: usize = 1000;
 
 /// Label of all namespaces beyond [`NAMESPACES_MAX`]. No namespace can have this name.
 const OTHER_NAMESPACES: &str = "_other";
 
-/// Upper bounds in seconds: fine around the promise of 1.5 s, then up to the longest window.
+/// Upper bounds in seconds: fine around the target of 1.5 s, then up to the longest window.
 const AGE_BUCKETS: [f64; 15] = [
     0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0,
 ];
@@ -48,7 +47,7 @@ const CODES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 /// Label `part`.
 const PARTS: [&str; 3] = ["flush", "transport", "store"];
 
-/// Counters of the API. Clones share them.
+/// Clones share their counters.
 #[derive(Clone, Debug)]
 pub struct Observations {
     requests: Family<RequestLabels, Counter>,
@@ -56,7 +55,7 @@ pub struct Observations {
     missing: Family<ReasonLabels, Counter>,
     signal_age: Family<NamespaceLabels, Histogram>,
     signal_age_parts: Family<PartLabels, Histogram>,
-    /// Guards which namespaces have a label of their own.
+    /// Namespaces with their own label.
     namespaces: Arc<Mutex<HashSet<Arc<str>>>>,
 }
 
@@ -85,7 +84,7 @@ struct PartLabels {
 // === impl Observations ===
 
 impl Observations {
-    /// Makes the counters and adds them to `registry`, which prefixes them with `meshmeter`.
+    /// Registers the metrics in `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let signal_age = Family::<NamespaceLabels, Histogram>::new_with_constructor(|| {
             Histogram::new(AGE_BUCKETS)
@@ -132,9 +131,9 @@ impl Observations {
         observations
     }
 
-    /// Every series is there with 0 from the start, namespaces excepted: a rise from nothing is no
-    /// rise to Prometheus, and a family without series is not shown at all.
     fn begin(&self) {
+        // Prometheus sees no increase when a series appears, and a family without series is not
+        // exposed at all, so every series but those of namespaces starts with 0.
         let workloads = Workload::ALL.map(Workload::resource);
         for resource in RESOURCES.into_iter().chain(workloads) {
             for code in CODES {
@@ -193,8 +192,7 @@ impl Observations {
             .inc();
     }
 
-    /// One answer of a namespace that has values. Only such namespaces get here, never what a
-    /// client made up.
+    /// Observes a served value of `namespace`, never a namespace that a client made up.
     pub(crate) fn signal_age(&self, namespace: &str, age: SignalAge) {
         let namespace = if self.has_label(namespace) {
             namespace

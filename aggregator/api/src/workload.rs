@@ -3,8 +3,8 @@
 use aggregator_directory::ObjectKey;
 
 common_names::named! {
-    /// A kind of object that owns pods, itself or through others. The name is that in sentences,
-    /// selectors of external metrics and the list of where clusters lead.
+    /// A kind of object that owns pods, directly or through others. The name is used in messages,
+    /// selectors of external metrics and `--cluster-destination`.
     pub(crate) enum Workload {
         /// `deployments.apps`
         Deployment = "deployment",
@@ -22,7 +22,7 @@ common_names::named! {
 // === impl Workload ===
 
 impl Workload {
-    /// The resource with its group, as paths name it.
+    /// The resource with its group, as in paths.
     pub(crate) fn resource(self) -> &'static str {
         match self {
             Self::Deployment => "deployments.apps",
@@ -33,7 +33,7 @@ impl Workload {
         }
     }
 
-    /// The kind, as `describedObject` names it.
+    /// `kind` in `describedObject`.
     pub(crate) fn kind(self) -> &'static str {
         match self {
             Self::Deployment => "Deployment",
@@ -44,7 +44,7 @@ impl Workload {
         }
     }
 
-    /// Group and version, as `describedObject` names them.
+    /// `apiVersion` in `describedObject`.
     pub(crate) fn api_version(self) -> &'static str {
         match self {
             Self::Job => "batch/v1",
@@ -52,7 +52,6 @@ impl Workload {
         }
     }
 
-    /// The object of this kind called `name`.
     pub(crate) fn key(self, namespace: &str, name: &str) -> ObjectKey {
         let group = match self {
             Self::Job => "batch",
@@ -61,7 +60,6 @@ impl Workload {
         ObjectKey::new(namespace, group, self.kind(), name)
     }
 
-    /// The kind whose resource is `text`.
     pub(crate) fn from_resource(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.resource() == text)
     }

@@ -22,8 +22,8 @@ use crate::config::{ClusterConfig, SelfManaged, SidecarIdentity, SidecarTls};
 /// A sidecar shows its token when it connects, all of them at once after a restart of ours. A token
 /// that is nobody's may be that of a pod that the cluster just made.
 const TOKEN_TTL: TokenTtl = TokenTtl {
-    known: Duration::from_mins(1),
-    unknown: Duration::from_secs(2),
+    valid: Duration::from_mins(1),
+    invalid: Duration::from_secs(2),
 };
 
 /// Reviews of the tokens that sidecars show.

@@ -1,5 +1,5 @@
-//! The client certificate of a connection, judged against each CA separately and again when trust
-//! changes.
+//! Roles of the client certificate of a connection, verified against each CA separately, and again
+//! when trust changes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,40 +13,39 @@ use x509_parser::prelude::FromDer as _;
 use super::trust::{ClientVerifier, Trust};
 use crate::review::User;
 
-/// How long a judgement holds on a connection while trust stays the same: certificates expire
+/// How long to cache the role on a connection while trust stays the same: certificates expire
 /// meanwhile.
-const JUDGEMENT_TTL: Duration = Duration::from_secs(10);
+const ROLE_TTL: Duration = Duration::from_secs(10);
 
-/// The certificates that a client showed in its handshake. That it holds the key was verified
-/// there, and nothing else.
+/// The certificate chain of a client's handshake, which verified only that it has the key.
 #[derive(Debug, Default)]
 pub(crate) struct PeerCertificates {
     chain: Vec<CertificateDer<'static>>,
-    /// Guards the last judgement; held only to copy or replace it.
-    judged: Mutex<Option<Judged>>,
+    /// Locked only to copy or replace.
+    cached: Mutex<Option<CachedRole>>,
 }
 
-/// What a client certificate is good for.
+/// Roles of a client certificate.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct CertificateRole {
-    /// It may speak for others.
+    /// True if it may name users in headers.
     pub(crate) front_proxy: bool,
-    /// It speaks for this user.
+    /// The user it authenticates.
     pub(crate) client: Option<User>,
 }
 
 #[derive(Clone, Debug)]
-struct Judged {
+struct CachedRole {
     trust: Arc<Trust>,
     at: Monotonic,
-    standing: Arc<CertificateRole>,
+    role: Arc<CertificateRole>,
 }
 
-/// What the client's own certificate says.
+/// Contents of the client's own certificate.
 struct Subject {
     common_name: String,
     organizations: Vec<String>,
-    /// True if it is meant for clients, expressly.
+    /// True if its extended key usage allows client authentication explicitly.
     client_auth: bool,
 }
 
@@ -57,35 +56,35 @@ impl PeerCertificates {
     pub(crate) fn new(chain: Vec<CertificateDer<'static>>) -> Self {
         Self {
             chain,
-            judged: Mutex::default(),
+            cached: Mutex::default(),
         }
     }
 
-    /// True if the client showed any.
+    /// True if the client sent a certificate.
     pub(crate) fn is_some(&self) -> bool {
         !self.chain.is_empty()
     }
 
-    /// What they are good for under `trust`.
-    pub(crate) fn standing(&self, trust: &Arc<Trust>, now: Now) -> Arc<CertificateRole> {
-        let held = self.judged.lock().clone();
-        if let Some(held) = held {
-            let fresh = now.monotonic.since(held.at) < JUDGEMENT_TTL;
-            if fresh && Arc::ptr_eq(&held.trust, trust) {
-                return held.standing;
+    /// Their role under `trust`.
+    pub(crate) fn role(&self, trust: &Arc<Trust>, now: Now) -> Arc<CertificateRole> {
+        let cached = self.cached.lock().clone();
+        if let Some(cached) = cached {
+            let fresh = now.monotonic.since(cached.at) < ROLE_TTL;
+            if fresh && Arc::ptr_eq(&cached.trust, trust) {
+                return cached.role;
             }
         }
-        let standing = Arc::new(judge(&self.chain, trust, now.wall));
-        *self.judged.lock() = Some(Judged {
+        let role = Arc::new(role_of(&self.chain, trust, now.wall));
+        *self.cached.lock() = Some(CachedRole {
             trust: Arc::clone(trust),
             at: now.monotonic,
-            standing: Arc::clone(&standing),
+            role: Arc::clone(&role),
         });
-        standing
+        role
     }
 }
 
-fn judge(chain: &[CertificateDer<'static>], trust: &Trust, now: UnixMillis) -> CertificateRole {
+fn role_of(chain: &[CertificateDer<'static>], trust: &Trust, now: UnixMillis) -> CertificateRole {
     let nobody = CertificateRole::default();
     let Some((own, intermediates)) = chain.split_first() else {
         return nobody;
@@ -111,8 +110,8 @@ fn judge(chain: &[CertificateDer<'static>], trust: &Trust, now: UnixMillis) -> C
     }
 }
 
-/// `None` if the certificate cannot be read; it then is good for nothing. Of several common names
-/// the last counts, as in Go.
+/// `None` if the certificate cannot be parsed: it then has no role. Of several common names the
+/// last counts, as in Go.
 fn subject(certificate: &CertificateDer<'_>) -> Option<Subject> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let usage = parsed.extended_key_usage().ok()??;

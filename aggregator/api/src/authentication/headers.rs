@@ -12,12 +12,12 @@ use crate::review::User;
 // === impl IdentityHeaders ===
 
 impl IdentityHeaders {
-    /// True if any of these headers is there.
+    /// True if `headers` has any of these.
     pub(crate) fn are_in(&self, headers: &HeaderMap) -> bool {
         headers.keys().any(|name| self.has(name))
     }
 
-    /// The user that is named; `None` without a name.
+    /// The named user; `None` without a name.
     pub(crate) fn user(&self, headers: &HeaderMap) -> Option<User> {
         let name = values(headers, &self.user).find(|name| !name.is_empty())?;
         let mut extra = BTreeMap::<String, Vec<String>>::new();
@@ -36,7 +36,7 @@ impl IdentityHeaders {
         })
     }
 
-    /// Removes what names or proves a user, so that nothing behind can take it for its own.
+    /// Removes headers that name or authenticate a user, so that later code cannot trust them.
     pub(crate) fn strip(&self, headers: &mut HeaderMap) {
         let named: Vec<HeaderName> = headers
             .keys()
@@ -54,7 +54,7 @@ impl IdentityHeaders {
         lists.iter().any(|list| list.contains(name)) || self.extra_key(name).is_some()
     }
 
-    /// The key that a header of an extra value stands for. Header names are in lower case already.
+    /// The key of a header with an extra value. Header names are in lower case already.
     fn extra_key(&self, header: &HeaderName) -> Option<String> {
         let raw = self
             .extra_prefixes
@@ -65,7 +65,6 @@ impl IdentityHeaders {
     }
 }
 
-/// All values of all these headers.
 fn values<'a>(
     headers: &'a HeaderMap,
     names: &'a [HeaderName],

@@ -32,26 +32,26 @@ const EXTRA_PREFIXES: &str = "requestheader-extra-headers-prefix";
 /// Trust anchors and their roles. The default trusts nobody.
 #[derive(Clone, Default)]
 pub struct Trust {
-    /// Certificates that may speak for others.
+    /// Verifies front proxies, which may name users in headers.
     pub(super) front_proxy: Option<FrontProxy>,
-    /// Certificates that speak for their own subject.
+    /// Verifies clients, whose subject is the user.
     pub(super) clients: Option<ClientVerifier>,
-    /// The headers in which users are named. Whoever sends one must be a front proxy.
+    /// Headers that name users; only front proxies may send them.
     pub(super) headers: IdentityHeaders,
 }
 
-/// Who may speak for others.
+/// CA and names of front proxies.
 #[derive(Clone)]
 pub(super) struct FrontProxy {
     pub(super) ca: ClientVerifier,
-    /// Common names, one of which a certificate must have. Empty: any.
+    /// Common names, one of which a certificate must have. Empty allows any.
     pub(super) allowed_names: Vec<String>,
 }
 
-/// Checks chains to the certificates of one bundle.
+/// Verifies certificate chains against one bundle.
 pub(super) type ClientVerifier = Arc<dyn ClientCertVerifier>;
 
-/// In which headers a user is named.
+/// Names of the headers of a front proxy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct IdentityHeaders {
     pub(super) user: Vec<HeaderName>,
@@ -61,50 +61,35 @@ pub(crate) struct IdentityHeaders {
     pub(super) extra_prefixes: Vec<String>,
 }
 
-/// Why a `ConfigMap` cannot be believed.
+/// Why the `ConfigMap` is invalid.
 #[derive(Debug, Error)]
 pub enum TrustError {
-    /// A bundle that cannot be read.
     #[error("{key}: not certificates in PEM")]
     Pem {
-        /// The key of the map.
         key: &'static str,
         source: rustls::pki_types::pem::Error,
     },
     /// A certificate that cannot be a CA.
     #[error("{key}: a certificate cannot be used")]
     Certificate {
-        /// The key of the map.
         key: &'static str,
         source: rustls::Error,
     },
     /// A bundle without a usable certificate.
     #[error("{key}: no usable certificates")]
     Unusable {
-        /// The key of the map.
         key: &'static str,
         source: rustls::server::VerifierBuilderError,
     },
     #[error("{key}: more than {max} entries")]
-    TooMany {
-        /// The key of the map.
-        key: &'static str,
-        max: usize,
-    },
-    /// A list that is none.
+    TooMany { key: &'static str, max: usize },
     #[error("{key}: not a JSON array of strings")]
     List {
-        /// The key of the map.
         key: &'static str,
         source: serde_json::Error,
     },
-    /// No header of this name can exist.
     #[error("{key}: \"{name}\" is not the name of a header")]
-    Header {
-        /// The key of the map.
-        key: &'static str,
-        name: String,
-    },
+    Header { key: &'static str, name: String },
     /// Front proxies without the header in which they name users.
     #[error("{FRONT_PROXY_CA} is set, but {USER_HEADERS} names no header")]
     NoUserHeader,
@@ -114,15 +99,15 @@ pub enum TrustError {
 /// every connection.
 #[derive(Clone, Debug, Default)]
 pub struct TrustCell {
-    /// Guards the trust of now; held only to copy or replace the pointer.
+    /// Locked only to copy or replace the pointer.
     current: Arc<RwLock<Option<Arc<Trust>>>>,
 }
 
 // === impl Trust ===
 
 impl Trust {
-    /// Reads the data of the `ConfigMap` `extension-apiserver-authentication`. What is absent is
-    /// not trusted.
+    /// Parses the data of the `ConfigMap` `extension-apiserver-authentication`. Absent keys grant
+    /// no trust.
     pub fn from_config_map(data: &BTreeMap<String, String>) -> Result<Self, TrustError> {
         let clients = ca(data, CLIENT_CA)?;
         let front_proxy = ca(data, FRONT_PROXY_CA)?
@@ -140,6 +125,8 @@ impl Trust {
                 .filter(|prefix| !prefix.is_empty())
                 .collect(),
         };
+        // Without front proxies the default headers still count: a client that sends them must be
+        // refused, not ignored.
         if headers.user.is_empty() {
             if front_proxy.is_some() {
                 return Err(TrustError::NoUserHeader);
@@ -230,24 +217,23 @@ impl Default for IdentityHeaders {
 // === impl TrustCell ===
 
 impl TrustCell {
-    /// A cell with `trust` in it.
     pub fn new(trust: Trust) -> Self {
         let cell = Self::default();
         cell.set(trust);
         cell
     }
 
-    /// From now on `trust` holds.
+    /// Replaces the trust, also on open connections.
     pub fn set(&self, trust: Trust) {
         *self.current.write() = Some(Arc::new(trust));
     }
 
-    /// True once there was a trust: before, nobody can be authenticated by certificate.
+    /// True once a trust was set: before, no certificate can be verified.
     pub fn is_set(&self) -> bool {
         self.get().is_some()
     }
 
-    /// The headers in which front proxies name users, now.
+    /// The current headers of front proxies.
     pub(crate) fn headers(&self) -> IdentityHeaders {
         self.get()
             .map_or_else(IdentityHeaders::default, |trust| trust.headers.clone())

@@ -2,32 +2,32 @@
 
 use serde_json::json;
 
-use crate::fleet::{Answered, EXTERNAL, Fleet, inbound, outbound, running};
+use crate::testing::{EXTERNAL, TestApi, TestResponse, inbound, outbound, running};
 
-fn fleet() -> Fleet {
-    let fleet = Fleet::new();
-    fleet.deployment("jazz");
-    fleet.service("jazz", &[("app", "jazz")]);
-    fleet.reports(running("jazz", "jazz-a"), vec![inbound(3)]);
-    fleet.reports(running("jazz", "jazz-b"), vec![inbound(1)]);
-    fleet.reports(
+fn api() -> TestApi {
+    let api = TestApi::new();
+    api.deployment("jazz");
+    api.service("jazz", &[("app", "jazz")]);
+    api.reports(running("jazz", "jazz-a"), vec![inbound(3)]);
+    api.reports(running("jazz", "jazz-b"), vec![inbound(1)]);
+    api.reports(
         running("metal", "metal-a"),
         vec![inbound(10), outbound("cds_egress_m_folk_prod_http_9080", 6)],
     );
-    fleet
+    api
 }
 
-fn ask(fleet: &Fleet, rest: &str) -> Answered {
-    fleet.get(&format!("{EXTERNAL}/namespaces/prod/{rest}"))
+fn ask(api: &TestApi, rest: &str) -> TestResponse {
+    api.get(&format!("{EXTERNAL}/namespaces/prod/{rest}"))
 }
 
 /// One item whose labels say what was summed, byte for byte as Go's types print it; the name in any
 /// case, and the window the true one: of a first report only the whole is known.
 #[test]
 fn serves_one_sum() {
-    let fleet = fleet();
+    let api = api();
     let answer = ask(
-        &fleet,
+        &api,
         "Appmesh_Requests_per_Second?labelSelector=deployment%3Djazz%2Cwindow%3D5s",
     );
     assert_eq!(
@@ -44,7 +44,7 @@ fn serves_one_sum() {
 /// Pods by their labels in full syntax, a service, an owner, the whole namespace, or who calls it.
 #[test]
 fn selects_what_is_summed() {
-    let fleet = fleet();
+    let api = api();
     for (selector, value, source) in [
         ("", "14", "pods"),
         ("app+in+%28jazz%2Cmetal%29", "14", "pods"),
@@ -55,14 +55,14 @@ fn selects_what_is_summed() {
         ("app%3Dmetal%2Cdirection%3Doutbound", "6", "pods"),
     ] {
         let answer = ask(
-            &fleet,
+            &api,
             &format!("appmesh_requests_per_second?labelSelector={selector}"),
         );
         let item = answer.item();
         assert_eq!(item["value"], value, "{selector}");
         assert_eq!(item["metricLabels"]["source"], source, "{selector}");
     }
-    let whole = ask(&fleet, "appmesh_requests_per_second").item();
+    let whole = ask(&api, "appmesh_requests_per_second").item();
     assert_eq!(
         whole["metricLabels"],
         json!({"namespace": "prod", "source": "pods"})
@@ -72,7 +72,7 @@ fn selects_what_is_summed() {
 /// What cannot be followed is refused by name.
 #[test]
 fn refuses_by_name() {
-    let fleet = fleet();
+    let api = api();
     let rps = "appmesh_requests_per_second";
     for (rest, code, expected) in [
         (
@@ -116,7 +116,7 @@ fn refuses_by_name() {
             "there are no pods matching app=folk in namespace prod; 3 pods are known",
         ),
     ] {
-        let (got, message) = ask(&fleet, &rest).refusal();
+        let (got, message) = ask(&api, &rest).refusal();
         assert_eq!(got, code, "{rest}");
         assert!(message.contains(expected), "{message}");
     }
@@ -126,12 +126,9 @@ fn refuses_by_name() {
 /// a sidecar.
 #[test]
 fn doubts_silent_pods_that_were_selected() {
-    let fleet = fleet();
-    fleet.exists(running("jazz", "jazz-c"));
-    let selected = ask(
-        &fleet,
-        "appmesh_requests_per_second?labelSelector=app%3Djazz",
-    );
+    let api = api();
+    api.exists(running("jazz", "jazz-c"));
+    let selected = ask(&api, "appmesh_requests_per_second?labelSelector=app%3Djazz");
     let (code, message) = selected.refusal();
     assert_eq!(code, 503);
     assert!(
@@ -140,6 +137,6 @@ fn doubts_silent_pods_that_were_selected() {
         ),
         "{message}"
     );
-    let whole = ask(&fleet, "appmesh_requests_per_second").item();
+    let whole = ask(&api, "appmesh_requests_per_second").item();
     assert_eq!(whole["value"], "14");
 }

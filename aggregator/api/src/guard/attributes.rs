@@ -1,6 +1,5 @@
-//! What a request wants to do, as a `SubjectAccessReview` asks it. As kube-apiserver derives it
-//! from the path (`RequestInfo`), but for the spellings of a namespace: all of them are `get` of
-//! `metrics/M`.
+//! Attributes of a request for a `SubjectAccessReview`. Derived from the path as kube-apiserver
+//! does (`RequestInfo`), except for a namespace: all its spellings are `get` of `metrics/M`.
 
 use crate::path::{
     EXTERNAL_GROUP, EXTERNAL_VERSION, ExternalPath, GROUP, MetricPath, Object, Route,
@@ -8,11 +7,11 @@ use crate::path::{
 use crate::review::{Attributes, ResourceAttributes, User};
 use crate::status::{Details, Kind, Reason, Refusal};
 
-/// `None` for what everyone may.
+/// `None` for routes without authorisation.
 pub(super) fn of(route: &Route) -> Option<Attributes> {
     let attributes = match route {
         Route::Metric(path) => of_metric(path),
-        // In this group a metric is a resource, and its path names none of them: a list.
+        // In this group a metric is a resource, and a path without an object's name is a list.
         Route::External(ExternalPath { namespace, metric }) => ResourceAttributes {
             verb: "list".to_owned(),
             group: EXTERNAL_GROUP.to_owned(),
@@ -64,7 +63,7 @@ fn of_metric(path: &MetricPath) -> ResourceAttributes {
     }
 }
 
-/// That `user` may not, in the words of kube-apiserver.
+/// The refusal of `user`, in the words of kube-apiserver.
 pub(super) fn forbidden(user: &User, attributes: &Attributes, reason: &str) -> Refusal {
     let (message, details) = match attributes {
         Attributes::Resource(resource) => of_resource(user, resource),

@@ -3,14 +3,14 @@ use http::header::ACCEPT;
 use serde_json::Value;
 
 use super::*;
-use crate::fleet::{EXTERNAL, Fleet, V2, inbound, running};
+use crate::testing::{EXTERNAL, TestApi, V2, inbound, running};
 
 fn get(uri: &str) -> Request<()> {
     Request::get(uri).body(()).unwrap()
 }
 
-fn send(fleet: &Fleet, request: Request<()>) -> (StatusCode, HeaderMap, String) {
-    let answer = fleet.send(request);
+fn send(api: &TestApi, request: Request<()>) -> (StatusCode, HeaderMap, String) {
+    let answer = api.send(request);
     (answer.status, answer.headers, answer.body)
 }
 
@@ -129,8 +129,8 @@ fn bad_requests() -> [(String, u16, &'static str, &'static str); 18] {
 #[test]
 fn refuses_with_a_status_and_a_count() {
     for (uri, code, reason, message) in bad_requests() {
-        let fleet = Fleet::new();
-        let (status, headers, body) = send(&fleet, get(&uri));
+        let api = TestApi::new();
+        let (status, headers, body) = send(&api, get(&uri));
         let value: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(status.as_u16(), code, "{uri}: {body}");
         assert_eq!(
@@ -144,32 +144,32 @@ fn refuses_with_a_status_and_a_count() {
         );
         assert_eq!(headers[CONTENT_TYPE], "application/json");
         assert!(!headers.contains_key("retry-after"));
-        assert_eq!(fleet.refused(reason), 1, "{uri}");
+        assert_eq!(api.refused(reason), 1, "{uri}");
     }
 }
 
 /// Only GET, without a body, with headers of a bounded size.
 #[test]
 fn refuses_other_methods_bodies_and_large_heads() {
-    let fleet = Fleet::new();
+    let api = TestApi::new();
     let post = Request::post("/apis").body(()).unwrap();
-    let (status, headers, body) = send(&fleet, post);
+    let (status, headers, body) = send(&api, post);
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(headers["allow"], "GET");
     assert!(body.contains("the method POST is not supported"), "{body}");
-    assert_eq!(fleet.refused("method"), 1);
+    assert_eq!(api.refused("method"), 1);
 
     let (parts, ()) = get("/apis").into_parts();
     assert_eq!(
-        fleet.api.respond(&parts, true).status(),
+        api.api.respond(&parts, true).status(),
         StatusCode::BAD_REQUEST
     );
-    assert_eq!(fleet.refused("body"), 1);
+    assert_eq!(api.refused("body"), 1);
 
     let mut large = get("/apis");
     let value = HeaderValue::from_str(&"v".repeat(HEADER_BYTES_MAX)).unwrap();
     large.headers_mut().insert("x-remote-group", value);
-    let (status, _, body) = send(&fleet, large);
+    let (status, _, body) = send(&api, large);
     assert_eq!(status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
     assert!(body.contains("1 header lines with"), "{body}");
     let mut many = get("/apis");
@@ -178,25 +178,25 @@ fn refuses_other_methods_bodies_and_large_heads() {
             .append("x-remote-group", HeaderValue::from_static("g"));
     }
     assert_eq!(
-        send(&fleet, many).0,
+        send(&api, many).0,
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
     );
-    assert_eq!(fleet.refused("header_size"), 2);
+    assert_eq!(api.refused("header_size"), 2);
 }
 
 /// JSON goes to whoever can read it; to protobuf alone the answer is 406.
 #[test]
 fn answers_json_or_says_so() {
-    let fleet = Fleet::new();
+    let api = TestApi::new();
     let mut request = get(V2);
     let protobuf = HeaderValue::from_static("application/vnd.kubernetes.protobuf");
     request.headers_mut().insert(ACCEPT, protobuf);
-    assert_eq!(send(&fleet, request).0, StatusCode::NOT_ACCEPTABLE);
-    assert_eq!(fleet.refused("accept"), 1);
+    assert_eq!(send(&api, request).0, StatusCode::NOT_ACCEPTABLE);
+    assert_eq!(api.refused("accept"), 1);
     let mut request = get(V2);
     let controller = HeaderValue::from_static("application/vnd.kubernetes.protobuf, */*");
     request.headers_mut().insert(ACCEPT, controller);
-    let (status, headers, _) = send(&fleet, request);
+    let (status, headers, _) = send(&api, request);
     assert_eq!(status, StatusCode::OK);
     assert_eq!(headers[CONTENT_TYPE], "application/json");
 }
@@ -204,14 +204,14 @@ fn answers_json_or_says_so() {
 /// Aggregated discovery goes to clients that ask for it, with a tag; who has the tag gets 304.
 #[test]
 fn serves_aggregated_discovery_with_a_tag() {
-    let fleet = Fleet::new();
+    let api = TestApi::new();
     let mut request = get("/apis");
     let accept =
         "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
     request
         .headers_mut()
         .insert(ACCEPT, HeaderValue::from_static(accept));
-    let (status, headers, body) = send(&fleet, request.clone());
+    let (status, headers, body) = send(&api, request.clone());
     assert_eq!(status, StatusCode::OK);
     assert_eq!(headers[CONTENT_TYPE], AGGREGATED);
     assert_eq!(headers[VARY], "Accept");
@@ -219,10 +219,10 @@ fn serves_aggregated_discovery_with_a_tag() {
     request
         .headers_mut()
         .insert(IF_NONE_MATCH, headers[ETAG].clone());
-    let (status, again, body) = send(&fleet, request);
+    let (status, again, body) = send(&api, request);
     assert_eq!((status, body.as_str()), (StatusCode::NOT_MODIFIED, ""));
     assert_eq!(again[ETAG], headers[ETAG]);
-    let (_, plain, body) = send(&fleet, get("/apis"));
+    let (_, plain, body) = send(&api, get("/apis"));
     assert_ne!(plain[ETAG], headers[ETAG]);
     assert!(body.contains("APIGroupList"));
 }
@@ -230,7 +230,7 @@ fn serves_aggregated_discovery_with_a_tag() {
 /// Alive from the start, ready only when the checks say so; discovery does not wait for that.
 #[test]
 fn tells_alive_from_ready() {
-    let fleet = Fleet::new();
+    let api = TestApi::new();
     for path in [
         "/healthz",
         "/livez/",
@@ -244,22 +244,16 @@ fn tells_alive_from_ready() {
         "/apis/external.metrics.k8s.io",
         EXTERNAL,
     ] {
-        assert_eq!(send(&fleet, get(path)).0, StatusCode::OK, "{path}");
+        assert_eq!(send(&api, get(path)).0, StatusCode::OK, "{path}");
     }
-    let (status, _, body) = send(&fleet, get("/readyz"));
+    let (status, _, body) = send(&api, get("/readyz"));
     assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(
         body,
         "[-]settled failed: 2000 ms to go\nreadyz check failed\n"
     );
-    assert_eq!(
-        send(&fleet, get("/readyz?exclude=settled")).0,
-        StatusCode::OK
-    );
-    assert_eq!(
-        send(&fleet, get("/readyz/nothing")).0,
-        StatusCode::NOT_FOUND
-    );
+    assert_eq!(send(&api, get("/readyz?exclude=settled")).0, StatusCode::OK);
+    assert_eq!(send(&api, get("/readyz/nothing")).0, StatusCode::NOT_FOUND);
 }
 
 /// One URL that means something, and pieces that URLs are made of.
@@ -297,16 +291,16 @@ proptest::proptest! {
     /// value that an autoscaler would misread: none is negative, and each is a canonical quantity.
     #[test]
     fn survives_any_url(pieces in proptest::collection::vec(0..PIECES.len(), 1..9), noise in "[!-~]{0,6}") {
-        let fleet = Fleet::new();
-        fleet.deployment("jazz");
-        fleet.service("jazz", &[("app", "jazz")]);
-        fleet.reports(running("jazz", "jazz-a"), vec![inbound(3)]);
+        let api = TestApi::new();
+        api.deployment("jazz");
+        api.service("jazz", &[("app", "jazz")]);
+        api.reports(running("jazz", "jazz-a"), vec![inbound(3)]);
         let url: String = pieces.iter().map(|piece| PIECES[*piece]).chain([noise.as_str()]).collect();
         let url = if url.starts_with('/') { url } else { format!("/{url}") };
         let Ok(request) = Request::get(&url).body(()) else {
             return Ok(());
         };
-        let answer = fleet.send(request);
+        let answer = api.send(request);
         let known = [200, 304, 400, 404, 414, 500, 503].contains(&answer.status.as_u16());
         proptest::prop_assert!(known, "{url}: {}", answer.status);
         if answer.headers[CONTENT_TYPE] != "application/json" {

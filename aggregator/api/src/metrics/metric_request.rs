@@ -1,4 +1,4 @@
-//! What is asked, whichever API it came by: which pods, and which part of a metric of them.
+//! A metric request of either API: pods, and the part of a metric to read of them.
 
 use aggregator_core::pod::{PodKey, Readiness};
 use aggregator_core::query::{MetricQuery, NoValue, QueryResult};
@@ -18,101 +18,100 @@ pub(crate) struct MetricRequest<'a> {
     /// Name of the metric, as served.
     pub(crate) metric: &'a str,
     pub(crate) query: MetricQuery,
-    /// The label selector as asked, for sentences.
+    /// The label selector as requested, for messages.
     pub(crate) selector_text: &'a str,
-    /// Which pods of the namespace, if the object is that or all its pods.
+    /// Selects pods if the object is a namespace or all its pods.
     pub(crate) selector: Selector,
 }
 
 /// The pods of an object.
 enum Members {
-    /// These, of which there may be none.
+    /// May be empty.
     Pods(Vec<PodKey>),
-    /// There is no telling, and why.
+    /// Unknown, with the reason.
     Unknown(&'static str),
 }
 
-/// What the pods of an object have to say.
+/// The value over the pods of an object.
 enum Own {
     Sum(Sum),
-    /// Nothing, and why: then its callers are asked.
+    /// No pod runs, with the reason: its callers are read instead.
     NoneRuns(String),
 }
 
-/// True if a sidecar at one of the pod's addresses tried to stream, and TLS came in between.
-fn refuses_tls(sources: ReadContext<'_>, pod: &PodKey) -> bool {
-    let info = sources.directory.get(pod);
+/// True if the last TLS handshake from one of the pod's addresses failed.
+fn refuses_tls(context: ReadContext<'_>, pod: &PodKey) -> bool {
+    let info = context.directory.get(pod);
     info.is_some_and(|info| {
-        let now = sources.now.monotonic;
-        sources.store.refuses_handshakes(now, &info.ips)
+        let now = context.now.monotonic;
+        context.store.refuses_handshakes(now, &info.ips)
     })
 }
 
 // === impl MetricRequest ===
 
 impl MetricRequest<'_> {
-    /// Reads the pods that are asked about, each for itself; none is an error.
-    pub(super) fn read(&self, sources: ReadContext<'_>) -> Result<QueryResult, Refusal> {
-        let pods = self.pods(sources.directory)?;
-        Ok(self.read_pods(sources, &pods))
+    /// Reads each of the requested pods; none is an error.
+    pub(super) fn read(&self, context: ReadContext<'_>) -> Result<QueryResult, Refusal> {
+        let pods = self.pods(context.directory)?;
+        Ok(self.read_pods(context, &pods))
     }
 
-    fn read_pods(&self, sources: ReadContext<'_>, pods: &[PodKey]) -> QueryResult {
-        let mut answer = sources.store.read(sources.now.monotonic, pods, &self.query);
-        for (pod, why) in &mut answer.missing {
-            if matches!(why, NoValue::NeverReported | NoValue::Gone) && refuses_tls(sources, pod) {
+    fn read_pods(&self, context: ReadContext<'_>, pods: &[PodKey]) -> QueryResult {
+        let mut result = context.store.read(context.now.monotonic, pods, &self.query);
+        for (pod, why) in &mut result.missing {
+            if matches!(why, NoValue::NeverReported | NoValue::Gone) && refuses_tls(context, pod) {
                 *why = NoValue::TlsRefused;
             }
         }
-        answer
+        result
     }
 
-    /// The one number that is asked for.
-    pub(crate) fn total(&self, sources: ReadContext<'_>) -> Outcome<Sum> {
-        self.own_pods(sources).and_then(|own| match own {
+    /// The value of an object.
+    pub(crate) fn total(&self, context: ReadContext<'_>) -> Outcome<Sum> {
+        self.own_pods(context).and_then(|own| match own {
             Own::Sum(sum) => Ok(sum).into(),
-            Own::NoneRuns(why) => demand::of(self, sources, &why),
+            Own::NoneRuns(why) => demand::of(self, context, &why),
         })
     }
 
-    fn own_pods(&self, sources: ReadContext<'_>) -> Outcome<Own> {
-        Outcome::from(self.members(sources.directory)).and_then(|members| match members {
+    fn own_pods(&self, context: ReadContext<'_>) -> Outcome<Own> {
+        Outcome::from(self.members(context.directory)).and_then(|members| match members {
             Members::Unknown(why) => Ok(Own::NoneRuns(why.to_owned())).into(),
             Members::Pods(pods) if pods.is_empty() => {
                 Ok(Own::NoneRuns("it has no pods".to_owned())).into()
             }
             Members::Pods(pods) => {
-                let answer = self.read_pods(sources, &pods);
+                let result = self.read_pods(context, &pods);
                 Outcome {
-                    result: self.sum(sources, &pods, &answer),
-                    missing: answer.missing,
+                    result: self.sum(context, &pods, &result),
+                    missing: result.missing,
                 }
             }
         })
     }
 
-    /// What `answer` says of `pods`, all that the object has.
+    /// The sum of `result` over `pods`, all pods of the object.
     fn sum(
         &self,
-        sources: ReadContext<'_>,
+        context: ReadContext<'_>,
         pods: &[PodKey],
-        answer: &QueryResult,
+        result: &QueryResult,
     ) -> Result<Own, Refusal> {
-        if let Some(sum) = sum::over(sources.now.monotonic, self, sources.directory, answer)? {
+        if let Some(sum) = sum::over(context.now.monotonic, self, context.directory, result)? {
             return Ok(Own::Sum(sum));
         }
-        if self.is_namespace() || !none_serves(sources.directory, pods) {
+        if self.is_namespace() || !none_serves(context.directory, pods) {
             return Err(no_value(no_value_reason::none_has_a_value(
                 self.metric,
                 &self.describe_pods(),
-                &answer.missing,
+                &result.missing,
             )));
         }
         let why = format!("none of its {} pods is ready", pods.len());
         Ok(Own::NoneRuns(why))
     }
 
-    /// Of what kind the set of pods is.
     pub(super) fn set(&self) -> Set {
         if self.is_namespace() && self.selector.requirements().is_empty() {
             Set::Namespace

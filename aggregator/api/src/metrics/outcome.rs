@@ -1,11 +1,11 @@
-//! What came of a request, or of a part of one: a result, and beside it the pods that had no value.
+//! The outcome of a request: a result, and the pods without a value.
 
 use aggregator_core::pod::PodKey;
 use aggregator_core::query::NoValue;
 
 use crate::status::Refusal;
 
-/// A result. Which pods had no value is told in either case.
+/// A result with the pods without a value, which an error has as well.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome<T> {
     pub(crate) result: Result<T, Refusal>,
@@ -15,7 +15,7 @@ pub(crate) struct Outcome<T> {
 // === impl Outcome ===
 
 impl<T> Outcome<T> {
-    /// Goes on with what there is, if nothing was refused.
+    /// Chains like [`Result::and_then`]; collects the pods without a value of both steps.
     pub(crate) fn and_then<U, O: Into<Outcome<U>>>(self, next: impl FnOnce(T) -> O) -> Outcome<U> {
         let mut missing = self.missing;
         let result = self.result.and_then(|value| {

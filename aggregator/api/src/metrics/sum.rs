@@ -1,13 +1,12 @@
-//! One number of several pods, and when it would be too low.
+//! Sums over several pods, and when a sum would be too low.
 //!
-//! Nobody downstream sees what a sum lacks, so any doubt is an error (decision 0004). Left out
-//! without doubt are:
+//! A reader cannot see what a sum lacks, so any doubt is an error (decision 0004). Omitted without
+//! doubt are:
 //!
-//! - pods that services do not lead to, since they do not run yet or are not ready;
-//! - in a whole namespace all that never reported, since it holds pods without a sidecar;
-//! - where no watch tells whether a pod serves, those that never reported, and those that ceased
-//!   to: they are taken to be gone;
-//! - for a ratio, pods in which no request ended.
+//! - pods that services do not select yet, since they do not run or are not ready;
+//! - in a whole namespace pods that never reported, since some have no sidecar;
+//! - without a watch of pods, those that never reported or stopped reporting: they count as gone;
+//! - for a ratio, pods without a request that ended.
 
 use std::time::Duration;
 
@@ -21,26 +20,26 @@ use crate::no_value_reason;
 use crate::signal_age::SignalAge;
 use crate::status::{Kind, Reason, Refusal};
 
-/// What kind of set of pods is summed.
+/// Kind of set of pods.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Set {
     /// All pods of a namespace.
     Namespace,
-    /// Pods that belong together or were selected, or callers: each should have a sidecar.
+    /// Pods of an object, selected pods, or callers: each should have a sidecar.
     Members,
 }
 
 common_names::named! {
-    /// Who counted what a value says.
+    /// Who counted a value.
     pub(crate) enum Source {
         /// The sidecars of the object's own pods.
         Pods = "pods",
-        /// The sidecars of those that call it.
+        /// The sidecars of its callers.
         Callers = "callers",
     }
 }
 
-/// One number of several pods: as old as its oldest part, over the longest window of them.
+/// A sum over several pods, with the oldest timestamp and the longest window of them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Sum {
     pub(crate) source: Source,
@@ -54,8 +53,7 @@ pub(crate) struct Sum {
 // === impl Sum ===
 
 impl Sum {
-    /// The sum of `readings`; `None` if there are none. A ratio is that of all together, not the
-    /// sum of ratios.
+    /// The sum of `readings`; `None` if there are none. A ratio is the weighted mean, not a sum.
     pub(super) fn of(
         now: Monotonic,
         source: Source,
@@ -94,49 +92,48 @@ impl Sum {
     }
 }
 
-/// The sum of an answer, `None` if nobody in it has a value and nobody should have one.
+/// The sum of a result; `None` if no pod has a value and none should have one.
 pub(super) fn over(
     now: Monotonic,
-    question: &MetricRequest<'_>,
+    request: &MetricRequest<'_>,
     directory: &Directory,
-    answer: &QueryResult,
+    result: &QueryResult,
 ) -> Result<Option<Sum>, Refusal> {
-    let doubtful: Vec<_> = answer
+    let doubtful: Vec<_> = result
         .missing
         .iter()
-        .filter(|(pod, why)| is_doubtful(*why, directory.serving(pod), question.set()))
+        .filter(|(pod, why)| is_doubtful(*why, directory.serving(pod), request.set()))
         .cloned()
         .collect();
-    let sum = Sum::of(now, Source::Pods, question.query.metric, &answer.readings);
+    let sum = Sum::of(now, Source::Pods, request.query.metric, &result.readings);
     if doubtful.is_empty() {
         return Ok(sum);
     }
-    if answer.readings.is_empty() {
-        // Nothing would be served anyway: say what each pod lacks, as for a list.
-        let pods = question.describe_pods();
-        let message = no_value_reason::none_has_a_value(question.metric, &pods, &answer.missing);
+    if result.readings.is_empty() {
+        // No value could be served anyway: name the reason of each pod, as for a list.
+        let pods = request.describe_pods();
+        let message = no_value_reason::none_has_a_value(request.metric, &pods, &result.missing);
         return Err(Refusal::new(Kind::Unavailable, Reason::Doubt, message));
     }
-    Err(too_low(question, "pods", &doubtful))
+    Err(too_low(request, "pods", &doubtful))
 }
 
-/// The sum would be too low, since some of the object's pods or callers have no value.
 pub(super) fn too_low(
-    question: &MetricRequest<'_>,
+    request: &MetricRequest<'_>,
     whose: &str,
     doubtful: &[(PodKey, NoValue)],
 ) -> Refusal {
     let message = format!(
         "the sum of {} of {} would be too low, since {} of its {whose} have no value: {}",
-        question.metric,
-        question.subject(),
+        request.metric,
+        request.subject(),
         doubtful.len(),
         no_value_reason::counted(doubtful)
     );
     Refusal::new(Kind::Unavailable, Reason::Doubt, message)
 }
 
-/// True if a pod that has no value may have requests all the same.
+/// True if a pod without a value may serve requests.
 pub(super) fn is_doubtful(why: NoValue, serving: Option<Readiness>, set: Set) -> bool {
     let serves = serving == Some(Readiness::Yes);
     match why {
@@ -151,8 +148,7 @@ pub(super) fn is_doubtful(why: NoValue, serving: Option<Readiness>, set: Set) ->
     }
 }
 
-/// The mean of the values, weighted by the events each is a share of, rounded to the nearest
-/// thousandth.
+/// The mean of the values, weighted by their events, rounded to the nearest thousandth.
 fn weighted(readings: &[Reading]) -> Option<u64> {
     let events: u128 = readings.iter().map(|r| u128::from(r.events.0)).sum();
     let shares: u128 = readings

@@ -6,45 +6,45 @@ use aggregator_core::series::Direction;
 use common_time::{Monotonic, UnixMillis};
 use serde_json::json;
 
-use crate::fleet::{
-    Answered, Fleet, NOW, REPORTED, V2, inbound, outbound, pending, report, responses, running,
-    series, wall,
+use crate::testing::{
+    NOW, REPORTED, TestApi, TestResponse, V2, inbound, outbound, pending, report, responses,
+    running, series, wall,
 };
 
 mod demand;
 
 const RPS: &str = "appmesh_requests_per_second";
 
-fn ask(fleet: &Fleet, path: &str) -> Answered {
-    fleet.get(&format!("{V2}/namespaces/prod/{path}"))
+fn ask(api: &TestApi, path: &str) -> TestResponse {
+    api.get(&format!("{V2}/namespaces/prod/{path}"))
 }
 
 /// Two pods of jazz with 3 and 1.5 requests a second; one of metal with 10.
-fn jazz_and_metal() -> Fleet {
-    let fleet = Fleet::new();
-    fleet.deployment("jazz");
-    fleet.service("jazz", &[("app", "jazz")]);
-    fleet.service("none", &[("app", "none")]);
-    fleet.service("bare", &[]);
+fn jazz_and_metal() -> TestApi {
+    let api = TestApi::new();
+    api.deployment("jazz");
+    api.service("jazz", &[("app", "jazz")]);
+    api.service("none", &[("app", "none")]);
+    api.service("bare", &[]);
     let half = SeriesTotals {
         requests: Some(15),
         ..SeriesTotals::default()
     };
-    fleet.reports(running("jazz", "jazz-a"), vec![inbound(3)]);
-    fleet.reports(
+    api.reports(running("jazz", "jazz-a"), vec![inbound(3)]);
+    api.reports(
         running("jazz", "jazz-b"),
         vec![series(Direction::Inbound, "", half)],
     );
-    fleet.reports(running("metal", "metal-a"), vec![inbound(10)]);
-    fleet
+    api.reports(running("metal", "metal-a"), vec![inbound(10)]);
+    api
 }
 
 /// The lists of pods: all that match, each with its own value, in both versions, over the true
 /// window: of a first report only the whole is known.
 #[test]
 fn lists_pods() {
-    let fleet = jazz_and_metal();
-    let answer = ask(&fleet, &format!("pods/%2A/{RPS}?labelSelector=app%3Djazz"));
+    let api = jazz_and_metal();
+    let answer = ask(&api, &format!("pods/%2A/{RPS}?labelSelector=app%3Djazz"));
     let list = answer.list();
     assert_eq!(list["kind"], "MetricValueList");
     let items = list["items"].as_array().unwrap();
@@ -61,7 +61,7 @@ fn lists_pods() {
     );
     assert_eq!(answer.headers["meshmeter-signal-age-ms"], "700");
     assert_eq!(answer.source(), "pods");
-    let old = fleet.get(&format!(
+    let old = api.get(&format!(
         "/apis/custom.metrics.k8s.io/v1beta1/namespaces/prod/pods/jazz-a/{RPS}?metricLabelSelector=window%3D5s"
     ));
     assert_eq!(
@@ -85,7 +85,7 @@ fn lists_pods() {
 /// Every object but pods is exactly one item: the sum of its pods, described as what was asked for.
 #[test]
 fn sums_objects() {
-    let fleet = jazz_and_metal();
+    let api = jazz_and_metal();
     for (path, value, object) in [
         (
             "metrics",
@@ -118,15 +118,15 @@ fn sums_objects() {
             json!({"kind": "ReplicaSet", "namespace": "prod", "name": "metal-1", "apiVersion": "apps/v1"}),
         ),
     ] {
-        let answer = ask(&fleet, &format!("{path}/{RPS}"));
+        let answer = ask(&api, &format!("{path}/{RPS}"));
         let item = answer.item();
         assert_eq!(item["value"], value, "{path}");
         assert_eq!(item["describedObject"], object, "{path}");
         assert_eq!(answer.source(), "pods");
     }
-    let cluster_scoped = fleet.get(&format!("{V2}/namespaces/prod/{RPS}"));
+    let cluster_scoped = api.get(&format!("{V2}/namespaces/prod/{RPS}"));
     assert_eq!(cluster_scoped.item()["value"], "14500m");
-    let old = fleet.get(&format!(
+    let old = api.get(&format!(
         "/apis/custom.metrics.k8s.io/v1beta1/namespaces/prod/services/jazz/{RPS}"
     ));
     assert_eq!(old.item()["metricName"], RPS);
@@ -135,14 +135,14 @@ fn sums_objects() {
 /// The metrics, their selectors and the prefix of their names.
 #[test]
 fn serves_every_metric() {
-    let fleet = Fleet::new();
+    let api = TestApi::new();
     let codes = |list: &[(u32, u64)]| SeriesTotals {
         upstream_attempts: Some(70),
         inflight: Some(2),
         inflight_ns: Some(15_000_000_000),
         ..responses(list)
     };
-    fleet.reports(
+    api.reports(
         running("jazz", "jazz-a"),
         vec![series(
             Direction::Inbound,
@@ -150,7 +150,7 @@ fn serves_every_metric() {
             codes(&[(200, 60), (503, 40)]),
         )],
     );
-    fleet.reports(
+    api.reports(
         running("jazz", "jazz-b"),
         vec![series(Direction::Inbound, "", codes(&[(200, 300)]))],
     );
@@ -174,13 +174,13 @@ fn serves_every_metric() {
             "0",
         ),
     ] {
-        let answer = ask(&fleet, &format!("metrics/appmesh_{metric}"));
+        let answer = ask(&api, &format!("metrics/appmesh_{metric}"));
         assert_eq!(answer.item()["value"], value, "{metric}");
     }
-    let list = ask(&fleet, "pods/*/appmesh_error_ratio").list();
+    let list = ask(&api, "pods/*/appmesh_error_ratio").list();
     assert_eq!(list["items"][0]["value"], "400m");
     let refused = ask(
-        &fleet,
+        &api,
         "metrics/appmesh_error_ratio?metricLabelSelector=code_class%3D5xx",
     );
     assert_eq!(refused.status, 400);
@@ -189,12 +189,12 @@ fn serves_every_metric() {
 /// A ratio of nothing is unknown; a pod in which no request ended adds nothing to the ratio of all.
 #[test]
 fn leaves_ratios_of_nothing_out() {
-    let fleet = Fleet::new();
-    fleet.reports(running("jazz", "idle"), vec![inbound(0)]);
-    let (code, message) = ask(&fleet, "metrics/appmesh_error_ratio").refusal();
+    let api = TestApi::new();
+    api.reports(running("jazz", "idle"), vec![inbound(0)]);
+    let (code, message) = ask(&api, "metrics/appmesh_error_ratio").refusal();
     assert_eq!(code, 404);
-    assert!(message.contains("ended no request"), "{message}");
-    fleet.reports(
+    assert!(message.contains("had no request that ended"), "{message}");
+    api.reports(
         running("jazz", "busy"),
         vec![series(
             Direction::Inbound,
@@ -202,7 +202,7 @@ fn leaves_ratios_of_nothing_out() {
             responses(&[(200, 30), (500, 10)]),
         )],
     );
-    let answer = ask(&fleet, "metrics/appmesh_error_ratio");
+    let answer = ask(&api, "metrics/appmesh_error_ratio");
     assert_eq!(answer.item()["value"], "250m");
 }
 
@@ -210,47 +210,47 @@ fn leaves_ratios_of_nothing_out() {
 /// would be too low.
 #[test]
 fn doubts_sums_not_lists() {
-    let fleet = jazz_and_metal();
+    let api = jazz_and_metal();
     let starting = running("jazz", "jazz-c");
-    fleet.connect(&starting.key, NOW);
-    fleet.exists(starting);
-    let list = ask(&fleet, &format!("pods/*/{RPS}?labelSelector=app%3Djazz")).list();
+    api.connect(&starting.key, NOW);
+    api.exists(starting);
+    let list = ask(&api, &format!("pods/*/{RPS}?labelSelector=app%3Djazz")).list();
     assert_eq!(list["items"].as_array().unwrap().len(), 2);
     for object in ["services/jazz", "deployments.apps/jazz", "metrics"] {
-        let (code, message) = ask(&fleet, &format!("{object}/{RPS}")).refusal();
+        let (code, message) = ask(&api, &format!("{object}/{RPS}")).refusal();
         assert_eq!(code, 503, "{object}");
         assert!(
             message.contains("would be too low, since 1 of its pods have no value: 1 began"),
             "{message}"
         );
     }
-    assert_eq!(fleet.refused("doubt"), 3);
+    assert_eq!(api.refused("doubt"), 3);
 }
 
 /// A pod that never reported is no doubt while it is pending or not ready, nor in a namespace,
 /// which holds pods without a sidecar; in a workload it is.
 #[test]
 fn allows_silence_where_it_means_nothing() {
-    let fleet = jazz_and_metal();
-    fleet.exists(pending("jazz", "jazz-c"));
+    let api = jazz_and_metal();
+    api.exists(pending("jazz", "jazz-c"));
     let deployment = format!("deployments.apps/jazz/{RPS}");
-    assert_eq!(ask(&fleet, &deployment).item()["value"], "4500m");
+    assert_eq!(ask(&api, &deployment).item()["value"], "4500m");
     let starting = PodInfo {
         ready: Some(false),
         ..running("jazz", "jazz-c")
     };
-    fleet.exists(starting.clone());
-    assert_eq!(ask(&fleet, &deployment).item()["value"], "4500m");
-    fleet.connect(&starting.key, NOW);
-    assert_eq!(ask(&fleet, &deployment).item()["value"], "4500m");
-    fleet.exists(PodInfo {
+    api.exists(starting.clone());
+    assert_eq!(ask(&api, &deployment).item()["value"], "4500m");
+    api.connect(&starting.key, NOW);
+    assert_eq!(ask(&api, &deployment).item()["value"], "4500m");
+    api.exists(PodInfo {
         ready: Some(true),
         ..running("jazz", "jazz-d")
     });
-    let (code, message) = ask(&fleet, &deployment).refusal();
+    let (code, message) = ask(&api, &deployment).refusal();
     assert_eq!(code, 503);
     assert!(message.contains("1 never reported"), "{message}");
-    let namespace = ask(&fleet, &format!("metrics/{RPS}"));
+    let namespace = ask(&api, &format!("metrics/{RPS}"));
     assert_eq!(namespace.item()["value"], "14500m");
 }
 
@@ -258,18 +258,17 @@ fn allows_silence_where_it_means_nothing() {
 /// gone, and one that is not ready, as after the loss of its node, gets no requests.
 #[test]
 fn doubts_pods_that_run_on() {
-    let fleet = jazz_and_metal();
+    let api = jazz_and_metal();
     let lost = running("jazz", "jazz-c");
-    let link = fleet.connect(&lost.key, Monotonic(NOW.0 - 60_000));
+    let link = api.connect(&lost.key, Monotonic(NOW.0 - 60_000));
     let then = Monotonic(NOW.0 - 50_000);
-    fleet
-        .store
+    api.store
         .apply(then, &link, &report(then, vec![inbound(1)]))
         .unwrap();
-    fleet.store.disconnect(then, &link);
-    fleet.exists(lost.clone());
+    api.store.disconnect(then, &link);
+    api.exists(lost.clone());
     let service = format!("services/jazz/{RPS}");
-    let (code, message) = ask(&fleet, &service).refusal();
+    let (code, message) = ask(&api, &service).refusal();
     assert_eq!(code, 503);
     assert!(message.contains("1 ceased to report"), "{message}");
     for elsewhere in [
@@ -282,8 +281,8 @@ fn doubts_pods_that_run_on() {
             ..lost
         },
     ] {
-        fleet.exists(elsewhere);
-        assert_eq!(ask(&fleet, &service).item()["value"], "4500m");
+        api.exists(elsewhere);
+        assert_eq!(ask(&api, &service).item()["value"], "4500m");
     }
 }
 
@@ -291,40 +290,40 @@ fn doubts_pods_that_run_on() {
 /// handshake succeeds.
 #[test]
 fn says_that_tls_is_refused() {
-    let fleet = Fleet::new();
+    let api = TestApi::new();
     let address: std::net::IpAddr = "10.0.0.9".parse().unwrap();
-    fleet.exists(PodInfo {
+    api.exists(PodInfo {
         ips: vec![address],
         ..running("jazz", "jazz-a")
     });
-    fleet.exists(running("jazz", "jazz-b"));
-    fleet.store.handshake_failed(NOW, address);
+    api.exists(running("jazz", "jazz-b"));
+    api.store.handshake_failed(NOW, address);
     let refused = "its streams are refused: TLS";
     for (object, told) in [
         (format!("pods/jazz-a/{RPS}"), true),
         (format!("pods/*/{RPS}"), true),
         (format!("pods/jazz-b/{RPS}"), false),
     ] {
-        let (code, message) = ask(&fleet, &object).refusal();
+        let (code, message) = ask(&api, &object).refusal();
         assert_eq!((code, message.contains(refused)), (404, told), "{message}");
     }
-    fleet.store.handshake_succeeded(address);
-    let (_, message) = ask(&fleet, &format!("pods/jazz-a/{RPS}")).refusal();
+    api.store.handshake_succeeded(address);
+    let (_, message) = ask(&api, &format!("pods/jazz-a/{RPS}")).refusal();
     assert!(message.contains("never reported"), "{message}");
 }
 
 /// Pods that are terminating are in no answer, and asked for by name they are not found.
 #[test]
 fn leaves_terminating_pods_out() {
-    let fleet = jazz_and_metal();
+    let api = jazz_and_metal();
     let leaving = PodInfo {
         deleting: true,
         ..running("jazz", "jazz-b")
     };
-    fleet.exists(leaving);
-    let answer = ask(&fleet, &format!("deployments.apps/jazz/{RPS}"));
+    api.exists(leaving);
+    let answer = ask(&api, &format!("deployments.apps/jazz/{RPS}"));
     assert_eq!(answer.item()["value"], "3");
-    let (code, message) = ask(&fleet, &format!("pods/jazz-b/{RPS}")).refusal();
+    let (code, message) = ask(&api, &format!("pods/jazz-b/{RPS}")).refusal();
     assert_eq!(code, 404);
     assert!(
         message.contains("it is terminating or has ended"),
@@ -335,7 +334,7 @@ fn leaves_terminating_pods_out() {
 /// What cannot be found is a 404 that says what is known of it.
 #[test]
 fn explains_what_is_unknown() {
-    let fleet = jazz_and_metal();
+    let api = jazz_and_metal();
     for (path, expected) in [
         (
             "services/folk",
@@ -358,7 +357,7 @@ fn explains_what_is_unknown() {
             "for pods folk: no such pod is known in namespace prod",
         ),
     ] {
-        let (code, message) = ask(&fleet, &format!("{path}/{RPS}")).refusal();
+        let (code, message) = ask(&api, &format!("{path}/{RPS}")).refusal();
         assert_eq!(code, 404, "{path}");
         assert!(message.contains(expected), "{message}");
     }
@@ -390,8 +389,8 @@ fn refuses_what_would_wrap() {
 /// With nothing known the answer is a 404 that says how little is known.
 #[test]
 fn explains_that_no_pod_is_known() {
-    let fleet = Fleet::new();
-    let answer = ask(&fleet, &format!("pods/%2A/{RPS}?labelSelector=app%3Djazz"));
+    let api = TestApi::new();
+    let answer = ask(&api, &format!("pods/%2A/{RPS}?labelSelector=app%3Djazz"));
     let (code, message) = answer.refusal();
     assert_eq!(code, 404);
     assert!(
@@ -399,18 +398,18 @@ fn explains_that_no_pod_is_known() {
         "{message}"
     );
     assert!(!answer.headers.contains_key("meshmeter-signal-age-ms"));
-    fleet.exists(running("jazz", "jazz-a"));
-    let (_, message) = ask(&fleet, &format!("pods/*/{RPS}?labelSelector=app%3Djazz")).refusal();
+    api.exists(running("jazz", "jazz-a"));
+    let (_, message) = ask(&api, &format!("pods/*/{RPS}?labelSelector=app%3Djazz")).refusal();
     assert_eq!(
         message,
         "no sidecar of pods matching app=jazz in namespace prod has reported; 1 pod matches, 0 report; \
          check that the filter is injected"
     );
-    let (_, message) = ask(&fleet, &format!("pods/jazz-a/{RPS}")).refusal();
+    let (_, message) = ask(&api, &format!("pods/jazz-a/{RPS}")).refusal();
     assert!(
         message
             .starts_with("pod prod/jazz-a has no value of appmesh_requests_per_second: it never"),
         "{message}"
     );
-    assert_eq!(fleet.refused("no_value"), 3);
+    assert_eq!(api.refused("no_value"), 3);
 }

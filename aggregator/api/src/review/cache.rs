@@ -1,5 +1,4 @@
-//! Answers of reviews, kept for a while: bounded, and whoever asks what is being asked already
-//! waits for that answer.
+//! A bounded cache of review results; concurrent requests for the same review share one call.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::ReviewError;
 
-/// Part of the answers that make room when there is none: one in so many.
+/// When the cache is full, one entry in this many is evicted.
 const EVICTED_PART: usize = 16;
 
 type PendingReview<V> = Shared<Pin<Box<dyn Future<Output = Result<V, ReviewError>> + Send>>>;
@@ -23,26 +22,21 @@ type PendingReview<V> = Shared<Pin<Box<dyn Future<Output = Result<V, ReviewError
 pub(crate) struct Cache<K, V> {
     clock: Clock,
     max: usize,
-    /// Guards the answers; held to look up or change one, or to make room, never while one is
-    /// awaited.
-    answers: Mutex<HashMap<K, CachedReview<V>>>,
+    /// Locked to look up or change one, or to evict, never while a review is awaited.
+    entries: Mutex<HashMap<K, CachedReview<V>>>,
 }
 
 enum CachedReview<V> {
-    Asked(PendingReview<V>),
-    /// It holds until then.
-    Kept {
-        value: V,
-        until: Monotonic,
-    },
+    Pending(PendingReview<V>),
+    Ready { value: V, until: Monotonic },
 }
 
-/// Someone who waits for an answer. When the last one of them goes without one, the question goes
-/// too: a later one is asked anew.
-struct Attempt<'a, K: Eq + Hash, V> {
+/// A request that waits for a review. When the last waiter is dropped early, the entry is removed,
+/// so that a later request starts a new review.
+struct Waiter<'a, K: Eq + Hash, V> {
     cache: &'a Cache<K, V>,
     key: &'a K,
-    asked: PendingReview<V>,
+    pending: PendingReview<V>,
 }
 
 // === impl Cache ===
@@ -52,17 +46,17 @@ where
     K: Clone + Eq + Hash,
     V: Clone + Send + Sync + 'static,
 {
-    /// Without answers; at most `max` are kept.
+    /// An empty cache of at most `max` results.
     pub(crate) fn new(clock: Clock, max: usize) -> Self {
         Self {
             clock,
             max,
-            answers: Mutex::default(),
+            entries: Mutex::default(),
         }
     }
 
-    /// The answer to `key`: kept, or of `ask`, which is kept for as long as `ttl` says. Failures
-    /// are not kept.
+    /// The cached result of `key`, or that of `ask`, which is cached for `ttl`. Failures are not
+    /// cached.
     pub(crate) async fn get<F>(
         &self,
         key: &K,
@@ -73,45 +67,45 @@ where
         F: Future<Output = Result<V, ReviewError>> + Send + 'static,
     {
         let now = self.clock.now();
-        let asked = {
-            let mut answers = self.answers.lock();
-            match answers.get(key) {
-                Some(CachedReview::Kept { value, until }) if now < *until => {
+        let pending = {
+            let mut entries = self.entries.lock();
+            match entries.get(key) {
+                Some(CachedReview::Ready { value, until }) if now < *until => {
                     return Ok(value.clone());
                 }
-                Some(CachedReview::Asked(asked)) => asked.clone(),
+                Some(CachedReview::Pending(pending)) => pending.clone(),
                 _ => {
-                    make_room(&mut answers, self.max, now);
+                    make_room(&mut entries, self.max, now);
                     let boxed: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(ask());
-                    let asked = boxed.shared();
-                    answers.insert(key.clone(), CachedReview::Asked(asked.clone()));
-                    asked
+                    let pending = boxed.shared();
+                    entries.insert(key.clone(), CachedReview::Pending(pending.clone()));
+                    pending
                 }
             }
         };
-        let attempt = Attempt {
+        let waiter = Waiter {
             cache: self,
             key,
-            asked: asked.clone(),
+            pending: pending.clone(),
         };
-        let outcome = asked.await;
+        let outcome = pending.await;
         if let Ok(value) = &outcome {
-            attempt.keep(value, self.clock.now() + ttl(value));
+            waiter.store(value, self.clock.now() + ttl(value));
         }
-        drop(attempt);
+        drop(waiter);
         outcome
     }
 }
 
 // === impl Attempt ===
 
-impl<K: Eq + Hash, V: Clone> Attempt<'_, K, V> {
-    fn keep(&self, value: &V, until: Monotonic) {
-        let mut answers = self.cache.answers.lock();
-        if let Some(answer) = answers.get_mut(self.key)
-            && self.is_of(answer)
+impl<K: Eq + Hash, V: Clone> Waiter<'_, K, V> {
+    fn store(&self, value: &V, until: Monotonic) {
+        let mut entries = self.cache.entries.lock();
+        if let Some(entry) = entries.get_mut(self.key)
+            && self.is_of(entry)
         {
-            *answer = CachedReview::Kept {
+            *entry = CachedReview::Ready {
                 value: value.clone(),
                 until,
             };
@@ -119,56 +113,55 @@ impl<K: Eq + Hash, V: Clone> Attempt<'_, K, V> {
     }
 }
 
-impl<K: Eq + Hash, V> Attempt<'_, K, V> {
-    fn is_of(&self, answer: &CachedReview<V>) -> bool {
-        matches!(answer, CachedReview::Asked(asked) if asked.ptr_eq(&self.asked))
+impl<K: Eq + Hash, V> Waiter<'_, K, V> {
+    fn is_of(&self, entry: &CachedReview<V>) -> bool {
+        matches!(entry, CachedReview::Pending(pending) if pending.ptr_eq(&self.pending))
     }
 }
 
-impl<K: Eq + Hash, V> Drop for Attempt<'_, K, V> {
+impl<K: Eq + Hash, V> Drop for Waiter<'_, K, V> {
     fn drop(&mut self) {
-        let mut answers = self.cache.answers.lock();
-        let Some(answer) = answers.get(self.key) else {
+        let mut entries = self.cache.entries.lock();
+        let Some(entry) = entries.get(self.key) else {
             return;
         };
-        // The map and this one hold it; others who wait hold more. A failure is over for all of
-        // them.
-        let over = self.asked.peek().is_some() || self.asked.strong_count().is_none_or(|n| n <= 2);
-        if self.is_of(answer) && over {
-            answers.remove(self.key);
+        // The map and this waiter hold one reference each; more belong to other waiters. A failed
+        // review is over for all of them.
+        let over =
+            self.pending.peek().is_some() || self.pending.strong_count().is_none_or(|n| n <= 2);
+        if self.is_of(entry) && over {
+            entries.remove(self.key);
         }
     }
 }
 
-/// Removes what does not hold any more, and if that is not enough the answers that are soonest to
-/// expire.
+/// Removes expired entries, and if that is not enough those that expire soonest.
 fn make_room<K: Clone + Eq + Hash, V>(
-    answers: &mut HashMap<K, CachedReview<V>>,
+    entries: &mut HashMap<K, CachedReview<V>>,
     max: usize,
     now: Monotonic,
 ) {
-    if answers.len() < max {
+    if entries.len() < max {
         return;
     }
-    answers
-        .retain(|_, answer| !matches!(answer, CachedReview::Kept { until, .. } if *until <= now));
+    entries.retain(|_, entry| !matches!(entry, CachedReview::Ready { until, .. } if *until <= now));
     let keep_at_most = max - (max / EVICTED_PART).max(1);
-    if answers.len() <= keep_at_most {
+    if entries.len() <= keep_at_most {
         return;
     }
-    // What is being asked goes last: those who wait for it get it in any case.
-    let rank = |answer: &CachedReview<V>| match answer {
-        CachedReview::Kept { until, .. } => until.0,
-        CachedReview::Asked(_) => u64::MAX,
+    // Pending reviews go last; their waiters get the result in any case.
+    let rank = |entry: &CachedReview<V>| match entry {
+        CachedReview::Ready { until, .. } => until.0,
+        CachedReview::Pending(_) => u64::MAX,
     };
-    let mut ranked: Vec<(u64, K)> = answers
+    let mut ranked: Vec<(u64, K)> = entries
         .iter()
-        .map(|(key, answer)| (rank(answer), key.clone()))
+        .map(|(key, entry)| (rank(entry), key.clone()))
         .collect();
     ranked.sort_unstable_by_key(|(until, _)| *until);
-    for (_, key) in ranked.iter().take(answers.len() - keep_at_most) {
-        if let Entry::Occupied(entry) = answers.entry(key.clone()) {
-            entry.remove();
+    for (_, key) in ranked.iter().take(entries.len() - keep_at_most) {
+        if let Entry::Occupied(occupied) = entries.entry(key.clone()) {
+            occupied.remove();
         }
     }
 }
@@ -194,7 +187,7 @@ mod tests {
     #[derive(Default)]
     struct World {
         now: AtomicU64,
-        asked: AtomicU64,
+        pending: AtomicU64,
         go: Notify,
     }
 
@@ -206,11 +199,11 @@ mod tests {
         }
 
         /// Answers with how often it was asked.
-        fn answer(
+        fn entry(
             self: &Arc<Self>,
         ) -> impl Future<Output = Result<u64, ReviewError>> + Send + use<> {
             let world = Arc::clone(self);
-            async move { Ok(world.asked.fetch_add(1, Ordering::Relaxed) + 1) }
+            async move { Ok(world.pending.fetch_add(1, Ordering::Relaxed) + 1) }
         }
     }
 
@@ -221,7 +214,7 @@ mod tests {
         let cache = world.cache();
         for (now, expected) in [(0, 1), (9_999, 1), (10_000, 2), (10_001, 2)] {
             world.now.store(now, Ordering::Relaxed);
-            let got = cache.get(&7, || world.answer(), |_| TTL).await;
+            let got = cache.get(&7, || world.entry(), |_| TTL).await;
             assert_eq!(got, Ok(expected), "at {now}");
         }
     }
@@ -239,7 +232,7 @@ mod tests {
                     let world = Arc::clone(&world);
                     async move {
                         world.go.notified().await;
-                        world.answer().await
+                        world.entry().await
                     }
                 };
                 cache.get(&7, ask, |_| TTL).await
@@ -260,10 +253,10 @@ mod tests {
         tokio::task::yield_now().await;
         lone.abort();
         assert!(lone.await.unwrap_err().is_cancelled());
-        assert_eq!(cache.get(&8, || world.answer(), |_| TTL).await, Ok(2));
+        assert_eq!(cache.get(&8, || world.entry(), |_| TTL).await, Ok(2));
     }
 
-    /// A failure is told to all who wait and not kept.
+    /// A failure reaches all waiters and is not cached.
     #[tokio::test]
     async fn forgets_failures() {
         let world = Arc::new(World::default());
@@ -273,7 +266,7 @@ mod tests {
             cache.get(&7, failing, |_| TTL).await,
             Err(ReviewError::Timeout)
         );
-        assert_eq!(cache.get(&7, || world.answer(), |_| TTL).await, Ok(1));
+        assert_eq!(cache.get(&7, || world.entry(), |_| TTL).await, Ok(1));
     }
 
     /// However many questions there are, few answers are kept, and the newest ones.
@@ -283,10 +276,10 @@ mod tests {
         let cache = world.cache();
         for key in 0..1000 {
             world.now.fetch_add(1, Ordering::Relaxed);
-            cache.get(&key, || world.answer(), |_| TTL).await.unwrap();
-            assert!(cache.answers.lock().len() <= 32);
+            cache.get(&key, || world.entry(), |_| TTL).await.unwrap();
+            assert!(cache.entries.lock().len() <= 32);
         }
-        assert_eq!(cache.get(&999, || world.answer(), |_| TTL).await, Ok(1000));
-        assert_eq!(cache.get(&0, || world.answer(), |_| TTL).await, Ok(1001));
+        assert_eq!(cache.get(&999, || world.entry(), |_| TTL).await, Ok(1000));
+        assert_eq!(cache.get(&0, || world.entry(), |_| TTL).await, Ok(1001));
     }
 }

@@ -1,4 +1,4 @@
-//! Who bearer tokens are, asked once in a while.
+//! Cached token reviews.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,39 +11,37 @@ use tokio::time::timeout;
 use super::cache::Cache;
 use super::{ReviewError, Reviews, User};
 
-/// Reviews under way at once, of one kind.
+/// Concurrent reviews of one kind.
 const REVIEWS_MAX: usize = 64;
 
-/// How long a review may take, the wait for its turn included. kube-apiserver gives up on us after
-/// 60 s.
-const REVIEW_PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout of a review, queueing included. kube-apiserver's own timeout for us is 60 s.
+const REVIEW_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long an answer holds.
+/// How long to cache token reviews.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TokenTtl {
-    /// That a token is somebody's.
-    pub known: Duration,
-    pub unknown: Duration,
+    pub valid: Duration,
+    pub invalid: Duration,
 }
 
 pub struct Tokens {
     reviews: Arc<dyn Reviews>,
     audiences: Vec<String>,
     ttl: TokenTtl,
-    /// By digest: no token is kept.
-    answers: Cache<[u8; digest::SHA256_OUTPUT_LEN], Option<User>>,
-    turns: Turns,
+    /// By digest, so that no token stays in memory.
+    cache: Cache<[u8; digest::SHA256_OUTPUT_LEN], Option<User>>,
+    limiter: ReviewLimiter,
 }
 
-/// Lets so many reviews be under way at once.
+/// Limits concurrent reviews to [`REVIEWS_MAX`].
 #[derive(Clone, Debug)]
-pub(crate) struct Turns(Arc<Semaphore>);
+pub(crate) struct ReviewLimiter(Arc<Semaphore>);
 
 // === impl Tokens ===
 
 impl Tokens {
-    /// Reviews of tokens for one of `audiences` (if there are none: for the API server's own), of
-    /// which at most `max` answers are kept.
+    /// Reviews tokens for one of `audiences` (empty: the API server's own); caches at most `max`
+    /// results.
     pub fn new(
         reviews: Arc<dyn Reviews>,
         audiences: Vec<String>,
@@ -55,25 +53,25 @@ impl Tokens {
             reviews,
             audiences,
             ttl,
-            answers: Cache::new(clock, max),
-            turns: Turns::default(),
+            cache: Cache::new(clock, max),
+            limiter: ReviewLimiter::default(),
         }
     }
 
-    /// Whose `token` is, if it is anybody's.
+    /// The user of `token`; `None` if it is invalid.
     pub async fn user(&self, token: &str) -> Result<Option<User>, ReviewError> {
         let mut key = [0; digest::SHA256_OUTPUT_LEN];
         key.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
         let ask = || {
-            let (reviews, turns) = (Arc::clone(&self.reviews), self.turns.clone());
+            let (reviews, limiter) = (Arc::clone(&self.reviews), self.limiter.clone());
             let (token, audiences) = (token.to_owned(), self.audiences.clone());
-            async move { turns.take(reviews.token(&token, &audiences)).await }
+            async move { limiter.run(reviews.token(&token, &audiences)).await }
         };
         let ttl = |user: &Option<User>| match user {
-            Some(_) => self.ttl.known,
-            None => self.ttl.unknown,
+            Some(_) => self.ttl.valid,
+            None => self.ttl.invalid,
         };
-        self.answers.get(&key, ask, ttl).await
+        self.cache.get(&key, ask, ttl).await
     }
 }
 
@@ -83,25 +81,25 @@ impl std::fmt::Debug for Tokens {
     }
 }
 
-// === impl Turns ===
+// === impl ReviewLimiter ===
 
-impl Default for Turns {
+impl Default for ReviewLimiter {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(REVIEWS_MAX)))
     }
 }
 
-impl Turns {
-    /// Waits for a turn and for the answer, both in the time there is.
-    pub(crate) async fn take<T>(
+impl ReviewLimiter {
+    /// Waits for a permit and for the review, both within [`REVIEW_WITHIN`].
+    pub(crate) async fn run<T>(
         &self,
         review: impl Future<Output = Result<T, ReviewError>>,
     ) -> Result<T, ReviewError> {
-        let answer = async {
-            let _turn = self.0.acquire().await.map_err(|_| ReviewError::Overload)?;
+        let review = async {
+            let _permit = self.0.acquire().await.map_err(|_| ReviewError::Overload)?;
             review.await
         };
-        timeout(REVIEW_PATIENCE, answer)
+        timeout(REVIEW_WITHIN, review)
             .await
             .unwrap_or(Err(ReviewError::Timeout))
     }

@@ -1,4 +1,4 @@
-//! Selector text -> tokens.
+//! Tokens of a selector.
 
 /// One token. Words keep their text; `in` and `notin` are words too where a value is expected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,7 +16,7 @@ pub(super) enum Token<'a> {
     Less,
 }
 
-/// Cuts a selector into tokens, with one token of lookahead.
+/// Splits a selector into tokens, with one token of lookahead.
 #[derive(Clone, Debug)]
 pub(super) struct Lexer<'a> {
     rest: &'a str,
@@ -24,7 +24,7 @@ pub(super) struct Lexer<'a> {
 }
 
 impl<'a> Token<'a> {
-    /// The token as it stood in the text, for errors.
+    /// The token's text, for errors.
     pub(super) fn text(self) -> &'a str {
         match self {
             Self::End => "",
@@ -52,12 +52,12 @@ impl<'a> Lexer<'a> {
         lexer
     }
 
-    /// The next token, which stays the next one.
+    /// The next token, without consuming it.
     pub(super) fn peek(&self) -> Token<'a> {
         self.next
     }
 
-    /// The next token. After the end comes the end.
+    /// The next token; [`Token::End`] repeats.
     pub(super) fn take(&mut self) -> Token<'a> {
         let token = self.next;
         self.next = self.scan();

@@ -1,4 +1,4 @@
-//! Tokens -> requirements, by the grammar of Kubernetes.
+//! Parses tokens into requirements, by the grammar of Kubernetes.
 
 use super::lexer::{Lexer, Token};
 use super::syntax::{SyntaxError, key_fault, value_fault};
@@ -70,7 +70,7 @@ fn parse_condition(lexer: &mut Lexer<'_>, key: &str) -> Result<Condition, Syntax
     }
 }
 
-/// The value after `=` or `!=`; nothing means the empty value.
+/// The value after `=` or `!=`; it may be empty.
 fn parse_value(lexer: &mut Lexer<'_>, key: &str) -> Result<String, SyntaxError> {
     let value = match lexer.peek() {
         Token::End | Token::Comma => "",
@@ -88,7 +88,7 @@ fn parse_number(lexer: &mut Lexer<'_>, key: &str) -> Result<i64, SyntaxError> {
     value.parse().map_err(|_| SyntaxError::NotANumber(value))
 }
 
-/// `(a,b)`. An empty place between commas means the empty value.
+/// `(a,b)`. Nothing between commas means the empty value.
 fn parse_values(lexer: &mut Lexer<'_>, key: &str) -> Result<Vec<String>, SyntaxError> {
     match lexer.take() {
         Token::Open => {}

@@ -1,4 +1,4 @@
-//! What keys and values of labels may look like, and what is said of those that do not.
+//! Rules for keys and values of labels, and their errors.
 
 use thiserror::Error;
 
@@ -8,35 +8,31 @@ const NAME_BYTES_MAX: usize = 63;
 /// Bytes of the prefix of a label's key.
 const PREFIX_BYTES_MAX: usize = 253;
 
-/// Why a text is no selector. Worded as Kubernetes words it.
+/// Why a text is no selector, in the words of Kubernetes.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum SyntaxError {
-    /// A token between requirements where none or another should stand.
+    /// An unexpected token between requirements.
     #[error("found '{found}', expected: {expected}")]
     List {
         /// The token; "" at the end of the text.
         found: String,
-        /// What may stand there.
         expected: &'static str,
     },
-    /// A token within a requirement where none or another should stand.
+    /// An unexpected token within a requirement.
     #[error("unable to parse requirement: found '{found}', expected: {expected}")]
     Token {
         /// The token; "" at the end of the text.
         found: String,
-        /// What may stand there.
         expected: &'static str,
     },
-    /// A key that no label can have.
     #[error("unable to parse requirement: key: Invalid value: \"{key}\": {rule}")]
     Key { key: String, rule: &'static str },
-    /// A value that no label can have.
     #[error(
         "unable to parse requirement: values[{index}][{key}]: Invalid value: \"{value}\": {rule}"
     )]
     Value {
         key: String,
-        /// Which of the requirement's values.
+        /// Index among the requirement's values.
         index: usize,
         value: String,
         rule: &'static str,
@@ -65,7 +61,7 @@ const VALUE_RULE: &str = "a valid label must be an empty string or consist of al
     '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345')";
 const VALUE_LENGTH_RULE: &str = "must be no more than 63 characters";
 
-/// What is wrong with `key` as a label's key; `None` if nothing is.
+/// The rule that `key` breaks as a label's key; `None` if it is valid.
 pub fn key_fault(key: &str) -> Option<&'static str> {
     let name = match key.split_once('/') {
         Some((prefix, _)) if prefix.len() > PREFIX_BYTES_MAX => return Some(PREFIX_LENGTH_RULE),
@@ -80,7 +76,7 @@ pub fn key_fault(key: &str) -> Option<&'static str> {
     (!is_name(name)).then_some(NAME_RULE)
 }
 
-/// What is wrong with `value` as a label's value; `None` if nothing is.
+/// The rule that `value` breaks as a label's value; `None` if it is valid.
 pub fn value_fault(value: &str) -> Option<&'static str> {
     if value.len() > NAME_BYTES_MAX {
         return Some(VALUE_LENGTH_RULE);

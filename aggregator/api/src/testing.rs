@@ -36,7 +36,7 @@ pub(crate) const V2: &str = "/apis/custom.metrics.k8s.io/v1beta2";
 pub(crate) const EXTERNAL: &str = "/apis/external.metrics.k8s.io/v1beta1";
 
 /// Pods, sidecars and the API over them.
-pub(crate) struct Fleet {
+pub(crate) struct TestApi {
     pub(crate) api: Api,
     pub(crate) store: Arc<Store>,
     pub(crate) directory: Arc<Directory>,
@@ -44,15 +44,15 @@ pub(crate) struct Fleet {
 }
 
 #[derive(Debug)]
-pub(crate) struct Answered {
+pub(crate) struct TestResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
 
-// === impl Fleet ===
+// === impl TestApi ===
 
-impl Fleet {
+impl TestApi {
     pub(crate) fn new() -> Self {
         Self::with_metrics(MetricSettings::default())
     }
@@ -138,14 +138,14 @@ impl Fleet {
         self.directory.upsert_owner(set).unwrap();
     }
 
-    pub(crate) fn get(&self, uri: &str) -> Answered {
+    pub(crate) fn get(&self, uri: &str) -> TestResponse {
         self.send(Request::get(uri).body(()).unwrap())
     }
 
-    pub(crate) fn send(&self, request: Request<()>) -> Answered {
+    pub(crate) fn send(&self, request: Request<()>) -> TestResponse {
         let (parts, ()) = request.into_parts();
         let (head, body) = self.api.respond(&parts, false).into_parts();
-        Answered {
+        TestResponse {
             status: head.status,
             headers: head.headers,
             body: text_of(body),
@@ -162,9 +162,9 @@ impl Fleet {
     }
 }
 
-// === impl Answered ===
+// === impl TestResponse ===
 
-impl Answered {
+impl TestResponse {
     /// The list that was served.
     pub(crate) fn list(&self) -> Value {
         assert_eq!(self.status, StatusCode::OK, "{}", self.body);
