@@ -14,69 +14,24 @@ fn metric(version: ApiVersion, namespace: &str, object: Object, metric: &str) ->
 /// The URL table of the Go library for such servers, with both spellings of `*`.
 #[test]
 fn reads_metric_paths() {
-    for (path, expected) in [
-        (
-            "/namespaces/prod/pods/%2A/m",
-            metric(ApiVersion::V1Beta2, "prod", Object::Pods, "m"),
-        ),
-        (
-            "/namespaces/prod/pods/*/m",
-            metric(ApiVersion::V1Beta2, "prod", Object::Pods, "m"),
-        ),
-        (
-            "/namespaces/prod/pods/web-0/m",
-            metric(
-                ApiVersion::V1Beta2,
-                "prod",
-                Object::Pod("web-0".into()),
-                "m",
-            ),
-        ),
-        (
-            "/namespaces/prod/namespaces/prod/m",
-            metric(ApiVersion::V1Beta2, "prod", Object::Namespace, "m"),
-        ),
-        (
-            "/namespaces/prod/m",
-            metric(ApiVersion::V1Beta2, "prod", Object::Namespace, "m"),
-        ),
-        (
-            "/namespaces/prod/services/web/m",
-            metric(
-                ApiVersion::V1Beta2,
-                "prod",
-                Object::Service("web".into()),
-                "m",
-            ),
-        ),
-        (
-            "/namespaces/prod/deployments.apps/web.v1/m",
-            metric(
-                ApiVersion::V1Beta2,
-                "prod",
-                Object::Workload(Workload::Deployment, "web.v1".into()),
-                "m",
-            ),
-        ),
-        (
-            "/namespaces/prod/metrics/m",
-            metric(ApiVersion::V1Beta2, "prod", Object::Namespace, "m"),
-        ),
-        (
-            "/namespaces/prod/pods/*/job:queue.depth-P95:sum",
-            metric(
-                ApiVersion::V1Beta2,
-                "prod",
-                Object::Pods,
-                "job:queue.depth-P95:sum",
-            ),
-        ),
+    let pod = Object::Pod("web-0".into());
+    let service = Object::Service("web".into());
+    let workload = Object::Workload(Workload::Deployment, "web.v1".into());
+    let long = "job:queue.depth-P95:sum";
+    for (path, object, name) in [
+        ("pods/%2A/m", Object::Pods, "m"),
+        ("pods/*/m", Object::Pods, "m"),
+        ("pods/web-0/m", pod, "m"),
+        ("namespaces/prod/m", Object::Namespace, "m"),
+        ("m", Object::Namespace, "m"),
+        ("services/web/m", service, "m"),
+        ("deployments.apps/web.v1/m", workload, "m"),
+        ("metrics/m", Object::Namespace, "m"),
+        ("pods/*/job:queue.depth-P95:sum", Object::Pods, long),
     ] {
-        assert_eq!(
-            Route::parse(&format!("{V2}{path}")).unwrap(),
-            expected,
-            "{path}"
-        );
+        let path = format!("{V2}/namespaces/prod/{path}");
+        let expected = metric(ApiVersion::V1Beta2, "prod", object, name);
+        assert_eq!(Route::parse(&path).unwrap(), expected, "{path}");
     }
     let old = "/apis/custom.metrics.k8s.io/v1beta1/namespaces/prod/pods/*/m";
     assert_eq!(
@@ -206,28 +161,16 @@ fn refuses_other_paths() {
 fn refuses_impossible_names() {
     let long = "n".repeat(64);
     for (path, what) in [
-        ("/namespaces/Prod/pods/*/m".to_owned(), "namespace \"Prod\""),
-        (format!("/namespaces/{long}/pods/*/m"), "namespace \"nnnn"),
-        ("/namespaces//pods/*/m".to_owned(), "namespace \"\""),
-        ("/namespaces/prod/pods/-a/m".to_owned(), "pod name \"-a\""),
-        (
-            "/namespaces/prod/pods/a..b/m".to_owned(),
-            "pod name \"a..b\"",
-        ),
-        (
-            "/namespaces/prod/pods/%2A%2A/m".to_owned(),
-            "pod name \"**\"",
-        ),
-        (
-            "/namespaces/prod/pods/*/a%0Ab".to_owned(),
-            "metric name \"a?b\"",
-        ),
-        (
-            "/namespaces/prod/pods/*/a%25b".to_owned(),
-            "metric name \"a%b\"",
-        ),
+        ("Prod/pods/*/m", "namespace \"Prod\""),
+        (&format!("{long}/pods/*/m"), "namespace \"nnnn"),
+        ("/pods/*/m", "namespace \"\""),
+        ("prod/pods/-a/m", "pod name \"-a\""),
+        ("prod/pods/a..b/m", "pod name \"a..b\""),
+        ("prod/pods/%2A%2A/m", "pod name \"**\""),
+        ("prod/pods/*/a%0Ab", "metric name \"a?b\""),
+        ("prod/pods/*/a%25b", "metric name \"a%b\""),
     ] {
-        let error = Route::parse(&format!("{V2}{path}")).unwrap_err();
+        let error = Route::parse(&format!("{V2}/namespaces/{path}")).unwrap_err();
         assert!(error.to_string().starts_with(what), "{path}: {error}");
         assert!(matches!(error, PathError::Name { .. }), "{path}: {error}");
     }
