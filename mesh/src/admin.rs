@@ -12,13 +12,13 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// How long answers may take to get out at shutdown: each is made from memory in no time.
+/// Drain time at shutdown: responses are made from memory.
 const DRAIN_WITHIN: Duration = Duration::from_millis(200);
 
-/// Tells whether it is ready, and why not.
+/// The readiness check; an error is the reason.
 pub(crate) type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// Listens, and serves until `stop` in a task of its own.
+/// Serves until `stop` in a new task; returns the bound address.
 pub(crate) async fn start(
     address: SocketAddr,
     registry: Registry,
@@ -33,8 +33,8 @@ pub(crate) async fn start(
     let handler = move |_: &Arc<Peer>| {
         let (registry, ready) = (Arc::clone(&registry), Arc::clone(&ready));
         move |request: Request<RequestBody>| {
-            let answer = answer(&request, &registry, &ready);
-            async move { answer }
+            let response = respond(&request, &registry, &ready);
+            async move { response }
         }
     };
     let settings = Settings {
@@ -46,7 +46,7 @@ pub(crate) async fn start(
     Ok(bound)
 }
 
-fn answer<B>(request: &Request<B>, registry: &Registry, ready: &Ready) -> pages::HttpResponse {
+fn respond<B>(request: &Request<B>, registry: &Registry, ready: &Ready) -> pages::HttpResponse {
     let checks = || {
         let failure = ready().err();
         vec![Check {

@@ -1,4 +1,4 @@
-//! gRPC whose requests are held to bounds, whoever serves them.
+//! Limits memory and time of gRPC requests, for any service.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,16 +11,16 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
 
-/// A request of up to so many bytes needs no room.
+/// Requests up to this size in bytes reserve no memory.
 const FREE_BYTES: usize = 4 * 1024;
 
-/// How long a request may take from its first byte to its last.
-const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+/// Timeout from the first byte of a request to its last.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Of all room one peer may have this part.
+/// One peer may reserve at most 1/`PEER_PART` of the memory.
 const PEER_PART: u64 = 4;
 
-/// A service whose requests are held to bounds.
+/// Wraps a service.
 #[derive(Clone, Debug)]
 pub(crate) struct Bounded<S> {
     service: S,
@@ -31,7 +31,7 @@ pub(crate) struct Bounded<S> {
 // === impl Bounded ===
 
 impl<S> Bounded<S> {
-    /// `service`, whose requests have `room` together and `most` bytes each.
+    /// Requests of `service` share `room`, and have at most `most` bytes each.
     pub(crate) fn new(service: S, room: Size, most: usize) -> Self {
         let one = Size::bytes(most as u64);
         let per_peer = room.part(1, PEER_PART).max(one);
@@ -66,7 +66,7 @@ where
             peer: peer.and_then(|peer| peer.ip()),
             free: FREE_BYTES,
             most: self.most,
-            within: REQUEST_WITHIN,
+            within: REQUEST_TIMEOUT,
             refuse,
         };
         self.service

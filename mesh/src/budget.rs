@@ -1,9 +1,8 @@
-//! The memory of each subcommand, divided among its parts.
+//! Divides the memory limit of each subcommand among its parts.
 
 use anyhow::{Context as _, Result};
 use common_budget::{Limit, Part, Size, divide, division};
 
-/// The flag that all of them have.
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[group(skip)]
 pub(crate) struct MemoryArgs {
@@ -14,21 +13,19 @@ pub(crate) struct MemoryArgs {
     memory_limit: Option<Size>,
 }
 
-/// Memory of an xDS proxy.
 pub(crate) struct XdsProxy {
     /// For responses of the control plane.
     pub(crate) messages: Size,
-    /// For requests of Envoy under way.
+    /// For requests of Envoy that are being received.
     pub(crate) requests: Size,
 }
 
-/// Memory of a control plane.
 pub(crate) struct ControlPlane {
     pub(crate) streams: usize,
     pub(crate) requests: Size,
 }
 
-/// What a stream takes, with what it was told (`STREAMS_MAX`).
+/// Memory of a stream with the resources it was sent (see `STREAMS_MAX`).
 const CONTROL_PLANE_STREAM: Size = Size::kib(100);
 
 const XDS_PROXY: [Part; 3] = [
@@ -66,13 +63,11 @@ const fn part(name: &'static str, least_mib: u64, weight: u64, most_mib: u64) ->
 // === impl MemoryArgs ===
 
 impl MemoryArgs {
-    /// The memory of an xDS proxy.
     pub(crate) fn xds_proxy(self) -> Result<XdsProxy> {
         let [_, requests, messages] = self.divide(&XDS_PROXY)?;
         Ok(XdsProxy { messages, requests })
     }
 
-    /// The memory of a control plane.
     pub(crate) fn control_plane(self) -> Result<ControlPlane> {
         let [_, _, requests, streams] = self.divide(&CONTROL_PLANE)?;
         let streams = streams.count_of(CONTROL_PLANE_STREAM);
@@ -82,7 +77,7 @@ impl MemoryArgs {
         })
     }
 
-    /// The memory of the webhook for bodies under way.
+    /// The webhook's memory for bodies that are being received.
     pub(crate) fn injector(self) -> Result<Size> {
         let [_, bodies, ..] = self.divide(&INJECTOR)?;
         Ok(bodies)
@@ -111,7 +106,7 @@ mod tests {
         }
     }
 
-    /// At the shipped limits each does what it should: a listener of 10 MB passes an xDS proxy.
+    /// At the shipped limits a listener of 10 MB passes an xDS proxy, and so on.
     #[test]
     fn shipped_limits_are_enough() {
         let messages = args(64).xds_proxy().unwrap().messages;

@@ -1,14 +1,14 @@
-//! The only file that reads a clock. Everything else is told the time.
+//! The only file that reads a clock. All other code gets the time as an argument.
 
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use common_time::{Clock, Monotonic, UnixMillis};
 
-/// The moment that is [`Monotonic::BEGIN`] in this process.
-static BEGUN: OnceLock<Instant> = OnceLock::new();
+/// [`Monotonic::BEGIN`] of this process.
+static BEGIN: OnceLock<Instant> = OnceLock::new();
 
-/// The clock that never steps, for timers.
+/// The monotonic clock, for timers.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub(crate) fn monotonic() -> Instant {
     Instant::now()
@@ -26,9 +26,9 @@ pub(crate) fn unix_seconds() -> u64 {
     since.unwrap_or_default().as_secs()
 }
 
-/// Both clocks, for what asks again and again. All that this returns agree.
+/// Both clocks. All clocks returned in one process agree.
 pub(crate) fn both() -> Clock {
-    let passed = || BEGUN.get_or_init(monotonic).elapsed();
+    let passed = || BEGIN.get_or_init(monotonic).elapsed();
     let wall = || {
         let since = system().duration_since(UNIX_EPOCH).unwrap_or_default();
         UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))

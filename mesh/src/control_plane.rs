@@ -45,7 +45,7 @@ pub(crate) struct Args {
     )]
     admin_listen: SocketAddr,
 
-    /// Folder of manifests (*.yaml, *.yml, *.json) with App Mesh custom resources, read again as
+    /// Folder of manifests (*.yaml, *.yml, *.json) with App Mesh custom resources, reloaded when
     /// they change.
     #[arg(
         long,
@@ -56,12 +56,11 @@ pub(crate) struct Args {
     )]
     manifests: Option<PathBuf>,
 
-    /// Follow the custom resources, services and EndpointSlices of a Kubernetes cluster.
+    /// Watch the custom resources, Services and EndpointSlices of a Kubernetes cluster.
     #[arg(long, env = "MESHMETER_CLUSTER")]
     cluster: bool,
 
-    /// With --cluster: file that says how to reach it. Without, as a pod does: by its service
-    /// account.
+    /// With --cluster: kubeconfig file. Default: the pod's service account.
     #[arg(
         long,
         env = "MESHMETER_KUBECONFIG",
@@ -70,8 +69,8 @@ pub(crate) struct Args {
     )]
     kubeconfig: Option<PathBuf>,
 
-    /// With --cluster: namespace to follow instead of all. May be given several times, or once with
-    /// commas. Meshes and namespaces themselves are followed in any case.
+    /// With --cluster: namespace to watch instead of all. May be given several times, or once with
+    /// commas. Meshes and Namespaces are watched in any case.
     #[arg(
         long,
         env = "MESHMETER_WATCH_NAMESPACE",
@@ -81,8 +80,8 @@ pub(crate) struct Args {
     )]
     watch_namespace: Vec<String>,
 
-    /// With --manifests: file with the addresses of pods, where host names are not to be asked for:
-    /// a map of `NAMESPACE/VIRTUALNODE` to a list of ADDRESS:PORT, as YAML.
+    /// With --manifests: YAML file with endpoints to use instead of DNS: a map of
+    /// `NAMESPACE/VIRTUALNODE` to a list of ADDRESS:PORT.
     #[arg(
         long,
         env = "MESHMETER_ENDPOINTS_FILE",
@@ -94,8 +93,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     memory: MemoryArgs,
 
-    /// File to write the addresses to: that of /metrics and /readyz at once, the other one when it
-    /// listens.
+    /// File to write the listeners' addresses to (JSON): that of /metrics and /readyz at once, the
+    /// other once it is open.
     #[arg(long, env = "MESHMETER_ADDRESSES_FILE", value_name = "FILE")]
     addresses_file: Option<PathBuf>,
 }
@@ -113,7 +112,7 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
             manifests,
             endpoints: args.endpoints_file.clone(),
         };
-        // What is refused is said by whoever follows the folder from here on.
+        // Refused resources are logged by the follower, on its first poll.
         let read = folder.read().context("--manifests, --endpoints-file")?;
         let (follower, meshes) = read;
         let (sender, meshes) = watch::channel(Arc::new(meshes));
@@ -138,7 +137,7 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
         )
         .await;
     }
-    let cluster = follow(&args, &metrics, &stop).await?;
+    let cluster = watch_cluster(&args, &metrics, &stop).await?;
     let control_plane = registry.sub_registry_with_prefix("control_plane");
     control_plane.register_collector(Box::new(cluster.gauges()));
     let missing = cluster.missing();
@@ -155,6 +154,7 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
         json_file::replace(file, "--addresses-file", &json!({"admin": admin}))?;
     }
     tracing::info!(%admin, "watching the Kubernetes cluster");
+    // Envoys cannot connect before all lists are read: an incomplete mesh would remove resources.
     tokio::select! {
         () = stop.cancelled() => return Ok(()),
         ready = cluster.ready() => ensure!(ready, "task that builds meshes stopped"),
@@ -169,11 +169,15 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     }
 }
 
-async fn follow(args: &Args, metrics: &Metrics, stop: &CancellationToken) -> Result<Cluster> {
+async fn watch_cluster(
+    args: &Args,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) -> Result<Cluster> {
     let namespaces = args.watch_namespace.clone();
     ensure!(
         namespaces.len() <= NAMESPACES_MAX,
-        "--watch-namespace: at most {NAMESPACES_MAX} are followed one by one"
+        "--watch-namespace: at most {NAMESPACES_MAX} are allowed"
     );
     let options = Options {
         kubeconfig: args.kubeconfig.clone(),

@@ -1,4 +1,4 @@
-//! `meshmeter-mesh inject`, and the flags that say what every pod gets.
+//! `meshmeter-mesh inject`, and the flags of injection.
 
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,9 +11,9 @@ use mesh_injector::settings::{Modules, Secure, Settings, Stock};
 use mesh_injector::virtual_node::Unknown;
 use serde_json::{Value, json};
 
-/// Longest manifest that is read, in bytes.
+/// Longest manifest, in bytes.
 const MANIFEST_MAX: u64 = 4 * 1024 * 1024;
-/// Longest name of an object in Kubernetes.
+/// Longest name of a Kubernetes object, in bytes.
 const NAME_MAX: usize = 253;
 /// Further arguments of the xDS proxy at most.
 const XDS_PROXY_ARGS_MAX: usize = 16;
@@ -25,7 +25,7 @@ pub(crate) struct PodArgs {
     #[arg(long, env = "MESHMETER_IMAGE", value_name = "IMAGE")]
     image: String,
 
-    /// Control plane of the configuration, as `xds-proxy --upstream` has it.
+    /// Control plane of the xDS proxies, as in `xds-proxy --upstream`.
     #[arg(long, env = "MESHMETER_UPSTREAM", value_name = "URL")]
     upstream: String,
 
@@ -43,9 +43,9 @@ pub(crate) struct PodArgs {
     #[arg(long, env = "MESHMETER_AGGREGATOR_CA_FILE", value_name = "FILE")]
     aggregator_ca_file: Option<PathBuf>,
 
-    /// ConfigMap that each namespace labelled for injection gets with the certificates of
-    /// --aggregator-ca-file, again and again as they change. Sidecars follow it: they need no
-    /// restart to trust another CA. Without it they trust those of when they were injected.
+    /// ConfigMap to maintain in each namespace labelled for injection, with the certificates of
+    /// --aggregator-ca-file. Sidecars watch it and trust a new CA without a restart. Without it
+    /// they trust the certificates from their injection.
     #[arg(
         long,
         env = "MESHMETER_AGGREGATOR_CA_CONFIGMAP",
@@ -80,7 +80,7 @@ pub(crate) struct PodArgs {
     )]
     token_audience: String,
 
-    /// How the modules come into the pod.
+    /// How pods get the modules.
     #[arg(long, env = "MESHMETER_MODULES", value_name = "MODE", value_enum, default_value_t = ModulesArg::InitContainer)]
     modules: ModulesArg,
 
@@ -93,19 +93,20 @@ pub(crate) struct PodArgs {
     )]
     inject_envoy: bool,
 
-    /// Image of that Envoy.
+    /// Envoy image for --inject-envoy.
     #[arg(long, env = "MESHMETER_ENVOY_IMAGE", value_name = "IMAGE")]
     envoy_image: Option<String>,
 
-    /// Image that redirects, by the variables of App Mesh's proxy route manager.
+    /// Image of the init container that redirects traffic, which reads the variables of App Mesh's
+    /// proxy route manager.
     #[arg(long, env = "MESHMETER_REDIRECT_IMAGE", value_name = "IMAGE")]
     redirect_image: Option<String>,
 
-    /// Mesh of the virtual nodes that pods name by annotation.
+    /// Mesh of pods whose annotations name a virtual node but no mesh.
     #[arg(long, env = "MESHMETER_MESH", value_name = "NAME")]
     mesh: Option<String>,
 
-    /// Let the xDS proxies raise events about their pods, by the service account of each.
+    /// Let the xDS proxies raise Events about their pods, with each pod's service account.
     #[arg(long, env = "MESHMETER_EVENTS")]
     events: bool,
 
@@ -119,7 +120,7 @@ pub(crate) struct PodArgs {
     xds_proxy_arg: Vec<String>,
 }
 
-/// How the modules come into the pod.
+/// How pods get the modules.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum ModulesArg {
     /// An init container copies them.
@@ -134,16 +135,16 @@ pub(crate) struct InjectArgs {
     #[command(flatten)]
     pod: PodArgs,
 
-    /// Namespace of objects that name none.
+    /// Namespace of objects without one.
     #[arg(long, short, value_name = "NAME", default_value = "default")]
     namespace: String,
 
-    /// Form of what is printed.
+    /// Output format.
     #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t = Output::Yaml)]
     output: Output,
 }
 
-/// Form of what is printed.
+/// Output format.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum Output {
     /// As YAML documents.
@@ -155,25 +156,23 @@ enum Output {
 // === impl PodArgs ===
 
 impl PodArgs {
-    /// Whether pods get an Envoy here.
     pub(crate) fn injects_envoy(&self) -> bool {
         self.inject_envoy
     }
 
-    /// The `ConfigMap` of each meshed namespace, if there is to be one. Its name becomes part of
-    /// paths.
+    /// The name from `--aggregator-ca-configmap`, checked, since it becomes part of URL paths.
     pub(crate) fn config_map(&self) -> Result<Option<String>> {
         let name = self.aggregator_ca_configmap.clone();
         if let Some(name) = &name {
             ensure!(
                 is_name(name),
-                "--aggregator-ca-configmap {name:?}: not a name of Kubernetes"
+                "--aggregator-ca-configmap {name:?}: not a valid Kubernetes name"
             );
         }
         Ok(name)
     }
 
-    /// What they say now: files are read.
+    /// Builds the settings; reads files.
     pub(crate) fn settings(&self) -> Result<Settings> {
         ensure!(
             self.xds_proxy_arg.len() <= XDS_PROXY_ARGS_MAX,
@@ -211,11 +210,11 @@ impl PodArgs {
 }
 
 fn is_name(text: &str) -> bool {
-    let taken = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
-    (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(taken)
+    let is_valid = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(is_valid)
 }
 
-/// Everyone who may read pods reads it, so it must be certificates and nothing else.
+/// Rejects anything but certificates: everyone who may read pods can read it.
 fn ca(file: &Path) -> Result<String> {
     let name = || format!("--aggregator-ca-file {}", file.display());
     let text = files::text(file).with_context(name)?;
@@ -223,8 +222,8 @@ fn ca(file: &Path) -> Result<String> {
     Ok(text)
 }
 
-/// Prints the manifest of standard input as the webhook would make its pods.
-#[expect(clippy::print_stderr, reason = "what is said about the result")]
+/// Prints the manifest from standard input, injected.
+#[expect(clippy::print_stderr, reason = "warnings beside the result")]
 pub(crate) fn inject(args: &InjectArgs) -> Result<()> {
     let settings = args.pod.settings()?;
     let mut text = String::new();
@@ -239,7 +238,7 @@ pub(crate) fn inject(args: &InjectArgs) -> Result<()> {
         .into_iter()
         .filter(|document| !document.is_null())
         .collect();
-    let (mut injected, mut left) = (0, 0);
+    let (mut injected, mut unchanged) = (0, 0);
     for document in &mut documents {
         for outcome in inject_all(document, &args.namespace, &settings, &Unknown) {
             if let Some(bypass) = &outcome.bypass {
@@ -249,7 +248,7 @@ pub(crate) fn inject(args: &InjectArgs) -> Result<()> {
             match outcome.unchanged {
                 None => injected += 1,
                 Some(why) => {
-                    left += usize::from(why != Unchanged::NoPods);
+                    unchanged += usize::from(why != Unchanged::NoPods);
                     let line = format!("{}: left as it is: {why}", outcome.what);
                     eprintln!("{}", common_log::escaped(&line));
                 }
@@ -258,14 +257,14 @@ pub(crate) fn inject(args: &InjectArgs) -> Result<()> {
     }
     let text = printed(documents, args.output)?;
     match writeln!(io::stdout(), "{}", text.trim_end()) {
-        // Whoever reads has seen enough.
+        // The reader, such as `head`, closed the pipe.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         written => written?,
     }
-    if injected == 0 || left > 0 {
+    if injected == 0 || unchanged > 0 {
         bail!(
             "{injected} of {} pods or templates injected",
-            injected + left
+            injected + unchanged
         );
     }
     Ok(())

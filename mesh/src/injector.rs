@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! kube-apiserver -> webhook (HTTPS, limits) -> mesh_injector::review -> patch
-//!                     ^ certificate (files, or by our CA)   └─> events (what was not injected)
+//!                     ^ certificate (files, or by our CA)   └─> events (pods not injected)
 //!                     ^ settings (flags, and files as they change)
-//!                         └─> ca_bundles (a ConfigMap in each meshed namespace)
+//!                         └─> ca_bundles (a ConfigMap in each injected namespace)
 //! ```
 
 use std::net::SocketAddr;
@@ -65,9 +65,9 @@ pub(crate) struct ServeArgs {
     )]
     admin_listen: SocketAddr,
 
-    /// File with the certificate (PEM), read again as it changes. Without it a CA is made, kept in
-    /// --ca-secret and written into the webhooks of --webhook-configuration, and certificates are
-    /// issued by it in memory.
+    /// File with the certificate (PEM), reloaded when it changes. Without it the injector creates a
+    /// CA, stores it in --ca-secret, writes it into the webhooks of --webhook-configuration, and
+    /// issues its certificates in memory.
     #[arg(
         long,
         env = "MESHMETER_CERT_FILE",
@@ -85,11 +85,11 @@ pub(crate) struct ServeArgs {
     )]
     key_file: Option<PathBuf>,
 
-    /// File that says how to reach the cluster. Without it, as a pod does: by its service account.
+    /// Kubeconfig file. Default: the pod's service account.
     #[arg(long, env = "MESHMETER_KUBECONFIG", value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 
-    /// Namespace that this webhook runs in: of its service and of the secret with its CA.
+    /// Namespace of the injector, its Service and the Secret with its CA.
     #[arg(
         long,
         env = "MESHMETER_NAMESPACE",
@@ -98,7 +98,7 @@ pub(crate) struct ServeArgs {
     )]
     namespace: String,
 
-    /// Service that the webhook configuration leads to. The self-managed certificate is valid for
+    /// Service that the webhook configuration refers to. The self-managed certificate is valid for
     /// SERVICE.NAMESPACE.svc.
     #[arg(
         long,
@@ -108,7 +108,7 @@ pub(crate) struct ServeArgs {
     )]
     service: String,
 
-    /// Secret that holds the CA behind the self-managed certificate; it is made if it is not there.
+    /// Secret with the CA of the self-managed certificate; created if missing.
     #[arg(
         long,
         env = "MESHMETER_CA_SECRET",
@@ -117,8 +117,8 @@ pub(crate) struct ServeArgs {
     )]
     ca_secret: String,
 
-    /// MutatingWebhookConfiguration whose webhooks get the CA as caBundle, again and again if need
-    /// be.
+    /// MutatingWebhookConfiguration whose webhooks get the CA as caBundle, which is kept up to
+    /// date.
     #[arg(
         long,
         env = "MESHMETER_WEBHOOK_CONFIGURATION",
@@ -127,7 +127,7 @@ pub(crate) struct ServeArgs {
     )]
     webhook_configuration: String,
 
-    /// Lease (in --namespace) by which one of several replicas keeps the ConfigMaps of
+    /// Lease (in --namespace) that elects the replica which maintains the ConfigMaps of
     /// --aggregator-ca-configmap.
     #[arg(
         long,
@@ -137,7 +137,7 @@ pub(crate) struct ServeArgs {
     )]
     lease: String,
 
-    /// Name of this replica, which no other has, as the holder of the Lease.
+    /// Unique name of this replica as the holder of the Lease.
     #[arg(long, env = "HOSTNAME", value_name = "NAME", default_value = "")]
     lease_identity: String,
 
@@ -160,46 +160,46 @@ pub(crate) struct ServeArgs {
     addresses_file: Option<PathBuf>,
 }
 
-/// Serves the webhook until `stop`, and what was begun to its end.
+/// Serves the webhook until `stop`, then drains.
 pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()> {
     let bodies = args.memory.injector()?;
-    // What goes on beside it until the last review is answered.
+    // Background tasks stop only after the last review is answered.
     let ended = CancellationToken::new();
     let _ended = ended.clone().drop_guard();
     let client = cluster(&args).await?;
-    let certificate = Certificate::begin(&args, client.as_ref(), &ended)?;
+    let certificate = Certificate::start(&args, client.as_ref(), &ended)?;
     let tls = config::server(certificate.serving(), None, Protocols::Http)?;
     let mut registry = Registry::with_prefix("meshmeter_mesh");
     let metrics = Metrics::register(&mut registry, certificate.serving());
     let connections = common_http::Metrics::register(&mut registry);
-    let wanted = [webhook::LIMITS, pages::settings().limits];
-    let [limits, admin_limits] = Descriptors::raise().share(wanted);
+    let requested = [webhook::LIMITS, pages::settings().limits];
+    let [limits, admin_limits] = Descriptors::raise().share(requested);
     let pod = args.pod.clone();
     let settings = settings::follow(move || pod.settings(), &metrics, ended.clone())?;
-    // It gives its Lease back while the last reviews are answered.
-    let followed = (settings.clone(), metrics.clone(), stop.clone());
-    let cas = ca_configmap_states(&args, client.as_ref(), followed, &mut registry, &ended)?;
+    // With `stop`, not `ended`: it releases its Lease while the last reviews are answered.
+    let shared = (settings.clone(), metrics.clone(), stop.clone());
+    let ca_watches = start_ca_bundles(&args, client.as_ref(), shared, &mut registry, &ended)?;
     let events = client.map(|client| {
-        let (counted, ended) = (metrics.clone(), ended.clone());
-        Events::begin(client, counted, clock::both(), ended)
+        let (metrics, ended) = (metrics.clone(), ended.clone());
+        Events::start(client, metrics, clock::both(), ended)
     });
-    let cluster = nodes_of(&args, events.is_some(), &mut registry, &ended).await?;
+    let cluster = watch_nodes(&args, events.is_some(), &mut registry, &ended).await?;
     let nodes: Box<dyn VirtualNodes + Send + Sync> = match &cluster {
         Some(cluster) => Box::new(nodes::WatchedNodes::new(cluster)),
         None => Box::new(Unknown),
     };
-    let unread = cluster.as_ref().map(Cluster::missing);
+    let missing = cluster.as_ref().map(Cluster::missing);
     let webhook = Webhook::new(settings, nodes, events, metrics, bodies);
     let listener = TcpListener::bind(args.listen).await;
     let listener = listener.with_context(|| format!("--listen {}", args.listen))?;
     let address = listener.local_addr()?;
     let stopping = stop.clone();
     let ready = move || match certificate.fault(clock::unix_seconds()) {
-        _ if stopping.is_cancelled() => Err("it ends".to_owned()),
+        _ if stopping.is_cancelled() => Err("shutting down".to_owned()),
         Some(fault) => Err(fault),
-        None => unread
+        None => missing
             .as_ref()
-            .and_then(|unread| unread())
+            .and_then(|missing| missing())
             .map_or(Ok(()), Err),
     };
     let ready = Arc::new(ready);
@@ -220,13 +220,13 @@ pub(crate) async fn serve(args: ServeArgs, stop: CancellationToken) -> Result<()
     tokio::select! {
         () = webhook.serve(listener, tls, (limits, connections), stop, delay) => {}
         () = end_of(cluster) => bail!("watch task stopped"),
-        () = end_of_watches(cas) => bail!("watch of namespaces stopped"),
+        () = end_of_watches(ca_watches) => bail!("watch of namespaces stopped"),
     }
     tracing::info!("ended");
     Ok(())
 }
 
-/// Waits for what only happens by a bug, while it serves.
+/// While serving, watches end only by a bug.
 async fn end_of(cluster: Option<Cluster>) {
     match cluster {
         Some(cluster) => cluster.ended().await,
@@ -234,7 +234,6 @@ async fn end_of(cluster: Option<Cluster>) {
     }
 }
 
-/// The same of watches of namespaces.
 async fn end_of_watches(watches: Option<Watches>) {
     match watches {
         Some(watches) => watches.ended().await,
@@ -242,8 +241,7 @@ async fn end_of_watches(watches: Option<Watches>) {
     }
 }
 
-/// The way to the cluster; with a certificate from files it can do without one, and then raises no
-/// events.
+/// The Kubernetes client; optional with a certificate from files, but then no Events are raised.
 async fn cluster(args: &ServeArgs) -> Result<Option<Client>> {
     match connection::connect(args.kubeconfig.as_deref()).await {
         Ok(client) => Ok(Some(client)),
@@ -257,8 +255,8 @@ async fn cluster(args: &ServeArgs) -> Result<Option<Client>> {
     }
 }
 
-/// The `ConfigMap`s of meshed namespaces, if they are to be kept, until it is told to stop.
-fn ca_configmap_states(
+/// Starts the controller of the CA `ConfigMap`s, if configured; returns its watches.
+fn start_ca_bundles(
     args: &ServeArgs,
     client: Option<&Client>,
     (settings, metrics, stop): (settings::SettingsReceiver, Metrics, CancellationToken),
@@ -286,9 +284,9 @@ fn ca_configmap_states(
     Ok(Some(watches))
 }
 
-/// The virtual nodes, where pods get their sidecar here. Without a cluster pods have to name
+/// Watches virtual nodes if pods get an Envoy. Without a Kubernetes cluster pods have to name
 /// theirs.
-async fn nodes_of(
+async fn watch_nodes(
     args: &ServeArgs,
     reachable: bool,
     registry: &mut Registry,

@@ -1,4 +1,4 @@
-//! Files of JSON that others read while they are written.
+//! JSON files that are replaced atomically, since others may read them at any time.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-/// Replaces `file` as a whole, by a rename; `flag` names it in errors.
+/// Replaces `file` by a rename; `flag` names it in errors.
 pub(crate) fn replace(file: &Path, flag: &str, value: &Value) -> Result<()> {
     let name = || format!("{flag} {}", file.display());
     let new = file.with_extension("new");

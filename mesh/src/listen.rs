@@ -1,4 +1,4 @@
-//! Where gRPC is served: an address, or a socket that only this user may open.
+//! gRPC listeners: a TCP address, or a Unix socket that only this user may open.
 
 use std::convert::Infallible;
 use std::fs;
@@ -18,21 +18,21 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower_service::Service;
 
-/// How long a new connection may be without a stream. Envoy connects when it has one.
-const FIRST_STREAM_WITHIN: Duration = Duration::from_secs(10);
+/// Timeout of a connection's first stream. Envoy connects only to open one.
+const FIRST_STREAM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection may be without a stream after that: Envoy tries again sooner.
-const WITHOUT_STREAM_MAX: Duration = Duration::from_mins(5);
+/// Longest time without a stream after the first one: Envoy retries sooner.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Streams at once on one connection. An Envoy has one; a proxy in between that bundles those of a
-/// node's pods opens another connection beyond that.
+/// Concurrent streams on one connection. An Envoy has one; a proxy that multiplexes those of a
+/// node's pods opens another connection beyond it.
 const STREAMS_PER_CONNECTION_MAX: u32 = 32;
 
-/// Bytes of a call's headers: tokens of AWS are among them.
+/// Largest request head, in bytes: it may contain AWS session tokens.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// How long open streams may take to end at shutdown.
-const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+/// Drain time of open streams at shutdown.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `HOST:PORT` or `unix:///PATH`.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -74,7 +74,7 @@ impl Listen {
                 let name = || format!("--listen unix://{}", path.display());
                 remove_old(path).with_context(name)?;
                 let bound = UnixListener::bind(path).with_context(name)?;
-                // Keys pass through: nobody else may connect.
+                // The configuration may contain private keys: only this user may connect.
                 fs::set_permissions(path, fs::Permissions::from_mode(0o600)).with_context(name)?;
                 Ok(Bound::Unix(bound))
             }
@@ -82,14 +82,14 @@ impl Listen {
     }
 }
 
-/// What a process before this one left.
+/// Removes the socket of an earlier process: binding fails while it exists.
 fn remove_old(path: &Path) -> Result<()> {
-    let Ok(found) = fs::symlink_metadata(path) else {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());
     };
     ensure!(
-        found.file_type().is_socket(),
-        "there is something else than a socket"
+        metadata.file_type().is_socket(),
+        "the file exists and is not a socket"
     );
     Ok(fs::remove_file(path)?)
 }
@@ -97,7 +97,7 @@ fn remove_old(path: &Path) -> Result<()> {
 // === impl Bound ===
 
 impl Bound {
-    /// The address, if it is one.
+    /// `None` for a Unix socket.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Address(listener) => listener.local_addr().ok(),
@@ -105,7 +105,7 @@ impl Bound {
         }
     }
 
-    /// Serves until `stop`; what is open then has [`DRAIN_WITHIN`] to end.
+    /// Serves until `stop`, then drains streams for [`DRAIN_TIMEOUT`].
     pub(crate) async fn serve<S>(
         self,
         service: S,
@@ -120,8 +120,8 @@ impl Bound {
         let handler = move |_: &Arc<Peer>| {
             let service = service.clone();
             move |request: http::Request<RequestBody>| {
-                let answer = service.clone().call(request.map(Body::new));
-                answer.map(|answer| answer.unwrap_or_else(|never| match never {}))
+                let response = service.clone().call(request.map(Body::new));
+                response.map(|response| response.unwrap_or_else(|never| match never {}))
             }
         };
         let listener = match self {
@@ -129,7 +129,7 @@ impl Bound {
             Self::Unix(listener) => Listener::Unix(listener),
         };
         Server::new(settings(limits), metrics)
-            .serve(listener, stop, DRAIN_WITHIN, handler)
+            .serve(listener, stop, DRAIN_TIMEOUT, handler)
             .await;
     }
 }
@@ -138,15 +138,15 @@ fn settings(limits: Limits) -> Settings {
     Settings {
         listener: "xds",
         protocol: Protocol::Http2,
-        // An Envoy's connection has a stream all the time: a reserve for more of them would only be
-        // a higher limit.
+        // The reserve admits connections without a stream. An Envoy's connection always has one, so
+        // a reserve would only raise the limit.
         limits: Limits {
             reserve: 0,
             ..limits
         },
         deadlines: Deadlines {
-            first_request: FIRST_STREAM_WITHIN,
-            idle: WITHOUT_STREAM_MAX,
+            first_request: FIRST_STREAM_TIMEOUT,
+            idle: IDLE_TIMEOUT,
             body: None,
             answer: None,
             ..Deadlines::default()

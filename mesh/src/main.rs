@@ -1,4 +1,4 @@
-//! `meshmeter-mesh`: what brings the filter into the sidecars.
+//! `meshmeter-mesh`: adds the filter to sidecars.
 //!
 //! ```text
 //! args -> xds_proxy | control_plane | injector -> listen, admin
@@ -25,7 +25,7 @@ mod prepare;
 mod render;
 mod xds_proxy;
 
-/// Brings the filter into the sidecars of a mesh.
+/// Adds the filter to the sidecars of a mesh.
 #[derive(Debug, Parser)]
 #[command(name = "meshmeter-mesh", version, about)]
 struct Args {
@@ -35,19 +35,18 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Stand between an Envoy and the control plane of its configuration, and put the filter into
-    /// what passes.
+    /// Relay discovery between an Envoy and its control plane, and inject the filter.
     XdsProxy(Box<xds_proxy::Args>),
     /// Serve the mutating webhook that adds xDS proxy and modules to pods.
     Injector(Box<injector::ServeArgs>),
-    /// Print the pods of standard input (YAML or JSON; workloads and Lists too) as the webhook
-    /// would make them.
+    /// Print the manifest from standard input (YAML or JSON; pods, workloads, Lists) as the webhook
+    /// would inject it.
     Inject(Box<inject::InjectArgs>),
     /// Copy the modules and write the sidecar's resources file: what the init container does.
     Prepare(prepare::Args),
-    /// Print what brings the filter into another mesh: manifests, or a bootstrap.
+    /// Print manifests or a bootstrap that add the filter to another mesh.
     Render(Box<render::Args>),
-    /// Serve App Mesh custom resources to Envoys, without Amazon's control plane.
+    /// Serve App Mesh custom resources to Envoys, without AWS's control plane.
     ControlPlane(control_plane::Args),
 }
 
@@ -56,7 +55,7 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     common_log::init(common_log::Format::Text, "info");
     let stop = CancellationToken::new();
-    tokio::spawn(until_told(stop.clone()));
+    tokio::spawn(cancel_on_signal(stop.clone()));
     let outcome = match args.command {
         Command::XdsProxy(args) => xds_proxy::run(*args, stop).await,
         Command::Injector(args) => injector::serve(*args, stop).await,
@@ -74,7 +73,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn until_told(stop: CancellationToken) {
+async fn cancel_on_signal(stop: CancellationToken) {
     let (terminate, interrupt) = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),

@@ -1,10 +1,10 @@
-//! What the filter's place is called on the command line.
+//! Command line values for roles and directions.
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use common_names::Role;
 use mesh_core::injection::Directions;
 
-/// Takes one of these values, each with its name and its help.
+/// A parser for these values, each with name and help.
 pub(crate) fn one_of<T: Copy + Send + Sync>(
     choices: &'static [(T, &str, &str)],
 ) -> impl TypedValueParser<Value = T> {
@@ -17,7 +17,6 @@ pub(crate) fn one_of<T: Copy + Send + Sync>(
     })
 }
 
-/// Where requests are counted.
 pub(crate) const ROLES: &[(Role, &str, &str)] = &[
     (
         Role::Filter,
@@ -31,7 +30,6 @@ pub(crate) const ROLES: &[(Role, &str, &str)] = &[
     ),
 ];
 
-/// Which listeners.
 pub(crate) const DIRECTIONS: &[(Directions, &str, &str)] = &[
     (Directions::Inbound, "inbound", "Towards the application"),
     (Directions::Outbound, "outbound", "From the application"),

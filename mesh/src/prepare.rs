@@ -1,4 +1,4 @@
-//! `meshmeter-mesh prepare`: what the sidecar is to find in its volumes.
+//! `meshmeter-mesh prepare`: fills the sidecar's volumes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ const RESOURCES: &str = include_str!("resources.yaml");
 /// Flags.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folder with the modules, as the image has them.
+    /// Folder with the image's modules.
     #[arg(long, value_name = "FOLDER", default_value = "/opt/meshmeter")]
     from: PathBuf,
 
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER")]
     config: PathBuf,
 
-    /// Write token.json, which tells Envoy to read a token from this file and to follow its being
+    /// Write token.json, by which Envoy reads a token from this file and reloads it when it is
     /// replaced.
     #[arg(
         long,
@@ -70,13 +70,13 @@ fn copy(from: &Path, to: &Path) -> Result<usize> {
             continue;
         };
         let to = to.join(name);
-        // Not `fs::copy`: with the mode of the image a second start of the pod could not write it
-        // again.
+        // Not `fs::copy`, which copies the image's file mode: if the init container runs again, it
+        // could not overwrite a read-only file.
         let module = fs::read(&file).with_context(|| file.display().to_string())?;
         fs::write(&to, module).with_context(|| to.display().to_string())?;
         copied += 1;
     }
-    ensure!(copied > 0, "{}: there is no *.wasm", name_of_from());
+    ensure!(copied > 0, "{}: no *.wasm found", name_of_from());
     Ok(copied)
 }
 
@@ -84,8 +84,8 @@ fn is_module(file: &Path) -> bool {
     file.extension().is_some_and(|end| end == "wasm")
 }
 
-/// A file of secret discovery. The kubelet replaces a token by renaming a folder beside it, so the
-/// folder is watched.
+/// An SDS file. The kubelet replaces a token by renaming a symbolic link in its folder, so Envoy
+/// has to watch the folder.
 fn token_secret(token: &Path) -> Result<String> {
     let folder = token.parent().filter(|folder| folder.is_absolute());
     let folder =

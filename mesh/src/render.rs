@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long)]
     namespace: Option<String>,
 
-    /// Label of the pods, as KEY=VALUE. May be given several times; without it, all of the
+    /// Label of the pods, as KEY=VALUE. May be given several times. Default: all pods of the
     /// namespace or the mesh.
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     selector: Vec<(String, String)>,
@@ -47,20 +47,19 @@ pub(crate) struct Args {
     #[command(flatten)]
     aggregator: AggregatorArgs,
 
-    /// Control plane of the xDS proxies' configuration, as `xds-proxy --upstream` has it; for
-    /// appmesh.
+    /// Control plane of the xDS proxies, as in `xds-proxy --upstream`; for appmesh.
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
 
-    /// Where Envoy listens; for static.
+    /// Address and port of Envoy's listener; for static.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
 
-    /// Where the application listens; for static.
+    /// Address and port of the application; for static.
     #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     application: Option<Address>,
 
-    /// Where Envoy's admin interface listens; for static, 127.0.0.1:9901 without it.
+    /// Address and port of Envoy's admin interface; for static. Default: 127.0.0.1:9901.
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin_listen: Option<SocketAddr>,
 }
@@ -68,7 +67,7 @@ pub(crate) struct Args {
 /// What is counted.
 #[derive(Clone, Debug, clap::Args)]
 struct PluginArgs {
-    /// What is counted: requests as they begin and end, or as they ended.
+    /// Where requests are counted.
     #[arg(long, value_parser = one_of(ROLES), default_value = "filter")]
     role: Role,
 
@@ -100,23 +99,23 @@ struct ModuleArgs {
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
 
-    /// Image with the filter alone, for meshes that fetch it themselves.
+    /// Image with the filter alone, for meshes that download it themselves.
     #[arg(long, value_name = "IMAGE")]
     module_image: Option<String>,
 
-    /// The filter, where Envoy finds it.
+    /// Path of the filter in Envoy's file system.
     #[arg(long, value_name = "FILE")]
     module_file: Option<String>,
 
-    /// The logger of --role access-log and --upstream-log, where Envoy finds it.
+    /// Path of the logger for --role access-log and --upstream-log in Envoy's file system.
     #[arg(long, value_name = "FILE")]
     log_module_file: Option<String>,
 
-    /// The filter on a web server, for meshes that fetch it themselves.
+    /// URL of the filter, for meshes that download it themselves.
     #[arg(long, value_name = "URL")]
     module_url: Option<String>,
 
-    /// SHA-256 of what is fetched.
+    /// SHA-256 of the downloaded module or image.
     #[arg(long, value_name = "DIGITS")]
     module_sha256: Option<String>,
 }
@@ -134,12 +133,12 @@ struct AggregatorArgs {
     )]
     aggregator: Vec<Address>,
 
-    /// File with the CA of the aggregators' certificates (PEM): TLS. It becomes part of what is
-    /// printed.
+    /// File with a CA bundle (PEM) for verifying aggregators; turns on TLS. It becomes part of the
+    /// output.
     #[arg(long, value_name = "FILE")]
     aggregator_ca_file: Option<PathBuf>,
 
-    /// Name that the aggregators' certificates are valid for; without it, each one's host.
+    /// Name that the aggregators' certificates are valid for. Default: the host of each aggregator.
     #[arg(long, value_name = "NAME")]
     aggregator_server_name: Option<String>,
 
@@ -147,7 +146,7 @@ struct AggregatorArgs {
     #[arg(long)]
     aggregator_token: bool,
 
-    /// Envoy's secret file with the token; for static, /etc/meshmeter/token.json without it.
+    /// Envoy's secret file with the token; for static. Default: /etc/meshmeter/token.json.
     #[arg(long, value_name = "FILE")]
     aggregator_token_file: Option<String>,
 }
@@ -226,7 +225,7 @@ fn options(args: Args) -> Result<Options> {
     })
 }
 
-/// The further fields with those that have flags of their own.
+/// The fields of `--plugin-config` and of flags of their own.
 fn plugin_config(args: &PluginArgs) -> Result<Map<String, Value>> {
     let further: Value = serde_json::from_str(&args.plugin_config).context("--plugin-config")?;
     let Value::Object(mut fields) = further else {
@@ -250,6 +249,6 @@ fn address(text: &str) -> Result<Address, &'static str> {
     let (host, port) = text.rsplit_once(':').ok_or("it is not HOST:PORT")?;
     Ok(Address {
         host: host.trim_matches(['[', ']']).to_owned(),
-        port: port.parse().map_err(|_| "the port is none")?,
+        port: port.parse().map_err(|_| "the port is invalid")?,
     })
 }

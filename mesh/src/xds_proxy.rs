@@ -34,7 +34,7 @@ mod control_plane;
 mod events;
 mod injection;
 
-/// Connections of Envoys: there is one, which may connect anew before the old connection is known
+/// Connections at most. There is one Envoy, but it may reconnect before its old connection is known
 /// to be dead.
 const CONNECTIONS_MAX: usize = 64;
 
@@ -66,7 +66,7 @@ pub(crate) struct Args {
     #[arg(long, env = "MESHMETER_FILTER_WASM", value_name = "FILE")]
     filter_wasm: Option<PathBuf>,
 
-    /// SHA-256 that the module of the role `filter` must have.
+    /// Expected SHA-256 of --filter-wasm.
     #[arg(long, env = "MESHMETER_FILTER_SHA256", value_name = "DIGITS")]
     filter_sha256: Option<String>,
 
@@ -74,7 +74,7 @@ pub(crate) struct Args {
     #[arg(long, env = "MESHMETER_LOG_WASM", value_name = "FILE")]
     log_wasm: Option<PathBuf>,
 
-    /// SHA-256 that the module of --log-wasm must have.
+    /// Expected SHA-256 of --log-wasm.
     #[arg(long, env = "MESHMETER_LOG_SHA256", value_name = "DIGITS")]
     log_sha256: Option<String>,
 
@@ -111,8 +111,8 @@ pub(crate) struct Args {
     #[arg(long, env = "MESHMETER_AGGREGATOR_CA_FILE", value_name = "FILE")]
     aggregator_ca_file: Option<PathBuf>,
 
-    /// File to keep the certificates of --aggregator-ca-file in, as the secret `ca` that Envoy
-    /// follows: they are read again every ten seconds, and need not be there yet.
+    /// SDS file to maintain for Envoy: the certificates of --aggregator-ca-file as the secret `ca`.
+    /// They are read every ten seconds, and need not exist yet.
     #[arg(
         long,
         env = "MESHMETER_AGGREGATOR_CA_SECRET",
@@ -121,7 +121,7 @@ pub(crate) struct Args {
     )]
     aggregator_ca_secret: Option<PathBuf>,
 
-    /// Name that the certificates of the aggregators must be for [default: the host of each]. Needs
+    /// Name that the aggregators' certificates are valid for [default: the host of each]. Needs
     /// TLS.
     #[arg(long, env = "MESHMETER_AGGREGATOR_SERVER_NAME", value_name = "NAME")]
     aggregator_server_name: Option<String>,
@@ -167,7 +167,7 @@ pub(crate) struct Args {
     #[arg(long, env = "MESHMETER_EVENTS")]
     events: bool,
 
-    /// Kubeconfig to raise events with, outside of a cluster.
+    /// Kubeconfig file for raising Events, outside of a Kubernetes cluster.
     #[arg(
         long,
         env = "MESHMETER_KUBECONFIG",
@@ -190,8 +190,8 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     let injection = Arc::new(injection::of(&args)?);
     let cas = args.aggregator_ca_file.clone();
     if let Some((from, to)) = cas.zip(args.aggregator_ca_secret.clone()) {
-        // Before Envoy looks for it.
-        ca_bundles::keep(from, to, stop.clone())?;
+        // Before Envoy can connect: it rejects a cluster whose SDS file is missing.
+        ca_bundles::maintain(from, to, stop.clone())?;
     }
     let mut registry = Registry::with_prefix("meshmeter_mesh");
     let metrics = Metrics::register(&mut registry);
@@ -231,18 +231,18 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     Ok(())
 }
 
-/// Ready once the modules were looked at and the control plane was tried, whatever came of it.
+/// Ready once the modules were checked and a connection to the control plane was attempted,
+/// successful or not.
 ///
-/// Kubernetes starts the containers of a pod only after that of a native sidecar is ready. A
-/// control plane that is away is no reason to hold them: Envoy asks again until it is back, and a
-/// sidecar that already runs needs none. Nor is a module that is not there: then the configuration
-/// passes as it is. So both are tried, since an Envoy that finds them warm has its configuration
-/// sooner, told in the log, and neither makes it unready.
+/// Kubernetes starts a pod's containers only after a native sidecar has started. An unreachable
+/// control plane must not block them: Envoy retries until it is back, and a running sidecar does
+/// not need it. Nor must a missing module: then the configuration passes unchanged. Failures are
+/// logged.
 fn when_ready(upstream: Arc<Upstream>, modules: Arc<Modules>) -> admin::Ready {
     let state = Arc::new(Mutex::new(Err(
-        "the control plane and the modules are being tried".to_owned(),
+        "checking the control plane and the modules".to_owned(),
     )));
-    let seen = Arc::clone(&state);
+    let current = Arc::clone(&state);
     tokio::spawn(async move {
         if let Err(reason) = modules.check() {
             tracing::warn!(reason, "filter not injected until this is resolved");
@@ -252,7 +252,7 @@ fn when_ready(upstream: Arc<Upstream>, modules: Arc<Modules>) -> admin::Ready {
         }
         *state.lock() = Ok(());
     });
-    Arc::new(move || seen.lock().clone())
+    Arc::new(move || current.lock().clone())
 }
 
 fn modules(args: &Args) -> Modules {
@@ -294,7 +294,7 @@ fn events(args: &Args, metrics: &Metrics, registry: &mut Registry) -> Result<Eve
         uid: args.pod_uid.clone(),
     };
     let (events, receiver) = EventSender::channel(metrics);
-    let raised = Events::new(about, args.kubeconfig.clone(), counts);
-    tokio::spawn(raised.run(receiver));
+    let recorder = Events::new(about, args.kubeconfig.clone(), counts);
+    tokio::spawn(recorder.run(receiver));
     Ok(events)
 }

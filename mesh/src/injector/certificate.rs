@@ -1,4 +1,4 @@
-//! The certificate that kube-apiserver is shown, and whether it will verify it.
+//! The webhook's certificate, and whether kube-apiserver can verify it.
 
 use anyhow::{Context as _, Result};
 use common_kubernetes::CaBundlePublisher;
@@ -11,19 +11,19 @@ use tokio_util::sync::CancellationToken;
 use super::ServeArgs;
 use crate::clock;
 
-/// A certificate that is kept in order until it is no longer needed.
 #[derive(Debug)]
 pub(super) struct Certificate {
     serving: ReloadableCert,
-    /// `None`: it is from files, and whoever made them says who vouches for it.
-    registered: Option<Fault>,
+    /// Fault of the CA bundle's publisher; `None` for a certificate from files, whose CA bundle
+    /// others publish.
+    publisher_fault: Option<Fault>,
 }
 
 // === impl Certificate ===
 
 impl Certificate {
-    /// That in files, or one by a CA of our own, for which `client` is needed.
-    pub(super) fn begin(
+    /// From files, or by a self-managed CA, which needs `client`.
+    pub(super) fn start(
         args: &ServeArgs,
         client: Option<&Client>,
         stop: &CancellationToken,
@@ -35,13 +35,13 @@ impl Certificate {
             tokio::spawn(followed.follow(stop.clone()));
             return Ok(Self {
                 serving,
-                registered: None,
+                publisher_fault: None,
             });
         }
         let client = client.context("without --cert-file a cluster is needed")?;
         let names = service_names(&args.service, &args.namespace);
         let serving = ReloadableCert::untrusted(&names)?;
-        let registration = CaBundlePublisher {
+        let publisher = CaBundlePublisher {
             namespace: args.namespace.clone(),
             secret: args.ca_secret.clone(),
             service: args.service.clone(),
@@ -50,10 +50,10 @@ impl Certificate {
             serving: serving.clone(),
             clock: clock::both(),
         };
-        let registered = registration.keep(client.clone(), stop.clone());
+        let fault = publisher.keep(client.clone(), stop.clone());
         Ok(Self {
             serving,
-            registered: Some(registered),
+            publisher_fault: Some(fault),
         })
     }
 
@@ -61,12 +61,12 @@ impl Certificate {
         self.serving.clone()
     }
 
-    /// Why kube-apiserver would not verify it as of `now` (seconds of Unix time).
+    /// Why kube-apiserver could not verify it at `now` (Unix seconds).
     pub(super) fn fault(&self, now: u64) -> Option<String> {
         if self.serving.expires() <= now {
             return Some("the certificate has expired".to_owned());
         }
-        let registered = self.registered.as_ref();
-        registered.and_then(|fault| fault.borrow().clone())
+        let fault = self.publisher_fault.as_ref();
+        fault.and_then(|fault| fault.borrow().clone())
     }
 }

@@ -1,8 +1,8 @@
-//! Events on pods that should have been injected and could not be. The pod itself does not exist
-//! yet, so it is its owner that hears of it, or its namespace.
+//! Events on pods that could not be injected. At review the pod does not exist yet, so the Event is
+//! about its owner or namespace.
 //!
-//! Best effort: a review never waits for one. Whoever reaches the webhook can have some raised, so
-//! there are few.
+//! Best effort: a review never waits for an Event. Their rate is limited, since anyone who reaches
+//! the webhook can cause some.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,51 +17,50 @@ use tokio_util::sync::CancellationToken;
 
 use super::metrics::Metrics;
 
-/// Events that wait to be raised.
+/// Events in the queue at most.
 const QUEUE_MAX: usize = 64;
 
 const PER_MINUTE_MAX: u32 = 30;
 
-/// Objects and reasons that are remembered: about 300 KiB.
-const REMEMBERED_MAX: usize = 1024;
+/// Recent (object, reason) pairs at most: about 300 KiB.
+const RECENT_MAX: usize = 1024;
 
-/// How soon the same is said again of the same object.
-const AGAIN_AFTER: Duration = Duration::from_mins(10);
+/// An Event with the same object and reason is not repeated within this time.
+const REPEAT_AFTER: Duration = Duration::from_mins(10);
 
-/// Bytes of a name, an API version or a kind of Kubernetes.
+/// Longest name, API version or kind of Kubernetes, in bytes.
 const NAME_MAX: usize = 253;
 
 const REASON: &str = "NotInjected";
 const BYPASSED: &str = "SidecarBypassed";
 pub(super) const COMPONENT: &str = "meshmeter-injector";
 
-/// Raises events, in a task of its own.
+/// Queue of a background task that raises Events.
 #[derive(Debug)]
 pub(super) struct Events {
     queue: mpsc::Sender<Failure>,
     metrics: Metrics,
 }
 
-/// What is wrong with a pod of `about`.
 #[derive(Debug)]
 struct Failure {
+    /// Owner or namespace of the pod.
     about: Object,
     reason: &'static str,
     message: String,
 }
 
-/// What was said of late.
+/// Events raised recently.
 #[derive(Debug, Default)]
-struct Memory {
-    said: BTreeMap<(Object, &'static str), Monotonic>,
+struct RateLimiter {
+    recent: BTreeMap<(Object, &'static str), Monotonic>,
     minute: u64,
     this_minute: u32,
 }
 
-/// Whether something is to be said.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum ServedCondition {
-    Say,
+enum Verdict {
+    Raise,
     Repeated,
     Limited,
 }
@@ -69,8 +68,8 @@ enum ServedCondition {
 // === impl Events ===
 
 impl Events {
-    /// Raises events by way of `client` until `stop`.
-    pub(super) fn begin(
+    /// Raises Events until `stop`.
+    pub(super) fn start(
         client: Client,
         metrics: Metrics,
         clock: Clock,
@@ -82,9 +81,8 @@ impl Events {
         Self { queue, metrics }
     }
 
-    /// Something is wrong with the pod in the review `body`. `reason` is one of a fixed set,
-    /// `message` says it in words.
-    pub(super) fn tell(&self, body: &[u8], reason: &'static str, message: String) {
+    /// Queues an Event about the pod in the review `body`. `reason` is one of a fixed set.
+    pub(super) fn send(&self, body: &[u8], reason: &'static str, message: String) {
         let review: Value = serde_json::from_slice(body).unwrap_or_default();
         let Some(about) = about(&review["request"]) else {
             return self.metrics.event("malformed");
@@ -106,17 +104,17 @@ async fn raise(
     metrics: Metrics,
     clock: Clock,
 ) {
-    let mut memory = Memory::default();
+    let mut limiter = RateLimiter::default();
     while let Some(failure) = failures.recv().await {
         let Failure {
             about,
             reason,
             message,
         } = failure;
-        match memory.judge(clock.now(), &about, reason) {
-            ServedCondition::Repeated => metrics.event("repeated"),
-            ServedCondition::Limited => metrics.event("limited"),
-            ServedCondition::Say => {
+        match limiter.check(clock.now(), &about, reason) {
+            Verdict::Repeated => metrics.event("repeated"),
+            Verdict::Limited => metrics.event("limited"),
+            Verdict::Raise => {
                 let warning = Warning {
                     about,
                     reason: if reason == Bypass::REASON {
@@ -139,13 +137,12 @@ async fn raise(
     }
 }
 
-/// Who hears of the pod in `request`: its controller, else its first owner, else its namespace.
-/// `None` if there is no namespace that could be one: what is not ours to check must not become
-/// part of a path.
+/// The object of the Event: the pod's controller, else its first owner, else its namespace. `None`
+/// without a valid namespace, which becomes part of the URL path: the review may be forged.
 fn about(request: &Value) -> Option<Object> {
     let namespace = request["namespace"].as_str()?;
-    let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
-    if !(1..=63).contains(&namespace.len()) || !namespace.bytes().all(plain) {
+    let is_valid = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    if !(1..=63).contains(&namespace.len()) || !namespace.bytes().all(is_valid) {
         return None;
     }
     let owners = request["object"]["metadata"]["ownerReferences"].as_array();
@@ -175,26 +172,27 @@ fn about(request: &Value) -> Option<Object> {
     }))
 }
 
-// === impl Memory ===
+// === impl RateLimiter ===
 
-impl Memory {
-    /// Whether `reason` is to be said of `about` at `now`; if so it is remembered as said.
-    fn judge(&mut self, now: Monotonic, about: &Object, reason: &'static str) -> ServedCondition {
-        self.said.retain(|_, said| now.since(*said) < AGAIN_AFTER);
+impl RateLimiter {
+    /// Records the Event if the verdict is [`Verdict::Raise`].
+    fn check(&mut self, now: Monotonic, about: &Object, reason: &'static str) -> Verdict {
+        self.recent
+            .retain(|_, raised_at| now.since(*raised_at) < REPEAT_AFTER);
         let key = (about.clone(), reason);
-        if self.said.contains_key(&key) {
-            return ServedCondition::Repeated;
+        if self.recent.contains_key(&key) {
+            return Verdict::Repeated;
         }
         let minute = now.0 / 60_000;
         if self.minute != minute {
             (self.minute, self.this_minute) = (minute, 0);
         }
-        if self.this_minute >= PER_MINUTE_MAX || self.said.len() >= REMEMBERED_MAX {
-            return ServedCondition::Limited;
+        if self.this_minute >= PER_MINUTE_MAX || self.recent.len() >= RECENT_MAX {
+            return Verdict::Limited;
         }
         self.this_minute += 1;
-        self.said.insert(key, now);
-        ServedCondition::Say
+        self.recent.insert(key, now);
+        Verdict::Raise
     }
 }
 
@@ -212,9 +210,9 @@ mod tests {
         json!({"namespace": namespace, "object": {"metadata": {"ownerReferences": owners}}})
     }
 
-    /// The controller, an owner, or the namespace; and nothing that would lead elsewhere.
+    /// The controller, an owner, or the namespace; invalid names are rejected.
     #[test]
-    fn somebody_who_exists_hears_of_it() {
+    fn events_are_about_existing_objects() {
         let mut controller = owner("ReplicaSet", "jazz");
         controller["controller"] = true.into();
         let named = |owners: Value| {
@@ -239,10 +237,10 @@ mod tests {
         }
     }
 
-    /// The same is said once in a while, and not much in a minute, whoever asks for how many.
+    /// Repetitions and the number per minute are limited.
     #[test]
     fn events_are_few() {
-        let mut memory = Memory::default();
+        let mut limiter = RateLimiter::default();
         let object = |name: String| Object {
             name,
             ..about(&request("prod", &json!(null))).unwrap()
@@ -250,26 +248,20 @@ mod tests {
         let jazz = object("jazz".to_owned());
         let begin = Monotonic::BEGIN;
         let soon = begin + Duration::from_secs(1);
-        assert_eq!(memory.judge(begin, &jazz, "taken"), ServedCondition::Say);
-        assert_eq!(
-            memory.judge(soon, &jazz, "taken"),
-            ServedCondition::Repeated
-        );
-        assert_eq!(
-            memory.judge(soon, &jazz, "host_network"),
-            ServedCondition::Say
-        );
-        let later = begin + AGAIN_AFTER;
-        assert_eq!(memory.judge(later, &jazz, "taken"), ServedCondition::Say);
-        let mut said = 0;
-        for second in 60..60 + AGAIN_AFTER.as_secs() * 10 {
+        assert_eq!(limiter.check(begin, &jazz, "taken"), Verdict::Raise);
+        assert_eq!(limiter.check(soon, &jazz, "taken"), Verdict::Repeated);
+        assert_eq!(limiter.check(soon, &jazz, "host_network"), Verdict::Raise);
+        let later = begin + REPEAT_AFTER;
+        assert_eq!(limiter.check(later, &jazz, "taken"), Verdict::Raise);
+        let mut raised = 0;
+        for second in 60..60 + REPEAT_AFTER.as_secs() * 10 {
             let now = later + Duration::from_secs(second);
-            let condition = memory.judge(now, &object(format!("o{second}")), "taken");
-            said += u32::from(condition == ServedCondition::Say);
-            assert!(memory.said.len() <= REMEMBERED_MAX);
+            let condition = limiter.check(now, &object(format!("o{second}")), "taken");
+            raised += u32::from(condition == Verdict::Raise);
+            assert!(limiter.recent.len() <= RECENT_MAX);
         }
-        let minutes = u32::try_from(AGAIN_AFTER.as_secs() * 10 / 60).unwrap();
-        assert!(said <= (minutes + 1) * PER_MINUTE_MAX, "{said}");
-        assert!(said >= minutes * PER_MINUTE_MAX / 2, "{said}");
+        let minutes = u32::try_from(REPEAT_AFTER.as_secs() * 10 / 60).unwrap();
+        assert!(raised <= (minutes + 1) * PER_MINUTE_MAX, "{raised}");
+        assert!(raised >= minutes * PER_MINUTE_MAX / 2, "{raised}");
     }
 }

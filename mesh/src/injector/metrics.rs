@@ -1,4 +1,4 @@
-//! What the webhook counts of itself: names, units and labels in one place.
+//! Metrics of the webhook: names, units and labels in one place.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-/// Upper bounds in seconds: a review takes under a millisecond, a webhook at most 30 s.
+/// Upper bounds in seconds. A review takes less than 1 ms; Kubernetes allows a webhook 30 s.
 const DURATION_BUCKETS: [f64; 12] = [
     0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0,
 ];
@@ -32,12 +32,12 @@ const REQUEST_REASONS: [&str; 7] = [
 
 const OUTCOMES: [&str; 5] = ["raised", "failed", "repeated", "limited", "malformed"];
 
-/// What becomes of the `ConfigMap`s with the CAs.
+/// Outcomes of writes of CA `ConfigMap`s.
 const CA_OUTCOMES: [&str; 6] = [
     "created", "changed", "removed", "refused", "failed", OVER_LIMIT,
 ];
 
-/// A namespace or `ConfigMap` that there was no room for.
+/// The cache had no room for a namespace or `ConfigMap`.
 const OVER_LIMIT: &str = "over_limit";
 
 /// The webhook's own metrics; cheap to clone, all clones count together.
@@ -52,7 +52,7 @@ pub(super) struct Metrics {
     ca_namespaces: Family<StateLabel, Gauge>,
 }
 
-/// How many namespaces are in which state.
+/// Number of namespaces by state.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct States {
     pub(super) current: i64,
@@ -60,26 +60,23 @@ pub(super) struct States {
     pub(super) refused: i64,
 }
 
-/// What became of a review; `reason` is empty unless it is `skipped`.
+/// `reason` is empty unless `result` is `skipped`.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ReviewLabels {
     result: &'static str,
     reason: &'static str,
 }
 
-/// Why something was refused: one of a fixed set.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ReasonLabel {
     reason: &'static str,
 }
 
-/// What became of an event: one of a fixed set.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct OutcomeLabel {
     outcome: &'static str,
 }
 
-/// In which state something is: one of a fixed set.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct StateLabel {
     state: &'static str,
@@ -106,7 +103,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The metrics, registered under the prefix `injector`.
+    /// Registers the metrics under the prefix `injector`.
     pub(super) fn register(registry: &mut Registry, serving: ReloadableCert) -> Self {
         let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("injector");
@@ -156,7 +153,7 @@ impl Metrics {
         );
     }
 
-    /// All labels are there from the start, so that the first of each is a rise.
+    /// All labels exist from the start: `rate()` misses the first increment of a new series.
     fn start(&self) {
         for result in ["injected", "malformed"] {
             let labels = ReviewLabels { result, reason: "" };
@@ -188,39 +185,34 @@ impl Metrics {
         self.duration.observe(duration.as_secs_f64());
     }
 
-    /// A request got no review.
     pub(super) fn request_refused(&self, reason: &'static str) {
         debug_assert!(REQUEST_REASONS.contains(&reason), "{reason}");
         let labels = ReasonLabel { reason };
         self.requests_refused.get_or_create(&labels).inc();
     }
 
-    /// An event was raised, or not.
     pub(super) fn event(&self, outcome: &'static str) {
         debug_assert!(OUTCOMES.contains(&outcome), "{outcome}");
         self.events.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// Settings could not be made again.
     pub(super) fn settings_failed(&self) {
         self.settings_failed.inc();
     }
 
-    /// A `ConfigMap` with the CAs was written, or not.
     pub(super) fn ca_configmap(&self, outcome: &'static str) {
         debug_assert!(CA_OUTCOMES.contains(&outcome), "{outcome}");
         let labels = OutcomeLabel { outcome };
         self.ca_configmaps.get_or_create(&labels).inc();
     }
 
-    /// Counts namespaces and `ConfigMap`s that there was no room for.
+    /// Counts namespaces and `ConfigMap`s beyond the cache's limits.
     pub(super) fn ca_configmaps_over_limit(&self) -> Counter {
         let outcome = OVER_LIMIT;
-        let counted = self.ca_configmaps.get_or_create(&OutcomeLabel { outcome });
-        counted.clone()
+        let counter = self.ca_configmaps.get_or_create(&OutcomeLabel { outcome });
+        counter.clone()
     }
 
-    /// So many namespaces have it.
     pub(super) fn ca_configmap_states(&self, states: States) {
         for (state, count) in [
             ("current", states.current),
@@ -232,7 +224,6 @@ impl Metrics {
         }
     }
 
-    /// How often that was so.
     #[cfg(test)]
     pub(super) fn settings_failures(&self) -> u64 {
         self.settings_failed.get()

@@ -1,4 +1,4 @@
-//! The virtual nodes of the cluster, for pods that get their sidecar here.
+//! Virtual nodes of the Kubernetes cluster, for pods that get an Envoy.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use mesh_injector::skipped::NoVirtualNode;
 use mesh_injector::virtual_node::{VirtualNode, VirtualNodes};
 use tokio::sync::watch;
 
-/// Why they cannot be looked up yet; `None` once they can be.
+/// Why lookups are not possible yet; `None` once they are.
 type MissingLists = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
-/// What a cluster that is followed has; an outage of it leaves what is known.
+/// Looks up watched virtual nodes. During an outage of kube-apiserver the last known ones are used.
 pub(super) struct WatchedNodes {
     meshes: watch::Receiver<Arc<Meshes>>,
     missing: MissingLists,
@@ -48,9 +48,9 @@ impl VirtualNodes for WatchedNodes {
 
     fn named(&self, namespace: &str, name: &str) -> Option<VirtualNode> {
         let meshes = self.meshes.borrow();
-        let wanted = Key::new(namespace, name);
+        let key = Key::new(namespace, name);
         meshes.iter().find_map(|mesh| {
-            let (key, spec) = mesh.nodes.get_key_value(&wanted)?;
+            let (key, spec) = mesh.nodes.get_key_value(&key)?;
             Some(virtual_node(&Workload { mesh, key, spec }))
         })
     }

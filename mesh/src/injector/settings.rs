@@ -1,4 +1,4 @@
-//! What every pod gets, made again as files change.
+//! Settings of injection, rebuilt when files change.
 
 use std::sync::Arc;
 
@@ -12,33 +12,33 @@ use super::metrics::Metrics;
 
 pub(super) type SettingsReceiver = watch::Receiver<Arc<Settings>>;
 
-/// Makes the settings, and again and again until `stop`. While they cannot be made, the last ones
+/// Builds the settings and polls their files until `stop`. If a rebuild fails, the last settings
 /// stay.
 pub(super) fn follow(
     make: impl Fn() -> Result<Settings> + Send + 'static,
     metrics: &Metrics,
     stop: CancellationToken,
 ) -> Result<SettingsReceiver> {
-    let (sender, followed) = watch::channel(Arc::new(make()?));
+    let (sender, receiver) = watch::channel(Arc::new(make()?));
     let metrics = metrics.clone();
     tokio::spawn(async move {
         let reload = move || renew(&make, &sender, &metrics);
         files::again("settings of pods", stop, reload).await;
     });
-    Ok(followed)
+    Ok(receiver)
 }
 
-/// True if the settings are others now.
+/// True if the settings changed.
 fn renew(
     make: &impl Fn() -> Result<Settings>,
     sender: &watch::Sender<Arc<Settings>>,
     metrics: &Metrics,
 ) -> Result<bool> {
     let renewed = make().inspect_err(|_| metrics.settings_failed())?;
-    Ok(sender.send_if_modified(|held| {
-        let changed = **held != renewed;
+    Ok(sender.send_if_modified(|current| {
+        let changed = **current != renewed;
         if changed {
-            *held = Arc::new(renewed);
+            *current = Arc::new(renewed);
         }
         changed
     }))
@@ -55,8 +55,7 @@ mod tests {
         }
     }
 
-    /// A changed file is what the next pod gets; one that cannot be read changes nothing and is
-    /// counted.
+    /// A changed file changes the settings; an unreadable one changes nothing and is counted.
     #[test]
     fn settings_change_with_their_files() {
         let directory = tempfile::tempdir().unwrap();

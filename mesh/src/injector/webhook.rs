@@ -1,4 +1,4 @@
-//! The webhook on the wire: HTTPS, limits on connections, bodies and time, drain.
+//! The webhook's HTTPS server: limits on connections, bodies and time, and drain.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,68 +28,66 @@ use super::metrics;
 use super::settings::SettingsReceiver;
 use crate::clock;
 
-/// Longest body of a request: etcd takes objects of 1.5 MiB, and kube-apiserver requests of 3 MiB.
+/// Longest request body, in bytes: kube-apiserver accepts requests of 3 MiB, etcd objects of
+/// 1.5 MiB.
 const BODY_MAX: usize = 3 * 1024 * 1024;
 
-/// Least that a request counts for, in bytes: so there are at most 512 at once for each 8 MiB of
-/// room.
-const UNIT: usize = 16 * 1024;
+/// Bytes that a request reserves at least: at most 512 requests at once for each 8 MiB of room.
+const RESERVED_MIN: usize = 16 * 1024;
 
-/// Connections; kube-apiserver has a few.
+/// kube-apiserver opens a few connections.
 pub(super) const LIMITS: Limits = Limits::of(256);
 
-/// Of the room for bodies, one address may have this part: kube-apiservers have theirs, whoever
-/// else comes.
+/// One address may reserve at most 1/`PEER_PART` of the room for bodies, so that other clients
+/// cannot crowd out kube-apiserver.
 const PEER_PART: u64 = 2;
 
-/// How long a body may take: kube-apiserver has it at hand.
-const BODY_WITHIN: Duration = Duration::from_secs(5);
+/// Timeout of a body: kube-apiserver has it in memory.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Values in a body, by what separates them: each takes some 100 bytes once it is read, and the
-/// largest pods have a few thousand.
+/// JSON values in a body at most, estimated by separators: a parsed value takes about 100 bytes,
+/// and the largest pods have a few thousand.
 const VALUES_MAX: usize = 200_000;
 
-/// A larger body is read alone.
-const ALONE_BYTES: usize = 256 * 1024;
+/// Larger bodies are parsed one at a time, since parsing multiplies their memory.
+const SERIAL_BYTES: usize = 256 * 1024;
 
-/// Requests at once on one HTTP/2 connection; kube-apiserver's client opens another one beyond
-/// that.
+/// Concurrent requests on one HTTP/2 connection; kube-apiserver opens another connection beyond it.
 const STREAMS_PER_CONNECTION_MAX: u32 = 250;
 
-/// Bytes of a request's head.
+/// Largest request head, in bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Header lines of a request.
+/// Header lines of a request at most.
 const HEADERS_MAX: usize = 100;
 
-/// Time for a connection's handshake.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Time for a request if it does not say how long its sender waits: what a webhook has by default.
-const REVIEW_WITHIN: Duration = Duration::from_secs(10);
+/// Timeout of a request without the query parameter `timeout`: Kubernetes' default for webhooks.
+const REVIEW_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest `timeoutSeconds` of a webhook.
 const TIMEOUT_SECONDS_MAX: u64 = 30;
 
-/// How long open requests may take to end at shutdown.
-const DRAIN_WITHIN: Duration = Duration::from_secs(15);
+/// Drain time of open requests at shutdown.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 
 const PATH: &str = "/mutate";
 const JSON: &str = "application/json";
 
 pub(super) struct Webhook {
     settings: SettingsReceiver,
-    /// Asked for the pods whose sidecar is ours too.
+    /// Used for pods that get an Envoy.
     nodes: Box<dyn VirtualNodes + Send + Sync>,
-    /// `None`: there is no cluster to raise them in.
+    /// `None` without a Kubernetes client.
     events: Option<Events>,
     metrics: metrics::Metrics,
     room: Arc<Room>,
-    /// Held while a large body is read.
-    alone: Semaphore,
+    /// Held while a large body is parsed.
+    serial: Semaphore,
 }
 
-/// A request that gets no review.
+/// A request that is not reviewed.
 struct RequestError {
     status: StatusCode,
     reason: &'static str,
@@ -112,12 +110,11 @@ impl Webhook {
             events,
             metrics,
             room: Arc::new(Room::new(bodies, bodies.part(1, PEER_PART))),
-            alone: Semaphore::new(1),
+            serial: Semaphore::new(1),
         }
     }
 
-    /// Serves until `stop` and for `delay` longer; then accepts nothing more and lets open requests
-    /// end.
+    /// Serves until `delay` after `stop`; then accepts no connections and drains open requests.
     pub(super) async fn serve(
         self,
         listener: TcpListener,
@@ -137,7 +134,7 @@ impl Webhook {
             }
         };
         let closing = CancellationToken::new();
-        let serving = server.serve(listener, closing.clone(), DRAIN_WITHIN, handler);
+        let serving = server.serve(listener, closing.clone(), DRAIN_TIMEOUT, handler);
         tokio::join!(serving, async move {
             stop.cancelled().await;
             tracing::info!(delay_s = delay.as_secs(), "shutting down");
@@ -151,11 +148,11 @@ impl Webhook {
         request: Request<RequestBody>,
         peer: Option<IpAddr>,
     ) -> Response<Full<Bytes>> {
-        let begun = clock::monotonic();
+        let started_at = clock::monotonic();
         match self.review(request, peer).await {
-            Ok(answer) => {
-                self.metrics.took(begun.elapsed());
-                answer
+            Ok(response) => {
+                self.metrics.took(started_at.elapsed());
+                response
             }
             Err(refused) => {
                 self.metrics.request_refused(refused.reason);
@@ -177,21 +174,23 @@ impl Webhook {
         if size > BODY_MAX {
             return Err(too_large());
         }
-        let within = patience(head.uri.query());
-        let room = Arc::clone(&self.room).take(peer, size.max(UNIT));
-        let room = timeout(within, room).await;
+        let deadline = sender_timeout(head.uri.query());
+        // Reserved before a byte is read: a client's declared length cannot exceed the budget.
+        let room = Arc::clone(&self.room).take(peer, size.max(RESERVED_MIN));
+        let room = timeout(deadline, room).await;
         let Ok(Ok(room)) = room else {
             return Err(busy());
         };
-        let within = within.min(BODY_WITHIN);
+        let deadline = deadline.min(BODY_TIMEOUT);
         let body = tokio::select! {
             biased;
-            body = timeout(within, Limited::new(body, size).collect()) => body,
+            body = timeout(deadline, Limited::new(body, size).collect()) => body,
+            // Another peer needs the room more than this half-sent body.
             () = room.cut() => return Err(busy()),
         };
         room.whole();
         let body = body.map_err(|_| {
-            let text = format!("the request took longer than {} s", within.as_secs());
+            let text = format!("the request took longer than {} s", deadline.as_secs());
             refused(StatusCode::REQUEST_TIMEOUT, "slow", &text)
         })?;
         let body = body.map_err(|error| {
@@ -205,26 +204,26 @@ impl Webhook {
             let text = format!("at most {VALUES_MAX} values are read");
             return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "large", &text));
         }
-        let _alone = if body.len() > ALONE_BYTES {
-            self.alone.acquire().await.ok()
+        let _permit = if body.len() > SERIAL_BYTES {
+            self.serial.acquire().await.ok()
         } else {
             None
         };
-        Ok(self.judge(&body))
+        Ok(self.mutate(&body))
     }
 
-    fn judge(&self, body: &[u8]) -> Response<Full<Bytes>> {
+    fn mutate(&self, body: &[u8]) -> Response<Full<Bytes>> {
         let settings = Arc::clone(&self.settings.borrow());
         match review::answer(body, &settings, &*self.nodes) {
-            Ok(answer) => {
-                match &answer.skipped {
+            Ok(outcome) => {
+                match &outcome.skipped {
                     None => self.metrics.reviewed("injected", ""),
-                    Some(skipped) => self.skipped(body, skipped, answer.dry_run),
+                    Some(skipped) => self.skipped(body, skipped, outcome.dry_run),
                 }
-                if let Some(bypass) = &answer.bypass {
-                    self.bypassed(body, bypass, answer.dry_run);
+                if let Some(bypass) = &outcome.bypass {
+                    self.bypassed(body, bypass, outcome.dry_run);
                 }
-                reply(StatusCode::OK, JSON, answer.review.to_string())
+                reply(StatusCode::OK, JSON, outcome.review.to_string())
             }
             Err(error) => {
                 self.metrics.reviewed("malformed", "");
@@ -238,7 +237,7 @@ impl Webhook {
         tracing::info!(reason = %bypass, "a pod has a container beside the sidecar that bypasses it");
         if let Some(events) = self.events.as_ref().filter(|_| !dry_run) {
             let message = format!("a pod was admitted with meshmeter, but {bypass}");
-            events.tell(body, Bypass::REASON, message);
+            events.send(body, Bypass::REASON, message);
         }
     }
 
@@ -249,10 +248,10 @@ impl Webhook {
             return;
         }
         tracing::info!(reason = %skipped, "pod not injected");
-        // A rehearsal changes nothing, events included.
+        // A dry run must have no side effects, Events included.
         if let Some(events) = self.events.as_ref().filter(|_| !dry_run) {
             let message = format!("a pod was admitted without meshmeter: {skipped}");
-            events.tell(body, reason, message);
+            events.send(body, reason, message);
         }
     }
 }
@@ -263,7 +262,7 @@ fn settings(limits: Limits) -> Settings {
         protocol: Protocol::Negotiated,
         limits,
         deadlines: Deadlines {
-            handshake: HANDSHAKE_WITHIN,
+            handshake: HANDSHAKE_TIMEOUT,
             ..Deadlines::default()
         },
         head_bytes_max: HEAD_BYTES_MAX,
@@ -280,7 +279,7 @@ fn check(head: &Parts) -> Result<(), RequestError> {
         return Err(refused(
             StatusCode::NOT_FOUND,
             "path",
-            "there is POST /mutate",
+            "only POST /mutate is served",
         ));
     }
     if head.method != Method::POST {
@@ -302,23 +301,23 @@ fn is_json(headers: &HeaderMap) -> bool {
     media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case(JSON))
 }
 
-/// How long the sender waits: kube-apiserver says so in the query, as `timeout=10s`.
-fn patience(query: Option<&str>) -> Duration {
+/// The sender's timeout: kube-apiserver sends it in the query, as `timeout=10s`.
+fn sender_timeout(query: Option<&str>) -> Duration {
     let seconds = query.into_iter().flat_map(|query| query.split('&'));
     let mut seconds = seconds.filter_map(|pair| pair.strip_prefix("timeout=")?.strip_suffix('s'));
     let seconds = seconds.find_map(|seconds| seconds.parse().ok());
     let seconds = seconds.filter(|seconds| (1..=TIMEOUT_SECONDS_MAX).contains(seconds));
-    seconds.map_or(REVIEW_WITHIN, Duration::from_secs)
+    seconds.map_or(REVIEW_TIMEOUT, Duration::from_secs)
 }
 
-/// About how many values a JSON text has: never less.
+/// An upper bound of the number of values in a JSON text.
 fn values(body: &[u8]) -> usize {
     let separates = |byte: &&u8| matches!(byte, b',' | b'[' | b'{');
     body.iter().filter(separates).count()
 }
 
 fn busy() -> RequestError {
-    let text = "too many requests are under way";
+    let text = "too many concurrent requests";
     refused(StatusCode::SERVICE_UNAVAILABLE, "busy", text)
 }
 
@@ -355,7 +354,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sender_says_how_long_it_waits() {
+    fn the_timeout_of_the_sender_is_read() {
         for (query, seconds) in [
             (None, 10),
             (Some("timeout=5s"), 5),
@@ -364,7 +363,11 @@ mod tests {
             (Some("timeout=0s"), 10),
             (Some("timeout=1m"), 10),
         ] {
-            assert_eq!(patience(query), Duration::from_secs(seconds), "{query:?}");
+            assert_eq!(
+                sender_timeout(query),
+                Duration::from_secs(seconds),
+                "{query:?}"
+            );
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 const BOOTSTRAP: &str = include_str!("../bootstrap.yaml");
 
-/// The bootstrap of the Envoy that calls itself `node_id`, with `resources`, as YAML.
+/// The bootstrap of an Envoy with this node ID and `resources`, as YAML.
 pub(crate) fn yaml(node_id: &str, resources: &str) -> Result<String> {
     let mut bootstrap: Value = serde_saphyr::from_str(BOOTSTRAP)?;
     let resources: Value = serde_saphyr::from_str(resources)?;

@@ -1,13 +1,13 @@
-//! Whom sidecars trust towards the aggregators, in a file that Envoy follows.
+//! The CA bundle for verifying aggregators, in an SDS file that Envoy watches.
 //!
 //! ```text
 //! a ConfigMap's folder (may be empty, is replaced by links)
-//!   -> certificates (checked) -> a secret in Envoy's file (renamed)
+//!   -> certificates (checked) -> a secret in Envoy's SDS file (renamed)
 //! ```
 //!
-//! Not Envoy itself: a version that did not find the certificates when it began may never look
-//! again, or abort when they come (envoyproxy/envoy#21239). Its own file is always there, and what
-//! is in it is whole.
+//! Envoy does not read the `ConfigMap` itself: if the file is missing at its start, some versions
+//! never read it, or abort when it appears (envoyproxy/envoy#21239). The SDS file always exists and
+//! is always complete.
 
 use std::path::{Path, PathBuf};
 
@@ -21,31 +21,31 @@ use crate::json_file;
 
 const FLAG: &str = "--aggregator-ca-secret";
 
-/// Keeps in the file `to` what is in the file `from`, until `stop`. Where there is nothing yet,
-/// `to` has no secret.
-pub(super) fn keep(from: PathBuf, to: PathBuf, stop: CancellationToken) -> Result<()> {
-    let mut held = None;
-    if let Err(error) = renew(&from, &to, &mut held) {
+/// Keeps the SDS file `to` up to date with the file `from` until `stop`. Without certificates `to`
+/// has no secret.
+pub(super) fn maintain(from: PathBuf, to: PathBuf, stop: CancellationToken) -> Result<()> {
+    let mut last_written = None;
+    if let Err(error) = renew(&from, &to, &mut last_written) {
         tracing::warn!(
             error = format!("{error:#}"),
             "no CAs of the aggregators yet: the sidecar serves, and streams once they are there"
         );
-        // One from before is still right: that of a process before this one, say.
+        // The file of an earlier process stays: its certificates were valid.
         if !to.exists() {
             json_file::replace(&to, FLAG, &json!({"resources": []}))?;
         }
     }
     tokio::spawn(async move {
         let name = from.display().to_string();
-        files::again(&name, stop, || renew(&from, &to, &mut held)).await;
+        files::again(&name, stop, || renew(&from, &to, &mut last_written)).await;
     });
     Ok(())
 }
 
-/// True if `to` has other certificates now.
-fn renew(from: &Path, to: &Path, held: &mut Option<String>) -> Result<bool> {
+/// True if `to` changed.
+fn renew(from: &Path, to: &Path, last_written: &mut Option<String>) -> Result<bool> {
     let pem = files::text(from)?;
-    if held.as_ref() == Some(&pem) {
+    if last_written.as_ref() == Some(&pem) {
         return Ok(false);
     }
     bundle::check_for_pods(&pem, &from.display().to_string())?;
@@ -54,9 +54,9 @@ fn renew(from: &Path, to: &Path, held: &mut Option<String>) -> Result<bool> {
         "name": CA,
         "validation_context": {"trusted_ca": {"inline_string": pem}},
     }]});
-    // Envoy hears of a rename, and of nothing else.
+    // Envoy watches for renames only; `replace` renames.
     json_file::replace(to, FLAG, &secret)?;
-    *held = Some(pem);
+    *last_written = Some(pem);
     Ok(true)
 }
 
@@ -70,8 +70,8 @@ mod tests {
 
     const ONE: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
 
-    /// What is in the folder is in Envoy's file once it is whole: nothing, half a certificate and a
-    /// folder that is gone leave what was there.
+    /// Complete certificates reach Envoy's file; an empty file, half a certificate and a missing
+    /// file leave it unchanged.
     #[test]
     fn only_certificates_reach_envoy() {
         let folder = tempfile::tempdir().unwrap();
@@ -80,8 +80,8 @@ mod tests {
             let read: Value = serde_json::from_slice(&fs::read(&to).unwrap()).unwrap();
             read["resources"][0]["validation_context"]["trusted_ca"]["inline_string"].clone()
         };
-        let mut held = None;
-        assert!(renew(&from, &to, &mut held).is_err());
+        let mut last_written = None;
+        assert!(renew(&from, &to, &mut last_written).is_err());
         assert!(!to.exists());
         let two = ONE.repeat(2);
         for (content, changes, expected) in [
@@ -98,29 +98,32 @@ mod tests {
             (&ONE.repeat(2_000), None, &two),
         ] {
             fs::write(&from, content).unwrap();
-            assert_eq!(renew(&from, &to, &mut held).ok(), changes, "{content}");
+            assert_eq!(
+                renew(&from, &to, &mut last_written).ok(),
+                changes,
+                "{content}"
+            );
             assert_eq!(trusted(), expected);
         }
         fs::remove_file(&from).unwrap();
-        assert!(renew(&from, &to, &mut held).is_err());
+        assert!(renew(&from, &to, &mut last_written).is_err());
         assert_eq!(trusted(), two.as_str());
     }
 
-    /// Envoy rejects a cluster whose file is not there; a process that begins again takes nothing
-    /// away.
+    /// The SDS file exists at once, and a restart does not remove its secret.
     #[tokio::test]
-    async fn the_file_is_there_at_once() {
+    async fn the_file_exists_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let (from, to) = (folder.path().join("ca.crt"), folder.path().join("ca.json"));
-        let begin = || keep(from.clone(), to.clone(), CancellationToken::new()).unwrap();
-        begin();
+        let start = || maintain(from.clone(), to.clone(), CancellationToken::new()).unwrap();
+        start();
         assert_eq!(fs::read_to_string(&to).unwrap(), r#"{"resources":[]}"#);
         fs::write(&from, ONE).unwrap();
-        begin();
+        start();
         let written = fs::read_to_string(&to).unwrap();
         assert!(written.contains("BEGIN CERTIFICATE"), "{written}");
         fs::remove_file(&from).unwrap();
-        begin();
+        start();
         assert_eq!(fs::read_to_string(&to).unwrap(), written);
     }
 }

@@ -1,4 +1,4 @@
-//! The way to the control plane, by the flags.
+//! The client of the control plane, built from flags.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,13 +18,12 @@ const APP_MESH: &str = "appmesh";
 /// Flags.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ControlPlaneArgs {
-    /// The control plane of the configuration: `https://HOST[:PORT]`, `http://HOST:PORT` or
-    /// `unix:///PATH`.
+    /// The control plane: `https://HOST[:PORT]`, `http://HOST:PORT` or `unix:///PATH`.
     #[arg(long, env = "MESHMETER_UPSTREAM", value_name = "URL")]
     pub(super) upstream: Address,
 
-    /// How requests to the control plane are authenticated [default: sigv4 for the names of App
-    /// Mesh's own control plane, else none].
+    /// How requests to the control plane are authenticated [default: sigv4 for the host names of
+    /// AWS App Mesh, else none].
     #[arg(
         long,
         env = "MESHMETER_UPSTREAM_AUTH",
@@ -33,7 +32,7 @@ pub(super) struct ControlPlaneArgs {
     )]
     upstream_auth: Option<Auth>,
 
-    /// Region to sign for. Default: taken from the name, where it is one of App Mesh's own.
+    /// Region to sign for. Default: the region in a host name of AWS App Mesh.
     #[arg(long, env = "MESHMETER_UPSTREAM_REGION", value_name = "REGION")]
     upstream_region: Option<String>,
 
@@ -41,7 +40,7 @@ pub(super) struct ControlPlaneArgs {
     #[arg(long, env = "MESHMETER_UPSTREAM_SIGNING_NAME", value_name = "SERVICE")]
     upstream_signing_name: Option<String>,
 
-    /// File with the certificates (PEM) to trust instead of the system's.
+    /// CA bundle (PEM) for verifying the control plane, instead of the system's.
     #[arg(long, env = "MESHMETER_UPSTREAM_CA_FILE", value_name = "FILE")]
     upstream_ca_file: Option<PathBuf>,
 }
@@ -58,7 +57,7 @@ enum Auth {
 // === impl ControlPlaneArgs ===
 
 impl ControlPlaneArgs {
-    /// The way to it; what does not go together is refused here.
+    /// Builds the client; fails for flags that contradict each other.
     pub(super) async fn upstream(&self) -> Result<Upstream> {
         let tls = matches!(self.upstream, Address::Tls(_));
         ensure!(
@@ -77,7 +76,7 @@ impl ControlPlaneArgs {
             None => None,
             Some((region, service)) => Some(Signing {
                 signer: Signer::new(&region, &service).with_content_sha256(),
-                // On the heap: the SDK's future is large, and would be part of ours for good.
+                // Boxed: the SDK's future is large, and would enlarge this one for its lifetime.
                 credentials: Box::pin(chain::credentials(&region, None)).await,
                 clock: clock::both(),
             }),
@@ -87,11 +86,11 @@ impl ControlPlaneArgs {
 
     /// Region and service to sign for.
     fn signing(&self) -> Result<Option<(String, String)>> {
-        let theirs = self.upstream.app_mesh_region();
+        let host_region = self.upstream.app_mesh_region();
         let tls = matches!(self.upstream, Address::Tls(_));
         let auth = match self.upstream_auth {
             Some(auth) => auth,
-            None if theirs.is_some() => Auth::Sigv4,
+            None if host_region.is_some() => Auth::Sigv4,
             None => Auth::None,
         };
         if auth == Auth::None {
@@ -106,9 +105,9 @@ impl ControlPlaneArgs {
             return Ok(None);
         }
         ensure!(tls, "--upstream-auth sigv4 needs --upstream https://HOST");
-        let region = match (theirs, &self.upstream_region) {
-            (Some(theirs), Some(given)) if theirs != given => {
-                bail!("--upstream-region {given:?}: the host of --upstream is in {theirs:?}")
+        let region = match (host_region, &self.upstream_region) {
+            (Some(host_region), Some(given)) if host_region != given => {
+                bail!("--upstream-region {given:?}: the host of --upstream is in {host_region:?}")
             }
             (Some(region), _) => region.to_owned(),
             (None, Some(region)) => region.clone(),

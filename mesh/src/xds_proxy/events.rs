@@ -1,7 +1,7 @@
-//! Events on the pod: what was put in was rejected, or cannot be put in.
+//! Kubernetes Events on the pod: Envoy rejected the injected configuration, or nothing could be
+//! injected.
 //!
-//! Best effort. The way to the cluster is made with the first one: a sidecar that never has
-//! anything to say pays nothing for it.
+//! Best effort. The Kubernetes client is made for each Event: a proxy without faults pays nothing.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 
-/// Pause after each: a configuration that flaps is told by a few, and those that find no room are
-/// counted.
+/// Pause after each Event: a flapping configuration raises a few, and the queue drops and counts
+/// the others.
 const PAUSE: Duration = Duration::from_secs(10);
 
 const COMPONENT: &str = "meshmeter-xds-proxy";
@@ -22,12 +22,12 @@ const COMPONENT: &str = "meshmeter-xds-proxy";
 #[derive(Debug)]
 pub(super) struct Events {
     pub(super) about: Object,
-    /// The way to the cluster, if not as this pod's service account.
+    /// `None` uses the pod's service account.
     pub(super) kubeconfig: Option<PathBuf>,
     counts: Counts,
 }
 
-/// What became of events; cheap to clone, all clones count together.
+/// Cheap to clone; all clones count together.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counts {
     raised: Counter,
@@ -37,13 +37,13 @@ pub(super) struct Counts {
 // === impl Counts ===
 
 impl Counts {
-    /// Registered under the prefix `xds-proxy`, also where no events are raised: 0 says that.
+    /// Registers under the prefix `xds_proxy`, also with Events disabled: then they stay 0.
     pub(super) fn register(registry: &mut Registry) -> Self {
         let counts = Self::default();
         let registry = registry.sub_registry_with_prefix("xds_proxy");
         let help = "Events raised on the pod";
         registry.register("events_raised", help, counts.raised.clone());
-        let help = "Events that the cluster did not take";
+        let help = "Events that could not be raised";
         registry.register("events_failed", help, counts.failed.clone());
         counts
     }
@@ -60,15 +60,15 @@ impl Events {
         }
     }
 
-    /// Raises what comes, for as long as something may.
+    /// Raises Events until the sender is dropped.
     pub(super) async fn run(self, mut events: mpsc::Receiver<Event>) {
         while let Some(event) = events.recv().await {
             let warning = self.warning(event);
-            let raised = async {
+            let raise = async {
                 let client = connection::connect(self.kubeconfig.as_deref()).await?;
                 warning.raise(&client).await
             };
-            match raised.await {
+            match raise.await {
                 Ok(()) => self.counts.raised.inc(),
                 Err(error) => {
                     tracing::warn!(%error, "event not raised");
@@ -84,8 +84,8 @@ impl Events {
             Event::Rejected { type_url, reason } => {
                 let kind = type_url.rsplit('.').next().unwrap_or_default().to_owned();
                 let message = format!(
-                    "Envoy rejected the {kind} resources with meshmeter's parts and has the original: it is not \
-                     counted. Envoy says: {reason}"
+                    "Envoy rejected the {kind} resources with the injected configuration and got the originals: its \
+                     requests are not counted. Envoy's reason: {reason}"
                 );
                 ("MeshmeterRejected", message)
             }
@@ -96,15 +96,15 @@ impl Events {
             } => {
                 let kind = type_url.rsplit('.').next().unwrap_or_default().to_owned();
                 let message = format!(
-                    "{kind} resources of {bytes} bytes pass as they are, and are not counted: within the container's \
-                     memory limit at most {max_bytes} bytes are changed. Raise it, or --memory-limit"
+                    "{kind} resources of {bytes} bytes passed unchanged, and their requests are not counted: within \
+                     the container's memory limit at most {max_bytes} bytes are changed. Raise it, or --memory-limit"
                 );
                 ("MeshmeterNotInserted", message)
             }
             Event::NoModule { reason } => (
                 "MeshmeterNotInserted",
                 format!(
-                    "the sidecar's configuration passes as it is, and it is not counted: {reason}"
+                    "the sidecar's configuration passes unchanged, and its requests are not counted: {reason}"
                 ),
             ),
         };

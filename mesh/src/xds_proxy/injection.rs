@@ -1,4 +1,4 @@
-//! What goes in, by the flags.
+//! The injected configuration, built from flags.
 
 use std::fs;
 use std::path::Path;
@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 
 use super::Args;
 
-/// Clusters to stream to at most, as the filter takes them.
+/// The filter accepts at most this many aggregators.
 const AGGREGATORS_MAX: usize = 4;
 
-/// Checked: what does not go together is refused.
+/// Fails for flags that contradict each other.
 pub(super) fn of(args: &Args) -> Result<Injection> {
     let is_filter = args.role == Role::Filter;
     ensure!(
@@ -35,12 +35,12 @@ pub(super) fn of(args: &Args) -> Result<Injection> {
         .map(|(nth, address)| cluster(args, ca.as_ref(), nth, address))
         .collect::<Result<Vec<_>>>()?;
     let plugin = |role: Role| {
-        let (file, wanted) = match role {
+        let (file, injected) = match role {
             Role::Filter => (&args.filter_wasm, is_filter),
             Role::AccessLog => (&args.log_wasm, !is_filter),
             Role::UpstreamLog => (&args.log_wasm, true),
         };
-        let file = file.as_ref().filter(|_| wanted);
+        let file = file.as_ref().filter(|_| injected);
         let configured = |direction| configuration(args, role, direction, &clusters);
         file.map(|file| {
             Ok::<_, anyhow::Error>(Plugin {
@@ -60,7 +60,7 @@ pub(super) fn of(args: &Args) -> Result<Injection> {
     })
 }
 
-/// The certificates to trust towards the aggregators; `None` without TLS.
+/// The CA for verifying aggregators; `None` without TLS.
 fn ca(args: &Args) -> Result<Option<TrustedCa>> {
     if let Some(file) = &args.aggregator_ca_secret {
         let file = text_of(file, "--aggregator-ca-secret")?;
