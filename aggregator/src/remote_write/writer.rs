@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use common_kubernetes::Lease;
-use common_kubernetes::lease::{LeaseHandle, Role};
+use common_kubernetes::lease::{Leadership, LeaseHandle};
 use tokio::sync::watch;
 
 /// Follows the Lease, if there is one, and opens and shuts the sender's gate.
@@ -43,7 +43,7 @@ impl Writer {
     pub(super) fn keep(&mut self, client: kube::Client, lease: Lease) {
         let kept = lease.keep(client);
         if let Some(gate) = &self.gate {
-            tokio::spawn(shut_without(kept.role.clone(), Arc::clone(gate)));
+            tokio::spawn(shut_without(kept.leadership.clone(), Arc::clone(gate)));
         }
         self.lease = Some(kept);
     }
@@ -52,17 +52,17 @@ impl Writer {
         let Some(lease) = &mut self.lease else {
             return std::future::pending().await;
         };
-        if lease.role.changed().await.is_err() {
+        if lease.leadership.changed().await.is_err() {
             return std::future::pending().await;
         }
-        let role = *lease.role.borrow_and_update();
-        match role {
-            Role::Leads => {
+        let leadership = *lease.leadership.borrow_and_update();
+        match leadership {
+            Leadership::Leads => {
                 self.follows = false;
                 LeadershipChange::Leads
             }
-            Role::Unknown => LeadershipChange::Unknown,
-            Role::Follows => {
+            Leadership::Unknown => LeadershipChange::Unknown,
+            Leadership::Follows => {
                 let first = !std::mem::replace(&mut self.follows, true);
                 LeadershipChange::Follows { first }
             }
@@ -81,7 +81,7 @@ impl Writer {
         };
         // Under the lock of the gate, so that whoever shuts it has the last word.
         gate.send_if_modified(|open| {
-            *open = *lease.role.borrow() == Role::Leads;
+            *open = *lease.leadership.borrow() == Leadership::Leads;
             *open
         });
     }
@@ -101,9 +101,9 @@ impl Writer {
 }
 
 /// Shuts the gate as soon as the Lease is not ours, whatever the flushes wait for at that moment.
-async fn shut_without(mut role: watch::Receiver<Role>, gate: Arc<watch::Sender<bool>>) {
-    while role.changed().await.is_ok() {
-        if *role.borrow_and_update() != Role::Leads {
+async fn shut_without(mut leadership: watch::Receiver<Leadership>, gate: Arc<watch::Sender<bool>>) {
+    while leadership.changed().await.is_ok() {
+        if *leadership.borrow_and_update() != Leadership::Leads {
             gate.send_replace(false);
         }
     }

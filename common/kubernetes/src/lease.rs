@@ -4,7 +4,7 @@ mod election;
 
 use std::time::Duration;
 
-pub use election::{Election, LEASE_DURATION, RENEW_DEADLINE, Record, Role, Step};
+pub use election::{Election, LEASE_DURATION, Leadership, RENEW_DEADLINE, Record, Step};
 use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
@@ -35,7 +35,7 @@ pub struct Lease {
 /// A Lease that is kept if it can be had.
 #[derive(Debug)]
 pub struct LeaseHandle {
-    pub role: watch::Receiver<Role>,
+    pub leadership: watch::Receiver<Leadership>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -55,7 +55,7 @@ impl LeaseHandle {
 impl Lease {
     /// Takes it when it is free and renews it, in a task of its own.
     pub fn keep(self, client: Client) -> LeaseHandle {
-        let (sender, role) = watch::channel(Role::Unknown);
+        let (sender, leadership) = watch::channel(Leadership::Unknown);
         let stop = CancellationToken::new();
         let ending = stop.clone();
         let task = tokio::spawn(async move {
@@ -73,7 +73,7 @@ impl Lease {
                         "lease not renewed"
                     );
                 }
-                announce(&sender, election.role(clock()), &self.name);
+                announce(&sender, election.leadership(clock()), &self.name);
                 let left = election.left(clock()).unwrap_or(RETRY_PERIOD);
                 tokio::select! {
                     () = ending.cancelled() => break,
@@ -84,7 +84,11 @@ impl Lease {
                 self.give_back(&client, &election).await;
             }
         });
-        LeaseHandle { role, stop, task }
+        LeaseHandle {
+            leadership,
+            stop,
+            task,
+        }
     }
 
     async fn once(
@@ -201,8 +205,8 @@ impl From<Object> for Record {
     }
 }
 
-fn announce(role: &watch::Sender<Role>, now: Role, name: &str) {
-    role.send_if_modified(|held| {
+fn announce(leadership: &watch::Sender<Leadership>, now: Leadership, name: &str) {
+    leadership.send_if_modified(|held| {
         if *held == now {
             return false;
         }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use common_kubernetes::connection::send;
 use common_kubernetes::events::{Object, Warning};
-use common_kubernetes::lease::{LeaseHandle, Role};
+use common_kubernetes::lease::{Leadership, LeaseHandle};
 use common_kubernetes::{ClusterError, Lease, Scope, Watches};
 use http::Method;
 use kube::Client;
@@ -63,7 +63,7 @@ pub(super) struct Controller {
     metrics: Metrics,
     cache: Arc<Cache>,
     missing: Box<dyn Fn() -> Option<String> + Send + Sync>,
-    role: watch::Receiver<Role>,
+    leadership: watch::Receiver<Leadership>,
     backoff: Backoff,
     /// Last warning by namespace; removed once it has no fault.
     last_warnings: BTreeMap<String, String>,
@@ -100,7 +100,7 @@ pub(super) fn start(
         metrics,
         cache,
         missing: Box::new(watches.missing()),
-        role: handle.role.clone(),
+        leadership: handle.leadership.clone(),
         backoff: Backoff::default(),
         last_warnings: BTreeMap::new(),
         desired: None,
@@ -132,14 +132,14 @@ impl Controller {
             tokio::select! {
                 () = cache.changed.notified() => {}
                 _ = self.settings.changed() => {}
-                _ = self.role.changed() => {}
+                _ = self.leadership.changed() => {}
                 () = sleep(ROUND_EVERY) => {}
             }
         }
     }
 
     fn is_leader(&self) -> bool {
-        *self.role.borrow() == Role::Leads
+        *self.leadership.borrow() == Leadership::Leads
     }
 
     /// Reconciles each namespace once.

@@ -42,7 +42,7 @@ pub struct Election {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Role {
+pub enum Leadership {
     /// Not known at the moment: nobody could be asked.
     Unknown,
     Leads,
@@ -86,7 +86,7 @@ impl Election {
 
     /// True if this process acts at `now`.
     pub fn leads(&self, now: Duration) -> bool {
-        self.role(now) == Role::Leads
+        self.leadership(now) == Leadership::Leads
     }
 
     /// How long this process may still act, from `now` on, without another renewal; `None` if it
@@ -106,15 +106,15 @@ impl Election {
     }
 
     /// Whether this process acts at `now`.
-    pub fn role(&self, now: Duration) -> Role {
+    pub fn leadership(&self, now: Duration) -> Leadership {
         match (&self.renewed, &self.seen) {
-            _ if self.left(now).is_some() => Role::Leads,
+            _ if self.left(now).is_some() => Leadership::Leads,
             (None, Some((record, _)))
                 if !record.holder.is_empty() && record.holder != self.identity =>
             {
-                Role::Follows
+                Leadership::Follows
             }
-            _ => Role::Unknown,
+            _ => Leadership::Unknown,
         }
     }
 
@@ -159,7 +159,7 @@ mod tests {
             election.step(seconds(100), Some(held_by("a", 1))),
             Step::Follow
         );
-        assert_eq!(election.role(seconds(100)), Role::Follows);
+        assert_eq!(election.leadership(seconds(100)), Leadership::Follows);
         assert_eq!(
             election.step(seconds(114), Some(held_by("a", 1))),
             Step::Follow
@@ -179,12 +179,12 @@ mod tests {
         );
         assert_eq!(election.record(Step::Take).transitions, 4);
         election.wrote(seconds(130));
-        assert_eq!(election.role(seconds(139)), Role::Leads);
+        assert_eq!(election.leadership(seconds(139)), Leadership::Leads);
         assert_eq!(election.left(seconds(139)), Some(seconds(1)));
         assert_eq!(election.left(seconds(140)), None);
         assert_eq!(
-            election.role(seconds(140)),
-            Role::Unknown,
+            election.leadership(seconds(140)),
+            Leadership::Unknown,
             "renewed too long ago"
         );
     }
@@ -199,7 +199,7 @@ mod tests {
             Step::Renew
         );
         election.wrote(seconds(1));
-        assert_eq!(election.role(seconds(2)), Role::Leads);
+        assert_eq!(election.leadership(seconds(2)), Leadership::Leads);
     }
 
     /// Three processes whose requests are slow, fail and cross one another: never do two lead at
