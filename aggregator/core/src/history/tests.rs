@@ -164,6 +164,17 @@ fn pauses_are_kept_from_their_minimum_on() {
     }
 }
 
+/// A rise within no time ends where it is said to, be it the first or a later one.
+#[test]
+fn a_rise_in_no_time_ends_in_time() {
+    let mut history = History::default();
+    for (at, total) in [(EPOCH, 10), (EPOCH + 5000, 20)] {
+        history.rise(Monotonic(at), Monotonic(at), total - 10, total);
+        let got = increase(&history, at - 1, at);
+        assert!((got - 10.0).abs() < 1e-9, "{got}");
+    }
+}
+
 /// A rise in time that is already covered raises the last point, or changes nothing; nothing is
 /// lost.
 #[test]

@@ -86,6 +86,18 @@ fn no_window_reaches_over_the_newest_step() {
         ),
         ("down and up", vec![(60.0, 6), (20.0, 10), (60.0, 60)], 5),
         ("up and up", vec![(40.0, 6), (20.0, 15), (10.0, 60)], 5),
+        ("enough since then", vec![(100.0, 35), (20.0, 85)], 5),
+        (
+            "at its clearest cut",
+            vec![(20.0, 6), (30.0, 9), (10.0, 105)],
+            10,
+        ),
+        ("hidden lately", vec![(20.0, 5), (30.0, 6), (20.0, 109)], 10),
+        (
+            "hidden for long",
+            vec![(20.0, 8), (30.0, 6), (20.0, 106)],
+            30,
+        ),
         (
             "up and up, a while ago",
             vec![(12.0, 36), (6.0, 15), (1.0, 60)],
@@ -105,6 +117,10 @@ fn a_burst_is_no_rate() {
             let past = [(0.0, seconds), (requests, 1), (0.0, 60)];
             assert_eq!(chosen(&loads(&past)), 60, "{past:?}");
         }
+    }
+    for seconds in 0..60 {
+        let past = [(0.2, seconds), (12.0, 1), (0.2, 60)];
+        assert_eq!(chosen(&loads(&past)), 60, "{past:?}");
     }
     assert_eq!(chosen(&loads(&[(40.0, 3), (0.0, 60)])), 2);
 }
@@ -128,7 +144,17 @@ fn a_pod_that_joins_is_no_step() {
         both.newest_step()
     };
     assert_eq!(joined(50.0, 10.0), None);
-    assert_eq!(joined(50.0, 25.4), Some(9));
+    assert_eq!(joined(50.0, 10.9), None);
+    for known in [11.0, 25.4] {
+        assert_eq!(joined(50.0, known), Some(9), "known for {known} s");
+    }
+}
+
+/// The newest second alone may be a step.
+#[test]
+fn the_newest_second_is_a_step() {
+    let rates = loads(&[(1000.0, 1), (10.0, 119)]);
+    assert_eq!(profile(&rates, 120.0).newest_step(), Some(0));
 }
 
 /// No pods, and pods that are not known for long, are no trouble.
