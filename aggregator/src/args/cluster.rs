@@ -9,7 +9,7 @@ use clap::ValueEnum;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "In a Kubernetes cluster (not with --standalone)")]
 pub struct ClusterArgs {
-    /// File that says how to reach the cluster. Without it, as a pod does: by its service account.
+    /// Kubeconfig file. Default: the pod's service account.
     #[arg(long, env = "MESHMETER_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
