@@ -1,9 +1,8 @@
-//! Which pods, services and owners exist: pods from `Hello` and a file in standalone mode, all from
-//! watches in a cluster.
+//! The directory of pods, services and owners: pods from `Hello` or a file in standalone mode, all
+//! of them from watches in a cluster.
 //!
-//! Everything is held by namespace, and pods by their labels and by their owners, so that no
-//! question looks at more than one namespace, and none at every pod of it but one whose selector
-//! has no equality.
+//! Objects are indexed by namespace, and pods by their labels and owners as well. So a query reads
+//! one namespace, and every pod of it only if its selector has no equality.
 
 mod label_index;
 mod label_set;
@@ -34,8 +33,8 @@ mod tests;
 /// Pods, services and owners that exist. Writers and readers share it by reference.
 #[derive(Debug, Default)]
 pub struct Directory {
-    /// Guards everything but the counters; held for one change or one question.
-    known: RwLock<CachedPods>,
+    /// Locked for one change or one query.
+    cache: RwLock<CachedPods>,
     /// By position in [`DirectoryRefusal::REASONS`].
     refused: [AtomicU64; DirectoryRefusal::REASONS.len()],
 }
@@ -45,15 +44,14 @@ struct CachedPods {
     namespaces: BTreeMap<Arc<str>, Namespace>,
     texts: Texts,
     sizes: Sizes,
-    /// In their canonical form, with how many pods have each: those of the host network share
-    /// theirs.
+    /// Canonical addresses with their number of pods: those on the host network share one.
     addresses: HashMap<IpAddr, u32>,
 }
 
-/// How much a directory holds.
+/// Numbers of objects in a directory.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Sizes {
-    /// Pods, those that ended and those that are terminating included.
+    /// Including terminating and ended pods.
     pub pods: usize,
     pub services: usize,
     pub owners: usize,
@@ -62,15 +60,15 @@ pub struct Sizes {
 /// The pods of a service.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ServicePods {
-    /// There is no such service.
+    /// The service does not exist.
     Unknown,
-    /// The service has no selector: its endpoints are made by someone else.
+    /// The service has no selector: its endpoints are managed by hand or by a controller.
     WithoutSelector,
-    /// Those that it selects, sorted by name.
+    /// Sorted by name.
     Pods(Vec<PodKey>),
 }
 
-/// Why something was not taken into the directory.
+/// Why an object was not added to the directory.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum DirectoryRefusal {
     #[error("pod {0}: the directory holds {PODS_MAX} pods already")]
@@ -89,8 +87,7 @@ pub enum DirectoryRefusal {
 // === impl Directory ===
 
 impl Directory {
-    /// Adds a pod or replaces what was known of it. What cannot be added is refused, and what was
-    /// known stays.
+    /// Adds or replaces a pod. On an error the previous entry stays.
     pub fn upsert(&self, info: PodInfo) -> Result<(), DirectoryRefusal> {
         self.upsert_pod(info)
             .inspect_err(|refusal| self.count(refusal))
@@ -101,15 +98,15 @@ impl Directory {
         if info.ips.len() > IPS_PER_POD_MAX {
             return Err(DirectoryRefusal::Ips(info.key));
         }
-        let mut known = self.known.write();
+        let mut cache = self.cache.write();
         let CachedPods {
             namespaces,
             texts,
             sizes,
             addresses,
-        } = &mut *known;
+        } = &mut *cache;
         let namespace = namespaces.get(&info.key.namespace);
-        if !namespace.is_some_and(|known| known.has_pod(&info.key.name)) {
+        if !namespace.is_some_and(|namespace| namespace.has_pod(&info.key.name)) {
             if sizes.pods >= PODS_MAX {
                 return Err(DirectoryRefusal::Pods(info.key));
             }
@@ -119,6 +116,7 @@ impl Directory {
             .entry(Arc::clone(&info.key.namespace))
             .or_default();
         let name = Arc::clone(&info.key.name);
+        // Before the pod is replaced: its old addresses are read from the old entry.
         release(addresses, namespace.addresses(&name));
         namespace.upsert_pod(info, texts);
         for address in namespace.addresses(&name) {
@@ -127,20 +125,20 @@ impl Directory {
         Ok(())
     }
 
-    /// Takes a pod out; true if it was there.
+    /// True if the pod was there.
     pub fn remove(&self, key: &PodKey) -> bool {
-        let mut known = self.known.write();
+        let mut cache = self.cache.write();
         let mut addresses = Vec::new();
-        let removed = known.change(&key.namespace, |namespace, texts| {
+        let removed = cache.change(&key.namespace, |namespace, texts| {
             addresses.extend(namespace.addresses(&key.name));
             namespace.remove_pod(&key.name, texts)
         });
-        release(&mut known.addresses, addresses);
-        known.sizes.pods -= usize::from(removed);
+        release(&mut cache.addresses, addresses);
+        cache.sizes.pods -= usize::from(removed);
         removed
     }
 
-    /// Adds a service or replaces what was known of it.
+    /// Adds or replaces a service. On an error the previous entry stays.
     pub fn upsert_service(&self, info: ServiceInfo) -> Result<(), DirectoryRefusal> {
         self.try_upsert_service(info)
             .inspect_err(|refusal| self.count(refusal))
@@ -153,16 +151,16 @@ impl Directory {
             selector,
         } = info;
         check_labels(&selector, || format!("service {namespace}/{name}"))?;
-        let mut known = self.known.write();
+        let mut cache = self.cache.write();
         let CachedPods {
             namespaces,
             texts,
             sizes,
             ..
-        } = &mut *known;
+        } = &mut *cache;
         if !namespaces
             .get(&namespace)
-            .is_some_and(|known| known.has_service(&name))
+            .is_some_and(|namespace| namespace.has_service(&name))
         {
             if sizes.services >= SERVICES_MAX {
                 return Err(DirectoryRefusal::Services(format!("{namespace}/{name}")));
@@ -177,26 +175,26 @@ impl Directory {
         Ok(())
     }
 
-    /// Takes a service out; true if it was there.
+    /// True if the service was there.
     pub fn remove_service(&self, namespace: &str, name: &str) -> bool {
-        let mut known = self.known.write();
-        let removed = known.change(namespace, |namespace, texts| {
+        let mut cache = self.cache.write();
+        let removed = cache.change(namespace, |namespace, texts| {
             namespace.remove_service(name, texts)
         });
-        known.sizes.services -= usize::from(removed);
+        cache.sizes.services -= usize::from(removed);
         removed
     }
 
-    /// Adds an owner or replaces what was known of it.
+    /// Adds or replaces an owner. On an error the previous entry stays.
     pub fn upsert_owner(&self, info: OwnerInfo) -> Result<(), DirectoryRefusal> {
-        let mut known = self.known.write();
+        let mut cache = self.cache.write();
         let CachedPods {
             namespaces, sizes, ..
-        } = &mut *known;
+        } = &mut *cache;
         let ObjectKey { namespace, object } = &info.object;
         if !namespaces
             .get(namespace)
-            .is_some_and(|known| known.has_owner(object))
+            .is_some_and(|namespace| namespace.has_owner(object))
         {
             if sizes.owners >= OWNERS_MAX {
                 let refusal = DirectoryRefusal::Owners(info.object);
@@ -212,36 +210,35 @@ impl Directory {
         Ok(())
     }
 
-    /// Takes an owner out; true if it was there. What it owned keeps naming it.
+    /// True if the owner was there. Objects that it owned keep their owner reference.
     pub fn remove_owner(&self, key: &ObjectKey) -> bool {
-        let mut known = self.known.write();
-        let removed = known.change(&key.namespace, |namespace, _| {
+        let mut cache = self.cache.write();
+        let removed = cache.change(&key.namespace, |namespace, _| {
             namespace.remove_owner(&key.object)
         });
-        known.sizes.owners -= usize::from(removed);
+        cache.sizes.owners -= usize::from(removed);
         removed
     }
 
-    /// The serving pods of `namespace` whose labels satisfy `matches`, sorted by name: those that
-    /// exist, are not terminating and have not ended.
+    /// The serving pods of `namespace` whose labels satisfy `matches`, sorted by name. Serving
+    /// means neither terminating nor ended.
     pub fn select(&self, namespace: &str, matches: &dyn Fn(&LabelSet) -> bool) -> Vec<PodKey> {
-        let known = self.known.read();
-        let Some((namespace, within)) = known.namespaces.get_key_value(namespace) else {
+        let cache = self.cache.read();
+        let Some((namespace, within)) = cache.namespaces.get_key_value(namespace) else {
             return Vec::new();
         };
         sorted(namespace, within.select(&[], matches))
     }
 
-    /// As [`Self::select`], where `matches` holds only for pods that have all labels of `equals`:
-    /// others are not even looked at.
+    /// [`Self::select`] over only the pods with all labels of `equals`, by the index.
     pub fn select_equal(
         &self,
         namespace: &str,
         equals: &[(&str, &str)],
         matches: &dyn Fn(&LabelSet) -> bool,
     ) -> Vec<PodKey> {
-        let known = self.known.read();
-        let Some((namespace, within)) = known.namespaces.get_key_value(namespace) else {
+        let cache = self.cache.read();
+        let Some((namespace, within)) = cache.namespaces.get_key_value(namespace) else {
             return Vec::new();
         };
         sorted(namespace, within.select(equals, matches))
@@ -249,8 +246,8 @@ impl Directory {
 
     /// The serving pods that the service `name` selects.
     pub fn pods_of_service(&self, namespace: &str, name: &str) -> ServicePods {
-        let known = self.known.read();
-        let found = known
+        let cache = self.cache.read();
+        let found = cache
             .namespaces
             .get_key_value(namespace)
             .and_then(|(namespace, within)| Some((namespace, within, within.service(name)?)));
@@ -263,51 +260,50 @@ impl Directory {
         }
     }
 
-    /// The serving pods that `owner` controls, itself or through owners of its own, sorted by name;
-    /// `None` if nothing is known of it.
+    /// The serving pods that `owner` controls, directly or through other owners, sorted by name;
+    /// `None` if the owner is unknown.
     pub fn pods_of_owner(&self, owner: &ObjectKey) -> Option<Vec<PodKey>> {
-        let known = self.known.read();
-        let (namespace, within) = known.namespaces.get_key_value(&owner.namespace)?;
+        let cache = self.cache.read();
+        let (namespace, within) = cache.namespaces.get_key_value(&owner.namespace)?;
         let names = within.owned_by(&owner.object)?;
         Some(sorted(namespace, names))
     }
 
-    /// What is known of one pod, serving or not.
+    /// One pod, serving or not.
     pub fn get(&self, key: &PodKey) -> Option<PodInfo> {
-        self.known.read().namespaces.get(&key.namespace)?.pod(key)
+        self.cache.read().namespaces.get(&key.namespace)?.pod(key)
     }
 
-    /// Whether the pod gets requests; `None` if it is unknown.
+    /// Whether the pod gets requests; `None` if the pod is unknown.
     pub fn serving(&self, key: &PodKey) -> Option<Readiness> {
-        self.known
+        self.cache
             .read()
             .namespaces
             .get(&key.namespace)?
             .serving(&key.name)
     }
 
-    /// True if the pod may serve, now or soon: known, not terminating, not ended.
+    /// True if the pod exists and is neither terminating nor ended.
     pub fn is_serving(&self, key: &PodKey) -> bool {
-        let known = self.known.read();
-        let within = known.namespaces.get(&key.namespace);
+        let cache = self.cache.read();
+        let within = cache.namespaces.get(&key.namespace);
         within.is_some_and(|within| within.is_serving(&key.name))
     }
 
     /// True if `address`, in its canonical form, is one of a pod that has not ended.
     pub fn has_address(&self, address: &IpAddr) -> bool {
-        self.known.read().addresses.contains_key(address)
+        self.cache.read().addresses.contains_key(address)
     }
 
-    /// True if something is known to be in `namespace`.
+    /// True if any object is in `namespace`.
     pub fn has_namespace(&self, namespace: &str) -> bool {
-        self.known.read().namespaces.contains_key(namespace)
+        self.cache.read().namespaces.contains_key(namespace)
     }
 
-    /// Every pod, sorted: for someone who has a new list of all and wants to remove what is not in
-    /// it.
+    /// Every pod, sorted.
     pub fn pod_keys(&self) -> Vec<PodKey> {
-        let known = self.known.read();
-        let pods = known.namespaces.iter().flat_map(|(namespace, within)| {
+        let cache = self.cache.read();
+        let pods = cache.namespaces.iter().flat_map(|(namespace, within)| {
             within.pod_names().map(|name| PodKey {
                 namespace: Arc::clone(namespace),
                 name: Arc::clone(name),
@@ -316,11 +312,10 @@ impl Directory {
         pods.collect()
     }
 
-    /// Every pod that is injected, runs and is not terminating, sorted: whose sidecar should
-    /// report.
+    /// Pods whose sidecar should report, sorted: injected, running and not terminating.
     pub fn reporters(&self) -> Vec<PodKey> {
-        let known = self.known.read();
-        let pods = known.namespaces.iter().flat_map(|(namespace, within)| {
+        let cache = self.cache.read();
+        let pods = cache.namespaces.iter().flat_map(|(namespace, within)| {
             within.reporters().map(|name| PodKey {
                 namespace: Arc::clone(namespace),
                 name: Arc::clone(name),
@@ -331,8 +326,8 @@ impl Directory {
 
     /// Namespace and name of every service, sorted.
     pub fn service_keys(&self) -> Vec<(Arc<str>, Arc<str>)> {
-        let known = self.known.read();
-        let services = known.namespaces.iter().flat_map(|(namespace, within)| {
+        let cache = self.cache.read();
+        let services = cache.namespaces.iter().flat_map(|(namespace, within)| {
             let names = within.service_names();
             names.map(|name| (Arc::clone(namespace), Arc::clone(name)))
         });
@@ -341,8 +336,8 @@ impl Directory {
 
     /// Every owner, sorted.
     pub fn owner_keys(&self) -> Vec<ObjectKey> {
-        let known = self.known.read();
-        let owners = known.namespaces.iter().flat_map(|(namespace, within)| {
+        let cache = self.cache.read();
+        let owners = cache.namespaces.iter().flat_map(|(namespace, within)| {
             within.owners().map(|object| ObjectKey {
                 namespace: Arc::clone(namespace),
                 object: object.clone(),
@@ -355,17 +350,15 @@ impl Directory {
         self.sizes().pods
     }
 
-    /// True if no pod exists.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How much of everything there is.
     pub fn sizes(&self) -> Sizes {
-        self.known.read().sizes
+        self.cache.read().sizes
     }
 
-    /// What was refused, by reason, since the directory was made.
+    /// Refusals by reason, since the start.
     pub fn refused(&self) -> Vec<(&'static str, u64)> {
         let counts = self
             .refused
@@ -386,7 +379,7 @@ impl Directory {
 // === impl CachedPods ===
 
 impl CachedPods {
-    /// Changes a namespace, if it is known, and forgets it once it is empty.
+    /// Changes a namespace, if it exists, and removes it once it is empty.
     fn change(
         &mut self,
         namespace: &str,
@@ -421,13 +414,13 @@ impl DirectoryRefusal {
     }
 }
 
-/// One pod less has these.
-fn release(held: &mut HashMap<IpAddr, u32>, addresses: impl IntoIterator<Item = IpAddr>) {
+/// Counts one pod less for each address.
+fn release(counts: &mut HashMap<IpAddr, u32>, addresses: impl IntoIterator<Item = IpAddr>) {
     for address in addresses {
-        if let Some(pods) = held.get_mut(&address) {
+        if let Some(pods) = counts.get_mut(&address) {
             *pods -= 1;
             if *pods == 0 {
-                held.remove(&address);
+                counts.remove(&address);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Indexes of pods, services and owners, kept by watches.
+//! Adapters from watches to the directory, for pods, services and owners.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use common_kubernetes::{Scope, Watches};
 use crate::directory::{Directory, DirectoryRefusal, ObjectKey};
 use crate::objects::{Pod, Service, owner_info, owner_key};
 
-/// Begins to watch pods, services and owners into `directory`.
+/// Starts watches that keep `directory` up to date.
 pub fn follow(watches: &mut Watches, directory: &Arc<Directory>, scopes: &[Scope]) {
     for scope in scopes {
         watches.follow(Pods(Arc::clone(directory)), scope.clone());
@@ -162,7 +162,7 @@ impl Index for Owners {
     }
 }
 
-/// A refusal is counted by the directory; here it only shows which object it was.
+/// Logs the object of a refusal; the directory has counted it.
 fn log_refusal(outcome: Result<(), DirectoryRefusal>) {
     if let Err(refusal) = outcome {
         tracing::warn!(error = %refusal, "Kubernetes object ignored");

@@ -5,8 +5,7 @@
 //!                                        (by namespace, labels and owner)
 //! ```
 //!
-//! Nothing here is asked of the API server while an autoscaler waits: what it asks is answered from
-//! the directory.
+//! Requests of an autoscaler read the directory, never the API server.
 
 mod directory;
 mod indexes;

@@ -1,5 +1,5 @@
-//! Pods, services and owners as the API server sends them, with only the fields that are used, and
-//! what they become in the directory.
+//! Pods, services and owners as the API server sends them, reduced to the fields that are used, and
+//! their conversion for the directory.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::directory::{ObjectKey, OwnerInfo, ServiceInfo};
 
-/// The container that the injector gives a pod.
+/// The container that the injector adds.
 const XDS_PROXY: &str = "meshmeter-xds-proxy";
 
 #[derive(Clone, Debug, Deserialize)]
@@ -82,15 +82,13 @@ impl Pod {
         PodKey::new(&self.metadata.namespace, &self.metadata.name)
     }
 
-    /// The injector's mark and its container: the annotation alone may have been copied.
     fn is_injected(&self) -> bool {
+        // Both the annotation and the container: the annotation alone may have been copied.
         let mut containers = self.spec.init_containers.iter();
         self.metadata.annotations.injected.is_some()
             && containers.any(|container| container.name == XDS_PROXY)
     }
 
-    /// What the directory wants to know. Addresses beyond its limit are left out: one of each
-    /// family is enough.
     pub(crate) fn info(self) -> PodInfo {
         let key = self.key();
         let injected = self.is_injected();
@@ -101,7 +99,9 @@ impl Pod {
             pod_ips,
             conditions,
         } = self.status;
-        let ready = conditions.iter().find(|told| told.kind == "Ready");
+        let ready = conditions
+            .iter()
+            .find(|condition| condition.kind == "Ready");
         let phase = match phase.as_str() {
             "Pending" => Phase::Pending,
             "Running" => Phase::Running,
@@ -114,12 +114,13 @@ impl Pod {
         if ips.is_empty() {
             ips.extend(pod_ip.parse::<IpAddr>().ok());
         }
+        // Truncated, not refused: one address of each family is enough to recognise the pod.
         ips.truncate(IPS_PER_POD_MAX);
         PodInfo {
             owner,
             deleting: self.metadata.deletion_timestamp.is_some(),
             phase,
-            ready: ready.map(|told| told.status == "True"),
+            ready: ready.map(|condition| condition.status == "True"),
             ips,
             injected,
             ..PodInfo::new(key, self.metadata.uid.into(), self.metadata.labels)

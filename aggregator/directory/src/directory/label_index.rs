@@ -1,11 +1,11 @@
-//! The names of one namespace's serving pods by their labels.
+//! Index of one namespace's serving pods by their labels.
 //!
-//! Pods with the same labels form a group, since a selector treats them alike: those of one
-//! `ReplicaSet` are one group, those of a `StatefulSet`, each of which has its name for a label,
-//! one each. Groups are found by each of their labels, so that a selector with an equality looks
-//! only at groups that satisfy it.
+//! Pods with the same labels form a group, since a selector treats them alike: the pods of a
+//! `ReplicaSet` are one group, each pod of a `StatefulSet`, with its name as a label, its own.
+//! Groups are indexed by each of their labels, so that a selector with an equality checks only
+//! groups that satisfy it.
 //!
-//! Invariant: `ids`, `groups` and `by_label` hold the same groups, and none without a name.
+//! Invariant: `ids`, `groups` and `by_label` have the same groups, and no group is empty.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) struct LabelIndex {
     next: GroupId,
 }
 
-/// Numbers of groups are not used again.
+/// Never reused.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 struct GroupId(u64);
 
@@ -34,7 +34,7 @@ struct Group {
 // === impl LabelIndex ===
 
 impl LabelIndex {
-    /// The set itself if it is new, else the one that is known.
+    /// The equal set of a group if there is one, else `labels` itself.
     pub(super) fn share(&self, labels: LabelSet) -> Arc<LabelSet> {
         match self.ids.get_key_value(&labels) {
             Some((known, _)) => Arc::clone(known),
@@ -68,7 +68,6 @@ impl LabelIndex {
         id
     }
 
-    /// Takes a pod out, if it is there.
     pub(super) fn remove(&mut self, labels: &Arc<LabelSet>, name: &str) {
         let Some(id) = self.ids.get(labels).copied() else {
             return;
@@ -108,6 +107,7 @@ impl LabelIndex {
         equals: impl IntoIterator<Item = (&'a str, &'a str)>,
         matches: impl Fn(&LabelSet) -> bool,
     ) -> Vec<Arc<str>> {
+        // The rarest label leaves the fewest groups to check; `matches` checks the others.
         let mut fewest: Option<&BTreeSet<GroupId>> = None;
         for (key, value) in equals {
             let Some(ids) = self.by_label.get(key).and_then(|values| values.get(value)) else {

@@ -1,5 +1,4 @@
-//! Labels as the directory holds them: shared between the pods that have the same, text by text and
-//! as a whole.
+//! Labels in the directory, shared between pods: single texts and whole sets.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ pub struct LabelSet {
     labels: Box<[(Arc<str>, Arc<str>)]>,
 }
 
-/// Every text that some label set holds, once.
+/// Interned texts of all label sets.
 #[derive(Debug, Default)]
 pub(super) struct Texts {
     texts: HashSet<Arc<str>>,
@@ -30,7 +29,6 @@ impl LabelSet {
         }
     }
 
-    /// The value of the label `key`.
     pub fn get(&self, key: &str) -> Option<&str> {
         let found = self
             .labels
@@ -38,7 +36,7 @@ impl LabelSet {
         found.ok().map(|index| &*self.labels[index].1)
     }
 
-    /// True if every label of `selector` is here with the same value; the selector of a service.
+    /// True if every label of `selector`, that of a service, is here with the same value.
     pub(super) fn satisfies(&self, selector: &Self) -> bool {
         selector
             .pairs()
@@ -72,13 +70,13 @@ impl Texts {
         text
     }
 
-    /// Gives back a set that may have been the last with its texts.
+    /// Drops a set, and those of its texts that no other set uses.
     pub(super) fn release(&mut self, set: Arc<LabelSet>) {
         let Some(set) = Arc::into_inner(set) else {
             return;
         };
         for text in set.labels.into_iter().flat_map(|(key, value)| [key, value]) {
-            // One here, one in `texts`.
+            // One reference here, one in `texts`.
             if Arc::strong_count(&text) == 2 {
                 self.texts.remove(&text);
             }

@@ -1,8 +1,7 @@
 //! One namespace: its pods, services and owners, and the indexes between them.
 //!
-//! Invariants: `serving` names exactly the serving pods, under their labels; `children` names
-//! exactly the pods and owners whose controller it is keyed by, whether that controller itself is
-//! known or not.
+//! Invariants: `serving` has exactly the serving pods, by their labels; `children` has exactly the
+//! pods and owners of each controller, whether that controller itself is known or not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,18 +13,17 @@ use crate::directory::object::{ObjectRef, OwnerInfo};
 use aggregator_core::limits::OWNER_DEPTH_MAX;
 use aggregator_core::pod::{Owner, Phase, PodInfo, PodKey, Readiness};
 
-/// What is in one namespace.
 #[derive(Debug, Default)]
 pub(super) struct Namespace {
-    pods: BTreeMap<Arc<str>, HeldPod>,
+    pods: BTreeMap<Arc<str>, StoredPod>,
     serving: LabelIndex,
     services: BTreeMap<Arc<str>, Arc<LabelSet>>,
-    owners: BTreeMap<ObjectRef, HeldOwner>,
+    owners: BTreeMap<ObjectRef, StoredOwner>,
     children: BTreeMap<ObjectRef, Children>,
 }
 
 #[derive(Debug)]
-struct HeldPod {
+struct StoredPod {
     uid: Arc<str>,
     labels: Arc<LabelSet>,
     owner: Option<Arc<Owner>>,
@@ -37,14 +35,14 @@ struct HeldPod {
 }
 
 #[derive(Debug)]
-struct HeldOwner {
+struct StoredOwner {
     uid: Arc<str>,
     owner: Option<Arc<Owner>>,
 }
 
 #[derive(Debug, Default)]
 struct Children {
-    /// As the newest child named it; children share it.
+    /// As in the newest child's owner reference; children share it.
     owner: Option<Arc<Owner>>,
     pods: BTreeSet<Arc<str>>,
     owners: BTreeSet<ObjectRef>,
@@ -82,7 +80,7 @@ impl Namespace {
         if serving {
             self.serving.add(&labels, Arc::clone(&name));
         }
-        let held = HeldPod {
+        let stored = StoredPod {
             uid: info.uid,
             labels,
             owner,
@@ -92,7 +90,7 @@ impl Namespace {
             ips: info.ips.into(),
             injected: info.injected,
         };
-        self.pods.insert(name, held);
+        self.pods.insert(name, stored);
     }
 
     pub(super) fn remove_pod(&mut self, name: &str, texts: &mut Texts) -> bool {
@@ -123,24 +121,23 @@ impl Namespace {
         })
     }
 
-    /// The addresses of a pod, each once and in its canonical form; none once it has ended, for
-    /// then they may be another's.
+    /// The canonical addresses of a pod; none once it has ended, since another pod may have them.
     pub(super) fn addresses(&self, name: &str) -> BTreeSet<IpAddr> {
-        let ended = |pod: &&HeldPod| matches!(pod.phase, Phase::Succeeded | Phase::Failed);
+        let ended = |pod: &&StoredPod| matches!(pod.phase, Phase::Succeeded | Phase::Failed);
         let pod = self.pods.get(name).filter(|pod| !ended(pod));
         let ips = pod.iter().flat_map(|pod| pod.ips.iter());
         ips.map(IpAddr::to_canonical).collect()
     }
 
     pub(super) fn serving(&self, name: &str) -> Option<Readiness> {
-        self.pods.get(name).map(HeldPod::serving)
+        self.pods.get(name).map(StoredPod::serving)
     }
 
     pub(super) fn is_serving(&self, name: &str) -> bool {
-        self.pods.get(name).is_some_and(HeldPod::is_serving)
+        self.pods.get(name).is_some_and(StoredPod::is_serving)
     }
 
-    /// Names of the pods that are injected and run.
+    /// Names of injected running pods.
     pub(super) fn reporters(&self) -> impl Iterator<Item = &Arc<str>> {
         let pods = self
             .pods
@@ -154,7 +151,7 @@ impl Namespace {
     }
 
     /// Names of serving pods that have every label of `equals` and whose labels satisfy `matches`,
-    /// unsorted. Asks once per different set of labels.
+    /// unsorted. Calls `matches` once per distinct set of labels.
     pub(super) fn select(
         &self,
         equals: &[(&str, &str)],
@@ -163,8 +160,8 @@ impl Namespace {
         self.serving.select(equals.iter().copied(), matches)
     }
 
-    /// Names of the serving pods that the selector of a service selects, unsorted; `None` for an
-    /// empty one.
+    /// Names of the serving pods that a service's `selector` selects, unsorted; `None` if it is
+    /// empty.
     pub(super) fn selected_by(&self, selector: &LabelSet) -> Option<Vec<Arc<str>>> {
         let equals = selector.pairs().map(|(key, value)| (&**key, &**value));
         (!selector.is_empty()).then(|| {
@@ -200,14 +197,14 @@ impl Namespace {
             children.share(owner)
         });
         let uid = info.uid;
-        self.owners.insert(key, HeldOwner { uid, owner });
+        self.owners.insert(key, StoredOwner { uid, owner });
     }
 
     pub(super) fn remove_owner(&mut self, key: &ObjectRef) -> bool {
-        let Some(held) = self.owners.remove(key) else {
+        let Some(stored) = self.owners.remove(key) else {
             return false;
         };
-        if let Some(owner) = &held.owner {
+        if let Some(owner) = &stored.owner {
             self.disown(owner, |children| {
                 children.owners.remove(key);
             });
@@ -219,8 +216,8 @@ impl Namespace {
         self.owners.keys()
     }
 
-    /// Names of the serving pods that `owner` controls, itself or through owners of its own,
-    /// unsorted; `None` if nothing is known of it.
+    /// Names of the serving pods that `owner` controls, directly or through other owners, unsorted;
+    /// `None` if the owner is unknown.
     pub(super) fn owned_by(&self, owner: &ObjectRef) -> Option<Vec<Arc<str>>> {
         if !self.owners.contains_key(owner) && !self.children.contains_key(owner) {
             return None;
@@ -234,15 +231,15 @@ impl Namespace {
         let Some(children) = self.children.get(owner) else {
             return;
         };
-        // A child of a former object of this name is not ours; where the uid is unknown the name
+        // A child of a deleted object with this name does not count; without a uid the name
         // decides.
-        let uid = self.owners.get(owner).map_or("", |held| &*held.uid);
-        let is_ours = |told: Option<&Arc<Owner>>| {
-            told.is_some_and(|told| uid.is_empty() || told.uid.is_empty() || *told.uid == *uid)
+        let uid = self.owners.get(owner).map_or("", |stored| &*stored.uid);
+        let is_same_owner = |owner: Option<&Arc<Owner>>| {
+            owner.is_some_and(|owner| uid.is_empty() || owner.uid.is_empty() || *owner.uid == *uid)
         };
         for name in &children.pods {
             let pod = self.pods.get(name);
-            if pod.is_some_and(|pod| pod.is_serving() && is_ours(pod.owner.as_ref())) {
+            if pod.is_some_and(|pod| pod.is_serving() && is_same_owner(pod.owner.as_ref())) {
                 names.push(Arc::clone(name));
             }
         }
@@ -250,8 +247,8 @@ impl Namespace {
             return;
         };
         for child in &children.owners {
-            let held = self.owners.get(child);
-            if held.is_some_and(|held| is_ours(held.owner.as_ref())) {
+            let stored = self.owners.get(child);
+            if stored.is_some_and(|stored| is_same_owner(stored.owner.as_ref())) {
                 self.collect_owned(child, depth, names);
             }
         }
@@ -272,9 +269,9 @@ impl Namespace {
     }
 }
 
-// === impl HeldPod ===
+// === impl StoredPod ===
 
-impl HeldPod {
+impl StoredPod {
     fn is_serving(&self) -> bool {
         !self.deleting && !matches!(self.phase, Phase::Succeeded | Phase::Failed)
     }

@@ -10,7 +10,7 @@ use aggregator_core::pod::{Labels, Owner};
 pub struct ObjectRef {
     /// API group, "" for the core group.
     pub group: Arc<str>,
-    /// Kind, such as `Deployment`.
+    /// Such as `Deployment`.
     pub kind: Arc<str>,
     pub name: Arc<str>,
 }
@@ -18,21 +18,19 @@ pub struct ObjectRef {
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ObjectKey {
     pub namespace: Arc<str>,
-    /// Which one it is there.
     pub object: ObjectRef,
 }
 
-/// What is known of an object that owns pods or owners of pods.
+/// An object that owns pods or other owners.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OwnerInfo {
     pub object: ObjectKey,
-    /// `metadata.uid`; "" where nobody told.
+    /// `metadata.uid`; "" if unknown.
     pub uid: Arc<str>,
     /// Its own controller: the Deployment of a `ReplicaSet`.
     pub owner: Option<Owner>,
 }
 
-/// What is known of a service.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServiceInfo {
     pub namespace: Arc<str>,
@@ -44,7 +42,6 @@ pub struct ServiceInfo {
 // === impl ObjectRef ===
 
 impl ObjectRef {
-    /// The object `name` of `kind` in `group`.
     pub fn new(group: &str, kind: &str, name: &str) -> Self {
         Self {
             group: group.into(),
@@ -67,7 +64,6 @@ impl From<&Owner> for ObjectRef {
 // === impl ObjectKey ===
 
 impl ObjectKey {
-    /// The object `name` of `kind` in `group`, in `namespace`.
     pub fn new(namespace: &str, group: &str, kind: &str, name: &str) -> Self {
         Self {
             namespace: namespace.into(),

@@ -305,7 +305,7 @@ fn forgets_texts() {
             .upsert_service(service(&name, &[("app", &name)]))
             .unwrap();
     }
-    assert_eq!(directory.known.read().texts.len(), 11);
+    assert_eq!(directory.cache.read().texts.len(), 11);
     for n in 0..10 {
         let name = format!("p{n}");
         directory.upsert(info("prod", &name, "same")).unwrap();
@@ -313,14 +313,14 @@ fn forgets_texts() {
             .upsert_service(service(&name, &[("app", "same")]))
             .unwrap();
     }
-    assert_eq!(directory.known.read().texts.len(), 2);
+    assert_eq!(directory.cache.read().texts.len(), 2);
     for n in 0..10 {
         let name = format!("p{n}");
         directory.remove(&PodKey::new("prod", &name));
         directory.remove_service("prod", &name);
     }
-    assert_eq!(directory.known.read().texts.len(), 0);
-    assert!(directory.known.read().namespaces.is_empty());
+    assert_eq!(directory.cache.read().texts.len(), 0);
+    assert!(directory.cache.read().namespaces.is_empty());
 }
 
 proptest! {
@@ -372,8 +372,8 @@ proptest! {
             directory.remove(&key);
         }
         directory.remove_service("prod", "s");
-        prop_assert!(directory.known.read().namespaces.is_empty());
-        prop_assert_eq!(directory.known.read().texts.len(), 0);
+        prop_assert!(directory.cache.read().namespaces.is_empty());
+        prop_assert_eq!(directory.cache.read().texts.len(), 0);
     }
 }
 
