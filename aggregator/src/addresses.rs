@@ -1,4 +1,4 @@
-//! The file that tells scripts which ports were picked.
+//! The file with the bound addresses, for scripts.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    /// Writes them to `path`, whole or not at all: to a file beside it, which then takes its name.
+    /// Writes the addresses to `path` atomically, by renaming a temporary file.
     pub(crate) async fn write(&self, path: &Path) -> Result<()> {
         let json = serde_json::to_vec(self).context("addresses cannot be written as JSON")?;
         let mut temporary = OsString::from(path);

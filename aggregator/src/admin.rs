@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::debug_pods;
 
-/// How long answers may take to get out at shutdown: each is made from memory in no time.
+/// How long responses may take to be sent at shutdown; all are built from memory.
 const DRAIN_WITHIN: Duration = Duration::from_millis(200);
 
 pub struct Admin {
@@ -28,7 +28,7 @@ pub struct Admin {
     pub registry: Registry,
     /// For `/readyz`.
     pub readiness: ReadinessChecks,
-    /// Which pods stream without TLS, for `/debug/pods`.
+    /// For `/debug/pods`.
     pub plain_streams: PlainStreams,
 }
 
@@ -49,8 +49,8 @@ impl Admin {
         };
         let admin = Arc::new(self);
         let handler = move |peer: &Arc<Peer>| {
-            // A forwarded port comes from loopback too; whoever else reaches this listener gets
-            // numbers only.
+            // `kubectl port-forward` comes from loopback, too. Other peers get metrics only,
+            // without names of pods.
             let is_local = peer.ip().is_some_and(|ip| ip.is_loopback());
             let admin = Arc::clone(&admin);
             move |request: Request<RequestBody>| {

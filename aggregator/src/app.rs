@@ -1,7 +1,7 @@
 //! Wires every part together and runs it until shutdown. The only file that knows all of them.
 //!
-//! At shutdown the order is: not ready, sidecar streams (what was received is in the store by
-//! then), API requests, then the rest.
+//! Order at shutdown: not ready, sidecar streams (their received frames are then in the store), API
+//! requests, all else.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ use crate::remote_write::RemoteWrite;
 
 mod tasks;
 
-/// How often pods that are long gone are forgotten.
+/// How often gone pods are removed.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
 
 struct Listeners {
@@ -45,8 +45,8 @@ struct Listeners {
     admin: TcpListener,
 }
 
-/// Runs the aggregator until `shutdown` is cancelled, then ends it in order. An error means that a
-/// part could not start, or ended before it was told to.
+/// Runs the aggregator until `shutdown` is cancelled, then stops it in order. An error means that a
+/// part could not start, or ended too early.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let Config {
         listen,
@@ -67,7 +67,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let store = Arc::new(Store::new(budget.store));
     let directory = Arc::new(Directory::default());
     let ready_wait = mode.ready_wait();
-    let surroundings = Environment::find(mode, &directory, &clock).await?;
+    let environment = Environment::find(mode, &directory, &clock).await?;
     let listeners = Listeners {
         ingest: bind("--ingest-listen", listen.ingest).await?,
         api: bind("--api-listen", listen.api).await?,
@@ -75,41 +75,41 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     };
     let addresses = listeners.addresses()?;
     let readiness = Arc::new(Readiness::new(clock.now(), ready_wait));
-    let shared = AppContext {
+    let context = AppContext {
         clock,
         store,
         directory,
         readiness,
         budget,
     };
-    let learn_pods = surroundings.learn_pods;
+    let learn_pods = environment.learn_pods;
     let mut registry = Registry::with_prefix("meshmeter");
-    let remote_write = shared
-        .remote_write(remote_write, surroundings.cluster.as_ref(), &mut registry)
+    let remote_write = context
+        .remote_write(remote_write, environment.cluster.as_ref(), &mut registry)
         .await?;
-    let told = Settings {
+    let settings = Settings {
         metrics,
         remote_write,
         drain,
         limits,
     };
-    let mut parts = shared.start(listeners, surroundings, registry, told);
+    let mut tasks = context.start(listeners, environment, registry, settings);
     if let Some(path) = addresses_file {
         addresses.write(&path).await?;
     }
-    say_listening(&addresses, learn_pods, drain);
+    log_listening(&addresses, learn_pods, drain);
     let failure = tokio::select! {
         () = shutdown.cancelled() => None,
-        ended = parts.any_ended() => Some(ended),
+        ended = tasks.any_ended() => Some(ended),
     };
     tracing::info!("shutting down");
-    shared.readiness.drain();
-    parts.stop(drain).await;
+    context.readiness.drain();
+    tasks.stop(drain).await;
     tracing::info!("ended");
     failure.map_or(Ok(()), Err)
 }
 
-fn say_listening(addresses: &Addresses, learn_pods: bool, drain: Duration) {
+fn log_listening(addresses: &Addresses, learn_pods: bool, drain: Duration) {
     tracing::info!(
         ingest = %addresses.ingest,
         api = %addresses.api,
@@ -121,8 +121,8 @@ fn say_listening(addresses: &Addresses, learn_pods: bool, drain: Duration) {
     );
 }
 
-/// Every address means those of IPv4 where there is no IPv6.
 async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener> {
+    // Without IPv6, the default `[::]` cannot be bound: then all IPv4 addresses.
     let mut bound = TcpListener::bind(address).await;
     if bound.is_err() && address.ip() == Ipv6Addr::UNSPECIFIED {
         bound = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await;
@@ -130,24 +130,24 @@ async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener> {
     bound.with_context(|| format!("{flag} {address}: cannot listen"))
 }
 
-/// What there is around: a cluster or nothing.
+/// TLS, identity and pods as the mode defines them: in a cluster or standalone.
 struct Environment {
     tls: Arc<rustls::ServerConfig>,
-    /// True if pods are those of the sidecars that connect.
+    /// True if pods are learnt from `Hello`.
     learn_pods: bool,
     cluster: Option<(Cluster, Box<ClusterConfig>)>,
     identity: Identity,
     ingest_security: Security,
-    /// Ends what goes on with the cluster.
+    /// Stops the tasks that use the cluster.
     stop: CancellationToken,
 }
 
-/// What was told about several parts.
+/// Settings for [`AppContext::start`].
 struct Settings {
     metrics: MetricSettings,
     remote_write: Option<RemoteWrite>,
     drain: Duration,
-    /// Connections of ingest, API and admin.
+    /// Limits of connections for ingest, API and admin.
     limits: [Limits; 3],
 }
 
@@ -213,16 +213,16 @@ impl AppContext {
     fn start(
         &self,
         listeners: Listeners,
-        surroundings: Environment,
+        environment: Environment,
         mut registry: Registry,
-        told: Settings,
+        settings: Settings,
     ) -> Tasks {
         let Settings {
             metrics,
             remote_write,
             drain,
             limits: [ingest_limits, api_limits, admin_limits],
-        } = told;
+        } = settings;
         let connections = common_http::Metrics::register(&mut registry);
         let Listeners { ingest, api, admin } = listeners;
         let Environment {
@@ -232,7 +232,7 @@ impl AppContext {
             identity,
             ingest_security,
             stop,
-        } = surroundings;
+        } = environment;
         let (store, directory, clock) = (&self.store, &self.directory, &self.clock);
         self.register_gauges(cluster.as_ref().map(|(cluster, _)| cluster), &mut registry);
         let observations = Observations::register(&mut registry);
@@ -292,8 +292,8 @@ impl AppContext {
         gauges::register(registry, store, directory, self.clock.clone());
         if let Some(cluster) = cluster {
             registry.register_collector(Box::new(cluster.watches.gauges()));
-            let ingest = cluster.ingest_serving.clone();
-            gauges::register_certificates(registry, cluster.serving.clone(), ingest);
+            let ingest = cluster.ingest_cert.clone();
+            gauges::register_certificates(registry, cluster.cert.clone(), ingest);
         }
     }
 
@@ -309,18 +309,19 @@ impl AppContext {
         let (store, directory) = (Arc::clone(&self.store), Arc::clone(&self.directory));
         let clock = self.clock.clone();
         let lease = config.lease.as_ref().zip(cluster);
-        let one = lease.map(|(lease, (cluster, settings))| cluster.one_writer(settings, lease));
-        let made = RemoteWrite::new(
+        let one_writer =
+            lease.map(|(lease, (cluster, settings))| cluster.one_writer(settings, lease));
+        let remote_write = RemoteWrite::new(
             config,
             store,
             directory,
             clock,
-            one,
+            one_writer,
             self.budget.queue,
             registry,
         )
         .await?;
-        Ok(Some(made))
+        Ok(Some(remote_write))
     }
 
     fn api_server(
@@ -368,7 +369,7 @@ impl AppContext {
     }
 }
 
-/// Writes, if there is anywhere to write to, until it is told to end.
+/// Runs remote write, if it is configured, until `stop`.
 async fn write_until(remote_write: Option<RemoteWrite>, stop: CancellationToken, drain: Duration) {
     match remote_write {
         Some(remote_write) => remote_write.run(stop, drain).await,
@@ -376,7 +377,7 @@ async fn write_until(remote_write: Option<RemoteWrite>, stop: CancellationToken,
     }
 }
 
-/// Waits for the watches, if there are any, to be told to end.
+/// Waits for the watches, if there are any, to end.
 async fn watch_until(watches: Option<Watches>, stop: CancellationToken) {
     match watches {
         Some(watches) => watches.ended().await,
@@ -384,7 +385,7 @@ async fn watch_until(watches: Option<Watches>, stop: CancellationToken) {
     }
 }
 
-/// Forgets what is long gone; pods `learnt` from sidecars are then no longer known either.
+/// Removes gone pods from the store, and from the directory if they were `learnt` from sidecars.
 async fn expire(
     store: Arc<Store>,
     learnt: Option<Arc<Directory>>,

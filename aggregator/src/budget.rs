@@ -1,4 +1,4 @@
-//! The memory of the aggregator, divided among its parts, and what that makes of their limits.
+//! Divides the memory of the aggregator among its parts, and derives their limits.
 
 use aggregator_core::limits::{PODS_MAX, StoreLimits};
 use aggregator_ingest::limits::{
@@ -7,24 +7,23 @@ use aggregator_ingest::limits::{
 use anyhow::{Context as _, Result};
 use common_budget::{Limit, Part, Size, division};
 
-/// What a connected sidecar takes: 39 KiB with its connection, and 2 KB for each of a dozen
-/// counters that move (`scripts/bench ingest`).
+/// Memory of a connected sidecar: 39 KiB with its connection, and 2 KB for each of a dozen active
+/// counters (`scripts/bench ingest`).
 const SIDECAR: Size = Size::kib(64);
 
-/// What a connection takes on which nothing is told: buffers, and those of TLS.
+/// Memory of an idle connection: buffers, and those of TLS.
 const CONNECTION: Size = Size::kib(48);
 
 /// What a stream takes that has not said hello, with what it may send before its messages need
 /// room.
-const GREETING: Size = Size::kib(16);
+const AWAITING_HELLO: Size = Size::kib(16);
 
 const PARTS: [Part; 7] = [
-    // The program, the tables of the cluster, answers of the API, what the allocator does not give
-    // back.
+    // The program, the directory, responses of the API, fragmentation of the allocator.
     part("base", 48, 2, 160),
     // 10,000 reads of 2 KB.
     part("ledger", 20, 0, 20),
-    // What remote write holds while the disk does not take it.
+    // Batches of remote write in memory, while the disk fails or without one.
     part("queue", 4, 2, 64),
     // Large frames of sidecars, as bytes and decoded.
     part("frames", 4, 1, 64),
@@ -56,7 +55,7 @@ const fn part(name: &'static str, least_mib: u64, weight: u64, most_mib: u64) ->
 // === impl Budget ===
 
 impl Budget {
-    /// The budget under `limit`, which it logs.
+    /// Derives the budget from `limit` and logs it.
     pub(crate) fn begin(limit: &Limit) -> Result<Self> {
         let (budget, parts) = Self::under(limit.size).context("the memory budget")?;
         tracing::info!(
@@ -75,14 +74,14 @@ impl Budget {
         let [_, _, queue, frames, messages, connections, sidecars] = sizes;
         let pods = sidecars.count_of(SIDECAR).min(PODS_MAX);
         let connections_max = (pods + connections.count_of(CONNECTION)).min(CONNECTIONS_MAX);
-        // One message at a time is decoded; four wait as bytes.
+        // One message at a time is decoded; four others may be received as bytes.
         let message = messages.part(1, GROWTH_MAX + 4);
         let ingest = aggregator_ingest::Limits {
             streams: connections_max.min(STREAMS_MAX),
             connections: connections_max,
             awaiting_hello: connections
                 .part(1, 4)
-                .count_of(GREETING)
+                .count_of(AWAITING_HELLO)
                 .min(AWAITING_HELLO_MAX),
             message_bytes: message.to_usize().min(MESSAGE_BYTES_MAX),
             frames_room: frames.part(1, 2),

@@ -1,4 +1,4 @@
-//! The real clocks. Everything else is told the time.
+//! The system's clocks. All other code takes the time as an argument.
 
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -6,9 +6,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use common_time::{Clock, Monotonic, UnixMillis};
 
 /// The moment that is [`Monotonic::BEGIN`] in this process.
-static BEGUN: OnceLock<Instant> = OnceLock::new();
+static START: OnceLock<Instant> = OnceLock::new();
 
-/// The system's clocks. All that this returns agree.
+/// The system's clocks. All clocks returned agree.
 pub fn system() -> Clock {
     Clock::new(monotonic, wall)
 }
@@ -18,7 +18,7 @@ pub fn system() -> Clock {
     reason = "the one place that reads a clock"
 )]
 fn monotonic() -> Monotonic {
-    Monotonic::BEGIN + BEGUN.get_or_init(Instant::now).elapsed()
+    Monotonic::BEGIN + START.get_or_init(Instant::now).elapsed()
 }
 
 #[expect(

@@ -1,5 +1,4 @@
-//! The parts that only an aggregator in a cluster has: watches, whom the API lets in, whose
-//! certificate it shows.
+//! Parts that need a cluster: watches, authentication and authorisation, certificates.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,31 +25,31 @@ use crate::remote_write::OneWriter;
 
 mod ingest;
 
-/// Tells what is wrong at a moment, if anything is.
+/// Returns the fault of the watches at a moment, if there is one.
 type WatchFault = Box<dyn Fn(Monotonic) -> Option<String> + Send + Sync>;
 
-/// Tells which lists are missing, if any are.
+/// Names the lists not read yet, if there are any.
 type MissingLists = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
-/// What was begun in a cluster; it goes on until `stop`.
+/// Tasks in a cluster, which run until `stop`.
 pub(crate) struct Cluster {
     client: Client,
     trust: TrustCell,
     pub(crate) tls: Arc<rustls::ServerConfig>,
     pub(crate) watches: Watches,
-    pub(crate) serving: ReloadableCert,
-    /// What sidecars are shown, once [`Self::ingest`] was called; `None`: no TLS.
-    pub(crate) ingest_serving: Option<ReloadableCert>,
+    pub(crate) cert: ReloadableCert,
+    /// Certificate for sidecars; `None` without TLS, or before [`Self::ingest`].
+    pub(crate) ingest_cert: Option<ReloadableCert>,
     checks: Checks,
 }
 
-/// What readiness in a cluster depends on.
+/// Readiness checks in a cluster.
 #[derive(Clone)]
 pub(crate) struct Checks {
     watches: Arc<WatchFault>,
     missing: Arc<MissingLists>,
     trust: TrustCell,
-    /// Certificates that are kept in order by way of the cluster.
+    /// Faults of self-managed certificates.
     certificates: Vec<(&'static str, Fault)>,
 }
 
@@ -59,7 +58,8 @@ struct ByCluster(Reviewer);
 // === impl Cluster ===
 
 impl Cluster {
-    /// Begins to watch and to keep the certificate in order. The cluster need not answer yet.
+    /// Starts watches and the management of the certificate. The API server need not be reachable
+    /// yet.
     pub(crate) async fn begin(
         settings: &ClusterConfig,
         directory: &Arc<Directory>,
@@ -69,14 +69,14 @@ impl Cluster {
         let client = connection::connect(settings.kubeconfig.as_deref())
             .await
             .context(
-                "the cluster cannot be asked (give --kubeconfig, or --standalone to run without a cluster)",
+                "cannot connect to the cluster (give --kubeconfig, or --standalone to run without a cluster)",
             )?;
         let mut watches = Watches::new(client.clone(), clock.clone(), stop.clone());
         aggregator_directory::follow(&mut watches, directory, &settings.scopes);
         let trust = TrustCell::default();
         tokio::spawn(follow_trust(watches.follow_authentication(), trust.clone()));
-        let (serving, certificate) = certificate(settings, &client, clock, stop)?;
-        let tls = config::server(serving.clone(), Some(clients::any()), Protocols::Http)?;
+        let (cert, certificate) = certificate(settings, &client, clock, stop)?;
+        let tls = config::server(cert.clone(), Some(clients::any()), Protocols::Http)?;
         let checks = Checks {
             watches: Arc::new(Box::new(watches.fault())),
             missing: Arc::new(Box::new(watches.missing())),
@@ -91,20 +91,20 @@ impl Cluster {
             trust,
             tls,
             watches,
-            serving,
-            ingest_serving: None,
+            cert,
+            ingest_cert: None,
             checks,
         })
     }
 
-    /// Who lets in whom the cluster lets in.
+    /// A guard that authenticates and authorises by the cluster.
     pub(crate) fn guard(&self, settings: &ClusterConfig, clock: &Clock) -> Guard {
         let reviews = Arc::new(ByCluster(Reviewer::new(self.client.clone())));
         let (trust, ttl) = (self.trust.clone(), settings.review_ttl);
         Guard::new(trust, reviews, ttl, clock.clone())
     }
 
-    /// The Lease by which one replica writes, and the way to it.
+    /// The Lease by which one replica writes, with a client.
     pub(crate) fn one_writer(&self, settings: &ClusterConfig, lease: &LeaseConfig) -> OneWriter {
         OneWriter {
             client: self.client.clone(),
@@ -121,7 +121,7 @@ impl Cluster {
     }
 }
 
-/// The certificate of the API: of the files, or one that is kept in order by way of the cluster.
+/// The certificate of the API, from files or self-managed.
 fn certificate(
     settings: &ClusterConfig,
     client: &Client,
@@ -129,27 +129,27 @@ fn certificate(
     stop: &CancellationToken,
 ) -> Result<(ReloadableCert, Option<Fault>)> {
     if let Some(files) = &settings.api_files {
-        let followed = files.clone().load().context("--api-cert-file")?;
-        let serving = followed.serving();
-        tokio::spawn(followed.follow(stop.clone()));
-        return Ok((serving, None));
+        let watched = files.clone().load().context("--api-cert-file")?;
+        let cert = watched.serving();
+        tokio::spawn(watched.follow(stop.clone()));
+        return Ok((cert, None));
     }
     let names = service_names(&settings.api_service, &settings.namespace);
-    let serving = ReloadableCert::untrusted(&names)?;
-    let registration = CaBundlePublisher {
+    let cert = ReloadableCert::untrusted(&names)?;
+    let publisher = CaBundlePublisher {
         namespace: settings.namespace.clone(),
         secret: settings.api_ca_secret.clone(),
         service: settings.api_service.clone(),
         names,
         targets: vec![Target::ApiServices],
-        serving: serving.clone(),
+        serving: cert.clone(),
         clock: clock.clone(),
     };
-    let fault = registration.keep(client.clone(), stop.clone());
-    Ok((serving, Some(fault)))
+    let fault = publisher.keep(client.clone(), stop.clone());
+    Ok((cert, Some(fault)))
 }
 
-/// Believes what the config map says, as it changes. One that cannot be believed changes nothing.
+/// Updates `trust` from the `ConfigMap`. An invalid one keeps the previous trust.
 async fn follow_trust(
     mut config: watch::Receiver<Option<BTreeMap<String, String>>>,
     trust: TrustCell,
@@ -184,12 +184,12 @@ async fn follow_trust(
 // === impl Checks ===
 
 impl Checks {
-    /// True until everything was listed once.
+    /// True until every watch has its first list.
     pub(crate) fn lists_are_missing(&self) -> bool {
         (self.missing)().is_some()
     }
 
-    /// How each check goes as of `now`.
+    /// The result of each check as of `now`.
     pub(crate) fn now(&self, now: Monotonic) -> Vec<Check> {
         let trust = (!self.trust.is_set()).then(|| {
             "the ConfigMap kube-system/extension-apiserver-authentication was not read; is the role \
@@ -238,10 +238,10 @@ impl review::Reviews for ByCluster {
         attributes: &'a review::Attributes,
     ) -> review::Review<'a, review::Decision> {
         Box::pin(async move {
-            let verdict = self.0.access(attempt(user.clone(), attributes.clone()));
-            let verdict = verdict.await.map_err(|error| failure(&error))?;
-            let reason = verdict.reason.filter(|reason| !reason.is_empty());
-            Ok(match (verdict.allowed, reason) {
+            let decision = self.0.access(review_spec(user.clone(), attributes.clone()));
+            let decision = decision.await.map_err(|error| failure(&error))?;
+            let reason = decision.reason.filter(|reason| !reason.is_empty());
+            Ok(match (decision.allowed, reason) {
                 (true, _) => review::Decision::Allow,
                 (false, None) => review::Decision::NoOpinion,
                 (false, Some(reason)) => review::Decision::Deny(reason),
@@ -250,7 +250,7 @@ impl review::Reviews for ByCluster {
     }
 }
 
-fn attempt(user: review::User, attributes: review::Attributes) -> SubjectAccessReviewSpec {
+fn review_spec(user: review::User, attributes: review::Attributes) -> SubjectAccessReviewSpec {
     let mut spec = SubjectAccessReviewSpec {
         user: Some(user.name),
         uid: Some(user.uid),

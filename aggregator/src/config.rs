@@ -1,5 +1,5 @@
-//! Flags -> one checked [`Config`]. Whatever can be refused before anything starts is refused here,
-//! by the name of its flag.
+//! Converts flags into one checked [`Config`]. Errors that can be found before the start are found
+//! here, and name the flag.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -25,21 +25,17 @@ mod cluster;
 mod ingest;
 mod remote_write;
 
-/// Everything the aggregator is told at start.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub listen: Listen,
-    /// Whether there is a cluster.
     pub mode: Mode,
-    /// Where to write the addresses.
+    /// Where to write the bound addresses.
     pub addresses_file: Option<PathBuf>,
-    /// Names of metrics, and where Envoy's clusters lead.
     pub metrics: MetricSettings,
-    /// Where running totals are written to, if anywhere.
     pub remote_write: Option<RemoteWriteConfig>,
     /// How long open requests and streams may take to end.
     pub drain: Duration,
-    /// How much memory to take at most, if that was told.
+    /// `None` takes the limit of the cgroup or the machine.
     pub memory_limit: Option<Size>,
 }
 
@@ -51,25 +47,24 @@ pub struct Listen {
     pub admin: SocketAddr,
 }
 
-/// Whether there is a cluster.
 #[derive(Clone, Debug)]
 pub enum Mode {
-    /// There is none: loopback only, nobody is authenticated.
+    /// Without a cluster: loopback only, without authentication.
     Standalone {
         /// Further names of the API's certificate.
         api_names: Vec<String>,
-        /// The pods that exist; `None`: learn them from sidecars.
+        /// The pods that exist; `None` learns them from sidecars.
         pods: Option<Vec<PodInfo>>,
     },
-    /// There is one, and it tells which pods exist and who may ask.
+    /// The cluster is the source of pods and of authorisation.
     Cluster(Box<ClusterConfig>),
 }
 
 impl Mode {
-    /// How long sidecars that do not report are waited for at the start.
+    /// How long to wait at the start for sidecars that do not report.
     pub(crate) fn ready_wait(&self) -> Duration {
         match self {
-            // Nobody tells which pods have one.
+            // Without a cluster it is unknown which pods have a sidecar.
             Self::Standalone { .. } => Duration::ZERO,
             Self::Cluster(cluster) => cluster.ready_wait,
         }
@@ -77,7 +72,7 @@ impl Mode {
 }
 
 impl Config {
-    /// Checks what was asked for, and reads the files it names.
+    /// Checks the flags, and reads the files they name.
     pub fn check(args: ServeArgs) -> Result<(Telemetry, Self)> {
         let ServeArgs {
             standalone,
@@ -124,7 +119,7 @@ impl Config {
                 ("--pods-file", pods_file.is_some()),
             ] {
                 if given {
-                    bail!("{flag} is for --standalone: in a cluster, the cluster tells");
+                    bail!("{flag} is for --standalone: in a cluster, the API server is the source");
                 }
             }
             Mode::Cluster(Box::new(ClusterConfig::check(cluster, listen.ingest)?))

@@ -30,7 +30,7 @@ struct Pod<'a> {
     last_report_age_ms: Option<u128>,
     vms_expected: u32,
     vms_live: u32,
-    /// What the pod alone would read at the API; null if it has no value.
+    /// The pod's own rate, as the API would serve it; null if it has no value.
     requests_per_second: Option<Rate>,
     missing: Option<&'static str>,
     series: Vec<Series<'a>>,
@@ -41,7 +41,7 @@ struct Pod<'a> {
 pub(crate) struct Rate {
     value: f64,
     window_ms: u128,
-    /// Null if the pod is not known for so long.
+    /// Null if reports do not cover that window.
     previous: Option<f64>,
 }
 
@@ -57,7 +57,7 @@ struct Series<'a> {
     inflight_ns: Option<u64>,
 }
 
-/// The document as of `now`, sorted by pod; `plain` tells how many streams without TLS each has.
+/// The document as of `now`, sorted by pod; `plain` has the number of streams without TLS.
 pub(crate) fn of(
     store: &Store,
     plain: &PlainByPod,
@@ -91,9 +91,9 @@ fn rate(store: &Store, now: Monotonic, pod: &PodStatus) -> Result<Rate, NoValue>
         code_class: None,
         window: WindowChoice::Adaptive,
     };
-    let answer = store.read(now, std::slice::from_ref(&pod.key), &query);
-    let Some(reading) = answer.readings.first() else {
-        let missing = answer.missing.first();
+    let result = store.read(now, std::slice::from_ref(&pod.key), &query);
+    let Some(reading) = result.readings.first() else {
+        let missing = result.missing.first();
         return Err(missing.map_or(NoValue::NeverReported, |(_, why)| *why));
     };
     Ok(Rate {

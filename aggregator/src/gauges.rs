@@ -1,4 +1,4 @@
-//! What the store holds and refused, read anew for each scrape.
+//! Gauges and refusals of the store and the directory, read at each scrape.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ struct CertificateGauges {
     ingest: Option<ReloadableCert>,
 }
 
-/// Adds the store's numbers and the build to `registry`, which prefixes them with `meshmeter`.
+/// Registers the store's gauges and the build in `registry`.
 pub(crate) fn register(
     registry: &mut Registry,
     store: Arc<Store>,
@@ -45,7 +45,7 @@ pub(crate) fn register(
     }));
 }
 
-/// Adds when certificates expire.
+/// Registers the expiry of certificates.
 pub(crate) fn register_certificates(
     registry: &mut Registry,
     api: ReloadableCert,
@@ -58,11 +58,11 @@ pub(crate) fn register_certificates(
 
 impl Collector for CertificateGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let ingest = self.ingest.as_ref().map(|serving| {
+        let ingest = self.ingest.as_ref().map(|cert| {
             (
                 "ingest_certificate_expiry_timestamp_seconds",
                 "When the certificate for sidecars expires, in seconds of Unix time",
-                serving,
+                cert,
             )
         });
         let api = (
@@ -70,9 +70,9 @@ impl Collector for CertificateGauges {
             "When the certificate of the API expires, in seconds of Unix time",
             &self.api,
         );
-        for (name, help, serving) in [api].into_iter().chain(ingest) {
+        for (name, help, cert) in [api].into_iter().chain(ingest) {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            let expires = i64::try_from(serving.expires()).unwrap_or(i64::MAX);
+            let expires = i64::try_from(cert.expires()).unwrap_or(i64::MAX);
             ConstGauge::new(expires).encode(metric)?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! The binary `meshmeter`: flags, wiring, and what the aggregator shows of itself.
+//! The binary `meshmeter`: flags, wiring, and the admin listener.
 //!
 //! ```text
 //! args -> config -> app (ingest, store, directory, API, admin) until shutdown

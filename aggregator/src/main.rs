@@ -22,7 +22,7 @@ async fn main() -> ExitCode {
                 Err(error) => (format!("{error:#}"), ExitCode::FAILURE),
             };
             for line in text.lines() {
-                // Texts of the receiver stand in it. Nobody reads it: then nobody misses it.
+                // Escaped, since the text quotes the receiver. A closed stdout is no error.
                 let _ = writeln!(std::io::stdout(), "{}", common_log::escaped(line));
             }
             code

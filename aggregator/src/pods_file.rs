@@ -1,4 +1,4 @@
-//! The file that lists the pods of standalone mode: JSON -> checked pods.
+//! Parses the file with the pods of standalone mode.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,10 +1,9 @@
-//! When this aggregator may be asked: once the sidecars that there are report again, and not while
-//! it shuts down.
+//! Readiness of this aggregator: once the existing sidecars report again, until it shuts down.
 //!
-//! A replica that restarts knows nothing. An answer with the pods that were quick to come back
-//! would be an answer about too few pods, so it is not ready before each injected pod that runs has
-//! values, or until that took too long: one whose sidecar crashes must not keep everyone waiting.
-//! That is decided once; a pod that is lost later is a matter of answers.
+//! A replica that restarts has no values. A sum over the pods that reconnect first would be too
+//! low, so it is not ready before each injected running pod has values, or a timeout: one crashing
+//! sidecar must not block readiness. This is decided once; a pod that is lost later only lacks its
+//! value.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,35 +13,34 @@ use common_http::health::Check;
 use common_time::Monotonic;
 use parking_lot::Mutex;
 
-/// Two flush intervals of a sidecar: by then each has connected and sent all its totals.
+/// Two flush intervals of a sidecar: by then each has connected and sent its totals.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// Pods that are named; the others are counted.
+/// Pods named in a message; further ones are counted.
 const NAMES_MAX: usize = 10;
 
 #[derive(Debug)]
 pub(crate) struct Readiness {
     listening_since: Monotonic,
-    /// How long pods that do not report are waited for.
+    /// How long to wait for pods that do not report.
     wait: Duration,
     draining: AtomicBool,
-    /// Guards how far it is.
     settling: Mutex<Settling>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Sidecars {
-    /// Nobody tells which pods have one.
+    /// Without a cluster it is unknown which pods have a sidecar.
     Unknown,
-    /// It is not known yet which pods have one.
+    /// The pods are not listed yet.
     Unlisted,
-    /// Of the pods that have one, these do not report.
+    /// Injected running pods that do not report.
     Missing(Vec<PodKey>),
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Settling {
-    /// It was not known yet who has a sidecar.
+    /// The pods were not listed yet.
     Listening,
     Waiting {
         since: Monotonic,
@@ -53,8 +51,7 @@ enum Settling {
 // === impl Readiness ===
 
 impl Readiness {
-    /// For an aggregator whose listeners opened at `listening_since`, and that waits for sidecars
-    /// for `wait`.
+    /// `listening_since` is when the listeners opened, `wait` the timeout for sidecars.
     pub(crate) fn new(listening_since: Monotonic, wait: Duration) -> Self {
         Self {
             listening_since,
@@ -64,12 +61,12 @@ impl Readiness {
         }
     }
 
-    /// Not ready from now on.
+    /// Makes it not ready for good.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// How each check goes as of `now`. `sidecars` is asked as long as the answer matters.
+    /// The result of each check as of `now`. `sidecars` is called until the aggregator has settled.
     pub(crate) fn checks(&self, now: Monotonic, sidecars: impl FnOnce() -> Sidecars) -> Vec<Check> {
         let draining = self
             .draining
@@ -87,7 +84,7 @@ impl Readiness {
         ]
     }
 
-    /// What is waited for; `None` from the first time on that it is nothing.
+    /// What readiness waits for; `None` for good once it has settled.
     fn unsettled(&self, now: Monotonic, sidecars: impl FnOnce() -> Sidecars) -> Option<String> {
         let mut settling = self.settling.lock();
         if matches!(*settling, Settling::Settled) {
@@ -131,7 +128,7 @@ impl Readiness {
     }
 }
 
-/// The first of them by name.
+/// The first [`NAMES_MAX`] names, and the number of others.
 fn named(pods: &[PodKey]) -> String {
     let names: Vec<_> = pods
         .iter()
@@ -233,14 +230,14 @@ mod tests {
     #[test]
     fn names_the_missing() {
         let readiness = Readiness::new(Monotonic(0), WAIT);
-        let told = failure(&readiness, 0, missing(2)).unwrap();
+        let message = failure(&readiness, 0, missing(2)).unwrap();
         assert_eq!(
-            told,
+            message,
             "settled: injected pods do not report yet, and have 10000 ms more to: prod/jazz-0, prod/jazz-1"
         );
-        let told = failure(&readiness, 500, missing(5_000)).unwrap();
-        assert!(told.ends_with("prod/jazz-9 and 4990 more"), "{told}");
-        assert!(told.contains("9500 ms"), "{told}");
+        let message = failure(&readiness, 500, missing(5_000)).unwrap();
+        assert!(message.ends_with("prod/jazz-9 and 4990 more"), "{message}");
+        assert!(message.contains("9500 ms"), "{message}");
     }
 
     /// Never again once draining.
@@ -249,7 +246,7 @@ mod tests {
         let readiness = Readiness::new(Monotonic(0), WAIT);
         assert_eq!(failure(&readiness, 3_000, Sidecars::Unknown), None);
         readiness.drain();
-        let told = failure(&readiness, 3_000, Sidecars::Unknown);
-        assert_eq!(told.as_deref(), Some("shutdown: shutting down"));
+        let message = failure(&readiness, 3_000, Sidecars::Unknown);
+        assert_eq!(message.as_deref(), Some("shutdown: shutting down"));
     }
 }

@@ -1,5 +1,4 @@
-//! Remote write: the receiver, the queue, and the clock that makes a flush of the store every
-//! interval.
+//! Remote write: wires receiver, queue and sender, and flushes the store every interval.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +31,6 @@ mod writer;
 
 pub use check::check;
 
-/// Writes the store to a receiver.
 pub(crate) struct RemoteWrite {
     store: Arc<Store>,
     directory: Arc<Directory>,
@@ -51,7 +49,7 @@ pub(crate) struct OneWriter {
     pub(crate) lease: Lease,
 }
 
-/// The queue: on disk if there is a folder, with what `memory` has for it.
+/// Opens the queue, on disk if a folder is configured, within `memory`.
 fn open_queue(config: &RemoteWriteConfig, memory: Size) -> Result<Queue> {
     let memory_bytes = MEMORY_BYTES.min(memory.get());
     let limits = Limits {
@@ -83,13 +81,13 @@ fn open_queue(config: &RemoteWriteConfig, memory: Size) -> Result<Queue> {
 // === impl RemoteWrite ===
 
 impl RemoteWrite {
-    /// Opens the queue and makes the client. Nothing is sent yet.
+    /// Opens the queue and creates the client. Sends nothing yet.
     pub(crate) async fn new(
         config: RemoteWriteConfig,
         store: Arc<Store>,
         directory: Arc<Directory>,
         clock: Clock,
-        one: Option<OneWriter>,
+        one_writer: Option<OneWriter>,
         memory: Size,
         registry: &mut Registry,
     ) -> Result<Self> {
@@ -100,8 +98,8 @@ impl RemoteWrite {
         let interval = config.interval;
         tracing::info!(url, interval_s = interval.as_secs(), "remote write begins");
         let exporter = exporter(&config, &queue, &clock);
-        let (mut writer, gate) = Writer::new(one.is_some());
-        if let Some(OneWriter { client, lease }) = one {
+        let (mut writer, gate) = Writer::new(one_writer.is_some());
+        if let Some(OneWriter { client, lease }) = one_writer {
             writer.keep(client, lease);
         }
         let settings = Settings {
@@ -109,12 +107,12 @@ impl RemoteWrite {
             version: config.version,
             gate,
         };
-        let (time, counted) = (clock.clone(), metrics.clone());
+        let (sender_clock, sender_metrics) = (clock.clone(), metrics.clone());
         let sender = Sender::new(
             queue,
             receiver,
-            time,
-            counted,
+            sender_clock,
+            sender_metrics,
             settings,
             rand::random::<f64>,
         );
@@ -131,11 +129,11 @@ impl RemoteWrite {
         })
     }
 
-    /// Flushes and sends until `stop`; then once more, and sends what waits for at most `drain`.
-    /// What is not sent by then stays in the queue, if that is on disk.
+    /// Flushes and sends until `stop`; then flushes once more and sends for at most `drain`. Unsent
+    /// batches stay in a queue on disk.
     pub(crate) async fn run(mut self, stop: CancellationToken, drain: Duration) {
-        let ending = CancellationToken::new();
-        let sending = tokio::spawn(Arc::clone(&self.sender).run(ending.clone()));
+        let stop_sending = CancellationToken::new();
+        let sending = tokio::spawn(Arc::clone(&self.sender).run(stop_sending.clone()));
         let interval = millis(self.interval);
         let mut last = self
             .sender
@@ -149,7 +147,7 @@ impl RemoteWrite {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(wait) => {}
                 change = self.writer.leadership_change() => {
-                    self.take(change);
+                    self.apply(change);
                     continue;
                 }
             }
@@ -163,7 +161,7 @@ impl RemoteWrite {
         let now = schedule::ending(signed(self.clock.wall().0), interval, last);
         let sender = Arc::clone(&self.sender);
         let ended = self.flush(now, interval).await;
-        ending.cancel();
+        stop_sending.cancel();
         if tokio::time::timeout(drain, sending).await.is_err() {
             tracing::warn!("remote write: not everything was sent before the end");
             sender.maintain();
@@ -171,24 +169,24 @@ impl RemoteWrite {
         ended.writer.release().await;
     }
 
-    /// Another replica writes from now on, or this one.
-    fn take(&self, change: LeadershipChange) {
+    /// Opens or closes the gate of the sender.
+    fn apply(&self, change: LeadershipChange) {
         match change {
             LeadershipChange::Leads => self.writer.open(),
             LeadershipChange::Unknown => self.writer.shut(),
             LeadershipChange::Follows { first } => {
                 self.writer.shut();
                 if first {
-                    // The other one writes the same totals.
+                    // The new leader writes the same totals.
                     self.sender.with_queue(Queue::discard_pending);
                 }
             }
         }
     }
 
-    /// Sums are durable before a flush that tells them: what it says is never more than what is
-    /// known after a restart.
     fn save_checkpoint(&self) {
+        // Before the flush is durable: a sum that was written must never be above the one that a
+        // restart resumes with.
         if !self.sender.with_queue(|queue| queue.is_on_disk()) {
             return;
         }
@@ -196,25 +194,24 @@ impl RemoteWrite {
             return;
         };
         if let Err(error) = self.sender.with_queue(|queue| queue.save_state(&state)) {
-            tracing::warn!(%error, "remote write: the checkpoint of sums is not written");
+            tracing::warn!(%error, "remote write: cannot write the checkpoint of sums");
         }
     }
 
-    /// Which series were written is durable before they are: none is taken for a new one after a
-    /// restart.
     fn save_written(&mut self) {
+        // Before the flush is durable: after a restart no series that was written counts as new.
         let Some(written) = self.exporter.written() else {
             return;
         };
         let saved = self.sender.with_queue(|queue| queue.save_written(&written));
         if let Err(error) = saved {
-            tracing::warn!(%error, "remote write: which series were written is not kept; after a kill some may lack the 0 before their first sample");
+            tracing::warn!(%error, "remote write: cannot save the list of series written; after a kill some may lack the 0 before their first sample");
         }
     }
 
-    /// A flush of the store into the queue. Off the async threads: the store is large, and the disk
-    /// may be slow.
+    /// Flushes the store into the queue.
     async fn flush(mut self, timestamp: i64, interval: i64) -> Self {
+        // Off the async workers: the store is large, and the disk may be slow.
         let flushed = tokio::task::spawn_blocking(move || {
             let now = self.clock.both();
             let pods = self.store.inspect(now.monotonic);
@@ -232,7 +229,7 @@ impl RemoteWrite {
                 rate: &|pod| rate(&self.store, self.clock.now(), pod),
             });
             self.metrics.count_refused(self.exporter.refused() - before);
-            if !self.writer.follows() {
+            if !self.writer.is_follower() {
                 self.save_checkpoint();
                 self.save_written();
                 self.sender.push(timestamp, batches);
@@ -241,13 +238,13 @@ impl RemoteWrite {
         });
         match flushed.await {
             Ok(done) => done,
-            // It cannot go on without its state; the process is restarted.
+            // The state went with the panicked task; the process ends and is restarted.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
 }
 
-/// What a flush is made with. It goes on where the queue on disk says that the last one ended.
+/// The exporter, resumed from the state beside a queue on disk.
 fn exporter(config: &RemoteWriteConfig, queue: &Queue, clock: &Clock) -> Exporter {
     let last = queue.last_flush().and_then(|last| u64::try_from(last).ok());
     let mut exporter = Exporter::new(
@@ -255,33 +252,33 @@ fn exporter(config: &RemoteWriteConfig, queue: &Queue, clock: &Clock) -> Exporte
         last.map_or_else(|| clock.wall(), UnixMillis),
     );
     if let (Output::PerPod, Some(last)) = (config.naming.output, queue.last_flush()) {
-        go_on(&mut exporter, queue, last);
+        resume(&mut exporter, queue, last);
     }
     if config.naming.output == Output::Summed {
         match queue.state() {
             Ok(Some(state)) if !exporter.restore(&state) => {
-                tracing::warn!("remote write: the checkpoint of sums is damaged; they begin at 0");
+                tracing::warn!("remote write: the checkpoint of sums is damaged; sums begin at 0");
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(%error, "remote write: the checkpoint of sums cannot be read; they begin at 0");
+                tracing::warn!(%error, "remote write: cannot read the checkpoint of sums; sums begin at 0");
             }
         }
     }
     exporter
 }
 
-/// Goes on with the series that the process before this one wrote.
-fn go_on(exporter: &mut Exporter, queue: &Queue, last: i64) {
-    let known = match queue.written() {
+/// Resumes with the list of series that the previous process wrote.
+fn resume(exporter: &mut Exporter, queue: &Queue, last: i64) {
+    let intact = match queue.written() {
         Ok(Some(written)) => exporter.resume(&written, last),
         Ok(None) => true,
         Err(error) => {
-            tracing::warn!(%error, "remote write: which series were written cannot be read");
+            tracing::warn!(%error, "remote write: cannot read the list of series written");
             true
         }
     };
-    if !known {
+    if !intact {
         tracing::warn!(
             "remote write: the file `written` beside the queue is damaged; series that are new now have no 0 before their first sample"
         );
@@ -296,8 +293,8 @@ fn rate(store: &Store, now: Monotonic, pod: &PodKey) -> Option<f64> {
         code_class: None,
         window: WindowChoice::default(),
     };
-    let answer = store.read(now, std::slice::from_ref(pod), &query);
-    let reading = answer.readings.first()?;
+    let result = store.read(now, std::slice::from_ref(pod), &query);
+    let reading = result.readings.first()?;
     Some(per_second(reading.value))
 }
 
@@ -319,7 +316,7 @@ async fn receiver(config: &RemoteWriteConfig, clock: &Clock) -> Result<HttpRecei
         AuthConfig::Bearer { file } => Auth::Bearer { token_file: file },
         AuthConfig::SigV4 { region, role } => Auth::SigV4 {
             signer: Signer::amp(&region),
-            // On the heap: the SDK's future is large, and would be part of ours for good.
+            // On the heap: the SDK's future is large, and would enlarge ours for its lifetime.
             credentials: Box::pin(chain::credentials(&region, role.as_deref())).await,
         },
     };

@@ -1,4 +1,4 @@
-//! Signals -> a token that ends the program in order.
+//! Signals that stop the program.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;

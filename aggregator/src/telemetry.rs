@@ -1,12 +1,11 @@
-//! Log lines: to standard error, as text or JSON.
+//! Logging to standard error, as text or JSON.
 
 use crate::args::LogFormat;
 
 #[derive(Clone, Debug)]
 pub struct Telemetry {
-    /// Text or JSON.
     pub format: LogFormat,
-    /// What is logged at all; checked.
+    /// A valid filter directive.
     pub filter: String,
 }
 

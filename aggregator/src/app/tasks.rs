@@ -1,4 +1,4 @@
-//! The running parts: how each is spawned, watched and stopped.
+//! The tasks of the program: spawning, watching and stopping.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(super) struct Tasks {
     pub(super) watches: Task,
 }
 
-/// A task, and the token that ends it.
+/// A task, and the token that stops it.
 pub(super) struct Task {
     pub(super) task: JoinHandle<()>,
     pub(super) stop: CancellationToken,
@@ -24,7 +24,7 @@ pub(super) struct Task {
 // === impl Tasks ===
 
 impl Tasks {
-    /// Waits for a part to end that nobody told to; says which and why.
+    /// Waits for a task to end before it was stopped; the error names it.
     pub(super) async fn any_ended(&mut self) -> anyhow::Error {
         tokio::select! {
             ended = &mut self.ingest.task => ended_early("ingest", ended),
@@ -36,7 +36,7 @@ impl Tasks {
         }
     }
 
-    /// Ends all parts in order; each has `drain`, then it is cut.
+    /// Stops all tasks in order; each may take `drain`, then it is aborted.
     pub(super) async fn stop(self, drain: Duration) {
         let Self {
             ingest,
@@ -47,15 +47,15 @@ impl Tasks {
             watches,
         } = self;
         ingest.stop("ingest", drain).await;
-        // All that sidecars told is in the store now: the last flush has it. It keeps to `drain`
-        // itself.
+        // After the ingest, so that the last flush has all reports. It limits itself to `drain`.
         remote_write
             .stop("remote write", drain + Duration::from_secs(1))
             .await;
-        // The API keeps to `drain` itself; the rest is for cutting what is left.
+        // The API limits itself to `drain`; the second is for aborting its connections.
         api.stop("API", drain + Duration::from_secs(1)).await;
         expiry.stop("expiry", drain).await;
         watches.stop("watches", drain).await;
+        // Last, so that metrics and health can be read until the end.
         admin.stop("admin", drain).await;
     }
 }

@@ -1,4 +1,4 @@
-//! How sidecars connect to an aggregator in a cluster, and how they prove who they are.
+//! TLS and authentication of sidecars in a cluster.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,20 +19,20 @@ use tokio_util::sync::CancellationToken;
 use super::{ByCluster, Cluster};
 use crate::config::{ClusterConfig, SelfManaged, SidecarIdentity, SidecarTls};
 
-/// A sidecar shows its token when it connects, all of them at once after a restart of ours. A token
-/// that is nobody's may be that of a pod that the cluster just made.
+/// A sidecar sends its token when it connects, all of them at once after our restart. An invalid
+/// token may become valid: that of a pod that was created just now.
 const TOKEN_TTL: TokenTtl = TokenTtl {
     valid: Duration::from_mins(1),
     invalid: Duration::from_secs(2),
 };
 
-/// Reviews of the tokens that sidecars show.
+/// Token reviews for sidecars.
 struct OfSidecars(Tokens);
 
 // === impl Cluster ===
 
 impl Cluster {
-    /// How sidecars connect and prove who they are.
+    /// Identity and TLS for sidecars.
     pub(crate) fn ingest(
         &mut self,
         settings: &ClusterConfig,
@@ -54,27 +54,27 @@ impl Cluster {
                 cas: file,
                 trust_domain,
             } => {
-                let followed =
+                let watched =
                     clients::WatchedClientCas::load(file).context("--ingest-client-ca-file")?;
-                cas = Some(followed.verifier());
-                tokio::spawn(followed.follow(stop.clone()));
+                cas = Some(watched.verifier());
+                tokio::spawn(watched.follow(stop.clone()));
                 Identity::Mtls {
                     trust_domain: trust_domain.clone(),
                 }
             }
         };
-        let serving = match &settings.ingest.tls {
+        let cert = match &settings.ingest.tls {
             SidecarTls::Off => return Ok((identity, Security::Plain)),
             SidecarTls::Files(files) => {
-                let followed = files.clone().load().context("--ingest-cert-file")?;
-                let serving = followed.serving();
-                tokio::spawn(followed.follow(stop.clone()));
-                serving
+                let watched = files.clone().load().context("--ingest-cert-file")?;
+                let cert = watched.serving();
+                tokio::spawn(watched.follow(stop.clone()));
+                cert
             }
             SidecarTls::SelfManaged(own) => self.keep(settings, own, clock, stop)?,
         };
-        let tls = config::server(serving.clone(), cas, Protocols::Grpc)?;
-        self.ingest_serving = Some(serving);
+        let tls = config::server(cert.clone(), cas, Protocols::Grpc)?;
+        self.ingest_cert = Some(cert);
         let security = if settings.ingest.is_permissive {
             Security::Either(tls)
         } else {
@@ -83,7 +83,7 @@ impl Cluster {
         Ok((identity, security))
     }
 
-    /// A certificate that is kept in order by way of the cluster.
+    /// A self-managed certificate.
     fn keep(
         &mut self,
         settings: &ClusterConfig,
@@ -94,19 +94,19 @@ impl Cluster {
         let (service, namespace) = (&own.service, &settings.namespace);
         let mut names = service_names(service, namespace);
         names.extend(pod_names(service, namespace));
-        let serving = ReloadableCert::untrusted(&names)?;
-        let registration = CaBundlePublisher {
+        let cert = ReloadableCert::untrusted(&names)?;
+        let publisher = CaBundlePublisher {
             namespace: namespace.clone(),
             secret: settings.api_ca_secret.clone(),
             service: service.clone(),
             names,
             targets: vec![Target::ConfigMap(own.config_map.clone())],
-            serving: serving.clone(),
+            serving: cert.clone(),
             clock: clock.clone(),
         };
-        let fault = registration.keep(self.client.clone(), stop.clone());
+        let fault = publisher.keep(self.client.clone(), stop.clone());
         self.checks.certificates.push(("ingest-certificate", fault));
-        Ok(serving)
+        Ok(cert)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Flags of an aggregator in a cluster -> checked.
+//! Checks the flags of an aggregator in a cluster.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,22 +14,20 @@ use common_tls::files::Files;
 use super::ingest::{IngestConfig, SelfManaged, SidecarIdentity, SidecarTls, mtls};
 use crate::args::{ClusterArgs, IdentityMode, IngestTlsMode};
 
-/// What an aggregator in a cluster is told.
+/// Settings of an aggregator in a cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
-    /// How to reach the cluster; `None`: as a pod.
+    /// `None` uses the pod's service account.
     pub kubeconfig: Option<PathBuf>,
-    /// Of the service and the secret.
+    /// Namespace of the service and the secret.
     pub namespace: String,
-    /// The service of the API.
     pub api_service: String,
-    /// The secret with the CA of the API.
     pub api_ca_secret: String,
-    /// The API's certificate; `None`: by the CA in the secret.
+    /// The API's certificate; `None` manages one by the CA in the secret.
     pub api_files: Option<Files>,
-    /// How old a connection to the API may get; `None`: any age.
+    /// Maximum age of a connection to the API; `None` for any.
     pub api_connection_age: Option<Duration>,
-    /// How long injected pods that do not report keep a new aggregator from being ready.
+    /// How long a new aggregator is not ready while injected pods do not report.
     pub ready_wait: Duration,
     pub scopes: Vec<Scope>,
     pub review_ttl: ReviewTtl,

@@ -1,4 +1,4 @@
-//! How sidecars connect to an aggregator in a cluster: flags -> checked.
+//! Checks the flags for sidecars in a cluster.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,27 +9,25 @@ use common_tls::files::Files;
 
 use crate::args::{IngestTls, IngestTlsMode};
 
-/// How sidecars connect, and prove who they are.
+/// TLS and identity of sidecars.
 #[derive(Clone, Debug)]
 pub struct IngestConfig {
-    /// Whose certificate they are shown.
     pub tls: SidecarTls,
-    /// True if they may do without TLS too.
+    /// True if streams without TLS are accepted, too.
     pub is_permissive: bool,
-    /// How they prove who they are.
     pub identity: SidecarIdentity,
 }
 
-/// Whose certificate sidecars are shown.
+/// Source of the certificate for sidecars.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SidecarTls {
     Off,
     Files(Files),
-    /// One by the CA of the API's.
+    /// Signed by the CA of the API's certificate.
     SelfManaged(SelfManaged),
 }
 
-/// For whom a certificate is made, and who hears which CA to trust.
+/// Names for a self-managed certificate and its CA bundle.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SelfManaged {
     /// The service that sidecars use.
@@ -38,24 +36,21 @@ pub struct SelfManaged {
     pub config_map: String,
 }
 
-/// How sidecars prove who they are.
+/// How sidecars are authenticated.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SidecarIdentity {
     None,
     PodIp,
-    /// By a token for this audience.
     Token {
         audience: String,
     },
     Mtls {
-        /// The file of their CAs.
+        /// File with the CAs.
         cas: PathBuf,
-        /// The trust domain of their identities.
         trust_domain: String,
     },
 }
 
-/// By certificates of these CAs.
 pub(super) fn mtls(cas: Option<PathBuf>, trust_domain: String) -> Result<SidecarIdentity> {
     Ok(SidecarIdentity::Mtls {
         cas: cas.context("--ingest-client-ca-file is needed for --ingest-identity mtls")?,
@@ -66,13 +61,13 @@ pub(super) fn mtls(cas: Option<PathBuf>, trust_domain: String) -> Result<Sidecar
 // === impl SidecarTls ===
 
 impl SidecarTls {
-    /// Files say by themselves what they are for; they are not given for nothing.
     pub(super) fn check(
-        told: Option<IngestTls>,
+        mode: Option<IngestTls>,
         files: Option<Files>,
         own: SelfManaged,
     ) -> Result<Self> {
-        match (told, files) {
+        // Files imply `files`; with another mode they would be silently unused.
+        match (mode, files) {
             (None | Some(IngestTls::Off), None) => Ok(Self::Off),
             (None | Some(IngestTls::Files), Some(files)) => Ok(Self::Files(files)),
             (Some(IngestTls::Files), None) => {
@@ -116,8 +111,7 @@ impl SelfManaged {
 // === impl IngestConfig ===
 
 impl IngestConfig {
-    /// What is shown must not be read, or replayed, on its way; and who shows nothing must be on
-    /// this machine.
+    /// Refuses tokens and client certificates without TLS, and no identity beyond loopback.
     pub(super) fn check(&self, listen: SocketAddr, mode: Option<IngestTlsMode>) -> Result<()> {
         let plain = self.tls == SidecarTls::Off;
         if let Some(mode) = mode.filter(|_| plain) {

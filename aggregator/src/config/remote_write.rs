@@ -1,4 +1,4 @@
-//! Flags of remote write -> checked.
+//! Checks the flags of remote write.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,33 +13,29 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::args::{AuthMode, Gauge, OutputMode, ProtocolVersion, RemoteWriteArgs};
 
-/// The label by which receivers tell the replicas of an HA pair apart, of which they store one.
+/// The label by which receivers deduplicate an HA pair.
 const HA_REPLICA: &str = "__replica__";
 
-/// The label by which readers tell the sums of replicas apart.
+/// The label that separates the sums of replicas.
 const REPLICA: &str = "replica";
 
-/// Where running totals are written to, and how.
 #[derive(Clone, Debug)]
 pub struct RemoteWriteConfig {
     pub endpoint: Endpoint,
-    /// How requests show who sends them.
     pub auth: AuthConfig,
-    /// The CAs of the receiver, PEM; `None`: the system's.
+    /// CA bundle for the receiver, PEM; `None` uses the system's.
     pub ca: Option<Vec<u8>>,
     pub interval: Duration,
-    /// Where samples wait; `None`: in memory.
+    /// Folder of the queue; `None` keeps it in memory.
     pub queue_dir: Option<PathBuf>,
-    /// Bytes that may wait.
     pub queue_bytes: u64,
     pub naming: Naming,
-    /// The version of the protocol.
     pub version: Version,
-    /// By which one of several replicas writes.
+    /// Elects the replica that writes; `None` lets each write.
     pub lease: Option<LeaseConfig>,
 }
 
-/// A Lease and who wants it.
+/// A Lease and the identity of this replica.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LeaseConfig {
     pub name: String,
@@ -47,7 +43,7 @@ pub struct LeaseConfig {
     pub identity: String,
 }
 
-/// How requests show who sends them.
+/// Authentication of requests.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AuthConfig {
     None,
@@ -67,8 +63,7 @@ pub enum AuthConfig {
 }
 
 impl RemoteWriteConfig {
-    /// `None` if nothing is to be written. `standalone` says whether there is a cluster that could
-    /// hold a Lease; `None` that it does not matter.
+    /// `None` if remote write is off. With `standalone` there is no Lease; `None` skips that check.
     pub fn check(args: RemoteWriteArgs, standalone: Option<bool>) -> Result<Option<Self>> {
         let Some(url) = &args.remote_write_url else {
             return Ok(None);
@@ -99,7 +94,7 @@ impl RemoteWriteConfig {
     }
 }
 
-/// By which Lease one replica writes, if by any. Of sums each replica writes its own.
+/// The Lease that elects the writer, if there is one. With sums each replica writes its own.
 fn lease(args: &RemoteWriteArgs, standalone: bool) -> Result<Option<LeaseConfig>> {
     let summed = args.remote_write_output == OutputMode::Summed;
     let named = !args.remote_write_replica.is_empty();
@@ -175,7 +170,7 @@ fn auth(args: &RemoteWriteArgs, endpoint: &Endpoint) -> Result<AuthConfig> {
                 .remote_write_region
                 .clone()
                 .or_else(|| endpoint.amp_region().map(str::to_owned))
-                .context("--remote-write-region is needed: the URL's host does not tell it")?,
+                .context("--remote-write-region is needed: the URL's host name has no region")?,
             role: args.remote_write_role_arn.clone(),
         },
         AuthMode::Basic => AuthConfig::Basic {
@@ -213,7 +208,7 @@ fn naming(args: &RemoteWriteArgs) -> Result<Naming> {
     })
 }
 
-/// The labels of every series: those that are given, and of sums this replica's name.
+/// The labels of every series: the configured ones, and for sums the name of this replica.
 fn external_labels(args: &RemoteWriteArgs) -> Result<Vec<(String, String)>> {
     let (external, pod_labels) = (
         &args.remote_write_external_label,
@@ -233,6 +228,7 @@ fn external_labels(args: &RemoteWriteArgs) -> Result<Vec<(String, String)>> {
     if args.remote_write_output == OutputMode::Summed {
         labels.push((REPLICA.to_owned(), args.remote_write_replica.clone()));
     }
+    // A dummy series with all labels finds duplicates and limits before the first flush.
     let fixed = [
         "namespace",
         "kubernetes_pod_name",

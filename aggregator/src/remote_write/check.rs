@@ -1,4 +1,4 @@
-//! `meshmeter remote-write check`: one sample, and what the receiver thinks of it.
+//! `meshmeter remote-write check`: sends one sample and explains the response.
 
 use aggregator_remote_write::batch::Kind;
 use aggregator_remote_write::encoder::{Encoder, SeriesLabels};
@@ -12,7 +12,7 @@ use common_time::Clock;
 use super::{receiver, signed};
 use crate::config::{AuthConfig, RemoteWriteConfig};
 
-/// Signs and sends one sample, and says what the receiver thinks of it.
+/// Signs and sends one sample, and explains the response.
 pub async fn check(config: &RemoteWriteConfig, clock: &Clock) -> Result<String> {
     let receiver = receiver(config, clock).await?;
     let external = &config.naming.external_labels;
@@ -26,10 +26,10 @@ pub async fn check(config: &RemoteWriteConfig, clock: &Clock) -> Result<String> 
     let batch = batches.first().context("no batch")?;
     let version = config.version;
     let body = SubBatch::from(batch.clone()).body_in(version);
-    let answer = receiver.send(body, version, 0).await;
+    let response = receiver.send(body, version, 0).await;
     let url = config.endpoint.url();
     let skew = receiver.clock_skew();
-    match answer.class() {
+    match response.class() {
         Class::Stored => Ok(format!(
             "{url}: one sample of meshmeter_remote_write_check was stored"
         )),
@@ -38,27 +38,27 @@ pub async fn check(config: &RemoteWriteConfig, clock: &Clock) -> Result<String> 
         )),
         class => bail!(
             "{url}: {}\n{}",
-            said(class, &answer),
-            explained(&answer, skew, config)
+            outcome(class, &response),
+            advice(&response, skew, config)
         ),
     }
 }
 
-/// What happened, and in whose words.
-fn said(class: Class, answer: &WriteResponse) -> String {
-    match (answer, answer.text()) {
+/// What happened, with the error text of the receiver.
+fn outcome(class: Class, response: &WriteResponse) -> String {
+    match (response, response.text()) {
         (WriteResponse::Unsigned(error), _) => format!("not sent: {error}"),
-        (WriteResponse::None(error), _) => format!("no answer: {error}"),
+        (WriteResponse::None(error), _) => format!("no response: {error}"),
         (_, "") => format!("not stored ({})", class.as_str()),
         (_, text) => format!("not stored ({}); the receiver says: {text}", class.as_str()),
     }
 }
 
-/// What to do about it.
-fn explained(answer: &WriteResponse, skew: f64, config: &RemoteWriteConfig) -> String {
-    let class = answer.class();
-    let lower = answer.text().to_lowercase();
-    if let WriteResponse::Unsigned(_) = answer {
+/// How to fix it.
+fn advice(response: &WriteResponse, skew: f64, config: &RemoteWriteConfig) -> String {
+    let class = response.class();
+    let lower = response.text().to_lowercase();
+    if let WriteResponse::Unsigned(_) = response {
         return without_credentials(&lower, &config.auth).to_owned();
     }
     if skew.abs() > 300.0 {
@@ -86,7 +86,7 @@ fn explained(answer: &WriteResponse, skew: f64, config: &RemoteWriteConfig) -> S
     fix.to_owned()
 }
 
-/// What to do if the receiver does not take who asks. `text` is what it says, in lower case.
+/// How to fix refused credentials. `text` is the receiver's, in lower case.
 fn unauthorised(text: &str, auth: &AuthConfig) -> &'static str {
     match auth {
         AuthConfig::SigV4 { .. }
@@ -110,7 +110,7 @@ fn unauthorised(text: &str, auth: &AuthConfig) -> &'static str {
     }
 }
 
-/// What to do if the request could not be signed. `error` is in lower case.
+/// How to fix missing credentials. `error` is in lower case.
 fn without_credentials(error: &str, auth: &AuthConfig) -> &'static str {
     let has = |words: &[&str]| words.iter().any(|word| error.contains(word));
     if !matches!(auth, AuthConfig::SigV4 { .. }) {
@@ -120,7 +120,7 @@ fn without_credentials(error: &str, auth: &AuthConfig) -> &'static str {
         "dispatch failure",
         "timeout",
         "timed out",
-        "no answer within",
+        "no response within",
     ]) {
         return "What gives out the credentials (STS, the Pod Identity agent or the instance) cannot be reached; the receiver was not asked. Check DNS, network policies, HTTPS_PROXY and NO_PROXY, and AWS_ENDPOINT_URL_STS if it is set.";
     }
@@ -147,7 +147,7 @@ fn without_credentials(error: &str, auth: &AuthConfig) -> &'static str {
 mod tests {
     use aggregator_remote_write::write_response::{Class, WriteResponse};
 
-    use super::{said, unauthorised, without_credentials};
+    use super::{outcome, unauthorised, without_credentials};
     use crate::config::AuthConfig;
 
     fn sigv4() -> AuthConfig {
@@ -161,11 +161,14 @@ mod tests {
     fn only_the_receivers_words_are_said_to_be_its() {
         let unsigned = WriteResponse::Unsigned("no AWS credentials: dns error".to_owned());
         assert_eq!(
-            said(Class::Unauthorised, &unsigned),
+            outcome(Class::Unauthorised, &unsigned),
             "not sent: no AWS credentials: dns error"
         );
         let none = WriteResponse::None("connection refused".to_owned());
-        assert_eq!(said(Class::Failed, &none), "no answer: connection refused");
+        assert_eq!(
+            outcome(Class::Failed, &none),
+            "no response: connection refused"
+        );
         let refused = WriteResponse::Status {
             code: 403,
             retry_after: None,
@@ -173,7 +176,7 @@ mod tests {
             written: None,
         };
         assert_eq!(
-            said(Class::Unauthorised, &refused),
+            outcome(Class::Unauthorised, &refused),
             "not stored (unauthorised); the receiver says: no"
         );
     }
@@ -216,7 +219,7 @@ mod tests {
                 "cannot be reached",
             ),
             (
-                "no aws credentials: no answer within 20s",
+                "no aws credentials: no response within 20s",
                 "cannot be reached",
             ),
             (

@@ -1,11 +1,10 @@
-//! When flushes are due, by a clock that may be set.
+//! Schedule of flushes, by a wall clock that may be set.
 //!
 //! Times are Unix milliseconds. Flushes are aligned to the interval. A clock that is set back by
-//! more than an interval changes nothing but timestamps: what was written ahead cannot be taken
-//! back, and to wait until the clock has passed it would be silence for as long as the step.
+//! more than an interval changes only timestamps: written samples cannot be withdrawn, and waiting
+//! until the clock has passed them would be a gap as long as the step.
 
-/// The next flush after `now`. Not the one of `last` again, or one just before it: where it is that
-/// near, the next one after it.
+/// The next flush after `now`; after `last`, if the clock was set back by less than an interval.
 pub(super) fn next_flush(now: i64, interval: i64, last: i64) -> i64 {
     let after = |moment: i64| (moment.div_euclid(interval) + 1) * interval;
     let aligned = after(now);
@@ -16,8 +15,8 @@ pub(super) fn next_flush(now: i64, interval: i64, last: i64) -> i64 {
     }
 }
 
-/// The timestamp of the flush that was due at `next`, once that was waited for; `None` if the clock
-/// was set back meanwhile. One that was set forward has passed it.
+/// The timestamp of the flush due at `next`, after waiting for it; `None` if the clock was set back
+/// meanwhile; the last aligned time if it was set forward.
 pub(super) fn due(now: i64, interval: i64, next: i64) -> Option<i64> {
     if now < next {
         return None;
@@ -29,7 +28,7 @@ pub(super) fn due(now: i64, interval: i64, next: i64) -> Option<i64> {
     })
 }
 
-/// The timestamp of the last flush of all.
+/// The timestamp of the final flush.
 pub(super) fn ending(now: i64, interval: i64, last: i64) -> i64 {
     if last >= now && last - now < interval {
         last + 1

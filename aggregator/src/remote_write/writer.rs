@@ -1,4 +1,4 @@
-//! Whether this replica is the one that writes.
+//! Leadership of this replica for remote write.
 
 use std::sync::Arc;
 
@@ -6,21 +6,21 @@ use common_kubernetes::Lease;
 use common_kubernetes::lease::{Leadership, LeaseHandle};
 use tokio::sync::watch;
 
-/// Follows the Lease, if there is one, and opens and shuts the sender's gate.
+/// Observes the Lease, if there is one, and opens and closes the sender's gate.
 pub(super) struct Writer {
     gate: Option<Arc<watch::Sender<bool>>>,
     lease: Option<LeaseHandle>,
-    follows: bool,
+    is_follower: bool,
 }
 
-/// A change of who writes.
+/// A change of the leader.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum LeadershipChange {
     Leads,
-    /// Nobody could be asked: what is flushed waits.
+    /// The API server is unreachable: flushed batches wait.
     Unknown,
     Follows {
-        /// True if it was not so before.
+        /// True if this replica was no follower before.
         first: bool,
     },
 }
@@ -28,24 +28,24 @@ pub(super) enum LeadershipChange {
 // === impl Writer ===
 
 impl Writer {
-    /// With the receiver of its gate, shut at first, if there is to be a Lease.
+    /// A writer and, with a Lease, the receiver of its gate, which starts closed.
     pub(super) fn new(by_lease: bool) -> (Self, Option<watch::Receiver<bool>>) {
         let (gate, open) = by_lease.then(|| watch::channel(false)).unzip();
         let writer = Self {
             gate: gate.map(Arc::new),
             lease: None,
-            follows: false,
+            is_follower: false,
         };
         (writer, open)
     }
 
-    /// Takes the Lease when it is free, and keeps it.
+    /// Starts to acquire and renew the Lease.
     pub(super) fn keep(&mut self, client: kube::Client, lease: Lease) {
-        let kept = lease.keep(client);
+        let handle = lease.keep(client);
         if let Some(gate) = &self.gate {
-            tokio::spawn(shut_without(kept.leadership.clone(), Arc::clone(gate)));
+            tokio::spawn(shut_without(handle.leadership.clone(), Arc::clone(gate)));
         }
-        self.lease = Some(kept);
+        self.lease = Some(handle);
     }
 
     pub(super) async fn leadership_change(&mut self) -> LeadershipChange {
@@ -58,35 +58,36 @@ impl Writer {
         let leadership = *lease.leadership.borrow_and_update();
         match leadership {
             Leadership::Leads => {
-                self.follows = false;
+                self.is_follower = false;
                 LeadershipChange::Leads
             }
             Leadership::Unknown => LeadershipChange::Unknown,
             Leadership::Follows => {
-                let first = !std::mem::replace(&mut self.follows, true);
+                let first = !std::mem::replace(&mut self.is_follower, true);
                 LeadershipChange::Follows { first }
             }
         }
     }
 
     /// True while another replica writes.
-    pub(super) fn follows(&self) -> bool {
-        self.follows
+    pub(super) fn is_follower(&self) -> bool {
+        self.is_follower
     }
 
-    /// Lets the sender send, as long as the Lease is ours.
+    /// Opens the gate, if this replica still leads.
     pub(super) fn open(&self) {
         let (Some(gate), Some(lease)) = (&self.gate, &self.lease) else {
             return;
         };
-        // Under the lock of the gate, so that whoever shuts it has the last word.
+        // Checks the leadership under the gate's lock: `shut_without` may close it concurrently, and
+        // closing must win.
         gate.send_if_modified(|open| {
             *open = *lease.leadership.borrow() == Leadership::Leads;
             *open
         });
     }
 
-    /// Lets the sender send nothing.
+    /// Closes the gate.
     pub(super) fn shut(&self) {
         if let Some(gate) = &self.gate {
             gate.send_replace(false);
@@ -100,7 +101,7 @@ impl Writer {
     }
 }
 
-/// Shuts the gate as soon as the Lease is not ours, whatever the flushes wait for at that moment.
+/// Closes the gate as soon as this replica loses the Lease, even while a flush is blocked.
 async fn shut_without(mut leadership: watch::Receiver<Leadership>, gate: Arc<watch::Sender<bool>>) {
     while leadership.changed().await.is_ok() {
         if *leadership.borrow_and_update() != Leadership::Leads {

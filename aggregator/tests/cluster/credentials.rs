@@ -108,8 +108,8 @@ async fn the_anonymous_get_health_and_discovery() {
     cluster.stop().await;
 }
 
-/// While the cluster cannot be asked, what it said holds, the unknown are refused with the reason,
-/// and discovery goes on.
+/// While the API server is unreachable, cached reviews hold, the unknown are refused with the
+/// reason, and discovery goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_refuses_only_the_unknown() {
     let cluster = Cluster::start(&[]).await;
