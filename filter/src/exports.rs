@@ -1,5 +1,5 @@
-//! What the host calls. `cargo xtask wasm` turns `mm_<module>_x` or `mm_x` into `proxy_x` and drops
-//! the rest.
+//! Callbacks of the host. `cargo xtask wasm` renames `mm_<module>_x` and `mm_x` to `proxy_x`, and
+//! drops the others.
 #![expect(unsafe_code, reason = "an export needs its exact name")]
 
 use std::cell::RefCell;
@@ -11,18 +11,17 @@ use filter_core::vm::Vm;
 use crate::host::Envoy;
 use crate::imports::{self, Buffer};
 
-/// Bytes of an aggregator's message that are read: its frames have two small numbers.
+/// Largest message of an aggregator, in bytes: its frames have two small numbers.
 const MESSAGE_BYTES_MAX: usize = 1024;
-/// What a callback answers where the host asks whether to go on.
+/// Return value of callbacks that may stop the host.
 const TRUE: u32 = 1;
 /// Headers of a request that make the module of fault tests trap.
 const TRAP_HEADERS: u32 = 50;
-/// Answer to request headers: continue.
+/// Return value of the request headers callback: continue.
 const CONTINUE: u32 = 0;
 
 thread_local! {
-    /// The VM's state. A call that comes in while another is under way finds it borrowed and does
-    /// nothing.
+    /// The VM's state. A reentrant callback finds it borrowed and does nothing.
     static VM: RefCell<Option<Vm<Envoy>>> = const { RefCell::new(None) };
 }
 
@@ -49,8 +48,8 @@ fn configure(root: u32, module: Module) -> u32 {
 }
 
 unsafe extern "C" {
-    /// The linker's: runs the constructors of std and libc. Since it is called here, no other
-    /// export calls it.
+    /// Provided by the linker: runs the constructors of std and libc. The linker would call it in
+    /// every export if no code did.
     safe fn __wasm_call_ctors();
 }
 
@@ -93,8 +92,7 @@ extern "C" fn mm_on_request_headers(context: u32, _count: u32, _end_of_stream: u
     CONTINUE
 }
 
-/// For the module of fault tests alone: a request with this many headers ends the VM. No published
-/// module has it.
+/// Only in the module of fault tests: a request with this many headers traps the VM.
 #[unsafe(no_mangle)]
 extern "C" fn mm_trap_on_request_headers(context: u32, count: u32, end_of_stream: u32) -> u32 {
     if count >= TRAP_HEADERS {

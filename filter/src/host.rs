@@ -5,7 +5,6 @@ use filter_core::time::{Monotonic, UnixMillis};
 
 use crate::imports;
 
-/// Envoy, as one VM sees it.
 #[derive(Debug)]
 pub(crate) struct Envoy;
 
@@ -98,8 +97,8 @@ impl Host for Envoy {
         value: &[u8],
         expected: Option<Cas>,
     ) -> Result<(), HostError> {
-        // Envoy compares versions only where the key is there already: with a version that no value
-        // has, the first writer wins and a second one is told.
+        // Envoy compares versions only if the key exists: with a version that no value has, the
+        // first writer wins and a second one gets `CasMismatch`.
         let cas = expected.map_or(u32::MAX, |cas| cas.0);
         imports::set_shared_data(key, value, cas)
     }

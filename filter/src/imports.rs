@@ -13,8 +13,7 @@ use std::ptr;
 
 use filter_core::host::HostError;
 
-/// Results up to this size can be taken without an allocation: a property or a status line of a
-/// request.
+/// Largest result that is read without an allocation, in bytes: a property or status of a request.
 const SCRATCH_BYTES: usize = 512;
 
 mod env {
@@ -98,10 +97,10 @@ mod wasi {
     }
 }
 
-/// Where the host puts a result of a call that must not allocate.
+/// Memory for results of calls that must not allocate.
 struct Scratch {
     bytes: Cell<[u8; SCRATCH_BYTES]>,
-    wanted: Cell<bool>,
+    in_use: Cell<bool>,
 }
 
 // SAFETY: a module has one thread.
@@ -109,7 +108,7 @@ unsafe impl Sync for Scratch {}
 
 static SCRATCH: Scratch = Scratch {
     bytes: Cell::new([0; SCRATCH_BYTES]),
-    wanted: Cell::new(false),
+    in_use: Cell::new(false),
 };
 
 fn check(status: u32) -> Result<(), HostError> {
@@ -121,16 +120,17 @@ fn check(status: u32) -> Result<(), HostError> {
     }
 }
 
-/// Gives the host memory for a result: the scratch if it was asked for, else a block of exactly
-/// `len` bytes that [`take`] will own. Null, which fails the host's call, if there is none.
+/// Gives the host memory for a result: the scratch during [`peek`], else a block of exactly `len`
+/// bytes that [`take`] will own. Null fails the host's call.
 pub(crate) fn allocate(len: usize) -> *mut u8 {
-    if SCRATCH.wanted.get() {
+    if SCRATCH.in_use.get() {
         return if len <= SCRATCH_BYTES {
             SCRATCH.bytes.as_ptr().cast()
         } else {
             ptr::null_mut()
         };
     }
+    // `take` frees the block by its length, so the capacity has to equal it.
     let mut block: Vec<u8> = Vec::new();
     if len == 0 || block.try_reserve_exact(len).is_err() || block.capacity() != len {
         return ptr::null_mut();
@@ -138,7 +138,7 @@ pub(crate) fn allocate(len: usize) -> *mut u8 {
     std::mem::ManuallyDrop::new(block).as_mut_ptr()
 }
 
-/// Owns a result that the host wrote into a block of [`allocate`].
+/// Takes ownership of a result that the host wrote into a block of [`allocate`].
 fn take(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8>, HostError> {
     let mut data = ptr::null_mut();
     let mut len = 0;
@@ -151,16 +151,16 @@ fn take(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8>, H
     Ok(block.into_vec())
 }
 
-/// Looks at a result in the scratch, without an allocation.
+/// Reads a result in the scratch, without an allocation.
 fn peek<T>(
     call: impl FnOnce(*mut *mut u8, *mut usize) -> u32,
     look: impl FnOnce(&[u8]) -> T,
 ) -> Result<T, HostError> {
     let mut data = ptr::null_mut();
     let mut len = 0;
-    SCRATCH.wanted.set(true);
+    SCRATCH.in_use.set(true);
     let status = call(&raw mut data, &raw mut len);
-    SCRATCH.wanted.set(false);
+    SCRATCH.in_use.set(false);
     check(status)?;
     if data.is_null() || len > SCRATCH_BYTES {
         return Ok(look(&[]));

@@ -1,8 +1,8 @@
-//! The module's allocator: blocks of powers of two, with a list of free ones for each size.
+//! The module's allocator: blocks of powers of two, with a free list for each size.
 //!
-//! libc's would be 11 KB in each module. What is allocated here is little, is needed at ticks only,
-//! and comes in the same few sizes over and over; so freed blocks are simply kept for the next of
-//! their size, and memory is bounded by the most that was ever in use of each.
+//! libc's would be 11 KB in each module. Allocations are few, happen at ticks only, and repeat the
+//! same few sizes; so freed blocks are kept for the next allocation of their size, and memory is
+//! bounded by the peak use of each size.
 #![expect(
     unsafe_code,
     reason = "an allocator hands out memory that nothing else tracks"
@@ -12,8 +12,8 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::ptr;
 
-/// Smallest block: it has to hold the address of the next free one, and what is small is often 16
-/// bytes.
+/// Smallest block, in bytes: it has to hold the address of the next free one, and small allocations
+/// often have 16 bytes.
 const BLOCK_MIN: usize = 16;
 /// Sizes of blocks: 16 bytes to 2 GiB.
 const SIZES: usize = 28;
@@ -24,7 +24,7 @@ const PAGE: usize = 64 * 1024;
 struct Blocks {
     /// For each size the first free block, which begins with the address of the next.
     free: [Cell<*mut u8>; SIZES],
-    /// Memory that was never handed out: from here…
+    /// Start and end of memory that was never handed out.
     fresh: Cell<usize>,
     end: Cell<usize>,
 }
@@ -42,8 +42,8 @@ static BLOCKS: Blocks = Blocks {
 // === impl Blocks ===
 
 impl Blocks {
-    /// Which list a block for `layout` belongs to, and its size. Blocks are aligned to 16 bytes or,
-    /// where more is asked for, to their size.
+    /// List and size of a block for `layout`. Blocks are aligned to 16 bytes or, if the layout
+    /// requires more, to their size.
     fn size(layout: Layout) -> (usize, usize) {
         let bytes = layout.size().max(layout.align()).max(BLOCK_MIN);
         let block = bytes.checked_next_power_of_two().unwrap_or(usize::MAX);
@@ -53,7 +53,7 @@ impl Blocks {
         (list as usize, block)
     }
 
-    /// Memory that was never used, or null if there is none.
+    /// A block of memory that was never used, or null.
     fn grow(&self, block: usize) -> *mut u8 {
         let align = if block > PAGE { PAGE } else { block };
         let start = self.fresh.get().wrapping_add(align - 1) & !(align - 1);
@@ -71,8 +71,8 @@ impl Blocks {
         }
         let start = before * PAGE;
         if start != self.end.get() {
-            // Not behind what we have, or there is nothing yet: what is left of that is too little
-            // to matter.
+            // Not contiguous with our memory, or the first growth: the rest of the old range is too
+            // small to matter.
             self.fresh.set(start);
         }
         self.end.set(start + pages * PAGE);

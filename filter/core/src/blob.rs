@@ -1,6 +1,6 @@
 //! Reading and writing the small binary records that the VMs of a process share.
 
-/// Reads a record front to back; `None` where it ends too early.
+/// Reads a record front to back; `None` if it is too short.
 #[derive(Debug)]
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 

@@ -1,4 +1,4 @@
-//! The series of the process, as its VMs list them in shared data.
+//! The series of all VMs of the process, listed in shared data.
 //!
 //! A process-wide metric can be read by any VM that knows its name; this list is how the streaming
 //! VM learns the names. Entries are only ever added. Each VM lists a series before it adds to its
@@ -10,12 +10,12 @@ use crate::counter::CODES_MAX;
 use crate::host::{Host, HostError};
 use crate::series::{Direction, OTHER, Role, SeriesKey};
 
-/// Where the record stands. The number changes with its layout.
+/// Key in shared data. The number changes with the record's layout.
 const KEY: &str = "meshmeter.series.1";
-/// Series on the wire that are listed at most; "other" of both directions always finds room beside
-/// them.
+/// Listed series at most, as they are merged on the wire; "other" of both directions is always
+/// added.
 const WIRE_SERIES_MAX: usize = SERIES_MAX;
-/// Times a write is tried when other VMs write at the same time.
+/// Attempts of a write when other VMs write concurrently.
 const TRIES_MAX: usize = 16;
 
 /// A series that some VM of the process counts.
@@ -24,29 +24,28 @@ pub struct Listed {
     pub key: SeriesKey,
     /// Whether its responses are counted.
     pub responses: bool,
-    /// Exact statuses that were seen, at most [`CODES_MAX`].
+    /// Exact statuses, at most [`CODES_MAX`].
     pub codes: Vec<u16>,
 }
 
-/// The series of the process.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Catalog {
     series: Vec<Listed>,
 }
 
-/// What became of a series that was to be listed.
+/// Result of listing a series.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Listing {
-    /// It stands there, but for these exact statuses: count them by class.
+    /// Listed except for these exact statuses, which are to be counted by class.
     Listed(Vec<u16>),
-    /// The list is full: count it under "other".
+    /// The list is full: count the series under "other".
     Full,
 }
 
 // === impl Catalog ===
 
 impl Catalog {
-    /// The list as it stands; `None` if it cannot be read now.
+    /// Reads the list; `None` if the host fails.
     pub fn read(host: &impl Host) -> Option<Self> {
         match host.shared_data(KEY) {
             Ok((bytes, _)) => Self::decode(&bytes),
@@ -55,9 +54,8 @@ impl Catalog {
         }
     }
 
-    /// Lists `wanted` and says what became of each, in their order. The second value is true if the
-    /// list changed. `None` if the host refuses or others are faster each time: nothing is listed
-    /// then.
+    /// Lists `wanted`; returns a result for each, in their order, and whether the list changed.
+    /// `None`, with nothing listed, if the host fails or other VMs win every attempt.
     pub fn list(host: &impl Host, wanted: &[Listed]) -> Option<(Vec<Listing>, bool)> {
         for _ in 0..TRIES_MAX {
             let (mut catalog, cas) = match host.shared_data(KEY) {
@@ -86,7 +84,7 @@ impl Catalog {
     fn add(&mut self, wanted: &Listed) -> Listing {
         if let Some(found) = self.series.iter_mut().find(|found| found.key == wanted.key) {
             found.responses |= wanted.responses;
-            let mut refused = Vec::new();
+            let mut unlisted = Vec::new();
             for code in &wanted.codes {
                 if found.codes.contains(code) {
                     continue;
@@ -94,24 +92,25 @@ impl Catalog {
                 if found.codes.len() < CODES_MAX {
                     found.codes.push(*code);
                 } else {
-                    refused.push(*code);
+                    unlisted.push(*code);
                 }
             }
-            return Listing::Listed(refused);
+            return Listing::Listed(unlisted);
         }
         let key = &wanted.key;
-        let known = self
+        // Roles of one direction and cluster merge on the wire, so a further role needs no room.
+        let on_wire = self
             .series
             .iter()
             .any(|found| found.key.meets(key.direction, &key.cluster));
-        if !known && key.cluster != OTHER && self.wire_series() >= WIRE_SERIES_MAX {
+        if !on_wire && key.cluster != OTHER && self.wire_series() >= WIRE_SERIES_MAX {
             return Listing::Full;
         }
         self.series.push(wanted.clone());
         Listing::Listed(Vec::new())
     }
 
-    /// Series told apart on the wire, without "other".
+    /// Number of distinct series on the wire, without "other".
     fn wire_series(&self) -> usize {
         let first_of_its_kind = |(index, listed): &(usize, &Listed)| {
             let key = &listed.key;

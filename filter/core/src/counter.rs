@@ -1,7 +1,7 @@
-//! What this VM has counted: a bounded table of series with running totals.
+//! The counters of this VM: a bounded table of series with running totals.
 //!
-//! Callbacks of requests add into it; nothing there allocates, indexes or panics. The tick takes
-//! out what has been added since the last one ([`Total::pending`]), by way of [`crate::process`].
+//! Request callbacks add to it; they do not allocate, index or panic. [`crate::process`] flushes at
+//! each tick what was added since the last one ([`Total::pending`]).
 
 use crate::config::{ResponseDetail, SERIES_MAX};
 use crate::host::MetricId;
@@ -13,22 +13,21 @@ use crate::time::Monotonic;
 pub const CODES_MAX: usize = 32;
 /// Series beyond the configured ones: "other" of each role and direction.
 const OTHERS_MAX: usize = 6;
-/// Series a VM may ever hold.
 const TABLE_MAX: usize = SERIES_MAX + OTHERS_MAX;
 
 /// Place of a series in the table of its VM.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SeriesIndex(pub(crate) u16);
 
-/// A running total of this VM, and how much of it the process-wide metric has.
+/// A running total of this VM, and the part of it that was added to the process-wide metric.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Total {
     pub value: u64,
     /// Part of `value` that was added to the process-wide metric.
     pub flushed: u64,
-    /// The process-wide metric, once it was defined.
+    /// The process-wide metric, once defined.
     pub metric: Option<MetricId>,
-    /// Whether the metric was seen to hold what was added.
+    /// Whether the metric was read back after an addition.
     pub proven: bool,
 }
 
@@ -36,11 +35,10 @@ pub struct Total {
 #[derive(Clone, Debug)]
 pub struct Series {
     pub key: SeriesKey,
-    /// Whether responses are counted at all, and how.
     pub detail: ResponseDetail,
-    /// Whether the process knows of the series, with this many exact statuses.
+    /// Number of exact statuses with which the series is in the process's list.
     pub listed: Option<usize>,
-    /// The process's list is full: what is counted here belongs to "other".
+    /// The process's list is full: these counts move to "other".
     pub refused: bool,
     events: Total,
     inflight: Total,
@@ -55,11 +53,11 @@ pub struct Series {
 struct CodeTotal {
     code: u16,
     total: Total,
-    /// The process's list has no room for it: what is counted here belongs to the class.
+    /// The process's list has no room for it: these counts move to the class.
     refused: bool,
 }
 
-/// What was refused because a limit was reached.
+/// Counts of what a limit affected.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Refused {
     /// Requests counted under "other" since the table of series was full.
@@ -85,7 +83,7 @@ impl Total {
         self.value = self.value.wrapping_add(amount);
     }
 
-    /// What the process-wide metric does not have yet; negative only where the total may fall.
+    /// The part not yet added to the process-wide metric; negative only for `inflight`.
     pub fn pending(&self) -> i64 {
         self.value.wrapping_sub(self.flushed).cast_signed()
     }
@@ -114,7 +112,7 @@ impl Series {
         }
     }
 
-    /// Brings the integral of `inflight` to `now`.
+    /// Advances the integral of `inflight` to `now`.
     #[inline]
     fn advance(&mut self, now: Monotonic) {
         let nanos = now.nanos_since(self.advanced_at);
@@ -162,14 +160,14 @@ impl Series {
         self.codes.iter().map(|known| known.code)
     }
 
-    /// The process has no room for an exact status: from now on it goes by its class.
+    /// Marks an exact status that the process's list has no room for.
     pub fn refuse_code(&mut self, code: u16) {
         for known in self.codes.iter_mut().filter(|known| known.code == code) {
             known.refused = true;
         }
     }
 
-    /// Moves what refused exact statuses have pending to their classes; returns how much.
+    /// Moves pending counts of refused exact statuses to their classes; returns their sum.
     pub fn move_refused_codes(&mut self) -> u64 {
         let mut moved = 0_u64;
         for known in self.codes.iter_mut().filter(|known| known.refused) {
@@ -184,7 +182,8 @@ impl Series {
         moved
     }
 
-    /// Each counter with its total, what leads first: requests before their responses.
+    /// Each counter with its total, requests before their responses: a reader then never sees more
+    /// responses than requests.
     pub fn totals_mut(&mut self) -> impl Iterator<Item = (Counter, &mut Total)> {
         let classes = (0_u16..).zip(&mut self.classes);
         let codes = self
@@ -204,7 +203,7 @@ impl Series {
         )
     }
 
-    /// Value of a counter since the VM began; 0 for what was never counted.
+    /// Value of a counter since the VM started.
     pub fn value(&self, counter: Counter) -> u64 {
         match counter {
             Counter::Events => self.events.value,
@@ -226,8 +225,7 @@ impl Series {
 // === impl Counters ===
 
 impl Counters {
-    /// The series of a key. It is added if it is new; at the limit of `max` series, "other" takes
-    /// its place, and the second value is true.
+    /// Finds or adds the series of a key. At the limit of `max` series, returns "other" and true.
     pub fn resolve(
         &mut self,
         role: Role,
@@ -289,13 +287,12 @@ impl Counters {
         Some(SeriesIndex(index))
     }
 
-    /// Whether the series at `index` is that of `cluster`: a guess that saves a search.
+    /// Whether the series at `index` is that of `cluster`: checks a guess without a search.
     pub fn is_cluster(&self, index: SeriesIndex, cluster: &[u8]) -> bool {
         self.get(index)
             .is_some_and(|series| series.key.cluster.as_bytes() == cluster)
     }
 
-    /// The series at `index`.
     pub fn get(&self, index: SeriesIndex) -> Option<&Series> {
         self.series.get(usize::from(index.0))
     }
@@ -305,8 +302,8 @@ impl Counters {
         self.series.get_mut(usize::from(index.0))
     }
 
-    /// Begins all totals again at 0. What is in flight stays.
-    pub fn begin_again(&mut self) {
+    /// Sets all totals to 0 except `inflight`: those requests are still open.
+    pub fn restart(&mut self) {
         for series in &mut self.series {
             for (counter, total) in series.totals_mut() {
                 if counter != Counter::Inflight {
@@ -324,7 +321,7 @@ impl Counters {
         self.series.iter_mut()
     }
 
-    /// A request or attempt began, or ended where only ends are counted.
+    /// Counts a request or attempt: at its beginning, or at its end in an access logger.
     #[inline]
     pub fn event(&mut self, index: SeriesIndex) {
         if let Some(series) = self.get_mut(index) {
@@ -332,7 +329,7 @@ impl Counters {
         }
     }
 
-    /// A request is in flight from now on.
+    /// Adds a request to `inflight`.
     #[inline]
     pub fn enter(&mut self, index: SeriesIndex, now: Monotonic) {
         if let Some(series) = self.get_mut(index) {
@@ -341,7 +338,7 @@ impl Counters {
         }
     }
 
-    /// A request that [`Self::enter`]ed is in flight no longer.
+    /// Removes a request that [`Self::enter`]ed from `inflight`.
     #[inline]
     pub fn leave(&mut self, index: SeriesIndex, now: Monotonic) {
         if let Some(series) = self.get_mut(index) {
@@ -350,7 +347,7 @@ impl Counters {
         }
     }
 
-    /// A request ended. The host is asked for the status only if it counts.
+    /// Counts a response. Calls `status` only if responses are counted.
     #[inline]
     pub fn respond(&mut self, index: SeriesIndex, status: impl FnOnce() -> Option<u16>) {
         let overflow = self
@@ -361,17 +358,15 @@ impl Counters {
         }
     }
 
-    /// A request was counted under "other".
     pub fn overflowed(&mut self) {
         self.refused.series_overflow.add(1);
     }
 
-    /// A request was left out of `inflight`.
     pub fn untracked(&mut self) {
         self.refused.untracked_streams.add(1);
     }
 
-    /// Brings the integrals of what is in flight to `now`.
+    /// Advances the integrals of `inflight` to `now`.
     pub fn advance(&mut self, now: Monotonic) {
         for series in &mut self.series {
             if series.inflight.value > 0 {
@@ -380,7 +375,7 @@ impl Counters {
         }
     }
 
-    /// Moves what the process has no room for to where it has: refused series to "other", refused
+    /// Moves counts that the process's list has no room for: refused series to "other", refused
     /// exact statuses to their classes.
     pub fn move_refused(&mut self) {
         for series in &mut self.series {
@@ -422,7 +417,7 @@ impl Counters {
             return;
         };
         let target = match counter {
-            // An exact status goes by its class: "other" may have no room for it.
+            // By class: "other" may have no room for the exact status.
             Counter::Responses(outcome) if outcome.is_exact() => {
                 Counter::Responses(Outcome::class(Some(outcome.0)))
             }

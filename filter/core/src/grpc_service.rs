@@ -1,8 +1,7 @@
-//! Naming the gRPC upstream.
+//! The gRPC upstream as a serialised `envoy.config.core.v3.GrpcService`.
 //!
-//! Envoy takes the bytes that name it for a serialised `envoy.config.core.v3.GrpcService` if it
-//! can. A bare cluster name that happens to be one without a target aborts the proxy, so we always
-//! send a real one.
+//! Envoy also accepts a bare cluster name, but parses it as a `GrpcService` first: a name that
+//! happens to parse as one without a target aborts the proxy.
 
 use crate::config::Aggregator;
 
@@ -11,7 +10,6 @@ const FIELD_1: u8 = 0x0a;
 /// Field 2 (`EnvoyGrpc.authority`), length-delimited.
 const FIELD_2: u8 = 0x12;
 
-/// The aggregator as a serialised `GrpcService`.
 pub fn encode(aggregator: &Aggregator) -> Vec<u8> {
     let mut envoy_grpc = Vec::new();
     field(FIELD_1, aggregator.cluster.as_bytes(), &mut envoy_grpc);

@@ -1,13 +1,13 @@
-//! What the core asks of the proxy that hosts it.
+//! The interface to the proxy that hosts the VM.
 //!
-//! Every call may fail and none may panic. The real host maps these to proxy-wasm calls; the fake
-//! one in `testing` plays an Envoy process with several VMs.
+//! Every call may fail, none may panic. The real host maps these to proxy-wasm calls; the fake in
+//! `testing` simulates an Envoy process with several VMs.
 
 use crate::time::{Monotonic, UnixMillis};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HostError {
-    /// There is no such thing (property, key, metric, token).
+    /// No such property, key, metric or token.
     NotFound,
     /// Shared data changed since it was read.
     CasMismatch,
@@ -15,18 +15,16 @@ pub enum HostError {
     Refused(u32),
 }
 
-/// How grave a log line is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LogLevel {
     Debug,
     Info,
-    /// Something is not as configured; counting goes on.
+    /// A setting is not as configured; counting continues.
     Warn,
-    /// Something is not counted or not streamed.
+    /// Requests are not counted or not streamed.
     Error,
 }
 
-/// What a metric of the host does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum MetricKind {
     Counter,
@@ -54,15 +52,11 @@ pub struct StreamToken(pub u32);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Cas(pub u32);
 
-/// What the core asks of the proxy that hosts it.
 pub trait Host {
-    /// Writes a line to the proxy's log.
     fn log(&self, level: LogLevel, message: &str);
 
-    /// The wall clock.
     fn unix_now(&self) -> UnixMillis;
 
-    /// The clock that never steps.
     fn monotonic_now(&self) -> Monotonic;
 
     fn random(&self) -> u64;
@@ -77,13 +71,13 @@ pub trait Host {
     /// Status of the response of the current HTTP stream, if it has one. Does not allocate.
     fn response_status(&self) -> Option<u16>;
 
-    /// Asks for ticks of the current root every `millis`; 0 ends them.
+    /// Sets the tick period of the current root; 0 stops ticks.
     fn set_tick_period(&self, millis: u32) -> Result<(), HostError>;
 
-    /// Defines a metric of the whole process; the same name is the same metric in every VM.
+    /// Defines a process-wide metric: a name refers to the same metric in every VM.
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<MetricId, HostError>;
 
-    /// Adds to a metric; a counter takes positive offsets only.
+    /// Adds to a metric; a counter accepts positive offsets only.
     fn increment_metric(&self, id: MetricId, offset: i64) -> Result<(), HostError>;
 
     fn set_gauge(&self, id: MetricId, value: u64) -> Result<(), HostError>;
@@ -93,8 +87,8 @@ pub trait Host {
     /// Reads data shared by the VMs of the process.
     fn shared_data(&self, key: &str) -> Result<(Vec<u8>, Cas), HostError>;
 
-    /// Writes data shared by the VMs of the process, if it is still at version `expected`; `None`
-    /// expects that it is not there.
+    /// Writes data shared by the VMs of the process if it is at version `expected`; `None` expects
+    /// that the key does not exist.
     fn set_shared_data(
         &self,
         key: &str,
@@ -111,14 +105,14 @@ pub trait Host {
         method: &str,
     ) -> Result<StreamToken, HostError>;
 
-    /// Sends a message. Success says nothing about delivery.
+    /// Sends a message. Success does not mean delivery.
     fn send(&self, token: StreamToken, message: &[u8]) -> Result<(), HostError>;
 
-    /// Ends our half of a stream, or forgets one that the peer has ended.
+    /// Closes our half of a stream, or frees one that the peer has closed.
     fn close_stream(&self, token: StreamToken) -> Result<(), HostError>;
 
     fn cancel_stream(&self, token: StreamToken) -> Result<(), HostError>;
 
-    /// Message of the status a stream ended with; valid while its end is being told.
+    /// Status message of a closed stream; valid only during its close callback.
     fn close_message(&self) -> Option<String>;
 }

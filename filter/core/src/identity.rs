@@ -19,22 +19,21 @@ use std::collections::BTreeMap;
 use crate::config::ConfiguredIdentity;
 use crate::host::Host;
 
-/// Bytes of a text that is taken from the environment or the node: a Kubernetes name has at most
-/// 253.
+/// Longest value from the environment or the node, in bytes: that of a Kubernetes name.
 const TEXT_BYTES_MAX: usize = 253;
 
-/// Who a sidecar is. A part that is not known is empty.
+/// The pod of the sidecar. Unknown parts are empty.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Identity {
     pub namespace: String,
     pub pod: String,
     pub uid: String,
     pub node: String,
-    /// Labels of its pod that the configuration names.
+    /// Pod labels from the configuration.
     pub labels: BTreeMap<String, String>,
 }
 
-/// Where a part may stand outside the configuration.
+/// Sources of a part besides the configuration.
 struct Source {
     env: &'static str,
     metadata: &'static [u8],
@@ -57,8 +56,7 @@ const NODE: Source = Source {
     metadata: b"xds\0node\0metadata\0NODE_NAME",
 };
 
-/// Finds out who the sidecar is. The error is a sentence that says what is missing and where it was
-/// looked for.
+/// Resolves the identity. The error names the missing part and its sources.
 pub fn resolve(host: &impl Host, configured: &ConfiguredIdentity) -> Result<Identity, String> {
     let identity = Identity {
         namespace: find(host, &configured.namespace, &NAMESPACE),
@@ -137,7 +135,7 @@ mod tests {
         assert_eq!(identity.pod, "from-env");
     }
 
-    /// What is missing is said with every place where it could have stood.
+    /// The error names the missing part and every source.
     #[test]
     fn a_missing_part_is_named() {
         let process = FakeProcess::new(1);
@@ -148,7 +146,7 @@ mod tests {
         assert!(sentence.contains("POD_NAME"), "{sentence}");
     }
 
-    /// A value that no pod can have is not taken.
+    /// A value that no pod can have is ignored.
     #[test]
     fn an_overlong_value_is_passed_over() {
         let process = FakeProcess::new(1);

@@ -3,9 +3,8 @@
 //! Data flows in by the callbacks of [`vm::Vm`]: `config` says what to count, `counter` and
 //! `open_requests` count it. It flows out through two modules: `process` adds it to totals that all
 //! VMs of the Envoy process share, and `streamer` reports the totals to every aggregator (`view` →
-//! `report` → `stream`). `registry`, `member` and `catalog` are what VMs tell each other: who is
-//! alive, who streams, which series there are. All that is asked of the proxy goes through
-//! [`host::Host`].
+//! `report` → `stream`). By `registry`, `member` and `catalog` VMs share which of them are alive,
+//! which one streams, and which series exist. All calls to the proxy go through [`host::Host`].
 //!
 //! A trap takes the whole VM and may take a request with it, so nothing in this crate panics.
 #![forbid(unsafe_code)]

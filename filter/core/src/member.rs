@@ -1,51 +1,47 @@
-//! This VM among the VMs of its process: its entry in the registry, and what it last read there.
+//! This VM's membership in its process: its registry entry, and a copy of the registry.
 
 use crate::host::Host;
 use crate::registry::{DEAD_AFTER_MS, ModuleTag, Registry, Vm, VmId};
 use crate::time::Monotonic;
 
-/// How often a VM renews its entry, in milliseconds.
+/// Interval of renewals of the entry, in milliseconds.
 const RENEW_EVERY_MS: u64 = 500;
-/// How long a VM is a member before it leads: the others need the time of a tick to enter
-/// themselves.
+/// Membership, in milliseconds, before a VM leads: other VMs need a tick to enter themselves.
 const LEAD_AFTER_MS: u64 = 250;
-/// For how long a new member looks at every tick who else there is.
+/// A new member reads the registry at every tick for this time, in milliseconds.
 const SETTLING_MS: u64 = 500;
-/// For how long the former leader goes on beside the new one, in milliseconds.
+/// The former leader keeps streaming for this time after a handover, in milliseconds.
 const OVERLAP_MS: u64 = 1000;
-/// A VM that did not tick for this long stood still, most likely with its whole process.
+/// A VM without a tick for this time, in milliseconds, was stalled, most likely with its process.
 const STALLED_MS: u64 = 1000;
 
-/// This VM among the VMs of its process.
 #[derive(Debug, Default)]
 pub struct Member {
     me: Vm,
     registry: Registry,
     joined_at: Option<Monotonic>,
-    /// The entry has news for the others.
+    /// The entry in the registry is outdated.
     stale: bool,
-    /// Since when another VM has been the leader.
+    /// Start of another VM's leadership.
     led_since: Option<Monotonic>,
     ticked_at: Option<Monotonic>,
-    /// The last tick before it stood still, and until when the others have time to renew their
-    /// entries since.
+    /// The last tick before a stall, and the deadline by which other VMs renew their entries.
     stalled: Option<(Monotonic, Monotonic)>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Lead {
-    /// Nobody has been found yet.
     Unknown,
     Me,
-    /// Another VM, which may still be opening its stream.
-    OtherSoon,
+    /// Another VM leads, but may still be opening its stream.
+    HandingOver,
     Other,
 }
 
 // === impl Member ===
 
 impl Member {
-    /// Notes when the VM was configured for the first time, and what it runs.
+    /// Records the time of the first configuration, and the module.
     pub fn configured(&mut self, module: ModuleTag, now: Monotonic) {
         if self.me.configured_at == Monotonic::default() {
             self.me.configured_at = now;
@@ -53,26 +49,25 @@ impl Member {
         }
     }
 
-    /// Notes whether the VM has aggregators.
     pub fn can_stream(&mut self, can_stream: bool) {
         self.stale |= self.me.can_stream != can_stream;
         self.me.can_stream = can_stream;
     }
 
-    /// Notes that the VM saw a request.
     #[inline]
     pub fn saw_request(&mut self) {
         self.stale |= !self.me.saw_request;
         self.me.saw_request = true;
     }
 
-    /// When the VM was configured for the first time.
     pub fn configured_at(&self) -> Monotonic {
         self.me.configured_at
     }
 
-    /// Renews the entry if it is time to.
+    /// Renews the entry if due.
     pub fn tick(&mut self, host: &impl Host, now: Monotonic) {
+        // After a stall of the process all entries look dead until their VMs tick again: until
+        // then liveness is judged as of the last tick before it.
         let last = self.ticked_at.replace(now);
         if let Some(last) = last.filter(|last| now.millis_since(*last) >= STALLED_MS) {
             self.stalled = Some((last, now.plus_millis(DEAD_AFTER_MS)));
@@ -87,12 +82,12 @@ impl Member {
         }
     }
 
-    /// Tells all VMs that each has to stream for itself.
-    pub fn each_for_itself(&mut self, host: &impl Host, now: Monotonic) {
+    /// Makes every VM stream its own counters.
+    pub fn set_per_vm(&mut self, host: &impl Host, now: Monotonic) {
         self.renew(host, now, true);
     }
 
-    fn renew(&mut self, host: &impl Host, now: Monotonic, each_for_itself: bool) {
+    fn renew(&mut self, host: &impl Host, now: Monotonic, per_vm: bool) {
         while self.me.id == VmId::default() {
             self.me.id = VmId(host.random().max(1));
         }
@@ -101,10 +96,10 @@ impl Member {
             ..self.me
         };
         let updated = Registry::update(host, &mut |registry| {
-            registry.each_for_itself |= each_for_itself;
+            registry.per_vm |= per_vm;
             registry.renew(me);
         });
-        // If it did not work out, the next tick tries again.
+        // On failure the next tick tries again.
         let Some(registry) = updated else { return };
         self.registry = registry;
         self.me = me;
@@ -117,12 +112,12 @@ impl Member {
         self.led_since = led.then(|| self.led_since.unwrap_or(now));
     }
 
-    /// The moment as of which it is judged who is alive.
+    /// The time as of which liveness is judged.
     fn judged_at(&self, now: Monotonic) -> Monotonic {
         self.stalled.map_or(now, |(before, _)| before)
     }
 
-    /// Leaves in order; true if the sidecar ends with this VM.
+    /// Removes the entry; true if the sidecar ends with this VM.
     pub fn leave(&mut self, host: &impl Host, now: Monotonic) -> bool {
         let me = Vm {
             seen_at: now,
@@ -133,21 +128,21 @@ impl Member {
             if joined {
                 registry.renew(me);
             }
-            // The last report speaks of the process as it was with this VM.
+            // The last report counts this VM among the live ones.
             self.registry.clone_from(registry);
             registry.remove(me.id);
         });
         updated.is_some_and(|registry| registry.is_last(&me, now))
     }
 
-    /// Random name of the process; 0 while unknown.
+    /// Random ID of the process; 0 while unknown.
     pub fn process(&self) -> u64 {
         self.registry.process
     }
 
-    /// Whether some VM found that each has to stream for itself.
-    pub fn is_each_for_itself(&self) -> bool {
-        self.registry.each_for_itself
+    /// Whether every VM streams its own counters.
+    pub fn is_per_vm(&self) -> bool {
+        self.registry.per_vm
     }
 
     pub fn lead(&self, now: Monotonic) -> Lead {
@@ -156,18 +151,18 @@ impl Member {
         };
         match self.led_since {
             Some(since) if now.millis_since(since) >= OVERLAP_MS => Lead::Other,
-            Some(_) => Lead::OtherSoon,
+            Some(_) => Lead::HandingOver,
             None if now.millis_since(joined_at) < LEAD_AFTER_MS => Lead::Unknown,
             None => Lead::Me,
         }
     }
 
-    /// Whether the sum of what VMs have in flight holds that of a dead one.
+    /// Whether the sum of `inflight` includes requests of a dead VM.
     pub fn is_inflight_lost(&self) -> bool {
         self.registry.inflight_lost
     }
 
-    /// VMs that should be counting, and VMs that do.
+    /// Numbers of expected and live VMs.
     pub fn vms(&self, now: Monotonic) -> (u32, u32) {
         let count = |vms: usize| u32::try_from(vms).unwrap_or(u32::MAX);
         let live = self.registry.live(self.judged_at(now)).count();

@@ -1,23 +1,21 @@
-//! The HTTP streams of a VM that are open: which root they belong to and where they are counted.
+//! Open HTTP streams of a VM, with their root and series.
 //!
-//! A table of fixed size with open addressing. Envoy numbers contexts one after the other, so the
-//! number itself is the hash and neighbours in time are neighbours in memory. The table is
-//! allocated once, for the first stream: most VMs (the main thread's, those of access loggers)
-//! never see one.
+//! A fixed-size hash table with open addressing. Envoy numbers contexts sequentially, so the number
+//! is the hash, and streams close in time are close in memory. The table is allocated for the first
+//! stream: most VMs (the main thread's, those of access loggers) never get one.
 
 use crate::counter::SeriesIndex;
 use crate::host::{ContextId, RootId};
 
-/// Requests that are tracked at most, per VM: 192 KiB of memory.
+/// Tracked requests of a VM at most: 192 KiB of memory.
 pub const OPEN_MAX: usize = 8192;
-/// Half of the slots stay free, so that a search is short.
+/// Half of the slots stay free, which keeps probe sequences short.
 const SLOTS: usize = OPEN_MAX * 2;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct OpenRequest {
-    /// Whose plugin it runs through.
     pub root: RootId,
-    /// Where it is in flight; `None` before its request headers.
+    /// The series it is in flight in; `None` before its request headers.
     pub series: Option<SeriesIndex>,
 }
 
@@ -28,10 +26,9 @@ struct Slot {
     series: Option<SeriesIndex>,
 }
 
-/// Which HTTP streams are open.
 #[derive(Debug, Default)]
 pub struct OpenRequests {
-    /// Empty before the first stream. Context 0 is none; Envoy begins at 1.
+    /// Empty before the first stream. Context 0 marks a free slot; Envoy's numbers start at 1.
     slots: Vec<Slot>,
     open: usize,
 }
@@ -49,13 +46,11 @@ impl OpenRequests {
         self.open
     }
 
-    /// Whether no stream is open.
     pub fn is_empty(&self) -> bool {
         self.open == 0
     }
 
-    /// Takes in a stream; false if the table is full. A stream that is known already keeps its
-    /// place.
+    /// Adds a stream; false if the table is full. A stream that is in the table stays unchanged.
     #[inline]
     pub fn insert(&mut self, context: ContextId, root: RootId) -> bool {
         if context.0 == 0 || self.open >= OPEN_MAX {
@@ -81,14 +76,13 @@ impl OpenRequests {
         true
     }
 
-    /// The stream, if it is known.
     #[inline]
     pub fn get(&self, context: ContextId) -> Option<OpenRequest> {
         let slot = self.slots.get(self.find(context)?)?;
         slot.known(context)
     }
 
-    /// Notes where the stream is in flight; false if it is not known.
+    /// Sets the series of a stream; false if it is not in the table.
     #[inline]
     pub fn enter(&mut self, context: ContextId, series: SeriesIndex) -> bool {
         let slot = self
@@ -107,7 +101,8 @@ impl OpenRequests {
         let mut hole = self.find(context)?;
         let removed = self.slots.get(hole)?.known(context)?;
         self.open = self.open.saturating_sub(1);
-        // Closes the gap: whoever was pushed past it by a collision moves into it.
+        // Closes the gap (backward shift deletion): a later entry of the probe sequence moves into
+        // it, or searches would stop at the gap.
         let mut probe = hole;
         for _ in 0..SLOTS {
             probe = next(probe);
@@ -131,7 +126,7 @@ impl OpenRequests {
         Some(removed)
     }
 
-    /// Slot of the stream, or the free one where it would go.
+    /// The slot of the stream, or the free one for it.
     #[inline]
     fn find(&self, context: ContextId) -> Option<usize> {
         let mut position = home(context.0);
@@ -235,8 +230,7 @@ mod tests {
         }
     }
 
-    /// The table refuses what exceeds its limit, keeps what it has and takes in again when there is
-    /// room.
+    /// A full table rejects streams, keeps its entries, and accepts streams again once it has room.
     #[test]
     fn a_full_table_refuses() {
         let mut table = OpenRequests::default();

@@ -1,16 +1,15 @@
-//! Process-wide totals: Envoy counters into which every VM adds what it counted, and which any VM
-//! can read.
+//! Process-wide totals: Envoy counters to which every VM adds, and which any VM can read.
 //!
-//! They live as long as the process: through a VM that traps, is replaced or reconfigured.
-//! `meshmeter.instance` and `meshmeter.started_at_ms` are kept beside them, so that neither
-//! outlives the other. Three things can go wrong with such counters, and all are noticed:
-//! - a `stats_matcher` in the bootstrap hides them: they take every addition and read 0. Each VM
-//!   proves a probe before it relies on them, and each counter when it first adds to it;
-//! - `/reset_counters` sets them back to 0. A sentinel that is never 0 otherwise tells;
+//! They live as long as the process, also while VMs trap, are replaced or reconfigured.
+//! `meshmeter.instance` and `meshmeter.started_at_ms` are metrics too, so that they live as long.
+//! Three faults of such counters are detected:
+//! - a `stats_matcher` in the bootstrap hides them: they accept additions and read 0. Each VM
+//!   reads back a probe before it relies on them, and each counter after its first addition;
+//! - `/reset_counters` sets them to 0. It also resets a sentinel that is never 0 otherwise;
 //! - a hot restart adds the parent's counters and gauges to those of the same name in the child.
-//!   `meshmeter.instance` tells: a gauge that reads something else than what was just set holds a
-//!   part of a parent. The child's counters are of no use from then on, also after the parent is
-//!   gone, which takes its gauges along but not its counts.
+//!   Then the gauge `meshmeter.instance` reads another value than was just set. The child's
+//!   counters are useless from then on, also after the parent has ended, which removes its gauges
+//!   but not its counts.
 
 use std::cell::Cell;
 
@@ -21,54 +20,52 @@ use crate::host::{Host, HostError, MetricId, MetricKind};
 use crate::series::{Counter, Outcome, Role};
 use crate::time::UnixMillis;
 
-/// Names of the counters of what was refused, in the order of [`Refused::totals_mut`].
+/// Names of the counters of [`Refused`], in the order of [`Refused::totals_mut`].
 pub(crate) const REFUSED_NAMES: [&str; 3] = [
     "meshmeter.refused.series_overflow",
     "meshmeter.refused.untracked_streams",
     "meshmeter.refused.code_overflow",
 ];
 
-/// What a process sets `meshmeter.instance` to once its counters hold those of a parent. No name of
-/// counters.
+/// Value of `meshmeter.instance` in a process whose counters include a parent's. Never an instance.
 const MERGED: u64 = 1;
 
-/// The metrics beside the counters.
+/// Metrics that describe the counters.
 #[derive(Clone, Copy, Debug)]
 struct Metrics {
-    /// Gauge: random name of these counters.
+    /// Gauge: random ID of the counters' lifetime.
     instance: MetricId,
-    /// Gauge: when they began at 0, Unix time in milliseconds.
+    /// Gauge: start of that lifetime, Unix time in milliseconds.
     started_at: MetricId,
-    /// Counter: never 0 while the counters belong to `instance`.
+    /// Counter: never 0 during that lifetime.
     sentinel: MetricId,
-    /// Counter: rises whenever a VM added something.
+    /// Counter: incremented with each flush of a VM.
     changes: MetricId,
-    /// Gauge: rises whenever a VM listed something.
+    /// Gauge: incremented with each change of the list of series.
     listings: MetricId,
 }
 
-/// What the metrics beside the counters say now.
+/// The current lifetime of the counters, which ends with a reset, and its change counts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Signs {
-    /// Random name of the counters.
+pub struct CounterEpoch {
+    /// Random ID.
     pub instance: u64,
-    /// When they began at 0.
     pub started_at: UnixMillis,
-    /// Whether they were set back to 0 since they got their name.
+    /// Whether the counters were set to 0 since `started_at`.
     pub was_reset: bool,
-    /// Moves whenever a VM added something.
+    /// Differs after each flush of a VM.
     pub changes: u64,
-    /// Moves whenever a VM listed something.
+    /// Differs after each change of the list of series.
     pub listings: u64,
 }
 
-/// The process-wide totals as one VM uses them.
+/// One VM's access to the process-wide totals.
 #[derive(Debug, Default)]
 pub struct ProcessTotals {
     metrics: Option<Metrics>,
-    /// Name of the counters as this VM last saw it; 0 before that.
+    /// Last instance that this VM read; 0 before that.
     instance: Cell<u64>,
-    /// The gauge `meshmeter.instance` of a process whose counters hold those of a parent.
+    /// The gauge `meshmeter.instance`, once the counters include a parent's.
     merged: Option<MetricId>,
 }
 
@@ -77,15 +74,16 @@ pub struct ProcessTotals {
 pub enum Unusable {
     /// They cannot be read back.
     Hidden(String),
+    /// Another VM found them unusable.
     Elsewhere,
-    /// They hold counts of the process that this one takes over from.
+    /// They include counts of the parent of a hot restart.
     Merged,
 }
 
 // === impl Refused ===
 
 impl Refused {
-    /// Each total, in the order of their names.
+    /// In the order of [`REFUSED_NAMES`].
     fn totals_mut(&mut self) -> [&mut Total; 3] {
         [
             &mut self.series_overflow,
@@ -102,9 +100,9 @@ impl Refused {
 // === impl ProcessTotals ===
 
 impl ProcessTotals {
-    /// Proves that counters and gauges read back what was written, and names the counters if nobody
-    /// did yet. `started_at` is a moment before this VM counted anything.
-    pub fn prove(&mut self, host: &impl Host, started_at: UnixMillis) -> Result<(), Unusable> {
+    /// Checks that counters and gauges can be read back, and starts an epoch if there is none.
+    /// `started_at` is a time before this VM's first count.
+    pub fn probe(&mut self, host: &impl Host, started_at: UnixMillis) -> Result<(), Unusable> {
         if self.metrics.is_none() {
             self.metrics = Some(Self::find(host, started_at)?);
         }
@@ -114,7 +112,7 @@ impl ProcessTotals {
     fn find(host: &impl Host, started_at: UnixMillis) -> Result<Metrics, Unusable> {
         let counter = |name| host.define_metric(MetricKind::Counter, name);
         let gauge = |name| host.define_metric(MetricKind::Gauge, name);
-        let proof = || -> Result<Option<Metrics>, HostError> {
+        let check = || -> Result<Option<Metrics>, HostError> {
             let probe = counter("meshmeter.probe")?;
             let metrics = Metrics {
                 instance: gauge("meshmeter.instance")?,
@@ -125,20 +123,20 @@ impl ProcessTotals {
             };
             host.increment_metric(probe, 1)?;
             if host.read_metric(probe)? == 0 {
-                // A reset might have come between: once is no proof.
+                // `/reset_counters` may have come between the two calls: check twice.
                 host.increment_metric(probe, 1)?;
                 if host.read_metric(probe)? == 0 {
                     return Ok(None);
                 }
             }
             if host.read_metric(metrics.instance)? == 0 {
-                metrics.begin(host, started_at)?;
+                metrics.start_epoch(host, started_at)?;
             }
             let readable = host.read_metric(metrics.instance)? != 0
                 && host.read_metric(metrics.started_at)? != 0;
             Ok(readable.then_some(metrics))
         };
-        match proof() {
+        match check() {
             Ok(Some(metrics)) => Ok(metrics),
             Ok(None) => Err(Unusable::Hidden(
                 "a `stats_matcher` hides the metrics wasmcustom.meshmeter".to_owned(),
@@ -147,30 +145,29 @@ impl ProcessTotals {
         }
     }
 
-    /// Whether the name of the counters is known.
-    pub fn is_named(&self) -> bool {
+    pub fn has_instance(&self) -> bool {
         self.instance.get() != 0
     }
 
-    /// Finds out what the counters are called now, and that they are of this process alone. What
-    /// tells is a gauge, so it holds for VMs that begin at any time and share no data with the
-    /// others.
-    pub fn name(&mut self, host: &impl Host) -> Result<(), Unusable> {
+    /// Reads the instance, and checks that the counters are of this process alone. By a gauge, so
+    /// the check also works for VMs that start later or share no data with the others.
+    pub fn read_instance(&mut self, host: &impl Host) -> Result<(), Unusable> {
         let Some(metrics) = self.metrics else {
             return Ok(());
         };
-        let Ok(told) = host.read_metric(metrics.instance) else {
+        let Ok(instance) = host.read_metric(metrics.instance) else {
             return Ok(());
         };
-        if told == self.instance.get() {
+        if instance == self.instance.get() {
             return Ok(());
         }
-        // Another VM gave the name, or Envoy added a parent's gauge to ours.
-        let own = told != MERGED
-            && host.set_gauge(metrics.instance, told).is_ok()
-            && host.read_metric(metrics.instance) == Ok(told);
+        // Another VM started an epoch, or Envoy added a parent's gauge to ours: then the gauge does
+        // not read the value that is written here.
+        let own = instance != MERGED
+            && host.set_gauge(metrics.instance, instance).is_ok()
+            && host.read_metric(metrics.instance) == Ok(instance);
         if own {
-            self.instance.set(told);
+            self.instance.set(instance);
             return Ok(());
         }
         let _ = host.set_gauge(metrics.instance, MERGED);
@@ -178,25 +175,24 @@ impl ProcessTotals {
         Err(Unusable::Merged)
     }
 
-    /// Whether a parent is there that this process takes over from: its part of the gauge goes when
-    /// it ends.
+    /// Whether the parent of a hot restart still runs: Envoy removes its part of the gauge when it
+    /// ends.
     pub fn has_parent(&self, host: &impl Host) -> bool {
-        let told = self.merged.map(|instance| host.read_metric(instance));
-        told.is_some_and(|told| told != Ok(MERGED))
+        let read = self.merged.map(|instance| host.read_metric(instance));
+        read.is_some_and(|read| read != Ok(MERGED))
     }
 
-    /// Reads the metrics beside the counters; `None` if they are called otherwise than this VM
-    /// knows, since another one gave them a name or Envoy added a parent's: then they are to be
-    /// named.
-    pub fn signs(&self, host: &impl Host) -> Option<Signs> {
-        let metrics = self.metrics.filter(|_| self.is_named())?;
+    /// Reads the epoch; `None` if the instance differs from the last one read, since another VM
+    /// started an epoch or Envoy added a parent's gauge: then [`Self::read_instance`] has to check.
+    pub fn epoch(&self, host: &impl Host) -> Option<CounterEpoch> {
+        let metrics = self.metrics.filter(|_| self.has_instance())?;
         let read = |id| host.read_metric(id).ok();
         let instance = read(metrics.instance)?;
         if instance != self.instance.get() {
             self.instance.set(0);
             return None;
         }
-        Some(Signs {
+        Some(CounterEpoch {
             instance,
             started_at: UnixMillis(read(metrics.started_at)?),
             was_reset: read(metrics.sentinel)? == 0,
@@ -205,17 +201,17 @@ impl ProcessTotals {
         })
     }
 
-    /// Gives counters that were set back to 0 a new name.
-    pub fn rename(&self, host: &impl Host, started_at: UnixMillis) {
+    /// Starts a new epoch after a reset.
+    pub fn new_epoch(&self, host: &impl Host, started_at: UnixMillis) {
         if let Some(metrics) = self.metrics {
             // On failure the sentinel still reads 0, and the next tick tries again.
-            if let Ok(instance) = metrics.begin(host, started_at) {
+            if let Ok(instance) = metrics.start_epoch(host, started_at) {
                 self.instance.set(instance);
             }
         }
     }
 
-    /// Adds what is pending to the process-wide metrics. What the host refuses stays pending.
+    /// Adds pending counts to the process-wide metrics. On failure they stay pending.
     pub fn flush(&self, host: &impl Host, counters: &mut Counters) -> Result<(), Unusable> {
         let Some(metrics) = self.metrics else {
             return Ok(());
@@ -259,8 +255,8 @@ impl ProcessTotals {
 // === impl Metrics ===
 
 impl Metrics {
-    /// Names the counters. The name comes last: who reads it finds the rest in place.
-    fn begin(&self, host: &impl Host, started_at: UnixMillis) -> Result<u64, HostError> {
+    /// Writes the instance last: a VM that reads it finds the other metrics set.
+    fn start_epoch(&self, host: &impl Host, started_at: UnixMillis) -> Result<u64, HostError> {
         let instance = host.random().max(MERGED + 1);
         host.increment_metric(self.sentinel, 1)?;
         host.set_gauge(self.started_at, started_at.0.max(1))?;
@@ -269,7 +265,7 @@ impl Metrics {
     }
 }
 
-/// Lists what is not listed yet; true if the process's list changed.
+/// Lists new series and statuses; true if the process's list changed.
 fn list(host: &impl Host, counters: &mut Counters) -> bool {
     let unlisted =
         |series: &Series| !series.refused && series.listed != Some(series.codes().count());
@@ -303,7 +299,7 @@ fn list(host: &impl Host, counters: &mut Counters) -> bool {
     changed
 }
 
-/// Adds what is pending of one total to its metric, and proves the metric the first time.
+/// Adds the pending part of one total to its metric, and reads the metric back the first time.
 fn add(
     host: &impl Host,
     sentinel: MetricId,
@@ -326,6 +322,7 @@ fn add(
     if total.proven || pending < 0 {
         return Ok(());
     }
+    // A reset in between explains a 0 as well; the sentinel tells the two apart.
     total.proven = host.read_metric(metric).is_ok_and(|value| value > 0);
     let was_reset = host.read_metric(sentinel).is_ok_and(|value| value == 0);
     if total.proven || was_reset {
@@ -337,7 +334,7 @@ fn add(
     )))
 }
 
-/// The counters that a role keeps for a series, what leads last, as they are read.
+/// The counters of a listed series in reading order: requests last, after their responses.
 pub(crate) fn counters_of(listed: &Listed) -> Vec<Counter> {
     let mut counters = Vec::new();
     if listed.responses && listed.key.role != Role::UpstreamLog {

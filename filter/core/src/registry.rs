@@ -1,23 +1,23 @@
-//! The VMs of the process, as they tell each other in shared data.
+//! The VMs of the process, in shared data.
 //!
-//! Every VM enters itself on its first tick and renews its entry as it ticks. From the entries each
-//! VM derives the same facts: how many VMs should be counting and how many do, who streams, what
-//! the process is called. The canary VM never ticks, so it never stands here.
+//! Every VM enters itself on its first tick and renews its entry at later ones. From the entries
+//! each VM derives the same facts: the numbers of expected and live VMs, the leader, the process
+//! ID. Envoy's canary VM never ticks, so it has no entry.
 
 use crate::blob::Reader;
 use crate::host::{Host, HostError};
 use crate::time::Monotonic;
 
-/// Where the record stands. The number changes with its layout.
+/// Key in shared data. The number changes with the record's layout.
 const KEY: &str = "meshmeter.vms.1";
-/// VMs that are entered at most: 26 bytes each, 6.5 KiB.
+/// VMs at most: 26 bytes each, 6.5 KiB.
 pub const VMS_MAX: usize = 256;
-/// A VM that was not seen for this long is dead: four times its period of renewal.
+/// A VM is dead this time after its last renewal, in milliseconds: four times the interval.
 pub const DEAD_AFTER_MS: u64 = 2000;
-/// Times a write is tried when other VMs write at the same time.
+/// Attempts of a write when other VMs write concurrently.
 const TRIES_MAX: usize = 16;
 
-/// Random name of a VM.
+/// Random ID.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct VmId(pub u64);
 
@@ -25,13 +25,13 @@ pub struct VmId(pub u64);
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ModuleTag(pub u8);
 
-/// What one VM says of itself.
+/// The entry of a VM.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Vm {
     pub id: VmId,
     /// When it was configured for the first time: the main thread's VM is configured first.
     pub configured_at: Monotonic,
-    /// When it last renewed its entry.
+    /// Last renewal.
     pub seen_at: Monotonic,
     /// Whether it ever saw a request: the main thread's VM never does.
     pub saw_request: bool,
@@ -43,11 +43,11 @@ pub struct Vm {
 /// The record of all VMs.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Registry {
-    /// Random name of the process, never 0.
+    /// Random ID of the process, never 0.
     pub process: u64,
-    /// Some VM found that process-wide counters cannot be read back: each VM streams for itself.
-    pub each_for_itself: bool,
-    /// A VM died and has a successor: the requests that it had in flight stay in the sum for ever.
+    /// Process-wide counters cannot be read back: every VM streams its own.
+    pub per_vm: bool,
+    /// A VM died and has a successor: its requests in flight stay in the sum for ever.
     pub inflight_lost: bool,
     vms: Vec<Vm>,
 }
@@ -55,12 +55,12 @@ pub struct Registry {
 // === impl Registry ===
 
 impl Registry {
-    /// Reads the record as it stands, changes it and writes it back; tries again when another VM
-    /// was faster. `None` if the host refuses, or others are faster each time.
+    /// Reads, changes and writes the record by compare-and-swap. `None` if the host fails or other
+    /// VMs win every attempt.
     pub fn update(host: &impl Host, change: &mut dyn FnMut(&mut Self)) -> Option<Self> {
         for _ in 0..TRIES_MAX {
             let (mut registry, cas) = match host.shared_data(KEY) {
-                // An unreadable record is one of nobody: it is begun anew.
+                // An unreadable record is replaced.
                 Ok((bytes, cas)) => (Self::decode(&bytes).unwrap_or_default(), Some(cas)),
                 Err(HostError::NotFound) => (Self::default(), None),
                 Err(_) => return None,
@@ -78,8 +78,8 @@ impl Registry {
         None
     }
 
-    /// Enters or renews a VM. A new one takes the place of the longest dead, of which it is the
-    /// successor. False if there is no room.
+    /// Adds or renews an entry. A new VM replaces the longest dead one, as its successor. False if
+    /// the registry is full.
     pub fn renew(&mut self, vm: Vm) -> bool {
         if let Some(entry) = self.vms.iter_mut().find(|entry| entry.id == vm.id) {
             *entry = vm;
@@ -102,12 +102,12 @@ impl Registry {
         true
     }
 
-    /// Takes out a VM that ends in order.
+    /// Removes a VM that ends orderly.
     pub fn remove(&mut self, id: VmId) {
         self.vms.retain(|entry| entry.id != id);
     }
 
-    /// VMs that should be counting; one that died without a successor stays expected.
+    /// Number of VMs that should be counting; a dead one without a successor is included.
     pub fn expected(&self) -> usize {
         self.vms.len()
     }
@@ -116,9 +116,8 @@ impl Registry {
         self.vms.iter().filter(move |vm| vm.is_live(now))
     }
 
-    /// The VM that streams for the process: one that never saw a request, and of these the one that
-    /// was configured first, which is the main thread's; it ends last, so its last report holds
-    /// everything.
+    /// The VM that streams for the process: of those without requests the one configured first,
+    /// which is the main thread's. It ends last, so its last report includes all counts.
     pub fn leader(&self, now: Monotonic) -> Option<VmId> {
         self.live(now)
             .filter(|vm| vm.can_stream)
@@ -126,8 +125,8 @@ impl Registry {
             .map(|vm| vm.id)
     }
 
-    /// Whether the sidecar ends when the VM `leaving` does: all that are left are idle VMs of
-    /// another module, which are the main thread's.
+    /// Whether the sidecar ends with the VM `leaving`: all remaining VMs are idle ones of another
+    /// module, which are the main thread's.
     pub fn is_last(&self, leaving: &Vm, now: Monotonic) -> bool {
         self.live(now)
             .filter(|vm| vm.id != leaving.id)
@@ -137,7 +136,7 @@ impl Registry {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(10 + self.vms.len() * Vm::BYTES);
         bytes.extend_from_slice(&self.process.to_le_bytes());
-        bytes.push(u8::from(self.each_for_itself) | (u8::from(self.inflight_lost) << 1));
+        bytes.push(u8::from(self.per_vm) | (u8::from(self.inflight_lost) << 1));
         for vm in &self.vms {
             bytes.extend_from_slice(&vm.id.0.to_le_bytes());
             bytes.extend_from_slice(&vm.configured_at.0.to_le_bytes());
@@ -154,7 +153,7 @@ impl Registry {
         let flags = reader.u8()?;
         let mut registry = Self {
             process,
-            each_for_itself: flags & 1 != 0,
+            per_vm: flags & 1 != 0,
             inflight_lost: flags & 2 != 0,
             vms: Vec::new(),
         };
@@ -179,10 +178,8 @@ impl Registry {
 // === impl Vm ===
 
 impl Vm {
-    /// Bytes of an entry.
     const BYTES: usize = 26;
 
-    /// Whether the VM renewed its entry lately.
     pub fn is_live(&self, now: Monotonic) -> bool {
         now.millis_since(self.seen_at) < DEAD_AFTER_MS
     }

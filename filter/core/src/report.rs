@@ -13,50 +13,48 @@ const BUILD: &str = match option_env!("MESHMETER_BUILD") {
     None => env!("CARGO_PKG_VERSION"),
 };
 
-/// How often a sidecar without news says that it is there, in milliseconds.
+/// Interval of reports without changes, in milliseconds.
 pub const HEARTBEAT_MS: u64 = 10_000;
-/// For how long after a change reports come at the flush interval, in milliseconds: as long as the
-/// widest window of the aggregator, so that every window sees its end exactly.
+/// Reports follow at the flush interval for this time after a change, in milliseconds: as long as
+/// the aggregator's widest window, so that every window has an exact end.
 pub const ACTIVE_MS: u64 = 60_000;
 
-/// What a stream begins with.
+/// Content of a stream's first frame.
 #[derive(Clone, Debug, Default)]
 pub struct Hello {
     pub identity: Identity,
-    /// How often it reports while something changes, in milliseconds.
+    /// Interval of reports while totals change, in milliseconds.
     pub flush_interval_ms: u64,
     pub counters: Reported,
 }
 
-/// Whose counters a stream reports.
+/// The counters that a stream reports.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reported {
     pub process: u64,
     /// Whether they are those of one VM, not of the process.
     pub of_vm: bool,
-    /// Name of the counters; 0 before they have one.
+    /// Random ID of the counters' lifetime; 0 before they have one.
     pub instance: u64,
-    /// When they began at 0.
+    /// Start of that lifetime.
     pub started_at: UnixMillis,
-    /// Whether the process takes over from a parent that is still there.
+    /// Whether the parent of a hot restart still runs.
     pub hot_restart: bool,
 }
 
-/// What a report says beside the series.
+/// Content of a report besides the series.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
     pub now: Now,
-    /// The last moment known to be without change, for streams that have nothing else to go by.
+    /// Last time without changes: start of the interval of a stream's first report.
     pub quiet_at: Monotonic,
-    /// VMs that should be counting.
     pub vms_expected: u32,
     pub vms_live: u32,
-    /// Whether the sum of what VMs have in flight holds that of a dead one, so that it is not
-    /// known.
+    /// Whether the sum of `inflight` includes requests of a dead VM, so that it is unknown.
     pub inflight_lost: bool,
 }
 
-/// Serialises `hello`, dated `now`, of a stream on which reports follow so often.
+/// Serialises `hello`.
 pub fn hello(hello: &Hello, flush_interval_ms: u64, now: Now) -> Vec<u8> {
     let Hello {
         identity, counters, ..
@@ -93,11 +91,11 @@ pub fn hello(hello: &Hello, flush_interval_ms: u64, now: Now) -> Vec<u8> {
 pub struct Promise {
     /// Within this time, in milliseconds.
     pub within_ms: u64,
-    /// Nothing changed for long: the next report is a heartbeat, unless something does.
+    /// Without a change the next report is a heartbeat.
     pub resting: bool,
 }
 
-/// When the report after one made `now` will follow.
+/// The promise in a report made at `now`.
 pub fn promise(view: &View, now: Now, flush_interval_ms: u64) -> Promise {
     let active = view
         .changed_at()
@@ -113,21 +111,19 @@ pub fn promise(view: &View, now: Now, flush_interval_ms: u64) -> Promise {
     }
 }
 
-/// A report that is about to be sent.
+/// Parameters of a report.
 #[derive(Clone, Copy, Debug)]
 pub struct Draft {
-    /// Its number on its stream.
     pub seq: u64,
-    /// What the stream's last acknowledged report held.
+    /// Version of the stream's last acknowledged report.
     pub acked: Version,
-    /// All that changed since then did so after this moment.
+    /// Start of the interval in which everything changed since `acked`.
     pub begin: Monotonic,
-    /// When the next one follows.
     pub promise: Promise,
     pub is_final: bool,
 }
 
-/// Serialises a report of what changed since the last acknowledged one.
+/// Serialises a report with the series that changed since the last acknowledged one.
 pub fn report(draft: Draft, view: &View, facts: &Facts) -> Vec<u8> {
     let now = facts.now;
     let mut series = view.since(draft.acked);

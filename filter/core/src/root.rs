@@ -5,7 +5,7 @@ use crate::counter::SeriesIndex;
 use crate::host::RootId;
 use crate::series::Direction;
 
-/// Roots a VM keeps at most. Envoy makes one per distinct configuration; old ones go when their
+/// Roots of a VM at most. Envoy creates one per distinct configuration, and deletes it when its
 /// listener has drained.
 pub const ROOTS_MAX: usize = 256;
 
@@ -13,18 +13,18 @@ pub const ROOTS_MAX: usize = 256;
 pub struct Root {
     pub id: RootId,
     pub config: Config,
-    /// Where it counts on each side; a guess if clusters are told apart. Envoy gives listeners of
-    /// both sides one root if their plugins are configured alike.
-    pub series: Sides,
-    /// Whether a request that should not be was seen and told.
+    /// Last series by direction; a guess with series by cluster. Envoy gives listeners of both
+    /// directions one root if their plugins have the same configuration.
+    pub series: SeriesByDirection,
+    /// Whether a request in the wrong role was logged.
     pub complained: bool,
-    /// Whether a listener without a direction was seen and told.
+    /// Whether a listener without a direction was logged.
     pub undirected: bool,
 }
 
-/// A series for each side of the sidecar, once known.
+/// A series for each direction, once resolved.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Sides {
+pub struct SeriesByDirection {
     inbound: Option<SeriesIndex>,
     outbound: Option<SeriesIndex>,
 }
@@ -35,10 +35,9 @@ pub struct Roots {
     roots: Vec<Root>,
 }
 
-// === impl Sides ===
+// === impl SeriesByDirection ===
 
-impl Sides {
-    /// The series of one side.
+impl SeriesByDirection {
     #[inline]
     pub fn get(self, direction: Direction) -> Option<SeriesIndex> {
         match direction {
@@ -47,7 +46,6 @@ impl Sides {
         }
     }
 
-    /// Sets the series of one side.
     pub fn set(&mut self, direction: Direction, series: SeriesIndex) {
         match direction {
             Direction::Inbound => self.inbound = Some(series),
@@ -59,12 +57,12 @@ impl Sides {
 // === impl Roots ===
 
 impl Roots {
-    /// Adds a root or replaces its configuration; false if there is no room.
+    /// Adds a root or replaces its configuration; false at [`ROOTS_MAX`].
     pub fn configure(&mut self, id: RootId, config: Config) -> bool {
         let root = Root {
             id,
             config,
-            series: Sides::default(),
+            series: SeriesByDirection::default(),
             complained: false,
             undirected: false,
         };
@@ -80,7 +78,7 @@ impl Roots {
         true
     }
 
-    /// Removes a root; false if it is none.
+    /// Removes a root; false if it does not exist.
     pub fn remove(&mut self, id: RootId) -> bool {
         let before = self.roots.len();
         self.roots.retain(|root| root.id != id);
@@ -91,25 +89,23 @@ impl Roots {
         self.roots.is_empty()
     }
 
-    /// The root that ticks for the VM and holds its streams: the oldest, since Envoy ends roots in
-    /// the opposite order of their beginning when it shuts down.
+    /// The root that ticks for the VM and owns its streams: the oldest, since Envoy deletes roots
+    /// in reverse order of creation when it shuts down.
     pub fn primary(&self) -> Option<RootId> {
         self.roots.first().map(|root| root.id)
     }
 
-    /// The root with this context.
     #[inline]
     pub fn get(&self, id: RootId) -> Option<&Root> {
         self.roots.iter().find(|root| root.id == id)
     }
 
-    /// The root with this context.
     #[inline]
     pub fn get_mut(&mut self, id: RootId) -> Option<&mut Root> {
         self.roots.iter_mut().find(|root| root.id == id)
     }
 
-    /// The only root there is.
+    /// The root, if there is exactly one.
     pub fn only(&self) -> Option<RootId> {
         match self.roots.as_slice() {
             [root] => Some(root.id),
@@ -117,18 +113,17 @@ impl Roots {
         }
     }
 
-    /// Every root, newest first.
     pub fn newest_first(&self) -> impl Iterator<Item = &Root> {
         self.roots.iter().rev()
     }
 
-    /// Series the VM may keep: the most that any root allows.
+    /// Series of the VM at most: the largest limit of a root.
     pub fn max_series(&self) -> usize {
         let limits = self.roots.iter().map(|root| root.config.max_series);
         limits.max().unwrap_or(0)
     }
 
-    /// Whom any root wants to stream to, and whether some had to be left out.
+    /// Aggregators of all roots, newest first, and whether some exceed the limit.
     pub fn aggregators(&self) -> (Vec<Aggregator>, bool) {
         let mut all: Vec<Aggregator> = Vec::new();
         let mut left_out = false;

@@ -1,26 +1,23 @@
-//! Names of what is counted: keys of series, the counters of a series, and what the process-wide
-//! metrics are called.
+//! Keys of series, their counters, and the names of process-wide metrics.
 
 pub use common_names::{Direction, Role};
 
 use crate::host::MetricKind;
 
-/// Cluster of the series that takes in what exceeds the limit.
+/// Cluster of the series for requests beyond the limit of series.
 pub const OTHER: &str = "other";
 
-/// Key of what one role counts. Several roles may count for the same direction and cluster: their
-/// counters never mix, they meet on the wire.
+/// Key of a series of one role. Roles with the same direction and cluster have separate counters,
+/// and are merged into one series on the wire.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SeriesKey {
     pub role: Role,
-    /// Which side of the sidecar.
     pub direction: Direction,
-    /// Envoy's name of the upstream cluster, "" where clusters are not told apart.
+    /// Envoy's upstream cluster; "" without the dimension `cluster`.
     pub cluster: String,
 }
 
-/// How a request ended, as it is counted: 0 without a response, 1 to 5 for the class, 100 to 599
-/// for the status.
+/// Outcome of a request: 0 without a response, 1 to 5 for a class, 100 to 599 for a status.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Outcome(pub u16);
 
@@ -31,10 +28,10 @@ pub enum Counter {
     /// Integral of `Inflight` over time, in nanoseconds times requests.
     InflightNanos,
     Inflight,
-    /// What the role counts first of all: requests, completed requests or attempts.
+    /// Requests, completed requests or attempts, by role.
     ///
-    /// Last in this order: totals are read in it and written in the opposite one, so that no reader
-    /// sees more responses than requests.
+    /// Last in this order: totals are read in it and written in reverse, so that no reader sees
+    /// more responses than requests.
     Events,
 }
 
@@ -83,8 +80,8 @@ impl Outcome {
     /// Classes of outcomes: none, and 1xx to 5xx.
     pub const CLASSES: u16 = 6;
 
-    /// The class of a status; none without one. A status outside of 100 to 599 is no valid one, but
-    /// a response all the same: it counts as 5xx, as a client is to take it (RFC 9110, section 15).
+    /// The class of a status. A status outside of 100 to 599 is invalid, but still a response: it
+    /// counts as 5xx, as clients have to treat it (RFC 9110, section 15).
     pub fn class(status: Option<u16>) -> Self {
         match status {
             None | Some(0) => Self(0),
@@ -93,7 +90,7 @@ impl Outcome {
         }
     }
 
-    /// The status itself, if it is a valid one.
+    /// `None` for an invalid status.
     pub fn exact(status: Option<u16>) -> Option<Self> {
         status
             .filter(|status| (100..=599).contains(status))
@@ -109,7 +106,6 @@ impl Outcome {
 // === impl SeriesKey ===
 
 impl SeriesKey {
-    /// Name of the process-wide metric of a counter.
     pub fn metric_name(&self, counter: Counter) -> String {
         metric_name(self.role, self.direction, &self.cluster, counter)
     }
@@ -123,7 +119,6 @@ impl SeriesKey {
 // === impl Counter ===
 
 impl Counter {
-    /// The kind of metric the counter is kept in.
     pub fn kind(self) -> MetricKind {
         match self {
             Self::Inflight => MetricKind::Gauge,

@@ -1,8 +1,8 @@
-//! The stream to one aggregator: open, report, wait for the acknowledgement, open again.
+//! The stream to one aggregator: open, report, wait for the acknowledgement, reopen.
 //!
-//! Nothing is ever queued. At most one report is unacknowledged; what changes meanwhile is in the
-//! next one, since totals are running totals. That Envoy took a message says nothing about its
-//! delivery: only the acknowledgement does, and a stream on which it stays out is given up.
+//! Nothing is queued. At most one report is unacknowledged; later changes go into the next one,
+//! since totals are running totals. A successful send does not mean delivery: only the
+//! acknowledgement does, and a stream without one is cancelled.
 
 use prost::Message as _;
 use proto::v1;
@@ -19,28 +19,27 @@ const SERVICE: &str = "meshmeter.v1.Ingest";
 const METHOD: &str = "Report";
 /// A report that is not acknowledged within this time, in milliseconds, ends its stream.
 const ACK_WITHIN_MS: u64 = 5000;
-/// Longest wait between two attempts to open a stream, in milliseconds.
+/// Longest backoff between attempts to open a stream, in milliseconds.
 const BACKOFF_MAX_MS: u64 = 1000;
-/// Shortest one, doubled with each failure.
+/// Shortest backoff, doubled with each failure.
 const BACKOFF_MIN_MS: u64 = 100;
 /// First attempts are spread over this time, in milliseconds: sidecars often start together.
 const FIRST_WITHIN_MS: u64 = 300;
-/// A peer that does not end a stream that we ended is cut off after this time, in milliseconds.
+/// A stream that we closed and the peer did not is cancelled after this time, in milliseconds.
 const CLOSED_WITHIN_MS: u64 = 2000;
-/// The same trouble is logged once in this time, in milliseconds.
+/// A repeated fault is logged once in this time, in milliseconds.
 const COMPLAIN_EVERY_MS: u64 = 60_000;
-/// gRPC status `UNAVAILABLE`: the aggregator is not there, which is no news for a log.
+/// gRPC status `UNAVAILABLE`: the aggregator is down. Not logged.
 const UNAVAILABLE: u32 = 14;
-/// gRPC status `NOT_FOUND`: nothing to open a stream to.
+/// gRPC status `NOT_FOUND`: logged if Envoy cannot open a stream.
 const NOT_FOUND: u32 = 5;
-/// Failures in a row before that is said: the hosts of a cluster may just not be resolved yet.
+/// Consecutive failures that are not logged: the hosts of a cluster may not be resolved yet.
 const REFUSALS_UNSAID: u32 = 5;
 /// gRPC status `ABORTED`: a newer stream of the same counters took over.
 const ABORTED: u32 = 10;
-/// Ticks come this many milliseconds early or late; a report due within it is sent now.
+/// Jitter of ticks, in milliseconds; a report due within it is sent now.
 const TICK_SLACK_MS: u64 = 50;
 
-/// The way to one aggregator.
 #[derive(Debug)]
 pub struct Link {
     aggregator: Aggregator,
@@ -48,8 +47,8 @@ pub struct Link {
     state: State,
     /// Attempts since the last acknowledgement.
     failures: u32,
-    /// What the aggregator asked for; lasts across streams.
-    asked_flush_ms: Option<u64>,
+    /// The aggregator's setting; kept across streams.
+    requested_flush_ms: Option<u64>,
     complained: Option<(u32, Monotonic)>,
 }
 
@@ -59,7 +58,7 @@ enum State {
         retry_at: Monotonic,
     },
     Open(Stream),
-    /// Ended by us, not yet by the peer.
+    /// Closed by us, not yet by the peer.
     Closing {
         token: StreamToken,
         since: Monotonic,
@@ -71,18 +70,18 @@ struct Stream {
     token: StreamToken,
     root: RootId,
     instance: u64,
-    /// What its hello said of a hot restart.
+    /// As sent in its hello.
     hot_restart: bool,
     seq: u64,
     acked: Version,
     acked_end: Option<Monotonic>,
-    /// What the newest report held, acknowledged or not.
+    /// Version of the newest report, acknowledged or not.
     sent: Version,
-    /// The last moment when there was nothing that the newest report did not hold.
+    /// Last time at which nothing had changed since the newest report.
     settled_at: Option<Monotonic>,
     unacked: Option<Unacked>,
     due_at: Monotonic,
-    /// The next report was promised for the heartbeat only.
+    /// The next report is due at the heartbeat.
     resting: bool,
 }
 
@@ -96,7 +95,7 @@ struct Unacked {
 // === impl Link ===
 
 impl Link {
-    /// A way that is tried soon.
+    /// Opens its stream within [`FIRST_WITHIN_MS`].
     pub fn new(aggregator: Aggregator, now: Monotonic, random: u64) -> Self {
         Self {
             upstream: grpc_service::encode(&aggregator),
@@ -105,7 +104,7 @@ impl Link {
                 retry_at: now.plus_millis(random % FIRST_WITHIN_MS),
             },
             failures: 0,
-            asked_flush_ms: None,
+            requested_flush_ms: None,
             complained: None,
         }
     }
@@ -114,19 +113,18 @@ impl Link {
         &self.aggregator
     }
 
-    /// Ends the wait before the next attempt.
+    /// Skips the backoff.
     pub fn hurry(&mut self, now: Monotonic) {
         if let State::Idle { retry_at } = &mut self.state {
             *retry_at = now;
         }
     }
 
-    /// Whether a stream is open.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
     }
 
-    /// Whether the stream is the one called `token`.
+    /// Whether the stream has this token.
     pub fn is(&self, token: StreamToken) -> bool {
         match &self.state {
             State::Open(stream) => stream.token == token,
@@ -135,7 +133,7 @@ impl Link {
         }
     }
 
-    /// Notes that nothing changed between the reading called `version` and `quiet_at`.
+    /// Records that nothing changed between the reading `version` and `quiet_at`.
     pub fn settle(&mut self, version: Version, quiet_at: Monotonic) {
         if let State::Open(stream) = &mut self.state
             && stream.sent == version
@@ -144,9 +142,8 @@ impl Link {
         }
     }
 
-    /// Whether [`Self::tick`] would send something, so that totals have to be read before. `news`:
-    /// something changed since the last reading. A stream of other counters than `instance` is to
-    /// be opened anew at once.
+    /// Whether [`Self::tick`] would send, so that totals have to be read before. `news`: totals
+    /// changed since the last reading. A stream of another instance is reopened at once.
     pub fn is_due(&self, now: Monotonic, hello: &Hello, news: bool) -> bool {
         match &self.state {
             State::Idle { retry_at } => now >= *retry_at,
@@ -155,7 +152,7 @@ impl Link {
         }
     }
 
-    /// Opens the stream if it is time to, and sends a report if one is due.
+    /// Opens the stream and sends a report, if due.
     pub fn tick(
         &mut self,
         host: &impl Host,
@@ -169,7 +166,7 @@ impl Link {
         if let State::Open(stream) = &self.state
             && (stream.root != root || !stream.is_of(hello))
         {
-            // The root that held the stream is gone, or what it reported is: begin again at once.
+            // The stream's root was deleted, or its counters were replaced: reopen at once.
             let _ = host.cancel_stream(stream.token);
             self.state = State::Idle { retry_at: now };
         }
@@ -197,14 +194,14 @@ impl Link {
     }
 
     fn flush_interval_ms(&self, configured: u64) -> u64 {
-        self.asked_flush_ms.unwrap_or(configured)
+        self.requested_flush_ms.unwrap_or(configured)
     }
 
     fn open(&mut self, host: &impl Host, root: RootId, hello: &Hello, now: Now) {
         let flush_interval_ms = self.flush_interval_ms(hello.flush_interval_ms);
         let Ok(token) = host.open_stream(&self.upstream, SERVICE, METHOD) else {
-            // Envoy may yet tell of the end of a stream it never named; nobody will know that
-            // token.
+            // Envoy may still call back for this stream, with a token that it never returned; such
+            // a callback matches no link.
             if self.failures >= REFUSALS_UNSAID {
                 let text = "Envoy cannot open it: no such cluster, or none of its hosts is known";
                 self.complain(host, NOT_FOUND, text, now.monotonic);
@@ -229,7 +226,7 @@ impl Link {
         });
     }
 
-    /// Waits before the next attempt.
+    /// Starts the backoff.
     fn retire(&mut self, host: &impl Host, now: Monotonic) {
         let ceiling = BACKOFF_MIN_MS
             .checked_shl(self.failures)
@@ -241,7 +238,6 @@ impl Link {
         };
     }
 
-    /// Takes in a message of the aggregator.
     pub fn receive(&mut self, host: &impl Host, message: &[u8], now: Monotonic) {
         let State::Open(stream) = &mut self.state else {
             return;
@@ -255,8 +251,8 @@ impl Link {
             }
             Ok(Some(v1::aggregator_frame::Frame::Settings(settings))) => {
                 let (least, most) = FLUSH_INTERVAL_MS;
-                let asked = u64::from(settings.flush_interval_ms);
-                self.asked_flush_ms = (asked > 0).then(|| asked.clamp(least, most));
+                let requested = u64::from(settings.flush_interval_ms);
+                self.requested_flush_ms = (requested > 0).then(|| requested.clamp(least, most));
             }
             // A frame of a later protocol.
             Ok(None) => {}
@@ -268,7 +264,7 @@ impl Link {
         }
     }
 
-    /// The peer ended the stream.
+    /// The peer closed the stream.
     pub fn closed(&mut self, host: &impl Host, status: u32, now: Monotonic) {
         if matches!(self.state, State::Closing { .. }) {
             self.state = State::Idle { retry_at: now };
@@ -278,15 +274,15 @@ impl Link {
         self.complain(host, status, &message, now);
         self.retire(host, now);
         if status == ABORTED {
-            // Another VM streams these counters: by the time this one is asked again it should
-            // know.
+            // Another VM streams these counters: this one should have read that from the registry
+            // by the next attempt.
             self.state = State::Idle {
                 retry_at: now.plus_millis(BACKOFF_MAX_MS),
             };
         }
     }
 
-    /// Ends our half of the stream, since another VM streams.
+    /// Closes our half of the stream, since another VM streams.
     pub fn end(&mut self, host: &impl Host, now: Monotonic) {
         match &self.state {
             State::Open(stream) => {
@@ -302,9 +298,8 @@ impl Link {
         }
     }
 
-    /// Sends the last report of the root that holds the stream. The stream goes with the root. On a
-    /// stream of other counters than `instance` their totals would be taken for those: there is
-    /// nothing to be said on it any more.
+    /// Sends the last report of the root that owns the stream, which ends with the root. Not on a
+    /// stream of another instance: the aggregator would add the totals to that one's.
     pub fn finish(
         &mut self,
         host: &impl Host,
@@ -348,7 +343,7 @@ impl Link {
 // === impl Stream ===
 
 impl Stream {
-    /// Whether `hello` says of the counters what the stream's own said.
+    /// Whether the stream reports the counters in `hello`.
     fn is_of(&self, hello: &Hello) -> bool {
         let counters = &hello.counters;
         (self.instance, self.hot_restart) == (counters.instance, counters.hot_restart)
@@ -395,7 +390,7 @@ impl Stream {
         self.resting = promise.resting;
     }
 
-    /// True if this is the report that was waited for.
+    /// True if this acknowledges the pending report.
     fn acknowledge(&mut self, seq: u64) -> bool {
         let Some(unacked) = self.unacked.filter(|unacked| unacked.seq == seq) else {
             return false;

@@ -1,6 +1,6 @@
 //! Streaming the totals of the process, or of this VM, to every aggregator.
 //!
-//! Reads totals when a report is due, not before; a tick without news reads five metrics.
+//! Totals are read only when a report is due; a tick without changes reads five metrics.
 
 use crate::config::Aggregator;
 use crate::counter::Counters;
@@ -13,32 +13,28 @@ use crate::stream::Link;
 use crate::time::{Monotonic, Now, UnixMillis};
 use crate::view::{Found, Version, View};
 
-/// Milliseconds between ticks. What a worker counted may take this long to be seen by the streaming
-/// VM.
+/// Milliseconds between ticks. A worker's counts reach the streaming VM after at most this time.
 pub const TICK_MS: u32 = 100;
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Scope {
     #[default]
     Process,
-    /// Those of this VM, under a name of its own.
+    /// The counters of this VM, under their own instance.
     Vm {
-        /// Random name of the counters.
         instance: u64,
-        /// When they began at 0.
         started_at: UnixMillis,
-        /// Whether the process takes over from a parent that is still there (a hot restart).
+        /// Whether the parent of a hot restart still runs.
         has_parent: bool,
     },
 }
 
-/// The totals to stream, and where from.
+/// Sources of the totals.
 #[derive(Debug)]
 pub struct Sources<'a> {
     pub scope: Scope,
     pub process: &'a ProcessTotals,
     pub counters: &'a Counters,
-    /// The VMs of the process.
     pub member: &'a Member,
 }
 
@@ -46,28 +42,28 @@ pub struct Sources<'a> {
 pub struct Streamer {
     links: Vec<Link>,
     view: View,
-    /// Who the sidecar is, once that is known, and whose counters were last observed.
+    /// Identity, once known, and the counters last observed.
     hello: Option<Hello>,
-    /// What `changes` read when totals were last read.
+    /// [`CounterEpoch::changes`](crate::process::CounterEpoch::changes) at the last reading.
     changes: Option<u64>,
     quiet_at: Option<Monotonic>,
-    /// The counters were found set back to 0, one tick ago.
-    fell: bool,
-    /// The sum of what is in flight is not known any more.
+    /// A reset was detected in the last tick: the next one starts a new epoch.
+    reset_pending: bool,
+    /// The sum of `inflight` is unknown from now on.
     inflight_lost: bool,
 }
 
 // === impl Streamer ===
 
 impl Streamer {
-    /// Sets whom to stream to. Streams that are wanted as before go on.
+    /// Sets the aggregators. Streams to those that stay continue.
     pub fn configure(&mut self, host: &impl Host, wanted: Vec<Aggregator>, now: Monotonic) {
         let mut former = std::mem::take(&mut self.links);
         for aggregator in wanted {
-            let known = former
+            let existing = former
                 .iter()
                 .position(|link| *link.aggregator() == aggregator);
-            self.links.push(match known {
+            self.links.push(match existing {
                 Some(position) => former.swap_remove(position),
                 None => Link::new(aggregator, now, host.random()),
             });
@@ -77,7 +73,7 @@ impl Streamer {
         }
     }
 
-    /// Sets who the sidecar is and how often it reports.
+    /// Sets identity and flush interval.
     pub fn introduce(&mut self, identity: Identity, flush_interval_ms: u64) {
         self.hello = Some(Hello {
             identity,
@@ -86,19 +82,18 @@ impl Streamer {
         });
     }
 
-    /// Opens streams that wait for their time at once.
+    /// Skips the backoff of all streams.
     pub fn hurry(&mut self, now: Monotonic) {
         for link in &mut self.links {
             link.hurry(now);
         }
     }
 
-    /// Whether there is anyone to stream to.
+    /// Whether there are no aggregators.
     pub fn is_idle(&self) -> bool {
         self.links.is_empty()
     }
 
-    /// Whether any stream is open.
     pub fn is_streaming(&self) -> bool {
         self.links.iter().any(Link::is_open)
     }
@@ -112,7 +107,7 @@ impl Streamer {
         }
     }
 
-    /// What to send on the streams, and whether something changed; `None` if nothing is to be sent.
+    /// Facts for the reports that are due, and whether totals changed; `None` if none is due.
     fn due(&mut self, host: &impl Host, sources: &Sources<'_>, now: Now) -> Option<(Facts, bool)> {
         let news = self.observe(host, sources, now)?;
         if !news && let Some(quiet_at) = self.quiet_at {
@@ -136,8 +131,8 @@ impl Streamer {
         Some((facts, news))
     }
 
-    /// Finds out, cheaply, whose totals these are and whether they changed since they were last
-    /// read. `None` if nothing can be said now.
+    /// Reads the epoch, without totals; true if totals changed since the last reading. `None` if
+    /// nothing can be reported now.
     fn observe(&mut self, host: &impl Host, sources: &Sources<'_>, now: Now) -> Option<bool> {
         let process = sources.member.process();
         if process == 0 || self.hello.is_none() {
@@ -145,24 +140,24 @@ impl Streamer {
         }
         let (instance, started_at, hot_restart) = match sources.scope {
             Scope::Process => {
-                let signs = sources.process.signs(host)?;
-                if signs.was_reset || self.fell {
+                let epoch = sources.process.epoch(host)?;
+                if epoch.was_reset || self.reset_pending {
                     self.reset(host, sources, now);
                     return None;
                 }
-                let news = self.changes != Some(signs.changes);
+                let news = self.changes != Some(epoch.changes);
                 if !news {
-                    // A worker's tick is at most that far behind ours.
+                    // A worker may have counted since its last flush, at most one tick ago.
                     self.quiet_at = Some(now.monotonic.minus_millis(u64::from(TICK_MS)));
                 }
                 let counters = Reported {
                     process,
                     of_vm: false,
-                    instance: signs.instance,
-                    started_at: signs.started_at,
+                    instance: epoch.instance,
+                    started_at: epoch.started_at,
                     hot_restart: false,
                 };
-                self.name(counters, now);
+                self.set_counters(counters, now);
                 return Some(news);
             }
             Scope::Vm {
@@ -178,7 +173,7 @@ impl Streamer {
             started_at,
             hot_restart,
         };
-        self.name(counters, now);
+        self.set_counters(counters, now);
         let before = self.view.version();
         self.view.read_vm(sources.counters, now.monotonic);
         let news = self.view.version() != before || self.changes.is_some();
@@ -189,8 +184,8 @@ impl Streamer {
         Some(news)
     }
 
-    /// Notes whose counters are reported. All that is known belongs to the former ones.
-    fn name(&mut self, counters: Reported, now: Now) {
+    /// Sets the reported counters. With another instance the view's values are obsolete.
+    fn set_counters(&mut self, counters: Reported, now: Now) {
         let Some(hello) = &mut self.hello else {
             return;
         };
@@ -203,12 +198,12 @@ impl Streamer {
             .get_or_insert(now.monotonic.minus_millis(age_ms));
     }
 
-    /// The counters were set back to 0: gives them a new name, after a tick in which all of them
-    /// are.
+    /// Handles a reset in two ticks: `/reset_counters` resets one counter after another, so the new
+    /// epoch starts one tick later, when all of them are 0.
     fn reset(&mut self, host: &impl Host, sources: &Sources<'_>, now: Now) {
-        if self.fell {
+        if self.reset_pending {
             let started_at = UnixMillis(now.unix.0.saturating_sub(u64::from(TICK_MS)));
-            sources.process.rename(host, started_at);
+            sources.process.new_epoch(host, started_at);
             self.view.forget();
             self.changes = None;
             host.log(
@@ -216,25 +211,24 @@ impl Streamer {
                 "the process-wide counters were set back to 0 (/reset_counters): they go on under a new name",
             );
         }
-        self.fell = !self.fell;
+        self.reset_pending = !self.reset_pending;
     }
 
-    /// Reads the totals; false if they cannot be relied on.
+    /// Reads the totals; false if they are unreliable.
     fn read(&mut self, host: &impl Host, sources: &Sources<'_>, now: Now) -> bool {
         if sources.scope != Scope::Process {
             return true;
         }
-        // First what tells of changes, then the totals: a change between the two is read twice, not
-        // missed.
-        let Some(signs) = sources.process.signs(host) else {
+        // The epoch before the totals: a change between the two is read twice, not missed.
+        let Some(epoch) = sources.process.epoch(host) else {
             return false;
         };
-        let found = self.view.read_process(host, now.monotonic, signs.listings);
-        if signs.was_reset || found == Found::Fall {
-            self.fell = true;
+        let found = self.view.read_process(host, now.monotonic, epoch.listings);
+        if epoch.was_reset || found == Found::Fall {
+            self.reset_pending = true;
             return false;
         }
-        self.changes = Some(signs.changes);
+        self.changes = Some(epoch.changes);
         true
     }
 
@@ -249,20 +243,20 @@ impl Streamer {
         }
     }
 
-    /// Ends all streams, since another VM streams.
+    /// Closes all streams, since another VM streams.
     pub fn end(&mut self, host: &impl Host, now: Monotonic) {
         for link in &mut self.links {
             link.end(host, now);
         }
     }
 
-    /// Sends the last report of the root that holds the streams.
+    /// Sends the last report of the root that owns the streams.
     pub fn finish(&mut self, host: &impl Host, sources: &Sources<'_>, now: Now, is_final: bool) {
         if !self.is_streaming() {
             return;
         }
-        let known = self.observe(host, sources, now).is_some();
-        if known
+        let observed = self.observe(host, sources, now).is_some();
+        if observed
             && self.read(host, sources, now)
             && let Some(hello) = &self.hello
         {
@@ -273,7 +267,6 @@ impl Streamer {
         }
     }
 
-    /// Takes in a message of an aggregator.
     pub fn receive(
         &mut self,
         host: &impl Host,
@@ -286,12 +279,12 @@ impl Streamer {
         }
     }
 
-    /// A stream was ended by its peer, or never began.
+    /// The peer closed a stream, or it failed to open.
     pub fn closed(&mut self, host: &impl Host, token: StreamToken, status: u32, now: Monotonic) {
         if let Some(link) = self.links.iter_mut().find(|link| link.is(token)) {
             link.closed(host, status, now);
         }
-        // Envoy keeps its half of what the peer ended until it is told.
+        // Envoy keeps a stream that the peer closed until we close our half.
         let _ = host.close_stream(token);
     }
 }

@@ -1,31 +1,27 @@
-//! Points in time as the core sees them: read from the host once per callback and passed on.
+//! Points in time, read from the host once per callback and passed on.
 
-/// Nanoseconds in a millisecond.
 const NANOS_PER_MILLI: u64 = 1_000_000;
 
 /// Unix time in milliseconds on the sidecar's clock.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct UnixMillis(pub u64);
 
-/// Nanoseconds on a clock that never steps and that all VMs of a process share. Its zero means
-/// nothing.
+/// Nanoseconds on the monotonic clock, which all VMs of a process share. Zero has no meaning.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Monotonic(pub u64);
 
 /// The same moment on both clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Now {
-    /// What the wall clock would show had nobody set it since the VM began: it goes with the other
-    /// one.
+    /// Wall clock at the VM's start plus monotonic time since: setting the clock has no effect.
     pub unix: UnixMillis,
-    /// On the clock that never steps.
     pub monotonic: Monotonic,
 }
 
 // === impl Now ===
 
 impl Now {
-    /// The moment `monotonic`, when the clocks showed `self` before.
+    /// `monotonic` on both clocks, with `self` as reference.
     #[must_use]
     pub fn at(self, monotonic: Monotonic) -> Self {
         let passed = monotonic.millis_since(self.monotonic);
@@ -49,7 +45,6 @@ impl Monotonic {
         self.nanos_since(earlier) / NANOS_PER_MILLI
     }
 
-    /// The moment `millis` later.
     #[must_use]
     pub fn plus_millis(self, millis: u64) -> Self {
         Self(
@@ -58,7 +53,6 @@ impl Monotonic {
         )
     }
 
-    /// The moment `millis` earlier.
     #[must_use]
     pub fn minus_millis(self, millis: u64) -> Self {
         Self(

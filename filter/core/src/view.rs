@@ -1,8 +1,7 @@
-//! What the streaming VM knows of every series: the totals as last read, and which changed since
-//! when.
+//! The totals of all series as last read, and the version in which each changed last.
 //!
-//! A reading of the whole gets a version number if anything in it changed. A stream that knows
-//! which version was acknowledged thereby knows which series to send.
+//! A reading that found a change has a version number. From the last acknowledged version a stream
+//! knows which series to send.
 
 use proto::v1;
 
@@ -14,11 +13,10 @@ use crate::process::{REFUSED_NAMES, counters_of};
 use crate::series::{Counter, Direction, Outcome, Role, metric_name};
 use crate::time::Monotonic;
 
-/// Number of a reading in which something changed. 0 comes before all.
+/// Number of a reading that found a change. 0 is before the first.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Version(pub u64);
 
-/// Every series as last read.
 #[derive(Debug, Default)]
 pub struct View {
     series: Vec<ViewSeries>,
@@ -30,13 +28,12 @@ pub struct View {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Found {
-    /// Totals as they should be.
     Totals,
-    /// A total fell: the counters were set back.
+    /// A total fell: the counters were reset.
     Fall,
 }
 
-/// One series on the wire: what all roles count of one direction and cluster.
+/// One series on the wire: the counters of all roles of one direction and cluster.
 #[derive(Debug)]
 struct ViewSeries {
     direction: Direction,
@@ -59,13 +56,12 @@ impl View {
         self.version
     }
 
-    /// When a reading last found a change.
+    /// Time of the last reading that found a change.
     pub fn changed_at(&self) -> Option<Monotonic> {
         self.changed_at
     }
 
-    /// Reads the process-wide totals. `listings` tells whether the list of series has to be read
-    /// again.
+    /// Reads the process-wide totals, and the list of series if `listings` changed.
     pub fn read_process(&mut self, host: &impl Host, now: Monotonic, listings: u64) -> Found {
         if self.listings != Some(listings)
             && let Some(catalog) = Catalog::read(host)
@@ -110,7 +106,7 @@ impl View {
         found
     }
 
-    /// Takes the totals of this VM alone.
+    /// Copies the totals of this VM.
     pub fn read_vm(&mut self, counters: &Counters, now: Monotonic) {
         let next = Version(self.version.0.saturating_add(1));
         let mut changed = self.version == Version(0);
@@ -121,21 +117,21 @@ impl View {
                 codes: series.codes().collect(),
             });
             let key = &series.key;
-            let Some(seen) = self
+            let Some(on_wire) = self
                 .series
                 .iter_mut()
-                .find(|seen| key.meets(seen.direction, &seen.cluster))
+                .find(|on_wire| key.meets(on_wire.direction, &on_wire.cluster))
             else {
                 continue;
             };
-            for (role, counter, reading) in &mut seen.counters {
+            for (role, counter, reading) in &mut on_wire.counters {
                 let value = series.value(*counter);
                 if *role == key.role && value != reading.value {
                     reading.value = value;
-                    seen.changed = next;
+                    on_wire.changed = next;
                 }
             }
-            changed |= seen.changed == next;
+            changed |= on_wire.changed == next;
         }
         let refused = &counters.refused;
         let totals = [
@@ -152,7 +148,7 @@ impl View {
         }
     }
 
-    /// Makes every series be sent again: something that holds for all of them changed.
+    /// Marks all series as changed, so that they are sent again.
     pub fn touch(&mut self) {
         self.version = Version(self.version.0.saturating_add(1));
         for series in &mut self.series {
@@ -160,7 +156,7 @@ impl View {
         }
     }
 
-    /// Forgets every value, since the counters began again at 0.
+    /// Drops all values, for counters of another instance.
     pub fn forget(&mut self) {
         *self = Self {
             version: self.version,
@@ -169,7 +165,7 @@ impl View {
         };
     }
 
-    /// Adds what is listed and not known yet.
+    /// Adds a series and its counters, unless they exist.
     fn learn(&mut self, listed: &Listed) {
         let key = &listed.key;
         let next = Version(self.version.0.saturating_add(1));
@@ -191,7 +187,7 @@ impl View {
         };
         let Some(series) = found else { return };
         for counter in counters_of(listed) {
-            // In the order of counters: what leads is read last, requests after their responses.
+            // In the order of `Counter`: requests are read after their responses.
             let after = series
                 .counters
                 .partition_point(|(role, other, _)| (*other, *role) < (counter, key.role));
@@ -205,7 +201,7 @@ impl View {
         }
     }
 
-    /// The series that changed after `version`, as they go on the wire.
+    /// The series that changed after `version`.
     pub fn since(&self, version: Version) -> Vec<v1::Series> {
         self.series
             .iter()
@@ -214,7 +210,7 @@ impl View {
             .collect()
     }
 
-    /// What was refused, as it goes on the wire; absent if nothing was.
+    /// `None` if no limit was reached.
     pub fn refused(&self) -> Option<v1::Refused> {
         let [series, streams, codes] = self.refused;
         let refused = v1::Refused {
@@ -266,7 +262,7 @@ impl ViewSeries {
             requests_at_completion: begun.is_none() && completed.is_some(),
             upstream_attempts: self.value(Role::UpstreamLog, Counter::Events),
             responses,
-            // The sum of what VMs added cannot be negative; if it reads so, it is not known.
+            // A negative sum is wrong, so `inflight` is unknown then.
             inflight: self
                 .value(Role::Filter, Counter::Inflight)
                 .filter(|value| i64::try_from(*value).is_ok()),

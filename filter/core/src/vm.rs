@@ -1,8 +1,7 @@
-//! One Wasm VM: takes the callbacks of the host, counts, flushes and streams.
+//! One Wasm VM: handles the host's callbacks, counts, flushes and streams.
 //!
-//! Callbacks of requests only add into [`Counters`]. The tick of the oldest root does everything
-//! else, in this order: renew the entry among the VMs of the process, add to the process-wide
-//! totals, stream if this VM leads.
+//! Request callbacks only add to [`Counters`]. The tick of the oldest root does everything else, in
+//! this order: renew the registry entry, flush to the process-wide totals, stream if this VM leads.
 
 use std::cell::OnceCell;
 
@@ -21,7 +20,7 @@ use crate::time::{Now, UnixMillis};
 
 mod lookup;
 
-/// The property that an attempt has which got a connection.
+/// Property that only attempts with an upstream connection have.
 const UPSTREAM_LOCAL_ADDRESS: &[u8] = b"upstream\0local_address";
 
 #[derive(Debug)]
@@ -31,17 +30,16 @@ pub struct Vm<H> {
     roots: Roots,
     counters: Counters,
     open: OpenRequests,
-    /// The newest stream context: found again even if the table of open requests is full.
+    /// The newest stream context: its root is known even if the table of open requests is full.
     newest: Option<Newest>,
     started_at: UnixMillis,
-    /// What the clocks showed at first. Times of reports go on from here, so that a wall clock that
-    /// is set while the VM runs changes none of them.
+    /// Both clocks at the VM's start, the reference for [`Now`].
     began: OnceCell<Now>,
     member: Member,
     process: ProcessTotals,
     scope: Scope,
     streamer: Streamer,
-    /// Whether the identity has to be found (again).
+    /// Whether the identity has to be resolved (again).
     unidentified: bool,
 }
 
@@ -55,7 +53,6 @@ struct Newest {
 // === impl Vm ===
 
 impl<H: Host> Vm<H> {
-    /// A VM before its first callback.
     pub fn new(host: H, module: Module) -> Self {
         Self {
             host,
@@ -83,8 +80,8 @@ impl<H: Host> Vm<H> {
         self.began.get_or_init(first).at(monotonic)
     }
 
-    /// A root context gets its configuration; the same VM may get several, and one again. Nothing
-    /// visible happens but log lines: the VM may be a canary that is thrown away.
+    /// Configures a root context, possibly again. Has no visible effect except log lines: the VM
+    /// may be a canary that Envoy discards.
     pub fn on_configure(&mut self, root: RootId, text: &[u8]) {
         let now = self.now();
         let (config, problems) = Config::parse(text, self.module);
@@ -103,8 +100,9 @@ impl<H: Host> Vm<H> {
             );
             return;
         }
-        self.aim(now);
-        // Known here and now or not: the direction may have to be asked for with each request.
+        self.configure_streams(now);
+        // Resolves the series in advance if the configuration has a direction; otherwise each
+        // request reads it.
         let _ = self.series_of(root, false);
         if self.host.set_tick_period(TICK_MS).is_err() {
             self.host.log(
@@ -114,8 +112,8 @@ impl<H: Host> Vm<H> {
         }
     }
 
-    /// Derives whom to stream to, as whom and how often, from all roots.
-    fn aim(&mut self, now: Now) {
+    /// Sets the streams from the configurations of all roots.
+    fn configure_streams(&mut self, now: Now) {
         let (aggregators, left_out) = self.roots.aggregators();
         if left_out {
             self.host.log(
@@ -129,7 +127,7 @@ impl<H: Host> Vm<H> {
         self.unidentified = !self.streamer.is_idle();
     }
 
-    /// Finds out who the sidecar is, once for each set of configurations.
+    /// Resolves the identity once for each set of configurations.
     fn identify(&mut self) {
         if !std::mem::take(&mut self.unidentified) {
             return;
@@ -151,7 +149,7 @@ impl<H: Host> Vm<H> {
         }
     }
 
-    /// Time has passed. Only the oldest root's tick counts.
+    /// Only the oldest root's tick has an effect: all roots tick.
     pub fn on_tick(&mut self, root: RootId) {
         if self.roots.primary() != Some(root) {
             return;
@@ -173,8 +171,9 @@ impl<H: Host> Vm<H> {
         match lead {
             Lead::Unknown => {}
             Lead::Other => self.streamer.end(&self.host, now.monotonic),
-            Lead::OtherSoon if !self.streamer.is_streaming() => {}
-            Lead::Me | Lead::OtherSoon => {
+            // Keeps open streams until the new leader's are open, but opens none.
+            Lead::HandingOver if !self.streamer.is_streaming() => {}
+            Lead::Me | Lead::HandingOver => {
                 let sources = Sources {
                     scope: self.scope,
                     process: &self.process,
@@ -186,39 +185,39 @@ impl<H: Host> Vm<H> {
         }
     }
 
-    /// Adds what was counted to the process-wide totals.
+    /// Flushes counts to the process-wide totals.
     fn flush(&mut self, now: Now) {
         self.counters.advance(now.monotonic);
         if self.scope != Scope::Process {
             return;
         }
         if let Err(why) = self.flush_to_process() {
-            self.stream_for_itself(&why, now);
+            self.switch_to_vm_scope(&why, now);
             if why != Unusable::Elsewhere {
-                self.member.each_for_itself(&self.host, now.monotonic);
+                self.member.set_per_vm(&self.host, now.monotonic);
             }
         }
     }
 
     fn flush_to_process(&mut self) -> Result<(), Unusable> {
-        let is_apart = self.member.is_each_for_itself();
-        self.process.prove(&self.host, self.started_at)?;
-        if is_apart || !self.process.is_named() {
-            self.process.name(&self.host)?;
+        let is_per_vm = self.member.is_per_vm();
+        self.process.probe(&self.host, self.started_at)?;
+        // Before `Elsewhere` is returned: every VM detects a hot restart by itself.
+        if is_per_vm || !self.process.has_instance() {
+            self.process.read_instance(&self.host)?;
         }
-        if is_apart {
+        if is_per_vm {
             return Err(Unusable::Elsewhere);
         }
         self.process.flush(&self.host, &mut self.counters)
     }
 
-    fn stream_for_itself(&mut self, why: &Unusable, now: Now) {
+    fn switch_to_vm_scope(&mut self, why: &Unusable, now: Now) {
         let is_merged = *why == Unusable::Merged;
         if is_merged {
-            // What was counted until now was told as the process's, or belongs to a time of which
-            // nothing can be told.
-            self.counters.begin_again();
-            // What the parent tells alone is too low from now on.
+            // Counts so far were reported as the process's, or are from a time of unknown totals.
+            self.counters.restart();
+            // The parent's reports alone are too low from now on.
             self.streamer.hurry(now.monotonic);
         }
         self.scope = Scope::Vm {
@@ -243,7 +242,7 @@ impl<H: Host> Vm<H> {
             .log(LogLevel::Warn, &format!("{why}; {consequence}"));
     }
 
-    /// A context is made. Roots are known by their configuration.
+    /// Root contexts are added by [`Self::on_configure`] instead.
     #[inline]
     pub fn on_context_create(&mut self, context: ContextId, root: RootId) {
         if root.0 == 0 {
@@ -281,16 +280,17 @@ impl<H: Host> Vm<H> {
         }
     }
 
-    /// A request is over, or an attempt.
+    /// The end of a request or attempt.
     #[inline]
     pub fn on_log(&mut self, context: ContextId) {
         self.member.saw_request();
+        // Access loggers have no stream contexts: Envoy calls them with their root context.
         let as_root = RootId(context.0);
         if self.roots.get(as_root).is_some() {
             self.log_at(as_root);
             return;
         }
-        let known = self.root_of(context);
+        let root = self.root_of(context);
         let open = self.open.remove(context);
         if let Some(series) = open.and_then(|open| open.series) {
             self.counters.leave(series, self.host.monotonic_now());
@@ -301,7 +301,7 @@ impl<H: Host> Vm<H> {
         let began = !self
             .newest
             .is_some_and(|newest| newest.context == context && !newest.began);
-        let Some(root) = known else { return };
+        let Some(root) = root else { return };
         let role = self.roots.get(root).map(|root| root.config.role);
         if role != Some(Role::Filter) {
             self.log_at(root);
@@ -315,7 +315,7 @@ impl<H: Host> Vm<H> {
         }
     }
 
-    /// Counts what a plugin in an access log sees.
+    /// Counts in an access log.
     #[inline]
     fn log_at(&mut self, id: RootId) {
         let Some(root) = self.roots.get_mut(id) else {
@@ -365,6 +365,7 @@ impl<H: Host> Vm<H> {
         let now = self.now();
         let was_primary = self.roots.primary() == Some(root);
         let _ = self.host.set_tick_period(0);
+        // Before the root is removed: the last report below includes these counts.
         self.flush(now);
         self.roots.remove(root);
         let is_last = self.roots.is_empty() && self.member.leave(&self.host, now.monotonic);
@@ -377,22 +378,20 @@ impl<H: Host> Vm<H> {
             };
             self.streamer.finish(&self.host, &sources, now, is_last);
         }
-        self.aim(now);
+        self.configure_streams(now);
     }
 
-    /// An aggregator sent a message.
     pub fn on_grpc_receive(&mut self, token: StreamToken, message: &[u8]) {
         let now = self.host.monotonic_now();
         self.streamer.receive(&self.host, token, message, now);
     }
 
-    /// A stream ended, or never began.
+    /// A stream was closed, or failed to open.
     pub fn on_grpc_close(&mut self, token: StreamToken, status: u32) {
         let now = self.host.monotonic_now();
         self.streamer.closed(&self.host, token, status, now);
     }
 
-    /// What was counted, for tests.
     #[cfg(any(test, feature = "testing"))]
     pub fn counters(&self) -> &Counters {
         &self.counters

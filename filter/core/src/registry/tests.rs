@@ -147,7 +147,7 @@ proptest! {
     ) {
         let registry = Registry {
             process,
-            each_for_itself: each,
+            per_vm: each,
             inflight_lost: lost,
             vms: vms
                 .into_iter()

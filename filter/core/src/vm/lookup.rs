@@ -1,4 +1,4 @@
-//! Where a request is counted: the root of its context, and the series of that root.
+//! Finds the root and series of a request.
 
 use crate::config::CLUSTER_BYTES_MAX;
 use crate::counter::SeriesIndex;
@@ -6,7 +6,6 @@ use crate::host::{ContextId, Host, LogLevel, RootId};
 use crate::series::{Direction, OTHER, Role};
 use crate::vm::Vm;
 
-/// Properties that are read for requests.
 const LISTENER_DIRECTION: &[u8] = b"xds\0listener_direction";
 const CLUSTER_NAME: &[u8] = b"xds\0cluster_name";
 
@@ -24,8 +23,7 @@ impl<H: Host> Vm<H> {
             .or_else(|| self.root_by_direction())
     }
 
-    /// The root of a stream that the table of open requests had no room for: the first of its
-    /// direction.
+    /// A guess for a stream beyond the limit of open requests: the oldest root of its direction.
     fn root_by_direction(&self) -> Option<RootId> {
         let direction = listener_direction(&self.host)?;
         self.roots
@@ -38,14 +36,14 @@ impl<H: Host> Vm<H> {
             .last()
     }
 
-    /// Where a root counts the current request. `in_request`: there is one, so that Envoy can be
-    /// asked about it.
+    /// The series of a root for the current request. Without `in_request` no request properties are
+    /// read.
     #[inline]
     pub(super) fn series_of(&mut self, id: RootId, in_request: bool) -> Option<SeriesIndex> {
         let root = self.roots.get(id)?;
         let direction = match root.config.direction {
             Some(direction) => direction,
-            None if in_request => self.ask_direction(id),
+            None if in_request => self.read_direction(id),
             None => return None,
         };
         let root = self.roots.get(id)?;
@@ -55,9 +53,9 @@ impl<H: Host> Vm<H> {
         }
     }
 
-    /// Side of the sidecar of the current request. It is asked for with each one: two listeners may
-    /// share a root.
-    fn ask_direction(&mut self, id: RootId) -> Direction {
+    /// Direction of the current request. Read for each one: listeners of both directions may share
+    /// a root.
+    fn read_direction(&mut self, id: RootId) -> Direction {
         if let Some(direction) = listener_direction(&self.host) {
             return direction;
         }
@@ -113,7 +111,7 @@ impl<H: Host> Vm<H> {
     }
 }
 
-/// Side of the sidecar of the current request, if its listener says so.
+/// Direction of the current request's listener; `None` if it is unset.
 fn listener_direction(host: &impl Host) -> Option<Direction> {
     let mut buffer = [0; 8];
     host.property(LISTENER_DIRECTION, &mut buffer).ok()?;
