@@ -63,7 +63,7 @@ where
         let peer = request.extensions().get::<Arc<Peer>>();
         let bounds = Bounds {
             room: Arc::clone(&self.room),
-            peer: peer.and_then(|peer| peer.ip()),
+            sender: peer.and_then(|peer| peer.ip()).into(),
             free: FREE_BYTES,
             most: self.most,
             within: REQUEST_TIMEOUT,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use aggregator_directory::Directory;
+use common_budget::Sender;
 use common_http::{Peer, Security};
 use tonic::Extensions;
 use tonic::metadata::MetadataMap;
@@ -33,6 +34,16 @@ impl Authenticator {
     /// The address of the connection where it is the identity; limits per address apply to it.
     pub(crate) fn address(&self, extensions: &Extensions) -> Option<IpAddr> {
         self.identity(extensions).address(extensions)
+    }
+
+    /// Whose messages a call has: room is shared out by address, and limited for each where it is
+    /// the identity.
+    pub(crate) fn sender(&self, extensions: &Extensions) -> Sender {
+        let peer = extensions.get::<Arc<Peer>>();
+        Sender {
+            address: peer.and_then(|peer| peer.ip()),
+            is_limited: self.address(extensions).is_some(),
+        }
     }
 
     /// Authenticates a call by its metadata and connection.

@@ -284,7 +284,7 @@ impl Methods {
         };
         let bounds = Bounds {
             room: Arc::clone(room),
-            peer: self.context.authenticator.address(request.extensions()),
+            sender: self.context.authenticator.sender(request.extensions()),
             free: FREE_BYTES,
             most,
             within: limits.message_within,

@@ -17,5 +17,5 @@ pub mod size;
 pub use division::{Part, TooSmall, divide};
 pub use limit::Limit;
 pub use messages::{Bounds, Messages};
-pub use room::{Full, Room};
+pub use room::{Full, Room, Sender};
 pub use size::Size;

@@ -5,7 +5,6 @@
 //! (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
 
 use std::error::Error;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -17,7 +16,7 @@ use thiserror::Error;
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::room::{Full, Reservation, Room};
+use crate::room::{Full, Reservation, Room, Sender};
 
 /// Bytes before each message.
 const PREFIX: usize = 5;
@@ -32,8 +31,8 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Debug)]
 pub struct Bounds {
     pub room: Arc<Room>,
-    /// Whose messages they are, if one peer may only have so much.
-    pub peer: Option<IpAddr>,
+    /// Whose messages they are.
+    pub sender: Sender,
     /// A message of up to so many bytes needs no room: what holds the call has counted it.
     pub free: usize,
     /// A message of more bytes is refused by whoever decodes it, and needs no room for that.
@@ -180,7 +179,7 @@ impl<B> Messages<B> {
         let new = self.framing.is_under_way() && (began || known == 0);
         if new && length > self.bounds.free && length <= self.bounds.most {
             let room = Arc::clone(&self.bounds.room);
-            self.taking = Some(Box::pin(room.take(self.bounds.peer, length)));
+            self.taking = Some(Box::pin(room.take(self.bounds.sender, length)));
         }
         self.data = Some(data);
     }

@@ -55,6 +55,15 @@ pub struct Reservation {
     cut: CancellationToken,
 }
 
+/// Whose message it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sender {
+    /// Those without one are one.
+    pub address: Option<IpAddr>,
+    /// It may have its part of the room and no more.
+    pub is_limited: bool,
+}
+
 /// Why there is no room.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum Full {
@@ -85,18 +94,17 @@ impl Room {
         }
     }
 
-    /// Takes room for a message of `bytes`, and waits for it if there is none. Without a `peer`
-    /// only the total counts. May be given up.
+    /// Takes room for a message of `bytes`, and waits for it if there is none. May be given up.
     pub async fn take(
         self: Arc<Self>,
-        peer: Option<IpAddr>,
+        sender: impl Into<Sender>,
         bytes: usize,
     ) -> Result<Reservation, Full> {
         let units = (bytes as u64).div_ceil(UNIT);
         if units > self.total.get() / UNIT {
             return Err(Full::Total(self.total));
         }
-        let (held, mut granted) = self.ask(peer, units)?;
+        let (held, mut granted) = self.ask(sender.into(), units)?;
         loop {
             let again = held.make_room();
             tokio::select! {
@@ -118,11 +126,11 @@ impl Room {
     /// Waits from now on; what is returned takes it back when dropped.
     fn ask(
         self: &Arc<Self>,
-        peer: Option<IpAddr>,
+        sender: Sender,
         units: u64,
     ) -> Result<(Reservation, oneshot::Receiver<()>), Full> {
         let mut state = self.state.lock();
-        let asked = state.shares.ask(peer, units);
+        let asked = state.shares.ask(sender, units);
         let (id, displaced) = asked.map_err(|refused| match refused {
             AskError::Total => Full::Total(self.total),
             AskError::Peer => Full::Peer(self.per_peer),
@@ -140,6 +148,18 @@ impl Room {
         state.settle();
         let room = Arc::clone(self);
         Ok((Reservation { room, id, cut }, granted))
+    }
+}
+
+// === impl Sender ===
+
+impl From<Option<IpAddr>> for Sender {
+    /// Limited where it has an address.
+    fn from(address: Option<IpAddr>) -> Self {
+        Self {
+            address,
+            is_limited: address.is_some(),
+        }
     }
 }
 

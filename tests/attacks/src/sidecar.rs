@@ -38,6 +38,9 @@ const ACK_WITHIN: Duration = Duration::from_secs(2);
 /// How long it may take until a newcomer is let in: one that is refused tries again.
 const LET_IN_WITHIN: Duration = Duration::from_secs(3);
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// What a newcomer tells apart: its report comes in more than one frame of HTTP/2, so it needs
+/// room.
+const CLUSTERS: usize = 200;
 
 /// What came of it.
 #[derive(Clone, Copy, Debug)]
@@ -80,22 +83,47 @@ pub async fn run(pid: u32, target: &Target, stop: &CancellationToken) -> Result<
     })
 }
 
-/// Streams of [`NEWCOMER`], one after the other, until `stop`: each is let in before long.
+/// Streams of [`NEWCOMER`], one after the other, until `stop`: each is let in before long, with a
+/// first report that is large.
 pub async fn newcomers(pid: u32, target: &Target, stop: &CancellationToken) -> Result<Summary> {
     let mut times = Times::new(pid, LET_IN_WITHIN);
     while !stop.is_cancelled() {
         let lap = times.begin();
+        let mut why = String::new();
         let let_in = async {
-            while Stream::open(target, NEWCOMER).await.is_err() {
+            while let Err(error) = introduce(target).await {
+                why = format!("{error:#}");
                 sleep(AGAIN_AFTER).await;
             }
         };
         let let_in = timeout(PATIENCE, let_in).await;
-        let_in.context("a sidecar that connects anew is kept out")?;
+        ensure!(
+            let_in.is_ok(),
+            "a sidecar that connects anew is kept out: {why}"
+        );
         times.end(&lap);
         sleep(REPORT_EVERY).await;
     }
-    times.judge("newcomers")
+    let summary = times.judge("newcomers")?;
+    // None may wait for the deadlines of others.
+    ensure!(summary.worst <= LET_IN_WITHIN, "newcomers: {summary:?}");
+    Ok(summary)
+}
+
+async fn introduce(target: &Target) -> Result<()> {
+    let mut stream = Stream::open(target, NEWCOMER).await?;
+    let clusters = (0..CLUSTERS).map(|nth| v1::Series {
+        direction: v1::Direction::Outbound.into(),
+        cluster: format!("backend-{nth}-{}", "x".repeat(150)),
+        requests: Some(1),
+        ..v1::Series::default()
+    });
+    let mut report = report(1);
+    report.series.extend(clusters);
+    stream.send(sidecar_frame::Frame::Report(report)).await?;
+    let answer = stream.answer().await?;
+    ensure!(matches!(answer, Frame::Ack(_)), "{answer:?}");
+    Ok(())
 }
 
 /// The first message of a stream that says that it is of `pod`, as gRPC frames it.

@@ -17,6 +17,7 @@ use tests_support::aggregator::{Aggregator, Options};
 use tests_support::kubernetes::ApiServer;
 use tests_support::kubernetes::objects;
 use tests_support::{clock, secured};
+use tokio::time::sleep;
 
 /// As `deploy/kustomize/base/aggregator.yaml` says.
 const LIMIT: u64 = 512 << 20;
@@ -139,8 +140,15 @@ impl Stage {
         let held = flood::half_messages(&ingest, METRICS_SERVICE, 8, 20, 4 * MIB).await;
         self.report("160 half-sent messages on 8 connections", &held)?;
         drop(held);
-        let held = flood::half_messages(&ingest, REPORT, 400, 1, 256 * 1024).await;
-        self.report("400 half-sent frames", &held)
+        // The small ones fill what the large ones leave.
+        let (held, small) = tokio::join!(
+            flood::half_messages(&ingest, REPORT, 400, 1, 256 * 1024),
+            flood::half_messages(&ingest, REPORT, 300, 1, 5 * 1024),
+        );
+        self.report("400 half-sent frames", &held)?;
+        // Until their deadline.
+        sleep(SLOW_FOR).await;
+        self.report("300 small ones", &small)
     }
 
     async fn empty(&mut self) -> Result<()> {

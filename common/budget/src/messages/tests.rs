@@ -13,7 +13,7 @@ const WITHIN: Duration = Duration::from_secs(10);
 fn bounds(room: &Arc<Room>) -> Bounds {
     Bounds {
         room: Arc::clone(room),
-        peer: None,
+        sender: Sender::default(),
         free: 100,
         most: 10_000,
         within: WITHIN,
@@ -129,7 +129,7 @@ async fn a_message_that_does_not_end_is_cut() {
 async fn a_message_under_way_makes_room_for_others() {
     let room = room(6);
     let of = |peer: u8| Bounds {
-        peer: Some([10, 0, 0, peer].into()),
+        sender: Some([10, 0, 0, peer].into()).into(),
         ..bounds(&room)
     };
     let (slow, body) = channel();

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Sender;
+
 /// For so long a message may be under way before it makes room: its bytes may be on their way.
 pub(super) const GRACE: Duration = Duration::from_millis(500);
 
@@ -100,14 +102,14 @@ impl Shares {
     }
 
     /// A new waiter, and the one that no longer waits for its sake.
-    pub(super) fn ask(
-        &mut self,
-        address: Option<IpAddr>,
-        units: u64,
-    ) -> Result<(Id, Option<Id>), AskError> {
+    pub(super) fn ask(&mut self, sender: Sender, units: u64) -> Result<(Id, Option<Id>), AskError> {
+        let Sender {
+            address,
+            is_limited,
+        } = sender;
         let claim = self.peers.get(&address);
         let (held, all) = claim.map_or((0, 0), |claim| (claim.held, claim.all));
-        if address.is_some() && all + units > self.per_peer {
+        if is_limited && all + units > self.per_peer {
             return Err(AskError::Peer);
         }
         let mut displaced = None;

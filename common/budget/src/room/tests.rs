@@ -93,6 +93,23 @@ async fn halves_of_messages_keep_nobody_out() {
     }
 }
 
+/// Without a limit of its own one peer may have all the room, but not against others.
+#[tokio::test(start_paused = true)]
+async fn who_is_not_limited_keeps_nobody_out() {
+    let room = Arc::new(Room::new(Size::kib(40), Size::kib(10)));
+    let unlimited = |address| Sender {
+        address,
+        is_limited: false,
+    };
+    let greedy = unlimited(peer(1));
+    let all = Arc::clone(&room).take(greedy, 40 * KIB).await.unwrap();
+    let other = tokio::spawn(Arc::clone(&room).take(unlimited(peer(2)), 20 * KIB));
+    let cut = timeout(2 * GRACE, all.cut()).await;
+    cut.expect("it makes room");
+    drop(all);
+    other.await.unwrap().unwrap();
+}
+
 /// Nobody makes room for a peer that would hold more than itself, nor for its own.
 #[tokio::test(start_paused = true)]
 async fn who_holds_less_stays() {
@@ -132,7 +149,7 @@ proptest! {
                 let id = ids.swap_remove(nth % ids.len());
                 shares.release(id);
                 held.remove(&id);
-            } else if let Ok((id, displaced)) = shares.ask(address, units) {
+            } else if let Ok((id, displaced)) = shares.ask(address.into(), units) {
                 held.insert(id, (units, false));
                 ids.retain(|id| Some(*id) != displaced);
                 ids.push(id);
