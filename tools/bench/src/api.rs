@@ -50,7 +50,7 @@ pub(crate) struct Args {
     requests: u32,
 }
 
-/// What the two threads of a run share.
+/// State shared by the two threads of a run.
 #[derive(Debug, Default)]
 struct RunState {
     stop: AtomicBool,
@@ -98,8 +98,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Applies `rate` reports a second, pod after pod, until told to stop; returns how many were
-/// refused.
+/// Applies `rate` reports a second, pod after pod, until stopped; returns the number rejected.
 fn apply(fleet: &Fleet, shared: &RunState, rate: u32) -> u64 {
     let begun = clock::now();
     let (mut applied, mut refused) = (0, 0);

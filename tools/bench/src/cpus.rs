@@ -1,11 +1,11 @@
-//! Which processor runs what: Envoy alone on one, the load and everything else on another.
+//! Assigns processors: one to Envoy alone, another to the load and everything else.
 
 use std::fs;
 
 use anyhow::{Context, Result, bail};
 use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
 
-/// How often to look for threads that were born while others were being pinned.
+/// Attempts to find threads that were created while others were being pinned.
 const PASSES_MAX: usize = 20;
 
 /// Two processors that this process may use.

@@ -32,14 +32,14 @@ const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// A connection that sends requests when told to.
+/// A connection that sends requests on demand.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
     /// Identifier of the next request's stream: odd, rising.
     next_stream: u32,
     chunk: Box<[u8]>,
-    /// Read and not yet understood: at most one frame is incomplete.
+    /// Read but not parsed: at most one frame is incomplete.
     input: Vec<u8>,
     output: Vec<u8>,
 }

@@ -1,5 +1,5 @@
-//! What an xDS proxy costs: the same configuration, asked for directly at the control plane and by
-//! way of the xDS proxy in turn.
+//! What an xDS proxy costs: the same configuration, requested in turn from the control plane and
+//! through the xDS proxy.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -20,9 +20,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::{optimised, usage};
 
 const CLUSTERS: usize = 1_000;
-/// Times it is asked for, each way.
+/// Requests each way.
 const ROUNDS: usize = 40;
-/// Times a change is rejected.
+/// Rejections of a change.
 const REJECTIONS: usize = 20;
 const IDLE: Duration = Duration::from_secs(10);
 const MESSAGE_MAX: usize = 64 * 1024 * 1024;
@@ -154,7 +154,7 @@ spec:
     text
 }
 
-/// Asks for the clusters on a new stream: milliseconds until they are there, and their bytes.
+/// Requests the clusters on a new stream: milliseconds until they arrive, and their bytes.
 async fn clusters(address: SocketAddr) -> Result<(f64, usize)> {
     let client = AggregatedDiscoveryServiceClient::connect(format!("http://{address}")).await?;
     let mut client = client.max_decoding_message_size(MESSAGE_MAX);

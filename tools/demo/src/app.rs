@@ -1,4 +1,4 @@
-//! One run: start everything, load it, show it, end it, compare.
+//! One run: start everything, apply the load, show it, stop it, compare.
 
 use std::time::Duration;
 
@@ -20,19 +20,19 @@ use crate::summary::{self, Summary};
 use crate::table;
 use crate::watch::{READ_INTERVAL, REQUESTS_PER_SECOND, ROUNDS_PER_PICTURE, Watch};
 
-/// The load: how many times the quiet rate, and which part of the time.
+/// Phases of the load: factor of the quiet rate, and share of the time.
 const STEPS: [(&str, f64, f64); 4] = [
     ("quiet", 1.0, 0.2),
     ("2x", 2.0, 0.25),
     ("10x", 10.0, 0.35),
     ("quiet", 1.0, 0.2),
 ];
-/// From here on ages count: the value of a pod that was idle is as old as its last heartbeat, by
-/// design.
+/// Signal ages are recorded from here on: before, an idle pod's value is as old as its last
+/// heartbeat.
 const AGES_AFTER: Duration = Duration::from_secs(1);
-/// Counters stand still when they did so for this long: more than two flush intervals.
+/// Counters are final after this time without a change: more than two flush intervals.
 const STILL: Duration = Duration::from_millis(2_500);
-/// Longest wait for counters to stand still.
+/// Longest wait for final counters.
 const STILL_MAX: Duration = Duration::from_secs(15);
 /// Runs the demo to its end or to Ctrl-C. Leaves no process behind either way.
 pub(crate) async fn run(args: &Args) -> Result<Outcome> {
@@ -153,8 +153,7 @@ fn title(args: &Args, elapsed: Duration) -> String {
     )
 }
 
-/// Waits until no total moved for [`STILL`]; what still moves after [`STILL_MAX`] shows in the
-/// comparison.
+/// Waits until no total changed for [`STILL`]; changes after [`STILL_MAX`] show in the comparison.
 async fn wait_until_still(fleet: &Fleet, aggregator: &Aggregator) -> Result<()> {
     let start = clock::now();
     let mut last = summary::totals(fleet, aggregator).await?;

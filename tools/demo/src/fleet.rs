@@ -17,9 +17,9 @@ pub(crate) const NAMESPACE: &str = "prod";
 const APPLICATION_PORT: u16 = 9080;
 /// Pod addresses that are tried before the applications fall back to 127.0.0.1 and any port.
 const ADDRESS_TRIES: u32 = 16;
-/// jazz's application fails one request in so many.
+/// jazz's application fails one request in this many.
 const JAZZ_FAILS_ONE_IN: u64 = 20;
-/// Load-balancing weights of jazz's application and of the port where nobody listens.
+/// Load-balancing weights of jazz's application and of a port without listener.
 const JAZZ_WEIGHTS: (u32, u32) = (19, 1);
 /// Retries of jazz's inbound route.
 const JAZZ_RETRIES: u32 = 3;
@@ -38,15 +38,15 @@ pub(crate) struct Pod {
     service: &'static str,
     /// Load of its own in a quiet time, in requests per second.
     quiet_rate: f64,
-    /// What the load wrote to its inbound listener.
+    /// Requests that the load wrote to its inbound listener.
     pub(crate) tally: Arc<Tally>,
     pub(crate) envoy: Envoy,
     app: App,
-    /// A port that is taken, but where nobody listens.
+    /// A bound port without listener.
     _dead: Option<TcpSocket>,
 }
 
-/// What the three pods differ in.
+/// The differences between the three pods.
 struct Plan {
     name: &'static str,
     service: &'static str,
@@ -110,7 +110,7 @@ impl Fleet {
         pod.tally.written() + calls
     }
 
-    /// Requests without an answer, of which nobody can say whether they arrived.
+    /// Requests without a response, which may have arrived or not.
     pub(crate) fn broken(&self, pod: &Pod) -> u64 {
         let host = service_host(pod.service, NAMESPACE);
         let calls: u64 = self
@@ -190,8 +190,8 @@ impl Pod {
     }
 }
 
-/// Starts the application on a loopback address of its own and the walkthrough's port, as a pod has
-/// it; on 127.0.0.1 and any port where that cannot be had.
+/// Starts the application on its own loopback address and the walkthrough's port, like a pod; if
+/// that fails, on 127.0.0.1 and any port.
 async fn start_app(behaviour: Behaviour, last_octet: u8) -> Result<App> {
     let seed = std::process::id();
     for attempt in 0..ADDRESS_TRIES {
@@ -204,8 +204,7 @@ async fn start_app(behaviour: Behaviour, last_octet: u8) -> Result<App> {
     App::start((Ipv4Addr::LOCALHOST, 0).into(), behaviour).await
 }
 
-/// A socket that is bound but does not listen: whoever connects is refused, and nobody else gets
-/// the port.
+/// A bound socket that does not listen: connections are refused, and the port stays reserved.
 fn dead_port(ip: IpAddr) -> Result<TcpSocket> {
     let socket = TcpSocket::new_v4().context("make a socket")?;
     let bound = socket.bind((ip, 0).into());

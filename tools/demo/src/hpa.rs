@@ -1,5 +1,5 @@
-//! What a `HorizontalPodAutoscaler` makes of a value: the formula for metrics of type `Pods`,
-//! without its stabilisation.
+//! The replicas that a `HorizontalPodAutoscaler` derives from a metric of type `Pods`, without
+//! stabilisation.
 //!
 //! <https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/#algorithm-details>
 

@@ -22,7 +22,7 @@ use crate::screen::Screen;
 const SHIFTS: [(u32, u32); 2] = [(95, 5), (50, 50)];
 /// Requests of dj per second.
 const RATE: f64 = 60.0;
-/// Until the control plane has seen the manifests and the Envoys have the new weights.
+/// Wait until the control plane has read the manifests and the Envoys have the new weights.
 const SETTLED: Duration = Duration::from_millis(1_500);
 
 #[derive(Debug, Serialize)]
@@ -34,7 +34,7 @@ struct Summary {
     changes_rejected: f64,
 }
 
-/// One pod: what its Envoy counted itself, and what the aggregator has.
+/// One pod: counts of its Envoy and of the aggregator.
 #[derive(Debug, Serialize)]
 struct PodRow {
     pod: String,
@@ -42,7 +42,7 @@ struct PodRow {
     counted: Option<u64>,
 }
 
-/// One setting of the weights: what went where.
+/// Requests by version under one setting of the weights.
 #[derive(Debug, Serialize)]
 struct ShiftRow {
     weights: (u32, u32),
@@ -53,7 +53,7 @@ struct ShiftRow {
     within_bound: bool,
 }
 
-/// Runs it to its end.
+/// Runs the demo.
 pub(crate) async fn run(args: &Args, screen: &mut Screen) -> Result<Outcome> {
     screen.progress("starting the control plane and, each with its xDS proxy, the sidecars of dj, jazz-v1 and jazz-v2");
     let mut djapp = Djapp::start(SHIFTS[0]).await?;

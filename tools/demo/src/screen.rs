@@ -1,5 +1,5 @@
-//! Where output goes: a table redrawn in place on a terminal, plain lines into a pipe, and in JSON
-//! mode nothing on standard output but the document.
+//! Output: a table redrawn in place on a terminal, plain lines into a pipe, and only the document
+//! on standard output in JSON mode.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -9,11 +9,11 @@ const UP_AND_CLEAR: (&str, &str) = ("\x1b[", "A\x1b[J");
 const NO_WRAP: &str = "\x1b[?7l";
 const WRAP: &str = "\x1b[?7h";
 
-/// Standard output and error, as the mode wants them.
+/// Standard output and error, by mode.
 #[derive(Debug)]
 pub(crate) struct Screen {
     mode: Mode,
-    /// Lines of the frame that stands on the terminal.
+    /// Lines of the frame on the terminal.
     lines: usize,
 }
 
@@ -37,7 +37,7 @@ impl Screen {
         Self { mode, lines: 0 }
     }
 
-    /// Says what is going on.
+    /// Prints progress.
     pub(crate) fn progress(&mut self, text: &str) {
         self.lines = 0;
         match self.mode {
@@ -46,8 +46,7 @@ impl Screen {
         }
     }
 
-    /// Shows the state of things: `frame` replaces the last one on a terminal, elsewhere `line` is
-    /// added.
+    /// Shows the state: on a terminal `frame` replaces the last one, elsewhere `line` is appended.
     pub(crate) fn show(&mut self, frame: &str, line: &str) {
         match self.mode {
             Mode::Json => {}

@@ -1,4 +1,4 @@
-//! The end: what was sent, what Envoy says and what meshmeter counted, side by side.
+//! The summary: requests sent, counted by Envoy and counted by meshmeter.
 
 use std::fmt::Write as _;
 
@@ -36,7 +36,7 @@ struct PodSummary {
     /// Envoy's own count of requests at the inbound listener.
     #[serde(skip)]
     envoy_downstream_rq_total: u64,
-    /// Requests of which nobody knows whether they arrived.
+    /// Requests that may have arrived or not.
     #[serde(skip)]
     broken: u64,
 }
@@ -44,7 +44,7 @@ struct PodSummary {
 // === impl Summary ===
 
 impl Summary {
-    /// Reads all counters. To be called when they no longer move.
+    /// Reads all counters, once they are final.
     pub(crate) async fn collect(
         fleet: &Fleet,
         aggregator: &Aggregator,
@@ -149,7 +149,7 @@ impl PodSummary {
     }
 }
 
-/// All totals that meshmeter holds of the fleet; to see whether they still move.
+/// All of meshmeter's totals, to detect changes.
 pub(crate) async fn totals(fleet: &Fleet, aggregator: &Aggregator) -> Result<Vec<Option<u64>>> {
     let known = aggregator.pods().await?;
     let totals = |pod: &Pod| {

@@ -1,11 +1,11 @@
-//! The live picture: one row per pod, and what an autoscaler would want.
+//! The live table: one row per pod, and the replicas an autoscaler would want.
 
 use std::fmt::Write as _;
 
 use crate::hpa::{TARGET, desired_replicas};
 use crate::watch::Reading;
 
-/// What stands where nothing is known.
+/// Placeholder for unknown values.
 const UNKNOWN: &str = "-";
 
 /// The table for a terminal, with a title line.

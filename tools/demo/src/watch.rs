@@ -1,4 +1,4 @@
-//! Reads what an autoscaler would read, again and again: rates each 200 ms, the rest each second.
+//! Polls what an autoscaler would read: rates every 200 ms, the rest every second.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const INFLIGHT: &str = "appmesh_inflight_requests";
 /// Longest time until every pod has a value.
 const VALUES_MAX: Duration = Duration::from_secs(30);
 
-/// What was last read of one pod. `None` is unknown, never 0.
+/// The last reading of one pod. `None` is unknown, never 0.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Reading {
     pub(crate) name: &'static str,
@@ -121,7 +121,7 @@ impl Watch {
     }
 }
 
-/// `None` when the API has no value: that is an answer too, and shown as unknown.
+/// `None` if the API has no value, which is shown as unknown.
 async fn read(aggregator: &Aggregator, pod: &Pod, metric: &str) -> Option<MetricList> {
     let api = aggregator.api();
     api.pods_metric(NAMESPACE, &pod.selector(), metric)

@@ -1,4 +1,4 @@
-//! Faults on real Envoys under load, held against what Envoy says of itself.
+//! Faults on real Envoys under load, compared with Envoy's own counters.
 //!
 //! ```text
 //! scenario: traffic -> Envoy + filter -> aggregator    (one is killed, stalled, changed, ...)

@@ -1,4 +1,4 @@
-//! What Envoy itself says happened, where its `/stats` go with it.
+//! Envoy's own records for scenarios in which it ends and its `/stats` are lost.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Traffic, readers and other pieces that scenarios are put together from.
+//! Traffic, readers and other building blocks of scenarios.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,14 +23,14 @@ pub(crate) const RATE: f64 = 200.0;
 const TRAFFIC_MAX: Duration = Duration::from_mins(8);
 /// Longest wait for something that takes at most a few flush intervals.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-/// Totals that did not move for so long have arrived.
+/// Totals are final after this time without a change.
 const STILL: Duration = Duration::from_millis(2_500);
 /// Pause between two reads of the API.
 const READ_EVERY: Duration = Duration::from_millis(50);
-/// An aggregator is blind at most so long after it listens.
+/// Longest time from an aggregator's start to its first value.
 const BLIND_MAX_MS: u64 = 2_000;
-/// A value is at most so old: a flush interval, a tick, and the way. Judged where nothing holds
-/// reports up.
+/// Largest age of a value: a flush interval, a tick, and the way. Checked only where no fault
+/// delays reports.
 const AGE_MAX_MS: u64 = 1_500;
 
 const METRIC: &str = "appmesh_requests_per_second";
@@ -42,7 +42,7 @@ pub(crate) struct Traffic {
     task: JoinHandle<Result<()>>,
 }
 
-/// What readers of the API met with.
+/// Results of the API's readers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ReadCounts {
     pub(crate) worst_age_ms: Option<u64>,
@@ -68,7 +68,7 @@ impl Traffic {
         Self { tally, stop, task }
     }
 
-    /// Waits until so many requests more were written.
+    /// Waits until `requests` more were written.
     pub(crate) async fn more(&self, requests: u64) -> Result<()> {
         let until = self.tally.written() + requests;
         clock::wait_for("traffic", PATIENCE, async || {
@@ -128,7 +128,7 @@ impl ReadCounts {
         Ok(())
     }
 
-    /// Puts what was seen into the row and judges it.
+    /// Adds the results to the row and checks them.
     pub(crate) fn judge(self, row: &mut Row) {
         row.worst_age_ms = self.worst_age_ms;
         row.worst_blind_ms = self.worst_blind_ms;
@@ -157,7 +157,7 @@ pub(crate) async fn first_value(aggregator: &Aggregator) -> Result<()> {
     .with_context(|| format!("the aggregator's log ends:\n{}", aggregator.log_tail()))
 }
 
-/// Whether the API leaves the pod out, or fails, as it must while a VM is dead.
+/// Whether the API omits the pod or fails, as it must while a VM is dead.
 pub(crate) async fn is_unknown(aggregator: &Aggregator) -> bool {
     let list = aggregator
         .api()

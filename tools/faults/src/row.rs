@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use tests_envoy::watch::Verdict;
 
-/// Wrong values that are shown of each scenario.
+/// Wrong values shown per scenario at most.
 const WRONG_SHOWN: usize = 10;
 
 /// One line of the table.
@@ -22,7 +22,7 @@ pub struct Row {
     pub doubled: u64,
     /// Values that were wrong, and answers without one where there had to be one.
     pub wrong: usize,
-    /// What the fault may take along: 0 but for SIGKILL of an Envoy and the death of a VM.
+    /// Loss that the fault allows: 0 except for SIGKILL of an Envoy and the death of a VM.
     pub lost_max: u64,
     /// Oldest value that the API served, in milliseconds.
     pub worst_age_ms: Option<u64>,
@@ -54,7 +54,7 @@ impl Row {
         }
     }
 
-    /// Notes a promise that was broken, unless `kept`.
+    /// Records a broken promise unless `kept`.
     pub fn promise(&mut self, kept: bool, broken: impl FnOnce() -> String) {
         if !kept {
             self.broken.push(broken());

@@ -17,7 +17,7 @@ use crate::row::Row;
 
 type Running = Pin<Box<dyn Future<Output = Result<Vec<Row>>>>>;
 
-/// A fault and how to bring it about.
+/// A fault and the function that causes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     /// Name for `--scenario`.
@@ -29,13 +29,13 @@ pub struct Scenario {
 // === impl Scenario ===
 
 impl Scenario {
-    /// Brings the fault about, `rounds` times where it can be repeated.
+    /// Causes the fault, `rounds` times if it can be repeated.
     pub async fn run(&self, rounds: u32) -> Result<Vec<Row>> {
         (self.run)(rounds).await
     }
 }
 
-/// All there are, in the order of the table.
+/// All scenarios, in the order of the table.
 pub const ALL: &[Scenario] = &[
     Scenario {
         name: "aggregator-sigkill",

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const PODS: usize = 3;
 const READ_EVERY: Duration = Duration::from_millis(20);
-/// Visible: this much of the step.
+/// Share of the step from which it counts as visible.
 const VISIBLE: f64 = 0.9;
 
 /// A step in the load of each pod.
@@ -42,7 +42,7 @@ pub(crate) struct Group {
 // === impl Step ===
 
 impl Step {
-    /// How long after the start of the load it comes.
+    /// Time from the start of the load to the step.
     fn comes_after(&self) -> Duration {
         let earlier = self.earlier.map_or(Duration::ZERO, |phase| phase.duration);
         earlier + self.before
@@ -82,7 +82,7 @@ impl Group {
         self.envoys.iter().map(Envoy::admin).collect()
     }
 
-    /// Begins the load of one step; returns when the step comes, and the running load.
+    /// Starts the load of one step; returns the time of the step, and the running load.
     pub(crate) fn load(&self, step: Step) -> Result<(Instant, JoinSet<Result<()>>)> {
         let start = clock::now();
         let mut running = JoinSet::new();
@@ -107,8 +107,8 @@ impl Group {
         Ok((start + step.comes_after(), running))
     }
 
-    /// Brings one step about and returns after what time it was visible at the API; `None` if it
-    /// was not before the load ended.
+    /// Runs one step and returns the time until it was visible at the API; `None` if the load ended
+    /// first.
     pub(crate) async fn step(
         &self,
         aggregator: &Aggregator,

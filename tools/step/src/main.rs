@@ -1,4 +1,4 @@
-//! Brings steps in load about and prints after what time each is visible.
+//! Runs steps in load and prints the time until each is visible.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -60,7 +60,7 @@ struct Line {
     limit_s: Option<f64>,
 }
 
-/// Groups that take the slow steps in turns at the same time.
+/// Groups that run the slow steps concurrently.
 const SLOW_GROUPS: u32 = 3;
 
 #[tokio::main]
@@ -183,7 +183,7 @@ fn loud_again(number: u32) -> Step {
     again(200.0, number, Duration::from_secs(5))
 }
 
-/// The same with 20.
+/// The same pauses with a load of 20.
 fn quiet_again(number: u32) -> Step {
     again(20.0, number, Duration::from_secs(12))
 }
@@ -242,7 +242,7 @@ fn line(path: &'static str, step: Step, times: &[Option<Duration>], limit_s: Opt
     }
 }
 
-/// The smallest time that so many percent of `sorted` do not exceed.
+/// Percentile of `sorted`, by nearest rank.
 fn quantile(sorted: &[f64], percent: usize) -> f64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or(f64::NAN)

@@ -17,7 +17,7 @@ use crate::group::{Group, PODS, Step};
 
 const PHASES: usize = 20;
 const READ_EVERY: Duration = Duration::from_millis(250);
-/// As `kube-prometheus` and the walkthrough's rule have it.
+/// The window of `kube-prometheus` and of the walkthrough's rule.
 const SCRAPE_INTERVAL: &str = "15s";
 const RATE_WINDOW: &str = "1m";
 
@@ -34,7 +34,7 @@ impl Prometheus {
         ))
     }
 
-    /// Brings one step about and returns, per scrape phase, after what time it was visible.
+    /// Runs one step and returns, per scrape phase, the time until it was visible.
     pub(crate) async fn step(&self, group: &Group, step: Step) -> Result<Vec<Option<Duration>>> {
         let (at, mut running) = group.load(step)?;
         tokio::time::sleep_until(at.into()).await;

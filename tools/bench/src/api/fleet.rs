@@ -47,11 +47,11 @@ pub(super) struct Fleet {
     reported: AtomicU64,
 }
 
-/// A clock that stands while the past is told, and runs from then on.
+/// A clock that is stopped while past reports are applied, and then runs.
 #[derive(Debug)]
 struct Now {
-    /// Milliseconds since [`START`] that were told at once.
-    told: AtomicU64,
+    /// Milliseconds since [`START`] that were skipped.
+    skipped: AtomicU64,
     begun: Instant,
 }
 
@@ -67,7 +67,7 @@ impl Fleet {
         let with_directory = resident()?;
         let store = Arc::new(Store::new(StoreLimits::default()));
         let now = Arc::new(Now {
-            told: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
             begun: clock::now(),
         });
         let links = (0..pods).map(|pod| connect(&store, pods, pod));
@@ -132,7 +132,7 @@ impl Fleet {
         let running = u64::try_from(self.now.begun.elapsed().as_millis())?;
         // From here on the clock is the past and the time since.
         self.now
-            .told
+            .skipped
             .store(past.saturating_sub(running), Ordering::Relaxed);
         Ok(())
     }
@@ -142,8 +142,8 @@ impl Fleet {
 
 impl Now {
     fn read(&self) -> Monotonic {
-        let told = Duration::from_millis(self.told.load(Ordering::Relaxed));
-        START + told + self.begun.elapsed()
+        let skipped = Duration::from_millis(self.skipped.load(Ordering::Relaxed));
+        START + skipped + self.begun.elapsed()
     }
 }
 
@@ -158,7 +158,7 @@ fn name(pods: usize, pod: usize) -> String {
     format!("{app}-7d9c8b6f5-{pod:05}")
 }
 
-/// Pods as a watch tells of them, with the labels that are usual.
+/// Pods as a watch delivers them, with the usual labels.
 fn fill(directory: &Directory, pods: usize, own_labels: bool) -> Result<()> {
     for number in 0..APPS {
         let (app, set) = (app(number), format!("{}-7d9c8b6f5", app(number)));

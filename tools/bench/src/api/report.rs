@@ -1,4 +1,4 @@
-//! What a run found: as a table for people and as one JSON document.
+//! Results as a table and as one JSON document.
 
 use std::fmt;
 use std::time::Duration;
@@ -49,7 +49,7 @@ struct Times {
     max_ms: f64,
 }
 
-/// A promise and what was found.
+/// A limit and the measured value.
 #[derive(Debug, Serialize)]
 struct Limit {
     what: &'static str,

@@ -30,7 +30,7 @@ common_names::named! {
         AccessLogClasses = "access_log_classes",
         /// meshmeter as HTTP filter: counts starts, requests in flight and responses.
         Filter = "filter",
-        /// A Lua filter that adds one to a variable of its own, and tells nobody.
+        /// A Lua filter that increments its own variable, and reports nothing.
         Lua = "lua",
     }
 }

@@ -1,4 +1,4 @@
-//! What a run found: as a table for people and as one JSON document.
+//! Results as a table and as one JSON document.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What was measured, beside the limits.
+//! Results and limits.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::run::{Accounts, real};
 /// CPU and memory at [`COMPARED_AT`] sidecars, as a multiple of the bare server's.
 const RATIO_MAX: f64 = 1.4;
 const COMPARED_AT: u32 = 5_000;
-/// From this size on, a processor must do, and a sidecar may cost so much memory, all in.
+/// From this size on the limits of CPU and of memory per sidecar apply.
 const LARGE: u32 = 15_000;
 const CORES_MAX: f64 = 1.0;
 const BYTES_MAX: f64 = 40.0 * 1024.0;

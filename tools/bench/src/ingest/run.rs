@@ -22,7 +22,7 @@ const SATURATING: u32 = 500;
 /// How long saturation is measured: the window of a connection ends it.
 const SATURATED: Duration = Duration::from_secs(3);
 
-/// What takes in the reports.
+/// The server that receives the reports.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Subject {
     Aggregator,
@@ -67,7 +67,7 @@ pub(super) async fn steady(
     measure(programs, subject, cpus, sidecars, false, WARM_UP, time).await
 }
 
-/// As many reports as can be.
+/// As many reports as possible.
 pub(super) async fn saturated(
     programs: &Programs,
     subject: Subject,

@@ -1,4 +1,4 @@
-//! What was measured, and the limits.
+//! Results and limits.
 
 use std::fmt;
 

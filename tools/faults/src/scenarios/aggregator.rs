@@ -1,4 +1,4 @@
-//! The aggregator is away, or there and of no use.
+//! The aggregator is down, or accepts connections without reading.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::rig::{
 };
 use crate::row::Row;
 
-/// For how long the black hole swallows.
+/// Time for which the black hole is up.
 const SWALLOWS: Duration = Duration::from_secs(8);
 /// Memory an Envoy may grow by meanwhile, in KiB: noise of its allocator, no queue.
 const GROWTH_MAX_KIB: u64 = 8 * 1024;

@@ -25,7 +25,7 @@ const ENVOYS: [i64; 3] = [1_800, 0, -1_800];
 /// For how long values are read after a step: longer than a window is at least, and than reports
 /// take.
 const AFTER: Duration = Duration::from_secs(4);
-/// For how long Envoy then stands still: whatever is newer than that is not true.
+/// Time for which Envoy is then stopped: a newer value is wrong.
 const SILENCE: Duration = Duration::from_millis(1_500);
 /// Less than the smallest step: an age as old as one would be the step.
 const AGE_MAX: Duration = Duration::from_millis(2_900);
@@ -93,7 +93,7 @@ async fn run(scenario: &'static str, whose: Whose, steps: &[i64]) -> Result<Vec<
     Ok(rows)
 }
 
-/// Envoy stands still, and goes on.
+/// Envoy is stopped and continued.
 async fn silence(envoy: &Envoy, aggregator: &Aggregator, watch: &mut Watch) -> Result<()> {
     envoy.pause().await?;
     watch.silent_since = Some(clock::now());

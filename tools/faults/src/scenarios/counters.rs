@@ -1,4 +1,4 @@
-//! Envoy's counters: what they count of failing upstreams, and what can be done to them.
+//! Envoy's counters: failing upstreams, resets, and hidden counters.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub(super) async fn retries() -> Result<Vec<Row>> {
     ))
 }
 
-/// Envoy's counters begin again at 0: neither a fall nor a burst, and the value goes on.
+/// Envoy's counters are reset to 0: the value neither falls nor jumps.
 pub(super) async fn reset() -> Result<Vec<Row>> {
     let backends = Backends::start().await?;
     let aggregator = Aggregator::start(&Options::default()).await?;
@@ -59,7 +59,7 @@ pub(super) async fn reset() -> Result<Vec<Row>> {
     ))
 }
 
-/// Counters that cannot be read back: each VM streams for itself.
+/// Counters that cannot be read back: each VM streams its own.
 pub(super) async fn hidden() -> Result<Vec<Row>> {
     let backends = Backends::start().await?;
     let aggregator = Aggregator::start(&Options::default()).await?;

@@ -1,4 +1,4 @@
-//! An Envoy ends. Its counters go with it, so the oracle is what it wrote down itself.
+//! An Envoy ends, and its counters with it, so the oracle is what it logged.
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
@@ -10,8 +10,8 @@ use crate::oracle::{Statsd, logged};
 use crate::rig::{RATE, Traffic, counted, plugins};
 use crate::row::Row;
 
-/// Of a second's traffic, what a SIGKILL may take along: a flush interval, a tick, and the pace of
-/// a busy machine.
+/// Share of a second's traffic that a SIGKILL may lose: a flush interval, a tick, and scheduling
+/// delays.
 const FLUSH_AND_TICK: f64 = 1.25;
 
 /// SIGTERM under load, each time another Envoy and another pod.
@@ -43,7 +43,7 @@ pub(super) async fn terminated(rounds: u32) -> Result<Vec<Row>> {
     ])
 }
 
-/// SIGKILL under load. What was answered was sent; of what was under way nobody knows.
+/// SIGKILL under load. Answered requests were sent; those in flight are unknown.
 pub(super) async fn killed(rounds: u32) -> Result<Vec<Row>> {
     let backends = Backends::start().await?;
     let aggregator = Aggregator::start(&Options::default()).await?;

@@ -1,5 +1,5 @@
-//! Gaps: nothing comes to the aggregator for a while, or there is nothing to come. Each value that
-//! the API gives meanwhile and afterwards is right.
+//! Gaps: no reports reach the aggregator for a while, or there is no traffic. Every value of the
+//! API meanwhile and afterwards is right.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -18,16 +18,16 @@ use crate::row::Row;
 
 /// Requests per second.
 const RATE: f64 = 100.0;
-/// How long the gaps are: within the time that a value is held, about as long, and longer.
+/// Lengths of the gaps: shorter than a value is held, about as long, and longer.
 const GAPS: [Duration; 3] = [
     Duration::from_secs(3),
     Duration::from_secs(8),
     Duration::from_secs(15),
 ];
-/// For how long values are read before and after a gap.
+/// Time for which values are read before and after a gap.
 const BETWEEN: Duration = Duration::from_secs(8);
 
-/// A way to the aggregator that can be cut.
+/// A proxy to the aggregator that can be cut.
 struct Relay(JoinHandle<()>);
 
 impl Relay {

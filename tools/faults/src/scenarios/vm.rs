@@ -17,14 +17,13 @@ use crate::row::Row;
 
 /// Headers that make the module of fault tests trap.
 const TRAP_HEADERS: usize = 60;
-/// For how long the pod is watched while a VM is dead.
+/// Time for which the pod is watched while a VM is dead.
 const WATCHED: Duration = Duration::from_secs(4);
-/// Of a second's traffic, what a trap may take along: a tick, and the request itself.
+/// Share of a second's traffic that a trap may lose: a tick, and the request itself.
 const TICK: f64 = 0.11;
 
-/// A request that ends the VM of the worker it comes to. It is answered, as all others are; at most
-/// a tick's count is lost, and from then on the pod is unknown: what the worker serves is not
-/// counted.
+/// A request that traps its worker's VM. All requests are answered; at most one tick's count is
+/// lost, and then the pod is unknown, since the worker's requests are not counted.
 pub(super) async fn trapped() -> Result<Vec<Row>> {
     let backends = Backends::start().await?;
     let aggregator = Aggregator::start(&Options::default()).await?;

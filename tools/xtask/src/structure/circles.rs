@@ -119,11 +119,11 @@ fn take_tree<'a>(text: &'a str, from: &[&'a str], paths: &mut Vec<Vec<&'a str>>)
 
 /// For each node in a circle, one that holds it.
 fn circles(graph: &Graph) -> Vec<String> {
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     let mut found = Vec::new();
     for node in graph.keys() {
-        if let Some(circle) = circle(graph, node).filter(|_| !told.contains(node.as_str())) {
-            told.extend(circle.iter().copied());
+        if let Some(circle) = circle(graph, node).filter(|_| !reported.contains(node.as_str())) {
+            reported.extend(circle.iter().copied());
             found.push(format!("a circle: {}", circle.join(" -> ")));
         }
     }
