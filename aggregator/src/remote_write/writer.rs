@@ -79,8 +79,8 @@ impl Writer {
         let (Some(gate), Some(lease)) = (&self.gate, &self.lease) else {
             return;
         };
-        // Checks the leadership under the gate's lock: `shut_without` may close it concurrently, and
-        // closing must win.
+        // Checks the leadership under the gate's lock: `shut_without` may close it concurrently,
+        // and closing must win.
         gate.send_if_modified(|open| {
             *open = *lease.leadership.borrow() == Leadership::Leads;
             *open

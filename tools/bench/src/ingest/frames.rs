@@ -30,7 +30,7 @@ const END_HEADERS: u8 = 4;
 /// Bytes of a frame's header.
 const FRAME_HEADER: usize = 9;
 
-/// Send window, and bytes received since the last WINDOW_UPDATE.
+/// Send window, and bytes received since the last window update.
 #[derive(Debug)]
 pub(crate) struct Credit {
     connection: i64,
