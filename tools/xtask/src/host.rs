@@ -45,18 +45,22 @@ fn is_executable(file: &Path) -> bool {
 
 /// Makes sure that the pinned toolchain can build for Envoy's Wasm runtime.
 pub(crate) fn ensure_wasm_target() -> Result<()> {
+    ensure_target(WASM_TARGET)
+}
+
+/// Makes sure that the pinned toolchain can build for `target`.
+pub(crate) fn ensure_target(target: &str) -> Result<()> {
     let output = Command::new("rustc")
-        .args(["--print", "target-libdir", "--target", WASM_TARGET])
+        .args(["--print", "target-libdir", "--target", target])
         .output()
         .context("run rustc")?;
     let libraries = String::from_utf8_lossy(&output.stdout);
     if output.status.success() && Path::new(libraries.trim()).is_dir() {
-        println!("{WASM_TARGET} is installed");
+        println!("{target} is installed");
         return Ok(());
     }
-    run(Command::new("rustup").args(["target", "add", WASM_TARGET])).with_context(|| {
-        format!("this Rust has no standard library for {WASM_TARGET}; rustup adds it")
-    })
+    run(Command::new("rustup").args(["target", "add", target]))
+        .with_context(|| format!("this Rust has no standard library for {target}; rustup adds it"))
 }
 
 /// Makes sure that there is a kubectl, which tests point at the custom metrics API.

@@ -18,6 +18,7 @@ mod reference;
 mod structure;
 mod suite;
 mod wasm;
+mod zig;
 
 #[derive(Debug, Parser)]
 #[command(about, version)]
@@ -53,6 +54,9 @@ enum Task {
     Test,
     /// Build the filter and cut out its two modules, checked, into `target/wasm`.
     Wasm,
+    /// Make sure that programs for images can be built: Rust's musl targets, and a C compiler for
+    /// them, under `target/zig`.
+    Zig,
     /// Generate code from the proto files (needs `--features gen`).
     #[cfg(feature = "gen")]
     Gen {
@@ -78,6 +82,7 @@ fn main() -> Result<ExitCode> {
         // Says itself what failed: its last line is a promise.
         Task::Test => return Ok(suite::run(&workspace_root()?)),
         Task::Wasm => wasm::run(&workspace_root()?),
+        Task::Zig => zig::ensure(&workspace_root()?),
         #[cfg(feature = "gen")]
         Task::Gen { check } => gen_proto::run(&workspace_root()?, check),
     }?;

@@ -13,11 +13,12 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 use tests_deploy::pods::{arguments, templates, variables};
-use tests_deploy::{folders, list, read, render_text, text};
+use tests_deploy::{list, read, render_text, text};
 use tests_manifests::Object;
 use tests_support::clock::wait_for;
 use tests_support::process::Process;
 use tests_support::{artifacts, http};
+use tools_images::contents::{IMAGES, USER};
 
 use running::{registered, run};
 
@@ -242,67 +243,32 @@ configMapGenerator:
     assert!(names > 60, "{names}");
 }
 
-/// Files of images: every stage, source and program is there, users are numbers other than root's,
-/// ports are those of the manifests.
+/// What containers run is in their images: programs under the names that cargo builds, the modules
+/// where they are looked for, and the user that manifests ask for.
 #[test]
 fn images_hold_what_manifests_run() {
-    let dockerfile = read("deploy/images/Dockerfile")
-        .unwrap()
-        .replace("\\\n", " ");
-    let lines = || {
-        dockerfile
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.starts_with('#'))
-    };
-    let stages: Vec<&str> = lines()
-        .filter(|line| line.starts_with("FROM "))
-        .filter_map(|line| line.split_once(" AS ").map(|(_, name)| name))
-        .collect();
-    let bake = read("deploy/images/docker-bake.hcl").unwrap();
-    for image in ["aggregator", "mesh", "filter"] {
-        assert!(stages.contains(&image), "{image}");
-        assert!(bake.contains(&format!("target   = \"{image}\"")), "{image}");
+    for (image, program) in [
+        ("aggregator", artifacts::meshmeter().unwrap()),
+        ("mesh", artifacts::mesh().unwrap()),
+    ] {
+        let ours = IMAGES.iter().find(|ours| ours.name == image).unwrap();
+        assert_eq!(*program.file_name().unwrap(), *ours.program.unwrap().file);
     }
-    assert!(bake.contains(&format!("default = \"{}\"", env!("CARGO_PKG_VERSION"))));
-    for program in [artifacts::meshmeter().unwrap(), artifacts::mesh().unwrap()] {
-        let name = program.file_name().unwrap().to_string_lossy().into_owned();
-        assert!(
-            dockerfile.contains(&format!("/release/{name}\"")),
-            "{name} is not built"
-        );
-        assert!(dockerfile.contains(&format!(
-            "COPY --from=build /out/bin/{name} /usr/local/bin/{name}\n"
-        )));
-        assert!(dockerfile.contains(&format!("ENTRYPOINT [\"/usr/local/bin/{name}\"]")));
-    }
-    for copy in lines().filter(|line| line.starts_with("COPY --from=")) {
-        let stage = copy
-            .trim_start_matches("COPY --from=")
-            .split(' ')
-            .next()
-            .unwrap();
-        assert!(stages.contains(&stage), "{copy}");
-    }
-    for user in lines().filter_map(|line| line.strip_prefix("USER ")) {
-        let number: u32 = user.split(':').next().unwrap().parse().unwrap();
-        assert!(number > 0, "{user}");
-    }
-    let opened: BTreeSet<u64> = lines()
-        .filter_map(|line| line.strip_prefix("EXPOSE "))
-        .flat_map(|ports| ports.split(' '))
-        .map(|port| port.parse().unwrap())
-        .collect();
-    let objects = all_flags("remote-write");
-    for template in templates(&objects) {
+    let mut images = BTreeSet::new();
+    for template in templates(&all_flags("remote-write")) {
         for container in template.containers() {
-            for port in list(&container["ports"]) {
-                assert!(
-                    opened.contains(&port["containerPort"].as_u64().unwrap()),
-                    "{port}"
-                );
-            }
+            let image = text(&container["image"]);
+            let Some(name) = image.strip_prefix("registry.example.com/meshmeter/") else {
+                continue;
+            };
+            let version = concat!(":", env!("CARGO_PKG_VERSION"));
+            images.insert(name.strip_suffix(version).unwrap().to_owned());
+            assert!(container["command"].is_null(), "{image} says what it runs");
+            let user = &template.value["spec"]["securityContext"];
+            let ids = format!("{}:{}", user["runAsUser"], user["runAsGroup"]);
+            assert_eq!(ids, USER, "{image}");
         }
     }
-    assert!(folders("deploy").unwrap().contains(&"images".to_owned()));
+    let known = IMAGES.iter().filter(|ours| ours.program.is_some());
+    assert_eq!(images, known.map(|ours| ours.name.to_owned()).collect());
 }
