@@ -227,7 +227,7 @@ impl Receiver for HttpReceiver {
 
     async fn invalidate_credentials(&self) {
         if let Auth::SigV4 { credentials, .. } = &self.auth {
-            credentials.refuse().await;
+            credentials.invalidate().await;
         }
     }
 }

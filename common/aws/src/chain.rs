@@ -14,8 +14,8 @@ use crate::http_client;
 /// Name of our sessions in other roles, as `CloudTrail` shows it.
 const SESSION: &str = "meshmeter";
 
-/// What the chain finds for `region`; with `role` (an ARN), that role's instead. Nothing is asked
-/// before the first use, but for files and the environment.
+/// Credentials of the chain for `region`, or of `role` (an ARN), assumed by them. Reads only files
+/// and the environment; the first network request is made on first use.
 pub async fn credentials(region: &str, role: Option<&str>) -> Arc<CredentialCache> {
     let config = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http_client::new())
@@ -37,7 +37,7 @@ pub async fn credentials(region: &str, role: Option<&str>) -> Arc<CredentialCach
     CredentialCache::new(provider)
 }
 
-/// Stands where the chain has nothing to offer.
+/// Always fails; used where the chain has no provider.
 #[derive(Debug)]
 struct NoProvider;
 
@@ -49,7 +49,7 @@ impl aws_credential_types::provider::ProvideCredentials for NoProvider {
         Self: 'a,
     {
         use aws_credential_types::provider::error::CredentialsError;
-        let none = CredentialsError::not_loaded("no provider in the chain");
-        aws_credential_types::provider::future::ProvideCredentials::ready(Err(none))
+        let error = CredentialsError::not_loaded("no provider in the chain");
+        aws_credential_types::provider::future::ProvideCredentials::ready(Err(error))
     }
 }

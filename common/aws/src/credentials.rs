@@ -1,12 +1,12 @@
 //! Credentials that are at hand when a request is to be signed.
 //!
-//! The chain of `aws-config` asks STS or an agent each time; this keeps what it said until shortly
-//! before it expires, asks once at a time, and goes on with the old while the new is on its way.
+//! The chain of `aws-config` calls STS or an agent on every use. This caches the credentials until
+//! shortly before they expire, with at most one request at a time.
 //!
-//! When they expire is told by somebody else's clock, and ours may be set. So what is left of their
-//! life is read off the wall clock once, when they come, and used up by the clock that never steps.
-//! Where the wall clock says later that they have expired, they are asked for anew at once; where
-//! it says so of new ones, it is the clock that is wrong.
+//! The expiry is a time of AWS' clock, and the local wall clock may be set. So the remaining
+//! lifetime is computed once, on receipt, and measured by the monotonic clock. If the wall clock
+//! later says that they have expired, they are refreshed at once; if it says so of new credentials,
+//! the wall clock is wrong.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,20 +20,20 @@ use tokio::sync::Mutex;
 #[cfg(test)]
 mod tests;
 
-/// Asked for anew this long before they expire, or after [`LIFE_USED`] of their life, whichever is
-/// earlier.
+/// Credentials are refreshed this long before they expire, or after [`LIFE_USED`] of their life,
+/// whichever is earlier.
 const BEFORE_EXPIRY: Duration = Duration::from_mins(5);
 /// See [`BEFORE_EXPIRY`].
 const LIFE_USED: f64 = 0.8;
 /// Credentials with less left than this are not used.
 const LEFT_MIN: Duration = Duration::from_secs(30);
-/// New ones that have less left by our clock than [`LEFT_MIN`] are asked for anew after this long;
-/// whoever refuses them earlier says so.
+/// New credentials with less than [`LEFT_MIN`] left by our clock are refreshed after this long, or
+/// as soon as the receiver rejects them.
 const DOUBTED_FOR: Duration = Duration::from_mins(5);
-/// Asked at most this often, whatever happens.
+/// The provider is called at most this often, even after a rejection.
 const ASK_EVERY: Duration = Duration::from_secs(10);
-/// An answer that takes longer is given up.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// A call of the provider that takes longer is abandoned.
+const RESPONSE_WITHIN: Duration = Duration::from_secs(20);
 
 /// There are no credentials to sign with.
 #[derive(Clone, Debug, Error)]
@@ -43,7 +43,7 @@ pub struct NoCredentials(String);
 #[derive(Debug)]
 pub struct CredentialCache {
     provider: SharedCredentialsProvider,
-    held: Mutex<CachedCredentials>,
+    cached: Mutex<CachedCredentials>,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ struct CachedCredentials {
     error: Option<NoCredentials>,
 }
 
-/// Credentials, and how long they are good.
+/// Credentials and their lifetime.
 #[derive(Debug)]
 struct Current {
     credentials: Credentials,
@@ -62,58 +62,62 @@ struct Current {
     life: Life,
 }
 
-/// What was left of them when they came.
+/// The remaining lifetime when the credentials were received.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Life {
     /// They do not expire.
     Endless,
     Known(Duration),
-    /// By our clock nothing, so that it is wrong, or they are.
+    /// Expired by our clock, although they are new.
     Doubted,
 }
 
 // === impl CredentialCache ===
 
 impl CredentialCache {
-    /// Keeps what `provider` says.
+    /// Caches the credentials of `provider`.
     pub fn new(provider: SharedCredentialsProvider) -> Arc<Self> {
         Arc::new(Self {
             provider,
-            held: Mutex::default(),
+            cached: Mutex::default(),
         })
     }
 
-    /// Credentials that are good at `now`. Its wall clock may be corrected by what is known of the
-    /// receiver's.
+    /// Credentials that are valid at `now`, whose wall clock may have been corrected by the
+    /// receiver's `Date`.
     pub async fn get(&self, now: Now) -> Result<Credentials, NoCredentials> {
-        let mut held = self.held.lock().await;
-        if held.is_due(now) && held.may_ask(now.monotonic) {
-            held.asked_at = Some(now.monotonic);
-            match tokio::time::timeout(ANSWER_WITHIN, self.provider.provide_credentials()).await {
-                Ok(Ok(credentials)) => held.take(now, credentials),
-                Ok(Err(error)) => held.failed(&error),
+        // Held across the call, so that concurrent requests wait for one refresh.
+        let mut cached = self.cached.lock().await;
+        if cached.is_due(now) && cached.may_ask(now.monotonic) {
+            cached.asked_at = Some(now.monotonic);
+            match tokio::time::timeout(RESPONSE_WITHIN, self.provider.provide_credentials()).await {
+                Ok(Ok(credentials)) => cached.take(now, credentials),
+                Ok(Err(error)) => cached.failed(&error),
                 Err(_) => {
-                    held.error = Some(NoCredentials(format!("no answer within {ANSWER_WITHIN:?}")));
+                    cached.error = Some(NoCredentials(format!(
+                        "no answer within {RESPONSE_WITHIN:?}"
+                    )));
                 }
             }
         }
-        match &held.current {
+        // After a failed refresh the old credentials serve until they expire.
+        match &cached.current {
             Some(current) if current.is_usable(now.monotonic) => Ok(current.credentials.clone()),
-            _ => Err(held.error.clone().unwrap_or_else(|| {
+            _ => Err(cached.error.clone().unwrap_or_else(|| {
                 NoCredentials("those at hand have expired, and new ones were not given".to_owned())
             })),
         }
     }
 
-    /// The receiver refused the credentials: they are asked for anew before the next use.
-    pub async fn refuse(&self) {
-        self.held.lock().await.refused = true;
+    /// The receiver rejected the credentials: they are refreshed before the next use.
+    pub async fn invalidate(&self) {
+        self.cached.lock().await.refused = true;
     }
 
     /// When the credentials at hand expire; `None` if never, or if there are none.
     pub async fn expires_at(&self) -> Option<SystemTime> {
-        let held = self.held.lock().await;
-        held.current.as_ref()?.credentials.expiry()
+        let cached = self.cached.lock().await;
+        cached.current.as_ref()?.credentials.expiry()
     }
 }
 
@@ -169,8 +173,8 @@ impl Current {
         match self.life {
             Life::Endless => false,
             Life::Doubted => age >= DOUBTED_FOR,
-            // The wall clock was set forward, or this machine slept, which the other clock does not
-            // count.
+            // Expired by the wall clock only: it was set forward, or the machine was suspended,
+            // which the monotonic clock does not count.
             Life::Known(life) => {
                 age >= refresh_after(life) || Life::at(now, &self.credentials) == Life::Doubted
             }
@@ -188,7 +192,7 @@ impl Current {
 // === impl Life ===
 
 impl Life {
-    /// What the wall clock of `now` leaves of `credentials`.
+    /// The lifetime of `credentials` that remains by the wall clock of `now`.
     fn at(now: Now, credentials: &Credentials) -> Self {
         let Some(expiry) = credentials.expiry() else {
             return Self::Endless;
@@ -201,12 +205,11 @@ impl Life {
     }
 }
 
-/// When credentials with so much left are to be asked for anew.
+/// The age at which credentials with a lifetime of `life` are refreshed.
 fn refresh_after(life: Duration) -> Duration {
     let by_life = life.mul_f64(LIFE_USED);
     let by_expiry = life.saturating_sub(BEFORE_EXPIRY);
-    // Short-lived ones have less than five minutes from the start: asking at once, always, helps
-    // nobody.
+    // A lifetime under five minutes: `by_expiry` would refresh on every use.
     if by_expiry.is_zero() {
         by_life
     } else {

@@ -1,8 +1,8 @@
 //! Host names of AWS' services.
 
-/// What public names end with, by partition: AWS with its US government regions, China, the
-/// European Sovereign Cloud; of each the second is that of names with IPv6 too.
-const ENDS: [&str; 6] = [
+/// Suffixes of public host names, by partition: AWS with its US government regions, China, the
+/// European Sovereign Cloud; each with its dual-stack (IPv6) suffix second.
+const SUFFIXES: [&str; 6] = [
     ".amazonaws.com",
     ".api.aws",
     ".amazonaws.com.cn",
@@ -15,7 +15,7 @@ const ENDS: [&str; 6] = [
 /// where that is meant).
 pub fn region<'a>(host: &'a str, services: &[&str]) -> Option<&'a str> {
     let (service, rest) = host.split_once('.')?;
-    let region = ENDS.iter().find_map(|end| rest.strip_suffix(end))?;
+    let region = SUFFIXES.iter().find_map(|end| rest.strip_suffix(end))?;
     let is_region = !region.is_empty() && !region.contains('.');
     (services.contains(&service) && is_region).then_some(region)
 }

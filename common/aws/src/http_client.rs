@@ -1,9 +1,9 @@
 //! The HTTP client of AWS' SDK, with the proxies of the environment.
 //!
-//! The SDK's own client knows no proxy. This one obeys `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and
-//! `NO_PROXY`, but for addresses of the link (`169.254.0.0/16`, `fe80::/10`, `fd00:ec2::/32`): the
-//! agent of Pod Identity and the instance's metadata are on this node, and no proxy could reach
-//! them.
+//! The SDK's own client supports no proxy. This one obeys `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`
+//! and `NO_PROXY`, except for link-local addresses (`169.254.0.0/16`, `fe80::/10`,
+//! `fd00:ec2::/32`): the Pod Identity agent and the instance metadata service are on this node,
+//! where no proxy can reach them.
 
 use std::net::IpAddr;
 
@@ -39,7 +39,7 @@ fn with(proxy: fn() -> ProxyConfig) -> SharedHttpClient {
     })
 }
 
-/// Two of each: one for this node, one for everything else.
+/// A direct client or connector for link-local addresses, and a proxied one for all others.
 #[derive(Debug)]
 struct Routes<T> {
     direct: T,
@@ -69,7 +69,7 @@ impl HttpConnector for Routes<SharedHttpConnector> {
     }
 }
 
-/// True for the URL of an address that ends at this node's link.
+/// True if the host of `url` is a link-local address.
 fn is_on_link(url: &str) -> bool {
     let Ok(uri) = url.parse::<Uri>() else {
         return false;

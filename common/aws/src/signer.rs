@@ -19,10 +19,10 @@ pub const SERVICE: &str = "aps";
 pub struct Signer {
     region: String,
     service: String,
-    tells_digest: bool,
+    has_content_sha256: bool,
 }
 
-/// A request could not be signed; only what cannot be part of a request leads here.
+/// A request could not be signed, because its URL or a header is invalid.
 #[derive(Debug, Error)]
 #[error("cannot sign the request: {0}")]
 pub struct SignError(#[source] Box<dyn std::error::Error + Send + Sync>);
@@ -39,14 +39,14 @@ impl Signer {
         Self {
             region: region.to_owned(),
             service: service.to_owned(),
-            tells_digest: false,
+            has_content_sha256: false,
         }
     }
 
     /// The same, with the SHA-256 of the body in the header `x-amz-content-sha256`.
     #[must_use]
     pub fn with_content_sha256(mut self) -> Self {
-        self.tells_digest = true;
+        self.has_content_sha256 = true;
         self
     }
 
@@ -55,9 +55,9 @@ impl Signer {
         &self.region
     }
 
-    /// The headers that a POST of `body` to `url` at `time` needs: `authorization`, `x-amz-date`,
-    /// and `x-amz-security-token` for credentials that expire. Beside them only the host is signed,
-    /// so that a proxy may touch the others.
+    /// The headers for a POST of `body` to `url` at `time`: `authorization`, `x-amz-date`, and
+    /// `x-amz-security-token` for temporary credentials. Only these and the host are signed, so
+    /// that a proxy may change other headers.
     pub fn sign(
         &self,
         url: &str,
@@ -67,7 +67,7 @@ impl Signer {
     ) -> Result<HeaderMap, SignError> {
         let identity = credentials.clone().into();
         let mut settings = SigningSettings::default();
-        if self.tells_digest {
+        if self.has_content_sha256 {
             settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
         }
         let params = SigningParams::builder()
@@ -89,6 +89,7 @@ impl Signer {
             let name = HeaderName::try_from(name).map_err(|error| SignError(error.into()))?;
             let mut value =
                 HeaderValue::try_from(value).map_err(|error| SignError(error.into()))?;
+            // Keeps signatures and session tokens out of `Debug` output and HPACK tables.
             value.set_sensitive(true);
             added.insert(name, value);
         }

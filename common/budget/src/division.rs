@@ -7,14 +7,14 @@ use crate::size::Size;
 /// A part of a program that holds memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Part {
-    /// What it is called where it is told.
+    /// Its name in logs.
     pub name: &'static str,
-    /// What it cannot do without.
+    /// The minimum it needs.
     pub least: Size,
-    /// Its share of what is left after everyone has their least; what one does not need goes to the
-    /// others.
+    /// Its share of what remains after every part has its `least`; a share above `most` goes to the
+    /// other parts.
     pub weight: u64,
-    /// What it never needs more of.
+    /// The maximum it can use.
     pub most: Size,
 }
 
@@ -29,8 +29,8 @@ pub struct TooSmall {
     pub needed: Size,
 }
 
-/// What each part gets, in their order. Together at most `limit`; each at least its least and at
-/// most its most.
+/// The size of each part, in the order of `parts`: between its `least` and its `most`, in total at
+/// most `limit`.
 pub fn divide<const N: usize>(limit: Size, parts: &[Part; N]) -> Result<[Size; N], TooSmall> {
     let needed = sum(parts.iter().map(|part| part.least));
     if needed > u128::from(limit.get()) {
@@ -38,11 +38,11 @@ pub fn divide<const N: usize>(limit: Size, parts: &[Part; N]) -> Result<[Size; N
         return Err(TooSmall { limit, needed });
     }
     let mut sizes = parts.map(|part| part.least);
-    // Each round fills at least one more part, or gives all that is left.
+    // Each round fills at least one more part or distributes all that is left, so N rounds suffice.
     for _ in 0..N {
         let left = u128::from(limit.get()) - sum(sizes.into_iter());
-        let hungry = |(part, size): (&Part, &Size)| part.most > *size;
-        let weights = parts.iter().zip(&sizes).filter(|pair| hungry(*pair));
+        let is_below_most = |(part, size): (&Part, &Size)| part.most > *size;
+        let weights = parts.iter().zip(&sizes).filter(|pair| is_below_most(*pair));
         let weights: u128 = weights.map(|(part, _)| u128::from(part.weight)).sum();
         for (part, size) in parts.iter().zip(&mut sizes) {
             if part.most > *size {
@@ -61,11 +61,11 @@ fn sum(sizes: impl Iterator<Item = Size>) -> u128 {
 
 /// One line for the log: `base 48Mi, sidecars 300Mi`.
 pub fn line<const N: usize>(parts: &[Part; N], sizes: &[Size; N]) -> String {
-    let told = parts
+    let entries = parts
         .iter()
         .zip(sizes)
         .map(|(part, size)| format!("{} {size}", part.name));
-    told.collect::<Vec<_>>().join(", ")
+    entries.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 //!   -> room (bytes of messages in flight)
 //! ```
 //!
-//! A part's size becomes a limit of something that can be counted: pods, connections, bytes. What
-//! goes beyond is refused by name by whoever holds the part.
+//! A part's size becomes a limit of something countable: pods, connections, bytes. The part's owner
+//! refuses whatever exceeds it.
 
 pub mod division;
 pub mod limit;

@@ -1,4 +1,4 @@
-//! What a program may take: told by a flag, else by its cgroup, else by the machine.
+//! The memory limit of this process: of a flag, else of its cgroup, else of the machine.
 
 use std::fmt;
 use std::fs;
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use crate::size::Size;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
-/// Which of them this process is in.
+/// The cgroups of this process.
 const OWN_CGROUP: &str = "/proc/self/cgroup";
-/// How much memory the machine has.
+/// The machine's memory.
 const MACHINE: &str = "/proc/meminfo";
 const DEFAULT: Size = Size::mib(512);
-/// Version 1 has no word for "no limit": it shows the largest multiple of a page.
+/// Cgroup version 1 has no value for "no limit": it shows the largest multiple of a page.
 const NO_LIMIT: u64 = 1 << 62;
 
-/// A limit and who set it.
+/// A limit and its source.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Limit {
     pub size: Size,
@@ -28,16 +28,16 @@ pub enum Source {
     Flag,
     /// A file of a cgroup.
     Cgroup(PathBuf),
-    /// No one: it is all that the machine has.
+    /// All memory of the machine: no limit was set.
     Machine,
-    /// No one, and what the machine has is not known.
+    /// [`DEFAULT`]: no limit was set, and the machine's memory is unknown.
     Default,
 }
 
 // === impl Limit ===
 
 impl Limit {
-    /// The limit of this process: `flag`, if it was given.
+    /// The limit of this process: `flag`, if given.
     pub fn find(flag: Option<Size>) -> Self {
         if let Some(size) = flag {
             return Self {
@@ -50,7 +50,7 @@ impl Limit {
             .and_then(|text| total(&text));
         let own = fs::read_to_string(OWN_CGROUP).unwrap_or_default();
         let found = of_cgroup(Path::new(CGROUPS), &own);
-        // More than there is cannot be had.
+        // A cgroup may allow more than the machine has; then the machine is the limit.
         let found = found.filter(|(size, _)| machine.is_none_or(|machine| *size < machine));
         match (found, machine) {
             (Some((size, file)), _) => Self {
@@ -80,9 +80,8 @@ impl fmt::Display for Source {
     }
 }
 
-/// The smallest limit on the way from the process's cgroup up to the root, with its file. `own` is
-/// what `/proc/self/cgroup` says: `ID:CONTROLLERS:PATH`, with ID 0 and no controllers for version
-/// 2.
+/// The smallest limit from the process's cgroup up to the root, with its file. `own` is the content
+/// of `/proc/self/cgroup`: lines `ID:CONTROLLERS:PATH`, with ID 0 and no controllers for version 2.
 fn of_cgroup(root: &Path, own: &str) -> Option<(Size, PathBuf)> {
     let mut found = Vec::new();
     for line in own.lines() {
@@ -91,7 +90,7 @@ fn of_cgroup(root: &Path, own: &str) -> Option<(Size, PathBuf)> {
             continue;
         };
         if controllers.is_empty() {
-            // Beside version 1 it is mounted one level below.
+            // In hybrid mode, with version 1 too, version 2 is mounted at `unified`.
             for root in [root.to_path_buf(), root.join("unified")] {
                 found.extend(smallest(&root, path, "memory.max"));
             }
@@ -106,7 +105,8 @@ fn of_cgroup(root: &Path, own: &str) -> Option<(Size, PathBuf)> {
     found.into_iter().min_by_key(|(size, _)| *size)
 }
 
-/// Inside of a container the path may be that of the host, of which only the root is there.
+/// The smallest limit among `file` of `path` and its parents below `root`. Inside a container,
+/// `path` may be that of the host, of which only the root exists.
 fn smallest(root: &Path, path: &str, file: &str) -> Option<(Size, PathBuf)> {
     let own = root.join(path.trim_start_matches('/'));
     let folders = own
@@ -114,7 +114,7 @@ fn smallest(root: &Path, path: &str, file: &str) -> Option<(Size, PathBuf)> {
         .take_while(|folder| folder.starts_with(root));
     let limits = folders.filter_map(|folder| {
         let file = folder.join(file);
-        // "max" is no number.
+        // "max" (no limit) does not parse and is skipped.
         let bytes: u64 = fs::read_to_string(&file).ok()?.trim().parse().ok()?;
         (bytes > 0 && bytes < NO_LIMIT).then(|| (Size::bytes(bytes), file))
     });

@@ -1,5 +1,5 @@
-//! A gRPC body whose messages are held to bounds: a message larger than a few bytes needs room
-//! before its bytes are taken in, and one that has begun is whole within a deadline.
+//! A gRPC body whose messages are bounded: a message above a small size reserves memory before its
+//! bytes are read, and a message must be complete within a deadline of its first byte.
 //!
 //! Each message begins with five bytes: whether it is compressed, and its length
 //! (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
@@ -21,70 +21,69 @@ use crate::room::{Full, Reservation, Room, Sender};
 /// Bytes before each message.
 const PREFIX: usize = 5;
 
-/// Room that is being taken.
+/// A pending reservation.
 type Taking = Pin<Box<dyn Future<Output = Result<Reservation, Full>> + Send>>;
 
-/// An error as a body has it.
+/// The error type of bodies.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What holds for the messages of one call.
+/// The bounds of the messages of one call.
 #[derive(Clone, Debug)]
 pub struct Bounds {
     pub room: Arc<Room>,
-    /// Whose messages they are.
+    /// The sender of the messages.
     pub sender: Sender,
-    /// A message of up to so many bytes needs no room: what holds the call has counted it.
+    /// A message of at most this many bytes needs no reservation: the call's own budget covers it.
     pub free: usize,
-    /// A message of more bytes is refused by whoever decodes it, and needs no room for that.
+    /// A message of more bytes is not reserved either: the decoder refuses it by its length.
     pub most: usize,
     /// How long a message may take from its first byte to its last.
     pub within: Duration,
-    /// The refusal as whoever reads the body understands it.
+    /// Converts the error for the reader of the body.
     pub refuse: fn(BodyError) -> BoxError,
 }
 
-/// Why a body ends before its time.
+/// Why a body ended early.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum BodyError {
-    /// There is no room for a message.
+    /// No memory could be reserved for a message.
     #[error("a message of {bytes} bytes: {full}")]
     Full { bytes: usize, full: Full },
-    /// A message was not whole in time.
-    #[error("a message of {bytes} bytes was not whole within {} s", within.as_secs())]
+    /// A message was not complete within the deadline.
+    #[error("a message of {bytes} bytes was not complete within {} s", within.as_secs())]
     Slow {
-        /// Its length; 0 if that did not come either.
+        /// Its length; 0 if not even that was received.
         bytes: usize,
-        /// How long it may take.
+        /// The deadline.
         within: Duration,
     },
 }
 
-/// A body that keeps to [`Bounds`].
+/// A body that enforces [`Bounds`].
 #[expect(missing_debug_implementations, reason = "a body has no text")]
 pub struct Messages<B> {
     body: B,
     bounds: Bounds,
     framing: Framing,
-    /// Data that waits for room for the message that begins in it.
+    /// Data waiting for the reservation of the message that begins in it.
     data: Option<Bytes>,
     taking: Option<Taking>,
-    /// Of the message that is under way, and of those that came to their end in the last piece of
-    /// data.
+    /// Reservations of the incomplete message, and of those completed by the last data frame.
     held: Vec<Reservation>,
-    /// Until the message under way has to make room for another one's.
+    /// Resolves when the incomplete message is cut in favour of another peer's.
     cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    /// When the message under way has to be whole.
+    /// The deadline of the incomplete message.
     deadline: Option<Pin<Box<Sleep>>>,
     over: bool,
 }
 
-/// Where in the messages the data is.
+/// The position of the data in the sequence of messages.
 #[derive(Clone, Copy, Debug, Default)]
 struct Framing {
     prefix: [u8; PREFIX],
-    /// Bytes of the prefix that are there.
+    /// Bytes of the prefix received so far.
     begun: usize,
-    /// Length of the message under way, and what of it is to come.
+    /// Length of the incomplete message, and bytes of it still missing.
     length: usize,
     left: usize,
 }
@@ -92,7 +91,7 @@ struct Framing {
 // === impl Framing ===
 
 impl Framing {
-    /// Goes over `data`; returns whether a message that does not end in it began in it.
+    /// Advances over `data`; returns whether a message began in it that does not end in it.
     fn pass(&mut self, mut data: &[u8]) -> bool {
         let mut began = false;
         while !data.is_empty() {
@@ -127,7 +126,7 @@ impl Framing {
         self.begun > 0
     }
 
-    /// Its length, once that is known.
+    /// The incomplete message's length; 0 until the whole prefix has been received.
     fn length(&self) -> usize {
         if self.begun == PREFIX { self.length } else { 0 }
     }
@@ -136,7 +135,6 @@ impl Framing {
 // === impl Messages ===
 
 impl<B> Messages<B> {
-    /// The messages of `body`.
     pub fn new(body: B, bounds: Bounds) -> Self {
         Self {
             body,
@@ -159,9 +157,9 @@ impl<B> Messages<B> {
         (self.bounds.refuse)(refused)
     }
 
-    /// Looks at `data` and asks for room if a message begins in it.
+    /// Stores `data`, and starts a reservation for a message that begins in it.
     fn take_in(&mut self, data: Bytes) {
-        let known = self.framing.length();
+        let previous_length = self.framing.length();
         let began = self.framing.pass(&data);
         if !self.framing.is_under_way() {
             self.deadline = None;
@@ -175,9 +173,9 @@ impl<B> Messages<B> {
             }
         }
         let length = self.framing.length();
-        // Its length may come later than its first byte.
-        let new = self.framing.is_under_way() && (began || known == 0);
-        if new && length > self.bounds.free && length <= self.bounds.most {
+        // The length may arrive in a later frame than the first byte.
+        let has_length_now = self.framing.is_under_way() && (began || previous_length == 0);
+        if has_length_now && length > self.bounds.free && length <= self.bounds.most {
             let room = Arc::clone(&self.bounds.room);
             self.taking = Some(Box::pin(room.take(self.bounds.sender, length)));
         }
@@ -223,8 +221,8 @@ impl<B> Messages<B> {
         })
     }
 
-    /// Whoever asks for more has decoded all that was whole.
-    fn let_go(&mut self) {
+    /// Releases completed messages: the reader that polls again has decoded them.
+    fn release_complete(&mut self) {
         let keep =
             usize::from(self.framing.is_under_way() && self.framing.length() > self.bounds.free);
         let gone = self.held.len().saturating_sub(keep);
@@ -249,7 +247,7 @@ where
             return Poll::Ready(None);
         }
         if this.data.is_none() {
-            this.let_go();
+            this.release_complete();
         }
         loop {
             match this.poll_room(cx) {
@@ -270,6 +268,7 @@ where
                 Poll::Pending => break,
             }
         }
+        // Reached only while a reservation or the body is pending: data that is there comes first.
         let refused = match this.poll_cut(cx) {
             Poll::Ready(refused) => refused,
             Poll::Pending => ready!(this.poll_deadline(cx)),

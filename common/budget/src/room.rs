@@ -1,5 +1,5 @@
-//! Room for the bytes of messages under way: so many in total, and so many of one peer. Where there
-//! is none, messages of peers that hold the most make room.
+//! Memory for messages in flight, limited in total and per peer. When it is used up, messages of
+//! the peers that hold the most are cut.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,36 +18,36 @@ use shares::{AskError, Id, Shares};
 mod clock;
 mod shares;
 
-/// What is counted at once: a message takes whole units.
+/// Bytes of a unit: reservations are rounded up to whole units.
 const UNIT: u64 = 1024;
 
-/// How often a waiter looks whether it is next, and who could go.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often a waiter checks whether it is next, and which messages can be cut.
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub struct Room {
     total: Size,
     per_peer: Size,
-    /// Reservation for a look at each message under way at most.
+    /// Locked for one pass over the messages in flight at most.
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     shares: Shares,
-    /// How those that wait or hold hear of it.
+    /// The signals of waiters and holders.
     signals: HashMap<Id, Signal>,
 }
 
 #[derive(Debug)]
 struct Signal {
-    /// `None` once it is told.
+    /// `None` once the grant was sent.
     granted: Option<oneshot::Sender<()>>,
-    /// Cancelled when it has to go.
+    /// Cancelled when the message is cut.
     cut: CancellationToken,
 }
 
-/// Room that is taken; free again when dropped.
+/// Reserved memory; released when dropped.
 #[derive(Debug)]
 pub struct Reservation {
     room: Arc<Room>,
@@ -55,25 +55,25 @@ pub struct Reservation {
     cut: CancellationToken,
 }
 
-/// Whose message it is.
+/// The sender of a message.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sender {
-    /// Those without one are one.
+    /// All senders without an address count as one.
     pub address: Option<IpAddr>,
-    /// It may have its part of the room and no more.
+    /// Whether the limit per peer applies.
     pub is_limited: bool,
 }
 
 /// Why there is no room.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum Full {
-    /// Everybody's messages fill it, and enough wait already.
+    /// All peers' messages use it up, and the queue of waiters is full.
     #[error("messages in flight use up all {0}")]
     Total(Size),
-    /// The messages of this peer fill what one peer may have.
+    /// The messages of this peer use up the limit per peer.
     #[error("messages of this peer in flight use up its {0}")]
     Peer(Size),
-    /// It was under way for long, and its peer held more than one that waited.
+    /// It was in flight for long, and its peer held more than a waiting peer.
     #[error("messages in flight use up all {0}, and this one made room for a peer that holds less")]
     Cut(Size),
 }
@@ -81,7 +81,7 @@ pub enum Full {
 // === impl Room ===
 
 impl Room {
-    /// Room for `total`, of which one peer may have `per_peer`.
+    /// `total` memory, of which one peer may reserve `per_peer`.
     pub fn new(total: Size, per_peer: Size) -> Self {
         let shares = Shares::new(total.get() / UNIT, per_peer.get() / UNIT);
         Self {
@@ -94,7 +94,7 @@ impl Room {
         }
     }
 
-    /// Takes room for a message of `bytes`, and waits for it if there is none. May be given up.
+    /// Reserves memory for a message of `bytes`; waits if all is in use. Cancel safe.
     pub async fn take(
         self: Arc<Self>,
         sender: impl Into<Sender>,
@@ -104,16 +104,16 @@ impl Room {
         if units > self.total.get() / UNIT {
             return Err(Full::Total(self.total));
         }
-        let (held, mut granted) = self.ask(sender.into(), units)?;
+        let (reservation, mut granted) = self.ask(sender.into(), units)?;
         loop {
-            let again = held.make_room();
+            let next_check = reservation.make_room();
             tokio::select! {
                 biased;
-                told = &mut granted => {
-                    // Who waits no longer is not told.
-                    return told.map(|()| held).map_err(|_| Full::Total(self.total));
+                grant = &mut granted => {
+                    // A lighter waiter displaced this one, which dropped the sender.
+                    return grant.map(|()| reservation).map_err(|_| Full::Total(self.total));
                 }
-                () = sleep_until(again) => {}
+                () = sleep_until(next_check) => {}
             }
         }
     }
@@ -123,7 +123,7 @@ impl Room {
         Size::bytes(self.total.get().saturating_sub(free))
     }
 
-    /// Waits from now on; what is returned takes it back when dropped.
+    /// Adds a waiter; dropping the returned reservation removes it.
     fn ask(
         self: &Arc<Self>,
         sender: Sender,
@@ -166,12 +166,12 @@ impl From<Option<IpAddr>> for Sender {
 // === impl State ===
 
 impl State {
-    /// Tells those that have their room now.
+    /// Signals the waiters that fit now.
     fn settle(&mut self) {
         for id in self.shares.settle(clock::now()) {
             let signal = self.signals.get_mut(&id);
             if let Some(granted) = signal.and_then(|signal| signal.granted.take()) {
-                // Who has given up gives it back.
+                // A cancelled waiter drops its reservation, which releases the units.
                 let _ = granted.send(());
             }
         }
@@ -181,22 +181,22 @@ impl State {
 // === impl Reservation ===
 
 impl Reservation {
-    /// Waits until this message, which is still under way, has to make room for another one's.
+    /// Resolves when this incomplete message is cut in favour of another peer's.
     pub fn cut(&self) -> WaitForCancellationFutureOwned {
         self.cut.clone().cancelled_owned()
     }
 
-    /// All bytes of the message are there: it makes no room any more.
+    /// Marks the message as complete: it can no longer be cut.
     pub fn whole(&self) {
         self.room.state.lock().shares.whole(self.id);
     }
 
-    /// How it is refused if it was told to make room.
+    /// The error of a message that was cut.
     pub fn as_cut(&self) -> Full {
         Full::Cut(self.room.total)
     }
 
-    /// While it waits: tells others to go if there is no other way. Returns when to look again.
+    /// While it waits: cuts other messages if necessary. Returns when to check again.
     fn make_room(&self) -> tokio::time::Instant {
         let mut state = self.room.state.lock();
         let now = clock::now();
@@ -206,7 +206,7 @@ impl Reservation {
                 signal.cut.cancel();
             }
         }
-        cut.again.unwrap_or(now + LOOK_EVERY)
+        cut.next_check.unwrap_or(now + CHECK_EVERY)
     }
 }
 

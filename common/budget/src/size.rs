@@ -9,7 +9,7 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Size(u64);
 
-/// A text that is no [`Size`].
+/// A text that is not a [`Size`].
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("{0:?} is not an amount of memory such as 512Mi, 1Gi or 536870912")]
 pub struct SizeError(String);
@@ -26,7 +26,6 @@ const UNITS: [(&str, u64); 6] = [
 // === impl Size ===
 
 impl Size {
-    /// Of so many bytes.
     pub const fn bytes(bytes: u64) -> Self {
         Self(bytes)
     }
@@ -44,17 +43,17 @@ impl Size {
         self.0
     }
 
-    /// In bytes, for what is counted in memory.
+    /// In bytes, at most `usize::MAX`.
     pub fn to_usize(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 
-    /// How many things of `each` fit in.
+    /// How many items of size `each` fit in.
     pub fn count_of(self, each: Self) -> usize {
         usize::try_from(self.0 / each.0.max(1)).unwrap_or(usize::MAX)
     }
 
-    /// This part of it: `numerator` of `denominator`.
+    /// `numerator / denominator` of it, rounded down.
     #[must_use]
     pub fn part(self, numerator: u64, denominator: u64) -> Self {
         let part = u128::from(self.0) * u128::from(numerator) / u128::from(denominator.max(1));
@@ -82,7 +81,7 @@ impl FromStr for Size {
 }
 
 impl fmt::Display for Size {
-    /// In the largest unit that needs no fraction.
+    /// In the largest unit without a fraction; from 10Mi on, rounded down to Mi.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
         let whole = units

@@ -151,7 +151,7 @@ impl Upstream {
                 Code::Unauthenticated | Code::PermissionDenied
             )
         {
-            signing.credentials.refuse().await;
+            signing.credentials.invalidate().await;
         }
         opened
     }

@@ -121,7 +121,7 @@ async fn day(before: i64, after: i64) -> (u64, u64) {
         let credentials = cache.get(at(seconds, off)).await.unwrap();
         if credentials.expiry().unwrap() <= START + Duration::from_secs(seconds) {
             refused += 1;
-            cache.refuse().await;
+            cache.invalidate().await;
         }
     }
     (hourly.asked.load(Ordering::Relaxed), refused)
@@ -180,7 +180,7 @@ async fn refused_credentials_are_asked_for_anew_but_not_in_a_storm() {
     let (provider, cache) = cache(None);
     assert_eq!(key(&cache, 0).await, "key0");
     for seconds in 1..10 {
-        cache.refuse().await;
+        cache.invalidate().await;
         assert_eq!(key(&cache, seconds).await, "key0");
     }
     assert_eq!(key(&cache, 10).await, "key1");

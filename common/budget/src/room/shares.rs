@@ -1,9 +1,9 @@
-//! Who holds how much, who waits, and who makes room for whom. Holds no clock: what needs the time
-//! is told `now`.
+//! Decides which waiter gets memory next, and which messages are cut for it. Reads no clock: the
+//! methods take `now`.
 //!
-//! Each waiter is weighed by what its peer would hold with it; the lightest is next. A message that
-//! has been under way for a while makes room for one whose peer would hold no more than its own
-//! does, so that peers who send halves of messages keep nobody out, however many they are.
+//! A waiter's weight is what its peer would hold with it; the lightest is next. A message that has
+//! been in flight for [`GRACE`] is cut for a waiter whose weight is at most what its own peer
+//! holds, so that peers that send half messages cannot lock out others, however many they are.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -14,21 +14,21 @@ use tokio::time::Instant;
 
 use super::Sender;
 
-/// For so long a message may be under way before it makes room: its bytes may be on their way.
+/// A younger message is not cut: its bytes may be on their way.
 pub(super) const GRACE: Duration = Duration::from_millis(500);
 
-/// Messages that may wait for room. Each holds no more than a flow-control window meanwhile.
+/// Waiters at most. A waiting message buffers at most one flow-control window.
 pub(super) const WAITING_MAX: usize = 64;
 
-/// What is asked for or held, by the order of asking.
+/// Number of a waiter or holder, ascending in the order of requests.
 pub(super) type Id = u64;
-/// All without an address are one.
+/// All peers without an address count as one.
 type Peer = Option<IpAddr>;
 
 #[derive(Debug)]
 pub(super) struct Shares {
     free: u64,
-    /// What messages hold that are told to go and have not gone.
+    /// Units of messages that are cut and not released yet.
     leaving: u64,
     per_peer: u64,
     next: Id,
@@ -49,7 +49,7 @@ struct Holder {
 enum State {
     UnderWay,
     Whole,
-    /// Told to go.
+    /// Cut, not released yet.
     Leaving,
 }
 
@@ -62,24 +62,24 @@ struct Waiter {
 /// Units of one peer.
 #[derive(Debug, Default)]
 struct Claim {
-    /// By messages that may stay.
+    /// Held by messages that are not cut.
     held: u64,
-    /// By all, with those that wait.
+    /// Held or waited for.
     all: u64,
 }
 
-/// Why nothing can be asked for.
+/// Why a request was refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum AskError {
     Total,
     Peer,
 }
 
-/// Who has to go for a waiter, and when it is worth a look again.
+/// Messages to cut for a waiter, and when to check again.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Cut {
     pub(super) ids: Vec<Id>,
-    pub(super) again: Option<Instant>,
+    pub(super) next_check: Option<Instant>,
 }
 
 // === impl Shares ===
@@ -101,7 +101,7 @@ impl Shares {
         self.free
     }
 
-    /// A new waiter, and the one that no longer waits for its sake.
+    /// Adds a waiter; returns its id and that of the waiter it displaced from a full queue.
     pub(super) fn ask(&mut self, sender: Sender, units: u64) -> Result<(Id, Option<Id>), AskError> {
         let Sender {
             address,
@@ -134,14 +134,14 @@ impl Shares {
         Ok((id, displaced))
     }
 
-    /// What the peer of a waiter would hold with it.
+    /// The units that the waiter's peer would hold with it.
     fn weight(&self, id: Id) -> Option<u64> {
         let waiter = self.waiting.get(&id)?;
         let claim = self.peers.get(&waiter.peer);
         Some(claim.map_or(0, |claim| claim.held) + waiter.units)
     }
 
-    /// Of those that weigh the same the one whose peer asks for less.
+    /// The next waiter; among equal weights, the one whose peer holds and waits for the least.
     fn lightest(&self) -> Option<Id> {
         let all = |waiter: &Waiter| self.peers.get(&waiter.peer).map_or(0, |claim| claim.all);
         let waiting = self.waiting.iter();
@@ -149,13 +149,14 @@ impl Shares {
         next.map(|(id, _)| *id)
     }
 
-    /// The waiters that have their room from now on.
+    /// Grants units to waiters as long as the lightest fits; returns their ids.
     pub(super) fn settle(&mut self, now: Instant) -> Vec<Id> {
         let mut granted = Vec::new();
         while let Some(id) = self.lightest() {
             let Some(waiter) = self.waiting.get(&id) else {
                 break;
             };
+            // A smaller waiter behind it must not overtake it, else it might wait forever.
             if waiter.units > self.free {
                 break;
             }
@@ -175,8 +176,8 @@ impl Shares {
         granted
     }
 
-    /// Which messages have to go for the waiter: as long as it does not fit, the oldest of the peer
-    /// that holds the most. Nobody goes for a waiter that is not next.
+    /// Cuts messages until the waiter fits: each time the oldest of the peer that holds the most.
+    /// Cuts none for a waiter that is not next.
     pub(super) fn cut(&mut self, id: Id, now: Instant) -> Cut {
         let mut cut = Cut::default();
         if self.lightest() != Some(id) {
@@ -192,8 +193,8 @@ impl Shares {
                     self.leave(id);
                     cut.ids.push(id);
                 }
-                Some((_, again)) => {
-                    cut.again = again;
+                Some((_, next_check)) => {
+                    cut.next_check = next_check;
                     break;
                 }
                 None => break,
@@ -202,7 +203,7 @@ impl Shares {
         cut
     }
 
-    /// The one that goes, or will if it is still there at the time that is given too.
+    /// The message to cut: now, or at the returned time if it is still in flight then.
     fn next_to_go(&self, peer: Peer, weight: u64, now: Instant) -> Option<(Id, Option<Instant>)> {
         let held = |peer: &Peer| self.peers.get(peer).map_or(0, |claim| claim.held);
         let under_way = self
@@ -223,12 +224,13 @@ impl Shares {
         };
         holder.state = State::Leaving;
         self.leaving += holder.units;
+        // Counted as gone at once: its peer is judged by what it keeps.
         if let Some(claim) = self.peers.get_mut(&holder.peer) {
             claim.held -= holder.units;
         }
     }
 
-    /// All its bytes are there: it goes for nobody.
+    /// Marks a message as complete: it can no longer be cut.
     pub(super) fn whole(&mut self, id: Id) {
         if let Some(holder) = self.holders.get_mut(&id)
             && holder.state == State::UnderWay
@@ -237,7 +239,7 @@ impl Shares {
         }
     }
 
-    /// It holds and asks for nothing any more.
+    /// Removes a holder or waiter.
     pub(super) fn release(&mut self, id: Id) {
         let (peer, units, held) = if let Some(holder) = self.holders.remove(&id) {
             self.free += holder.units;
