@@ -15,12 +15,12 @@ use tokio::time::timeout;
 
 use crate::target::{Connection, HTTP2, Target};
 
-/// How long one attacker tries to get its bytes through.
+/// Time for which one attacker tries to send its bytes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(6);
 /// Bytes written at once.
 const CHUNK: usize = 16 * 1024;
 
-/// What an attack holds open; dropping it lets go.
+/// Connections held by an attack until they are dropped.
 #[derive(Default)]
 #[expect(missing_debug_implementations, reason = "it is only held")]
 pub struct Held {

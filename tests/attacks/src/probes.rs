@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 /// A probe that is not answered within this time is lost, however busy the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// What a kubelet waits by default.
+/// The kubelet's default timeout.
 const WITHIN: Duration = Duration::from_secs(1);
 const EVERY: Duration = Duration::from_millis(250);
 

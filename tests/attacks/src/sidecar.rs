@@ -33,7 +33,7 @@ pub const NEWCOMER: &str = "jazz-2";
 
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 const REQUESTS: u64 = 100;
-/// How long an acknowledgement may take: a sidecar promises its next report within two seconds.
+/// Limit of an acknowledgement: a sidecar promises its next report within two seconds.
 const ACK_WITHIN: Duration = Duration::from_secs(2);
 /// How long it may take until a newcomer is let in: one that is refused tries again.
 const LET_IN_WITHIN: Duration = Duration::from_secs(3);
@@ -42,7 +42,6 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// room.
 const CLUSTERS: usize = 200;
 
-/// What came of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
     /// Those that were acknowledged, and so have to be counted.
@@ -74,7 +73,7 @@ pub async fn run(pid: u32, target: &Target, stop: &CancellationToken) -> Result<
             .await?;
         let answer = stream.answer().await;
         let answer = answer.with_context(|| format!("report {seq}"))?;
-        ensure!(matches!(answer, Frame::Ack(v1::Ack { seq: told }) if told == seq));
+        ensure!(matches!(answer, Frame::Ack(v1::Ack { seq: acked }) if acked == seq));
         times.end(&lap);
     }
     Ok(Outcome {

@@ -1,4 +1,4 @@
-//! Where connections go, by TLS or plainly, and from which addresses they come.
+//! The target of connections, by TLS or plain text, and their source addresses.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -23,15 +23,15 @@ pub const HTTP1: &[u8] = b"http/1.1";
 
 /// The first address of attackers: the well-behaved have 127.0.0.1.
 const ATTACKERS: [u8; 4] = [127, 0, 0, 66];
-/// How long a connection may take to be made, with its handshake.
+/// Timeout of a connection with its handshake.
 const CONNECT_WITHIN: Duration = Duration::from_secs(6);
 
-/// A server as somebody reaches it.
+/// A server and how to reach it.
 #[derive(Clone, Debug)]
 pub struct Target {
     pub address: SocketAddr,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    /// What is shown as a bearer token with each call.
+    /// Bearer token of each call.
     pub token: Option<String>,
     /// Number of addresses to come from, one after the other; 0 for the system's choice.
     addresses: u8,
@@ -64,7 +64,7 @@ impl Target {
         }
     }
 
-    /// By TLS with whoever has a certificate of `ca` (PEM) for `name`.
+    /// By TLS; the server needs a certificate of `ca` (PEM) for `name`.
     pub fn secure(address: SocketAddr, ca: &str, name: &str) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(ca)? {
@@ -81,7 +81,7 @@ impl Target {
         })
     }
 
-    /// By TLS with whoever is there.
+    /// By TLS without verification.
     pub fn unverified(address: SocketAddr) -> Result<Self> {
         let provider = Arc::new(ring::default_provider());
         let config = ClientConfig::builder_with_provider(Arc::clone(&provider))

@@ -18,7 +18,6 @@ pub struct WellBehaved<T> {
     thread: JoinHandle<Result<Served<T>>>,
 }
 
-/// What came of it.
 #[derive(Debug)]
 pub struct Served<T> {
     pub client: T,
@@ -29,7 +28,7 @@ pub struct Served<T> {
 // === impl WellBehaved ===
 
 impl<T: Send + 'static> WellBehaved<T> {
-    /// Probes of the program `pid` at `admin`, and what `client` does until it is told to stop.
+    /// Probes the program `pid` at `admin`, and runs `client`, until it is stopped.
     pub fn start<F>(
         (pid, admin): (u32, SocketAddr),
         client: impl FnOnce(CancellationToken) -> F + Send + 'static,

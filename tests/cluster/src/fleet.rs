@@ -28,7 +28,7 @@ pub struct Fleet {
     addresses: Addresses,
 }
 
-/// Where requests can be sent to now.
+/// Addresses that accept requests now.
 #[derive(Clone, Debug, Default)]
 pub struct Addresses(Arc<Mutex<Vec<SocketAddr>>>);
 
@@ -68,7 +68,7 @@ impl Fleet {
         self
     }
 
-    /// Where requests can be sent to, as it changes.
+    /// Watches the addresses that accept requests.
     pub fn addresses(&self) -> Addresses {
         self.addresses.clone()
     }

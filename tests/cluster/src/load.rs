@@ -11,7 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::fleet::Addresses;
 
-/// How often the load is brought up to its rate.
+/// Interval in which the load's rate is corrected.
 const TICK: Duration = Duration::from_millis(10);
 /// Requests open at once; further ones are left out.
 const OPEN_MAX: usize = 200;

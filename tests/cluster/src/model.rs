@@ -44,7 +44,7 @@ struct Shared {
     layer: Mutex<Option<Arc<AggregationLayer>>>,
 }
 
-/// What was recommended lately, for the stabilisation of the way down.
+/// Recent recommendations, for downscale stabilisation.
 type Recommendations = BTreeMap<String, VecDeque<(Instant, u32)>>;
 
 // === impl Model ===

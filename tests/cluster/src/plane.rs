@@ -72,12 +72,12 @@ impl Plane {
         })
     }
 
-    /// What a test reads and writes.
+    /// The API as a test uses it.
     pub fn rest(&self) -> &Rest {
         &self.rest
     }
 
-    /// How an aggregator reaches it.
+    /// Kubeconfig for an aggregator.
     pub fn kubeconfig(&self) -> PathBuf {
         self.directory.path().join("kubeconfig")
     }

@@ -31,9 +31,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// How much later than it came a request may be counted: a tick of its worker and one of the VM
 /// that streams, on a busy machine.
 const LAG_MAX: Duration = Duration::from_secs(1);
-/// The length of a window is told in whole seconds.
+/// The API gives the length of a window in whole seconds.
 const ROUNDING: Duration = Duration::from_millis(500);
-/// By how much less than the truth an age may be told: the shortest way of a frame, and what
+/// Largest error of an age towards less than the truth: the shortest way of a frame, and what
 /// timestamps are rounded by.
 const AGE_SLACK: Duration = Duration::from_millis(300);
 /// What a value may be off beyond that.
@@ -297,8 +297,11 @@ impl Watch {
         let asked = i64::try_from(wall.0).unwrap_or(0) + self.wall_off * 1000 - millis(value.age);
         let answered = asked + millis(value.answered.duration_since(value.asked));
         let slack = millis(AGE_SLACK);
-        let told = OffsetDateTime::parse(text, &Rfc3339).map(|told| told.unix_timestamp() * 1000);
-        if !told.is_ok_and(|told| (asked - 1000 - slack..=answered + slack).contains(&told)) {
+        let timestamp = OffsetDateTime::parse(text, &Rfc3339)
+            .map(|timestamp| timestamp.unix_timestamp() * 1000);
+        if !timestamp
+            .is_ok_and(|timestamp| (asked - 1000 - slack..=answered + slack).contains(&timestamp))
+        {
             let age = value.age.as_millis();
             let off = self.wall_off;
             self.wrong.push(format!(

@@ -98,8 +98,8 @@ impl Cluster {
             clock::wait_for("the control plane to listen", START_MAX, async || {
                 process.check_running()?;
                 let text = fs::read(&file).ok();
-                let told = text.map(|text| serde_json::from_slice(&text)).transpose()?;
-                Ok(told.filter(|told: &Value| told["xds"].is_string()))
+                let written = text.map(|text| serde_json::from_slice(&text)).transpose()?;
+                Ok(written.filter(|written: &Value| written["xds"].is_string()))
             })
             .await?;
         let address = |key: &str| -> Result<SocketAddr> {

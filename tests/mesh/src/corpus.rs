@@ -65,7 +65,7 @@ impl Corpus {
         })
     }
 
-    /// As a control plane tells it: each type once a stream.
+    /// Responses of a control plane: each type once a stream.
     pub fn answer(&self, form: Form) -> Answer {
         let all = self.clone();
         Arc::new(move |request| match form {

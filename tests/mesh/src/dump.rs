@@ -1,4 +1,4 @@
-//! What an Envoy says it runs.
+//! An Envoy's config dump.
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;

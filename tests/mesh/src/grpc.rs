@@ -37,7 +37,7 @@ pub const STREAM: &str =
 const BYTES_MAX: usize = 128 * 1024 * 1024;
 const WAITING_MAX: usize = 16;
 
-/// What a control plane answers to a request.
+/// A control plane's response to a request.
 pub type Answer = Arc<dyn Fn(&Bytes) -> Vec<Bytes> + Send + Sync>;
 
 /// A control plane; ends when dropped.

@@ -43,7 +43,7 @@ const START_MAX: Duration = Duration::from_secs(30);
 /// Longest time from SIGTERM to the end.
 const STOP_MAX: Duration = Duration::from_secs(20);
 
-/// What is put into a sidecar.
+/// The injected configuration of a sidecar.
 #[derive(Clone, Debug)]
 pub struct Modules {
     /// Module of the role `filter`.
@@ -79,7 +79,7 @@ pub struct Pod {
     pub name: String,
     pub envoy: Envoy,
     pub app: App,
-    /// What stands between the sidecar and the control plane.
+    /// The xDS proxy between sidecar and control plane.
     pub xds_proxy: Option<XdsProxy>,
 }
 
@@ -145,7 +145,7 @@ impl Mesh {
         Ok(fs::write(file, manifest)?)
     }
 
-    /// Where the control plane is.
+    /// Address of the control plane.
     pub fn control_plane(&self) -> SocketAddr {
         self.control_plane
     }
@@ -156,8 +156,8 @@ impl Mesh {
         Ok(fs::write(file, manifests::djapp(weights))?)
     }
 
-    /// Starts the pod `name` with its sidecar, told by the xDS proxy, or without one by the control
-    /// plane.
+    /// Starts the pod `name` with its sidecar, configured by the xDS proxy, or without one by the
+    /// control plane.
     pub async fn pod(
         &mut self,
         name: &str,
@@ -265,7 +265,7 @@ impl Pod {
         Ok(stats.get("http.ingress.downstream_rq_total"))
     }
 
-    /// What the aggregator knows of it.
+    /// The aggregator's state of it.
     pub async fn state(&self, aggregator: &Aggregator) -> Result<Option<PodState>> {
         let pods = aggregator.pods().await?;
         Ok(pods.find(NAMESPACE, &self.name).cloned())
@@ -277,8 +277,8 @@ impl Pod {
         clock::wait_for(&what, START_MAX, async || {
             let counted = self.counted_by_envoy().await?;
             let state = self.state(aggregator).await?;
-            let told = state.and_then(|state| state.requests("inbound"));
-            Ok((told == Some(counted)).then_some(counted))
+            let counted_now = state.and_then(|state| state.requests("inbound"));
+            Ok((counted_now == Some(counted)).then_some(counted))
         })
         .await
         .with_context(|| aggregator.log_tail())

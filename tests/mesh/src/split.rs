@@ -1,4 +1,4 @@
-//! Whether requests went where the weights say.
+//! Checks that requests follow the weights.
 
 /// Standard deviations that chance is given: it takes more once in two million times.
 const SIGMAS: f64 = 5.0;
@@ -10,7 +10,7 @@ pub struct Split {
     pub second: u64,
     /// Requests that the second should have.
     pub expected: f64,
-    /// How far it may be off.
+    /// Tolerance of a share.
     pub bound: f64,
 }
 

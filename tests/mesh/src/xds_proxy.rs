@@ -128,7 +128,7 @@ impl XdsProxy {
         self.process.pid()
     }
 
-    /// What `/readyz` says: the status and why.
+    /// Status and body of `/readyz`.
     pub async fn readiness(&self) -> Result<(u16, String)> {
         let page = http::get(self.admin, "/readyz").await?;
         Ok((page.status.as_u16(), page.text()))

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 const START_MAX: Duration = Duration::from_secs(30);
 
-/// The key that it takes, as environment variables of whoever signs.
+/// The accepted key, as environment variables for the signing program.
 pub const KEY: [(&str, &str); 3] = [
     ("AWS_ACCESS_KEY_ID", "test-key"),
     ("AWS_SECRET_ACCESS_KEY", "test-secret"),

@@ -119,7 +119,7 @@ async fn answer(
     let decoded = body
         .map_err(Into::into)
         .and_then(|body| decode(&body, version));
-    let mut told = None;
+    let mut samples_written = None;
     let (status, delay) = match decoded {
         Ok((request, request_v2)) => {
             let mut received = received.lock();
@@ -132,7 +132,7 @@ async fn answer(
                 request_v2,
                 status,
             };
-            told = written(&one);
+            samples_written = written(&one);
             received.push(one);
             (status, delay)
         }
@@ -141,7 +141,7 @@ async fn answer(
     tokio::time::sleep(delay).await;
     let mut response = Response::new(Full::default());
     *response.status_mut() = status;
-    if let Some(samples) = told {
+    if let Some(samples) = samples_written {
         let headers = response.headers_mut();
         headers.insert(SAMPLES_WRITTEN, HeaderValue::from(samples));
     }

@@ -25,31 +25,31 @@ pub(crate) struct Aggregator {
     pub(crate) stalled_until: u64,
     pub(crate) limits: StoreLimits,
     pub(crate) refused: BTreeMap<RefusedReason, u64>,
-    pub(crate) told: BTreeMap<usize, Told>,
+    pub(crate) received: BTreeMap<usize, Received>,
     plant: Option<Plant>,
     sums: BTreeMap<(u64, String), u64>,
     frames: u64,
 }
 
-/// What an aggregator was told of a pod.
+/// The reports that an aggregator received from a pod.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct Received {
     pub(crate) uid: String,
     /// True times of the reports taken in, ascending, by instance.
     pub(crate) ends: BTreeMap<u64, Vec<u64>>,
     /// When the next report is due by the latest promise.
     pub(crate) due: u64,
-    /// How much later than true a mapped time may be, in milliseconds.
+    /// Largest error of a mapped time, in milliseconds: it may only be late.
     pub(crate) shift_ms: u64,
     /// The longest way of any frame.
     pub(crate) longest_ms: u64,
     /// When frames arrived and how long they took, by instance: each has a clock of its own.
     ways: BTreeMap<u64, VecDeque<(u64, u64)>>,
-    /// What was shown at the last look.
+    /// The state at the last check.
     pub(crate) shown: Option<(Vec<InstanceId>, Vec<SeriesStatus>)>,
 }
 
-/// What becomes of a frame.
+/// Result of a frame.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// The answer's bytes, or the status that ends the stream.
@@ -88,7 +88,7 @@ impl Aggregator {
             stalled_until: 0,
             limits,
             refused: BTreeMap::new(),
-            told: BTreeMap::new(),
+            received: BTreeMap::new(),
             plant,
             sums: BTreeMap::new(),
             frames: 0,
@@ -148,14 +148,14 @@ impl Aggregator {
         };
         match self.store.connect(self.clock(now), stream, &hello) {
             Ok(connected) => {
-                let told = self.told.entry(pod).or_default();
-                if told.uid != *hello.uid {
-                    *told = Told {
+                let received = self.received.entry(pod).or_default();
+                if received.uid != *hello.uid {
+                    *received = Received {
                         uid: hello.uid.to_string(),
-                        ..Told::default()
+                        ..Received::default()
                     };
                 }
-                told.saw(now, sent, hello.instance.0);
+                received.saw(now, sent, hello.instance.0);
                 let mut outcome =
                     Outcome::answer(v1::aggregator_frame::Frame::Settings(v1::Settings {
                         flush_interval_ms: 0,
@@ -195,10 +195,10 @@ impl Aggregator {
         };
         match self.store.apply(self.clock(now), link, &report) {
             Ok(applied) => {
-                let told = self.told.entry(pod).or_default();
-                told.saw(now, sent, instance);
-                told.due = told.due.max(sent + promise);
-                let ends = told.ends.entry(instance).or_default();
+                let received = self.received.entry(pod).or_default();
+                received.saw(now, sent, instance);
+                received.due = received.due.max(sent + promise);
+                let ends = received.ends.entry(instance).or_default();
                 // An older one that comes late tells nothing more of when the total rose.
                 if ends.last().is_none_or(|newest| *newest < sent) {
                     ends.push(sent);
@@ -233,7 +233,7 @@ impl Aggregator {
     }
 }
 
-impl Told {
+impl Received {
     /// A frame of `instance` made at `sent` arrived.
     fn saw(&mut self, now: u64, sent: u64, instance: u64) {
         let way = now - sent;

@@ -8,7 +8,7 @@ use aggregator_core::series::Direction;
 use aggregator_core::status::{PodState, PodStatus, SeriesStatus};
 use rand::Rng as _;
 
-use crate::aggregator::Told;
+use crate::aggregator::Received;
 use crate::oracle::{Kind, Truth, between};
 use crate::world::World;
 
@@ -47,11 +47,11 @@ impl World {
         let pod = pod_of(&status.key)?;
         let truth = &self.truths[pod];
         let aggregator = &mut self.aggregators[index];
-        let Some(told) = aggregator.told.get_mut(&pod) else {
+        let Some(received) = aggregator.received.get_mut(&pod) else {
             return Err("is known and never said hello".to_owned());
         };
-        let error = error(truth, told);
-        let shown = signed(told.due) + SHOWN + error;
+        let error = error(truth, received);
+        let shown = signed(received.due) + SHOWN + error;
         if matches!(status.state, PodState::Live | PodState::Held) && signed(self.now) > shown {
             return Err(format!("is {:?} by an old frame", status.state));
         }
@@ -70,12 +70,12 @@ impl World {
                 ));
             }
         }
-        if let Some((before, series)) = &told.shown
+        if let Some((before, series)) = &received.shown
             && before.iter().all(|id| ids.contains(id))
         {
             never_fell(series, &status.series)?;
         }
-        told.shown = Some((ids.clone(), status.series.clone()));
+        received.shown = Some((ids.clone(), status.series.clone()));
         Ok(())
     }
 
@@ -141,8 +141,8 @@ impl World {
     fn compare(&self, index: usize, kind: Kind, reading: &Reading) -> Result<(u64, f64), String> {
         let pod = pod_of(&reading.pod)?;
         let (truth, aggregator) = (&self.truths[pod], &self.aggregators[index]);
-        let told = aggregator
-            .told
+        let received = aggregator
+            .received
             .get(&pod)
             .ok_or("has a value and never reported")?;
         let to = signed(reading.timestamp.0) - signed(aggregator.offset_ms);
@@ -150,18 +150,18 @@ impl World {
         if to > signed(self.now) {
             return Err("the timestamp lies in the future".to_owned());
         }
-        self.none_while_dead(pod, told, to)?;
+        self.none_while_dead(pod, received, to)?;
         let served = milli(reading) * reading.window.as_secs_f64();
         let rounding = 0.001 * reading.window.as_secs_f64();
-        let (least, most) = bounds(self, pod, told, kind, from, to);
+        let (least, most) = bounds(self, pod, received, kind, from, to);
         if served > float(most) + rounding || served + rounding < float(least) {
             let exact = between(&truth.all[kind as usize], from, to);
             return Err(format!(
                 "{served:.1} requests in [{from}, {to}] of {} ms, there were {exact}, and {least} to {most} within \
-                 the stated error of {} ms; reading {reading:?}; told {:?}",
+                 the stated error of {} ms; reading {reading:?}; received {:?}",
                 to - from,
-                error(truth, told),
-                told.ends
+                error(truth, received),
+                received.ends
             ));
         }
         if truth.stepped_ms > 0 {
@@ -185,11 +185,11 @@ impl World {
     /// them, so one that comes in place of a dead one stands for whichever has been dead longest:
     /// of several that died, as many are known to be dead as died long enough ago, less those that
     /// came since.
-    fn none_while_dead(&self, pod: usize, told: &Told, to: i64) -> Checked {
+    fn none_while_dead(&self, pod: usize, received: &Received, to: i64) -> Checked {
         let Some(sidecar) = self.sidecars.get(&pod).filter(|sidecar| sidecar.alive) else {
             return Ok(());
         };
-        let error = error(&self.truths[pod], told);
+        let error = error(&self.truths[pod], received);
         let known = |since: &u64| to > signed(*since) + DEATH_KNOWN + error;
         let dead = sidecar.deaths.iter().filter(|since| known(since)).count();
         if dead > sidecar.reloads {
@@ -325,21 +325,28 @@ impl World {
 }
 
 /// The stated error of the ends of an interval, in milliseconds.
-fn error(truth: &Truth, told: &Told) -> i64 {
+fn error(truth: &Truth, received: &Received) -> i64 {
     let shift = if truth.stepped_ms > 0 {
-        told.longest_ms + 2 * truth.stepped_ms
+        received.longest_ms + 2 * truth.stepped_ms
     } else {
-        told.shift_ms
+        received.shift_ms
     };
     TICKS + signed(shift)
 }
 
 /// The least and the most requests that a value over `[from, to]` may stand for.
-fn bounds(world: &World, pod: usize, told: &Told, kind: Kind, from: i64, to: i64) -> (u64, u64) {
+fn bounds(
+    world: &World,
+    pod: usize,
+    received: &Received,
+    kind: Kind,
+    from: i64,
+    to: i64,
+) -> (u64, u64) {
     let truth = &world.truths[pod];
-    let error = error(truth, told);
+    let error = error(truth, received);
     let (mut lowest, mut highest, mut least) = (from - JOINED, to, 0);
-    for (instance, ends) in &told.ends {
+    for (instance, ends) in &received.ends {
         let Some((_, segment)) = world.segments.get(instance) else {
             continue;
         };

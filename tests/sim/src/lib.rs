@@ -64,7 +64,7 @@ pub struct Failure {
     /// When in the run, in milliseconds.
     pub at_ms: u64,
     pub broken: String,
-    /// What happened before, a line each.
+    /// Log of earlier events.
     pub events: String,
 }
 

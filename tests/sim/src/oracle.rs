@@ -17,7 +17,7 @@ impl Kind {
 /// One list for each [`Kind`].
 pub(crate) type Lists = [Vec<u64>; 3];
 
-/// What one instance should count.
+/// Expected counts of one instance.
 #[derive(Debug, Default)]
 pub(crate) struct Segment {
     pub(crate) start: u64,
@@ -26,13 +26,13 @@ pub(crate) struct Segment {
     pub(crate) sure: Lists,
     /// Requests of the segment before that were added to the totals after it ended.
     pub(crate) carried: [u64; 3],
-    /// What the totals were when the segment ended.
+    /// Totals at the end of the segment.
     pub(crate) closed: Option<[u64; 3]>,
     /// A VM that streams for itself died: what it had not reported is unknown.
     pub(crate) broken: bool,
 }
 
-/// What is true of one pod.
+/// Ground truth of one pod.
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
     pub(crate) all: Lists,

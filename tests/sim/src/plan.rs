@@ -1,4 +1,4 @@
-//! What a seed stands for: how many of everything, for how long, and what may go wrong.
+//! The plan of a seed: sizes, duration and faults.
 
 use rand::Rng as _;
 use rand::rngs::SmallRng;

@@ -15,7 +15,7 @@ use crate::oracle::Kind;
 /// Upstream clusters of pods that tell clusters apart.
 pub(crate) const CLUSTERS: [&str; 5] = ["c0", "c1", "c2", "c3", "other"];
 
-/// How a sidecar is set up; lasts across its processes.
+/// Configuration of a sidecar; kept across its processes.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) pod: usize,
@@ -44,7 +44,7 @@ pub(crate) struct Sidecar {
     pub(crate) segment: usize,
     /// When VMs died that had ticked.
     pub(crate) deaths: Vec<u64>,
-    /// How many VMs came in place of dead ones.
+    /// Number of VMs that replaced dead ones.
     pub(crate) reloads: usize,
     next_root: u32,
     next_serial: u64,
@@ -66,7 +66,7 @@ pub(crate) struct Side {
     pub(crate) ticked: bool,
     pub(crate) next_tick: u64,
     pub(crate) segment: usize,
-    /// What was counted since the last flush.
+    /// Counts since the last flush.
     pub(crate) pending: [Vec<u64>; 3],
     pub(crate) open: BTreeSet<u32>,
     next_context: u32,

@@ -1,9 +1,9 @@
-//! What was injected and how much was simulated.
+//! Counts of injected faults and of simulated events.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What can go wrong in a run.
+/// Faults of a run.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Fault {
     /// A connection breaks; what is under way may be lost, and either side hears of it late.

@@ -28,10 +28,10 @@ const READY_MAX: Duration = Duration::from_secs(20);
 /// Longest time from SIGTERM to the end.
 const STOP_MAX: Duration = Duration::from_secs(20);
 
-/// How the aggregator is started.
+/// Options of the aggregator.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where streams are taken in; a fixed port is for an aggregator that comes back.
+    /// Ingest address; a fixed port is for an aggregator that restarts.
     pub ingest: SocketAddr,
     pub api: SocketAddr,
     /// Whether there is a cluster, and further flags; `--standalone` by default.
@@ -113,7 +113,7 @@ impl Aggregator {
         self.addresses.api
     }
 
-    /// Where the admin pages are.
+    /// Address of the admin pages.
     pub fn admin(&self) -> SocketAddr {
         self.addresses.admin
     }
@@ -132,7 +132,7 @@ impl Aggregator {
         .await
     }
 
-    /// What it knows of each pod.
+    /// Its state of each pod.
     pub async fn pods(&self) -> Result<Pods> {
         let page = client::get_ok(self.addresses.admin, "/debug/pods").await?;
         page.json().context("GET /debug/pods")

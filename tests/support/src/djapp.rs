@@ -27,11 +27,11 @@ const CONNECTIONS_MAX: usize = 1_024;
 /// Longest time for one call of a backend.
 const CALL_MAX: Duration = Duration::from_secs(10);
 
-/// What an application is like.
+/// Behaviour of an application.
 #[derive(Clone, Debug)]
 pub struct Behaviour {
     pub reply: &'static str,
-    /// How long a reply takes.
+    /// Delay of a response.
     pub latency: Duration,
     /// One request in so many is answered with 503.
     pub fail_one_in: Option<NonZeroU64>,
@@ -56,7 +56,7 @@ struct State {
     client: Client<HttpConnector, Empty<Bytes>>,
 }
 
-/// What was written to one backend, and what became of it.
+/// Requests written to one backend, and their results.
 #[derive(Debug, Default)]
 struct Calls {
     written: AtomicU64,

@@ -26,7 +26,7 @@ const START_MAX: Duration = Duration::from_mins(1);
 /// Longest time from SIGTERM to the end.
 const STOP_MAX: Duration = Duration::from_secs(20);
 
-/// How Envoy is started, beside its configuration.
+/// Options of Envoy, besides its configuration.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The program; `None`: the one that [`artifacts::envoy`] finds.
@@ -36,7 +36,7 @@ pub struct Options {
     pub env: Vec<(String, String)>,
     /// Level of Envoy's own log; the Wasm modules always log from `info`.
     pub log_level: &'static str,
-    /// How long a removed listener lives on.
+    /// Drain time of a removed listener.
     pub drain_time: Duration,
     /// Whether it may take over from another Envoy, or another from it: `args` then have to name
     /// base id and epoch.
@@ -149,7 +149,7 @@ impl Envoy {
         self.listener(name)
     }
 
-    /// Where the admin pages are.
+    /// Address of the admin pages.
     pub fn admin(&self) -> SocketAddr {
         self.admin
     }
@@ -195,7 +195,7 @@ impl Envoy {
         self.process.resume()
     }
 
-    /// Its wall clock, by what it tells its clients.
+    /// Its wall clock, by its responses to clients.
     pub async fn wall(&self) -> Result<UnixMillis> {
         let page = client::get_ok(self.admin, "/ready").await?;
         let date = page.headers.get(DATE).and_then(|date| date.to_str().ok());

@@ -54,7 +54,7 @@ pub struct Load {
     pub phases: Vec<Phase>,
 }
 
-/// What was sent and what came back. Can be read while the load runs.
+/// Counts of requests and responses. Can be read while the load runs.
 #[derive(Debug, Default)]
 pub struct Tally {
     written: AtomicU64,

@@ -24,7 +24,7 @@ const MESH: &str = "dj-app";
 /// The port in the names of clusters and services; real ports are the kernel's choice.
 const SERVICE_PORT: u16 = 9080;
 
-/// How to make the bootstrap of one pod's Envoy.
+/// Parameters of the bootstrap of one pod's Envoy.
 #[derive(Clone, Debug)]
 pub struct Sidecar {
     /// Name of the pod and of its virtual node.
@@ -33,14 +33,14 @@ pub struct Sidecar {
     pub labels: Vec<(String, String)>,
     /// The pod's own address, where its listeners are.
     pub ip: IpAddr,
-    /// Where the pod's application listens, and with which weight.
+    /// Addresses of the pod's application, with weights.
     pub application: Vec<(SocketAddr, u32)>,
     /// Retries of the inbound route; 0 for none.
     pub retries: u32,
     pub backends: Vec<Backend>,
-    /// Where the aggregator takes in streams; `None` leaves our plugins out.
+    /// Address of the aggregator's ingest; `None` leaves our plugins out.
     pub aggregator: Option<SocketAddr>,
-    /// How it gets there; `None`: without TLS.
+    /// TLS to the aggregator; `None` for plain text.
     pub secure: Option<Secure>,
     /// The pod's uid; empty: one that is made of its name.
     pub uid: String,

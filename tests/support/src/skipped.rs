@@ -1,4 +1,4 @@
-//! What a test leaves out, said so that whoever runs the tests sees it.
+//! Skipped tests, printed so that they are visible in the output.
 
 use std::io::Write as _;
 

@@ -1,4 +1,4 @@
-//! How long a program takes, by what is its own doing.
+//! Times of a program without delays of the machine.
 //!
 //! Tests share their machine with their own attackers and with other builds, so the time on the
 //! wall says little: with ten hungry processes on two processors an answer takes five times as
@@ -22,7 +22,7 @@ const ONE_OF: usize = 20;
 #[derive(Clone, Debug)]
 pub struct Times {
     pid: u32,
-    /// How long each may take.
+    /// Limit of each time.
     within: Duration,
     own: Vec<Duration>,
     slowest: Duration,
@@ -36,7 +36,6 @@ pub struct Lap {
     asker_waited: Duration,
 }
 
-/// What came of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Summary {
     pub count: usize,

@@ -1,4 +1,4 @@
-//! What the corpus leads to: an application that tells what it was asked, an echo, and a server
+//! Backends of the corpus: an application that describes its request, an echo, and a server
 //! with TLS.
 
 use std::convert::Infallible;
@@ -28,7 +28,7 @@ pub const TLS_TEXT: &[u8] = b"of amazon";
 /// All of them; they end when dropped.
 #[derive(Debug)]
 pub struct Backends {
-    /// Speaks HTTP/1.1 and HTTP/2 and tells what it was asked.
+    /// Describes its request, by HTTP/1.1 and HTTP/2.
     pub application: SocketAddr,
     pub echo: SocketAddr,
     /// Says [`TLS_TEXT`] over TLS.
@@ -109,7 +109,7 @@ async fn answer(request: Request<Incoming>) -> Response<Full<Bytes>> {
         .map(http_body_util::Collected::to_bytes);
     let body = body.unwrap_or_default();
     let mut text = format!("{} {}\n", head.method, head.uri.path());
-    text.push_str(&told(&head.headers));
+    text.push_str(&sorted_headers(&head.headers));
     let _ = writeln!(text, "{} bytes", body.len());
     let mut response = Response::new(Full::from(text));
     if let Some(status) = head.uri.path().strip_prefix("/status/") {
@@ -141,8 +141,8 @@ fn upgraded(mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     response
 }
 
-/// Headers in the order of their names, but for those that are another with each request.
-pub(super) fn told(headers: &HeaderMap) -> String {
+/// Headers sorted by name, without those that differ with each request.
+pub(super) fn sorted_headers(headers: &HeaderMap) -> String {
     const CHANGING: [&str; 4] = [
         "date",
         "x-request-id",

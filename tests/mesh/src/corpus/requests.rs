@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::backends::{Backends, Stream, TLS_NAME, told};
+use super::backends::{Backends, Stream, TLS_NAME, sorted_headers};
 
 const INGRESS: &str = "lds_ingress_0.0.0.0_15000";
 const EGRESS: &str = "lds_egress_0.0.0.0_15001";
@@ -127,7 +127,11 @@ async fn text(response: http::Response<hyper::body::Incoming>) -> Result<String>
     let (head, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
     let body = String::from_utf8_lossy(&body).into_owned();
-    Ok(format!("{}\n{}{body}", head.status, told(&head.headers)))
+    Ok(format!(
+        "{}\n{}{body}",
+        head.status,
+        sorted_headers(&head.headers)
+    ))
 }
 
 async fn websocket(mut stream: TcpStream) -> Result<String> {

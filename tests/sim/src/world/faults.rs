@@ -1,4 +1,4 @@
-//! What goes wrong.
+//! Injected faults.
 
 use aggregator_core::limits::AHEAD_MAX;
 use filter_core::config::Module;

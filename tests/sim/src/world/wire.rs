@@ -1,4 +1,4 @@
-//! What the VMs ask of the network, and what arrives at either end.
+//! Network calls of the VMs, and deliveries at both ends.
 
 use std::collections::VecDeque;
 

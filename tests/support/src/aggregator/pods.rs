@@ -11,12 +11,12 @@ pub struct Pods {
     pub pods: Vec<PodState>,
 }
 
-/// What the aggregator knows of one pod.
+/// The aggregator's state of one pod.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct PodState {
     pub namespace: String,
     pub name: String,
-    /// Uid of the pod, "" where nobody told.
+    /// Uid of the pod; "" if unknown.
     #[serde(default)]
     pub uid: String,
     /// `new`, `live`, `held` or `gone`.
@@ -37,7 +37,7 @@ pub struct PodState {
 pub struct SeriesState {
     /// `inbound` or `outbound`.
     pub direction: String,
-    /// Envoy's name of the cluster, "" where clusters are not told apart.
+    /// Envoy's cluster; "" without the dimension `cluster`.
     pub cluster: String,
     pub requests: Option<u64>,
     /// Requests were counted when they completed.

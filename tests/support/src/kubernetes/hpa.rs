@@ -37,7 +37,7 @@ pub struct Metric {
     pub target: Target,
 }
 
-/// Where a metric comes from.
+/// Source of a metric.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Source {
     Pods,
@@ -52,19 +52,19 @@ pub enum Source {
     },
     /// The CPU time of each pod.
     Cpu {
-        /// What each pod requests, in thousandths of a core.
+        /// CPU request of each pod, in thousandths of a core.
         request_milli: i128,
         container: bool,
     },
 }
 
-/// What a metric should be, in thousandths.
+/// Target of a metric, in thousandths.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Target {
-    /// So much per pod.
+    /// Average per pod.
     Average(i128),
     Value(i128),
-    /// So many percent of what is requested.
+    /// Percent of the requests.
     Utilization(i128),
 }
 
@@ -79,10 +79,10 @@ pub enum Values {
     Total(i128),
 }
 
-/// What an autoscaler decides in one sync.
+/// The decision of an autoscaler in one sync.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Decision {
-    /// How many replicas there should be from now on; `None`: it is not known, so they stay.
+    /// Desired replicas; `None` if unknown, so that they stay.
     pub replicas: Option<u32>,
     /// Condition `ScalingActive`: reason and message. It is true if `replicas` is known.
     pub active: (&'static str, String),

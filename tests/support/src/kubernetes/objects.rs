@@ -94,7 +94,7 @@ const fn apps(plural: &'static str, kind: &'static str) -> Resource {
     }
 }
 
-/// What there is. Shared by reference.
+/// All objects. Clones share them.
 #[derive(Debug, Default)]
 pub struct Objects {
     state: Mutex<State>,
@@ -201,7 +201,7 @@ impl Objects {
         state.events.clear();
     }
 
-    /// What happened after `version`, and the newest version; `None` if that is forgotten.
+    /// Events after `version`, and the newest version; `None` if `version` is compacted.
     pub(super) fn since(&self, version: u64) -> Option<(u64, Vec<Event>)> {
         let state = self.state.lock();
         if version < state.compacted {
@@ -274,7 +274,7 @@ pub(super) fn key(object: &Value) -> (String, String) {
     (field("namespace"), field("name"))
 }
 
-/// What is left of an object where only metadata are asked for.
+/// The object as `PartialObjectMetadata`.
 pub(super) fn metadata_only(object: &Value) -> Value {
     json!({
         "kind": "PartialObjectMetadata",

@@ -25,7 +25,7 @@ use crate::http::{Response, exchange_over};
 const EXCHANGE_MAX: Duration = Duration::from_secs(10);
 /// The user the HPA controller is.
 pub const HPA_USER: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
-/// What kube-apiserver answers for a server that it cannot reach.
+/// kube-apiserver's response if it cannot reach the server.
 const UNAVAILABLE: &str = "the server is currently unable to handle the request";
 
 /// The certificate with which kube-apiserver comes to the servers behind it.

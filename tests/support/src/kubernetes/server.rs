@@ -51,7 +51,7 @@ pub struct ApiServer {
     _stop: DropGuard,
 }
 
-/// Whom a bearer token belongs to.
+/// The user of a bearer token.
 #[derive(Clone, Debug, Default)]
 pub struct KnownUser {
     pub username: String,
@@ -88,7 +88,7 @@ pub(super) struct Shared {
     stop: CancellationToken,
 }
 
-/// What a test sets and reads.
+/// Settings and records of a test.
 #[derive(Debug, Default)]
 struct Tuning {
     tokens: BTreeMap<String, KnownUser>,
@@ -142,12 +142,12 @@ impl ApiServer {
         })
     }
 
-    /// What there is in the cluster.
+    /// The objects of the Kubernetes cluster.
     pub fn objects(&self) -> &Objects {
         &self.shared.objects
     }
 
-    /// How kube-apiserver comes to the servers behind it.
+    /// How kube-apiserver reaches aggregated API servers.
     pub fn front_proxy(&self) -> &FrontProxy {
         &self.front_proxy
     }
@@ -178,7 +178,7 @@ impl ApiServer {
         self.tuning().tokens.insert(token.to_owned(), user);
     }
 
-    /// From now on `token` belongs to nobody.
+    /// Revokes `token`.
     pub fn revoke_token(&self, token: &str) {
         self.tuning().tokens.remove(token);
     }
@@ -188,7 +188,7 @@ impl ApiServer {
         self.tuning().allowed.insert(user.to_owned());
     }
 
-    /// Answers everything with `status` and breaks all watches, until told `None`.
+    /// Answers everything with `status` and breaks all watches, until set to `None`.
     pub fn set_outage(&self, status: Option<StatusCode>) {
         self.tuning().outage = status;
         self.break_watches();
@@ -412,7 +412,7 @@ impl Shared {
         patched.map_or_else(|refused| *refused, |object| reply(StatusCode::OK, &object))
     }
 
-    /// As a real server: only whoever knows the newest version may replace it.
+    /// As a real server: an update needs the newest resourceVersion.
     fn replace(&self, resource: Resource, namespace: &str, name: &str, object: &Value) -> Answer {
         self.count(&format!("update {}", resource.plural));
         let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
@@ -428,7 +428,7 @@ impl Shared {
         replaced.map_or_else(|refused| *refused, |object| reply(StatusCode::OK, &object))
     }
 
-    /// As a real server: only what is still as `preconditions` say.
+    /// As a real server: deletes only if the `preconditions` hold.
     fn delete(&self, resource: Resource, namespace: &str, name: &str, options: &Value) -> Answer {
         self.count(&format!("delete {}", resource.plural));
         let wanted = &options["preconditions"];

@@ -1,4 +1,4 @@
-//! What the path and the query of a request ask for.
+//! The target of a request, parsed from path and query.
 
 use std::collections::BTreeMap;
 
