@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::{ROOMY, assert_nothing_unaccounted, batch, drain, segments};
-use crate::batch::Batch;
+use crate::batch::{Batch, Kind};
 use crate::queue::{DropReason, Limits, Queue};
 
 /// Bytes of a batch of 36 with its header.
@@ -90,6 +90,28 @@ fn what_was_thinned_makes_room_on_disk() {
         }
         assert_nothing_unaccounted(&queue);
     }
+}
+
+/// What cannot be thinned goes in the order in which it came, whichever shard it is of.
+#[test]
+fn the_oldest_of_all_shards_goes_first() {
+    let mut queue = Queue::in_memory(Limits {
+        bytes: 4 * RECORD,
+        ..ROOMY
+    });
+    for (timestamp, shard) in [(1, 1), (2, 0), (3, 2), (4, 0), (5, 1), (6, 2)] {
+        let marks = Batch {
+            kind: Kind::Marks,
+            ..batch(shard, timestamp, 36)
+        };
+        queue.push(0, vec![marks]);
+    }
+    let mut timestamps = Vec::new();
+    for shard in 0..3 {
+        timestamps.extend(drain(&mut queue, shard).iter().map(|batch| batch.timestamp));
+    }
+    timestamps.sort_unstable();
+    assert_eq!(timestamps, [3, 4, 5, 6]);
 }
 
 /// After a step back of the clock the oldest is not what has waited longest.
