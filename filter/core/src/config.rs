@@ -10,15 +10,14 @@ use std::collections::BTreeMap;
 use crate::json::{self, Value};
 use crate::series::{Direction, Role};
 
-/// Bytes of JSON that are read at most: 64 labels of 380 bytes, four aggregators and the rest fit
-/// several times.
+/// Largest configuration, in bytes: several times that of 64 labels of 380 bytes, four aggregators
+/// and the rest.
 pub const CONFIG_BYTES_MAX: usize = 64 * 1024;
-/// Aggregators a sidecar streams to at most.
+/// Aggregators of a sidecar at most.
 pub const AGGREGATORS_MAX: usize = 4;
-/// Bytes of the name of a cluster, as the aggregator limits it.
+/// Longest cluster name, in bytes; the aggregator has the same limit.
 pub const CLUSTER_BYTES_MAX: usize = 256;
-/// Series a VM keeps at most; the aggregator takes 256 of a pod, and "other" of two directions has
-/// to fit.
+/// Series of a VM at most: the aggregator accepts 256 of a pod, "other" of two directions included.
 pub const SERIES_MAX: usize = 250;
 /// Pod labels that are sent at most, and bytes of a key and of a value, as the aggregator limits
 /// them.
@@ -29,7 +28,7 @@ const LABEL_VALUE_BYTES_MAX: usize = 63;
 const LABELS_BYTES_MAX: usize = 16 * 1024;
 /// Shortest and longest time between reports, in milliseconds.
 pub const FLUSH_INTERVAL_MS: (u64, u64) = (100, 60_000);
-/// Problems that are told at most; the rest is summed up.
+/// Problems that are named at most; the others are counted.
 const PROBLEMS_MAX: usize = 16;
 
 /// Which callbacks the running module exports.
@@ -41,7 +40,7 @@ pub enum Module {
     Log,
 }
 
-/// How responses are told apart.
+/// Detail of response counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ResponseDetail {
     Off,
@@ -59,7 +58,7 @@ pub struct Aggregator {
     pub authority: String,
 }
 
-/// Who the sidecar belongs to, as far as the configuration says.
+/// The identity in the configuration. Missing parts are empty.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ConfiguredIdentity {
     pub namespace: String,
@@ -72,18 +71,17 @@ pub struct ConfiguredIdentity {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
     pub role: Role,
-    /// Side of the sidecar; `None` asks Envoy.
+    /// `None` reads the direction from Envoy for each request.
     pub direction: Option<Direction>,
-    /// Fixed label of the series; "" if clusters are not told apart.
+    /// Fixed cluster label of the series; "" for none.
     pub cluster: String,
     /// Whether each upstream cluster has a series of its own.
     pub by_cluster: bool,
-    /// How responses are told apart.
     pub responses: ResponseDetail,
     pub aggregators: Vec<Aggregator>,
     /// Time between reports in milliseconds.
     pub flush_interval_ms: u64,
-    /// Series the VM keeps at most.
+    /// Series of the VM at most.
     pub max_series: usize,
     /// Who the sidecar belongs to.
     pub identity: ConfiguredIdentity,
@@ -91,8 +89,8 @@ pub struct Config {
 
 #[derive(Debug, Default)]
 struct Problems {
-    told: Vec<String>,
-    untold: usize,
+    named: Vec<String>,
+    omitted: usize,
 }
 
 // === impl Module ===
@@ -116,7 +114,7 @@ impl Module {
 // === impl Config ===
 
 impl Config {
-    /// The configuration where nothing is said.
+    /// The default configuration.
     pub fn new(module: Module) -> Self {
         Self {
             role: module.default_role(),
@@ -131,7 +129,8 @@ impl Config {
         }
     }
 
-    /// Reads a configuration. What is wrong in it is said in the sentences, and has its default.
+    /// Parses a configuration. Each problem is described in a sentence, and its field has the
+    /// default.
     pub fn parse(text: &[u8], module: Module) -> (Self, Vec<String>) {
         let mut config = Self::new(module);
         let mut problems = Problems::default();
@@ -296,7 +295,7 @@ impl Config {
     }
 }
 
-/// The text of a value, "" if it is none; no field takes "" for a word.
+/// The text of a value; "" for other types, which no field accepts.
 fn word(value: &Value) -> &str {
     match value {
         Value::Text(text) => text,
@@ -371,10 +370,10 @@ fn labels(value: &Value, into: &mut BTreeMap<String, String>, problems: &mut Pro
 
 impl Problems {
     fn add(&mut self, sentence: String) {
-        if self.told.len() < PROBLEMS_MAX {
-            self.told.push(sentence);
+        if self.named.len() < PROBLEMS_MAX {
+            self.named.push(sentence);
         } else {
-            self.untold = self.untold.saturating_add(1);
+            self.omitted = self.omitted.saturating_add(1);
         }
     }
 
@@ -392,7 +391,7 @@ impl Problems {
         ));
     }
 
-    /// Names fields that stand twice; the last one holds.
+    /// Reports repeated fields; the last one wins.
     fn doubled(&mut self, path: &str, fields: &[(String, Value)]) {
         for (index, (name, _)) in fields.iter().enumerate() {
             if fields
@@ -442,14 +441,14 @@ impl Problems {
 
     fn sentences(self) -> Vec<String> {
         let mut sentences: Vec<String> = self
-            .told
+            .named
             .into_iter()
             .map(|sentence| format!("plugin configuration: {sentence}"))
             .collect();
-        if self.untold > 0 {
+        if self.omitted > 0 {
             sentences.push(format!(
                 "plugin configuration: {} more problems",
-                self.untold
+                self.omitted
             ));
         }
         sentences

@@ -222,7 +222,7 @@ fn what_was_recorded_comes_out() {
     }
 }
 
-/// Both sides of a sidecar are told which one they are, also where only the name says so.
+/// Plugins of both directions get their own configuration, also if only the listener's name has it.
 #[test]
 fn each_side_has_its_own_configuration() {
     let filter = typed("hcm", MANAGER, Some(&bytes(5, &bytes(1, b"router"))));

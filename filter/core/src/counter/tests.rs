@@ -34,7 +34,7 @@ fn the_table_has_a_limit() {
     assert_ne!(upstream, a);
 }
 
-/// Exact statuses beyond the limit are counted by class, and how many is told.
+/// Exact statuses beyond the limit are counted by class, and their number is reported.
 #[test]
 fn statuses_have_a_limit() {
     let mut counters = Counters::default();

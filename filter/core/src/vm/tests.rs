@@ -62,7 +62,7 @@ fn requests_beyond_the_table_of_open_ones_are_counted() {
     assert_eq!(refused.untracked_streams, all - inflight);
 }
 
-/// With `responses` set to `code` each status is told as it was.
+/// With `responses` set to `code` each status is reported.
 #[test]
 fn exact_statuses_are_told() {
     let config = CONFIG.replace(r#""direction""#, r#""responses":"code","direction""#);
@@ -72,12 +72,12 @@ fn exact_statuses_are_told() {
     }
     sidecar.request(2, None);
     sidecar.run(30, Network::Fine);
-    let told: Vec<(u32, u64)> = [0, 2, 4, 5, 200, 404, 503]
+    let reported: Vec<(u32, u64)> = [0, 2, 4, 5, 200, 404, 503]
         .map(|code| (code, sidecar.aggregator.responses(code)))
         .into_iter()
         .filter(|(_, total)| *total > 0)
         .collect();
-    assert_eq!(told, [(0, 1), (200, 1), (404, 2), (503, 1)]);
+    assert_eq!(reported, [(0, 1), (200, 1), (404, 2), (503, 1)]);
 }
 
 /// The time integral of what is in flight is exact, whenever ticks come.
@@ -248,7 +248,7 @@ proptest! {
 
     /// However workers, ticks, lost frames, lost acknowledgements, reconnects, reconfigurations and
     /// orderly restarts of VMs interleave: no total is ever above what happened, and once all is
-    /// told, all is exact.
+    /// reported, all is exact.
     #[test]
     fn sums_are_exact(
         seed in any::<u64>(),

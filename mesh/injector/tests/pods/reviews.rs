@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{NAMESPACE, admitted, case, checks, settings};
 
-/// The answer says about whom it is, and whether anybody is to be told.
+/// The outcome names the pod, and whether an Event is to be raised.
 #[test]
 fn the_answer_names_the_pod() {
     let (_, answer) = admitted(&case("app-mesh/generate-name"), &settings("app-mesh"));

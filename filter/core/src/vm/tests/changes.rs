@@ -288,8 +288,8 @@ fn one_hidden_counter_is_noticed() {
         assert_eq!(sidecar.streaming(), [0, 1, 2], "{name}");
         let hellos = sidecar.aggregator.hellos.iter();
         let of_vms = hellos.filter(|hello| hello.scope() == v1::CounterScope::Vm);
-        let told = of_vms.map(|hello| sidecar.aggregator.requests_of(hello.instance));
-        assert_eq!(told.sum::<u64>(), 1, "{name}");
+        let reported = of_vms.map(|hello| sidecar.aggregator.requests_of(hello.instance));
+        assert_eq!(reported.sum::<u64>(), 1, "{name}");
     }
 }
 
