@@ -1,4 +1,5 @@
-//! What a connection is doing, and until when it may. Holds no clock: every method takes `now`.
+//! The state of a connection and its deadlines. Reads no clock, except in `overdue`: the methods
+//! take `now`.
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -13,20 +14,20 @@ const PREFACE_BYTES: u64 = 24 + 9;
 #[derive(Debug)]
 pub(crate) struct Activity {
     deadlines: Deadlines,
-    /// Guards what happens on it; held for a few instructions.
+    /// Locked for a few instructions only.
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     phase: Phase,
-    /// Since when no request is under way.
+    /// Since when no request is in flight.
     quiet_since: Instant,
-    /// When the first byte of a head came that is not complete.
+    /// When the first byte of an incomplete head arrived.
     head_since: Option<Instant>,
-    /// When the peer last stopped taking bytes.
+    /// Since when a write has been blocked; reset by each byte that the peer takes.
     blocked_since: Option<Instant>,
-    /// Since when it has never taken all that there was.
+    /// Since when the peer has not taken all pending bytes; reset only by a complete flush.
     behind_since: Option<Instant>,
     exchanges: Vec<Exchange>,
     begun: u64,
@@ -36,16 +37,16 @@ struct State {
 enum Phase {
     Handshake,
     Http1,
-    /// With the bytes that came so far.
+    /// With the number of bytes read so far.
     Http2(u64),
 }
 
-/// One request and its answer.
+/// One request and its response.
 #[derive(Debug)]
 struct Exchange {
     id: u64,
     answered: Option<Instant>,
-    /// What is waited for from the peer, and since when; `None` while it is our turn.
+    /// Since when it waits for the peer; `None` while it waits for us.
     waits: Option<Instant>,
 }
 
@@ -53,19 +54,19 @@ struct Exchange {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Overdue {
     Handshake,
-    /// No head of a request in time.
+    /// No complete request head in time.
     Head,
-    /// No further request in time.
+    /// No request in time.
     Idle,
     Blocked,
-    /// An answer is not taken.
+    /// A response was not taken in time.
     Answer,
 }
 
-/// How ready a connection is to make room, the readiest first: since when it is so.
+/// Why, and since when, a connection may be evicted; in order of preference.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Spare {
-    /// No request is under way.
+    /// No request is in flight.
     Idle(Instant),
     /// The peer keeps us waiting.
     Stalled(Instant),
@@ -74,7 +75,7 @@ pub(crate) enum Spare {
 // === impl Activity ===
 
 impl Activity {
-    /// A connection that is accepted `now`.
+    /// Of a connection accepted at `now`.
     pub(crate) fn new(deadlines: Deadlines, now: Instant) -> Self {
         Self {
             deadlines,
@@ -90,7 +91,7 @@ impl Activity {
         }
     }
 
-    /// The handshake is over, or there is none.
+    /// The handshake is complete, or none is needed.
     pub(crate) fn opened(&self, is_http2: bool, now: Instant) {
         let mut state = self.state.lock();
         state.phase = if is_http2 {
@@ -101,7 +102,6 @@ impl Activity {
         state.quiet_since = now;
     }
 
-    /// Bytes came.
     pub(crate) fn read(&self, bytes: usize, now: Instant) {
         let mut state = self.state.lock();
         match state.phase {
@@ -113,12 +113,12 @@ impl Activity {
         }
     }
 
-    /// The peer took bytes.
+    /// The peer took some bytes.
     pub(crate) fn wrote(&self) {
         self.state.lock().blocked_since = None;
     }
 
-    /// The peer took all that there was.
+    /// The peer took all pending bytes.
     pub(crate) fn flushed(&self) {
         let mut state = self.state.lock();
         state.blocked_since = None;
@@ -131,7 +131,7 @@ impl Activity {
         state.behind_since.get_or_insert(now);
     }
 
-    /// A request's head is complete. Returns what the request is called here.
+    /// A request's head is complete. Returns the request's id.
     pub(crate) fn begin(&self) -> u64 {
         let mut state = self.state.lock();
         state.head_since = None;
@@ -149,7 +149,7 @@ impl Activity {
         self.change(id, |exchange| exchange.answered = Some(now));
     }
 
-    /// The next of it has to come from the peer: bytes of the body, or room for the answer.
+    /// The request waits for the peer: for bytes of its body, or for it to take the response.
     pub(crate) fn waits(&self, id: u64, now: Instant) {
         self.change(id, |exchange| exchange.waits = Some(now));
     }
@@ -178,7 +178,7 @@ impl Activity {
         self.state.lock().begun
     }
 
-    /// Whether it may be closed for the sake of others.
+    /// Why it may be evicted in favour of another connection; `None` if it may not.
     pub(crate) fn spare(&self, now: Instant) -> Option<Spare> {
         let state = self.state.lock();
         if state.exchanges.is_empty() {
@@ -186,20 +186,21 @@ impl Activity {
         }
         let blocked = state.blocked_since;
         let waits = state.exchanges.iter().map(|exchange| exchange.waits);
-        // One that is ours to answer keeps it; with several it is the latest that counts.
+        // A request that waits for us protects the connection; of several that wait for the peer
+        // the latest counts.
         let waits = waits.collect::<Option<Vec<Instant>>>();
         let waits = waits.and_then(|waits| waits.into_iter().max());
         let since = blocked.into_iter().chain(waits).min()?;
         (now.saturating_duration_since(since) >= STALLED_AFTER).then_some(Spare::Stalled(since))
     }
 
-    /// The next moment at which it is overdue unless something happens, and why it then is.
+    /// The next deadline, and the reason for which the connection is then overdue.
     pub(crate) fn deadline(&self) -> Option<(Instant, Overdue)> {
         let state = self.state.lock();
         let allowed = &self.deadlines;
         let blocked = state.blocked_since.map(|at| at + allowed.write);
         let behind = state.behind_since.zip(allowed.answer);
-        let of_answers = state.exchanges.iter().filter_map(|exchange| {
+        let responses = state.exchanges.iter().filter_map(|exchange| {
             let answered = exchange.answered?;
             let whole = allowed.answer.map(|answer| answered + answer);
             let next = exchange.waits.map(|waits| waits + allowed.write);
@@ -208,7 +209,7 @@ impl Activity {
         let due = [
             blocked.map(|at| (at, Overdue::Blocked)),
             behind.map(|(at, answer)| (at + answer, Overdue::Blocked)),
-            of_answers.min().map(|at| (at, Overdue::Answer)),
+            responses.min().map(|at| (at, Overdue::Answer)),
             state.quiet(allowed),
         ];
         due.into_iter().flatten().min_by_key(|(at, _)| *at)
@@ -219,12 +220,13 @@ impl Activity {
         let shortest = self.deadlines.shortest();
         loop {
             let now = clock::now();
-            // A deadline that begins while this sleeps is not over before it wakes.
-            let look = now + shortest;
+            // A deadline that begins during the sleep ends at least `shortest` later, so it is
+            // never missed, and no event has to wake this task.
+            let next_check = now + shortest;
             let wake = match self.deadline() {
-                Some((at, why)) if at <= now => return why,
-                Some((at, _)) => at.min(look),
-                None => look,
+                Some((at, reason)) if at <= now => return reason,
+                Some((at, _)) => at.min(next_check),
+                None => next_check,
             };
             tokio::time::sleep_until(wake).await;
         }
@@ -234,7 +236,7 @@ impl Activity {
 // === impl State ===
 
 impl State {
-    /// Until when there has to be a request, if there is none.
+    /// The deadline for the next request, if none is in flight.
     fn quiet(&self, allowed: &Deadlines) -> Option<(Instant, Overdue)> {
         if !self.exchanges.is_empty() {
             return None;

@@ -1,4 +1,4 @@
-//! Bodies that say whom they wait for: us or the peer.
+//! Bodies that record whether they wait for us or for the peer.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,11 +14,11 @@ use crate::BoxError;
 use crate::activity::Activity;
 use crate::clock;
 
-/// Bytes of an answer that are handed over at once: an HTTP/2 peer that leaves no room is seen
-/// before more than this is held for it.
+/// Bytes of a response handed to hyper at once: this is the most that is buffered for an HTTP/2
+/// peer with a closed window before it is noticed.
 const FRAME_BYTES_MAX: usize = 16 * 1024;
 
-/// A request and its answer, as long as they are under way.
+/// A request in flight; ended in its `Activity` when dropped.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     id: u64,
@@ -29,7 +29,7 @@ pub(crate) struct Exchange {
 #[derive(Debug)]
 pub struct RequestBody {
     inner: Incoming,
-    /// Where it is to end in time.
+    /// `None` for a body without a deadline.
     deadline: Option<Deadline>,
 }
 
@@ -40,17 +40,17 @@ struct Deadline {
     exchange: Arc<Exchange>,
 }
 
-/// The body of an answer.
+/// The body of a response.
 #[derive(Debug)]
 pub struct ResponseBody<B> {
-    /// `None` if only the head is wanted.
+    /// `None` for a HEAD request.
     inner: Option<B>,
-    /// What was taken from it and is still to be handed over.
+    /// Bytes read from `inner` and not yet handed to hyper.
     rest: Bytes,
     exchange: Arc<Exchange>,
 }
 
-/// A request's body did not come in time.
+/// A request's body was not complete in time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BodyTimeout(Duration);
 
@@ -180,7 +180,7 @@ where
                 Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
             }
         }
-        // Until it is asked for more, the peer has not taken this.
+        // hyper polls for the next frame only when the peer has taken this one.
         this.exchange.waits();
         Poll::Ready(Some(Ok(this.next())))
     }

@@ -1,4 +1,4 @@
-//! The only file that reads a clock: that of the runtime, which tests can hold.
+//! The only file of this crate that reads a clock: the runtime's, which tests can pause.
 
 use tokio::time::Instant;
 

@@ -1,4 +1,4 @@
-//! One connection: handshake, HTTP, and its end, whoever brings it about.
+//! One connection: handshake, HTTP, and its end.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -30,17 +30,17 @@ use crate::settings::{CLOSE_WITHIN, Protocol, Settings};
 use crate::watched::Watched;
 use crate::{BoxError, Security};
 
-/// Streams that an HTTP/2 peer may reset before we have looked at them, as in a rapid-reset attack,
-/// until its connection ends.
+/// Streams that an HTTP/2 peer may reset before they are accepted, as in a rapid-reset attack; with
+/// more the connection is closed.
 const PENDING_RESETS_MAX: usize = 16;
 
-/// Faults of an HTTP/2 peer that we answer with a reset, until its connection ends.
+/// Streams that are reset for errors of an HTTP/2 peer; with more the connection is closed.
 const ERROR_RESETS_MAX: usize = 128;
 
-/// Tells whether the certificates of a peer make it a trusted one.
+/// Returns whether a peer's certificates make it trusted.
 pub(crate) type Trusts = Arc<dyn Fn(&Peer) -> bool + Send + Sync>;
 
-/// Told of each handshake by TLS that was done (true) or failed (false), and by whom.
+/// Called for each TLS handshake with the peer's address and whether it succeeded.
 pub(crate) type Handshakes = Arc<dyn Fn(IpAddr, bool) + Send + Sync>;
 
 /// What all connections of a listener share.
@@ -50,15 +50,15 @@ pub(crate) struct ListenerContext {
     pub(crate) trusts: Option<Trusts>,
     pub(crate) handshakes: Option<Handshakes>,
     pub(crate) counts: Arc<Counts>,
-    /// Told to make room, a connection ends in order only as long as there are few that do so.
+    /// Limits the evicted connections that may end gracefully at once; others are cut.
     pub(crate) lingering: Semaphore,
     pub(crate) stop: CancellationToken,
 }
 
-/// One connection on its way.
+/// An accepted connection with its slot.
 pub(crate) struct Connection {
-    pub(crate) shared: Arc<ListenerContext>,
-    pub(crate) place: ConnectionSlot,
+    pub(crate) context: Arc<ListenerContext>,
+    pub(crate) slot: ConnectionSlot,
     pub(crate) peer: Peer,
 }
 
@@ -83,7 +83,7 @@ impl ListenerContext {
 // === impl Connection ===
 
 impl Connection {
-    /// From handshake to end; `make` makes what answers its requests.
+    /// Runs it from handshake to end; `make` makes the handler of its requests.
     pub(crate) async fn run<M, S, F, B>(mut self, accepted: Accepted, make: M)
     where
         M: FnOnce(&Arc<Peer>) -> S,
@@ -95,32 +95,32 @@ impl Connection {
         let Some(stream) = self.open(accepted).await else {
             return;
         };
-        let shared = Arc::clone(&self.shared);
-        let is_http2 = match shared.settings.protocol {
+        let context = Arc::clone(&self.context);
+        let is_http2 = match context.settings.protocol {
             Protocol::Http1 => false,
             Protocol::Http2 => true,
             Protocol::Negotiated => stream.is_http2(),
         };
-        self.place.activity.opened(is_http2, clock::now());
-        if shared.trusts.as_ref().is_some_and(|is| is(&self.peer)) {
-            self.place.trust(clock::now());
+        self.slot.activity.opened(is_http2, clock::now());
+        if context.trusts.as_ref().is_some_and(|is| is(&self.peer)) {
+            self.slot.trust(clock::now());
         }
         let peer = Arc::new(self.peer.clone());
         let handler = make(&peer);
         let old = Arc::new(AtomicBool::new(false));
         let says_close = (!is_http2).then(|| Arc::clone(&old));
-        let activity = Arc::clone(&self.place.activity);
-        let body_within = shared.settings.deadlines.body;
+        let activity = Arc::clone(&self.slot.activity);
+        let body_within = context.settings.deadlines.body;
         let service = service_fn(|request: Request<Incoming>| {
             let exchange = Exchange::begin(&activity);
             let wants = Wants::of(&request, is_http2);
             let mut request = request.map(|body| RequestBody::new(body, body_within, &exchange));
             *request.method_mut() = wants.method();
             request.extensions_mut().insert(Arc::clone(&peer));
-            let answering = handler(request);
+            let responding = handler(request);
             let says_close = says_close.clone();
             async move {
-                let response = answering.await;
+                let response = responding.await;
                 exchange.answered();
                 let mut response = wants.cut(response, exchange);
                 if says_close.is_some_and(|old| old.load(Ordering::Relaxed)) {
@@ -132,55 +132,55 @@ impl Connection {
         });
         let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
         let served = if is_http2 {
-            let builder = http2_builder(&shared.settings);
+            let builder = http2_builder(&context.settings);
             self.drive(builder.serve_connection(io, service), &old, true)
                 .await
         } else {
-            let builder = http1_builder(&shared.settings);
+            let builder = http1_builder(&context.settings);
             self.drive(builder.serve_connection(io, service), &old, false)
                 .await
         };
         if let Err(error) = served {
             tracing::debug!(%error, "connection failed");
             if let Some(reason) = fault(&error) {
-                shared.counts.cut(reason, peer.address);
+                context.counts.cut(reason, peer.address);
             }
         }
     }
 
     async fn open(&mut self, accepted: Accepted) -> Option<Stream> {
         let Self {
-            shared,
-            place,
+            context,
+            slot,
             peer,
         } = self;
         let address = peer.address;
-        let counts = &shared.counts;
+        let counts = &context.counts;
         tokio::select! {
-            () = shared.stop.cancelled() => None,
-            () = place.evicted.cancelled() => {
+            () = context.stop.cancelled() => None,
+            () = slot.evicted.cancelled() => {
                 counts.cut(metrics::CUT_EVICTED, address);
                 None
             }
-            _ = place.activity.overdue() => {
+            _ = slot.activity.overdue() => {
                 let error = "it took too long";
                 counts.handshake_failed(metrics::HANDSHAKE_TIMEOUT, &error, address);
-                shared.note_handshake(peer, false);
+                context.note_handshake(peer, false);
                 None
             }
-            opened = shared.security.open(accepted, shared.settings.protocol, peer) => match opened {
+            opened = context.security.open(accepted, context.settings.protocol, peer) => match opened {
                 Ok(stream) => {
                     if peer.is_tls {
-                        shared.note_handshake(peer, true);
+                        context.note_handshake(peer, true);
                     }
                     Some(stream)
                 }
                 Err(error) => {
                     let reason = handshake::reason(&error);
                     counts.handshake_failed(reason, &error, address);
-                    // Whoever only looks whether the port is open wants no connection.
+                    // A port scan or a TCP health check closes without a handshake: no failure.
                     if reason != metrics::HANDSHAKE_CLOSED {
-                        shared.note_handshake(peer, false);
+                        context.note_handshake(peer, false);
                     }
                     None
                 }
@@ -203,25 +203,26 @@ impl Connection {
             ended = connection.as_mut() => return ended,
             end = self.end(old, is_http2) => end,
         };
-        let shared = &self.shared;
-        let (counts, address) = (&shared.counts, self.peer.address);
+        let context = &self.context;
+        let (counts, address) = (&context.counts, self.peer.address);
         let mut lingers = None;
         let is_overdue = matches!(end, End::Overdue(_));
         let within = match end {
-            // The server cuts what is left.
+            // `Server::serve` limits the drain of all connections together.
             End::Stop => Duration::MAX,
-            End::Age => shared.settings.deadlines.close,
+            End::Age => context.settings.deadlines.close,
             End::Evicted => {
                 counts.cut(metrics::CUT_EVICTED, address);
-                lingers = shared.lingering.try_acquire().ok();
-                if lingers.is_none() || self.place.activity.begun() == 0 {
+                lingers = context.lingering.try_acquire().ok();
+                if lingers.is_none() || self.slot.activity.begun() == 0 {
                     return Ok(());
                 }
-                self.place.linger();
+                // Frees the slot before the connection has ended, so that nobody waits for it.
+                self.slot.linger();
                 CLOSE_WITHIN
             }
             End::Overdue(Overdue::Idle) => CLOSE_WITHIN,
-            // Other requests of the connection may well be answered.
+            // Other requests on the connection may still complete.
             End::Overdue(Overdue::Answer) => {
                 counts.cut(metrics::CUT_SLOW, address);
                 CLOSE_WITHIN
@@ -247,14 +248,14 @@ impl Connection {
         ended
     }
 
-    /// Waits until a connection should serve nothing new: at shutdown, when it is `old`, when its
-    /// place is another's, or when its peer takes too long.
+    /// Waits until the connection should accept no more requests: at shutdown, when it is `old`,
+    /// when it is evicted, or when its peer is too slow.
     ///
-    /// With HTTP/2 the age is told at once (GOAWAY). With HTTP/1.1 a close may cross a request on
-    /// its way, so the next answer says it first.
+    /// An old HTTP/2 connection gets a GOAWAY at once. Closing an HTTP/1.1 connection could race
+    /// with a request, so the next response announces it by `Connection: close`.
     async fn end(&self, old: &AtomicBool, is_http2: bool) -> End {
         let aged = async {
-            match self.shared.settings.deadlines.age {
+            match self.context.settings.deadlines.age {
                 Some(age) => sleep(jittered(age)).await,
                 None => std::future::pending().await,
             }
@@ -264,23 +265,23 @@ impl Connection {
             }
         };
         tokio::select! {
-            () = self.shared.stop.cancelled() => End::Stop,
-            () = self.place.evicted.cancelled() => End::Evicted,
-            why = self.place.activity.overdue() => End::Overdue(why),
+            () = self.context.stop.cancelled() => End::Stop,
+            () = self.slot.evicted.cancelled() => End::Evicted,
+            why = self.slot.activity.overdue() => End::Overdue(why),
             () = aged => End::Age,
         }
     }
 
-    /// While a connection ends: a peer that takes nothing does not hold it up.
+    /// Waits until the peer is too slow to take its last responses during a graceful end.
     async fn too_slow(&self) -> &'static str {
-        match self.place.activity.overdue().await {
+        match self.slot.activity.overdue().await {
             Overdue::Blocked | Overdue::Answer => metrics::CUT_SLOW,
             Overdue::Handshake | Overdue::Head | Overdue::Idle => std::future::pending().await,
         }
     }
 }
 
-/// What of an answer is wanted: HEAD is GET without a body, whatever the protocol.
+/// How to turn a HEAD request into a GET, and its response back, in HTTP/1.1 and HTTP/2.
 #[derive(Debug)]
 struct Wants {
     method: Method,
@@ -304,8 +305,7 @@ impl Wants {
         self.method.clone()
     }
 
-    /// The answer with the body or, to HEAD, without it, and then with the length that it would
-    /// have.
+    /// The response; to HEAD without the body, but with its `Content-Length`.
     fn cut<B: Body>(
         &self,
         response: Response<B>,
@@ -331,7 +331,7 @@ impl Wants {
 
 fn http1_builder(settings: &Settings) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    // Without a timer: how long a head may take is ours to say.
+    // Without a timer, hyper has no header timeout: `Activity` enforces ours.
     builder
         .max_headers(settings.headers_max)
         .max_buf_size(settings.head_bytes_max);
@@ -359,7 +359,7 @@ fn jittered(age: Duration) -> Duration {
     age + age.mul_f64(rand::random::<f64>() / 10.0)
 }
 
-/// What of a failed connection is the peer's fault; nothing if it merely went away.
+/// The peer's fault in a failed connection, as metric label; `None` if it merely disconnected.
 fn fault(error: &hyper::Error) -> Option<&'static str> {
     if error.is_parse_too_large() {
         Some(metrics::CUT_HEAD_SIZE)

@@ -1,4 +1,4 @@
-//! Who has a place, who gets one, and who makes room for whom. Holds no clock and no socket.
+//! Which connections have a slot, and which is evicted for a new one. Has no clock and no socket.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
@@ -13,35 +13,35 @@ use tokio_util::sync::CancellationToken;
 use crate::activity::{Activity, Spare};
 use crate::settings::{Deadlines, Limits};
 
-/// Connections that lost their place and are not closed yet, at once. While there are more nobody
-/// is let in: else whoever connects quickly would have more descriptors than there are places.
+/// Evicted connections that are not closed yet. With more, none is accepted: else a peer that
+/// connects quickly would hold more descriptors than there are slots.
 const CLOSING_MAX: usize = 4;
 
-/// A connection younger than this is not closed for want of descriptors: its request may be on its
-/// way.
+/// A connection that has been idle for less is not closed for want of descriptors: its request may
+/// be on its way.
 const NEWCOMER: Duration = Duration::from_millis(250);
 
-/// The places of a listener.
+/// The connection slots of a listener.
 #[derive(Debug)]
 pub(crate) struct ConnectionSlots {
     limits: Limits,
     deadlines: Deadlines,
-    /// Guards who holds a place; held for a look at each of them at most.
+    /// Locked for one pass over the holders at most.
     holders: Mutex<Holders>,
-    /// Told of each connection that is closing no longer.
+    /// Notified when an evicted connection is closed.
     closed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Holders {
     next: u64,
-    /// In the order in which they came.
+    /// By id, in order of acceptance.
     all: BTreeMap<u64, Holder>,
-    /// Those that lost their place and still have a descriptor.
+    /// Ids of evicted connections that still have a descriptor.
     closing: HashSet<u64>,
     trusted: usize,
-    /// Those of an address that are not trusted.
-    crowds: HashMap<IpAddr, usize>,
+    /// Number of untrusted connections by address.
+    by_address: HashMap<IpAddr, usize>,
 }
 
 #[derive(Debug)]
@@ -52,21 +52,21 @@ struct Holder {
     evicted: CancellationToken,
 }
 
-/// A place among the connections, as long as it is held.
+/// A slot of a listener, freed when dropped.
 #[derive(Debug)]
 pub(crate) struct ConnectionSlot {
     id: u64,
-    places: Arc<ConnectionSlots>,
+    slots: Arc<ConnectionSlots>,
     pub(crate) activity: Arc<Activity>,
-    /// Cancelled when the place is another's: this connection has to end.
+    /// Cancelled when the connection is evicted: it has to end.
     pub(crate) evicted: CancellationToken,
 }
 
-/// Why there is no place.
+/// Why there is no slot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Full {
     All,
-    /// The address has all that it may have.
+    /// The address is at its limit.
     Address,
 }
 
@@ -82,8 +82,8 @@ impl ConnectionSlots {
         })
     }
 
-    /// A place for a connection of `address` (`None`: of a local socket), if need be that of
-    /// another.
+    /// Takes a slot for a connection of `address` (`None`: of a Unix socket); evicts another
+    /// connection if necessary.
     pub(crate) fn take(
         self: &Arc<Self>,
         address: Option<IpAddr>,
@@ -102,6 +102,7 @@ impl ConnectionSlots {
         let within = address.filter(|_| full == Some(Full::Address));
         let evicted = full.is_some() && holders.evict_stranger(within, now, Duration::ZERO);
         let mut deadlines = self.deadlines;
+        // All are in use: a slot of the reserve, with short deadlines, so that a probe gets in.
         if let Some(full) = full.filter(|_| !evicted) {
             if strangers >= self.limits.connections + self.limits.reserve {
                 return Err(full);
@@ -113,20 +114,20 @@ impl ConnectionSlots {
         drop(holders);
         Ok(ConnectionSlot {
             id,
-            places: Arc::clone(self),
+            slots: Arc::clone(self),
             activity,
             evicted: token,
         })
     }
 
-    /// Closes the connection that can best be spared, for want of descriptors. False if there is
-    /// none, or if others are about to leave theirs.
+    /// Evicts a connection for want of descriptors. False if none can be spared, or if an evicted
+    /// one is still about to release its descriptor.
     pub(crate) fn evict_one(&self, now: Instant) -> bool {
         let mut holders = self.holders.lock();
         holders.closing.is_empty() && holders.evict_stranger(None, now, NEWCOMER)
     }
 
-    /// Waits until most of those that made room are closed.
+    /// Waits until fewer than [`CLOSING_MAX`] evicted connections are still open.
     pub(crate) async fn cleared(&self) {
         while !self.is_clear() {
             self.closed.notified().await;
@@ -150,7 +151,7 @@ impl ConnectionSlots {
 
 impl Holders {
     fn crowd(&self, address: IpAddr) -> usize {
-        self.crowds.get(&address).copied().unwrap_or(0)
+        self.by_address.get(&address).copied().unwrap_or(0)
     }
 
     fn add(
@@ -161,7 +162,7 @@ impl Holders {
         let id = self.next;
         self.next += 1;
         if let Some(address) = address {
-            *self.crowds.entry(address).or_default() += 1;
+            *self.by_address.entry(address).or_default() += 1;
         }
         let evicted = CancellationToken::new();
         let holder = Holder {
@@ -174,8 +175,8 @@ impl Holders {
         (id, evicted)
     }
 
-    /// Of those that could have been spared for so long, one of the address that holds the most; of
-    /// these the one that has been spare for the longest.
+    /// Evicts an untrusted connection (of `within`, if given) that could have been spared for
+    /// `spare_for`: idle before stalled, then of the address with the most, then the longest spare.
     fn evict_stranger(
         &mut self,
         within: Option<IpAddr>,
@@ -183,8 +184,9 @@ impl Holders {
         spare_for: Duration,
     ) -> bool {
         let strangers = self.all.iter().filter(|(_, holder)| !holder.trusted);
-        let those = strangers.filter(|(_, holder)| within.is_none() || holder.address == within);
-        let spare = those.filter_map(|(id, holder)| {
+        let candidates =
+            strangers.filter(|(_, holder)| within.is_none() || holder.address == within);
+        let spare = candidates.filter_map(|(id, holder)| {
             let crowd = holder.address.map_or(0, |address| self.crowd(address));
             let spare = holder.activity.spare(now)?;
             let (Spare::Idle(since) | Spare::Stalled(since)) = spare;
@@ -197,7 +199,7 @@ impl Holders {
         best.is_some_and(|(_, _, id)| self.evict(id))
     }
 
-    /// The one that trusted peers can best do without.
+    /// Evicts the trusted connection that is best spared.
     fn evict_trusted(&mut self, now: Instant) -> bool {
         let trusted = self.all.iter().filter(|(_, holder)| holder.trusted);
         let spare = trusted.filter_map(|(id, holder)| Some((holder.activity.spare(now)?, *id)));
@@ -225,10 +227,10 @@ impl Holders {
 
     fn leave_crowd(&mut self, address: Option<IpAddr>) {
         let Some(address) = address else { return };
-        if let Some(crowd) = self.crowds.get_mut(&address) {
+        if let Some(crowd) = self.by_address.get_mut(&address) {
             *crowd -= 1;
             if *crowd == 0 {
-                self.crowds.remove(&address);
+                self.by_address.remove(&address);
             }
         }
     }
@@ -237,11 +239,11 @@ impl Holders {
 // === impl ConnectionSlot ===
 
 impl ConnectionSlot {
-    /// Its peer showed a certificate that is trusted: it leaves its place to others, for one of
-    /// those that are kept for such peers. Where they are all in use it stays as it is.
+    /// Moves it to a slot reserved for trusted peers, after its peer showed a trusted certificate.
+    /// If all of these are in use and none can be evicted, it stays where it is.
     pub(crate) fn trust(&self, now: Instant) {
-        let mut holders = self.places.holders.lock();
-        let limit = self.places.limits.trusted;
+        let mut holders = self.slots.holders.lock();
+        let limit = self.slots.limits.trusted;
         if limit == 0 || (holders.trusted >= limit && !holders.evict_trusted(now)) {
             return;
         }
@@ -254,15 +256,15 @@ impl ConnectionSlot {
         holders.leave_crowd(address);
     }
 
-    /// Its connection ends in order, which takes a while: nobody waits for that.
+    /// Frees the slot while its connection still ends gracefully, so that no other waits for it.
     pub(crate) fn linger(&self) {
-        self.places.close(self.id);
+        self.slots.close(self.id);
     }
 }
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.places.close(self.id);
+        self.slots.close(self.id);
     }
 }
 

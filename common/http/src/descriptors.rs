@@ -1,23 +1,23 @@
-//! File descriptors: as many as the system allows, shared out among listeners, with a reserve for
-//! everything else.
+//! File descriptors: raises the limit of the process and divides it among listeners, with a reserve
+//! for everything else.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::settings::Limits;
 
-/// Kept for files, clients of our own, and what the runtime needs; at most half of what there is.
+/// Reserved for files, outgoing connections and the runtime; at most half of the limit.
 pub const RESERVED: usize = 256;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Descriptors {
-    /// This process may have so many.
+    /// The soft limit of this process.
     pub limit: usize,
 }
 
 // === impl Descriptors ===
 
 impl Descriptors {
-    /// Raises what this process may have to what it may raise it to, and says so.
+    /// Raises the soft limit of this process to its hard limit, and logs it.
     pub fn raise() -> Self {
         let before = getrlimit(Resource::Nofile);
         let Rlimit { current, maximum } = before;
@@ -52,8 +52,8 @@ impl Descriptors {
         RESERVED.min(self.limit / 2)
     }
 
-    /// Shares them out among listeners that want `limits`: each has at least an eighth of what
-    /// there is (or all that it wants), the rest goes by what is wanted.
+    /// Divides them among listeners that want `limits`: each gets at least an eighth (or all that
+    /// it wants), and of the rest a share in proportion to what it lacks.
     #[must_use]
     pub fn share<const N: usize>(self, limits: [Limits; N]) -> [Limits; N] {
         let available = self.limit - self.reserved();

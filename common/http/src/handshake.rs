@@ -1,5 +1,4 @@
-//! From an accepted connection to one on which HTTP is spoken: plain, TLS, or whichever the peer
-//! begins with.
+//! The handshake of an accepted connection: none, TLS, or whichever the peer begins with.
 
 use std::io;
 use std::sync::Arc;
@@ -12,22 +11,22 @@ use crate::listener::{Accepted, Peer, Stream};
 use crate::metrics;
 use crate::settings::Protocol;
 
-/// How a TLS record of a handshake begins (RFC 8446, section 5.1). No request begins like that.
+/// First byte of a TLS handshake record (RFC 8446, section 5.1). No HTTP request begins with it.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// How HTTP/2 begins: `PRI * HTTP/2.0` (RFC 9113, section 3.4).
+/// First byte of the HTTP/2 preface `PRI * HTTP/2.0` (RFC 9113, section 3.4).
 const HTTP2_PREFACE: u8 = b'P';
 
 #[derive(Clone, Debug)]
 pub enum Security {
     Plain,
     Tls(Arc<ServerConfig>),
-    /// By who wants to: the first byte tells which. [`Peer::is_tls`] says what it was.
+    /// TLS or plain, as the first byte shows; recorded in [`Peer::is_tls`].
     Either(Arc<ServerConfig>),
 }
 
-/// What a connection begins with. One byte is enough, so nobody is waited for; what follows it is
-/// read whole by TLS or HTTP.
+/// The protocol that a connection begins with, by its first byte: it is only peeked, and TLS or
+/// HTTP reads it again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Opening {
     Tls,
@@ -41,7 +40,7 @@ struct Unknown(u8);
 // === impl Security ===
 
 impl Security {
-    /// Shakes hands if that is wanted; adds to `peer` what comes out of it.
+    /// Performs the TLS handshake, if any; records its result in `peer`.
     pub(crate) async fn open(
         &self,
         accepted: Accepted,
@@ -78,7 +77,7 @@ impl Opening {
         match (first, protocol) {
             (TLS_HANDSHAKE, _) => Ok(Self::Tls),
             (_, Protocol::Http2) if first != HTTP2_PREFACE => Err(Unknown(first)),
-            // With what a request of HTTP/1.1 may begin is for its parser to say, and to answer.
+            // Any other byte goes to the HTTP/1.1 parser, which answers an invalid one with 400.
             (_, Protocol::Http1 | Protocol::Http2 | Protocol::Negotiated) => Ok(Self::Http),
         }
     }
@@ -87,7 +86,7 @@ impl Opening {
 // === impl Stream ===
 
 impl Stream {
-    /// True if HTTP/2 was agreed upon in the handshake.
+    /// True if HTTP/2 was negotiated by ALPN.
     pub(crate) fn is_http2(&self) -> bool {
         match self {
             Self::Plain(_) => false,
@@ -96,7 +95,7 @@ impl Stream {
     }
 }
 
-/// The label of a failure.
+/// The metric label of a failed handshake.
 pub(crate) fn reason(error: &io::Error) -> &'static str {
     let inner = error.get_ref();
     if inner
@@ -122,12 +121,12 @@ pub(crate) fn reason(error: &io::Error) -> &'static str {
     }
 }
 
-/// What a peer says to a certificate of ours that it does not believe.
+/// True for the alerts by which a peer rejects our certificate.
 fn rejects_certificate(alert: AlertDescription) -> bool {
     matches!(
         alert,
         AlertDescription::UnknownCA
-            // Of a new CA under the old name.
+            // Sent by some peers for a certificate of a new CA with the old one's name.
             | AlertDescription::DecryptError
             | AlertDescription::BadCertificate
             | AlertDescription::CertificateUnknown

@@ -1,12 +1,12 @@
-//! `/healthz`, `/livez` and `/readyz` as Kubernetes components answer them: named checks,
-//! `?verbose`, `?exclude=`.
+//! `/healthz`, `/livez` and `/readyz` as in Kubernetes components: named checks, `?verbose`,
+//! `?exclude=`.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use http::StatusCode;
 
-/// One named check and how it went.
+/// A named check and its result.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Check {
     /// Name, fit for a path segment.
@@ -15,10 +15,10 @@ pub struct Check {
     pub failure: Option<String>,
 }
 
-/// Tells how each readiness check goes at the moment. Cheap: it is called for each probe.
+/// Returns the current result of each readiness check. Called for each probe, so it must be cheap.
 pub type ReadinessChecks = Arc<dyn Fn() -> Vec<Check> + Send + Sync>;
 
-/// What is asked of an endpoint.
+/// The query of a health endpoint.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HealthQuery {
     pub only: Option<String>,
@@ -27,8 +27,7 @@ pub struct HealthQuery {
     pub exclude: Vec<String>,
 }
 
-/// The answer of `endpoint` ("readyz"): status and text. `None` if a single check is asked for that
-/// is not there.
+/// Status and text of `endpoint` ("readyz"). `None` if the single check requested does not exist.
 pub fn report(
     endpoint: &str,
     checks: &[Check],

@@ -1,15 +1,16 @@
 //! The server behind every listener of our programs.
 //!
 //! ```text
-//! accept -> place (limits, eviction) -> first byte, TLS -> HTTP/1.1 or HTTP/2 -> handler -> answer
-//!             |                           |                  |                     |
-//!             refused, counted            deadlines: handshake, head, body, slow reader, idle, age
+//! accept -> slot (limits, eviction) -> first byte, TLS -> HTTP/1.1 or HTTP/2 -> handler ->
+//! response
+//!            |                           |                  |                     |
+//!            refused, counted            deadlines: handshake, head, body, slow reader, idle, age
 //! ```
 //!
-//! Whoever listens says so by [`Settings`] and gives a handler to [`Server::serve`]; everything
-//! that a peer could do to keep others out is answered here. When all places are taken, the
-//! connection that has been without a request for the longest makes room, first one of the address
-//! that holds the most. So a probe is always answered.
+//! A program passes [`Settings`] and a handler to [`Server::serve`]; this crate defends the
+//! listener against peers that would keep others out. When all slots are taken, the connection that
+//! has been idle for the longest is evicted, first one of the address with the most connections. So
+//! a probe always gets a response.
 
 pub mod descriptors;
 pub mod health;
@@ -35,5 +36,5 @@ pub use metrics::Metrics;
 pub use server::Server;
 pub use settings::{Deadlines, Http2, Limits, Protocol, Settings};
 
-/// Any error, as bodies have it.
+/// The error type of bodies.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,4 +1,4 @@
-//! Where connections come from, and who is at the other end.
+//! Listening sockets, accepted streams, and their peers.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,17 +13,16 @@ use tokio_rustls::server::TlsStream;
 #[derive(Debug)]
 pub enum Listener {
     Tcp(TcpListener),
-    /// At a socket of this machine.
     Unix(UnixListener),
 }
 
-/// Who is at the other end of a connection. In the extensions of each request, as `Arc<Peer>`.
+/// The peer of a connection. In the extensions of each request, as `Arc<Peer>`.
 #[derive(Clone, Debug, Default)]
 pub struct Peer {
-    /// Where it comes from; `None` with a local socket.
+    /// Its address; `None` on a Unix socket.
     pub address: Option<SocketAddr>,
-    /// The certificates it showed, its own first. That it holds the key was verified, and what the
-    /// TLS configuration verifies.
+    /// Its certificate chain, leaf first. Verified: that it has the key, and whatever the TLS
+    /// configuration requires.
     pub certificates: Vec<CertificateDer<'static>>,
     /// True if it speaks TLS.
     pub is_tls: bool,
@@ -50,7 +49,7 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                // Answers are one write each; waiting to fill a packet only delays them.
+                // A response is one write; Nagle's algorithm would only delay it.
                 let _ = stream.set_nodelay(true);
                 Ok((Accepted::Tcp(stream), Some(peer)))
             }
@@ -77,7 +76,7 @@ impl From<UnixListener> for Listener {
 // === impl Peer ===
 
 impl Peer {
-    /// Its address; an IPv4 address is one, however it is written.
+    /// Its address; an IPv4-mapped IPv6 address as IPv4.
     pub fn ip(&self) -> Option<IpAddr> {
         self.address.map(|address| address.ip().to_canonical())
     }
@@ -86,8 +85,8 @@ impl Peer {
 // === impl Accepted ===
 
 impl Accepted {
-    /// The first byte that the peer sends, which stays to be read; `None` at the end, and always
-    /// with a local socket.
+    /// Peeks at the first byte that the peer sends; `None` at the end of the stream, and always on
+    /// a Unix socket.
     pub(crate) async fn first_byte(&self) -> io::Result<Option<u8>> {
         match self {
             Self::Tcp(stream) => {
@@ -100,7 +99,7 @@ impl Accepted {
     }
 }
 
-/// Passes everything on to whichever variant it is.
+/// Implements `AsyncRead` and `AsyncWrite` by delegating to the variant.
 macro_rules! delegate {
     ($type:ty, $($variant:path),+) => {
         impl AsyncRead for $type {

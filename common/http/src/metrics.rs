@@ -1,4 +1,4 @@
-//! What listeners count: names, units and labels in one place, and the log lines beside them.
+//! The metrics of listeners, with the log lines of the same events.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 use crate::clock;
 use crate::tally::Tally;
 
-/// What all listeners of a program count; cheap to clone, all clones count together.
+/// The metrics of all listeners of a program; clones share their counters.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     connections: Family<Listener, Gauge>,
@@ -42,15 +42,15 @@ pub(crate) struct Counts {
     tallies: Vec<(&'static str, Tally)>,
 }
 
-/// A connection that is open, counted as long as this is held.
+/// Counts an open connection until dropped.
 #[derive(Debug)]
 pub(crate) struct Open(Gauge);
 
-/// Connections that are closed as soon as they are accepted.
+/// Reasons for closing a connection as soon as it is accepted.
 pub(crate) const REFUSED_LIMIT: &str = "limit";
 pub(crate) const REFUSED_ADDRESS: &str = "address_limit";
 
-/// Connections that are closed before their peer wanted it.
+/// Reasons for closing a connection before the peer does.
 pub(crate) const CUT_EVICTED: &str = "evicted";
 pub(crate) const CUT_HEAD: &str = "head_timeout";
 pub(crate) const CUT_SLOW: &str = "slow_reader";
@@ -58,7 +58,7 @@ pub(crate) const CUT_HEAD_SIZE: &str = "head_size";
 pub(crate) const CUT_PROTOCOL: &str = "protocol";
 pub(crate) const CUT_SHUTDOWN: &str = "shutdown";
 
-/// Handshakes that come to nothing.
+/// Reasons for a failed handshake.
 pub(crate) const HANDSHAKE_TIMEOUT: &str = "timeout";
 pub(crate) const HANDSHAKE_NOT_TLS: &str = "not_tls";
 pub(crate) const HANDSHAKE_UNKNOWN: &str = "unknown_protocol";
@@ -95,7 +95,7 @@ const ACCEPT: [&str; 2] = [ACCEPT_DESCRIPTORS, ACCEPT_OTHER];
 // === impl Metrics ===
 
 impl Metrics {
-    /// Adds them to `registry`, once for all listeners of a program.
+    /// Registers them in `registry`, once for all listeners of a program.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(
@@ -127,8 +127,8 @@ impl Metrics {
         metrics
     }
 
-    /// Those of `listener`. Every label value is there with 0 from the start: a rise from nothing
-    /// is no rise to Prometheus.
+    /// The metrics of `listener`. Every series exists with 0 from the start: Prometheus' `rate`
+    /// does not see an increase from absent to 1.
     pub(crate) fn of(&self, listener: &'static str) -> Arc<Counts> {
         let mut tallies = Vec::new();
         for (family, reasons) in [
@@ -162,10 +162,9 @@ impl Counts {
         Open(gauge)
     }
 
-    /// A connection was not taken.
     pub(crate) fn refused(&self, reason: &'static str, peer: Option<SocketAddr>) {
         self.count(&self.metrics.refused, reason);
-        if let Some(count) = self.said(reason) {
+        if let Some(count) = self.count_to_log(reason) {
             tracing::warn!(
                 listener = self.listener,
                 reason,
@@ -176,10 +175,9 @@ impl Counts {
         }
     }
 
-    /// A connection was closed before its time.
     pub(crate) fn cut(&self, reason: &'static str, peer: Option<SocketAddr>) {
         self.count(&self.metrics.cut, reason);
-        if let Some(count) = self.said(reason) {
+        if let Some(count) = self.count_to_log(reason) {
             tracing::info!(
                 listener = self.listener,
                 reason,
@@ -190,12 +188,11 @@ impl Counts {
         }
     }
 
-    /// A connection did not end in time at shutdown; the server says how many.
+    /// A connection did not end in time at shutdown; the server logs how many.
     pub(crate) fn cut_at_shutdown(&self) {
         self.count(&self.metrics.cut, CUT_SHUTDOWN);
     }
 
-    /// A handshake came to nothing.
     pub(crate) fn handshake_failed(
         &self,
         reason: &'static str,
@@ -203,7 +200,7 @@ impl Counts {
         peer: Option<SocketAddr>,
     ) {
         self.count(&self.metrics.handshakes, reason);
-        if let Some(count) = self.said(reason) {
+        if let Some(count) = self.count_to_log(reason) {
             tracing::warn!(
                 listener = self.listener,
                 reason,
@@ -215,10 +212,9 @@ impl Counts {
         }
     }
 
-    /// No connection could be accepted.
     pub(crate) fn accept_failed(&self, reason: &'static str, error: &dyn Display) {
         self.count(&self.metrics.accept, reason);
-        if let Some(count) = self.said(reason) {
+        if let Some(count) = self.count_to_log(reason) {
             tracing::warn!(
                 listener = self.listener,
                 reason,
@@ -234,7 +230,7 @@ impl Counts {
         family.get_or_create(&Reasons { listener, reason }).inc();
     }
 
-    fn said(&self, reason: &'static str) -> Option<u64> {
+    fn count_to_log(&self, reason: &'static str) -> Option<u64> {
         let mut tallies = self.tallies.iter();
         let (_, tally) = tallies.find(|(of, _)| *of == reason)?;
         tally.add(clock::now())

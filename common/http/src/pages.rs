@@ -1,5 +1,5 @@
-//! The pages that every admin port has: `/livez`, `/healthz`, `/readyz` and `/metrics`; and plain
-//! answers.
+//! The pages of every admin port: `/livez`, `/healthz`, `/readyz` and `/metrics`; and plain
+//! responses.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, VARY};
@@ -12,12 +12,12 @@ use crate::settings::{Deadlines, Http2, Limits, Protocol, Settings};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Connections of an admin port: a scraper or two, probes, people.
+/// Connections of an admin port: a few scrapers, probes, people.
 const CONNECTIONS: usize = 64;
 
 pub type HttpResponse = Response<Full<Bytes>>;
 
-/// What an admin port allows.
+/// The settings of an admin port.
 pub fn settings() -> Settings {
     Settings {
         listener: "admin",
@@ -30,7 +30,7 @@ pub fn settings() -> Settings {
     }
 }
 
-/// The page at `uri`, if it is one of these.
+/// The page at `uri`; `None` for other paths.
 pub fn page(
     method: &Method,
     uri: &Uri,
@@ -58,7 +58,7 @@ pub fn page(
     })
 }
 
-/// What is counted, in the format that `headers` ask for.
+/// The metrics in the format that `headers` accept.
 fn metrics(registry: &Registry, headers: &HeaderMap) -> HttpResponse {
     match common_exposition::page(registry, headers) {
         Ok((page, media_type)) => {

@@ -1,4 +1,4 @@
-//! Accepts connections and sees them to their end.
+//! Accepts connections and runs them.
 
 use std::fmt;
 use std::io;
@@ -26,13 +26,13 @@ use crate::{BoxError, RequestBody, Security, clock};
 /// each further one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The longest such pause: a probe waits no longer than this.
+/// The longest such pause, and so the longest delay of a probe.
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_millis(400);
 
-/// Connections that end in order, at once, after they were told to make room.
+/// Evicted connections that may end gracefully at once.
 const LINGERING_MAX: usize = 8;
 
-/// A server that is about to serve.
+/// The configuration of a server.
 pub struct Server {
     settings: Settings,
     security: Security,
@@ -44,7 +44,7 @@ pub struct Server {
 // === impl Server ===
 
 impl Server {
-    /// A server of plain connections, which counts into `metrics`.
+    /// A server without TLS that counts in `metrics`.
     pub fn new(settings: Settings, metrics: &Metrics) -> Self {
         Self {
             settings,
@@ -55,32 +55,32 @@ impl Server {
         }
     }
 
-    /// The same, over TLS or both.
+    /// The same, with TLS, or with TLS and plain.
     #[must_use]
     pub fn with_security(mut self, security: Security) -> Self {
         self.security = security;
         self
     }
 
-    /// The same, with places kept for peers for which `trusts` is true once they have shaken hands.
+    /// The same, with slots reserved for peers for which `trusts` is true after the handshake.
     #[must_use]
     pub fn with_trust(mut self, trusts: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
         self.trusts = Some(Arc::new(trusts));
         self
     }
 
-    /// The same; `note` is told of each TLS handshake that was done (true) or failed (false), and
-    /// by which address. Not of peers that go away without a word.
+    /// The same; `note` is called for each TLS handshake with the address and whether it succeeded,
+    /// but not for peers that disconnect without sending anything.
     #[must_use]
     pub fn with_handshakes(mut self, note: impl Fn(IpAddr, bool) + Send + Sync + 'static) -> Self {
         self.handshakes = Some(Arc::new(note));
         self
     }
 
-    /// Serves until `stop`; then accepts nothing more and gives open requests `drain` to end.
+    /// Serves until `stop`; then accepts nothing more and lets open requests end within `drain`.
     ///
-    /// For each connection `make` makes what answers its requests. A HEAD comes as a GET, and its
-    /// body is dropped.
+    /// `make` makes the handler of each connection. The handler sees a HEAD request as a GET; the
+    /// body of its response is dropped.
     pub async fn serve<M, S, F, B>(
         self,
         listener: impl Into<Listener>,
@@ -97,8 +97,8 @@ impl Server {
         let listener = listener.into();
         let settings = self.settings;
         let counts = self.metrics.of(settings.listener);
-        let places = ConnectionSlots::new(settings.limits, settings.deadlines);
-        let shared = Arc::new(ListenerContext {
+        let slots = ConnectionSlots::new(settings.limits, settings.deadlines);
+        let context = Arc::new(ListenerContext {
             settings,
             security: self.security,
             trusts: self.trusts,
@@ -108,17 +108,17 @@ impl Server {
             stop: stop.clone(),
         });
         let mut connections = JoinSet::new();
-        let mut door = Door::new(&listener, &places, &counts);
+        let mut acceptor = Acceptor::new(&listener, &slots, &counts);
         loop {
-            let (accepted, peer, place) = tokio::select! {
+            let (accepted, peer, slot) = tokio::select! {
                 () = stop.cancelled() => break,
                 Some(_) = connections.join_next() => continue,
-                next = door.next() => next,
+                next = acceptor.next() => next,
             };
             let open = counts.open();
             let connection = Connection {
-                shared: Arc::clone(&shared),
-                place,
+                context: Arc::clone(&context),
+                slot,
                 peer,
             };
             let span = tracing::debug_span!(
@@ -133,6 +133,7 @@ impl Server {
             };
             connections.spawn(serving.instrument(span));
         }
+        // Closed before the drain, so that new connections are refused by the kernel.
         drop(listener);
         let ended = async { while connections.join_next().await.is_some() {} };
         if timeout(drain, ended).await.is_err() {
@@ -158,36 +159,36 @@ impl fmt::Debug for Server {
     }
 }
 
-struct Door<'a> {
+struct Acceptor<'a> {
     listener: &'a Listener,
-    places: &'a Arc<ConnectionSlots>,
+    slots: &'a Arc<ConnectionSlots>,
     counts: &'a Arc<Counts>,
     pause: Duration,
 }
 
-// === impl Door ===
+// === impl Acceptor ===
 
-impl<'a> Door<'a> {
+impl<'a> Acceptor<'a> {
     fn new(
         listener: &'a Listener,
-        places: &'a Arc<ConnectionSlots>,
+        slots: &'a Arc<ConnectionSlots>,
         counts: &'a Arc<Counts>,
     ) -> Self {
         Self {
             listener,
-            places,
+            slots,
             counts,
             pause: Duration::ZERO,
         }
     }
 
-    /// The next connection that has a place. May be given up and asked for again.
+    /// The next connection that has a slot. Cancel safe.
     async fn next(&mut self) -> (Accepted, Peer, ConnectionSlot) {
         loop {
             if !self.pause.is_zero() {
                 sleep(self.pause).await;
             }
-            self.places.cleared().await;
+            self.slots.cleared().await;
             match self.listener.accept().await {
                 Ok((accepted, address)) => {
                     self.pause = Duration::ZERO;
@@ -195,8 +196,8 @@ impl<'a> Door<'a> {
                         address,
                         ..Peer::default()
                     };
-                    match self.places.take(peer.ip(), clock::now()) {
-                        Ok(place) => return (accepted, peer, place),
+                    match self.slots.take(peer.ip(), clock::now()) {
+                        Ok(slot) => return (accepted, peer, slot),
                         Err(Full::All) => self.counts.refused(metrics::REFUSED_LIMIT, address),
                         Err(Full::Address) => {
                             self.counts.refused(metrics::REFUSED_ADDRESS, address);
@@ -208,14 +209,14 @@ impl<'a> Door<'a> {
         }
     }
 
-    /// Without descriptors nothing is accepted, and what waits stays readable: to try again at once
-    /// would be to spin.
+    /// Pauses after a failed `accept`: without descriptors the pending connection stays readable,
+    /// and an immediate retry would spin.
     fn failed(&mut self, error: &io::Error) {
-        if is_of_the_connection(error) {
+        if is_disconnect(error) {
             return;
         }
-        let reason = if is_want_of_descriptors(error) {
-            self.places.evict_one(clock::now());
+        let reason = if is_out_of_descriptors(error) {
+            self.slots.evict_one(clock::now());
             metrics::ACCEPT_DESCRIPTORS
         } else {
             metrics::ACCEPT_OTHER
@@ -225,15 +226,15 @@ impl<'a> Door<'a> {
     }
 }
 
-/// It was gone before it was accepted.
-fn is_of_the_connection(error: &io::Error) -> bool {
+/// True if the peer disconnected before it was accepted.
+fn is_disconnect(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
     )
 }
 
-fn is_want_of_descriptors(error: &io::Error) -> bool {
+fn is_out_of_descriptors(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE]
         .into_iter()

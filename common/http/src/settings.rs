@@ -1,103 +1,98 @@
-//! What a listener allows: how many connections, for how long, speaking what.
+//! The settings of a listener: protocol, limits and deadlines.
 
 use std::time::Duration;
 
-/// What a listener is called, speaks and allows.
+/// The name, protocol and limits of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// Its name in metrics and logs.
     pub listener: &'static str,
     pub protocol: Protocol,
-    /// How many connections there may be.
     pub limits: Limits,
-    /// How long a peer may take.
     pub deadlines: Deadlines,
-    /// Bytes of a request's head that are read at all; at least 8 KiB.
+    /// Bytes of a request's head at most; at least 8 KiB.
     pub head_bytes_max: usize,
-    /// Header lines of a request that are read at all, of HTTP/1.1.
+    /// Header lines of an HTTP/1.1 request at most.
     pub headers_max: usize,
-    /// What is told to HTTP/2 peers.
     pub http2: Http2,
 }
 
-/// What is spoken on a connection.
+/// The protocol of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Protocol {
-    /// HTTP/1.1.
     Http1,
-    /// HTTP/2, without being told: gRPC.
+    /// HTTP/2 with prior knowledge, as in gRPC.
     Http2,
-    /// What was agreed upon in the TLS handshake; HTTP/1.1 if nothing was. To guess it from the
-    /// first bytes would mean to wait for them.
+    /// As negotiated by ALPN; HTTP/1.1 without it. Detecting it from the preface would mean waiting
+    /// for its bytes.
     Negotiated,
 }
 
-/// How many connections a listener has at once.
+/// How many connections a listener may have at once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Of peers that are not trusted.
+    /// Of untrusted peers.
     pub connections: usize,
-    /// Beyond that, of peers that showed a certificate which is trusted. They are never closed to
-    /// make room for others.
+    /// In addition, of peers that showed a trusted certificate. They are evicted only for each
+    /// other.
     pub trusted: usize,
-    /// Of one address, of those in `connections`.
+    /// Of one address, out of `connections`.
     pub per_address: usize,
-    /// Beyond `connections`, when every one of them has a request under way: for probes. They have
-    /// a second to ask.
+    /// In addition, when each of `connections` has a request in flight: for probes, which must send
+    /// their request within [`RESERVE_HEAD_WITHIN`].
     pub reserve: usize,
 }
 
-/// How long a connection in the reserve may take for its handshake, and then for its first request.
+/// Deadline of a connection in the reserve for its handshake, and then for its first request.
 pub(crate) const RESERVE_HEAD_WITHIN: Duration = Duration::from_secs(1);
 
-/// A peer from which we wait for something this long makes room for others when there is none left,
-/// though its request is under way.
+/// A connection that has waited this long for its peer may be evicted, although a request is in
+/// flight.
 pub(crate) const STALLED_AFTER: Duration = Duration::from_secs(1);
 
-/// How long a connection may take to end in order, after it was told to make room or was idle for
-/// too long.
+/// Deadline for the graceful end of a connection that was evicted or idle for too long.
 pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long a peer may take.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Deadlines {
     pub handshake: Duration,
-    /// For a request's head from its first byte on, and for what HTTP/2 begins with.
+    /// For a request's head, from its first byte, and for the HTTP/2 preface.
     pub head: Duration,
-    /// Until the first request begins, from the handshake on.
+    /// From the handshake to the first request.
     pub first_request: Duration,
     pub idle: Duration,
-    /// For a request's body as a whole; `None` where bodies are streams without an end.
+    /// For a whole request body; `None` for endless streams.
     pub body: Option<Duration>,
-    /// Without taking a byte of what is sent to it.
+    /// For taking the next bytes that are sent.
     pub write: Duration,
-    /// For taking an answer as a whole; `None` where answers are streams without an end.
+    /// For taking a whole response; `None` for endless streams.
     pub answer: Option<Duration>,
-    /// From then on (and up to a tenth later, so that connections which began together do not end
-    /// together) it is asked to connect anew.
+    /// After this age (and up to a tenth later, so that connections opened together do not end
+    /// together) the peer is asked to reconnect.
     pub age: Option<Duration>,
-    /// For a connection that is too old, to end its requests.
+    /// For the requests in flight of a connection that is too old.
     pub close: Duration,
 }
 
-/// What is told to HTTP/2 peers.
+/// The settings of HTTP/2 connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Http2 {
-    /// Requests at once on one connection.
+    /// Concurrent streams of a connection.
     pub streams_max: u32,
-    /// Bytes of one connection, and of one request of it, on their way to us. The smallest that a
-    /// connection can have is the default: what a peer sends beyond that waits with the peer.
+    /// Flow-control window of a connection and of each stream, in bytes. The default is the
+    /// smallest that HTTP/2 allows for a connection; the peer buffers what exceeds it.
     pub window: u32,
-    /// How often a connection is asked for a sign of life.
+    /// Interval of PING frames.
     pub ping_every: Duration,
-    /// How long that sign may take.
+    /// Deadline for their acknowledgement.
     pub pong_within: Duration,
 }
 
 // === impl Limits ===
 
 impl Limits {
-    /// So many connections; half of them for one address, and an eighth more in reserve.
+    /// `connections`, half of them for one address, and an eighth more in reserve.
     pub const fn of(connections: usize) -> Self {
         Self {
             connections,
@@ -107,12 +102,12 @@ impl Limits {
         }
     }
 
-    /// Descriptors that all of it takes.
+    /// Descriptors of all these connections.
     pub const fn total(&self) -> usize {
         self.connections + self.trusted + self.reserve
     }
 
-    /// The same in proportion, so that all of it takes at most `total` descriptors.
+    /// Scaled down in proportion to at most `total` descriptors.
     #[must_use]
     pub fn within(self, total: usize) -> Self {
         let wanted = self.total();
@@ -135,7 +130,7 @@ impl Limits {
 // === impl Deadlines ===
 
 impl Deadlines {
-    /// No deadline begins that is over sooner than this: so often is looked after a connection.
+    /// The shortest deadline, and so the interval at which a connection is checked.
     pub(crate) fn shortest(&self) -> Duration {
         let all = [
             Some(self.handshake),
@@ -149,7 +144,7 @@ impl Deadlines {
         shortest.unwrap_or(self.idle)
     }
 
-    /// Those of a connection that came when there was no room.
+    /// The deadlines of a connection in the reserve.
     pub(crate) fn hurried(mut self) -> Self {
         self.handshake = self.handshake.min(RESERVE_HEAD_WITHIN);
         self.head = self.head.min(RESERVE_HEAD_WITHIN);
@@ -160,9 +155,9 @@ impl Deadlines {
 }
 
 impl Default for Deadlines {
-    /// Of a listener that answers at once. `idle` is above the 90 s for which Go keeps idle
-    /// connections, so that it is not we who close one under a request; a connection may be made
-    /// before there is a request for it too.
+    /// For a listener that responds at once. `idle` is above the 90 s for which Go keeps idle
+    /// connections, so that we do not close one while a request is on its way; `first_request` too,
+    /// for clients may connect before they have a request.
     fn default() -> Self {
         Self {
             handshake: Duration::from_secs(10),

@@ -1,5 +1,5 @@
-//! Log lines at a bounded rate: what a peer can make us say a thousand times a second is said now
-//! and then, with how often it was so. Holds no clock.
+//! Log lines at a bounded rate: an event that a peer can cause a thousand times a second is logged
+//! now and then, with its count. Has no clock.
 
 use std::time::Duration;
 
@@ -7,27 +7,27 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// At most one line of a kind in this time.
-pub(crate) const SAID_EVERY: Duration = Duration::from_secs(10);
+pub(crate) const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// What happens again and again.
+/// Counts one kind of event.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// Guards when it was last said, and how often it has happened since.
+    /// When it was last logged, and its count since.
     state: Mutex<(Option<Instant>, u64)>,
 }
 
 // === impl Tally ===
 
 impl Tally {
-    /// It happened. How often since the last line, if there is to be one.
+    /// Counts an event. Returns the count since the last line if one is due.
     pub(crate) fn add(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock();
-        let (said, count) = &mut *state;
+        let (last_logged, count) = &mut *state;
         *count += 1;
-        if said.is_some_and(|said| now.saturating_duration_since(said) < SAID_EVERY) {
+        if last_logged.is_some_and(|logged| now.saturating_duration_since(logged) < LOG_EVERY) {
             return None;
         }
-        *said = Some(now);
+        *last_logged = Some(now);
         Some(std::mem::take(count))
     }
 }
@@ -43,8 +43,8 @@ mod tests {
         let begin = crate::clock::now();
         assert_eq!(tally.add(begin), Some(1));
         for _ in 0..1000 {
-            assert_eq!(tally.add(begin + SAID_EVERY / 2), None);
+            assert_eq!(tally.add(begin + LOG_EVERY / 2), None);
         }
-        assert_eq!(tally.add(begin + SAID_EVERY), Some(1001));
+        assert_eq!(tally.add(begin + LOG_EVERY), Some(1001));
     }
 }

@@ -1,4 +1,4 @@
-//! A stream that tells its [`Activity`] what comes and goes.
+//! A stream that records its reads and writes in an [`Activity`].
 
 use std::io;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::activity::Activity;
 use crate::clock;
 
-/// Told of bytes that come, and of a peer that takes none.
+/// Records bytes read, and writes that are blocked.
 #[derive(Debug)]
 pub(crate) struct Watched<S> {
     stream: S,

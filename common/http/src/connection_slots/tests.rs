@@ -5,7 +5,7 @@ use crate::clock;
 
 /// `ConnectionSlots` and the connections that hold them, which open a second after each other.
 struct Case {
-    places: Arc<ConnectionSlots>,
+    slots: Arc<ConnectionSlots>,
     begin: Instant,
     held: Vec<ConnectionSlot>,
 }
@@ -13,7 +13,7 @@ struct Case {
 impl Case {
     fn new(limits: Limits) -> Self {
         Self {
-            places: ConnectionSlots::new(limits, Deadlines::default()),
+            slots: ConnectionSlots::new(limits, Deadlines::default()),
             begin: clock::now(),
             held: Vec::new(),
         }
@@ -23,7 +23,7 @@ impl Case {
     fn comes(&mut self, address: u8) -> Result<usize, Full> {
         let now = self.begin + Duration::from_secs(self.held.len() as u64);
         let address = IpAddr::from([10, 0, 0, address]);
-        let place = self.places.take(Some(address), now)?;
+        let place = self.slots.take(Some(address), now)?;
         place.activity.opened(false, now);
         self.held.push(place);
         Ok(self.held.len() - 1)
@@ -116,15 +116,15 @@ fn those_that_make_room_close_first() {
         case.comes(address).unwrap();
     }
     assert_eq!(case.evicted(), [0, 1, 2]);
-    assert!(case.places.is_clear());
+    assert!(case.slots.is_clear());
     case.comes(7).unwrap();
-    assert!(!case.places.is_clear());
+    assert!(!case.slots.is_clear());
     case.held[0].linger();
-    assert!(case.places.is_clear());
+    assert!(case.slots.is_clear());
     case.comes(8).unwrap();
-    assert!(!case.places.is_clear());
+    assert!(!case.slots.is_clear());
     case.held.remove(1);
-    assert!(case.places.is_clear());
+    assert!(case.slots.is_clear());
 }
 
 /// For want of descriptors neither who came just now is closed, nor one beyond those that are
@@ -133,14 +133,14 @@ fn those_that_make_room_close_first() {
 fn want_of_descriptors_closes_no_newcomer() {
     let mut case = Case::new(limits());
     case.comes(1).unwrap();
-    assert!(!case.places.evict_one(case.begin));
+    assert!(!case.slots.evict_one(case.begin));
     let later = case.begin + NEWCOMER;
-    assert!(case.places.evict_one(later));
+    assert!(case.slots.evict_one(later));
     case.comes(2).unwrap();
     let later = later + Duration::from_secs(2);
-    assert!(!case.places.evict_one(later), "a descriptor is on its way");
+    assert!(!case.slots.evict_one(later), "a descriptor is on its way");
     case.held.remove(0);
-    assert!(case.places.evict_one(later));
+    assert!(case.slots.evict_one(later));
 }
 
 /// What is counted for an address goes when its connections go.
@@ -152,7 +152,7 @@ fn nothing_is_kept_of_those_who_left() {
     }
     case.held[3].trust(case.begin);
     case.held.clear();
-    let holders = case.places.holders.lock();
-    assert!(holders.all.is_empty() && holders.crowds.is_empty());
+    let holders = case.slots.holders.lock();
+    assert!(holders.all.is_empty() && holders.by_address.is_empty());
     assert_eq!(holders.trusted, 0);
 }
