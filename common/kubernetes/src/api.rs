@@ -1,5 +1,5 @@
-//! Objects of one kind, in the types of `k8s-openapi`. As `kube::Api`, but an answer has a deadline
-//! and a bound, null is read as Go does, and an error says what was asked.
+//! Objects of one kind, in the types of `k8s-openapi`. Like `kube::Api`, but a response has a
+//! deadline and a size limit, null is read as Go does, and an error names the request.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -23,7 +23,7 @@ pub struct Api<'a, K> {
 // === impl Api ===
 
 impl<'a, K: Resource> Api<'a, K> {
-    /// Objects of a kind that only its `kind` tells.
+    /// Objects of a kind that is known only at run time.
     pub fn of(client: &'a Client, kind: &K::DynamicType, namespace: Option<&str>) -> Self {
         Self {
             client,
@@ -32,7 +32,7 @@ impl<'a, K: Resource> Api<'a, K> {
         }
     }
 
-    /// Objects that have no namespace.
+    /// Cluster-scoped objects.
     pub fn all(client: &'a Client) -> Self
     where
         K: Resource<DynamicType = ()>,
@@ -50,7 +50,7 @@ impl<'a, K: Resource> Api<'a, K> {
 }
 
 impl<K: Serialize + DeserializeOwned> Api<'_, K> {
-    /// The object of this name; `None` if there is none.
+    /// The object `name`; `None` if it does not exist.
     pub async fn get(&self, name: &str) -> Result<Option<K>, ClusterError> {
         let request = self.requests.get(name, &api::GetParams::default());
         match self.ask(request).await {
@@ -66,7 +66,7 @@ impl<K: Serialize + DeserializeOwned> Api<'_, K> {
         self.ask(body.and_then(request)).await
     }
 
-    /// Writes the object in the place of the version that it is of.
+    /// Replaces the object; fails with 409 if its `resourceVersion` is not the current one.
     pub async fn replace(&self, name: &str, object: &K) -> Result<(), ClusterError> {
         let body = serde_json::to_vec(object).map_err(Error::SerializeBody);
         let request = |body| {
@@ -77,7 +77,7 @@ impl<K: Serialize + DeserializeOwned> Api<'_, K> {
         Ok(())
     }
 
-    /// Changes the status of the object of this name.
+    /// Merges `change` into the status of the object `name`.
     pub async fn merge_status(
         &self,
         name: &str,

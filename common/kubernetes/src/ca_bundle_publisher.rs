@@ -1,13 +1,12 @@
-//! How others come to verify our certificates: a CA of our own in a secret, which all replicas
-//! share; certificates by it, made in memory; and its certificate wherever somebody looks for it.
+//! Publishes the CA by which others verify our certificates: a CA in a secret that all replicas
+//! share, certificates issued by it in memory, and its own certificate in each [`Target`].
 //!
 //! ```text
-//! stored (the secret) -> generations -> the one that signs: certificate, shown by a listener
-//!                                    -> all of them: targets: APIServices, webhooks, a ConfigMap
+//! stored (the secret) -> generations -> the signing CA: certificate of a listener
+//!                                    -> all CAs: targets: APIServices, webhooks, a ConfigMap
 //! ```
 //!
-//! A secret that is deleted is made again with what signs and, beside it, a new CA: see
-//! `generations`.
+//! A deleted secret is recreated with the signing CA and a new one beside it: see `generations`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,18 +33,18 @@ use generations::{Generations, Pair};
 use stored::Stored;
 use target::WriteOutcome;
 
-/// How often everything is looked at again: someone may have applied a manifest without the
-/// `caBundle`, or deleted the secret to get a new CA.
-const AGAIN_AFTER: Duration = Duration::from_secs(15);
+/// How often everything is checked: someone may have applied a manifest without the `caBundle`, or
+/// deleted the secret to get a new CA.
+const CHECK_EVERY: Duration = Duration::from_secs(15);
 
-/// How soon it is looked again where a mistake costs more than a moment (a pod that was not
-/// injected stays so), and for a target that is not there yet, as during an installation.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How often where an error has lasting effects (a pod that was not injected stays so), and while a
+/// target is missing, as during an installation.
+const CHECK_OFTEN_EVERY: Duration = Duration::from_secs(5);
 
-/// How soon it is tried again where it failed.
+/// Pause after a failed check.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// Keeps a certificate, and who vouches for it, in order.
+/// Maintains a certificate, and its CA in the secret and the targets.
 #[derive(Debug)]
 pub struct CaBundlePublisher {
     /// The namespace of the secret and of the service.
@@ -54,22 +53,22 @@ pub struct CaBundlePublisher {
     pub secret: String,
     /// The service whose certificate it is.
     pub service: String,
-    /// The names the certificate is for.
+    /// The DNS names of the certificate.
     pub names: Vec<String>,
-    /// Where the CA's certificate goes.
+    /// Where the CA's certificate is published.
     pub targets: Vec<Target>,
     pub serving: ReloadableCert,
     pub clock: Clock,
 }
 
-/// Why there is no certificate that others would verify; `None` once there is. It stays so while
-/// the cluster cannot be asked: what was in order is until the contrary is known.
+/// Why peers cannot verify our certificate yet; `None` once they can, also while the API server is
+/// unreachable.
 pub type Fault = watch::Receiver<Option<String>>;
 
 #[derive(Eq, PartialEq)]
-enum Said {
+enum LastLog {
     Nothing,
-    Order,
+    InOrder,
     Error(String),
 }
 
@@ -85,12 +84,12 @@ pub(crate) enum RegistrationError {
     Missing { name: String, key: &'static str },
     #[error("the CA cannot be made: {0}")]
     Make(#[from] TlsError),
-    /// Whom nobody calls need not be called ready.
+    /// Without its webhooks nobody calls this program, so it is not ready.
     #[error("{0} does not exist or has no webhooks")]
     NoTarget(String),
 }
 
-/// The names under which `service` is reached in the cluster.
+/// The DNS names of `service` in the cluster.
 pub fn service_names(service: &str, namespace: &str) -> Vec<String> {
     ["", ".cluster.local"]
         .iter()
@@ -99,8 +98,7 @@ pub fn service_names(service: &str, namespace: &str) -> Vec<String> {
         .collect()
 }
 
-/// The names under which the pods of a `StatefulSet` are reached by way of their headless
-/// `service`.
+/// The wildcard DNS names of the pods of a `StatefulSet` with the headless `service`.
 pub fn pod_names(service: &str, namespace: &str) -> Vec<String> {
     ["", ".cluster.local"]
         .iter()
@@ -111,26 +109,27 @@ pub fn pod_names(service: &str, namespace: &str) -> Vec<String> {
 // === impl CaBundlePublisher ===
 
 impl CaBundlePublisher {
-    /// Keeps everything in order until `stop`, in a task of its own; tells what is wrong.
+    /// Checks and repairs everything until `stop`, in a task of its own; returns what is wrong.
     pub fn keep(self, client: Client, stop: CancellationToken) -> Fault {
         let (fault, faults) = watch::channel(Some("the CA is not there yet".to_owned()));
         tokio::spawn(async move {
             let mut current = None;
-            let mut said = Said::Nothing;
+            let mut last_log = LastLog::Nothing;
             loop {
                 let outcome = self.once(&client, &mut current).await;
                 let pause = match &outcome {
-                    Ok(WriteOutcome::All) => self.again_after(),
-                    Ok(WriteOutcome::Some) => LOOK_AGAIN_AFTER,
+                    Ok(WriteOutcome::All) => self.check_interval(),
+                    Ok(WriteOutcome::Some) => CHECK_OFTEN_EVERY,
                     Err(_) => RETRY_AFTER,
                 };
                 let error = outcome.err().map(|error| error.to_string());
-                said = self.say(&said, error.as_ref());
-                let holds = current.as_ref().is_some_and(|current| current.registered);
-                let told = error.filter(|_| !holds);
-                fault.send_if_modified(|held| {
-                    let changed = *held != told;
-                    *held = told;
+                last_log = self.log(&last_log, error.as_ref());
+                // Once registered, a failed check is no fault: the certificate is still verified.
+                let registered = current.as_ref().is_some_and(|current| current.registered);
+                let new_fault = error.filter(|_| !registered);
+                fault.send_if_modified(|fault| {
+                    let changed = *fault != new_fault;
+                    *fault = new_fault;
                     changed
                 });
                 tokio::select! {
@@ -138,34 +137,34 @@ impl CaBundlePublisher {
                     () = sleep(pause) => {}
                 }
                 if let Some(current) = &mut current {
-                    current.pass(pause, said == Said::Order);
+                    current.pass(pause, last_log == LastLog::InOrder);
                 }
             }
         });
         faults
     }
 
-    fn again_after(&self) -> Duration {
+    fn check_interval(&self) -> Duration {
         let urgent = self.targets.iter().any(Target::is_urgent);
         if urgent {
-            LOOK_AGAIN_AFTER
+            CHECK_OFTEN_EVERY
         } else {
-            AGAIN_AFTER
+            CHECK_EVERY
         }
     }
 
-    /// Says what became of it, unless that was said last.
-    fn say(&self, last: &Said, error: Option<&String>) -> Said {
+    /// Logs the outcome of a check unless it is that of the last one.
+    fn log(&self, last: &LastLog, error: Option<&String>) -> LastLog {
         let service = &self.service;
-        let say = error.map_or(Said::Order, |error| Said::Error(error.clone()));
-        match &say {
-            say if say == last => {}
-            Said::Error(error) => tracing::warn!(service, error, "CA not registered"),
-            Said::Order | Said::Nothing => {
+        let outcome = error.map_or(LastLog::InOrder, |error| LastLog::Error(error.clone()));
+        match &outcome {
+            outcome if outcome == last => {}
+            LastLog::Error(error) => tracing::warn!(service, error, "CA not registered"),
+            LastLog::InOrder | LastLog::Nothing => {
                 tracing::info!(service, "certificate and CA are in order");
             }
         }
-        say
+        outcome
     }
 
     async fn once(
@@ -183,7 +182,7 @@ impl CaBundlePublisher {
         let generations = held.generations.clone();
         let current = match current {
             Some(current) => current,
-            // Nobody was shown anything by us yet.
+            // The first check: no certificate is in use yet.
             None => current.insert(Current {
                 shown: self.show(&generations)?,
                 age: Duration::ZERO,
@@ -195,10 +194,11 @@ impl CaBundlePublisher {
             }),
         };
         current.saw(held);
-        // Somebody replaced the secret who did not know what is shown here.
-        let kept = generations.keeping(&current.shown);
-        if kept != generations {
-            stored.replace(client, &current.held, &kept).await?;
+        // The secret was replaced without the CA of the certificate in use here: add it back, so
+        // that peers verify this certificate until the next one.
+        let with_shown = generations.keeping(&current.shown);
+        if with_shown != generations {
+            stored.replace(client, &current.held, &with_shown).await?;
             return Err(RegistrationError::Replaced(self.secret.clone()));
         }
         let written = self.publish(client, &generations, current).await?;
@@ -207,8 +207,9 @@ impl CaBundlePublisher {
         if let Some(moved) = generations.after(current.unchanged)
             && stored.replace(client, &current.held, &moved).await?
         {
-            tell(&self.secret, &generations, &moved);
-            // What is seen next is no news: the time since counts.
+            log_change(&self.secret, &generations, &moved);
+            // Set here, so that the next check does not take our own write for a change and reset
+            // the time.
             current.unchanged = Duration::ZERO;
             current.held.generations = moved;
         }
@@ -221,7 +222,7 @@ impl CaBundlePublisher {
         Ok(written)
     }
 
-    /// Shows a new certificate by the CA that signs; returns that CA.
+    /// Issues a new certificate by the signing CA and uses it; returns that CA.
     fn show(&self, generations: &Generations) -> Result<String, RegistrationError> {
         let Pair { certificate, key } = &generations.signing;
         let issued = CertificateAuthority::from_pem(certificate, key)?.issue(&self.names)?;
@@ -229,7 +230,7 @@ impl CaBundlePublisher {
         Ok(certificate.clone())
     }
 
-    /// Tells everyone who looks for it all CAs of now.
+    /// Writes all current CAs to the targets.
     async fn publish(
         &self,
         client: &Client,
@@ -253,7 +254,7 @@ impl CaBundlePublisher {
     }
 }
 
-fn tell(secret: &str, before: &Generations, after: &Generations) {
+fn log_change(secret: &str, before: &Generations, after: &Generations) {
     if before.signing != after.signing {
         tracing::info!(
             secret,

@@ -1,4 +1,4 @@
-//! How kube-apiserver says its clients are authenticated: the config map
+//! How clients of an aggregated API are authenticated: the config map
 //! `extension-apiserver-authentication`.
 
 use std::collections::{BTreeMap, HashSet};
@@ -14,11 +14,10 @@ pub const NAMESPACE: &str = "kube-system";
 /// The config map that kube-apiserver writes.
 pub const CONFIG_MAP: &str = "extension-apiserver-authentication";
 
-/// The data of the config map as they are now; `None` until they are known, and when there is no
-/// such map.
+/// The current data of the config map; `None` until it is read, and if it does not exist.
 pub type AuthenticationConfig = watch::Receiver<Option<BTreeMap<String, String>>>;
 
-/// Holds the data of the one config map.
+/// Index of that one config map.
 #[derive(Debug)]
 pub(crate) struct ConfigIndex(watch::Sender<Option<BTreeMap<String, String>>>);
 
@@ -35,9 +34,9 @@ impl ConfigIndex {
     }
 
     fn set(&self, data: Option<BTreeMap<String, String>>) {
-        self.0.send_if_modified(|held| {
-            let changed = *held != data;
-            *held = data;
+        self.0.send_if_modified(|current| {
+            let changed = *current != data;
+            *current = data;
             changed
         });
     }

@@ -1,4 +1,4 @@
-//! How to reach the cluster: as the pod's service account, or as a kubeconfig says.
+//! Connects to the cluster, by the pod's service account or a kubeconfig, and sends requests.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,28 +13,28 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::time::timeout;
 
-/// How long a connection may take to be made.
+/// Deadline for connecting.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long the answer to one request may take to begin, and then to go on.
+/// Deadline for the begin of a response, and then for each further part of it.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long an answer may take from its first byte to its last: a page of a list over a slow line.
+/// Deadline for a whole response: a page of a list over a slow line.
 const ANSWER_ENDS_WITHIN: Duration = Duration::from_mins(1);
 
-/// Longest answer, in bytes: a page of 500 objects with 128 KiB each.
+/// Bytes of a response at most: a page of 500 objects with 128 KiB each.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
 
-/// How much of an answer is read at once, in bytes.
+/// Bytes of a response read at once.
 const CHUNK: usize = 64 * 1024;
 
-/// What a server that has too much to do is left alone for, when it does not say.
+/// Pause after a 429 without a longer `retryAfterSeconds`.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Why the cluster did not do what it was asked.
+/// Why a request to the cluster failed.
 #[derive(Debug, Error)]
 pub enum ClusterError {
-    /// Not in a pod, or without a service account.
+    /// Not in a pod with a service account.
     #[error("this is not a pod of a cluster with a service account (and no kubeconfig was given)")]
     NotInCluster(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The kubeconfig cannot be used.
@@ -73,33 +73,34 @@ pub enum ClusterError {
     Malformed { what: String },
 }
 
-/// A client for the cluster this process runs in, or for the one `kubeconfig` leads to.
+/// A client for the cluster of `kubeconfig`, or else the one this process runs in.
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ClusterError> {
-    // Fails if there is one already, which is as good.
+    // Fails if a provider is installed already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut config = match kubeconfig {
         None => Config::incluster().map_err(|error| ClusterError::NotInCluster(error.into()))?,
         Some(path) => {
-            let read = Kubeconfig::read_from(path).map_err(|error| refused(path, error))?;
+            let read =
+                Kubeconfig::read_from(path).map_err(|error| invalid_kubeconfig(path, error))?;
             Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
                 .await
-                .map_err(|error| refused(path, error))?
+                .map_err(|error| invalid_kubeconfig(path, error))?
         }
     };
     config.connect_timeout = Some(CONNECT_WITHIN);
-    // Each caller here has its own idea of when to try again.
+    // Each caller retries by its own schedule.
     config.default_retry = false;
     Client::try_from(config).map_err(|error| ClusterError::Client(Box::new(error)))
 }
 
-fn refused(path: &Path, error: kube::config::KubeconfigError) -> ClusterError {
+fn invalid_kubeconfig(path: &Path, error: kube::config::KubeconfigError) -> ClusterError {
     ClusterError::Kubeconfig {
         path: path.to_owned(),
         source: error.into(),
     }
 }
 
-/// Sends `body` and reads the answer.
+/// Sends `body` and reads the response.
 pub async fn send<T: DeserializeOwned>(
     client: &Client,
     method: http::Method,
@@ -119,7 +120,7 @@ pub async fn send<T: DeserializeOwned>(
     ask(client, request, what).await
 }
 
-/// Reads what is at `path`, in the form `accept`.
+/// Reads the object at `path` in the media type `accept`.
 pub(crate) async fn get<T: DeserializeOwned>(
     client: &Client,
     path: &str,
@@ -131,13 +132,13 @@ pub(crate) async fn get<T: DeserializeOwned>(
     ask(client, request, what).await
 }
 
-/// A GET of `path` in the form `accept`.
+/// A GET of `path` in the media type `accept`.
 pub(crate) fn request(path: &str, accept: &str) -> Option<Request<Vec<u8>>> {
     let request = Request::get(path).header(http::header::ACCEPT, accept);
     request.body(Vec::new()).ok()
 }
 
-/// Sends `request`, which is called `what`, and reads the answer.
+/// Sends `request`, named `what` in errors, and reads the response.
 pub(crate) async fn ask<T: DeserializeOwned>(
     client: &Client,
     request: Request<Vec<u8>>,
@@ -160,7 +161,7 @@ pub(crate) async fn ask<T: DeserializeOwned>(
     common_json::from_slice(&bytes).map_err(|error| failed(kube::Error::SerdeError(error)))
 }
 
-/// All of a body that keeps coming.
+/// Reads the whole body; fails if it stalls or is too large.
 async fn read(body: impl AsyncRead) -> io::Result<Vec<u8>> {
     let mut body = std::pin::pin!(body);
     let mut bytes = Vec::new();
@@ -185,7 +186,7 @@ async fn read(body: impl AsyncRead) -> io::Result<Vec<u8>> {
 // === impl ClusterError ===
 
 impl ClusterError {
-    /// How long whoever refused wants to be left alone; `None` if that is not why.
+    /// The pause that the API server asks for; `None` if it asks for none.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         let Self::Request { source, .. } = self else {
             return None;
@@ -193,18 +194,18 @@ impl ClusterError {
         let kube::Error::Api(status) = &**source else {
             return None;
         };
-        let told = status
+        let retry_after = status
             .details
             .as_ref()
             .map_or(0, |details| details.retry_after_seconds);
-        let told = Duration::from_secs(told.into());
+        let retry_after = Duration::from_secs(retry_after.into());
         match status.code {
-            429 => Some(told.max(RETRY_AFTER)),
-            _ => (!told.is_zero()).then_some(told),
+            429 => Some(retry_after.max(RETRY_AFTER)),
+            _ => (!retry_after.is_zero()).then_some(retry_after),
         }
     }
 
-    /// The HTTP status of a refusal.
+    /// The HTTP status of an error response.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Request { source, .. } => match &**source {

@@ -1,4 +1,4 @@
-//! Events: what whoever looks at an object (`kubectl describe`) should hear.
+//! Warning events, which `kubectl describe` shows with their object.
 
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -8,24 +8,24 @@ use kube::Client;
 use crate::api::Api;
 use crate::connection::ClusterError;
 
-/// Bytes of a message; kube-apiserver takes 1024.
+/// Bytes of a message at most, as kube-apiserver requires.
 const MESSAGE_MAX: usize = 1024;
 
-/// Bytes of an object's name within that of its event, which has 253 with what is added.
+/// Bytes of an object's name in its event's name, which may have 253 with the suffix.
 const NAME_MAX: usize = 200;
 
-/// An object that something is said about.
+/// The object of an event.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Object {
     /// Such as `apps/v1`.
     pub api_version: String,
     /// Such as `ReplicaSet`.
     pub kind: String,
-    /// Where the event goes; for a namespace, itself. Empty: it has none, and the event goes where
-    /// Kubernetes has those.
+    /// The event's namespace; for a namespace, its own name. Empty for a cluster-scoped object,
+    /// whose events are in `default`.
     pub namespace: String,
     pub name: String,
-    /// Empty if not known.
+    /// Empty if unknown.
     pub uid: String,
 }
 
@@ -33,9 +33,9 @@ pub struct Object {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Warning {
     pub about: Object,
-    /// In one word, such as `NotInjected`.
+    /// One word, such as `NotInjected`.
     pub reason: &'static str,
-    /// In a sentence; what is beyond 1024 bytes is left out.
+    /// A sentence; cut at 1024 bytes.
     pub message: String,
     pub component: &'static str,
 }
@@ -43,7 +43,7 @@ pub struct Warning {
 // === impl Warning ===
 
 impl Warning {
-    /// Raises it, as of now.
+    /// Creates the event under a generated name.
     pub async fn raise(&self, client: &Client) -> Result<(), ClusterError> {
         let named = ObjectMeta {
             generate_name: Some(format!("{}.", self.name())),
@@ -52,8 +52,7 @@ impl Warning {
         self.post(client, named).await
     }
 
-    /// The same under a name that ends in `suffix`: who raises a second one of that name is told
-    /// that it is there (409).
+    /// Creates the event under a name that ends in `suffix`; fails with 409 if it exists.
     pub async fn raise_as(&self, client: &Client, suffix: &str) -> Result<(), ClusterError> {
         let named = ObjectMeta {
             name: Some(format!("{}.{suffix}", self.name())),
@@ -79,7 +78,7 @@ impl Warning {
         cut(&self.about.name, NAME_MAX)
     }
 
-    /// `metadata`: what says how it is named.
+    /// The event; `metadata` has its name or `generateName`.
     fn event(&self, metadata: ObjectMeta, now: Timestamp) -> Event {
         let about = self.about.clone();
         Event {
@@ -111,7 +110,7 @@ impl Warning {
     }
 }
 
-/// At most `max` bytes of `text`, whole characters.
+/// `text` cut at a character boundary to at most `max` bytes.
 fn cut(text: &str, max: usize) -> &str {
     text.get(..text.floor_char_boundary(max)).unwrap_or(text)
 }

@@ -1,4 +1,4 @@
-//! What a watch feeds: an index of objects of one kind.
+//! The index of objects of one kind that a watch updates.
 
 use std::collections::HashSet;
 
@@ -7,22 +7,22 @@ use serde::de::DeserializeOwned;
 use crate::objects::Named;
 use crate::scope::Scope;
 
-/// The form in which whole objects are asked for.
+/// The media type of whole objects.
 pub(crate) const JSON: &str = "application/json";
 
-/// The form in which a list of nothing but metadata is sent.
+/// The media type of a list of metadata only.
 pub const METADATA_LIST: &str =
     "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
-/// The form in which a watch of nothing but metadata is sent.
+/// The media type of a watch of metadata only.
 pub const METADATA: &str =
     "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
-/// An index of objects of one kind, kept by a watch.
+/// An index of objects of one kind, updated by a watch.
 pub trait Index: Send + Sync + 'static {
-    /// An object as it is sent.
+    /// The type of the objects.
     type Object: Clone + DeserializeOwned + Named + Send + Sync + 'static;
 
-    /// Name of the watch in metrics, checks and logs; one of a fixed set.
+    /// Name of the watch in metrics, checks and logs; from a fixed set.
     fn name(&self) -> &'static str;
     /// Path of the collection before `namespaces/`; the core group's by default.
     fn group_path(&self) -> &'static str {
@@ -38,14 +38,14 @@ pub trait Index: Send + Sync + 'static {
     fn field_selector(&self) -> Option<&str> {
         None
     }
-    /// True of a kind that a cluster may do without: while the API server does not know it, there
-    /// is none of it.
+    /// True of a kind that a cluster may lack: while the API server does not serve it, it has no
+    /// objects.
     fn optional(&self) -> bool {
         false
     }
-    /// The object exists in this form.
+    /// The object was added or changed.
     fn apply(&self, object: Self::Object);
     fn delete(&self, object: &Self::Object);
-    /// After a list: nothing of `scope` exists but the `listed` (namespace, name).
+    /// After a list: only the `listed` (namespace, name) exist in `scope`.
     fn reset(&self, scope: &Scope, listed: &HashSet<(String, String)>);
 }

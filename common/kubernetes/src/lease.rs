@@ -1,4 +1,4 @@
-//! A Lease (`coordination.k8s.io/v1`): of several replicas one acts.
+//! Leader election among replicas by a Lease (`coordination.k8s.io/v1`).
 
 mod election;
 
@@ -17,13 +17,13 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Api;
 use crate::connection::ClusterError;
 
-/// Time between looks at the Lease.
+/// Interval at which the Lease is read.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
-/// Time for one request: a slow answer must not cost the time there is to renew.
+/// Deadline for one request, short enough to retry a renewal before [`RENEW_DEADLINE`].
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
-/// Which Lease, and who wants it.
+/// A Lease and a candidate for it.
 #[derive(Debug)]
 pub struct Lease {
     pub namespace: String,
@@ -43,7 +43,7 @@ pub struct LeaseHandle {
 // === impl LeaseHandle ===
 
 impl LeaseHandle {
-    /// Gives the Lease back, so that another replica has it at once.
+    /// Releases the Lease, so that another replica can acquire it at once.
     pub async fn release(self) {
         self.stop.cancel();
         let _ = self.task.await;
@@ -53,7 +53,7 @@ impl LeaseHandle {
 // === impl Lease ===
 
 impl Lease {
-    /// Takes it when it is free and renews it, in a task of its own.
+    /// Acquires the Lease when it is free and renews it, in a task of its own.
     pub fn keep(self, client: Client) -> LeaseHandle {
         let (sender, leadership) = watch::channel(Leadership::Unknown);
         let stop = CancellationToken::new();
@@ -62,8 +62,8 @@ impl Lease {
             let clock = monotonic();
             let mut election = Election::new(&self.identity);
             loop {
-                // Slow answers must not keep us from saying in time that it ran out: another may
-                // have it soon after.
+                // A slow response must not delay the announcement that the Lease has expired:
+                // another replica may acquire it soon after.
                 let left = election.left(clock()).unwrap_or(LEASE_DURATION);
                 let renewal = self.once(&client, &clock, &mut election);
                 if let Ok(Err(error)) = timeout(left, renewal).await {

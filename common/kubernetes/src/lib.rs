@@ -1,12 +1,12 @@
-//! What both programs ask of a Kubernetes cluster, and the few things they write there.
+//! Kubernetes client of both programs: what they read and watch, and the few objects they write.
 //!
 //! ```text
-//! connection -> watch (list, then watch) -> an index of whoever watches
+//! connection -> watch (list, then watch) -> an index of the caller
 //!                                        -> configuration: authentication of an aggregated API
-//!            -> reviews        who a bearer token is, what a user may do
-//!            -> registration   our CA, in a secret; its certificate, to whoever verifies ours
-//!            -> events         what whoever looks at an object should hear
-//!            -> lease          which replica writes
+//!            -> reviews              TokenReview and SubjectAccessReview
+//!            -> ca_bundle_publisher  our CA in a secret; its certificate for those who verify us
+//!            -> events               warnings about objects
+//!            -> lease                which replica writes
 //! ```
 //!
 //! Watched objects are decoded into types of our own with only the fields that are used; all others

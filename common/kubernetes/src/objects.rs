@@ -1,5 +1,5 @@
-//! Objects as the API server sends them, with only the fields that are used. They are read by
-//! `common_json`, for which null is absent: nothing here says so again.
+//! Objects as the API server sends them, with only the fields that are used. `common_json` reads
+//! null as absent, so no field handles it here.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub(crate) struct ListMeta {
     pub(crate) next: Option<String>,
 }
 
-/// An object of which the metadata are enough.
+/// An object with its metadata only.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct MetadataOnly {
     /// `metadata`
@@ -37,26 +37,25 @@ pub struct MetadataOnly {
 #[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
     pub name: String,
-    /// The namespace; "" of what has none.
+    /// The namespace; "" of cluster-scoped objects.
     pub namespace: String,
     /// Which of all that ever had the name.
     pub uid: String,
     /// Opaque; changes with every change.
     pub resource_version: String,
-    /// Rises with every change of `spec`; 0 of what has none.
+    /// Rises with every change of `spec`; 0 if the kind has none.
     pub generation: i64,
-    /// When it was made: RFC 3339, so that earlier sorts first.
+    /// Time of creation (RFC 3339), so that earlier sorts first.
     pub creation_timestamp: String,
     pub labels: BTreeMap<String, String>,
     /// Owners; at most one of them is the controller.
     pub owner_references: Vec<OwnerReference>,
     /// Present once the object is being deleted.
     pub deletion_timestamp: Option<IgnoredAny>,
-    /// The annotations that are looked at.
     pub annotations: Annotations,
 }
 
-/// The annotations that are looked at.
+/// The annotations that are used.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Annotations {

@@ -1,5 +1,4 @@
-//! `TokenReview` and `SubjectAccessReview`: who a bearer token is, and what a user may do, as the
-//! cluster sees it.
+//! `TokenReview` and `SubjectAccessReview`: the user of a bearer token, and what a user may do.
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use k8s_openapi::api::authorization::v1::{
@@ -10,7 +9,7 @@ use kube::Client;
 use crate::api::Api;
 use crate::connection::ClusterError;
 
-/// Asks the cluster for reviews.
+/// Requests reviews from the API server.
 #[derive(Clone)]
 pub struct Reviewer {
     client: Client,
@@ -19,13 +18,12 @@ pub struct Reviewer {
 // === impl Reviewer ===
 
 impl Reviewer {
-    /// Asks the cluster of `client`.
     pub fn new(client: Client) -> Self {
         Self { client }
     }
 
-    /// Who `token` is; `None` if it is nobody, or not for any of `audiences`. Without audiences it
-    /// is to be one for kube-apiserver itself.
+    /// The user of `token`; `None` if it is invalid, or not for any of `audiences`. Without
+    /// audiences it must be valid for kube-apiserver itself.
     pub async fn token(
         &self,
         token: &str,
@@ -38,17 +36,17 @@ impl Reviewer {
             },
             ..TokenReview::default()
         };
-        let answer = Api::all(&self.client).create(&review).await?;
-        let status = answer.status.unwrap_or_default();
-        // A server that does not know audiences says nothing of them: then the token is for the
-        // server alone.
+        let reviewed = Api::all(&self.client).create(&review).await?;
+        let status = reviewed.status.unwrap_or_default();
+        // A server that does not support audiences leaves them empty: then the token is valid for
+        // kube-apiserver only.
         let valid_for = status.audiences.unwrap_or_default();
         let for_us = audiences.is_empty() || audiences.iter().any(|ours| valid_for.contains(ours));
-        let is_somebody = status.authenticated.unwrap_or_default() && for_us;
-        Ok(is_somebody.then(|| status.user.unwrap_or_default()))
+        let is_valid = status.authenticated.unwrap_or_default() && for_us;
+        Ok(is_valid.then(|| status.user.unwrap_or_default()))
     }
 
-    /// Whether a user may do what they attempt.
+    /// Whether a user may do what `attempt` describes.
     pub async fn access(
         &self,
         attempt: SubjectAccessReviewSpec,
@@ -57,8 +55,8 @@ impl Reviewer {
             spec: attempt,
             ..SubjectAccessReview::default()
         };
-        let answer = Api::all(&self.client).create(&review).await?;
-        Ok(answer.status.unwrap_or_default())
+        let reviewed = Api::all(&self.client).create(&review).await?;
+        Ok(reviewed.status.unwrap_or_default())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where objects are watched.
+//! The namespaces in which objects are watched.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -12,7 +12,7 @@ pub enum Scope {
 // === impl Scope ===
 
 impl Scope {
-    /// True if the object is of this scope and not among the `listed`.
+    /// True if the object is in this scope and not among the `listed`.
     pub fn lacks(&self, listed: &HashSet<(String, String)>, namespace: &str, name: &str) -> bool {
         let inside = match self {
             Self::All => true,

@@ -1,8 +1,8 @@
-//! One watch: a list, page by page, then whatever changes, and the list again when that breaks off.
+//! One watch: a paginated list, then the changes, and a new list when they cannot be resumed.
 //!
-//! Every sign of life is noted: a page, the answer to a watch, an object, a bookmark, the end of a
-//! watch in its time. A watch without one for [`LOST_AFTER`] is lost: what it told is served on,
-//! but this replica is not ready any more.
+//! Every sign of life is recorded: a page, the response to a watch, an event, a bookmark, the end
+//! of a watch in its time. A watch without one for [`LOST_AFTER`] is lost: its objects are still
+//! served, but this replica is no longer ready.
 
 use std::collections::HashSet;
 use std::io;
@@ -27,27 +27,27 @@ use crate::index::Index;
 use crate::objects::{List, Named};
 use crate::scope::Scope;
 
-/// Objects on one page of a list: a pod has some 10 KiB as it is sent, so a page has some 5 MiB.
+/// Objects on one page of a list: a pod has some 10 KiB of JSON, so a page has some 5 MiB.
 const PAGE_MAX: usize = 500;
 
 /// Pages of one list: 2,000 times [`PAGE_MAX`] is a million objects, more than a cluster holds.
 const PAGES_MAX: usize = 2_000;
 
-/// How long one watch lasts before it is asked for anew. Short, so that a connection that died
-/// without a word is noticed soon; continuing costs kube-apiserver next to nothing.
+/// Duration of one watch request. Short, so that a connection that died silently is noticed soon;
+/// resuming costs kube-apiserver next to nothing.
 const WATCH_SECONDS: u64 = 45;
 
 /// How much longer the end of a watch may take.
 const WATCH_END_WITHIN: Duration = Duration::from_secs(10);
 
-/// Time between two attempts: doubled from the first to the last as long as they fail.
+/// Pause between attempts: doubled from the minimum to the maximum as long as they fail.
 const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(8);
 
-/// Longest event, in bytes. etcd takes objects of 1.5 MiB, and of an object there is one event.
+/// Bytes of an event, which has one object, at most. etcd takes objects of 1.5 MiB.
 const EVENT_MAX: usize = 8 * 1024 * 1024;
 
-/// What a query does not take as it is (RFC 3986, section 2.3).
+/// Characters that are percent-encoded in a query: all but the unreserved (RFC 3986, section 2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -58,24 +58,24 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
 /// attempt or two.
 pub const LOST_AFTER: Duration = Duration::from_secs(90);
 
-/// How one watch goes; shared by the task and those who look at it.
+/// The state of one watch, shared by its task, metrics and readiness checks.
 #[derive(Debug)]
 pub struct WatchState {
     name: &'static str,
     scope: String,
-    /// On the clock that never steps.
+    /// Monotonic time of the last sign of life.
     last_sign: AtomicU64,
     listed: AtomicBool,
-    /// The API server does not know the kind, and need not.
+    /// The API server does not serve the kind, which is optional.
     absent: AtomicBool,
     pub(crate) objects: AtomicU64,
     pub(crate) failures: AtomicU64,
     pub(crate) lists: AtomicU64,
-    /// Guards the last failure since the last sign of life.
+    /// The last failure since the last sign of life.
     failure: Mutex<Option<String>>,
 }
 
-/// A watch and where it goes.
+/// A watch and its index.
 pub(crate) struct Watch<T> {
     pub(crate) client: Client,
     pub(crate) index: Arc<T>,
@@ -84,11 +84,11 @@ pub(crate) struct Watch<T> {
     pub(crate) clock: Clock,
 }
 
-/// Why a watch does not go on where it was.
+/// Why a watch ended early.
 enum Broken {
-    /// The server does not know that point any more: list again.
+    /// The server no longer has the resource version (410): list again.
     Expired,
-    /// Anything else: try to go on.
+    /// Any other error: resume from the same version.
     Failed(ClusterError),
 }
 
@@ -109,7 +109,7 @@ impl WatchState {
         }
     }
 
-    /// Which watch; one of a fixed set.
+    /// The name in metrics; from a fixed set.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -118,12 +118,12 @@ impl WatchState {
         &self.scope
     }
 
-    /// Time since its last sign of life, or since it began.
+    /// Time since its last sign of life, or since its start.
     pub fn age(&self, now: Monotonic) -> Duration {
         now.since(Monotonic(self.last_sign.load(Ordering::Relaxed)))
     }
 
-    /// Why what it told is not to be relied upon; `None` while it is.
+    /// Why its objects may be missing or stale; `None` while they are current.
     pub fn fault(&self, now: Monotonic) -> Option<String> {
         if let Some(missing) = self.missing() {
             return Some(missing);
@@ -139,10 +139,10 @@ impl WatchState {
         })
     }
 
-    /// Why its first list is not there; `None` once it is.
+    /// Why its first list is not complete; `None` once it is.
     pub(crate) fn missing(&self) -> Option<String> {
-        let known = [&self.listed, &self.absent];
-        if known.iter().any(|known| known.load(Ordering::Relaxed)) {
+        let done = [&self.listed, &self.absent];
+        if done.iter().any(|done| done.load(Ordering::Relaxed)) {
             return None;
         }
         let (name, scope) = (self.name, &self.scope);
@@ -194,7 +194,7 @@ impl WatchState {
 // === impl Watch ===
 
 impl<T: Index> Watch<T> {
-    /// Follows until `stop`.
+    /// Watches until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -218,14 +218,14 @@ impl<T: Index> Watch<T> {
                     asked_to_wait = error.retry_after().unwrap_or_default();
                 }
             }
-            // After a list too: a server that forgets what it listed just now is not asked for
-            // everything again and again.
+            // After a successful list too: if the server then reports its version as expired (410),
+            // listing everything again at once would be a hot loop.
             sleep(pause.max(asked_to_wait.min(RETRY_MAX))).await;
             pause = (2 * pause).min(RETRY_MAX);
         }
     }
 
-    /// Says it if the API server does not know the kind at all.
+    /// Turns a 404 of the collection into [`ClusterError::NotServed`].
     fn explained(&self, error: ClusterError) -> ClusterError {
         if error.status() != Some(404) {
             return error;
@@ -239,22 +239,22 @@ impl<T: Index> Watch<T> {
         }
     }
 
-    /// Watches from `version` on until a new list is needed. True if it told of anything, or lasted
-    /// as long as it should.
+    /// Watches from `version` until a new list is needed. True if any event was received or any
+    /// watch ended in its time.
     async fn watch_on(&self, mut version: String) -> bool {
         let mut pause = RETRY_MIN;
-        let mut went_on = false;
+        let mut progressed = false;
         loop {
             let began = version.clone();
             let outcome = self.watch(&mut version).await;
-            went_on |= outcome.is_ok() || version != began;
-            // What did go on is no reason to wait ever longer.
+            progressed |= outcome.is_ok() || version != began;
+            // Progress resets the backoff, even if the watch failed in the end.
             if version != began {
                 pause = RETRY_MIN;
             }
             match outcome {
                 Ok(()) => pause = RETRY_MIN,
-                Err(Broken::Expired) => return went_on,
+                Err(Broken::Expired) => return progressed,
                 Err(Broken::Failed(error)) => {
                     self.state.failed(&error);
                     let asked = error.retry_after().unwrap_or_default();
@@ -331,7 +331,7 @@ impl<T: Index> Watch<T> {
             if !line.trim().is_empty() {
                 let event = match common_json::from_str(&line) {
                     Ok(event) => event,
-                    // The server went away in the middle of a line.
+                    // The connection was closed in the middle of a line: resume.
                     Err(error) if error.is_eof() => return Ok(()),
                     Err(error) => return Err(failed(kube::Error::SerdeError(error))),
                 };
@@ -362,7 +362,7 @@ impl<T: Index> Watch<T> {
             WatchEvent::Deleted(Tolerant(object)) => {
                 object.metadata().resource_version.clone_into(version);
                 let less = |count: u64| Some(count.saturating_sub(1));
-                // Never an error: the change is always some.
+                // Never an error: `less` always returns `Some`.
                 let _ = objects.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
                 self.index.delete(&object);
             }

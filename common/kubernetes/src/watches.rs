@@ -1,4 +1,4 @@
-//! All watches together: what they cover, how they go.
+//! All watches of a program, with their readiness check and metrics.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::index::Index;
 use crate::scope::Scope;
 use crate::watch::{Watch, WatchState};
 
-/// Namespaces that are watched one by one: five watches each. More than that is a cluster.
+/// Namespaces that can be watched one by one, with five watches each; for more, watch the cluster.
 pub const NAMESPACES_MAX: usize = 50;
 
-/// The watches of one cluster, running until they are told to stop.
+/// The watches of one cluster, which run until `stop` is cancelled.
 pub struct Watches {
     states: Vec<Arc<WatchState>>,
     clock: Clock,
@@ -32,7 +32,7 @@ pub struct Watches {
     stop: CancellationToken,
 }
 
-/// Shows how watches go; for `/metrics`.
+/// Metrics of the watches.
 pub struct WatchGauges {
     states: Vec<Arc<WatchState>>,
     clock: Clock,
@@ -51,14 +51,14 @@ impl Watches {
         }
     }
 
-    /// Begins to watch how clients of an aggregated API are authenticated.
+    /// Starts to watch how clients of an aggregated API are authenticated.
     pub fn follow_authentication(&mut self) -> AuthenticationConfig {
         let (index, config) = ConfigIndex::new();
         self.follow(index, ConfigIndex::scope());
         config
     }
 
-    /// Begins to watch into `index`.
+    /// Starts a watch that updates `index`.
     pub fn follow<T: Index>(&mut self, index: T, scope: Scope) {
         let state = Arc::new(WatchState::new(index.name(), &scope, self.clock.now()));
         self.states.push(Arc::clone(&state));
@@ -72,20 +72,19 @@ impl Watches {
         self.tasks.spawn(watch.run(self.stop.clone()));
     }
 
-    /// What tells how the watches go, as a check of readiness: `None` while all is well.
+    /// A readiness check: returns the first fault of a watch, `None` while all are current.
     pub fn fault(&self) -> impl Fn(Monotonic) -> Option<String> + Send + Sync + 'static {
         let states = self.states.clone();
         move |now| states.iter().find_map(|state| state.fault(now))
     }
 
-    /// What tells which lists are still missing; `None` once each was read to its end. What was
-    /// told before is served on while the API server is away, so this never turns back.
+    /// A readiness check: returns the first list still missing; `None` once all are complete. It
+    /// then stays `None`: listed objects are served even while the API server is unreachable.
     pub fn missing(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
         let states = self.states.clone();
         move || states.iter().find_map(|state| state.missing())
     }
 
-    /// What tells the same as metrics.
     pub fn gauges(&self) -> WatchGauges {
         WatchGauges {
             states: self.states.clone(),
@@ -93,7 +92,7 @@ impl Watches {
         }
     }
 
-    /// Waits until the watches ended, which they do only when told to, or by a bug.
+    /// Waits until all watches have stopped, or one has panicked.
     pub async fn ended(mut self) {
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(error) = ended {

@@ -1,6 +1,6 @@
-//! What is shown and published now, and when something else is to be.
+//! The certificate in use and the CAs published, and when to issue the next certificate.
 //!
-//! Holds no clock: time that passes is added up, and the wall clock comes in as an argument.
+//! Reads no clock: elapsed time is added up, and the wall clock is an argument.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,37 +10,37 @@ use common_time::UnixMillis;
 use super::generations::PUBLISHED_FOR;
 use super::stored::StoredSecret;
 
-/// How old a certificate gets before there is another one.
+/// Age at which a certificate is replaced.
 const REISSUE_AFTER: Duration = Duration::from_hours(24);
 
-/// By how much the clock may be set back before there is another one: certificates begin an hour
-/// before they are made.
+/// A certificate is replaced if the clock is set back by this: it is valid from an hour before it
+/// was made.
 const SET_BACK_MAX: Duration = Duration::from_mins(30);
 
-/// By how much it may be set forward: of 90 days that a certificate is valid. Not less: if the
-/// clock is wrong, another one would not be valid yet for anybody else.
+/// A certificate, valid for 90 days, is replaced if the clock is set forward by this. Not by less:
+/// if the clock is wrong, a new one would not be valid yet for anybody else.
 const SET_FORWARD_MAX: Duration = Duration::from_hours(60 * 24);
 
 pub(super) struct Current {
-    /// The CA of the certificate that is shown.
+    /// The CA of the certificate in use.
     pub(super) shown: String,
-    /// How long that has been shown.
+    /// How long that certificate has been in use.
     pub(super) age: Duration,
-    /// The time by the wall clock when it was made: its validity is told by that.
+    /// When it was issued, by the wall clock, as its validity is.
     pub(super) made: UnixMillis,
-    /// What was in the secret, and for how long it has been seen like that.
+    /// The content of the secret, and for how long this replica has seen it unchanged.
     pub(super) held: StoredSecret,
     pub(super) unchanged: Duration,
-    /// Since when this replica knows of each CA that it is published.
+    /// For how long this replica has known each CA to be published.
     pub(super) published: BTreeMap<String, Duration>,
-    /// Everyone who looks for the CA has found it.
+    /// All targets have the CA.
     pub(super) registered: bool,
 }
 
 // === impl Current ===
 
 impl Current {
-    /// The secret is like that now.
+    /// Records the content of the secret.
     pub(super) fn saw(&mut self, held: StoredSecret) {
         if held.generations != self.held.generations {
             self.unchanged = Duration::ZERO;
@@ -50,14 +50,14 @@ impl Current {
         self.held = held;
     }
 
-    /// All of it is published as of now.
+    /// Records that all CAs of the secret are published.
     pub(super) fn note_published(&mut self) {
         for certificate in self.held.generations.certificates() {
             self.published.entry(certificate.to_owned()).or_default();
         }
     }
 
-    /// It was like that for another while, if it was in order.
+    /// Adds `time` to the ages; to that of the secret only if the check was `in_order`.
     pub(super) fn pass(&mut self, time: Duration, in_order: bool) {
         self.age += time;
         self.unchanged = if in_order {
@@ -70,8 +70,8 @@ impl Current {
         }
     }
 
-    /// True if there should be another certificate: by the same CA a day later or when the clock
-    /// was set, by another one when whoever verifies it had the time to hear of that.
+    /// True if a new certificate is due: by the same CA after a day or if the clock was set, by
+    /// another CA once that has been published for [`PUBLISHED_FOR`].
     pub(super) fn is_due(&self, now: UnixMillis) -> bool {
         let signing = &self.held.generations.signing.certificate;
         if *signing == self.shown {

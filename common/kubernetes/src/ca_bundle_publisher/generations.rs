@@ -1,5 +1,4 @@
-//! Which CAs are published, and which of them signs: two side by side while one takes the place of
-//! the other.
+//! Which CAs are published, and which of them signs: two side by side during a rotation.
 //!
 //! ```text
 //! signing ── publish a new one ──> signing + next
@@ -7,28 +6,28 @@
 //!         ── KEPT_FOR ──> signing
 //! ```
 //!
-//! Whoever verifies us hears of a new CA before the first certificate by it is shown, and of the
-//! old one until the last has been replaced. Time is what replicas were there to see, added up in
-//! the secret itself: no clock of the world is asked, so none that steps can cut it short, and a
-//! restart loses at most the minutes since the last note.
+//! Peers trust a new CA before the first certificate by it is used, and the old one until the last
+//! certificate by it has been replaced. Replicas add up elapsed time in the secret itself: no wall
+//! clock is read, so none that steps can cut it short, and a restart loses at most the minutes
+//! since the last note.
 //!
-//! Pure: keys and certificates are made elsewhere, and time comes in as an argument.
+//! Pure: keys and certificates are made elsewhere, and time is an argument.
 
 use std::time::Duration;
 
-/// How long a new CA is published before it signs. Who looks for it sees it sooner: a `ConfigMap`
-/// in a volume within two minutes, a `caBundle` at once, a sidecar within seconds of its volume.
+/// How long a new CA is published before it signs. Peers get it sooner: from a `ConfigMap` volume
+/// within two minutes, from a `caBundle` at once, a sidecar within seconds of its volume.
 pub(super) const PUBLISHED_FOR: Duration = Duration::from_mins(10);
 
-/// How long a CA that does not sign any more is published.
+/// How long a CA is published after it stopped signing.
 pub(super) const KEPT_FOR: Duration = Duration::from_hours(24);
 
-/// How often it is noted how long it has been so: of the short time every minute, of the long one
-/// every ten.
+/// How often the elapsed time is noted in the secret: during [`PUBLISHED_FOR`] every minute, during
+/// [`KEPT_FOR`] every ten.
 const NOTE_EVERY: Duration = Duration::from_mins(1);
 const NOTE_EVERY_WHILE_KEPT: Duration = Duration::from_mins(10);
 
-/// Former CAs that are published at most: who rotates more often than that loses the oldest.
+/// Former CAs published at most; with more rotations in a day the oldest is dropped.
 const FORMER_MAX: usize = 3;
 
 /// A certificate and its key, PEM.
@@ -41,11 +40,11 @@ pub(super) struct Pair {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Generations {
     pub(super) signing: Pair,
-    /// Will sign, once it was published for long enough.
+    /// Signs after it has been published for [`PUBLISHED_FOR`].
     pub(super) next: Option<Pair>,
-    /// Certificates of those that signed before, newest first.
+    /// Certificates of former signing CAs, newest first.
     pub(super) former: Vec<String>,
-    /// How long it has been so, as far as that was noted.
+    /// How long this state has lasted, as noted in the secret.
     pub(super) waited: Duration,
 }
 
@@ -69,7 +68,7 @@ impl Generations {
         }
     }
 
-    /// All certificates that are published, the one that signs first.
+    /// The certificates of all published CAs, the signing one first.
     pub(super) fn certificates(&self) -> impl Iterator<Item = &str> {
         let next = self.next.iter().map(|next| next.certificate.as_str());
         let former = self.former.iter().map(String::as_str);
@@ -79,19 +78,18 @@ impl Generations {
             .chain(former)
     }
 
-    /// The same as one text (PEM).
+    /// These certificates as one PEM text.
     pub(super) fn bundle(&self) -> String {
         let ended = |certificate: &str| format!("{}\n", certificate.trim_end());
         self.certificates().map(ended).collect()
     }
 
-    /// True if `certificate` is published.
     pub(super) fn publishes(&self, certificate: &str) -> bool {
         let mut all = self.certificates();
         all.any(|other| other.trim() == certificate.trim())
     }
 
-    /// With `next` beside the one that signs; unchanged if there is one already.
+    /// With a `next` CA beside the signing one; unchanged if there is one already.
     pub(super) fn rotated(&self, next: impl FnOnce() -> Pair) -> Self {
         let waited = if self.next.is_some() {
             self.waited
@@ -105,7 +103,7 @@ impl Generations {
         }
     }
 
-    /// With `certificate` among the former: somebody still shows what it signed.
+    /// With the CA `certificate` among the former ones: a certificate by it is still in use.
     pub(super) fn keeping(&self, certificate: &str) -> Self {
         if self.publishes(certificate) {
             return self.clone();
@@ -113,7 +111,7 @@ impl Generations {
         let mut former = vec![certificate.to_owned()];
         former.extend(self.former.iter().cloned());
         former.truncate(FORMER_MAX);
-        // What is waited for with another one under way is that one.
+        // During a rotation the time is that of `next`, and goes on.
         let waited = if self.next.is_some() {
             self.waited
         } else {
@@ -126,8 +124,8 @@ impl Generations {
         }
     }
 
-    /// What is to be noted after it has been so for `longer` than is noted, all the time published;
-    /// `None` while that is too little to be worth it, and where nothing is waited for.
+    /// The state to write after it has been unchanged and published for `longer` than noted; `None`
+    /// while that is too short to note, and outside of rotations.
     pub(super) fn after(&self, longer: Duration) -> Option<Self> {
         let (every, until) = match (&self.next, self.former.is_empty()) {
             (Some(_), _) => (NOTE_EVERY, PUBLISHED_FOR),

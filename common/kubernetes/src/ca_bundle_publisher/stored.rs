@@ -1,4 +1,4 @@
-//! The CA in a secret, with the one before it and the one after it.
+//! The signing CA in a secret, with the former ones and the next.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,27 +16,27 @@ use super::generations::{Generations, Pair};
 use crate::connection::{get, send};
 use crate::index::JSON;
 
-/// Keys of the one that signs, as those of the type `kubernetes.io/tls`.
+/// Keys of the signing CA, those of the type `kubernetes.io/tls`.
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
-/// The one that will sign.
+/// The CA that will sign.
 const NEXT_CERTIFICATE: &str = "next.crt";
 const NEXT_KEY: &str = "next.key";
-/// Those that signed before.
+/// The former CAs.
 const FORMER: &str = "former.crt";
-/// For how long it has been so.
+/// How long the state has lasted.
 const WAITED: &str = "waited-seconds";
 
 const END: &str = "-----END CERTIFICATE-----";
 
-/// Where the CA is, and whose it is.
+/// The secret of a CA and its service.
 pub(super) struct Stored<'a> {
     pub(super) namespace: &'a str,
     pub(super) secret: &'a str,
     pub(super) service: &'a str,
 }
 
-/// What the secret held, and which version of it that was.
+/// The content of the secret, and its `resourceVersion`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct StoredSecret {
     pub(super) generations: Generations,
@@ -60,10 +60,10 @@ struct Metadata {
 // === impl Stored ===
 
 impl Stored<'_> {
-    /// What the secret holds. If there is none it is made: of what is known from before (`known`),
-    /// with a new CA beside it, for whoever deletes the secret wants another one; of a new one
-    /// alone where nothing is known. Of several replicas that make one at once, one wins, and all
-    /// use its.
+    /// Reads the secret, or creates it if it does not exist: from the last known state (`known`)
+    /// with a new CA beside the signing one, since deleting the secret requests a rotation; with a
+    /// new CA alone if no state is known. If several replicas create one at once, all use the
+    /// first.
     pub(super) async fn read_or_make(
         &self,
         client: &Client,
@@ -98,7 +98,7 @@ impl Stored<'_> {
         }
     }
 
-    /// Writes `now` in the place of `held`; false if somebody else wrote meanwhile.
+    /// Replaces `held` by `now`; false if somebody else wrote meanwhile.
     pub(super) async fn replace(
         &self,
         client: &Client,
@@ -107,8 +107,8 @@ impl Stored<'_> {
     ) -> Result<bool, RegistrationError> {
         let mut change = self.object(now);
         change["metadata"]["resourceVersion"] = held.version.as_str().into();
-        // What is not there any more is null: a merge patch takes it out, and leaves labels and
-        // annotations of others alone.
+        // Removed keys are null, which a merge patch deletes; labels and annotations of others
+        // stay.
         for key in [NEXT_CERTIFICATE, NEXT_KEY, FORMER, WAITED] {
             if let Some(data) = change["data"].as_object_mut() {
                 data.entry(key).or_insert(Value::Null);

@@ -1,5 +1,4 @@
-//! Where the certificate of the CA goes, and how it is written there without touching anything
-//! else.
+//! Where the CA's certificate is published, by patches that change nothing else.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +20,7 @@ const API_SERVICES: [&str; 3] = [
     "v1beta1.external.metrics.k8s.io",
 ];
 
-/// Key of a `ConfigMap`, as Kubernetes itself calls it in `kube-root-ca.crt`.
+/// Key of a `ConfigMap`, as in Kubernetes' own `kube-root-ca.crt`.
 pub const CA_KEY: &str = "ca.crt";
 
 const API_SERVICES_PATH: &str = "/apis/apiregistration.k8s.io/v1/apiservices/";
@@ -29,7 +28,7 @@ const WEBHOOKS_PATH: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebho
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const JSON_PATCH: &str = "application/json-patch+json";
 
-/// Who looks for the CA.
+/// Where a CA is published.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Target {
     /// kube-apiserver's aggregation layer: the `caBundle` of our `APIServices`.
@@ -37,8 +36,7 @@ pub enum Target {
     /// kube-apiserver's admission: the `caBundle` of each webhook of the
     /// `MutatingWebhookConfiguration` of this name.
     Webhooks(String),
-    /// Whoever mounts the `ConfigMap` of this name: its key [`CA_KEY`]. It is made if it is not
-    /// there.
+    /// Pods that mount the `ConfigMap` of this name: its key [`CA_KEY`]. Created if missing.
     ConfigMap(String),
 }
 
@@ -46,7 +44,7 @@ pub enum Target {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum WriteOutcome {
     All,
-    /// Something is not there.
+    /// An object is missing.
     Some,
 }
 
@@ -78,13 +76,12 @@ struct ConfigMap {
 // === impl Target ===
 
 impl Target {
-    /// True if it must be there, and be right again soon: a pod that is made meanwhile stays as it
-    /// was made.
+    /// True if it must exist and be repaired soon: a pod created meanwhile stays without sidecar.
     pub(super) fn is_urgent(&self) -> bool {
         matches!(self, Self::Webhooks(_))
     }
 
-    /// Writes `ca` (PEM), which vouches for `service` in `namespace`.
+    /// Writes `ca` (PEM), the CA of `service` in `namespace`.
     pub(super) async fn write(
         &self,
         client: &Client,
@@ -120,13 +117,12 @@ async fn api_services(
     service: &str,
     ca: &str,
 ) -> Result<WriteOutcome, ClusterError> {
-    // That it leads to us is a condition of the patch: the CA of another server is none of our
-    // business.
+    // The patch tests that the `APIService` refers to us: another server's CA must stay.
     let change = json!([
         {"op": "test", "path": "/spec/service/namespace", "value": namespace},
         {"op": "test", "path": "/spec/service/name", "value": service},
         {"op": "add", "path": "/spec/caBundle", "value": bundle(ca)},
-        // A CA and the order to skip verification exclude one another.
+        // kube-apiserver rejects a `caBundle` together with `insecureSkipTLSVerify: true`.
         {"op": "add", "path": "/spec/insecureSkipTLSVerify", "value": false},
     ]);
     let mut outcome = Ok(WriteOutcome::All);
@@ -162,9 +158,8 @@ async fn webhooks(client: &Client, name: &str, ca: &str) -> Result<WriteOutcome,
     Ok(WriteOutcome::All)
 }
 
-/// A JSON patch (RFC 6902) that gives `ca` to the webhooks which have another one. Lists of
-/// webhooks have no merge patch that would leave the rest alone; that each is still where it was is
-/// a condition of the patch.
+/// A JSON patch (RFC 6902) that sets `ca` in the webhooks with another one. A merge patch would
+/// replace the whole list; the patch tests that each webhook is still at its index.
 fn change_of(held: &Configuration, ca: &ByteString) -> Vec<Value> {
     let differing = held.webhooks.iter().enumerate().filter(|(_, webhook)| {
         let bundle = webhook.client_config.ca_bundle.as_ref();
@@ -207,8 +202,7 @@ async fn config_map(
             });
             match send::<IgnoredAny>(client, Method::POST, &maps, JSON, &map).await {
                 Ok(_) => return Ok(WriteOutcome::All),
-                // Another replica was first; what it wrote is the same, unless the secret was
-                // replaced meanwhile.
+                // Another replica was first, perhaps with an older secret: patched below.
                 Err(error) if error.status() == Some(409) => {}
                 Err(error) => return Err(error),
             }

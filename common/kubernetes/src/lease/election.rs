@@ -1,39 +1,39 @@
-//! Who holds a Lease, decided without clock or network, by the rules of client-go's leader
-//! election: a Lease that did not change for its duration, as this process saw it, is free;
-//! nobody's clock is compared with another's.
+//! Decides who holds a Lease, without clock or network, by the rules of client-go's leader
+//! election: a Lease that this process has seen unchanged for its duration is free. Clocks of
+//! different processes are never compared.
 
 use std::time::Duration;
 
-/// How long a Lease is respected after its last change.
+/// How long a Lease is valid after its last change.
 pub const LEASE_DURATION: Duration = Duration::from_secs(15);
 
-/// A holder that could not renew for so long no longer acts as one: well before another may.
+/// A holder that could not renew for this long stops acting, well before another may acquire it.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Record {
-    /// Who holds it, "" for nobody.
+    /// The holder's identity; "" if it is free.
     pub holder: String,
-    /// Changes with every write to it.
+    /// The `resourceVersion`, which changes with every write.
     pub version: String,
-    /// How long it is respected.
+    /// How long it is valid after its last change.
     pub duration: Duration,
-    /// How often it changed hands.
+    /// How often the holder changed.
     pub transitions: i32,
 }
 
-/// What to do about what was read.
+/// What to do after reading the Lease.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
     Create,
-    /// It is ours: write it anew.
+    /// It is ours: renew it.
     Renew,
-    /// It is free: take it.
+    /// It is free: acquire it.
     Take,
     Follow,
 }
 
-/// What one process knows. Times are of any clock that only goes forward.
+/// The state of one candidate. Times are of any monotonic clock.
 #[derive(Clone, Debug)]
 pub struct Election {
     identity: String,
@@ -52,7 +52,7 @@ pub enum Leadership {
 // === impl Election ===
 
 impl Election {
-    /// For the process called `identity`, which no other process is.
+    /// For the candidate with the unique `identity`.
     pub fn new(identity: &str) -> Self {
         Self {
             identity: identity.to_owned(),
@@ -61,7 +61,7 @@ impl Election {
         }
     }
 
-    /// `read` was read at `now`; `None` if there is no Lease.
+    /// What to do after `read` was read at `now`; `None` if there is no Lease.
     pub fn step(&mut self, now: Duration, read: Option<Record>) -> Step {
         let Some(record) = read else {
             self.seen = None;
@@ -89,14 +89,14 @@ impl Election {
         self.leadership(now) == Leadership::Leads
     }
 
-    /// How long this process may still act, from `now` on, without another renewal; `None` if it
-    /// may not.
+    /// How long from `now` this process may still act without a renewal; `None` if it may not.
     pub fn left(&self, now: Duration) -> Option<Duration> {
         let deadline = self.renewed? + RENEW_DEADLINE;
         deadline.checked_sub(now).filter(|left| !left.is_zero())
     }
 
-    /// What was to be done was done; it was begun at `began`.
+    /// The write that began at `began` succeeded. The begin counts: the server may have stored it
+    /// at any time since.
     pub fn wrote(&mut self, began: Duration) {
         self.renewed = Some(began);
     }
