@@ -1,13 +1,13 @@
-//! What `/metrics` answers: a registry and the `Accept` of a request in, a page and its media type
-//! out.
+//! The page of `/metrics`: from a registry and the `Accept` of a request to a text and its media
+//! type.
 //!
 //! ```text
-//! registry ── prometheus-client ──> OpenMetrics 1.0.0 ──┬──> whoever prefers it (Prometheus)
+//! registry ── prometheus-client ──> OpenMetrics 1.0.0 ──┬──> clients that prefer it (Prometheus)
 //!                                                       └─ text ──> others (text format 0.0.4)
 //! ```
 //!
-//! Readers of the text format stop at what only `OpenMetrics` has (`# TYPE … info`, `# EOF`), and
-//! most say nothing in `Accept`.
+//! Parsers of the text format fail on lines that only `OpenMetrics` has (`# TYPE … info`, `# EOF`),
+//! and most clients send no `Accept`.
 
 use std::fmt;
 
@@ -22,8 +22,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Media type of the text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What is counted, in the format that `headers` ask for, and its media type. The answer varies by
-/// `Accept`.
+/// The metrics in the format that `headers` accept, and its media type. The response must carry
+/// `Vary: Accept`.
 pub fn page(
     registry: &Registry,
     headers: &HeaderMap,
@@ -36,14 +36,13 @@ pub fn page(
     Ok((text::of(&page), TEXT))
 }
 
-/// True if `OpenMetrics` is named with a higher weight than the text format, or with the same and
-/// before it.
+/// True if `OpenMetrics` has a higher weight than the text format, or the same and comes first.
 fn prefers_open_metrics(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT).into_iter();
     let items = values
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','));
-    // The weight of each: the highest, and of equal ones the first.
+    // The highest weight of each; an equal weight of the other format does not replace the first.
     let (mut open, mut text) = (0.0f32, 0.0f32);
     for item in items {
         let mut parts = item.split(';').map(str::trim);
@@ -67,7 +66,7 @@ fn prefers_open_metrics(headers: &HeaderMap) -> bool {
     open > text
 }
 
-/// A weight that cannot be read is none.
+/// The weight; 0 if it is invalid.
 fn weight_of(text: &str) -> f32 {
     let weight = text.parse::<f32>().ok();
     weight

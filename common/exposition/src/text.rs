@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 /// The page in the text format.
 pub(crate) fn of(open_metrics: &str) -> String {
     let mut page = String::with_capacity(open_metrics.len());
-    // Its help stands before a family's type, and its name goes by the type.
+    // HELP comes before TYPE, but the name to write in it depends on the type.
     let mut help = None;
     for line in open_metrics.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
@@ -42,8 +42,8 @@ fn family(declared: &str, help: Option<(&str, &str)>, page: &mut String) {
     let _ = writeln!(page, "# TYPE {name}{ending} {kind}");
 }
 
-/// A sample as far as its value: an exemplar begins behind that, with ` # `. Values of labels may
-/// hold the same.
+/// A sample without its exemplar, which begins with ` # ` after the value. Label values may contain
+/// ` # ` too.
 fn without_exemplar(line: &str) -> &str {
     let labels_end = end_of_labels(line);
     let exemplar = line[labels_end..].find(" # ");
@@ -52,7 +52,7 @@ fn without_exemplar(line: &str) -> &str {
 
 /// Where the labels end; 0 if there are none.
 fn end_of_labels(line: &str) -> usize {
-    // Behind the name, or not at all: an exemplar has labels too.
+    // Labels follow the name without a space: a later `{` is that of an exemplar.
     let begin = line.find(['{', ' ']);
     let Some(begin) = begin.filter(|begin| line[*begin..].starts_with('{')) else {
         return 0;

@@ -1,12 +1,12 @@
-//! JSON as Kubernetes writes it: null is absent.
+//! Reads JSON as Kubernetes writes it: null means absent.
 //!
 //! Go writes an empty list or map as `null` wherever a field is not `omitempty`, and reads `null`
-//! as the zero value of whatever stands there. Serde takes `null` for nothing but an `Option`.
-//! [`from_str`] and [`Tolerant`] read as Go does, at the edge, so that no type has to say so field
-//! by field. Objects go through in one pass: nothing is buffered.
+//! as the zero value of the field's type. Serde accepts `null` only for an `Option`. [`from_str`]
+//! and [`Tolerant`] read as Go does, so that no type has to handle it field by field. Objects are
+//! read in one pass, without buffering.
 //!
 //! - `null` for a list, a map or a struct is an empty one (a struct then needs `#[serde(default)]`
-//!   for what it requires);
+//!   on its required fields);
 //! - `null` for a string, a number or a bool is `""`, 0 or `false`;
 //! - `null` for an `Option` is `None`;
 //! - a [`Value`] is left as it is: [`drop_nulls`] cleans it.
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 mod tolerant;
 
-/// A `T` that was read as Go reads: for readers that only take a type.
+/// A `T` read as Go does, for APIs that take only a type.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tolerant<T>(pub T);
 
@@ -31,8 +31,8 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Er
     serde_json::from_slice(bytes).map(|Tolerant(value)| value)
 }
 
-/// Leaves out the members that are null, of `value` and of everything in it. Items of lists stay,
-/// since the others are counted by their places.
+/// Removes members that are null, recursively. Null items of lists stay, since the others are
+/// addressed by index.
 pub fn drop_nulls(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(drop_nulls),

@@ -1,10 +1,9 @@
-//! A deserializer around another one that hands out the zero value of whatever is asked for where
-//! there is null.
+//! A deserializer that wraps another one and reads null as the zero value of the requested type.
 //!
-//! Each question is asked as one for an `Option` first. What is there is answered by the
-//! deserializer within; its lists, maps and structs are wrapped in turn, so that the same holds for
-//! everything in them. The content of an enum and what describes itself (`Value`, and whatever
-//! serde buffers: `flatten`, `untagged`) is read as it is.
+//! Each value is requested as an `Option` first. A value that is not null is read by the inner
+//! deserializer; lists, maps and structs are wrapped in turn, so that null is handled inside of
+//! them too. The content of enums and self-describing values (`Value`, and what serde buffers for
+//! `flatten` and `untagged`) is read unchanged.
 
 use std::{fmt, iter};
 
@@ -26,13 +25,13 @@ enum Kind {
     Struct(&'static str, &'static [&'static str]),
 }
 
-/// A question that is answered once it is known whether there is something.
+/// Reads a value as `kind` if it is not null, else visits the zero value of `kind`.
 struct OptionVisitor<V> {
     kind: Kind,
     visitor: V,
 }
 
-/// Wraps what is found in a list, a map or an option.
+/// Wraps the values in a list, a map or an option in a [`Reader`].
 struct Within<V>(V);
 
 // === impl Reader ===
@@ -141,18 +140,18 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for OptionVisitor<V> {
         self.visit_none()
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, there: D) -> Result<V::Value, D::Error> {
+    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
         let visitor = self.visitor;
         match self.kind {
-            Kind::Bool => there.deserialize_bool(visitor),
-            Kind::Signed => there.deserialize_i64(visitor),
-            Kind::Unsigned => there.deserialize_u64(visitor),
-            Kind::Float => there.deserialize_f64(visitor),
-            Kind::Text => there.deserialize_str(visitor),
-            Kind::Bytes => there.deserialize_bytes(visitor),
-            Kind::List => there.deserialize_seq(Within(visitor)),
-            Kind::Map => there.deserialize_map(Within(visitor)),
-            Kind::Struct(name, fields) => there.deserialize_struct(name, fields, Within(visitor)),
+            Kind::Bool => inner.deserialize_bool(visitor),
+            Kind::Signed => inner.deserialize_i64(visitor),
+            Kind::Unsigned => inner.deserialize_u64(visitor),
+            Kind::Float => inner.deserialize_f64(visitor),
+            Kind::Text => inner.deserialize_str(visitor),
+            Kind::Bytes => inner.deserialize_bytes(visitor),
+            Kind::List => inner.deserialize_seq(Within(visitor)),
+            Kind::Map => inner.deserialize_map(Within(visitor)),
+            Kind::Struct(name, fields) => inner.deserialize_struct(name, fields, Within(visitor)),
         }
     }
 }
@@ -174,12 +173,12 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Within<V> {
         self.0.visit_unit()
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, there: D) -> Result<V::Value, D::Error> {
-        self.0.visit_some(Reader(there))
+    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        self.0.visit_some(Reader(inner))
     }
 
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, there: D) -> Result<V::Value, D::Error> {
-        self.0.visit_newtype_struct(Reader(there))
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        self.0.visit_newtype_struct(Reader(inner))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<V::Value, A::Error> {
@@ -221,6 +220,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Within<A> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, A::Error> {
+        // Not wrapped: keys of JSON objects are strings, never null.
         self.0.next_key_seed(seed)
     }
 

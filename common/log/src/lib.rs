@@ -1,12 +1,11 @@
-//! Log lines: to standard error, as text or JSON, one line for each event.
+//! Logs to standard error, as text or JSON, one line per event.
 //!
 //! ```text
 //! event ── tracing-subscriber ──> bytes of one event ── Lines (escapes) ──> one line
 //! ```
 //!
-//! Names, errors and texts of peers stand in fields. What could end a line, move a cursor or turn
-//! text around is escaped here, behind every field of every event, so that none can forge a line or
-//! hide one.
+//! Fields may hold text from peers. Characters that could end a line, move the cursor or change the
+//! text direction are escaped in the formatted event, so that no field can forge or hide a line.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -18,50 +17,50 @@ use tracing_subscriber::fmt::MakeWriter;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
     Text,
-    /// For machines: one JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Starts logging what `filter` lets through to standard error. Later calls have no effect.
+/// Starts to log the events that pass `filter` to standard error. Later calls have no effect.
 pub fn init(format: Format, filter: &str) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
-        // Colours are control characters.
+        // Colours are control characters, which `Lines` would escape.
         .with_ansi(false)
         .with_writer(Lines(io::stderr));
-    // Fails only if something else logs already, as in tests.
+    // Fails only if a subscriber is installed already, as in tests.
     let _ = match format {
         Format::Text => builder.with_target(false).try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
 }
 
-/// `text` without any character that a terminal or a reader of lines obeys: each is written as JSON
-/// escapes it, which leaves JSON what it was.
+/// `text` with every character that a terminal or a line reader interprets escaped as in JSON, so
+/// that JSON stays equivalent.
 pub fn escaped(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_obeyed) {
+    if !text.contains(is_interpreted) {
         return Cow::Borrowed(text);
     }
-    let mut whole = String::with_capacity(text.len() + 16);
+    let mut escaped = String::with_capacity(text.len() + 16);
     for character in text.chars() {
         match character {
-            '\n' => whole.push_str("\\n"),
-            '\r' => whole.push_str("\\r"),
-            '\t' => whole.push_str("\\t"),
+            '\n' => escaped.push_str("\\n"),
+            '\r' => escaped.push_str("\\r"),
+            '\t' => escaped.push_str("\\t"),
             // All of them are below U+10000: four digits are enough.
-            obeyed if is_obeyed(obeyed) => {
+            control if is_interpreted(control) => {
                 // Writing to a string cannot fail.
-                let _ = write!(whole, "\\u{:04x}", u32::from(obeyed));
+                let _ = write!(escaped, "\\u{:04x}", u32::from(control));
             }
-            other => whole.push(other),
+            other => escaped.push(other),
         }
     }
-    Cow::Owned(whole)
+    Cow::Owned(escaped)
 }
 
-/// Control characters (C0, DEL, C1), separators of lines and paragraphs, and what sets the
-/// direction of text or shows nothing at all.
-fn is_obeyed(character: char) -> bool {
+/// Control characters (C0, DEL, C1), line and paragraph separators, and characters that set the
+/// text direction or are invisible.
+fn is_interpreted(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
@@ -69,7 +68,7 @@ fn is_obeyed(character: char) -> bool {
         )
 }
 
-/// Escapes each event, which `tracing-subscriber` writes at once, and writes it as one line.
+/// Escapes each event and writes it as one line; `tracing-subscriber` passes it in one `write`.
 #[derive(Clone, Copy, Debug)]
 struct Lines<M>(M);
 

@@ -63,7 +63,7 @@ fn an_event_is_one_line() {
         for json in [false, true] {
             let logged = log(json, text);
             let line = logged.strip_suffix('\n').unwrap();
-            assert!(!line.contains(is_obeyed), "{text:?}: {line:?}");
+            assert!(!line.contains(is_interpreted), "{text:?}: {line:?}");
         }
     }
 }

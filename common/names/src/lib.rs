@@ -1,5 +1,5 @@
-//! Enums whose variants have names, in labels, flags, configuration and JSON: the macro for them,
-//! and those that filter, aggregator and mesh share.
+//! A macro for enums whose variants have names in labels, flags, configuration and JSON, and the
+//! enums that filter, aggregator and mesh share.
 
 /// Declares an enum with a name for each variant, `ALL` of them in their order, `as_str` and
 /// `parse`.
@@ -24,7 +24,7 @@ macro_rules! named {
             }
 
             $visibility fn parse(name: &str) -> Option<Self> {
-                Self::ALL.into_iter().find(|one| one.as_str() == name)
+                Self::ALL.into_iter().find(|variant| variant.as_str() == name)
             }
         }
     };

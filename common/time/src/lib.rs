@@ -1,37 +1,32 @@
-//! Points in time as the cores see them: arguments, never read from a clock.
+//! Points in time, which the cores take as arguments instead of reading a clock.
 //!
-//! There are two kinds, and the compiler keeps them apart. What is compared, waited for or aged is
-//! [`Monotonic`]: a clock set back or forward does not touch it. [`UnixMillis`] is what people and
-//! other programs are told, and what they tell us; it enters and leaves at the edges, by
-//! [`Now::wall_of`].
+//! There are two types. Durations, deadlines and ages use [`Monotonic`], which a clock set back or
+//! forward does not affect. Times exchanged with people and other programs are [`UnixMillis`],
+//! converted at the edges by [`Now::wall_of`].
 
 use std::fmt;
 use std::ops::Add;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Milliseconds on this process's clock that never steps. Its zero means nothing, so it is never
-/// written to a disk or a wire; it lies far enough back that [`Monotonic::before`] does not reach
-/// it.
+/// Milliseconds on this process's monotonic clock. Its zero is arbitrary, so it is never stored or
+/// sent; it lies far enough back that [`Monotonic::before`] does not reach it.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Monotonic(pub u64);
 
-/// Unix time in milliseconds, on the wall clock of whoever tells it: ours, a sidecar's, a
-/// receiver's. A wall clock may be set back or forward at any moment.
+/// Unix time in milliseconds on the wall clock of its source: ours, a sidecar's, a receiver's. A
+/// wall clock may be set back or forward at any moment.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct UnixMillis(pub u64);
 
 /// The same moment on both clocks.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Now {
-    /// On the clock that never steps.
     pub monotonic: Monotonic,
-    /// On the wall clock.
     pub wall: UnixMillis,
 }
 
-/// How outer layers are told the time: they get one of these and ask it; only the binary reads a
-/// real clock.
+/// The clock that outer layers are given; only the binary reads the real one.
 #[derive(Clone)]
 pub struct Clock {
     monotonic: Arc<dyn Fn() -> Monotonic + Send + Sync>,
@@ -41,8 +36,7 @@ pub struct Clock {
 // === impl Monotonic ===
 
 impl Monotonic {
-    /// What a process's clock shows when it begins: 34 years, more than any sidecar or counter is
-    /// old.
+    /// The clock's value when a process starts: 34 years, longer than any sidecar or counter lives.
     pub const BEGIN: Self = Self(1 << 40);
 
     /// Time since `earlier`, zero if that is later.
@@ -56,7 +50,7 @@ impl Monotonic {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
-    /// The moment so many milliseconds later, or earlier.
+    /// The moment `millis` milliseconds later; earlier if negative.
     #[must_use]
     pub fn moved(self, millis: i64) -> Self {
         Self(self.0.saturating_add_signed(millis))
@@ -74,7 +68,7 @@ impl Add<Duration> for Monotonic {
 // === impl UnixMillis ===
 
 impl UnixMillis {
-    /// Time since `earlier` as the wall clock has it, zero if that is later.
+    /// Time since `earlier` by the wall clock, zero if that is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
@@ -111,7 +105,7 @@ impl From<SystemTime> for UnixMillis {
 // === impl Now ===
 
 impl Now {
-    /// What the wall clock as it goes now would have shown at `moment`.
+    /// The time at `moment` on the wall clock as it is set now.
     pub fn wall_of(self, moment: Monotonic) -> UnixMillis {
         if moment <= self.monotonic {
             self.wall.before(self.monotonic.since(moment))
@@ -124,7 +118,6 @@ impl Now {
 // === impl Clock ===
 
 impl Clock {
-    /// A clock that asks the two functions.
     pub fn new(
         monotonic: impl Fn() -> Monotonic + Send + Sync + 'static,
         wall: impl Fn() -> UnixMillis + Send + Sync + 'static,
@@ -135,12 +128,12 @@ impl Clock {
         }
     }
 
-    /// The moment, for whatever is compared, waited for or aged.
+    /// The monotonic time, for durations, deadlines and ages.
     pub fn now(&self) -> Monotonic {
         (self.monotonic)()
     }
 
-    /// The wall clock, for what is shown to others or was told by them.
+    /// The wall clock, for times exchanged with others.
     pub fn wall(&self) -> UnixMillis {
         (self.wall)()
     }

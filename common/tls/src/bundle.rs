@@ -2,15 +2,15 @@
 
 use crate::reloadable_cert::{TlsError, certificates};
 
-/// Bytes of a bundle that pods are given, some 60 certificates: it is a variable of each pod, of
-/// which the kernel accepts 128 KiB, or a `ConfigMap` of each namespace.
+/// Bytes of a bundle for pods at most, some 60 certificates: it is an environment variable, which
+/// the kernel limits to 128 KiB, or a `ConfigMap` of each namespace.
 pub const POD_BUNDLE_BYTES_MAX: usize = 64 * 1024;
 
-/// What every PEM block begins with.
+/// The begin of every PEM block.
 const BLOCK: &str = "-----BEGIN ";
 
-/// Fails unless `pem` holds certificates and nothing else: what is trusted is published, and a key
-/// must not be. `what` names it in the error.
+/// Fails unless `pem` holds only certificates: a bundle is published, and a key must not be. `what`
+/// names it in the error.
 pub fn check(pem: &str, what: &str) -> Result<(), TlsError> {
     let blocks = pem.lines().filter(|line| line.starts_with(BLOCK)).count();
     if certificates(pem, what)?.len() == blocks {
@@ -20,7 +20,7 @@ pub fn check(pem: &str, what: &str) -> Result<(), TlsError> {
     Err(TlsError::NotAlone { what })
 }
 
-/// As [`check`], and the bundle is small enough for pods.
+/// As [`check`]; fails also if the bundle exceeds [`POD_BUNDLE_BYTES_MAX`].
 pub fn check_for_pods(pem: &str, what: &str) -> Result<(), TlsError> {
     if pem.len() > POD_BUNDLE_BYTES_MAX {
         return Err(TlsError::TooLong {

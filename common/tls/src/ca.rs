@@ -12,17 +12,16 @@ use crate::reloadable_cert::TlsError;
 /// How long a CA is valid: it is replaced by deleting its secret.
 const CA_VALID: Duration = Duration::days(3650);
 
-/// How long a certificate is valid. It is made anew each day.
+/// How long a certificate is valid. It is reissued each day.
 const CERTIFICATE_VALID: Duration = Duration::days(90);
 
-/// How much earlier than now certificates begin, for clocks that run behind.
+/// Certificates are valid from this long before now, for peers whose clocks are behind.
 const LEEWAY: Duration = Duration::hours(1);
 
-/// How much earlier a CA begins: one that was made while our clock was ahead is not made anew when
-/// that is set right.
+/// The same for a CA, which is not reissued after our clock, if it was ahead, has been corrected.
 const CA_LEEWAY: Duration = Duration::days(365);
 
-/// A certificate CA and its key.
+/// A CA's certificate and key.
 #[derive(Debug)]
 pub struct CertificateAuthority {
     issuer: Issuer<'static, KeyPair>,
@@ -84,7 +83,7 @@ impl CertificateAuthority {
         &self.key
     }
 
-    /// A new certificate for a server called `names` (DNS names and addresses).
+    /// A new server certificate for `names` (DNS names and IP addresses).
     pub fn issue(&self, names: &[String]) -> Result<Issued, TlsError> {
         let failed = |source| TlsError::Make {
             names: names.join(", "),

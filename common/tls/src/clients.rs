@@ -1,4 +1,4 @@
-//! Which client certificates a handshake takes.
+//! Verifiers of client certificates.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,30 +18,30 @@ use tokio_util::sync::CancellationToken;
 use crate::files;
 use crate::reloadable_cert::{TlsError, certificates};
 
-/// Takes any certificate, or none, whoever signed it; that the client holds its key is verified. As
-/// Go's `RequestClientCert`: only afterwards it can be told which CA a certificate belongs to.
+/// Accepts any certificate by any issuer, or none; verifies only that the client has the key. Like
+/// Go's `RequestClientCert`: the issuer is verified after the handshake.
 #[derive(Debug)]
 struct Any(WebPkiSupportedAlgorithms);
 
-/// A verifier that takes any certificate, or none. What it is good for must be judged later.
+/// A verifier that accepts any certificate, or none. The caller must verify the issuer later.
 pub fn any() -> Arc<dyn ClientCertVerifier> {
     let provider = ring::default_provider();
     Arc::new(Any(provider.signature_verification_algorithms))
 }
 
-/// The CAs in a file, believed as it changes.
+/// A CA file that is reloaded when it changes.
 #[derive(Debug)]
 pub struct WatchedClientCas {
     path: PathBuf,
     read: String,
-    believed: Arc<Believed>,
+    verifier: Arc<ReloadableVerifier>,
 }
 
 /// A verifier that can be swapped while it is used.
 #[derive(Debug)]
-struct Believed(RwLock<Arc<dyn ClientCertVerifier>>);
+struct ReloadableVerifier(RwLock<Arc<dyn ClientCertVerifier>>);
 
-/// A verifier that wants a certificate of one of the CAs in `pem`.
+/// A verifier that requires a certificate by one of the CAs in `pem`.
 fn of_ca(pem: &str, what: &str) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem, what)? {
@@ -59,53 +59,50 @@ fn of_ca(pem: &str, what: &str) -> Result<Arc<dyn ClientCertVerifier>, TlsError>
 // === impl WatchedClientCas ===
 
 impl WatchedClientCas {
-    /// Reads the file for the first time.
     pub fn load(path: &Path) -> Result<Self, TlsError> {
         let read = files::text(path)?;
         let verifier = of_ca(&read, &path.display().to_string())?;
         Ok(Self {
             path: path.to_owned(),
             read,
-            believed: Arc::new(Believed(RwLock::new(verifier))),
+            verifier: Arc::new(ReloadableVerifier(RwLock::new(verifier))),
         })
     }
 
-    /// Wants a certificate of one of the CAs that are in the file by then.
+    /// A verifier that requires a certificate by one of the CAs last loaded.
     pub fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
-        Arc::clone(&self.believed) as Arc<dyn ClientCertVerifier>
+        Arc::clone(&self.verifier) as Arc<dyn ClientCertVerifier>
     }
 
-    /// Reads the file again; true if it changed and is believed now. If it cannot be used, what was
-    /// believed stays.
+    /// Reloads the file; true if it changed. On an error the previous CAs stay in use.
     pub fn reload(&mut self) -> Result<bool, TlsError> {
         let read = files::text(&self.path)?;
         if read == self.read {
             return Ok(false);
         }
         let verifier = of_ca(&read, &self.path.display().to_string())?;
-        let mut believed = self.believed.0.write();
-        *believed = verifier;
+        *self.verifier.0.write() = verifier;
         self.read = read;
         Ok(true)
     }
 
-    /// Reads it again and again until `stop`.
+    /// Reloads it on changes until `stop`.
     pub async fn follow(mut self, stop: CancellationToken) {
         let file = self.path.display().to_string();
-        files::again(&file, stop, || self.reload()).await;
+        files::poll(&file, stop, || self.reload()).await;
     }
 }
 
-// === impl Believed ===
+// === impl ReloadableVerifier ===
 
-impl Believed {
-    fn now(&self) -> Arc<dyn ClientCertVerifier> {
+impl ReloadableVerifier {
+    fn current(&self) -> Arc<dyn ClientCertVerifier> {
         Arc::clone(&self.0.read())
     }
 }
 
-impl ClientCertVerifier for Believed {
-    /// None: a hint cannot change with the file, and clients do without one.
+impl ClientCertVerifier for ReloadableVerifier {
+    /// Empty: the returned slice could not change with the file, and clients work without hints.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -116,7 +113,7 @@ impl ClientCertVerifier for Believed {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.now().verify_client_cert(own, intermediates, now)
+        self.current().verify_client_cert(own, intermediates, now)
     }
 
     fn verify_tls12_signature(
@@ -125,7 +122,7 @@ impl ClientCertVerifier for Believed {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.now()
+        self.current()
             .verify_tls12_signature(message, certificate, signed)
     }
 
@@ -135,12 +132,12 @@ impl ClientCertVerifier for Believed {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.now()
+        self.current()
             .verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.now().supported_verify_schemes()
+        self.current().supported_verify_schemes()
     }
 }
 

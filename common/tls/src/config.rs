@@ -1,4 +1,4 @@
-//! Certificates -> what rustls wants.
+//! Makes rustls server configurations.
 
 use std::sync::Arc;
 
@@ -9,22 +9,22 @@ use rustls::server::danger::ClientCertVerifier;
 use crate::CertificateAuthority;
 use crate::reloadable_cert::{ReloadableCert, TlsError};
 
-/// Names every self-signed certificate is valid for.
+/// Names in every self-signed certificate.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// What is spoken over TLS.
+/// The protocols offered by ALPN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Protocols {
-    /// HTTP/2, then HTTP/1.1: what kube-apiserver and kubectl speak.
+    /// HTTP/2, then HTTP/1.1, for kube-apiserver and kubectl.
     Http,
-    /// HTTP/2 alone: gRPC.
+    /// HTTP/2 only.
     Grpc,
 }
 
-/// A configuration that shows `serving` and takes the client certificates that `clients` does; TLS
+/// A configuration with the certificate `cert` that accepts client certificates by `clients`; TLS
 /// 1.2 and 1.3.
 pub fn server(
-    serving: ReloadableCert,
+    cert: ReloadableCert,
     clients: Option<Arc<dyn ClientCertVerifier>>,
     protocols: Protocols,
 ) -> Result<Arc<ServerConfig>, TlsError> {
@@ -34,7 +34,7 @@ pub fn server(
         Some(clients) => builder.with_client_cert_verifier(clients),
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_cert_resolver(Arc::new(serving));
+    let mut config = builder.with_cert_resolver(Arc::new(cert));
     config.alpn_protocols = match protocols {
         Protocols::Http => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         Protocols::Grpc => vec![b"h2".to_vec()],
@@ -42,8 +42,8 @@ pub fn server(
     Ok(Arc::new(config))
 }
 
-/// A configuration with a new certificate for `names` and this machine's own. The key never leaves
-/// memory, and nobody knows its CA, so clients must skip verification: fit for loopback only.
+/// A configuration with a new certificate for `names` and [`LOCAL_NAMES`]. Its CA is not published,
+/// so clients must skip verification: for loopback only.
 pub fn self_signed(names: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
     let mut all: Vec<String> = LOCAL_NAMES.map(str::to_owned).into();
     let others = names
@@ -51,8 +51,8 @@ pub fn self_signed(names: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
         .filter(|name| !LOCAL_NAMES.contains(&name.as_str()));
     all.extend(others.cloned());
     let issued = CertificateAuthority::new("meshmeter standalone")?.issue(&all)?;
-    let serving = ReloadableCert::from_pem(&issued.certificate, &issued.key)?;
-    server(serving, None, Protocols::Http)
+    let cert = ReloadableCert::from_pem(&issued.certificate, &issued.key)?;
+    server(cert, None, Protocols::Http)
 }
 
 #[cfg(test)]

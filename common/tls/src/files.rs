@@ -1,4 +1,4 @@
-//! A certificate in files, such as those of a secret volume, read again as they change.
+//! A certificate in files, such as those of a secret volume, reloaded when they change.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -8,22 +8,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::reloadable_cert::{ReloadableCert, TlsError};
 
-/// Bytes of a file: a chain of a few certificates.
+/// Bytes of a file at most: a chain of a few certificates is far smaller.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// How often the files are looked at. The kubelet takes up to a minute to bring a changed secret.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How often the files are read. The kubelet takes up to a minute to update a secret volume.
+const POLL_EVERY: Duration = Duration::from_secs(10);
 
 /// A certificate and its key in files.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Files {
-    /// The certificate, its intermediates behind it; PEM.
+    /// The certificate, followed by its intermediates; PEM.
     pub certificate: PathBuf,
     /// Its key; PEM.
     pub key: PathBuf,
 }
 
-/// Files that are shown, and what was read from them last.
+/// Files, their content as last read, and the certificate loaded from it.
 #[derive(Debug)]
 pub struct WatchedFiles {
     files: Files,
@@ -34,7 +34,6 @@ pub struct WatchedFiles {
 // === impl Files ===
 
 impl Files {
-    /// Reads them for the first time.
     pub fn load(self) -> Result<WatchedFiles, TlsError> {
         let read = self.read()?;
         let serving = ReloadableCert::from_pem(&read.0, &read.1)?;
@@ -57,9 +56,8 @@ impl WatchedFiles {
         self.serving.clone()
     }
 
-    /// Reads the files again; true if they changed and are shown now. If they cannot be used, what
-    /// was shown stays: a volume is changed file by file, so certificate and key may not fit for a
-    /// moment.
+    /// Reloads the files; true if they changed. On an error the previous certificate stays in use:
+    /// files may be changed one by one, so that certificate and key do not match for a moment.
     pub fn reload(&mut self) -> Result<bool, TlsError> {
         let read = self.files.read()?;
         if read == self.read {
@@ -70,16 +68,16 @@ impl WatchedFiles {
         Ok(true)
     }
 
-    /// Reads them again and again until `stop`.
+    /// Reloads them on changes until `stop`.
     pub async fn follow(mut self, stop: CancellationToken) {
         let file = self.files.certificate.display().to_string();
-        again(&file, stop, || self.reload()).await;
+        poll(&file, stop, || self.reload()).await;
     }
 }
 
-/// Looks every ten seconds, until `stop`, whether what was made of `file` is still what is in it;
-/// says what became of it.
-pub async fn again<E: Into<Box<dyn Error + Send + Sync>>>(
+/// Calls `reload` every ten seconds until `stop`; logs when it reloaded `file`, and the first of
+/// consecutive failures.
+pub async fn poll<E: Into<Box<dyn Error + Send + Sync>>>(
     file: &str,
     stop: CancellationToken,
     mut reload: impl FnMut() -> Result<bool, E>,
@@ -88,7 +86,7 @@ pub async fn again<E: Into<Box<dyn Error + Send + Sync>>>(
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(POLL_EVERY) => {}
         }
         match reload() {
             Ok(true) => tracing::info!(file, "reloaded"),
@@ -105,7 +103,7 @@ pub async fn again<E: Into<Box<dyn Error + Send + Sync>>>(
     }
 }
 
-/// The error and what caused it.
+/// The error with its causes.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -116,7 +114,7 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// The text of the file at `path`.
+/// The content of the file at `path`; fails above 1 MiB.
 pub fn text(path: &std::path::Path) -> Result<String, TlsError> {
     let failed = |source| TlsError::Read {
         path: path.to_owned(),

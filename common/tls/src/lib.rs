@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! files (hot reload) ──┐
-//! ca (our own) ────────┴─> serving (one certificate, swapped at run time) -> config -> rustls
-//!                          clients (which client certificates the handshake accepts)
+//! ca (our own) ────────┴─> reloadable_cert (swapped at run time) -> config -> rustls
+//!                          clients (verifiers of client certificates)
 //!                          bundle (CA certificates to trust, and nothing else)
 //! ```
 

@@ -1,4 +1,4 @@
-//! The certificate that a listener shows, which can be swapped while it serves.
+//! The certificate of a listener, which can be swapped while it serves.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,26 +16,24 @@ use x509_parser::prelude::FromDer as _;
 
 use crate::CertificateAuthority;
 
-/// Why there is no certificate.
+/// An error in loading or making certificates.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// A file that is not there or cannot be read.
     #[error("{} cannot be read", path.display())]
     Read {
         path: PathBuf,
         source: std::io::Error,
     },
-    /// Not PEM, or not what it should hold.
+    /// Not PEM, or not of the expected kind.
     #[error("{what} cannot be read as PEM")]
     Pem {
-        /// What should be in it.
+        /// The expected content.
         what: String,
         source: rustls::pki_types::pem::Error,
     },
-    /// No certificate where there should be one.
     #[error("{what} holds no certificate")]
     Empty { what: String },
-    /// A bundle with a key, say.
+    /// For example a bundle with a key.
     #[error("{what} holds something besides certificates")]
     NotAlone { what: String },
     #[error("{what} has {bytes} bytes, at most {max} are allowed")]
@@ -44,22 +42,19 @@ pub enum TlsError {
         bytes: usize,
         max: usize,
     },
-    /// The key is not that of the certificate, or of a kind that is not known.
+    /// The key is not that of the certificate, or its type is not supported.
     #[error("the key does not fit the certificate")]
     Key(#[source] rustls::Error),
-    /// The CA has no usable certificates.
     #[error("{what} holds no usable CA")]
     NoCa {
         what: String,
         source: rustls::server::VerifierBuilderError,
     },
-    /// The configuration cannot be made.
     #[error("TLS cannot be set up")]
     Config(#[from] rustls::Error),
-    /// A certificate cannot be made.
     #[error("a certificate for {names} cannot be made")]
     Make {
-        /// The names it should be valid for.
+        /// The names of the certificate.
         names: String,
         source: rcgen::Error,
     },
@@ -67,37 +62,36 @@ pub enum TlsError {
 
 /// The certificate of a listener. Clones share it.
 #[derive(Clone, Debug)]
-pub struct ReloadableCert(Arc<Shown>);
+pub struct ReloadableCert(Arc<Shared>);
 
 #[derive(Debug)]
-struct Shown {
-    /// Guards what is shown now; held only to copy or replace the pointer.
+struct Shared {
+    /// Locked only to copy or replace the pointer.
     current: RwLock<Arc<CertifiedKey>>,
-    /// When it expires, in seconds of Unix time; 0 if that cannot be read.
+    /// When it expires, in seconds of Unix time; 0 if it cannot be parsed.
     expires: AtomicU64,
 }
 
 // === impl ReloadableCert ===
 
 impl ReloadableCert {
-    /// Shows this certificate (PEM, its intermediates behind it).
+    /// From a certificate (PEM, followed by its intermediates) and its key.
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, TlsError> {
         let pair = pair(certificate, key)?;
         let expires = AtomicU64::new(expiry(&pair));
-        Ok(Self(Arc::new(Shown {
+        Ok(Self(Arc::new(Shared {
             current: RwLock::new(Arc::new(pair)),
             expires,
         })))
     }
 
-    /// Shows a certificate for `names` that nobody trusts, until there is another: something to
-    /// shake hands with.
+    /// A certificate for `names` by an unknown CA, for handshakes until a real one is swapped in.
     pub fn untrusted(names: &[String]) -> Result<Self, TlsError> {
         let issued = CertificateAuthority::new("meshmeter starting")?.issue(names)?;
         Self::from_pem(&issued.certificate, &issued.key)
     }
 
-    /// From now on this certificate is shown. Connections that are open stay as they are.
+    /// Uses this certificate for new connections; open ones stay as they are.
     pub fn swap(&self, certificate: &str, key: &str) -> Result<(), TlsError> {
         let pair = pair(certificate, key)?;
         self.0.expires.store(expiry(&pair), Ordering::Relaxed);
@@ -105,7 +99,7 @@ impl ReloadableCert {
         Ok(())
     }
 
-    /// When the certificate expires, in seconds of Unix time; 0 if that cannot be read.
+    /// When the certificate expires, in seconds of Unix time; 0 if it cannot be parsed.
     pub fn expires(&self) -> u64 {
         self.0.expires.load(Ordering::Relaxed)
     }
@@ -130,7 +124,7 @@ fn pair(certificate: &str, key: &str) -> Result<CertifiedKey, TlsError> {
     Ok(pair)
 }
 
-/// The certificates in `pem`, of which there must be one.
+/// The certificates in `pem`, at least one.
 pub(crate) fn certificates(
     pem: &str,
     what: &str,

@@ -23,7 +23,7 @@ pub(super) fn follow(
     let metrics = metrics.clone();
     tokio::spawn(async move {
         let reload = move || renew(&make, &sender, &metrics);
-        files::again("settings of pods", stop, reload).await;
+        files::poll("settings of pods", stop, reload).await;
     });
     Ok(receiver)
 }

@@ -37,7 +37,7 @@ pub(super) fn maintain(from: PathBuf, to: PathBuf, stop: CancellationToken) -> R
     }
     tokio::spawn(async move {
         let name = from.display().to_string();
-        files::again(&name, stop, || renew(&from, &to, &mut last_written)).await;
+        files::poll(&name, stop, || renew(&from, &to, &mut last_written)).await;
     });
     Ok(())
 }
