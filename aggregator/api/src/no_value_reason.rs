@@ -102,7 +102,7 @@ mod tests {
         );
     }
 
-    /// Different reasons are told apart, with their numbers.
+    /// Different reasons are listed with their counts.
     #[test]
     fn explains_a_mixture() {
         let reasons = [

@@ -165,14 +165,14 @@ mod tests {
         unique.dedup();
         assert_eq!(unique.len(), request.symbols.len());
         let text = |index: u32| request.symbols[index as usize].clone();
-        let mut told = Vec::new();
+        let mut sent = Vec::new();
         for series in &request.timeseries {
             let labels = series.labels_refs.chunks(2);
             let labels = labels.map(|pair| Label {
                 name: text(pair[0]),
                 value: text(pair[1]),
             });
-            told.push(TimeSeries {
+            sent.push(TimeSeries {
                 labels: labels.collect(),
                 samples: series.samples.clone(),
             });
@@ -180,7 +180,7 @@ mod tests {
             assert_eq!(metadata.r#type(), v2::MetricType::Counter);
             assert_ne!(text(metadata.help_ref), "");
         }
-        assert_eq!(told, series(&sub_batch));
+        assert_eq!(sent, series(&sub_batch));
         assert_eq!(sub_batch.body_in(Version::V1), sub_batch.body);
     }
 

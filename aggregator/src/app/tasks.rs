@@ -91,7 +91,7 @@ impl Task {
 
 fn ended_early(part: &'static str, ended: Result<(), JoinError>) -> anyhow::Error {
     match ended {
-        Ok(()) => anyhow!("{part} ended before it was told to"),
+        Ok(()) => anyhow!("{part} ended unexpectedly"),
         Err(error) => died(part, error),
     }
 }

@@ -290,6 +290,8 @@ impl<T: Index> Watch<T> {
                 break;
             }
         }
+        // Only after the last page: a list that fails halfway must not delete the objects of the
+        // rest.
         self.index.reset(&self.scope, &listed);
         self.state
             .objects

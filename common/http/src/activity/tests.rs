@@ -17,7 +17,7 @@ fn deadlines() -> Deadlines {
     }
 }
 
-/// A connection, and a clock that it is told.
+/// A connection and the clock of its test.
 struct Case {
     activity: Activity,
     begin: Instant,
