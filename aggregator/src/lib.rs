@@ -11,6 +11,7 @@ pub mod admin;
 pub mod app;
 pub mod args;
 mod budget;
+pub mod check;
 pub mod clock;
 mod cluster;
 pub mod config;

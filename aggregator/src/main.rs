@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use aggregator::args::{Args, Command, RemoteWriteCommand, ServeArgs};
 use aggregator::config::{Config, RemoteWriteConfig};
-use aggregator::{app, clock, remote_write, shutdown, telemetry};
+use aggregator::{app, check, clock, remote_write, shutdown, telemetry};
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 
 #[tokio::main]
@@ -17,17 +17,25 @@ async fn main() -> ExitCode {
                 .unwrap_or_else(|error| refuse(&error))
                 .unwrap_or_else(|| refuse(&anyhow::anyhow!("--remote-write-url is needed")));
             let outcome = remote_write::check(&config, &clock::system()).await;
-            let (text, code) = match outcome {
-                Ok(text) => (text, ExitCode::SUCCESS),
-                Err(error) => (format!("{error:#}"), ExitCode::FAILURE),
-            };
-            for line in text.lines() {
-                // Escaped, since the text quotes the receiver. A closed stdout is no error.
-                let _ = writeln!(std::io::stdout(), "{}", common_log::escaped(line));
-            }
-            code
+            print(outcome.map_err(|error| format!("{error:#}")))
+        }
+        Command::Check(args) => {
+            let outcome = check::check(&args).await;
+            print(outcome.map_err(|error| error.to_string()))
         }
     }
+}
+
+fn print(outcome: Result<String, String>) -> ExitCode {
+    let (text, code) = match outcome {
+        Ok(text) => (text, ExitCode::SUCCESS),
+        Err(text) => (text, ExitCode::FAILURE),
+    };
+    for line in text.lines() {
+        // Escaped, since the text quotes peers. A closed stdout is no error.
+        let _ = writeln!(std::io::stdout(), "{}", common_log::escaped(line));
+    }
+    code
 }
 
 async fn serve(args: ServeArgs) -> ExitCode {

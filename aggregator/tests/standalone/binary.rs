@@ -2,10 +2,10 @@
 
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::app::{ANY, PATIENCE, eventually};
+use crate::app::{ANY, App, PATIENCE, eventually};
 
 fn meshmeter() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_meshmeter"));
@@ -126,4 +126,45 @@ async fn says_that_there_is_no_cluster() {
     let error = String::from_utf8(output.stderr).unwrap();
     let hint = "give --kubeconfig, or --standalone to run without a cluster";
     assert!(error.contains(hint), "{error}");
+}
+
+/// `check` names what answered, or what did not and why.
+#[tokio::test(flavor = "multi_thread")]
+async fn checks_that_the_api_answers() {
+    let app = App::start().await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("kubeconfig");
+    let server = format!("https://{}", app.addresses.api);
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "a",
+        "clusters": [{"name": "a", "cluster": {"server": server, "insecure-skip-tls-verify": true}}],
+        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+        "users": [{"name": "a", "user": {}}],
+    });
+    std::fs::write(&file, kubeconfig.to_string()).unwrap();
+    for (group, code, expected) in [
+        (
+            "custom.metrics.k8s.io/v1beta2",
+            0,
+            "custom.metrics.k8s.io/v1beta2: answered",
+        ),
+        (
+            "external.metrics.k8s.io/v1beta1",
+            0,
+            "external.metrics.k8s.io/v1beta1: answered",
+        ),
+        (
+            "custom.metrics.k8s.io/v1",
+            1,
+            "GET /apis/custom.metrics.k8s.io/v1: ",
+        ),
+    ] {
+        let mut command = meshmeter();
+        command.args(["check", "--group", group, "--kubeconfig"]);
+        let output = command.arg(&file).output().await.unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{group}: {said}");
+        assert!(said.starts_with(expected), "{group}: {said}");
+    }
+    app.stop().await;
 }

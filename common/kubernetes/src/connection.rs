@@ -121,7 +121,7 @@ pub async fn send<T: DeserializeOwned>(
 }
 
 /// Reads the object at `path` in the media type `accept`.
-pub(crate) async fn get<T: DeserializeOwned>(
+pub async fn get<T: DeserializeOwned>(
     client: &Client,
     path: &str,
     accept: &str,
