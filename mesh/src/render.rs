@@ -153,7 +153,16 @@ struct AggregatorArgs {
 
 /// The meshes.
 const TARGETS: &[(Target, &str, &str)] = &[
-    (Target::Istio, "istio", "Istio, by its API for Wasm"),
+    (
+        Target::Istio,
+        "istio",
+        "Istio 1.30 and newer, by its API for Wasm",
+    ),
+    (
+        Target::IstioWasmPlugin,
+        "istio-wasmplugin",
+        "Istio before 1.30, by its API for Wasm",
+    ),
     (
         Target::IstioEnvoyFilter,
         "istio-envoyfilter",

@@ -188,7 +188,7 @@ impl<'a> Stream<'a> {
         let (cluster, authority) = match target {
             // The name that Istio gives the cluster of a ServiceEntry. It is no host name, so the
             // stream needs an `:authority` of its own.
-            Target::Istio => (
+            Target::Istio | Target::IstioWasmPlugin => (
                 format!("outbound|{port}||{host}"),
                 Some(format!("{host}:{port}")),
             ),

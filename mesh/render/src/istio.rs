@@ -1,4 +1,5 @@
-//! Istio by `WasmPlugin`: Istio fetches the module, checks its digest and inserts the filter.
+//! Istio by `TrafficExtension` or the older `WasmPlugin`: Istio fetches the module, checks its
+//! digest and inserts the filter.
 
 use common_names::{Direction, Role};
 use mesh_core::injection::{Directions, HOST_ENV_KEYS, NAME};
@@ -8,8 +9,16 @@ use crate::envoy::{Plan, Stream};
 use crate::output::Output;
 use crate::sidecar;
 
+/// The kind of Istio that holds the plugin.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Api {
+    /// From Istio 1.30 on.
+    TrafficExtension,
+    WasmPlugin,
+}
+
 const HEAD: &[&str] = &[
-    "The filter in Istio's sidecars by WasmPlugin. Apply with `kubectl apply --server-side -f FILE`.",
+    "The filter in Istio's sidecars by its API for Wasm: TrafficExtension from Istio 1.30 on, WasmPlugin (istio-wasmplugin) before. Apply with `kubectl apply --server-side -f FILE`.",
     "Check: (1) `istioctl proxy-config cluster POD --port 7470` (the aggregator's port) names the clusters that pluginConfig names; a Sidecar resource with egress hosts hides them until it lists the aggregators' hosts. (2) Envoy's log has no warning of `wasm`; its /stats has wasmcustom.meshmeter counters after the first request. (3) The aggregator's admin page has the pod.",
     "Identity: istio-proxy has POD_NAME and POD_NAMESPACE in its environment, but neither the pod's uid nor its node. The aggregator's --ingest-identity pod-ip compares the address instead; with a uid missing, a pod is told apart from a predecessor of the same name by its address alone.",
     "If the VM dies, requests in flight at that moment may get 503: Istio's FAIL_OPEN becomes an option of Envoy that lets only later ones pass. istio-envoyfilter has the one that lets all pass.",
@@ -27,8 +36,8 @@ const AUTHORITY: &[&str] =
 /// Mount path of the CA in the sidecars.
 const CA_PATH: &str = "/etc/meshmeter";
 
-pub(crate) fn render(plan: &Plan<'_>) -> Output {
-    let mut output = Output::new(HEAD).with(PLUGIN, plugin(plan));
+pub(crate) fn render(plan: &Plan<'_>, api: Api) -> Output {
+    let mut output = Output::new(HEAD).with(PLUGIN, plugin(plan, api));
     for (nth, stream) in plan.streams.iter().enumerate() {
         let name = format!("{}-aggregator-{nth}", plan.options.name);
         output = output
@@ -40,7 +49,7 @@ pub(crate) fn render(plan: &Plan<'_>) -> Output {
         .with_some(sidecar::DEPLOYMENT, deployment(plan))
 }
 
-fn plugin(plan: &Plan<'_>) -> Value {
+fn plugin(plan: &Plan<'_>, api: Api) -> Value {
     let options = plan.options;
     let (mode, direction) = match options.direction {
         Directions::Inbound => ("SERVER", Some(Direction::Inbound)),
@@ -49,24 +58,31 @@ fn plugin(plan: &Plan<'_>) -> Value {
         Directions::Both => ("CLIENT_AND_SERVER", None),
     };
     let environment = HOST_ENV_KEYS.map(|name| json!({"name": name, "valueFrom": "HOST"}));
-    let mut spec = json!({
+    let mut wasm = json!({
         "url": url(plan),
         "pluginName": NAME,
-        "phase": "STATS",
-        "match": [{"mode": mode}],
         "failStrategy": "FAIL_OPEN",
         "pluginConfig": plan.configuration(Role::Filter, direction),
         "vmConfig": {"env": environment},
     });
     if let Some(sha256) = &options.module_sha256 {
-        spec["sha256"] = sha256.as_str().into();
+        wasm["sha256"] = sha256.as_str().into();
     }
+    let (kind, mut spec) = match api {
+        // Without a phase it is the last filter before the router, as elsewhere.
+        Api::TrafficExtension => ("TrafficExtension", json!({"wasm": wasm})),
+        Api::WasmPlugin => {
+            wasm["phase"] = "STATS".into();
+            ("WasmPlugin", wasm)
+        }
+    };
+    spec["match"] = json!([{"mode": mode}]);
     if !options.selector.is_empty() {
         spec["selector"] = json!({"matchLabels": options.selector});
     }
     json!({
         "apiVersion": "extensions.istio.io/v1alpha1",
-        "kind": "WasmPlugin",
+        "kind": kind,
         "metadata": {"name": options.name, "namespace": plan.namespace},
         "spec": spec,
     })

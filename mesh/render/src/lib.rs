@@ -21,6 +21,7 @@ mod output;
 mod sidecar;
 
 pub use checks::Refused;
+use istio::Api;
 use options::{Options, Target};
 
 /// YAML for `target`, with comments on what to check.
@@ -28,7 +29,8 @@ pub fn render(target: Target, options: &Options) -> Result<String, Refused> {
     checks::all(target, options)?;
     let plan = envoy::Plan::new(target, options)?;
     let output = match target {
-        Target::Istio => istio::render(&plan),
+        Target::Istio => istio::render(&plan, Api::TrafficExtension),
+        Target::IstioWasmPlugin => istio::render(&plan, Api::WasmPlugin),
         Target::IstioEnvoyFilter => envoy_filter::render(&plan),
         Target::EnvoyGateway => envoy_gateway::render(&plan),
         Target::Consul => consul::render(&plan),

@@ -14,8 +14,10 @@ pub(crate) const TOKEN_SECRET_FILE: &str = "/etc/meshmeter/token.json";
 
 common_names::named! {
     pub enum Target {
-        /// By `WasmPlugin`.
+        /// By `TrafficExtension`, from Istio 1.30 on.
         Istio = "istio",
+        /// By `WasmPlugin`, before Istio 1.30.
+        IstioWasmPlugin = "istio-wasmplugin",
         IstioEnvoyFilter = "istio-envoyfilter",
         EnvoyGateway = "envoy-gateway",
         Consul = "consul",

@@ -16,7 +16,7 @@ macro_rules! schemas {
 }
 
 /// The schemas: `GROUP/KIND.VERSION.json`.
-static SCHEMAS: [(&str, &str); 23] = schemas![
+static SCHEMAS: [(&str, &str); 24] = schemas![
     "appmesh.k8s.aws/Mesh.v1beta2.json",
     "appmesh.k8s.aws/VirtualNode.v1beta2.json",
     "appmesh.k8s.aws/VirtualRouter.v1beta2.json",
@@ -26,6 +26,7 @@ static SCHEMAS: [(&str, &str); 23] = schemas![
     "cert-manager.io/Issuer.v1.json",
     "consul.hashicorp.com/ProxyDefaults.v1alpha1.json",
     "consul.hashicorp.com/ServiceDefaults.v1alpha1.json",
+    "extensions.istio.io/TrafficExtension.v1alpha1.json",
     "extensions.istio.io/WasmPlugin.v1alpha1.json",
     "gateway.envoyproxy.io/Backend.v1alpha1.json",
     "gateway.envoyproxy.io/EnvoyExtensionPolicy.v1alpha1.json",

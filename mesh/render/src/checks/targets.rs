@@ -6,7 +6,7 @@ use mesh_core::injection::Directions;
 use crate::checks::syntax::is_ip;
 use crate::options::Options;
 use crate::options::Target::{
-    self, AppMesh, Consul, EnvoyGateway, Istio, IstioEnvoyFilter, Kuma, Static,
+    self, AppMesh, Consul, EnvoyGateway, Istio, IstioEnvoyFilter, IstioWasmPlugin, Kuma, Static,
 };
 
 /// An option that only some targets support.
@@ -28,11 +28,19 @@ pub(crate) struct Required {
 }
 
 const NO_EFFECT: &str = "it has no effect there";
-const IN_KUBERNETES: &[Target] = &[Istio, IstioEnvoyFilter, EnvoyGateway, Consul, Kuma, AppMesh];
+const IN_KUBERNETES: &[Target] = &[
+    Istio,
+    IstioWasmPlugin,
+    IstioEnvoyFilter,
+    EnvoyGateway,
+    Consul,
+    Kuma,
+    AppMesh,
+];
 /// Targets whose Envoy reads modules from files that the init container copies.
 const FROM_FILES: &[Target] = &[IstioEnvoyFilter, Consul, Kuma];
 /// Targets whose control plane or sidecar downloads the module.
-const FETCHING: &[Target] = &[Istio, EnvoyGateway];
+const FETCHING: &[Target] = &[Istio, IstioWasmPlugin, EnvoyGateway];
 
 pub(crate) const SUPPORTED: &[Supported] = &[
     Supported {
@@ -63,7 +71,7 @@ pub(crate) const SUPPORTED: &[Supported] = &[
     Supported {
         option: "selector",
         given: |options| !options.selector.is_empty(),
-        by: &[Istio, IstioEnvoyFilter, Kuma],
+        by: &[Istio, IstioWasmPlugin, IstioEnvoyFilter, Kuma],
         else_why: "use --workload",
     },
     Supported {
@@ -81,13 +89,20 @@ pub(crate) const SUPPORTED: &[Supported] = &[
     Supported {
         option: "direction",
         given: |options| options.direction == Directions::Outbound,
-        by: &[Istio, IstioEnvoyFilter, Kuma, AppMesh, Static],
+        by: &[
+            Istio,
+            IstioWasmPlugin,
+            IstioEnvoyFilter,
+            Kuma,
+            AppMesh,
+            Static,
+        ],
         else_why: "it takes the filter for inbound requests only",
     },
     Supported {
         option: "direction",
         given: |options| options.direction == Directions::Both,
-        by: &[Istio, IstioEnvoyFilter, Kuma, AppMesh],
+        by: &[Istio, IstioWasmPlugin, IstioEnvoyFilter, Kuma, AppMesh],
         else_why: "it has one kind of listener",
     },
     Supported {
@@ -136,7 +151,14 @@ pub(crate) const SUPPORTED: &[Supported] = &[
     Supported {
         option: "module-file",
         given: |options| options.module_file.is_some(),
-        by: &[Istio, IstioEnvoyFilter, Consul, Kuma, Static],
+        by: &[
+            Istio,
+            IstioWasmPlugin,
+            IstioEnvoyFilter,
+            Consul,
+            Kuma,
+            Static,
+        ],
         else_why: "it reads no local file; use --module-image or --module-url, for appmesh --image",
     },
     Supported {
@@ -181,7 +203,7 @@ pub(crate) const REQUIRED: &[Required] = &[
     Required {
         option: "module-image",
         given: |options| options.module_file.is_some() || fetches(options),
-        by: &[Istio],
+        by: &[Istio, IstioWasmPlugin],
         what: "or --module-url, or --module-file",
     },
     Required {
@@ -223,7 +245,7 @@ pub(crate) const REQUIRED: &[Required] = &[
     Required {
         option: "workload",
         given: |options| options.aggregator_ca.is_none() || options.workload.is_some(),
-        by: &[Istio],
+        by: &[Istio, IstioWasmPlugin],
         what: "its pods get the CA's certificate",
     },
     Required {
@@ -238,7 +260,7 @@ pub(crate) const REQUIRED: &[Required] = &[
     Required {
         option: "selector",
         given: |options| options.aggregator_ca.is_none() || !options.selector.is_empty(),
-        by: &[Istio],
+        by: &[Istio, IstioWasmPlugin],
         what: "the pods of --workload, which have the CA's certificate",
     },
     Required {

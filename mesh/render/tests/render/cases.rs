@@ -52,7 +52,7 @@ pub(crate) fn plain(target: Target) -> Options {
     };
     let mesh = Some("registry.example.com/meshmeter/mesh:0.1.0".into());
     match target {
-        Target::Istio => {
+        Target::Istio | Target::IstioWasmPlugin => {
             options.workload = None;
             options.module_image = Some("registry.example.com/meshmeter/filter:0.1.0".into());
         }
@@ -84,8 +84,9 @@ pub(crate) fn plain(target: Target) -> Options {
 
 fn secure(target: Target, mut options: Options) -> Options {
     options.aggregator_ca = Some(AUTHORITY.into());
-    options.aggregator_token = target != Target::Istio;
-    if target == Target::Istio {
+    let by_istio = matches!(target, Target::Istio | Target::IstioWasmPlugin);
+    options.aggregator_token = !by_istio;
+    if by_istio {
         options.workload = Some("metal".into());
         options.selector = [("app".to_owned(), "metal".to_owned())].into();
     }
@@ -113,14 +114,17 @@ fn everything(target: Target, plain: Options) -> Options {
     options.aggregator_server_name = Some("meshmeter.meshmeter.svc".into());
     if matches!(
         target,
-        Target::Istio | Target::IstioEnvoyFilter | Target::Kuma
+        Target::Istio | Target::IstioWasmPlugin | Target::IstioEnvoyFilter | Target::Kuma
     ) {
         options.selector = [("app", "metal"), ("example.com/version", "1")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into();
         options.direction = Directions::Both;
     }
-    if matches!(target, Target::Istio | Target::EnvoyGateway) {
+    if matches!(
+        target,
+        Target::Istio | Target::IstioWasmPlugin | Target::EnvoyGateway
+    ) {
         options.module_image = None;
         options.module_url = Some("https://example.com/meshmeter-filter.wasm".into());
         options.module_sha256 = Some("0a".repeat(32));

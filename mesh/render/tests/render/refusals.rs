@@ -185,7 +185,7 @@ fn with_free_text(target: Target, text: &str) -> [(Options, String); 3] {
     by_file.module_file = Some(file.clone());
     let mut by_authority = cases::plain(target);
     let authority = format!("-----BEGIN CERTIFICATE-----{text}");
-    if target == Istio {
+    if matches!(target, Istio | Target::IstioWasmPlugin) {
         by_authority.selector = [("app".to_owned(), "metal".to_owned())].into();
     }
     by_authority.workload = by_authority.workload.or(Some("metal".to_owned()));

@@ -195,7 +195,7 @@ async fn runs(target: &str, apply: Apply, more: &[&str]) {
     let aggregator = Aggregator::start(&Options::default()).await.unwrap();
     let ingest = match target {
         // A ServiceEntry has names, no addresses.
-        "istio" => format!("localhost:{}", aggregator.ingest().port()),
+        "istio" | "istio-wasmplugin" => format!("localhost:{}", aggregator.ingest().port()),
         _ => aggregator.ingest().to_string(),
     };
     let shared = ["--namespace", NAMESPACE, "--aggregator", &ingest];
@@ -236,8 +236,9 @@ async fn meshes_patches_count_exactly() {
     let logger = ["--role=access-log", "--log-module-file", &log];
     let consul = ["--workload=metal", "--module-file", &filter];
     let image = "--module-image=registry.example.com/meshmeter/filter:0.1.0";
-    let cases: [(&str, Apply, &[&str]); 8] = [
+    let cases: [(&str, Apply, &[&str]); 9] = [
         ("istio", apply_istio, &[image]),
+        ("istio-wasmplugin", apply_istio, &[image]),
         ("istio-envoyfilter", apply_envoy_filter, &plain),
         ("istio-envoyfilter", apply_envoy_filter, &both),
         ("istio-envoyfilter", apply_envoy_filter, &logger),

@@ -205,7 +205,8 @@ pub(crate) fn apply_envoy_gateway(config: &mut Value, documents: &[Value]) {
     insert_before_router(config, "inbound", &filter);
 }
 
-/// As istiod applies a `WasmPlugin`, and makes the cluster of a `ServiceEntry`.
+/// As istiod applies a `TrafficExtension` or a `WasmPlugin`, and makes the cluster of a
+/// `ServiceEntry`.
 pub(crate) fn apply_istio(config: &mut Value, documents: &[Value]) {
     let entry = &of_kind(documents, "ServiceEntry")["spec"];
     let (host, port) = (&entry["hosts"][0], &entry["ports"][0]["number"]);
@@ -226,8 +227,14 @@ pub(crate) fn apply_istio(config: &mut Value, documents: &[Value]) {
         }},
     });
     add_cluster(config, &cluster);
-    let plugin = &of_kind(documents, "WasmPlugin")["spec"];
-    assert_eq!(plugin["match"][0]["mode"], "SERVER");
+    let is_new = |document: &Value| document["kind"] == "TrafficExtension";
+    let (spec, plugin) = if let Some(extension) = documents.iter().find(|one| is_new(one)) {
+        (&extension["spec"], &extension["spec"]["wasm"])
+    } else {
+        let plugin = of_kind(documents, "WasmPlugin");
+        (&plugin["spec"], &plugin["spec"])
+    };
+    assert_eq!(spec["match"][0]["mode"], "SERVER");
     let keys = plugin["vmConfig"]["env"].as_array().unwrap();
     let keys = keys
         .iter()
