@@ -276,6 +276,7 @@ fn start_ca_bundles(
         installed_in: args.namespace.clone(),
         lease: args.lease.clone(),
         identity: args.lease_identity.clone(),
+        webhook_configuration: args.webhook_configuration.clone(),
     };
     let watches = ca_bundles::start(client.clone(), options, settings, metrics, (stop, ended));
     registry

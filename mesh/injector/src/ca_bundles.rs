@@ -28,8 +28,8 @@ pub const INSTALLED_IN: &str = "meshmeter.io/installed-in";
 /// Value of the label [`INJECT`] on a namespace whose pods are injected, as in the webhook's
 /// `namespaceSelector`.
 const ENABLED: &str = "enabled";
-/// Never injected, like the injector's own namespace.
-const SYSTEM: &str = "kube-system";
+/// Kubernetes' own namespaces: never injected, like the injector's.
+const SYSTEM: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
 /// Keys of a `ConfigMap` that are kept, of at most 253 bytes each.
 const KEYS_MAX: usize = 8;
@@ -60,6 +60,14 @@ pub struct Namespace {
     pub is_injected: bool,
     /// Being deleted: kube-apiserver rejects new objects in it.
     pub terminating: bool,
+}
+
+/// The `MutatingWebhookConfiguration` that injects the pods. Kubernetes deletes the `ConfigMap`s
+/// with it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Owner {
+    pub name: String,
+    pub uid: String,
 }
 
 /// A `ConfigMap` of the bundle's name, in a few hundred bytes whatever its size.
@@ -119,7 +127,7 @@ impl Namespace {
     ) -> Self {
         let labelled = labels.get(INJECT).is_some_and(|value| value == ENABLED);
         Self {
-            is_injected: labelled && ![SYSTEM, installed_in].contains(&name),
+            is_injected: labelled && !SYSTEM.contains(&name) && name != installed_in,
             terminating,
         }
     }
@@ -188,8 +196,8 @@ impl CaBundle {
     }
 
     /// The object for [`Action::Create`].
-    pub fn object(&self, namespace: &str) -> Value {
-        json!({
+    pub fn object(&self, namespace: &str, owner: Option<&Owner>) -> Value {
+        let mut object = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {
@@ -198,7 +206,16 @@ impl CaBundle {
                 "labels": {MANAGED_BY: MANAGER, INSTALLED_IN: self.installed_in},
             },
             "data": {CA_KEY: self.certificates},
-        })
+        });
+        if let Some(Owner { name, uid }) = owner {
+            object["metadata"]["ownerReferences"] = json!([{
+                "apiVersion": "admissionregistration.k8s.io/v1",
+                "kind": "MutatingWebhookConfiguration",
+                "name": name,
+                "uid": uid,
+            }]);
+        }
+        object
     }
 
     /// The merge patch (RFC 7386) for [`Action::Update`]. Foreign labels and annotations stay.

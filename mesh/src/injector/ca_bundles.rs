@@ -14,14 +14,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common_kubernetes::connection::send;
+use common_kubernetes::connection::{get, send};
 use common_kubernetes::events::{Object, Warning};
 use common_kubernetes::lease::{Leadership, LeaseHandle};
+use common_kubernetes::objects::MetadataOnly;
 use common_kubernetes::{ClusterError, Lease, Scope, Watches};
 use http::Method;
 use kube::Client;
 use mesh_injector::ca_bundles::{
-    Action, Backoff, CaBundle, ExistingConfigMap, INSTALLED_IN, MANAGED_BY, MANAGER,
+    Action, Backoff, CaBundle, ExistingConfigMap, INSTALLED_IN, MANAGED_BY, MANAGER, Owner,
 };
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -54,6 +55,8 @@ pub(super) struct Options {
     /// Name of the Lease, in `installed_in`.
     pub(super) lease: String,
     pub(super) identity: String,
+    /// The `MutatingWebhookConfiguration` that owns the `ConfigMap`s.
+    pub(super) webhook_configuration: String,
 }
 
 pub(super) struct Controller {
@@ -68,6 +71,8 @@ pub(super) struct Controller {
     /// Last warning by namespace; removed once it has no fault.
     last_warnings: BTreeMap<String, String>,
     desired: Option<Arc<CaBundle>>,
+    /// The owner existed. Once it is deleted no pod is injected.
+    had_owner: bool,
     started_at: Instant,
 }
 
@@ -104,6 +109,7 @@ pub(super) fn start(
         backoff: Backoff::default(),
         last_warnings: BTreeMap::new(),
         desired: None,
+        had_owner: false,
         started_at: clock::monotonic(),
     };
     tokio::spawn(controller.run(handle, stop));
@@ -204,7 +210,15 @@ impl Controller {
         if !self.backoff.is_due(namespace, self.started_at.elapsed()) {
             return;
         }
-        let request = request(desired, namespace, action, existing);
+        let owner = match action {
+            Action::Create => self.owner().await,
+            _ => Ok(None),
+        };
+        let Ok(owner) = owner else {
+            self.backoff.record(namespace, self.started_at.elapsed());
+            return;
+        };
+        let request = request(desired, namespace, action, existing, owner.as_ref());
         let Some((method, content_type, body, outcome)) = request else {
             return;
         };
@@ -231,6 +245,26 @@ impl Controller {
             }
         }
         sleep(WRITE_EVERY).await;
+    }
+
+    /// The owner of new `ConfigMap`s; an error while it cannot be read, or once it is deleted.
+    async fn owner(&mut self) -> Result<Option<Owner>, ClusterError> {
+        let name = &self.options.webhook_configuration;
+        let path =
+            format!("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{name}");
+        match get::<MetadataOnly>(&self.client, &path, JSON).await {
+            Ok(found) => {
+                self.had_owner = true;
+                let (name, uid) = (name.clone(), found.metadata.uid);
+                Ok(Some(Owner { name, uid }))
+            }
+            // The webhook is registered under another name, or a role does not permit to read it.
+            Err(error) if !self.had_owner && matches!(error.status(), Some(403 | 404)) => Ok(None),
+            Err(error) => {
+                tracing::debug!(configuration = name, %error, "CA ConfigMap not created");
+                Err(error)
+            }
+        }
     }
 
     async fn warn_conflict(&mut self, namespace: &str) {
@@ -291,9 +325,15 @@ fn request(
     namespace: &str,
     action: Action,
     existing: Option<&ExistingConfigMap>,
+    owner: Option<&Owner>,
 ) -> Option<(Method, &'static str, Value, &'static str)> {
     Some(match action {
-        Action::Create => (Method::POST, JSON, desired.object(namespace), "created"),
+        Action::Create => (
+            Method::POST,
+            JSON,
+            desired.object(namespace, owner),
+            "created",
+        ),
         Action::Update => (
             Method::PATCH,
             MERGE_PATCH,

@@ -134,7 +134,8 @@ async fn a_meshed_namespace_has_the_authorities() {
         ("deleted", None),
     ];
     let meshed = edits.map(|(name, _)| name);
-    for name in meshed.into_iter().chain(["kube-system", "meshmeter"]) {
+    let untouched = ["kube-system", "kube-public", "kube-node-lease", "meshmeter"];
+    for name in meshed.into_iter().chain(untouched) {
         cluster.namespace(name, true);
     }
     cluster.namespace("test", false);
@@ -169,10 +170,42 @@ async fn a_meshed_namespace_has_the_authorities() {
     program.wait_metric(&outcome("created"), 8.0).await;
     program.wait_metric(&outcome("removed"), 2.0).await;
     program.wait_metric(&outcome("failed"), 0.0).await;
-    for namespace in ["kube-system", "meshmeter"] {
+    for namespace in untouched {
         assert_eq!(cluster.held(namespace), None, "{namespace}");
     }
     assert!(cluster.events().is_empty());
+}
+
+/// Each belongs to the webhook's configuration, as it is by then, so that Kubernetes removes them
+/// with it; once that is gone none is made.
+#[tokio::test(flavor = "multi_thread")]
+async fn they_go_with_the_webhook() {
+    let cluster = Cluster::new().await;
+    let name = configuration()["metadata"]["name"].clone();
+    let owned = |cluster: &Cluster, namespace: &str| {
+        let metadata = cluster.held(namespace).unwrap()["metadata"].clone();
+        let objects = cluster.server.objects();
+        let configuration = objects.get(WEBHOOK_CONFIGURATION, "", name.as_str().unwrap());
+        let owner = json!([{
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "MutatingWebhookConfiguration",
+            "name": name,
+            "uid": configuration.unwrap()["metadata"]["uid"],
+        }]);
+        assert_eq!(metadata["ownerReferences"], owner, "{namespace}");
+    };
+    cluster.namespace("first", true);
+    let program = cluster.injector("a").await;
+    cluster.has("first", Some("one")).await;
+    owned(&cluster, "first");
+    let objects = cluster.server.objects();
+    assert!(objects.delete(WEBHOOK_CONFIGURATION, "", name.as_str().unwrap()));
+    cluster.namespace("second", true);
+    program.wait_metric(&state("behind"), 1.0).await;
+    assert_eq!(cluster.held("second"), None);
+    objects.apply(WEBHOOK_CONFIGURATION, configuration());
+    cluster.has("second", Some("one")).await;
+    owned(&cluster, "second");
 }
 
 /// What somebody else has under the name is left as it is, also when the label goes; the namespace

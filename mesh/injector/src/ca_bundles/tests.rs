@@ -145,7 +145,7 @@ fn namespaces_are_selected_by_label() {
 #[test]
 fn one_action_is_enough() {
     let all = bundle();
-    let made = all.object("prod");
+    let made = all.object("prod", None);
     assert_eq!(made["metadata"]["namespace"], "prod");
     assert_eq!(made["metadata"]["name"], "meshmeter-ca");
     let pairs = |value: &Value| serde_json::from_value(value.clone()).unwrap();
