@@ -19,7 +19,7 @@ use tests_support::kubernetes::objects;
 use tests_support::{clock, secured};
 use tokio::time::sleep;
 
-/// As `deploy/kustomize/base/aggregator.yaml` says.
+/// As `deploy/chart/values.yaml` says.
 const LIMIT: u64 = 512 << 20;
 const REPORT: Call = Call::grpc("/meshmeter.v1.Ingest/Report");
 const METRICS_SERVICE: Call = Call::grpc("/envoy.service.metrics.v3.MetricsService/StreamMetrics");

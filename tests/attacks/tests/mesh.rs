@@ -27,7 +27,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 const MIB: usize = 1 << 20;
-/// As `deploy/kustomize/components/control-plane/control-plane.yaml` says.
+/// As `deploy/chart/values.yaml` says.
 const CONTROL_PLANE: u64 = 256 << 20;
 /// As the injector writes into pods.
 const XDS_PROXY: u64 = 64 << 20;

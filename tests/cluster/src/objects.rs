@@ -75,26 +75,6 @@ pub const APP_MESH: [(&str, &str, &str); 6] = [
     ("gatewayroutes", "GatewayRoute", "Namespaced"),
 ];
 
-/// The definition of one of them: any content, and a status of its own.
-pub fn definition(plural: &str, kind: &str, scope: &str) -> Value {
-    let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let version = json!({
-        "name": "v1beta2", "served": true, "storage": true,
-        "schema": {"openAPIV3Schema": any}, "subresources": {"status": {}},
-    });
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{plural}.appmesh.k8s.aws")},
-        "spec": {
-            "group": "appmesh.k8s.aws",
-            "scope": scope,
-            "names": {"plural": plural, "kind": kind},
-            "versions": [version],
-        },
-    })
-}
-
 /// A service that leads to this machine: `EndpointSlices` refuse loopback, and a name does not.
 pub fn service(name: &str, port: u16) -> Value {
     json!({

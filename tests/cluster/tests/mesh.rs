@@ -1,5 +1,5 @@
 //! Control plane and injector in a real Kubernetes control plane, each by the service account and
-//! the roles of the overlay: custom resources are served and said so in their status, and
+//! the roles of the chart: custom resources are served and said so in their status, and
 //! kube-apiserver admits pods as the webhook makes them. Only where `KUBEBUILDER_ASSETS` has the
 //! binaries.
 
@@ -14,15 +14,16 @@ use tempfile::TempDir;
 use tests_cluster::plane::NO_ASSETS;
 use tests_cluster::rest::{NAMESPACE, Rest, pods};
 use tests_cluster::{Plane, objects};
+use tests_deploy::helm::chart;
 use tests_deploy::pods::{arguments, variables};
-use tests_deploy::{find, list, render_text, text};
+use tests_deploy::{find, list, text};
 use tests_manifests::{Object, documents};
 use tests_support::process::Process;
 use tests_support::{artifacts, clock, http, skipped};
 
 const PATIENCE: Duration = Duration::from_mins(1);
-const OVERLAY: &str =
-    "resources: [../overlays/app-mesh]\ncomponents: [../components/inject-envoy]\n";
+/// The webhook as it is where it fails open: it is asked for every pod.
+const VALUES: &str = "appMesh: {crds: true, injectEnvoy: true, failurePolicy: Ignore}";
 const DJAPP: &str = include_str!("../../mesh/djapp.yaml");
 const APP_MESH: &str = "/apis/appmesh.k8s.aws/v1beta2";
 
@@ -32,10 +33,10 @@ struct Program {
     addresses: Value,
 }
 
-/// The control plane, with what the overlay installs besides programs.
+/// The control plane, with what the chart installs besides programs.
 struct Cluster {
     plane: Plane,
-    overlay: Vec<Object>,
+    chart: Vec<Object>,
     folder: TempDir,
 }
 
@@ -43,14 +44,9 @@ struct Cluster {
 
 impl Cluster {
     async fn new(plane: Plane) -> Self {
-        let overlay = render_text(OVERLAY).unwrap();
+        let chart = chart(VALUES).unwrap();
         let rest = plane.rest();
-        for (plural, kind, scope) in objects::APP_MESH {
-            let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-            let definition = objects::definition(plural, kind, scope);
-            rest.create(path, &definition).await.unwrap();
-        }
-        for object in &overlay {
+        for object in &chart {
             let rbac = "/apis/rbac.authorization.k8s.io/v1";
             let path = match (object.kind.as_str(), &object.namespace) {
                 ("ServiceAccount", Some(namespace)) => {
@@ -61,6 +57,9 @@ impl Cluster {
                     format!("{rbac}/namespaces/{namespace}/rolebindings")
                 }
                 ("ClusterRole", _) => format!("{rbac}/clusterroles"),
+                ("CustomResourceDefinition", _) => {
+                    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions".to_owned()
+                }
                 ("ClusterRoleBinding", _) => format!("{rbac}/clusterrolebindings"),
                 _ => continue,
             };
@@ -72,7 +71,7 @@ impl Cluster {
         rest.patch(&namespace, &labels).await.unwrap();
         Self {
             plane,
-            overlay,
+            chart,
             folder: TempDir::new().unwrap(),
         }
     }
@@ -97,14 +96,14 @@ impl Cluster {
 
     /// Runs the first container of the Deployment `name`.
     async fn run(&self, name: &str) -> Program {
-        let deployment = find(&self.overlay, "Deployment", name).unwrap();
+        let deployment = find(&self.chart, "Deployment", name).unwrap();
         let container = &deployment.value["spec"]["template"]["spec"]["containers"][0];
         let addresses = self.folder.path().join(format!("{name}.json"));
         let mut arguments = arguments(container);
         let kubeconfig = self.kubeconfig(name).await;
         arguments.push(format!("--kubeconfig={}", kubeconfig.display()));
         arguments.push(format!("--addresses-file={}", addresses.display()));
-        let variables = variables(container, &self.overlay).unwrap();
+        let variables = variables(container, &self.chart).unwrap();
         let variables: Vec<(String, String)> = variables.into_iter().collect();
         let log = self.folder.path().join(format!("{name}.log"));
         let program = artifacts::mesh().unwrap();
@@ -271,7 +270,7 @@ async fn pods_are_admitted_as_the_webhook_makes_them() {
     let service = objects::service("meshmeter-injector", port);
     cluster.rest().create(services, &service).await.unwrap();
     let name = "aa-meshmeter-injector";
-    let configuration = find(&cluster.overlay, "MutatingWebhookConfiguration", name).unwrap();
+    let configuration = find(&cluster.chart, "MutatingWebhookConfiguration", name).unwrap();
     let mut configuration = configuration.value.clone();
     configuration["webhooks"][0]["clientConfig"]["service"]["port"] = port.into();
     // A webhook that cannot be called is to fail the test, not to be passed over.

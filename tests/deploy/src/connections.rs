@@ -13,7 +13,8 @@ use crate::policies::{Connection, End, Labels, Pod, Policies, labels};
 use crate::{list, text};
 
 /// Namespaces of a cluster that are not among the manifests: (name, labels).
-const NAMESPACES: [(&str, &[(&str, &str)]); 5] = [
+const NAMESPACES: [(&str, &[(&str, &str)]); 6] = [
+    ("meshmeter", &[]),
     ("kube-system", &[]),
     ("monitoring", &[]),
     // Meshed by the injector; meshed by other means (Istio, a bootstrap of one's own); a tenant
@@ -47,7 +48,7 @@ const KUBELET: &str = "kubelet";
 const AGGREGATOR: &str = "meshmeter";
 const INJECTOR: &str = "meshmeter-injector";
 const CONTROL_PLANE: &str = "meshmeter-control-plane";
-const SELF_TEST: &str = "meshmeter-self-test";
+const TEST: &str = "meshmeter-test";
 
 /// A port: by the name that the pod which listens declares it under, or by number.
 #[derive(Clone, Copy, Debug)]
@@ -90,11 +91,11 @@ const ALLOWED: [(&str, &str, Port); 34] = [
     (CONTROL_PLANE, "node-local DNS", Tcp(53)),
     (CONTROL_PLANE, "kube-apiserver", Tcp(443)),
     (CONTROL_PLANE, "kube-apiserver", Tcp(6443)),
-    (SELF_TEST, "dns", Udp(53)),
-    (SELF_TEST, "dns", Tcp(53)),
-    (SELF_TEST, "node-local DNS", Udp(53)),
-    (SELF_TEST, "kube-apiserver", Tcp(443)),
-    (SELF_TEST, "kube-apiserver", Tcp(6443)),
+    (TEST, "dns", Udp(53)),
+    (TEST, "dns", Tcp(53)),
+    (TEST, "node-local DNS", Udp(53)),
+    (TEST, "kube-apiserver", Tcp(443)),
+    (TEST, "kube-apiserver", Tcp(6443)),
 ];
 
 /// What a writer of samples needs besides: of a receiver in the cluster, and of AMP with each
@@ -133,8 +134,8 @@ const DENIED: [(&str, &str, Port); 27] = [
     ("stranger", CONTROL_PLANE, Named("http-admin")),
     (CONTROL_PLANE, "stranger", Tcp(8080)),
     (CONTROL_PLANE, "IMDS", Tcp(80)),
-    ("stranger", SELF_TEST, Tcp(8080)),
-    (SELF_TEST, "stranger", Tcp(8080)),
+    ("stranger", TEST, Tcp(8080)),
+    (TEST, "stranger", Tcp(8080)),
     ("stranger", "stranger of ours", Tcp(8080)),
 ];
 

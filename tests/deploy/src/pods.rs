@@ -9,26 +9,28 @@ use tests_manifests::Object;
 
 use crate::{list, text};
 
-/// The template of a workload.
+/// Kinds that make pods.
+const WORKLOADS: [&str; 4] = ["StatefulSet", "Deployment", "DaemonSet", "Job"];
+
+/// The template of a workload, or a pod of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Template<'a> {
     pub object: &'a Object,
-    /// `spec.template`.
+    /// `spec.template`, or all of a pod.
     pub value: &'a Value,
 }
 
 /// Every workload among `objects`.
 pub fn templates(objects: &[Object]) -> Vec<Template<'_>> {
-    let kinds = ["StatefulSet", "Deployment", "DaemonSet", "Job"];
-    let workloads = objects
-        .iter()
-        .filter(|object| kinds.contains(&object.kind.as_str()));
-    workloads
-        .map(|object| Template {
-            object,
-            value: &object.value["spec"]["template"],
-        })
-        .collect()
+    let templates = objects.iter().filter_map(|object| {
+        let value = match object.kind.as_str() {
+            "Pod" => &object.value,
+            kind if WORKLOADS.contains(&kind) => &object.value["spec"]["template"],
+            _ => return None,
+        };
+        Some(Template { object, value })
+    });
+    templates.collect()
 }
 
 // === impl Template ===

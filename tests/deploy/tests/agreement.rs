@@ -3,18 +3,22 @@
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
 use serde_json::Value;
+use tests_deploy::helm::{chart, example};
 use tests_deploy::pods::{Template, templates, variables};
-use tests_deploy::{find, list, render, render_text, text};
+use tests_deploy::{find, list, text};
 use tests_manifests::Object;
 
 /// Everything that may be installed at once.
 fn everything() -> Vec<Object> {
-    render_text(
-        "resources: [../overlays/app-mesh-amp]
-components: [../components/network-policies, ../components/monitoring, ../components/ingest-tls, ../components/self-test]
-",
-    )
-    .unwrap()
+    let values = "
+namespace: {create: true}
+remoteWrite:
+  receiver: amp
+  url: https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-0/api/v1/remote_write
+  cluster: test
+  aws: {credentials: pod-identity}
+";
+    example("app-mesh-closed", values).unwrap()
 }
 
 fn service<'a>(objects: &'a [Object], reference: &Value) -> &'a Value {
@@ -298,7 +302,7 @@ fn pods_are_restricted() {
 /// of them a second more, and preStop.
 #[test]
 fn the_grace_period_is_long_enough() {
-    let objects = render("deploy/kustomize/base").unwrap();
+    let objects = chart("").unwrap();
     let spec =
         &find(&objects, "StatefulSet", "meshmeter").unwrap().value["spec"]["template"]["spec"];
     let container = &spec["containers"][0];

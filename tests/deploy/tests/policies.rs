@@ -1,40 +1,36 @@
-//! `NetworkPolicies` let through what the programs need and nothing else: each overlay and
-//! component as it is shipped, alone and with others.
-#![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
+//! `NetworkPolicies` let through what the programs need and nothing else, in every usual case and
+//! with every choice.
 
 use std::collections::BTreeMap;
 
+use tests_deploy::connections;
+use tests_deploy::helm::{chart, example, examples};
 use tests_deploy::policies::{Connection, End, Labels, Pod, Policies};
-use tests_deploy::{connections, folders, render_text};
 use tests_manifests::Object;
 
-/// What the components of remote write leave to the overlay, for a receiver in the cluster and for
-/// AMP.
-const IN_CLUSTER: &str = "configMapGenerator:
-- name: meshmeter-remote-write
-  namespace: meshmeter
-  literals: [url=http://prometheus-operated.monitoring.svc:9090/api/v1/write]
-";
-const AMP: &str = "configMapGenerator:
-- name: meshmeter-remote-write
-  namespace: meshmeter
-  literals: [url=https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-0/api/v1/remote_write, cluster=test]
-";
+const CLOSED: &str = "networkPolicies: {enabled: true}";
+/// Choices that open or need a connection, or close one: values over the defaults.
+const CHOICES: [&str; 14] = [
+    "",
+    "mesh: none",
+    "appMesh: {injectEnvoy: true}\ningest: {tls: permissive, identity: token}",
+    "appMesh: {controlPlane: other, upstream: 'https://mesh.example'}",
+    "ingest: {tls: required}",
+    "api: {custom: false, external: false}",
+    "api: {certificate: {source: cert-manager}}",
+    "api: {certificate: {source: secret, ca: '-----BEGIN CERTIFICATE-----'}}",
+    "remoteWrite: {receiver: other, url: 'http://prometheus-operated.monitoring.svc:9090/api/v1/write'}",
+    "remoteWrite: {receiver: other, output: sums, url: 'http://prometheus-operated.monitoring.svc:9090/api/v1/write'}",
+    "remoteWrite: {receiver: amp, AMP, cluster: a, aws: {credentials: irsa, roleArn: 'arn:aws:iam::111122223333:role/a'}}",
+    "remoteWrite: {receiver: amp, AMP, cluster: a, aws: {credentials: pod-identity}}",
+    "remoteWrite: {receiver: amp, AMP, output: sums, aws: {credentials: pod-identity}}",
+    "flowControl: {enabled: false}",
+];
+const AMP: &str =
+    "url: 'https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-0/api/v1/remote_write'";
 
-fn rendered(resource: &str, components: &[&str], rest: &str) -> Vec<Object> {
-    let components: Vec<String> = components
-        .iter()
-        .map(|one| format!("../components/{one}"))
-        .collect();
-    let components = components.join(", ");
-    render_text(&format!(
-        "resources: [../{resource}]\ncomponents: [{components}]\n{rest}"
-    ))
-    .unwrap()
-}
-
-/// Every connection of the programs fares as it should in every installation that the README
-/// describes.
+/// Every connection of the programs fares as it should in every usual case and with every choice,
+/// with policies and without.
 #[test]
 fn installations_are_open_where_they_have_to_be() {
     let mut faults = Vec::new();
@@ -43,39 +39,16 @@ fn installations_are_open_where_they_have_to_be() {
             faults.push(format!("{what}: {fault}"));
         }
     };
-    let overlays = folders("deploy/kustomize/overlays").unwrap();
-    for overlay in &overlays {
-        for with in [&[][..], &["network-policies", "self-test"]] {
-            let objects = rendered(&format!("overlays/{overlay}"), with, "");
-            check(&format!("{overlay} + {with:?}"), &objects);
+    for name in examples().unwrap() {
+        for values in ["", CLOSED] {
+            let what = format!("{name} + {values}");
+            check(&what, &example(&name, values).unwrap());
         }
     }
-    for component in folders("deploy/kustomize/components").unwrap() {
-        let component = component.as_str();
-        let rest = match component {
-            "remote-write" | "remote-write-sums" => IN_CLUSTER,
-            "remote-write-amp" => AMP,
-            _ => "",
-        };
-        for with in [&[component][..], &[component, "network-policies"]] {
-            if with != ["network-policies", "network-policies"] {
-                check(&format!("base + {with:?}"), &rendered("base", with, rest));
-            }
-        }
-    }
-    for (components, rest) in [
-        (&["remote-write-amp", "aws-irsa"][..], AMP),
-        (&["remote-write-amp", "aws-pod-identity"], AMP),
-        (
-            &["inject-envoy", "ingest-tls-permissive", "cert-manager"],
-            "",
-        ),
-        (&["ingest-tls", "own-secret", "remote-write"], IN_CLUSTER),
-    ] {
-        for policies in [&[][..], &["network-policies"]] {
-            let with = [components, policies].concat();
-            let objects = rendered("overlays/app-mesh", &with, rest);
-            check(&format!("app-mesh + {with:?}"), &objects);
+    for choice in CHOICES {
+        for more in ["", CLOSED] {
+            let values = format!("{}\n{more}", choice.replace("AMP", AMP));
+            check(&values, &chart(&values).unwrap());
         }
     }
     assert!(faults.is_empty(), "{}\n{}", faults.len(), faults.join("\n"));
@@ -84,10 +57,21 @@ fn installations_are_open_where_they_have_to_be() {
 /// The table is about what is installed: with everything, every row of it applies.
 #[test]
 fn every_row_is_held_against_something() {
-    let with = ["network-policies", "self-test"];
-    let everything = rendered("overlays/app-mesh-amp", &with, "");
+    let everything = example("app-mesh-amp", CLOSED).unwrap();
     assert_eq!(connections::rows(&everything).unwrap(), 61);
-    assert!(connections::rows(&rendered("base", &[], "")).unwrap() > 20);
+    assert!(connections::rows(&chart("mesh: none").unwrap()).unwrap() > 20);
+}
+
+/// A policy is only of what is installed.
+#[test]
+fn policies_select_what_is_there() {
+    for (mesh, expected) in [("app-mesh", 5), ("plain", 3)] {
+        let objects = chart(&format!("mesh: {mesh}\n{CLOSED}")).unwrap();
+        let policies = objects
+            .iter()
+            .filter(|object| object.kind == "NetworkPolicy");
+        assert_eq!(policies.count(), expected, "{mesh}");
+    }
 }
 
 /// Policies of a namespace, one in each row: (spec, from, to, port, is it let through). `a` and `b`

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
-use tests_deploy::{list, read, root, text};
+use tests_deploy::helm::{Helm, Release, chart};
+use tests_deploy::{find, list, read, root, text};
 use tests_support::artifacts;
 
 fn rules() -> Vec<Value> {
-    let text = read("deploy/alerts/meshmeter.rules.yaml").unwrap();
+    let text = read("deploy/chart/alerts/meshmeter.rules.yaml").unwrap();
     let groups = tests_manifests::documents(&text).unwrap();
     let groups = list(&groups[0]["groups"]).iter();
     groups
@@ -29,7 +30,7 @@ fn every_alert_fires_and_is_silent() {
     ] {
         let output = Command::new(&promtool)
             .args(arguments)
-            .current_dir(root().join("deploy/alerts"))
+            .current_dir(root().join("deploy/chart/alerts"))
             .output()
             .unwrap();
         let said =
@@ -37,7 +38,8 @@ fn every_alert_fires_and_is_silent() {
         assert!(output.status.success(), "{said}");
     }
     let tests =
-        tests_manifests::documents(&read("deploy/alerts/meshmeter.test.yaml").unwrap()).unwrap();
+        tests_manifests::documents(&read("deploy/chart/alerts/meshmeter.test.yaml").unwrap())
+            .unwrap();
     let (mut fires, mut silent) = (BTreeSet::new(), BTreeSet::new());
     for test in list(&tests[0]["tests"]) {
         for case in list(&test["alert_rule_test"]) {
@@ -67,7 +69,7 @@ fn every_alert_has_a_runbook() {
         .lines()
         .filter_map(|line| line.strip_prefix("### "))
         .collect();
-    let notes = read("deploy/alerts/README.md").unwrap();
+    let notes = read("deploy/chart/alerts/README.md").unwrap();
     for rule in rules() {
         let name = text(&rule["alert"]);
         let annotations = &rule["annotations"];
@@ -113,7 +115,11 @@ fn no_alert_tells_fractions_of_events() {
 /// Whatever has every resource of a group says why, to people and to scanners, and may only read.
 #[test]
 fn wildcards_have_a_reason() {
-    let text_of = read("deploy/kustomize/base/rbac-people.yaml").unwrap();
+    let release = Release {
+        arguments: &["--show-only=templates/aggregator-rbac.yaml"],
+        ..Release::default()
+    };
+    let text_of = release.text(Helm::Four).unwrap();
     let mut wildcards = 0;
     for object in tests_manifests::check(&text_of).unwrap() {
         let rules = list(&object.value["rules"]);
@@ -135,31 +141,50 @@ fn wildcards_have_a_reason() {
     assert_eq!(text_of.matches("trivy:ignore:KSV-0046").count(), wildcards);
 }
 
-/// The operator gets the rules that promtool tests.
+/// The operator gets the rules that promtool tests, but for what is known of the installation.
 #[test]
 fn the_operator_gets_the_same_rules() {
-    let (file, copy) = (
-        "deploy/alerts/meshmeter.rules.yaml",
-        "deploy/kustomize/components/alerts/rules.yaml",
-    );
-    let indented: String = read(file)
+    let tested = read("deploy/chart/alerts/meshmeter.rules.yaml").unwrap();
+    for (values, replicas, runbook) in [
+        (
+            "alerts: {enabled: true}",
+            2,
+            "https://example.com/meshmeter/docs/OPERATIONS.md",
+        ),
+        (
+            "aggregator: {replicas: 3}\nalerts: {enabled: true, runbookUrl: 'https://wiki/runbook'}",
+            3,
+            "https://wiki/runbook",
+        ),
+    ] {
+        let objects = chart(values).unwrap();
+        let rule = &find(&objects, "PrometheusRule", "meshmeter").unwrap().value;
+        let expected = tested
+            .replace("https://example.com/meshmeter/docs/OPERATIONS.md", runbook)
+            .replace(
+                "count(meshmeter_build_info) < 2",
+                &format!("count(meshmeter_build_info) < {replicas}"),
+            );
+        let expected = &tests_manifests::documents(&expected).unwrap()[0];
+        assert_eq!(rule["spec"], *expected);
+    }
+}
+
+/// Grafana's sidecar gets the dashboards that are tested.
+#[test]
+fn grafana_gets_the_same_dashboards() {
+    let objects = chart("dashboards: {enabled: true}").unwrap();
+    let map = &find(&objects, "ConfigMap", "meshmeter-dashboards")
         .unwrap()
-        .lines()
-        .map(|line| {
-            if line.is_empty() {
-                "\n".to_owned()
-            } else {
-                format!("  {line}\n")
-            }
-        })
-        .collect();
-    let text = read(copy).unwrap();
-    let (head, rules) = text.split_once("\nspec:\n").unwrap();
-    assert!(head.contains("kind: PrometheusRule"), "{head}");
-    assert!(
-        rules == indented,
-        "{copy}: behind `spec:` is {file}, two spaces further in; write it anew by sed 's/^\\(.\\)/  \\1/' {file}"
-    );
+        .value;
+    assert_eq!(map["metadata"]["labels"]["grafana_dashboard"], "1");
+    for name in ["fleet", "workload", "self"] {
+        let file = format!("{name}.json");
+        let tested = read(&format!("deploy/chart/dashboards/{file}")).unwrap();
+        let [given, tested] = [text(&map["data"][&file]), &tested]
+            .map(|text| serde_json::from_str::<Value>(text).unwrap());
+        assert_eq!(given, tested, "{name}");
+    }
 }
 
 /// Dashboards have an id, a source that can be chosen, distinct panels, and no query without a
@@ -169,7 +194,7 @@ fn dashboards_are_in_order() {
     let mut ids = BTreeSet::new();
     for name in ["fleet", "workload", "self"] {
         let board: Value =
-            serde_json::from_str(&read(&format!("deploy/dashboards/{name}.json")).unwrap())
+            serde_json::from_str(&read(&format!("deploy/chart/dashboards/{name}.json")).unwrap())
                 .unwrap();
         assert_eq!(text(&board["uid"]), format!("meshmeter-{name}"));
         assert!(ids.insert(text(&board["title"]).to_owned()));

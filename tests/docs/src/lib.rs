@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! built programs -> --help, /metrics -> tables -> regions of CONFIGURATION.md, METRICS.md
+//! the chart      -> values, schema -> tables -> region of reference/CHART.md
 //! documents      -> links, anchors, flags, metrics, fenced examples -> findings
 //! ```
 //!
@@ -14,3 +15,4 @@ pub mod markdown;
 pub mod programs;
 pub mod regions;
 pub mod stats;
+pub mod values;

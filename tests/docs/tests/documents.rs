@@ -256,7 +256,7 @@ fn alerts_have_a_runbook() {
     let runbook = fs::read_to_string(root().join("docs/OPERATIONS.md")).unwrap();
     let mut alerts = BTreeSet::new();
     let mut files = Vec::new();
-    walk(&root().join("deploy/alerts"), true, &mut files);
+    walk(&root().join("deploy/chart/alerts"), true, &mut files);
     for file in files {
         let text = fs::read_to_string(file).unwrap_or_default();
         let names = text

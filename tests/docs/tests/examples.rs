@@ -18,8 +18,8 @@ const DJAPP: &str = "deploy/examples/djapp";
 /// same labels.
 #[test]
 fn djapp_renders_and_is_strict() {
-    let base = tests_deploy::render(&format!("{DJAPP}/base")).unwrap();
-    let meshed = tests_deploy::render(&format!("{DJAPP}/meshed")).unwrap();
+    let base = tests_deploy::kustomize(&format!("{DJAPP}/base")).unwrap();
+    let meshed = tests_deploy::kustomize(&format!("{DJAPP}/meshed")).unwrap();
     assert_eq!((base.len(), meshed.len()), (7, 17));
     for node in meshed.iter().filter(|object| object.kind == "VirtualNode") {
         let pods = node.value["spec"]["podSelector"]["matchLabels"]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use tests_docs::exposition::{self, OpenLabels};
 use tests_docs::programs::{Part, Program};
-use tests_docs::{flags, markdown, regions, stats};
+use tests_docs::{flags, markdown, regions, stats, values};
 
 /// With this variable the test writes what it would compare.
 const WRITE: &str = "MESHMETER_WRITE_REFERENCE";
@@ -98,6 +98,18 @@ async fn metrics_are_documented() {
     hold("METRICS.md", |name| {
         let (_, table) = tables.iter().find(|(known, _)| known == name)?;
         Some(table.clone())
+    });
+}
+
+/// The values of the chart are those of its files.
+#[test]
+fn values_are_documented() {
+    let file = |name: &str| tests_deploy::read(&format!("{}/{name}", tests_deploy::helm::CHART));
+    let text = file("values.yaml").unwrap();
+    let schema = file("values.schema.json").unwrap();
+    let table = values::render(&text, &schema).unwrap();
+    hold("reference/CHART.md", |name| {
+        (name == "values of the chart").then(|| table.clone())
     });
 }
 

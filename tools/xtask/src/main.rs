@@ -38,7 +38,8 @@ enum Task {
     },
     /// Make sure that the oldest Envoy that tests run is there too, beside the default one.
     Envoys,
-    /// Make sure that there is a kubectl which renders `deploy/`, under `target/kubectl`.
+    /// Make sure that helm 4, helm 3 and a kubectl are there, which render `deploy/`, under
+    /// `target/kubectl`.
     Kubectl,
     /// Make sure that there is a Prometheus: Debian's, under `target/prometheus`.
     Prometheus,
@@ -46,7 +47,8 @@ enum Task {
     Python,
     /// Make sure that what demo and bench need is there: the Wasm target of Rust and an Envoy.
     Setup,
-    /// Build the programs and write the references of flags and metrics anew.
+    /// Build the programs and write the references of flags, metrics and the chart's values, and
+    /// `deploy/manifests`, anew.
     Reference,
     /// Check names, links, lengths, circles and paths across the tree.
     Structure,

@@ -1,16 +1,19 @@
-//! The references of flags and metrics: `tests/docs` compares them with what the built programs
-//! say, and writes them when it is asked to.
+//! The references of flags, metrics and the chart's values, and the manifests rendered from the
+//! chart: tests compare them with what the built programs and the chart say, and write them when
+//! they are asked to.
 
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// Writes `docs/CONFIGURATION.md` and `docs/METRICS.md` anew.
+/// Writes `docs/CONFIGURATION.md`, `docs/METRICS.md`, `docs/reference/CHART.md` and
+/// `deploy/manifests` anew.
 pub(crate) fn write(root: &Path) -> Result<()> {
     let programs = ["build", "--package=aggregator", "--package=mesh", "--bins"];
     let tests = ["test", "--package=tests-docs", "--test=reference"];
-    for arguments in [programs.as_slice(), &tests] {
+    let chart = ["test", "--package=tests-deploy", "--test=chart"];
+    for arguments in [programs.as_slice(), &tests, &chart] {
         let mut cargo = Command::new("cargo");
         cargo.args(arguments).env("MESHMETER_WRITE_REFERENCE", "1");
         let status = cargo.current_dir(root).status();

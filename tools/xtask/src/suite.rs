@@ -67,7 +67,7 @@ fn steps(root: &Path) -> Vec<Step<'_>> {
         Step::call("envoy", || envoy::run(root, None)),
         Step::call("envoy of old", || envoy::ensure_old(root)),
         Step::call("kubectl", host::ensure_kubectl),
-        Step::call("kubectl for deploy", || kubectl::ensure(root)),
+        Step::call("helm and kubectl for deploy", || kubectl::ensure(root)),
         Step::call("prometheus", || prometheus::ensure(root)),
         Step::call("python", || python::ensure(root)),
         Step::command("fmt", cargo(&["fmt", "--all", "--check"])),

@@ -35,7 +35,7 @@ const TIMES: [&str; 2] = ["10m", "10m7s"];
 const SUMS: &str = "appmesh_requests_total";
 
 fn board(name: &str) -> Value {
-    serde_json::from_str(&read(&format!("deploy/dashboards/{name}.json")).unwrap()).unwrap()
+    serde_json::from_str(&read(&format!("deploy/chart/dashboards/{name}.json")).unwrap()).unwrap()
 }
 
 /// A query of a panel: its board, panel and reference, what it asks, and its legend.

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tests_deploy::helm::chart;
 use tests_deploy::pods::{arguments, templates, variables};
-use tests_deploy::{list, read, render_text, text};
+use tests_deploy::{list, read, text};
 use tests_manifests::Object;
 use tests_support::clock::wait_for;
 use tests_support::process::Process;
@@ -29,17 +30,27 @@ const FLAGS_READ: Duration = Duration::from_secs(3);
 /// How clap ends a program whose flags it does not know.
 const USAGE: i32 = 2;
 
-/// The base with every component that adds flags, but one of those that exclude each other.
+/// Ways to write samples, of which an installation has one.
+const REMOTE_WRITE: [&str; 3] = [
+    "receiver: amp, cluster: test, aws: {credentials: pod-identity}",
+    "receiver: other, auth: {type: basic, user: me, secretName: mine}",
+    "receiver: other, output: sums",
+];
+
+/// Every choice that adds flags, but one of those that exclude each other.
 fn all_flags(remote_write: &str) -> Vec<Object> {
-    render_text(&format!(
-        "resources: [../base]
-components: [../components/injector, ../components/inject-envoy, ../components/control-plane, ../components/ingest-tls-permissive, ../components/{remote_write}]
-configMapGenerator:
-- name: meshmeter-remote-write
-  namespace: meshmeter
-  literals:
-  - url=https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-00000000-0000-0000-0000-000000000000/api/v1/remote_write
-  - cluster=test
+    let amp = "https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-0/api/v1/remote_write";
+    let url = if remote_write.contains("amp") {
+        amp
+    } else {
+        "http://127.0.0.1:9/api/v1/write"
+    };
+    chart(&format!(
+        "
+appMesh: {{injectEnvoy: true, xdsProxyArgs: [--direction=both]}}
+ingest: {{tls: permissive, identity: token}}
+aggregator: {{watchNamespaces: [a, b]}}
+remoteWrite: {{{remote_write}, url: '{url}'}}
 "
     ))
     .unwrap()
@@ -95,7 +106,7 @@ fn are_taken(program: &Path, arguments: &[String], variables: &BTreeMap<String, 
 #[test]
 fn flags_are_those_of_the_programs() {
     let mut seen = BTreeSet::new();
-    for remote_write in ["remote-write-amp", "remote-write", "remote-write-sums"] {
+    for remote_write in REMOTE_WRITE {
         let objects = all_flags(remote_write);
         for template in templates(&objects) {
             for container in template.containers() {
@@ -125,7 +136,8 @@ fn flags_are_those_of_the_programs() {
             }
         }
     }
-    assert_eq!(seen.len(), 3, "{seen:?}");
+    // With the one of `helm test`.
+    assert_eq!(seen.len(), 4, "{seen:?}");
 }
 
 pub(crate) fn text_of(value: &Value) -> String {
@@ -148,16 +160,18 @@ fn metrics(expression: &str) -> Vec<String> {
 /// Every expression of the rules and dashboards.
 fn expressions() -> Vec<String> {
     let rules =
-        tests_manifests::documents(&read("deploy/alerts/meshmeter.rules.yaml").unwrap()).unwrap();
+        tests_manifests::documents(&read("deploy/chart/alerts/meshmeter.rules.yaml").unwrap())
+            .unwrap();
     let mut found: Vec<String> = list(&rules[0]["groups"])
         .iter()
         .flat_map(|group| list(&group["rules"]))
         .map(|rule| text_of(&rule["expr"]))
         .collect();
     for dashboard in ["fleet", "workload", "self"] {
-        let board: Value =
-            serde_json::from_str(&read(&format!("deploy/dashboards/{dashboard}.json")).unwrap())
-                .unwrap();
+        let board: Value = serde_json::from_str(
+            &read(&format!("deploy/chart/dashboards/{dashboard}.json")).unwrap(),
+        )
+        .unwrap();
         let panels = list(&board["panels"]).iter();
         found.extend(
             panels
@@ -172,14 +186,8 @@ fn expressions() -> Vec<String> {
 /// writes.
 #[tokio::test]
 async fn metrics_are_those_that_are_exposed() {
-    let objects = render_text(
-        "resources: [../base]
-components: [../components/remote-write]
-configMapGenerator:
-- {name: meshmeter-remote-write, namespace: meshmeter, literals: ['url=http://127.0.0.1:9/api/v1/write']}
-",
-    )
-    .unwrap();
+    let receiver = "receiver: other, url: 'http://127.0.0.1:9/api/v1/write'";
+    let objects = chart(&format!("remoteWrite: {{{receiver}}}")).unwrap();
     let running = run(&objects, "StatefulSet", "meshmeter", &registered(&objects)).await;
     let mut exposed = http::get_ok(running.admin, "/metrics")
         .await
@@ -255,7 +263,7 @@ fn images_hold_what_manifests_run() {
         assert_eq!(*program.file_name().unwrap(), *ours.program.unwrap().file);
     }
     let mut images = BTreeSet::new();
-    for template in templates(&all_flags("remote-write")) {
+    for template in templates(&all_flags(REMOTE_WRITE[0])) {
         for container in template.containers() {
             let image = text(&container["image"]);
             let Some(name) = image.strip_prefix("registry.example.com/meshmeter/") else {

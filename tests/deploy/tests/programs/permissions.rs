@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use tests_deploy::helm::chart;
 use tests_deploy::permissions::{Request, Rule, rules};
-use tests_deploy::{list, render_text, text};
+use tests_deploy::{list, text};
 use tests_support::clock::wait_for;
 use tests_support::kubernetes::Resource;
 use tests_support::kubernetes::custom;
@@ -102,11 +103,10 @@ async fn rotating(running: &Running, name: &str) -> Value {
 
 #[tokio::test]
 async fn of_the_aggregator() {
-    let objects = render_text(
-        "resources: [../base]
-components: [../components/remote-write, ../components/ingest-tls]
-configMapGenerator:
-- {name: meshmeter-remote-write, namespace: meshmeter, literals: ['url=http://127.0.0.1:9/api/v1/write']}
+    let objects = chart(
+        "
+ingest: {tls: required, identity: token}
+remoteWrite: {receiver: other, url: 'http://127.0.0.1:9/api/v1/write'}
 ",
     )
     .unwrap();
@@ -151,7 +151,7 @@ fn meshed() -> Vec<(Resource, Value)> {
     ]
 }
 
-/// With the component that lets it add sidecars, with that of TLS, and without. Events are raised
+/// As it is, with Envoys to add, and with TLS. Events are raised
 /// by reviews: the webhook's own tests.
 #[tokio::test]
 async fn of_the_injector() {
@@ -162,15 +162,12 @@ async fn of_the_injector() {
         WEBHOOK_CONFIGURATION,
         json!({"metadata": metadata, "webhooks": webhooks}),
     ));
-    for more in [
+    for values in [
         "",
-        ", ../components/inject-envoy",
-        ", ../components/ingest-tls",
+        "appMesh: {injectEnvoy: true}",
+        "ingest: {tls: required, identity: token}",
     ] {
-        let objects = render_text(&format!(
-            "resources: [../base]\ncomponents: [../components/injector{more}]\n"
-        ))
-        .unwrap();
+        let objects = chart(values).unwrap();
         let rules = rules(&objects, "meshmeter-injector").unwrap();
         let first = run(&objects, "Deployment", "meshmeter-injector", &there).await;
         let mut rotated = there.clone();
@@ -184,8 +181,7 @@ async fn of_the_injector() {
 /// so.
 #[tokio::test]
 async fn of_the_control_plane() {
-    let objects =
-        render_text("resources: [../base]\ncomponents: [../components/control-plane]\n").unwrap();
+    let objects = chart("").unwrap();
     let rules = rules(&objects, "meshmeter-control-plane").unwrap();
     let refused = custom::RESOURCES.map(|resource| {
         let metadata = json!({"namespace": "prod", "name": "refused"});
