@@ -5,15 +5,19 @@
 //! each sidecar a TCP connection of its own as Envoy's are, HTTP/2 by hand so that the senders do
 //! not weigh more than what is measured. CPU time is the kernel's account of the server's threads.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Resource, Rlimit, setrlimit};
+use serde::Serialize;
 
 use crate::cpus::{self, Cpus};
+use crate::interval::VALUES_MIN;
 use report::Report;
 
+mod beside;
 mod echo;
 mod frames;
 mod report;
@@ -25,6 +29,7 @@ pub(crate) use echo::run as echo;
 pub(crate) use send::Args as SendArgs;
 pub(crate) use send::run as send;
 
+const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
 /// Open files: a connection is one at each end, and both ends inherit this.
 const FILES: u64 = 40_000;
 
@@ -40,6 +45,20 @@ pub(crate) struct Args {
     /// How long each size is measured, after a warm-up.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(2..=300))]
     seconds: u32,
+    /// Instead of the bare server, measure this build of the aggregator beside the one for this
+    /// machine: what `scripts/images` builds is
+    /// `target/x86_64-unknown-linux-musl/release/meshmeter`.
+    #[arg(long, value_name = "FILE")]
+    beside: Option<PathBuf>,
+    /// With --beside: rounds, in each of which both are measured.
+    #[arg(long, default_value_t = 8, requires = "beside", value_parser = rounds)]
+    rounds: usize,
+}
+
+fn rounds(text: &str) -> Result<usize> {
+    let rounds = text.parse()?;
+    ensure!(rounds >= VALUES_MIN, "at least {VALUES_MIN}");
+    Ok(rounds)
 }
 
 /// Measures and prints; fails if a limit is exceeded. What is measured has to be optimised, so a
@@ -52,6 +71,10 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     let cpus = Cpus::choose()?;
     cpus::pin_self(cpus.load)?;
     let programs = Programs::beside_this()?;
+    if let Some(other) = &args.beside {
+        let report = beside::run(&programs, other, cpus, args).await?;
+        return print(args, &report);
+    }
     let mut sizes = Vec::new();
     for sidecars in &args.sidecars {
         let ours = run::steady(
@@ -70,12 +93,17 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     let ours = run::saturated(&programs, run::Subject::Aggregator, cpus).await?;
     let echo = run::saturated(&programs, run::Subject::Echo, cpus).await?;
     let report = Report::new(&sizes, ours, echo);
+    print(args, &report)?;
+    ensure!(report.is_within_limits(), "a limit was exceeded");
+    Ok(())
+}
+
+fn print(args: &Args, report: &(impl Display + Serialize)) -> Result<()> {
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        println!("{}", serde_json::to_string_pretty(report)?);
     } else {
         print!("{report}");
     }
-    ensure!(report.is_within_limits(), "a limit was exceeded");
     Ok(())
 }
 
@@ -128,9 +156,10 @@ fn run_optimised() -> Result<()> {
         &["run", "--quiet", "--release", "--bin", "bench", "--"],
     ] {
         let mut command = Command::new(&cargo);
+        // Where this program was started, its arguments name files.
         command
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(arguments);
+            .args([arguments[0], "--manifest-path", MANIFEST])
+            .args(&arguments[1..]);
         if arguments[0] == "run" {
             command.args(std::env::args_os().skip(1));
         }
