@@ -10,8 +10,6 @@ use crate::roots;
 
 /// By number: of a name the kubelet cannot tell that it is not root.
 pub const USER: &str = "65532:65532";
-/// Where the injector and `meshmeter-mesh prepare` look for the modules.
-pub const MODULES: &str = "/opt/meshmeter";
 const PROGRAMS: &str = "/usr/local/bin";
 /// The path that Debian has, which libraries also try without being told.
 const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -56,6 +54,7 @@ pub const IMAGES: [Ours; 3] = [
             package: "mesh",
             file: "meshmeter-mesh",
         }),
+        // Where the injector and `meshmeter-mesh prepare` look for them.
         modules: &[
             (
                 "meshmeter-filter.wasm",
