@@ -126,6 +126,11 @@ impl Part {
                 return Ok(None);
             };
             let addresses: Value = serde_json::from_slice(&text)?;
+            // The control plane writes its admin address before it has read the cluster, and has
+            // all its metrics only when it listens.
+            if matches!(self, Self::ControlPlane) && addresses["xds"].is_null() {
+                return Ok(None);
+            }
             let admin = addresses["admin"].as_str().context("an address `admin`")?;
             Ok(Some(admin.parse()?))
         })
