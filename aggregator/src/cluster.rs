@@ -145,7 +145,7 @@ fn certificate(
         serving: cert.clone(),
         clock: clock.clone(),
     };
-    let fault = publisher.keep(client.clone(), stop.clone());
+    let fault = publisher.spawn(client.clone(), stop.clone());
     Ok((cert, Some(fault)))
 }
 

@@ -104,7 +104,7 @@ impl Cluster {
             serving: cert.clone(),
             clock: clock.clone(),
         };
-        let fault = publisher.keep(self.client.clone(), stop.clone());
+        let fault = publisher.spawn(self.client.clone(), stop.clone());
         self.checks.certificates.push(("ingest-certificate", fault));
         Ok(cert)
     }

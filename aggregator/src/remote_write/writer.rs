@@ -41,7 +41,7 @@ impl Writer {
 
     /// Starts to acquire and renew the Lease.
     pub(super) fn keep(&mut self, client: kube::Client, lease: Lease) {
-        let handle = lease.keep(client);
+        let handle = lease.spawn(client);
         if let Some(gate) = &self.gate {
             tokio::spawn(shut_without(handle.leadership.clone(), Arc::clone(gate)));
         }

@@ -73,7 +73,7 @@ enum LastLog {
 }
 
 #[derive(Debug, Error)]
-pub(crate) enum RegistrationError {
+pub(crate) enum PublishError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     #[error("the secret {name} cannot be used: {source}")]
@@ -110,7 +110,7 @@ pub fn pod_names(service: &str, namespace: &str) -> Vec<String> {
 
 impl CaBundlePublisher {
     /// Checks and repairs everything until `stop`, in a task of its own; returns what is wrong.
-    pub fn keep(self, client: Client, stop: CancellationToken) -> Fault {
+    pub fn spawn(self, client: Client, stop: CancellationToken) -> Fault {
         let (fault, faults) = watch::channel(Some("the CA is not there yet".to_owned()));
         tokio::spawn(async move {
             let mut current = None;
@@ -171,7 +171,7 @@ impl CaBundlePublisher {
         &self,
         client: &Client,
         current: &mut Option<Current>,
-    ) -> Result<WriteOutcome, RegistrationError> {
+    ) -> Result<WriteOutcome, PublishError> {
         let stored = Stored {
             namespace: &self.namespace,
             secret: &self.secret,
@@ -199,7 +199,7 @@ impl CaBundlePublisher {
         let with_shown = generations.keeping(&current.shown);
         if with_shown != generations {
             stored.replace(client, &current.held, &with_shown).await?;
-            return Err(RegistrationError::Replaced(self.secret.clone()));
+            return Err(PublishError::Replaced(self.secret.clone()));
         }
         let written = self.publish(client, &generations, current).await?;
         current.registered = true;
@@ -223,7 +223,7 @@ impl CaBundlePublisher {
     }
 
     /// Issues a new certificate by the signing CA and uses it; returns that CA.
-    fn show(&self, generations: &Generations) -> Result<String, RegistrationError> {
+    fn show(&self, generations: &Generations) -> Result<String, PublishError> {
         let Pair { certificate, key } = &generations.signing;
         let issued = CertificateAuthority::from_pem(certificate, key)?.issue(&self.names)?;
         self.serving.swap(&issued.certificate, &issued.key)?;
@@ -236,7 +236,7 @@ impl CaBundlePublisher {
         client: &Client,
         generations: &Generations,
         current: &mut Current,
-    ) -> Result<WriteOutcome, RegistrationError> {
+    ) -> Result<WriteOutcome, PublishError> {
         let bundle = generations.bundle();
         let mut written = WriteOutcome::All;
         for target in &self.targets {
@@ -245,7 +245,7 @@ impl CaBundlePublisher {
                 WriteOutcome::All => {}
                 WriteOutcome::Some if target.is_urgent() => {
                     current.registered = false;
-                    return Err(RegistrationError::NoTarget(target.to_string()));
+                    return Err(PublishError::NoTarget(target.to_string()));
                 }
                 WriteOutcome::Some => written = WriteOutcome::Some,
             }

@@ -4,7 +4,7 @@ mod election;
 
 use std::time::Duration;
 
-pub use election::{Election, LEASE_DURATION, Leadership, RENEW_DEADLINE, Record, Step};
+pub use election::{Action, Election, LEASE_DURATION, Leadership, RENEW_DEADLINE, Record};
 use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
@@ -54,7 +54,7 @@ impl LeaseHandle {
 
 impl Lease {
     /// Acquires the Lease when it is free and renews it, in a task of its own.
-    pub fn keep(self, client: Client) -> LeaseHandle {
+    pub fn spawn(self, client: Client) -> LeaseHandle {
         let (sender, leadership) = watch::channel(Leadership::Unknown);
         let stop = CancellationToken::new();
         let ending = stop.clone();
@@ -64,7 +64,7 @@ impl Lease {
             loop {
                 // A slow response must not delay the announcement that the Lease has expired:
                 // another replica may acquire it soon after.
-                let left = election.left(clock()).unwrap_or(LEASE_DURATION);
+                let left = election.remaining(clock()).unwrap_or(LEASE_DURATION);
                 let renewal = self.once(&client, &clock, &mut election);
                 if let Ok(Err(error)) = timeout(left, renewal).await {
                     tracing::warn!(
@@ -74,13 +74,13 @@ impl Lease {
                     );
                 }
                 announce(&sender, election.leadership(clock()), &self.name);
-                let left = election.left(clock()).unwrap_or(RETRY_PERIOD);
+                let left = election.remaining(clock()).unwrap_or(RETRY_PERIOD);
                 tokio::select! {
                     () = ending.cancelled() => break,
                     () = sleep(RETRY_PERIOD.min(left)) => {}
                 }
             }
-            if election.leads(clock()) {
+            if election.is_leader(clock()) {
                 self.give_back(&client, &election).await;
             }
         });
@@ -102,11 +102,11 @@ impl Lease {
         let spec = read.as_ref().and_then(|read| read.spec.as_ref());
         let acquired = spec.and_then(|spec| spec.acquire_time.clone());
         let step = election.step(began, read.map(Record::from));
-        if step == Step::Follow {
+        if step == Action::Follow {
             return Ok(());
         }
         let record = election.record(step);
-        let acquired = acquired.filter(|_| step == Step::Renew);
+        let acquired = acquired.filter(|_| step == Action::Renew);
         match within(self.write(client, &record, acquired), "the lease").await {
             Ok(()) => {
                 election.wrote(began);
@@ -147,7 +147,7 @@ impl Lease {
         let record = Record {
             version: read.version,
             holder: String::new(),
-            ..election.record(Step::Renew)
+            ..election.record(Action::Renew)
         };
         match within(self.write(client, &record, None), "the lease").await {
             Ok(()) => tracing::info!(lease = self.name, "lease released"),

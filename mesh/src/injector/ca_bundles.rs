@@ -97,7 +97,7 @@ pub(super) fn start(
         name: options.lease.clone(),
         identity: options.identity.clone(),
     };
-    let handle = lease.keep(client.clone());
+    let handle = lease.spawn(client.clone());
     let controller = Controller {
         client,
         options,

@@ -50,7 +50,7 @@ impl Certificate {
             serving: serving.clone(),
             clock: clock::both(),
         };
-        let fault = publisher.keep(client.clone(), stop.clone());
+        let fault = publisher.spawn(client.clone(), stop.clone());
         Ok(Self {
             serving,
             publisher_fault: Some(fault),

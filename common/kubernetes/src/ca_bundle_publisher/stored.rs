@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use super::RegistrationError;
+use super::PublishError;
 use super::generations::{Generations, Pair};
 use crate::connection::{get, send};
 use crate::index::JSON;
@@ -68,7 +68,7 @@ impl Stored<'_> {
         &self,
         client: &Client,
         known: Option<&Generations>,
-    ) -> Result<StoredSecret, RegistrationError> {
+    ) -> Result<StoredSecret, PublishError> {
         let path = self.path();
         match get::<Secret>(client, &path, JSON).await {
             Ok(secret) => return self.read(&secret),
@@ -104,7 +104,7 @@ impl Stored<'_> {
         client: &Client,
         held: &StoredSecret,
         now: &Generations,
-    ) -> Result<bool, RegistrationError> {
+    ) -> Result<bool, PublishError> {
         let mut change = self.object(now);
         change["metadata"]["resourceVersion"] = held.version.as_str().into();
         // Removed keys are null, which a merge patch deletes; labels and annotations of others
@@ -130,7 +130,7 @@ impl Stored<'_> {
         format!("{}/{}", self.collection(), self.secret)
     }
 
-    fn new_ca(&self) -> Result<Pair, RegistrationError> {
+    fn new_ca(&self) -> Result<Pair, PublishError> {
         let made = CertificateAuthority::new(&format!("{}.{}", self.service, self.namespace))?;
         Ok(Pair {
             certificate: made.certificate().to_owned(),
@@ -166,24 +166,24 @@ impl Stored<'_> {
         })
     }
 
-    fn read(&self, secret: &Secret) -> Result<StoredSecret, RegistrationError> {
+    fn read(&self, secret: &Secret) -> Result<StoredSecret, PublishError> {
         let name = || format!("{}/{}", self.namespace, self.secret);
         let text = |key: &str| {
             let bytes = secret.data.get(key);
             bytes.map(|ByteString(bytes)| String::from_utf8_lossy(bytes).into_owned())
         };
         let pair = |certificate: &'static str, key: &'static str| {
-            let missing = |key| RegistrationError::Missing { name: name(), key };
+            let missing = |key| PublishError::Missing { name: name(), key };
             let pair = Pair {
                 certificate: text(certificate).ok_or_else(|| missing(certificate))?,
                 key: text(key).ok_or_else(|| missing(key))?,
             };
             let usable = CertificateAuthority::from_pem(&pair.certificate, &pair.key);
-            usable.map_err(|source| RegistrationError::Secret {
+            usable.map_err(|source| PublishError::Secret {
                 name: name(),
                 source,
             })?;
-            Ok::<_, RegistrationError>(pair)
+            Ok::<_, PublishError>(pair)
         };
         let former = text(FORMER).unwrap_or_default();
         let former = former.split_inclusive(END).map(str::trim);

@@ -24,7 +24,7 @@ pub struct Record {
 
 /// What to do after reading the Lease.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Step {
+pub enum Action {
     Create,
     /// It is ours: renew it.
     Renew,
@@ -62,10 +62,10 @@ impl Election {
     }
 
     /// What to do after `read` was read at `now`; `None` if there is no Lease.
-    pub fn step(&mut self, now: Duration, read: Option<Record>) -> Step {
+    pub fn step(&mut self, now: Duration, read: Option<Record>) -> Action {
         let Some(record) = read else {
             self.seen = None;
-            return Step::Create;
+            return Action::Create;
         };
         let same = matches!(&self.seen, Some((seen, _)) if seen.version == record.version);
         let since = match &self.seen {
@@ -73,24 +73,24 @@ impl Election {
             _ => now,
         };
         let step = if record.holder == self.identity {
-            Step::Renew
+            Action::Renew
         } else if record.holder.is_empty() || now.saturating_sub(since) >= record.duration {
-            Step::Take
+            Action::Take
         } else {
             self.renewed = None;
-            Step::Follow
+            Action::Follow
         };
         self.seen = Some((record, since));
         step
     }
 
     /// True if this process acts at `now`.
-    pub fn leads(&self, now: Duration) -> bool {
+    pub fn is_leader(&self, now: Duration) -> bool {
         self.leadership(now) == Leadership::Leads
     }
 
     /// How long from `now` this process may still act without a renewal; `None` if it may not.
-    pub fn left(&self, now: Duration) -> Option<Duration> {
+    pub fn remaining(&self, now: Duration) -> Option<Duration> {
         let deadline = self.renewed? + RENEW_DEADLINE;
         deadline.checked_sub(now).filter(|left| !left.is_zero())
     }
@@ -108,7 +108,7 @@ impl Election {
     /// Whether this process acts at `now`.
     pub fn leadership(&self, now: Duration) -> Leadership {
         match (&self.renewed, &self.seen) {
-            _ if self.left(now).is_some() => Leadership::Leads,
+            _ if self.remaining(now).is_some() => Leadership::Leads,
             (None, Some((record, _)))
                 if !record.holder.is_empty() && record.holder != self.identity =>
             {
@@ -119,10 +119,10 @@ impl Election {
     }
 
     /// The Lease to write for `step`.
-    pub fn record(&self, step: Step) -> Record {
+    pub fn record(&self, step: Action) -> Record {
         let seen = self.seen.as_ref().map(|(record, _)| record.clone());
         let seen = seen.unwrap_or_default();
-        let taken = i32::from(step == Step::Take && !seen.version.is_empty());
+        let taken = i32::from(step == Action::Take && !seen.version.is_empty());
         Record {
             holder: self.identity.clone(),
             duration: LEASE_DURATION,
@@ -157,31 +157,31 @@ mod tests {
         let mut election = Election::new("b");
         assert_eq!(
             election.step(seconds(100), Some(held_by("a", 1))),
-            Step::Follow
+            Action::Follow
         );
         assert_eq!(election.leadership(seconds(100)), Leadership::Follows);
         assert_eq!(
             election.step(seconds(114), Some(held_by("a", 1))),
-            Step::Follow
+            Action::Follow
         );
         // A renewal begins the time anew.
         assert_eq!(
             election.step(seconds(115), Some(held_by("a", 2))),
-            Step::Follow
+            Action::Follow
         );
         assert_eq!(
             election.step(seconds(129), Some(held_by("a", 2))),
-            Step::Follow
+            Action::Follow
         );
         assert_eq!(
             election.step(seconds(130), Some(held_by("a", 2))),
-            Step::Take
+            Action::Take
         );
-        assert_eq!(election.record(Step::Take).transitions, 4);
+        assert_eq!(election.record(Action::Take).transitions, 4);
         election.wrote(seconds(130));
         assert_eq!(election.leadership(seconds(139)), Leadership::Leads);
-        assert_eq!(election.left(seconds(139)), Some(seconds(1)));
-        assert_eq!(election.left(seconds(140)), None);
+        assert_eq!(election.remaining(seconds(139)), Some(seconds(1)));
+        assert_eq!(election.remaining(seconds(140)), None);
         assert_eq!(
             election.leadership(seconds(140)),
             Leadership::Unknown,
@@ -192,11 +192,14 @@ mod tests {
     #[test]
     fn what_was_released_or_is_ours_is_taken_at_once() {
         let mut election = Election::new("b");
-        assert_eq!(election.step(seconds(1), None), Step::Create);
-        assert_eq!(election.step(seconds(1), Some(held_by("", 1))), Step::Take);
+        assert_eq!(election.step(seconds(1), None), Action::Create);
+        assert_eq!(
+            election.step(seconds(1), Some(held_by("", 1))),
+            Action::Take
+        );
         assert_eq!(
             election.step(seconds(1), Some(held_by("b", 2))),
-            Step::Renew
+            Action::Renew
         );
         election.wrote(seconds(1));
         assert_eq!(election.leadership(seconds(2)), Leadership::Leads);
@@ -238,7 +241,7 @@ mod tests {
                         }
                     } else if now >= outage && random.random_ratio(1, 6) {
                         let step = process.step(Duration::from_millis(now), lease.clone());
-                        if step != Step::Follow {
+                        if step != Action::Follow {
                             let due = now + random.random_range(0..3_000);
                             writes[index] = Some((due, now, process.record(step)));
                         }
@@ -246,7 +249,7 @@ mod tests {
                 }
                 let leaders = processes
                     .iter()
-                    .filter(|process| process.leads(Duration::from_millis(now)));
+                    .filter(|process| process.is_leader(Duration::from_millis(now)));
                 let leaders = leaders.count();
                 assert!(leaders < 2, "seed {seed}, {now} ms: two lead");
                 led += leaders;
