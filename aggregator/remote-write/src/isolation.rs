@@ -73,7 +73,7 @@ impl Isolation {
         self.overflowed
     }
 
-    /// Ends the isolation of series set aside for [`ASIDE_SECONDS`].
+    /// Ends the isolation of series set aside for `ASIDE_SECONDS`.
     pub fn expire(&mut self, now: f64) {
         self.aside.retain(|_, (_, until)| *until > now);
     }

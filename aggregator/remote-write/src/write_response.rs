@@ -171,7 +171,7 @@ impl WriteResponse {
         row.map_or_else(|| by_hundreds(code), |row| row.class)
     }
 
-    /// `Retry-After`, up to [`RETRY_AFTER_MAX`].
+    /// `Retry-After`, up to `RETRY_AFTER_MAX`.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => retry_after.map(|after| after.min(RETRY_AFTER_MAX)),

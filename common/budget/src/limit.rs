@@ -30,7 +30,7 @@ pub enum Source {
     Cgroup(PathBuf),
     /// All memory of the machine: no limit was set.
     Machine,
-    /// [`DEFAULT`]: no limit was set, and the machine's memory is unknown.
+    /// `DEFAULT`: no limit was set, and the machine's memory is unknown.
     Default,
 }
 

@@ -39,7 +39,7 @@ pub struct Limits {
     /// Of one address, out of `connections`.
     pub per_address: usize,
     /// In addition, when each of `connections` has a request in flight: for probes, which must send
-    /// their request within [`RESERVE_HEAD_WITHIN`].
+    /// their request within `RESERVE_HEAD_WITHIN`.
     pub reserve: usize,
 }
 

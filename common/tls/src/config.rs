@@ -42,7 +42,7 @@ pub fn server(
     Ok(Arc::new(config))
 }
 
-/// A configuration with a new certificate for `names` and [`LOCAL_NAMES`]. Its CA is not published,
+/// A configuration with a new certificate for `names` and `LOCAL_NAMES`. Its CA is not published,
 /// so clients must skip verification: for loopback only.
 pub fn self_signed(names: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
     let mut all: Vec<String> = LOCAL_NAMES.map(str::to_owned).into();

@@ -95,7 +95,7 @@ struct Unacked {
 // === impl Link ===
 
 impl Link {
-    /// Opens its stream within [`FIRST_WITHIN_MS`].
+    /// Opens its stream within `FIRST_WITHIN_MS`.
     pub fn new(aggregator: Aggregator, now: Monotonic, random: u64) -> Self {
         Self {
             upstream: grpc_service::encode(&aggregator),

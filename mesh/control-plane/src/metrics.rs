@@ -65,7 +65,8 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("control_plane");
         let help = "Open discovery streams";
         registry.register("streams", help, all.streams.clone());
-        let help = "Streams rejected because there were too many";
+        let help =
+            "Streams rejected, or closed before their first request, because there were too many";
         registry.register("streams_refused", help, all.streams_refused.clone());
         let help = "Streams that ended because no VirtualNode has their node id";
         registry.register("unknown_nodes", help, all.unknown_nodes.clone());

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
@@ -20,8 +19,10 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::mesh::Meshes;
 use crate::metrics::Metrics;
 
+mod streams;
 mod subscriber;
 
+use streams::{StreamGuard, Streams};
 use subscriber::{Received, Subscriber};
 
 /// Responses queued for an Envoy at most.
@@ -40,17 +41,10 @@ const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct ControlPlane {
     meshes: watch::Receiver<Arc<Meshes>>,
     metrics: Metrics,
-    streams: Arc<AtomicUsize>,
-    streams_max: usize,
+    streams: Streams,
 }
 
 type Responses = Pin<Box<dyn Stream<Item = Result<DiscoveryResponse, Status>> + Send>>;
-
-/// Counts a stream until it is dropped.
-struct StreamGuard {
-    streams: Arc<AtomicUsize>,
-    metrics: Metrics,
-}
 
 // === impl ControlPlane ===
 
@@ -62,10 +56,9 @@ impl ControlPlane {
         streams_max: usize,
     ) -> AggregatedDiscoveryServiceServer<Self> {
         AggregatedDiscoveryServiceServer::new(Self {
+            streams: Streams::new(streams_max, &metrics),
             meshes,
             metrics,
-            streams: Arc::default(),
-            streams_max,
         })
         .max_decoding_message_size(REQUEST_BYTES_MAX)
     }
@@ -81,12 +74,12 @@ impl AggregatedDiscoveryService for ControlPlane {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Responses>, Status> {
-        let guard = StreamGuard::acquire(&self.streams, self.streams_max, &self.metrics)?;
+        let guard = self.streams.open()?;
         let (sender, responses) = mpsc::channel(QUEUED_MAX);
         let (meshes, requests) = (self.meshes.clone(), request.into_inner());
         let metrics = self.metrics.clone();
         tokio::spawn(async move {
-            if let Err(status) = serve(meshes, requests, &sender, &metrics).await {
+            if let Err(status) = serve(meshes, requests, &sender, &metrics, &guard).await {
                 tracing::warn!(reason = status.message(), "discovery stream ended");
                 let _ = sender.send(Err(status)).await;
             }
@@ -110,12 +103,20 @@ async fn serve(
     mut requests: Streaming<DiscoveryRequest>,
     responses: &mpsc::Sender<Result<DiscoveryResponse, Status>>,
     metrics: &Metrics,
+    guard: &StreamGuard,
 ) -> Result<(), Status> {
-    let first = timeout(FIRST_REQUEST_TIMEOUT, requests.message()).await;
+    let first = tokio::select! {
+        first = timeout(FIRST_REQUEST_TIMEOUT, requests.message()) => first,
+        () = guard.evicted() => {
+            let text = "too many streams: one that sent no request made room for another";
+            return Err(Status::resource_exhausted(text));
+        }
+    };
     let first = first.map_err(|_| Status::deadline_exceeded("no request came within 10 s"))?;
     let Some(first) = first? else {
         return Ok(());
     };
+    guard.keep();
     let mut subscriber = Subscriber::new(&first.node.clone().unwrap_or_default());
     update(&mut subscriber, &mut meshes, metrics)?;
     receive(&mut subscriber, first, metrics)?;
@@ -172,31 +173,4 @@ fn receive(
         }
     }
     Ok(())
-}
-
-// === impl StreamGuard ===
-
-impl StreamGuard {
-    fn acquire(streams: &Arc<AtomicUsize>, max: usize, metrics: &Metrics) -> Result<Self, Status> {
-        let open = streams.fetch_add(1, Ordering::Relaxed);
-        metrics.streams.inc();
-        // Made before the check, so that its drop undoes the addition if there are too many.
-        let guard = Self {
-            streams: Arc::clone(streams),
-            metrics: metrics.clone(),
-        };
-        if open >= max {
-            metrics.streams_refused.inc();
-            let text = format!("there are {max} streams already");
-            return Err(Status::resource_exhausted(text));
-        }
-        Ok(guard)
-    }
-}
-
-impl Drop for StreamGuard {
-    fn drop(&mut self) {
-        self.streams.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.streams.dec();
-    }
 }

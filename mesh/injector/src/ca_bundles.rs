@@ -76,7 +76,7 @@ pub struct ExistingConfigMap {
     pub uid: String,
     pub version: String,
     pub labels: Labels,
-    /// `None` if it has binary data or more than [`KEYS_MAX`] keys.
+    /// `None` if it has binary data or more than `KEYS_MAX` keys.
     pub data: Option<Data>,
     /// Kubernetes only allows deleting it.
     pub immutable: bool,
@@ -253,7 +253,7 @@ impl Labels {
 // === impl Data ===
 
 impl Data {
-    /// `None` for more than [`KEYS_MAX`] keys.
+    /// `None` for more than `KEYS_MAX` keys.
     pub fn of(data: &BTreeMap<String, String>) -> Option<Self> {
         let digests = data.iter().map(|(key, value)| (key.clone(), digest(value)));
         (data.len() <= KEYS_MAX).then(|| Self(digests.collect()))

@@ -61,7 +61,7 @@ pub struct Options {
     pub aggregator_server_name: Option<String>,
     /// Send the pod's service account token with the stream.
     pub aggregator_token: bool,
-    /// Envoy's SDS file with the token, if not [`TOKEN_SECRET_FILE`].
+    /// Envoy's SDS file with the token, if not `/etc/meshmeter/token.json`.
     pub aggregator_token_file: Option<String>,
     /// Image with `meshmeter-mesh` and both modules.
     pub image: Option<String>,
