@@ -17,8 +17,8 @@ use tools_images::image::{Annotations, Contents, Image, Runs};
 use tools_images::layer::{self, File, Files};
 use tools_images::layout::Layout;
 
-const NAME: &str = "registry.example.com/meshmeter/mesh:0.1.0";
-const OTHER: &str = "registry.example.com/meshmeter/filter:0.1.0";
+const NAME: &str = "registry.example.com/meshmeter/mesh:0.2.0";
+const OTHER: &str = "registry.example.com/meshmeter/filter:0.2.0";
 
 fn files(entries: &[(&str, &str, bool)]) -> Files {
     let file = |bytes: &str, is_program| File {

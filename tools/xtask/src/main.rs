@@ -1,6 +1,7 @@
 //! Development tasks that have a branch or a loop. `cargo xtask --help` lists them.
 #![expect(clippy::print_stdout, reason = "a command line tool speaks on stdout")]
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -15,6 +16,7 @@ mod kubectl;
 mod prometheus;
 mod python;
 mod reference;
+mod release;
 mod structure;
 mod suite;
 mod wasm;
@@ -50,6 +52,12 @@ enum Task {
     /// Build the programs and write the references of flags, metrics and the chart's values, and
     /// `deploy/manifests`, anew.
     Reference,
+    /// The steps of a release, each as a workflow runs it: `cargo xtask release --help`.
+    #[command(disable_help_flag = true)]
+    Release {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Check names, links, lengths, circles and paths across the tree.
     Structure,
     /// Run every check and test; the last line is `N passed, N failed`.
@@ -80,6 +88,7 @@ fn main() -> Result<ExitCode> {
         Task::Python => python::ensure(&workspace_root()?),
         Task::Prometheus => prometheus::ensure(&workspace_root()?),
         Task::Reference => reference::write(&workspace_root()?),
+        Task::Release { arguments } => return release::run(&workspace_root()?, &arguments),
         Task::Structure => structure::run(&workspace_root()?),
         // Says itself what failed: its last line is a promise.
         Task::Test => return Ok(suite::run(&workspace_root()?)),

@@ -50,14 +50,14 @@ pub(crate) fn plain(target: Target) -> Options {
         workload: Some("metal".into()),
         ..Options::default()
     };
-    let mesh = Some("registry.example.com/meshmeter/mesh:0.1.0".into());
+    let mesh = Some("registry.example.com/meshmeter/mesh:0.2.0".into());
     match target {
         Target::Istio | Target::IstioWasmPlugin => {
             options.workload = None;
-            options.module_image = Some("registry.example.com/meshmeter/filter:0.1.0".into());
+            options.module_image = Some("registry.example.com/meshmeter/filter:0.2.0".into());
         }
         Target::EnvoyGateway => {
-            options.module_image = Some("registry.example.com/meshmeter/filter:0.1.0".into());
+            options.module_image = Some("registry.example.com/meshmeter/filter:0.2.0".into());
         }
         Target::Consul => options.image = mesh,
         Target::IstioEnvoyFilter | Target::Kuma => {

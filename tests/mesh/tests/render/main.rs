@@ -235,7 +235,7 @@ async fn meshes_patches_count_exactly() {
     let both = [&plain[..], &logs].concat();
     let logger = ["--role=access-log", "--log-module-file", &log];
     let consul = ["--workload=metal", "--module-file", &filter];
-    let image = "--module-image=registry.example.com/meshmeter/filter:0.1.0";
+    let image = "--module-image=registry.example.com/meshmeter/filter:0.2.0";
     let cases: [(&str, Apply, &[&str]); 9] = [
         ("istio", apply_istio, &[image]),
         ("istio-wasmplugin", apply_istio, &[image]),
@@ -281,7 +281,7 @@ fn secure_patches_are_valid() {
         (
             "envoy-gateway",
             apply_envoy_gateway,
-            &["--module-image=registry.example.com/filter:0.1.0"],
+            &["--module-image=registry.example.com/filter:0.2.0"],
         ),
     ];
     for (target, apply, flags) in cases {

@@ -1,0 +1,33 @@
+//! The files of the tree that are text.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+/// Path from the root, with `/`, and text of each file that git tracks or would add.
+pub fn texts(root: &Path) -> Result<Vec<(String, String)>> {
+    let listed = git(
+        root,
+        &["ls-files", "--cached", "--others", "--exclude-standard"],
+    )?;
+    let files = listed.lines().filter_map(|file| {
+        // Deleted, or not text.
+        let text = fs::read_to_string(root.join(file)).ok()?;
+        Some((file.to_owned(), text))
+    });
+    Ok(files.collect())
+}
+
+/// What git prints.
+pub fn git(root: &Path, arguments: &[&str]) -> Result<String> {
+    let mut git = Command::new("git");
+    let output = git.args(arguments).current_dir(root).output();
+    let output = output.context("start git")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let words = arguments.join(" ");
+    ensure!(output.status.success(), "git {words}: {}", said.trim());
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.trim_end().to_owned())
+}
