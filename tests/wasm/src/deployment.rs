@@ -28,11 +28,12 @@ impl Plugin {
             },
         });
         change(&mut configuration);
-        let (built, failure) = match role {
-            Role::Filter => (Built::Filter, Failure::Open),
-            Role::AccessLog | Role::UpstreamLog => (Built::Log, Failure::Reload),
+        let failure = match role {
+            Role::Filter => Failure::Open,
+            Role::AccessLog | Role::UpstreamLog => Failure::Reload,
         };
-        let mut plugin = Self::new(built.code()?, role, &configuration.to_string());
+        let code = Built::of(role).code()?;
+        let mut plugin = Self::new(code, role, &configuration.to_string());
         plugin.failure = failure;
         Ok(plugin)
     }

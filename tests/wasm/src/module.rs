@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use wasmparser::{Parser, Payload};
 use wasmtime::{Config, Engine, Module};
 
-use crate::plugin::Code;
+use crate::plugin::{Code, Role};
 
 /// One of the two modules that `cargo xtask wasm` builds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,13 +30,24 @@ pub struct Interface {
 // === impl Built ===
 
 impl Built {
+    /// The module that has this role.
+    pub fn of(role: Role) -> Self {
+        match role {
+            Role::Filter => Self::Filter,
+            Role::AccessLog | Role::UpstreamLog => Self::Log,
+        }
+    }
+
     pub fn path(self) -> PathBuf {
-        let name = match self {
+        let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/wasm");
+        PathBuf::from(workspace).join(self.file())
+    }
+
+    fn file(self) -> &'static str {
+        match self {
             Self::Filter => "meshmeter-filter.wasm",
             Self::Log => "meshmeter-log.wasm",
-        };
-        let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/wasm");
-        PathBuf::from(workspace).join(name)
+        }
     }
 
     /// The bytes of the module.
@@ -50,15 +61,25 @@ impl Built {
     pub fn code(self) -> Result<Code> {
         static FILTER: OnceLock<Module> = OnceLock::new();
         static LOG: OnceLock<Module> = OnceLock::new();
-        let (cell, name) = match self {
-            Self::Filter => (&FILTER, "meshmeter-filter"),
-            Self::Log => (&LOG, "meshmeter-log"),
+        let cell = match self {
+            Self::Filter => &FILTER,
+            Self::Log => &LOG,
         };
-        if let Some(module) = cell.get() {
-            return Ok(Code::new(name, module.clone()));
-        }
-        let module = Module::new(engine(), self.bytes()?)?;
-        Ok(Code::new(name, cell.get_or_init(|| module).clone()))
+        compiled(cell, self.file(), || self.bytes())
+    }
+
+    /// The module as v0.1.0 had it, compiled once per test process.
+    pub fn code_v0_1_0(self) -> Result<Code> {
+        static FILTER: OnceLock<Module> = OnceLock::new();
+        static LOG: OnceLock<Module> = OnceLock::new();
+        let cell = match self {
+            Self::Filter => &FILTER,
+            Self::Log => &LOG,
+        };
+        let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../support/v0.1.0");
+        let path = PathBuf::from(kept).join(self.file());
+        let name = format!("v0.1.0 {}", self.file());
+        compiled(cell, &name, || Ok(std::fs::read(&path)?))
     }
 
     /// What the module imports and exports.
@@ -84,6 +105,20 @@ impl Built {
         }
         Ok(interface)
     }
+}
+
+fn compiled(
+    cell: &OnceLock<Module>,
+    name: &str,
+    bytes: impl FnOnce() -> Result<Vec<u8>>,
+) -> Result<Code> {
+    let module = if let Some(module) = cell.get() {
+        module
+    } else {
+        let module = Module::new(engine(), bytes()?)?;
+        cell.get_or_init(|| module)
+    };
+    Ok(Code::new(name, module.clone()))
 }
 
 /// The engine of all VMs: it counts work, so that a callback that hangs traps.
