@@ -165,6 +165,12 @@ impl Version {
     pub fn tag(&self) -> String {
         format!("v{}", self.0)
     }
+
+    /// Whether it is one that only some try.
+    #[must_use]
+    pub fn is_before_release(&self) -> bool {
+        self.0.contains('-')
+    }
 }
 
 impl FromStr for Version {
