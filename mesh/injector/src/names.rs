@@ -6,6 +6,8 @@ use crate::skipped::Skipped;
 
 pub(crate) const INIT: &str = "meshmeter-init";
 pub(crate) const XDS_PROXY: &str = "meshmeter-xds-proxy";
+/// The xDS proxy in pods that v0.1.0 injected.
+pub(crate) const XDS_PROXY_V0_1: &str = "meshmeter-interposer";
 pub(crate) const REDIRECT: &str = "meshmeter-redirect";
 /// The init container by which App Mesh's controller redirects traffic.
 pub(crate) const PROXYINIT: &str = "proxyinit";

@@ -6,7 +6,8 @@ use crate::annotations::{CONTROLLER, INJECT, add_env, add_mount};
 use crate::envoy_sidecar;
 use crate::names::{
     BOOTSTRAP_FILE, CA_VOLUME, CONFIG_VOLUME, INIT, MODULES_VOLUME, REDIRECT, RESOURCES_FILE,
-    SIDECAR, SIDECAR_MOUNTS, TOKEN_VOLUME, XDS_PROXY, containers, list, named, object,
+    SIDECAR, SIDECAR_MOUNTS, TOKEN_VOLUME, XDS_PROXY, XDS_PROXY_V0_1, containers, list, named,
+    object,
 };
 use crate::ports;
 use crate::settings::Settings;
@@ -73,7 +74,7 @@ pub fn inject(
 
 /// Whether a container of this name is added by injection.
 pub(crate) fn is_ours(name: &str) -> bool {
-    [INIT, XDS_PROXY, REDIRECT].contains(&name)
+    [INIT, XDS_PROXY, XDS_PROXY_V0_1, REDIRECT].contains(&name)
 }
 
 fn is_pod(pod: &Value) -> Result<(), Skipped> {
@@ -89,7 +90,8 @@ fn is_pod(pod: &Value) -> Result<(), Skipped> {
 /// The annotation alone is no proof: it may be copied from an injected pod into a template.
 fn is_injected(pod: &Value) -> bool {
     let annotated = pod["metadata"]["annotations"][INJECTED].is_string();
-    annotated && named(&pod["spec"]["initContainers"], XDS_PROXY).is_some()
+    let is_there = |name| named(&pod["spec"]["initContainers"], name).is_some();
+    annotated && [XDS_PROXY, XDS_PROXY_V0_1].into_iter().any(is_there)
 }
 
 /// kube-apiserver calls the webhook again after other webhooks changed the pod: they may have added

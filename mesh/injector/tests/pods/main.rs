@@ -323,6 +323,24 @@ fn a_second_call_completes_what_others_changed() {
     assert_eq!(annotations[MOUNTS], once["metadata"]["annotations"][MOUNTS]);
 }
 
+/// A replica of v0.1.0 injected the pod, and today's is called again for it, or gets it from a
+/// manifest: it is not injected twice, and its annotations are completed.
+#[test]
+fn pods_of_v0_1_0_are_not_injected_again() {
+    let settings = settings("app-mesh");
+    let mut review = case("app-mesh/generate-name");
+    let mut old = admitted(&review, &settings).0;
+    let xds_proxy = &mut old["spec"]["initContainers"][1];
+    assert_eq!(xds_proxy["name"], "meshmeter-xds-proxy");
+    xds_proxy["name"] = "meshmeter-interposer".into();
+    review["request"]["object"] = old.clone();
+    let (same, answer) = admitted(&review, &settings);
+    assert_eq!((same, answer.skipped), (old.clone(), Some(Skipped::Done)));
+    let annotations = &mut review["request"]["object"]["metadata"]["annotations"];
+    annotations.as_object_mut().unwrap().remove(ENV);
+    assert_eq!(admitted(&review, &settings).0, old);
+}
+
 /// A CA that changes is that of the next pod.
 #[test]
 fn settings_may_be_swapped() {
