@@ -22,6 +22,7 @@ mod json_file;
 mod listen;
 mod placing;
 mod prepare;
+mod renamed;
 mod render;
 mod xds_proxy;
 
@@ -52,7 +53,11 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Args::parse();
+    let words: Vec<_> = std::env::args_os().collect();
+    if let Err(error) = renamed::check(&words, |name| std::env::var_os(name).is_some()) {
+        error.exit();
+    }
+    let args = Args::parse_from(words);
     common_log::init(common_log::Format::Text, "info");
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone()));
