@@ -137,7 +137,14 @@ fn notes(root: &Path) -> Result<String> {
     Ok(notes.to_owned())
 }
 
+/// Gets Helm before anything that takes long.
+fn get_helm(root: &Path) -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    command::run(cargo.args(["xtask", "kubectl"]).current_dir(root))
+}
+
 fn build(root: &Path, at: &At, source: Option<&str>, arch: &[String]) -> Result<()> {
+    get_helm(root)?;
     let version = version::of_workspace(root)?;
     let mut images = Command::new(root.join("scripts/images"));
     images.arg(format!("--registry={}", at.registry));
@@ -169,6 +176,7 @@ fn login(at: &At) -> Result<()> {
 }
 
 fn push(root: &Path, at: &At) -> Result<()> {
+    get_helm(root)?;
     let version = version::of_workspace(root)?;
     let pushed = at.registry().push(root, &root.join(FOLDER), &version)?;
     fs::write(root.join(PUSHED), registry::lines(&pushed))?;
