@@ -43,11 +43,13 @@ impl Registry {
     /// never changes.
     pub fn push(&self, root: &Path, folder: &Path, version: &Version) -> Result<Vec<Pushed>> {
         files::verify(folder)?;
+        let package = folder.join(format!("meshmeter-{version}.tgz"));
+        ensure!(package.is_file(), "there is no {}", package.display());
         let mut pushed = Vec::new();
         for image in &IMAGES {
             pushed.push(self.push_image(folder, image.name, version)?);
         }
-        pushed.push(self.push_chart(root, folder, version)?);
+        pushed.push(self.push_chart(root, &package, version)?);
         Ok(pushed)
     }
 
@@ -78,9 +80,8 @@ impl Registry {
         })
     }
 
-    fn push_chart(&self, root: &Path, folder: &Path, version: &Version) -> Result<Pushed> {
-        let package = folder.join(format!("meshmeter-{version}.tgz"));
-        let bytes = fs::read(&package).with_context(|| package.display().to_string())?;
+    fn push_chart(&self, root: &Path, package: &Path, version: &Version) -> Result<Pushed> {
+        let bytes = fs::read(package).with_context(|| package.display().to_string())?;
         let layer = Digest::of(&bytes).to_string();
         let repository = format!("{}/{CHARTS}/meshmeter", self.name);
         let reference = format!("{repository}:{version}");
@@ -88,7 +89,7 @@ impl Registry {
             Ok(there) => there,
             Err(_absent) => {
                 let mut helm = command::helm(root)?;
-                helm.arg("push").arg(&package);
+                helm.arg("push").arg(package);
                 helm.arg(format!("oci://{}/{CHARTS}", self.name));
                 if self.plain_http {
                     helm.arg("--plain-http");

@@ -188,7 +188,7 @@ fn a_released_version_never_changes() {
     assert!(error.contains("has another chart than sha256:"), "{error}");
 }
 
-/// Files that are not those of `SHA256SUMS` are not pushed.
+/// Files that are not those of `SHA256SUMS` are not pushed, nor images without their chart.
 #[test]
 fn files_that_changed_are_refused() {
     let release = release("content");
@@ -206,6 +206,11 @@ fn files_that_changed_are_refused() {
     fs::write(dist.join("more"), "").unwrap();
     let error = format!("{:#}", files::verify(&dist).unwrap_err());
     assert!(error.contains("  more"), "{error}");
+    fs::remove_file(dist.join("more")).unwrap();
+    fs::remove_file(dist.join(format!("meshmeter-{}.tgz", version()))).unwrap();
+    files::sum(&dist).unwrap();
+    let error = format!("{:#}", push(&registry, &release).unwrap_err());
+    assert!(error.starts_with("there is no "), "{error}");
 }
 
 /// skopeo and Helm both find the credentials that `release login` writes into Docker's file.
