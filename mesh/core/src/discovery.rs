@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::envoy_version::EnvoyVersion;
 use crate::wire::{Field, Message, WireError};
 
 mod response;
@@ -24,6 +25,12 @@ const RESOURCE_NAME: u32 = 3;
 const STATUS_MESSAGE: u32 = 2;
 const INITIAL_VERSIONS: u32 = 5;
 const MAP_KEY: u32 = 1;
+
+/// Fields of `Node`, `BuildVersion` and `SemanticVersion`.
+const BUILD_VERSION: u32 = 8;
+const VERSION: u32 = 1;
+const MAJOR: u32 = 1;
+const MINOR: u32 = 2;
 
 /// Characters of Envoy's rejection text that are kept.
 const REASON_CHARS_MAX: usize = 1024;
@@ -71,6 +78,24 @@ pub fn request_head(request: &[u8], form: Form) -> Result<RequestHead, WireError
         nonce: message.text(nonce)?.to_owned(),
         rejection,
     })
+}
+
+/// The version of Envoy in a request's node, which the first request of a stream has. Other clients
+/// say none.
+pub fn envoy_version(request: &[u8], form: Form) -> Result<Option<EnvoyVersion>, WireError> {
+    let node = match form {
+        Form::StateOfTheWorld => 2,
+        Form::Delta => 1,
+    };
+    let mut message = Message::parse(request)?;
+    for number in [node, BUILD_VERSION, VERSION] {
+        let Some(field) = message.one(number)? else {
+            return Ok(None);
+        };
+        message = Message::parse(message.content(field)?)?;
+    }
+    let (major, minor) = (message.number(MAJOR)?, message.number(MINOR)?);
+    Ok(Some(EnvoyVersion::new(major, minor)))
 }
 
 /// Replaces the nonce of a request or response; every other byte stays.

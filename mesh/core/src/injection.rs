@@ -8,8 +8,10 @@ use prost::Message;
 use serde::Serialize;
 
 pub use self::cluster::{CA, HTTP_OPTIONS, StreamCluster, Tls, TrustedCa};
+pub use self::dns::SINCE as DNS_CLUSTER_SINCE;
 
 mod cluster;
+mod dns;
 
 /// Name of all injected filters, access loggers and plugins.
 pub const NAME: &str = "meshmeter";
@@ -121,8 +123,8 @@ impl Plugin {
                 type_url: STRING.to_owned(),
                 value: Some(StringValue(configuration.clone())),
             }),
-            // Not `failure_policy`: Envoys before 1.34 do not know it, and later ones take only one
-            // of the two.
+            // Not `failure_policy`, although Envoy warns: with it requests in flight get 503 when
+            // the VM dies (docs/decisions/0033).
             fail_open: true,
         }
     }
@@ -141,6 +143,12 @@ struct Any {
     type_url: String,
     #[prost(bytes = "vec", tag = "2")]
     value: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Duration {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
 }
 
 /// `HttpFilter` and `AccessLog`: a name and, under the same number, a typed configuration.

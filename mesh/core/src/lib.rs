@@ -10,6 +10,7 @@
 //! unchanged.
 
 pub mod discovery;
+pub mod envoy_version;
 pub mod injection;
 pub mod listener;
 pub mod wire;

@@ -203,7 +203,7 @@ fn what_was_recorded_comes_out() {
         &include_bytes!("recorded/dj-listeners.bin")[..],
         include_bytes!("recorded/jazz-v1-listeners.bin"),
     ] {
-        let changed = state(response).insert(&injection, |_| false);
+        let changed = state(response).insert(&injection, None, |_| false);
         let changed = changed.unwrap().unwrap();
         let (before, after) = (values(response), values(&changed.response));
         assert_eq!((changed.resources, changed.malformed), (before.len(), 0));
@@ -215,7 +215,7 @@ fn what_was_recorded_comes_out() {
         &include_bytes!("recorded/dj-clusters.bin")[..],
         include_bytes!("recorded/jazz-v1-clusters.bin"),
     ] {
-        let changed = state(response).insert(&injection, |_| false);
+        let changed = state(response).insert(&injection, None, |_| false);
         let changed = changed.unwrap().unwrap().response;
         assert!(changed.starts_with(response), "something else was changed");
         assert_eq!(values(&changed).len(), values(response).len() + 1);
@@ -272,7 +272,7 @@ fn a_response_keeps_everything_else() {
         let injection = injection(Directions::Inbound);
         let before = response(&good);
         let before = Response::parse(&before, form).unwrap();
-        let changed = before.insert(&injection, |_| false).unwrap().unwrap();
+        let changed = before.insert(&injection, None, |_| false).unwrap().unwrap();
         assert_eq!((changed.resources, changed.malformed), (1, 1));
         assert_eq!(changed.contents, before.contents().ok());
         let expected = insert(&good, &injection).unwrap().unwrap();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mesh_core::discovery::{self, Form, Response};
+use mesh_core::envoy_version::EnvoyVersion;
 use mesh_core::injection::Injection;
 use parking_lot::Mutex;
 
@@ -49,6 +50,8 @@ pub struct Limits {
 pub struct Session {
     form: Form,
     injection: Arc<Injection>,
+    /// By the newest request with a node, of which each stream has one at its beginning.
+    envoy: Option<EnvoyVersion>,
     /// Changed responses without ACK or NACK yet, and restored originals, in the order in which
     /// they were sent. Several of a type: a control plane need not wait for an ACK.
     pending: VecDeque<Pending>,
@@ -140,6 +143,7 @@ impl Session {
         Self {
             form,
             injection,
+            envoy: None,
             pending: VecDeque::new(),
             rejections,
             limits,
@@ -170,7 +174,7 @@ impl Session {
         let any_rejected = self.rejections.has_any(type_url);
         let rejected = |fingerprint| any_rejected && self.rejections.has(type_url, fingerprint);
         let content_rejected = |content: &[u8]| any_rejected && rejected(fingerprint(content));
-        let changed = match read.insert(&self.injection, content_rejected) {
+        let changed = match read.insert(&self.injection, self.envoy, content_rejected) {
             Ok(Some(changed)) => changed,
             Ok(None) => return Passed::unchanged(response, 0),
             Err(_) => return Passed::unchanged(response, 1),
@@ -210,6 +214,8 @@ impl Session {
         let Ok(head) = discovery::request_head(&request, self.form) else {
             return RequestOutcome::forward(request);
         };
+        let envoy = discovery::envoy_version(&request, self.form);
+        self.envoy = envoy.ok().flatten().or(self.envoy);
         let request = self.without_our_versions(request, &head.type_url);
         if head.nonce.is_empty() {
             return RequestOutcome::forward(request);

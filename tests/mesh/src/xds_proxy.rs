@@ -39,7 +39,8 @@ impl XdsProxy {
         let mut arguments = vec![
             format!("--upstream=http://{control_plane}"),
             format!("--filter-wasm={}", modules.filter.display()),
-            format!("--aggregator={aggregator}"),
+            // By name, as in a cluster: each Envoy resolves it by the cluster type it knows.
+            format!("--aggregator=localhost:{}", aggregator.port()),
             "--direction=both".to_owned(),
             format!("--plugin-config={labels}"),
             format!("--pod-namespace={NAMESPACE}"),

@@ -85,6 +85,13 @@ async fn a_canary_is_shifted_and_counted(version: Version) {
     })
     .await
     .unwrap();
+    // Of nothing else that we inject (docs/decisions/0033).
+    let log = app.dj.envoy.log();
+    let mut warned = log.lines().filter(|line| line.contains("eprecated"));
+    assert!(
+        warned.all(|line| line.contains("PluginConfig.fail_open")),
+        "{log}"
+    );
 }
 
 /// A module that Envoy refuses costs nothing: it gets the original at once, and traffic flows.

@@ -2,6 +2,7 @@
 //! a time: a parsed message may take many times the memory of its bytes.
 
 use super::{CLUSTER, Form, LISTENER, REMOVED, RESOURCE_NAME, RESOURCES, RESPONSE_NONCE, name};
+use crate::envoy_version::EnvoyVersion;
 use crate::injection::Injection;
 use crate::listener;
 use crate::wire::{Message, Splices, WireError, delimited};
@@ -82,13 +83,14 @@ impl<'a> Response<'a> {
     pub fn insert(
         &self,
         injection: &Injection,
+        envoy: Option<EnvoyVersion>,
         was_rejected: impl Fn(&[u8]) -> bool,
     ) -> Result<Option<Changed<'a>>, WireError> {
         // State of the world is rejected as a whole, so there the caller decides by the whole.
         let was_rejected = |content: &[u8]| self.form == Form::Delta && was_rejected(content);
         match self.type_url {
             LISTENER => Ok(self.with_listeners(injection, was_rejected)),
-            CLUSTER => self.with_clusters(injection, was_rejected),
+            CLUSTER => self.with_clusters(injection, envoy, was_rejected),
             _ => Ok(None),
         }
     }
@@ -140,6 +142,7 @@ impl<'a> Response<'a> {
     fn with_clusters(
         &self,
         injection: &Injection,
+        envoy: Option<EnvoyVersion>,
         was_rejected: impl Fn(&[u8]) -> bool,
     ) -> Result<Option<Changed<'a>>, WireError> {
         let present = self.resources().collect::<Result<Vec<_>, _>>()?;
@@ -148,7 +151,7 @@ impl<'a> Response<'a> {
         for cluster in &injection.clusters {
             let mut any = Vec::new();
             delimited(&mut any, ANY_TYPE, CLUSTER.as_bytes());
-            delimited(&mut any, ANY_VALUE, &cluster.encode());
+            delimited(&mut any, ANY_VALUE, &cluster.encode(envoy));
             if self.form == Form::Delta {
                 let mut resource = Vec::new();
                 delimited(&mut resource, RESOURCE_VERSION, b"meshmeter");

@@ -3,7 +3,9 @@
 
 use prost::Message;
 
-use super::{Any, DataSource, Named, any};
+use super::dns::{self, ClusterType};
+use super::{Any, DataSource, Duration, Named, any};
+use crate::envoy_version::EnvoyVersion;
 
 /// Key of a cluster's HTTP options; also their type name.
 pub const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -69,7 +71,8 @@ pub enum TrustedCa {
 // === impl StreamCluster ===
 
 impl StreamCluster {
-    pub fn encode(&self) -> Vec<u8> {
+    /// As an Envoy of this version knows it, or any Envoy if the version is unknown.
+    pub fn encode(&self, envoy: Option<EnvoyVersion>) -> Vec<u8> {
         let seconds = |seconds| Some(Duration { seconds });
         let token = self.tls.as_ref().and_then(|tls| tls.token_file.as_deref());
         let options = HttpProtocolOptions {
@@ -85,16 +88,19 @@ impl StreamCluster {
         };
         let options = any(&format!("type.googleapis.com/{HTTP_OPTIONS}"), &options);
         let by_name = !is_address(&self.host);
+        let is_typed = by_name && envoy >= Some(dns::SINCE);
+        let by_fields = by_name && !is_typed;
         let cluster = Cluster {
             name: self.name.clone(),
-            r#type: if by_name { STRICT_DNS } else { STATIC },
+            r#type: if by_fields { STRICT_DNS } else { STATIC },
+            custom_type: seconds(DNS_SECONDS)
+                .filter(|_| is_typed)
+                .map(dns::cluster_type),
             connect_timeout: seconds(CONNECT_SECONDS),
-            // Deprecated since there are clusters of type `envoy.clusters.dns`, which App Mesh's
-            // Envoys do not know.
-            dns_refresh_rate: seconds(DNS_SECONDS).filter(|_| by_name),
+            dns_refresh_rate: seconds(DNS_SECONDS).filter(|_| by_fields),
             // For a name with A and AAAA records Envoy's default `AUTO` uses IPv6 alone, whether
             // or not the aggregator listens there.
-            dns_lookup_family: if by_name { V4_PREFERRED } else { 0 },
+            dns_lookup_family: if by_fields { V4_PREFERRED } else { 0 },
             transport_socket: self.tls.as_ref().map(Tls::transport_socket),
             load_assignment: Some(self.load_assignment()),
             typed_extension_protocol_options: vec![ExtensionOptions {
@@ -250,6 +256,9 @@ struct Cluster {
     load_assignment: Option<LoadAssignment>,
     #[prost(message, repeated, tag = "36")]
     typed_extension_protocol_options: Vec<ExtensionOptions>,
+    /// `cluster_type`.
+    #[prost(message, optional, tag = "38")]
+    custom_type: Option<ClusterType>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -267,12 +276,6 @@ struct ExtensionOptions {
     key: String,
     #[prost(message, optional, tag = "2")]
     value: Option<Any>,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct Duration {
-    #[prost(int64, tag = "1")]
-    seconds: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]

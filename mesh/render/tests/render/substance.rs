@@ -171,7 +171,7 @@ fn rendered_and_inserted_are_the_same() {
         of_bytes(&wasm.config.unwrap())
     );
 
-    let cluster = Cluster::decode(stream.encode().as_slice()).unwrap();
+    let cluster = Cluster::decode(stream.encode(None).as_slice()).unwrap();
     let rendered = &resources["clusters"][1];
     assert_eq!(rendered["name"], cluster.name);
     let seconds = cluster.connect_timeout.unwrap().seconds;

@@ -341,3 +341,42 @@ fn pending_responses_are_bounded() {
     assert!(session.request(rejection).to_envoy.is_some());
     assert_eq!(session.pending.len(), 1, "acknowledged in order");
 }
+
+/// Whether an Envoy that says this version gets the aggregators' cluster with a type of its own.
+fn is_cluster_typed(form: Form, version: Option<[u8; 2]>) -> bool {
+    let (node, type_url) = match form {
+        Form::StateOfTheWorld => (2, 4),
+        Form::Delta => (1, 2),
+    };
+    let build = version.map(|[major, minor]| bytes(8, &bytes(1, &[1 << 3, major, 2 << 3, minor])));
+    let first = bytes(node, &build.unwrap_or_default());
+    let mut session = session(form);
+    // Only the first request of a stream has a node.
+    for node in [first, Vec::new()] {
+        session.request([node, bytes(type_url, CLUSTER.as_bytes())].concat().into());
+    }
+    let response = [bytes(4, CLUSTER.as_bytes()), bytes(5, b"n")].concat();
+    let passed = session.response(response.into(), true);
+    assert_eq!(passed.changed, 1);
+    let has = |text: &[u8]| passed.response.windows(text.len()).any(|part| part == text);
+    assert!(has(b"aggregator"));
+    has(b"envoy.extensions.clusters.dns.v3.DnsCluster")
+}
+
+/// An Envoy that may not know the type gets the fields about which later ones warn.
+#[test]
+fn clusters_are_of_a_type_that_the_envoy_knows() {
+    for form in [Form::StateOfTheWorld, Form::Delta] {
+        for (version, typed) in [
+            (None, false),
+            (Some([1, 30]), false),
+            (Some([1, 35]), false),
+            (Some([1, 36]), true),
+            (Some([1, 40]), true),
+            (Some([2, 0]), true),
+        ] {
+            let got = is_cluster_typed(form, version);
+            assert_eq!(got, typed, "{form:?} {version:?}");
+        }
+    }
+}
