@@ -34,7 +34,7 @@ fuzz_target!(|bytes: &[u8]| {
     for form in [Form::StateOfTheWorld, Form::Delta] {
         if let Ok(response) = Response::parse(bytes, form) {
             let contents = response.contents().ok();
-            if let Ok(Some(changed)) = response.insert(&injection, |_| false) {
+            if let Ok(Some(changed)) = response.insert(&injection, None, |_| false) {
                 assert_eq!(changed.contents, contents);
             }
         }

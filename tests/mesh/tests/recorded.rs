@@ -26,7 +26,7 @@ async fn our_control_plane_can_be_recorded() {
             requests.send(request.encode_to_vec().into()).await.unwrap();
             let response = grpc::next(&mut responses).await.unwrap();
             let read = Response::parse(&response, Form::StateOfTheWorld).unwrap();
-            let changed = read.insert(&injection(), |_| false);
+            let changed = read.insert(&injection(), None, |_| false);
             assert!(changed.unwrap().unwrap().resources > 0);
             if std::env::var_os("MESHMETER_RECORD").is_some() {
                 let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
