@@ -75,10 +75,29 @@ pub fn programs() -> impl Iterator<Item = Program> {
 /// Builds all programs for `target`, checks them, and returns them with the modules, which are
 /// there already.
 pub fn run(root: &Path, target: Target, folders: &Folders, epoch: u64) -> Result<Built> {
+    let programs: Vec<_> = programs().collect();
+    let mut built = programs_of(root, target, folders, epoch, &programs)?;
+    for (file, _) in IMAGES.iter().flat_map(|image| image.modules) {
+        // `cargo xtask wasm` always writes them here.
+        let bytes = read(&root.join("target/wasm").join(file))?;
+        folders.check(file, &bytes)?;
+        built.insert(file, bytes);
+    }
+    Ok(built)
+}
+
+/// Builds `programs` for `target`, and checks them.
+pub fn programs_of(
+    root: &Path,
+    target: Target,
+    folders: &Folders,
+    epoch: u64,
+    programs: &[Program],
+) -> Result<Built> {
     let mut cargo = cargo(root);
     cargo.args(["build", "--release", "--locked", "--bins"]);
     cargo.args(["--target", target.triple]);
-    for program in programs() {
+    for program in programs {
         cargo.args(["--package", program.package]);
     }
     let status = variables(&mut cargo, root, target, folders, epoch)
@@ -87,17 +106,11 @@ pub fn run(root: &Path, target: Target, folders: &Folders, epoch: u64) -> Result
     ensure!(status.success(), "cargo build for {}", target.triple);
     let mut built = Built::new();
     let release = paths::target(root).join(target.triple).join("release");
-    for program in programs() {
+    for program in programs {
         let bytes = read(&release.join(program.file))?;
         program::check(program.file, &bytes, target.platform.architecture)?;
+        folders.check(program.file, &bytes)?;
         built.insert(program.file, bytes);
-    }
-    for (file, _) in IMAGES.iter().flat_map(|image| image.modules) {
-        // `cargo xtask wasm` always writes them here.
-        built.insert(file, read(&root.join("target/wasm").join(file))?);
-    }
-    for (file, bytes) in &built {
-        folders.check(file, bytes)?;
     }
     Ok(built)
 }
