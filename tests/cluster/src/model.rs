@@ -15,7 +15,9 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tests_support::clock;
 use tests_support::kubernetes::hpa::{Answer, Autoscaler, Decision, Metric, Values};
-use tests_support::kubernetes::objects::{AUTOSCALER, DEPLOYMENT, Objects, POD, REPLICA_SET};
+use tests_support::kubernetes::objects::{
+    AUTOSCALER, DEPLOYMENT, Objects, POD, REPLICA_SET, Resource,
+};
 use tests_support::kubernetes::proxy::HPA_USER;
 use tests_support::kubernetes::{AggregationLayer, ApiServer};
 use tokio::time::sleep;
@@ -127,12 +129,12 @@ impl Shared {
     /// One sync of each autoscaler.
     async fn sync(&self, recommendations: &mut Recommendations) {
         let (_, autoscalers) = self.objects().list(AUTOSCALER, NAMESPACE);
-        for mut autoscaler in autoscalers {
+        for autoscaler in autoscalers {
             let name = text(&autoscaler["metadata"]["name"]);
             let Ok((model, metric)) = parse(&autoscaler) else {
                 continue;
             };
-            let Some(mut deployment) = self.objects().get(DEPLOYMENT, NAMESPACE, &name) else {
+            let Some(deployment) = self.objects().get(DEPLOYMENT, NAMESPACE, &name) else {
                 continue;
             };
             let labels = deployment["spec"]["selector"]["matchLabels"].clone();
@@ -141,15 +143,29 @@ impl Shared {
             let decision = model.decide(&pods, &[answer]);
             let here = deployment["spec"]["replicas"].as_u64().unwrap_or(0);
             if let Some(replicas) = decision.replicas {
-                let replicas = stabilised(recommendations.entry(name).or_default(), replicas, here);
+                let recent = recommendations.entry(name.clone()).or_default();
+                let replicas = stabilised(recent, replicas, here);
                 if u64::from(replicas) != here {
-                    deployment["spec"]["replicas"] = replicas.into();
-                    self.objects().apply(DEPLOYMENT, deployment);
+                    self.change(DEPLOYMENT, &name, |deployment| {
+                        deployment["spec"]["replicas"] = replicas.into();
+                    });
                 }
             }
-            autoscaler["status"] = status(&decision);
-            self.objects().apply(AUTOSCALER, autoscaler);
+            self.change(AUTOSCALER, &name, |autoscaler| {
+                autoscaler["status"] = status(&decision);
+            });
         }
+    }
+
+    /// Changes an object as it is by now: a test may have changed it since it was read.
+    fn change(&self, resource: Resource, name: &str, change: impl FnOnce(&mut Value)) {
+        let changed = self.objects().update(resource, NAMESPACE, name, |now| {
+            let mut object = now.cloned().ok_or(())?;
+            change(&mut object);
+            Ok::<_, ()>(object)
+        });
+        // What was deleted meanwhile stays so.
+        drop(changed);
     }
 
     fn running(&self, labels: &Value) -> Vec<String> {

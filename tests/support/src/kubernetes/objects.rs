@@ -131,7 +131,7 @@ impl Objects {
 
     /// Replaces the object, or what is not there yet, by what `change` makes of it, with nobody in
     /// between. Returns what it is now, or why `change` makes nothing of it.
-    pub(super) fn update<E>(
+    pub fn update<E>(
         &self,
         resource: Resource,
         namespace: &str,
