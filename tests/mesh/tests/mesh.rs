@@ -53,6 +53,23 @@ async fn load(pod: &Pod, rate: f64, seconds: u64) -> Arc<Tally> {
     tally
 }
 
+/// Waits until dj's Envoy sends to both versions of jazz, by `weights`.
+async fn is_shifted(app: &Djapp, weights: (u32, u32)) {
+    let envoy = &app.dj.envoy;
+    clock::wait_for("the weights to reach Envoy", PATIENCE, async || {
+        let page = http::get_ok(envoy.admin(), "/config_dump").await?;
+        let has_weight = page.text().contains(&format!("\"weight\": {}", weights.0));
+        let stats = envoy.stats().await?;
+        let is_healthy = ["v1", "v2"].iter().all(|version| {
+            let cluster = format!("cds_egress_dj-app_jazz-{version}_prod_http_9080");
+            stats.get(&format!("cluster.{cluster}.membership_healthy")) > 0
+        });
+        Ok((has_weight && is_healthy).then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
 /// Weights change under load: every request is answered, counted once, and goes where the weights
 /// say.
 async fn a_canary_is_shifted_and_counted(version: Version) {
@@ -60,8 +77,7 @@ async fn a_canary_is_shifted_and_counted(version: Version) {
     let mut before = (0, 0);
     for weights in [(95, 5), (50, 50)] {
         app.mesh.shift(weights).unwrap();
-        // The control plane looks every half second.
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        is_shifted(&app, weights).await;
         let tally = load(&app.dj, 150.0, 4).await;
         assert_eq!(tally.broken() + tally.refused(), 0);
         assert_eq!(tally.answers().keys().collect::<Vec<_>>(), [&200]);
