@@ -32,7 +32,7 @@ pub struct Scenario {
 pub const ALL: [Scenario; 14] = [
     Scenario {
         name: "step",
-        about: "load from nothing to 40/s: the autoscaler goes from 1 pod to 4",
+        about: "load from nothing to 40/s: the autoscaler goes from 1 pod to 4 or more",
     },
     Scenario {
         name: "one-ten-one",
