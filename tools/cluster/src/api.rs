@@ -134,7 +134,7 @@ pub fn is_not_found(error: &anyhow::Error) -> bool {
     cause.is_some_and(|cause| matches!(cause, kube::Error::Api(status) if status.code == 404))
 }
 
-/// Looks twice a second until `look` gives a value, and gives the time it took; what fails
+/// Looks four times a second until `look` gives a value, and gives the time it took; what fails
 /// meanwhile is tried again.
 pub async fn until<T>(
     what: &str,

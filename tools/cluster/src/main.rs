@@ -127,11 +127,10 @@ async fn test(args: &TestArgs) -> Result<bool> {
     }
     eprintln!("removing everything");
     let removed = removal(&cluster).await;
+    rows.extend(removed.as_ref().ok().cloned());
     if args.json {
-        rows.extend(removed.as_ref().ok().cloned());
         println!("{}", serde_json::to_string_pretty(&json!({"rows": rows}))?);
     } else {
-        rows.extend(removed.as_ref().ok().cloned());
         print!("{}", table(&rows));
     }
     ran?;

@@ -78,10 +78,12 @@ impl Rig {
         self.load(rate).await?;
         tokio::time::sleep(AROUND).await;
         let begun = clock::now();
-        act(&mut row).await?;
+        let acted = act(&mut row).await;
         row.seconds = begun.elapsed().as_secs_f64();
         tokio::time::sleep(AROUND).await;
+        // In any case: the next scenario begins without load.
         self.load(0).await?;
+        acted?;
         let after = self.snapshot().await?;
         row.sent = after.load.sent - before.load.sent;
         row.answered = after.load.answered - before.load.answered;
