@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
+
+use crate::command;
 
 /// Path from the root, with `/`, and text of each file that git tracks or would add.
 pub fn texts(root: &Path) -> Result<Vec<(String, String)>> {
@@ -23,11 +25,7 @@ pub fn texts(root: &Path) -> Result<Vec<(String, String)>> {
 /// What git prints.
 pub fn git(root: &Path, arguments: &[&str]) -> Result<String> {
     let mut git = Command::new("git");
-    let output = git.args(arguments).current_dir(root).output();
-    let output = output.context("start git")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let words = arguments.join(" ");
-    ensure!(output.status.success(), "git {words}: {}", said.trim());
-    let text = String::from_utf8(output.stdout)?;
+    let output = command::output(git.args(arguments).current_dir(root))?;
+    let text = String::from_utf8(output)?;
     Ok(text.trim_end().to_owned())
 }
