@@ -91,13 +91,14 @@ pub struct Group {
     pub hpas: Vec<HpaState>,
 }
 
-/// What an HPA wants and what there is, as its status says.
+/// What an HPA wants and what there is, as its status says. `None` before the autoscaler has written
+/// a status.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HpaState {
     pub name: String,
     pub min_replicas: u32,
     pub max_replicas: u32,
-    pub current_replicas: u32,
-    pub desired_replicas: u32,
+    pub current_replicas: Option<u32>,
+    pub desired_replicas: Option<u32>,
 }
