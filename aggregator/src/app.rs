@@ -177,10 +177,18 @@ impl Environment {
     async fn find(mode: Mode, directory: &Arc<Directory>, clock: &Clock) -> Result<Self> {
         let stop = CancellationToken::new();
         match mode {
-            Mode::Standalone { api_names, pods } => {
+            Mode::Standalone {
+                api_names,
+                pods,
+                autoscalers,
+            } => {
                 let learn_pods = pods.is_none();
                 for pod in pods.into_iter().flatten() {
                     directory.upsert(pod)?;
+                }
+                if let Some(file) = autoscalers {
+                    file.fill(directory).context("--autoscalers-file")?;
+                    tokio::spawn(file.follow(Arc::clone(directory), stop.clone()));
                 }
                 Ok(Self {
                     tls: tls::self_signed(&api_names).context("--api-name")?,

@@ -128,6 +128,12 @@ pub struct ServeArgs {
     #[arg(long, env = "MESHMETER_PODS_FILE", value_name = "FILE")]
     pub pods_file: Option<PathBuf>,
 
+    /// With --standalone: file with the autoscalers (HPAs) that exist, as JSON or YAML: objects
+    /// of autoscaling/v2, a list of them, or what kubectl get -o yaml prints. It is read again as it
+    /// changes, status included. Without it no autoscaler is known.
+    #[arg(long, env = "MESHMETER_AUTOSCALERS_FILE", value_name = "FILE")]
+    pub autoscalers_file: Option<PathBuf>,
+
     /// Prefix of the names of all served metrics: at most 64 letters, digits and `_`.
     #[arg(
         long,

@@ -73,6 +73,9 @@ impl Cluster {
             )?;
         let mut watches = Watches::new(client.clone(), clock.clone(), stop.clone());
         aggregator_directory::follow(&mut watches, directory, &settings.scopes);
+        if settings.watch_autoscalers {
+            aggregator_directory::follow_autoscalers(&mut watches, directory, &settings.scopes);
+        }
         let trust = TrustCell::default();
         tokio::spawn(follow_trust(watches.follow_authentication(), trust.clone()));
         let (cert, certificate) = certificate(settings, &client, clock, stop)?;

@@ -18,6 +18,7 @@ pub use ingest::{IngestConfig, SelfManaged, SidecarIdentity, SidecarTls};
 pub use remote_write::{AuthConfig, LeaseConfig, RemoteWriteConfig};
 
 use crate::args::{ADMIN_PORT, API_PORT, INGEST_PORT, ServeArgs};
+use crate::autoscalers_file::AutoscalersFile;
 use crate::pods_file;
 use crate::telemetry::Telemetry;
 
@@ -55,6 +56,8 @@ pub enum Mode {
         api_names: Vec<String>,
         /// The pods that exist; `None` learns them from sidecars.
         pods: Option<Vec<PodInfo>>,
+        /// The autoscalers that exist; `None` knows of none.
+        autoscalers: Option<AutoscalersFile>,
     },
     /// The cluster is the source of pods and of authorisation.
     Cluster(Box<ClusterConfig>),
@@ -82,6 +85,7 @@ impl Config {
             api_name,
             addresses_file,
             pods_file,
+            autoscalers_file,
             metric_prefix,
             cluster_destination,
             drain_seconds,
@@ -112,11 +116,12 @@ impl Config {
             clusters: ClusterNames::new(&cluster_destination).context("--cluster-destination")?,
         };
         let mode = if standalone {
-            standalone_mode(listen, api_name, pods_file)?
+            standalone_mode(listen, api_name, pods_file, autoscalers_file)?
         } else {
             for (flag, given) in [
                 ("--api-name", !api_name.is_empty()),
                 ("--pods-file", pods_file.is_some()),
+                ("--autoscalers-file", autoscalers_file.is_some()),
             ] {
                 if given {
                     bail!("{flag} is for --standalone: in a cluster, the API server is the source");
@@ -147,6 +152,7 @@ fn standalone_mode(
     listen: Listen,
     api_names: Vec<String>,
     pods_file: Option<PathBuf>,
+    autoscalers_file: Option<PathBuf>,
 ) -> Result<Mode> {
     for (flag, address) in [
         ("--ingest-listen", listen.ingest),
@@ -165,7 +171,17 @@ fn standalone_mode(
             pods_file::load(&path).with_context(|| format!("--pods-file {}", path.display()))
         })
         .transpose()?;
-    Ok(Mode::Standalone { api_names, pods })
+    let autoscalers = autoscalers_file
+        .map(|path| {
+            let named = || format!("--autoscalers-file {}", path.display());
+            AutoscalersFile::load(&path).with_context(named)
+        })
+        .transpose()?;
+    Ok(Mode::Standalone {
+        api_names,
+        pods,
+        autoscalers,
+    })
 }
 
 #[cfg(test)]
@@ -221,6 +237,10 @@ mod tests {
         assert_eq!(cluster.scopes, [common_kubernetes::Scope::All]);
         for (flags, expected) in [
             (["--pods-file", "x"], "--pods-file is for --standalone"),
+            (
+                ["--autoscalers-file", "x"],
+                "--autoscalers-file is for --standalone",
+            ),
             (["--api-name", "x"], "--api-name is for --standalone"),
             (["--watch-namespace", "a,B"], "--watch-namespace \"B\""),
             (["--namespace", "a.b"], "--namespace \"a.b\""),

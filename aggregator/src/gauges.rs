@@ -113,6 +113,11 @@ impl Collector for StoreGauges {
                 known.owners,
             ),
             (
+                "autoscalers_known",
+                "HorizontalPodAutoscalers in the directory",
+                known.autoscalers,
+            ),
+            (
                 "streams",
                 "Open streams of sidecars that count",
                 counts.streams,
@@ -141,7 +146,7 @@ impl Collector for StoreGauges {
         refused(
             &mut encoder,
             "directory_refused",
-            "What the directory of pods, services and owners refused, by reason",
+            "What the directory of pods, services, owners and autoscalers refused, by reason",
             self.directory.refused().into_iter(),
         )
     }

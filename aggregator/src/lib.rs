@@ -10,6 +10,7 @@ mod addresses;
 pub mod admin;
 pub mod app;
 pub mod args;
+pub mod autoscalers_file;
 mod budget;
 pub mod check;
 pub mod clock;

@@ -51,6 +51,16 @@ pub const SERVICES_MAX: usize = 20_000;
 /// some 9,000 Deployments at worst.
 pub const OWNERS_MAX: usize = 100_000;
 
+/// `HorizontalPodAutoscalers` in the directory: five times as many as the ledger of reads is sized
+/// for at most.
+pub const AUTOSCALERS_MAX: usize = 5_000;
+
+/// Bytes of one of them, specification and status: usual ones take 1 to 3 KiB.
+pub const AUTOSCALER_BYTES_MAX: usize = 32 * 1024;
+
+/// Bytes of all of them together.
+pub const AUTOSCALERS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Levels of owners above a pod: `ReplicaSet`, Deployment and two more for operators.
 pub const OWNER_DEPTH_MAX: usize = 4;
 

@@ -1,9 +1,10 @@
-//! The directory of pods, services and owners: pods from `Hello` or a file in standalone mode, all
-//! of them from watches in a cluster.
+//! The directory of pods, services, owners and autoscalers: pods from `Hello` or a file and
+//! autoscalers from a file in standalone mode, all of them from watches in a cluster.
 //!
 //! Objects are indexed by namespace, and pods by their labels and owners as well. So a query reads
 //! one namespace, and every pod of it only if its selector has no equality.
 
+mod autoscalers;
 mod label_index;
 mod label_set;
 mod namespace;
@@ -20,10 +21,12 @@ use thiserror::Error;
 use crate::directory::label_set::Texts;
 use crate::directory::namespace::Namespace;
 use aggregator_core::limits::{
-    IPS_PER_POD_MAX, LABELS_BYTES_MAX, LABELS_MAX, OWNERS_MAX, PODS_MAX, SERVICES_MAX,
+    AUTOSCALER_BYTES_MAX, AUTOSCALERS_BYTES_MAX, AUTOSCALERS_MAX, IPS_PER_POD_MAX,
+    LABELS_BYTES_MAX, LABELS_MAX, OWNERS_MAX, PODS_MAX, SERVICES_MAX,
 };
 use aggregator_core::pod::{Labels, PodInfo, PodKey, Readiness};
 
+pub use autoscalers::{AutoscalerCondition, AutoscalerInfo, AutoscalerStatus};
 pub use label_set::LabelSet;
 pub use object::{ObjectKey, ObjectRef, OwnerInfo, ServiceInfo};
 
@@ -35,6 +38,10 @@ mod tests;
 pub struct Directory {
     /// Locked for one change or one query.
     cache: RwLock<CachedPods>,
+    /// Locked for one change or one query, never while `cache` is.
+    autoscalers: RwLock<autoscalers::Autoscalers>,
+    /// Changes of `autoscalers` so far.
+    autoscaler_changes: AtomicU64,
     /// By position in [`DirectoryRefusal::REASONS`].
     refused: [AtomicU64; DirectoryRefusal::REASONS.len()],
 }
@@ -55,6 +62,7 @@ pub struct Sizes {
     pub pods: usize,
     pub services: usize,
     pub owners: usize,
+    pub autoscalers: usize,
 }
 
 /// The pods of a service.
@@ -82,6 +90,13 @@ pub enum DirectoryRefusal {
     Services(String),
     #[error("{0}: the directory holds {OWNERS_MAX} owners already")]
     Owners(ObjectKey),
+    #[error(
+        "autoscaler {0}: the directory holds {AUTOSCALERS_MAX} autoscalers, or {AUTOSCALERS_BYTES_MAX} bytes of them, \
+         already"
+    )]
+    Autoscalers(String),
+    #[error("autoscaler {name}: about {bytes} bytes, at most {AUTOSCALER_BYTES_MAX} are taken")]
+    AutoscalerSize { name: String, bytes: usize },
 }
 
 // === impl Directory ===
@@ -283,6 +298,13 @@ impl Directory {
             .serving(&key.name)
     }
 
+    /// The condition `Ready` of a pod; `None` if the pod or the condition is unknown.
+    pub fn is_ready(&self, key: &PodKey) -> Option<bool> {
+        let cache = self.cache.read();
+        let within = cache.namespaces.get(&key.namespace)?;
+        within.is_ready(&key.name)
+    }
+
     /// True if the pod exists and is neither terminating nor ended.
     pub fn is_serving(&self, key: &PodKey) -> bool {
         let cache = self.cache.read();
@@ -355,7 +377,11 @@ impl Directory {
     }
 
     pub fn sizes(&self) -> Sizes {
-        self.cache.read().sizes
+        let autoscalers = self.autoscalers.read().len();
+        Sizes {
+            autoscalers,
+            ..self.cache.read().sizes
+        }
     }
 
     /// Refusals by reason, since the start.
@@ -400,7 +426,15 @@ impl CachedPods {
 
 impl DirectoryRefusal {
     /// Every value of the label `reason`.
-    pub const REASONS: [&'static str; 5] = ["pods", "labels", "ips", "services", "owners"];
+    pub const REASONS: [&'static str; 7] = [
+        "pods",
+        "labels",
+        "ips",
+        "services",
+        "owners",
+        "autoscalers",
+        "autoscaler_size",
+    ];
 
     /// The value of the label `reason`.
     pub fn reason(&self) -> &'static str {
@@ -410,6 +444,8 @@ impl DirectoryRefusal {
             Self::Ips(_) => "ips",
             Self::Services(_) => "services",
             Self::Owners(_) => "owners",
+            Self::Autoscalers(_) => "autoscalers",
+            Self::AutoscalerSize { .. } => "autoscaler_size",
         }
     }
 }

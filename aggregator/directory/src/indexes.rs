@@ -9,6 +9,7 @@ use common_kubernetes::objects::MetadataOnly;
 use common_kubernetes::{Scope, Watches};
 
 use crate::directory::{Directory, DirectoryRefusal, ObjectKey};
+use crate::objects::autoscaler::Autoscaler;
 use crate::objects::{Pod, Service, owner_info, owner_key};
 
 /// Starts watches that keep `directory` up to date.
@@ -22,6 +23,20 @@ pub fn follow(watches: &mut Watches, directory: &Arc<Directory>, scopes: &[Scope
         }
     }
 }
+
+/// Starts watches of `HorizontalPodAutoscalers`. Without the permission, or where the API server
+/// does not serve them, there are none; that is no fault of the aggregator's.
+pub fn follow_autoscalers(watches: &mut Watches, directory: &Arc<Directory>, scopes: &[Scope]) {
+    for scope in scopes {
+        watches.follow(Autoscalers(Arc::clone(directory)), scope.clone());
+    }
+}
+
+/// Name of the watch of autoscalers in metrics, checks and logs.
+pub const AUTOSCALERS_WATCH: &str = "horizontalpodautoscalers";
+
+#[derive(Debug)]
+struct Autoscalers(Arc<Directory>);
 
 #[derive(Debug)]
 struct Pods(Arc<Directory>);
@@ -157,6 +172,43 @@ impl Index for Owners {
             let ours = &*object.group == APPS && &*object.kind == self.kind.as_str();
             if ours && scope.lacks(listed, namespace, &object.name) {
                 self.directory.remove_owner(&key);
+            }
+        }
+    }
+}
+
+impl Index for Autoscalers {
+    type Object = Autoscaler;
+
+    fn name(&self) -> &'static str {
+        AUTOSCALERS_WATCH
+    }
+
+    fn group_path(&self) -> &'static str {
+        "/apis/autoscaling/v2"
+    }
+
+    fn resource(&self) -> &'static str {
+        "horizontalpodautoscalers"
+    }
+
+    fn is_needed(&self) -> bool {
+        false
+    }
+
+    fn apply(&self, autoscaler: Autoscaler) {
+        log_refusal(self.0.upsert_autoscaler(autoscaler.info()));
+    }
+
+    fn delete(&self, autoscaler: &Autoscaler) {
+        let (namespace, name) = autoscaler.key();
+        self.0.remove_autoscaler(namespace, name);
+    }
+
+    fn reset(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
+        for known in self.0.autoscalers() {
+            if scope.lacks(listed, &known.namespace, &known.name) {
+                self.0.remove_autoscaler(&known.namespace, &known.name);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Which pods, services and owners exist in the cluster.
+//! Which pods, services, owners and autoscalers exist in the cluster.
 //!
 //! ```text
 //! common_kubernetes::watch -> indexes -> directory::Directory -> the API
@@ -12,7 +12,8 @@ mod indexes;
 mod objects;
 
 pub use directory::{
-    Directory, DirectoryRefusal, LabelSet, ObjectKey, ObjectRef, OwnerInfo, ServiceInfo,
-    ServicePods, Sizes,
+    AutoscalerCondition, AutoscalerInfo, AutoscalerStatus, Directory, DirectoryRefusal, LabelSet,
+    ObjectKey, ObjectRef, OwnerInfo, ServiceInfo, ServicePods, Sizes,
 };
-pub use indexes::follow;
+pub use indexes::{AUTOSCALERS_WATCH, follow, follow_autoscalers};
+pub use objects::autoscaler::read as read_autoscaler;

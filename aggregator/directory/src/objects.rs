@@ -11,6 +11,8 @@ use serde::Deserialize;
 
 use crate::directory::{ObjectKey, OwnerInfo, ServiceInfo};
 
+pub(crate) mod autoscaler;
+
 /// The container that the injector adds.
 const XDS_PROXY: &str = "meshmeter-xds-proxy";
 

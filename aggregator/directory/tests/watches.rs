@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aggregator_core::pod::PodKey;
-use aggregator_directory::{Directory, ObjectKey};
+use aggregator_directory::{AUTOSCALERS_WATCH, Directory, ObjectKey};
 use anyhow::Result;
 use common_kubernetes::reviews::Reviewer;
 use common_kubernetes::watch::LOST_AFTER;
@@ -13,7 +13,7 @@ use common_kubernetes::{Scope, Watches, connection};
 use http::StatusCode;
 use serde_json::{Value, json};
 use tests_support::clock::{system, wait_for};
-use tests_support::kubernetes::objects::{DEPLOYMENT, POD, REPLICA_SET, SERVICE};
+use tests_support::kubernetes::objects::{AUTOSCALER, DEPLOYMENT, POD, REPLICA_SET, SERVICE};
 use tests_support::kubernetes::{ApiServer, KnownUser};
 use tokio_util::sync::CancellationToken;
 
@@ -219,4 +219,66 @@ async fn reviews_tokens() {
     assert_eq!(name("x", &ours).await, None);
     server.revoke_token("t");
     assert_eq!(name("t", &ours).await, None);
+}
+
+/// Autoscalers come and go; without the permission, and where they are not served, there are none,
+/// readiness does not depend on it, and the reason can be asked for.
+#[tokio::test]
+async fn does_without_autoscalers() {
+    let mut cluster = cluster(&[Scope::All]).await.unwrap();
+    let (server, directory) = (&cluster.server, &cluster.directory);
+    let jazz = json!({
+        "metadata": {"namespace": "prod", "name": "jazz"},
+        "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "jazz"}, "maxReplicas": 5},
+        "status": {"currentReplicas": 1, "desiredReplicas": 2},
+    });
+    server.objects().apply(AUTOSCALER, jazz.clone());
+    server.set_forbidden(AUTOSCALER, true);
+    aggregator_directory::follow_autoscalers(&mut cluster.watches, directory, &[Scope::All]);
+    let fault = cluster.watches.fault();
+    let own = cluster.watches.fault_of(AUTOSCALERS_WATCH);
+    let now = || system().now();
+    let own_fault = async |expected: &str| {
+        wait_for(expected, PATIENCE, async || {
+            Ok(own(now()).filter(|fault| fault.contains(expected)))
+        })
+        .await
+        .unwrap()
+    };
+    let reason = own_fault("is forbidden").await;
+    assert!(
+        reason.starts_with("horizontalpodautoscalers in all namespaces: "),
+        "{reason}"
+    );
+    wait_for("readiness without autoscalers", PATIENCE, async || {
+        Ok(fault(now() + Duration::from_mins(1))
+            .is_none()
+            .then_some(()))
+    })
+    .await
+    .unwrap();
+    server.set_absent(AUTOSCALER, true);
+    server.set_forbidden(AUTOSCALER, false);
+    own_fault("does not know").await;
+    server.set_absent(AUTOSCALER, false);
+    let known = wait_for("the autoscaler", PATIENCE, async || {
+        Ok(directory.autoscaler("prod", "jazz"))
+    });
+    assert_eq!(
+        known
+            .await
+            .unwrap()
+            .status
+            .as_ref()
+            .unwrap()
+            .desired_replicas,
+        2
+    );
+    assert_eq!(own(now()), None);
+    server.objects().delete(AUTOSCALER, "prod", "jazz");
+    wait_for("its end", PATIENCE, async || {
+        Ok(directory.autoscalers().is_empty().then_some(()))
+    })
+    .await
+    .unwrap();
 }

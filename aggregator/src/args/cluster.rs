@@ -97,6 +97,18 @@ pub struct ClusterArgs {
     )]
     pub watch_namespace: Vec<String>,
 
+    /// Whether to watch HorizontalPodAutoscalers, so that explanations, timelines and lists know
+    /// them. Reads of metrics do not need them; without the permission the watch is tried again
+    /// each few seconds, and they are unknown.
+    #[arg(
+        long,
+        env = "MESHMETER_WATCH_AUTOSCALERS",
+        value_name = "BOOL",
+        default_value_t = true,
+        action = clap::ArgAction::Set
+    )]
+    pub watch_autoscalers: bool,
+
     /// How long to cache allowed SubjectAccessReviews, in seconds (0 to 3600). An autoscaler asks
     /// every 15 s: with a shorter time each of its reads costs a review.
     #[arg(

@@ -30,6 +30,7 @@ pub struct ClusterConfig {
     /// How long a new aggregator is not ready while injected pods do not report.
     pub ready_wait: Duration,
     pub scopes: Vec<Scope>,
+    pub watch_autoscalers: bool,
     pub review_ttl: ReviewTtl,
     pub ingest: IngestConfig,
 }
@@ -46,6 +47,7 @@ impl ClusterConfig {
             api_connection_age_seconds,
             ready_wait,
             watch_namespace,
+            watch_autoscalers,
             authorization_allow_seconds,
             authorization_deny_seconds,
             authentication_token_seconds,
@@ -92,6 +94,7 @@ impl ClusterConfig {
             ready_wait: seconds(ready_wait.into()),
             ingest,
             scopes: scopes(watch_namespace)?,
+            watch_autoscalers,
             review_ttl: ReviewTtl {
                 token: seconds(authentication_token_seconds.into()),
                 allow: seconds(authorization_allow_seconds.into()),

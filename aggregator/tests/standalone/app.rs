@@ -47,6 +47,7 @@ pub(crate) fn config() -> Config {
         mode: Mode::Standalone {
             api_names: Vec::new(),
             pods: None,
+            autoscalers: None,
         },
         addresses_file: None,
         remote_write: None,
@@ -72,6 +73,7 @@ impl App {
             mode: Mode::Standalone {
                 api_names: Vec::new(),
                 pods,
+                autoscalers: None,
             },
             ..config()
         };

@@ -43,6 +43,11 @@ pub trait Index: Send + Sync + 'static {
     fn optional(&self) -> bool {
         false
     }
+    /// False of a kind without which the program works: its watch never fails a readiness check,
+    /// whether the permission is missing or the kind is not served.
+    fn is_needed(&self) -> bool {
+        true
+    }
     /// The object was added or changed.
     fn apply(&self, object: Self::Object);
     fn delete(&self, object: &Self::Object);

@@ -66,7 +66,8 @@ pub struct WatchState {
     /// Monotonic time of the last sign of life.
     last_sign: AtomicU64,
     listed: AtomicBool,
-    /// The API server does not serve the kind, which is optional.
+    /// The API server does not serve the kind, which is optional, or refuses one that is not
+    /// needed.
     absent: AtomicBool,
     pub(crate) objects: AtomicU64,
     pub(crate) failures: AtomicU64,
@@ -152,6 +153,16 @@ impl WatchState {
         ))
     }
 
+    /// Why there are no objects of a kind that the program does without.
+    pub(crate) fn absence(&self) -> Option<String> {
+        let absent = self.is_absent();
+        absent.then(|| format!("{} in {}: {}", self.name, self.scope, self.last_failure()))
+    }
+
+    pub(crate) fn is_absent(&self) -> bool {
+        self.absent.load(Ordering::Relaxed)
+    }
+
     fn last_failure(&self) -> String {
         let failure = self.failure.lock();
         failure
@@ -225,8 +236,15 @@ impl<T: Index> Watch<T> {
         }
     }
 
-    /// Turns a 404 of the collection into [`ClusterError::NotServed`].
+    /// Turns a 404 of the collection into [`ClusterError::NotServed`]. Objects of a kind that is
+    /// not needed are forgotten where they are refused: they would never change again.
     fn explained(&self, error: ClusterError) -> ClusterError {
+        let refused = matches!(error.status(), Some(403 | 404)) && !self.index.is_needed();
+        if refused {
+            self.index.reset(&self.scope, &HashSet::new());
+            self.state.objects.store(0, Ordering::Relaxed);
+            self.state.absent.store(true, Ordering::Relaxed);
+        }
         if error.status() != Some(404) {
             return error;
         }

@@ -20,12 +20,14 @@ use crate::index::Index;
 use crate::scope::Scope;
 use crate::watch::{Watch, WatchState};
 
-/// Namespaces that can be watched one by one, with five watches each; for more, watch the cluster.
+/// Namespaces that can be watched one by one, with six watches each; for more, watch the cluster.
 pub const NAMESPACES_MAX: usize = 50;
 
 /// The watches of one cluster, which run until `stop` is cancelled.
 pub struct Watches {
     states: Vec<Arc<WatchState>>,
+    /// Those of `states` that readiness depends on.
+    needed: Vec<Arc<WatchState>>,
     clock: Clock,
     client: Client,
     tasks: JoinSet<()>,
@@ -44,6 +46,7 @@ impl Watches {
     pub fn new(client: Client, clock: Clock, stop: CancellationToken) -> Self {
         Self {
             states: Vec::new(),
+            needed: Vec::new(),
             clock,
             client,
             tasks: JoinSet::new(),
@@ -62,6 +65,9 @@ impl Watches {
     pub fn follow<T: Index>(&mut self, index: T, scope: Scope) {
         let state = Arc::new(WatchState::new(index.name(), &scope, self.clock.now()));
         self.states.push(Arc::clone(&state));
+        if index.is_needed() {
+            self.needed.push(Arc::clone(&state));
+        }
         let watch = Watch {
             client: self.client.clone(),
             index: Arc::new(index),
@@ -74,14 +80,30 @@ impl Watches {
 
     /// A readiness check: returns the first fault of a watch, `None` while all are current.
     pub fn fault(&self) -> impl Fn(Monotonic) -> Option<String> + Send + Sync + 'static {
-        let states = self.states.clone();
+        let states = self.needed.clone();
         move |now| states.iter().find_map(|state| state.fault(now))
+    }
+
+    /// Returns the first fault of the watches with this name, whether readiness depends on them or
+    /// not; `None` while their objects are current.
+    pub fn fault_of(
+        &self,
+        name: &'static str,
+    ) -> impl Fn(Monotonic) -> Option<String> + Send + Sync + 'static {
+        let mut states = self.states.clone();
+        states.retain(|state| state.name() == name);
+        move |now| {
+            let mut faults = states
+                .iter()
+                .filter_map(|state| state.absence().or_else(|| state.fault(now)));
+            faults.next()
+        }
     }
 
     /// A readiness check: returns the first list still missing; `None` once all are complete. It
     /// then stays `None`: listed objects are served even while the API server is unreachable.
     pub fn missing(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
-        let states = self.states.clone();
+        let states = self.needed.clone();
         move || states.iter().find_map(|state| state.missing())
     }
 
@@ -117,12 +139,14 @@ impl WatchGauges {
         &self,
         encoder: &mut DescriptorEncoder<'_>,
         (name, help, kind): (&str, &str, MetricType),
-        value: impl Fn(&WatchState) -> M,
+        value: impl Fn(&WatchState) -> Option<M>,
     ) -> Result<(), fmt::Error> {
         let mut family = encoder.encode_descriptor(name, help, None, kind)?;
         for state in &self.states {
             let labels = [("watch", state.name()), ("scope", state.scope())];
-            value(state).encode(family.encode_family(&labels)?)?;
+            if let Some(value) = value(state) {
+                value.encode(family.encode_family(&labels)?)?;
+            }
         }
         Ok(())
     }
@@ -135,22 +159,23 @@ impl Collector for WatchGauges {
         let gauge = MetricType::Gauge;
         let age = "Time since the watch gave its last sign of life; quiet ones give one every 45 s";
         self.each(encoder, ("watch_age_seconds", age, gauge), |state| {
-            ConstGauge::new(seconds(state.age(now)))
+            // What the cluster lacks is not late.
+            (!state.is_absent()).then(|| ConstGauge::new(seconds(state.age(now))))
         })?;
         let objects = "Objects that the watch told of";
         self.each(encoder, ("watch_objects", objects, gauge), |state| {
             let count = state.objects.load(Ordering::Relaxed);
-            ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX))
+            Some(ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX)))
         })?;
         let counter = MetricType::Counter;
         let failures = "Attempts to list or watch that failed";
         self.each(encoder, ("watch_failures", failures, counter), |state| {
-            ConstCounter::new(state.failures.load(Ordering::Relaxed))
+            Some(ConstCounter::new(state.failures.load(Ordering::Relaxed)))
         })?;
         let lists =
             "Lists read to their end: one at the start, and one each time a watch could not go on";
         self.each(encoder, ("watch_lists", lists, counter), |state| {
-            ConstCounter::new(state.lists.load(Ordering::Relaxed))
+            Some(ConstCounter::new(state.lists.load(Ordering::Relaxed)))
         })
     }
 }

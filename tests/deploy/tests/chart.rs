@@ -41,7 +41,7 @@ const CHOICES: [&str; 26] = [
     "dashboards: {enabled: true}",
     "flowControl: {enabled: false}",
     "image: {registry: 'localhost:5000', tag: '1', pullSecrets: [a], mesh: {digest: 'sha256:0000000000000000000000000000000000000000000000000000000000000000'}}",
-    "aggregator: {replicas: 3, watchNamespaces: [a, b], drainSeconds: 30, nodeSelector: {a: b}, tolerations: [{operator: Exists}], podAnnotations: {a: b}, serviceAccountAnnotations: {a: b}, extraArgs: [--ready-wait=5], extraEnv: [{name: A, value: b}], extraVolumes: [{name: a, emptyDir: {}}], extraVolumeMounts: [{name: a, mountPath: /a}], priorityClassName: ''}",
+    "aggregator: {replicas: 3, watchNamespaces: [a, b], watchAutoscalers: false, drainSeconds: 30, nodeSelector: {a: b}, tolerations: [{operator: Exists}], podAnnotations: {a: b}, serviceAccountAnnotations: {a: b}, extraArgs: [--ready-wait=5], extraEnv: [{name: A, value: b}], extraVolumes: [{name: a, emptyDir: {}}], extraVolumeMounts: [{name: a, mountPath: /a}], priorityClassName: ''}",
     "injector: {replicas: null, podAnnotations: {a: b}, extraEnv: [{name: A, value: b}], extraArgs: [--mesh=a], tolerations: [{operator: Exists}]}",
     "controlPlane: {replicas: null, podAnnotations: {a: b}, extraEnv: [{name: A, value: b}], extraArgs: [--watch-namespace=a], nodeSelector: {a: b}}",
 ];

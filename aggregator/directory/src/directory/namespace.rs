@@ -133,6 +133,10 @@ impl Namespace {
         self.pods.get(name).map(StoredPod::serving)
     }
 
+    pub(super) fn is_ready(&self, name: &str) -> Option<bool> {
+        self.pods.get(name)?.ready
+    }
+
     pub(super) fn is_serving(&self, name: &str) -> bool {
         self.pods.get(name).is_some_and(StoredPod::is_serving)
     }

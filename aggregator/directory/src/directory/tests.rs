@@ -34,6 +34,19 @@ fn service(name: &str, selector: &[(&str, &str)]) -> ServiceInfo {
     }
 }
 
+fn autoscaler(name: &str, target: &str, note: &str) -> AutoscalerInfo {
+    AutoscalerInfo {
+        namespace: "prod".into(),
+        name: name.into(),
+        target: ObjectKey::new("prod", "apps", "Deployment", target),
+        target_api_version: "apps/v1".into(),
+        min_replicas: 1,
+        max_replicas: 3,
+        object: Arc::new(serde_json::json!({ "note": note })),
+        status: None,
+    }
+}
+
 fn names(pods: &[PodKey]) -> Vec<&str> {
     pods.iter().map(|pod| &*pod.name).collect()
 }
@@ -224,7 +237,7 @@ fn follows_services() {
         Sizes {
             pods: 1,
             services: 2,
-            owners: 0
+            ..Sizes::default()
         }
     );
 }
@@ -283,12 +296,25 @@ fn refuses_what_is_too_large() {
         refused.to_string().starts_with("X.apps prod/extra: "),
         "{refused}"
     );
+    for n in 0..AUTOSCALERS_MAX {
+        let info = autoscaler(&n.to_string(), "jazz", "");
+        directory.upsert_autoscaler(info).unwrap();
+    }
+    let refused = directory.upsert_autoscaler(autoscaler("extra", "jazz", ""));
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.starts_with("autoscaler prod/extra: "), "{refused}");
+    let long = "x".repeat(AUTOSCALER_BYTES_MAX);
+    let refused = directory.upsert_autoscaler(autoscaler("0", "jazz", &long));
+    assert!(refused.is_err());
+    assert!(directory.autoscaler("prod", "0").unwrap().status.is_none());
     let counts = [
         ("pods", 0),
         ("labels", 2),
         ("ips", 1),
         ("services", 1),
         ("owners", 1),
+        ("autoscalers", 1),
+        ("autoscaler_size", 1),
     ];
     assert_eq!(directory.refused(), counts);
     assert!(directory.get(&PodKey::new("prod", "jazz")).is_some());
@@ -404,4 +430,54 @@ fn addresses_are_known_while_a_pod_has_them() {
     assert!(!known("10.0.0.2"));
     directory.remove(&PodKey::new("prod", "a"));
     assert!(!known("10.0.0.2"));
+}
+
+/// Autoscalers by name, by namespace and by what they scale; a change is seen once.
+#[test]
+fn finds_autoscalers() {
+    let directory = Directory::default();
+    for (name, target) in [("b", "metal"), ("a", "jazz"), ("c", "jazz")] {
+        let info = autoscaler(name, target, "");
+        directory.upsert_autoscaler(info).unwrap();
+    }
+    let found = |infos: Vec<Arc<AutoscalerInfo>>| -> String {
+        infos.iter().map(|info| info.name.to_string()).collect()
+    };
+    let target = ObjectKey::new("prod", "apps", "Deployment", "jazz");
+    assert_eq!(found(directory.autoscalers_of("prod")), "abc");
+    assert_eq!(found(directory.autoscalers_for(&target)), "ac");
+    assert_eq!(found(directory.autoscalers_of("test")), "");
+    let changes = directory.autoscaler_changes();
+    directory
+        .upsert_autoscaler(autoscaler("a", "jazz", ""))
+        .unwrap();
+    assert_eq!(directory.autoscaler_changes(), changes, "nothing changed");
+    directory
+        .upsert_autoscaler(autoscaler("a", "dj", ""))
+        .unwrap();
+    assert!(directory.autoscaler_changes() > changes);
+    assert_eq!(found(directory.autoscalers_for(&target)), "c");
+    assert!(directory.remove_autoscaler("prod", "a"));
+    assert!(!directory.remove_autoscaler("prod", "a"));
+    assert_eq!(directory.sizes().autoscalers, 2);
+}
+
+/// Ready pods are those of the target's whole tree; unknown if the target is.
+#[test]
+fn counts_ready_pods_of_a_target() {
+    let directory = Directory::default();
+    let of = autoscaler("a", "jazz", "");
+    assert_eq!(directory.ready_pods_of(&of), None);
+    let deployment = owner("Deployment", "jazz", "d");
+    directory
+        .upsert_owner(owner_info("ReplicaSet", "jazz-1", "r", Some(deployment)))
+        .unwrap();
+    for (name, ready) in [("x", Some(true)), ("y", Some(false)), ("z", None)] {
+        let mut pod = info("prod", name, "jazz");
+        pod.owner = Some(owner("ReplicaSet", "jazz-1", "r"));
+        pod.ready = ready;
+        directory.upsert(pod).unwrap();
+    }
+    assert_eq!(directory.pods_of_autoscaler(&of).unwrap().len(), 3);
+    assert_eq!(directory.ready_pods_of(&of), Some(1));
 }

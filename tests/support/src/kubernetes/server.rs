@@ -97,6 +97,8 @@ struct Tuning {
     manner: Manner,
     /// Continue tokens that are still refused as too old.
     expired_tokens: u32,
+    /// Plural names of kinds that nobody may list or watch.
+    forbidden: BTreeSet<&'static str>,
     /// Plural names of kinds that are not installed.
     absent: BTreeSet<&'static str>,
     requests: BTreeMap<String, u64>,
@@ -212,6 +214,16 @@ impl ApiServer {
             tuning.absent.insert(resource.plural);
         } else {
             tuning.absent.remove(resource.plural);
+        }
+    }
+
+    /// From now on nobody may list or watch the kind, or everyone may again.
+    pub fn set_forbidden(&self, resource: Resource, forbidden: bool) {
+        let mut tuning = self.tuning();
+        if forbidden {
+            tuning.forbidden.insert(resource.plural);
+        } else {
+            tuning.forbidden.remove(resource.plural);
         }
     }
 

@@ -40,6 +40,12 @@ impl Shared {
         let metadata_only =
             accept.is_some_and(|accept| accept.contains("as=PartialObjectMetadata"));
         let plural = target.resource.plural;
+        if self.tuning().forbidden.contains(plural) {
+            let message = format!(
+                "{plural} is forbidden: User \"meshmeter\" cannot list resource \"{plural}\""
+            );
+            return failure(StatusCode::FORBIDDEN, &message);
+        }
         if query.get("watch").is_some_and(|watch| watch == "true") {
             self.count(&format!("watch {plural}"));
             return watching::watch(self, target, &query, metadata_only);
