@@ -1,4 +1,32 @@
-//! The ledger of metric reads: what each autoscaler read, when, from which pods.
+//! The ledger of metric reads: what each autoscaler read, when, from which pods; and how the status
+//! of each HPA changed.
+//!
+//! ```text
+//! record ──> room of autoscalers ─┐  a room: subjects, each with records of 24 h and details
+//!        └─> room of others ──────┼─> reads
+//! changed ─> changes ─────────────┴─> changes
+//! ```
 //!
 //! Pure: time comes in as an argument, and a folder for reads that outlive a restart is written by
-//! the caller.
+//! the caller. Everything is bounded in bytes: [`Ledger::new`] is given the limit, and what gives
+//! way is counted by [`DropReason`].
+
+mod blocks;
+mod changes;
+mod detail;
+mod ledger;
+pub mod limits;
+mod query;
+mod read;
+mod record;
+mod room;
+mod subject;
+mod varint;
+
+pub use aggregator_view::documents::ReadSource;
+pub use ledger::{DropReason, Ledger, Sizes};
+pub use query::{Query, Reads};
+pub use read::{Answer, Each, Object, PodState, PodValue, Read, Reader};
+
+#[cfg(test)]
+mod tests;

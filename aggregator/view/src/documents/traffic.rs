@@ -20,7 +20,7 @@ pub struct Rates {
     pub age_ms: Option<u64>,
 }
 
-/// The owner of a pod that people know it by: the Deployment, not the ReplicaSet.
+/// The owner of a pod that people know it by: the Deployment, not the `ReplicaSet`.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Workload {
     /// Such as `Deployment`.
@@ -86,7 +86,7 @@ pub struct Group {
     /// As [`Pod::history`], summed; `null` where no pod is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Option<f64>>,
-    /// HorizontalPodAutoscalers whose target it is.
+    /// HPAs whose target it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hpas: Vec<HpaState>,
 }
