@@ -1,0 +1,7 @@
+//! Scenarios recorded from Kubernetes, a table of behaviours, properties against a naive model, and
+//! wrong arithmetics that the first two must catch.
+
+mod behaviour;
+mod faults;
+mod pods;
+mod recorded;
