@@ -11,11 +11,12 @@ use common_time::Clock;
 use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
-use http_body_util::Full;
 use rustls::pki_types::CertificateDer;
+use tokio_util::sync::CancellationToken;
 
 use crate::accept;
 use crate::authentication::certificate::PeerCertificates;
+use crate::body::{Body, Streams};
 use crate::cluster_names::ClusterNames;
 use crate::discovery::{AGGREGATED, Document, Documents};
 use crate::external;
@@ -64,11 +65,14 @@ pub struct Api {
     clusters: ClusterNames,
     ledger: Ledger,
     documents: Documents,
+    #[expect(dead_code, reason = "the routes of the page use it")]
+    streams: Streams,
+    stop: CancellationToken,
     /// `None` serves everyone.
     guard: Option<Guard>,
 }
 
-type HttpResponse = Response<Full<Bytes>>;
+pub(crate) type HttpResponse = Response<Body>;
 
 // === impl Api ===
 
@@ -82,6 +86,7 @@ impl Api {
     ) -> Self {
         let names = MetricNames::new(&MetricPrefix::default());
         let documents = Documents::new(&names);
+        let stop = CancellationToken::new();
         Self {
             store,
             directory,
@@ -92,6 +97,8 @@ impl Api {
             clusters: ClusterNames::default(),
             ledger: Ledger::default(),
             documents,
+            streams: Streams::new(stop.clone()),
+            stop,
             guard: None,
         }
     }
@@ -110,6 +117,11 @@ impl Api {
         self.documents = Documents::new(&self.names);
         self.clusters = settings.clusters;
         self
+    }
+
+    /// Ends all streams of events, and lets no new one last.
+    pub(crate) fn stop_streams(&self) {
+        self.stop.cancel();
     }
 
     /// True if these certificates are those of a front proxy.
@@ -415,7 +427,7 @@ fn document_response(
             .any(|tag| tag == document.etag || tag == "*")
     });
     let mut response = if is_cached {
-        let mut response = Response::new(Full::default());
+        let mut response = Response::new(Body::default());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
@@ -430,7 +442,7 @@ fn document_response(
 }
 
 fn body_response(status: StatusCode, body: Bytes, media_type: &'static str) -> HttpResponse {
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response
         .headers_mut()

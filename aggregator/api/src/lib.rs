@@ -13,6 +13,7 @@
 
 mod accept;
 pub mod authentication;
+mod body;
 pub mod cluster_names;
 mod discovery;
 mod external;
@@ -40,6 +41,7 @@ mod telemetry;
 mod testing;
 mod workload;
 
+pub use body::{Body, Events};
 pub use guard::Guard;
 pub use handler::{Api, MetricSettings};
 pub use ledger::Reader;

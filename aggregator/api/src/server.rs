@@ -103,6 +103,12 @@ impl Server {
             .with_security(Security::Tls(self.tls))
             .with_trust(move |peer| trusting.trusts(&peer.certificates));
         let api = self.api;
+        let stopping = Arc::clone(&api);
+        let stopped = shutdown.clone();
+        let end_streams = tokio::spawn(async move {
+            stopped.cancelled().await;
+            stopping.stop_streams();
+        });
         let handler = move |peer: &Arc<Peer>| {
             let api = Arc::clone(&api);
             // Per connection, so that the role of its certificate is cached across requests.
@@ -117,5 +123,6 @@ impl Server {
             }
         };
         server.serve(listener, shutdown, drain, handler).await;
+        end_streams.abort();
     }
 }

@@ -7,8 +7,9 @@
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode, Version};
-use http_body_util::Full;
 use serde::Serialize;
+
+use crate::body::Body;
 
 /// An error response.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -80,6 +81,8 @@ common_names::named! {
         Doubt = "doubt",
         /// The value exceeds a Kubernetes quantity.
         OutOfRange = "out_of_range",
+        /// As many streams of events are open as are served at once.
+        Streams = "streams",
         /// A failure of our own.
         Internal = "internal",
     }
@@ -128,7 +131,7 @@ impl Refusal {
     }
 
     /// The response to a request of HTTP version `version`.
-    pub(crate) fn into_response(self, version: Version) -> Response<Full<Bytes>> {
+    pub(crate) fn into_response(self, version: Version) -> Response<Body> {
         let code = self.kind.code();
         let status = Status {
             kind: "Status",
@@ -141,7 +144,7 @@ impl Refusal {
             code: code.as_u16(),
         };
         let body = serde_json::to_vec(&status).unwrap_or_default();
-        let mut response = Response::new(Full::new(Bytes::from(body)));
+        let mut response = Response::new(Body::from(Bytes::from(body)));
         *response.status_mut() = code;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -11,14 +11,13 @@ use aggregator_core::report::{
 use aggregator_core::series::{Direction, SeriesKey};
 use aggregator_core::store::{Link, Store};
 use aggregator_directory::{Directory, ObjectKey, OwnerInfo, ServiceInfo};
-use bytes::Bytes;
 use common_time::{Clock, Monotonic, UnixMillis};
 use http::{HeaderMap, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 
-use crate::{Api, MetricSettings, Observations};
+use crate::{Api, Body, MetricSettings, Observations};
 use common_http::health::Check;
 
 /// When the counters of every sidecar began.
@@ -281,8 +280,8 @@ fn labels(labels: &[(&str, &str)]) -> Labels {
     labels.iter().map(owned).collect()
 }
 
-/// A `Full` body is ready at once.
-fn text_of(body: Full<Bytes>) -> String {
+/// A whole body is ready at once.
+fn text_of(body: Body) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
