@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use serde_json::Value;
+use autoscaler::Hpa;
 
 use crate::directory::{Directory, DirectoryRefusal, ObjectKey};
 use aggregator_core::limits::{AUTOSCALER_BYTES_MAX, AUTOSCALERS_BYTES_MAX, AUTOSCALERS_MAX};
@@ -24,8 +24,10 @@ pub struct AutoscalerInfo {
     pub min_replicas: u32,
     /// `spec.maxReplicas`
     pub max_replicas: u32,
-    /// The object with name, namespace and `spec`, as the API server sent it.
-    pub object: Arc<Value>,
+    /// For the arithmetic; the error says why it cannot be done.
+    pub spec: Result<Hpa, String>,
+    /// About the bytes of the specification.
+    pub spec_bytes: usize,
     /// `None` before the autoscaler has written one.
     pub status: Option<AutoscalerStatus>,
 }
@@ -202,20 +204,6 @@ impl AutoscalerInfo {
             } = condition;
             kind.len() + status.len() + reason.len() + message.len()
         });
-        bytes_of(&self.object) + conditions.sum::<usize>()
+        self.spec_bytes + conditions.sum::<usize>()
     }
-}
-
-/// Bytes of the texts in `value`, with 32 for each value.
-fn bytes_of(value: &Value) -> usize {
-    let inner: usize = match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(bytes_of).sum(),
-        Value::Object(members) => members
-            .iter()
-            .map(|(key, value)| key.len() + bytes_of(value))
-            .sum(),
-    };
-    32 + inner
 }

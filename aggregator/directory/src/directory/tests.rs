@@ -42,7 +42,8 @@ fn autoscaler(name: &str, target: &str, note: &str) -> AutoscalerInfo {
         target_api_version: "apps/v1".into(),
         min_replicas: 1,
         max_replicas: 3,
-        object: Arc::new(serde_json::json!({ "note": note })),
+        spec: Err(note.to_owned()),
+        spec_bytes: note.len(),
         status: None,
     }
 }
@@ -303,7 +304,7 @@ fn refuses_what_is_too_large() {
     let refused = directory.upsert_autoscaler(autoscaler("extra", "jazz", ""));
     let refused = refused.unwrap_err().to_string();
     assert!(refused.starts_with("autoscaler prod/extra: "), "{refused}");
-    let long = "x".repeat(AUTOSCALER_BYTES_MAX);
+    let long = "x".repeat(AUTOSCALER_BYTES_MAX + 1);
     let refused = directory.upsert_autoscaler(autoscaler("0", "jazz", &long));
     assert!(refused.is_err());
     assert!(directory.autoscaler("prod", "0").unwrap().status.is_none());

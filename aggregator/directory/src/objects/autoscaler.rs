@@ -2,10 +2,10 @@
 //! as it is: the arithmetic reads it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
+use autoscaler::Hpa;
 use common_kubernetes::objects::{Metadata, Named};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::directory::{AutoscalerCondition, AutoscalerInfo, AutoscalerStatus, ObjectKey};
@@ -29,7 +29,7 @@ struct Status {
     conditions: Vec<Condition>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 struct Condition {
     #[serde(rename = "type")]
@@ -60,21 +60,25 @@ impl Autoscaler {
         } = self;
         let (namespace, name) = (metadata.namespace, metadata.name);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let spec = &spec;
         let target = &spec["scaleTargetRef"];
         let api_version = text(&target["apiVersion"]);
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         let (kind, target_name) = (text(&target["kind"]), text(&target["name"]));
         let replicas = |value: &Value| value.as_u64().and_then(|count| u32::try_from(count).ok());
+        let object = json!({
+            "metadata": {"namespace": namespace, "name": name},
+            "spec": spec,
+            "status": {"conditions": status.conditions},
+        });
         AutoscalerInfo {
             target: ObjectKey::new(&namespace, group, &kind, &target_name),
             target_api_version: api_version.into(),
             // The API server writes the default; a file may leave it out.
             min_replicas: replicas(&spec["minReplicas"]).unwrap_or(1),
             max_replicas: replicas(&spec["maxReplicas"]).unwrap_or_default(),
-            object: Arc::new(json!({
-                "metadata": {"namespace": namespace, "name": name},
-                "spec": spec,
-            })),
+            spec: Hpa::from_json(&object).map_err(|error| error.to_string()),
+            spec_bytes: bytes_of(spec),
             namespace: namespace.into(),
             name: name.into(),
             status: status.known(),
@@ -121,6 +125,20 @@ impl Status {
     }
 }
 
+/// Bytes of the texts in `value`, with 32 for each value.
+fn bytes_of(value: &Value) -> usize {
+    let inner: usize = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(bytes_of).sum(),
+        Value::Object(members) => members
+            .iter()
+            .map(|(key, value)| key.len() + bytes_of(value))
+            .sum(),
+    };
+    32 + inner
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,7 +165,7 @@ mod tests {
             ObjectKey::new("prod", "apps", "Deployment", "jazz-v1")
         );
         assert_eq!((new.min_replicas, new.max_replicas), (1, 10));
-        assert_eq!(new.object["spec"]["metrics"][0]["type"], "Pods");
+        assert!(new.spec.unwrap_err().starts_with("spec.metrics[0]"));
         assert_eq!(new.status, None);
         let condition = json!({"type": "AbleToScale", "status": "True", "reason": "R", "message": "m",
             "lastTransitionTime": "2026-11-30T02:00:00Z"});
