@@ -4,4 +4,6 @@
 mod behaviour;
 mod faults;
 mod pods;
+mod properties;
 mod recorded;
+mod spec;

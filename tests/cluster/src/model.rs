@@ -4,17 +4,17 @@
 //! One keeps as many pods as a Deployment wants; the other asks for the metric through the
 //! aggregation layer, as kube-apiserver passes such requests on, and decides by the recorded maths.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use autoscaler::{Answer, Decision, Hpa, Memory, Observed, Phase, Pod, Quantity, Source, Values};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tests_support::clock;
-use tests_support::kubernetes::hpa::{Answer, Autoscaler, Decision, Metric, Values};
 use tests_support::kubernetes::objects::{
     AUTOSCALER, DEPLOYMENT, Objects, POD, REPLICA_SET, Resource,
 };
@@ -46,8 +46,11 @@ struct Shared {
     layer: Mutex<Option<Arc<AggregationLayer>>>,
 }
 
-/// Recent recommendations, for downscale stabilisation.
-type Recommendations = BTreeMap<String, VecDeque<(Instant, u32)>>;
+/// What the controller remembers, by the name of the autoscaler.
+struct Memories {
+    start: Instant,
+    by_name: BTreeMap<String, Memory>,
+}
 
 // === impl Model ===
 
@@ -63,10 +66,13 @@ impl Model {
         let stop = CancellationToken::new();
         let running = Arc::clone(&shared);
         let controllers = async move {
-            let mut recommendations = Recommendations::new();
+            let mut memories = Memories {
+                start: clock::now(),
+                by_name: BTreeMap::new(),
+            };
             loop {
                 running.keep_pods();
-                running.sync(&mut recommendations).await;
+                running.sync(&mut memories).await;
                 sleep(SYNC_PERIOD).await;
             }
         };
@@ -127,32 +133,47 @@ impl Shared {
     }
 
     /// One sync of each autoscaler.
-    async fn sync(&self, recommendations: &mut Recommendations) {
+    async fn sync(&self, memories: &mut Memories) {
         let (_, autoscalers) = self.objects().list(AUTOSCALER, NAMESPACE);
         for autoscaler in autoscalers {
             let name = text(&autoscaler["metadata"]["name"]);
-            let Ok((model, metric)) = parse(&autoscaler) else {
+            let Ok(mut hpa) = Hpa::from_json(&autoscaler) else {
                 continue;
             };
+            hpa.settings.downscale_stabilization = DOWNSCALE_STABILISATION;
             let Some(deployment) = self.objects().get(DEPLOYMENT, NAMESPACE, &name) else {
                 continue;
             };
             let labels = deployment["spec"]["selector"]["matchLabels"].clone();
-            let pods = self.running(&labels);
-            let answer = self.ask(&metric, &labels).await;
-            let decision = model.decide(&pods, &[answer]);
-            let here = deployment["spec"]["replicas"].as_u64().unwrap_or(0);
-            if let Some(replicas) = decision.replicas {
-                let recent = recommendations.entry(name.clone()).or_default();
-                let replicas = stabilised(recent, replicas, here);
-                if u64::from(replicas) != here {
-                    self.change(DEPLOYMENT, &name, |deployment| {
-                        deployment["spec"]["replicas"] = replicas.into();
-                    });
-                }
+            let pods = self.pods(&labels);
+            let mut answers = Vec::new();
+            for metric in &hpa.metrics {
+                answers.push(match metric.source {
+                    Source::Pods { .. } => self.ask(&metric.name, &labels).await,
+                    _ => Err("only metrics of pods are answered here".to_owned()),
+                });
+            }
+            let here = deployment["spec"]["replicas"].as_u64();
+            let here = here.and_then(|here| u32::try_from(here).ok()).unwrap_or(0);
+            let observed = Observed {
+                now: memories.start.elapsed(),
+                replicas: here,
+                status_replicas: None,
+                pods: &pods,
+                answers: &answers,
+            };
+            let memory = memories.by_name.entry(name.clone()).or_default();
+            let decision = hpa.decide(memory, &observed);
+            if let Some(replicas) = decision.replicas.filter(|replicas| *replicas != here) {
+                self.change(DEPLOYMENT, &name, |deployment| {
+                    deployment["spec"]["replicas"] = replicas.into();
+                });
             }
             self.change(AUTOSCALER, &name, |autoscaler| {
-                autoscaler["status"] = status(&decision);
+                let desired = autoscaler["status"]["desiredReplicas"]
+                    .as_u64()
+                    .unwrap_or(0);
+                autoscaler["status"] = status(&decision, here, desired);
             });
         }
     }
@@ -168,12 +189,24 @@ impl Shared {
         drop(changed);
     }
 
-    fn running(&self, labels: &Value) -> Vec<String> {
+    fn pods(&self, labels: &Value) -> Vec<Pod> {
         let (_, pods) = self.objects().list(POD, NAMESPACE);
         let matches = |pod: &&Value| pod["metadata"]["labels"] == *labels;
-        let is_running = |pod: &&Value| pod["status"]["phase"] == "Running";
-        let pods = pods.iter().filter(matches).filter(is_running);
-        pods.map(|pod| text(&pod["metadata"]["name"])).collect()
+        let pod = |pod: &Value| {
+            let name = text(&pod["metadata"]["name"]);
+            let phase = match pod["status"]["phase"].as_str() {
+                Some("Running") => Phase::Running,
+                Some("Succeeded") => Phase::Succeeded,
+                Some("Failed") => Phase::Failed,
+                _ => Phase::Pending,
+            };
+            Pod {
+                phase,
+                deleting: !pod["metadata"]["deletionTimestamp"].is_null(),
+                ..Pod::running(name)
+            }
+        };
+        pods.iter().filter(matches).map(pod).collect()
     }
 
     async fn ask(&self, metric: &str, labels: &Value) -> Answer {
@@ -194,75 +227,33 @@ impl Shared {
         })?;
         let items = list["items"].as_array().into_iter().flatten();
         let values = items.map(|item| {
-            let milli = milli(&text(&item["value"])).ok_or("not a quantity")?;
-            Ok((text(&item["describedObject"]["name"]), milli))
+            let value = Quantity::parse(&text(&item["value"])).ok_or("not a quantity")?;
+            Ok((text(&item["describedObject"]["name"]), value.milli()))
         });
         Ok(Values::PerPod(values.collect::<Result<_, &str>>()?))
     }
 }
 
-/// The highest recommendation of the window on the way down, the newest one on the way up.
-fn stabilised(recent: &mut VecDeque<(Instant, u32)>, newest: u32, here: u64) -> u32 {
-    let now = clock::now();
-    recent.push_back((now, newest));
-    while recent
-        .front()
-        .is_some_and(|(at, _)| now - *at > DOWNSCALE_STABILISATION)
-    {
-        recent.pop_front();
-    }
-    if u64::from(newest) >= here {
-        return newest;
-    }
-    let highest = recent.iter().map(|(_, count)| *count).max();
-    let here = u32::try_from(here).unwrap_or(u32::MAX);
-    highest.unwrap_or(newest).min(here)
-}
-
-fn parse(autoscaler: &Value) -> Result<(Autoscaler, String)> {
-    let spec = &autoscaler["spec"];
-    let count = |field: &str| {
-        let count = spec[field].as_u64().context("bounds")?;
-        u32::try_from(count).context("bounds")
-    };
-    let of_pods = &spec["metrics"][0]["pods"];
-    let metric = text(&of_pods["metric"]["name"]);
-    let target = milli(&text(&of_pods["target"]["averageValue"])).context("target")?;
-    let mut model = Autoscaler::new(
-        count("minReplicas")?,
-        count("maxReplicas")?,
-        vec![Metric::pods(&metric, target)],
-    );
-    // The controller's default: twice as many, or four, whichever is more.
-    model.factor_up = Some(2);
-    Ok((model, metric))
-}
-
-fn status(decision: &Decision) -> Value {
-    let (reason, message) = &decision.active;
-    let is_active = if decision.replicas.is_some() {
-        "True"
-    } else {
-        "False"
-    };
-    let active = json!({
-        "type": "ScalingActive", "status": is_active, "reason": reason, "message": message});
-    let limited = decision.limited.map(|(reason, message)| {
-        json!({"type": "ScalingLimited", "status": "True", "reason": reason, "message": message})
+/// The status after a sync with `here` replicas; what was desired stays if nothing was computed.
+fn status(decision: &Decision, here: u32, desired: u64) -> Value {
+    let set = [
+        ("ScalingActive", &decision.active),
+        ("AbleToScale", &decision.able),
+        ("ScalingLimited", &decision.limited),
+    ];
+    let conditions = set.into_iter().filter_map(|(kind, condition)| {
+        let condition = condition.as_ref()?;
+        let is_true = if condition.is_true { "True" } else { "False" };
+        Some(json!({
+            "type": kind, "status": is_true,
+            "reason": condition.reason, "message": condition.message,
+        }))
     });
-    let conditions: Vec<Value> = std::iter::once(active).chain(limited).collect();
-    json!({"desiredReplicas": decision.replicas, "conditions": conditions})
-}
-
-/// A quantity of ours in thousandths: digits, and `m`, `k` or `M` behind them.
-fn milli(text: &str) -> Option<i128> {
-    let (digits, factor) = match text.strip_suffix(['m', 'k', 'M']) {
-        None => (text, 1000),
-        Some(digits) if text.ends_with('m') => (digits, 1),
-        Some(digits) if text.ends_with('k') => (digits, 1_000_000),
-        Some(digits) => (digits, 1_000_000_000),
-    };
-    Some(digits.parse::<i128>().ok()? * factor)
+    json!({
+        "currentReplicas": here,
+        "desiredReplicas": decision.replicas.map_or(desired, u64::from),
+        "conditions": conditions.collect::<Vec<_>>(),
+    })
 }
 
 fn owner(kind: &str, name: &str, uid: &Value) -> Value {

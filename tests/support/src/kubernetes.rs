@@ -1,11 +1,10 @@
 //! A Kubernetes control plane as far as an aggregator and an autoscaler can see it, in this
-//! process: an API server with recorded behaviour, its aggregation layer, and a model of the HPA
-//! controller.
+//! process: an API server with recorded behaviour, and its aggregation layer.
 //!
 //! ```text
 //! aggregator ── list, watch, reviews, CA ──> server <── Deployments, pods ── test
 //!     ^                                        │ APIService
-//!     └──── proxy (front-proxy certificate) <──┴── hpa (the maths of the controller)
+//!     └──── proxy (front-proxy certificate) <──┴── autoscaler (of tests-cluster)
 //! ```
 //!
 //! What it answers was recorded from Kubernetes 1.36. It does not enforce RBAC, validate objects or
@@ -13,13 +12,11 @@
 
 pub mod ca;
 pub mod custom;
-pub mod hpa;
 pub mod objects;
 pub mod proxy;
 pub mod server;
 
 pub use ca::{CertificateAuthority, Identity};
-pub use hpa::Autoscaler;
 pub use objects::{Objects, POD, Resource};
 pub use proxy::AggregationLayer;
 pub use server::{ApiServer, KnownUser, Manner};

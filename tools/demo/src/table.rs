@@ -79,7 +79,7 @@ fn age(value: Option<u64>) -> String {
 fn wants(rate: Option<f64>) -> String {
     match rate {
         None => "keeps 1 (no value)".to_owned(),
-        Some(rate) => match desired_replicas(1, rate) {
+        Some(rate) => match desired_replicas(rate) {
             1 => "1 pod".to_owned(),
             pods => format!("{pods} pods"),
         },
