@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use aggregator_cli::Operator;
 use clap::{Parser, Subcommand, ValueEnum};
 use common_budget::Size;
 
@@ -48,8 +49,9 @@ pub enum Command {
     #[command(subcommand)]
     RemoteWrite(RemoteWriteCommand),
 
-    /// Ask the cluster for the metrics API, as an autoscaler does, and say whether it answers.
-    Check(CheckArgs),
+    /// What operators ask.
+    #[command(flatten)]
+    Operator(Operator),
 }
 
 /// Tools for remote write.
@@ -57,28 +59,6 @@ pub enum Command {
 pub enum RemoteWriteCommand {
     /// Sign and send one sample, and explain the answer.
     Check(Box<RemoteWriteArgs>),
-}
-
-/// Flags of `meshmeter check`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct CheckArgs {
-    /// Group and version to ask for, as GROUP/VERSION. May be given several times, or once with
-    /// commas.
-    #[arg(
-        long,
-        value_name = "GROUP/VERSION",
-        value_delimiter = ',',
-        default_value = "custom.metrics.k8s.io/v1beta2"
-    )]
-    pub group: Vec<String>,
-
-    /// How long to ask again while there is no answer, in seconds (0 to 600).
-    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=600))]
-    pub wait_seconds: u64,
-
-    /// File that says how to reach the cluster. Without it, as a pod does: by its service account.
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
 }
 
 /// Flags of `meshmeter serve`.

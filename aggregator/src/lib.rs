@@ -12,7 +12,6 @@ pub mod app;
 pub mod args;
 pub mod autoscalers_file;
 mod budget;
-pub mod check;
 pub mod clock;
 mod cluster;
 pub mod config;

@@ -5,12 +5,27 @@ use std::process::ExitCode;
 
 use aggregator::args::{Args, Command, RemoteWriteCommand, ServeArgs};
 use aggregator::config::{Config, RemoteWriteConfig};
-use aggregator::{app, check, clock, remote_write, shutdown, telemetry};
-use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+use aggregator::{app, clock, remote_write, shutdown, telemetry};
+use aggregator_cli::Program;
+use aggregator_cli::args::examples::{self, PluginArgs};
+use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match Args::parse().command {
+    let program = Program::of(std::env::args_os().next().as_deref());
+    let command = match program {
+        Program::Meshmeter => examples::with_examples(Args::command(), program),
+        Program::Plugin => examples::plugin(),
+    };
+    let matches = command.clone().get_matches();
+    let parsed = match program {
+        Program::Meshmeter => Args::from_arg_matches(&matches).map(|args| args.command),
+        Program::Plugin => {
+            let args = PluginArgs::from_arg_matches(&matches);
+            args.map(|args| Command::Operator(args.command))
+        }
+    };
+    match parsed.unwrap_or_else(|error| error.exit()) {
         Command::Serve(args) => serve(*args).await,
         Command::RemoteWrite(RemoteWriteCommand::Check(args)) => {
             let config = RemoteWriteConfig::check(*args, None)
@@ -19,10 +34,7 @@ async fn main() -> ExitCode {
             let outcome = remote_write::check(&config, &clock::system()).await;
             print(outcome.map_err(|error| format!("{error:#}")))
         }
-        Command::Check(args) => {
-            let outcome = check::check(&args).await;
-            print(outcome.map_err(|error| error.to_string()))
-        }
+        Command::Operator(operator) => aggregator_cli::run(operator, program, command).await,
     }
 }
 

@@ -144,6 +144,21 @@ pub(crate) async fn ask<T: DeserializeOwned>(
     request: Request<Vec<u8>>,
     what: String,
 ) -> Result<T, ClusterError> {
+    let bytes = ask_bytes(client, request, what.clone(), None).await?;
+    common_json::from_slice(&bytes).map_err(|error| ClusterError::Request {
+        what,
+        source: Box::new(kube::Error::SerdeError(error)),
+    })
+}
+
+/// Sends `request`, named `what` in errors, and returns the body of the response. `within` replaces
+/// the deadlines for the response's begin and for all of it.
+pub async fn ask_bytes(
+    client: &Client,
+    request: Request<Vec<u8>>,
+    what: String,
+    within: Option<Duration>,
+) -> Result<Vec<u8>, ClusterError> {
     let failed = |source| ClusterError::Request {
         what: what.clone(),
         source: Box::new(source),
@@ -152,13 +167,14 @@ pub(crate) async fn ask<T: DeserializeOwned>(
         what: what.clone(),
         within,
     };
-    let begins = timeout(ANSWER_WITHIN, client.request_stream(request));
-    let body = begins.await.map_err(|_| late(ANSWER_WITHIN))?;
+    let begins_within = within.unwrap_or(ANSWER_WITHIN);
+    let begins = timeout(begins_within, client.request_stream(request));
+    let body = begins.await.map_err(|_| late(begins_within))?;
     let body = body.map_err(failed)?;
-    let read = timeout(ANSWER_ENDS_WITHIN, read(body));
-    let bytes = read.await.map_err(|_| late(ANSWER_ENDS_WITHIN))?;
-    let bytes = bytes.map_err(|error| failed(kube::Error::ReadEvents(error)))?;
-    common_json::from_slice(&bytes).map_err(|error| failed(kube::Error::SerdeError(error)))
+    let ends_within = within.unwrap_or(ANSWER_ENDS_WITHIN);
+    let read = timeout(ends_within, read(body));
+    let bytes = read.await.map_err(|_| late(ends_within))?;
+    bytes.map_err(|error| failed(kube::Error::ReadEvents(error)))
 }
 
 /// Reads the whole body; fails if it stalls or is too large.

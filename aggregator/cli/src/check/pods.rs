@@ -1,0 +1,162 @@
+//! Pods that nobody counts, and the filter's versions. Pure.
+
+use aggregator_view::documents::{Health, Uncounted};
+
+use super::report::{Group, Outcome};
+use super::{Probe, Report};
+use crate::numbers::counted;
+
+const GROUP: &str = "Pods";
+/// Workloads that are listed; the rest is only counted.
+const LISTED_MAX: usize = 50;
+
+/// Judges what all replicas together know of pods.
+pub(super) fn check(probe: &Probe<'_>, health: &Health, report: &mut Report) {
+    let mut report = report.group(GROUP);
+    let namespace = probe.connection.given_namespace();
+    let uncounted = health.uncounted.iter();
+    let uncounted =
+        uncounted.filter(|one| namespace.is_none_or(|namespace| one.namespace == namespace));
+    let uncounted: Vec<_> = uncounted.collect();
+    for one in uncounted.iter().take(LISTED_MAX) {
+        of_workload(one, &mut report);
+    }
+    if uncounted.len() > LISTED_MAX {
+        let more = uncounted.len() - LISTED_MAX;
+        report.warn(
+            "uncounted",
+            format!(
+                "{} more have pods that nobody counts",
+                counted(more, "workload")
+            ),
+            "ask for one namespace by -n, or take -o json of `top pods`",
+        );
+    }
+    if uncounted.is_empty() {
+        report.ok("uncounted", "every running pod with a sidecar is counted");
+    }
+    versions(health, &mut report);
+}
+
+fn of_workload(one: &Uncounted, report: &mut Group<'_>) {
+    let (outcome, why, fix) = meaning(one);
+    let why = match one.message.as_str() {
+        "" => why.to_owned(),
+        message => message.to_owned(),
+    };
+    let message = format!(
+        "{} of {}/{} not counted ({}): {why}; one is {}",
+        counted(one.pods, "pod"),
+        one.namespace,
+        one.workload,
+        one.reason,
+        one.example
+    );
+    match outcome {
+        Outcome::Failure => report.fail("uncounted", message, fix),
+        _ => report.warn("uncounted", message, fix),
+    }
+}
+
+/// How bad a reason is, what it means, and what to do.
+fn meaning(one: &Uncounted) -> (Outcome, &'static str, String) {
+    let namespace = &one.namespace;
+    let restart = format!(
+        "`kubectl -n {namespace} rollout restart {}`",
+        one.workload.to_lowercase()
+    );
+    let logs = format!("`kubectl -n {namespace} logs {} -c envoy`", one.example);
+    match one.reason.as_str() {
+        "no_sidecar" => (
+            Outcome::Warning,
+            "it has no Envoy sidecar",
+            format!("if it is to be counted: `kubectl label namespace {namespace} meshmeter.io/inject=enabled`, then {restart}"),
+        ),
+        "never_reported" => (
+            Outcome::Failure,
+            "its sidecar never reported",
+            format!("look whether the filter is in its Envoy and reaches the aggregator's port 7470: {logs}; a pod that is older than the injection needs {restart}"),
+        ),
+        "tls_refused" => (
+            Outcome::Failure,
+            "its streams are refused: TLS",
+            format!("the sidecar must trust the aggregator's CA: the ConfigMap meshmeter-ca in namespace {namespace}, then {restart}"),
+        ),
+        "refused" => (
+            Outcome::Failure,
+            "a part of its report is refused",
+            "the aggregator's log names the limit; docs/OPERATIONS.md, MeshmeterCapacityReached, says how to raise it".to_owned(),
+        ),
+        "vm_lost" => (
+            Outcome::Failure,
+            "a Wasm VM of its sidecar died",
+            format!("totals may be too low until it is replaced: {restart}; {logs} has the trap"),
+        ),
+        "hot_restart" => (
+            Outcome::Warning,
+            "it has two Envoy processes at once, as in a hot restart",
+            "wait until the old one has ended".to_owned(),
+        ),
+        "gone" => (
+            Outcome::Failure,
+            "its sidecar ceased to report",
+            format!("look at the stream from the sidecar to the aggregator (network policies, port 7470): {logs}"),
+        ),
+        "new" => (
+            Outcome::Warning,
+            "it began to report less than a second ago",
+            "wait a second".to_owned(),
+        ),
+        "not_counted" => (
+            Outcome::Warning,
+            "its filter does not count this",
+            "look at the role of the filter (docs/CONFIGURATION.md, plugin configuration)".to_owned(),
+        ),
+        "other_version" => (
+            Outcome::Failure,
+            "its filter is of a version that this aggregator does not know",
+            format!("upgrade it: {restart}"),
+        ),
+        "token" | "unauthenticated" | "foreign_pod" => (
+            Outcome::Failure,
+            "its streams are refused: its token is not that of the pod",
+            format!("look at the token's volume and audience (docs/SECURITY.md), then {restart}"),
+        ),
+        _ => (
+            Outcome::Failure,
+            "no value",
+            format!("look at the aggregator's log and at {logs}"),
+        ),
+    }
+}
+
+fn versions(health: &Health, report: &mut Group<'_>) {
+    let mut versions: Vec<(&str, usize)> = Vec::new();
+    for one in &health.sidecars {
+        let version = match one.version.as_str() {
+            "" => "unknown",
+            version => version,
+        };
+        match versions.iter_mut().find(|(known, _)| *known == version) {
+            Some((_, pods)) => *pods += one.pods,
+            None => versions.push((version, one.pods)),
+        }
+    }
+    match versions.as_slice() {
+        [] => {}
+        [(version, pods)] => report.ok(
+            "filter-versions",
+            format!("{} with filter {version}", counted(*pods, "pod")),
+        ),
+        several => {
+            let each = several
+                .iter()
+                .map(|(version, pods)| format!("{version} ({})", counted(*pods, "pod")));
+            report.warn(
+                "filter-versions",
+                format!("filters have several versions: {}", each.collect::<Vec<_>>().join(", ")),
+                "they are counted alike; restart the workloads with the older one to be done with it",
+            );
+        }
+    }
+}
