@@ -15,6 +15,7 @@ mod instance;
 mod inventory;
 mod pod_record;
 mod reading;
+mod recent;
 mod refused;
 mod tally;
 #[cfg(test)]
@@ -43,6 +44,7 @@ use crate::store::reading::{PodWindows, Value};
 use crate::window::{self, Profile};
 use common_time::Monotonic;
 
+pub use crate::store::recent::PodBrief;
 pub use crate::store::refused::StoreRefusal;
 
 /// How often history older than every window is dropped from a pod.
@@ -61,6 +63,7 @@ pub struct Store {
     due: Mutex<BinaryHeap<Reverse<(Monotonic, PodKey)>>>,
     callers: Callers,
     handshakes: handshakes::FailedHandshakes,
+    builds: recent::KnownBuilds,
     /// By position in [`RefusedReason::ALL`].
     refused: [AtomicU64; RefusedReason::ALL.len()],
 }
@@ -102,6 +105,7 @@ impl Store {
             due: Mutex::default(),
             callers: Callers::default(),
             handshakes: handshakes::FailedHandshakes::default(),
+            builds: recent::KnownBuilds::default(),
             refused: Default::default(),
         }
     }

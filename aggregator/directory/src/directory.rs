@@ -7,6 +7,7 @@
 mod autoscalers;
 mod label_index;
 mod label_set;
+mod members;
 mod namespace;
 mod object;
 
@@ -28,6 +29,7 @@ use aggregator_core::pod::{Labels, PodInfo, PodKey, Readiness};
 
 pub use autoscalers::{AutoscalerCondition, AutoscalerInfo, AutoscalerStatus};
 pub use label_set::LabelSet;
+pub use members::{Member, Page, WorkloadKey};
 pub use object::{ObjectKey, ObjectRef, OwnerInfo, ServiceInfo};
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ mod objects;
 
 pub use directory::{
     AutoscalerCondition, AutoscalerInfo, AutoscalerStatus, Directory, DirectoryRefusal, LabelSet,
-    ObjectKey, ObjectRef, OwnerInfo, ServiceInfo, ServicePods, Sizes,
+    Member, ObjectKey, ObjectRef, OwnerInfo, Page, ServiceInfo, ServicePods, Sizes, WorkloadKey,
 };
 pub use indexes::{AUTOSCALERS_WATCH, follow, follow_autoscalers};
 pub use objects::autoscaler::read as read_autoscaler;

@@ -175,6 +175,7 @@ impl Session {
             .store
             .connect(context.clock.now(), self.slot.id, &hello)?;
         self.link = Some(connected.link);
+        context.store.note_build(&hello.pod, &build);
         self.slot.hello_received(&hello.pod);
         self.build = Some(context.metrics.builds.count(&build));
         if let Some(older) = connected.superseded {

@@ -11,6 +11,8 @@ use parking_lot::RwLock;
 
 use crate::limits::{CALLED_CLUSTERS_MAX, CALLERS_MAX};
 use crate::pod::PodKey;
+use crate::series::Direction;
+use crate::store::pod_record::PodRecord;
 
 #[derive(Debug, Default)]
 pub(super) struct Callers {
@@ -23,6 +25,16 @@ struct Index {
     callers: BTreeMap<Arc<str>, BTreeSet<PodKey>>,
     called: HashMap<PodKey, Vec<Arc<str>>>,
     pairs: usize,
+}
+
+// === impl PodRecord ===
+
+impl PodRecord {
+    pub(super) fn called_clusters(&self) -> Vec<Arc<str>> {
+        let series = self.instances.iter().flat_map(|i| &i.series);
+        let called = series.filter(|(key, _)| key.direction == Direction::Outbound);
+        called.map(|(key, _)| Arc::clone(&key.cluster)).collect()
+    }
 }
 
 // === impl Callers ===

@@ -8,7 +8,7 @@ use crate::limits::{AHEAD_MAX, FORGET_AFTER, INSTANCES_PER_POD_MAX, RIVAL, SEEN_
 use crate::pod::PodKey;
 use crate::query::WINDOWS;
 use crate::report::{Hello, InstanceId, ProcessId, Report, StreamId};
-use crate::series::{Direction, SeriesKey};
+use crate::series::SeriesKey;
 use crate::sidecar_clock::LATE_MAX;
 use crate::status::PodState;
 use crate::store::counter::{Origin, Span};
@@ -30,6 +30,8 @@ const FORMER_MAX: usize = INSTANCES_PER_POD_MAX;
 pub(super) struct PodRecord {
     /// "" until a sidecar reports it.
     pub(super) uid: Arc<str>,
+    /// Build of the filter; "" if it is not known.
+    pub(super) build: Arc<str>,
     pub(super) instances: Vec<Instance>,
     /// Expected and live Wasm VMs, as of the newest interval.
     pub(super) vms: (u32, u32),
@@ -47,6 +49,7 @@ impl PodRecord {
     pub(super) fn new(now: Monotonic) -> Self {
         Self {
             uid: Arc::from(""),
+            build: Arc::from(""),
             instances: Vec::new(),
             vms: (0, 0),
             former: Vec::new(),
@@ -151,12 +154,6 @@ impl PodRecord {
     /// True if the pod has new series since the last call.
     pub(super) fn take_new_series(&mut self) -> bool {
         std::mem::take(&mut self.has_new_series)
-    }
-
-    pub(super) fn called_clusters(&self) -> Vec<Arc<str>> {
-        let series = self.instances.iter().flat_map(|i| &i.series);
-        let called = series.filter(|(key, _)| key.direction == Direction::Outbound);
-        called.map(|(key, _)| Arc::clone(&key.cluster)).collect()
     }
 
     pub(super) fn state(&self, now: Monotonic) -> PodState {

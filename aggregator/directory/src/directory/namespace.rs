@@ -141,6 +141,29 @@ impl Namespace {
         self.pods.get(name).is_some_and(StoredPod::is_serving)
     }
 
+    /// Names of serving pods whose labels satisfy `matches`, sorted.
+    pub(super) fn serving_pods<'a>(
+        &'a self,
+        matches: &'a dyn Fn(&LabelSet) -> bool,
+    ) -> impl Iterator<Item = &'a Arc<str>> {
+        let pods = self.pods.iter();
+        let pods = pods.filter(move |(_, pod)| pod.is_serving() && matches(&pod.labels));
+        pods.map(|(name, _)| name)
+    }
+
+    /// The highest known owner of a pod.
+    pub(super) fn workload_of(&self, pod: &str) -> Option<ObjectRef> {
+        let mut owner = self.pods.get(pod)?.owner.as_ref()?;
+        for _ in 0..OWNER_DEPTH_MAX {
+            let stored = self.owners.get(&ObjectRef::from(&**owner));
+            match stored.and_then(|stored| stored.owner.as_ref()) {
+                Some(above) => owner = above,
+                None => break,
+            }
+        }
+        Some(ObjectRef::from(&**owner))
+    }
+
     /// Names of injected running pods.
     pub(super) fn reporters(&self) -> impl Iterator<Item = &Arc<str>> {
         let pods = self

@@ -482,3 +482,60 @@ fn counts_ready_pods_of_a_target() {
     assert_eq!(directory.pods_of_autoscaler(&of).unwrap().len(), 3);
     assert_eq!(directory.ready_pods_of(&of), Some(1));
 }
+
+/// Page after page has each serving pod once, under its highest owner, and says how many follow.
+#[test]
+fn pages_members_by_their_highest_owner() {
+    let directory = Directory::default();
+    let deployment = owner("Deployment", "jazz", "d");
+    directory
+        .upsert_owner(owner_info("ReplicaSet", "jazz-1", "r", Some(deployment)))
+        .unwrap();
+    for (namespace, name) in [
+        ("b", "1"),
+        ("prod", "2"),
+        ("prod", "3"),
+        ("prod", "4"),
+        ("z", "1"),
+    ] {
+        let mut pod = info(namespace, name, "jazz");
+        pod.owner = (name == "3").then(|| owner("ReplicaSet", "jazz-1", "r"));
+        pod.deleting = name == "4";
+        directory.upsert(pod).unwrap();
+    }
+    let mut after: Option<(String, String)> = None;
+    let mut seen = Vec::new();
+    loop {
+        let from = after
+            .as_ref()
+            .map(|(namespace, name)| (&**namespace, &**name));
+        let page = directory.members(None, from, 1, &|_| true);
+        let Some(member) = page.items.into_iter().next() else {
+            break;
+        };
+        let owner = member.workload.map(|key| key.object.kind.to_string());
+        seen.push((member.key.to_string(), owner, page.remaining));
+        after = Some((
+            member.key.namespace.to_string(),
+            member.key.name.to_string(),
+        ));
+    }
+    let expected = [
+        ("b/1", None, 3),
+        ("prod/2", None, 2),
+        ("prod/3", Some("Deployment"), 1),
+        ("z/1", None, 0),
+    ];
+    let expected =
+        expected.map(|(key, owner, left)| (key.to_owned(), owner.map(str::to_owned), left));
+    assert_eq!(seen, expected);
+    let only = directory.members(Some("prod"), None, 9, &|_| true);
+    assert_eq!((only.items.len(), only.remaining), (2, 0));
+    let groups = directory.by_workload(Some("prod"));
+    let groups: Vec<_> = groups
+        .keys()
+        .map(|key| format!("{}/{}", key.kind, key.name))
+        .collect();
+    assert_eq!(groups, ["Pod/2", "Deployment/jazz"]);
+    assert_eq!(directory.by_namespace(None).len(), 3);
+}

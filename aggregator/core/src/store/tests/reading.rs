@@ -7,6 +7,8 @@ use crate::report::{ResponseCode, SeriesTotals};
 use crate::series::{CodeClass, Direction, SeriesKey};
 use crate::store::Store;
 
+const WINDOW: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// A pod seen for ten seconds in which each of `series` rose evenly to what it says.
 fn pod(store: &Store, name: &str, series: &[(SeriesKey, SeriesTotals)]) {
     let sidecar = Sidecar::new(name, 1);
@@ -429,4 +431,35 @@ fn responses_of_a_cluster_are_not_added_to_those_of_the_listener() {
     let cluster = Some("cds_ingress_app");
     assert_eq!(read(Metric::ResponsesPerSecond, cluster), Ok(10_000));
     assert_eq!(read(Metric::ErrorRatio, cluster), Ok(100));
+}
+
+/// The last windows one by one: what is not covered is unknown, before the first report and after
+/// the last one.
+#[test]
+fn history_has_gaps_where_nothing_is_known() {
+    let store = store();
+    let sidecar = Sidecar::new("jazz", 1);
+    let link = sidecar.connect(&store, at(0), 1);
+    for second in 1..=10 {
+        sidecar.says(&store, at(second * 1000), &link, second * second);
+    }
+    let query = fixed(Metric::RequestsPerSecond, 60);
+    let history = |end, count| {
+        let values = store.history(&PodKey::new("prod", "jazz"), &query, at(end), WINDOW, count);
+        let values = values.into_iter().map(|value| value.map(|milli| milli.0));
+        values.collect::<Vec<_>>()
+    };
+    let increases = |from: u64, to: u64| Some((to * to - from * from) * 500);
+    let expected = [None, increases(1, 3), increases(3, 5), increases(5, 7)];
+    assert_eq!(history(7_000, 4), expected);
+    assert_eq!(history(10_000, 1), [increases(8, 10)]);
+    assert_eq!(history(10_001, 1), [None]);
+    let unknown = store.history(&PodKey::new("prod", "metal"), &query, at(0), WINDOW, 3);
+    assert_eq!(unknown, [None; 3]);
+    store.note_build(&PodKey::new("prod", "jazz"), "0.2.0");
+    let brief = store
+        .brief(at(10_000), &PodKey::new("prod", "jazz"))
+        .unwrap();
+    assert_eq!((brief.state.as_str(), &*brief.build), ("live", "0.2.0"));
+    assert_eq!(store.brief(at(0), &PodKey::new("prod", "metal")), None);
 }
