@@ -11,6 +11,7 @@ use aggregator_api::{Api, MetricSettings, Observations};
 use aggregator_core::store::Store;
 use aggregator_directory::Directory;
 use aggregator_ingest::Identity;
+use aggregator_ledger::Ledger;
 use anyhow::{Context as _, Result};
 use common_budget::Limit;
 use common_http::descriptors::Descriptors;
@@ -53,11 +54,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         mode,
         addresses_file,
         metrics,
+        reads_autoscalers,
         remote_write,
         drain,
         memory_limit,
     } = config;
-    let budget = Budget::begin(&Limit::find(memory_limit))?;
+    let budget = Budget::begin(&Limit::find(memory_limit), reads_autoscalers)?;
     let limits = Descriptors::raise().share([
         Limits::of(budget.ingest.connections),
         aggregator_api::server::LIMITS,
@@ -66,6 +68,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let clock = clock::system();
     let store = Arc::new(Store::new(budget.store));
     let directory = Arc::new(Directory::default());
+    let ledger = Arc::new(Ledger::new(budget.ledger));
     let ready_wait = mode.ready_wait();
     let environment = Environment::find(mode, &directory, &clock).await?;
     let listeners = Listeners {
@@ -79,6 +82,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         clock,
         store,
         directory,
+        ledger,
         readiness,
         budget,
     };
@@ -155,6 +159,7 @@ struct AppContext {
     clock: Clock,
     store: Arc<Store>,
     directory: Arc<Directory>,
+    ledger: Arc<Ledger>,
     readiness: Arc<Readiness>,
     budget: Budget,
 }
@@ -346,6 +351,7 @@ impl AppContext {
             self.clock.clone(),
             readiness,
             observations,
+            Arc::clone(&self.ledger),
         )
         .with_metrics(metrics);
         let mut age = None;

@@ -8,9 +8,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 use common_budget::Size;
 
 pub use cluster::{ClusterArgs, IdentityMode, IngestTls, IngestTlsMode};
+pub use reads::ReadsArgs;
 pub use remote_write::{AuthMode, Gauge, OutputMode, ProtocolVersion, RemoteWriteArgs};
 
 mod cluster;
+mod reads;
 mod remote_write;
 
 /// Default port of `--ingest-listen`.
@@ -169,6 +171,10 @@ pub struct ServeArgs {
     /// What is not used with `--standalone`.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+
+    /// Which reads are remembered.
+    #[command(flatten)]
+    pub reads: ReadsArgs,
 
     /// Where running totals are written to.
     #[command(flatten)]

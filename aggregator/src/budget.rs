@@ -4,6 +4,7 @@ use aggregator_core::limits::{PODS_MAX, StoreLimits};
 use aggregator_ingest::limits::{
     AWAITING_HELLO_MAX, CONNECTIONS_MAX, GROWTH_MAX, MESSAGE_BYTES_MAX, STREAMS_MAX,
 };
+use aggregator_ledger::limits::bytes_for;
 use anyhow::{Context as _, Result};
 use common_budget::{Limit, Part, Size, division};
 
@@ -18,27 +19,40 @@ const CONNECTION: Size = Size::kib(48);
 /// room.
 const AWAITING_HELLO: Size = Size::kib(16);
 
-const PARTS: [Part; 7] = [
-    // The program, the directory, responses of the API, fragmentation of the allocator.
-    part("base", 48, 2, 160),
-    // 10,000 reads of 2 KB.
-    part("ledger", 20, 0, 20),
-    // Batches of remote write in memory, while the disk fails or without one.
-    part("queue", 4, 2, 64),
-    // Large frames of sidecars, as bytes and decoded.
-    part("frames", 4, 1, 64),
-    // Messages of Envoys' metrics services, as bytes and one of them decoded.
-    part("messages", 24, 3, 96),
-    // Connections beyond one for each sidecar.
-    part("connections", 8, 2, 1024),
-    part("sidecars", 16, 9, 64 * 1024),
-];
+/// Reads on their way to disk, as bytes, and what writes them.
+const READS_WRITER: Size = Size::mib(4);
+
+/// The parts, with a ledger of reads for `autoscalers`.
+const fn parts(autoscalers: usize) -> [Part; 7] {
+    let ledger = Size::bytes(bytes_for(autoscalers) as u64 + READS_WRITER.get());
+    [
+        // The program, the directory, responses of the API, fragmentation of the allocator.
+        part("base", 48, 2, 160),
+        Part {
+            name: "ledger",
+            least: ledger,
+            weight: 0,
+            most: ledger,
+        },
+        // Batches of remote write in memory, while the disk fails or without one.
+        part("queue", 4, 2, 64),
+        // Large frames of sidecars, as bytes and decoded.
+        part("frames", 4, 1, 64),
+        // Messages of Envoys' metrics services, as bytes and one of them decoded.
+        part("messages", 24, 3, 96),
+        // Connections beyond one for each sidecar.
+        part("connections", 8, 2, 1024),
+        part("sidecars", 16, 9, 64 * 1024),
+    ]
+}
 
 /// The limits of the parts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     pub(crate) store: StoreLimits,
     pub(crate) ingest: aggregator_ingest::Limits,
+    /// Bytes of the ledger of reads.
+    pub(crate) ledger: usize,
     /// Bytes of the queue of remote write in memory.
     pub(crate) queue: Size,
 }
@@ -55,9 +69,12 @@ const fn part(name: &'static str, least_mib: u64, weight: u64, most_mib: u64) ->
 // === impl Budget ===
 
 impl Budget {
-    /// Derives the budget from `limit` and logs it.
-    pub(crate) fn begin(limit: &Limit) -> Result<Self> {
-        let (budget, parts) = Self::under(limit.size).context("the memory budget")?;
+    /// Derives the budget from `limit` and logs it. The ledger has room for `autoscalers`.
+    pub(crate) fn begin(limit: &Limit, autoscalers: usize) -> Result<Self> {
+        let (budget, parts) = Self::under(limit.size, autoscalers).with_context(|| {
+            let ledger = Size::bytes(bytes_for(autoscalers) as u64);
+            format!("the memory budget, {ledger} of it for --reads-autoscalers {autoscalers}")
+        })?;
         tracing::info!(
             limit = %limit.size,
             limit.source = %limit.source,
@@ -69,8 +86,9 @@ impl Budget {
         Ok(budget)
     }
 
-    fn under(limit: Size) -> Result<(Self, String), common_budget::TooSmall> {
-        let sizes = common_budget::divide(limit, &PARTS)?;
+    fn under(limit: Size, autoscalers: usize) -> Result<(Self, String), common_budget::TooSmall> {
+        let parts = parts(autoscalers);
+        let sizes = common_budget::divide(limit, &parts)?;
         let [_, _, queue, frames, messages, connections, sidecars] = sizes;
         let pods = sidecars.count_of(SIDECAR).min(PODS_MAX);
         let connections_max = (pods + connections.count_of(CONNECTION)).min(CONNECTIONS_MAX);
@@ -95,14 +113,17 @@ impl Budget {
         let budget = Self {
             store,
             ingest,
+            ledger: bytes_for(autoscalers),
             queue,
         };
-        Ok((budget, division::line(&PARTS, &sizes)))
+        Ok((budget, division::line(&parts, &sizes)))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use aggregator_ledger::limits::AUTOSCALERS;
+
     use super::*;
 
     /// At the shipped limits as many sidecars fit as the documentation says, with messages as large
@@ -115,7 +136,7 @@ mod tests {
             (2048, 15_000),
             (1 << 20, PODS_MAX),
         ] {
-            let (budget, parts) = Budget::under(Size::mib(limit)).unwrap();
+            let (budget, parts) = Budget::under(Size::mib(limit), AUTOSCALERS).unwrap();
             assert!(budget.store.pods >= pods, "{limit} Mi: {parts}: {budget:?}");
             assert!(budget.ingest.connections > budget.store.pods);
             assert_eq!(
@@ -124,23 +145,28 @@ mod tests {
             );
             assert!(budget.ingest.frames_room >= Size::mib(4));
         }
-        let refused = Budget::under(Size::mib(100)).unwrap_err();
+        let refused = Budget::under(Size::mib(100), AUTOSCALERS).unwrap_err();
         assert_eq!(refused.needed, Size::mib(124));
     }
 
     /// What the limits allow together is never more than there is.
     #[test]
     fn limits_fit_together() {
-        for mib in (124..2048).chain((2048..65_536).step_by(97)) {
+        let default = (124..2048).chain((2048..65_536).step_by(97));
+        let more = (268..2048).step_by(13).map(|mib| (mib, 1000));
+        for (mib, autoscalers) in default.map(|mib| (mib, AUTOSCALERS)).chain(more) {
             let limit = Size::mib(mib);
-            let (budget, _) = Budget::under(limit).unwrap();
+            let (budget, _) = Budget::under(limit, autoscalers).unwrap();
             let Budget {
                 store,
                 ingest,
+                ledger,
                 queue,
             } = budget;
             let spare = ingest.connections.saturating_sub(store.pods) as u64;
-            let together = Size::mib(48 + 20).get()
+            let together = Size::mib(48).get()
+                + ledger as u64
+                + READS_WRITER.get()
                 + queue.get()
                 + 2 * ingest.frames_room.get()
                 + ingest.messages_room.get()

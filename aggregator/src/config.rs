@@ -33,6 +33,8 @@ pub struct Config {
     /// Where to write the bound addresses.
     pub addresses_file: Option<PathBuf>,
     pub metrics: MetricSettings,
+    /// Autoscalers whose reads are remembered.
+    pub reads_autoscalers: usize,
     pub remote_write: Option<RemoteWriteConfig>,
     /// How long open requests and streams may take to end.
     pub drain: Duration,
@@ -93,6 +95,7 @@ impl Config {
             log_format,
             log_level,
             cluster,
+            reads,
             remote_write,
         } = args;
         let address = |given: Option<SocketAddr>, port| {
@@ -134,6 +137,7 @@ impl Config {
             mode,
             addresses_file,
             metrics,
+            reads_autoscalers: reads.reads_autoscalers,
             remote_write: RemoteWriteConfig::check(remote_write, Some(standalone))?,
             drain: Duration::from_secs(drain_seconds.into()),
             memory_limit,

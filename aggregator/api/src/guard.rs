@@ -16,8 +16,8 @@ use http::request::Parts;
 
 use crate::authentication::TrustCell;
 use crate::authentication::certificate::PeerCertificates;
-use crate::ledger::Reader;
 use crate::path::Route;
+use crate::recording::Reader;
 use crate::review::cache::Cache;
 use crate::review::tokens::{ReviewLimiter, TokenTtl, Tokens};
 use crate::review::{Attributes, Decision, MASTERS, Reviews, User};

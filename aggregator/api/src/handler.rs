@@ -1,13 +1,16 @@
 //! Handles one request without I/O. Checks the limits that have a status code.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aggregator_core::store::Store;
 use aggregator_directory::Directory;
+use aggregator_ledger::{Ledger, Query};
+use aggregator_view::documents::List;
 use bytes::Bytes;
-use common_time::Clock;
+use common_time::{Clock, Now};
 use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
@@ -22,12 +25,10 @@ use crate::discovery::{AGGREGATED, Document, Documents};
 use crate::external;
 use crate::form::Parameters;
 use crate::guard::Guard;
-use crate::ledger::{Ledger, RecordedRead};
 use crate::metric_name::{MetricNames, MetricPrefix};
 use crate::metrics::{self, Outcome, ReadContext, Served};
-use crate::path::{
-    ApiVersion, EXTERNAL_GROUP, GROUP, HealthPath, MetricPath, Object, PathError, Route,
-};
+use crate::path::{EXTERNAL_GROUP, GROUP, HealthPath, MetricPath, Object, PathError, Route};
+use crate::recording::{Asked, Recorder};
 use crate::status::{Details, Kind, Reason, Refusal};
 use crate::telemetry::Observations;
 use common_http::health::{self, Check, HealthQuery, ReadinessChecks};
@@ -47,6 +48,9 @@ const SIGNAL_AGE: HeaderName = HeaderName::from_static("meshmeter-signal-age-ms"
 /// Who counted the values in a response: the object's own `pods` or its `callers`.
 const SOURCE: HeaderName = HeaderName::from_static("meshmeter-source");
 
+/// Reads in one list of them, with ten pods each some 2 MB.
+const READS_LISTED_MAX: usize = 1000;
+
 /// Settings of the served metrics.
 #[derive(Clone, Debug, Default)]
 pub struct MetricSettings {
@@ -63,7 +67,7 @@ pub struct Api {
     observations: Observations,
     names: MetricNames,
     clusters: ClusterNames,
-    ledger: Ledger,
+    recorder: Recorder,
     documents: Documents,
     #[expect(dead_code, reason = "the routes of the page use it")]
     streams: Streams,
@@ -83,7 +87,9 @@ impl Api {
         clock: Clock,
         readiness: ReadinessChecks,
         observations: Observations,
+        ledger: Arc<Ledger>,
     ) -> Self {
+        let recorder = Recorder::new(ledger, Arc::clone(&directory));
         let names = MetricNames::new(&MetricPrefix::default());
         let documents = Documents::new(&names);
         let stop = CancellationToken::new();
@@ -95,7 +101,7 @@ impl Api {
             observations,
             names,
             clusters: ClusterNames::default(),
-            ledger: Ledger::default(),
+            recorder,
             documents,
             streams: Streams::new(stop.clone()),
             stop,
@@ -108,6 +114,11 @@ impl Api {
     pub fn with_guard(mut self, guard: Guard) -> Self {
         self.guard = Some(guard);
         self
+    }
+
+    /// The ledger of reads.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        self.recorder.ledger()
     }
 
     /// Replaces the settings of metrics.
@@ -197,13 +208,17 @@ impl Api {
         let documents = &self.documents;
         let document = match &route {
             Route::Metric(path) => {
-                let outcome = metrics::serve(self.read_context(), path, &parameters);
-                return self.values(request, &path.namespace, outcome);
+                let context = self.read_context();
+                let outcome = metrics::serve(context, path, &parameters);
+                let asked = Asked::of_object(path, &parameters);
+                return self.values(context.now, request, &asked, outcome);
             }
-            Route::Reads { version, namespace } => return self.reads(*version, namespace),
+            Route::Reads { namespace, .. } => return self.reads(namespace),
             Route::External(path) => {
-                let outcome = external::serve(self.read_context(), path, &parameters);
-                return self.values(request, &path.namespace, outcome);
+                let context = self.read_context();
+                let outcome = external::serve(context, path, &parameters);
+                let asked = Asked::of_external(path, &parameters);
+                return self.values(context.now, request, &asked, outcome);
             }
             Route::LegacyGroups if aggregated => &documents.legacy_groups_aggregated,
             Route::Groups if aggregated => &documents.groups_aggregated,
@@ -241,30 +256,28 @@ impl Api {
 
     fn values(
         &self,
+        now: Now,
         request: &Parts,
-        namespace: &str,
+        asked: &Asked<'_>,
         outcome: Outcome<Served>,
     ) -> Result<HttpResponse, Refusal> {
-        let Outcome { result, missing } = outcome;
-        for (_, why) in &missing {
+        let Outcome { result, pods } = outcome;
+        for (_, why) in &pods.missing {
             self.observations.missing(*why);
         }
         let summary = result.as_ref().map(|served| served.summary);
-        if !missing.is_empty() {
+        if !pods.missing.is_empty() {
             tracing::debug!(
                 http.path = request.uri.path(),
-                pods.missing = missing.len(),
+                pods.missing = pods.missing.len(),
                 served = summary.is_ok(),
                 "some pods have no value"
             );
         }
-        let now = self.clock.wall();
         // Refusals are recorded, too: an autoscaler that does not scale is explained by them.
-        self.ledger.add(RecordedRead::new(
-            now, namespace, request, summary, &missing,
-        ));
+        self.recorder.record(now, asked, request, summary, &pods);
         let Served { body, summary } = result?;
-        self.observations.signal_age(namespace, summary.age);
+        self.observations.signal_age(asked.namespace, summary.age);
         let mut response = body_response(StatusCode::OK, body, "application/json");
         let headers = response.headers_mut();
         headers.insert(SIGNAL_AGE, millis(summary.age.total()));
@@ -272,12 +285,23 @@ impl Api {
         Ok(response)
     }
 
-    fn reads(&self, version: ApiVersion, namespace: &str) -> Result<HttpResponse, Refusal> {
-        let body = self
-            .ledger
-            .list(version, namespace)
+    /// The newest reads of `namespace`, the newest first.
+    fn reads(&self, namespace: &str) -> Result<HttpResponse, Refusal> {
+        let mut newest = VecDeque::with_capacity(READS_LISTED_MAX);
+        for read in self.recorder.ledger().reads(&Query::of(namespace)) {
+            if newest.len() == READS_LISTED_MAX {
+                newest.pop_front();
+            }
+            newest.push_back(read);
+        }
+        let list = List::new("ReadList", newest.into_iter().rev().collect());
+        let body = serde_json::to_vec(&list)
             .map_err(|error| Refusal::new(Kind::Internal, Reason::Internal, error.to_string()))?;
-        Ok(body_response(StatusCode::OK, body, "application/json"))
+        Ok(body_response(
+            StatusCode::OK,
+            body.into(),
+            "application/json",
+        ))
     }
 
     fn health(

@@ -4,6 +4,7 @@
 //! server (TLS, HTTP, limits) -> guard (authentication, review)                   who may read
 //!                            -> handler -> path, form, selector, metric_selector what is asked
 //!                                       -> metrics, external -> list, quantity   what is answered
+//!                                       -> recording                              who read what
 //!                                       -> discovery, health, status             all the rest
 //! ```
 //!
@@ -13,6 +14,7 @@
 
 mod accept;
 pub mod authentication;
+mod autoscalers;
 mod body;
 pub mod cluster_names;
 mod discovery;
@@ -20,7 +22,6 @@ mod external;
 mod form;
 pub mod guard;
 mod handler;
-mod ledger;
 mod list;
 pub mod metric_name;
 mod metric_selector;
@@ -31,6 +32,7 @@ mod openapi;
 mod path;
 mod percent;
 mod quantity;
+mod recording;
 pub mod review;
 pub mod selector;
 pub mod server;
@@ -44,6 +46,6 @@ mod workload;
 pub use body::{Body, Events};
 pub use guard::Guard;
 pub use handler::{Api, MetricSettings};
-pub use ledger::Reader;
+pub use recording::Reader;
 pub use server::Server;
 pub use telemetry::Observations;

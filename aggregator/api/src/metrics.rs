@@ -124,14 +124,16 @@ fn list_of_pods(
     request: &MetricRequest<'_>,
     write: impl Fn(&[Item<'_>]) -> Result<Bytes, Refusal>,
 ) -> Outcome<Served> {
-    Outcome::from(request.read(context)).and_then(|QueryResult { readings, missing }| Outcome {
-        result: each(context.now, request, &readings, &missing).and_then(|items| {
+    Outcome::from(request.read(context)).and_then(|pods| {
+        let QueryResult { readings, missing } = &pods;
+        let items = each(context.now, request, readings, missing);
+        let result = items.and_then(|items| {
             Ok(Served {
                 body: write(&items)?,
-                summary: summary(context.now.monotonic, &readings),
+                summary: summary(context.now.monotonic, readings),
             })
-        }),
-        missing,
+        });
+        Outcome { result, pods }
     })
 }
 

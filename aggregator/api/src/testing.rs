@@ -11,6 +11,8 @@ use aggregator_core::report::{
 use aggregator_core::series::{Direction, SeriesKey};
 use aggregator_core::store::{Link, Store};
 use aggregator_directory::{Directory, ObjectKey, OwnerInfo, ServiceInfo};
+use aggregator_ledger::Ledger;
+use aggregator_ledger::limits::BYTES_MIN;
 use common_time::{Clock, Monotonic, UnixMillis};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -71,6 +73,7 @@ impl TestApi {
                 }]
             }),
             Observations::register(&mut registry),
+            Arc::new(Ledger::new(BYTES_MIN)),
         );
         Self {
             api: api.with_metrics(settings),

@@ -286,6 +286,13 @@ impl Directory {
         Some(sorted(namespace, names))
     }
 
+    /// The owners of a pod: its controller, that one's controller, and so on.
+    pub fn owners_of(&self, key: &PodKey) -> Vec<ObjectRef> {
+        let cache = self.cache.read();
+        let within = cache.namespaces.get(&key.namespace);
+        within.map_or_else(Vec::new, |within| within.owners_of(&key.name))
+    }
+
     /// One pod, serving or not.
     pub fn get(&self, key: &PodKey) -> Option<PodInfo> {
         self.cache.read().namespaces.get(&key.namespace)?.pod(key)
@@ -312,6 +319,14 @@ impl Directory {
         let cache = self.cache.read();
         let within = cache.namespaces.get(&key.namespace);
         within.is_some_and(|within| within.is_serving(&key.name))
+    }
+
+    /// Names of the pods in `namespace` that are accepted, but do not run yet, sorted.
+    pub fn pending_pods(&self, namespace: &str) -> Vec<Arc<str>> {
+        let cache = self.cache.read();
+        let within = cache.namespaces.get(namespace);
+        let names = within.into_iter().flat_map(Namespace::pending);
+        names.cloned().collect()
     }
 
     /// True if `address`, in its canonical form, is one of a pod that has not ended.

@@ -9,6 +9,7 @@ use aggregator_view::documents;
 
 use crate::blocks::Block;
 use crate::detail::{self, Detail};
+use crate::read::Object;
 use crate::record::Record;
 use crate::subject::{Details, Key, Records, Snapshot};
 
@@ -158,9 +159,9 @@ impl SubjectReads {
 }
 
 fn document(key: &Key, record: &Record, detail: Option<&Detail>) -> documents::Read {
-    let object = match &*key.name {
-        "" => key.resource.to_string(),
-        name => format!("{}/{name}", key.resource),
+    let object = Object {
+        resource: &key.resource,
+        name: &key.name,
     };
     let left_out = record.left_out.iter();
     let each = detail.and_then(|detail| detail.each.as_ref());
@@ -172,7 +173,7 @@ fn document(key: &Key, record: &Record, detail: Option<&Detail>) -> documents::R
         user_agent: key.user_agent.to_string(),
         hpa: key.hpa.as_deref().unwrap_or_default().to_owned(),
         metric: key.metric.to_string(),
-        object,
+        object: object.to_string(),
         selector: key.selector.to_string(),
         metric_selector: key.metric_selector.to_string(),
         code: record.code,

@@ -1,5 +1,6 @@
 //! A read as it is given to the ledger.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,6 +114,28 @@ impl Reader<'_> {
         ACCOUNTS.contains(&self.user)
             || ((self.user.is_empty() || is_component)
                 && self.user_agent.contains("kube-controller-manager"))
+    }
+}
+
+// === impl Object ===
+
+impl fmt::Display for Object<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { resource, name } = self;
+        let slash = if name.is_empty() { "" } else { "/" };
+        write!(f, "{resource}{slash}{name}")
+    }
+}
+
+// === impl PodValue ===
+
+impl PodValue<'_> {
+    /// Its value in thousandths; `None` if it was left out.
+    pub fn value_milli(&self) -> Option<u64> {
+        match self.state {
+            PodState::Live | PodState::Held => Some(self.value.0),
+            PodState::LeftOut(_) => None,
+        }
     }
 }
 

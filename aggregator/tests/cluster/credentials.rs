@@ -146,7 +146,7 @@ async fn readers_are_named() {
         .await;
     let read = &reads.json()["items"][0];
     assert_eq!(read["user"], "jane");
-    assert_eq!(read["value"], "40");
+    assert_eq!(read["sumMilli"], 40_000);
     cluster.stop().await;
 }
 

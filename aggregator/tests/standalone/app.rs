@@ -50,6 +50,7 @@ pub(crate) fn config() -> Config {
             autoscalers: None,
         },
         addresses_file: None,
+        reads_autoscalers: 100,
         remote_write: None,
         metrics: aggregator_api::MetricSettings::default(),
         drain: Duration::from_secs(5),

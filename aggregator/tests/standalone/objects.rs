@@ -73,7 +73,7 @@ async fn serves_demand_of_callers() {
     let reads = reads["items"].as_array().unwrap();
     assert_eq!(reads.len(), 3);
     assert_eq!(reads[0]["code"], 404);
-    assert_eq!(reads[2]["request"], object);
+    assert_eq!(reads[2]["object"], "deployments.apps/jazz-v1");
     assert_eq!(reads[2]["source"], "callers");
     drop(caller);
     app.stop().await;

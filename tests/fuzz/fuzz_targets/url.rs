@@ -6,6 +6,8 @@ use std::sync::{Arc, LazyLock};
 
 use aggregator_api::{Api, Observations};
 use aggregator_directory::Directory;
+use aggregator_ledger::Ledger;
+use aggregator_ledger::limits::BYTES_MIN;
 use aggregator_core::limits::StoreLimits;
 use aggregator_core::pod::{Labels, PodInfo, PodKey};
 use aggregator_core::store::Store;
@@ -27,6 +29,7 @@ static API: LazyLock<Api> = LazyLock::new(|| {
         Clock::new(Monotonic::default, || UnixMillis(1_800_000_000_000)),
         Arc::new(Vec::new),
         Observations::register(&mut Registry::default()),
+        Arc::new(Ledger::new(BYTES_MIN)),
     )
 });
 

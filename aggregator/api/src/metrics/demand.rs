@@ -46,7 +46,7 @@ pub(super) fn of(
         let result = read(request, context, &clusters);
         Outcome {
             result: sum(request, context, &result, &because),
-            missing: result.missing,
+            pods: result,
         }
     })
 }

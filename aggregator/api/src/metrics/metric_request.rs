@@ -85,7 +85,7 @@ impl MetricRequest<'_> {
                 let result = self.read_pods(context, &pods);
                 Outcome {
                     result: self.sum(context, &pods, &result),
-                    missing: result.missing,
+                    pods: result,
                 }
             }
         })

@@ -104,6 +104,19 @@ impl Directory {
             .collect()
     }
 
+    /// The autoscalers of `namespace` that `fit`, at most `max` of them, sorted by name.
+    pub fn fitting_autoscalers(
+        &self,
+        namespace: &str,
+        max: usize,
+        fit: impl Fn(&AutoscalerInfo) -> bool,
+    ) -> Vec<Arc<AutoscalerInfo>> {
+        let autoscalers = self.autoscalers.read();
+        let within = autoscalers.namespaces.get(namespace);
+        let all = within.into_iter().flat_map(BTreeMap::values);
+        all.filter(|info| fit(info)).take(max).cloned().collect()
+    }
+
     /// The autoscalers that scale `target`, sorted by name: more than one is a mistake, which is
     /// shown.
     pub fn autoscalers_for(&self, target: &ObjectKey) -> Vec<Arc<AutoscalerInfo>> {

@@ -16,6 +16,8 @@ use aggregator_core::pod::{Owner, Phase, PodInfo, PodKey, Readiness};
 #[derive(Debug, Default)]
 pub(super) struct Namespace {
     pods: BTreeMap<Arc<str>, StoredPod>,
+    /// Serving pods that do not run yet.
+    pending: BTreeSet<Arc<str>>,
     serving: LabelIndex,
     services: BTreeMap<Arc<str>, Arc<LabelSet>>,
     owners: BTreeMap<ObjectRef, StoredOwner>,
@@ -77,6 +79,9 @@ impl Namespace {
             children.pods.insert(Arc::clone(&name));
             children.share(owner)
         });
+        if serving && info.phase == Phase::Pending {
+            self.pending.insert(Arc::clone(&name));
+        }
         if serving {
             self.serving.add(&labels, Arc::clone(&name));
         }
@@ -97,6 +102,7 @@ impl Namespace {
         let Some(pod) = self.pods.remove(name) else {
             return false;
         };
+        self.pending.remove(name);
         self.serving.remove(&pod.labels, name);
         if let Some(owner) = &pod.owner {
             self.disown(owner, |children| {
@@ -171,6 +177,10 @@ impl Namespace {
             .iter()
             .filter(|(_, pod)| pod.injected && !pod.deleting && pod.phase == Phase::Running);
         pods.map(|(name, _)| name)
+    }
+
+    pub(super) fn pending(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.pending.iter()
     }
 
     pub(super) fn pod_names(&self) -> impl Iterator<Item = &Arc<str>> {
@@ -252,6 +262,19 @@ impl Namespace {
         let mut names = Vec::new();
         self.collect_owned(owner, OWNER_DEPTH_MAX, &mut names);
         Some(names)
+    }
+
+    /// The owners of a pod, the nearest first.
+    pub(super) fn owners_of(&self, name: &str) -> Vec<ObjectRef> {
+        let mut owner = self.pods.get(name).and_then(|pod| pod.owner.as_deref());
+        let mut owners = Vec::new();
+        while let Some(found) = owner.filter(|_| owners.len() <= OWNER_DEPTH_MAX) {
+            let object = ObjectRef::from(found);
+            let stored = self.owners.get(&object);
+            owner = stored.and_then(|stored| stored.owner.as_deref());
+            owners.push(object);
+        }
+        owners
     }
 
     fn collect_owned(&self, owner: &ObjectRef, depth: usize, names: &mut Vec<Arc<str>>) {

@@ -366,7 +366,11 @@ proptest! {
             let pod = PodInfo {
                 owner: (set > 0).then(|| owner("ReplicaSet", &format!("s{set}"), "u")),
                 deleting: change == 1,
-                phase: if change == 2 { Phase::Failed } else { Phase::Running },
+                phase: match change {
+                    2 => Phase::Failed,
+                    3 => Phase::Pending,
+                    _ => Phase::Running,
+                },
                 ..info("prod", &name, &format!("a{app}"))
             };
             directory.upsert(pod.clone()).unwrap();
@@ -394,8 +398,12 @@ proptest! {
             let owned = directory.pods_of_owner(&key).unwrap_or_default();
             prop_assert_eq!(owned, expect(&|pod| pod.owner.as_ref().is_some_and(|owner| *owner.name == *set)));
         }
+        let pending = expect(&|pod| pod.phase == Phase::Pending).into_iter().map(|key| key.name);
+        prop_assert_eq!(directory.pending_pods("prod"), pending.collect::<Vec<_>>());
         prop_assert_eq!(directory.len(), plain.len());
         for key in directory.pod_keys() {
+            let owner = plain[&*key.name].owner.as_ref().map(ObjectRef::from);
+            prop_assert_eq!(directory.owners_of(&key), Vec::from_iter(owner));
             directory.remove(&key);
         }
         directory.remove_service("prod", "s");

@@ -13,6 +13,8 @@ use aggregator_core::report::{
 use aggregator_core::series::{Direction, SeriesKey};
 use aggregator_core::store::{Link, Store};
 use aggregator_directory::{Directory, ObjectKey, OwnerInfo};
+use aggregator_ledger::Ledger;
+use aggregator_ledger::limits::{AUTOSCALERS, bytes_for};
 use anyhow::{Context, Result};
 use common_time::{Clock, Monotonic, UnixMillis};
 use prometheus_client::registry::Registry;
@@ -73,13 +75,14 @@ impl Fleet {
         let links = (0..pods).map(|pod| connect(&store, pods, pod));
         let links = links.collect::<Result<Vec<_>>>()?;
         let api = {
-            let now = Arc::clone(&now);
+            let (now, wall) = (Arc::clone(&now), Arc::clone(&now));
             Api::new(
                 Arc::clone(&store),
                 directory,
-                Clock::new(move || now.read(), UnixMillis::default),
+                Clock::new(move || now.read(), move || UnixMillis(wall.read().0)),
                 Arc::new(Vec::new),
                 Observations::register(&mut Registry::default()),
+                Arc::new(Ledger::new(bytes_for(AUTOSCALERS))),
             )
         };
         let per_pod = |bytes: u64| bytes / (pods as u64).max(1);
