@@ -11,6 +11,7 @@
 pub mod cluster;
 pub mod envoy;
 mod events;
+pub mod fields;
 pub mod folder;
 mod manifests;
 pub mod mesh;

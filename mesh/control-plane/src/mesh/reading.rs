@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Key, Meshes, Reason, RefusedObject, SPEC_BYTES_MAX};
+use crate::fields::field;
 use crate::resources::{
     API_VERSION, EgressFilter, Head, Kind, MeshServiceDiscovery, MeshSpec, Metadata, OBJECTS_MAX,
     VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec,
@@ -81,20 +82,20 @@ impl ParsedObjects {
         let created = metadata.creation_timestamp;
         match kind {
             Kind::Mesh => {
-                let spec = spec(document)?;
+                let spec = spec(kind, document)?;
                 self.meshes.insert(key, MeshSpec { created, ..spec });
             }
             Kind::VirtualNode => {
-                let spec = spec(document)?;
+                let spec = spec(kind, document)?;
                 self.nodes.insert(key, VirtualNodeSpec { created, ..spec });
             }
             Kind::VirtualService => {
-                let spec = spec(document)?;
+                let spec = spec(kind, document)?;
                 self.services
                     .insert(key, VirtualServiceSpec { created, ..spec });
             }
             Kind::VirtualRouter => {
-                self.routers.insert(key, spec(document)?);
+                self.routers.insert(key, spec(kind, document)?);
             }
             Kind::VirtualGateway | Kind::GatewayRoute => {
                 let why = format!("the kind {} is not served", kind.as_str());
@@ -144,7 +145,7 @@ fn lenient<T: DeserializeOwned + Default>(value: &Value) -> T {
 }
 
 /// Parses `spec`; a missing one is an empty one. An error names the field by its path.
-fn spec<T: DeserializeOwned>(document: &Value) -> Result<T, (Reason, String)> {
+fn spec<T: DeserializeOwned>(kind: Kind, document: &Value) -> Result<T, (Reason, String)> {
     let mut spec = document["spec"].clone();
     common_json::drop_nulls(&mut spec);
     if spec.is_null() {
@@ -160,12 +161,21 @@ fn spec<T: DeserializeOwned>(document: &Value) -> Result<T, (Reason, String)> {
         let cause = error.inner().to_string();
         // serde lists all known fields, which would fill the condition's message.
         let why = if cause.starts_with("unknown field") {
-            format!("{path} is not served")
+            unserved(kind, &path)
         } else {
             format!("{path}: {cause}")
         };
         (Reason::NotSupported, why)
     })
+}
+
+/// Says what to do about a field that is not served.
+fn unserved(kind: Kind, path: &str) -> String {
+    let reason = field(kind.as_str(), path).map_or("", |field| field.reason);
+    if reason.is_empty() {
+        return format!("{path} is not served");
+    }
+    format!("{path} is not served: {reason}")
 }
 
 #[cfg(test)]

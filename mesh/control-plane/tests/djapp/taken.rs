@@ -172,6 +172,8 @@ fn paths_are_paths() {
     }
 }
 
+const MESH_OWNER: &str = "spec.meshOwner is not served: a mesh that another AWS account shares was known to Amazon's control plane alone: remove the field, and apply the mesh's resources to this cluster";
+
 /// Objects of a refused Mesh get a message with its name.
 #[test]
 fn a_refused_mesh_is_told_to_its_objects() {
@@ -192,7 +194,7 @@ fn a_refused_mesh_is_told_to_its_objects() {
         whys(&refused),
         [
             "no Mesh that is served selects the namespace prod: the Mesh dj-app is refused itself",
-            "spec.meshOwner is not served",
+            MESH_OWNER,
         ]
     );
     let named = slip.replace(

@@ -1,0 +1,116 @@
+//! What becomes of each field of the custom resources: the table `fields.tsv`.
+
+use std::sync::LazyLock;
+
+/// A field of a kind, or with `refused` and `no effect` everything below one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Field {
+    pub kind: &'static str,
+    /// Path from `spec`; items of a list are `[]`: `spec.listeners[].portMapping.port`.
+    pub path: &'static str,
+    pub state: FieldState,
+    /// Why it is not served, and what to do instead; "" if it is served.
+    pub reason: &'static str,
+}
+
+common_names::named! {
+    pub enum FieldState {
+        /// Changes Envoy's configuration, or which object it is made of.
+        Served = "served",
+        /// Has no equal without AWS, and something else takes its place.
+        Mapped = "mapped",
+        /// Accepted, and changes nothing.
+        NoEffect = "no effect",
+        /// An object with it is refused.
+        Refused = "refused",
+    }
+}
+
+/// All fields of all kinds.
+pub static FIELDS: LazyLock<Vec<Field>> = LazyLock::new(|| {
+    let rows = include_str!("fields.tsv").lines().skip(1);
+    rows.filter_map(Field::of_row).collect()
+});
+
+/// The row of a field, or the nearest one above it that holds for everything below. Indices of
+/// lists in `path` are ignored.
+pub fn field(kind: &str, path: &str) -> Option<&'static Field> {
+    let path = without_indices(path);
+    let rows = FIELDS.iter().filter(|row| row.kind == kind);
+    let matching = rows.filter(|row| row.path == path || row.holds_for(&path));
+    matching.max_by_key(|row| row.path.len())
+}
+
+/// `listeners[0]` as `listeners[]`.
+fn without_indices(path: &str) -> String {
+    let mut in_index = false;
+    let is_kept = |c: &char| {
+        in_index = (in_index || *c == '[') && *c != ']';
+        !in_index || *c == '['
+    };
+    path.chars().filter(is_kept).collect()
+}
+
+// === impl Field ===
+
+impl Field {
+    fn of_row(row: &'static str) -> Option<Self> {
+        let mut columns = row.split('\t');
+        let [kind, path] = [columns.next()?, columns.next()?];
+        Some(Self {
+            kind,
+            path,
+            state: FieldState::parse(columns.next()?)?,
+            reason: columns.next()?,
+        })
+    }
+
+    fn holds_for(&self, path: &str) -> bool {
+        let below = path.strip_prefix(self.path);
+        matches!(self.state, FieldState::NoEffect | FieldState::Refused)
+            && below.is_some_and(|below| below.starts_with(['.', '[']))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn rows_are_whole() {
+        let rows = include_str!("fields.tsv").lines().skip(1);
+        assert_eq!(FIELDS.len(), rows.count(), "a row cannot be read");
+        let mut seen = BTreeSet::new();
+        for field in FIELDS.iter() {
+            assert!(seen.insert((field.kind, field.path)), "{field:?} is twice");
+            let has_reason = !field.reason.is_empty();
+            assert_eq!(has_reason, field.state != FieldState::Served, "{field:?}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_row_holds() {
+        for (kind, path, state) in [
+            ("Mesh", "spec.meshOwner", Some(FieldState::Refused)),
+            (
+                "VirtualNode",
+                "spec.listeners[3].tls.mode",
+                Some(FieldState::Refused),
+            ),
+            (
+                "VirtualNode",
+                "spec.listeners[12].portMapping.port",
+                Some(FieldState::Served),
+            ),
+            ("VirtualNode", "spec.listeners[].portMapping.port.x", None),
+            ("VirtualNode", "spec.listeners[0].tlsMode", None),
+            ("GatewayRoute", "spec.priority", Some(FieldState::Refused)),
+            ("Mesh", "spec.nothing", None),
+        ] {
+            let found = field(kind, path).map(|field| field.state);
+            assert_eq!(found, state, "{kind} {path}");
+        }
+    }
+}
