@@ -8,11 +8,13 @@ use clap::{Args, Subcommand, ValueEnum};
 
 pub use check::CheckArgs;
 pub use top::{SortBy, TopArgs, TopKind, TopOutput};
+pub use ui::UiArgs;
 
 pub mod examples;
 
 mod check;
 mod top;
+mod ui;
 
 /// What operators ask. All of it goes to kube-apiserver, with the rights of whoever asks.
 #[derive(Clone, Debug, Subcommand)]
@@ -40,6 +42,12 @@ pub enum Operator {
     /// Exit codes: 0 nothing failed (there may be warnings), 1 something failed, 2 something could
     /// not be checked and nothing failed.
     Check(Box<CheckArgs>),
+
+    /// Show the page in a browser: who serves how much, and why it scaled.
+    ///
+    /// Serves the page on 127.0.0.1 through kube-apiserver, with your rights, until Ctrl-C. Whoever
+    /// has the printed link sees what you may see.
+    Ui(Box<UiArgs>),
 
     /// Print the completions of a shell.
     Completion(CompletionArgs),

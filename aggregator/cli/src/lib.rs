@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! args ── Connection (kube) ──> documents of view.meshmeter.io ── top, explain, timeline ──> lines
+//!                           ├─> the page ── ui ──> browser
 //!                           └─> objects and reviews of Kubernetes ── check ──> report ──> lines
 //! ```
 //!
@@ -24,6 +25,7 @@ mod program;
 mod sparkline;
 mod table;
 mod text;
+mod ui;
 
 use std::process::ExitCode;
 
@@ -39,6 +41,7 @@ pub async fn run(command: Operator, program: Program, whole: clap::Command) -> E
         Operator::Explain(args) => output::ended(explain::run(&args, program).await),
         Operator::Timeline(args) => output::ended(timeline::run(&args, program).await),
         Operator::Check(args) => output::ended(check::run(&args, program).await),
+        Operator::Ui(args) => output::ended(ui::run(&args, program).await),
         Operator::Completion(args) => program::completion(args.shell, whole),
     }
 }

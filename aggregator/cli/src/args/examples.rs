@@ -23,7 +23,7 @@ pub struct PluginArgs {
 }
 
 /// What each command's help ends with: what follows the program's name, and what it does.
-const EXAMPLES: [(&str, &[(&str, &str)]); 5] = [
+const EXAMPLES: [(&str, &[(&str, &str)]); 6] = [
     (
         "top",
         &[
@@ -69,6 +69,20 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 5] = [
             ("check --pre", "before the installation"),
             ("check", "after it"),
             ("check --wait 120 -o json", "in a pipeline"),
+        ],
+    ),
+    (
+        "ui",
+        &[
+            ("ui", "all namespaces, if you may see them"),
+            (
+                "ui -n prod --no-open",
+                "one namespace, and only print the link",
+            ),
+            (
+                "ui --server https://127.0.0.1:7443 --insecure-skip-tls-verify",
+                "an aggregator that runs without a cluster",
+            ),
         ],
     ),
     (
