@@ -2,7 +2,7 @@
 
 use crate::fault::{Fault, planted};
 use crate::group::Tally;
-use crate::quantity::Milli;
+use crate::quantity::Quantity;
 use crate::ratio::{Tolerances, ratio, round_up, times};
 use crate::step::{Filling, Step};
 
@@ -47,16 +47,16 @@ impl Calculation<'_> {
     pub(crate) fn average(&mut self, tally: &Tally, target: i128) -> i64 {
         let Tally { sum, values, .. } = *tally;
         let average = sum / i128::from(values);
+        self.say_groups(tally);
         (self.say)(Step::Average {
             pods: values,
             sum_milli: sum,
             average_milli: average,
         });
-        self.say_groups(tally);
         let before = ratio(average, target);
         (self.say)(Step::Ratio {
             ratio: before,
-            target: Milli(target).to_string(),
+            target: Quantity::of_milli(target).to_string(),
         });
         let unready = if before > 1.0 { tally.unready } else { 0 };
         if unready == 0 && tally.missing == 0 {
@@ -84,11 +84,11 @@ impl Calculation<'_> {
     /// requested.
     pub(crate) fn utilization(&mut self, tally: &Tally, usage: &Usage, target: u32) -> i64 {
         let percent = usage.used * 100 / usage.requested;
+        self.say_groups(tally);
         (self.say)(Step::Utilization {
             pods: tally.values,
             percent,
         });
-        self.say_groups(tally);
         let before = ratio(percent, i128::from(target));
         (self.say)(Step::Ratio {
             ratio: before,

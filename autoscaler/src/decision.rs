@@ -1,6 +1,8 @@
 //! One sync of the controller: `reconcileAutoscaler`, from the replicas that there are to those
 //! that there should be.
 
+use std::time::Duration;
+
 use crate::hpa::Hpa;
 use crate::limits::{Limited, Sync};
 use crate::memory::Memory;
@@ -54,14 +56,35 @@ impl Hpa {
     /// One sync. `memory` holds the earlier ones, and takes this one; it takes the scaling as done,
     /// if there is one.
     pub fn decide(&self, memory: &mut Memory, observed: &Observed<'_>) -> Decision {
-        memory.begin(observed.now, observed.replicas);
-        let decision = self.reconcile(memory, observed);
-        if let Some(replicas) = decision.replicas
-            && replicas != observed.replicas
-        {
-            self.remember_scaling(memory, observed, replicas);
+        let decision = self.evaluate(memory, observed);
+        if let Some(replicas) = decision.replicas {
+            self.scaled(memory, observed.now, observed.replicas, replicas);
         }
         decision
+    }
+
+    /// The same without its scaling: whether it was done is told by [`scaled`](Self::scaled).
+    pub fn evaluate(&self, memory: &mut Memory, observed: &Observed<'_>) -> Decision {
+        memory.begin(observed.now, observed.replicas);
+        self.reconcile(memory, observed)
+    }
+
+    /// Remembers that the autoscaler scaled the target, at the end of the sync at `now`. Scalings
+    /// by others are none of its own.
+    pub fn scaled(&self, memory: &mut Memory, now: Duration, from: u32, to: u32) {
+        if from == to {
+            return;
+        }
+        if let Some(behavior) = &self.behavior {
+            let rules = if to > from {
+                &behavior.up
+            } else {
+                &behavior.down
+            };
+            memory.scaled(now, rules.longest_period(), from, to);
+        }
+        let to_zero = from > 0 && to == 0 && self.min == 0 && self.can_wake();
+        memory.set_scaled_to_zero(to_zero);
     }
 
     fn reconcile(&self, memory: &mut Memory, observed: &Observed<'_>) -> Decision {
@@ -170,20 +193,6 @@ impl Hpa {
             });
             limited.replicas = min;
         }
-    }
-
-    fn remember_scaling(&self, memory: &mut Memory, observed: &Observed<'_>, replicas: u32) {
-        let from = observed.replicas;
-        if let Some(behavior) = &self.behavior {
-            let rules = if replicas > from {
-                &behavior.up
-            } else {
-                &behavior.down
-            };
-            memory.scaled(observed.now, rules.longest_period(), from, replicas);
-        }
-        let to_zero = from > 0 && replicas == 0 && self.min == 0 && self.can_wake();
-        memory.set_scaled_to_zero(to_zero);
     }
 }
 

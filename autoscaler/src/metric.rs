@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::quantity::Milli;
+use crate::quantity::Quantity;
 use crate::selector::Selector;
 
 /// One metric and its target.
@@ -122,8 +122,10 @@ impl fmt::Display for Metric {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Average(milli) => write!(f, "an average of {} per pod", Milli(*milli)),
-            Self::Value(milli) => write!(f, "{} in all", Milli(*milli)),
+            Self::Average(milli) => {
+                write!(f, "an average of {} per pod", Quantity::of_milli(*milli))
+            }
+            Self::Value(milli) => write!(f, "{} in all", Quantity::of_milli(*milli)),
             Self::Utilization(percent) => write!(f, "{percent} % of what the pods request"),
         }
     }

@@ -39,6 +39,14 @@ impl Quantity {
         })
     }
 
+    /// So many thousandths.
+    pub fn of_milli(milli: i128) -> Self {
+        Self {
+            digits: milli,
+            exponent: -3,
+        }
+    }
+
     /// The value in thousandths, rounded away from zero as Kubernetes does.
     pub fn milli(self) -> i128 {
         let exponent = self.exponent + 3;
@@ -60,14 +68,12 @@ impl Quantity {
     }
 }
 
-/// Thousandths as a person writes them: `41`, `10.9`, `-0.25`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Milli(pub(crate) i128);
-
-impl fmt::Display for Milli {
+/// To the thousandth, as a person writes it: `41`, `10.9`, `-0.25`.
+impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.0 < 0 { "-" } else { "" };
-        let (whole, rest) = (self.0.abs() / 1000, self.0.abs() % 1000);
+        let milli = self.milli();
+        let sign = if milli < 0 { "-" } else { "" };
+        let (whole, rest) = (milli.abs() / 1000, milli.abs() % 1000);
         if rest == 0 {
             return write!(f, "{sign}{whole}");
         }
@@ -144,7 +150,8 @@ mod tests {
 
     #[test]
     fn writes_what_a_person_writes() {
-        let written = [0, 41_000, 10_900, -250, 5].map(|milli| Milli(milli).to_string());
+        let written =
+            [0, 41_000, 10_900, -250, 5].map(|milli| Quantity::of_milli(milli).to_string());
         assert_eq!(written, ["0", "41", "10.9", "-0.25", "0.005"]);
     }
 }

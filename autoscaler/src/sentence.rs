@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::quantity::Milli;
+use crate::quantity::Quantity;
 use crate::step::{Direction, Filling, Step};
 
 impl fmt::Display for Step {
@@ -36,7 +36,7 @@ impl Step {
         match self {
             Self::Average {
                 pods: 1, sum_milli, ..
-            } => write!(f, "1 pod has a value: {}.", Milli(*sum_milli)),
+            } => write!(f, "1 pod has a value: {}.", Quantity::of_milli(*sum_milli)),
             Self::Average {
                 pods,
                 sum_milli,
@@ -44,8 +44,8 @@ impl Step {
             } => write!(
                 f,
                 "{pods} pods have values: {} in all, {} on average.",
-                Milli(*sum_milli),
-                Milli(*average_milli)
+                Quantity::of_milli(*sum_milli),
+                Quantity::of_milli(*average_milli)
             ),
             Self::Utilization { pods, percent } => write!(
                 f,
@@ -76,11 +76,7 @@ impl Step {
     fn write_ratio(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ratio { ratio, target } => {
-                write!(
-                    f,
-                    "That is {} times the target of {target}.",
-                    Rounded(*ratio)
-                )
+                write!(f, "That is {} of {target}.", OfTarget(*ratio))
             }
             Self::Total {
                 total_milli,
@@ -88,10 +84,10 @@ impl Step {
                 ratio,
             } => write!(
                 f,
-                "The value of {} is {} times the target of {}.",
-                Milli(*total_milli),
-                Rounded(*ratio),
-                Milli(*target_milli)
+                "The value of {} is {} of {}.",
+                Quantity::of_milli(*total_milli),
+                OfTarget(*ratio),
+                Quantity::of_milli(*target_milli)
             ),
             Self::TotalPerPod {
                 total_milli,
@@ -100,11 +96,11 @@ impl Step {
                 ratio,
             } => write!(
                 f,
-                "The value of {} for {} is {} times the target of {} per pod.",
-                Milli(*total_milli),
+                "The value of {} for {} is {} of {} per pod.",
+                Quantity::of_milli(*total_milli),
                 Replicas(*replicas),
-                Rounded(*ratio),
-                Milli(*target_milli)
+                OfTarget(*ratio),
+                Quantity::of_milli(*target_milli)
             ),
             Self::Filled {
                 missing,
@@ -151,8 +147,8 @@ impl Step {
             } => write!(
                 f,
                 "{} divided by {}, rounded up, makes {}.",
-                Milli(*total_milli),
-                Milli(*target_milli),
+                Quantity::of_milli(*total_milli),
+                Quantity::of_milli(*target_milli),
                 Replicas(*replicas)
             ),
             Self::FromZero { ratio, replicas } => write!(
@@ -234,11 +230,11 @@ impl Step {
             }
             Self::AboveMax { had, replicas } => write!(
                 f,
-                "There are {had} replicas, more than maxReplicas: it goes to {replicas}, and no metric is read."
+                "There are {had} replicas, more than maxReplicas: it goes to {replicas} without reading a metric."
             ),
             Self::BelowMin { had, replicas } => write!(
                 f,
-                "There are {had} replicas, fewer than minReplicas: it goes to {replicas}, and no metric is read."
+                "There are {had} replicas, fewer than minReplicas: it goes to {replicas} without reading a metric."
             ),
             Self::Zero => f.write_str(
                 "There are 0 replicas, and the autoscaler did not scale to zero itself: it does nothing until there is one.",
@@ -268,7 +264,7 @@ fn write_filled(
         Filling::Target(milli) => write!(
             f,
             "As it is to scale down, {which} {counts} as the target of {}",
-            Milli(milli)
+            Quantity::of_milli(milli)
         )?,
         Filling::Percent(percent) => write!(
             f,
@@ -280,8 +276,8 @@ fn write_filled(
     }
     write!(
         f,
-        ": the average of {pods} pods is then {} times the target.",
-        Rounded(ratio)
+        ": the average of {pods} pods is then {}.",
+        OfTarget(ratio)
     )
 }
 
@@ -322,6 +318,18 @@ impl fmt::Display for Rounded {
         }
         let text = format!("{:.3}", self.0);
         f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
+
+/// A ratio to the target.
+struct OfTarget(f64);
+
+impl fmt::Display for OfTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.to_bits() == 1.0_f64.to_bits() {
+            return f.write_str("exactly the target");
+        }
+        write!(f, "{} times the target", Rounded(self.0))
     }
 }
 

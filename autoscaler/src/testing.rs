@@ -38,6 +38,8 @@ pub struct Scenario {
 pub struct Recorded {
     /// `spec.replicas` of the target, each once.
     pub wanted: Vec<u32>,
+    /// Tenths of a second, pods that were ready then, `spec.replicas`.
+    pub replicas: Vec<(u32, u32, u32)>,
     /// Pods at the end, which may be fewer than wanted then.
     pub here: u32,
     pub desired: u32,
@@ -358,14 +360,15 @@ fn part(text: &str) -> Recorded {
     let mut lines = text.lines();
     let replicas = lines.next().unwrap_or_default();
     let number = |text: &str| text.parse::<u32>().expect("a number of replicas");
-    let (mut here, mut wanted) = (0, Vec::<u32>::new());
-    for (running, desired) in replicas
-        .split_whitespace()
-        .filter_map(|word| word.split_once('/'))
-    {
-        here = number(running);
-        wanted.push(number(desired));
-    }
+    let words: Vec<_> = replicas.split_whitespace().collect();
+    let replicas = words.chunks_exact(2).map(|pair| {
+        let seconds = pair[0].trim_matches(['+', 's']).replace('.', "");
+        let (ready, wanted) = pair[1].split_once('/').expect("ready of wanted pods");
+        (number(&seconds), number(ready), number(wanted))
+    });
+    let replicas: Vec<_> = replicas.collect();
+    let here = replicas.last().map_or(0, |last| last.1);
+    let mut wanted: Vec<_> = replicas.iter().map(|part| part.2).collect();
     wanted.dedup();
     let status = lines.next().unwrap_or_default().trim();
     let status = status.strip_prefix("status    desiredReplicas ");
@@ -382,6 +385,7 @@ fn part(text: &str) -> Recorded {
     };
     Recorded {
         wanted,
+        replicas,
         here,
         desired: number(desired),
         current: current.to_owned(),

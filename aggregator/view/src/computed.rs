@@ -11,10 +11,20 @@ pub fn metric_of<'a>(
     object: &str,
     metric_selector: &str,
 ) -> Option<&'a Metric> {
-    let asks = |own: &&Metric| {
+    let index = index_of(hpa, metric, object, metric_selector)?;
+    hpa.metrics.get(index)
+}
+
+/// The same as an index.
+pub(crate) fn index_of(
+    hpa: &Hpa,
+    metric: &str,
+    object: &str,
+    metric_selector: &str,
+) -> Option<usize> {
+    hpa.metrics.iter().position(|own| {
         own.name == metric && is_object(&own.source, object) && own.selector() == metric_selector
-    };
-    hpa.metrics.iter().find(asks)
+    })
 }
 
 /// Replicas that `metric` of `hpa` wants for the values of pods alone, within minimum and maximum,

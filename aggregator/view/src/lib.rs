@@ -7,6 +7,9 @@ mod computed;
 pub mod documents;
 mod evidence;
 mod explain;
+mod replay;
+mod sync;
+mod text;
 mod timeline;
 
 pub use computed::{computed_for_pods, computed_for_total, metric_of};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::quantity::Milli;
+use crate::quantity::Quantity;
 use crate::testing::{Scenario, names, numbered, scenarios};
 use crate::{Decision, Hpa, Memory, Metric, Observed, Pod, Source, Target};
 
@@ -111,7 +111,7 @@ fn current(hpa: &Hpa, decision: &Decision) -> String {
 
 fn quantity(milli: i128) -> String {
     if milli % 1000 == 0 {
-        Milli(milli).to_string()
+        Quantity::of_milli(milli).to_string()
     } else {
         format!("{milli}m")
     }

@@ -1,0 +1,223 @@
+//! The syncs of an HPA again, through the controller's arithmetic.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use autoscaler::{Answer, Decision, Hpa, Memory, Observed, Pod, Source, Values};
+
+use crate::documents::{Change, Read};
+use crate::evidence::Evidence;
+use crate::sync::{Sync, changes, is_same_status, syncs};
+
+/// A change of the status that comes later after the last sync is none of it.
+const STATUS_MAX_MS: u64 = 60_000;
+
+/// One sync, and what the arithmetic makes of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Replayed<'a> {
+    pub(crate) sync: Sync<'a>,
+    /// `spec.replicas` of the target in it.
+    pub(crate) replicas: u32,
+    /// False if the status of that time is not known, and `replicas` are the pods in the read.
+    pub(crate) is_status_known: bool,
+    pub(crate) decision: Decision,
+    /// The metrics of the HPA that the decision is made of, in the order of its proposals.
+    pub(crate) metrics: Vec<usize>,
+    /// The status after it.
+    pub(crate) after: Option<&'a Change>,
+    /// The change of the status that it made.
+    pub(crate) made: Option<&'a Change>,
+}
+
+// === impl Replayed ===
+
+impl Replayed<'_> {
+    /// Replicas by the arithmetic.
+    pub(crate) fn derived(&self) -> Option<u32> {
+        if self.decision.limits.is_empty() && self.decision.proposals.is_empty() {
+            return None;
+        }
+        // What cannot be computed stays.
+        Some(self.decision.replicas.unwrap_or(self.replicas))
+    }
+
+    /// Replicas that the HPA's status says after it.
+    pub(crate) fn observed(&self) -> Option<u32> {
+        let after = self.after?;
+        let failed = after.conditions.get("ScalingActive").is_some_and(|active| {
+            active.starts_with("False") && !active.contains("ScalingDisabled")
+        });
+        Some(if failed {
+            // What is desired is left as it was.
+            after.current_replicas
+        } else {
+            after.desired_replicas
+        })
+    }
+}
+
+/// All syncs of the evidence, the oldest first, each after what the HPA did in those before it.
+pub(crate) fn replay<'a>(evidence: &Evidence<'a>) -> Vec<Replayed<'a>> {
+    let changes = changes(evidence);
+    let syncs = syncs(evidence);
+    let mut memory = Memory::default();
+    let ends: Vec<u64> = syncs.iter().skip(1).map(|sync| sync.at).collect();
+    let mut replayed = Vec::with_capacity(syncs.len());
+    for (index, sync) in syncs.into_iter().enumerate() {
+        let end = ends.get(index).copied().unwrap_or(u64::MAX);
+        let end = end.min(sync.at + STATUS_MAX_MS);
+        let (made, before) = status_at(&changes, sync.at, end);
+        let after = made.or(before);
+        let replicas = after.map_or_else(|| pods_read(&sync), |change| change.current_replicas);
+        let ready = before.or(made).and_then(|change| change.ready_pods);
+        let metrics: Vec<usize> = (0..sync.reads.len())
+            .filter(|index| sync.reads[*index].is_some())
+            .collect();
+        let decision = decide(evidence.hpa, &mut memory, &sync, replicas, ready);
+        replayed.push(Replayed {
+            sync,
+            replicas,
+            is_status_known: after.is_some(),
+            decision,
+            metrics,
+            after,
+            made,
+        });
+        if let Some(last) = replayed.last() {
+            remember(evidence.hpa, &mut memory, last);
+        }
+    }
+    replayed
+}
+
+/// The first change of the status from `from` to `to`, and the last one before that.
+fn status_at<'a>(
+    changes: &[&'a Change],
+    from: u64,
+    to: u64,
+) -> (Option<&'a Change>, Option<&'a Change>) {
+    let first = changes.partition_point(|change| change.at_unix_ms < from);
+    let before = first.checked_sub(1).map(|last| changes[last]);
+    let mut last = before;
+    for change in &changes[first..] {
+        if change.at_unix_ms >= to {
+            break;
+        }
+        // Of a change of the ready pods alone the controller knows nothing.
+        if last.is_none_or(|last| !is_same_status(last, change)) {
+            return (Some(change), before);
+        }
+        last = Some(change);
+    }
+    (None, before)
+}
+
+/// Scalings are those that the status shows, where it is known.
+fn remember(hpa: &Hpa, memory: &mut Memory, replayed: &Replayed<'_>) {
+    let now = Duration::from_millis(replayed.sync.at);
+    let to = match (replayed.is_status_known, replayed.made) {
+        (true, Some(_)) => replayed.observed(),
+        (true, None) => None,
+        (false, _) => replayed.derived(),
+    };
+    if let Some(to) = to {
+        hpa.scaled(memory, now, replayed.replicas, to);
+    }
+}
+
+fn decide(
+    hpa: &Hpa,
+    memory: &mut Memory,
+    sync: &Sync<'_>,
+    replicas: u32,
+    ready: Option<u32>,
+) -> Decision {
+    let pods = pods(hpa, sync, replicas, ready.unwrap_or(replicas));
+    let known = hpa.metrics.iter().zip(&sync.reads);
+    let known: Vec<_> = known
+        .filter_map(|(metric, read)| Some((metric.clone(), answer(&metric.source, (*read)?))))
+        .collect();
+    let (metrics, answers): (Vec<_>, Vec<_>) = known.into_iter().unzip();
+    let observed = Observed {
+        now: Duration::from_millis(sync.at),
+        replicas,
+        status_replicas: Some(replicas),
+        pods: &pods,
+        answers: &answers,
+    };
+    if metrics.len() == hpa.metrics.len() {
+        return hpa.evaluate(memory, &observed);
+    }
+    // What other servers answer is not known: the decision is made of the others alone.
+    let ours = Hpa {
+        metrics,
+        ..hpa.clone()
+    };
+    ours.evaluate(memory, &observed)
+}
+
+/// The target's pods: those of a read of pods, else as many as there are replicas.
+fn pods(hpa: &Hpa, sync: &Sync<'_>, replicas: u32, ready: u32) -> Vec<Pod> {
+    let of_pods = hpa.metrics.iter().zip(&sync.reads);
+    let of_pods = of_pods
+        .filter(|(metric, _)| matches!(metric.source, Source::Pods { .. }))
+        .find_map(|(_, read)| *read);
+    let Some(read) = of_pods else {
+        let pod = |number: u32| Pod {
+            ready: number < ready,
+            ..Pod::running(number.to_string())
+        };
+        return (0..replicas.max(ready)).map(pod).collect();
+    };
+    let Some(each) = &read.each else {
+        let (valued, missing) = shortened(read);
+        return (0..valued + missing)
+            .map(|number| Pod::running(number.to_string()))
+            .collect();
+    };
+    let pod = |pod: &crate::documents::PodRead| {
+        if pod.pending {
+            Pod::pending(&pod.name)
+        } else {
+            Pod::running(&pod.name)
+        }
+    };
+    each.iter().map(pod).collect()
+}
+
+fn answer(source: &Source, read: &Read) -> Answer {
+    let Some(sum) = read.sum_milli else {
+        return Err(read.message.clone());
+    };
+    if !matches!(source, Source::Pods { .. }) {
+        return Ok(Values::Total(i128::from(sum)));
+    }
+    let values = match &read.each {
+        Some(each) => each
+            .iter()
+            .filter_map(|pod| Some((pod.name.clone(), i128::from(pod.value_milli?))))
+            .collect(),
+        None => spread(sum, shortened(read).0),
+    };
+    Ok(Values::PerPod(values))
+}
+
+/// A sum over pods that are not known one by one: only their sum and number matter.
+fn spread(sum: u64, pods: u32) -> BTreeMap<String, i128> {
+    let share = |number: u32| if number == 0 { i128::from(sum) } else { 0 };
+    (0..pods)
+        .map(|number| (number.to_string(), share(number)))
+        .collect()
+}
+
+/// Pods with and without a value of a shortened read.
+fn shortened(read: &Read) -> (u32, u32) {
+    (read.pods, read.left_out.values().sum())
+}
+
+/// Pods in the reads of a sync, for want of a status.
+fn pods_read(sync: &Sync<'_>) -> u32 {
+    let reads = sync.reads.iter().flatten();
+    let counts = reads.map(|read| read.pods + read.left_out.values().sum::<u32>());
+    counts.max().unwrap_or_default()
+}
