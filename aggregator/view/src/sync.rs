@@ -49,7 +49,13 @@ pub(crate) fn syncs<'a>(evidence: &Evidence<'a>) -> Vec<Sync<'a>> {
 fn of_metrics<'a>(hpa: &'a Hpa, reads: &'a [Read]) -> impl Iterator<Item = (usize, &'a Read)> {
     let own = reads.iter().filter(|read| read.hpa == hpa.name);
     own.filter_map(|read| {
-        let index = index_of(hpa, &read.metric, &read.object, &read.metric_selector)?;
+        // An external metric has one selector, which is asked for as the label selector.
+        let selector = if read.object == "external" && read.metric_selector.is_empty() {
+            &read.selector
+        } else {
+            &read.metric_selector
+        };
+        let index = index_of(hpa, &read.metric, &read.object, selector)?;
         Some((index, read))
     })
 }

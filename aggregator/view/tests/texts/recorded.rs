@@ -138,6 +138,10 @@ fn read(metric: &Metric, answer: &Answer, here: u32, at: u64) -> Read {
         window_ms: 10_000,
         ..Read::default()
     };
+    if read.object == "external" {
+        // It has one selector.
+        read.selector = std::mem::take(&mut read.metric_selector);
+    }
     let unsigned = |milli: i128| u64::try_from(milli).unwrap();
     match answer {
         Err(message) => {
