@@ -75,6 +75,13 @@ pub(crate) async fn run(args: &CheckArgs, program: Program) -> Result<ExitCode, 
     Ok(ExitCode::from(report.exit_code()))
 }
 
+/// A name as a word of a command that people may copy: one that no shell interprets, or `NAME`.
+fn word(name: &str) -> &str {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
+    let is_word = !name.is_empty() && !name.starts_with('-') && name.chars().all(is_plain);
+    if is_word { name } else { "NAME" }
+}
+
 async fn once(probe: &Probe<'_>, groups: &[String]) -> Report {
     if groups.is_empty() {
         return check(probe).await;
@@ -104,3 +111,6 @@ pub async fn check(probe: &Probe<'_>) -> Report {
     autoscalers::check(probe, &registered, &mut report).await;
     report
 }
+
+#[cfg(test)]
+mod tests;

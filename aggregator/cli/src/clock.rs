@@ -39,10 +39,12 @@ impl Clock {
         u64::try_from(self.now.as_millisecond()).unwrap_or(0)
     }
 
-    /// Time of day in the asker's zone, as `14:02:13`.
+    /// Time in the asker's zone, as `14:02:13`; with its date if that is not today's.
     pub(crate) fn time_of_day(&self, unix_ms: u64) -> String {
         let zoned = at(unix_ms).to_zoned(self.zone.clone());
-        zoned.strftime("%H:%M:%S").to_string()
+        let is_today = zoned.date() == self.now.to_zoned(self.zone.clone()).date();
+        let format = if is_today { "%H:%M:%S" } else { "%F %H:%M:%S" };
+        zoned.strftime(format).to_string()
     }
 
     /// The zone's name, or its offset now if it has none.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aggregator_view::documents::List;
 use common_kubernetes::ClusterError;
 use common_kubernetes::connection::ask_bytes;
 use http::{HeaderName, HeaderValue, Request, Uri, header};
@@ -18,6 +19,9 @@ pub use error::ConnectionError;
 mod error;
 
 const JSON: &str = "application/json";
+/// Items of one page.
+const PAGE: &str = "500";
+const PAGES_MAX: usize = 100;
 
 /// kube-apiserver, as whoever asks. Clones share connections.
 #[derive(Clone)]
@@ -106,6 +110,29 @@ impl Connection {
     ) -> Result<T, ConnectionError> {
         let bytes = self.get(path, query).await?;
         parse(path, &bytes)
+    }
+
+    /// GETs all pages of a list as one list, 50,000 items at most.
+    pub async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<List<T>, ConnectionError> {
+        let mut query = query.to_vec();
+        query.push(("limit", PAGE));
+        let mut list: List<T> = self.read(path, &query).await?;
+        for _ in 1..PAGES_MAX {
+            if list.metadata.continue_token.is_empty() {
+                break;
+            }
+            let token = std::mem::take(&mut list.metadata.continue_token);
+            let mut query = query.clone();
+            query.push(("continue", &token));
+            let page: List<T> = self.read(path, &query).await?;
+            list.items.extend(page.items);
+            list.metadata = page.metadata;
+        }
+        Ok(list)
     }
 
     /// POSTs `body`.

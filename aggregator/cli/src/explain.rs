@@ -10,7 +10,10 @@ use crate::args::{ExplainArgs, TextOrJson};
 use crate::clock::{self, Clock};
 use crate::output::{Failure, Output, json};
 use crate::table::{Cell, Line, Tone};
-use crate::{Connection, Program, at};
+use crate::{Connection, ConnectionError, Program, at};
+
+/// The cause of a refusal for a time before the ledger.
+const NOT_RECORDED: &str = "NotRecorded";
 
 /// Prints the explanation of `hpa NAME`.
 pub(crate) async fn run(args: &ExplainArgs, program: Program) -> Result<ExitCode, Failure> {
@@ -25,9 +28,7 @@ pub(crate) async fn run(args: &ExplainArgs, program: Program) -> Result<ExitCode
     let query: Vec<_> = at_text.iter().map(|at| ("at", at.as_str())).collect();
     let document: Value = match connection.read(&path, &query).await {
         Ok(document) => document,
-        // Older than everything that is known.
-        Err(error) if error.status() == Some(410) => return Err(Failure::unknown(&error)),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(refused(error)),
     };
     let explanation: Explanation = common_json::from_str(&document.to_string())
         .map_err(|error| Failure::new(&format!("{path}: {error}")))?;
@@ -45,7 +46,7 @@ pub(crate) async fn run(args: &ExplainArgs, program: Program) -> Result<ExitCode
 /// The sentences, and which replicas did not tell theirs.
 fn lines(explanation: &Explanation, clock: &Clock) -> Vec<Line> {
     let heading = format!(
-        "{}/{} ({}) at {}, {}",
+        "{}/{} ({}) at {} ({})",
         explanation.namespace,
         explanation.hpa,
         explanation.target,
@@ -72,6 +73,16 @@ pub(crate) fn silent(replicas: &[ReplicaAnswer]) -> impl Iterator<Item = Line> {
         );
         vec![Cell::new(&sentence).toned(Tone::Warning)]
     })
+}
+
+/// Older than everything that is known is another code than wrong.
+fn refused(error: ConnectionError) -> Failure {
+    match &error {
+        ConnectionError::NotFound { cause, .. } if cause == NOT_RECORDED => {
+            Failure::unknown(&error)
+        }
+        _ => error.into(),
+    }
 }
 
 /// Why nothing was explained, if all that is known begins after the time in question.

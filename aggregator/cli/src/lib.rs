@@ -24,6 +24,8 @@ mod output;
 mod program;
 mod sparkline;
 mod table;
+#[cfg(test)]
+mod testing;
 mod text;
 mod ui;
 

@@ -100,14 +100,12 @@ impl Table {
         }
         while total(&widths) > room {
             let names = (0..widths.len()).filter(|at| self.columns[*at].1 == Kind::Name);
-            let widest = names.max_by_key(|at| widths[*at]);
-            let Some(width) = widest.and_then(|at| widths[at].as_mut()) else {
+            let least = |at: usize| NAME_MIN.max(text::width(self.columns[at].0));
+            let wide = names.filter(|at| widths[*at].is_some_and(|width| width > least(*at)));
+            let Some(at) = wide.max_by_key(|at| widths[*at]) else {
                 break;
             };
-            if *width <= NAME_MIN {
-                break;
-            }
-            *width -= 1;
+            widths[at] = widths[at].map(|width| width - 1);
         }
         widths
     }
@@ -193,7 +191,7 @@ mod tests {
             [
                 "NAME           REQ/S",
                 "jazz-v…-x2x4q   41.2",
-                "a\\u001b[2Jb       -"
+                "a\\u001b[2Jb        -"
             ]
         );
         let narrow = texts(&table, Some(5));

@@ -36,25 +36,7 @@ pub(crate) async fn run(args: &TimelineArgs, program: Program) -> Result<ExitCod
         return Ok(ExitCode::SUCCESS);
     }
     let timeline = parse(&document)?;
-    let room = output.room();
-    let mut lines = heading(&timeline, &clock);
-    lines.extend(entries(&timeline.entries, &clock, room));
-    if !args.no_chart {
-        lines.extend(chart::lines(
-            &timeline,
-            from,
-            clock.unix_ms(),
-            &clock,
-            room.unwrap_or(ROOM),
-        ));
-    }
-    lines.extend(
-        timeline
-            .reactions
-            .iter()
-            .map(|reaction| of_reaction(reaction, &clock)),
-    );
-    lines.extend(silent(&timeline.replicas));
+    let lines = shown(&timeline, from, &clock, output.room(), !args.no_chart);
     let is_read = output.print(&lines);
     if timeline.entries.is_empty() {
         note("Nothing was read or decided in that time (--since looks further back).");
@@ -63,6 +45,26 @@ pub(crate) async fn run(args: &TimelineArgs, program: Program) -> Result<ExitCod
         return follow(&connection, name, &timeline, output).await;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// All that is printed of a timeline that was asked for from then on.
+fn shown(
+    timeline: &Timeline,
+    from: u64,
+    clock: &Clock,
+    room: Option<usize>,
+    with_chart: bool,
+) -> Vec<Line> {
+    let mut lines = heading(timeline, clock);
+    lines.extend(entries(&timeline.entries, clock, room));
+    if with_chart {
+        let room = room.unwrap_or(ROOM);
+        lines.extend(chart::lines(timeline, from, clock, room));
+    }
+    let reactions = timeline.reactions.iter();
+    lines.extend(reactions.map(|reaction| of_reaction(reaction, clock)));
+    lines.extend(silent(&timeline.replicas));
+    lines
 }
 
 /// Prints what is new.

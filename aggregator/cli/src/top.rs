@@ -18,17 +18,12 @@ mod order;
 mod rows;
 mod screen;
 
-/// Items of one page.
-const PAGE: &str = "500";
-/// Pages at most: 50,000 items.
-const PAGES_MAX: usize = 100;
-
 /// Shows it once, or again and again.
 pub(crate) async fn run(args: &TopArgs, program: Program) -> Result<ExitCode, Failure> {
     let connection = Connection::open(&args.connection, program).await?;
     let output = Output::new(args.color);
     if !args.watch {
-        let list = fetch(&connection, args).await?;
+        let list = fetch(&connection, args, output.is_terminal).await?;
         let lines = lines(&list, args, output.room(), output.is_terminal)?;
         output.print(&lines);
         return Ok(ExitCode::SUCCESS);
@@ -51,7 +46,7 @@ async fn repeat(
     let mut is_first = true;
     loop {
         ticks.tick().await;
-        let list = match fetch(connection, args).await {
+        let list = match fetch(connection, args, false).await {
             Ok(list) => list,
             Err(error) if is_first => return Err(error.into()),
             Err(error) => {
@@ -89,7 +84,11 @@ fn stamp(lines: &mut Vec<Line>, time: &str, args: &TopArgs, is_first: bool) {
 }
 
 /// All pages.
-async fn fetch(connection: &Connection, args: &TopArgs) -> Result<List<Value>, ConnectionError> {
+async fn fetch(
+    connection: &Connection,
+    args: &TopArgs,
+    is_terminal: bool,
+) -> Result<List<Value>, ConnectionError> {
     let resource = args.kind.resource();
     let root = format!("/apis/{GROUP}/{VERSION}");
     let path = match args.kind {
@@ -97,22 +96,14 @@ async fn fetch(connection: &Connection, args: &TopArgs) -> Result<List<Value>, C
         _ if args.all_namespaces => format!("{root}/{resource}"),
         _ => format!("{root}/namespaces/{}/{resource}", connection.namespace()),
     };
-    let mut query = vec![("limit", PAGE)];
+    let mut query = Vec::new();
     if let Some(selector) = &args.selector {
-        query.push(("labelSelector", selector));
+        query.push(("labelSelector", selector.as_str()));
     }
-    let mut list: List<Value> = connection.read(&path, &query).await?;
-    for _ in 1..PAGES_MAX {
-        if list.metadata.continue_token.is_empty() {
-            break;
-        }
-        let token = std::mem::take(&mut list.metadata.continue_token);
-        let mut query = query.clone();
-        query.push(("continue", &token));
-        let page: List<Value> = connection.read(&path, &query).await?;
-        list.items.extend(page.items);
-        list.metadata = page.metadata;
+    if !with_history(args, is_terminal) {
+        query.push(("history", "false"));
     }
+    let mut list: List<Value> = connection.list(&path, &query).await?;
     let is_asked = |item: &Value| match &args.name {
         None => true,
         Some(name) => item["name"] == name.as_str(),
@@ -123,7 +114,8 @@ async fn fetch(connection: &Connection, args: &TopArgs) -> Result<List<Value>, C
             "no {name} among the {resource} here: see `{} top {resource} -A`",
             connection.program()
         );
-        return Err(ConnectionError::NotFound { message });
+        let cause = String::new();
+        return Err(ConnectionError::NotFound { message, cause });
     }
     Ok(list)
 }
@@ -156,6 +148,15 @@ fn lines(
         lines.remove(0);
     }
     Ok(lines)
+}
+
+/// Whether anybody will see histories, which are most of a list.
+fn with_history(args: &TopArgs, is_terminal: bool) -> bool {
+    match args.output {
+        TopOutput::Text => is_terminal,
+        TopOutput::Wide | TopOutput::Json | TopOutput::Yaml => true,
+        TopOutput::Name => false,
+    }
 }
 
 fn shape(args: &TopArgs, with_history: bool) -> Shape {

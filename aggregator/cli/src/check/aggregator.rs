@@ -243,7 +243,7 @@ fn remote_write(replicas: &[&Replica], report: &mut Group<'_>) {
             is_good = false;
             report.warn(
                 CHECK,
-                format!("remote write of replica {name} failed at last: {}", write.last_error),
+                format!("remote write of replica {name} failed last time: {}", write.last_error),
                 "it tries again by itself; `meshmeter remote-write check` in the pod explains the answer",
             );
         }

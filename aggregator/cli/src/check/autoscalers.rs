@@ -3,10 +3,10 @@
 use aggregator_view::documents::{List, Read};
 use aggregator_view::{GROUP as VIEW, VERSION};
 
-use super::objects::{Hpa, MetricSource, Page};
+use super::objects::{Hpa, MetricSource};
 use super::registration::Registered;
 use super::report::Group;
-use super::{Probe, Report, quantity, spelling};
+use super::{Probe, Report, quantity, spelling, word};
 use crate::ConnectionError;
 use crate::numbers::{counted, milli};
 
@@ -43,7 +43,7 @@ pub(super) async fn check(probe: &Probe<'_>, registered: &Registered, report: &m
             of_ours += usize::from(judge(hpa, metric, registered, &mut report));
         }
         if of_ours > before {
-            active(hpa, &mut report);
+            active(probe, hpa, &mut report);
             peak(probe, hpa, &wanted, registered, &mut report).await;
         }
     }
@@ -69,21 +69,8 @@ async fn list(probe: &Probe<'_>) -> Result<Vec<Hpa>, ConnectionError> {
         }
         None => "/apis/autoscaling/v2/horizontalpodautoscalers".to_owned(),
     };
-    let mut all = Vec::new();
-    let mut token = String::new();
-    while all.len() <= HPAS_MAX {
-        let mut query = vec![("limit", "250")];
-        if !token.is_empty() {
-            query.push(("continue", token.as_str()));
-        }
-        let page: Page<Hpa> = probe.connection.read(&path, &query).await?;
-        all.extend(page.items);
-        token = page.metadata.continue_token;
-        if token.is_empty() {
-            break;
-        }
-    }
-    Ok(all)
+    let list: List<Hpa> = probe.connection.list(&path, &[]).await?;
+    Ok(list.items)
 }
 
 fn wanted(hpa: &Hpa) -> impl Iterator<Item = Wanted<'_>> {
@@ -146,11 +133,12 @@ fn judge(hpa: &Hpa, wanted: &Wanted<'_>, registered: &Registered, report: &mut G
 }
 
 /// What the autoscaler itself says.
-fn active(hpa: &Hpa, report: &mut Group<'_>) {
+fn active(probe: &Probe<'_>, hpa: &Hpa, report: &mut Group<'_>) {
     let mut conditions = hpa.status.conditions.iter();
     let inactive = conditions.find(|one| one.kind == "ScalingActive" && one.status == "False");
     if let Some(condition) = inactive {
-        let program = "explain hpa";
+        let program = probe.connection.program();
+        let (namespace, name) = (word(&hpa.metadata.namespace), word(&hpa.metadata.name));
         report.warn(
             "scaling-active",
             format!(
@@ -159,10 +147,7 @@ fn active(hpa: &Hpa, report: &mut Group<'_>) {
                 condition.reason,
                 condition.message
             ),
-            format!(
-                "`{program} {} -n {}` says what was read",
-                hpa.metadata.name, hpa.metadata.namespace
-            ),
+            format!("`{program} explain hpa {name} -n {namespace}` says what was read"),
         );
     }
 }
@@ -182,7 +167,8 @@ async fn peak(
         (registered.metrics.contains(name) && target > 0).then_some((name, target))
     });
     let targets: Vec<_> = targets.collect();
-    if targets.is_empty() {
+    // Without the view nobody knows what was read, which was said above.
+    if targets.is_empty() || !registered.ours.contains(VIEW) {
         return;
     }
     let (namespace, name) = (&hpa.metadata.namespace, &hpa.metadata.name);
@@ -192,7 +178,7 @@ async fn peak(
         .to_string();
     let path = format!("/apis/{VIEW}/{VERSION}/namespaces/{namespace}/reads");
     let query = [("hpa", name.as_str()), ("from", from.as_str())];
-    let reads = match probe.connection.read::<List<Read>>(&path, &query).await {
+    let reads = match probe.connection.list::<Read>(&path, &query).await {
         Ok(reads) => reads.items,
         Err(error) => {
             let message = format!("{}: what it read: {error}", shown(hpa));

@@ -111,21 +111,6 @@ pub(super) struct ClientConfig {
     pub(super) service: Option<ServiceReference>,
 }
 
-/// A page of objects.
-#[derive(Debug, Deserialize)]
-pub(super) struct Page<T> {
-    #[serde(default)]
-    pub(super) metadata: PageMeta,
-    pub(super) items: Vec<T>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct PageMeta {
-    #[serde(rename = "continue")]
-    pub(super) continue_token: String,
-}
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Hpa {

@@ -3,12 +3,12 @@
 use aggregator_view::documents::{Health, Uncounted};
 
 use super::report::{Group, Outcome};
-use super::{Probe, Report};
+use super::{Probe, Report, word};
 use crate::numbers::counted;
 
 const GROUP: &str = "Pods";
 /// Workloads that are listed; the rest is only counted.
-const LISTED_MAX: usize = 50;
+const LISTED_MAX: usize = 20;
 
 /// Judges what all replicas together know of pods.
 pub(super) fn check(probe: &Probe<'_>, health: &Health, report: &mut Report) {
@@ -17,7 +17,9 @@ pub(super) fn check(probe: &Probe<'_>, health: &Health, report: &mut Report) {
     let uncounted = health.uncounted.iter();
     let uncounted =
         uncounted.filter(|one| namespace.is_none_or(|namespace| one.namespace == namespace));
-    let uncounted: Vec<_> = uncounted.collect();
+    let mut uncounted: Vec<_> = uncounted.collect();
+    // What is broken first.
+    uncounted.sort_by_key(|one| meaning(one).0 != Outcome::Failure);
     for one in uncounted.iter().take(LISTED_MAX) {
         of_workload(one, &mut report);
     }
@@ -33,7 +35,7 @@ pub(super) fn check(probe: &Probe<'_>, health: &Health, report: &mut Report) {
         );
     }
     if uncounted.is_empty() {
-        report.ok("uncounted", "every running pod with a sidecar is counted");
+        report.ok("uncounted", "every running pod is counted");
     }
     versions(health, &mut report);
 }
@@ -60,12 +62,17 @@ fn of_workload(one: &Uncounted, report: &mut Group<'_>) {
 
 /// How bad a reason is, what it means, and what to do.
 fn meaning(one: &Uncounted) -> (Outcome, &'static str, String) {
-    let namespace = &one.namespace;
+    let namespace = word(&one.namespace);
+    let (kind, name) = one.workload.split_once('/').unwrap_or_default();
     let restart = format!(
-        "`kubectl -n {namespace} rollout restart {}`",
-        one.workload.to_lowercase()
+        "`kubectl -n {namespace} rollout restart {}/{}`",
+        word(&kind.to_lowercase()),
+        word(name)
     );
-    let logs = format!("`kubectl -n {namespace} logs {} -c envoy`", one.example);
+    let logs = format!(
+        "`kubectl -n {namespace} logs {} -c envoy`",
+        word(&one.example)
+    );
     match one.reason.as_str() {
         "no_sidecar" => (
             Outcome::Warning,
@@ -75,7 +82,7 @@ fn meaning(one: &Uncounted) -> (Outcome, &'static str, String) {
         "never_reported" => (
             Outcome::Failure,
             "its sidecar never reported",
-            format!("look whether the filter is in its Envoy and reaches the aggregator's port 7470: {logs}; a pod that is older than the injection needs {restart}"),
+            format!("look whether the filter is in its Envoy and reaches the aggregator's port 7470: {logs}; the aggregator's log names streams that it refuses, and why; a pod older than the injection needs {restart}"),
         ),
         "tls_refused" => (
             Outcome::Failure,
@@ -111,16 +118,6 @@ fn meaning(one: &Uncounted) -> (Outcome, &'static str, String) {
             Outcome::Warning,
             "its filter does not count this",
             "look at the role of the filter (docs/CONFIGURATION.md, plugin configuration)".to_owned(),
-        ),
-        "other_version" => (
-            Outcome::Failure,
-            "its filter is of a version that this aggregator does not know",
-            format!("upgrade it: {restart}"),
-        ),
-        "token" | "unauthenticated" | "foreign_pod" => (
-            Outcome::Failure,
-            "its streams are refused: its token is not that of the pod",
-            format!("look at the token's volume and audience (docs/SECURITY.md), then {restart}"),
         ),
         _ => (
             Outcome::Failure,

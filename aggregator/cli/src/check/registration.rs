@@ -7,7 +7,7 @@ use aggregator_view::{GROUP as VIEW, VERSION};
 
 use super::objects::{ApiService, Condition, Resources, ServiceReference};
 use super::report::Group;
-use super::{Probe, Report};
+use super::{Probe, Report, word};
 use crate::ConnectionError;
 
 const GROUP: &str = "APIServices";
@@ -148,6 +148,7 @@ async fn one(
         .map(|service| service.namespace.clone());
     registered.namespace = registered.namespace.take().or(namespace);
     let namespace = registered.namespace.clone().unwrap_or_default();
+    let namespace = word(&namespace).to_owned();
     if !judge(&name, &namespace, &found, report) {
         return;
     }

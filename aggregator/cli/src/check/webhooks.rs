@@ -1,7 +1,7 @@
 //! The injector's webhook.
 
 use super::objects::WebhookConfiguration;
-use super::{Probe, Report};
+use super::{Probe, Report, word};
 use crate::ConnectionError;
 
 const GROUP: &str = "Webhook";
@@ -48,7 +48,7 @@ pub(super) async fn check(probe: &Probe<'_>, report: &mut Report) {
         _ => "pods do not start",
     };
     if webhook.client_config.ca_bundle.is_empty() {
-        let namespace = &service.namespace;
+        let namespace = word(&service.namespace);
         return report.fail(
             CHECK,
             format!("{NAME} has no caBundle: kube-apiserver calls nobody, and {consequence}"),

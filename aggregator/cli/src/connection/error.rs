@@ -9,6 +9,15 @@ use thiserror::Error;
 
 use crate::Program;
 
+/// Resources that may be asked for in one namespace.
+const NAMESPACED: [&str; 5] = [
+    "pods",
+    "workloads",
+    "services",
+    "reads",
+    "horizontalpodautoscalers",
+];
+
 /// Where the request went.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
@@ -57,7 +66,11 @@ pub enum ConnectionError {
     #[error("you may not: {message}; what is missing is {right}")]
     Forbidden { message: String, right: String },
     #[error("{message}")]
-    NotFound { message: String },
+    NotFound {
+        message: String,
+        /// The first cause's reason, for programs; often empty.
+        cause: String,
+    },
     #[error(
         "meshmeter is not installed here, or its API {GROUP} is not registered: run `{program} check`"
     )]
@@ -106,7 +119,10 @@ impl ConnectionError {
                 within,
             },
             ClusterError::Request { source, .. } => match *source {
-                kube::Error::Api(status) => Self::refused(status.code, &status.message, place),
+                kube::Error::Api(status) => {
+                    let refused = Self::refused(status.code, &status.message, place);
+                    refused.caused_by(&status)
+                }
                 other => Self::Unreachable {
                     server: place.server,
                     reason: innermost(&other),
@@ -134,7 +150,10 @@ impl ConnectionError {
             404 if is_view && message.starts_with("404 page not found") => Self::NotInstalled {
                 program: place.program,
             },
-            404 => Self::NotFound { message },
+            404 => Self::NotFound {
+                message,
+                cause: String::new(),
+            },
             502..=504 => Self::Unavailable {
                 path: place.path,
                 message,
@@ -146,6 +165,15 @@ impl ConnectionError {
                 code,
             },
         }
+    }
+
+    fn caused_by(mut self, status: &kube::core::Status) -> Self {
+        if let Self::NotFound { cause, .. } = &mut self {
+            let details = status.details.as_ref();
+            let first = details.and_then(|details| details.causes.first());
+            cause.clone_from(&first.map(|first| first.reason.clone()).unwrap_or_default());
+        }
+        self
     }
 
     /// Status of an answer, if there was one.
@@ -184,16 +212,18 @@ fn right(place: &Place) -> String {
     let resource = parts.first().copied().unwrap_or_default();
     let verb = match (place.method.as_str(), parts.len()) {
         ("POST", _) => "create",
-        (_, 1) => "list",
+        (_, 1) if resource != "health" => "list",
         _ => "get",
     };
     let of = match group {
         "" => String::new(),
         group => format!(".{group}"),
     };
+    let has_namespaces = NAMESPACED.contains(&resource);
     let within = match namespace {
         Some(namespace) => format!("in namespace {namespace}"),
-        None => "in the whole cluster (or ask for one namespace by -n)".to_owned(),
+        None if has_namespaces => "in the whole cluster (or ask for one by -n)".to_owned(),
+        None => "in the whole cluster".to_owned(),
     };
     format!("{verb} {resource}{of} {within}")
 }

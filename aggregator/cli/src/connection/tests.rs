@@ -34,7 +34,13 @@ fn refusals_say_what_to_do() {
             403,
             format!("{view}/pods"),
             "no",
-            "you may not: no; what is missing is list pods.view.meshmeter.io in the whole cluster (or ask for one namespace by -n)",
+            "you may not: no; what is missing is list pods.view.meshmeter.io in the whole cluster (or ask for one by -n)",
+        ),
+        (
+            403,
+            format!("{view}/health"),
+            "no",
+            "you may not: no; what is missing is get health.view.meshmeter.io in the whole cluster",
         ),
         (
             404,

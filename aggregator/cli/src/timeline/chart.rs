@@ -18,13 +18,8 @@ const ROOM_MAX: u16 = 160;
 const POINTS_MAX: usize = 2000;
 
 /// Load over pods' target, and replicas: two charts, one above the other. None without two points.
-pub(super) fn lines(
-    timeline: &Timeline,
-    from: u64,
-    to: u64,
-    clock: &Clock,
-    room: usize,
-) -> Vec<Line> {
+pub(super) fn lines(timeline: &Timeline, from: u64, clock: &Clock, room: usize) -> Vec<Line> {
+    let to = clock.unix_ms();
     let first = timeline
         .entries
         .first()

@@ -64,7 +64,10 @@ pub(super) async fn run(
     output: Output,
 ) -> Result<ExitCode, Failure> {
     let mut view = View::new(connection, args, output.colors);
-    view.answered(rows_of(&fetch(connection, args).await?, args)?, &time());
+    view.answered(
+        rows_of(&fetch(connection, args, true).await?, args)?,
+        &time(),
+    );
     let (sender, mut keys) = mpsc::channel(KEYS_MAX);
     let stop = Arc::new(AtomicBool::new(false));
     // Restores the terminal on a panic as well.
@@ -85,7 +88,7 @@ pub(super) async fn run(
                 Some(key) if view.key(key) => {}
                 _ => break Ok(ExitCode::SUCCESS),
             },
-            _ = ticks.tick() => match fetch(connection, args).await {
+            _ = ticks.tick() => match fetch(connection, args, true).await {
                 Ok(list) => match rows_of(&list, args) {
                     Ok(rows) => view.answered(rows, &time()),
                     Err(failure) => view.error = failure.message,

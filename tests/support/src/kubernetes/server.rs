@@ -26,12 +26,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::ca::CertificateAuthority;
 use super::objects::{CONFIG_MAP, Objects, Resource};
 use super::proxy::FrontProxy;
-use replies::{Answer, already_exists, failure, not_found, reply};
+use replies::{Answer, already_exists, failure, not_found, page_not_found, reply};
 use target::{Target, target};
 
 mod collections;
+mod pages;
 mod patches;
 mod replies;
+mod reviews;
 mod subresources;
 mod target;
 mod watching;
@@ -101,6 +103,10 @@ struct Tuning {
     forbidden: BTreeSet<&'static str>,
     /// Plural names of kinds that are not installed.
     absent: BTreeSet<&'static str>,
+    /// Answers of a test's own, by path with or without its query.
+    pages: BTreeMap<String, (StatusCode, Value)>,
+    /// What whoever asks may not, as `VERB RESOURCE`.
+    denied: BTreeSet<String>,
     requests: BTreeMap<String, u64>,
     seen: BTreeSet<(String, String)>,
 }
@@ -142,6 +148,11 @@ impl ApiServer {
             shared,
             _stop: stop.drop_guard(),
         })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The objects of the Kubernetes cluster.
@@ -311,6 +322,9 @@ impl Shared {
             return failure(StatusCode::PAYLOAD_TOO_LARGE, "limit exceeded");
         };
         let body = serde_json::from_slice(&body.to_bytes()).unwrap_or(Value::Null);
+        if let Some(page) = self.page(&head.uri) {
+            return page;
+        }
         let of_custom = self.of_custom(&head.method, head.uri.path(), &body);
         of_custom.unwrap_or_else(|| self.dispatch(&head, body))
     }
@@ -324,6 +338,9 @@ impl Shared {
             (Method::POST, "/apis/authorization.k8s.io/v1/subjectaccessreviews") => {
                 self.access_review(body)
             }
+            (Method::POST, "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews") => {
+                self.own_access_review(body)
+            }
             (Method::GET, _) => match target(path) {
                 Some(Target {
                     resource,
@@ -331,7 +348,7 @@ impl Shared {
                     name: Some(name),
                 }) => self.read(resource, &namespace, &name),
                 Some(target) => self.collection(&target, head),
-                None => not_found(path),
+                None => page_not_found(),
             },
             (Method::POST, _) => match target(path) {
                 Some(Target {
@@ -456,41 +473,5 @@ impl Shared {
                 reply(StatusCode::OK, &success)
             }
         }
-    }
-
-    fn token_review(&self, mut review: Value) -> Answer {
-        self.count("tokenreviews");
-        let token = review["spec"]["token"].as_str().unwrap_or_default();
-        let known = self.tuning().tokens.get(token).cloned();
-        let asked: Vec<&str> = match review["spec"]["audiences"].as_array() {
-            Some(audiences) => audiences.iter().filter_map(Value::as_str).collect(),
-            None => vec!["https://kubernetes.default.svc"],
-        };
-        let valid: Vec<String> = known
-            .iter()
-            .flat_map(|user| user.audiences.clone())
-            .collect();
-        let common: Vec<&str> = asked
-            .into_iter()
-            .filter(|asked| valid.iter().any(|valid| valid == asked))
-            .collect();
-        let status = match known {
-            Some(user) if !common.is_empty() => json!({
-                "authenticated": true,
-                "user": {"username": user.username, "uid": "u", "groups": user.groups, "extra": user.extra},
-                "audiences": common,
-            }),
-            _ => json!({"user": {}, "error": "[invalid bearer token, token is not known]"}),
-        };
-        review["status"] = status;
-        reply(StatusCode::CREATED, &review)
-    }
-
-    fn access_review(&self, mut review: Value) -> Answer {
-        self.count("subjectaccessreviews");
-        let user = review["spec"]["user"].as_str().unwrap_or_default();
-        let allowed = self.tuning().allowed.contains(user);
-        review["status"] = json!({"allowed": allowed, "reason": ""});
-        reply(StatusCode::CREATED, &review)
     }
 }

@@ -45,8 +45,8 @@ pub(super) fn outage(code: StatusCode) -> Answer {
     refused
 }
 
-fn plain(code: StatusCode, text: &'static str) -> Answer {
-    let mut answer = answer(code, Full::new(Bytes::from(text)).boxed_unsync());
+pub(super) fn plain(code: StatusCode, text: impl Into<Bytes>) -> Answer {
+    let mut answer = answer(code, Full::new(text.into()).boxed_unsync());
     let plain = http::HeaderValue::from_static("text/plain; charset=utf-8");
     answer.headers_mut().insert(header::CONTENT_TYPE, plain);
     answer
