@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use crate::metric_name::MetricNames;
 use crate::openapi;
-use crate::path::{ApiVersion, EXTERNAL_GROUP, EXTERNAL_VERSION, GROUP};
+use crate::path::{ApiVersion, EXTERNAL_GROUP, EXTERNAL_VERSION, GROUP, VIEW_GROUP, VIEW_VERSION};
 use crate::workload::Workload;
+
+mod view;
 
 /// Media type of aggregated discovery.
 pub(crate) const AGGREGATED: &str =
@@ -41,11 +43,15 @@ pub(crate) struct Documents {
     pub(crate) external_group: Document,
     /// `/apis/X/v1beta1`
     pub(crate) external_resources: Document,
+    /// `/apis/view.meshmeter.io`
+    pub(crate) view_group: Document,
+    /// `/apis/view.meshmeter.io/v1`
+    pub(crate) view_resources: Document,
     /// `/version`
     pub(crate) version: Document,
     /// `/openapi/v3`
     pub(crate) openapi: Document,
-    openapi_by_index: [Document; 3],
+    openapi_by_index: [Document; 4],
     resources: [(ApiVersion, Document); 2],
 }
 
@@ -74,13 +80,17 @@ impl Documents {
         let groups = json!({
             "kind": "APIGroupList",
             "apiVersion": "v1",
-            "groups": [group(None), external_group(None)],
+            "groups": [group(None), external_group(None), view_group(None)],
         });
         let openapi_by_index = openapi::documents().map(|document| Document::new(&document));
         let etags = openapi_by_index
             .each_ref()
             .map(|document| document.etag.as_str());
-        let aggregated_groups = json!([aggregated_group(names), aggregated_external_group(names)]);
+        let aggregated_groups = json!([
+            aggregated_group(names),
+            aggregated_external_group(names),
+            view::aggregated_group()
+        ]);
         Self {
             root: Document::new(&root()),
             legacy_groups: Document::new(&json!({
@@ -94,6 +104,8 @@ impl Documents {
             group: Document::new(&group(Some("v1"))),
             external_group: Document::new(&external_group(Some("v1"))),
             external_resources: Document::new(&external_resources(names)),
+            view_group: Document::new(&view_group(Some("v1"))),
+            view_resources: Document::new(&view::resources()),
             version: Document::new(&version()),
             openapi: Document::new(&openapi::root(etags)),
             openapi_by_index,
@@ -123,6 +135,8 @@ fn root() -> Value {
     paths.extend(ApiVersion::ALL.map(|version| format!("/apis/{}", version.group_version())));
     paths.push(format!("/apis/{EXTERNAL_GROUP}"));
     paths.push(format!("/apis/{EXTERNAL_GROUP}/{EXTERNAL_VERSION}"));
+    paths.push(format!("/apis/{VIEW_GROUP}"));
+    paths.push(format!("/apis/{VIEW_GROUP}/{VIEW_VERSION}"));
     paths.extend(["/healthz", "/livez", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));
     json!({"paths": paths})
 }
@@ -133,6 +147,10 @@ fn group(api_version: Option<&str>) -> Value {
 
 fn external_group(api_version: Option<&str>) -> Value {
     group_of(EXTERNAL_GROUP, &[EXTERNAL_VERSION], api_version)
+}
+
+fn view_group(api_version: Option<&str>) -> Value {
+    group_of(VIEW_GROUP, &[VIEW_VERSION], api_version)
 }
 
 /// A group of `versions`, the preferred one first. Within a list it has neither `kind` nor

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+pub(crate) mod view;
+
 use crate::percent::{self, PercentError};
 
 /// Parameters in one query. The API uses three; clients such as kubectl add a few of their own.
@@ -35,6 +37,13 @@ pub(crate) enum FormError {
     /// A parameter that selects objects in a way this API does not support.
     #[error("{0} is not supported; select pods by labelSelector")]
     Unsupported(&'static str),
+    #[error("{name}: {value:?}: {rule}")]
+    Value {
+        name: &'static str,
+        value: String,
+        /// What it has to be.
+        rule: &'static str,
+    },
 }
 
 impl Parameters {

@@ -1,19 +1,17 @@
 //! Handles one request without I/O. Checks the limits that have a status code.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aggregator_core::store::Store;
 use aggregator_directory::Directory;
-use aggregator_ledger::{Ledger, Query};
-use aggregator_view::documents::List;
+use aggregator_ledger::Ledger;
 use bytes::Bytes;
 use common_time::{Clock, Now};
 use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
@@ -27,11 +25,15 @@ use crate::form::Parameters;
 use crate::guard::Guard;
 use crate::metric_name::{MetricNames, MetricPrefix};
 use crate::metrics::{self, Outcome, ReadContext, Served};
-use crate::path::{EXTERNAL_GROUP, GROUP, HealthPath, MetricPath, Object, PathError, Route};
+use crate::path::{HealthPath, MetricPath, Object, PathError, Route, ViewPath};
 use crate::recording::{Asked, Recorder};
-use crate::status::{Details, Kind, Reason, Refusal};
+use crate::status::{Kind, Reason, Refusal};
 use crate::telemetry::Observations;
+use crate::view::{ViewSettings, Views};
+use checks::{check_limits, check_view, path_refusal, refuse_watch};
 use common_http::health::{self, Check, HealthQuery, ReadinessChecks};
+
+mod checks;
 
 /// Bytes of a URL, path and query together. The longest valid one, with a percent-encoded selector
 /// of 4 KiB, fits.
@@ -47,9 +49,6 @@ const SIGNAL_AGE: HeaderName = HeaderName::from_static("meshmeter-signal-age-ms"
 
 /// Who counted the values in a response: the object's own `pods` or its `callers`.
 const SOURCE: HeaderName = HeaderName::from_static("meshmeter-source");
-
-/// Reads in one list of them, with ten pods each some 2 MB.
-const READS_LISTED_MAX: usize = 1000;
 
 /// Settings of the served metrics.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +68,7 @@ pub struct Api {
     clusters: ClusterNames,
     recorder: Recorder,
     documents: Documents,
+    views: Arc<Views>,
     #[expect(dead_code, reason = "the routes of the page use it")]
     streams: Streams,
     stop: CancellationToken,
@@ -93,12 +93,21 @@ impl Api {
         let names = MetricNames::new(&MetricPrefix::default());
         let documents = Documents::new(&names);
         let stop = CancellationToken::new();
+        let views = Views::new(
+            Arc::clone(&store),
+            Arc::clone(&directory),
+            clock.clone(),
+            names.clone(),
+            Arc::clone(recorder.ledger()),
+            ViewSettings::alone(),
+        );
         Self {
             store,
             directory,
             clock,
             readiness,
             observations,
+            views: Arc::new(views),
             names,
             clusters: ClusterNames::default(),
             recorder,
@@ -127,6 +136,21 @@ impl Api {
         self.names = MetricNames::new(&settings.prefix);
         self.documents = Documents::new(&self.names);
         self.clusters = settings.clusters;
+        let views = self.views.settings.clone();
+        self.with_views(views)
+    }
+
+    /// Replaces what the views of people are made from.
+    #[must_use]
+    pub fn with_views(mut self, settings: ViewSettings) -> Self {
+        self.views = Arc::new(Views::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.directory),
+            self.clock.clone(),
+            self.names.clone(),
+            Arc::clone(self.recorder.ledger()),
+            settings,
+        ));
         self
     }
 
@@ -158,7 +182,28 @@ impl Api {
             self.observations.request(resource, response.status());
             return response;
         }
+        if let Ok(Route::View(path)) = Route::parse(request.uri.path()) {
+            return self.show(&request, has_body, path).await;
+        }
         self.respond(&request, has_body)
+    }
+
+    /// Handles an authorised request for what people see.
+    async fn show(&self, request: &Parts, has_body: bool, path: ViewPath) -> HttpResponse {
+        let resource = path.resource();
+        let shown = match check_view(request, has_body, &path) {
+            Ok(()) => {
+                let query = request.uri.query().unwrap_or_default();
+                self.views.serve(path, query).await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let response = match shown {
+            Ok(body) => body_response(StatusCode::OK, body, "application/json"),
+            Err(refusal) => self.refuse(request, refusal),
+        };
+        self.observations.request(resource, response.status());
+        response
     }
 
     /// Handles an authorised request. `has_body` is true if more than the head was sent.
@@ -213,7 +258,6 @@ impl Api {
                 let asked = Asked::of_object(path, &parameters);
                 return self.values(context.now, request, &asked, outcome);
             }
-            Route::Reads { namespace, .. } => return self.reads(namespace),
             Route::External(path) => {
                 let context = self.read_context();
                 let outcome = external::serve(context, path, &parameters);
@@ -228,12 +272,14 @@ impl Api {
             Route::Resources(version) => documents.resources(*version),
             Route::ExternalGroup => &documents.external_group,
             Route::ExternalResources => &documents.external_resources,
+            Route::ViewGroup => &documents.view_group,
+            Route::ViewResources => &documents.view_resources,
             Route::Version => &documents.version,
             Route::OpenApi => &documents.openapi,
             Route::OpenApiOf(index) => documents
                 .openapi_of(*index)
                 .ok_or_else(|| path_refusal(&PathError::Unknown(request.uri.path().to_owned())))?,
-            Route::Root | Route::Health(_) => &documents.root,
+            Route::Root | Route::Health(_) | Route::View(_) => &documents.root,
         };
         let aggregated = aggregated && matches!(route, Route::LegacyGroups | Route::Groups);
         let media_type = if aggregated {
@@ -285,25 +331,6 @@ impl Api {
         Ok(response)
     }
 
-    /// The newest reads of `namespace`, the newest first.
-    fn reads(&self, namespace: &str) -> Result<HttpResponse, Refusal> {
-        let mut newest = VecDeque::with_capacity(READS_LISTED_MAX);
-        for read in self.recorder.ledger().reads(&Query::of(namespace)) {
-            if newest.len() == READS_LISTED_MAX {
-                newest.pop_front();
-            }
-            newest.push_back(read);
-        }
-        let list = List::new("ReadList", newest.into_iter().rev().collect());
-        let body = serde_json::to_vec(&list)
-            .map_err(|error| Refusal::new(Kind::Internal, Reason::Internal, error.to_string()))?;
-        Ok(body_response(
-            StatusCode::OK,
-            body.into(),
-            "application/json",
-        ))
-    }
-
     fn health(
         &self,
         path: HealthPath,
@@ -338,82 +365,6 @@ impl fmt::Debug for Api {
     }
 }
 
-fn check_limits(request: &Parts, has_body: bool) -> Result<(), Refusal> {
-    let url_bytes = request
-        .uri
-        .path_and_query()
-        .map_or(0, |url| url.as_str().len());
-    if url_bytes > URL_BYTES_MAX {
-        let message = format!("the URL has {url_bytes} bytes, at most {URL_BYTES_MAX} are allowed");
-        return Err(Refusal::new(Kind::UriTooLong, Reason::UrlLength, message));
-    }
-    let headers = &request.headers;
-    let header_bytes: usize = headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len())
-        .sum();
-    if header_bytes > HEADER_BYTES_MAX || headers.len() > HEADERS_MAX {
-        let message = format!(
-            "the request has {} header lines with {header_bytes} bytes, at most {HEADERS_MAX} with {HEADER_BYTES_MAX} are allowed",
-            headers.len()
-        );
-        return Err(Refusal::new(
-            Kind::HeadersTooLarge,
-            Reason::HeaderSize,
-            message,
-        ));
-    }
-    if request.method != Method::GET {
-        let method: String = request.method.as_str().chars().take(32).collect();
-        let message = format!("the method {method} is not supported: this API only serves GET");
-        return Err(Refusal::new(
-            Kind::MethodNotAllowed,
-            Reason::Method,
-            message,
-        ));
-    }
-    if has_body {
-        return Err(Refusal::bad_request(
-            Reason::Body,
-            "a GET request must not have a body",
-        ));
-    }
-    Ok(())
-}
-
-/// Refuses a watch, in the words of kube-apiserver's library: values are computed on request, so
-/// there is nothing to watch.
-fn refuse_watch(route: &Route) -> Result<(), Refusal> {
-    let (group, resource) = match route {
-        Route::Metric(_) => (GROUP, resource_of(route)),
-        Route::Reads { .. } => (GROUP, "reads"),
-        Route::External(path) => (EXTERNAL_GROUP, path.metric.as_str()),
-        _ => return Ok(()),
-    };
-    let message = format!("watch is not supported on resources of kind \"{resource}.{group}\"");
-    let mut refusal = Refusal::new(Kind::MethodNotAllowed, Reason::Query, message);
-    refusal.details = Some(Box::new(Details {
-        name: String::new(),
-        group: group.to_owned(),
-        kind: resource.to_owned(),
-    }));
-    Err(refusal)
-}
-
-fn path_refusal(error: &PathError) -> Refusal {
-    match error {
-        PathError::Unknown(_) | PathError::Resource { .. } => {
-            Refusal::not_found(Reason::Path, error.to_string())
-        }
-        PathError::Percent(_)
-        | PathError::Name { .. }
-        | PathError::Wildcard { .. }
-        | PathError::NestedNamespace { .. } => {
-            Refusal::bad_request(Reason::Path, error.to_string())
-        }
-    }
-}
-
 /// Label `resource` of `meshmeter_api_requests_total`.
 fn resource_of(route: &Route) -> &'static str {
     match route {
@@ -424,13 +375,15 @@ fn resource_of(route: &Route) -> &'static str {
             Object::Workload(kind, _) => kind.resource(),
         },
         Route::External(_) => "external",
-        Route::Reads { .. } => "reads",
+        Route::View(path) => path.resource(),
         Route::Health(_) => "health",
         Route::Root
         | Route::LegacyGroups
         | Route::Groups
         | Route::Group
         | Route::Resources(_)
+        | Route::ViewGroup
+        | Route::ViewResources
         | Route::ExternalGroup
         | Route::ExternalResources
         | Route::OpenApi

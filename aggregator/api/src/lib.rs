@@ -41,6 +41,7 @@ mod status;
 mod telemetry;
 #[cfg(test)]
 mod testing;
+pub mod view;
 mod workload;
 
 pub use body::{Body, Events};

@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 
 use crate::path::{ApiVersion, EXTERNAL_GROUP, EXTERNAL_VERSION, group_versions};
 
+mod view;
+
 /// `/openapi/v3`: where each document is. `etags` in the order of [`group_versions`].
-pub(crate) fn root(etags: [&str; 3]) -> Value {
+pub(crate) fn root(etags: [&str; 4]) -> Value {
     let entries = group_versions().into_iter().zip(etags);
     let paths: serde_json::Map<String, Value> = entries
         .map(|(group_version, etag)| {
@@ -22,9 +24,9 @@ pub(crate) fn root(etags: [&str; 3]) -> Value {
 }
 
 /// The documents, in the order of [`group_versions`].
-pub(crate) fn documents() -> [Value; 3] {
+pub(crate) fn documents() -> [Value; 4] {
     let [preferred, other] = ApiVersion::ALL.map(custom);
-    [preferred, other, external()]
+    [preferred, other, external(), view::document()]
 }
 
 fn custom(version: ApiVersion) -> Value {

@@ -12,6 +12,10 @@ use crate::names::{namespace_fault, pod_name_fault, service_name_fault};
 use crate::percent::{self, PercentError};
 use crate::workload::Workload;
 
+pub(crate) use view::{ListResource, VIEW_GROUP, VIEW_VERSION, ViewPath};
+
+mod view;
+
 /// The API group of metrics of objects.
 pub(crate) const GROUP: &str = "custom.metrics.k8s.io";
 
@@ -52,12 +56,12 @@ pub(crate) enum Route {
     Resources(ApiVersion),
     /// A metric of one or several objects.
     Metric(MetricPath),
-    /// `/apis/G/V/namespaces/NS/reads`: the ledger of a namespace
-    Reads {
-        /// Version of the response.
-        version: ApiVersion,
-        namespace: String,
-    },
+    /// `/apis/view.meshmeter.io`
+    ViewGroup,
+    /// `/apis/view.meshmeter.io/v1`
+    ViewResources,
+    /// What people see.
+    View(ViewPath),
     /// `/apis/X`, of external metrics
     ExternalGroup,
     /// `/apis/X/v1beta1`
@@ -125,6 +129,11 @@ pub(crate) enum PathError {
     )]
     Resource { resource: String, metric: String },
     /// `*` for another resource than pods.
+    /// Where reads of metrics were until version 0.2.
+    #[error(
+        "reads of metrics have a group of their own now: /apis/view.meshmeter.io/v1/namespaces/{namespace}/reads"
+    )]
+    ReadsMoved { namespace: String },
     #[error("only pods can be asked for together, by pods/*; name one of the {resource} instead")]
     Wildcard { resource: String },
     #[error("the namespace {outer} does not hold the namespace {inner}")]
@@ -141,13 +150,14 @@ pub(crate) enum PathError {
     },
 }
 
-/// Served groups and versions, as in paths: the preferred one first, external metrics last.
-pub(crate) fn group_versions() -> [String; 3] {
+/// Served groups and versions, as in paths: the preferred one first, then external metrics, and views last.
+pub(crate) fn group_versions() -> [String; 4] {
     let [preferred, other] = ApiVersion::ALL.map(ApiVersion::group_version);
     [
         preferred,
         other,
         format!("{EXTERNAL_GROUP}/{EXTERNAL_VERSION}"),
+        format!("{VIEW_GROUP}/{VIEW_VERSION}"),
     ]
 }
 
@@ -196,6 +206,11 @@ impl Route {
                 let version = ApiVersion::parse(version).ok_or_else(unknown)?;
                 parse_in_version(version, rest)?.ok_or_else(unknown)
             }
+            ["apis", VIEW_GROUP] => Ok(Self::ViewGroup),
+            ["apis", VIEW_GROUP, VIEW_VERSION] => Ok(Self::ViewResources),
+            ["apis", VIEW_GROUP, VIEW_VERSION, ref rest @ ..] => {
+                ViewPath::parse(rest)?.map(Self::View).ok_or_else(unknown)
+            }
             ["apis", EXTERNAL_GROUP] => Ok(Self::ExternalGroup),
             ["apis", EXTERNAL_GROUP, EXTERNAL_VERSION] => Ok(Self::ExternalResources),
             [
@@ -225,10 +240,9 @@ fn parse_in_version(version: ApiVersion, rest: &[&str]) -> Result<Option<Route>,
         ["namespaces", namespace, "metrics", metric] => (namespace, Object::Namespace, metric),
         ["namespaces", namespace, "reads"] => {
             check_name("namespace", namespace, namespace_fault(namespace))?;
-            return Ok(Some(Route::Reads {
-                version,
+            return Err(PathError::ReadsMoved {
                 namespace: namespace.to_owned(),
-            }));
+            });
         }
         ["namespaces", namespace, metric] if !is_resource(metric) => {
             (namespace, Object::Namespace, metric)

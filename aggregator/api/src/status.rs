@@ -29,6 +29,15 @@ pub(crate) struct Details {
     pub(crate) name: String,
     pub(crate) group: String,
     pub(crate) kind: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) causes: Vec<Cause>,
+}
+
+/// `metav1.StatusCause`: a reason that programs can tell apart.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub(crate) struct Cause {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
 }
 
 /// Classes of errors, each with a status code.
@@ -83,6 +92,8 @@ common_names::named! {
         OutOfRange = "out_of_range",
         /// As many streams of events are open as are served at once.
         Streams = "streams",
+        /// As many lists are being made as are at once.
+        Busy = "busy",
         /// A failure of our own.
         Internal = "internal",
     }

@@ -30,12 +30,15 @@ const AGE_BUCKETS: [f64; 15] = [
 ];
 
 /// Label `resource` besides the workloads.
-const RESOURCES: [&str; 8] = [
+const RESOURCES: [&str; 11] = [
     "pods",
     "namespaces",
     "services",
     "external",
+    "workloads",
     "reads",
+    "explanations",
+    "timelines",
     "health",
     "discovery",
     "other",

@@ -19,6 +19,7 @@ use http_body_util::BodyExt as _;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 
+use crate::authentication::certificate::PeerCertificates;
 use crate::{Api, Body, MetricSettings, Observations};
 use common_http::health::Check;
 
@@ -147,6 +148,24 @@ impl TestApi {
     pub(crate) fn send(&self, request: Request<()>) -> TestResponse {
         let (parts, ()) = request.into_parts();
         let (head, body) = self.api.respond(&parts, false).into_parts();
+        TestResponse {
+            status: head.status,
+            headers: head.headers,
+            body: text_of(body),
+        }
+    }
+
+    /// A document of the views, below the version.
+    pub(crate) fn view(&self, path: &str) -> TestResponse {
+        let uri = format!("/apis/view.meshmeter.io/v1/{path}");
+        let (parts, ()) = Request::get(uri).body(()).unwrap().into_parts();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let nobody = PeerCertificates::new(Vec::new());
+        let response = runtime.block_on(self.api.respond_to(parts, false, &nobody));
+        let (head, body) = response.into_parts();
         TestResponse {
             status: head.status,
             headers: head.headers,

@@ -98,7 +98,7 @@ async fn the_anonymous_get_health_and_discovery() {
         let reply = cluster.get(path, &nobody).await;
         assert_eq!(reply.status, 200, "{path}: {}", reply.text());
     }
-    let reads = format!("{V2}/namespaces/demo/reads");
+    let reads = "/apis/view.meshmeter.io/v1/namespaces/demo/reads".to_owned();
     for path in [PODS, &reads] {
         let reply = cluster.get(path, &nobody).await;
         assert_eq!(reply.status, 401, "{path}");
@@ -142,7 +142,7 @@ async fn readers_are_named() {
     let jane = cluster.front_proxy("jane");
     cluster.get(PODS, &jane).await;
     let reads = cluster
-        .get(&format!("{V2}/namespaces/demo/reads"), &jane)
+        .get("/apis/view.meshmeter.io/v1/namespaces/demo/reads", &jane)
         .await;
     let read = &reads.json()["items"][0];
     assert_eq!(read["user"], "jane");

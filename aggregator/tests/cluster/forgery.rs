@@ -57,7 +57,7 @@ async fn is_refused_in_every_combination() {
     cluster.server.add_token("good", known);
     let external =
         "/apis/external.metrics.k8s.io/v1beta1/namespaces/demo/appmesh_requests_per_second";
-    let reads = format!("{V2}/namespaces/demo/reads");
+    let reads = "/apis/view.meshmeter.io/v1/namespaces/demo/reads".to_owned();
     let paths = [
         PODS, external, &reads, V2, "/apis", "/version", "/healthz", "/none",
     ];

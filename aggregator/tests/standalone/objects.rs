@@ -69,7 +69,10 @@ async fn serves_demand_of_callers() {
     let unmapped = "meshmeter_api_refused_total{reason=\"unmapped_cluster\"}";
     assert_eq!(app.counter(unmapped).await, 1);
 
-    let reads = app.get(&format!("{V2}/namespaces/prod/reads")).await.json();
+    let reads = app
+        .get("/apis/view.meshmeter.io/v1/namespaces/prod/reads")
+        .await
+        .json();
     let reads = reads["items"].as_array().unwrap();
     assert_eq!(reads.len(), 3);
     assert_eq!(reads[0]["code"], 404);

@@ -2,7 +2,8 @@
 //! does (`RequestInfo`), except for a namespace: all its spellings are `get` of `metrics/M`.
 
 use crate::path::{
-    EXTERNAL_GROUP, EXTERNAL_VERSION, ExternalPath, GROUP, MetricPath, Object, Route,
+    EXTERNAL_GROUP, EXTERNAL_VERSION, ExternalPath, GROUP, MetricPath, Object, Route, VIEW_GROUP,
+    VIEW_VERSION,
 };
 use crate::review::{Attributes, ResourceAttributes, User};
 use crate::status::{Details, Kind, Reason, Refusal};
@@ -20,19 +21,25 @@ pub(super) fn of(route: &Route) -> Option<Attributes> {
             namespace: namespace.clone(),
             ..ResourceAttributes::default()
         },
-        Route::Reads { version, namespace } => ResourceAttributes {
-            verb: "list".to_owned(),
-            group: GROUP.to_owned(),
-            version: version.as_str().to_owned(),
-            resource: "reads".to_owned(),
-            namespace: namespace.clone(),
-            ..ResourceAttributes::default()
-        },
+        Route::View(path) => {
+            let info = path.info();
+            ResourceAttributes {
+                verb: info.verb.to_owned(),
+                group: VIEW_GROUP.to_owned(),
+                version: VIEW_VERSION.to_owned(),
+                resource: info.resource.to_owned(),
+                subresource: info.subresource.to_owned(),
+                name: info.name.to_owned(),
+                namespace: info.namespace.to_owned(),
+            }
+        }
         Route::Root
         | Route::LegacyGroups
         | Route::Groups
         | Route::Group
         | Route::Resources(_)
+        | Route::ViewGroup
+        | Route::ViewResources
         | Route::ExternalGroup
         | Route::ExternalResources
         | Route::OpenApi
@@ -102,15 +109,27 @@ fn of_resource(user: &User, attributes: &ResourceAttributes) -> (String, Option<
         "" => String::new(),
         name => format!(" \"{name}\""),
     };
-    let message = format!(
+    let place = match namespace.as_str() {
+        "" => "at the cluster scope".to_owned(),
+        namespace => format!("in the namespace \"{namespace}\""),
+    };
+    let mut message = format!(
         "{resource}.{group}{object} is forbidden: User \"{}\" cannot {verb} resource \"{whole}\" in API group \
-         \"{group}\" in the namespace \"{namespace}\"",
+         \"{group}\" {place}",
         user.name
     );
+    let has_namespaces = matches!(
+        resource.as_str(),
+        "pods" | "workloads" | "services" | "namespaces"
+    );
+    if group == VIEW_GROUP && namespace.is_empty() && has_namespaces {
+        message.push_str("; name a namespace that you may see");
+    }
     let details = Details {
         name: name.clone(),
         group: group.clone(),
         kind: resource.clone(),
+        causes: Vec::new(),
     };
     (message, Some(details))
 }
@@ -169,10 +188,6 @@ mod tests {
                 ["get", GROUP, "metrics", "", "m", "prod"],
             ),
             (
-                format!("{V2}/reads"),
-                ["list", GROUP, "reads", "", "", "prod"],
-            ),
-            (
                 external.to_owned(),
                 ["list", EXTERNAL_GROUP, "m", "", "", "prod"],
             ),
@@ -188,6 +203,39 @@ mod tests {
             "/openapi/v3",
         ] {
             assert_eq!(attributes(path), None, "{path}");
+        }
+    }
+
+    /// What people see: lists of the whole cluster and of a namespace, one object by its name.
+    #[test]
+    fn of_views_are_those_of_kubernetes() {
+        for (path, expected) in [
+            ("pods", ["list", VIEW_GROUP, "pods", "", "", ""]),
+            ("namespaces", ["list", VIEW_GROUP, "namespaces", "", "", ""]),
+            ("health", ["list", VIEW_GROUP, "health", "", "", ""]),
+            (
+                "namespaces/prod",
+                ["get", VIEW_GROUP, "namespaces", "", "prod", "prod"],
+            ),
+            (
+                "namespaces/prod/workloads",
+                ["list", VIEW_GROUP, "workloads", "", "", "prod"],
+            ),
+            (
+                "namespaces/prod/reads",
+                ["list", VIEW_GROUP, "reads", "", "", "prod"],
+            ),
+            (
+                "namespaces/prod/explanations/jazz",
+                ["get", VIEW_GROUP, "explanations", "", "jazz", "prod"],
+            ),
+            (
+                "namespaces/prod/timelines/jazz",
+                ["get", VIEW_GROUP, "timelines", "", "jazz", "prod"],
+            ),
+        ] {
+            let path = format!("/apis/{VIEW_GROUP}/{VIEW_VERSION}/{path}");
+            assert_eq!(attributes(&path).unwrap(), expected, "{path}");
         }
     }
 }

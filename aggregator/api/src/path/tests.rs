@@ -97,7 +97,7 @@ fn reads_paths_as_kube_apiserver_does() {
         "/apis/custom.metrics.k8s.io",
         V2,
         "/apis/custom.metrics.k8s.io/v1beta2/namespaces/prod/pods/*/m",
-        "/apis/custom.metrics.k8s.io/v1beta2/namespaces/prod/reads",
+        "/apis/view.meshmeter.io/v1/namespaces/prod/reads",
         "/apis/external.metrics.k8s.io",
         "/apis/external.metrics.k8s.io/v1beta1",
         "/apis/external.metrics.k8s.io/v1beta1/namespaces/prod/m",
@@ -187,4 +187,52 @@ fn survives_any_path() {
             assert!(error.to_string().chars().count() < 1000);
         }
     });
+}
+
+/// Paths of what people see, and where reads of metrics were before.
+#[test]
+fn reads_view_paths() {
+    let parse = |path: &str| Route::parse(&format!("/apis/view.meshmeter.io/v1{path}"));
+    let list = |resource, namespace: &str| {
+        let namespace = (!namespace.is_empty()).then(|| namespace.to_owned());
+        Route::View(ViewPath::List {
+            resource,
+            namespace,
+        })
+    };
+    for (path, expected) in [
+        ("", Route::ViewResources),
+        ("/pods", list(ListResource::Pods, "")),
+        ("/namespaces", list(ListResource::Namespaces, "")),
+        ("/namespaces/prod", list(ListResource::Namespaces, "prod")),
+        (
+            "/namespaces/prod/services",
+            list(ListResource::Services, "prod"),
+        ),
+        ("/health", Route::View(ViewPath::Health)),
+    ] {
+        assert_eq!(parse(path), Ok(expected), "{path}");
+    }
+    for path in [
+        "/nodes",
+        "/reads",
+        "/namespaces/prod/namespaces",
+        "/namespaces/prod/explanations",
+        "/pods/a",
+    ] {
+        assert!(matches!(parse(path), Err(PathError::Unknown(_))), "{path}");
+    }
+    let wrong = parse("/namespaces/prod/timelines/A")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        wrong.starts_with("name of an autoscaler \"A\" is not valid"),
+        "{wrong}"
+    );
+    let moved = Route::parse(&format!("{V2}/namespaces/prod/reads")).unwrap_err();
+    assert!(
+        moved
+            .to_string()
+            .ends_with("/apis/view.meshmeter.io/v1/namespaces/prod/reads")
+    );
 }

@@ -57,7 +57,7 @@ fn pods(selector: &str) -> String {
 
 /// The newest read of namespace prod.
 fn newest(api: &TestApi) -> Value {
-    let list = api.get(&format!("{V2}/namespaces/prod/reads")).list();
+    let list = api.view("namespaces/prod/reads").list();
     assert_eq!(list["kind"], "ReadList");
     list["items"][0].clone()
 }
@@ -117,7 +117,7 @@ fn records_refusals() {
     assert!(message.contains("for service prod/folk"), "{message}");
     assert_eq!(read["object"], "services/folk");
     assert_eq!(read["sumMilli"], Value::Null);
-    let other = api.get(&format!("{V2}/namespaces/test/reads")).list();
+    let other = api.view("namespaces/test/reads").list();
     assert_eq!(other["items"], json!([]));
 }
 

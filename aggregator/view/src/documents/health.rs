@@ -52,6 +52,9 @@ pub struct Replica {
     pub ledger_bytes: u64,
     #[serde(default)]
     pub ledger_bytes_max: u64,
+    /// What it does not know and why, such as autoscalers for want of a permission.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]

@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use super::Change;
 use crate::{GROUP, VERSION};
 
 /// A Kubernetes list.
@@ -14,6 +15,9 @@ pub struct List<T> {
     /// For what only all replicas together know: who answered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replicas: Vec<ReplicaAnswer>,
+    /// With reads of one replica: changes of HPAs in the same time, as it saw them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
 }
 
 /// Where a page of a list goes on.
@@ -51,6 +55,7 @@ impl<T> List<T> {
             metadata: ListMeta::default(),
             items,
             replicas: Vec::new(),
+            changes: Vec::new(),
         }
     }
 }

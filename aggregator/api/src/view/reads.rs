@@ -1,0 +1,344 @@
+//! Reads of metrics and changes of autoscalers, of this replica and of all together.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use aggregator_ledger::Query;
+use aggregator_view::documents::{Change, List, Read, ReplicaAnswer};
+use bytes::Bytes;
+use common_time::UnixMillis;
+
+use super::peers::PeerAnswer;
+use super::{Views, json};
+use crate::form::view::ViewParameters;
+use crate::status::{Reason, Refusal};
+use aggregator_view::{GROUP, VERSION};
+
+/// Reads of one replica in a document: a day of one autoscaler, each 15 s, is 5,760.
+const READS_MAX: usize = 6_000;
+
+/// Changes of one replica in a document.
+const CHANGES_MAX: usize = 6_000;
+
+/// What all replicas know of the reads of a namespace, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    pub(super) reads: Vec<Read>,
+    pub(super) changes: Vec<Change>,
+    pub(super) replicas: Vec<ReplicaAnswer>,
+}
+
+/// Which reads are asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Span {
+    pub(super) namespace: String,
+    pub(super) hpa: Option<String>,
+    /// First and last Unix millisecond.
+    pub(super) from: u64,
+    pub(super) to: u64,
+}
+
+// === impl Views ===
+
+impl Views {
+    /// The newest first, page by page.
+    pub(super) async fn reads(
+        self: &Arc<Self>,
+        namespace: &str,
+        parameters: ViewParameters,
+    ) -> Result<Bytes, Refusal> {
+        let place = Place::parse(&parameters.token)?;
+        let before = place.as_ref().map(|place| place.at);
+        let to = parameters.to.unwrap_or(u64::MAX);
+        let span = Span {
+            namespace: namespace.to_owned(),
+            hpa: parameters.hpa.clone(),
+            from: parameters.from.unwrap_or_default(),
+            to: before.map_or(to, |before| before.min(to)),
+        };
+        if parameters.only_self {
+            let part = self.build(move |views| Ok(views.own_part(&span))).await?;
+            return json(&part);
+        }
+        let Gathered {
+            mut reads,
+            replicas,
+            ..
+        } = self.gather(span).await?;
+        reads.reverse();
+        let skipped = place.map_or(0, |place| place.skip(&reads));
+        let limit = parameters.limit;
+        let remaining = reads.len().saturating_sub(skipped + limit);
+        let page: Vec<_> = reads.into_iter().skip(skipped).take(limit).collect();
+        let next = Place::after(&page, skipped);
+        let mut list = List::new("ReadList", page);
+        list.metadata.remaining_item_count = Some(remaining as u64);
+        list.metadata.continue_token = next.filter(|_| remaining > 0).unwrap_or_default();
+        list.replicas = replicas;
+        json(&list)
+    }
+
+    /// The newest [`READS_MAX`] reads and [`CHANGES_MAX`] changes of this replica, the oldest
+    /// first.
+    pub(super) fn own_part(&self, span: &Span) -> List<Read> {
+        let query = Query {
+            namespace: &span.namespace,
+            hpa: span.hpa.as_deref(),
+            from: span.from,
+            to: span.to,
+        };
+        let ledger = &self.ledger;
+        let name = (self.settings.replica)().name;
+        let mut newest = VecDeque::new();
+        for mut read in ledger.reads(&query) {
+            read.replica.clone_from(&name);
+            newest.push_back(read);
+            if newest.len() > READS_MAX {
+                newest.pop_front();
+            }
+        }
+        let mut changes = ledger.changes(&query);
+        changes.drain(..changes.len().saturating_sub(CHANGES_MAX));
+        let mut list = List::new("ReadList", newest.into());
+        list.changes = changes;
+        list.replicas = vec![ReplicaAnswer {
+            name,
+            error: String::new(),
+            since_unix_ms: ledger.oldest().map(|UnixMillis(at)| at),
+        }];
+        list
+    }
+
+    /// What this replica and all others know.
+    pub(super) async fn gather(self: &Arc<Self>, span: Span) -> Result<Gathered, Refusal> {
+        let path = span.path();
+        let own = self.build(move |views| Ok(views.own_part(&span)));
+        let others = async {
+            match &self.settings.peers {
+                Some(peers) => peers.ask(&path).await,
+                None => Vec::new(),
+            }
+        };
+        let (own, others) = tokio::join!(own, others);
+        let own = own?;
+        let others = others.into_iter().map(part_of).collect();
+        self.build(move |_| Ok(merge(own, others))).await
+    }
+}
+
+// === impl Span ===
+
+impl Span {
+    /// Path and query by which another replica is asked for its part.
+    fn path(&self) -> String {
+        let mut path = format!(
+            "/apis/{GROUP}/{VERSION}/namespaces/{}/reads?replica=self&from={}&to={}",
+            self.namespace, self.from, self.to
+        );
+        if let Some(hpa) = &self.hpa {
+            // Names of autoscalers need no encoding; others name none.
+            let plain = hpa
+                .chars()
+                .filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c));
+            let plain: String = plain.collect();
+            // Writing to a string does not fail.
+            let _ = write!(path, "&hpa={plain}");
+        }
+        path
+    }
+}
+
+/// One replica's part, or why it gave none.
+fn part_of(answer: PeerAnswer) -> Result<List<Read>, ReplicaAnswer> {
+    let PeerAnswer { name, answer } = answer;
+    let part = answer.and_then(|body| {
+        serde_json::from_slice::<List<Read>>(&body)
+            .map_err(|error| format!("its answer cannot be read: {error}"))
+    });
+    let mut part = part.map_err(|error| ReplicaAnswer {
+        name: name.clone(),
+        error,
+        since_unix_ms: None,
+    })?;
+    if part.replicas.is_empty() {
+        part.replicas.push(ReplicaAnswer {
+            name,
+            ..ReplicaAnswer::default()
+        });
+    }
+    Ok(part)
+}
+
+/// All parts together, by time. Each read was answered by one replica; a change was seen by each of
+/// them, so those of the others count only for the time before this one saw any.
+fn merge(own: List<Read>, others: Vec<Result<List<Read>, ReplicaAnswer>>) -> Gathered {
+    let mut gathered = Gathered {
+        reads: own.items,
+        changes: own.changes,
+        replicas: own.replicas,
+    };
+    let mut earlier: Vec<Change> = Vec::new();
+    for other in others {
+        match other {
+            Ok(part) => {
+                gathered.reads.extend(part.items);
+                gathered.replicas.extend(part.replicas);
+                let first = |changes: &[Change]| changes.first().map(|change| change.at_unix_ms);
+                let is_longer = match (first(&part.changes), first(&earlier)) {
+                    (Some(theirs), Some(known)) => theirs < known,
+                    (theirs, _) => theirs.is_some(),
+                };
+                if is_longer {
+                    earlier = part.changes;
+                }
+            }
+            Err(answer) => gathered.replicas.push(answer),
+        }
+    }
+    gathered.reads.sort_by_key(|read| read.at_unix_ms);
+    let seen_since = gathered.changes.first().map(|change| change.at_unix_ms);
+    earlier.retain(|change| seen_since.is_none_or(|since| change.at_unix_ms < since));
+    earlier.append(&mut gathered.changes);
+    gathered.changes = earlier;
+    gathered
+}
+
+/// Where a page of reads begins: at a time, after some of the same millisecond.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Place {
+    at: u64,
+    given: usize,
+}
+
+// === impl Place ===
+
+impl Place {
+    fn parse(token: &str) -> Result<Option<Self>, Refusal> {
+        if token.is_empty() {
+            return Ok(None);
+        }
+        let place = token.split_once('/').and_then(|(at, given)| {
+            Some(Self {
+                at: at.parse().ok()?,
+                given: given.parse().ok()?,
+            })
+        });
+        place.map(Some).ok_or_else(|| {
+            Refusal::bad_request(
+                Reason::Query,
+                "continue: not what metadata.continue of the page before says",
+            )
+        })
+    }
+
+    /// How many of `reads`, the newest first, were on pages before.
+    fn skip(self, reads: &[Read]) -> usize {
+        let same = reads.iter().filter(|read| read.at_unix_ms == self.at);
+        same.count().min(self.given)
+    }
+
+    /// The token of the page after `page`, of which `skipped` reads of the first millisecond were
+    /// on pages before.
+    fn after(page: &[Read], skipped: usize) -> Option<String> {
+        let at = page.last()?.at_unix_ms;
+        let given = page.iter().filter(|read| read.at_unix_ms == at).count();
+        let is_one = page.first().is_some_and(|first| first.at_unix_ms == at);
+        let given = if is_one { given + skipped } else { given };
+        Some(format!("{at}/{given}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(at: u64, replica: &str) -> Read {
+        Read {
+            at_unix_ms: at,
+            replica: replica.to_owned(),
+            ..Read::default()
+        }
+    }
+
+    fn change(at: u64) -> Change {
+        Change {
+            at_unix_ms: at,
+            ..Change::default()
+        }
+    }
+
+    fn part(name: &str, reads: &[u64], changes: &[u64]) -> List<Read> {
+        let reads = reads.iter().map(|at| read(*at, name));
+        let mut list = List::new("ReadList", reads.collect());
+        list.changes = changes.iter().map(|at| change(*at)).collect();
+        list.replicas.push(ReplicaAnswer {
+            name: name.to_owned(),
+            ..ReplicaAnswer::default()
+        });
+        list
+    }
+
+    /// Reads by time, each once; changes as this replica saw them, and before it as the one that
+    /// looks back the longest did; who gave none is named.
+    #[test]
+    fn merges_by_time() {
+        let lost = ReplicaAnswer {
+            name: "10.0.0.3".to_owned(),
+            error: "no answer within 2 s".to_owned(),
+            since_unix_ms: None,
+        };
+        let others = vec![
+            Ok(part("b", &[2, 4], &[8, 21, 31])),
+            Err(lost.clone()),
+            Ok(part("c", &[3], &[22])),
+        ];
+        let merged = merge(part("a", &[1, 5], &[20, 30]), others);
+        let reads: Vec<_> = merged.reads.iter().map(|read| read.at_unix_ms).collect();
+        assert_eq!(reads, [1, 2, 3, 4, 5]);
+        let changes = merged.changes.iter().map(|change| change.at_unix_ms);
+        assert_eq!(changes.collect::<Vec<_>>(), [8, 20, 30]);
+        let names: Vec<_> = merged.replicas.iter().map(|one| &*one.name).collect();
+        assert_eq!(names, ["a", "b", "10.0.0.3", "c"]);
+        assert_eq!(merged.replicas[2], lost);
+    }
+
+    /// Pages have each read once, also where many are of one millisecond.
+    #[test]
+    fn pages_within_a_millisecond() {
+        let all = [9, 5, 5, 5, 5, 1].map(|at| read(at, ""));
+        let mut token = String::new();
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let place = Place::parse(&token).unwrap();
+            let to = place.map_or(u64::MAX, |place| place.at);
+            let reads: Vec<_> = all
+                .iter()
+                .filter(|read| read.at_unix_ms <= to)
+                .cloned()
+                .collect();
+            let skipped = place.map_or(0, |place| place.skip(&reads));
+            let page: Vec<_> = reads.into_iter().skip(skipped).take(2).collect();
+            seen.extend(page.iter().map(|read| read.at_unix_ms));
+            token = Place::after(&page, skipped).unwrap();
+        }
+        assert_eq!(seen, [9, 5, 5, 5, 5, 1]);
+        assert!(Place::parse("x").is_err());
+    }
+
+    /// What is not an answer is said to be none.
+    #[test]
+    fn names_what_it_cannot_read() {
+        let answer = |answer| PeerAnswer {
+            name: "10.0.0.2".to_owned(),
+            answer,
+        };
+        let unreadable = part_of(answer(Ok(Bytes::from_static(b"<html>")))).unwrap_err();
+        assert!(unreadable.error.starts_with("its answer cannot be read"));
+        let dead = part_of(answer(Err("connection refused".to_owned()))).unwrap_err();
+        assert_eq!(dead.error, "connection refused");
+        let body = serde_json::to_vec(&List::<Read>::new("ReadList", Vec::new())).unwrap();
+        let part = part_of(answer(Ok(body.into()))).unwrap();
+        assert_eq!(part.replicas[0].name, "10.0.0.2");
+    }
+}
