@@ -1,10 +1,10 @@
 //! From values to the replicas that one metric wants: `replica_calculator.go`.
 
 use crate::fault::{Fault, planted};
-use crate::group::Tally;
 use crate::quantity::Quantity;
 use crate::ratio::{Tolerances, ratio, round_up, times};
 use crate::step::{Filling, Step};
+use crate::tally::Tally;
 
 /// What every calculation takes.
 pub(crate) struct Calculation<'a> {

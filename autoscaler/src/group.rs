@@ -4,77 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::hpa::Settings;
-use crate::observed::{Observed, Phase, Pod};
-
-/// The values of pods, summed, and the pods by what they count for.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Tally {
-    /// Sum of the values that count, in thousandths.
-    pub sum: i128,
-    /// Number of these values; those of pods that the controller does not know are in it.
-    pub values: i64,
-    /// Known pods whose values count.
-    pub ready: i64,
-    /// Pods that are Pending or not ready yet: their values do not count.
-    pub unready: i64,
-    /// Pods without a value.
-    pub missing: i64,
-    /// Pods that are being deleted or have failed.
-    pub ignored: i64,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Group {
-    Ready,
-    Unready,
-    Missing,
-    Ignored,
-}
-
-// === impl Tally ===
-
-impl Tally {
-    /// Adds a pod; `value` in thousandths, `None` if it has none.
-    pub fn add(&mut self, phase: Phase, deleting: bool, value: Option<i128>) {
-        let group = if deleting || phase == Phase::Failed {
-            Group::Ignored
-        } else if phase == Phase::Pending {
-            Group::Unready
-        } else if value.is_none() {
-            Group::Missing
-        } else {
-            Group::Ready
-        };
-        self.count(group);
-        if let (Group::Ready, Some(value)) = (group, value) {
-            self.sum += value;
-            self.values += 1;
-        }
-    }
-
-    pub(crate) fn of(groups: &Groups<'_>, values: &BTreeMap<String, i128>) -> Self {
-        let mut tally = Self::default();
-        for group in groups.by_name.values() {
-            tally.count(*group);
-        }
-        for (name, value) in values {
-            if groups.counts(name) {
-                tally.sum += value;
-                tally.values += 1;
-            }
-        }
-        tally
-    }
-
-    fn count(&mut self, group: Group) {
-        match group {
-            Group::Ready => self.ready += 1,
-            Group::Unready => self.unready += 1,
-            Group::Missing => self.missing += 1,
-            Group::Ignored => self.ignored += 1,
-        }
-    }
-}
+use crate::observed::{Observed, Pod};
+use crate::phase::Phase;
+use crate::tally::{Group, Tally};
 
 /// The group of each pod.
 pub(crate) struct Groups<'a> {
@@ -107,6 +39,21 @@ impl<'a> Groups<'a> {
         Self {
             by_name: observed.pods.iter().map(group).collect(),
         }
+    }
+
+    /// The `values` that count, and the pods by group.
+    pub(crate) fn tally(&self, values: &BTreeMap<String, i128>) -> Tally {
+        let mut tally = Tally::default();
+        for group in self.by_name.values() {
+            tally.count(*group);
+        }
+        for (name, value) in values {
+            if self.counts(name) {
+                tally.sum += value;
+                tally.values += 1;
+            }
+        }
+        tally
     }
 
     /// Whether the value of `name` counts. Those of unknown pods do.

@@ -21,6 +21,7 @@ mod limits;
 mod memory;
 mod metric;
 mod observed;
+mod phase;
 mod proposal;
 mod quantity;
 mod ratio;
@@ -28,20 +29,22 @@ mod selector;
 mod sentence;
 mod spec;
 mod step;
+mod tally;
 mod thresholds;
 
 pub use behavior::{Behavior, Policy, PolicyKind, Rules, SelectPolicy};
 pub use decision::{Condition, Decision};
-pub use group::Tally;
 pub use hpa::{Hpa, Settings, TargetRef};
 pub use memory::Memory;
 pub use metric::{Metric, Source, Target};
-pub use observed::{Answer, Observed, Phase, Pod, Startup, Values};
+pub use observed::{Answer, Observed, Pod, Startup, Values};
+pub use phase::Phase;
 pub use proposal::{Current, Failure, Proposal};
 pub use quantity::Quantity;
 pub use selector::{Operator, Requirement, Selector};
 pub use spec::SpecError;
 pub use step::{Direction, Filling, Step};
+pub use tally::Tally;
 pub use thresholds::{Threshold, Thresholds};
 
 #[cfg(any(test, feature = "testing"))]

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::phase::Phase;
+use crate::tally::Tally;
+
 /// One sync of an HPA.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed<'a> {
@@ -33,15 +36,6 @@ pub struct Pod {
     pub startup: Option<Startup>,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Phase {
-    Pending,
-    Running,
-    Succeeded,
-    Failed,
-    Unknown,
-}
-
 /// The start of a pod. CPU time that was used meanwhile is no load. Times are as
 /// [`Observed::now`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,6 +57,8 @@ pub type Answer = Result<Values, String>;
 pub enum Values {
     /// By pod.
     PerPod(BTreeMap<String, i128>),
+    /// By pod, and added up already: whoever counts many syncs has no need of names.
+    Counted(Tally),
     /// In all.
     Total(i128),
     /// By pod, with what each pod requests, also for pods without a value.

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::arithmetic::{Calculation, Usage};
-use crate::group::{Group, Groups, Tally};
+use crate::group::Groups;
 use crate::hpa::Hpa;
 use crate::metric::{Metric, Source, Target};
-use crate::observed::{Answer, Observed, Phase, Values};
+use crate::observed::{Answer, Observed, Values};
+use crate::phase::Phase;
 use crate::ratio::{ratio, round_up};
 use crate::step::Step;
+use crate::tally::{Group, Tally};
 
 /// The replicas that one metric wants.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,6 +104,7 @@ impl Hpa {
         let mut calculation = self.calculate(observed.replicas, &mut say);
         let (replicas, current) = match values {
             Values::Total(total) => self.of_total(metric, observed, *total, &mut calculation)?,
+            Values::Counted(tally) => of_counted(metric, tally, &mut calculation)?,
             Values::PerPod(values) => {
                 self.of_pods(metric, observed, (values, None), &mut calculation)?
             }
@@ -139,7 +142,7 @@ impl Hpa {
         let named: BTreeSet<&str> = values.keys().map(String::as_str).collect();
         let is_cpu = !matches!(metric.source, Source::Pods { .. }) && metric.name == "cpu";
         let groups = Groups::new(observed, &named, is_cpu.then_some(&self.settings));
-        let tally = Tally::of(&groups, values);
+        let tally = groups.tally(values);
         if tally.values == 0 {
             return Err(fails(NO_READY));
         }
@@ -266,6 +269,24 @@ impl Observed<'_> {
             u32::try_from(self.pods.iter().filter(lives).count()).unwrap_or(u32::MAX)
         })
     }
+}
+
+fn of_counted(
+    metric: &Metric,
+    tally: &Tally,
+    calculation: &mut Calculation<'_>,
+) -> Result<(i64, Current), Failure> {
+    if tally.values == 0 {
+        return Err(metric.fails(NO_READY.to_owned()));
+    }
+    let Target::Average(target) = metric.target else {
+        return Err(metric.fails(format!("{} has no average as its target", metric.name)));
+    };
+    let current = Current {
+        average_milli: Some(tally.sum / i128::from(tally.values)),
+        ..Current::default()
+    };
+    Ok((calculation.average(tally, target), current))
 }
 
 fn usage(

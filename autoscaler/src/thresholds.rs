@@ -1,8 +1,8 @@
 //! From which value on an HPA would go to another number of replicas.
 
-use crate::group::Tally;
 use crate::hpa::Hpa;
 use crate::metric::{Metric, Target};
+use crate::tally::Tally;
 
 /// Where the next change lies, for one metric alone and as long as its pods are as they are. What
 /// stabilisation and policies make of it is not in it.

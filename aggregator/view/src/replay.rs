@@ -1,9 +1,10 @@
 //! The syncs of an HPA again, through the controller's arithmetic.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use autoscaler::{Answer, Decision, Hpa, Memory, Observed, Pod, Source, Values};
+use autoscaler::{
+    Answer, Decision, Hpa, Memory, Metric, Observed, Phase, Pod, Source, Tally, Target, Values,
+};
 
 use crate::documents::{Change, Read};
 use crate::evidence::Evidence;
@@ -132,7 +133,7 @@ fn decide(
     replicas: u32,
     ready: Option<u32>,
 ) -> Decision {
-    let pods = pods(hpa, sync, replicas, ready.unwrap_or(replicas));
+    let pods = pods(hpa, replicas, ready.unwrap_or(replicas));
     let known = hpa.metrics.iter().zip(&sync.reads);
     let known: Vec<_> = known
         .filter_map(|(metric, read)| Some((metric.clone(), answer(&metric.source, (*read)?))))
@@ -156,63 +157,47 @@ fn decide(
     ours.evaluate(memory, &observed)
 }
 
-/// The target's pods: those of a read of pods, else as many as there are replicas.
-fn pods(hpa: &Hpa, sync: &Sync<'_>, replicas: u32, ready: u32) -> Vec<Pod> {
-    let of_pods = hpa.metrics.iter().zip(&sync.reads);
-    let of_pods = of_pods
-        .filter(|(metric, _)| matches!(metric.source, Source::Pods { .. }))
-        .find_map(|(_, read)| *read);
-    let Some(read) = of_pods else {
-        let pod = |number: u32| Pod {
-            ready: number < ready,
-            ..Pod::running(number.to_string())
-        };
-        return (0..replicas.max(ready)).map(pod).collect();
+/// The target's pods, of which `ready` are ready: only targets in all look at them.
+fn pods(hpa: &Hpa, replicas: u32, ready: u32) -> Vec<Pod> {
+    let in_all = |metric: &Metric| matches!(metric.target, Target::Value(_));
+    if !hpa.metrics.iter().any(in_all) {
+        return Vec::new();
+    }
+    let pod = |number: u32| Pod {
+        ready: number < ready,
+        ..Pod::running(number.to_string())
     };
-    let Some(each) = &read.each else {
-        let (valued, missing) = shortened(read);
-        return (0..valued + missing)
-            .map(|number| Pod::running(number.to_string()))
-            .collect();
-    };
-    let pod = |pod: &crate::documents::PodRead| {
-        if pod.pending {
-            Pod::pending(&pod.name)
-        } else {
-            Pod::running(&pod.name)
-        }
-    };
-    each.iter().map(pod).collect()
+    (0..replicas.max(ready)).map(pod).collect()
 }
 
 fn answer(source: &Source, read: &Read) -> Answer {
     let Some(sum) = read.sum_milli else {
         return Err(read.message.clone());
     };
+    let sum = i128::from(sum);
     if !matches!(source, Source::Pods { .. }) {
-        return Ok(Values::Total(i128::from(sum)));
+        return Ok(Values::Total(sum));
     }
-    let values = match &read.each {
-        Some(each) => each
-            .iter()
-            .filter_map(|pod| Some((pod.name.clone(), i128::from(pod.value_milli?))))
-            .collect(),
-        None => spread(sum, shortened(read).0),
+    let Some(each) = &read.each else {
+        // Which of its pods were Pending is not known.
+        return Ok(Values::Counted(Tally {
+            sum,
+            values: i64::from(read.pods),
+            ready: i64::from(read.pods),
+            missing: read.left_out.values().copied().map(i64::from).sum(),
+            ..Tally::default()
+        }));
     };
-    Ok(Values::PerPod(values))
-}
-
-/// A sum over pods that are not known one by one: only their sum and number matter.
-fn spread(sum: u64, pods: u32) -> BTreeMap<String, i128> {
-    let share = |number: u32| if number == 0 { i128::from(sum) } else { 0 };
-    (0..pods)
-        .map(|number| (number.to_string(), share(number)))
-        .collect()
-}
-
-/// Pods with and without a value of a shortened read.
-fn shortened(read: &Read) -> (u32, u32) {
-    (read.pods, read.left_out.values().sum())
+    let mut tally = Tally::default();
+    for pod in each {
+        let phase = if pod.pending {
+            Phase::Pending
+        } else {
+            Phase::Running
+        };
+        tally.add(phase, false, pod.value_milli.map(i128::from));
+    }
+    Ok(Values::Counted(tally))
 }
 
 /// Pods in the reads of a sync, for want of a status.

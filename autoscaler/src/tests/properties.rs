@@ -8,8 +8,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::{
-    Behavior, Hpa, Memory, Metric, Observed, Pod, Policy, PolicyKind, Rules, SelectPolicy, Source,
-    Target, Values,
+    Behavior, Hpa, Memory, Metric, Observed, Phase, Pod, Policy, PolicyKind, Rules, SelectPolicy,
+    Source, Tally, Target, Values,
 };
 
 /// All syncs of an HPA: second, replicas before, what was wanted, replicas after.
@@ -152,11 +152,18 @@ fn generous() -> Behavior {
     behavior
 }
 
-/// 0: a value, 1: none, 2: Pending.
+/// 0: a value, 1: none, 2: Pending. By name and added up it is the same.
 fn decide_pods(hpa: &Hpa, pods: &[(u8, i128)]) -> u32 {
     let (mut known, mut values) = (Vec::new(), BTreeMap::new());
+    let mut tally = Tally::default();
     for (index, (kind, value)) in pods.iter().enumerate() {
         let name = format!("pod-{index}");
+        let phase = if *kind == 2 {
+            Phase::Pending
+        } else {
+            Phase::Running
+        };
+        tally.add(phase, false, (*kind != 1).then_some(*value));
         match kind {
             0 => drop(values.insert(name.clone(), *value)),
             1 => {}
@@ -168,15 +175,19 @@ fn decide_pods(hpa: &Hpa, pods: &[(u8, i128)]) -> u32 {
         known.push(Pod::running(name));
     }
     let replicas = u32::try_from(pods.len()).unwrap();
-    let observed = Observed {
-        now: Duration::ZERO,
-        replicas,
-        status_replicas: None,
-        pods: &known,
-        answers: &[Ok(Values::PerPod(values))],
+    let decide = |values| {
+        let observed = Observed {
+            now: Duration::ZERO,
+            replicas,
+            status_replicas: None,
+            pods: &known,
+            answers: &[Ok(values)],
+        };
+        hpa.decide(&mut Memory::default(), &observed).replicas
     };
-    let decision = hpa.decide(&mut Memory::default(), &observed);
-    decision.replicas.unwrap_or(replicas)
+    let decided = decide(Values::PerPod(values));
+    assert_eq!(decide(Values::Counted(tally)), decided);
+    decided.unwrap_or(replicas)
 }
 
 proptest! {

@@ -153,6 +153,7 @@ fn read(metric: &Metric, answer: &Answer, here: u32, at: u64) -> Read {
             read.message.clone_from(message);
             (read.age_ms, read.window_ms) = (0, 0);
         }
+        Ok(Values::Counted(_)) => unreachable!("scenarios name their pods"),
         Ok(Values::Total(total)) => {
             read.sum_milli = Some(unsigned(*total));
             read.pods = here;
