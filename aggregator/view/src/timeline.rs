@@ -13,8 +13,8 @@ use crate::sync::changes;
 use crate::text::{counted, duration, milli, pods, replicas};
 use crate::{GROUP, VERSION};
 
-/// What the HPA read and did since `from_unix_ms`. What came before is only needed to tell what
-/// changed: it needs the reads and changes of [`Hpa::reach`](autoscaler::Hpa::reach) before it.
+/// What the HPA read and did since `from_unix_ms`. What came shortly before is taken to tell what
+/// changed, and from where a step in load began.
 pub fn timeline(evidence: &Evidence<'_>, from_unix_ms: u64) -> Timeline {
     let replayed = replay(evidence);
     let changes = changes(evidence);
@@ -111,8 +111,8 @@ fn read_text(metric: &str, read: &Read, wanted: Option<u32>) -> String {
 /// Lines for what changed from one status to the next.
 fn of_changes(changes: &[&Change]) -> Vec<Entry> {
     let mut entries = Vec::new();
-    for pair in changes.windows(2) {
-        let (before, after) = (pair[0], pair[1]);
+    let before = std::iter::once(None).chain(changes.iter().copied().map(Some));
+    for (before, after) in before.zip(changes.iter().copied()) {
         let entry = |kind, text, count| Entry {
             at_unix_ms: after.at_unix_ms,
             kind,
@@ -120,7 +120,9 @@ fn of_changes(changes: &[&Change]) -> Vec<Entry> {
             sum_milli: None,
             count,
         };
-        if before.desired_replicas != after.desired_replicas {
+        // Before the first one that is known there were the replicas that it says.
+        let desired = before.map_or(after.current_replicas, |before| before.desired_replicas);
+        if desired != after.desired_replicas {
             let (here, to) = (after.current_replicas, replicas(after.desired_replicas));
             let text = if after.current_replicas == after.desired_replicas {
                 format!("has {to}, which it did not scale to itself")
@@ -133,6 +135,9 @@ fn of_changes(changes: &[&Change]) -> Vec<Entry> {
                 Some(after.desired_replicas),
             ));
         }
+        let Some(before) = before else {
+            continue;
+        };
         for text in conditions(&before.conditions, &after.conditions) {
             entries.push(entry(EntryKind::Condition, text, None));
         }
