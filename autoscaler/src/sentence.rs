@@ -230,11 +230,11 @@ impl Step {
             }
             Self::AboveMax { had, replicas } => write!(
                 f,
-                "There are {had} replicas, more than maxReplicas: it goes to {replicas} without reading a metric."
+                "{had} replicas are more than maxReplicas: it goes to {replicas} without reading a metric."
             ),
             Self::BelowMin { had, replicas } => write!(
                 f,
-                "There are {had} replicas, fewer than minReplicas: it goes to {replicas} without reading a metric."
+                "{had} is fewer than minReplicas: it goes to {replicas} without reading a metric."
             ),
             Self::Zero => f.write_str(
                 "There are 0 replicas, and the autoscaler did not scale to zero itself: it does nothing until there is one.",

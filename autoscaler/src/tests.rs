@@ -6,4 +6,5 @@ mod faults;
 mod pods;
 mod properties;
 mod recorded;
+mod sentences;
 mod spec;

@@ -91,3 +91,13 @@ pub(crate) fn is_same_status(one: &Change, other: &Change) -> bool {
         && one.desired_replicas == other.desired_replicas
         && one.conditions == other.conditions
 }
+
+/// The changes that a scaling made: of those that differ in nothing but ready pods, the first.
+pub(crate) fn scalings<'a>(changes: &[&'a Change]) -> impl Iterator<Item = &'a Change> {
+    let before = std::iter::once(None).chain(changes.iter().copied().map(Some));
+    let pairs = before.zip(changes.iter().copied());
+    pairs
+        .filter(|(before, after)| before.is_none_or(|before| !is_same_status(before, after)))
+        .map(|(_, after)| after)
+        .filter(|change| change.current_replicas != change.desired_replicas)
+}

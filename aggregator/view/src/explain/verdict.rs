@@ -6,6 +6,7 @@ use super::Explanation;
 use crate::documents::Change;
 use crate::evidence::Evidence;
 use crate::replay::Replayed;
+use crate::sync::scalings;
 use crate::text::{clock, date_time, duration, replicas};
 
 /// A scaling this close to the time asked for is told of.
@@ -126,10 +127,8 @@ pub(super) fn nearest_scaling(changes: &[&Change], at_unix_ms: u64, explanation:
     if !stays || is_one {
         return;
     }
-    let scalings = changes.iter().filter(|change| {
-        change.current_replicas != change.desired_replicas
-            && change.at_unix_ms.abs_diff(at_unix_ms) <= NEAR_MS
-    });
+    let scalings = scalings(changes);
+    let scalings = scalings.filter(|change| change.at_unix_ms.abs_diff(at_unix_ms) <= NEAR_MS);
     let Some(nearest) = scalings.min_by_key(|change| change.at_unix_ms.abs_diff(at_unix_ms)) else {
         return;
     };

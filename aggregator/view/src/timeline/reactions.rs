@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use crate::documents::{Change, Reaction, Read};
 use crate::evidence::Evidence;
 use crate::replay::Replayed;
+use crate::sync::scalings;
 
 /// Syncs in a row that want the same direction.
 struct Run<'a> {
@@ -79,8 +80,7 @@ fn direction(evidence: &Evidence<'_>, sync: &Replayed<'_>) -> Option<Ordering> {
 }
 
 fn reaction(run: &Run<'_>, changes: &[&Change]) -> Option<Reaction> {
-    let scalings: Vec<&&Change> = changes
-        .iter()
+    let scalings: Vec<&Change> = scalings(changes)
         .filter(|change| (run.from..run.to).contains(&change.at_unix_ms))
         .filter(|change| change.desired_replicas.cmp(&change.current_replicas) == run.direction)
         .collect();
