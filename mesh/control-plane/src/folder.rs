@@ -100,9 +100,20 @@ impl Folder {
     }
 
     fn texts(&self) -> Result<Texts> {
-        let mut texts = Texts::default();
+        Ok(Texts {
+            files: self.manifests(false)?,
+            endpoints: self.endpoints.as_deref().map(text).transpose()?,
+        })
+    }
+
+    /// Text or read error by file; `templates` (`*.template`) are no manifests by themselves.
+    pub(crate) fn manifests(
+        &self,
+        templates: bool,
+    ) -> Result<BTreeMap<String, Result<String, String>>> {
+        let mut texts = BTreeMap::new();
         let mut bytes = 0;
-        for path in self.files()? {
+        for path in self.files(templates)? {
             let text = text(&path).map_err(|error| format!("{error:#}"));
             bytes += text.as_ref().map_or(0, |text| text.len() as u64);
             ensure!(
@@ -110,21 +121,21 @@ impl Folder {
                 "{}: more than {FOLDER_BYTES_MAX} bytes of manifests",
                 self.manifests.display()
             );
-            texts.files.insert(path.display().to_string(), text);
+            texts.insert(path.display().to_string(), text);
         }
-        texts.endpoints = self.endpoints.as_deref().map(text).transpose()?;
         Ok(texts)
     }
 
     /// The files that `kubectl apply -f FOLDER` would read, sorted.
-    fn files(&self) -> Result<Vec<PathBuf>> {
+    fn files(&self, templates: bool) -> Result<Vec<PathBuf>> {
         let folder = &self.manifests;
         let name = || folder.display().to_string();
         let mut files = Vec::new();
         for entry in fs::read_dir(folder).with_context(name)? {
             let path = entry.with_context(name)?.path();
             let end = path.extension().and_then(|end| end.to_str());
-            if matches!(end, Some("yaml" | "yml" | "json")) {
+            let is_template = templates && end == Some("template");
+            if is_template || matches!(end, Some("yaml" | "yml" | "json")) {
                 files.push(path);
             }
             ensure!(

@@ -13,6 +13,7 @@ pub mod envoy;
 mod events;
 pub mod fields;
 pub mod folder;
+pub mod lint;
 mod manifests;
 pub mod mesh;
 pub mod metrics;

@@ -27,6 +27,7 @@ mod reading;
 pub(crate) mod target;
 
 use reading::ParsedObjects;
+pub(crate) use reading::first_fault;
 
 /// Largest `spec` of one object, in bytes of JSON: that of a workload with a thousand backends has
 /// about 100 KB.

@@ -332,7 +332,10 @@ async fn says_what_it_refuses() {
         "{message}"
     );
     let refusal = condition(&server, VIRTUAL_GATEWAY, "in", "False").await;
-    assert_eq!(refusal["message"], "the kind VirtualGateway is not served");
+    assert_eq!(
+        refusal["message"],
+        "the kind VirtualGateway is not served: gateways are not served yet"
+    );
     let node_now = objects.get(VIRTUAL_NODE, "prod", "jazz-v1").unwrap();
     let generation = &node_now["metadata"]["generation"];
     assert_eq!(node_now["status"]["observedGeneration"], *generation);

@@ -46,7 +46,7 @@ impl ParsedObjects {
                 what: format!("{} {}/{}", head.kind, key.namespace, key.name),
                 object: None,
                 reason: Reason::NotSupported,
-                why: format!("the kind {} is not served", head.kind),
+                why: unserved_kind(&head.kind),
             });
         };
         if kind == Kind::Mesh {
@@ -98,8 +98,7 @@ impl ParsedObjects {
                 self.routers.insert(key, spec(kind, document)?);
             }
             Kind::VirtualGateway | Kind::GatewayRoute => {
-                let why = format!("the kind {} is not served", kind.as_str());
-                return Err((Reason::NotSupported, why));
+                return Err((Reason::NotSupported, unserved_kind(kind.as_str())));
             }
         }
         Ok(())
@@ -144,8 +143,35 @@ fn lenient<T: DeserializeOwned + Default>(value: &Value) -> T {
     Tolerant::deserialize(value).map_or_else(|_| T::default(), |Tolerant(value)| value)
 }
 
-/// Parses `spec`; a missing one is an empty one. An error names the field by its path.
+/// The first field or value of a document's `spec` that is not taken; `None` for unknown kinds.
+pub(crate) fn first_fault(document: &Value) -> Option<SpecFault> {
+    let kind = Kind::parse(&Head::of(document).kind)?;
+    match kind {
+        Kind::Mesh => parse::<MeshSpec>(kind, document).err(),
+        Kind::VirtualNode => parse::<VirtualNodeSpec>(kind, document).err(),
+        Kind::VirtualService => parse::<VirtualServiceSpec>(kind, document).err(),
+        Kind::VirtualRouter => parse::<VirtualRouterSpec>(kind, document).err(),
+        Kind::VirtualGateway | Kind::GatewayRoute => None,
+    }
+}
+
+/// A field or value of a `spec` that is not taken.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct SpecFault {
+    /// From `spec`, with indices.
+    pub(crate) path: String,
+    pub(crate) is_unknown_field: bool,
+    /// Names the field.
+    pub(crate) why: String,
+}
+
+/// Parses `spec`; an error names the field by its path.
 fn spec<T: DeserializeOwned>(kind: Kind, document: &Value) -> Result<T, (Reason, String)> {
+    parse(kind, document).map_err(|fault| (Reason::NotSupported, fault.why))
+}
+
+/// A missing `spec` is an empty one.
+fn parse<T: DeserializeOwned>(kind: Kind, document: &Value) -> Result<T, SpecFault> {
     let mut spec = document["spec"].clone();
     common_json::drop_nulls(&mut spec);
     if spec.is_null() {
@@ -159,14 +185,26 @@ fn spec<T: DeserializeOwned>(kind: Kind, document: &Value) -> Result<T, (Reason,
             format!("spec.{path}")
         };
         let cause = error.inner().to_string();
+        let is_unknown_field = cause.starts_with("unknown field");
         // serde lists all known fields, which would fill the condition's message.
-        let why = if cause.starts_with("unknown field") {
+        let why = if is_unknown_field {
             unserved(kind, &path)
         } else {
             format!("{path}: {cause}")
         };
-        (Reason::NotSupported, why)
+        SpecFault {
+            path,
+            is_unknown_field,
+            why,
+        }
     })
+}
+
+fn unserved_kind(kind: &str) -> String {
+    match field(kind, "spec").map(|field| field.reason) {
+        Some(reason) => format!("the kind {kind} is not served: {reason}"),
+        None => format!("the kind {kind} is not served"),
+    }
 }
 
 /// Says what to do about a field that is not served.
