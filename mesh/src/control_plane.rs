@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
@@ -23,10 +24,16 @@ use crate::budget::{self, MemoryArgs};
 use crate::listen::Listen;
 use crate::{clock, json_file};
 
+mod lint;
+
 #[expect(clippy::doc_markdown, reason = "these are texts of --help")]
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// Address for Envoys and xDS proxies: ADDRESS:PORT or unix:///PATH.
     #[arg(
         long,
@@ -99,8 +106,23 @@ pub(crate) struct Args {
     addresses_file: Option<PathBuf>,
 }
 
-/// Runs until `stop`.
-pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<()> {
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Command {
+    /// Say of each App Mesh resource in FOLDER, and of each of its fields, what would become of it.
+    /// Exit code: 0 if everything is served, 1 if something is refused, 2 if something cannot be
+    /// read.
+    Lint(lint::Args),
+}
+
+/// Runs until `stop`; with a subcommand, until that has its result.
+pub(crate) async fn run(args: Args, stop: CancellationToken) -> Result<ExitCode> {
+    match &args.command {
+        Some(Command::Lint(args)) => Ok(lint::run(args)),
+        None => follow(args, stop).await.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+async fn follow(args: Args, stop: CancellationToken) -> Result<()> {
     let memory = args.memory.control_plane()?;
     let mut registry = Registry::with_prefix("meshmeter_mesh");
     let metrics = Metrics::register(&mut registry);

@@ -67,15 +67,16 @@ async fn main() -> ExitCode {
         Command::Inject(args) => inject::inject(&args),
         Command::Prepare(args) => prepare::run(&args),
         Command::Render(args) => render::run(*args),
-        Command::ControlPlane(args) => control_plane::run(args, stop).await,
+        Command::ControlPlane(args) => return exit_code(control_plane::run(args, stop).await),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(outcome.map(|()| ExitCode::SUCCESS))
+}
+
+fn exit_code(outcome: anyhow::Result<ExitCode>) -> ExitCode {
+    outcome.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 async fn cancel_on_signal(stop: CancellationToken) {
