@@ -11,11 +11,9 @@
 //! Every method may block on the disk.
 
 mod cursor;
-mod folder;
 mod limits;
 mod log;
 mod record;
-mod segment;
 #[cfg(test)]
 mod tests;
 
@@ -31,7 +29,7 @@ pub use limits::{
 use crate::queue::cursor::Cursor;
 use crate::queue::log::{Log, RecordPosition};
 use crate::queue::record::Header;
-use crate::queue::segment::ScanResult;
+use common_segments::{Header as _, ScanResult};
 
 #[derive(Debug)]
 pub struct Queue {
@@ -365,7 +363,7 @@ impl Queue {
         // Segments without pending batches are rewritten, too: they are removed only once they are
         // the oldest.
         let segments = log.segments().map(|segment| (segment, Vec::new()));
-        let mut segments: BTreeMap<u64, Vec<ScanResult>> = segments.collect();
+        let mut segments: BTreeMap<u64, Vec<ScanResult<Header>>> = segments.collect();
         for pending in self.pending.values().flatten() {
             if let Body::Disk(position) = &pending.body {
                 segments
@@ -374,7 +372,7 @@ impl Queue {
                     .push(position.record);
             }
         }
-        let mut moved: BTreeMap<u64, ScanResult> = BTreeMap::new();
+        let mut moved: BTreeMap<u64, ScanResult<Header>> = BTreeMap::new();
         for (segment, mut keep) in segments {
             keep.sort_unstable_by_key(|found| found.offset);
             match log.rewrite(segment, &keep) {

@@ -6,9 +6,22 @@ use std::path::Path;
 
 use crate::batch::Batch;
 use crate::queue::cursor::Cursor;
-use crate::queue::folder::{CURSOR, Folder, STATE, WRITTEN};
 use crate::queue::record::Header;
-use crate::queue::segment::{ScanResult, Segment};
+use common_segments::{Folder, Names, ScanResult, Segment};
+
+const CURSOR: &str = "cursor";
+
+/// Checkpoint of the next flush.
+const STATE: &str = "state";
+
+/// List of series written.
+const WRITTEN: &str = "written";
+
+const NAMES: Names = Names {
+    user: "remote write",
+    what: "queue",
+    files: &[CURSOR, STATE, WRITTEN],
+};
 
 /// The segments of a folder.
 #[derive(Debug)]
@@ -26,7 +39,7 @@ pub(super) struct Log {
 pub(super) struct RecordPosition {
     /// First sequence number of the segment.
     pub(super) segment: u64,
-    pub(super) record: ScanResult,
+    pub(super) record: ScanResult<Header>,
 }
 
 /// Content of a folder when it was opened.
@@ -46,7 +59,7 @@ pub(super) struct Opened {
 impl Log {
     /// Opens or creates the log in `folder`. Damage is skipped, counted and logged, never an error.
     pub(super) fn open(folder: &Path, segment_bytes: u64) -> io::Result<(Self, Opened)> {
-        let folder = Folder::open(folder)?;
+        let folder = Folder::open(folder, NAMES)?;
         let mut opened = Opened::default();
         let mut segments = BTreeMap::new();
         for first in folder.segments()? {
@@ -112,7 +125,11 @@ impl Log {
     /// The batch at `position`; `None` if it is damaged.
     pub(super) fn read(&self, position: &RecordPosition) -> io::Result<Option<Batch>> {
         match self.segments.get(&position.segment) {
-            Some(segment) => segment.read(position.record.offset, &position.record.header),
+            Some(segment) => {
+                let ScanResult { header, offset } = &position.record;
+                let body = segment.read(*offset, header)?;
+                Ok(body.map(|body| header.batch(body)))
+            }
             None => Ok(None),
         }
     }
@@ -146,8 +163,8 @@ impl Log {
     pub(super) fn rewrite(
         &mut self,
         segment: u64,
-        keep: &[ScanResult],
-    ) -> io::Result<Vec<ScanResult>> {
+        keep: &[ScanResult<Header>],
+    ) -> io::Result<Vec<ScanResult<Header>>> {
         match self.segments.get_mut(&segment) {
             Some(open) => open.rewrite(&self.folder, keep),
             None => Ok(Vec::new()),

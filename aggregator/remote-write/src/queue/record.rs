@@ -15,11 +15,9 @@
 //! | 60 | 4 | CRC-32 of the 60 bytes before |
 
 use bytes::Bytes;
+use common_segments::HEADER_BYTES;
 
 use crate::batch::{Batch, Kind};
-
-/// Bytes of a header.
-pub(super) const HEADER_BYTES: usize = 64;
 
 /// Longest valid body: more than a request may have before compression.
 const BODY_BYTES_MAX: u32 = 2 * 1024 * 1024;
@@ -58,12 +56,20 @@ impl Header {
         })
     }
 
-    /// Bytes of the whole record.
-    pub(super) fn record_len(&self) -> u64 {
-        HEADER_BYTES as u64 + u64::from(self.body_len)
+    /// The batch with a `body` that is this record's.
+    pub(super) fn batch(&self, body: Vec<u8>) -> Batch {
+        Batch {
+            shard: self.shard,
+            kind: self.kind,
+            samples: self.samples,
+            timestamp: self.timestamp,
+            body: Bytes::from(body),
+        }
     }
+}
 
-    pub(super) fn encode(&self) -> [u8; HEADER_BYTES] {
+impl common_segments::Header for Header {
+    fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[0..4].copy_from_slice(&MAGIC);
         bytes[4] = VERSION;
@@ -82,8 +88,7 @@ impl Header {
         bytes
     }
 
-    /// The header in `bytes`; `None` if magic, version, checksum or a field is invalid.
-    pub(super) fn decode(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
+    fn decode(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
         let word = |at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
@@ -107,14 +112,15 @@ impl Header {
         (header.body_len <= BODY_BYTES_MAX && header.seq <= SEQ_MAX).then_some(header)
     }
 
-    /// The batch; `None` if the checksum of `body` is wrong.
-    pub(super) fn batch(&self, body: Vec<u8>) -> Option<Batch> {
-        (crc32fast::hash(&body) == self.body_crc).then(|| Batch {
-            shard: self.shard,
-            kind: self.kind,
-            samples: self.samples,
-            timestamp: self.timestamp,
-            body: Bytes::from(body),
-        })
+    fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    fn body_len(&self) -> u32 {
+        self.body_len
+    }
+
+    fn is_of(&self, body: &[u8]) -> bool {
+        crc32fast::hash(body) == self.body_crc
     }
 }

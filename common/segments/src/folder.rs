@@ -1,6 +1,6 @@
-//! The folder of a queue on disk: its files, its lock, and atomic replacement of a file.
+//! The folder of segments: its files, its lock, and atomic replacement of a file.
 //!
-//! An entry with a name of the queue that is no regular file (a folder, a link) is renamed to
+//! An entry with a name of ours that is no regular file (a folder, a link) is renamed to
 //! `<name>.foreign`. Files with other names are ignored.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -8,14 +8,6 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 const LOCK: &str = "LOCK";
-
-pub(super) const CURSOR: &str = "cursor";
-
-/// Checkpoint of the next flush.
-pub(super) const STATE: &str = "state";
-
-/// List of series written.
-pub(super) const WRITTEN: &str = "written";
 
 /// Suffix of a segment's name, after 16 hexadecimal digits.
 const SEGMENT: &str = ".seg";
@@ -26,10 +18,22 @@ const UNFINISHED: &str = ".new";
 /// Ignored entries named in the log at start; of more only the number is logged.
 const NAMED_MAX: usize = 10;
 
+/// How a folder is named in logs, and what it has besides segments.
+#[derive(Clone, Copy, Debug)]
+pub struct Names {
+    /// Who uses it, such as `remote write`.
+    pub user: &'static str,
+    /// What it is, such as `queue`.
+    pub what: &'static str,
+    /// Other files of ours.
+    pub files: &'static [&'static str],
+}
+
 /// The folder with its lock: one process at a time may use it.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub struct Folder {
     path: PathBuf,
+    names: Names,
     /// Holds the lock as long as it is open.
     _lock: File,
 }
@@ -39,10 +43,10 @@ pub(super) struct Folder {
 impl Folder {
     /// Creates and locks the folder, renames foreign entries, removes unfinished files. An error if
     /// the folder is unusable or another process uses it.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path, names: Names) -> io::Result<Self> {
         fs::create_dir_all(path)?;
         let lock_path = path.join(LOCK);
-        set_aside(&lock_path)?;
+        names.set_aside(&lock_path)?;
         let mut options = OpenOptions::new();
         let lock = options
             .write(true)
@@ -51,12 +55,14 @@ impl Folder {
             .open(lock_path)?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => {
-                io::Error::new(ErrorKind::WouldBlock, "another process has this queue open")
+                let message = format!("another process has this {} open", names.what);
+                io::Error::new(ErrorKind::WouldBlock, message)
             }
             TryLockError::Error(error) => error,
         })?;
         let folder = Self {
             path: path.to_owned(),
+            names,
             _lock: lock,
         };
         folder.clean()?;
@@ -64,7 +70,7 @@ impl Folder {
     }
 
     /// Numbers that the segments begin with, by their names, in order.
-    pub(super) fn segments(&self) -> io::Result<Vec<u64>> {
+    pub fn segments(&self) -> io::Result<Vec<u64>> {
         let mut firsts = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let name = entry?.file_name();
@@ -75,26 +81,26 @@ impl Folder {
     }
 
     /// Path of the segment that begins with number `first`.
-    pub(super) fn segment(&self, first: u64) -> PathBuf {
+    pub fn segment(&self, first: u64) -> PathBuf {
         self.path.join(format!("{first:016x}{SEGMENT}"))
     }
 
-    pub(super) fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// Makes creations, renames and removals durable: on Linux they are data of the folder.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub fn sync(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
     }
 
     /// Writes `bytes` to the file at `path` atomically.
-    pub(super) fn save(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    pub fn save(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         self.replace(path, |file| file.write_all(bytes))
     }
 
     /// Replaces the file at `path` atomically by the output of `write`.
-    pub(super) fn replace(
+    pub fn replace(
         &self,
         path: &Path,
         write: impl FnOnce(&mut File) -> io::Result<()>,
@@ -109,7 +115,7 @@ impl Folder {
     }
 
     /// The content of the file at `path`; `None` if it does not exist.
-    pub(super) fn load(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    pub fn load(path: &Path) -> io::Result<Option<Vec<u8>>> {
         match fs::read(path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -120,16 +126,17 @@ impl Folder {
     /// Renames foreign entries and removes files that a crash left unfinished.
     fn clean(&self) -> io::Result<()> {
         let mut left_alone = Vec::new();
+        let Names { user, what, .. } = self.names;
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             let (path, name) = (entry.path(), entry.file_name());
             let name = name.to_string_lossy();
-            if !is_ours(&name) {
+            if !self.names.is_ours(&name) {
                 left_alone.push(name.into_owned());
                 continue;
             }
-            if let Err(error) = set_aside(&path) {
-                tracing::warn!(file = %path.display(), %error, "remote write: cannot rename a foreign entry in the queue's folder");
+            if let Err(error) = self.names.set_aside(&path) {
+                tracing::warn!(file = %path.display(), %error, "{user}: cannot rename a foreign entry in the {what}'s folder");
             } else if name.ends_with(UNFINISHED) && entry.file_type()?.is_file() {
                 fs::remove_file(&path)?;
             }
@@ -137,9 +144,46 @@ impl Folder {
         if !left_alone.is_empty() {
             let count = left_alone.len();
             left_alone.truncate(NAMED_MAX);
-            tracing::info!(files = ?left_alone, count, "remote write: ignoring foreign files in the queue's folder");
+            tracing::info!(files = ?left_alone, count, "{user}: ignoring foreign files in the {what}'s folder");
         }
         Ok(())
+    }
+}
+
+// === impl Names ===
+
+impl Names {
+    fn is_ours(&self, name: &str) -> bool {
+        let base = name.strip_suffix(UNFINISHED).unwrap_or(name);
+        base == LOCK
+            || self.files.contains(&base)
+            || number(name, SEGMENT).is_some()
+            || number(name, UNFINISHED).is_some()
+    }
+
+    /// Renames the entry at `path` if it is no regular file. Links are renamed, not followed.
+    fn set_aside(&self, path: &Path) -> io::Result<()> {
+        let foreign = match path.symlink_metadata() {
+            Ok(metadata) => !metadata.is_file(),
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        if !foreign {
+            return Ok(());
+        }
+        let Self { user, what, .. } = self;
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(".foreign");
+        tracing::warn!(
+            file = %path.display(),
+            "{user}: renaming a foreign entry in the {what}'s folder to .foreign"
+        );
+        fs::rename(path, aside).map_err(|error| {
+            let path = path.display();
+            let message =
+                format!("{path}: not a file of the {what}, and cannot be renamed: {error}");
+            io::Error::new(error.kind(), message)
+        })
     }
 }
 
@@ -148,37 +192,4 @@ fn number(name: &str, suffix: &str) -> Option<u64> {
     let digits = name.strip_suffix(suffix)?;
     let number = u64::from_str_radix(digits, 16).ok()?;
     (format!("{number:016x}") == digits).then_some(number)
-}
-
-fn is_ours(name: &str) -> bool {
-    let base = name.strip_suffix(UNFINISHED).unwrap_or(name);
-    let fixed = [LOCK, CURSOR, STATE, WRITTEN].contains(&base);
-    fixed || number(name, SEGMENT).is_some() || number(name, UNFINISHED).is_some()
-}
-
-/// Renames the entry at `path` if it is no regular file. Links are renamed, not followed.
-fn set_aside(path: &Path) -> io::Result<()> {
-    let foreign = match path.symlink_metadata() {
-        Ok(metadata) => !metadata.is_file(),
-        Err(error) if error.kind() == ErrorKind::NotFound => false,
-        Err(error) => return Err(error),
-    };
-    if foreign {
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(".foreign");
-        tracing::warn!(
-            file = %path.display(),
-            "remote write: renaming a foreign entry in the queue's folder to .foreign"
-        );
-        fs::rename(path, aside).map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!(
-                    "{}: not a file of the queue, and cannot be renamed: {error}",
-                    path.display()
-                ),
-            )
-        })?;
-    }
-    Ok(())
 }

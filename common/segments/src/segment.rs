@@ -5,9 +5,8 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::batch::Batch;
-use crate::queue::folder::Folder;
-use crate::queue::record::{HEADER_BYTES, Header};
+use crate::folder::Folder;
+use crate::header::{HEADER_BYTES, Header};
 
 /// Bytes of a segment that are searched for records behind damage: four times its usual size.
 const SEARCH_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -15,32 +14,36 @@ const SEARCH_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes read at once by the search.
 const SEARCH_STEP: usize = 64 * 1024;
 
+/// An open segment.
 #[derive(Debug)]
-pub(super) struct Segment {
+pub struct Segment {
     path: PathBuf,
     file: File,
     /// End of the last valid record; a failed write may leave more bytes behind it.
     len: u64,
 }
 
+/// Where a record is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ScanResult {
-    pub(super) header: Header,
-    pub(super) offset: u64,
+pub struct ScanResult<H> {
+    pub header: H,
+    pub offset: u64,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Scan {
-    pub(super) found: Vec<ScanResult>,
+/// What a segment holds.
+#[derive(Debug)]
+pub struct Scan<H> {
+    /// Records with a valid header, in order.
+    pub found: Vec<ScanResult<H>>,
     /// Bytes without records.
-    pub(super) damaged: u64,
+    pub damaged: u64,
 }
 
 // === impl Segment ===
 
 impl Segment {
     /// A new segment at `path`; overwrites a file that a crash left there.
-    pub(super) fn create(folder: &Folder, path: PathBuf) -> io::Result<Self> {
+    pub fn create(folder: &Folder, path: PathBuf) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let file = options
             .read(true)
@@ -54,7 +57,7 @@ impl Segment {
 
     /// Opens the segment at `path` and scans the headers of its records; a damaged body is noticed
     /// when it is read. Behind a damaged header the scan continues with the next valid one.
-    pub(super) fn open(path: &Path) -> io::Result<(Self, Scan)> {
+    pub fn open<H: Header>(path: &Path) -> io::Result<(Self, Scan<H>)> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let end = file.metadata()?.len();
         let mut segment = Self {
@@ -63,12 +66,12 @@ impl Segment {
             len: 0,
         };
         let mut scan = Scan {
+            found: Vec::new(),
             damaged: end,
-            ..Scan::default()
         };
         let mut budget = SEARCH_BYTES_MAX;
         let mut at = 0;
-        while let Some(found) = segment.next_record(at, end, scan.newest(), &mut budget)? {
+        while let Some(found) = segment.next_record::<H>(at, end, scan.newest(), &mut budget)? {
             at = found.offset + found.header.record_len();
             scan.damaged -= found.header.record_len();
             scan.found.push(found);
@@ -79,15 +82,15 @@ impl Segment {
 
     /// The first valid record from `at` on with a number above `newest`. `budget` limits the bytes
     /// searched.
-    fn next_record(
+    fn next_record<H: Header>(
         &self,
         at: u64,
         end: u64,
         newest: Option<u64>,
         budget: &mut u64,
-    ) -> io::Result<Option<ScanResult>> {
-        let is_next = |offset: u64, header: &Header| {
-            offset + header.record_len() <= end && newest.is_none_or(|newest| header.seq > newest)
+    ) -> io::Result<Option<ScanResult<H>>> {
+        let is_next = |offset: u64, header: &H| {
+            offset + header.record_len() <= end && newest.is_none_or(|newest| header.seq() > newest)
         };
         if let Some(header) = self.header_at(at)?.filter(|header| is_next(at, header)) {
             return Ok(Some(ScanResult { header, offset: at }));
@@ -99,7 +102,7 @@ impl Segment {
             let read = read_up_to(&self.file, &mut buffer, from)?;
             for (index, bytes) in buffer[..read].windows(HEADER_BYTES).enumerate() {
                 let offset = from + index as u64;
-                let header = bytes.first_chunk().and_then(Header::decode);
+                let header = bytes.first_chunk().and_then(H::decode);
                 if let Some(header) = header.filter(|header| is_next(offset, header)) {
                     return Ok(Some(ScanResult { header, offset }));
                 }
@@ -111,12 +114,13 @@ impl Segment {
     }
 
     /// End of the last record.
-    pub(super) fn len(&self) -> u64 {
+    #[expect(clippy::len_without_is_empty, reason = "asked for its bytes only")]
+    pub fn len(&self) -> u64 {
         self.len
     }
 
     /// Appends a record; durable only after [`Segment::sync`]. On an error `len` is unchanged.
-    pub(super) fn append(&mut self, header: &Header, body: &[u8]) -> io::Result<u64> {
+    pub fn append(&mut self, header: &impl Header, body: &[u8]) -> io::Result<u64> {
         let offset = self.len;
         self.file.write_all_at(&header.encode(), offset)?;
         self.file.write_all_at(body, offset + HEADER_BYTES as u64)?;
@@ -125,24 +129,24 @@ impl Segment {
     }
 
     /// Removes everything from `len` on, after a flush that was written only in part.
-    pub(super) fn truncate(&mut self, len: u64) -> io::Result<()> {
+    pub fn truncate(&mut self, len: u64) -> io::Result<()> {
         self.len = len.min(self.len);
         self.file.set_len(self.len)
     }
 
     /// Makes appended records durable.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
 
-    /// The record at `offset`; `None` if its body is damaged.
-    pub(super) fn read(&self, offset: u64, header: &Header) -> io::Result<Option<Batch>> {
-        let mut body = vec![0; header.body_len as usize];
+    /// The body of the record at `offset`; `None` if it is damaged.
+    pub fn read(&self, offset: u64, header: &impl Header) -> io::Result<Option<Vec<u8>>> {
+        let mut body = vec![0; header.body_len() as usize];
         match self
             .file
             .read_exact_at(&mut body, offset + HEADER_BYTES as u64)
         {
-            Ok(()) => Ok(header.batch(body)),
+            Ok(()) => Ok(header.is_of(&body).then_some(body)),
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(error),
         }
@@ -150,20 +154,20 @@ impl Segment {
 
     /// Rewrites the segment with only the records `keep`; returns their new offsets. A crash leaves
     /// the old or the new file.
-    pub(super) fn rewrite(
+    pub fn rewrite<H: Header>(
         &mut self,
         folder: &Folder,
-        keep: &[ScanResult],
-    ) -> io::Result<Vec<ScanResult>> {
+        keep: &[ScanResult<H>],
+    ) -> io::Result<Vec<ScanResult<H>>> {
         let mut rewritten = Vec::with_capacity(keep.len());
         let mut len = 0;
         folder.replace(&self.path, |file| {
             for record in keep {
-                let Some(batch) = self.read(record.offset, &record.header)? else {
+                let Some(body) = self.read(record.offset, &record.header)? else {
                     continue;
                 };
                 file.write_all(&record.header.encode())?;
-                file.write_all(&batch.body)?;
+                file.write_all(&body)?;
                 rewritten.push(ScanResult {
                     header: record.header,
                     offset: len,
@@ -177,26 +181,24 @@ impl Segment {
         Ok(rewritten)
     }
 
-    pub(super) fn remove(self, folder: &Folder) -> io::Result<()> {
+    pub fn remove(self, folder: &Folder) -> io::Result<()> {
         fs::remove_file(&self.path)?;
         folder.sync()
     }
 
-    fn header_at(&self, offset: u64) -> io::Result<Option<Header>> {
+    fn header_at<H: Header>(&self, offset: u64) -> io::Result<Option<H>> {
         let mut bytes = [0; HEADER_BYTES];
         let read = read_up_to(&self.file, &mut bytes, offset)?;
-        Ok((read == HEADER_BYTES)
-            .then(|| Header::decode(&bytes))
-            .flatten())
+        Ok((read == HEADER_BYTES).then(|| H::decode(&bytes)).flatten())
     }
 }
 
 // === impl Scan ===
 
-impl Scan {
+impl<H: Header> Scan<H> {
     /// Number of the last record.
     fn newest(&self) -> Option<u64> {
-        self.found.last().map(|found| found.header.seq)
+        self.found.last().map(|found| found.header.seq())
     }
 }
 
