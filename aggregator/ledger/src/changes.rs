@@ -44,25 +44,25 @@ impl Changes {
         }
     }
 
-    /// Adds a change; one that changes nothing is left out.
-    pub(crate) fn add(&mut self, namespace: &str, change: Change) {
+    /// Adds a change; one that changes nothing is left out. True if it was added.
+    pub(crate) fn add(&mut self, namespace: &str, change: Change) -> bool {
         let now = change.at_unix_ms;
         if !self.hpas.contains_key(namespace) {
             self.hpas.insert(namespace.into(), BTreeMap::new());
         }
         let Some(hpas) = self.hpas.get_mut(namespace) else {
-            return;
+            return false;
         };
         if !hpas.contains_key(&*change.hpa) {
             hpas.insert(change.hpa.as_str().into(), VecDeque::new());
             self.bytes += TABLES_PER_HPA + namespace.len() + change.hpa.len();
         }
         let Some(changes) = hpas.get_mut(&*change.hpa) else {
-            return;
+            return false;
         };
         let stored = Stored::of(change, changes.back());
         if changes.back().is_some_and(|last| last.is_same(&stored)) {
-            return;
+            return false;
         }
         self.bytes += stored.heap(changes.back());
         changes.push_back(stored);
@@ -73,6 +73,7 @@ impl Changes {
             };
             self.dropped += self.forget(|at| at <= oldest);
         }
+        true
     }
 
     /// Changes of `namespace`, of `hpa` if it is given, from `from` to `to`; the oldest first.

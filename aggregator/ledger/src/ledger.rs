@@ -1,10 +1,14 @@
 //! The ledger as others see it.
 
+use std::fmt;
+use std::sync::Arc;
+
 use aggregator_view::documents::Change;
 use common_time::UnixMillis;
 use parking_lot::Mutex;
 
 use crate::changes::Changes;
+use crate::entry::{self, Entry, EntryError};
 use crate::limits::{AUTOSCALERS_SIXTEENTHS, CHANGES_SIXTEENTHS, OTHERS_SIXTEENTHS};
 use crate::query::{Query, Reads};
 use crate::read::Read;
@@ -19,6 +23,14 @@ pub struct Ledger {
     others: Mutex<Room>,
     changes: Mutex<Changes>,
     limit: usize,
+    journal: Option<Arc<dyn Journal>>,
+}
+
+/// Writes what the ledger is given to where it outlives the process.
+pub trait Journal: fmt::Debug + Send + Sync {
+    /// Takes a read or a change, as bytes for [`Ledger::restore`]. Called for each read, so it
+    /// never waits.
+    fn write(&self, entry: Vec<u8>);
 }
 
 common_names::named! {
@@ -58,12 +70,29 @@ impl Ledger {
             others: Mutex::new(Room::new(part(OTHERS_SIXTEENTHS))),
             changes: Mutex::new(Changes::new(part(CHANGES_SIXTEENTHS))),
             limit,
+            journal: None,
+        }
+    }
+
+    /// Gives all that is recorded from now on to `journal` as well.
+    #[must_use]
+    pub fn with_journal(self, journal: Arc<dyn Journal>) -> Self {
+        Self {
+            journal: Some(journal),
+            ..self
         }
     }
 
     /// Adds a read. The reads of a subject come in the order of time; a clock that is set back only
     /// makes them stay longer.
     pub fn record(&self, read: &Read<'_>) {
+        self.add(read);
+        if let Some(journal) = &self.journal {
+            journal.write(entry::of_read(read));
+        }
+    }
+
+    fn add(&self, read: &Read<'_>) {
         let room = if read.reader.is_autoscaler() {
             &self.autoscalers
         } else {
@@ -74,7 +103,25 @@ impl Ledger {
 
     /// Adds a change of the status of an HPA in `namespace`. One that changes nothing is left out.
     pub fn changed(&self, namespace: &str, change: Change) {
-        self.changes.lock().add(namespace, change);
+        let written = self.journal.as_ref().map(|journal| {
+            let entry = entry::of_change(namespace, &change);
+            (journal, entry)
+        });
+        let is_new = self.changes.lock().add(namespace, change);
+        if let Some((journal, entry)) = written.filter(|_| is_new) {
+            journal.write(entry);
+        }
+    }
+
+    /// Adds what a [`Journal`] was given earlier. What it holds of too long ago is soon forgotten.
+    pub fn restore(&self, entry: &[u8]) -> Result<(), EntryError> {
+        match entry::parse(entry, |read| self.add(read))? {
+            Entry::Read(()) => {}
+            Entry::Change { namespace, change } => {
+                self.changes.lock().add(&namespace, change);
+            }
+        }
+        Ok(())
     }
 
     /// The reads that `query` asks for, the oldest first.

@@ -7,13 +7,14 @@
 //! changed ─> changes ─────────────┴─> changes
 //! ```
 //!
-//! Pure: time comes in as an argument, and a folder for reads that outlive a restart is written by
-//! the caller. Everything is bounded in bytes: [`Ledger::new`] is given the limit, and what gives
+//! Pure: time comes in as an argument, and reads that outlive the process are written by a
+//! [`Journal`] of the caller's. Everything is bounded in bytes: [`Ledger::new`] is given the limit, and what gives
 //! way is counted by [`DropReason`].
 
 mod blocks;
 mod changes;
 mod detail;
+mod entry;
 mod ledger;
 pub mod limits;
 mod query;
@@ -24,7 +25,8 @@ mod subject;
 mod varint;
 
 pub use aggregator_view::documents::ReadSource;
-pub use ledger::{DropReason, Ledger, Sizes};
+pub use entry::EntryError;
+pub use ledger::{DropReason, Journal, Ledger, Sizes};
 pub use query::{Query, Reads};
 pub use read::{Answer, Each, Object, PodState, PodValue, Read, Reader};
 

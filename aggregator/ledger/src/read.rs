@@ -8,6 +8,8 @@ use aggregator_core::query::{Milli, NoValue};
 use aggregator_view::documents::ReadSource;
 use common_time::UnixMillis;
 
+use crate::limits::TEXT_BYTES_MAX;
+
 /// One read of a metric, with its answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Read<'a> {
@@ -117,6 +119,18 @@ impl Reader<'_> {
     }
 }
 
+// === impl Answer ===
+
+impl Answer<'_> {
+    /// The refusal's sentence, cut; "" for a value.
+    pub(crate) fn message(&self) -> &str {
+        match self {
+            Self::Value { .. } => "",
+            Self::Refusal { message, .. } => cut(message),
+        }
+    }
+}
+
 // === impl Object ===
 
 impl fmt::Display for Object<'_> {
@@ -190,6 +204,11 @@ pub(crate) fn reason_of_code(code: u8) -> Option<NoValue> {
     NoValue::ALL
         .into_iter()
         .find(|why| reason_code(*why) == code)
+}
+
+/// The first [`TEXT_BYTES_MAX`] bytes of `text`.
+pub(crate) fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
 }
 
 /// Whole milliseconds, at most 49 days.

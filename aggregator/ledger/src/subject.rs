@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::blocks::{Block, Blocks, Span};
 use crate::detail::{self, ARC_BYTES, Detail, Head, Pod};
-use crate::limits::{DETAILED, KEPT, TEXT_BYTES_MAX};
-use crate::read::{Answer, Each, PodState, Read, millis};
+use crate::limits::{DETAILED, KEPT};
+use crate::read::{Answer, Each, PodState, Read, cut, millis};
 use crate::record::{self, LeftOut, OK, Record};
 
 /// What is the same in all reads of a subject.
@@ -177,10 +177,6 @@ impl Subject {
         let codec = &mut self.record_codec;
         self.records
             .push(number, record.at, |out| codec.put(&record, out));
-        let message = match read.answer {
-            Answer::Value { .. } => "",
-            Answer::Refusal { message, .. } => cut(message),
-        };
         let head = Head {
             number,
             at: record.at,
@@ -191,7 +187,7 @@ impl Subject {
             &mut self.recent_codec,
             head,
             read.each,
-            message,
+            read.answer.message(),
         );
     }
 
@@ -401,7 +397,7 @@ fn put_detail(
     });
 }
 
-fn record_of(read: &Read<'_>) -> Record {
+pub(crate) fn record_of(read: &Read<'_>) -> Record {
     let mut left_out = LeftOut::default();
     if let Each::Pods(pods) = read.each {
         for pod in pods {
@@ -434,9 +430,4 @@ fn record_of(read: &Read<'_>) -> Record {
         },
         Answer::Refusal { code, .. } => Record { code, ..record },
     }
-}
-
-/// The first [`TEXT_BYTES_MAX`] bytes of `text`.
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
 }

@@ -341,3 +341,28 @@ fn changes_are_kept() {
     ledger.changed("prod", change(25 * HOUR, "jazz", 1, "later"));
     assert_eq!(ledger.changes(&Query::of("prod")).len(), 1);
 }
+
+/// Damage that a checksum did not find is an error, whatever it is, and never a panic.
+#[test]
+fn damaged_entries_are_refused() {
+    let names: [Arc<str>; 2] = ["jazz-a".into(), "jazz-b".into()];
+    let pods = names.each_ref().map(|name| pod(name, 12_345));
+    let given = Read {
+        each: Each::Pods(&pods),
+        ..read(START, 1, 1)
+    };
+    let entry = crate::entry::of_read(&given);
+    let ledger = Ledger::new(BYTES_MIN);
+    assert_eq!(ledger.restore(&entry), Ok(()));
+    for len in 0..entry.len() {
+        assert!(ledger.restore(&entry[..len]).is_err(), "{len} bytes");
+    }
+    for at in 0..entry.len() {
+        let mut damaged = entry.clone();
+        damaged[at] ^= 0x80;
+        let _either = ledger.restore(&damaged);
+    }
+    let change = crate::entry::of_change("prod", &Change::default());
+    assert_eq!(ledger.restore(&change), Ok(()));
+    assert_eq!(ledger.changes(&Query::of("prod")), [Change::default()]);
+}

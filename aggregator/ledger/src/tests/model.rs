@@ -3,6 +3,17 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::Journal;
+
+/// Keeps what a ledger writes.
+#[derive(Debug, Default)]
+struct Journaled(parking_lot::Mutex<Vec<Vec<u8>>>);
+
+impl Journal for Journaled {
+    fn write(&self, entry: Vec<u8>) {
+        self.0.lock().push(entry);
+    }
+}
 
 /// A read in numbers: time since the last one, subject, answer, pods.
 #[derive(Clone, Debug)]
@@ -214,7 +225,8 @@ proptest! {
     /// it is of the last 15 minutes or around a change. What the ledger forgets, it has not half.
     #[test]
     fn says_what_a_plain_list_says(given in proptest::collection::vec(given(), 1..400)) {
-        let ledger = Ledger::new(BYTES_MIN);
+        let journal = Arc::new(Journaled::default());
+        let ledger = Ledger::new(BYTES_MIN).with_journal(journal.clone());
         let mut at = START;
         let mut list = Vec::new();
         for read in &given {
@@ -259,5 +271,13 @@ proptest! {
         }
         let sizes = ledger.sizes();
         prop_assert!(sizes.bytes <= sizes.bytes_max);
+        let restored = Ledger::new(BYTES_MIN);
+        for entry in journal.0.lock().iter() {
+            restored.restore(entry).unwrap();
+        }
+        for namespace in ["prod", "test"] {
+            let query = Query::of(namespace);
+            prop_assert!(restored.reads(&query).eq(ledger.reads(&query)));
+        }
     }
 }
