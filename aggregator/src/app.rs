@@ -33,6 +33,7 @@ use crate::cluster::{Checks, Cluster};
 use crate::config::{ClusterConfig, Config, Mode, RemoteWriteConfig};
 use crate::gauges;
 use crate::readiness::{Readiness, Sidecars};
+use crate::reads::Reads;
 use crate::remote_write::RemoteWrite;
 
 mod tasks;
@@ -54,12 +55,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         mode,
         addresses_file,
         metrics,
-        reads_autoscalers,
+        reads,
         remote_write,
         drain,
         memory_limit,
     } = config;
-    let budget = Budget::begin(&Limit::find(memory_limit), reads_autoscalers)?;
+    let budget = Budget::begin(&Limit::find(memory_limit), reads.autoscalers)?;
     let limits = Descriptors::raise().share([
         Limits::of(budget.ingest.connections),
         aggregator_api::server::LIMITS,
@@ -68,7 +69,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let clock = clock::system();
     let store = Arc::new(Store::new(budget.store));
     let directory = Arc::new(Directory::default());
-    let ledger = Arc::new(Ledger::new(budget.ledger));
+    let reads = Reads::open(reads, budget.ledger, &clock).await?;
     let ready_wait = mode.ready_wait();
     let environment = Environment::find(mode, &directory, &clock).await?;
     let listeners = Listeners {
@@ -82,7 +83,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         clock,
         store,
         directory,
-        ledger,
+        ledger: Arc::clone(&reads.ledger),
         readiness,
         budget,
     };
@@ -91,8 +92,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let remote_write = context
         .remote_write(remote_write, environment.cluster.as_ref(), &mut registry)
         .await?;
+    reads.register(&mut registry);
     let settings = Settings {
         metrics,
+        reads,
         remote_write,
         drain,
         limits,
@@ -149,6 +152,7 @@ struct Environment {
 /// Settings for [`AppContext::start`].
 struct Settings {
     metrics: MetricSettings,
+    reads: Reads,
     remote_write: Option<RemoteWrite>,
     drain: Duration,
     /// Limits of connections for ingest, API and admin.
@@ -232,6 +236,7 @@ impl AppContext {
     ) -> Tasks {
         let Settings {
             metrics,
+            mut reads,
             remote_write,
             drain,
             limits: [ingest_limits, api_limits, admin_limits],
@@ -248,7 +253,7 @@ impl AppContext {
         } = environment;
         let (store, directory, clock) = (&self.store, &self.directory, &self.clock);
         self.register_gauges(cluster.as_ref().map(|(cluster, _)| cluster), &mut registry);
-        let observations = Observations::register(&mut registry);
+        let observations = self.observations(&mut registry);
         let readiness =
             self.readiness_checks(cluster.as_ref().map(|(cluster, _)| cluster.checks()));
         let ingest_stop = CancellationToken::new();
@@ -289,6 +294,7 @@ impl AppContext {
                 let learnt = learn_pods.then(|| Arc::clone(directory));
                 expire(Arc::clone(store), learnt, clock.clone(), stop)
             }),
+            reads: Task::spawn(|stop| reads.write_until(stop)),
             remote_write: Task::spawn(|stop| write_until(remote_write, stop, drain)),
             watches: Task {
                 task: tokio::spawn(watch_until(
@@ -360,6 +366,11 @@ impl AppContext {
             age = settings.api_connection_age;
         }
         aggregator_api::Server::new(api, tls).with_connection_age_max(age)
+    }
+
+    fn observations(&self, registry: &mut Registry) -> Observations {
+        let (directory, clock) = (Arc::clone(&self.directory), self.clock.clone());
+        Observations::register(registry).with_autoscalers(registry, directory, clock)
     }
 
     fn readiness_checks(&self, cluster: Option<Checks>) -> ReadinessChecks {

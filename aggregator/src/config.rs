@@ -17,7 +17,7 @@ pub use cluster::ClusterConfig;
 pub use ingest::{IngestConfig, SelfManaged, SidecarIdentity, SidecarTls};
 pub use remote_write::{AuthConfig, LeaseConfig, RemoteWriteConfig};
 
-use crate::args::{ADMIN_PORT, API_PORT, INGEST_PORT, ServeArgs};
+use crate::args::{ADMIN_PORT, API_PORT, INGEST_PORT, ReadsArgs, ServeArgs};
 use crate::autoscalers_file::AutoscalersFile;
 use crate::pods_file;
 use crate::telemetry::Telemetry;
@@ -33,13 +33,22 @@ pub struct Config {
     /// Where to write the bound addresses.
     pub addresses_file: Option<PathBuf>,
     pub metrics: MetricSettings,
-    /// Autoscalers whose reads are remembered.
-    pub reads_autoscalers: usize,
+    pub reads: ReadsConfig,
     pub remote_write: Option<RemoteWriteConfig>,
     /// How long open requests and streams may take to end.
     pub drain: Duration,
     /// `None` takes the limit of the cgroup or the machine.
     pub memory_limit: Option<Size>,
+}
+
+/// What is remembered of reads, and where.
+#[derive(Clone, Debug)]
+pub struct ReadsConfig {
+    /// Autoscalers for whose reads there is room in memory.
+    pub autoscalers: usize,
+    /// Where reads outlive the process.
+    pub folder: Option<PathBuf>,
+    pub folder_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +81,16 @@ impl Mode {
             // Without a cluster it is unknown which pods have a sidecar.
             Self::Standalone { .. } => Duration::ZERO,
             Self::Cluster(cluster) => cluster.ready_wait,
+        }
+    }
+}
+
+impl ReadsConfig {
+    fn new(args: ReadsArgs) -> Self {
+        Self {
+            autoscalers: args.reads_autoscalers,
+            folder: args.reads_dir,
+            folder_bytes: u64::from(args.reads_dir_mib) * 1024 * 1024,
         }
     }
 }
@@ -137,7 +156,7 @@ impl Config {
             mode,
             addresses_file,
             metrics,
-            reads_autoscalers: reads.reads_autoscalers,
+            reads: ReadsConfig::new(reads),
             remote_write: RemoteWriteConfig::check(remote_write, Some(standalone))?,
             drain: Duration::from_secs(drain_seconds.into()),
             memory_limit,

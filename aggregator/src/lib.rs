@@ -19,6 +19,7 @@ mod debug_pods;
 mod gauges;
 pub mod pods_file;
 mod readiness;
+mod reads;
 pub mod remote_write;
 pub mod shutdown;
 pub mod telemetry;

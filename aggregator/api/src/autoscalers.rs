@@ -123,6 +123,11 @@ impl ReadingHpa {
         }
     }
 
+    /// Name of the metric in the specification.
+    pub(crate) fn metric_name(&self) -> &str {
+        self.spec().map_or("", |(_, metric)| &metric.name)
+    }
+
     fn spec(&self) -> Option<(&Hpa, &Metric)> {
         let hpa = self.info.spec.as_ref().ok()?;
         Some((hpa, hpa.metrics.get(self.metric)?))

@@ -89,7 +89,11 @@ impl Api {
         observations: Observations,
         ledger: Arc<Ledger>,
     ) -> Self {
-        let recorder = Recorder::new(ledger, Arc::clone(&directory));
+        let recorder = Recorder::new(
+            ledger,
+            Arc::clone(&directory),
+            observations.hpa_reads.clone(),
+        );
         let names = MetricNames::new(&MetricPrefix::default());
         let documents = Documents::new(&names);
         let stop = CancellationToken::new();

@@ -22,6 +22,7 @@ mod external;
 mod form;
 pub mod guard;
 mod handler;
+mod hpa_reads;
 mod list;
 pub mod metric_name;
 mod metric_selector;

@@ -12,6 +12,7 @@ use http::request::Parts;
 
 use crate::autoscalers::{self, Computed};
 use crate::form::Parameters;
+use crate::hpa_reads::HpaReads;
 use crate::metrics::{Source, Summary};
 use crate::path::{ExternalPath, MetricPath, Object};
 use crate::status::Refusal;
@@ -35,6 +36,7 @@ pub(crate) struct Asked<'a> {
 pub(crate) struct Recorder {
     ledger: Arc<Ledger>,
     directory: Arc<Directory>,
+    hpa_reads: HpaReads,
 }
 
 // === impl Asked ===
@@ -74,8 +76,12 @@ impl<'a> Asked<'a> {
 // === impl Recorder ===
 
 impl Recorder {
-    pub(crate) fn new(ledger: Arc<Ledger>, directory: Arc<Directory>) -> Self {
-        Self { ledger, directory }
+    pub(crate) fn new(ledger: Arc<Ledger>, directory: Arc<Directory>, hpa_reads: HpaReads) -> Self {
+        Self {
+            ledger,
+            directory,
+            hpa_reads,
+        }
     }
 
     pub(crate) fn ledger(&self) -> &Arc<Ledger> {
@@ -109,6 +115,11 @@ impl Recorder {
             (Some(hpa), Ok(summary)) => hpa.compute(summary, &each),
             _ => Computed::default(),
         };
+        if let Some(hpa) = &hpa {
+            let answer = result.as_ref().ok().map(|summary| (summary, computed));
+            let left_out = pods.missing.len();
+            self.hpa_reads.observe(now.monotonic, hpa, answer, left_out);
+        }
         self.ledger.record(&Read {
             at: now.wall,
             reader,

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use aggregator_core::query::NoValue;
+use aggregator_directory::Directory;
+use common_time::Clock;
 use http::StatusCode;
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -12,6 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::hpa_reads::HpaReads;
 use crate::no_value_reason;
 use crate::signal_age::SignalAge;
 use crate::status::Reason;
@@ -60,6 +63,7 @@ pub struct Observations {
     signal_age_parts: Family<PartLabels, Histogram>,
     /// Namespaces with their own label.
     namespaces: Arc<Mutex<HashSet<Arc<str>>>>,
+    pub(crate) hpa_reads: HpaReads,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -99,6 +103,7 @@ impl Observations {
             signal_age,
             signal_age_parts: Family::new_with_constructor(|| Histogram::new(AGE_BUCKETS)),
             namespaces: Arc::default(),
+            hpa_reads: HpaReads::default(),
         };
         registry.register_with_unit(
             "signal_age",
@@ -132,6 +137,18 @@ impl Observations {
         );
         observations.begin();
         observations
+    }
+
+    /// Registers the metrics of what autoscalers read, as far as `directory` knows them.
+    #[must_use]
+    pub fn with_autoscalers(
+        self,
+        registry: &mut Registry,
+        directory: Arc<Directory>,
+        clock: Clock,
+    ) -> Self {
+        registry.register_collector(self.hpa_reads.collector(directory, clock));
+        self
     }
 
     fn begin(&self) {

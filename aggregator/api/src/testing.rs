@@ -63,6 +63,11 @@ impl TestApi {
         let mut registry = Registry::with_prefix("meshmeter");
         let store = Arc::new(Store::new(StoreLimits::default()));
         let directory = Arc::new(Directory::default());
+        let observations = Observations::register(&mut registry).with_autoscalers(
+            &mut registry,
+            Arc::clone(&directory),
+            Clock::new(|| NOW, || wall(NOW)),
+        );
         let api = Api::new(
             Arc::clone(&store),
             Arc::clone(&directory),
@@ -73,7 +78,7 @@ impl TestApi {
                     failure: Some("2000 ms to go".to_owned()),
                 }]
             }),
-            Observations::register(&mut registry),
+            observations,
             Arc::new(Ledger::new(BYTES_MIN)),
         );
         Self {
@@ -173,10 +178,16 @@ impl TestApi {
         }
     }
 
-    /// `meshmeter_api_refused_total` with this reason.
-    pub(crate) fn refused(&self, reason: &str) -> u64 {
+    /// What `/metrics` shows.
+    pub(crate) fn metrics(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+
+    /// `meshmeter_api_refused_total` with this reason.
+    pub(crate) fn refused(&self, reason: &str) -> u64 {
+        let text = self.metrics();
         let prefix = format!("meshmeter_api_refused_total{{reason=\"{reason}\"}} ");
         let line = text.lines().find_map(|line| line.strip_prefix(&prefix));
         line.map_or(0, |count| count.parse().unwrap())

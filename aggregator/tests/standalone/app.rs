@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use aggregator::config::{Config, Listen, Mode};
+use aggregator::config::{Config, Listen, Mode, ReadsConfig};
 use aggregator_core::pod::PodInfo;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -50,7 +50,11 @@ pub(crate) fn config() -> Config {
             autoscalers: None,
         },
         addresses_file: None,
-        reads_autoscalers: 100,
+        reads: ReadsConfig {
+            autoscalers: 100,
+            folder: None,
+            folder_bytes: 0,
+        },
         remote_write: None,
         metrics: aggregator_api::MetricSettings::default(),
         drain: Duration::from_secs(5),

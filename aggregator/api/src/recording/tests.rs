@@ -22,7 +22,7 @@ fn jazz() -> TestApi {
 }
 
 /// An HPA in namespace prod of Deployment `target`, with `metrics` and three replicas.
-fn autoscaler(api: &TestApi, name: &str, target: &str, metrics: Value) {
+fn autoscaler(api: &TestApi, name: &str, target: &str, metrics: &Value) {
     let object = json!({
         "metadata": {"namespace": "prod", "name": name},
         "spec": {
@@ -67,7 +67,7 @@ fn newest(api: &TestApi) -> Value {
 #[test]
 fn records_each_pod() {
     let api = jazz();
-    autoscaler(&api, "jazz-hpa", "jazz", of_pods("20"));
+    autoscaler(&api, "jazz-hpa", "jazz", &of_pods("20"));
     let pending = PodInfo {
         phase: Phase::Pending,
         ..running("jazz", "jazz-b")
@@ -105,7 +105,7 @@ fn records_each_pod() {
 #[test]
 fn records_refusals() {
     let api = jazz();
-    autoscaler(&api, "jazz-hpa", "jazz", of_pods("20"));
+    autoscaler(&api, "jazz-hpa", "jazz", &of_pods("20"));
     ask(
         &api,
         "jane",
@@ -121,77 +121,44 @@ fn records_refusals() {
     assert_eq!(other["items"], json!([]));
 }
 
+/// Metrics of an HPA for Deployment jazz as a whole, of which it wants 35 in all.
+fn of_total(kind: &str, rest: Value) -> Value {
+    let mut metric = rest;
+    metric["target"] = json!({"type": "Value", "value": "35"});
+    json!([{"type": kind, kind.to_lowercase(): metric}])
+}
+
 /// The HPA is named where user, metric, object and selectors leave one, and its arithmetic follows.
 #[test]
 fn names_the_hpa() {
-    let value = json!({"type": "Value", "value": "35"});
-    let of_object = json!([{"type": "Object", "object": {
-        "metric": {"name": RPS}, "target": value,
-        "describedObject": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "jazz"}}}]);
-    let labels = json!({"matchLabels": {"deployment": "jazz"}});
-    let of_external = json!([{"type": "External", "external": {
-        "metric": {"name": RPS, "selector": labels}, "target": value}}]);
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "jazz"});
+    let of_object = of_total(
+        "Object",
+        json!({"metric": {"name": RPS}, "describedObject": deployment}),
+    );
+    let selector = json!({"matchLabels": {"deployment": "jazz"}});
+    let of_external = of_total(
+        "External",
+        json!({"metric": {"name": RPS, "selector": selector}}),
+    );
     let object = format!("{V2}/namespaces/prod/deployments.apps/jazz/{RPS}");
     let external = format!("{EXTERNAL}/namespaces/prod/{RPS}?labelSelector=deployment%3Djazz");
-    let jazz_pods = pods("app%3Djazz");
-    for (what, metrics, path, user, hpa, replicas) in [
-        (
-            "pods",
-            of_pods("10"),
-            &jazz_pods,
-            HPA_USER,
-            "jazz-hpa",
-            Some(7),
-        ),
-        ("somebody else", of_pods("10"), &jazz_pods, "jane", "", None),
-        (
-            "another selector",
-            of_pods("10"),
-            &pods("app%3Djazz,pod!%3Dx"),
-            HPA_USER,
-            "jazz-hpa",
-            Some(7),
-        ),
-        (
-            "other pods",
-            of_pods("10"),
-            &pods("app%3Dmetal"),
-            HPA_USER,
-            "",
-            None,
-        ),
-        (
-            "another window",
-            of_pods("10"),
-            &(jazz_pods.clone() + "&metricLabelSelector=window%3D15s"),
-            HPA_USER,
-            "",
-            None,
-        ),
-        (
-            "an object",
-            of_object.clone(),
-            &object,
-            HPA_USER,
-            "jazz-hpa",
-            Some(6),
-        ),
-        (
-            "no metric of it",
-            of_pods("10"),
-            &object,
-            HPA_USER,
-            "",
-            None,
-        ),
-        (
-            "outside",
-            of_external,
-            &external,
-            HPA_USER,
-            "jazz-hpa",
-            Some(6),
-        ),
+    let other_window = pods("app%3Djazz") + "&metricLabelSelector=window%3D15s";
+    let (pods, same_pods, other_pods) = (
+        pods("app%3Djazz"),
+        pods("app%3Djazz,pod!%3Dx"),
+        pods("app%3Dmetal"),
+    );
+    let of_pods = of_pods("10");
+    for (what, metrics, path, user, expected) in [
+        ("pods", &of_pods, &pods, HPA_USER, Some(7)),
+        ("somebody else", &of_pods, &pods, "jane", None),
+        ("another selector", &of_pods, &same_pods, HPA_USER, Some(7)),
+        ("other pods", &of_pods, &other_pods, HPA_USER, None),
+        ("another window", &of_pods, &other_window, HPA_USER, None),
+        ("an object", &of_object, &object, HPA_USER, Some(6)),
+        ("no metric of it", &of_pods, &object, HPA_USER, None),
+        ("outside", &of_external, &external, HPA_USER, Some(6)),
     ] {
         let api = TestApi::new();
         api.deployment("jazz");
@@ -203,8 +170,9 @@ fn names_the_hpa() {
         ask(&api, user, path);
         let read = newest(&api);
         assert_eq!(read["code"], 200, "{what}: {read}");
+        let hpa = expected.map_or("", |_| "jazz-hpa");
         assert_eq!(read["hpa"].as_str().unwrap_or_default(), hpa, "{what}");
-        assert_eq!(read["computedReplicas"].as_u64(), replicas, "{what}");
+        assert_eq!(read["computedReplicas"].as_u64(), expected, "{what}");
     }
 }
 
@@ -212,24 +180,63 @@ fn names_the_hpa() {
 #[test]
 fn names_none_of_two() {
     let api = jazz();
-    autoscaler(&api, "one", "jazz", of_pods("20"));
+    autoscaler(&api, "one", "jazz", &of_pods("20"));
     ask(&api, HPA_USER, &pods("app%3Dfolk"));
     let read = newest(&api);
     assert_eq!(
         (read["code"].as_u64(), &read["hpa"]),
         (Some(404), &json!("one"))
     );
-    autoscaler(&api, "folk", "folk", of_pods("20"));
+    autoscaler(&api, "folk", "folk", &of_pods("20"));
     ask(&api, HPA_USER, &pods("app%3Dfolk"));
     assert_eq!(
         newest(&api)["hpa"],
         "folk",
         "the only one whose target has no pods"
     );
-    autoscaler(&api, "two", "jazz", of_pods("10"));
-    autoscaler(&api, "folk-2", "folk", of_pods("10"));
+    autoscaler(&api, "two", "jazz", &of_pods("10"));
+    autoscaler(&api, "folk-2", "folk", &of_pods("10"));
     for selector in ["app%3Djazz", "app%3Dfolk"] {
         ask(&api, HPA_USER, &pods(selector));
         assert_eq!(newest(&api)["hpa"], Value::Null, "{selector}");
     }
+}
+
+/// The last read of each HPA is a metric, until the HPA is gone.
+#[test]
+fn measures_what_hpas_read() {
+    let api = jazz();
+    autoscaler(&api, "jazz-hpa", "jazz", &of_pods("20"));
+    autoscaler(&api, "folk-hpa", "folk", &of_pods("20"));
+    for (user, selector) in [
+        (HPA_USER, "app%3Djazz"),
+        ("jane", "app%3Djazz"),
+        (HPA_USER, "app%3Dfolk"),
+    ] {
+        ask(&api, user, &pods(selector));
+    }
+    let series = |hpa: &str| {
+        let metrics = api.metrics();
+        let prefix = "meshmeter_hpa_";
+        let of_hpa = format!("namespace=\"prod\",hpa=\"{hpa}\",metric=\"{RPS}\"");
+        let lines = metrics.lines().filter(|line| line.contains(&of_hpa));
+        let lines = lines.map(|line| line.replace(&of_hpa, "").replace(prefix, ""));
+        lines.collect::<Vec<_>>()
+    };
+    let expected = [
+        "read_age_seconds{} 0.7",
+        "read_value_ratio{} 1.75",
+        "read_pods_left_out{} 1.0",
+        "reads_total{,result=\"answered\"} 1",
+        "reads_total{,result=\"refused\"} 0",
+    ];
+    assert_eq!(series("jazz-hpa"), expected);
+    let expected = [
+        "read_pods_left_out{} 0.0",
+        "reads_total{,result=\"answered\"} 0",
+        "reads_total{,result=\"refused\"} 1",
+    ];
+    assert_eq!(series("folk-hpa"), expected);
+    api.directory.remove_autoscaler("prod", "jazz-hpa");
+    assert!(series("jazz-hpa").is_empty());
 }
