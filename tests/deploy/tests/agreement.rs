@@ -315,5 +315,5 @@ fn the_grace_period_is_long_enough() {
         .as_u64()
         .unwrap();
     let grace = spec["terminationGracePeriodSeconds"].as_u64().unwrap();
-    assert!(grace > 6 * drain + 2 + pause, "{grace}");
+    assert!(grace > 7 * drain + 2 + pause, "{grace}");
 }

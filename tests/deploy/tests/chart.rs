@@ -17,7 +17,7 @@ const WRITE: &str = "MESHMETER_WRITE_REFERENCE";
 const MANIFESTS: &str = "namespace: {create: true}\ndashboards: {enabled: false}\n";
 
 /// A choice each, over the defaults.
-const CHOICES: [&str; 26] = [
+const CHOICES: [&str; 28] = [
     "mesh: none",
     "mesh: istio\nmeshedNamespaces: [a, b]\nistio: {api: WasmPlugin, direction: both}",
     "mesh: istio\nmeshedNamespaces: [a]\nistio: {selector: {app: jazz}, pluginConfig: {responses: 'off'}}",
@@ -42,6 +42,8 @@ const CHOICES: [&str; 26] = [
     "flowControl: {enabled: false}",
     "image: {registry: 'localhost:5000', tag: '1', pullSecrets: [a], mesh: {digest: 'sha256:0000000000000000000000000000000000000000000000000000000000000000'}}",
     "aggregator: {replicas: 3, watchNamespaces: [a, b], watchAutoscalers: false, drainSeconds: 30, nodeSelector: {a: b}, tolerations: [{operator: Exists}], podAnnotations: {a: b}, serviceAccountAnnotations: {a: b}, extraArgs: [--ready-wait=5], extraEnv: [{name: A, value: b}], extraVolumes: [{name: a, emptyDir: {}}], extraVolumeMounts: [{name: a, mountPath: /a}], priorityClassName: ''}",
+    "aggregator: {reads: {autoscalers: 1000, keep: pod, mib: 1024}, resources: {limits: {memory: 1Gi}}}",
+    "aggregator: {reads: {keep: volume, storageClass: gp3}}\nremoteWrite: {receiver: other, url: 'http://prometheus:9090/api/v1/write'}",
     "injector: {replicas: null, podAnnotations: {a: b}, extraEnv: [{name: A, value: b}], extraArgs: [--mesh=a], tolerations: [{operator: Exists}]}",
     "controlPlane: {replicas: null, podAnnotations: {a: b}, extraEnv: [{name: A, value: b}], extraArgs: [--watch-namespace=a], nodeSelector: {a: b}}",
 ];

@@ -46,6 +46,10 @@ meshmeter_api_requests_total{resource="pods",code="5xx",instance="b"} 1
 meshmeter_api_requests_total{resource="discovery",code="2xx",instance="a"} 3
 meshmeter_api_missing_pods_total{reason="new",instance="a"} 2
 meshmeter_api_refused_total{reason="doubt",instance="a"} 1
+meshmeter_hpa_reads_total{namespace="prod",hpa="jazz",metric="rate",result="answered",instance="a"} 3
+meshmeter_hpa_reads_total{namespace="prod",hpa="jazz",metric="rate",result="refused",instance="a"} 1
+meshmeter_hpa_reads_total{namespace="prod",hpa="jazz",metric="rate",result="refused",instance="b"} 1
+meshmeter_ledger_dropped_total{reason="details",instance="a"} 2
 meshmeter_ingest_reports_total{instance="a"} 10
 meshmeter_ingest_reports_total{instance="b"} 9
 meshmeter_ingest_streams_opened_total{instance="a"} 1
@@ -97,6 +101,13 @@ meshmeter_ingest_sidecars{build="past",instance="a"} 0
 meshmeter_ingest_streams{instance="a"} 6
 meshmeter_ingest_streams{instance="b"} 5
 meshmeter_series{instance="a"} 50
+meshmeter_hpa_read_value_ratio{namespace="prod",hpa="jazz",metric="rate",instance="a"} 1.5
+meshmeter_hpa_read_value_ratio{namespace="stage",hpa="jazz",metric="rate",instance="a"} 9
+meshmeter_hpa_read_age_seconds{namespace="prod",hpa="jazz",metric="rate",instance="a"} 0.5
+meshmeter_hpa_read_age_seconds{namespace="prod",hpa="jazz",metric="rate",instance="b"} 0.75
+meshmeter_hpa_read_pods_left_out{namespace="prod",hpa="jazz",metric="rate",instance="b"} 2
+meshmeter_ledger_bytes{instance="a"} 1000
+meshmeter_ledger_limit_bytes{instance="a"} 5000
 meshmeter_watch_age_seconds{watch="pods",scope="all namespaces",instance="a"} 4
 meshmeter_watch_age_seconds{watch="pods",scope="all namespaces",instance="b"} 3
 meshmeter_remote_write_lag_seconds{instance="a"} 15

@@ -130,6 +130,30 @@ pub(crate) const PANELS: &[Panel] = &[
     ),
     ("workload", 11, "A", &[(r#"{namespace="prod"}"#, 0.99)]),
     (
+        "workload",
+        12,
+        "A",
+        &[(r#"{namespace="prod",hpa="jazz",metric="rate"}"#, 1.5)],
+    ),
+    (
+        "workload",
+        13,
+        "A",
+        &[(r#"{namespace="prod",hpa="jazz",metric="rate"}"#, 0.75)],
+    ),
+    (
+        "workload",
+        14,
+        "A",
+        &[(r#"{namespace="prod",hpa="jazz",metric="rate"}"#, 2.0)],
+    ),
+    (
+        "workload",
+        14,
+        "B",
+        &[(r#"{namespace="prod",hpa="jazz",metric="rate"}"#, 2.0)],
+    ),
+    (
         "self",
         2,
         "A",
@@ -167,4 +191,7 @@ pub(crate) const PANELS: &[Panel] = &[
     ("self", 25, "A", &[("{}", 1.0)]),
     ("self", 26, "A", &[(r#"{namespace="prod"}"#, 1.0)]),
     ("self", 27, "A", &[(r#"{namespace="prod"}"#, 2.0)]),
+    ("self", 28, "A", &[(r#"{instance="a"}"#, 1000.0)]),
+    ("self", 28, "B", &[("{}", 5000.0)]),
+    ("self", 29, "A", &[(r#"{reason="details"}"#, 2.0)]),
 ];
