@@ -213,7 +213,16 @@ fn of_sync(
     explanation.derived_replicas = sync.derived();
     explanation.observed_replicas = sync.observed();
     explanation.change = sync.made.cloned();
-    explanation.limits = sync.decision.limits.iter().map(step).collect();
+    let limits: &[autoscaler::Step] = if explanation.derived_replicas.is_some() {
+        &sync.decision.limits
+    } else {
+        explanation.unknown.push(format!(
+            "By the HPA's spec of now it would have read nothing with {}: the spec was changed since, so its replicas cannot be derived.",
+            replicas(sync.replicas)
+        ));
+        &[]
+    };
+    explanation.limits = limits.iter().map(step).collect();
     let (at, asked) = (sync.sync.at, explanation.at_unix_ms);
     let to = sync.observed().or(sync.derived()).unwrap_or(sync.replicas);
     let first = first_sentence(evidence, at, (sync.replicas, to), &explanation.target);
@@ -238,7 +247,7 @@ fn of_sync(
         explanation.sentences.extend(own.further);
         explanation.metrics.push(own.explanation);
     }
-    let limits = sync.decision.limits.iter().map(ToString::to_string);
+    let limits = limits.iter().map(ToString::to_string);
     explanation.sentences.extend(limits);
     if !sync.is_status_known {
         explanation.unknown.push(format!(

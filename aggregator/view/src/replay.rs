@@ -33,9 +33,9 @@ pub(crate) struct Replayed<'a> {
 // === impl Replayed ===
 
 impl Replayed<'_> {
-    /// Replicas by the arithmetic.
+    /// Replicas by the arithmetic; `None` if by the spec of now the sync had read nothing.
     pub(crate) fn derived(&self) -> Option<u32> {
-        if self.decision.limits.is_empty() && self.decision.proposals.is_empty() {
+        if self.decision.proposals.is_empty() {
             return None;
         }
         // What cannot be computed stays.

@@ -20,6 +20,7 @@ pub(crate) fn all() -> Vec<Named> {
         differs(),
         zero(),
         too_many(),
+        other_spec(),
         before(),
         several_replicas(),
     ]
@@ -232,6 +233,20 @@ fn too_many() -> Named {
     case.changes.push(change(15, 14, 10, 14));
     case.syncs = vec![START + 20_000];
     ("too-many", "Somebody scaled it beyond maxReplicas", case)
+}
+
+/// A read that an HPA with this spec would not have made.
+fn other_spec() -> Named {
+    let mut case = case(hpa(2, 4, vec![rps()]), &[true]);
+    case.reads
+        .push(read(0, &["a=2", "b=2", "c=2", "d=2", "e=2"]));
+    case.changes.push(change(0, 5, 2, 5));
+    case.syncs = vec![START];
+    (
+        "other-spec",
+        "maxReplicas was lowered after the scaling",
+        case,
+    )
 }
 
 /// Asked for a time before the ledger.
