@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! Hpa (the object's spec) ─┐
-//! Observed (pods, answers) ├─> decide ─> Decision: replicas, conditions, and each Step that led there
+//! Observed (pods, answers) ├─> decide ─> Decision: replicas, conditions, each Step that led there
 //! Memory (earlier syncs) ──┘
 //! ```
 //!

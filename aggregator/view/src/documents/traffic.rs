@@ -91,8 +91,8 @@ pub struct Group {
     pub hpas: Vec<HpaState>,
 }
 
-/// What an HPA wants and what there is, as its status says. `None` before the autoscaler has written
-/// a status.
+/// What an HPA wants and what there is, as its status says. `None` before the autoscaler has
+/// written a status.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HpaState {
