@@ -1,7 +1,7 @@
 //! From values to the replicas that one metric wants: `replica_calculator.go`.
 
 use crate::fault::{Fault, planted};
-use crate::quantity::Quantity;
+use crate::metric::Target;
 use crate::ratio::{Tolerances, ratio, round_up, times};
 use crate::step::{Filling, Step};
 use crate::tally::Tally;
@@ -56,7 +56,7 @@ impl Calculation<'_> {
         let before = ratio(average, target);
         (self.say)(Step::Ratio {
             ratio: before,
-            target: Quantity::of_milli(target).to_string(),
+            target: Target::Average(target),
         });
         let unready = if before > 1.0 { tally.unready } else { 0 };
         if unready == 0 && tally.missing == 0 {
@@ -92,7 +92,7 @@ impl Calculation<'_> {
         let before = ratio(percent, i128::from(target));
         (self.say)(Step::Ratio {
             ratio: before,
-            target: format!("{target} %"),
+            target: Target::Utilization(target),
         });
         let unready = if before > 1.0 { tally.unready } else { 0 };
         if unready == 0 && tally.missing == 0 {

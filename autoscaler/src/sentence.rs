@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::metric::Target;
 use crate::quantity::Quantity;
 use crate::step::{Direction, Filling, Step};
 
@@ -76,7 +77,7 @@ impl Step {
     fn write_ratio(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ratio { ratio, target } => {
-                write!(f, "That is {} of {target}.", OfTarget(*ratio))
+                write!(f, "That is {} of {}.", OfTarget(*ratio), Aim(*target))
             }
             Self::Total {
                 total_milli,
@@ -330,6 +331,18 @@ impl fmt::Display for OfTarget {
             return f.write_str("exactly the target");
         }
         write!(f, "{} times the target", Rounded(self.0))
+    }
+}
+
+/// The number of a target.
+struct Aim(Target);
+
+impl fmt::Display for Aim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Target::Average(milli) | Target::Value(milli) => Quantity::of_milli(milli).fmt(f),
+            Target::Utilization(percent) => write!(f, "{percent} %"),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::behavior::Policy;
+use crate::metric::Target;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Direction {
@@ -28,7 +29,7 @@ pub enum Step {
     /// Pods without a value.
     Missing { pods: i64 },
     /// The average (or the utilisation in percent, by 1000) against its target.
-    Ratio { ratio: f64, target: String },
+    Ratio { ratio: f64, target: Target },
     /// A value in all against its target.
     Total {
         total_milli: i128,

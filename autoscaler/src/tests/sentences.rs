@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Direction, Filling, Policy, PolicyKind, Step};
+use crate::{Direction, Filling, Policy, PolicyKind, Step, Target};
 
 const WINDOW: Duration = Duration::from_mins(5);
 
@@ -31,7 +31,7 @@ fn values() -> Vec<(Step, &'static str)> {
         (
             Step::Ratio {
                 ratio: 4.0 / 3.0,
-                target: "30".to_owned(),
+                target: Target::Average(30_000),
             },
             "That is 1.333 times the target of 30.",
         ),
