@@ -25,7 +25,7 @@ pub struct Admin {
     pub store: Arc<Store>,
     pub clock: Clock,
     /// For `/metrics`.
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     /// For `/readyz`.
     pub readiness: ReadinessChecks,
     /// For `/debug/pods`.

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aggregator_api::view::ViewSettings;
 use aggregator_api::{Api, MetricSettings, Observations};
 use aggregator_core::store::Store;
 use aggregator_directory::Directory;
@@ -19,7 +20,7 @@ use common_http::health::ReadinessChecks;
 use common_http::{Limits, Security, pages};
 use common_kubernetes::Watches;
 use common_time::Clock;
-use common_tls::config as tls;
+use common_tls::{ReloadableCert, config as tls};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::addresses::Addresses;
 use crate::admin::Admin;
 use crate::app::tasks::{Task, Tasks};
+use crate::autoscaler_changes;
 use crate::budget::Budget;
 use crate::clock;
 use crate::cluster::{Checks, Cluster};
@@ -35,6 +37,7 @@ use crate::gauges;
 use crate::readiness::{Readiness, Sidecars};
 use crate::reads::Reads;
 use crate::remote_write::RemoteWrite;
+use crate::replica::ReplicaState;
 
 mod tasks;
 
@@ -56,6 +59,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         addresses_file,
         metrics,
         reads,
+        replica_name,
         remote_write,
         drain,
         memory_limit,
@@ -99,6 +103,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
         remote_write,
         drain,
         limits,
+        replica_name,
     };
     let mut tasks = context.start(listeners, environment, registry, settings);
     if let Some(path) = addresses_file {
@@ -157,6 +162,7 @@ struct Settings {
     drain: Duration,
     /// Limits of connections for ingest, API and admin.
     limits: [Limits; 3],
+    replica_name: String,
 }
 
 struct AppContext {
@@ -240,6 +246,7 @@ impl AppContext {
             remote_write,
             drain,
             limits: [ingest_limits, api_limits, admin_limits],
+            replica_name,
         } = settings;
         let connections = common_http::Metrics::register(&mut registry);
         let Listeners { ingest, api, admin } = listeners;
@@ -271,6 +278,14 @@ impl AppContext {
             ingest_security,
             ingest_stop.clone(),
         );
+        let registry = Arc::new(registry);
+        let state = ReplicaState {
+            name: replica_name,
+            readiness: Arc::clone(&readiness),
+            registry: Arc::clone(&registry),
+            certificates: certificates(cluster.as_ref()),
+        };
+        let views = self.views(state, cluster.as_ref());
         let admin_server = Admin {
             store: Arc::clone(store),
             clock: clock.clone(),
@@ -278,7 +293,8 @@ impl AppContext {
             readiness: Arc::clone(&readiness),
             plain_streams: ingest_server.plain_streams(),
         };
-        let api_server = self.api_server(readiness, observations, metrics, tls, cluster.as_ref());
+        let served = self.api(readiness, observations, metrics).with_views(views);
+        let api_server = self.api_server(served, tls, cluster.as_ref());
         let api_server = api_server.with_limits(api_limits);
         let (ingest_connections, api_connections) = (connections.clone(), connections.clone());
         Tasks {
@@ -292,7 +308,13 @@ impl AppContext {
             admin: Task::spawn(|stop| admin_server.serve(admin, admin_limits, connections, stop)),
             expiry: Task::spawn(|stop| {
                 let learnt = learn_pods.then(|| Arc::clone(directory));
-                expire(Arc::clone(store), learnt, clock.clone(), stop)
+                let (directory, ledger) = (Arc::clone(directory), Arc::clone(&self.ledger));
+                let record =
+                    autoscaler_changes::record(directory, ledger, clock.clone(), stop.clone());
+                let expire = expire(Arc::clone(store), learnt, clock.clone(), stop);
+                async move {
+                    tokio::join!(expire, record);
+                }
             }),
             reads: Task::spawn(|stop| reads.write_until(stop)),
             remote_write: Task::spawn(|stop| write_until(remote_write, stop, drain)),
@@ -343,23 +365,47 @@ impl AppContext {
         Ok(Some(remote_write))
     }
 
-    fn api_server(
+    fn api(
         &self,
         readiness: ReadinessChecks,
         observations: Observations,
         metrics: MetricSettings,
-        tls: Arc<rustls::ServerConfig>,
-        cluster: Option<&(Cluster, Box<ClusterConfig>)>,
-    ) -> aggregator_api::Server {
-        let mut api = Api::new(
+    ) -> Api {
+        let api = Api::new(
             Arc::clone(&self.store),
             Arc::clone(&self.directory),
             self.clock.clone(),
             readiness,
             observations,
             Arc::clone(&self.ledger),
-        )
-        .with_metrics(metrics);
+        );
+        api.with_metrics(metrics)
+    }
+
+    /// What the views of people are made from, besides the store.
+    fn views(
+        &self,
+        state: ReplicaState,
+        cluster: Option<&(Cluster, Box<ClusterConfig>)>,
+    ) -> ViewSettings {
+        let in_cluster = cluster.map(|(cluster, settings)| {
+            let fault = cluster.autoscalers_fault(settings, &self.clock);
+            (fault, cluster.peers(settings))
+        });
+        let (autoscalers_fault, peers) = in_cluster.unwrap_or_else(|| (Arc::new(|| None), None));
+        ViewSettings {
+            replica: Arc::new(move || state.document()),
+            autoscalers_fault,
+            peers,
+        }
+    }
+
+    fn api_server(
+        &self,
+        mut api: Api,
+        tls: Arc<rustls::ServerConfig>,
+        cluster: Option<&(Cluster, Box<ClusterConfig>)>,
+    ) -> aggregator_api::Server {
         let mut age = None;
         if let Some((cluster, settings)) = cluster {
             api = api.with_guard(cluster.guard(settings, &self.clock));
@@ -392,6 +438,18 @@ impl AppContext {
             checks
         })
     }
+}
+
+/// The certificates of the listeners that have one in a cluster.
+fn certificates(
+    cluster: Option<&(Cluster, Box<ClusterConfig>)>,
+) -> Vec<(&'static str, ReloadableCert)> {
+    let Some((cluster, _)) = cluster else {
+        return Vec::new();
+    };
+    let ingest = cluster.ingest_cert.clone().map(|cert| ("ingest", cert));
+    let api = ("api", cluster.cert.clone());
+    [api].into_iter().chain(ingest).collect()
 }
 
 /// Runs remote write, if it is configured, until `stop`.

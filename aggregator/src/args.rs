@@ -8,10 +8,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 use common_budget::Size;
 
 pub use cluster::{ClusterArgs, IdentityMode, IngestTls, IngestTlsMode};
+pub use peers::PeersArgs;
 pub use reads::ReadsArgs;
 pub use remote_write::{AuthMode, Gauge, OutputMode, ProtocolVersion, RemoteWriteArgs};
 
 mod cluster;
+mod peers;
 mod reads;
 mod remote_write;
 
@@ -175,6 +177,10 @@ pub struct ServeArgs {
     /// Which reads are remembered.
     #[command(flatten)]
     pub reads: ReadsArgs,
+
+    /// How replicas ask each other.
+    #[command(flatten)]
+    pub peers: PeersArgs,
 
     /// Where running totals are written to.
     #[command(flatten)]

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aggregator_api::authentication::{Trust, TrustCell};
+use aggregator_api::view::AutoscalersFault;
+use aggregator_api::view::peers::Peers;
 use aggregator_api::{Guard, review};
-use aggregator_directory::Directory;
+use aggregator_directory::{AUTOSCALERS_WATCH, Directory};
 use anyhow::{Context as _, Result};
 use common_http::health::Check;
 use common_kubernetes::ca_bundle_publisher::{Fault, Target, service_names};
@@ -21,6 +23,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{ClusterConfig, LeaseConfig};
+use crate::peers::{self, Roots};
 use crate::remote_write::OneWriter;
 
 mod ingest;
@@ -40,6 +43,8 @@ pub(crate) struct Cluster {
     pub(crate) cert: ReloadableCert,
     /// Certificate for sidecars; `None` without TLS, or before [`Self::ingest`].
     pub(crate) ingest_cert: Option<ReloadableCert>,
+    /// The CAs of the API's certificate (PEM); "" until they are known, and with files.
+    api_cas: watch::Receiver<String>,
     checks: Checks,
 }
 
@@ -78,7 +83,8 @@ impl Cluster {
         }
         let trust = TrustCell::default();
         tokio::spawn(follow_trust(watches.follow_authentication(), trust.clone()));
-        let (cert, certificate) = certificate(settings, &client, clock, stop)?;
+        let (bundle, api_cas) = watch::channel(String::new());
+        let (cert, certificate) = certificate(settings, &client, clock, bundle, stop)?;
         let tls = config::server(cert.clone(), Some(clients::any()), Protocols::Http)?;
         let checks = Checks {
             watches: Arc::new(Box::new(watches.fault())),
@@ -96,6 +102,7 @@ impl Cluster {
             watches,
             cert,
             ingest_cert: None,
+            api_cas,
             checks,
         })
     }
@@ -119,6 +126,31 @@ impl Cluster {
         }
     }
 
+    /// The other replicas, if there are any.
+    pub(crate) fn peers(&self, settings: &ClusterConfig) -> Option<Arc<dyn Peers>> {
+        let config = settings.peers.clone()?;
+        let roots = match &config.ca_file {
+            Some(file) => Roots::File(file.clone()),
+            None => Roots::Published(self.api_cas.clone()),
+        };
+        let name = format!("{}.{}.svc", settings.api_service, settings.namespace);
+        Some(peers::shared(config, roots, name))
+    }
+
+    /// Why autoscalers are not known; `None` while they are.
+    pub(crate) fn autoscalers_fault(
+        &self,
+        settings: &ClusterConfig,
+        clock: &Clock,
+    ) -> AutoscalersFault {
+        if !settings.watch_autoscalers {
+            return Arc::new(|| Some("--watch-autoscalers is false".to_owned()));
+        }
+        let fault = self.watches.fault_of(AUTOSCALERS_WATCH);
+        let clock = clock.clone();
+        Arc::new(move || fault(clock.now()))
+    }
+
     pub(crate) fn checks(&self) -> Checks {
         self.checks.clone()
     }
@@ -129,6 +161,7 @@ fn certificate(
     settings: &ClusterConfig,
     client: &Client,
     clock: &Clock,
+    bundle: watch::Sender<String>,
     stop: &CancellationToken,
 ) -> Result<(ReloadableCert, Option<Fault>)> {
     if let Some(files) = &settings.api_files {
@@ -146,6 +179,7 @@ fn certificate(
         names,
         targets: vec![Target::ApiServices],
         serving: cert.clone(),
+        bundle,
         clock: clock.clone(),
     };
     let fault = publisher.spawn(client.clone(), stop.clone());

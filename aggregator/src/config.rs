@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 pub use cluster::ClusterConfig;
 pub use ingest::{IngestConfig, SelfManaged, SidecarIdentity, SidecarTls};
+pub use peers::PeersConfig;
 pub use remote_write::{AuthConfig, LeaseConfig, RemoteWriteConfig};
 
 use crate::args::{ADMIN_PORT, API_PORT, INGEST_PORT, ReadsArgs, ServeArgs};
@@ -24,6 +25,7 @@ use crate::telemetry::Telemetry;
 
 mod cluster;
 mod ingest;
+mod peers;
 mod remote_write;
 
 #[derive(Clone, Debug)]
@@ -34,6 +36,8 @@ pub struct Config {
     pub addresses_file: Option<PathBuf>,
     pub metrics: MetricSettings,
     pub reads: ReadsConfig,
+    /// Name of this replica in documents.
+    pub replica_name: String,
     pub remote_write: Option<RemoteWriteConfig>,
     /// How long open requests and streams may take to end.
     pub drain: Duration,
@@ -114,9 +118,11 @@ impl Config {
             log_format,
             log_level,
             cluster,
+            peers,
             reads,
             remote_write,
         } = args;
+        let replica_name = peers.replica_name.clone();
         let address = |given: Option<SocketAddr>, port| {
             let any: IpAddr = if standalone {
                 Ipv4Addr::LOCALHOST.into()
@@ -149,7 +155,11 @@ impl Config {
                     bail!("{flag} is for --standalone: in a cluster, the API server is the source");
                 }
             }
-            Mode::Cluster(Box::new(ClusterConfig::check(cluster, listen.ingest)?))
+            Mode::Cluster(Box::new(ClusterConfig::check(
+                cluster,
+                peers,
+                listen.ingest,
+            )?))
         };
         let config = Self {
             listen,
@@ -157,6 +167,7 @@ impl Config {
             addresses_file,
             metrics,
             reads: ReadsConfig::new(reads),
+            replica_name,
             remote_write: RemoteWriteConfig::check(remote_write, Some(standalone))?,
             drain: Duration::from_secs(drain_seconds.into()),
             memory_limit,

@@ -14,6 +14,7 @@ use common_kubernetes::ca_bundle_publisher::{Target, pod_names, service_names};
 use common_kubernetes::reviews::Reviewer;
 use common_time::Clock;
 use common_tls::{Protocols, ReloadableCert, clients, config};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{ByCluster, Cluster};
@@ -102,6 +103,7 @@ impl Cluster {
             names,
             targets: vec![Target::ConfigMap(own.config_map.clone())],
             serving: cert.clone(),
+            bundle: watch::Sender::default(),
             clock: clock.clone(),
         };
         let fault = publisher.spawn(self.client.clone(), stop.clone());

@@ -12,7 +12,8 @@ use common_kubernetes::watches::NAMESPACES_MAX;
 use common_tls::files::Files;
 
 use super::ingest::{IngestConfig, SelfManaged, SidecarIdentity, SidecarTls, mtls};
-use crate::args::{ClusterArgs, IdentityMode, IngestTlsMode};
+use super::peers::PeersConfig;
+use crate::args::{ClusterArgs, IdentityMode, IngestTlsMode, PeersArgs};
 
 /// Settings of an aggregator in a cluster.
 #[derive(Clone, Debug)]
@@ -31,12 +32,18 @@ pub struct ClusterConfig {
     pub ready_wait: Duration,
     pub scopes: Vec<Scope>,
     pub watch_autoscalers: bool,
+    /// The other replicas; `None` if there are none.
+    pub peers: Option<PeersConfig>,
     pub review_ttl: ReviewTtl,
     pub ingest: IngestConfig,
 }
 
 impl ClusterConfig {
-    pub(super) fn check(args: ClusterArgs, ingest_listen: SocketAddr) -> Result<Self> {
+    pub(super) fn check(
+        args: ClusterArgs,
+        peers: PeersArgs,
+        ingest_listen: SocketAddr,
+    ) -> Result<Self> {
         let ClusterArgs {
             kubeconfig,
             namespace,
@@ -83,13 +90,15 @@ impl ClusterConfig {
         };
         ingest.check(ingest_listen, ingest_tls_mode)?;
         check_names(&namespace, &api_service, &api_ca_secret, &watch_namespace)?;
+        let api_files = files(api_cert_file, api_key_file);
         let age = seconds(api_connection_age_seconds);
         Ok(Self {
             kubeconfig,
             namespace,
             api_service,
             api_ca_secret,
-            api_files: files(api_cert_file, api_key_file),
+            peers: PeersConfig::check(peers, api_files.is_some())?,
+            api_files,
             api_connection_age: (!age.is_zero()).then_some(age),
             ready_wait: seconds(ready_wait.into()),
             ingest,

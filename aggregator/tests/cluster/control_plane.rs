@@ -106,6 +106,81 @@ impl Cluster {
 
     /// The same, as soon as it listens.
     pub(crate) async fn begin(server: ApiServer, flags: &[&str]) -> Self {
+        let Running {
+            addresses,
+            shutdown,
+            task,
+            directory,
+        } = Running::begin(&server, flags).await;
+        Self {
+            server,
+            addresses,
+            sidecars: Vec::new(),
+            shutdown,
+            task,
+            directory,
+        }
+    }
+
+    /// GETs `path` over HTTP/1.1.
+    pub(crate) async fn get(&self, path: &str, caller: &Caller) -> Reply {
+        get(self.addresses, path, caller).await
+    }
+
+    /// What it says of being ready, check by check.
+    pub(crate) async fn readyz(&self) -> Reply {
+        client::get_plain(self.addresses.admin, "/readyz?verbose").await
+    }
+
+    /// As kube-apiserver passes it on for the user `name`.
+    pub(crate) fn front_proxy(&self, name: &str) -> Caller {
+        Caller {
+            identity: Some(self.server.front_proxy().identity().clone()),
+            headers: vec![("X-Remote-User".to_owned(), name.to_owned())],
+        }
+    }
+
+    /// What the aggregator counts under `name`.
+    pub(crate) async fn metrics(&self) -> String {
+        client::get_plain(self.addresses.admin, "/metrics")
+            .await
+            .text()
+    }
+
+    /// Ends the aggregator in order.
+    pub(crate) async fn stop(self) {
+        drop(self.sidecars);
+        self.shutdown.cancel();
+        let ended = tokio::time::timeout(PATIENCE, self.task).await;
+        ended.expect("it ends in time").unwrap().unwrap();
+    }
+}
+
+/// GETs `path` of an aggregator over HTTP/1.1.
+pub(crate) async fn get(of: Addresses, path: &str, caller: &Caller) -> Reply {
+    let identity = caller.identity.as_ref();
+    let identity = identity.map(|identity| identity.to_rustls().unwrap());
+    let stream = client::connect_as(of.api, b"http/1.1", identity);
+    let stream = stream.await.unwrap();
+    let mut request = Request::builder().method(Method::GET).uri(path);
+    for (name, value) in &caller.headers {
+        request = request.header(name, value);
+    }
+    let request = request.body(Full::default()).unwrap();
+    client::send_over(stream, of.api, request).await
+}
+
+/// An aggregator that runs in a cluster.
+pub(crate) struct Running {
+    pub(crate) addresses: Addresses,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) task: JoinHandle<anyhow::Result<()>>,
+    pub(crate) directory: TempDir,
+}
+
+impl Running {
+    /// An aggregator for `server`, as soon as it listens.
+    pub(crate) async fn begin(server: &ApiServer, flags: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
         let kubeconfig = directory.path().join("kubeconfig");
         server.write_kubeconfig(&kubeconfig).unwrap();
@@ -136,55 +211,11 @@ impl Cluster {
         .await
         .unwrap();
         Self {
-            server,
             addresses,
-            sidecars: Vec::new(),
             shutdown,
             task,
             directory,
         }
-    }
-
-    /// What it says of being ready, check by check.
-    pub(crate) async fn readyz(&self) -> Reply {
-        client::get_plain(self.addresses.admin, "/readyz?verbose").await
-    }
-
-    /// GETs `path` over HTTP/1.1.
-    pub(crate) async fn get(&self, path: &str, caller: &Caller) -> Reply {
-        let identity = caller.identity.as_ref();
-        let identity = identity.map(|identity| identity.to_rustls().unwrap());
-        let stream = client::connect_as(self.addresses.api, b"http/1.1", identity);
-        let stream = stream.await.unwrap();
-        let mut request = Request::builder().method(Method::GET).uri(path);
-        for (name, value) in &caller.headers {
-            request = request.header(name, value);
-        }
-        let request = request.body(Full::default()).unwrap();
-        client::send_over(stream, self.addresses.api, request).await
-    }
-
-    /// As kube-apiserver passes it on for the user `name`.
-    pub(crate) fn front_proxy(&self, name: &str) -> Caller {
-        Caller {
-            identity: Some(self.server.front_proxy().identity().clone()),
-            headers: vec![("X-Remote-User".to_owned(), name.to_owned())],
-        }
-    }
-
-    /// What the aggregator counts under `name`.
-    pub(crate) async fn metrics(&self) -> String {
-        client::get_plain(self.addresses.admin, "/metrics")
-            .await
-            .text()
-    }
-
-    /// Ends the aggregator in order.
-    pub(crate) async fn stop(self) {
-        drop(self.sidecars);
-        self.shutdown.cancel();
-        let ended = tokio::time::timeout(PATIENCE, self.task).await;
-        ended.expect("it ends in time").unwrap().unwrap();
     }
 }
 

@@ -14,6 +14,7 @@ mod ingest_tls;
 mod kubectl;
 mod permissive;
 mod readiness;
+mod replicas;
 mod serving;
 #[path = "../standalone/sidecar.rs"]
 #[expect(dead_code, reason = "shared with the tests without a cluster")]

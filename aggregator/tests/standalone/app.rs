@@ -55,6 +55,7 @@ pub(crate) fn config() -> Config {
             folder: None,
             folder_bytes: 0,
         },
+        replica_name: "test".to_owned(),
         remote_write: None,
         metrics: aggregator_api::MetricSettings::default(),
         drain: Duration::from_secs(5),

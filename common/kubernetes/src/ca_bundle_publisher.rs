@@ -58,6 +58,8 @@ pub struct CaBundlePublisher {
     /// Where the CA's certificate is published.
     pub targets: Vec<Target>,
     pub serving: ReloadableCert,
+    /// Gets the certificates of all CAs that are published (PEM), as soon as they are known.
+    pub bundle: watch::Sender<String>,
     pub clock: Clock,
 }
 
@@ -238,6 +240,11 @@ impl CaBundlePublisher {
         current: &mut Current,
     ) -> Result<WriteOutcome, PublishError> {
         let bundle = generations.bundle();
+        self.bundle.send_if_modified(|known| {
+            let is_new = *known != bundle;
+            known.clone_from(&bundle);
+            is_new
+        });
         let mut written = WriteOutcome::All;
         for target in &self.targets {
             let outcome = target.write(client, &self.namespace, &self.service, &bundle);
@@ -306,6 +313,7 @@ mod tests {
                     serving: ReloadableCert::untrusted(&names).unwrap(),
                     names,
                     targets: vec![Target::ConfigMap("ca".to_owned())],
+                    bundle: watch::Sender::default(),
                     clock: Clock::new(Monotonic::default, shown),
                 },
                 current: None,

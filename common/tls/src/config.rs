@@ -1,13 +1,13 @@
-//! Makes rustls server configurations.
+//! Makes rustls configurations.
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::CertificateAuthority;
-use crate::reloadable_cert::{ReloadableCert, TlsError};
+use crate::reloadable_cert::{ReloadableCert, TlsError, certificates};
 
 /// Names in every self-signed certificate.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -39,6 +39,21 @@ pub fn server(
         Protocols::Http => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         Protocols::Grpc => vec![b"h2".to_vec()],
     };
+    Ok(Arc::new(config))
+}
+
+/// A client's configuration that trusts the CAs of `roots` (PEM) alone; `what` names them in errors.
+/// HTTP/1.1.
+pub fn client(roots: &str, what: &str) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(roots, what)? {
+        store.add(certificate)?;
+    }
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(store)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 

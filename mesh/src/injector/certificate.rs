@@ -6,6 +6,7 @@ use common_kubernetes::ca_bundle_publisher::{Fault, Target, service_names};
 use common_tls::ReloadableCert;
 use common_tls::files::Files;
 use kube::Client;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::ServeArgs;
@@ -48,6 +49,7 @@ impl Certificate {
             names,
             targets: vec![Target::Webhooks(args.webhook_configuration.clone())],
             serving: serving.clone(),
+            bundle: watch::Sender::default(),
             clock: clock::both(),
         };
         let fault = publisher.spawn(client.clone(), stop.clone());
