@@ -168,3 +168,60 @@ async fn checks_that_the_api_answers() {
     }
     app.stop().await;
 }
+
+/// Under the plugin's name the program has the operator's commands alone, in kubectl's words, and
+/// says what to do where there is no cluster.
+#[tokio::test(flavor = "multi_thread")]
+async fn is_a_kubectl_plugin() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let plugin = folder.path().join("kubectl-meshmeter");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_meshmeter"), &plugin).unwrap();
+    let run = async |words: &[&str]| {
+        let mut command = Command::new(&plugin);
+        command.env_clear().env("HOME", folder.path()).args(words);
+        let output = command.output().await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    let (code, help, _) = run(&["--help"]).await;
+    assert_eq!(code, Some(0));
+    assert!(
+        help.contains("Usage: kubectl meshmeter <COMMAND>"),
+        "{help}"
+    );
+    assert!(!help.contains("serve"), "{help}");
+    for (words, code, expected) in [
+        (
+            &["top", "pods"][..],
+            1,
+            "error: no kubeconfig: set KUBECONFIG",
+        ),
+        (&["check"], 2, "error: no kubeconfig: set KUBECONFIG"),
+        (&["serve"], 2, "unrecognized subcommand 'serve'"),
+        (
+            &["explain", "deployment", "x"],
+            1,
+            "only an HPA is: hpa NAME",
+        ),
+        (
+            &["explain", "hpa", "x", "--at", "noon"],
+            1,
+            "--at noon: not a time",
+        ),
+        (
+            &["top", "pods", "--help"],
+            0,
+            "  kubectl meshmeter top pods\n",
+        ),
+        (&["completion", "fish"], 0, "complete -c kubectl-meshmeter"),
+    ] {
+        let (exit, said, error) = run(words).await;
+        assert_eq!(exit, Some(code), "{words:?}: {error}");
+        let said = said + &error;
+        assert!(said.contains(expected), "{words:?}: {said}");
+    }
+}

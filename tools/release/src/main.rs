@@ -13,7 +13,7 @@ use time::macros::format_description;
 use tools_release::chart::{self, Place};
 use tools_release::registry::{self, Registry};
 use tools_release::version::{self, Version};
-use tools_release::{changelog, check, command, files, publish, tree};
+use tools_release::{changelog, check, command, files, krew, publish, tree};
 
 /// Where a release is put together, relative to the workspace.
 const FOLDER: &str = "target/dist";
@@ -46,7 +46,7 @@ enum Step {
     },
     /// Print what the changelog says about the version.
     Notes,
-    /// Build images, modules and chart into `target/dist`, with their checksums.
+    /// Build images, modules, chart and kubectl plugin into `target/dist`, with their checksums.
     Build {
         #[command(flatten)]
         at: At,
@@ -160,6 +160,9 @@ fn build(root: &Path, at: &At, source: Option<&str>, arch: &[String]) -> Result<
     };
     let seconds = tree::git(root, &["log", "-1", "--format=%ct"])?.parse()?;
     chart::package(root, place, &version, seconds, &folder)?;
+    let license = fs::read(root.join("LICENSE")).context("LICENSE")?;
+    let programs = tools_images::paths::target(root);
+    krew::write(&programs, arch, &license, source, &version, &folder)?;
     files::sum(&folder)?;
     print!("{}", fs::read_to_string(folder.join(files::SUMS))?);
     Ok(())

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use clap::{Command, CommandFactory, Parser, Subcommand as _};
+use clap::{Command, CommandFactory, Parser};
 
 use super::Operator;
 use crate::Program;
 
-/// The commands of the kubectl plugin.
+/// What meshmeter sees, and why it scaled.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "kubectl-meshmeter",
@@ -15,7 +15,6 @@ use crate::Program;
     version,
     max_term_width = 100
 )]
-/// What meshmeter sees, and why it scaled.
 pub struct PluginArgs {
     /// What to do.
     #[command(subcommand)]
@@ -106,18 +105,11 @@ pub fn with_examples(command: Command, program: Program) -> Command {
         if command.find_subcommand(name).is_none() {
             return command;
         }
-        let width = examples.iter().map(|(line, _)| line.len()).max();
-        let width = width.unwrap_or_default();
         let mut text = "Examples:".to_owned();
         for (line, meaning) in *examples {
             // Writing to a string cannot fail.
-            let _ = write!(text, "\n  {program} {line:width$}  # {meaning}");
+            let _ = write!(text, "\n  # {meaning}\n  {program} {line}");
         }
         command.mut_subcommand(name, |below| below.after_help(text))
     })
-}
-
-/// Whether `name` is a command of the operator's.
-pub fn is_operators(name: &str) -> bool {
-    Operator::has_subcommand(name)
 }

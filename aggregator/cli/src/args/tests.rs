@@ -3,6 +3,12 @@ use clap::Parser as _;
 use super::examples::{self, PluginArgs};
 use super::*;
 
+/// What the document quotes.
+const SNAPSHOTS: [&str; 2] = [
+    include_str!("../../tests/snapshots/top/workloads.txt"),
+    include_str!("../../tests/snapshots/check/broken/metric-misspelt.txt"),
+];
+
 /// Whoever reads the help can run what it shows, in the words of how the program was called.
 #[test]
 fn examples_are_commands() {
@@ -14,9 +20,8 @@ fn examples_are_commands() {
         let help = help.map(ToString::to_string).unwrap_or_default();
         let lines: Vec<_> = help.lines().skip(1).collect();
         assert!(!lines.is_empty(), "{} has no example", below.get_name());
-        for line in lines {
-            let (command, _) = line.split_once("  # ").unwrap();
-            let words = command.trim().strip_prefix("kubectl meshmeter ").unwrap();
+        for line in lines.iter().filter(|line| !line.starts_with("  # ")) {
+            let words = line.trim().strip_prefix("kubectl meshmeter ").unwrap();
             let words = std::iter::once("x").chain(words.split_whitespace());
             let parsed = PluginArgs::try_parse_from(words);
             assert!(parsed.is_ok(), "{line}: {parsed:?}");
@@ -24,9 +29,6 @@ fn examples_are_commands() {
         }
     }
     assert!(seen >= 12, "{seen}");
-    for below in Operator::augment_subcommands(clap::Command::new("x")).get_subcommands() {
-        assert!(examples::is_operators(below.get_name()), "{below}");
-    }
 }
 
 /// `hpa NAME` and what kubectl's users write as well.
@@ -81,4 +83,31 @@ fn reads_durations() {
             "{text}: {outcome:?}"
         );
     }
+}
+
+/// Commands in the document are commands, and what it says they print is what they print.
+#[test]
+fn the_document_shows_what_there_is() {
+    let document = include_str!("../../../../docs/CLI.md");
+    let blocks = document.split("```").skip(1).step_by(2);
+    let mut seen = 0;
+    for block in blocks {
+        let (language, text) = block.split_once('\n').unwrap();
+        if language == "text" {
+            let is_printed = SNAPSHOTS.contains(&text);
+            assert!(is_printed, "nobody prints\n{text}");
+            seen += 1;
+        }
+        let commands = text.lines().filter_map(|line| {
+            let line = line.strip_prefix("kubectl ").unwrap_or(line);
+            line.split(" > ").next()?.strip_prefix("meshmeter ")
+        });
+        for line in commands.filter(|_| language == "sh") {
+            let words = std::iter::once("x").chain(line.split_whitespace());
+            let parsed = PluginArgs::try_parse_from(words);
+            assert!(parsed.is_ok(), "{line}: {parsed:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 17, "{seen}");
 }
