@@ -87,7 +87,7 @@ pub struct ConnectionArgs {
     pub impersonate_group: Vec<String>,
 
     /// Address to ask in place of that of the kubeconfig: for an aggregator that runs without a
-    /// cluster, `https://127.0.0.1:7443`.
+    /// cluster, `https://127.0.0.1:7443`. Without --kubeconfig no credentials are sent to it.
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
 

@@ -7,6 +7,7 @@ mod app;
 mod attacks;
 mod binary;
 mod client;
+mod commands;
 mod kubectl;
 mod lifecycle;
 mod objects;

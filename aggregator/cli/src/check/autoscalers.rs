@@ -28,6 +28,10 @@ struct Wanted<'a> {
 
 pub(super) async fn check(probe: &Probe<'_>, registered: &Registered, report: &mut Report) {
     let mut report = report.group(GROUP);
+    if !registered.is_known {
+        let message = "HPAs: it is not known who serves what they name (above)";
+        return report.skip("autoscalers", message);
+    }
     let hpas = match list(probe).await {
         Ok(hpas) => hpas,
         Err(error) => {

@@ -62,6 +62,11 @@ const AGGREGATOR: [Right; 10] = [
     ("list", "apps", "statefulsets", ""),
     ("watch", "apps", "statefulsets", ""),
 ];
+/// What it is permitted besides, unless the chart's watchAutoscalers is off.
+const AUTOSCALERS: [Right; 2] = [
+    ("list", "autoscaling", "horizontalpodautoscalers", ""),
+    ("watch", "autoscaling", "horizontalpodautoscalers", ""),
+];
 /// What it is permitted in the whole cluster, whatever it watches.
 const REVIEWER: [Right; 2] = [
     ("create", "authentication.k8s.io", "tokenreviews", ""),
@@ -98,9 +103,16 @@ pub(super) async fn check(probe: &Probe<'_>, registered: &Registered, report: &m
         ),
         Err(error) => report.unknown("asker", format!("your rights: {error}"), ""),
     }
+    if registered.is_absent && probe.install_namespace.is_none() {
+        return report.skip(
+            "aggregator",
+            "the programs' rights: they are not installed (above)",
+        );
+    }
     let home = probe.install_namespace.or(registered.namespace.as_deref());
     let home = home.unwrap_or(INSTALL_NAMESPACE);
     program(probe, home, "meshmeter", "aggregator", &mut report).await;
+    autoscalers(probe, home, &mut report).await;
     if webhooks::is_installed(probe).await {
         program(probe, home, "meshmeter-injector", "injector", &mut report).await;
     }
@@ -130,14 +142,9 @@ async fn program(
     probe: &Probe<'_>,
     home: &str,
     account: &str,
-    what: &str,
+    what: &'static str,
     report: &mut super::report::Group<'_>,
 ) {
-    let check = if what == "injector" {
-        "injector"
-    } else {
-        "aggregator"
-    };
     let user = format!("system:serviceaccount:{home}:{account}");
     let lacks = match what {
         "injector" => lacking(probe, Some(&user), "", &INJECTOR).await,
@@ -145,18 +152,37 @@ async fn program(
     };
     match lacks {
         Ok(lacks) if lacks.is_empty() => {
-            report.ok(check, format!("the {what} ({user}) may do what it has to"));
+            report.ok(what, format!("the {what} ({user}) may do what it has to"));
         }
         Ok(lacks) => report.fail(
-            check,
+            what,
             format!("the {what} ({user}) may not: {}", lacks.join("; ")),
             "upgrade the chart, which brings its roles and bindings; --install-namespace says where it is if this is another one",
         ),
         Err(error) if error.status() == Some(403) => report.skip(
-            check,
+            what,
             format!("the {what}'s rights: you may not create subjectaccessreviews"),
         ),
-        Err(error) => report.unknown(check, format!("the {what}'s rights: {error}"), ""),
+        Err(error) => report.unknown(what, format!("the {what}'s rights: {error}"), ""),
+    }
+}
+
+/// What only `explain` and its like need. Where nobody may review it, that was said.
+async fn autoscalers(probe: &Probe<'_>, home: &str, report: &mut super::report::Group<'_>) {
+    let user = format!("system:serviceaccount:{home}:meshmeter");
+    let namespace = probe.connection.given_namespace().unwrap_or_default();
+    let lacks = lacking(probe, Some(&user), namespace, &AUTOSCALERS).await;
+    if let Ok(lacks) = lacks
+        && !lacks.is_empty()
+    {
+        report.warn(
+            "aggregator",
+            format!(
+                "the aggregator knows no HPA: it may not {}",
+                lacks.join("; ")
+            ),
+            "set aggregator.watchAutoscalers of the chart, or do without explain and timeline",
+        );
     }
 }
 
@@ -183,11 +209,24 @@ async fn lacking(
         .iter()
         .map(|right| review(probe, user, namespace, *right));
     let mut reviews = stream::iter(reviews).buffered(REVIEWS_MAX);
-    let mut lacks = Vec::new();
+    let mut lacks: Vec<(String, String)> = Vec::new();
     while let Some(lack) = reviews.next().await {
-        lacks.extend(lack?);
+        let Some((verb, what)) = lack? else {
+            continue;
+        };
+        // Verbs of one resource in one sentence.
+        match lacks.last_mut() {
+            Some((verbs, last)) if *last == what => {
+                verbs.push_str(" and ");
+                verbs.push_str(&verb);
+            }
+            _ => lacks.push((verb, what)),
+        }
     }
-    Ok(lacks)
+    let lacks = lacks
+        .into_iter()
+        .map(|(verbs, what)| format!("{verbs} {what}"));
+    Ok(lacks.collect())
 }
 
 async fn review(
@@ -195,7 +234,7 @@ async fn review(
     user: Option<&str>,
     namespace: &str,
     (verb, group, resource, name): Right,
-) -> Result<Option<String>, ConnectionError> {
+) -> Result<Option<(String, String)>, ConnectionError> {
     let is_whole = is_of_cluster(group, resource);
     let namespace = if is_whole { "" } else { namespace };
     let attributes = Attributes {
@@ -221,7 +260,7 @@ async fn review(
     let path = format!("{REVIEWS}/{plural}");
     let reviewed: Reviewed = probe.connection.post(&path, &review).await?;
     let allowed = reviewed.status.allowed;
-    Ok((!allowed).then(|| shown(&attributes)))
+    Ok((!allowed).then(|| (verb.to_owned(), shown(&attributes))))
 }
 
 fn is_of_cluster(group: &str, resource: &str) -> bool {
@@ -258,5 +297,5 @@ fn shown(right: &Attributes<'_>) -> String {
         "" => "in the whole cluster".to_owned(),
         namespace => format!("in namespace {namespace}"),
     };
-    format!("{} {}{of} {within}", right.verb, right.resource)
+    format!("{}{of} {within}", right.resource)
 }

@@ -25,6 +25,10 @@ const METRICS: [(&str, &str); 3] = [
 pub(super) struct Registered {
     /// Namespace of our service, if any `APIService` names it.
     pub(super) namespace: Option<String>,
+    /// Whoever asks may look at it.
+    pub(super) is_known: bool,
+    /// Nothing is registered, by anybody.
+    pub(super) is_absent: bool,
     /// Groups that are ours and answer.
     pub(super) ours: BTreeSet<&'static str>,
     /// Groups that another server has, and its service.
@@ -35,7 +39,11 @@ pub(super) struct Registered {
 
 /// Checks the `APIServices` of an installation.
 pub(super) async fn check(probe: &Probe<'_>, report: &mut Report) -> Registered {
-    let mut registered = Registered::default();
+    let mut registered = Registered {
+        is_known: true,
+        is_absent: true,
+        ..Registered::default()
+    };
     let mut report = report.group(GROUP);
     let program = probe.connection.program();
     match read(probe, VIEW, VERSION).await {
@@ -44,6 +52,11 @@ pub(super) async fn check(probe: &Probe<'_>, report: &mut Report) -> Registered 
             format!("{VERSION}.{VIEW} is not registered: meshmeter is not installed here, or an older one"),
             format!("install the chart (`{program} check --pre` first), or upgrade it"),
         ),
+        Err(error) if error.status() == Some(403) => {
+            // All of them, or none.
+            unreadable(GROUP, &error, &mut report);
+            return Registered::default();
+        }
         found => one(probe, (VIEW, VERSION), found, &mut registered, &mut report).await,
     }
     for (group, version) in METRICS {
@@ -120,6 +133,7 @@ async fn one(
     registered: &mut Registered,
     report: &mut Group<'_>,
 ) {
+    registered.is_absent = false;
     let name = format!("{version}.{group}");
     let found = match found {
         Ok(found) => found.unwrap_or_default(),

@@ -12,6 +12,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line as Text, Span};
 use ratatui::widgets::{List, ListState, Paragraph};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::rows::{self, Row, Shape};
@@ -64,10 +65,7 @@ pub(super) async fn run(
     output: Output,
 ) -> Result<ExitCode, Failure> {
     let mut view = View::new(connection, args, output.colors);
-    view.answered(
-        rows_of(&fetch(connection, args, true).await?, args)?,
-        &time(),
-    );
+    view.answered(answer(connection, args).await?, &time());
     let (sender, mut keys) = mpsc::channel(KEYS_MAX);
     let stop = Arc::new(AtomicBool::new(false));
     // Restores the terminal on a panic as well.
@@ -79,6 +77,7 @@ pub(super) async fn run(
     let mut ticks = interval(Duration::from_secs(args.interval));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.reset();
+    let mut asking: Option<JoinHandle<_>> = None;
     let outcome = loop {
         if let Err(error) = terminal.draw(|frame| view.draw(frame)) {
             break Err(Failure::new(&error));
@@ -88,19 +87,43 @@ pub(super) async fn run(
                 Some(key) if view.key(key) => {}
                 _ => break Ok(ExitCode::SUCCESS),
             },
-            _ = ticks.tick() => match fetch(connection, args, true).await {
-                Ok(list) => match rows_of(&list, args) {
+            // Beside the keys: an answer may take its time.
+            _ = ticks.tick(), if asking.is_none() => {
+                let (connection, args) = (connection.clone(), args.clone());
+                asking = Some(tokio::spawn(async move { answer(&connection, &args).await }));
+            }
+            answered = ended(&mut asking) => {
+                asking = None;
+                match answered {
                     Ok(rows) => view.answered(rows, &time()),
                     Err(failure) => view.error = failure.message,
-                },
-                Err(error) => view.error = error.to_string(),
-            },
+                }
+            }
         }
     };
+    if let Some(asking) = asking {
+        asking.abort();
+    }
     stop.store(true, Ordering::Relaxed);
     ratatui::restore();
     let _ = reader.await;
     outcome
+}
+
+async fn answer(connection: &Connection, args: &TopArgs) -> Result<Vec<Row>, Failure> {
+    rows_of(&fetch(connection, args, true).await?, args)
+}
+
+/// What was asked for, once it is there; never if nothing was.
+async fn ended(
+    asking: &mut Option<JoinHandle<Result<Vec<Row>, Failure>>>,
+) -> Result<Vec<Row>, Failure> {
+    match asking {
+        Some(asking) => asking
+            .await
+            .unwrap_or_else(|error| Err(Failure::new(&error))),
+        None => std::future::pending().await,
+    }
 }
 
 fn time() -> String {

@@ -105,7 +105,7 @@ struct Tuning {
     absent: BTreeSet<&'static str>,
     /// Answers of a test's own, by path with or without its query.
     pages: BTreeMap<String, (StatusCode, Value)>,
-    /// What whoever asks may not, as `VERB RESOURCE`.
+    /// What whoever asks may not, as `VERB RESOURCE`, and users, as `USER VERB RESOURCE`.
     denied: BTreeSet<String>,
     requests: BTreeMap<String, u64>,
     seen: BTreeSet<(String, String)>,

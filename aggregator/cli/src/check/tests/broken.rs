@@ -63,6 +63,10 @@ pub(super) const CASES: &[Case] = &[
             object["spec"]["service"]["namespace"] = "elsewhere".into();
         });
     }),
+    case("no-autoscalers", 0, |server| {
+        let user = "system:serviceaccount:meshmeter:meshmeter";
+        server.deny(&format!("{user} list horizontalpodautoscalers"));
+    }),
     case("reviews-forbidden", 0, |server| {
         let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
         server.set_page(path, StatusCode::FORBIDDEN, forbidden());
@@ -72,6 +76,18 @@ pub(super) const CASES: &[Case] = &[
         let gone = json!("404 page not found");
         server.set_page(HEALTH, StatusCode::NOT_FOUND, gone.clone());
         server.set_page(READS, StatusCode::NOT_FOUND, gone);
+    }),
+    case("nothing-registered", 1, |server| {
+        for name in [
+            VIEW,
+            CUSTOM,
+            "v1beta1.custom.metrics.k8s.io",
+            "v1beta1.external.metrics.k8s.io",
+        ] {
+            server.objects().delete(API_SERVICE, "", name);
+        }
+        let gone = json!("404 page not found");
+        server.set_page(HEALTH, StatusCode::NOT_FOUND, gone);
     }),
     case("apiservices-forbidden", 2, |server| {
         let path = format!("/apis/apiregistration.k8s.io/v1/apiservices/{VIEW}");

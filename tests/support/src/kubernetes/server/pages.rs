@@ -13,7 +13,8 @@ impl ApiServer {
         self.tuning().pages.insert(path.to_owned(), (status, body));
     }
 
-    /// From now on whoever asks may not do this: `VERB RESOURCE`.
+    /// From now on whoever asks may not do this: `VERB RESOURCE`; or a user:
+    /// `USER VERB RESOURCE`.
     pub fn deny(&self, right: &str) {
         self.tuning().denied.insert(right.to_owned());
     }

@@ -6,6 +6,13 @@ use serde_json::{Value, json};
 use super::Shared;
 use super::replies::{Answer, reply};
 
+/// What a review is about, as `VERB RESOURCE`.
+fn right(review: &Value) -> String {
+    let asked = &review["spec"]["resourceAttributes"];
+    let text = |field: &str| asked[field].as_str().unwrap_or_default();
+    format!("{} {}", text("verb"), text("resource"))
+}
+
 impl Shared {
     pub(super) fn token_review(&self, mut review: Value) -> Answer {
         self.count("tokenreviews");
@@ -38,16 +45,16 @@ impl Shared {
     pub(super) fn access_review(&self, mut review: Value) -> Answer {
         self.count("subjectaccessreviews");
         let user = review["spec"]["user"].as_str().unwrap_or_default();
-        let allowed = self.tuning().allowed.contains(user);
+        let denied = format!("{user} {}", right(&review));
+        let tuning = self.tuning();
+        let allowed = tuning.allowed.contains(user) && !tuning.denied.contains(&denied);
+        drop(tuning);
         review["status"] = json!({"allowed": allowed, "reason": ""});
         reply(StatusCode::CREATED, &review)
     }
 
     pub(super) fn own_access_review(&self, mut review: Value) -> Answer {
-        let asked = &review["spec"]["resourceAttributes"];
-        let text = |field: &str| asked[field].as_str().unwrap_or_default().to_owned();
-        let right = format!("{} {}", text("verb"), text("resource"));
-        let allowed = !self.tuning().denied.contains(&right);
+        let allowed = !self.tuning().denied.contains(&right(&review));
         review["status"] = json!({"allowed": allowed});
         reply(StatusCode::CREATED, &review)
     }
