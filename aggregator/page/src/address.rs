@@ -150,9 +150,9 @@ impl Address {
         format!("{}{}", self.root(), to.path())
     }
 
-    /// A link on this page to a file beside the overview.
+    /// A link on this page to a file beside it: whoever may see one namespace gets it there.
     pub(crate) fn asset(&self, name: &str) -> String {
-        format!("{}page/{name}", self.root())
+        format!("{}{}/{name}", self.root(), self.base())
     }
 
     /// A link on this page to its live updates; `None` for a page that does not change.

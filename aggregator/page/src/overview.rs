@@ -13,7 +13,7 @@ use crate::{figures, moment};
 /// What the overview shows.
 #[derive(Clone, Copy, Debug)]
 pub struct OverviewDocuments<'a> {
-    /// The busiest namespaces, [`NAMESPACES_MAX`] at most, or the one of the page.
+    /// All namespaces, of which the [`NAMESPACES_MAX`] busiest are shown, or the one of the page.
     pub namespaces: &'a List<Group>,
     pub workloads: &'a List<Group>,
     /// Shown where the reader may see all of it.
@@ -100,12 +100,19 @@ fn replicas(now_unix_ms: u64, health: &Health) -> Markup {
 }
 
 fn namespaces(address: &Address, list: &List<Group>) -> Markup {
+    let mut busiest: Vec<&Group> = list.items.iter().collect();
+    if busiest.len() > NAMESPACES_MAX {
+        let rate = |group: &Group| group.rates.requests_per_second.unwrap_or(-1.0);
+        busiest.sort_by(|a, b| rate(b).total_cmp(&rate(a)));
+    }
+    let cut = busiest.len().saturating_sub(NAMESPACES_MAX) as u64;
+    let more = cut + list.metadata.remaining_item_count.unwrap_or(0);
     let head = html! {
         (table::headings(&[text("Namespace")]))
         (table::headings(&unsorted(&FIGURES)))
     };
     let rows = html! {
-        @for group in &list.items {
+        @for group in busiest.iter().take(NAMESPACES_MAX) {
             tr {
                 th scope="row" { a href=(address.link(&overview_of(Some(&group.name)))) { (Shown(&group.name)) } }
                 (cells(group))
@@ -120,8 +127,8 @@ fn namespaces(address: &Address, list: &List<Group>) -> Markup {
             } @else {
                 (table::table("namespaces", "Sums over the pods of each namespace", &head, &rows))
             }
-            @if let Some(remaining) = list.metadata.remaining_item_count.filter(|count| *count > 0) {
-                p.none { (figures::count(Some(remaining))) " more namespaces have less load." }
+            @if more > 0 {
+                p.none { (figures::count(Some(more))) " more namespaces are not shown." }
             }
         }
     }
@@ -143,8 +150,9 @@ fn workloads(address: &Address, list: &List<Group>) -> Markup {
     }
     headings.extend(FIGURES);
     headings.push(text("HPA has → wants"));
+    let value = |column, group: &Group| table::sorted_value(column, &group.rates, group.skew);
     let rows = html! {
-        @for group in &list.items {
+        @for group in table::in_order(address, &list.metadata, &list.items, value) {
             tr {
                 th scope="row" {
                     a href=(address.link(&workload(group))) { (Shown(&group.name)) }
@@ -164,7 +172,7 @@ fn workloads(address: &Address, list: &List<Group>) -> Markup {
             @if list.items.is_empty() {
                 p.none { "No workload has a pod that is counted." }
             } @else {
-                (table::table("workloads", "Sums over the pods of each workload", &sorting_headings(&headings, address), &rows))
+                (table::table("workloads", "Sums over the pods of each workload", &sorting_headings(&headings, address, &list.metadata), &rows))
             }
             (table::pager(address, &list.metadata, "workloads"))
         }

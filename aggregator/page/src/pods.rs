@@ -33,8 +33,9 @@ pub fn pods(address: &Address, now_unix_ms: u64, list: &List<Pod>) -> Page {
     }
     headings.push(text("Workload").wide());
     headings.extend(FIGURES);
+    let value = |column, pod: &Pod| table::sorted_value(column, &pod.rates, None);
     let rows = html! {
-        @for pod in &list.items {
+        @for pod in table::in_order(address, &list.metadata, &list.items, value) {
             tr {
                 th scope="row" { (Shown(&pod.name)) }
                 @if has_namespace {
@@ -50,7 +51,7 @@ pub fn pods(address: &Address, now_unix_ms: u64, list: &List<Pod>) -> Page {
             @if list.items.is_empty() {
                 p.none { "No pod is known here." }
             } @else {
-                (table::table("pods", "What each pod's sidecar counted", &sorting_headings(&headings, address), &rows))
+                (table::table("pods", "What each pod's sidecar counted", &sorting_headings(&headings, address, &list.metadata), &rows))
             }
             (table::pager(address, &list.metadata, "pods"))
         }

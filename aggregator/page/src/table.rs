@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aggregator_view::documents::{ListMeta, ReplicaAnswer};
+use aggregator_view::documents::{ListMeta, Rates, ReplicaAnswer};
 use maud::{Markup, html};
 
 use crate::address::{Address, Column, Listing, Sort, View};
@@ -76,13 +76,21 @@ pub(crate) fn headings(headings: &[Heading]) -> Markup {
     }
 }
 
-/// Headings of the list on the page at `address`, each a link to the same list in its order.
-pub(crate) fn sorting_headings(headings: &[Heading], address: &Address) -> Markup {
+/// Headings of the list on the page at `address`, each a link to the same list in its order. A list
+/// of several pages is in the order of names, and its headings do not sort.
+pub(crate) fn sorting_headings(
+    columns: &[Heading],
+    address: &Address,
+    metadata: &ListMeta,
+) -> Markup {
+    if !is_whole(address, metadata) {
+        return headings(columns);
+    }
     let sort = listing(address)
         .map(|listing| listing.sort)
         .unwrap_or_default();
     html! {
-        @for heading in headings {
+        @for heading in columns {
             @match heading.column {
                 None => th scope="col" class=(heading.class) { (heading.label) },
                 Some(column) => {
@@ -93,6 +101,56 @@ pub(crate) fn sorting_headings(headings: &[Heading], address: &Address) -> Marku
                 }
             }
         }
+    }
+}
+
+/// True if the list is all on this page, so that it can be sorted.
+pub(crate) fn is_whole(address: &Address, metadata: &ListMeta) -> bool {
+    let is_first = listing(address).is_none_or(|listing| listing.continue_token.is_empty());
+    is_first && metadata.continue_token.is_empty()
+}
+
+/// `items` in the order that the page at `address` asks for, if they are all there are. Unknown
+/// values come last, whatever the order.
+pub(crate) fn in_order<'a, T>(
+    address: &Address,
+    metadata: &ListMeta,
+    items: &'a [T],
+    value: impl Fn(Column, &T) -> Option<f64>,
+) -> Vec<&'a T> {
+    let mut items: Vec<&T> = items.iter().collect();
+    let sort = listing(address)
+        .map(|listing| listing.sort)
+        .unwrap_or_default();
+    if !is_whole(address, metadata) {
+        return items;
+    }
+    if sort.column == Column::Name {
+        if sort.descending {
+            items.reverse();
+        }
+        return items;
+    }
+    items.sort_by(|a, b| {
+        let [a, b] = [value(sort.column, a), value(sort.column, b)];
+        match (a, b) {
+            (Some(a), Some(b)) if sort.descending => b.total_cmp(&a),
+            (Some(a), Some(b)) => a.total_cmp(&b),
+            (a, b) => b.is_some().cmp(&a.is_some()),
+        }
+    });
+    items
+}
+
+/// What a column of rates is sorted by.
+pub(crate) fn sorted_value(column: Column, rates: &Rates, skew: Option<f64>) -> Option<f64> {
+    match column {
+        Column::Name => None,
+        Column::Requests => rates.requests_per_second,
+        Column::Inflight => rates.inflight,
+        Column::Errors => rates.error_ratio,
+        Column::Skew => skew,
+        Column::Age => rates.age_ms.map(figures::from_milli),
     }
 }
 
@@ -212,5 +270,32 @@ pub(crate) fn silent_replicas(replicas: &[ReplicaAnswer]) -> Markup {
                 (Shown(&replica.error))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(column: Column, descending: bool, continue_token: &str) -> Address {
+        let listing = Listing {
+            sort: Sort { column, descending },
+            continue_token: continue_token.to_owned(),
+        };
+        Address::new(None, View::Pods(listing))
+    }
+
+    /// Unknown is last in either order, and a list of which this is a part is left as it is.
+    #[test]
+    fn lists_are_sorted_when_they_are_whole() {
+        let items = [Some(2.0), None, Some(3.0), Some(1.0)];
+        let order = |descending, token| {
+            let address = address(Column::Requests, descending, token);
+            let sorted = in_order(&address, &ListMeta::default(), &items, |_, item| *item);
+            sorted.into_iter().copied().collect::<Vec<_>>()
+        };
+        assert_eq!(order(true, ""), [Some(3.0), Some(2.0), Some(1.0), None]);
+        assert_eq!(order(false, ""), [Some(1.0), Some(2.0), Some(3.0), None]);
+        assert_eq!(order(true, "a/b"), items);
     }
 }

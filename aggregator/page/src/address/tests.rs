@@ -85,7 +85,11 @@ fn links_lead_to_what_they_name() {
             assert_eq!(parse(&resolve(&from.path(), &link)), Ok(to));
         }
         let style = resolve(&from.path(), &from.asset("style.css"));
-        assert_eq!(style, "page/style.css");
+        let expected = match from.namespace {
+            None => "page/style.css",
+            Some(_) => "namespaces/prod/page/style.css",
+        };
+        assert_eq!(style, expected);
     }
 }
 

@@ -93,10 +93,10 @@ impl Panel {
                             line.grid x1="0" x2="100%" y1=(pixels(y(value))) y2=(pixels(y(value))) {}
                             text.tick x="-8" y=(pixels(y(value) + 4.0)) text-anchor="end" { (label) }
                         }
-                        @for (part, label) in times {
+                        @for (index, (part, label)) in times.iter().enumerate() {
                             line.grid x1=(percent(*part)) x2=(percent(*part)) y1="0" y2=(self.height) {}
                             @if with_times {
-                                text.tick x=(percent(*part)) y=(self.height + 17) text-anchor="middle" { (label) }
+                                text class=(if index % 2 == 0 { "tick" } else { "tick wide" }) x=(percent(*part)) y=(self.height + 17) text-anchor="middle" { (label) }
                             }
                         }
                         svg width="100%" height=(self.height) viewBox=(format!("0 0 {WIDTH} {height}"))
