@@ -62,7 +62,6 @@ impl Streams {
 
     /// A response of media type `text/event-stream` that sends `parts` as they come, each a whole
     /// number of events. Refused if there are [`STREAMS_MAX`] already.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the routes of the page"))]
     pub(crate) fn events(
         &self,
         parts: impl Stream<Item = Bytes> + Send + 'static,

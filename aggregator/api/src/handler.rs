@@ -25,7 +25,8 @@ use crate::form::Parameters;
 use crate::guard::Guard;
 use crate::metric_name::{MetricNames, MetricPrefix};
 use crate::metrics::{self, Outcome, ReadContext, Served};
-use crate::path::{HealthPath, MetricPath, Object, PathError, Route, ViewPath};
+use crate::page::Pages;
+use crate::path::{HealthPath, MetricPath, Object, PagePath, PathError, Route, ViewPath};
 use crate::recording::{Asked, Recorder};
 use crate::status::{Kind, Reason, Refusal};
 use crate::telemetry::Observations;
@@ -69,7 +70,7 @@ pub struct Api {
     recorder: Recorder,
     documents: Documents,
     views: Arc<Views>,
-    #[expect(dead_code, reason = "the routes of the page use it")]
+    pages: Pages,
     streams: Streams,
     stop: CancellationToken,
     /// `None` serves everyone.
@@ -105,18 +106,21 @@ impl Api {
             Arc::clone(recorder.ledger()),
             ViewSettings::alone(),
         );
+        let views = Arc::new(views);
+        let streams = Streams::new(stop.clone());
         Self {
             store,
             directory,
             clock,
             readiness,
             observations,
-            views: Arc::new(views),
+            pages: Pages::new(Arc::clone(&views), streams.clone()),
+            views,
             names,
             clusters: ClusterNames::default(),
             recorder,
             documents,
-            streams: Streams::new(stop.clone()),
+            streams,
             stop,
             guard: None,
         }
@@ -155,6 +159,7 @@ impl Api {
             Arc::clone(self.recorder.ledger()),
             settings,
         ));
+        self.pages = Pages::new(Arc::clone(&self.views), self.streams.clone());
         self
     }
 
@@ -186,10 +191,27 @@ impl Api {
             self.observations.request(resource, response.status());
             return response;
         }
-        if let Ok(Route::View(path)) = Route::parse(request.uri.path()) {
-            return self.show(&request, has_body, path).await;
+        match Route::parse(request.uri.path()) {
+            Ok(Route::View(path)) => self.show(&request, has_body, path).await,
+            Ok(Route::Page(path)) => self.show_page(&request, has_body, &path).await,
+            _ => self.respond(&request, has_body),
         }
-        self.respond(&request, has_body)
+    }
+
+    /// Handles an authorised request of a browser.
+    async fn show_page(&self, request: &Parts, has_body: bool, path: &PagePath) -> HttpResponse {
+        let shown = match check_limits(request, has_body) {
+            Ok(()) => {
+                let query = request.uri.query().unwrap_or_default();
+                let namespace = path.namespace.as_deref();
+                self.pages.serve(namespace, &path.name, query).await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let response = shown.unwrap_or_else(|refusal| self.refuse(request, refusal));
+        self.observations
+            .request(path.info().resource, response.status());
+        response
     }
 
     /// Handles an authorised request for what people see.
@@ -283,7 +305,7 @@ impl Api {
             Route::OpenApiOf(index) => documents
                 .openapi_of(*index)
                 .ok_or_else(|| path_refusal(&PathError::Unknown(request.uri.path().to_owned())))?,
-            Route::Root | Route::Health(_) | Route::View(_) => &documents.root,
+            Route::Root | Route::Health(_) | Route::View(_) | Route::Page(_) => &documents.root,
         };
         let aggregated = aggregated && matches!(route, Route::LegacyGroups | Route::Groups);
         let media_type = if aggregated {
@@ -380,6 +402,7 @@ fn resource_of(route: &Route) -> &'static str {
         },
         Route::External(_) => "external",
         Route::View(path) => path.resource(),
+        Route::Page(path) => path.info().resource,
         Route::Health(_) => "health",
         Route::Root
         | Route::LegacyGroups

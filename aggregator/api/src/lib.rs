@@ -30,6 +30,7 @@ mod metrics;
 pub mod names;
 mod no_value_reason;
 mod openapi;
+mod page;
 mod path;
 mod percent;
 mod quantity;

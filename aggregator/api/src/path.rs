@@ -12,7 +12,7 @@ use crate::names::{namespace_fault, pod_name_fault, service_name_fault};
 use crate::percent::{self, PercentError};
 use crate::workload::Workload;
 
-pub(crate) use view::{ListResource, VIEW_GROUP, VIEW_VERSION, ViewPath};
+pub(crate) use view::{ListResource, PagePath, VIEW_GROUP, VIEW_VERSION, ViewPath};
 
 mod view;
 
@@ -62,6 +62,8 @@ pub(crate) enum Route {
     ViewResources,
     /// What people see.
     View(ViewPath),
+    /// The same in a browser.
+    Page(PagePath),
     /// `/apis/X`, of external metrics
     ExternalGroup,
     /// `/apis/X/v1beta1`
@@ -209,6 +211,9 @@ impl Route {
             ["apis", VIEW_GROUP] => Ok(Self::ViewGroup),
             ["apis", VIEW_GROUP, VIEW_VERSION] => Ok(Self::ViewResources),
             ["apis", VIEW_GROUP, VIEW_VERSION, ref rest @ ..] => {
+                if let Some(page) = PagePath::parse(rest)? {
+                    return Ok(Self::Page(page));
+                }
                 ViewPath::parse(rest)?.map(Self::View).ok_or_else(unknown)
             }
             ["apis", EXTERNAL_GROUP] => Ok(Self::ExternalGroup),

@@ -33,7 +33,7 @@ const AGE_BUCKETS: [f64; 15] = [
 ];
 
 /// Label `resource` besides the workloads.
-const RESOURCES: [&str; 11] = [
+const RESOURCES: [&str; 12] = [
     "pods",
     "namespaces",
     "services",
@@ -43,6 +43,7 @@ const RESOURCES: [&str; 11] = [
     "explanations",
     "timelines",
     "health",
+    "page",
     "discovery",
     "other",
 ];

@@ -6,7 +6,7 @@ use crate::path::{VIEW_GROUP, VIEW_VERSION};
 
 /// Resources with their kinds, and whether they are namespaced. The verb is `get` alone: with
 /// `list`, garbage collection and namespace deletion would list them.
-const RESOURCES: [(&str, &str, bool); 8] = [
+const RESOURCES: [(&str, &str, bool); 9] = [
     ("pods", "PodList", true),
     ("workloads", "WorkloadList", true),
     ("namespaces", "NamespaceList", false),
@@ -15,6 +15,7 @@ const RESOURCES: [(&str, &str, bool); 8] = [
     ("explanations", "Explanation", true),
     ("timelines", "Timeline", true),
     ("health", "Health", false),
+    ("page", "Page", true),
 ];
 
 /// `/apis/view.meshmeter.io/v1`

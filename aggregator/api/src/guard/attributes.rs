@@ -21,8 +21,12 @@ pub(super) fn of(route: &Route) -> Option<Attributes> {
             namespace: namespace.clone(),
             ..ResourceAttributes::default()
         },
-        Route::View(path) => {
-            let info = path.info();
+        Route::View(_) | Route::Page(_) => {
+            let info = match route {
+                Route::Page(path) => path.info(),
+                Route::View(path) => path.info(),
+                _ => return None,
+            };
             ResourceAttributes {
                 verb: info.verb.to_owned(),
                 group: VIEW_GROUP.to_owned(),
@@ -224,6 +228,12 @@ mod tests {
             (
                 "namespaces/prod/reads",
                 ["list", VIEW_GROUP, "reads", "", "", "prod"],
+            ),
+            ("page", ["list", VIEW_GROUP, "page", "", "", ""]),
+            ("page/system", ["get", VIEW_GROUP, "page", "", "system", ""]),
+            (
+                "namespaces/prod/page/events",
+                ["get", VIEW_GROUP, "page", "", "events", "prod"],
             ),
             (
                 "namespaces/prod/explanations/jazz",

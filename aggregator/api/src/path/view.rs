@@ -27,6 +27,14 @@ pub(crate) enum ViewPath {
     Health,
 }
 
+/// `/page`, `/page/NAME`, the same in a namespace: what a browser asks for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct PagePath {
+    pub(crate) namespace: Option<String>,
+    /// Empty for the page itself.
+    pub(crate) name: String,
+}
+
 common_names::named! {
     /// Resources that are lists of traffic.
     pub(crate) enum ListResource {
@@ -46,6 +54,38 @@ pub(crate) struct Info<'a> {
     pub(crate) name: &'a str,
     /// "" for all.
     pub(crate) namespace: &'a str,
+}
+
+// === impl PagePath ===
+
+impl PagePath {
+    /// Parses what follows `/apis/view.meshmeter.io/v1/`; `None` if it is no path of a page.
+    pub(super) fn parse(rest: &[&str]) -> Result<Option<Self>, PathError> {
+        let (namespace, name) = match *rest {
+            ["page"] => (None, ""),
+            ["page", name] => (None, name),
+            ["namespaces", namespace, "page"] => (Some(namespace), ""),
+            ["namespaces", namespace, "page", name] => (Some(namespace), name),
+            _ => return Ok(None),
+        };
+        if let Some(namespace) = namespace {
+            check_name("namespace", namespace, namespace_fault(namespace))?;
+        }
+        Ok(Some(Self {
+            namespace: namespace.map(str::to_owned),
+            name: name.to_owned(),
+        }))
+    }
+
+    pub(crate) fn info(&self) -> Info<'_> {
+        Info {
+            verb: if self.name.is_empty() { "list" } else { "get" },
+            resource: "page",
+            subresource: "",
+            name: &self.name,
+            namespace: self.namespace.as_deref().unwrap_or_default(),
+        }
+    }
 }
 
 // === impl ViewPath ===

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aggregator_core::pod::PodKey;
 use aggregator_directory::{AutoscalerInfo, ObjectKey, ServicePods};
-use aggregator_view::documents::{Group, GroupKind, HpaState, List};
+use aggregator_view::documents::{Group, GroupKind, HpaState, List, Pod};
 use common_time::Monotonic;
 
 use super::Views;
@@ -53,6 +53,46 @@ impl Views {
             pods,
         });
         self.groups("WorkloadList", candidates.collect(), parameters)
+    }
+
+    /// A workload and its first `limit` pods; `None` if it has no pod and nobody scales it.
+    pub(crate) fn workload(
+        &self,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+        limit: usize,
+    ) -> Option<(Group, List<Pod>)> {
+        let key = Key {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+        };
+        let groups = self.directory.by_workload(Some(namespace)).into_iter();
+        let mut found = groups.filter(|(key, _)| &*key.kind == kind && &*key.name == name);
+        let pods = found.next().map(|(_, pods)| pods).unwrap_or_default();
+        let candidates = [Candidate {
+            key: key.clone(),
+            group: GroupKind::Workload,
+            pods: pods.clone(),
+        }];
+        let hpas = self.hpas_of(&candidates);
+        if pods.is_empty() && !hpas.contains_key(&key) {
+            return None;
+        }
+        let now = self.clock.now();
+        let [candidate] = candidates;
+        let group = self.group(now, candidate, &hpas, true);
+        let shown = pods.iter().take(limit);
+        let shown = shown.filter_map(|pod| Some(self.pod(now, self.directory.member(pod)?, true)));
+        let rest = pods.len().saturating_sub(limit);
+        Some((group, pages::list("PodList", shown.collect(), rest, None)))
+    }
+
+    /// What an autoscaler wants and has; `None` if it is not known.
+    pub(crate) fn hpa_state(&self, namespace: &str, name: &str) -> Option<HpaState> {
+        let hpa = self.directory.autoscaler(namespace, name);
+        hpa.map(|hpa| state(&hpa))
     }
 
     pub(super) fn namespaces(

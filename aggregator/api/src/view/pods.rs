@@ -60,7 +60,7 @@ impl Views {
         ))
     }
 
-    fn pod(&self, now: Monotonic, member: Member, with_history: bool) -> Pod {
+    pub(super) fn pod(&self, now: Monotonic, member: Member, with_history: bool) -> Pod {
         let Member {
             key,
             labels,

@@ -70,6 +70,13 @@ impl Directory {
         Page { items, remaining }
     }
 
+    /// A pod that is known.
+    pub fn member(&self, pod: &PodKey) -> Option<Member> {
+        let cache = self.cache.read();
+        let (namespace, within) = cache.namespaces.get_key_value(&pod.namespace)?;
+        within.member(namespace, &pod.name)
+    }
+
     /// The serving pods of `namespace`, or of all, by workload; pods without one are under their
     /// own name, of the kind `Pod`.
     pub fn by_workload(&self, namespace: Option<&str>) -> BTreeMap<WorkloadKey, Vec<PodKey>> {
