@@ -106,9 +106,9 @@ pub struct ServeArgs {
     pub addresses_file: Option<PathBuf>,
 
     /// With --standalone: file that lists the pods that exist: JSON
-    /// {"pods":[{"namespace","name","uid","labels":{}}]}. With it only those pods are served, and
-    /// what sidecars say of their labels does not count. Without it pods and labels are taken from
-    /// the sidecars that connect.
+    /// {"pods":[{"namespace","name","uid","labels":{},"owner":{"group","kind","name"}}]}. With it
+    /// only those pods are served, and what sidecars say of their labels does not count. Without it
+    /// pods and labels are taken from the sidecars that connect.
     #[arg(long, env = "MESHMETER_PODS_FILE", value_name = "FILE")]
     pub pods_file: Option<PathBuf>,
 

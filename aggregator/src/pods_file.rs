@@ -6,7 +6,7 @@ use std::path::Path;
 use aggregator_api::names::{namespace_fault, pod_name_fault};
 use aggregator_api::selector::{key_fault, value_fault};
 use aggregator_core::limits::{LABELS_BYTES_MAX, LABELS_MAX, PODS_MAX, UID_BYTES_MAX};
-use aggregator_core::pod::{Labels, PodInfo, PodKey};
+use aggregator_core::pod::{Labels, Owner, PodInfo, PodKey};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
@@ -28,6 +28,19 @@ struct Entry {
     uid: String,
     #[serde(default)]
     labels: Labels,
+    #[serde(default)]
+    owner: Option<OwnerEntry>,
+}
+
+/// The owner that people know a pod by: the Deployment, not the `ReplicaSet`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OwnerEntry {
+    /// Such as `apps`; empty for the core group.
+    #[serde(default)]
+    group: String,
+    kind: String,
+    name: String,
 }
 
 /// Reads and checks the file at `path`.
@@ -66,6 +79,7 @@ fn check(entry: Entry) -> Result<PodInfo> {
         name,
         uid,
         labels,
+        owner,
     } = entry;
     if let Some(rule) = namespace_fault(&namespace) {
         bail!("namespace: {namespace:?} is not valid: {rule}");
@@ -100,7 +114,33 @@ fn check(entry: Entry) -> Result<PodInfo> {
         }
     }
     let key = PodKey::new(&namespace, &name);
-    Ok(PodInfo::new(key, uid.into(), labels))
+    let owner = owner.map(check_owner).transpose()?;
+    Ok(PodInfo {
+        owner,
+        ..PodInfo::new(key, uid.into(), labels)
+    })
+}
+
+fn check_owner(entry: OwnerEntry) -> Result<Owner> {
+    let OwnerEntry { group, kind, name } = entry;
+    if let Some(rule) = pod_name_fault(&name) {
+        bail!("owner.name: {name:?} is not valid: {rule}");
+    }
+    let is_word = |text: &str| text.len() <= 63 && text.chars().all(|c| c.is_ascii_alphanumeric());
+    ensure!(
+        is_word(&kind) && !kind.is_empty(),
+        "owner.kind: {kind:?} is not a kind such as Deployment"
+    );
+    ensure!(
+        is_word(&group.replace(['.', '-'], "")),
+        "owner.group: {group:?} is not an API group such as apps"
+    );
+    Ok(Owner {
+        group: group.into(),
+        kind: kind.into(),
+        name: name.into(),
+        uid: "".into(),
+    })
 }
 
 #[cfg(test)]
@@ -111,11 +151,17 @@ mod tests {
     #[test]
     fn reads_pods() {
         let text = r#"{"pods":[{"namespace":"prod","name":"jazz-v1","uid":"u1","labels":{"app":"jazz"}},
-                               {"namespace":"prod","name":"dj"}]}"#;
+                               {"namespace":"prod","name":"dj","owner":{"group":"apps","kind":"Deployment","name":"dj"}}]}"#;
         let pods = parse(text).unwrap();
         assert_eq!(pods[0].key, PodKey::new("prod", "jazz-v1"));
         assert_eq!(pods[0].labels["app"], "jazz");
         assert_eq!((&*pods[1].uid, pods[1].labels.len()), ("", 0));
+        let owner = pods[1].owner.as_ref().unwrap();
+        assert_eq!(
+            (&*owner.group, &*owner.kind, &*owner.name),
+            ("apps", "Deployment", "dj")
+        );
+        assert_eq!(pods[0].owner, None);
     }
 
     /// Each mistake is named with its place.
