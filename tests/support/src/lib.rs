@@ -11,6 +11,7 @@
 
 pub mod aggregator;
 pub mod artifacts;
+pub mod autoscalers;
 pub mod bootstrap;
 pub mod clock;
 pub mod djapp;
@@ -26,3 +27,4 @@ pub mod set_clock;
 pub mod sidecar;
 pub mod skipped;
 pub mod stopwatch;
+pub mod ui;

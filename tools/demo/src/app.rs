@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tests_support::aggregator::{Aggregator, Options, pods_metric_path};
+use tests_support::aggregator::{Aggregator, pods_metric_path};
+use tests_support::autoscalers::Autoscalers;
 use tests_support::clock;
 use tests_support::load::Phase;
+use tests_support::ui::Ui;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
+use crate::cluster;
 use crate::fleet::{Fleet, NAMESPACE};
 use crate::mesh;
 use crate::outcome::Outcome;
@@ -27,6 +30,8 @@ const STEPS: [(&str, f64, f64); 4] = [
     ("10x", 10.0, 0.35),
     ("quiet", 1.0, 0.2),
 ];
+/// Syncs of the autoscalers: every 5 s, three times as often as Kubernetes, for a short demo.
+const ROUNDS_PER_SYNC: u32 = 25;
 /// Signal ages are recorded from here on: before, an idle pod's value is as old as its last
 /// heartbeat.
 const AGES_AFTER: Duration = Duration::from_secs(1);
@@ -56,7 +61,11 @@ async fn run_to_end(args: &Args, screen: &mut Screen) -> Result<Outcome> {
         return mesh::run(args, screen).await;
     }
     screen.progress("starting the aggregator");
-    let mut aggregator = Aggregator::start(&Options::default()).await?;
+    let folder = tempfile::Builder::new().prefix("meshmeter-demo-").tempdir();
+    let folder = folder.context("make a directory for the demo")?;
+    let mut autoscalers = cluster::autoscalers(folder.path())?;
+    let mut aggregator = Aggregator::start(&cluster::options(folder.path())?).await?;
+    let ui = Ui::start(aggregator.api_address()).await?;
     screen.progress("starting dj, jazz-v1 and metal-v1, each behind its own Envoy");
     let mut fleet = Fleet::start(aggregator.ingest()).await?;
     aggregator.wait_ready().await?;
@@ -64,10 +73,16 @@ async fn run_to_end(args: &Args, screen: &mut Screen) -> Result<Outcome> {
         .await
         .with_context(|| format!("the aggregator's log ends:\n{}", aggregator.log_tail()))?;
     screen.progress(&format!(
-        "load begins; meanwhile try\n  {}",
+        "load begins; meanwhile open in a browser\n  {}\nor try\n  {}",
+        ui.url("page"),
         curl(&fleet, &aggregator)?
     ));
-    let watch = load_and_watch(args, &fleet, &aggregator, screen).await?;
+    let watch = loop {
+        let watch = load_and_watch(args, &fleet, &aggregator, &mut autoscalers, screen).await?;
+        if !args.keep {
+            break watch;
+        }
+    };
     screen.progress("load ended; waiting until the counters stand still");
     wait_until_still(&fleet, &aggregator).await?;
     let summary = Summary::collect(&fleet, &aggregator, &watch).await?;
@@ -88,6 +103,7 @@ async fn load_and_watch(
     args: &Args,
     fleet: &Fleet,
     aggregator: &Aggregator,
+    autoscalers: &mut Autoscalers,
     screen: &mut Screen,
 ) -> Result<Watch> {
     let stop = CancellationToken::new();
@@ -114,6 +130,9 @@ async fn load_and_watch(
         }
         let elapsed = start.elapsed();
         let counts = elapsed >= AGES_AFTER && elapsed < args.duration();
+        if round % ROUNDS_PER_SYNC == 0 {
+            autoscalers.sync(aggregator.api()).await?;
+        }
         watch.read_rates(fleet, aggregator, counts).await;
         if round % ROUNDS_PER_PICTURE == 0 {
             watch.read_rest(fleet, aggregator).await;

@@ -25,6 +25,10 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) mesh: bool,
 
+    /// Go on with the load, over and over, until Ctrl-C: for a look at the page.
+    #[arg(long, conflicts_with_all = ["json", "mesh"])]
+    pub(crate) keep: bool,
+
     /// Scale all request rates by this factor.
     #[arg(long, default_value_t = 1.0, value_parser = parse_scale)]
     pub(crate) scale: f64,

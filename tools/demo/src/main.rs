@@ -12,6 +12,7 @@ use clap::Parser;
 
 mod app;
 mod args;
+mod cluster;
 mod fleet;
 mod hpa;
 mod mesh;

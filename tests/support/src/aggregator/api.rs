@@ -96,7 +96,12 @@ impl ApiClient {
 
     /// GETs `path`, whatever the status of the answer.
     pub async fn get(&self, path: &str) -> Result<Response> {
-        let done = timeout(EXCHANGE_MAX, self.exchange(path)).await;
+        self.get_as(path, "").await
+    }
+
+    /// As [`Self::get`], by a client that calls itself `user_agent`.
+    pub async fn get_as(&self, path: &str, user_agent: &str) -> Result<Response> {
+        let done = timeout(EXCHANGE_MAX, self.exchange(path, user_agent)).await;
         done.context("no answer in time")
             .flatten()
             .with_context(|| format!("GET https://{}{path}", self.address))
@@ -121,18 +126,18 @@ impl ApiClient {
         Ok(list)
     }
 
-    async fn exchange(&self, path: &str) -> Result<Response> {
+    async fn exchange(&self, path: &str, user_agent: &str) -> Result<Response> {
         let mut connection = self.connection.lock().await;
         // A connection that broke or was cut off in the middle of an answer is not put back.
         if let Some(sender) = connection.take().filter(|sender| !sender.is_closed())
-            && let Ok((response, sender)) = self.exchange_on(sender, path).await
+            && let Ok((response, sender)) = self.exchange_on(sender, path, user_agent).await
         {
             *connection = sender;
             return Ok(response);
         }
         // There was none, or the server had closed it while it was idle.
         let sender = self.connect().await?;
-        let (response, sender) = self.exchange_on(sender, path).await?;
+        let (response, sender) = self.exchange_on(sender, path, user_agent).await?;
         *connection = sender;
         Ok(response)
     }
@@ -142,8 +147,15 @@ impl ApiClient {
         &self,
         mut sender: Sender,
         path: &str,
+        user_agent: &str,
     ) -> Result<(Response, Option<Sender>)> {
-        let request = request("GET", &self.address.to_string(), path)?;
+        let mut request = request("GET", &self.address.to_string(), path)?;
+        if !user_agent.is_empty() {
+            let value = user_agent.parse().context("name the client")?;
+            request
+                .headers_mut()
+                .insert(http::header::USER_AGENT, value);
+        }
         let (head, body) = sender.send_request(request).await?.into_parts();
         let body = Limited::new(body, BODY_MAX).collect().await;
         let body = body.map_err(|error| anyhow::anyhow!("read the body: {error}"))?;
