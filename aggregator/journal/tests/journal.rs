@@ -1,7 +1,10 @@
 //! Reads on disk against restarts, SIGKILL, damage, a small limit and a disk that fails.
 
+#![expect(clippy::unwrap_used, reason = "a test helper may panic")]
+
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -87,6 +90,10 @@ fn numbers(ledger: &Ledger) -> Vec<u64> {
     reads.map(|read| read.sum_milli.unwrap()).collect()
 }
 
+fn range(numbers: Range<u64>) -> Vec<u64> {
+    numbers.collect()
+}
+
 fn lost(counts: &Counts, reason: LossReason) -> u64 {
     counts
         .lost()
@@ -111,7 +118,7 @@ fn outlives_restarts() {
     let folder = tempfile::tempdir().unwrap();
     for restart in 0..3 {
         let (ledger, mut disk) = open(folder.path(), BYTES_MIN, at(restart));
-        assert_eq!(numbers(&ledger), Vec::from_iter(0..restart * 2));
+        assert_eq!(numbers(&ledger), range(0..restart * 2));
         assert_eq!(disk.counts().restored(), restart * 2);
         let entries = [entry(restart * 2), entry(restart * 2 + 1)];
         disk.append(at(restart), &entries).unwrap();
@@ -186,7 +193,7 @@ fn is_bounded() {
     }
     drop(disk);
     let (ledger, disk) = open(folder.path(), 0, at(40));
-    assert_eq!(numbers(&ledger), Vec::from_iter(32..40));
+    assert_eq!(numbers(&ledger), range(32..40));
     assert_eq!(lost(&disk.counts(), LossReason::Damaged), 8, "the fillers");
 }
 
@@ -232,7 +239,7 @@ async fn the_queue_is_bounded() {
     writer.run(stop).await;
     assert_eq!(counts.written(), 1 + 10_000 - refused);
     let (ledger, _disk) = open(folder.path(), BYTES_MIN, at(0));
-    assert_eq!(numbers(&ledger), Vec::from_iter(0..10_000 - refused));
+    assert_eq!(numbers(&ledger), range(0..10_000 - refused));
     assert_eq!(ledger.changes(&Query::of("prod")), [change]);
 }
 
@@ -261,7 +268,7 @@ fn survives_sigkill() {
         let (ledger, _disk) = open(folder.path(), BYTES_MIN, at(0));
         let numbers = numbers(&ledger);
         assert!(numbers.len() as u64 > written, "{written}");
-        assert_eq!(numbers, Vec::from_iter(0..numbers.len() as u64));
+        assert_eq!(numbers, range(0..numbers.len() as u64));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aggregator_view::documents::Change;
 use common_time::UnixMillis;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::changes::Changes;
 use crate::entry::{self, Entry, EntryError};
@@ -13,6 +13,10 @@ use crate::limits::{AUTOSCALERS_SIXTEENTHS, CHANGES_SIXTEENTHS, OTHERS_SIXTEENTH
 use crate::query::{Query, Reads};
 use crate::read::Read;
 use crate::room::Room;
+
+/// Subjects whose blocks a query copies before it lets others at the room: some 100 blocks each of
+/// a day, 10 ns a block.
+const SUBJECTS_LOCKED: usize = 16;
 
 /// Reads of metrics and changes of HPAs. Writers and readers share it by reference.
 #[derive(Debug)]
@@ -127,12 +131,20 @@ impl Ledger {
     /// The reads that `query` asks for, the oldest first.
     pub fn reads(&self, query: &Query<'_>) -> Reads {
         let Query { from, to, .. } = *query;
-        let wanted = |room: &Mutex<Room>| {
-            let room = room.lock();
-            room.snapshot(|key| query.wants(key), from, to)
-        };
-        let mut snapshots = wanted(&self.autoscalers);
-        snapshots.extend(wanted(&self.others));
+        let mut snapshots = Vec::new();
+        for room in [&self.autoscalers, &self.others] {
+            for first in (0..).step_by(SUBJECTS_LOCKED) {
+                let locked = room.lock();
+                let places = first..first + SUBJECTS_LOCKED;
+                let found = locked.snapshot(places, |key| query.wants(key), from, to);
+                // Reads that wait to be recorded come first.
+                MutexGuard::unlock_fair(locked);
+                match found {
+                    Some(found) => snapshots.extend(found),
+                    None => break,
+                }
+            }
+        }
         Reads::new(snapshots, from, to)
     }
 
@@ -147,8 +159,8 @@ impl Ledger {
         self.changes.lock().between(namespace, hpa, from, to)
     }
 
-    /// Time of the oldest read of an autoscaler: before it, the ledger knows nothing. `None` without
-    /// one.
+    /// Time of the oldest read of an autoscaler: before it, the ledger knows nothing. `None`
+    /// without one.
     pub fn oldest(&self) -> Option<UnixMillis> {
         self.autoscalers.lock().oldest().map(UnixMillis)
     }

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Pure: time comes in as an argument, and reads that outlive the process are written by a
-//! [`Journal`] of the caller's. Everything is bounded in bytes: [`Ledger::new`] is given the limit, and what gives
-//! way is counted by [`DropReason`].
+//! [`Journal`] of the caller's. Everything is bounded in bytes: [`Ledger::new`] is given the limit,
+//! and what gives way is counted by [`DropReason`].
 
 mod blocks;
 mod changes;

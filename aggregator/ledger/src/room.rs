@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
 
 use hashbrown::HashTable;
 
@@ -94,19 +95,22 @@ impl Room {
         self.make_room(now);
     }
 
-    /// Copies of what queries need of the subjects that `is_wanted`.
+    /// Copies of what queries need of the subjects in `places` that `is_wanted`; `None` if there
+    /// are no such places.
     pub(crate) fn snapshot(
         &self,
+        places: Range<usize>,
         is_wanted: impl Fn(&Key) -> bool,
         from: u64,
         to: u64,
-    ) -> Vec<Snapshot> {
-        let subjects = self.subjects.iter().flatten();
-        let wanted = subjects.filter(|subject| is_wanted(&subject.key));
+    ) -> Option<Vec<Snapshot>> {
+        let end = places.end.min(self.subjects.len());
+        let subjects = self.subjects.get(places.start..end)?;
+        let wanted = subjects.iter().flatten();
+        let wanted = wanted.filter(|subject| is_wanted(&subject.key));
         let snapshots = wanted.map(|subject| subject.snapshot(from, to));
-        snapshots
-            .filter(|snapshot| !snapshot.records.is_empty())
-            .collect()
+        let known = |snapshot: &Snapshot| !snapshot.records.is_empty();
+        (places.start < end).then(|| snapshots.filter(known).collect())
     }
 
     /// Time of the oldest read.

@@ -208,7 +208,7 @@ impl Subject {
         {
             self.around.pop();
         }
-        if self.next > 0 && self.last.is_some_and(|last| last.at < kept) {
+        if self.last.is_some_and(|last| last.at < kept) {
             // Nobody reads it any more: its open blocks are too old as well.
             for blocks in [&mut self.records, &mut self.recent, &mut self.around] {
                 while blocks.oldest_span().is_some_and(|span| span.newest < kept) {
@@ -233,11 +233,10 @@ impl Subject {
     /// Moves the details before and at a change from `block` to `around`.
     fn keep_around_changes(&mut self, block: &Block) {
         let Span { first, last, .. } = block.span;
-        while self.changes.front().is_some_and(|change| *change < first) {
-            self.changes.pop_front();
-        }
+        self.forget_changes(first);
         let changes = &self.changes;
-        let is_kept = |number: u64| changes.contains(&number) || changes.contains(&(number + 1));
+        let is_change = |number: u64| changes.binary_search(&number).is_ok();
+        let is_kept = |number: u64| is_change(number) || is_change(number + 1);
         if changes.front().is_none_or(|change| *change > last + 1) {
             return;
         }
@@ -261,13 +260,23 @@ impl Subject {
         }
     }
 
+    /// Forgets changes before read `first`.
+    fn forget_changes(&mut self, first: u64) {
+        while self.changes.front().is_some_and(|change| *change < first) {
+            self.changes.pop_front();
+        }
+    }
+
     /// Drops the oldest block of details; returns its number of reads.
     pub(crate) fn drop_details(&mut self) -> u32 {
-        let dropped = self
-            .around
-            .drop_oldest()
-            .or_else(|| self.recent.drop_oldest());
-        dropped.map_or(0, |span| span.entries)
+        if let Some(span) = self.around.drop_oldest() {
+            return span.entries;
+        }
+        let Some(span) = self.recent.drop_oldest() else {
+            return 0;
+        };
+        self.forget_changes(span.last + 1);
+        span.entries
     }
 
     /// Drops the oldest block of records; returns its number of reads.
