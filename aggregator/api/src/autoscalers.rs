@@ -13,8 +13,8 @@ use aggregator_ledger::PodValue;
 use aggregator_view::{computed_for_pods, computed_for_total, metric_of};
 use autoscaler::{Hpa, Metric, Target};
 
+use crate::asked::Asked;
 use crate::metrics::Summary;
-use crate::recording::Asked;
 
 /// Autoscalers that are compared by their pods when a read has none.
 const CANDIDATES_MAX: usize = 16;

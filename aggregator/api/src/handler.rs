@@ -16,6 +16,7 @@ use rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
 use crate::accept;
+use crate::asked::Asked;
 use crate::authentication::certificate::PeerCertificates;
 use crate::body::{Body, Streams};
 use crate::cluster_names::ClusterNames;
@@ -27,7 +28,7 @@ use crate::metric_name::{MetricNames, MetricPrefix};
 use crate::metrics::{self, Outcome, ReadContext, Served};
 use crate::page::Pages;
 use crate::path::{HealthPath, MetricPath, Object, PagePath, PathError, Route, ViewPath};
-use crate::recording::{Asked, Recorder};
+use crate::recording::Recorder;
 use crate::status::{Kind, Reason, Refusal};
 use crate::telemetry::Observations;
 use crate::view::{ViewSettings, Views};

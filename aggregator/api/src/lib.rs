@@ -13,6 +13,7 @@
 //! scaling on errors and obeys numbers.
 
 mod accept;
+mod asked;
 pub mod authentication;
 mod autoscalers;
 mod body;

@@ -10,26 +10,15 @@ use common_time::{Monotonic, Now};
 use http::header::USER_AGENT;
 use http::request::Parts;
 
+use crate::asked::Asked;
 use crate::autoscalers::{self, Computed};
-use crate::form::Parameters;
 use crate::hpa_reads::HpaReads;
 use crate::metrics::{Source, Summary};
-use crate::path::{ExternalPath, MetricPath, Object};
 use crate::status::Refusal;
 
 /// Name of the authenticated user, in the request's extensions.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reader(pub String);
-
-/// A metric that was asked for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
-    pub(crate) namespace: &'a str,
-    pub(crate) metric: &'a str,
-    pub(crate) object: aggregator_ledger::Object<'a>,
-    pub(crate) selector: &'a str,
-    pub(crate) metric_selector: &'a str,
-}
 
 /// Writes to the ledger.
 #[derive(Debug)]
@@ -37,40 +26,6 @@ pub(crate) struct Recorder {
     ledger: Arc<Ledger>,
     directory: Arc<Directory>,
     hpa_reads: HpaReads,
-}
-
-// === impl Asked ===
-
-impl<'a> Asked<'a> {
-    pub(crate) fn of_object(path: &'a MetricPath, parameters: &'a Parameters) -> Self {
-        let (resource, name): (_, &str) = match &path.object {
-            Object::Pods => ("pods", ""),
-            Object::Pod(name) => ("pods", name),
-            Object::Namespace => ("namespace", ""),
-            Object::Service(name) => ("services", name),
-            Object::Workload(kind, name) => (kind.resource(), name),
-        };
-        Self {
-            namespace: &path.namespace,
-            metric: &path.metric,
-            object: aggregator_ledger::Object { resource, name },
-            selector: parameters.label_selector.trim(),
-            metric_selector: parameters.metric_label_selector.trim(),
-        }
-    }
-
-    pub(crate) fn of_external(path: &'a ExternalPath, parameters: &'a Parameters) -> Self {
-        Self {
-            namespace: &path.namespace,
-            metric: &path.metric,
-            object: aggregator_ledger::Object {
-                resource: "external",
-                name: "",
-            },
-            selector: parameters.label_selector.trim(),
-            metric_selector: parameters.metric_label_selector.trim(),
-        }
-    }
 }
 
 // === impl Recorder ===

@@ -71,18 +71,26 @@ impl App {
 
     /// Starts an aggregator, with the pods of a file if given.
     pub(crate) async fn start_with_pods(pods: Option<Vec<PodInfo>>) -> Self {
-        let directory = TempDir::new().unwrap();
-        let file = directory.path().join("addresses.json");
-        let shutdown = CancellationToken::new();
-        let config = Config {
-            addresses_file: Some(file.clone()),
-            mode: Mode::Standalone {
+        Self::start_with(|config| {
+            config.mode = Mode::Standalone {
                 api_names: Vec::new(),
                 pods,
                 autoscalers: None,
-            },
+            };
+        })
+        .await
+    }
+
+    /// Starts an aggregator whose configuration is changed.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("addresses.json");
+        let shutdown = CancellationToken::new();
+        let mut config = Config {
+            addresses_file: Some(file.clone()),
             ..config()
         };
+        change(&mut config);
         let task = tokio::spawn(aggregator::app::run(config, shutdown.clone()));
         let text = eventually("the addresses file", async || {
             std::fs::read_to_string(&file).ok()

@@ -13,5 +13,6 @@ mod lifecycle;
 mod objects;
 mod rates;
 mod refusals;
+mod restored;
 #[expect(dead_code, reason = "shared with the tests in a cluster")]
 mod sidecar;

@@ -326,7 +326,7 @@ async fn demo(target: &Target) -> Result<()> {
         "\n40 requests per second go from dj to jazz, whose autoscaler wants 10 a pod. Look:\n\n  \
          kubectl -n {NAMESPACE} get hpa,pods --watch\n  \
          kubectl get --raw '{}'\n  \
-         kubectl get --raw '/apis/custom.metrics.k8s.io/v1beta2/namespaces/{NAMESPACE}/reads'\n  \
+         kubectl get --raw '/apis/view.meshmeter.io/v1/namespaces/{NAMESPACE}/reads'\n  \
          kubectl -n {RELEASE} port-forward meshmeter-0 7471      # http://127.0.0.1:7471/debug/pods\n\n\
          scripts/cluster remove --kubeconfig {}      # when you are done",
         values_path("app=jazz"),
