@@ -29,7 +29,7 @@ const CHOICES: [&str; 28] = [
     "ingest: {tls: permissive}",
     "ingest: {tls: required, identity: token}",
     "api: {custom: false}",
-    "api: {external: false, viewRole: false}",
+    "api: {external: false, view: false, viewRole: false}",
     "api: {certificate: {source: cert-manager}}",
     "api: {certificate: {source: secret, secretName: mine, ca: '-----BEGIN CERTIFICATE-----'}}",
     "remoteWrite: {receiver: other, url: 'https://mimir.example:8443/api/v1/push', auth: {type: basic, user: me, secretName: mimir}}",
