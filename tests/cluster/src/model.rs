@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow};
 use autoscaler::{Answer, Decision, Hpa, Memory, Observed, Phase, Pod, Quantity, Source, Values};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -23,14 +23,16 @@ use tests_support::kubernetes::{AggregationLayer, ApiServer};
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::objects::DOWNSCALE_STABILISATION;
 use crate::rest::NAMESPACE;
 
 /// As `--horizontal-pod-autoscaler-sync-period` of the real one.
 const SYNC_PERIOD: Duration = Duration::from_secs(1);
-/// As `--horizontal-pod-autoscaler-downscale-stabilization` of the real one.
-const DOWNSCALE_STABILISATION: Duration = Duration::from_secs(10);
 /// The version that the controller prefers.
 const SERVICE: &str = "v1beta2.custom.metrics.k8s.io";
+
+/// The aggregator's own group.
+const VIEW_SERVICE: &str = "v1.view.meshmeter.io";
 
 /// A running model; ends when dropped.
 #[derive(Debug)]
@@ -38,6 +40,10 @@ pub struct Model {
     shared: Arc<Shared>,
     _stop: DropGuard,
 }
+
+/// A way to the aggregator.
+#[derive(Clone, Debug)]
+pub struct Viewer(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -83,11 +89,29 @@ impl Model {
         })
     }
 
+    /// A way to the aggregator past the controllers.
+    pub(crate) fn viewer(&self) -> Viewer {
+        Viewer(Arc::clone(&self.shared))
+    }
+
     pub(crate) fn lead_to(&self, api: SocketAddr) {
         let proxy = self.shared.server.front_proxy();
         let layer = proxy.layer(api, "meshmeter-api.meshmeter.svc");
         let mut held = self.shared.layer.lock();
         *held = Some(Arc::new(layer));
+    }
+}
+
+// === impl Viewer ===
+
+impl Viewer {
+    /// The document at `path` of the aggregator's own API group.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        let layer = self.0.layer.lock().clone();
+        let layer = layer.context("no aggregator is registered")?;
+        let document = layer.get(self.0.objects(), VIEW_SERVICE, path).await;
+        document
+            .map_err(|refused| anyhow!("{} {} {}", refused.code, refused.message, refused.detail))
     }
 }
 

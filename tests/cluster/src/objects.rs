@@ -1,12 +1,17 @@
 //! The walkthrough's objects: a Deployment of pods that nobody runs, and an autoscaler over
 //! requests per second.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::rest::NAMESPACE;
 
 /// The metric of the walkthrough.
 pub const METRIC: &str = "appmesh_requests_per_second";
+
+/// Time over which the highest recommendation counts on the way down.
+pub const DOWNSCALE_STABILISATION: Duration = Duration::from_secs(10);
 
 /// A Deployment called `name` with `replicas` pods with the label `app`.
 pub fn deployment(name: &str, app: &str, replicas: u32) -> Value {
@@ -38,6 +43,8 @@ pub fn autoscaler(name: &str, (min, max): (u32, u32), average: &str) -> Value {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
             "minReplicas": min,
             "maxReplicas": max,
+            // The controller's own flag says the same, but no API tells what it says.
+            "behavior": {"scaleDown": {"stabilizationWindowSeconds": DOWNSCALE_STABILISATION.as_secs()}},
             "metrics": [{
                 "type": "Pods",
                 "pods": {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::model::Model;
+use crate::model::{Model, Viewer};
 use crate::objects;
 use crate::real::Real;
 use crate::rest::{NAMESPACE, Rest, autoscalers, deployments};
@@ -33,6 +33,25 @@ pub struct Plane {
 enum Kind {
     Model(Model),
     Real(Box<Real>),
+}
+
+/// Where a person's requests to the aggregator's API group go.
+#[derive(Clone, Debug)]
+pub enum View {
+    Model(Viewer),
+    Real(Rest),
+}
+
+// === impl View ===
+
+impl View {
+    /// The document at `path`.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        match self {
+            Self::Model(viewer) => viewer.get(path).await,
+            Self::Real(rest) => rest.get(path).await,
+        }
+    }
 }
 
 // === impl Plane ===
@@ -82,7 +101,7 @@ impl Plane {
         self.directory.path().join("kubeconfig")
     }
 
-    /// Registers the aggregator whose API is at `api`, for both groups.
+    /// Registers the aggregator whose API is at `api`, for each group.
     pub async fn register(&self, api: SocketAddr) -> Result<()> {
         let services = "/api/v1/namespaces/meshmeter/services";
         let port = api.port();
@@ -93,6 +112,7 @@ impl Plane {
             ("custom.metrics.k8s.io", "v1beta1", 100),
             ("custom.metrics.k8s.io", "v1beta2", 200),
             ("external.metrics.k8s.io", "v1beta1", 100),
+            ("view.meshmeter.io", "v1", 100),
         ] {
             let service = objects::api_service(group, version, priority, port);
             let path = "/apis/apiregistration.k8s.io/v1/apiservices";
@@ -102,6 +122,14 @@ impl Plane {
             model.lead_to(api);
         }
         Ok(())
+    }
+
+    /// The way to the aggregator's views.
+    pub fn view(&self) -> View {
+        match &self.kind {
+            Kind::Model(model) => View::Model(model.viewer()),
+            Kind::Real(_) => View::Real(self.rest.clone()),
+        }
     }
 
     /// Replicas that the Deployment `name` should have.

@@ -12,7 +12,8 @@ use tests_cluster::load::Load;
 use tests_cluster::objects::{autoscaler, deployment};
 use tests_cluster::plane::NO_ASSETS;
 use tests_cluster::rest::{autoscalers, deployments};
-use tests_cluster::{Fleet, Plane};
+use tests_cluster::scalings::Scaling;
+use tests_cluster::{Fleet, Plane, Scalings};
 use tests_support::aggregator::{Aggregator, Options};
 use tests_support::{clock, skipped};
 
@@ -99,6 +100,7 @@ async fn scales(plane: Plane) {
     scenario.pods(2).await;
     let load = Load::start(scenario.fleet.addresses(), 18);
     let rest = scenario.plane.rest().clone();
+    let scalings = Scalings::follow(&rest, scenario.plane.view(), JAZZ);
     rest.create(&autoscalers(), &autoscaler(JAZZ, (2, 6), "10"))
         .await
         .unwrap();
@@ -134,6 +136,12 @@ async fn scales(plane: Plane) {
 
     load.set(10);
     scenario.pods(2).await;
+    // It is explained by the spec that it was made by.
+    scenario
+        .until("the explanation of the scaling down", async |_, _| {
+            scalings.now().last().is_some_and(|last| last.to == 2)
+        })
+        .await;
 
     // The walkthrough's first target: ten requests in a thousand seconds, which any load exceeds.
     let tiny = serde_json::json!({"spec": autoscaler(JAZZ, (2, 4), "10m")["spec"]});
@@ -147,6 +155,30 @@ async fn scales(plane: Plane) {
             "the desired replica count is more than the maximum replica count",
         )
         .await;
+    scenario
+        .until("the last explanation", async |_, _| {
+            scalings.now().last().is_some_and(|last| last.to == 4)
+        })
+        .await;
+    explains(&scalings.now());
+}
+
+/// What the aggregator derives of each scaling is what the controller did.
+fn explains(scalings: &[Scaling]) {
+    let mut wrong = Vec::new();
+    for scaling in scalings {
+        let Scaling { from, to, .. } = scaling;
+        eprintln!("from {from} to {to}:\n  {}", scaling.sentences());
+        let observed = scaling.explanation["observedReplicas"].as_u64();
+        if (scaling.derived(), observed) != (Some(*to), Some(*to)) {
+            wrong.push(format!("from {from} to {to}: {}", scaling.explanation));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let ups = scalings.iter().filter(|scaling| scaling.to > scaling.from);
+    let (ups, all) = (ups.count(), scalings.len());
+    eprintln!("derived {all} scalings as the controller did, {ups} of them up");
+    assert!(ups >= 2 && all > ups, "up twice and down: {scalings:?}");
 }
 
 /// A killed aggregator freezes, and one that comes back goes on.
