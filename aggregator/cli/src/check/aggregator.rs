@@ -83,7 +83,7 @@ fn replicas(health: &Health, report: &mut Group<'_>) {
             report.fail(
                 "replicas",
                 format!("replica {name} does not answer the others: {}", replica.error),
-                "look whether its pod is ready, and permit port 7443 between the replicas in network policies",
+                "look whether its pod is ready, and permit port 10250 between the replicas in network policies",
             );
         } else if replica.not_ready.is_empty() {
             let streams = numbers::counted(replica.streams, "stream");

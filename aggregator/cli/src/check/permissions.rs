@@ -27,7 +27,7 @@ const COMMANDS: [Right; 8] = [
     ("get", VIEW, "explanations", ""),
     ("get", VIEW, "timelines", ""),
     ("list", "autoscaling", "horizontalpodautoscalers", ""),
-    ("get", VIEW, "health", ""),
+    ("list", VIEW, "health", ""),
 ];
 /// What the installation makes.
 const INSTALLER: [Right; 7] = [
@@ -68,9 +68,12 @@ const AUTOSCALERS: [Right; 2] = [
     ("watch", "autoscaling", "horizontalpodautoscalers", ""),
 ];
 /// What it is permitted in the whole cluster, whatever it watches.
-const REVIEWER: [Right; 2] = [
+const REVIEWER: [Right; 4] = [
     ("create", "authentication.k8s.io", "tokenreviews", ""),
     ("create", "authorization.k8s.io", "subjectaccessreviews", ""),
+    // What replicas ask each other.
+    ("list", VIEW, "reads", ""),
+    ("list", VIEW, "health", ""),
 ];
 const INJECTOR: [Right; 2] = [
     (

@@ -227,7 +227,7 @@ fn why(available: &Condition, namespace: &str) -> String {
         "FailedDiscoveryCheck" if said.contains("x509") || said.contains("certificate") => format!(
             "the certificate and the caBundle do not fit: `kubectl -n {namespace} rollout restart statefulset/meshmeter` writes both anew; a GitOps tool has to leave caBundle alone"
         ),
-        "FailedDiscoveryCheck" => "kube-apiserver does not reach the pods' port 7443: permit it in network policies and, on EKS, in the security group of the nodes (from the cluster's)".to_owned(),
+        "FailedDiscoveryCheck" => "kube-apiserver does not reach the pods' port 10250: permit it in network policies and, on EKS, in the security group of the nodes (from the cluster's)".to_owned(),
         _ => format!("wait a minute; then `kubectl -n {namespace} get pods` and the aggregator's log"),
     }
 }

@@ -212,7 +212,7 @@ fn right(place: &Place) -> String {
     let resource = parts.first().copied().unwrap_or_default();
     let verb = match (place.method.as_str(), parts.len()) {
         ("POST", _) => "create",
-        (_, 1) if resource != "health" => "list",
+        (_, 1) => "list",
         _ => "get",
     };
     let of = match group {

@@ -40,7 +40,7 @@ fn refusals_say_what_to_do() {
             403,
             format!("{view}/health"),
             "no",
-            "you may not: no; what is missing is get health.view.meshmeter.io in the whole cluster",
+            "you may not: no; what is missing is list health.view.meshmeter.io in the whole cluster",
         ),
         (
             404,

@@ -109,7 +109,7 @@ pub(super) const CASES: &[Case] = &[
             unavailable(
                 object,
                 "FailedDiscoveryCheck",
-                "failing or missing response from https://10.0.3.7:7443/apis/custom.metrics.k8s.io/v1beta2: dial tcp 10.0.3.7:7443: i/o timeout",
+                "failing or missing response from https://10.0.3.7:10250/apis/custom.metrics.k8s.io/v1beta2: dial tcp 10.0.3.7:10250: i/o timeout",
             );
         });
     }),
