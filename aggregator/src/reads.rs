@@ -23,13 +23,13 @@ pub(crate) struct Reads {
     pub(crate) ledger: Arc<Ledger>,
     /// `None` without a folder.
     writer: Option<Writer>,
-    counts: Option<Arc<Counts>>,
+    counts: Arc<Counts>,
 }
 
 /// Reads the ledger's sizes at each scrape.
 struct LedgerGauges {
     ledger: Arc<Ledger>,
-    counts: Option<Arc<Counts>>,
+    counts: Arc<Counts>,
 }
 
 // === impl Reads ===
@@ -41,7 +41,7 @@ impl Reads {
             return Ok(Self {
                 ledger: Arc::new(Ledger::new(bytes)),
                 writer: None,
-                counts: None,
+                counts: Arc::default(),
             });
         };
         let now = clock.wall();
@@ -65,7 +65,7 @@ impl Reads {
         Ok(Self {
             ledger: Arc::new(ledger.with_journal(Arc::new(sender))),
             writer: Some(writer),
-            counts: Some(counts),
+            counts,
         })
     }
 
@@ -73,7 +73,7 @@ impl Reads {
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register_collector(Box::new(LedgerGauges {
             ledger: Arc::clone(&self.ledger),
-            counts: self.counts.clone(),
+            counts: Arc::clone(&self.counts),
         }));
     }
 
@@ -97,7 +97,8 @@ impl Reads {
 impl Collector for LedgerGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let sizes = self.ledger.sizes();
-        let mut gauges = vec![
+        let counts = &self.counts;
+        let gauges = [
             (
                 "ledger_bytes",
                 "Memory that the ledger of reads takes",
@@ -113,15 +114,12 @@ impl Collector for LedgerGauges {
                 "Distinct readers in the ledger, with what they read",
                 sizes.subjects as u64,
             ),
-        ];
-        let on_disk = self.counts.as_ref();
-        gauges.extend(on_disk.map(|counts| {
             (
                 "ledger_disk_bytes",
                 "Bytes of reads in the folder of --reads-dir",
                 counts.bytes(),
-            )
-        }));
+            ),
+        ];
         for (name, help, value) in gauges {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(metric)?;
@@ -137,9 +135,6 @@ impl Collector for LedgerGauges {
              the ledger was full",
             &dropped,
         )?;
-        let Some(counts) = on_disk else {
-            return Ok(());
-        };
         let lost = counts
             .lost()
             .map(|(reason, count)| (reason.as_str(), count));

@@ -16,16 +16,10 @@
 use common_segments::HEADER_BYTES;
 use common_time::UnixMillis;
 
-use crate::writer::QUEUE_BYTES_MAX;
+use crate::limits::BODY_BYTES_MAX;
 
 const MAGIC: [u8; 4] = *b"mmrd";
 const VERSION: u32 = 1;
-
-/// Bytes of the entries in a batch, so that one batch takes little memory.
-pub(crate) const BATCH_BYTES_MAX: usize = 1024 * 1024;
-
-/// Bytes of a body, compressed or not: a batch is closed by the entry that fills it.
-const BODY_BYTES_MAX: usize = BATCH_BYTES_MAX + QUEUE_BYTES_MAX;
 
 /// Highest valid sequence number: one batch per second reaches it after 285 million years.
 const SEQ_MAX: u64 = 1 << 53;

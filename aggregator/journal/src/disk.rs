@@ -12,15 +12,7 @@ use common_time::UnixMillis;
 
 use crate::batch::{self, Header};
 use crate::counts::{Counts, LossReason};
-
-/// Smallest limit of bytes.
-pub const BYTES_MIN: u64 = 4 * 1024 * 1024;
-
-/// Files of segments; a process that is restarted again and again begins a new one each time.
-const FILES_MAX: usize = 256;
-
-/// Part of the limit that one segment takes: so much history is removed at once.
-const SEGMENT_PART: u64 = 16;
+use crate::limits::{BYTES_MIN, FILES_MAX, SEGMENT_PART};
 
 const NAMES: Names = Names {
     user: "ledger",

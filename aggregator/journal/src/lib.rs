@@ -12,8 +12,10 @@
 mod batch;
 mod counts;
 mod disk;
+mod limits;
 mod writer;
 
 pub use counts::{Counts, LossReason};
-pub use disk::{BYTES_MIN, Disk};
-pub use writer::{QUEUE_BYTES_MAX, Sender, Writer};
+pub use disk::Disk;
+pub use limits::{BYTES_MIN, QUEUE_BYTES_MAX};
+pub use writer::{Sender, Writer};

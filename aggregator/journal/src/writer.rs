@@ -10,16 +10,9 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::batch::BATCH_BYTES_MAX;
 use crate::counts::{Counts, LossReason};
 use crate::disk::Disk;
-
-/// Bytes of reads and changes that wait for the writer: those of a second by 1,000 autoscalers with
-/// 50 pods each are 50 kB.
-pub const QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
-
-/// Reads and changes that wait.
-const QUEUE_MAX: usize = 8192;
+use crate::limits::{BATCH_BYTES_MAX, QUEUE_BYTES_MAX, QUEUE_MAX};
 
 /// How long a read may wait: so much is lost when the process is killed.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
