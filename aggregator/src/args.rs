@@ -113,8 +113,8 @@ pub struct ServeArgs {
     pub pods_file: Option<PathBuf>,
 
     /// With --standalone: file with the autoscalers (HPAs) that exist, as JSON or YAML: objects
-    /// of autoscaling/v2, a list of them, or what kubectl get -o yaml prints. It is read again as it
-    /// changes, status included. Without it no autoscaler is known.
+    /// of autoscaling/v2, a list of them, or what kubectl get -o yaml prints. It is read again as
+    /// it changes, status included. Without it no autoscaler is known.
     #[arg(long, env = "MESHMETER_AUTOSCALERS_FILE", value_name = "FILE")]
     pub autoscalers_file: Option<PathBuf>,
 

@@ -14,11 +14,10 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response};
 use http_body_util::Full;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-
-use crate::status::{Kind, Reason, Refusal};
 
 /// Streams of events at once; each is one open page, with some 16 KiB of buffers.
 pub(crate) const STREAMS_MAX: usize = 64;
@@ -41,6 +40,13 @@ pub struct Events {
     /// Counts it among [`STREAMS_MAX`] until it is dropped.
     _slot: OwnedSemaphorePermit,
 }
+
+/// [`STREAMS_MAX`] streams of events are open.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error(
+    "{STREAMS_MAX} pages are followed live already, which is the most that one replica serves; this one is still right whenever it is loaded anew"
+)]
+pub(crate) struct TooManyStreams;
 
 /// Slots for streams of events. Clones share them.
 #[derive(Clone, Debug)]
@@ -65,14 +71,9 @@ impl Streams {
     pub(crate) fn events(
         &self,
         parts: impl Stream<Item = Bytes> + Send + 'static,
-    ) -> Result<Response<Body>, Refusal> {
-        let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| {
-            let message = format!(
-                "{STREAMS_MAX} pages are followed live already, which is the most that one replica serves; this one \
-                 is still right whenever it is loaded anew"
-            );
-            Refusal::new(Kind::Unavailable, Reason::Streams, message)
-        })?;
+    ) -> Result<Response<Body>, TooManyStreams> {
+        let slot = Arc::clone(&self.slots).try_acquire_owned();
+        let slot = slot.map_err(|_| TooManyStreams)?;
         let mut response = Response::new(Body::Events(Events {
             parts: Box::pin(parts),
             end: Box::pin(sleep(STREAM_WITHIN)),
@@ -205,13 +206,8 @@ mod tests {
         let streams = Streams::new(CancellationToken::new());
         let open = || streams.events(stream::pending::<Bytes>().boxed());
         let mut all: Vec<_> = (0..STREAMS_MAX).map(|_| open().unwrap()).collect();
-        let refused = open().unwrap_err();
-        assert_eq!(refused.reason, Reason::Streams);
-        assert!(
-            refused.message.starts_with("64 pages"),
-            "{}",
-            refused.message
-        );
+        let refused = open().unwrap_err().to_string();
+        assert!(refused.starts_with("64 pages"), "{refused}");
         all.pop();
         assert!(open().is_ok());
     }

@@ -121,7 +121,9 @@ impl Pages {
 
     /// Its updates, one a second until the stream is closed.
     fn events(&self, address: Address) -> Result<HttpResponse, Refusal> {
-        let mut response = self.streams.events(updates(self.clone(), address))?;
+        let events = self.streams.events(updates(self.clone(), address));
+        let mut response = events
+            .map_err(|error| Refusal::new(Kind::Unavailable, Reason::Streams, error.to_string()))?;
         let media_type = HeaderValue::from_static(EVENT_STREAM);
         response.headers_mut().insert(CONTENT_TYPE, media_type);
         Ok(response)

@@ -152,7 +152,8 @@ pub(crate) enum PathError {
     },
 }
 
-/// Served groups and versions, as in paths: the preferred one first, then external metrics, and views last.
+/// Served groups and versions, as in paths: the preferred one first, then external metrics, and
+/// views last.
 pub(crate) fn group_versions() -> [String; 4] {
     let [preferred, other] = ApiVersion::ALL.map(ApiVersion::group_version);
     [

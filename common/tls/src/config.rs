@@ -42,8 +42,8 @@ pub fn server(
     Ok(Arc::new(config))
 }
 
-/// A client's configuration that trusts the CAs of `roots` (PEM) alone; `what` names them in errors.
-/// HTTP/1.1.
+/// A client's configuration that trusts the CAs of `roots` (PEM) alone; `what` names them in
+/// errors. HTTP/1.1.
 pub fn client(roots: &str, what: &str) -> Result<Arc<ClientConfig>, TlsError> {
     let mut store = RootCertStore::empty();
     for certificate in certificates(roots, what)? {

@@ -1,7 +1,8 @@
 //! The page in a real browser.
 //!
 //! ```text
-//! Browser (Chromium, by the DevTools protocol) -> Ui (meshmeter ui) -> World: aggregator, Envoys, load, HPA
+//! Browser (Chromium, by the DevTools protocol) -> Ui (meshmeter ui)
+//!     -> World: aggregator, Envoys, load, HPA
 //! ```
 
 pub mod axe;

@@ -35,8 +35,8 @@ impl<T: Clone> Cache<T> {
         }
     }
 
-    /// The value `name`, not older than `age_max`: a known one, or what `make` makes. Errors are not
-    /// kept.
+    /// The value `name`, not older than `age_max`: a known one, or what `make` makes. Errors are
+    /// not kept.
     pub(super) async fn get(
         &self,
         name: &str,
