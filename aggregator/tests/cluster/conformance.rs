@@ -136,10 +136,10 @@ fn check(what: &str, expected: Expected, code: u16, body: &Value) {
         }
         Expected::Aggregated => {
             assert_eq!(body["kind"], "APIGroupDiscoveryList", "{context}");
-            assert_eq!(body["items"].as_array().unwrap().len(), 2, "{context}");
+            assert_eq!(body["items"].as_array().unwrap().len(), 3, "{context}");
         }
         Expected::OpenApi => {
-            assert_eq!(body["paths"].as_object().unwrap().len(), 3, "{context}");
+            assert_eq!(body["paths"].as_object().unwrap().len(), 4, "{context}");
         }
         Expected::Values(version, values) => {
             assert_eq!(code, 200, "{context}");

@@ -75,7 +75,7 @@ async fn works_with_certificate_and_token() {
         let versions = text(&kubectl(&cluster, credentials, &["api-versions"]).await).0;
         assert_eq!(
             versions,
-            "custom.metrics.k8s.io/v1beta1\ncustom.metrics.k8s.io/v1beta2\nexternal.metrics.k8s.io/v1beta1\n"
+            "custom.metrics.k8s.io/v1beta1\ncustom.metrics.k8s.io/v1beta2\nexternal.metrics.k8s.io/v1beta1\nview.meshmeter.io/v1\n"
         );
         let (resources, error) = text(&kubectl(&cluster, credentials, &["api-resources"]).await);
         assert!(resources.contains("ExternalMetricValueList"), "{resources}");

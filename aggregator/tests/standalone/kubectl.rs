@@ -76,7 +76,7 @@ async fn lists_versions_and_resources() {
     let versions = stdout(&kubectl(&app, &["api-versions"]).await);
     assert_eq!(
         versions,
-        "custom.metrics.k8s.io/v1beta1\ncustom.metrics.k8s.io/v1beta2\nexternal.metrics.k8s.io/v1beta1\n"
+        "custom.metrics.k8s.io/v1beta1\ncustom.metrics.k8s.io/v1beta2\nexternal.metrics.k8s.io/v1beta1\nview.meshmeter.io/v1\n"
     );
     // kubectl hides resources with a slash in their names, which all custom metrics have and no
     // external one.
