@@ -38,12 +38,13 @@ const LIVE: &str = "document.getElementById('live').dataset.state === 'live'";
 async fn a_load_step_is_seen_and_explained() -> Result<()> {
     let mut world = World::start().await?;
     let ui = Ui::start(world.aggregator.api_address()).await?;
-    let browser = Browser::start().await?;
+    // A browser each: the tab behind another one is hidden, and pauses.
+    let browsers = [Browser::start().await?, Browser::start().await?];
     world.set_load(BEFORE)?;
     world.wait_values().await?;
     world.sync().await?;
-    let light = browser.open(&ui.url("page"), View::LIGHT).await?;
-    let dark = browser.open(&ui.url("page"), View::DARK).await?;
+    let light = browsers[0].open(&ui.url("page"), View::LIGHT).await?;
+    let dark = browsers[1].open(&ui.url("page"), View::DARK).await?;
     for tab in [&light, &dark] {
         walk_to_the_workload(tab).await?;
         let quiet = format!(
