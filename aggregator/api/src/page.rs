@@ -27,7 +27,7 @@ use cache::Cache;
 const SHARED_MAX: usize = 64;
 
 /// A page is made this often, however many look at it.
-const PAGE_AGE_MAX: Duration = Duration::from_millis(900);
+const PAGE_AGE_MAX: Duration = Duration::from_millis(400);
 
 /// From one event to the next; four times as long as a page took to make, if that is longer, so
 /// that a large cluster's pages do not take all of a processor.

@@ -57,6 +57,7 @@ pub struct View {
 #[derive(Debug)]
 pub struct Tab {
     page: chromiumoxide::Page,
+    view: View,
     seen: Arc<Mutex<Seen>>,
     _tasks: JoinSet<()>,
 }
@@ -117,10 +118,7 @@ impl Browser {
         let scheme = if view.dark { "dark" } else { "light" };
         let feature = MediaFeature::new("prefers-color-scheme", scheme);
         page.emulate_media_features(vec![feature]).await?;
-        let [width, height] = [view.width, view.height].map(i64::from);
-        let is_phone = view.width < 600;
-        let metrics = SetDeviceMetricsOverrideParams::new(width, height, 1.0, is_phone);
-        page.execute(metrics).await?;
+        page.execute(view.metrics()).await?;
         if !view.javascript {
             page.execute(SetScriptExecutionDisabledParams::new(true))
                 .await?;
@@ -131,6 +129,7 @@ impl Browser {
         let tasks = listen(&page, &seen).await?;
         let tab = Tab {
             page,
+            view,
             seen,
             _tasks: tasks,
         };
@@ -203,6 +202,11 @@ impl View {
         height: 844,
         ..Self::LIGHT
     };
+
+    fn metrics(self) -> SetDeviceMetricsOverrideParams {
+        let [width, height] = [self.width, self.height].map(i64::from);
+        SetDeviceMetricsOverrideParams::new(width, height, 1.0, width < 600)
+    }
 }
 
 // === impl Tab ===
@@ -290,6 +294,8 @@ impl Tab {
             .full_page(true)
             .build();
         let bytes = self.page.screenshot(params).await?;
+        // A picture of all of it takes another size, and forgets this one.
+        self.page.execute(self.view.metrics()).await?;
         ensure!(!bytes.is_empty(), "Chromium made no picture");
         std::fs::write(file, bytes).with_context(|| format!("write {}", file.display()))
     }

@@ -14,7 +14,7 @@ use tests_support::clock;
 use tests_support::djapp::{App, Behaviour};
 use tests_support::envoy::{self, Envoy};
 use tests_support::load::{Load, Phase, Tally};
-use tests_support::sidecar::{INBOUND_LISTENER, Sidecar};
+use tests_support::sidecar::{INBOUND_LISTENER, Sidecar, service_host};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +27,7 @@ const PODS: [&str; 2] = ["jazz-v1-7c9d-2fkqp", "jazz-v1-7c9d-8wz5c"];
 /// Until each pod has a value.
 const VALUES_WITHIN: Duration = Duration::from_secs(30);
 /// Longest load of a test.
-const LOAD_MAX: Duration = Duration::from_mins(15);
+const LOAD_MAX: Duration = Duration::from_mins(5);
 
 /// Everything, ended when dropped.
 #[derive(Debug)]
@@ -99,7 +99,8 @@ impl World {
                 rate,
                 duration: LOAD_MAX,
             };
-            let load = Load::new(envoy.listener(INBOUND_LISTENER)?, vec![phase]);
+            let mut load = Load::new(envoy.listener(INBOUND_LISTENER)?, vec![phase]);
+            load.host = service_host("jazz", NAMESPACE);
             self.loads
                 .spawn(load.run(Arc::new(Tally::default()), stop.clone()));
         }
