@@ -94,6 +94,12 @@ async fn once(probe: &Probe<'_>, groups: &[String]) -> Report {
 /// Makes all checks. Without kube-apiserver there is only the first one.
 pub async fn check(probe: &Probe<'_>) -> Report {
     let mut report = Report::default();
+    if kubernetes::is_absent(probe, &mut report).await {
+        if let Some(health) = aggregator::check(probe, &mut report).await {
+            pods::check(probe, &health, &mut report);
+        }
+        return report;
+    }
     if !kubernetes::check(probe, &mut report).await {
         return report;
     }

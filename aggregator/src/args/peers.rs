@@ -10,7 +10,12 @@ use std::path::PathBuf;
 pub struct PeersArgs {
     /// Name of this replica in lists of reads and in the state of all replicas. In a pod the
     /// variable is the pod's name.
-    #[arg(long, env = "HOSTNAME", value_name = "NAME", default_value = "")]
+    #[arg(
+        long,
+        env = "HOSTNAME",
+        value_name = "NAME",
+        default_value = "aggregator"
+    )]
     pub replica_name: String,
 
     /// Name and port of a headless service whose addresses are those of all replicas' APIs. For

@@ -22,6 +22,9 @@ const SYNCS_BEFORE: Duration = Duration::from_mins(3);
 /// How long after a read its consequence is looked for.
 const AFTER: Duration = Duration::from_mins(1);
 
+/// Autoscalers that a refusal names in place of one that does not exist.
+const NAMED_MAX: usize = 10;
+
 /// How far back a timeline reaches by default.
 const TIMELINE: Duration = Duration::from_hours(1);
 
@@ -112,7 +115,18 @@ impl Views {
             Some(why) => format!(
                 "nothing is known of the HorizontalPodAutoscaler {namespace}/{name}: autoscalers cannot be watched: {why}"
             ),
-            None => format!("there is no HorizontalPodAutoscaler {namespace}/{name}"),
+            None => {
+                let known = self.directory.autoscalers_of(namespace);
+                let names: Vec<&str> = known.iter().map(|info| &*info.name).collect();
+                let known = match names.as_slice() {
+                    [] => format!("namespace {namespace} has none"),
+                    names if names.len() > NAMED_MAX => {
+                        format!("{namespace} has {} others", names.len())
+                    }
+                    names => format!("{namespace} has {}", names.join(", ")),
+                };
+                format!("there is no HorizontalPodAutoscaler {namespace}/{name}; {known}")
+            }
         };
         refusal(name, UNKNOWN_HPA, message)
     }

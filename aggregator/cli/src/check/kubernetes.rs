@@ -32,6 +32,30 @@ const APP_MESH_KINDS: [&str; 6] = [
     "gatewayroutes",
 ];
 
+/// True if the server is an aggregator that runs without a cluster.
+pub(super) async fn is_absent(probe: &Probe<'_>, report: &mut Report) -> bool {
+    let Ok(groups) = probe.connection.read::<Groups>("/apis", &[]).await else {
+        return false;
+    };
+    let served = groups.groups.into_iter().flat_map(|group| group.versions);
+    let served: BTreeSet<_> = served.map(|version| version.group_version).collect();
+    let is_absent = is_aggregator_alone(&served);
+    if is_absent {
+        let text = format!(
+            "{} is an aggregator without a cluster: what concerns Kubernetes is not checked",
+            probe.connection.server()
+        );
+        report.group(GROUP).skip("apiserver", text);
+    }
+    is_absent
+}
+
+/// True if these APIs are those of an aggregator: its own, and none of Kubernetes.
+fn is_aggregator_alone(served: &BTreeSet<String>) -> bool {
+    let view = format!("{}/{}", aggregator_view::GROUP, aggregator_view::VERSION);
+    served.contains(&view) && NEEDED.iter().all(|api| !served.contains(*api))
+}
+
 /// False if nothing else can be asked.
 pub(super) async fn check(probe: &Probe<'_>, report: &mut Report) -> bool {
     let connection = probe.connection;
@@ -152,5 +176,25 @@ async fn check_app_mesh(probe: &Probe<'_>, is_served: bool, report: &mut super::
             }
         }
         Err(error) => report.unknown(CHECK, format!("{APP_MESH}: {error}"), ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An aggregator by itself is not taken for a broken cluster, nor a broken cluster for one.
+    #[test]
+    fn an_aggregator_alone_is_known() {
+        let view = "view.meshmeter.io/v1";
+        for (served, expected) in [
+            (&["custom.metrics.k8s.io/v1beta2", view][..], true),
+            (&[view, "apps/v1"], false),
+            (&["custom.metrics.k8s.io/v1beta2"], false),
+            (&[], false),
+        ] {
+            let served = served.iter().map(|api| (*api).to_owned()).collect();
+            assert_eq!(is_aggregator_alone(&served), expected, "{served:?}");
+        }
     }
 }
