@@ -258,24 +258,16 @@ impl AppContext {
             ingest_security,
             stop,
         } = environment;
-        let (store, directory, clock) = (&self.store, &self.directory, &self.clock);
         self.register_gauges(cluster.as_ref().map(|(cluster, _)| cluster), &mut registry);
         let observations = self.observations(&mut registry);
         let readiness =
             self.readiness_checks(cluster.as_ref().map(|(cluster, _)| cluster.checks()));
         let ingest_stop = CancellationToken::new();
-        let ingest_server = aggregator_ingest::Server::new(
-            Arc::clone(store),
-            Arc::clone(directory),
-            clock.clone(),
-            aggregator_ingest::Limits {
-                connections: ingest_limits.connections,
-                ..self.budget.ingest
-            },
+        let ingest_server = self.ingest_server(
+            ingest_limits.connections,
             &mut registry,
             learn_pods,
-            identity,
-            ingest_security,
+            (identity, ingest_security),
             ingest_stop.clone(),
         );
         let registry = Arc::new(registry);
@@ -287,8 +279,8 @@ impl AppContext {
         };
         let views = self.views(state, cluster.as_ref());
         let admin_server = Admin {
-            store: Arc::clone(store),
-            clock: clock.clone(),
+            store: Arc::clone(&self.store),
+            clock: self.clock.clone(),
             registry,
             readiness: Arc::clone(&readiness),
             plain_streams: ingest_server.plain_streams(),
@@ -306,16 +298,7 @@ impl AppContext {
             },
             api: Task::spawn(|stop| api_server.serve(api, api_connections, stop, drain)),
             admin: Task::spawn(|stop| admin_server.serve(admin, admin_limits, connections, stop)),
-            expiry: Task::spawn(|stop| {
-                let learnt = learn_pods.then(|| Arc::clone(directory));
-                let (directory, ledger) = (Arc::clone(directory), Arc::clone(&self.ledger));
-                let record =
-                    autoscaler_changes::record(directory, ledger, clock.clone(), stop.clone());
-                let expire = expire(Arc::clone(store), learnt, clock.clone(), stop);
-                async move {
-                    tokio::join!(expire, record);
-                }
-            }),
+            expiry: self.expiry(learn_pods),
             reads: Task::spawn(|stop| reads.write_until(stop)),
             remote_write: Task::spawn(|stop| write_until(remote_write, stop, drain)),
             watches: Task {
@@ -326,6 +309,44 @@ impl AppContext {
                 stop,
             },
         }
+    }
+
+    fn ingest_server(
+        &self,
+        connections: usize,
+        registry: &mut Registry,
+        learn_pods: bool,
+        (identity, security): (Identity, Security),
+        stop: CancellationToken,
+    ) -> aggregator_ingest::Server {
+        aggregator_ingest::Server::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.directory),
+            self.clock.clone(),
+            aggregator_ingest::Limits {
+                connections,
+                ..self.budget.ingest
+            },
+            registry,
+            learn_pods,
+            identity,
+            security,
+            stop,
+        )
+    }
+
+    /// Removes gone pods, and records how autoscalers change.
+    fn expiry(&self, learn_pods: bool) -> Task {
+        let (store, clock) = (Arc::clone(&self.store), self.clock.clone());
+        let (directory, ledger) = (Arc::clone(&self.directory), Arc::clone(&self.ledger));
+        let learnt = learn_pods.then(|| Arc::clone(&directory));
+        Task::spawn(|stop| {
+            let record = autoscaler_changes::record(directory, ledger, clock.clone(), stop.clone());
+            let expire = expire(store, learnt, clock, stop);
+            async move {
+                tokio::join!(expire, record);
+            }
+        })
     }
 
     fn register_gauges(&self, cluster: Option<&Cluster>, registry: &mut Registry) {

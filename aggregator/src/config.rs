@@ -89,6 +89,28 @@ impl Mode {
     }
 }
 
+impl Listen {
+    /// The addresses given, or the default ones.
+    fn new(
+        standalone: bool,
+        ingest: Option<SocketAddr>,
+        api: Option<SocketAddr>,
+        admin: Option<SocketAddr>,
+    ) -> Self {
+        let any: IpAddr = if standalone {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
+        let address = |given: Option<SocketAddr>, port| given.unwrap_or((any, port).into());
+        Self {
+            ingest: address(ingest, INGEST_PORT),
+            api: address(api, API_PORT),
+            admin: address(admin, ADMIN_PORT),
+        }
+    }
+}
+
 impl ReadsConfig {
     fn new(args: ReadsArgs) -> Self {
         Self {
@@ -123,19 +145,7 @@ impl Config {
             remote_write,
         } = args;
         let replica_name = peers.replica_name.clone();
-        let address = |given: Option<SocketAddr>, port| {
-            let any: IpAddr = if standalone {
-                Ipv4Addr::LOCALHOST.into()
-            } else {
-                Ipv6Addr::UNSPECIFIED.into()
-            };
-            given.unwrap_or((any, port).into())
-        };
-        let listen = Listen {
-            ingest: address(ingest_listen, INGEST_PORT),
-            api: address(api_listen, API_PORT),
-            admin: address(admin_listen, ADMIN_PORT),
-        };
+        let listen = Listen::new(standalone, ingest_listen, api_listen, admin_listen);
         let filter = EnvFilter::builder()
             .parse(&log_level)
             .with_context(|| format!("--log-level {log_level:?} is not a log filter"))?;

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// How replicas find, trust and ask each other: each has read by itself what autoscalers asked it.
-#[expect(clippy::doc_markdown, reason = "these are texts of --help")]
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Other replicas (not with --standalone)")]
 pub struct PeersArgs {
