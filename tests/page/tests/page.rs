@@ -135,7 +135,8 @@ async fn walk_to_the_explanation(tab: &Tab, theme: &str) -> Result<()> {
     let facts: String = tab
         .eval("document.querySelector('#summary').innerText")
         .await?;
-    // 2 pods with three times the target each are 6; without a behaviour at most twice as many, or 4.
+    // 2 pods with three times the target each are 6; without a behaviour at most twice as many or
+    // 4.
     ensure!(facts.contains("Derived here\n4"), "{facts}");
     ensure!(facts.contains("the same"), "{facts}");
     pictured(tab, theme, "explanation").await?;
