@@ -39,10 +39,8 @@ use crate::reads::Reads;
 use crate::remote_write::RemoteWrite;
 use crate::replica::ReplicaState;
 
+mod expiry;
 mod tasks;
-
-/// How often gone pods are removed.
-const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
 
 struct Listeners {
     ingest: TcpListener,
@@ -342,7 +340,7 @@ impl AppContext {
         let learnt = learn_pods.then(|| Arc::clone(&directory));
         Task::spawn(|stop| {
             let record = autoscaler_changes::record(directory, ledger, clock.clone(), stop.clone());
-            let expire = expire(store, learnt, clock, stop);
+            let expire = expiry::expire(store, learnt, clock, stop);
             async move {
                 tokio::join!(expire, record);
             }
@@ -486,28 +484,5 @@ async fn watch_until(watches: Option<Watches>, stop: CancellationToken) {
     match watches {
         Some(watches) => watches.ended().await,
         None => stop.cancelled().await,
-    }
-}
-
-/// Removes gone pods from the store, and from the directory if they were `learnt` from sidecars.
-async fn expire(
-    store: Arc<Store>,
-    learnt: Option<Arc<Directory>>,
-    clock: Clock,
-    stop: CancellationToken,
-) {
-    let mut ticks = tokio::time::interval(EXPIRE_INTERVAL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        let forgotten = store.expire(clock.now());
-        if let Some(directory) = &learnt {
-            for pod in &forgotten {
-                directory.remove(pod);
-            }
-        }
     }
 }
