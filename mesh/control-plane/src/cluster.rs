@@ -1,4 +1,4 @@
-//! Watches custom resources, services and slices of a Kubernetes cluster.
+//! Watches custom resources, services, slices and pods of a Kubernetes cluster.
 //!
 //! ```text
 //! watches -> cache (bounded) -> build: meshes, addresses of their workloads -> server
@@ -9,6 +9,7 @@
 //! Envoys that have it. From then on the cache is served, even while kube-apiserver is down.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,14 +24,16 @@ use tokio_util::sync::CancellationToken;
 use crate::events;
 use crate::mesh::{Endpoints, Key, Mesh, Meshes, RefusedObject};
 use crate::metrics::{Limit, Metrics};
-use crate::resources::Kind;
-use cache::{CustomTable, Namespaces, ResourceCache, Services, Slices, State};
+use crate::resources::{Kind, ServiceDiscovery};
+use cache::{CustomTable, Namespaces, Pods, ResourceCache, Services, Slices, State};
+use cloud_map::Instances;
 use conditions::ServedConditions;
 use endpoints::{ENDPOINTS_MAX, SERVICE_LABEL};
 use objects::Slice;
 use writer::Writer;
 
 mod cache;
+mod cloud_map;
 mod conditions;
 mod endpoints;
 mod objects;
@@ -42,7 +45,7 @@ const DEBOUNCE: Duration = Duration::from_millis(20);
 /// Interval of checks for complete lists at the start.
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 
-/// Namespaces that are watched individually at most, by seven watches each. For more, watch the
+/// Namespaces that are watched individually at most, by nine watches each. For more, watch the
 /// whole Kubernetes cluster.
 pub const NAMESPACES_MAX: usize = 50;
 
@@ -173,7 +176,8 @@ fn watch_all(watches: &mut Watches, cache: &Arc<ResourceCache>, namespaces: &[St
             watches.follow(custom(kind), scope.clone());
         }
         watches.follow(Services(Arc::clone(cache)), scope.clone());
-        watches.follow(Slices(Arc::clone(cache)), scope);
+        watches.follow(Slices(Arc::clone(cache)), scope.clone());
+        watches.follow(Pods(Arc::clone(cache)), scope);
     }
 }
 
@@ -276,7 +280,8 @@ impl Builder {
         self.refused = refused;
     }
 
-    /// Endpoints of all workloads whose host name is that of a Kubernetes service.
+    /// Endpoints of all workloads whose host name is that of a Kubernetes service, and of those with
+    /// `awsCloudMap`.
     fn endpoints(
         &self,
         mesh: &Mesh,
@@ -284,12 +289,16 @@ impl Builder {
         slices: &BTreeMap<Key, Vec<&Slice>>,
     ) -> BTreeMap<Key, Endpoints> {
         let mut endpoints = BTreeMap::new();
+        let instances = Instances::of(mesh, &state.pods);
         for (key, node) in mesh.nodes.iter() {
-            let hostname = node
-                .service_discovery
-                .as_ref()
-                .map(|discovery| &discovery.dns.hostname);
-            let Some(name) = hostname.and_then(|name| endpoints::service_of(name)) else {
+            if let Some(mut of_pods) = instances.endpoints(mesh, node) {
+                of_pods.values_mut().for_each(|all| self.limit(all));
+                endpoints.insert(key.clone(), of_pods);
+                continue;
+            }
+            let discovery = node.service_discovery.as_ref();
+            let dns = discovery.and_then(ServiceDiscovery::dns);
+            let Some(name) = dns.and_then(|dns| endpoints::service_of(&dns.hostname)) else {
                 continue;
             };
             let Some(service) = state.services.get(&name) else {
@@ -299,15 +308,19 @@ impl Builder {
             let by_port = node.listeners.iter().filter_map(|listener| {
                 let port = listener.port_mapping.port;
                 let mut addresses = endpoints::addresses(service, slices, port)?;
-                if addresses.len() > ENDPOINTS_MAX {
-                    addresses.truncate(ENDPOINTS_MAX);
-                    self.metrics.over_limit(Limit::Endpoints);
-                }
+                self.limit(&mut addresses);
                 Some((port, addresses))
             });
             endpoints.insert(key.clone(), by_port.collect());
         }
         endpoints
+    }
+
+    fn limit(&self, addresses: &mut Vec<SocketAddr>) {
+        if addresses.len() > ENDPOINTS_MAX {
+            addresses.truncate(ENDPOINTS_MAX);
+            self.metrics.over_limit(Limit::Endpoints);
+        }
     }
 }
 

@@ -7,22 +7,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::{
     AggregatedConfigSource, ApiVersion, ConfigSource, config_source::ConfigSourceSpecifier,
 };
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
-use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::google::protobuf::Any;
 use prost::Name;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::mesh::{Key, Workload, node_name, service_name};
-use crate::resources::{Egress, IpPreference, Protocol};
+use crate::mesh::{Mesh, Workload, node_name, ports, service_name};
+use crate::resources::{Egress, IpPreference, Listener as NodeListener, Protocol, TcpTimeout};
+use hosts::Host;
 
+mod access_log;
 mod clusters;
+mod hosts;
+mod limits;
 mod listeners;
+mod matches;
 mod routes;
 
 /// Addresses of an Envoy and its application. All `None` in a pod with redirected traffic; other
@@ -129,33 +135,42 @@ impl Snapshot {
             _ => Ipv4Addr::LOCALHOST.into(),
         };
         let several = redirected && spec.listeners.len() > 1;
+        let logs = access_log::of(spec.logging.as_ref());
         let mut chains = Vec::new();
         for listener in spec.listeners.iter().take(count) {
-            let (port, protocol) = (listener.port_mapping.port, listener.port_mapping.protocol);
+            let port = listener.port_mapping.port;
+            let protocol = listener.port_mapping.protocol.as_str();
             let own = node_name(key, spec);
-            let cluster = format!(
-                "cds_ingress_{}_{own}_{}_{port}",
-                mesh.name,
-                protocol.as_str()
-            );
-            let route = format!("rds_ingress_{}_{port}", protocol.as_str());
+            let cluster = format!("cds_ingress_{}_{own}_{protocol}_{port}", mesh.name);
             let address = ports
                 .application
                 .unwrap_or_else(|| SocketAddr::new(own_host, port));
-            self.cluster(&clusters::fixed(&cluster, &[address], protocol));
-            let timeout = listener
-                .timeout
-                .as_ref()
-                .and_then(|timeout| match protocol {
-                    Protocol::Http => timeout.http,
-                    Protocol::Http2 => timeout.http2,
-                });
-            self.route(&routes::ingress(&route, &cluster, timeout));
-            chains.push(listeners::http(several.then_some(port), "ingress", &route));
+            self.cluster(&clusters::application(&cluster, address, listener));
+            chains.push(self.ingress_chain(listener, cluster, several, &logs));
         }
         if !chains.is_empty() {
             self.listener(&listeners::ingress(ports, preference.is_some(), chains));
         }
+    }
+
+    fn ingress_chain(
+        &mut self,
+        listener: &NodeListener,
+        cluster: String,
+        several: bool,
+        logs: &[AccessLog],
+    ) -> FilterChain {
+        let (port, protocol) = (listener.port_mapping.port, listener.port_mapping.protocol);
+        let timeout = listener.timeout.unwrap_or_default();
+        let matched = several.then_some(port);
+        if protocol == Protocol::Tcp {
+            let timeout = timeout.tcp.unwrap_or_default();
+            let clusters = vec![(cluster, 1)];
+            return listeners::tcp(matched, "ingress", clusters, timeout, logs);
+        }
+        let route = format!("rds_ingress_{}_{port}", protocol.as_str());
+        self.route(&routes::ingress(&route, &cluster, timeout.of(protocol)));
+        listeners::http(matched, "ingress", &route, logs)
     }
 
     /// A route configuration for each port, with a virtual host for each backend's name; and the
@@ -170,67 +185,87 @@ impl Snapshot {
             let all = std::mem::take(&mut by_port).into_values().flatten();
             by_port.insert(first, all.collect());
         }
-        let hosts = by_port.values().flatten();
-        let targets: BTreeSet<&(Key, u16)> = hosts.flat_map(|host| &host.targets).collect();
-        for (target, port) in targets {
-            if let Some((cluster, endpoints)) = clusters::egress(mesh, target, *port) {
-                self.cluster(&cluster);
-                if let Some(endpoints) = endpoints {
-                    self.endpoints(&endpoints);
-                }
-            }
-        }
+        self.targets(mesh, by_port.values().flatten());
         let external = listeners::ExternalClusters::of(mesh);
-        let all = (mesh.egress == Egress::AllowAll).then_some(external.all.as_str());
+        let logs = access_log::of(workload.spec.logging.as_ref());
+        let rest = (mesh.egress == Egress::AllowAll).then_some(external.all.as_str());
         let mut chains = Vec::new();
         for (port, hosts) in &by_port {
-            let http = hosts.iter().any(|host| host.protocol == Protocol::Http);
-            let protocol = if http {
-                Protocol::Http
-            } else {
-                Protocol::Http2
-            };
-            let route = format!("rds_egress_{}_{port}", protocol.as_str());
-            let rest = all.filter(|_| redirected);
-            self.route(&routes::egress(mesh, &route, hosts, rest));
-            chains.push(listeners::http(
-                redirected.then_some(*port),
-                "egress",
-                &route,
-            ));
+            let matched = redirected.then_some(*port);
+            let rest = rest.filter(|_| redirected);
+            chains.extend(self.egress_chain(mesh, (matched, *port), hosts, rest, &logs));
         }
         if redirected {
             self.cluster(&clusters::original_dst(&external.amazon));
-            if let Some(name) = all {
+            if let Some(name) = rest {
                 self.cluster(&clusters::original_dst(name));
             }
             let mesh_ports: Vec<u16> = by_port.keys().copied().collect();
-            chains.extend(external.chains(&mesh_ports, mesh.egress));
+            chains.extend(external.chains(&mesh_ports, mesh.egress, &logs));
         }
         if !chains.is_empty() {
             let both = workload.ip_preference().is_some();
             self.listener(&listeners::egress(ports, both, chains));
         }
     }
+
+    fn targets<'a>(&mut self, mesh: &Mesh, hosts: impl Iterator<Item = &'a Host>) {
+        let routes = hosts.flat_map(|host| &host.routes);
+        let targets = routes.flat_map(|route| &route.targets);
+        let targets: BTreeSet<_> = targets.map(|(target, port, _)| (target, *port)).collect();
+        for (target, port) in targets {
+            if let Some((cluster, endpoints)) = clusters::egress(mesh, target, port) {
+                self.cluster(&cluster);
+                if let Some(endpoints) = endpoints {
+                    self.endpoints(&endpoints);
+                }
+            }
+        }
+    }
+
+    /// HTTP to hosts by name, else TCP to the only host. HTTP/1.1, HTTP/2 and gRPC share a port:
+    /// Envoy detects the protocol of a connection.
+    fn egress_chain(
+        &mut self,
+        mesh: &Mesh,
+        (matched, port): (Option<u16>, u16),
+        hosts: &[Host],
+        rest: Option<&str>,
+        logs: &[AccessLog],
+    ) -> Option<FilterChain> {
+        let by_name = hosts.iter().filter(|host| host.protocol != Protocol::Tcp);
+        let by_name: Vec<_> = by_name.collect();
+        let Some(protocol) = by_name.iter().map(|host| host.protocol).min() else {
+            let route = hosts.first()?.routes.first()?;
+            let targets = route.targets.iter().filter_map(|(key, port, weight)| {
+                Some((clusters::egress_name(mesh, key, *port)?, *weight))
+            });
+            let idle = route.timeout.idle;
+            let (targets, timeout) = (targets.collect::<Vec<_>>(), TcpTimeout { idle });
+            return (!targets.is_empty())
+                .then(|| listeners::tcp(matched, "egress", targets, timeout, logs));
+        };
+        let route = format!("rds_egress_{}_{port}", protocol.as_str());
+        self.route(&routes::egress(mesh, &route, &by_name, rest));
+        Some(listeners::http(matched, "egress", &route, logs))
+    }
 }
 
-/// The backends of a workload by port. HTTP/1.1 and HTTP/2 share a port: Envoy detects the
-/// protocol of a connection.
-fn hosts_by_port(Workload { mesh, key, spec }: &Workload<'_>) -> BTreeMap<u16, Vec<routes::Host>> {
-    let mut by_port: BTreeMap<u16, Vec<routes::Host>> = BTreeMap::new();
-    let backends = spec.backends.iter();
-    let backends = backends.map(|backend| &backend.virtual_service.virtual_service_ref);
-    // Deduplicated: Envoy rejects a route configuration with a repeated domain.
-    let backends: BTreeSet<_> = backends
-        .map(|reference| Key::of(reference, &key.namespace))
-        .collect();
-    for service in backends {
-        // `mesh::check` has reported missing services.
-        let Some(spec) = mesh.services.get(&service) else {
+/// The backends of a workload by port.
+fn hosts_by_port(Workload { mesh, key, spec }: &Workload<'_>) -> BTreeMap<u16, Vec<Host>> {
+    let mut by_port: BTreeMap<u16, Vec<Host>> = BTreeMap::new();
+    // `mesh::check` has reported missing services, and those without a port of their own.
+    let services = mesh.backends_of(key, spec);
+    let tcp_owners = ports::tcp_owners(mesh, &services);
+    for service in &services {
+        let Some(spec) = mesh.services.get(service) else {
             continue;
         };
-        for host in routes::hosts(mesh, &service, spec, &service_name(&service, spec)) {
-            by_port.entry(host.port).or_default().push(host);
+        for host in hosts::of_service(mesh, service, spec, &service_name(service, spec)) {
+            let is_owner = tcp_owners.get(&host.port) == Some(service);
+            if host.protocol != Protocol::Tcp || is_owner {
+                by_port.entry(host.port).or_default().push(host);
+            }
         }
     }
     by_port

@@ -17,12 +17,16 @@ use thiserror::Error;
 
 use crate::manifests::Manifest;
 use crate::resources::{
-    Egress, IpPreference, Kind, Reference, VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec,
+    BackendGroupSpec, Egress, IpPreference, Kind, Pointer, Reference, ServiceDiscovery,
+    VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec,
 };
 use crate::selector::{Labels, Selector};
 
+mod arns;
 mod assign;
+mod backends;
 mod check;
+pub(crate) mod ports;
 mod reading;
 pub(crate) mod target;
 
@@ -64,6 +68,7 @@ pub struct Mesh {
     pub nodes: Arc<BTreeMap<Key, VirtualNodeSpec>>,
     pub services: Arc<BTreeMap<Key, VirtualServiceSpec>>,
     pub routers: Arc<BTreeMap<Key, VirtualRouterSpec>>,
+    pub groups: Arc<BTreeMap<Key, BackendGroupSpec>>,
     /// Workloads that are not in it are resolved by DNS.
     pub endpoints: BTreeMap<Key, Endpoints>,
 }
@@ -116,10 +121,20 @@ pub struct Ambiguous(pub Vec<String>);
 // === impl Key ===
 
 impl Key {
+    /// Resolves a pointer from an object in `namespace`. No object has the key of an ARN that was
+    /// not resolved.
+    pub fn of(pointer: &Pointer, namespace: &str) -> Self {
+        match pointer {
+            Pointer::Name(reference) => Self::of_reference(reference, namespace),
+            Pointer::Arn(arn) => Self::new("", &arn.to_string()),
+        }
+    }
+
     /// Resolves a reference from an object in `namespace`.
-    pub fn of(reference: &Reference, namespace: &str) -> Self {
-        let namespace = reference.namespace.as_deref().unwrap_or(namespace);
-        Self::new(namespace, &reference.name)
+    pub fn of_reference(reference: &Reference, namespace: &str) -> Self {
+        let own = reference.namespace.as_deref();
+        let own = own.filter(|namespace| !namespace.is_empty());
+        Self::new(own.unwrap_or(namespace), &reference.name)
     }
 
     pub fn new(namespace: &str, name: &str) -> Self {
@@ -169,6 +184,7 @@ impl Meshes {
         let mut by_name = assign::assigned(parsed, &mut refused);
         for mesh in by_name.values_mut() {
             let before = before.by_name.get(&mesh.name);
+            arns::resolve(mesh);
             check::check(mesh, before, &mut refused);
         }
         (Self { by_name }, refused)
@@ -185,6 +201,7 @@ impl Meshes {
             Kind::VirtualNode => mesh.nodes.contains_key(key),
             Kind::VirtualService => mesh.services.contains_key(key),
             Kind::VirtualRouter => mesh.routers.contains_key(key),
+            Kind::BackendGroup => mesh.groups.contains_key(key),
             Kind::VirtualGateway | Kind::GatewayRoute => false,
         })
     }
@@ -243,7 +260,8 @@ impl Mesh {
     /// That of the workload, else that of the mesh.
     pub(crate) fn ip_preference_of(&self, node: &VirtualNodeSpec) -> Option<IpPreference> {
         let discovery = node.service_discovery.as_ref();
-        let own = discovery.and_then(|discovery| discovery.dns.ip_preference);
+        let dns = discovery.and_then(ServiceDiscovery::dns);
+        let own = dns.and_then(|dns| dns.ip_preference);
         own.or(self.ip_preference)
     }
 }
@@ -312,6 +330,12 @@ impl RefusedObjects {
 pub fn node_name(key: &Key, node: &VirtualNodeSpec) -> String {
     let default = || format!("{}_{}", key.name, key.namespace);
     node.aws_name.clone().unwrap_or_else(default)
+}
+
+/// The name of a router in ARNs.
+fn router_name(key: &Key, router: &VirtualRouterSpec) -> String {
+    let default = || format!("{}_{}", key.name, key.namespace);
+    router.aws_name.clone().unwrap_or_else(default)
 }
 
 /// The host name by which a service is called.

@@ -53,6 +53,7 @@ common_names::named! {
         Slices = "slices",
         SliceEndpoints = "slice_endpoints",
         Endpoints = "endpoints",
+        Pods = "pods",
     }
 }
 
@@ -133,6 +134,7 @@ impl Metrics {
             *served.entry(Kind::VirtualNode).or_default() += mesh.nodes.len();
             *served.entry(Kind::VirtualService).or_default() += mesh.services.len();
             *served.entry(Kind::VirtualRouter).or_default() += mesh.routers.len();
+            *served.entry(Kind::BackendGroup).or_default() += mesh.groups.len();
         }
         let faulty = |kind: Option<Kind>| {
             let mut named: Vec<_> = refused

@@ -5,12 +5,31 @@ use serde::Deserialize;
 
 use crate::selector::Selector;
 
+mod arn;
+mod backend_group;
+mod logging;
+mod matching;
+mod virtual_node;
 mod virtual_router;
+mod virtual_service;
 
-pub use virtual_router::{
-    Action, HttpRetryEvent, HttpRoute, Match, RetryPolicy, Route, RouterListener, TcpRetryEvent,
-    VirtualRouterSpec, WeightedTarget,
+pub use arn::{Arn, Pointer, Reference};
+pub use backend_group::BackendGroupSpec;
+pub use logging::{AccessLog, FileLog, LogField, LogFormat, Logging};
+pub use matching::{
+    ExactMatch, GrpcMatch, HeaderMatch, HttpMatch, Method, PathMatch, QueryParameter, Range,
+    Scheme, TcpMatch, ValueMatch,
 };
+pub use virtual_node::{
+    Backend, BackendService, CloudMap, CloudMapAttribute, ConnectionPool, Dns, HealthCheck,
+    HttpPool, Listener, ListenerTimeout, OutlierDetection, RequestPool, ResponseType,
+    ServiceDiscovery, TcpPool, VirtualNodeSpec,
+};
+pub use virtual_router::{
+    Action, GrpcRetryEvent, GrpcRoute, HttpRetryEvent, HttpRoute, RetryPolicy, Route,
+    RouterListener, Routing, TcpRetryEvent, TcpRoute, VirtualRouterSpec, WeightedTarget,
+};
+pub use virtual_service::{NodeProvider, Provider, RouterProvider, VirtualServiceSpec};
 
 pub const API_VERSION: &str = "appmesh.k8s.aws/v1beta2";
 
@@ -36,6 +55,7 @@ common_names::named! {
         VirtualRouter = "VirtualRouter",
         VirtualGateway = "VirtualGateway",
         GatewayRoute = "GatewayRoute",
+        BackendGroup = "BackendGroup",
     }
 }
 
@@ -107,31 +127,6 @@ pub struct MeshReference {
     pub uid: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct VirtualNodeSpec {
-    /// Name in node IDs; default `NAME_NAMESPACE`.
-    pub aws_name: Option<String>,
-    /// Needed if no mesh selects the namespace.
-    pub mesh_ref: Option<MeshReference>,
-    /// `None` selects no pods.
-    pub pod_selector: Option<Selector>,
-    pub listeners: Vec<Listener>,
-    pub service_discovery: Option<ServiceDiscovery>,
-    pub backends: Vec<Backend>,
-    #[serde(skip)]
-    pub created: String,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Listener {
-    pub port_mapping: PortMapping,
-    /// Used by the Envoys of callers.
-    pub health_check: Option<HealthCheck>,
-    pub timeout: Option<ListenerTimeout>,
-}
-
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct PortMapping {
@@ -146,38 +141,23 @@ common_names::named! {
         /// HTTP/1.1.
         Http = "http",
         Http2 = "http2",
+        Grpc = "grpc",
+        Tcp = "tcp",
     }
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct HealthCheck {
-    pub protocol: Protocol,
-    #[serde(default = "root")]
-    pub path: String,
-    /// `None` for the listener's port.
-    pub port: Option<u16>,
-    pub healthy_threshold: u32,
-    pub unhealthy_threshold: u32,
-    pub timeout_millis: u64,
-    pub interval_millis: u64,
-}
-
-fn root() -> String {
-    "/".to_owned()
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ListenerTimeout {
-    pub http: Option<HttpTimeout>,
-    pub http2: Option<HttpTimeout>,
-}
-
+/// Of requests by HTTP and gRPC.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct HttpTimeout {
     pub per_request: Option<Span>,
+    /// Longest time without a byte in either direction.
+    pub idle: Option<Span>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TcpTimeout {
     /// Longest time without a byte in either direction.
     pub idle: Option<Span>,
 }
@@ -194,72 +174,6 @@ pub struct Span {
 pub enum Unit {
     S,
     Ms,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ServiceDiscovery {
-    pub dns: Dns,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Dns {
-    pub hostname: String,
-    /// `None` for that of the mesh.
-    pub ip_preference: Option<IpPreference>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Backend {
-    pub virtual_service: BackendService,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct BackendService {
-    pub virtual_service_ref: Reference,
-}
-
-/// Without a namespace, that of the referring object.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Reference {
-    pub name: String,
-    pub namespace: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct VirtualServiceSpec {
-    /// Host name by which it is called; default `NAME.NAMESPACE`.
-    pub aws_name: Option<String>,
-    /// Needed if no mesh selects the namespace.
-    pub mesh_ref: Option<MeshReference>,
-    pub provider: Option<Provider>,
-    #[serde(skip)]
-    pub created: String,
-}
-
-/// Exactly one has to be set.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Provider {
-    pub virtual_node: Option<NodeProvider>,
-    pub virtual_router: Option<RouterProvider>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NodeProvider {
-    pub virtual_node_ref: Reference,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RouterProvider {
-    pub virtual_router_ref: Reference,
 }
 
 // === impl Head ===
@@ -286,10 +200,12 @@ impl Kind {
             Self::VirtualRouter => "virtualrouters",
             Self::VirtualGateway => "virtualgateways",
             Self::GatewayRoute => "gatewayroutes",
+            Self::BackendGroup => "backendgroups",
         }
     }
 
-    /// The condition type that App Mesh's controller uses for served resources.
+    /// The condition type that App Mesh's controller uses for served resources; that of backend
+    /// groups is like them, for the controller has none.
     pub fn condition(self) -> &'static str {
         match self {
             Self::Mesh => "MeshActive",
@@ -298,7 +214,17 @@ impl Kind {
             Self::VirtualRouter => "VirtualRouterActive",
             Self::VirtualGateway => "VirtualGatewayActive",
             Self::GatewayRoute => "GatewayRouteActive",
+            Self::BackendGroup => "BackendGroupActive",
         }
+    }
+}
+
+// === impl Protocol ===
+
+impl Protocol {
+    /// Whether Envoy speaks HTTP/2 to servers of this protocol.
+    pub fn is_http2(self) -> bool {
+        matches!(self, Self::Http2 | Self::Grpc)
     }
 }
 

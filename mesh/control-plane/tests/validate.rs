@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
@@ -20,6 +21,7 @@ use mesh_control_plane::mesh::Meshes;
 use prost::{Message, Name as _};
 
 const DJAPP: &str = include_str!("../../../tests/mesh/djapp.yaml");
+const EVERY_FIELD: &str = include_str!("every-field.yaml");
 const XDS: &str = "xds";
 
 /// A bootstrap of the snapshot, with the control plane as a cluster without endpoints.
@@ -114,8 +116,10 @@ fn envoy_accepts_the_resources_of_pods() {
         for node in ["dj", "jazz-v1"] {
             let id = format!("mesh/dj-app/virtualNode/{node}_prod");
             let snapshot = Snapshot::new(&meshes.node_of(&id).unwrap(), &Ports::default());
-            let (accepted, log) = validate(&bootstrap(&snapshot));
-            assert!(accepted, "{node}: {log}");
+            for envoy in envoys() {
+                let (accepted, log) = validate(&envoy, &bootstrap(&snapshot));
+                assert!(accepted, "{node}: {log}");
+            }
         }
     }
     let broken = Bootstrap {
@@ -125,14 +129,34 @@ fn envoy_accepts_the_resources_of_pods() {
         }),
         ..Bootstrap::default()
     };
-    assert!(!validate(&broken).0);
+    assert!(!validate(&envoys()[0], &broken).0);
 }
 
-fn validate(bootstrap: &Bootstrap) -> (bool, String) {
+/// The oldest that is supported, and the newest.
+fn envoys() -> [PathBuf; 2] {
+    use tests_support::artifacts::{envoy, old_envoy};
+    [old_envoy().unwrap(), envoy().unwrap()]
+}
+
+#[test]
+fn envoy_accepts_every_field() {
+    let (meshes, refused) = Meshes::parse([("all.yaml", EVERY_FIELD)], &Meshes::default());
+    assert_eq!(refused, []);
+    for node in ["caller", "one_prod", "two_prod"] {
+        let id = format!("mesh/all/virtualNode/{node}");
+        let workload = meshes.node_of(&id).unwrap();
+        let snapshot = Snapshot::new(&workload, &Ports::default());
+        for envoy in envoys() {
+            let (accepted, log) = validate(&envoy, &bootstrap(&snapshot));
+            assert!(accepted, "{node}: {log}");
+        }
+    }
+}
+
+fn validate(envoy: &Path, bootstrap: &Bootstrap) -> (bool, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bootstrap.pb");
     fs::write(&file, bootstrap.encode_to_vec()).unwrap();
-    let envoy = tests_support::artifacts::envoy().unwrap();
     let mut command = Command::new(envoy);
     command.args(["--mode", "validate", "-c"]).arg(&file);
     let output = command.output().unwrap();

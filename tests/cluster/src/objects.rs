@@ -73,13 +73,14 @@ pub fn api_service(group: &str, version: &str, priority: u32, port: u16) -> Valu
 }
 
 /// App Mesh's custom resources: plural, kind, scope.
-pub const APP_MESH: [(&str, &str, &str); 6] = [
+pub const APP_MESH: [(&str, &str, &str); 7] = [
     ("meshes", "Mesh", "Cluster"),
     ("virtualnodes", "VirtualNode", "Namespaced"),
     ("virtualservices", "VirtualService", "Namespaced"),
     ("virtualrouters", "VirtualRouter", "Namespaced"),
     ("virtualgateways", "VirtualGateway", "Namespaced"),
     ("gatewayroutes", "GatewayRoute", "Namespaced"),
+    ("backendgroups", "BackendGroup", "Namespaced"),
 ];
 
 /// A service that leads to this machine: `EndpointSlices` refuse loopback, and a name does not.

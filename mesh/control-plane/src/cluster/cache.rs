@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::objects::{Custom, Service, Slice, Status, key};
+use super::objects::{Custom, Pod, Service, Slice, Status, key};
 use crate::mesh::Key;
 use crate::metrics::{Limit, Metrics};
 use crate::resources::{API_VERSION, Kind, OBJECTS_MAX};
@@ -26,6 +26,9 @@ const SERVICES_MAX: usize = 20_000;
 
 /// Slices at most. Kubernetes puts up to 100 endpoints into one, about 200 bytes each.
 const SLICES_MAX: usize = 20_000;
+
+/// Pods at most, about 600 bytes each.
+const PODS_MAX: usize = 50_000;
 
 /// Endpoints of one slice at most, as in the API.
 const SLICE_ENDPOINTS_MAX: usize = 1_000;
@@ -51,6 +54,7 @@ pub(crate) struct State {
     pub(crate) namespaces: BTreeMap<String, Arc<Value>>,
     pub(crate) services: BTreeMap<Key, Arc<Service>>,
     pub(crate) slices: BTreeMap<Key, Arc<Slice>>,
+    pub(crate) pods: BTreeMap<Key, Arc<Pod>>,
     custom_bytes: usize,
     /// Incremented by changes of custom resources and namespaces, not of services and slices.
     pub(crate) revision: u64,
@@ -180,6 +184,10 @@ pub(crate) struct Services(pub(crate) Arc<ResourceCache>);
 #[derive(Debug)]
 pub(crate) struct Slices(pub(crate) Arc<ResourceCache>);
 
+/// Pods that run.
+#[derive(Debug)]
+pub(crate) struct Pods(pub(crate) Arc<ResourceCache>);
+
 // === impl Index ===
 
 impl Index for CustomTable {
@@ -198,9 +206,13 @@ impl Index for CustomTable {
         self.kind.plural()
     }
 
-    /// Gateways are watched only to refuse them by name; their CRDs need not be installed.
+    /// Gateways are watched only to refuse them by name, and backend groups are rare: their CRDs need
+    /// not be installed.
     fn optional(&self) -> bool {
-        matches!(self.kind, Kind::VirtualGateway | Kind::GatewayRoute)
+        matches!(
+            self.kind,
+            Kind::VirtualGateway | Kind::GatewayRoute | Kind::BackendGroup
+        )
     }
 
     fn apply(&self, object: Custom) {
@@ -363,6 +375,54 @@ impl Index for Slices {
         let mut state = self.0.state.lock();
         for key in unlisted(scope, listed, state.slices.keys()) {
             state.slices.remove(&key);
+        }
+        drop(state);
+        self.0.changed.notify_one();
+    }
+}
+
+impl Index for Pods {
+    type Object = Pod;
+
+    fn name(&self) -> &'static str {
+        "pods"
+    }
+
+    fn resource(&self) -> &'static str {
+        "pods"
+    }
+
+    fn field_selector(&self) -> Option<&str> {
+        Some("status.phase=Running")
+    }
+
+    fn apply(&self, mut object: Pod) {
+        object.trim();
+        let metadata = object.metadata.clone();
+        let key = key(&object);
+        let mut state = self.0.state.lock();
+        // A pod's status changes far more often than its addresses.
+        if state.pods.get(&key).is_some_and(|old| old.is_like(&object)) {
+            return;
+        }
+        let has_room = insert(&mut state.pods, key, object, PODS_MAX);
+        drop(state);
+        if has_room {
+            self.0.changed.notify_one();
+        } else {
+            self.0.refuse(Limit::Pods, &metadata);
+        }
+    }
+
+    fn delete(&self, object: &Pod) {
+        self.0.state.lock().pods.remove(&key(object));
+        self.0.changed.notify_one();
+    }
+
+    fn reset(&self, scope: &Scope, listed: &HashSet<(String, String)>) {
+        let mut state = self.0.state.lock();
+        for key in unlisted(scope, listed, state.pods.keys()) {
+            state.pods.remove(&key);
         }
         drop(state);
         self.0.changed.notify_one();

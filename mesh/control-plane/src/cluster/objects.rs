@@ -1,6 +1,8 @@
 //! Kubernetes objects, with the fields that are used.
 
-use common_kubernetes::objects::{Metadata, Named};
+use std::net::IpAddr;
+
+use common_kubernetes::objects::{Annotations, Metadata, Named};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -54,6 +56,37 @@ pub(crate) struct ServicePort {
     pub(crate) name: String,
     pub(crate) port: u16,
     pub(crate) protocol: Option<String>,
+}
+
+/// A pod.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Pod {
+    #[serde(default)]
+    pub(crate) metadata: Metadata,
+    #[serde(default)]
+    pub(crate) status: PodStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(default)]
+pub(crate) struct PodStatus {
+    /// One of each family.
+    #[serde(rename = "podIPs")]
+    pub(crate) pod_ips: Vec<PodIp>,
+    pub(crate) conditions: Vec<PodCondition>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(default)]
+pub(crate) struct PodIp {
+    pub(crate) ip: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(default)]
+pub(crate) struct PodCondition {
+    pub(crate) r#type: String,
+    pub(crate) status: String,
 }
 
 /// An `EndpointSlice`.
@@ -116,6 +149,45 @@ impl Custom {
     }
 }
 
+// === impl Pod ===
+
+/// The condition of a pod that App Mesh's controller goes by. Not `Ready`: that waits for a
+/// readiness gate of the controller where it added one.
+const READY: &str = "ContainersReady";
+
+impl Pod {
+    pub(crate) fn is_ready(&self) -> bool {
+        let mut conditions = self.status.conditions.iter();
+        let ready =
+            conditions.any(|condition| condition.r#type == READY && condition.status == "True");
+        ready && self.metadata.deletion_timestamp.is_none()
+    }
+
+    /// Of the preferred family, if it has one.
+    pub(crate) fn address(&self, prefers_v6: bool) -> Option<IpAddr> {
+        let ips = self.status.pod_ips.iter();
+        let mut ips: Vec<IpAddr> = ips.filter_map(|ip| ip.ip.parse().ok()).collect();
+        ips.sort_by_key(|ip| ip.is_ipv6() != prefers_v6);
+        ips.first().copied()
+    }
+
+    /// Whether the other has the same addresses and labels, and is as ready.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.metadata.labels == other.metadata.labels
+            && self.status.pod_ips == other.status.pod_ips
+            && self.is_ready() == other.is_ready()
+    }
+
+    /// Drops what is not used.
+    pub(crate) fn trim(&mut self) {
+        self.metadata.annotations = Annotations::default();
+        self.metadata.owner_references = Vec::new();
+        self.status
+            .conditions
+            .retain(|condition| condition.r#type == READY);
+    }
+}
+
 pub(crate) fn key(object: &impl Named) -> Key {
     let metadata = object.metadata();
     Key::new(&metadata.namespace, &metadata.name)
@@ -130,6 +202,12 @@ impl Named for Custom {
 }
 
 impl Named for Service {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+impl Named for Pod {
     fn metadata(&self) -> &Metadata {
         &self.metadata
     }

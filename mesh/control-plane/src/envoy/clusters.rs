@@ -2,17 +2,13 @@
 
 use std::net::SocketAddr;
 
-use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy,
 };
-use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
-use envoy_types::pb::envoy::config::core::v3::health_check::{HealthChecker, HttpHealthCheck};
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
-use envoy_types::pb::envoy::config::core::v3::{
-    Address, HealthCheck, Http2ProtocolOptions, RoutingPriority, SocketAddress,
-};
+use envoy_types::pb::envoy::config::core::v3::{Address, Http2ProtocolOptions, SocketAddress};
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
@@ -22,18 +18,12 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
     ExplicitHttpConfig, UpstreamProtocolOptions,
 };
-use envoy_types::pb::google::protobuf::{Duration, UInt32Value};
+use envoy_types::pb::google::protobuf::Duration;
 use prost::Name as _;
 
-use super::{ads, any};
+use super::{ads, any, limits};
 use crate::mesh::{Key, Mesh, node_name};
-use crate::resources::{self, IpPreference, Protocol};
-
-const OWN_HOST: &str = "127.0.0.1";
-
-/// Limit of concurrent connections, requests and retries of a cluster: unlimited as in App Mesh.
-/// Envoy's defaults are 1,024, and 3 retries.
-const UNLIMITED: u32 = 2_147_483_647;
+use crate::resources::{Dns, IpPreference, Listener, Protocol, ResponseType};
 
 /// Name of the cluster for `port` of a workload.
 pub(super) fn egress_name(mesh: &Mesh, target: &Key, port: u16) -> Option<String> {
@@ -61,6 +51,10 @@ pub(super) fn egress(
         .find(|listener| listener.port_mapping.port == port)?;
     let protocol = listener.port_mapping.protocol;
     let endpoints = mesh.endpoints.get(target).and_then(|all| all.get(&port));
+    let discovery = node.service_discovery.as_ref()?;
+    // Without a pod that is known, Cloud Map would answer nothing; there is no name to resolve.
+    let none = Vec::new();
+    let endpoints = endpoints.or_else(|| discovery.cloud_map().map(|_| &none));
     let load_assignment = endpoints.map(|endpoints| {
         let endpoints = endpoints.iter().map(|endpoint| address(*endpoint));
         assignment(&name, endpoints.collect())
@@ -77,15 +71,18 @@ pub(super) fn egress(
             ..cluster(&name, DiscoveryType::Eds, None, protocol)
         }
     } else {
-        let hostname = &node.service_discovery.as_ref()?.dns.hostname;
+        let dns = discovery.dns()?;
         Cluster {
             dns_lookup_family: family(mesh.ip_preference_of(node)).into(),
-            ..by_dns(&name, hostname, port, protocol)
+            ..by_dns(&name, dns, port, protocol)
         }
     };
+    let health_check = listener.health_check.as_ref();
     cluster
         .health_checks
-        .extend(listener.health_check.as_ref().map(health_check));
+        .extend(health_check.map(limits::health_check));
+    let outliers = listener.outlier_detection.as_ref();
+    cluster.outlier_detection = outliers.map(limits::outlier_detection);
     Some((cluster, load_assignment))
 }
 
@@ -97,15 +94,22 @@ pub(super) fn original_dst(name: &str) -> Cluster {
     }
 }
 
-pub(super) fn fixed(name: &str, endpoints: &[SocketAddr], protocol: Protocol) -> Cluster {
-    let endpoints = endpoints.iter().map(|endpoint| address(*endpoint));
-    let endpoints = assignment(name, endpoints.collect());
-    cluster(name, DiscoveryType::Static, Some(endpoints), protocol)
+/// The cluster of the application itself, within the limits of its listener.
+pub(super) fn application(name: &str, address: SocketAddr, listener: &Listener) -> Cluster {
+    let endpoints = assignment(name, vec![self::address(address)]);
+    let protocol = listener.port_mapping.protocol;
+    Cluster {
+        circuit_breakers: Some(limits::circuit_breakers(listener.connection_pool)),
+        ..cluster(name, DiscoveryType::Static, Some(endpoints), protocol)
+    }
 }
 
-fn by_dns(name: &str, hostname: &str, port: u16, protocol: Protocol) -> Cluster {
-    let kind = DiscoveryType::LogicalDns;
-    let host = assignment(name, vec![socket(hostname, port)]);
+fn by_dns(name: &str, dns: &Dns, port: u16, protocol: Protocol) -> Cluster {
+    let kind = match dns.response_type {
+        ResponseType::LoadBalancer => DiscoveryType::LogicalDns,
+        ResponseType::Endpoints => DiscoveryType::StrictDns,
+    };
+    let host = assignment(name, vec![socket(&dns.hostname, port)]);
     cluster(name, kind, Some(host), protocol)
 }
 
@@ -153,15 +157,10 @@ fn cluster(
         }),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(kind.into())),
         load_assignment,
-        circuit_breakers: Some(CircuitBreakers {
-            thresholds: [RoutingPriority::Default, RoutingPriority::High]
-                .map(unlimited)
-                .to_vec(),
-            ..CircuitBreakers::default()
-        }),
+        circuit_breakers: Some(limits::circuit_breakers(None)),
         ..Cluster::default()
     };
-    if protocol == Protocol::Http2 {
+    if protocol.is_http2() {
         let explicit = ExplicitHttpConfig {
             protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(
                 Http2ProtocolOptions::default(),
@@ -176,36 +175,6 @@ fn cluster(
             .insert(HttpProtocolOptions::full_name(), any(&options));
     }
     cluster
-}
-
-fn unlimited(priority: RoutingPriority) -> Thresholds {
-    let unlimited = Some(UInt32Value { value: UNLIMITED });
-    Thresholds {
-        priority: priority.into(),
-        max_connections: unlimited,
-        max_pending_requests: unlimited,
-        max_requests: unlimited,
-        max_retries: unlimited,
-        ..Thresholds::default()
-    }
-}
-
-fn health_check(check: &resources::HealthCheck) -> HealthCheck {
-    let count = |value| Some(UInt32Value { value });
-    HealthCheck {
-        timeout: Some(millis(check.timeout_millis)),
-        interval: Some(millis(check.interval_millis)),
-        unhealthy_threshold: count(check.unhealthy_threshold),
-        healthy_threshold: count(check.healthy_threshold),
-        alt_port: check.port.and_then(|port| count(port.into())),
-        health_checker: Some(HealthChecker::HttpHealthCheck(HttpHealthCheck {
-            host: OWN_HOST.to_owned(),
-            path: check.path.clone(),
-            codec_client_type: i32::from(check.protocol == Protocol::Http2),
-            ..HttpHealthCheck::default()
-        })),
-        ..HealthCheck::default()
-    }
 }
 
 pub(super) fn millis(millis: u64) -> Duration {

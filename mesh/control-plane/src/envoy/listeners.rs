@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use envoy_types::pb::envoy::config::core::v3::{Address, TrafficDirection};
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType as FilterConfig;
 use envoy_types::pb::envoy::config::listener::v3::listener_filter::ConfigType;
@@ -16,13 +17,16 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
     http_connection_manager::UpgradeConfig, http_filter::ConfigType as HttpConfig,
 };
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
-use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::weighted_cluster::ClusterWeight;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
+    ClusterSpecifier, WeightedCluster,
+};
 use envoy_types::pb::google::protobuf::UInt32Value;
 use prost::Name;
 
 use super::{Ports, ads, any, clusters};
 use crate::mesh::Mesh;
-use crate::resources::Egress;
+use crate::resources::{Egress, Span, TcpTimeout};
 
 /// Ports to which inbound and outbound traffic is redirected.
 const INGRESS: u16 = 15_000;
@@ -52,16 +56,21 @@ impl ExternalClusters {
 
     /// Chains in addition to those of these ports. Envoy matches the destination port first: since
     /// port 443 has a chain for [`AMAZON`], allowing everything needs a second one for that port.
-    pub(super) fn chains(&self, ports: &[u16], egress: Egress) -> Vec<FilterChain> {
+    pub(super) fn chains(
+        &self,
+        ports: &[u16],
+        egress: Egress,
+        logs: &[AccessLog],
+    ) -> Vec<FilterChain> {
         let of_port = |port: Option<u16>, names: &[&str]| FilterChainMatch {
             server_names: names.iter().map(|name| (*name).to_owned()).collect(),
             ..port.map(destination).unwrap_or_default()
         };
-        let mut chains = vec![tcp(of_port(Some(TLS), &[AMAZON]), &self.amazon)];
+        let mut chains = vec![outside(of_port(Some(TLS), &[AMAZON]), &self.amazon, logs)];
         if egress == Egress::AllowAll {
-            chains.push(tcp(of_port(None, &[]), &self.all));
+            chains.push(outside(of_port(None, &[]), &self.all, logs));
             if !ports.contains(&TLS) {
-                chains.push(tcp(of_port(Some(TLS), &[]), &self.all));
+                chains.push(outside(of_port(Some(TLS), &[]), &self.all, logs));
             }
         }
         chains
@@ -156,7 +165,12 @@ fn destination(port: u16) -> FilterChainMatch {
 }
 
 /// HTTP by the route configuration `route`; for connections to `port`, if given.
-pub(super) fn http(port: Option<u16>, prefix: &str, route: &str) -> FilterChain {
+pub(super) fn http(
+    port: Option<u16>,
+    prefix: &str,
+    route: &str,
+    logs: &[AccessLog],
+) -> FilterChain {
     let router = HttpFilter {
         name: "envoy.filters.http.router".to_owned(),
         config_type: Some(HttpConfig::TypedConfig(any(&Router::default()))),
@@ -164,6 +178,7 @@ pub(super) fn http(port: Option<u16>, prefix: &str, route: &str) -> FilterChain 
     };
     let manager = HttpConnectionManager {
         stat_prefix: prefix.to_owned(),
+        access_log: logs.to_vec(),
         http_filters: vec![router],
         route_specifier: Some(RouteSpecifier::Rds(Rds {
             config_source: Some(ads()),
@@ -180,10 +195,43 @@ pub(super) fn http(port: Option<u16>, prefix: &str, route: &str) -> FilterChain 
     chain(port.map(destination), name, &manager)
 }
 
-fn tcp(matched: FilterChainMatch, cluster: &str) -> FilterChain {
+/// Bytes to clusters by weight; for connections to `port`, if given.
+pub(super) fn tcp(
+    port: Option<u16>,
+    prefix: &str,
+    clusters: Vec<(String, u32)>,
+    timeout: TcpTimeout,
+    logs: &[AccessLog],
+) -> FilterChain {
+    // Envoy rejects a weight of 0.
+    let weighted = clusters.into_iter().filter(|(_, weight)| *weight > 0);
+    let weighted = weighted.map(|(name, weight)| ClusterWeight {
+        name,
+        weight,
+        ..ClusterWeight::default()
+    });
+    let clusters = weighted.collect();
+    let proxy = TcpProxy {
+        stat_prefix: prefix.to_owned(),
+        cluster_specifier: Some(ClusterSpecifier::WeightedClusters(WeightedCluster {
+            clusters,
+        })),
+        // App Mesh has no default: connections of databases may say nothing for hours. 0 means
+        // never; Envoy's default is an hour.
+        idle_timeout: Some(clusters::millis(timeout.idle.map_or(0, Span::millis))),
+        access_log: logs.to_vec(),
+        ..TcpProxy::default()
+    };
+    let name = "envoy.filters.network.tcp_proxy";
+    chain(port.map(destination), name, &proxy)
+}
+
+/// Bytes to a cluster outside of the mesh.
+fn outside(matched: FilterChainMatch, cluster: &str, logs: &[AccessLog]) -> FilterChain {
     let proxy = TcpProxy {
         stat_prefix: "egress".to_owned(),
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
+        access_log: logs.to_vec(),
         ..TcpProxy::default()
     };
     let anything = matched == FilterChainMatch::default();

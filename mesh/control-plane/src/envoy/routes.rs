@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use envoy_types::pb::envoy::config::route::v3::route::Action as RouteKind;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
-use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use envoy_types::pb::envoy::config::route::v3::{
     DirectResponseAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch,
@@ -13,120 +12,13 @@ use envoy_types::pb::envoy::config::route::v3::{
 use envoy_types::pb::google::protobuf::UInt32Value;
 
 use super::clusters::{egress_name, millis};
-use crate::mesh::{Key, Mesh, target};
-use crate::resources::{
-    self, HttpRetryEvent, HttpRoute, HttpTimeout, Protocol, TcpRetryEvent, VirtualServiceSpec,
-};
+use super::hosts::{Host, HostRoute};
+use super::matches::prefix;
+use crate::mesh::Mesh;
+use crate::resources::{self, HttpRetryEvent, HttpTimeout, TcpRetryEvent};
 
 /// App Mesh's default request timeout, in milliseconds.
 const PER_REQUEST_MS: u64 = 15_000;
-
-/// A backend's name on one port.
-#[derive(Clone, Debug)]
-pub(super) struct Host {
-    pub(super) name: String,
-    pub(super) port: u16,
-    pub(super) protocol: Protocol,
-    routes: Vec<HttpRoute>,
-    namespace: String,
-    pub(super) targets: Vec<(Key, u16)>,
-}
-
-/// A host for each port of the service's router or workload.
-pub(super) fn hosts(mesh: &Mesh, key: &Key, service: &VirtualServiceSpec, name: &str) -> Vec<Host> {
-    let provider = service.provider.clone().unwrap_or_default();
-    let mut hosts = Vec::new();
-    if let Some(reference) = provider.virtual_router {
-        let router = Key::of(&reference.virtual_router_ref, &key.namespace);
-        let Some(spec) = mesh.routers.get(&router) else {
-            return hosts;
-        };
-        // Envoy takes the first route that matches. The sort is stable: routes of one priority
-        // keep their order in the resource.
-        let mut sorted: Vec<_> = spec.routes.iter().collect();
-        sorted.sort_by_key(|route| route.priority.unwrap_or(u32::MAX));
-        for listener in &spec.listeners {
-            let (port, protocol) = (listener.port_mapping.port, listener.port_mapping.protocol);
-            let of_protocol = sorted.iter().filter_map(|route| match protocol {
-                Protocol::Http => route.http_route.clone(),
-                Protocol::Http2 => route.http2_route.clone(),
-            });
-            hosts.push(host(
-                mesh,
-                name,
-                port,
-                protocol,
-                of_protocol.collect(),
-                &router.namespace,
-            ));
-        }
-    }
-    if let Some(reference) = provider.virtual_node {
-        let node = Key::of(&reference.virtual_node_ref, &key.namespace);
-        for listener in mesh
-            .nodes
-            .get(&node)
-            .into_iter()
-            .flat_map(|node| &node.listeners)
-        {
-            let (port, protocol) = (listener.port_mapping.port, listener.port_mapping.protocol);
-            let all = HttpRoute {
-                r#match: resources::Match {
-                    prefix: "/".to_owned(),
-                },
-                action: resources::Action {
-                    weighted_targets: vec![resources::WeightedTarget {
-                        virtual_node_ref: reference.virtual_node_ref.clone(),
-                        weight: 1,
-                        port: Some(port),
-                    }],
-                },
-                retry_policy: None,
-                timeout: None,
-            };
-            hosts.push(host(mesh, name, port, protocol, vec![all], &key.namespace));
-        }
-    }
-    hosts
-}
-
-fn host(
-    mesh: &Mesh,
-    name: &str,
-    port: u16,
-    protocol: Protocol,
-    routes: Vec<HttpRoute>,
-    namespace: &str,
-) -> Host {
-    let targets = routes
-        .iter()
-        .flat_map(|route| resolved(mesh, route, namespace));
-    let targets = targets.map(|(target, port, _)| (target, port));
-    Host {
-        name: name.to_owned(),
-        port,
-        protocol,
-        targets: targets.collect(),
-        namespace: namespace.to_owned(),
-        routes,
-    }
-}
-
-/// The resolved targets of a route, with port and weight; `mesh::check` has reported the others.
-/// Empty if the weights add up to 0.
-fn resolved(mesh: &Mesh, route: &HttpRoute, namespace: &str) -> Vec<(Key, u16, u32)> {
-    let targets = route.action.weighted_targets.iter();
-    let targets = targets.filter_map(|weighted| {
-        let key = Key::of(&weighted.virtual_node_ref, namespace);
-        let port = target::port(&mesh.nodes, &key, weighted.port).ok()?;
-        Some((key, port, weighted.weight))
-    });
-    let targets: Vec<_> = targets.collect();
-    if targets.iter().all(|(_, _, weight)| *weight == 0) {
-        return Vec::new();
-    }
-    targets
-}
 
 /// Routes all requests to the application.
 pub(super) fn ingress(
@@ -136,14 +28,14 @@ pub(super) fn ingress(
 ) -> RouteConfiguration {
     let action = RouteAction {
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
-        ..action(timeout)
+        ..action(timeout.unwrap_or_default())
     };
     configuration(
         name,
         vec![virtual_host(
             "all",
             vec!["*".to_owned()],
-            vec![route("/", RouteKind::Route(action))],
+            vec![route(prefix("/"), RouteKind::Route(action))],
         )],
     )
 }
@@ -152,7 +44,7 @@ pub(super) fn ingress(
 pub(super) fn egress(
     mesh: &Mesh,
     name: &str,
-    hosts: &[Host],
+    hosts: &[&Host],
     rest: Option<&str>,
 ) -> RouteConfiguration {
     // If a name has several ports in one listener, the name without a port belongs to the first:
@@ -167,13 +59,10 @@ pub(super) fn egress(
             // Names of virtual hosts have to be unique, too.
             virtual_host_name = format!("{}:{}", host.name, host.port);
         }
-        let routes = host
-            .routes
-            .iter()
-            .map(|route| weighted(mesh, route, &host.namespace));
+        let routes = host.routes.iter().map(|route| weighted(mesh, route));
         virtual_host(&virtual_host_name, domains, routes.collect())
     };
-    let mut virtual_hosts: Vec<_> = hosts.iter().map(&mut to_virtual_host).collect();
+    let mut virtual_hosts: Vec<_> = hosts.iter().map(|host| to_virtual_host(host)).collect();
     virtual_hosts.extend(rest.map(|cluster| {
         let action = RouteAction {
             cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
@@ -185,19 +74,18 @@ pub(super) fn egress(
         virtual_host(
             "mesh-allow-all",
             everything,
-            vec![route("/", RouteKind::Route(action))],
+            vec![route(prefix("/"), RouteKind::Route(action))],
         )
     }));
     configuration(name, virtual_hosts)
 }
 
-fn weighted(mesh: &Mesh, http_route: &HttpRoute, namespace: &str) -> Route {
-    let prefix = &http_route.r#match.prefix;
-    let targets = resolved(mesh, http_route, namespace);
-    if targets.is_empty() {
-        return route(prefix, unavailable());
+fn weighted(mesh: &Mesh, host_route: &HostRoute) -> Route {
+    let matched = host_route.matched.clone();
+    if host_route.targets.is_empty() {
+        return route(matched, unavailable());
     }
-    let clusters = targets.iter().filter_map(|(key, port, weight)| {
+    let clusters = host_route.targets.iter().filter_map(|(key, port, weight)| {
         Some(ClusterWeight {
             name: egress_name(mesh, key, *port)?,
             weight: Some(UInt32Value { value: *weight }),
@@ -210,15 +98,10 @@ fn weighted(mesh: &Mesh, http_route: &HttpRoute, namespace: &str) -> Route {
     };
     let action = RouteAction {
         cluster_specifier: Some(ClusterSpecifier::WeightedClusters(clusters)),
-        retry_policy: Some(
-            http_route
-                .retry_policy
-                .as_ref()
-                .map_or_else(default_retries, retry_policy),
-        ),
-        ..action(http_route.timeout)
+        retry_policy: Some(host_route.retries.clone()),
+        ..action(host_route.timeout)
     };
-    route(prefix, RouteKind::Route(action))
+    route(matched, RouteKind::Route(action))
 }
 
 /// For a route without targets. Envoy rejects weighted clusters whose weights add up to 0.
@@ -229,8 +112,7 @@ fn unavailable() -> RouteKind {
     })
 }
 
-fn action(timeout: Option<HttpTimeout>) -> RouteAction {
-    let timeout = timeout.unwrap_or_default();
+fn action(timeout: HttpTimeout) -> RouteAction {
     let per_request = timeout
         .per_request
         .map_or(PER_REQUEST_MS, resources::Span::millis);
@@ -241,7 +123,7 @@ fn action(timeout: Option<HttpTimeout>) -> RouteAction {
     }
 }
 
-fn retry_policy(policy: &resources::RetryPolicy) -> RetryPolicy {
+pub(super) fn retry_policy(policy: &resources::RetryPolicy) -> RetryPolicy {
     let http = policy.http_retry_events.iter().map(|event| match event {
         HttpRetryEvent::ServerError => "5xx",
         HttpRetryEvent::GatewayError => "gateway-error",
@@ -251,8 +133,9 @@ fn retry_policy(policy: &resources::RetryPolicy) -> RetryPolicy {
     let tcp = policy.tcp_retry_events.iter().map(|event| match event {
         TcpRetryEvent::ConnectionError => "connect-failure",
     });
+    let grpc = policy.grpc_retry_events.iter().map(|event| event.as_str());
     RetryPolicy {
-        retry_on: http.chain(tcp).collect::<Vec<_>>().join(","),
+        retry_on: http.chain(tcp).chain(grpc).collect::<Vec<_>>().join(","),
         num_retries: Some(UInt32Value {
             value: policy.max_retries,
         }),
@@ -262,7 +145,7 @@ fn retry_policy(policy: &resources::RetryPolicy) -> RetryPolicy {
 }
 
 /// App Mesh's retries for routes without a policy, and for workloads without a router.
-fn default_retries() -> RetryPolicy {
+pub(super) fn default_retries() -> RetryPolicy {
     RetryPolicy {
         retry_on: "reset,connect-failure,refused-stream,retriable-status-codes,unavailable"
             .to_owned(),
@@ -272,12 +155,9 @@ fn default_retries() -> RetryPolicy {
     }
 }
 
-fn route(prefix: &str, action: RouteKind) -> Route {
+fn route(matched: RouteMatch, action: RouteKind) -> Route {
     Route {
-        r#match: Some(RouteMatch {
-            path_specifier: Some(PathSpecifier::Prefix(prefix.to_owned())),
-            ..RouteMatch::default()
-        }),
+        r#match: Some(matched),
         action: Some(action),
         ..Route::default()
     }

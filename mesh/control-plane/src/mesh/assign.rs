@@ -21,6 +21,7 @@ pub(super) fn assigned(
         nodes,
         services,
         routers,
+        groups,
         namespaces,
     } = parsed;
     let mesh_name = |key: &Key, spec: &MeshSpec| spec.aws_name.clone().unwrap_or(key.name.clone());
@@ -72,7 +73,9 @@ pub(super) fn assigned(
         |router| &router.mesh_ref,
         refused,
     );
+    let mut groups = assign.each(Kind::BackendGroup, groups, |group| &group.mesh_ref, refused);
     for mesh in by_name.values_mut() {
+        mesh.groups = Arc::new(groups.remove(&mesh.name).unwrap_or_default());
         mesh.nodes = Arc::new(nodes.remove(&mesh.name).unwrap_or_default());
         mesh.services = Arc::new(services.remove(&mesh.name).unwrap_or_default());
         mesh.routers = Arc::new(routers.remove(&mesh.name).unwrap_or_default());

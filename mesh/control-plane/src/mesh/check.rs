@@ -1,17 +1,19 @@
 //! Checks that references resolve and that Envoy accepts each object: Envoy rejects a response as a
 //! whole, so one bad object would hold back the changes of all others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::assign::owners;
 use super::{
-    Fault, Key, Mesh, Reason, RefusedObject, RefusedObjects, node_name, service_name, target,
+    Fault, Key, Mesh, Reason, RefusedObject, RefusedObjects, node_name, ports, service_name, target,
 };
-use crate::resources::{
-    HealthCheck, HttpTimeout, Kind, VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec,
-};
+use crate::resources::{HttpTimeout, Kind, VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec};
 
+mod log_format;
+mod matches;
+mod nodes;
+mod regex;
 mod routers;
 
 /// Longest duration, in milliseconds: a day. Envoy rejects durations beyond protobuf's range.
@@ -34,7 +36,7 @@ pub(super) fn check(mesh: &mut Mesh, before: Option<&Mesh>, refused: &mut Vec<Re
         Arc::make_mut(&mut mesh.nodes),
         before.map(|before| &*before.nodes),
         |key, node| {
-            node_fault(node).or_else(|| taken(&owners_of_nodes, &node_name(key, node), key))
+            nodes::fault(node).or_else(|| taken(&owners_of_nodes, &node_name(key, node), key))
         },
         refused,
     );
@@ -63,23 +65,27 @@ pub(super) fn check(mesh: &mut Mesh, before: Option<&Mesh>, refused: &mut Vec<Re
     backends(mesh, refused);
 }
 
-/// Reports missing backends. The nodes that name them are served without.
+/// Reports missing backends, and those that cannot be told apart. The nodes that name them are
+/// served without.
 fn backends(mesh: &Mesh, refused: &mut Vec<RefusedObject>) {
     let refused_before = RefusedObjects::of(refused);
     for (key, node) in mesh.nodes.iter() {
-        for backend in &node.backends {
-            let service = Key::of(&backend.virtual_service.virtual_service_ref, &key.namespace);
-            if !mesh.services.contains_key(&service) {
-                let missing = refused_before.why(Kind::VirtualService, &service);
-                let why = format!("spec.backends: {missing}; it is left out");
-                refused.push(RefusedObject::new(
-                    Kind::VirtualNode,
-                    key,
-                    Reason::NotFound,
-                    why,
-                ));
-            }
-        }
+        let (found, missing) = mesh.resolved_backends(key, node);
+        let missing = missing.into_iter().map(|missing| {
+            let why = refused_before.why(missing.kind, &missing.key);
+            (
+                Reason::NotFound,
+                format!("{}: {why}; it is left out", missing.field),
+            )
+        });
+        let shadowed = ports::shadowed(mesh, &found).into_iter().map(|why| {
+            let why = format!("spec.backends: {why}; it is left out");
+            (Reason::Conflict, why)
+        });
+        let faults = missing.chain(shadowed);
+        refused.extend(
+            faults.map(|(reason, why)| RefusedObject::new(Kind::VirtualNode, key, reason, why)),
+        );
     }
 }
 
@@ -162,56 +168,6 @@ fn timeout_fault(field: &str, timeout: Option<HttpTimeout>) -> Option<String> {
     })
 }
 
-fn node_fault(node: &VirtualNodeSpec) -> Option<Fault> {
-    let mut ports = BTreeSet::new();
-    for (index, listener) in node.listeners.iter().enumerate() {
-        let field = format!("spec.listeners[{index}]");
-        let port = listener.port_mapping.port;
-        if port == 0 {
-            return Some(not_supported(format!(
-                "{field}.portMapping.port: 0 is no port"
-            )));
-        }
-        if !ports.insert(port) {
-            return Some(not_supported(format!(
-                "{field}.portMapping.port: {port} is there twice"
-            )));
-        }
-        let timeout = listener.timeout.clone().unwrap_or_default();
-        let fault = listener.health_check.as_ref().and_then(health_fault);
-        let fault = fault
-            .or_else(|| timeout_fault("timeout.http", timeout.http))
-            .or_else(|| timeout_fault("timeout.http2", timeout.http2));
-        if let Some(fault) = fault {
-            return Some(not_supported(format!("{field}.{fault}")));
-        }
-    }
-    let discovery = node.service_discovery.as_ref()?;
-    name_fault(
-        "spec.serviceDiscovery.dns.hostname",
-        &discovery.dns.hostname,
-    )
-}
-
-/// Values that Envoy would reject.
-fn health_fault(check: &HealthCheck) -> Option<String> {
-    if check.port == Some(0) {
-        return Some("healthCheck.port: 0 is no port".to_owned());
-    }
-    let spans = [
-        ("healthCheck.intervalMillis", check.interval_millis),
-        ("healthCheck.timeoutMillis", check.timeout_millis),
-    ];
-    let of_span = |(field, millis)| match millis {
-        0 => Some(format!("{field}: 0 is no time")),
-        _ => span_fault(field, millis),
-    };
-    spans
-        .into_iter()
-        .find_map(of_span)
-        .or_else(|| path_fault("healthCheck.path", &check.path))
-}
-
 fn provider_fault(
     key: &Key,
     service: &VirtualServiceSpec,
@@ -222,14 +178,14 @@ fn provider_fault(
     let provider = service.provider.clone().unwrap_or_default();
     match (&provider.virtual_node, &provider.virtual_router) {
         (Some(node), None) => {
-            let node = Key::of(&node.virtual_node_ref, &key.namespace);
+            let node = Key::of(&node.node, &key.namespace);
             let unresolved = target::port(nodes, &node, None).err()?;
             let why = unresolved.why(&node, refused);
             let why = format!("spec.provider.virtualNode: {why}");
             Some((Reason::NotFound, why))
         }
         (None, Some(router)) => {
-            let router = Key::of(&router.virtual_router_ref, &key.namespace);
+            let router = Key::of(&router.router, &key.namespace);
             if routers.contains_key(&router) {
                 return None;
             }

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::{Key, Meshes, Reason, RefusedObject, SPEC_BYTES_MAX};
 use crate::fields::field;
 use crate::resources::{
-    API_VERSION, EgressFilter, Head, Kind, MeshServiceDiscovery, MeshSpec, Metadata, OBJECTS_MAX,
-    VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec,
+    API_VERSION, BackendGroupSpec, EgressFilter, Head, Kind, MeshServiceDiscovery, MeshSpec,
+    Metadata, OBJECTS_MAX, VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec,
 };
 use crate::selector::Labels;
 
@@ -21,6 +21,7 @@ pub(super) struct ParsedObjects {
     pub(super) nodes: BTreeMap<Key, VirtualNodeSpec>,
     pub(super) services: BTreeMap<Key, VirtualServiceSpec>,
     pub(super) routers: BTreeMap<Key, VirtualRouterSpec>,
+    pub(super) groups: BTreeMap<Key, BackendGroupSpec>,
     /// Labels of the namespaces that were read.
     pub(super) namespaces: BTreeMap<String, Labels>,
 }
@@ -68,8 +69,11 @@ impl ParsedObjects {
             let why = format!("{} is not served, {API_VERSION} is", head.api_version);
             return Err((Reason::NotSupported, why));
         }
-        let objects =
-            self.meshes.len() + self.nodes.len() + self.services.len() + self.routers.len();
+        let objects = self.meshes.len()
+            + self.nodes.len()
+            + self.services.len()
+            + self.routers.len()
+            + self.groups.len();
         if objects >= OBJECTS_MAX {
             let why = format!("more than {OBJECTS_MAX} objects");
             return Err((Reason::TooLarge, why));
@@ -96,6 +100,9 @@ impl ParsedObjects {
             }
             Kind::VirtualRouter => {
                 self.routers.insert(key, spec(kind, document)?);
+            }
+            Kind::BackendGroup => {
+                self.groups.insert(key, spec(kind, document)?);
             }
             Kind::VirtualGateway | Kind::GatewayRoute => {
                 return Err((Reason::NotSupported, unserved_kind(kind.as_str())));
@@ -125,6 +132,7 @@ impl ParsedObjects {
                 Kind::VirtualNode => restore(&mut self.nodes, key, &mesh.nodes),
                 Kind::VirtualService => restore(&mut self.services, key, &mesh.services),
                 Kind::VirtualRouter => restore(&mut self.routers, key, &mesh.routers),
+                Kind::BackendGroup => restore(&mut self.groups, key, &mesh.groups),
                 _ => {}
             }
         }
@@ -151,6 +159,7 @@ pub(crate) fn first_fault(document: &Value) -> Option<SpecFault> {
         Kind::VirtualNode => parse::<VirtualNodeSpec>(kind, document).err(),
         Kind::VirtualService => parse::<VirtualServiceSpec>(kind, document).err(),
         Kind::VirtualRouter => parse::<VirtualRouterSpec>(kind, document).err(),
+        Kind::BackendGroup => parse::<BackendGroupSpec>(kind, document).err(),
         Kind::VirtualGateway | Kind::GatewayRoute => None,
     }
 }

@@ -13,6 +13,7 @@ use prost::Message as _;
 
 mod defaults;
 mod places;
+mod protocols;
 mod refused;
 mod taken;
 mod targets;

@@ -10,12 +10,12 @@ const REFUSED_LISTENERS: [(&str, &str); 4] = [
         "spec.listeners[0].tls is not served",
     ),
     (
-        "{portMapping: {port: 1, protocol: grpc}}",
-        "spec.listeners[0].portMapping.protocol: unknown variant `grpc`",
+        "{portMapping: {port: 1, protocol: udp}}",
+        "spec.listeners[0].portMapping.protocol: unknown variant `udp`",
     ),
     (
         "{portMapping: {port: 1, protocol: http}, outlierDetection: {}}",
-        "spec.listeners[0].outlierDetection is not served",
+        "spec.listeners[0].outlierDetection: missing field `maxServerErrors`",
     ),
     (
         "{portMapping: {port: 1, protocol: http}}, {portMapping: {port: 1, protocol: http2}}",
@@ -42,8 +42,8 @@ const REFUSED: [(&str, &str, &str); 6] = [
     ),
     (
         "VirtualRouter",
-        "{listeners: [], routes: [{name: r, httpRoute: {match: {prefix: /, headers: []}, action: {weightedTargets: []}}}]}",
-        "spec.routes[0].httpRoute.match.headers is not served",
+        "{listeners: [], routes: [{name: r, httpRoute: {match: {prefix: /, cookies: []}, action: {weightedTargets: []}}}]}",
+        "spec.routes[0].httpRoute.match.cookies is not served",
     ),
     (
         "VirtualRouter",
@@ -125,13 +125,13 @@ fn what_leads_nowhere_is_refused() {
 fn a_slip_changes_nothing() {
     let (before, _) = parse(DJAPP);
     for slip in [
-        DJAPP.replace("prefix: /", "prefix: /\n          headers: []"),
+        DJAPP.replace("prefix: /", "prefix: /\n          cookies: []"),
         DJAPP.replace(
             "name: jazz-v2\n              weight",
             "name: jazz-v3\n              weight",
         ),
         DJAPP.replace("awsName: jazz.prod.svc.cluster.local", "awsName: jazz prod"),
-        DJAPP.replace("protocol: http\n", "protocol: grpc\n"),
+        DJAPP.replace("protocol: http\n", "protocol: udp\n"),
         DJAPP.replacen("namespaceSelector:", "namespaces:", 1),
     ] {
         assert_ne!(slip, DJAPP);

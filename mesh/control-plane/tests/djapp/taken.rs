@@ -6,7 +6,7 @@ use mesh_control_plane::mesh::RefusedObject;
 use crate::{DJAPP, parse, snapshot, weights, with, without_of};
 
 /// What is said of `x`, and nothing of others; they are served.
-fn said(kind: &str, spec: &str) -> String {
+pub(crate) fn said(kind: &str, spec: &str) -> String {
     let (mesh, refused) = parse(&with(kind, spec));
     let [only] = &refused[..] else {
         panic!("{spec}: {refused:?}");

@@ -61,7 +61,7 @@ fn who_is_gone_takes_nobody_along() {
 fn each_reason_is_told() {
     let v2 = "hostname: jazz-v2.prod.svc.cluster.local";
     let nowhere = DJAPP.replace(&format!("  serviceDiscovery:\n    dns:\n      {v2}\n"), "");
-    let logging = DJAPP.replace(v2, &format!("{v2}\n  logging: {{}}"));
+    let logging = DJAPP.replace(v2, &format!("{v2}\n  nothing: {{}}"));
     let elsewhere = DJAPP.replace("weight: 5\n", "weight: 5\n              port: 9081\n");
     for (text, why) in [
         (

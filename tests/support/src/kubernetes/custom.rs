@@ -12,13 +12,15 @@ pub const VIRTUAL_SERVICE: Resource = app_mesh("virtualservices", "VirtualServic
 pub const VIRTUAL_ROUTER: Resource = app_mesh("virtualrouters", "VirtualRouter");
 pub const VIRTUAL_GATEWAY: Resource = app_mesh("virtualgateways", "VirtualGateway");
 pub const GATEWAY_ROUTE: Resource = app_mesh("gatewayroutes", "GatewayRoute");
-pub const RESOURCES: [Resource; 6] = [
+pub const BACKEND_GROUP: Resource = app_mesh("backendgroups", "BackendGroup");
+pub const RESOURCES: [Resource; 7] = [
     MESH,
     VIRTUAL_NODE,
     VIRTUAL_SERVICE,
     VIRTUAL_ROUTER,
     VIRTUAL_GATEWAY,
     GATEWAY_ROUTE,
+    BACKEND_GROUP,
 ];
 pub const ENDPOINT_SLICE: Resource = Resource {
     group_path: "/apis/discovery.k8s.io/v1",

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Fault, Key, Reason, RefusedObject, RefusedObjects, target};
-use super::{not_supported, path_fault, span_fault, timeout_fault};
-use crate::resources::{HttpRoute, Kind, Protocol, Route, VirtualNodeSpec, VirtualRouterSpec};
+use super::{matches, not_supported, span_fault, timeout_fault};
+use crate::resources::{
+    HttpTimeout, Kind, RetryPolicy, Route, Routing, VirtualNodeSpec, VirtualRouterSpec,
+};
 
 type Nodes = BTreeMap<Key, VirtualNodeSpec>;
 
@@ -74,16 +76,13 @@ fn examine<'a>(
     listeners(router).map_err(not_supported)?;
     let examined = router.routes.iter().map(|route| {
         let fault = |why| not_supported(format!("route {}: {why}", route.name));
-        let (protocol, http) = http(route)
-            .ok_or_else(|| fault("one of httpRoute and http2Route is needed".to_owned()))?;
-        let mut listeners = router.listeners.iter();
-        if !listeners.any(|listener| listener.port_mapping.protocol == protocol) {
-            let name = protocol.as_str();
-            let why = format!("{name}Route: none of spec.listeners has the protocol {name}");
-            return Err(fault(why));
-        }
-        route_fault(http).map_or(Ok(()), |why| Err(fault(why)))?;
-        Ok(Examined::new(key, &route.name, http, nodes, refused))
+        let routing = route.routing().ok_or_else(|| {
+            let why = "exactly one of httpRoute, http2Route, grpcRoute and tcpRoute is needed";
+            fault(why.to_owned())
+        })?;
+        of_listener(router, routing).map_err(fault)?;
+        route_fault(routing).map_or(Ok(()), |why| Err(fault(why)))?;
+        Ok(Examined::new(key, &route.name, routing, nodes, refused))
     });
     let examined = examined.collect::<Result<Vec<_>, _>>()?;
     if examined.iter().any(|route| route.has_target) {
@@ -108,8 +107,8 @@ fn listeners(router: &VirtualRouterSpec) -> Result<(), String> {
         if port == 0 || !ports.insert(port) {
             return Err(format!("{field}.port: {port} is no port, or there twice"));
         }
-        let mut protocols = router.routes.iter().filter_map(http);
-        if !protocols.any(|(of, _)| of == protocol) {
+        let mut routes = router.routes.iter().filter_map(Route::routing);
+        if !routes.any(|routing| routing.is_of(listener.port_mapping)) {
             let name = protocol.as_str();
             return Err(format!(
                 "{field}.protocol: {name}, and none of spec.routes has {name}Route"
@@ -119,27 +118,55 @@ fn listeners(router: &VirtualRouterSpec) -> Result<(), String> {
     Ok(())
 }
 
-/// The protocol and its route; `None` unless exactly one of the two is set.
-fn http(route: &Route) -> Option<(Protocol, &HttpRoute)> {
-    match (&route.http_route, &route.http2_route) {
-        (Some(route), None) => Some((Protocol::Http, route)),
-        (None, Some(route)) => Some((Protocol::Http2, route)),
-        _ => None,
+/// Without a listener the route would never be asked.
+fn of_listener(router: &VirtualRouterSpec, routing: Routing<'_>) -> Result<(), String> {
+    let mut listeners = router.listeners.iter();
+    if listeners.any(|listener| routing.is_of(listener.port_mapping)) {
+        return Ok(());
     }
+    let name = routing.protocol().as_str();
+    let port = routing.port();
+    let port = port.map_or_else(String::new, |port| format!(" on match.port {port}"));
+    Err(format!(
+        "{name}Route: none of spec.listeners has the protocol {name}{port}"
+    ))
 }
 
 /// Values that Envoy would reject.
-fn route_fault(route: &HttpRoute) -> Option<String> {
-    let weights = route.action.weighted_targets.iter();
+fn route_fault(routing: Routing<'_>) -> Option<String> {
+    let weights = routing.action().weighted_targets.iter();
     let sum: u64 = weights.map(|target| u64::from(target.weight)).sum();
     if sum == 0 || sum > u64::from(u32::MAX) {
         return Some(format!("the weights add up to {sum}"));
     }
-    let retries = route.retry_policy.as_ref();
-    let per_retry = retries.map_or(0, |retries| retries.per_retry_timeout.millis());
-    path_fault("match.prefix", &route.r#match.prefix)
-        .or_else(|| timeout_fault("timeout", route.timeout))
-        .or_else(|| span_fault("retryPolicy.perRetryTimeout", per_retry))
+    match routing {
+        Routing::Http(_, route) => matches::http_fault(&route.r#match)
+            .or_else(|| timeout_fault("timeout", route.timeout))
+            .or_else(|| {
+                let retries = route.retry_policy.as_ref()?;
+                retry_fault(retries).or_else(|| {
+                    let has_grpc = !retries.grpc_retry_events.is_empty();
+                    has_grpc.then(|| {
+                        "retryPolicy.grpcRetryEvents is not served: use a grpcRoute".to_owned()
+                    })
+                })
+            }),
+        Routing::Grpc(route) => matches::grpc_fault(&route.r#match)
+            .or_else(|| timeout_fault("timeout", route.timeout))
+            .or_else(|| route.retry_policy.as_ref().and_then(retry_fault)),
+        Routing::Tcp(route) => {
+            let timeout = HttpTimeout {
+                per_request: None,
+                idle: route.timeout.idle,
+            };
+            timeout_fault("timeout", Some(timeout))
+        }
+    }
+}
+
+fn retry_fault(retries: &RetryPolicy) -> Option<String> {
+    let millis = retries.per_retry_timeout.millis();
+    span_fault("retryPolicy.perRetryTimeout", millis)
 }
 
 // === impl Examined ===
@@ -148,7 +175,7 @@ impl<'a> Examined<'a> {
     fn new(
         key: &Key,
         name: &'a str,
-        route: &HttpRoute,
+        routing: Routing<'_>,
         nodes: &Nodes,
         refused: &RefusedObjects,
     ) -> Self {
@@ -157,8 +184,8 @@ impl<'a> Examined<'a> {
             unresolved: Vec::new(),
             has_target: false,
         };
-        for weighted in &route.action.weighted_targets {
-            let target = Key::of(&weighted.virtual_node_ref, &key.namespace);
+        for weighted in &routing.action().weighted_targets {
+            let target = Key::of(&weighted.node, &key.namespace);
             match target::port(nodes, &target, weighted.port) {
                 Ok(_) => examined.has_target |= weighted.weight > 0,
                 Err(unresolved) => {
