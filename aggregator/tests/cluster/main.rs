@@ -19,3 +19,4 @@ mod serving;
 #[path = "../standalone/sidecar.rs"]
 #[expect(dead_code, reason = "shared with the tests without a cluster")]
 mod sidecar;
+mod views;
