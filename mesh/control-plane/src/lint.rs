@@ -9,6 +9,7 @@
 //! the same documents. The table only names what a field that is taken does.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -242,6 +243,7 @@ fn without_index(segment: &str) -> &str {
     segment.split_once('[').map_or(segment, |(name, _)| name)
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn as_word<S: Serializer>(state: &FieldState, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(state.as_str())
 }
@@ -305,7 +307,8 @@ fn each_field(value: &Value, path: &mut String, with: &mut impl FnMut(&str, &Val
         }
         Value::Array(items) if !items.is_empty() => {
             for (index, item) in items.iter().enumerate() {
-                path.push_str(&format!("[{index}]"));
+                // Writing to a string cannot fail.
+                let _ = write!(path, "[{index}]");
                 each_field(item, path, with);
                 path.truncate(length);
             }

@@ -92,7 +92,7 @@ impl Browser {
             .new_headless_mode()
             .disable_https_first()
             .viewport(None)
-            .launch_timeout(Duration::from_secs(60))
+            .launch_timeout(Duration::from_mins(1))
             .request_timeout(ANSWER_WITHIN)
             .args(FLAGS)
             .build()

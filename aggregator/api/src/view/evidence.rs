@@ -110,24 +110,20 @@ impl Views {
     }
 
     fn unknown(&self, namespace: &str, name: &str) -> Refusal {
-        let why = (self.settings.autoscalers_fault)();
-        let message = match why {
-            Some(why) => format!(
+        if let Some(why) = (self.settings.autoscalers_fault)() {
+            let message = format!(
                 "nothing is known of the HorizontalPodAutoscaler {namespace}/{name}: autoscalers cannot be watched: {why}"
-            ),
-            None => {
-                let known = self.directory.autoscalers_of(namespace);
-                let names: Vec<&str> = known.iter().map(|info| &*info.name).collect();
-                let known = match names.as_slice() {
-                    [] => format!("namespace {namespace} has none"),
-                    names if names.len() > NAMED_MAX => {
-                        format!("{namespace} has {} others", names.len())
-                    }
-                    names => format!("{namespace} has {}", names.join(", ")),
-                };
-                format!("there is no HorizontalPodAutoscaler {namespace}/{name}; {known}")
-            }
+            );
+            return refusal(name, UNKNOWN_HPA, message);
+        }
+        let known = self.directory.autoscalers_of(namespace);
+        let names: Vec<&str> = known.iter().map(|info| &*info.name).collect();
+        let known = match names.as_slice() {
+            [] => format!("namespace {namespace} has none"),
+            names if names.len() > NAMED_MAX => format!("{namespace} has {} others", names.len()),
+            names => format!("{namespace} has {}", names.join(", ")),
         };
+        let message = format!("there is no HorizontalPodAutoscaler {namespace}/{name}; {known}");
         refusal(name, UNKNOWN_HPA, message)
     }
 }

@@ -32,7 +32,11 @@ impl Placeholders {
                 None if self.tolerated => {
                     replaced.push_str(&name.to_ascii_lowercase().replace('_', "-"));
                 }
-                None => replaced.push_str(&format!("${{{name}}}")),
+                None => {
+                    replaced.push_str("${");
+                    replaced.push_str(name);
+                    replaced.push('}');
+                }
             }
             rest = after;
         }
