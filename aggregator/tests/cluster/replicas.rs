@@ -1,6 +1,7 @@
 //! Replicas ask each other for what each alone knows, and say who gave nothing.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde_json::Value;
 use tests_support::clock::wait_for;
@@ -21,6 +22,19 @@ fn replicas(document: &Value) -> Vec<(String, String)> {
         .collect()
 }
 
+/// A file with a token of the aggregators' service account.
+fn token_of_account(cluster: &Cluster) -> PathBuf {
+    let account = KnownUser {
+        username: ACCOUNT.to_owned(),
+        audiences: vec!["https://kubernetes.default.svc".to_owned()],
+        ..KnownUser::default()
+    };
+    cluster.server.add_token("the-account", account);
+    let token = cluster.directory.path().join("token");
+    std::fs::write(&token, "the-account\n").unwrap();
+    token
+}
+
 /// Of three other replicas one answers, one hangs and one is dead: what the first one was asked is
 /// in the answer, and the two are named with the reason.
 #[tokio::test(flavor = "multi_thread")]
@@ -30,14 +44,7 @@ async fn others_are_asked() {
     for user in ["jane", ACCOUNT] {
         first.server.allow(user);
     }
-    let account = KnownUser {
-        username: ACCOUNT.to_owned(),
-        audiences: vec!["https://kubernetes.default.svc".to_owned()],
-        ..KnownUser::default()
-    };
-    first.server.add_token("the-account", account);
-    let token = first.directory.path().join("token");
-    std::fs::write(&token, "the-account\n").unwrap();
+    let token = token_of_account(&first);
     assert_eq!(first.get(PODS, &jane).await.status, 200);
     // Connections are taken by the kernel, and nobody ever speaks.
     let hangs = TcpListener::bind("127.0.0.1:0").await.unwrap();
