@@ -166,6 +166,7 @@ fn registrations_lead_to_services() {
     names.sort();
     // Those that the aggregator writes its CA into.
     let expected = [
+        "v1.view.meshmeter.io",
         "v1beta1.custom.metrics.k8s.io",
         "v1beta1.external.metrics.k8s.io",
         "v1beta2.custom.metrics.k8s.io",

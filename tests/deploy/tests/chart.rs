@@ -189,7 +189,7 @@ fn certificates_are_always_verified() {
     for (way, objects) in &ways {
         let services = objects.iter().filter(|object| object.kind == "APIService");
         let services: Vec<&Value> = services.map(|object| &object.value).collect();
-        assert_eq!(services.len(), 3, "{way}");
+        assert_eq!(services.len(), 4, "{way}");
         for service in services {
             let spec = &service["spec"];
             assert!(spec["insecureSkipTLSVerify"].is_null(), "{way}");
@@ -244,9 +244,11 @@ fn a_permissive_port_has_all_that_a_closed_one_has() {
 #[test]
 fn the_api_can_be_left_to_another() {
     for (values, groups) in [
-        ("api: {custom: false, external: false}", ""),
-        ("api: {custom: false}", "external"),
-        ("api: {external: false}", "custom custom"),
+        ("api: {custom: false, external: false, view: false}", ""),
+        ("api: {custom: false, external: false}", "view"),
+        ("api: {custom: false}", "external view"),
+        ("api: {external: false}", "custom custom view"),
+        ("api: {view: false}", "custom custom external"),
     ] {
         let objects = chart(values).unwrap();
         let services = objects.iter().filter(|object| object.kind == "APIService");

@@ -137,7 +137,7 @@ fn wildcards_have_a_reason() {
             }
         }
     }
-    assert_eq!(wildcards, 2);
+    assert_eq!(wildcards, 3);
     assert_eq!(text_of.matches("trivy:ignore:KSV-0046").count(), wildcards);
 }
 

@@ -6,6 +6,7 @@ mod permissions;
 mod running;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -83,12 +84,16 @@ fn are_taken(program: &Path, arguments: &[String], variables: &BTreeMap<String, 
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null());
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let step = Duration::from_millis(50);
     for _ in 0..FLAGS_READ.as_millis() / step.as_millis() {
         if let Some(status) = child.try_wait().unwrap() {
-            return status.code() != Some(USAGE);
+            let mut said = String::new();
+            let mut stderr = child.stderr.take().unwrap();
+            stderr.read_to_string(&mut said).unwrap();
+            // `check` ends with the same code when it cannot check.
+            return status.code() != Some(USAGE) || !said.contains("try '--help'");
         }
         #[expect(
             clippy::disallowed_methods,
