@@ -292,7 +292,9 @@ impl Builder {
         let instances = Instances::of(mesh, &state.pods);
         for (key, node) in mesh.nodes.iter() {
             if let Some(mut of_pods) = instances.endpoints(mesh, node) {
-                of_pods.values_mut().for_each(|all| self.limit(all));
+                for all in of_pods.values_mut() {
+                    self.limit(all);
+                }
                 endpoints.insert(key.clone(), of_pods);
                 continue;
             }

@@ -17,7 +17,7 @@ use tests_support::clock::{system, wait_for};
 use tests_support::kubernetes::custom::{
     self, ENDPOINT_SLICE, MESH, VIRTUAL_GATEWAY, VIRTUAL_NODE, VIRTUAL_ROUTER, VIRTUAL_SERVICE,
 };
-use tests_support::kubernetes::objects::{EVENT, NAMESPACE, SERVICE};
+use tests_support::kubernetes::objects::{EVENT, NAMESPACE, Objects, SERVICE};
 use tests_support::kubernetes::{ApiServer, Resource};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -292,6 +292,15 @@ async fn says_what_is_gone() {
     assert_eq!(control_plane.snapshot().unwrap(), before);
 }
 
+/// Names of the objects that Events are about.
+fn events_of(objects: &Objects) -> Vec<String> {
+    let (_, events) = objects.list(EVENT, "prod");
+    let names = events.iter().map(|event| &event["involvedObject"]["name"]);
+    names
+        .map(|name| name.as_str().unwrap().to_owned())
+        .collect()
+}
+
 /// A refusal is in the status, once, with an Event; what was served before is served on, and what
 /// is served says so. Two control planes say the same, and neither writes over the other.
 #[tokio::test]
@@ -350,12 +359,7 @@ async fn says_what_it_refuses() {
     })
     .await
     .unwrap();
-    let (_, events) = objects.list(EVENT, "prod");
-    let about: Vec<_> = events
-        .iter()
-        .map(|event| &event["involvedObject"]["name"])
-        .collect();
-    assert_eq!(about, ["in", "jazz-v1"]);
+    assert_eq!(events_of(&objects), ["in", "jazz-v1"]);
 
     // A change of the specification leaves the status as it is.
     let mut node = objects.get(VIRTUAL_NODE, "prod", "jazz-v1").unwrap();

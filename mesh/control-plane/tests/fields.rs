@@ -1,4 +1,4 @@
-//! The table of fields against the schemas of the CustomResourceDefinitions, and against what the
+//! The table of fields against the schemas of the custom resources, and against what the
 //! control plane takes.
 #![expect(clippy::unwrap_used, reason = "a test helper may panic")]
 

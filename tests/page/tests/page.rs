@@ -1,6 +1,7 @@
 //! The page through a load step, in Chromium: a reader sees the step in chart and table, and walks
 //! to why the autoscaler did what it did, in both themes; nobody is kept out, and nothing is asked
 //! of another host.
+#![expect(clippy::print_stdout, reason = "what was measured belongs in the log")]
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -52,7 +53,7 @@ async fn a_load_step_is_seen_and_explained() -> Result<()> {
             BEFORE * 0.6,
             BEFORE * 1.5
         );
-        tab.wait("the quiet rate", Duration::from_secs(60), &quiet)
+        tab.wait("the quiet rate", Duration::from_mins(1), &quiet)
             .await?;
     }
 

@@ -162,25 +162,9 @@ spec: {namespaceSelector: {}}
         all.map(ToString::to_string).collect()
     }
 
-    #[test]
-    fn pods_are_those_of_the_service_with_the_attributes() {
-        let color = |color: &str| json!([{"key": "color", "value": color}]);
-        let meshes = mesh(
-            &[
-                ("blue", "blue", "color", color("blue")),
-                ("red", "red", "color", color("red")),
-                ("any", "none", "color", json!([])),
-                (
-                    "labelled",
-                    "none",
-                    "color",
-                    json!([{"key": "version", "value": "v2"}]),
-                ),
-                ("other", "blue", "other", json!([])),
-            ],
-            None,
-        );
-        let pods = pods(&[
+    /// Pods of the service and others, ready or not, with an address or without.
+    fn pods_of_all_kinds() -> BTreeMap<Key, Arc<Pod>> {
+        pods(&[
             pod(
                 "prod",
                 "b1",
@@ -225,7 +209,28 @@ spec: {namespaceSelector: {}}
                 &["10.0.0.6"],
                 true,
             ),
-        ]);
+        ])
+    }
+
+    #[test]
+    fn pods_are_those_of_the_service_with_the_attributes() {
+        let color = |color: &str| json!([{"key": "color", "value": color}]);
+        let meshes = mesh(
+            &[
+                ("blue", "blue", "color", color("blue")),
+                ("red", "red", "color", color("red")),
+                ("any", "none", "color", json!([])),
+                (
+                    "labelled",
+                    "none",
+                    "color",
+                    json!([{"key": "version", "value": "v2"}]),
+                ),
+                ("other", "blue", "other", json!([])),
+            ],
+            None,
+        );
+        let pods = pods_of_all_kinds();
         for (node, ips) in [
             ("blue", &["10.0.0.1", "10.0.0.2"][..]),
             ("red", &["10.0.0.3"]),

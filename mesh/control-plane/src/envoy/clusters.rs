@@ -53,8 +53,8 @@ pub(super) fn egress(
     let endpoints = mesh.endpoints.get(target).and_then(|all| all.get(&port));
     let discovery = node.service_discovery.as_ref()?;
     // Without a pod that is known, Cloud Map would answer nothing; there is no name to resolve.
-    let none = Vec::new();
-    let endpoints = endpoints.or_else(|| discovery.cloud_map().map(|_| &none));
+    let empty = Vec::new();
+    let endpoints = endpoints.or_else(|| discovery.cloud_map().map(|_| &empty));
     let load_assignment = endpoints.map(|endpoints| {
         let endpoints = endpoints.iter().map(|endpoint| address(*endpoint));
         assignment(&name, endpoints.collect())

@@ -55,10 +55,10 @@ pub(super) fn of_service(
         sorted.sort_by_key(|route| route.priority.unwrap_or(u32::MAX));
         let listeners = spec.listeners.iter().map(|listener| listener.port_mapping);
         let of_listener = |mapping: PortMapping| {
-            let routings = sorted.iter().filter_map(|route| route.routing());
-            let routings = routings.filter(|routing| routing.is_of(mapping));
-            let routes = routings.map(|routing| HostRoute::new(mesh, routing, &router.namespace));
-            host(mapping, routes.collect())
+            let served = sorted.iter().filter_map(|route| route.routing());
+            let served = served.filter(|routing| routing.is_of(mapping));
+            let served = served.map(|routing| HostRoute::new(mesh, routing, &router.namespace));
+            host(mapping, served.collect())
         };
         return listeners.map(of_listener).collect();
     }

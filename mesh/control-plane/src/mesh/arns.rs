@@ -43,8 +43,8 @@ pub(super) fn resolve(mesh: &mut Mesh) {
         }
     }
     for router in Arc::make_mut(&mut mesh.routers).values_mut() {
-        let routes = router.routes.iter_mut();
-        for target in routes.flat_map(Route::targets_mut) {
+        let all = router.routes.iter_mut();
+        for target in all.flat_map(Route::targets_mut) {
             replace(&mut target.node, name, &nodes);
         }
     }

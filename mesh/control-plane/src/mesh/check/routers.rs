@@ -107,8 +107,8 @@ fn listeners(router: &VirtualRouterSpec) -> Result<(), String> {
         if port == 0 || !ports.insert(port) {
             return Err(format!("{field}.port: {port} is no port, or there twice"));
         }
-        let mut routes = router.routes.iter().filter_map(Route::routing);
-        if !routes.any(|routing| routing.is_of(listener.port_mapping)) {
+        let mut served = router.routes.iter().filter_map(Route::routing);
+        if !served.any(|routing| routing.is_of(listener.port_mapping)) {
             let name = protocol.as_str();
             return Err(format!(
                 "{field}.protocol: {name}, and none of spec.routes has {name}Route"
