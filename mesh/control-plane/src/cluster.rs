@@ -280,8 +280,8 @@ impl Builder {
         self.refused = refused;
     }
 
-    /// Endpoints of all workloads whose host name is that of a Kubernetes service, and of those with
-    /// `awsCloudMap`.
+    /// Endpoints of all workloads whose host name is that of a Kubernetes service, and of those
+    /// with `awsCloudMap`.
     fn endpoints(
         &self,
         mesh: &Mesh,

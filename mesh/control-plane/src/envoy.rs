@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::config::core::v3::{
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
-use envoy_types::pb::google::protobuf::Any;
+use envoy_types::pb::google::protobuf::{Any, Duration};
 use prost::Name;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -29,6 +29,7 @@ mod hosts;
 mod limits;
 mod listeners;
 mod matches;
+mod retries;
 mod routes;
 
 /// Addresses of an Envoy and its application. All `None` in a pod with redirected traffic; other
@@ -293,5 +294,12 @@ fn any<M: Name>(message: &M) -> Any {
     Any {
         type_url: format!("type.googleapis.com/{}", M::full_name()),
         value: message.encode_to_vec(),
+    }
+}
+
+fn millis(millis: u64) -> Duration {
+    Duration {
+        seconds: i64::try_from(millis / 1000).unwrap_or(i64::MAX),
+        nanos: i32::try_from(millis % 1000 * 1_000_000).unwrap_or(0),
     }
 }

@@ -359,7 +359,7 @@ async fn says_what_it_refuses() {
     })
     .await
     .unwrap();
-    assert_eq!(events_of(&objects), ["in", "jazz-v1"]);
+    assert_eq!(events_of(objects), ["in", "jazz-v1"]);
 
     // A change of the specification leaves the status as it is.
     let mut node = objects.get(VIRTUAL_NODE, "prod", "jazz-v1").unwrap();

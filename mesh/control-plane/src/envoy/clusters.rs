@@ -177,13 +177,6 @@ fn cluster(
     cluster
 }
 
-pub(super) fn millis(millis: u64) -> Duration {
-    Duration {
-        seconds: i64::try_from(millis / 1000).unwrap_or(i64::MAX),
-        nanos: i32::try_from(millis % 1000 * 1_000_000).unwrap_or(0),
-    }
-}
-
 pub(super) fn address(address: SocketAddr) -> Address {
     socket(&address.ip().to_string(), address.port())
 }

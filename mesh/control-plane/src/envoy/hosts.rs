@@ -2,7 +2,7 @@
 
 use envoy_types::pb::envoy::config::route::v3::{RetryPolicy, RouteMatch};
 
-use super::{matches, routes};
+use super::{matches, retries};
 use crate::mesh::{Key, Mesh, target};
 use crate::resources::{
     HttpTimeout, Pointer, PortMapping, Protocol, Routing, Span, VirtualServiceSpec, WeightedTarget,
@@ -114,7 +114,7 @@ impl HostRoute {
         Self {
             matched,
             targets: resolved(mesh, &routing.action().weighted_targets, namespace),
-            retries: policy.map_or_else(routes::default_retries, routes::retry_policy),
+            retries: policy.map_or_else(retries::default, retries::of),
             timeout,
         }
     }
@@ -129,7 +129,7 @@ impl HostRoute {
         Self {
             matched: matches::prefix("/"),
             targets: resolved(mesh, &[target], namespace),
-            retries: routes::default_retries(),
+            retries: retries::default(),
             timeout: HttpTimeout::default(),
         }
     }

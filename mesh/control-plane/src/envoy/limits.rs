@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::config::core::v3::health_check::{
 use envoy_types::pb::envoy::config::core::v3::{HealthCheck, RoutingPriority};
 use envoy_types::pb::google::protobuf::UInt32Value;
 
-use super::clusters::millis;
+use super::millis;
 use crate::resources::{self, ConnectionPool, Protocol};
 
 /// Value of `host` in requests of health checks.

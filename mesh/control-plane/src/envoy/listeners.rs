@@ -24,7 +24,7 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_pro
 use envoy_types::pb::google::protobuf::UInt32Value;
 use prost::Name;
 
-use super::{Ports, ads, any, clusters};
+use super::{Ports, ads, any, clusters, millis};
 use crate::mesh::Mesh;
 use crate::resources::{Egress, Span, TcpTimeout};
 
@@ -112,7 +112,7 @@ pub(super) fn egress(ports: &Ports, both: bool, chains: Vec<FilterChain>) -> Lis
         // The inspector waits for the client's first bytes, but with some protocols (mail,
         // databases) the server speaks first: continue without them.
         listener.continue_on_listener_filters_timeout = true;
-        listener.listener_filters_timeout = Some(clusters::millis(INSPECT_MS));
+        listener.listener_filters_timeout = Some(millis(INSPECT_MS));
     }
     listener
 }
@@ -218,7 +218,7 @@ pub(super) fn tcp(
         })),
         // App Mesh has no default: connections of databases may say nothing for hours. 0 means
         // never; Envoy's default is an hour.
-        idle_timeout: Some(clusters::millis(timeout.idle.map_or(0, Span::millis))),
+        idle_timeout: Some(millis(timeout.idle.map_or(0, Span::millis))),
         access_log: logs.to_vec(),
         ..TcpProxy::default()
     };

@@ -6,16 +6,17 @@ use envoy_types::pb::envoy::config::route::v3::route::Action as RouteKind;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use envoy_types::pb::envoy::config::route::v3::{
-    DirectResponseAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch,
-    VirtualHost, WeightedCluster,
+    DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+    WeightedCluster,
 };
 use envoy_types::pb::google::protobuf::UInt32Value;
 
-use super::clusters::{egress_name, millis};
+use super::clusters::egress_name;
 use super::hosts::{Host, HostRoute};
 use super::matches::prefix;
+use super::millis;
 use crate::mesh::Mesh;
-use crate::resources::{self, HttpRetryEvent, HttpTimeout, TcpRetryEvent};
+use crate::resources::{self, HttpTimeout};
 
 /// App Mesh's default request timeout, in milliseconds.
 const PER_REQUEST_MS: u64 = 15_000;
@@ -120,38 +121,6 @@ fn action(timeout: HttpTimeout) -> RouteAction {
         timeout: Some(millis(per_request)),
         idle_timeout: timeout.idle.map(|idle| millis(idle.millis())),
         ..RouteAction::default()
-    }
-}
-
-pub(super) fn retry_policy(policy: &resources::RetryPolicy) -> RetryPolicy {
-    let http = policy.http_retry_events.iter().map(|event| match event {
-        HttpRetryEvent::ServerError => "5xx",
-        HttpRetryEvent::GatewayError => "gateway-error",
-        HttpRetryEvent::ClientError => "retriable-4xx",
-        HttpRetryEvent::StreamError => "refused-stream",
-    });
-    let tcp = policy.tcp_retry_events.iter().map(|event| match event {
-        TcpRetryEvent::ConnectionError => "connect-failure",
-    });
-    let grpc = policy.grpc_retry_events.iter().map(|event| event.as_str());
-    RetryPolicy {
-        retry_on: http.chain(tcp).chain(grpc).collect::<Vec<_>>().join(","),
-        num_retries: Some(UInt32Value {
-            value: policy.max_retries,
-        }),
-        per_try_timeout: Some(millis(policy.per_retry_timeout.millis())),
-        ..RetryPolicy::default()
-    }
-}
-
-/// App Mesh's retries for routes without a policy, and for workloads without a router.
-pub(super) fn default_retries() -> RetryPolicy {
-    RetryPolicy {
-        retry_on: "reset,connect-failure,refused-stream,retriable-status-codes,unavailable"
-            .to_owned(),
-        retriable_status_codes: vec![503],
-        num_retries: Some(UInt32Value { value: 2 }),
-        ..RetryPolicy::default()
     }
 }
 
