@@ -145,6 +145,17 @@ impl Mesh {
         Ok(fs::write(file, manifest)?)
     }
 
+    /// The pods of a virtual node, by the addresses of their sidecars.
+    pub fn set_endpoints(&mut self, node: &str, addresses: &[SocketAddr]) -> Result<()> {
+        let key = format!("{NAMESPACE}/{node}");
+        self.endpoints.insert(key, addresses.to_vec());
+        let endpoints = serde_json::to_string(&self.endpoints)?;
+        Ok(fs::write(
+            self.folder.path().join("endpoints.yaml"),
+            endpoints,
+        )?)
+    }
+
     /// Address of the control plane.
     pub fn control_plane(&self) -> SocketAddr {
         self.control_plane
@@ -183,10 +194,7 @@ impl Mesh {
         let log = xds_proxy.as_ref().map(XdsProxy::log_tail);
         let mut envoy = envoy.with_context(|| format!("the xDS proxy's log ends:\n{log:?}"))?;
         let ingress = envoy.wait_listener(INGRESS).await?;
-        self.endpoints
-            .insert(format!("{NAMESPACE}/{name}"), vec![ingress]);
-        let endpoints = serde_json::to_string(&self.endpoints)?;
-        fs::write(self.folder.path().join("endpoints.yaml"), endpoints)?;
+        self.set_endpoints(name, &[ingress])?;
         Ok(Pod {
             name: name.to_owned(),
             envoy,
