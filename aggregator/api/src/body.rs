@@ -32,7 +32,7 @@ pub enum Body {
     Events(Events),
 }
 
-/// A body that grows. It ends after [`STREAM_WITHIN`], at shutdown, or with its source.
+/// A body that grows. It ends after 45 s, at shutdown, or with its source.
 pub struct Events {
     parts: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
     end: Pin<Box<Sleep>>,
