@@ -261,7 +261,10 @@ fn unknown_fields(document: &Value, fields: &mut [FieldOutcome]) -> Vec<String> 
             .filter(|field| is_below(&field.path, &fault.path))
         {
             field.effect = FieldState::Refused;
-            field.why.clone_from(&fault.why);
+            // The path stands beside it.
+            let named = format!("{} is not served: ", fault.path);
+            let why = fault.why.strip_prefix(&named).unwrap_or(&fault.why);
+            why.clone_into(&mut field.why);
         }
         whys.push(fault.why);
         if !fault.is_unknown_field || !remove(&mut document, &fault.path) {
