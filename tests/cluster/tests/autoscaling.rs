@@ -132,6 +132,13 @@ async fn scales(plane: Plane) {
         .await;
     assert_eq!(scenario.plane.replicas(METAL).await.unwrap(), 1);
 
+    // Asked before the aggregator that knows them is gone.
+    scenario
+        .until("the explanation of the scaling up", async |running, _| {
+            let last = scalings.now().last().map(|last| last.to);
+            last.is_some_and(|last| last == running as u64)
+        })
+        .await;
     freezes(&mut scenario).await;
 
     load.set(10);

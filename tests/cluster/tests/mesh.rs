@@ -236,7 +236,9 @@ async fn the_control_plane_says_what_it_serves() {
             .is_said(&control_plane, path, "True", "Served")
             .await;
     }
-    let listeners = json!([{"portMapping": {"port": 9080, "protocol": "tcp"}}]);
+    let files = json!({"certificateChain": "/tls.crt", "privateKey": "/tls.key"});
+    let tls = json!({"mode": "STRICT", "certificate": {"file": files}});
+    let listeners = json!([{"portMapping": {"port": 9080, "protocol": "http"}, "tls": tls}]);
     let spec = json!({"podSelector": {"matchLabels": {"app": "old"}}, "listeners": listeners,
                       "serviceDiscovery": {"dns": {"hostname": "old.prod.svc.cluster.local"}}});
     let refused = json!({
