@@ -122,7 +122,12 @@ fn steps(id: &str, caption: &str, steps: &[Step]) -> Markup {
         @for step in steps {
             tr {
                 td { (Shown(&step.text)) }
-                td.number { @if let Some(replicas) = step.replicas { b { (replicas) } } }
+                td.number {
+                    @match step.replicas {
+                        Some(replicas) => b { (replicas) },
+                        None => span.none { "–" span.sr { "not said" } },
+                    }
+                }
             }
         }
     };

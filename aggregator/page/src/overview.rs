@@ -26,7 +26,7 @@ pub const NAMESPACES_MAX: usize = 50;
 const FIGURES: [Heading; 7] = [
     number("Requests/s").sorted_by(Column::Requests),
     text("Last 2 min").wide(),
-    number("In flight").sorted_by(Column::Inflight),
+    number("In flight").sorted_by(Column::Inflight).wide(),
     number("Errors").sorted_by(Column::Errors),
     number("Skew").sorted_by(Column::Skew).wide(),
     number("Age").sorted_by(Column::Age).wide(),
@@ -193,7 +193,7 @@ fn cells(group: &Group) -> Markup {
     html! {
         td.number { (figures::rate(rates.requests_per_second)) }
         td.wide { (sparkline(&group.history)) }
-        td.number { (figures::inflight(rates.inflight)) }
+        td.number.wide { (figures::inflight(rates.inflight)) }
         td.number { (figures::share(rates.error_ratio)) }
         td.number.wide { (figures::skew(group.skew)) }
         td.number.wide { (figures::duration(rates.age_ms)) }
