@@ -14,7 +14,8 @@ struct Args {
     folder: PathBuf,
 }
 
-const BEFORE: Duration = Duration::from_secs(75);
+/// With what comes after it, longer than the chart: the start is no more in it.
+const BEFORE: Duration = Duration::from_secs(105);
 const AFTER: Duration = Duration::from_secs(30);
 const SYNC_EVERY: Duration = Duration::from_secs(15);
 const SOON: Duration = Duration::from_secs(20);
