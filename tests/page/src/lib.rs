@@ -7,6 +7,7 @@
 
 pub mod axe;
 pub mod browser;
+pub mod fleet;
 pub mod world;
 
 pub use browser::{Browser, Tab, View};
