@@ -89,7 +89,11 @@ async fn ctrl_c_leaves_nothing_behind() {
     });
     begun.await.unwrap().unwrap();
     let children = children_of(pid).unwrap();
-    assert_eq!(children.len(), 4, "three Envoys and the aggregator");
+    assert_eq!(
+        children.len(),
+        5,
+        "three Envoys, the aggregator and the page's proxy"
+    );
     let signal = Command::new("kill")
         .args(["-INT", &pid.to_string()])
         .status();
