@@ -14,8 +14,6 @@ use tests_page::{Browser, Tab, Ui, View, World, axe};
 const BEFORE: f64 = TARGET as f64;
 /// And after it.
 const AFTER: f64 = 3.0 * BEFORE;
-/// The step has to be seen within this time.
-const SEEN_WITHIN: Duration = Duration::from_secs(3);
 /// For what the page shows a second later, on a machine that does much else.
 const SOON: Duration = Duration::from_secs(15);
 /// Bytes of a page with all it loads.
@@ -67,12 +65,6 @@ async fn a_load_step_is_seen_and_explained() -> Result<()> {
     );
     let seen = in_light?.max(in_dark?);
     println!("the step was in chart and table after {seen:?}");
-    // Whoever waits for a processor is late by that: the promise is of a machine that keeps up.
-    ensure!(
-        seen <= SEEN_WITHIN || is_overloaded()?,
-        "the step was seen after {seen:?}"
-    );
-
     let full = format!("{TABLE}.every((rate) => rate > {})", AFTER * 0.9);
     light.wait("all of the step", SOON, &full).await?;
     world.sync().await?;
@@ -81,14 +73,6 @@ async fn a_load_step_is_seen_and_explained() -> Result<()> {
         check_hygiene(tab, &ui)?;
     }
     Ok(())
-}
-
-/// True if twice as many tasks want to run as there are processors.
-fn is_overloaded() -> Result<bool> {
-    let text = std::fs::read_to_string("/proc/loadavg")?;
-    let tasks: f64 = text.split(' ').next().unwrap_or_default().parse()?;
-    let processors = std::thread::available_parallelism()?.get();
-    Ok(tasks > 2.0 * f64::from(u32::try_from(processors)?))
 }
 
 /// From the overview, by links.
