@@ -181,7 +181,7 @@ fn watch_all(watches: &mut Watches, cache: &Arc<ResourceCache>, namespaces: &[St
     }
 }
 
-/// Watches virtual nodes, and meshes and namespaces, by which they belong to a mesh.
+/// Watches virtual nodes and gateways, and meshes and namespaces, by which those belong to one.
 fn watch_nodes(watches: &mut Watches, cache: &Arc<ResourceCache>, namespaces: &[String]) {
     let custom = |kind| CustomTable {
         kind,
@@ -190,7 +190,8 @@ fn watch_nodes(watches: &mut Watches, cache: &Arc<ResourceCache>, namespaces: &[
     watches.follow(custom(Kind::Mesh), Scope::All);
     watches.follow(Namespaces(Arc::clone(cache)), Scope::All);
     for scope in scopes(namespaces) {
-        watches.follow(custom(Kind::VirtualNode), scope);
+        watches.follow(custom(Kind::VirtualNode), scope.clone());
+        watches.follow(custom(Kind::VirtualGateway), scope);
     }
 }
 
@@ -260,21 +261,22 @@ impl Builder {
         meshes
     }
 
-    /// Warns of refused virtual nodes. Other refusals may be caused by resources that are not read
-    /// for this purpose.
+    /// Warns of refused virtual nodes and gateways. Other refusals may be caused by resources that
+    /// are not read for this purpose.
     fn warn_unknown(&mut self, meshes: &Meshes, refused: Vec<RefusedObject>) {
         let is_unknown = |refused: &RefusedObject| {
-            let Some((Kind::VirtualNode, key)) = &refused.object else {
+            let Some((kind @ (Kind::VirtualNode | Kind::VirtualGateway), key)) = &refused.object
+            else {
                 return false;
             };
-            !meshes.iter().any(|mesh| mesh.nodes.contains_key(key))
+            !meshes.serves(*kind, key)
         };
         let refused: Vec<_> = refused.into_iter().filter(is_unknown).collect();
         for refused in refused.iter().filter(|new| !self.refused.contains(new)) {
             tracing::warn!(
                 resource = refused.what,
                 reason = refused.why,
-                "pods that it selects have no VirtualNode"
+                "pods that it selects have no VirtualNode or VirtualGateway"
             );
         }
         self.refused = refused;

@@ -25,6 +25,7 @@ use hosts::Host;
 
 mod access_log;
 mod clusters;
+mod gateway;
 mod hosts;
 mod limits;
 mod listeners;

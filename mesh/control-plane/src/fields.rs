@@ -106,7 +106,7 @@ mod tests {
             ),
             ("VirtualNode", "spec.listeners[].portMapping.port.x", None),
             ("VirtualNode", "spec.listeners[0].tlsMode", None),
-            ("GatewayRoute", "spec.priority", Some(FieldState::Refused)),
+            ("GatewayRoute", "spec.priority", Some(FieldState::Served)),
             ("Mesh", "spec.nothing", None),
         ] {
             let found = field(kind, path).map(|field| field.state);

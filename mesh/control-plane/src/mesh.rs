@@ -17,8 +17,8 @@ use thiserror::Error;
 
 use crate::manifests::Manifest;
 use crate::resources::{
-    BackendGroupSpec, Egress, IpPreference, Kind, Pointer, Reference, ServiceDiscovery,
-    VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec,
+    BackendGroupSpec, Egress, GatewayRouteSpec, IpPreference, Kind, Pointer, Reference,
+    ServiceDiscovery, VirtualGatewaySpec, VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec,
 };
 use crate::selector::{Labels, Selector};
 
@@ -26,10 +26,12 @@ mod arns;
 mod assign;
 mod backends;
 mod check;
+pub(crate) mod gateways;
 pub(crate) mod ports;
 mod reading;
 pub(crate) mod target;
 
+pub use gateways::Gateway;
 use reading::ParsedObjects;
 pub(crate) use reading::first_fault;
 
@@ -69,6 +71,8 @@ pub struct Mesh {
     pub services: Arc<BTreeMap<Key, VirtualServiceSpec>>,
     pub routers: Arc<BTreeMap<Key, VirtualRouterSpec>>,
     pub groups: Arc<BTreeMap<Key, BackendGroupSpec>>,
+    pub gateways: Arc<BTreeMap<Key, VirtualGatewaySpec>>,
+    pub gateway_routes: Arc<BTreeMap<Key, GatewayRouteSpec>>,
     /// Workloads that are not in it are resolved by DNS.
     pub endpoints: BTreeMap<Key, Endpoints>,
 }
@@ -202,7 +206,8 @@ impl Meshes {
             Kind::VirtualService => mesh.services.contains_key(key),
             Kind::VirtualRouter => mesh.routers.contains_key(key),
             Kind::BackendGroup => mesh.groups.contains_key(key),
-            Kind::VirtualGateway | Kind::GatewayRoute => false,
+            Kind::VirtualGateway => mesh.gateways.contains_key(key),
+            Kind::GatewayRoute => mesh.gateway_routes.contains_key(key),
         })
     }
 
@@ -213,12 +218,16 @@ impl Meshes {
     /// The workload of a node ID `mesh/MESH/virtualNode/NAME_NAMESPACE`.
     pub fn node_of(&self, id: &str) -> Option<Workload<'_>> {
         let (mesh, name) = id.strip_prefix("mesh/")?.split_once("/virtualNode/")?;
-        // AWS node IDs have `MESH@ACCOUNT` for a shared mesh.
-        let mesh = mesh.split_once('@').map_or(mesh, |(mesh, _)| mesh);
-        let mesh = self.by_name.get(mesh)?;
+        let mesh = self.of_node_id(mesh)?;
         let mut nodes = mesh.nodes.iter();
         let (key, spec) = nodes.find(|(key, node)| node_name(key, node) == name)?;
         Some(Workload { mesh, key, spec })
+    }
+
+    /// The mesh of a node ID, which has `MESH@ACCOUNT` for a shared mesh.
+    fn of_node_id(&self, mesh: &str) -> Option<&Mesh> {
+        let mesh = mesh.split_once('@').map_or(mesh, |(mesh, _)| mesh);
+        self.by_name.get(mesh)
     }
 
     /// The workload in `namespace` whose `podSelector` matches a pod's labels.

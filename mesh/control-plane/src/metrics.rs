@@ -69,7 +69,8 @@ impl Metrics {
         let help =
             "Streams rejected, or closed before their first request, because there were too many";
         registry.register("streams_refused", help, all.streams_refused.clone());
-        let help = "Streams that ended because no VirtualNode has their node id";
+        let help =
+            "Streams that ended because no VirtualNode and no VirtualGateway has their node id";
         registry.register("unknown_nodes", help, all.unknown_nodes.clone());
         let help = "Responses sent to Envoys, by resource type";
         registry.register("responses", help, all.responses.clone());
@@ -135,6 +136,8 @@ impl Metrics {
             *served.entry(Kind::VirtualService).or_default() += mesh.services.len();
             *served.entry(Kind::VirtualRouter).or_default() += mesh.routers.len();
             *served.entry(Kind::BackendGroup).or_default() += mesh.groups.len();
+            *served.entry(Kind::VirtualGateway).or_default() += mesh.gateways.len();
+            *served.entry(Kind::GatewayRoute).or_default() += mesh.gateway_routes.len();
         }
         let faulty = |kind: Option<Kind>| {
             let mut named: Vec<_> = refused

@@ -7,19 +7,28 @@ use crate::selector::Selector;
 
 mod arn;
 mod backend_group;
+mod gateway_route;
 mod logging;
 mod matching;
+mod virtual_gateway;
 mod virtual_node;
 mod virtual_router;
 mod virtual_service;
 
 pub use arn::{Arn, Pointer, Reference};
 pub use backend_group::BackendGroupSpec;
+pub use gateway_route::{
+    GatewayReference, GatewayRouteSpec, GatewayRouting, GatewayTarget, GrpcGatewayAction,
+    GrpcGatewayMatch, GrpcGatewayRoute, GrpcRewrite, HostnameMatch, HostnameRewrite,
+    HttpGatewayAction, HttpGatewayMatch, HttpGatewayRoute, HttpRewrite, PRIORITY_MAX, PathChange,
+    PathRewrite, PrefixRewrite, Switch,
+};
 pub use logging::{AccessLog, FileLog, LogField, LogFormat, Logging};
 pub use matching::{
     ExactMatch, GrpcMatch, HeaderMatch, HttpMatch, Method, PathMatch, QueryParameter, Range,
     Scheme, TcpMatch, ValueMatch,
 };
+pub use virtual_gateway::{GatewayListener, VirtualGatewaySpec};
 pub use virtual_node::{
     Backend, BackendService, CloudMap, CloudMapAttribute, ConnectionPool, Dns, HealthCheck,
     HttpPool, Listener, ListenerTimeout, OutlierDetection, RequestPool, ResponseType,

@@ -331,7 +331,9 @@ async fn says_what_it_refuses() {
 
     node["spec"]["listeners"][0]["tls"] = json!({"mode": "STRICT"});
     objects.apply(VIRTUAL_NODE, node);
-    let gateway = json!({"metadata": {"namespace": "prod", "name": "in"}, "spec": {}});
+    let listener = json!({"portMapping": {"port": 8088, "protocol": "tcp"}});
+    let gateway =
+        json!({"metadata": {"namespace": "prod", "name": "in"}, "spec": {"listeners": [listener]}});
     objects.apply(VIRTUAL_GATEWAY, gateway);
     let refusal = condition(&server, VIRTUAL_NODE, "jazz-v1", "False").await;
     assert_eq!(refusal["reason"], "NotSupported");
@@ -343,7 +345,7 @@ async fn says_what_it_refuses() {
     let refusal = condition(&server, VIRTUAL_GATEWAY, "in", "False").await;
     assert_eq!(
         refusal["message"],
-        "the kind VirtualGateway is not served: gateways are not served yet"
+        "spec.listeners[0].portMapping.protocol: a gateway has http, http2 and grpc, not tcp"
     );
     let node_now = objects.get(VIRTUAL_NODE, "prod", "jazz-v1").unwrap();
     let generation = &node_now["metadata"]["generation"];

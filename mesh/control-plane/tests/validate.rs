@@ -142,13 +142,20 @@ fn envoys() -> [PathBuf; 2] {
 fn envoy_accepts_every_field() {
     let (meshes, refused) = Meshes::parse([("all.yaml", EVERY_FIELD)], &Meshes::default());
     assert_eq!(refused, []);
-    for node in ["caller", "one_prod", "two_prod"] {
+    let nodes = ["caller", "one_prod", "two_prod"].map(|node| {
         let id = format!("mesh/all/virtualNode/{node}");
         let workload = meshes.node_of(&id).unwrap();
-        let snapshot = Snapshot::new(&workload, &Ports::default());
+        (id, Snapshot::new(&workload, &Ports::default()))
+    });
+    let gateways = ["in", "text_edge"].map(|gateway| {
+        let id = format!("mesh/all/virtualGateway/{gateway}");
+        let found = meshes.gateway_of(&id).unwrap();
+        (id, Snapshot::of_gateway(&found, &Ports::default()))
+    });
+    for (id, snapshot) in nodes.into_iter().chain(gateways) {
         for envoy in envoys() {
             let (accepted, log) = validate(&envoy, &bootstrap(&snapshot));
-            assert!(accepted, "{node}: {log}");
+            assert!(accepted, "{id}: {log}");
         }
     }
 }

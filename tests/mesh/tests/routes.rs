@@ -5,12 +5,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use tests_mesh::plain::{answer, wait_answer};
 use tests_mesh::versions::Version;
 use tests_mesh::{EGRESS, INGRESS, Mesh, Pod, on_each_version};
 use tests_support::clock;
 use tests_support::djapp::Behaviour;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 const MANIFEST: &str = include_str!("routes.yaml");
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -61,33 +60,8 @@ async fn pod(mesh: &mut Mesh, name: &str, behaviour: Behaviour) -> Pod {
     mesh.pod(name, behaviour, None).await.unwrap()
 }
 
-/// Status and body of the answer to a request with this head; "" if the connection was closed.
-async fn answer(address: SocketAddr, head: &str) -> anyhow::Result<(String, String)> {
-    let mut stream = TcpStream::connect(address).await?;
-    let request = format!(
-        "{}\r\nconnection: close\r\n\r\n",
-        head.replace('\n', "\r\n")
-    );
-    stream.write_all(request.as_bytes()).await?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await?;
-    let status = text.get(9..12).unwrap_or_default().to_owned();
-    let (_, body) = text.split_once("\r\n\r\n").unwrap_or_default();
-    Ok((status, body.to_owned()))
-}
-
-/// Waits until requests with this head are answered so.
 async fn is_answered(address: SocketAddr, head: &str, expected: &str) {
-    let what = format!("{expected:?} for {head:?}");
-    clock::wait_for(&what, PATIENCE, async || {
-        // Envoy closes connections by TCP while it has no endpoint.
-        let Ok((status, body)) = answer(address, head).await else {
-            return Ok(None);
-        };
-        Ok((status == expected || body.contains(expected)).then_some(()))
-    })
-    .await
-    .unwrap();
+    wait_answer(address, head, expected).await.unwrap();
 }
 
 /// Each request reaches the node of the first route that matches it.

@@ -206,8 +206,7 @@ impl Index for CustomTable {
         self.kind.plural()
     }
 
-    /// Gateways are watched only to refuse them by name, and backend groups are rare: their CRDs
-    /// need not be installed.
+    /// Gateways and backend groups are rare: their CRDs need not be installed.
     fn optional(&self) -> bool {
         matches!(
             self.kind,

@@ -138,12 +138,19 @@ impl Custom {
             name,
             namespace,
             creation_timestamp,
+            labels,
             ..
         } = &self.metadata;
+        let mut metadata =
+            json!({"name": name, "namespace": namespace, "creationTimestamp": creation_timestamp});
+        // Gateways select their routes by label; of other kinds a label changes nothing.
+        if kind == Kind::GatewayRoute {
+            metadata["labels"] = json!(labels);
+        }
         json!({
             "apiVersion": API_VERSION,
             "kind": kind.as_str(),
-            "metadata": {"name": name, "namespace": namespace, "creationTimestamp": creation_timestamp},
+            "metadata": metadata,
             "spec": self.spec,
         })
     }

@@ -23,7 +23,7 @@ use prost::Name as _;
 
 use super::{ads, any, limits};
 use crate::mesh::{Key, Mesh, node_name};
-use crate::resources::{Dns, IpPreference, Listener, Protocol, ResponseType};
+use crate::resources::{ConnectionPool, Dns, IpPreference, Listener, Protocol, ResponseType};
 
 /// Name of the cluster for `port` of a workload.
 pub(super) fn egress_name(mesh: &Mesh, target: &Key, port: u16) -> Option<String> {
@@ -100,6 +100,20 @@ pub(super) fn application(name: &str, address: SocketAddr, listener: &Listener) 
     let protocol = listener.port_mapping.protocol;
     Cluster {
         circuit_breakers: Some(limits::circuit_breakers(listener.connection_pool)),
+        ..cluster(name, DiscoveryType::Static, Some(endpoints), protocol)
+    }
+}
+
+/// The cluster of a gateway's own listener for the second pass, within the limits of the first.
+pub(super) fn self_redirect(
+    name: &str,
+    own: SocketAddr,
+    protocol: Protocol,
+    pool: Option<ConnectionPool>,
+) -> Cluster {
+    let endpoints = assignment(name, vec![address(own)]);
+    Cluster {
+        circuit_breakers: Some(limits::circuit_breakers(pool)),
         ..cluster(name, DiscoveryType::Static, Some(endpoints), protocol)
     }
 }

@@ -14,14 +14,15 @@ use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::Ori
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds, http_connection_manager::RouteSpecifier,
-    http_connection_manager::UpgradeConfig, http_filter::ConfigType as HttpConfig,
+    http_connection_manager::PathWithEscapedSlashesAction, http_connection_manager::UpgradeConfig,
+    http_filter::ConfigType as HttpConfig,
 };
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::weighted_cluster::ClusterWeight;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
     ClusterSpecifier, WeightedCluster,
 };
-use envoy_types::pb::google::protobuf::UInt32Value;
+use envoy_types::pb::google::protobuf::{BoolValue, UInt32Value};
 use prost::Name;
 
 use super::{Ports, ads, any, clusters, millis};
@@ -117,6 +118,37 @@ pub(super) fn egress(ports: &Ports, both: bool, chains: Vec<FilterChain>) -> Lis
     listener
 }
 
+/// A listener of a gateway, to which clients connect without redirection.
+pub(super) fn gateway(
+    configured: Option<SocketAddr>,
+    port: u16,
+    both: bool,
+    chain: FilterChain,
+) -> Listener {
+    let name = format!("lds_ingress_0.0.0.0_{port}");
+    let address = address(configured, port, both);
+    listener(
+        &name,
+        false,
+        address,
+        TrafficDirection::Inbound,
+        vec![chain],
+    )
+}
+
+/// The listener of a gateway for the second pass of its requests.
+pub(super) fn self_redirect(own: SocketAddr, chain: FilterChain) -> Listener {
+    let name = "lds_egress_0.0.0.0_15001";
+    let address = clusters::address(own);
+    listener(
+        name,
+        false,
+        address,
+        TrafficDirection::Outbound,
+        vec![chain],
+    )
+}
+
 /// Wait of the TLS inspector for the first bytes of a client, in milliseconds.
 const INSPECT_MS: u64 = 300;
 
@@ -171,12 +203,34 @@ pub(super) fn http(
     route: &str,
     logs: &[AccessLog],
 ) -> FilterChain {
+    let manager = manager(prefix, route, logs);
+    let name = "envoy.filters.network.http_connection_manager";
+    chain(port.map(destination), name, &manager)
+}
+
+/// HTTP of clients outside of the mesh, whose paths are normalized before they match, as in App
+/// Mesh.
+pub(super) fn gateway_http(route: &str, logs: &[AccessLog]) -> FilterChain {
+    let manager = HttpConnectionManager {
+        normalize_path: Some(BoolValue { value: true }),
+        merge_slashes: true,
+        path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
+        ..manager("ingress", route, logs)
+    };
+    chain(
+        None,
+        "envoy.filters.network.http_connection_manager",
+        &manager,
+    )
+}
+
+fn manager(prefix: &str, route: &str, logs: &[AccessLog]) -> HttpConnectionManager {
     let router = HttpFilter {
         name: "envoy.filters.http.router".to_owned(),
         config_type: Some(HttpConfig::TypedConfig(any(&Router::default()))),
         ..HttpFilter::default()
     };
-    let manager = HttpConnectionManager {
+    HttpConnectionManager {
         stat_prefix: prefix.to_owned(),
         access_log: logs.to_vec(),
         http_filters: vec![router],
@@ -190,9 +244,7 @@ pub(super) fn http(
             ..UpgradeConfig::default()
         }],
         ..HttpConnectionManager::default()
-    };
-    let name = "envoy.filters.network.http_connection_manager";
-    chain(port.map(destination), name, &manager)
+    }
 }
 
 /// Bytes to clusters by weight; for connections to `port`, if given.

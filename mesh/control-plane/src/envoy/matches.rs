@@ -22,17 +22,12 @@ pub(super) fn http(matched: &HttpMatch) -> RouteMatch {
         Some(PathMatch::Regex(regex)) => PathSpecifier::SafeRegex(self::regex(regex)),
         None => PathSpecifier::Prefix(matched.prefix.clone().unwrap_or_else(|| "/".to_owned())),
     };
-    let pseudo = |name: &str, value: &str| HeaderMatcher {
-        name: name.to_owned(),
-        header_match_specifier: Some(string(MatchPattern::Exact(value.to_owned()))),
-        ..HeaderMatcher::default()
-    };
     let method = matched
         .method
-        .map(|method| pseudo(":method", method.as_str()));
+        .map(|method| exact_header(":method", method.as_str()));
     let scheme = matched
         .scheme
-        .map(|scheme| pseudo(":scheme", scheme.as_str()));
+        .map(|scheme| exact_header(":scheme", scheme.as_str()));
     let headers = matched.headers.iter().map(header);
     RouteMatch {
         headers: method.into_iter().chain(scheme).chain(headers).collect(),
@@ -58,6 +53,14 @@ fn with_path(path: PathSpecifier) -> RouteMatch {
     RouteMatch {
         path_specifier: Some(path),
         ..RouteMatch::default()
+    }
+}
+
+pub(super) fn exact_header(name: &str, value: &str) -> HeaderMatcher {
+    HeaderMatcher {
+        name: name.to_owned(),
+        header_match_specifier: Some(string(MatchPattern::Exact(value.to_owned()))),
+        ..HeaderMatcher::default()
     }
 }
 
@@ -110,7 +113,7 @@ fn pattern(pattern: MatchPattern) -> StringMatcher {
 }
 
 /// RE2, of the whole text.
-fn regex(text: &str) -> RegexMatcher {
+pub(super) fn regex(text: &str) -> RegexMatcher {
     RegexMatcher {
         regex: text.to_owned(),
         ..RegexMatcher::default()

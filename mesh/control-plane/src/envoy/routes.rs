@@ -81,7 +81,7 @@ pub(super) fn egress(
     configuration(name, virtual_hosts)
 }
 
-fn weighted(mesh: &Mesh, host_route: &HostRoute) -> Route {
+pub(super) fn weighted(mesh: &Mesh, host_route: &HostRoute) -> Route {
     let matched = host_route.matched.clone();
     if host_route.targets.is_empty() {
         return route(matched, unavailable());
@@ -106,7 +106,7 @@ fn weighted(mesh: &Mesh, host_route: &HostRoute) -> Route {
 }
 
 /// For a route without targets. Envoy rejects weighted clusters whose weights add up to 0.
-fn unavailable() -> RouteKind {
+pub(super) fn unavailable() -> RouteKind {
     RouteKind::DirectResponse(DirectResponseAction {
         status: 503,
         ..DirectResponseAction::default()
@@ -124,7 +124,7 @@ fn action(timeout: HttpTimeout) -> RouteAction {
     }
 }
 
-fn route(matched: RouteMatch, action: RouteKind) -> Route {
+pub(super) fn route(matched: RouteMatch, action: RouteKind) -> Route {
     Route {
         r#match: Some(matched),
         action: Some(action),
@@ -132,7 +132,7 @@ fn route(matched: RouteMatch, action: RouteKind) -> Route {
     }
 }
 
-fn virtual_host(name: &str, domains: Vec<String>, routes: Vec<Route>) -> VirtualHost {
+pub(super) fn virtual_host(name: &str, domains: Vec<String>, routes: Vec<Route>) -> VirtualHost {
     VirtualHost {
         name: name.to_owned(),
         domains,
@@ -141,7 +141,7 @@ fn virtual_host(name: &str, domains: Vec<String>, routes: Vec<Route>) -> Virtual
     }
 }
 
-fn configuration(name: &str, virtual_hosts: Vec<VirtualHost>) -> RouteConfiguration {
+pub(super) fn configuration(name: &str, virtual_hosts: Vec<VirtualHost>) -> RouteConfiguration {
     RouteConfiguration {
         name: name.to_owned(),
         virtual_hosts,

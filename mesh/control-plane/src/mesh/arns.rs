@@ -42,6 +42,11 @@ pub(super) fn resolve(mesh: &mut Mesh) {
             replace(&mut provider.router, name, &routers);
         }
     }
+    for route in Arc::make_mut(&mut mesh.gateway_routes).values_mut() {
+        for target in route.targets_mut() {
+            replace(&mut target.virtual_service.service, name, &services);
+        }
+    }
     for router in Arc::make_mut(&mut mesh.routers).values_mut() {
         let all = router.routes.iter_mut();
         for target in all.flat_map(Route::targets_mut) {
@@ -56,6 +61,7 @@ fn has_arns(mesh: &Mesh) -> bool {
     let mut nodes = mesh.nodes.values();
     let mut services = mesh.services.values();
     let mut routers = mesh.routers.values();
+    let mut gateway_routes = mesh.gateway_routes.values();
     nodes.any(|node| {
         let mut backends = node.backends.iter();
         backends.any(|backend| is_arn(&backend.virtual_service.service))
@@ -70,6 +76,9 @@ fn has_arns(mesh: &Mesh) -> bool {
             let mut targets = routing.action().weighted_targets.iter();
             targets.any(|target| is_arn(&target.node))
         })
+    }) || gateway_routes.any(|route| {
+        let mut targets = route.targets();
+        targets.any(|target| is_arn(&target.virtual_service.service))
     })
 }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::reading::ParsedObjects;
-use super::{Fault, Key, Mesh, Reason, RefusedObject};
-use crate::resources::{Kind, MeshReference, MeshSpec};
+use super::{Fault, Key, Mesh, Reason, RefusedObject, gateways};
+use crate::resources::{GatewayRouteSpec, Kind, MeshReference, MeshSpec, VirtualGatewaySpec};
 use crate::selector::Labels;
 
 /// Refused meshes that a message names at most.
@@ -22,6 +22,8 @@ pub(super) fn assigned(
         services,
         routers,
         groups,
+        gateways,
+        gateway_routes,
         namespaces,
     } = parsed;
     let mesh_name = |key: &Key, spec: &MeshSpec| spec.aws_name.clone().unwrap_or(key.name.clone());
@@ -80,7 +82,30 @@ pub(super) fn assigned(
         mesh.services = Arc::new(services.remove(&mesh.name).unwrap_or_default());
         mesh.routers = Arc::new(routers.remove(&mesh.name).unwrap_or_default());
     }
+    assign_gateways(&assign, gateways, gateway_routes, &mut by_name, refused);
     by_name
+}
+
+/// Gateways and their routes, which also need to find each other.
+fn assign_gateways(
+    assign: &Assign,
+    gateways: BTreeMap<Key, VirtualGatewaySpec>,
+    routes: BTreeMap<Key, GatewayRouteSpec>,
+    meshes: &mut BTreeMap<String, Mesh>,
+    refused: &mut Vec<RefusedObject>,
+) {
+    let mut gateways = assign.each(
+        Kind::VirtualGateway,
+        gateways,
+        |gateway| &gateway.mesh_ref,
+        refused,
+    );
+    let mut routes = assign.each(Kind::GatewayRoute, routes, |route| &route.mesh_ref, refused);
+    for mesh in meshes.values_mut() {
+        mesh.gateways = Arc::new(gateways.remove(&mesh.name).unwrap_or_default());
+        mesh.gateway_routes = Arc::new(routes.remove(&mesh.name).unwrap_or_default());
+        gateways::designate(mesh, &assign.namespaces, refused);
+    }
 }
 
 fn is_served(meshes: &BTreeMap<String, Mesh>, key: &Key) -> bool {

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::resources::{HttpTimeout, Kind, VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec};
 
+mod gateways;
 mod log_format;
 mod matches;
 mod nodes;
@@ -63,6 +64,8 @@ pub(super) fn check(mesh: &mut Mesh, before: Option<&Mesh>, refused: &mut Vec<Re
         refused,
     );
     backends(mesh, refused);
+    gateways::settle_gateways(mesh, before, refused);
+    gateways::settle_routes(mesh, before, refused);
 }
 
 /// Reports missing backends, and those that cannot be told apart. The nodes that name them are

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use super::{Key, Meshes, Reason, RefusedObject, SPEC_BYTES_MAX};
 use crate::fields::field;
 use crate::resources::{
-    API_VERSION, BackendGroupSpec, EgressFilter, Head, Kind, MeshServiceDiscovery, MeshSpec,
-    Metadata, OBJECTS_MAX, VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec,
+    API_VERSION, BackendGroupSpec, EgressFilter, GatewayRouteSpec, Head, Kind,
+    MeshServiceDiscovery, MeshSpec, Metadata, OBJECTS_MAX, VirtualGatewaySpec, VirtualNodeSpec,
+    VirtualRouterSpec, VirtualServiceSpec,
 };
 use crate::selector::Labels;
 
@@ -22,6 +23,8 @@ pub(super) struct ParsedObjects {
     pub(super) services: BTreeMap<Key, VirtualServiceSpec>,
     pub(super) routers: BTreeMap<Key, VirtualRouterSpec>,
     pub(super) groups: BTreeMap<Key, BackendGroupSpec>,
+    pub(super) gateways: BTreeMap<Key, VirtualGatewaySpec>,
+    pub(super) gateway_routes: BTreeMap<Key, GatewayRouteSpec>,
     /// Labels of the namespaces that were read.
     pub(super) namespaces: BTreeMap<String, Labels>,
 }
@@ -73,7 +76,9 @@ impl ParsedObjects {
             + self.nodes.len()
             + self.services.len()
             + self.routers.len()
-            + self.groups.len();
+            + self.groups.len()
+            + self.gateways.len()
+            + self.gateway_routes.len();
         if objects >= OBJECTS_MAX {
             let why = format!("more than {OBJECTS_MAX} objects");
             return Err((Reason::TooLarge, why));
@@ -104,8 +109,20 @@ impl ParsedObjects {
             Kind::BackendGroup => {
                 self.groups.insert(key, spec(kind, document)?);
             }
-            Kind::VirtualGateway | Kind::GatewayRoute => {
-                return Err((Reason::NotSupported, unserved_kind(kind.as_str())));
+            Kind::VirtualGateway => {
+                let spec = spec(kind, document)?;
+                self.gateways
+                    .insert(key, VirtualGatewaySpec { created, ..spec });
+            }
+            Kind::GatewayRoute => {
+                let labels = lenient(&document["metadata"]["labels"]);
+                let spec: GatewayRouteSpec = spec(kind, document)?;
+                let spec = GatewayRouteSpec {
+                    labels,
+                    created,
+                    ..spec
+                };
+                self.gateway_routes.insert(key, spec);
             }
         }
         Ok(())
@@ -133,7 +150,9 @@ impl ParsedObjects {
                 Kind::VirtualService => restore(&mut self.services, key, &mesh.services),
                 Kind::VirtualRouter => restore(&mut self.routers, key, &mesh.routers),
                 Kind::BackendGroup => restore(&mut self.groups, key, &mesh.groups),
-                _ => {}
+                Kind::VirtualGateway => restore(&mut self.gateways, key, &mesh.gateways),
+                Kind::GatewayRoute => restore(&mut self.gateway_routes, key, &mesh.gateway_routes),
+                Kind::Mesh => {}
             }
         }
     }
@@ -160,7 +179,8 @@ pub(crate) fn first_fault(document: &Value) -> Option<SpecFault> {
         Kind::VirtualService => parse::<VirtualServiceSpec>(kind, document).err(),
         Kind::VirtualRouter => parse::<VirtualRouterSpec>(kind, document).err(),
         Kind::BackendGroup => parse::<BackendGroupSpec>(kind, document).err(),
-        Kind::VirtualGateway | Kind::GatewayRoute => None,
+        Kind::VirtualGateway => parse::<VirtualGatewaySpec>(kind, document).err(),
+        Kind::GatewayRoute => parse::<GatewayRouteSpec>(kind, document).err(),
     }
 }
 

@@ -94,12 +94,15 @@ impl Subscriber {
         &self.node
     }
 
-    /// Takes a new snapshot from `meshes`; false if they have no workload for the node.
+    /// Takes a new snapshot from `meshes`; false if they have no workload or gateway for the node.
     pub(super) fn update(&mut self, meshes: &Meshes) -> bool {
-        let Some(workload) = meshes.node_of(&self.node) else {
+        let new = if let Some(workload) = meshes.node_of(&self.node) {
+            Snapshot::new(&workload, &self.ports)
+        } else if let Some(gateway) = meshes.gateway_of(&self.node) {
+            Snapshot::of_gateway(&gateway, &self.ports)
+        } else {
             return false;
         };
-        let new = Snapshot::new(&workload, &self.ports);
         self.deferred = None;
         if !self.is_initializing() {
             self.replace(new);

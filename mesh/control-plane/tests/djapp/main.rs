@@ -12,6 +12,7 @@ use mesh_control_plane::mesh::{Meshes, RefusedObject};
 use prost::Message as _;
 
 mod defaults;
+mod gateways;
 mod places;
 mod protocols;
 mod refused;

@@ -26,8 +26,8 @@ const REFUSED_LISTENERS: [(&str, &str); 4] = [
 const REFUSED: [(&str, &str, &str); 6] = [
     (
         "VirtualGateway",
-        "{}",
-        "the kind VirtualGateway is not served",
+        "{listeners: [{portMapping: {port: 1, protocol: http}, tls: {mode: STRICT}}]}",
+        "spec.listeners[0].tls is not served",
     ),
     (
         "VirtualService",

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{Fault, log_format, name_fault, not_supported, path_fault, span_fault, timeout_fault};
 use crate::resources::{
-    AccessLog, HealthCheck, HttpTimeout, Listener, LogFormat, Logging, OutlierDetection, Protocol,
-    VirtualNodeSpec,
+    AccessLog, ConnectionPool, HealthCheck, HttpTimeout, Listener, LogFormat, Logging,
+    OutlierDetection, Protocol, VirtualNodeSpec,
 };
 
 /// Longest path of a log, as in App Mesh's schema.
@@ -37,7 +37,7 @@ fn listener_fault(listener: &Listener) -> Option<String> {
     health
         .and_then(|check| health_fault(check, protocol))
         .or_else(|| listener.outlier_detection.as_ref().and_then(outlier_fault))
-        .or_else(|| pool_fault(listener))
+        .or_else(|| pool_fault(listener.connection_pool, protocol))
         .or_else(|| listener_timeout_fault(listener))
 }
 
@@ -50,10 +50,8 @@ fn of_protocol(field: &str, of: Protocol, listener: Protocol) -> Option<String> 
     })
 }
 
-fn pool_fault(listener: &Listener) -> Option<String> {
-    use crate::resources::ConnectionPool;
-    let pool = listener.connection_pool?;
-    let protocol = listener.port_mapping.protocol;
+pub(super) fn pool_fault(pool: Option<ConnectionPool>, protocol: Protocol) -> Option<String> {
+    let pool = pool?;
     let field = "connectionPool";
     of_protocol(field, pool.protocol(), protocol).or_else(|| {
         let max = match pool {
@@ -84,7 +82,7 @@ fn listener_timeout_fault(listener: &Listener) -> Option<String> {
 }
 
 /// Values that Envoy would reject.
-fn health_fault(check: &HealthCheck, listener: Protocol) -> Option<String> {
+pub(super) fn health_fault(check: &HealthCheck, listener: Protocol) -> Option<String> {
     if check.port == Some(0) {
         return Some("healthCheck.port: 0 is no port".to_owned());
     }
@@ -137,7 +135,7 @@ fn outlier_fault(outliers: &OutlierDetection) -> Option<String> {
 }
 
 /// Values that Envoy would reject with all of its listeners.
-fn logging_fault(logging: &Logging) -> Option<String> {
+pub(super) fn logging_fault(logging: &Logging) -> Option<String> {
     let AccessLog::File(file) = logging.access_log.as_ref()?;
     let (path, field) = (&file.path, "accessLog.file");
     let is_path = path.starts_with('/') && path.len() <= PATH_BYTES_MAX;
