@@ -31,7 +31,7 @@ const IGNORED_IPS_MAX: usize = 64;
 
 /// Variables that only App Mesh's image reads. A stock Envoy would run without their configuration,
 /// so the pod is skipped.
-const AGENT_ONLY: [&str; 5] = [
+pub(crate) const AGENT_ONLY: [&str; 5] = [
     "ENVOY_CONFIG_FILE",
     "ENVOY_RESOURCES_CONFIG_FILE",
     "ENVOY_STATS_CONFIG_FILE",
@@ -154,13 +154,6 @@ fn sidecar(annotations: &Annotations, volumes: &Value, stock: &Stock) -> Result<
             _ => env.push(json!({"name": name, "value": value})),
         }
     }
-    let probe = |period: u32, failures: u32| {
-        json!({
-            "httpGet": {"path": "/ready", "port": STATUS_PORT},
-            "periodSeconds": period,
-            "failureThreshold": failures,
-        })
-    };
     Ok(json!({
         "name": SIDECAR,
         "image": stock.image,
@@ -177,13 +170,25 @@ fn sidecar(annotations: &Annotations, volumes: &Value, stock: &Stock) -> Result<
             "--log-level", level,
         ],
         "env": env,
-        "ports": [{"name": "stats", "containerPort": STATUS_PORT, "protocol": "TCP"}],
+        "ports": [status_port()],
         "startupProbe": probe(1, 120),
         "readinessProbe": probe(10, 3),
         "volumeMounts": mounts(annotations, volumes)?,
         "resources": resources(annotations)?,
         "securityContext": security(),
     }))
+}
+
+pub(crate) fn status_port() -> Value {
+    json!({"name": "stats", "containerPort": STATUS_PORT, "protocol": "TCP"})
+}
+
+pub(crate) fn probe(period: u32, failures: u32) -> Value {
+    json!({
+        "httpGet": {"path": "/ready", "port": STATUS_PORT},
+        "periodSeconds": period,
+        "failureThreshold": failures,
+    })
 }
 
 fn mounts(annotations: &Annotations, volumes: &Value) -> Result<Vec<Value>, Skipped> {

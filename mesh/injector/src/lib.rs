@@ -3,6 +3,7 @@
 //! ```text
 //! review (AdmissionReview in, out) ┬> pod (injection)     ┬> xds_proxy_container (and volumes)
 //! manifest (a dry run)             ┘                      ├> envoy_sidecar (and redirection)
+//!                                                         ├> virtual_gateway (its own Envoy)
 //!                                                         ├> ports, bypass
 //!                                                         ├> annotations (App Mesh's own)
 //!                                                         └> skipped (why not injected)
@@ -24,5 +25,6 @@ mod ports;
 pub mod review;
 pub mod settings;
 pub mod skipped;
+mod virtual_gateway;
 pub mod virtual_node;
 mod xds_proxy_container;

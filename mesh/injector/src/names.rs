@@ -1,5 +1,7 @@
 //! Names, paths and ports in a pod, and access to its lists.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::skipped::Skipped;
@@ -95,4 +97,29 @@ pub(crate) fn object(value: &mut Value) -> Result<&mut Map<String, Value>, Skipp
     value
         .as_object_mut()
         .ok_or(Skipped::NoPod("metadata.annotations: expected an object"))
+}
+
+/// Labels of a pod.
+pub(crate) fn labels(pod: &Value) -> BTreeMap<String, String> {
+    let labels = pod["metadata"]["labels"].as_object();
+    let labels = labels.into_iter().flatten();
+    let labels = labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+    labels.collect()
+}
+
+/// Mounts volumes, unless they are mounted already.
+pub(crate) fn add_mounts(sidecar: &mut Value, added: &[(&str, &str)]) -> Result<(), Skipped> {
+    let mounts = list(&mut sidecar["volumeMounts"])?;
+    for (name, path) in added {
+        match mounts.iter().find(|mount| mount["mountPath"] == *path) {
+            None => mounts.push(json!({"name": name, "mountPath": path, "readOnly": true})),
+            Some(mount) if mount["name"] == *name => {}
+            Some(_) => {
+                let what = "mount of the container envoy at";
+                let name = (*path).to_owned();
+                return Err(Skipped::Taken { what, name });
+            }
+        }
+    }
+    Ok(())
 }

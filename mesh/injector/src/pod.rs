@@ -6,13 +6,14 @@ use crate::annotations::{CONTROLLER, INJECT, add_env, add_mount};
 use crate::envoy_sidecar;
 use crate::names::{
     BOOTSTRAP_FILE, CA_VOLUME, CONFIG_VOLUME, INIT, MODULES_VOLUME, REDIRECT, RESOURCES_FILE,
-    SIDECAR, SIDECAR_MOUNTS, TOKEN_VOLUME, XDS_PROXY, XDS_PROXY_V0_1, containers, list, named,
-    object,
+    SIDECAR, SIDECAR_MOUNTS, TOKEN_VOLUME, XDS_PROXY, XDS_PROXY_V0_1, add_mounts, containers, list,
+    named, object,
 };
 use crate::ports;
 use crate::settings::Settings;
 use crate::skipped::{NoVirtualNode, Skipped};
-use crate::virtual_node::{VirtualNode, VirtualNodes};
+use crate::virtual_gateway::Member;
+use crate::virtual_node::VirtualNodes;
 use crate::xds_proxy_container;
 
 /// Annotation of an injected pod: the version that injected it.
@@ -40,18 +41,26 @@ pub fn inject(
     check_eligible(&pod)?;
     is_free(&pod)?;
     ports::are_free(&pod["spec"], settings.stock.is_some())?;
-    let mut node_id = None;
+    let (mut node_id, mut gateway) = (None, None);
     if let Some(stock) = &settings.stock {
-        let node = VirtualNode::of(&pod, namespace, stock.mesh.as_deref(), nodes);
-        let node = node.map_err(|error| unspecified(&pod, error))?;
-        ports::are_not_of_the_application(&node.ports)?;
-        envoy_sidecar::add_redirection(&mut pod, stock, &node)?;
-        node_id = Some(node.id(namespace));
+        let member = Member::of(&pod, namespace, stock.mesh.as_deref(), nodes);
+        match member.map_err(|error| unspecified(&pod, error))? {
+            Member::Node(node) => {
+                ports::are_not_of_the_application(&node.ports)?;
+                envoy_sidecar::add_redirection(&mut pod, stock, &node)?;
+                node_id = Some(node.id(namespace));
+            }
+            Member::Gateway(found) => gateway = Some(found),
+        }
     }
     list(&mut pod["spec"]["volumes"])?.extend(xds_proxy_container::volumes(settings));
     let has_sidecar = containers(&pod["spec"]).any(|container| container["name"] == SIDECAR);
-    match &settings.stock {
-        Some(stock) if !has_sidecar => envoy_sidecar::add_sidecar(&mut pod, stock)?,
+    match (&settings.stock, &gateway) {
+        (Some(stock), Some(gateway)) => {
+            node_id = gateway.configure(&mut pod, stock)?;
+            configure_sidecar(&mut pod)?;
+        }
+        (Some(stock), None) if !has_sidecar => envoy_sidecar::add_sidecar(&mut pod, stock)?,
         _ => {
             node_id = None;
             configure_sidecar(&mut pod)?;
@@ -204,17 +213,5 @@ fn add_to_sidecar(sidecar: &mut Value, added: &[(&str, &str)]) -> Result<(), Ski
     } else {
         env.push(json!({"name": RESOURCES, "value": RESOURCES_FILE}));
     }
-    let mounts = list(&mut sidecar["volumeMounts"])?;
-    for (name, path) in added {
-        match mounts.iter().find(|mount| mount["mountPath"] == *path) {
-            None => mounts.push(json!({"name": name, "mountPath": path, "readOnly": true})),
-            Some(mount) if mount["name"] == *name => {}
-            Some(_) => {
-                let what = "mount of the container envoy at";
-                let name = (*path).to_owned();
-                return Err(Skipped::Taken { what, name });
-            }
-        }
-    }
-    Ok(())
+    add_mounts(sidecar, added)
 }

@@ -15,7 +15,7 @@ pub enum Skipped {
     Done,
     /// As for App Mesh's controller, injection depends on a virtual node that selects the pod.
     #[error(
-        "{CONTROLLER} is {0:?}, neither enabled nor disabled, and no VirtualNode selects the pod"
+        "{CONTROLLER} is {0:?}, neither enabled nor disabled, and no VirtualNode or VirtualGateway selects the pod"
     )]
     NotSelected(String),
     /// An update, a subresource or another kind.
@@ -38,14 +38,14 @@ pub enum Skipped {
         "the pod has {count} ports to redirect, at most {max} are supported: list those of the mesh in the annotation appmesh.k8s.aws/ports"
     )]
     TooManyPorts { count: usize, max: usize },
-    #[error(
-        "the annotation for the sidecar's environment sets {0}, which a stock Envoy does not read"
-    )]
+    #[error("the environment of the sidecar sets {0}, which a stock Envoy does not read")]
     AgentOnly(String),
     #[error(
         "the annotation for the sidecar's mounts names the volume {0:?}, which the pod does not have"
     )]
     NoVolume(String),
+    #[error("the VirtualGateway {0} selects the pod, which has no container envoy")]
+    NoEnvoy(String),
     /// The sidecar would have no node ID.
     #[error(transparent)]
     NoVirtualNode(#[from] NoVirtualNode),
@@ -60,10 +60,10 @@ pub enum NoVirtualNode {
     #[error("the VirtualNodes of the Kubernetes cluster have not been read yet")]
     Unread,
     #[error(
-        "no supported VirtualNode of the namespace selects this pod, and the annotation {VIRTUAL_NODE} is missing"
+        "no supported VirtualNode or VirtualGateway of the namespace selects this pod, and the annotation {VIRTUAL_NODE} is missing"
     )]
     None,
-    #[error("more than one VirtualNode selects the pod: {}", .0.join(", "))]
+    #[error("more than one VirtualNode or VirtualGateway selects the pod: {}", .0.join(", "))]
     Several(Vec<String>),
     #[error("the annotation {MESH} is missing, and --mesh is not set")]
     NoMesh,
@@ -75,7 +75,7 @@ pub enum NoVirtualNode {
 
 impl Skipped {
     /// All values of [`Self::reason`].
-    pub const REASONS: [&'static str; 15] = [
+    pub const REASONS: [&'static str; 16] = [
         "disabled",
         "not_in_mesh",
         "not_selected",
@@ -89,6 +89,7 @@ impl Skipped {
         "annotation",
         "agent_only",
         "no_volume",
+        "no_envoy",
         "no_virtual_node",
         "no_pod",
     ];
@@ -109,6 +110,7 @@ impl Skipped {
             Self::Annotation(_) => "annotation",
             Self::AgentOnly(_) => "agent_only",
             Self::NoVolume(_) => "no_volume",
+            Self::NoEnvoy(_) => "no_envoy",
             Self::NoVirtualNode(_) => "no_virtual_node",
             Self::NoPod(_) => "no_pod",
         }

@@ -1,10 +1,11 @@
-//! The virtual node of a pod, from which its sidecar's node ID is made.
+//! The virtual node or gateway of a pod, from which its Envoy's node ID is made.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 use crate::annotations::{MESH, VIRTUAL_NODE};
+use crate::names::labels;
 use crate::ports;
 use crate::skipped::NoVirtualNode;
 
@@ -21,7 +22,15 @@ pub struct VirtualNode {
     pub ports: Vec<u16>,
 }
 
-/// The virtual nodes of a Kubernetes cluster, in memory: looked up for each pod.
+/// A virtual gateway of the pod's namespace.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct VirtualGateway {
+    pub name: String,
+    pub node_id: String,
+    pub ports: Vec<u16>,
+}
+
+/// The virtual nodes and gateways of a Kubernetes cluster, in memory: looked up for each pod.
 pub trait VirtualNodes {
     /// The node in `namespace` whose `podSelector` matches these labels.
     fn selecting(
@@ -31,6 +40,16 @@ pub trait VirtualNodes {
     ) -> Result<VirtualNode, NoVirtualNode>;
 
     fn named(&self, namespace: &str, name: &str) -> Option<VirtualNode>;
+
+    /// The gateway in `namespace` whose `podSelector` matches these labels. None are known unless
+    /// they are watched.
+    fn gateway(
+        &self,
+        _namespace: &str,
+        _labels: &BTreeMap<String, String>,
+    ) -> Result<Option<VirtualGateway>, NoVirtualNode> {
+        Ok(None)
+    }
 }
 
 /// No virtual nodes are watched: pods have to name theirs.
@@ -48,11 +67,7 @@ impl VirtualNode {
         nodes: &dyn VirtualNodes,
     ) -> Result<Self, NoVirtualNode> {
         let Some(name) = annotation(pod, VIRTUAL_NODE)? else {
-            let labels = pod["metadata"]["labels"].as_object();
-            let labels = labels.into_iter().flatten();
-            let labels =
-                labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
-            return nodes.selecting(namespace, &labels.collect());
+            return nodes.selecting(namespace, &labels(pod));
         };
         let cached = nodes.named(namespace, &name);
         let annotated = annotation(pod, MESH)?;

@@ -1,4 +1,4 @@
-//! Virtual nodes of the Kubernetes cluster, for pods that get an Envoy.
+//! Virtual nodes and gateways of the Kubernetes cluster, for pods that get an Envoy.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mesh_control_plane::cluster::Cluster;
 use mesh_control_plane::mesh::{Key, Meshes, Workload};
 use mesh_injector::skipped::NoVirtualNode;
-use mesh_injector::virtual_node::{VirtualNode, VirtualNodes};
+use mesh_injector::virtual_node::{VirtualGateway, VirtualNode, VirtualNodes};
 use tokio::sync::watch;
 
 /// Why lookups are not possible yet; `None` once they are.
@@ -53,6 +53,21 @@ impl VirtualNodes for WatchedNodes {
             let (key, spec) = mesh.nodes.get_key_value(&key)?;
             Some(virtual_node(&Workload { mesh, key, spec }))
         })
+    }
+
+    fn gateway(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Option<VirtualGateway>, NoVirtualNode> {
+        let meshes = self.meshes.borrow();
+        let found = meshes.gateway_of_pod(namespace, labels);
+        let found = found.map_err(|ambiguous| NoVirtualNode::Several(ambiguous.0))?;
+        Ok(found.map(|gateway| VirtualGateway {
+            name: gateway.key.name.clone(),
+            node_id: gateway.node_id(),
+            ports: gateway.ports().collect(),
+        }))
     }
 }
 

@@ -15,7 +15,7 @@ use mesh_injector::pod::{INJECTED, inject};
 use mesh_injector::review::{self, ReviewOutcome};
 use mesh_injector::settings::{Modules, Secure, Settings, Stock};
 use mesh_injector::skipped::{NoVirtualNode, Skipped};
-use mesh_injector::virtual_node::{Unknown, VirtualNode, VirtualNodes};
+use mesh_injector::virtual_node::{Unknown, VirtualGateway, VirtualNode, VirtualNodes};
 use serde_json::{Value, json};
 
 mod annotations;
@@ -87,7 +87,7 @@ impl VirtualNodes for Djapp {
         labels: &BTreeMap<String, String>,
     ) -> Result<VirtualNode, NoVirtualNode> {
         match labels.get("app").map(String::as_str) {
-            Some("jazz") => self.named(namespace, "jazz-v1").ok_or(NoVirtualNode::None),
+            Some("jazz" | "jazz-gw") => self.named(namespace, "jazz-v1").ok_or(NoVirtualNode::None),
             Some("both") => {
                 let names = ["metal-v1", "metal-v2"].map(str::to_owned);
                 Err(NoVirtualNode::Several(names.into()))
@@ -103,6 +103,20 @@ impl VirtualNodes for Djapp {
             mesh: "dj-app".to_owned(),
             ports: vec![9_080],
         })
+    }
+
+    fn gateway(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Option<VirtualGateway>, NoVirtualNode> {
+        let app = labels.get("app").map(String::as_str);
+        let is_selected = namespace == NAMESPACE && matches!(app, Some("ingress-gw" | "jazz-gw"));
+        Ok(is_selected.then(|| VirtualGateway {
+            name: "ingress-gw".to_owned(),
+            node_id: "mesh/dj-app/virtualGateway/ingress-gw_prod".to_owned(),
+            ports: vec![8_088],
+        }))
     }
 }
 
