@@ -229,8 +229,8 @@ async fn requests_are_counted_once(version: Version) {
     }
     // Until Envoy had their addresses it answered by itself.
     let served = || one.app.served() + two.app.served();
-    let stats = gateway.envoy.stats().await.unwrap();
-    let unserved = stats.get("http.egress.downstream_rq_total") - served();
+    let before = gateway.envoy.stats().await.unwrap();
+    let unserved = before.get("http.egress.downstream_rq_total") - served();
     for _ in 0..ROUNDS {
         for (request, host, _, _, _) in REQUESTS {
             let (status, _) = answer(http, &head(request, host)).await.unwrap();
@@ -239,9 +239,9 @@ async fn requests_are_counted_once(version: Version) {
         let (status, _) = answer(http, &head("GET /gone/q", "out.com")).await.unwrap();
         assert_eq!(status, "503");
     }
-    let stats = gateway.envoy.stats().await.unwrap();
+    let after = gateway.envoy.stats().await.unwrap();
     let [clients, calls] =
-        ["ingress", "egress"].map(|of| stats.get(&format!("http.{of}.downstream_rq_total")));
+        ["ingress", "egress"].map(|of| after.get(&format!("http.{of}.downstream_rq_total")));
     assert_eq!(clients, calls + ROUNDS);
     let counted = gateway.has_counted(&aggregator, clients).await.unwrap();
     assert_eq!(counted.requests("outbound"), Some(calls));
