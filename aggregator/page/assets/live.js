@@ -1,5 +1,5 @@
-// Live updates: once a second the server sends the elements that changed, by id. Without this script the page is
-// the same and is renewed by loading it again.
+// Live updates: once a second the server sends the elements that changed, by id, or only the table cells of them
+// that changed, by number. Without this script the page is the same and is renewed by loading it again.
 "use strict";
 (() => {
   const box = document.getElementById("live");
@@ -44,6 +44,9 @@
         if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
       }
     }
+    renewInside(old, fresh);
+  };
+  const renewInside = (old, fresh) => {
     let was = old.firstChild;
     let is = fresh.firstChild;
     while (was && is) {
@@ -63,8 +66,23 @@
     }
   };
 
+  const parsed = (html) => {
+    const template = document.createElement("template");
+    template.innerHTML = html;
+    return template.content;
+  };
+  const renewCell = (cell, html) => {
+    const only = cell.firstChild;
+    // Most are a number, and need no parser.
+    if (only && only === cell.lastChild && only.nodeType === Node.TEXT_NODE && html && !/[<&]/.test(html)) {
+      only.data = html;
+    } else {
+      renewInside(cell, parsed(html));
+    }
+  };
+
   const update = ({ data }) => {
-    const { at, fragments, error } = JSON.parse(data);
+    const { at, fragments, cells, error } = JSON.parse(data);
     heard = performance.now();
     retry = RETRY_MIN_MS;
     if (error) {
@@ -73,9 +91,15 @@
     }
     for (const [id, html] of Object.entries(fragments)) {
       const old = document.getElementById(id);
-      const template = document.createElement("template");
-      template.innerHTML = html;
-      if (old && template.content.firstElementChild) renew(old, template.content.firstElementChild);
+      const fresh = parsed(html).firstElementChild;
+      if (old && fresh) renew(old, fresh);
+    }
+    for (const [id, changed] of Object.entries(cells)) {
+      const old = document.getElementById(id);
+      const all = old ? old.querySelectorAll("td, th") : [];
+      for (const [number, html] of changed) {
+        if (all[number]) renewCell(all[number], html);
+      }
     }
     if (time.textContent !== at) time.textContent = at;
     show("live", "Live");

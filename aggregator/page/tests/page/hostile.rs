@@ -163,7 +163,7 @@ fn poison(value: &mut Value, path: &str, text: &str) {
     }
 }
 
-fn poisoned(text: &str) -> Documents {
+pub(crate) fn poisoned(text: &str) -> Documents {
     let mut value = serde_json::to_value(Documents::new()).unwrap();
     poison(&mut value, "", text);
     serde_json::from_value(value).expect("only enums refuse a text")

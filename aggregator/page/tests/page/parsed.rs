@@ -26,6 +26,8 @@ pub(crate) struct Parsed {
     /// All text, script and style included, a space after each piece.
     pub(crate) text: String,
     pub(crate) comments: usize,
+    /// Text of each table cell, in the order of the document.
+    pub(crate) cells: Vec<String>,
 }
 
 impl Parsed {
@@ -37,6 +39,7 @@ impl Parsed {
     }
 
     fn add(&mut self, node: &Handle) {
+        let (begin, is_cell) = (self.text.len(), is_cell(node));
         match &node.data {
             NodeData::Element { name, attrs, .. } => self.elements.push(Element {
                 name: name.local.to_string(),
@@ -61,5 +64,15 @@ impl Parsed {
         for child in node.children.borrow().iter() {
             self.add(child);
         }
+        if is_cell {
+            self.cells.push(self.text[begin..].to_owned());
+        }
     }
+}
+
+fn is_cell(node: &Handle) -> bool {
+    let NodeData::Element { name, .. } = &node.data else {
+        return false;
+    };
+    matches!(&*name.local, "td" | "th")
 }
