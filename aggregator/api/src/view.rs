@@ -7,7 +7,8 @@
 //! peers: what the other replicas know, asked for by their own API
 //! ```
 //!
-//! Reads of metrics never wait for these: they are built on threads of their own, a few at a time.
+//! Reads of metrics never wait for these: they are built on threads of their own, a few at a time, with a lower
+//! priority.
 
 mod evidence;
 mod groups;
@@ -20,6 +21,7 @@ mod reads;
 
 use std::fmt;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use aggregator_core::store::Store;
@@ -29,7 +31,7 @@ use aggregator_view::documents;
 use bytes::Bytes;
 use common_time::Clock;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use crate::form::view::ViewParameters;
@@ -40,6 +42,10 @@ use peers::Peers;
 
 /// Documents that are built at once: with the two of a whole cluster each takes some 100 ms.
 const BUILDERS_MAX: usize = 2;
+
+/// Niceness of the threads that build them: about a tenth of a processor that others want too.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
 
 /// How long a request waits for one of them.
 const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -134,18 +140,24 @@ impl Views {
         }
     }
 
-    /// Runs `make` on a thread where it may take its time.
+    /// Runs `make` on a thread of its own, where it may take its time.
     pub(crate) async fn build<T: Send + 'static>(
         self: &Arc<Self>,
         make: impl FnOnce(&Self) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let slot = self.slot().await?;
         let views = Arc::clone(self);
-        let built = tokio::task::spawn_blocking(move || {
+        let (built, when_built) = oneshot::channel();
+        let build = move || {
             let _slot = slot;
-            make(&views)
-        });
-        built.await.map_err(|error| internal(&error))?
+            yield_to_others();
+            // Who asked may be gone.
+            let _ = built.send(make(&views));
+        };
+        // Not a thread of tokio's pool: a thread may lower its priority, but not raise it again.
+        let thread = thread::Builder::new().name("view".to_owned()).spawn(build);
+        thread.map_err(|error| internal(&error))?;
+        when_built.await.map_err(|error| internal(&error))?
     }
 
     async fn slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
@@ -184,6 +196,14 @@ impl fmt::Debug for ViewSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ViewSettings").finish_non_exhaustive()
     }
+}
+
+/// Lets other threads go first where processors are scarce. If the system refuses, the thread is as
+/// any other.
+fn yield_to_others() {
+    // On Linux this is the priority of the thread that calls it; elsewhere of the process.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(None, NICENESS);
 }
 
 fn json(document: &impl Serialize) -> Result<Bytes, Refusal> {

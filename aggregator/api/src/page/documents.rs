@@ -1,5 +1,5 @@
-//! The documents of each page. What is gathered from other replicas, or of all pods, is asked for
-//! less often than a page is made.
+//! The documents of each page, and the page of them. What is gathered from other replicas, or of all
+//! pods, is asked for less often than a page is made.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
 use super::{Kind, Pages, Reason, Refusal};
-use crate::path::{ListResource, ViewPath};
+use crate::form::view::ViewParameters;
+use crate::path::ViewPath;
+use crate::view::Views;
 
-/// Lists from memory.
-const LIST_AGE_MAX: Duration = Duration::from_millis(900);
 /// What all replicas together know: an autoscaler reads every 15 s.
 const READS_AGE_MAX: Duration = Duration::from_secs(2);
 /// The state of the system goes through all pods.
@@ -39,13 +39,19 @@ impl Pages {
         match (&address.view, namespace) {
             (View::Overview(listing), _) => self.overview(address, listing).await,
             (View::Pods(listing), _) => {
-                let query = page_query(listing);
-                let list = self.list(ListResource::Pods, namespace, &query).await?;
-                Ok(aggregator_page::pods(address, self.now(), &list))
+                let parameters = parameters(&page_query(listing))?;
+                self.render(address, move |views, address, now| {
+                    let list = views.pods(address.namespace.as_deref(), &parameters)?;
+                    Ok(aggregator_page::pods(address, now, &list))
+                })
+                .await
             }
             (View::System, _) => {
                 let health = self.health().await?;
-                Ok(aggregator_page::system(address, self.now(), &health))
+                self.render(address, move |_, address, now| {
+                    Ok(aggregator_page::system(address, now, &health))
+                })
+                .await
             }
             (View::Workload { kind, name }, Some(namespace)) => {
                 self.workload(address, namespace, kind, name).await
@@ -61,7 +67,10 @@ impl Pages {
                 let document: Explanation = self
                     .document(path, &format!("at={at}"), READS_AGE_MAX)
                     .await?;
-                Ok(aggregator_page::explanation(address, self.now(), &document))
+                self.render(address, move |_, address, now| {
+                    Ok(aggregator_page::explanation(address, now, &document))
+                })
+                .await
             }
             // An address has a namespace where it needs one.
             (_, None) => Err(Refusal::not_found(Reason::Path, "there is no such page")),
@@ -72,29 +81,35 @@ impl Pages {
         self.views.clock.wall().0
     }
 
+    /// Makes the page at `address` where documents are made: reads of metrics do not wait for HTML.
+    async fn render(
+        &self,
+        address: &Address,
+        make: impl FnOnce(&Views, &Address, u64) -> Result<Page, Refusal> + Send + 'static,
+    ) -> Result<Page, Refusal> {
+        let address = address.clone();
+        let build = move |views: &Views| make(views, &address, views.clock.wall().0);
+        self.views.build(build).await
+    }
+
     async fn overview(&self, address: &Address, listing: &Listing) -> Result<Page, Refusal> {
-        let namespace = address.namespace.as_deref();
-        let namespaces = if namespace.is_none() {
-            format!("limit={NAMESPACES_READ_MAX}&history=false")
+        let (namespaces, health) = if address.namespace.is_some() {
+            (parameters("history=false")?, None)
         } else {
-            "history=false".to_owned()
+            let all = format!("limit={NAMESPACES_READ_MAX}&history=false");
+            (parameters(&all)?, Some(self.health().await?))
         };
-        let namespaces = self.list(ListResource::Namespaces, namespace, &namespaces);
-        let page = page_query(listing);
-        let workloads = self.list(ListResource::Workloads, namespace, &page);
-        let health = async {
-            if namespace.is_some() {
-                return Ok(None);
-            }
-            self.health().await.map(Some)
-        };
-        let (namespaces, workloads, health) = tokio::try_join!(namespaces, workloads, health)?;
-        let documents = OverviewDocuments {
-            namespaces: &namespaces,
-            workloads: &workloads,
-            health: health.as_ref(),
-        };
-        Ok(aggregator_page::overview(address, self.now(), &documents))
+        let workloads = parameters(&page_query(listing))?;
+        self.render(address, move |views, address, now| {
+            let namespace = address.namespace.as_deref();
+            let documents = OverviewDocuments {
+                namespaces: &views.namespaces(namespace, &namespaces)?,
+                workloads: &views.workloads(namespace, &workloads)?,
+                health: health.as_ref(),
+            };
+            Ok(aggregator_page::overview(address, now, &documents))
+        })
+        .await
     }
 
     async fn workload(
@@ -105,9 +120,7 @@ impl Pages {
         name: &str,
     ) -> Result<Page, Refusal> {
         let [within, of_kind, named] = [namespace, kind, name].map(str::to_owned);
-        let build = move |views: &crate::view::Views| {
-            Ok(views.workload(&within, &of_kind, &named, ROWS_MAX))
-        };
+        let build = move |views: &Views| Ok(views.workload(&within, &of_kind, &named, ROWS_MAX));
         let found: Option<(Group, List<Pod>)> = self.views.build(build).await?;
         let (group, pods) = found.ok_or_else(|| {
             let message = format!(
@@ -130,13 +143,16 @@ impl Pages {
             all.replicas = list.replicas;
         }
         let timelines: Vec<Timeline> = timelines.into_iter().flatten().collect();
-        let documents = WorkloadDocuments {
-            workload: &group,
-            pods: &pods,
-            timelines: &timelines,
-            reads: &all,
-        };
-        Ok(aggregator_page::workload(address, self.now(), &documents))
+        self.render(address, move |_, address, now| {
+            let documents = WorkloadDocuments {
+                workload: &group,
+                pods: &pods,
+                timelines: &timelines,
+                reads: &all,
+            };
+            Ok(aggregator_page::workload(address, now, &documents))
+        })
+        .await
     }
 
     async fn hpa(
@@ -154,11 +170,14 @@ impl Pages {
         let query = format!("from={from}");
         let timeline: Timeline = self.document(path, &query, READS_AGE_MAX).await?;
         let state = self.views.hpa_state(namespace, name);
-        let documents = HpaDocuments {
-            timeline: &timeline,
-            state: state.as_ref(),
-        };
-        Ok(aggregator_page::hpa(address, self.now(), &documents))
+        self.render(address, move |_, address, now| {
+            let documents = HpaDocuments {
+                timeline: &timeline,
+                state: state.as_ref(),
+            };
+            Ok(aggregator_page::hpa(address, now, &documents))
+        })
+        .await
     }
 
     /// The timeline of an HPA; `None` if it cannot be derived, which its own page explains.
@@ -194,21 +213,8 @@ impl Pages {
         self.document(ViewPath::Health, "", HEALTH_AGE_MAX).await
     }
 
-    async fn list<T: DeserializeOwned>(
-        &self,
-        resource: ListResource,
-        namespace: Option<&str>,
-        query: &str,
-    ) -> Result<List<T>, Refusal> {
-        let path = ViewPath::List {
-            resource,
-            namespace: namespace.map(str::to_owned),
-        };
-        self.document(path, query, LIST_AGE_MAX).await
-    }
-
     /// The document at `path`, as it was less than `age_max` ago.
-    async fn document<T: DeserializeOwned>(
+    async fn document<T: DeserializeOwned + Send + 'static>(
         &self,
         path: ViewPath,
         query: &str,
@@ -218,9 +224,17 @@ impl Pages {
         let now = self.views.clock.now();
         let make = self.views.serve(path, query);
         let json = self.documents.get(&name, now, age_max, make).await?;
-        serde_json::from_slice(&json)
-            .map_err(|error| Refusal::new(Kind::Internal, Reason::Internal, error.to_string()))
+        let parse = move |_: &Views| {
+            serde_json::from_slice(&json)
+                .map_err(|error| Refusal::new(Kind::Internal, Reason::Internal, error.to_string()))
+        };
+        self.views.build(parse).await
     }
+}
+
+fn parameters(query: &str) -> Result<ViewParameters, Refusal> {
+    ViewParameters::parse(query)
+        .map_err(|error| Refusal::bad_request(Reason::Query, error.to_string()))
 }
 
 fn page_query(listing: &Listing) -> String {

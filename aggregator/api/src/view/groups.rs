@@ -25,7 +25,7 @@ struct Candidate {
 // === impl Views ===
 
 impl Views {
-    pub(super) fn workloads(
+    pub(crate) fn workloads(
         &self,
         namespace: Option<&str>,
         parameters: &ViewParameters,
@@ -68,9 +68,7 @@ impl Views {
             name: name.to_owned(),
             kind: kind.to_owned(),
         };
-        let groups = self.directory.by_workload(Some(namespace)).into_iter();
-        let mut found = groups.filter(|(key, _)| &*key.kind == kind && &*key.name == name);
-        let pods = found.next().map(|(_, pods)| pods).unwrap_or_default();
+        let pods = self.directory.pods_of_workload(namespace, kind, name);
         let candidates = [Candidate {
             key: key.clone(),
             group: GroupKind::Workload,
@@ -95,7 +93,7 @@ impl Views {
         hpa.map(|hpa| state(&hpa))
     }
 
-    pub(super) fn namespaces(
+    pub(crate) fn namespaces(
         &self,
         namespace: Option<&str>,
         parameters: &ViewParameters,

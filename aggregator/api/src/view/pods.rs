@@ -30,7 +30,7 @@ pub(super) struct Why {
 // === impl Views ===
 
 impl Views {
-    pub(super) fn pods(
+    pub(crate) fn pods(
         &self,
         namespace: Option<&str>,
         parameters: &ViewParameters,

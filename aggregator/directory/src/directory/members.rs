@@ -77,6 +77,25 @@ impl Directory {
         within.member(namespace, &pod.name)
     }
 
+    /// The serving pods of a workload of any API group, in the order of their names. A pod without a
+    /// workload is its own, of the kind `Pod`.
+    pub fn pods_of_workload(&self, namespace: &str, kind: &str, name: &str) -> Vec<PodKey> {
+        let cache = self.cache.read();
+        let Some((namespace, within)) = cache.namespaces.get_key_value(namespace) else {
+            return Vec::new();
+        };
+        let pods = within.serving_pods(&|_| true);
+        let pods = pods.filter(|pod| match within.workload_of(pod) {
+            Some(owner) => *owner.kind == *kind && *owner.name == *name,
+            None => kind == "Pod" && ***pod == *name,
+        });
+        let pods = pods.map(|pod| PodKey {
+            namespace: Arc::clone(namespace),
+            name: Arc::clone(pod),
+        });
+        pods.collect()
+    }
+
     /// The serving pods of `namespace`, or of all, by workload; pods without one are under their
     /// own name, of the kind `Pod`.
     pub fn by_workload(&self, namespace: Option<&str>) -> BTreeMap<WorkloadKey, Vec<PodKey>> {

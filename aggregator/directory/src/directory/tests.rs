@@ -545,5 +545,18 @@ fn pages_members_by_their_highest_owner() {
         .map(|key| format!("{}/{}", key.kind, key.name))
         .collect();
     assert_eq!(groups, ["Pod/2", "Deployment/jazz"]);
+    for (namespace, kind, name, expected) in [
+        ("prod", "Deployment", "jazz", &["prod/3"][..]),
+        ("prod", "Pod", "2", &["prod/2"]),
+        // Its own name is that of a pod whose workload is another object.
+        ("prod", "Pod", "3", &[]),
+        ("prod", "ReplicaSet", "jazz", &[]),
+        ("b", "Deployment", "jazz", &[]),
+        ("nowhere", "Pod", "2", &[]),
+    ] {
+        let pods = directory.pods_of_workload(namespace, kind, name);
+        let pods: Vec<_> = pods.iter().map(PodKey::to_string).collect();
+        assert_eq!(pods, expected, "{namespace} {kind}/{name}");
+    }
     assert_eq!(directory.by_namespace(None).len(), 3);
 }
