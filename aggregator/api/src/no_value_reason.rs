@@ -4,8 +4,11 @@ use aggregator_core::pod::PodKey;
 use aggregator_core::query::NoValue;
 
 /// Order of reasons in a message: those that need action first.
-pub(crate) const REASONS: [NoValue; 9] = [
+pub(crate) const REASONS: [NoValue; 12] = [
     NoValue::TlsRefused,
+    NoValue::Unauthenticated,
+    NoValue::Unreadable,
+    NoValue::StreamRefused,
     NoValue::NeverReported,
     NoValue::NotCounted,
     NoValue::VmLost,
@@ -57,6 +60,16 @@ fn phrase(why: NoValue) -> &'static str {
         NoValue::TlsRefused => {
             "does not report: its streams are refused: TLS (its sidecar must trust the aggregator's CA; the \
              aggregator's log has the reason)"
+        }
+        NoValue::Unauthenticated => {
+            "does not report: its streams are refused: token or certificate (the aggregator's log has the reason)"
+        }
+        NoValue::Unreadable => {
+            "does not report: its streams are refused: they cannot be read (its filter may be of another version; the \
+             aggregator's log names the field)"
+        }
+        NoValue::StreamRefused => {
+            "does not report: its streams are refused: a limit (see the aggregator's log for the limit)"
         }
         NoValue::New => "began to report less than a second ago",
         NoValue::Gone => "ceased to report (check the stream from the sidecar to this aggregator)",

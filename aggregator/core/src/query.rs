@@ -89,6 +89,12 @@ common_names::named! {
         NeverReported = "never_reported",
         /// No sidecar of the pod has reported, and its last TLS handshake failed.
         TlsRefused = "tls_refused",
+        /// No sidecar of the pod reports, and its token or certificate was refused last.
+        Unauthenticated = "unauthenticated",
+        /// No sidecar of the pod reports, and what it sent last could not be read.
+        Unreadable = "unreadable",
+        /// No sidecar of the pod reports, and its stream was refused last, by a limit.
+        StreamRefused = "stream_refused",
         /// Connected, but reports cover less than one second.
         New = "new",
         /// The stream was lost and the time to hold the last value is over.

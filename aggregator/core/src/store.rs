@@ -10,13 +10,13 @@
 
 mod callers;
 mod counter;
-mod handshakes;
 mod instance;
 mod inventory;
 mod pod_record;
 mod reading;
 mod recent;
 mod refused;
+mod refused_peers;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -62,7 +62,7 @@ pub struct Store {
     /// When `expire` has to check each pod again: one entry per pod. Locked only to push or pop.
     due: Mutex<BinaryHeap<Reverse<(Monotonic, PodKey)>>>,
     callers: Callers,
-    handshakes: handshakes::FailedHandshakes,
+    refused_peers: refused_peers::RefusedPeers,
     builds: recent::KnownBuilds,
     /// By position in [`RefusedReason::ALL`].
     refused: [AtomicU64; RefusedReason::ALL.len()],
@@ -104,7 +104,7 @@ impl Store {
             pod_count: AtomicUsize::new(0),
             due: Mutex::default(),
             callers: Callers::default(),
-            handshakes: handshakes::FailedHandshakes::default(),
+            refused_peers: refused_peers::RefusedPeers::default(),
             builds: recent::KnownBuilds::default(),
             refused: Default::default(),
         }

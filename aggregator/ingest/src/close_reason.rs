@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use aggregator_core::pod::PodKey;
+use aggregator_core::query::NoValue;
 use aggregator_core::status::RefusedReason;
 use aggregator_core::store::StoreRefusal;
 use aggregator_directory::DirectoryRefusal;
@@ -134,6 +135,35 @@ impl Refusal {
             Self::HelloLate { .. } => "hello_late",
             Self::Silent { .. } => "silent",
             Self::AnswersUnread { .. } => "answers_unread",
+        }
+    }
+
+    /// What the pod has instead of a value while it is refused for this. `None` if it was not refused
+    /// but slow.
+    pub(crate) fn no_value(&self) -> Option<NoValue> {
+        match self {
+            Self::Unauthenticated(_)
+            | Self::PlainToken
+            | Self::NotItsPod(_)
+            | Self::UnknownPod(_)
+            | Self::UnknownAddress(_)
+            | Self::Unreviewed(_) => Some(NoValue::Unauthenticated),
+            Self::Malformed(_)
+            | Self::Empty
+            | Self::ReportBeforeHello
+            | Self::SecondHello
+            | Self::Field(_) => Some(NoValue::Unreadable),
+            Self::TooLarge(_)
+            | Self::Store(_)
+            | Self::Directory(_)
+            | Self::Streams { .. }
+            | Self::PeerStreams { .. }
+            | Self::NoRoom(_) => Some(NoValue::StreamRefused),
+            Self::Crowded { .. }
+            | Self::MessageLate(_)
+            | Self::HelloLate { .. }
+            | Self::Silent { .. }
+            | Self::AnswersUnread { .. } => None,
         }
     }
 

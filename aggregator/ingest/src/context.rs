@@ -49,12 +49,27 @@ impl IngestContext {
     ) -> Status {
         let reason = refusal.reason();
         self.metrics.count_refused(reason);
+        self.note_refused(peer, refusal);
         if let Some(left_out) = self.log_limiter.next(reason, self.clock.now()) {
             let peer = peer.map(tracing::field::display);
             let left_out = (left_out > 0).then_some(left_out);
             info!(reason, error = %refusal, peer, lines.left_out = left_out, "{what}");
         }
         refusal.status()
+    }
+
+    /// Notes why a pod at the address of `peer` does not report.
+    pub(crate) fn note_refused(&self, peer: Option<SocketAddr>, refusal: &Refusal) {
+        if let (Some(peer), Some(why)) = (peer, refusal.no_value()) {
+            self.store.stream_refused(self.clock.now(), peer.ip(), why);
+        }
+    }
+
+    /// Notes that a hello from `peer` was accepted.
+    pub(crate) fn note_accepted(&self, peer: Option<SocketAddr>) {
+        if let Some(peer) = peer {
+            self.store.stream_accepted(peer.ip());
+        }
     }
 
     /// A slot for a call, and the receiver of its close reason.

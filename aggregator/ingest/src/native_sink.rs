@@ -11,6 +11,7 @@ mod timeline;
 mod totals;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ struct Session {
     context: Arc<IngestContext>,
     slot: StreamSlot,
     claim: Claim,
+    peer: Option<SocketAddr>,
     sidecar: Option<Sidecar>,
     timeline: Timeline,
     instance: Option<SinkInstance>,
@@ -76,6 +78,7 @@ pub(crate) async fn serve(
         context: Arc::clone(&context),
         slot,
         claim,
+        peer,
         sidecar: None,
         timeline: Timeline::default(),
         instance: None,
@@ -151,6 +154,7 @@ impl Session {
             let directory = &self.context.directory;
             self.claim.check(&sidecar.pod, &sidecar.uid, directory)?;
             self.slot.hello_received(&sidecar.pod);
+            self.context.note_accepted(self.peer);
             sidecar
         };
         let totals = Totals::of(&sidecar, &message.envoy_metrics);

@@ -239,7 +239,7 @@ impl Ingest for Service {
             pod = tracing::field::Empty
         );
         let (responses, outbound) = mpsc::channel(RESPONSES_MAX);
-        let session = Session::new(Arc::clone(&self.context), slot, claim, responses);
+        let session = Session::new(Arc::clone(&self.context), slot, claim, peer, responses);
         self.tasks
             .spawn(session.run(request.into_inner(), closed).instrument(span));
         Ok(Response::new(ReceiverStream::new(outbound)))

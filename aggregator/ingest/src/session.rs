@@ -3,6 +3,7 @@
 //! The task reads on after the response side is closed: a sidecar that ends sends its last report
 //! and resets the stream at once, and that report counts.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub(crate) struct Session {
     context: Arc<IngestContext>,
     slot: StreamSlot,
     claim: Claim,
+    peer: Option<SocketAddr>,
     responses: Responses,
     /// `None` before the hello.
     link: Option<Link>,
@@ -43,12 +45,14 @@ impl Session {
         context: Arc<IngestContext>,
         slot: StreamSlot,
         claim: Claim,
+        peer: Option<SocketAddr>,
         responses: Responses,
     ) -> Self {
         Self {
             context,
             slot,
             claim,
+            peer,
             responses,
             link: None,
             build: None,
@@ -175,6 +179,7 @@ impl Session {
             .store
             .connect(context.clock.now(), self.slot.id, &hello)?;
         self.link = Some(connected.link);
+        context.note_accepted(self.peer);
         context.store.note_build(&hello.pod, &build);
         self.slot.hello_received(&hello.pod);
         self.build = Some(context.metrics.builds.count(&build));
@@ -230,6 +235,8 @@ impl Session {
         self.build = None;
         match reason {
             CloseReason::Refused(refusal) => {
+                self.context.note_refused(self.peer, refusal);
+                // The span has the peer.
                 self.context.refuse("stream refused", None, refusal);
             }
             CloseReason::Closed

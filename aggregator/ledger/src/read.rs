@@ -197,6 +197,9 @@ pub(crate) fn reason_code(why: NoValue) -> u8 {
         NoValue::HotRestart => 6,
         NoValue::Refused => 7,
         NoValue::NoRequests => 8,
+        NoValue::Unauthenticated => 9,
+        NoValue::Unreadable => 10,
+        NoValue::StreamRefused => 11,
     }
 }
 

@@ -39,13 +39,11 @@ enum Own {
     NoneRuns(String),
 }
 
-/// True if the last TLS handshake from one of the pod's addresses failed.
-fn refuses_tls(context: ReadContext<'_>, pod: &PodKey) -> bool {
-    let info = context.directory.get(pod);
-    info.is_some_and(|info| {
-        let now = context.now.monotonic;
-        context.store.refuses_handshakes(now, &info.ips)
-    })
+/// Why the last attempt to report from one of the pod's addresses was refused, if it was.
+fn refusal_of(context: ReadContext<'_>, pod: &PodKey) -> Option<NoValue> {
+    let info = context.directory.get(pod)?;
+    let now = context.now.monotonic;
+    context.store.refusal_of(now, &info.ips)
 }
 
 // === impl MetricRequest ===
@@ -60,8 +58,10 @@ impl MetricRequest<'_> {
     fn read_pods(&self, context: ReadContext<'_>, pods: &[PodKey]) -> QueryResult {
         let mut result = context.store.read(context.now.monotonic, pods, &self.query);
         for (pod, why) in &mut result.missing {
-            if matches!(why, NoValue::NeverReported | NoValue::Gone) && refuses_tls(context, pod) {
-                *why = NoValue::TlsRefused;
+            if matches!(why, NoValue::NeverReported | NoValue::Gone)
+                && let Some(refusal) = refusal_of(context, pod)
+            {
+                *why = refusal;
             }
         }
         result

@@ -139,7 +139,11 @@ pub(super) fn is_doubtful(why: NoValue, serving: Option<Readiness>, set: Set) ->
     match why {
         NoValue::NoRequests => false,
         NoValue::NeverReported => serves && set == Set::Members,
-        NoValue::Gone | NoValue::TlsRefused => serves,
+        NoValue::Gone
+        | NoValue::TlsRefused
+        | NoValue::Unauthenticated
+        | NoValue::Unreadable
+        | NoValue::StreamRefused => serves,
         NoValue::New
         | NoValue::NotCounted
         | NoValue::VmLost

@@ -1,6 +1,7 @@
 //! Every form of resource, asked by its URL as clients send it.
 
 use aggregator_core::pod::{Phase, PodInfo};
+use aggregator_core::query::NoValue;
 use aggregator_core::report::SeriesTotals;
 use aggregator_core::series::Direction;
 use common_time::{Monotonic, UnixMillis};
@@ -286,10 +287,9 @@ fn doubts_pods_that_run_on() {
     }
 }
 
-/// A pod whose sidecar cannot stream for TLS is told apart from one without a sidecar, until the
-/// handshake succeeds.
+/// A pod whose sidecar is refused is told apart from one without a sidecar, until it is accepted.
 #[test]
-fn says_that_tls_is_refused() {
+fn says_that_streams_are_refused() {
     let api = TestApi::new();
     let address: std::net::IpAddr = "10.0.0.9".parse().unwrap();
     api.exists(PodInfo {
@@ -297,17 +297,29 @@ fn says_that_tls_is_refused() {
         ..running("jazz", "jazz-a")
     });
     api.exists(running("jazz", "jazz-b"));
-    api.store.handshake_failed(NOW, address);
-    let refused = "its streams are refused: TLS";
-    for (object, told) in [
-        (format!("pods/jazz-a/{RPS}"), true),
-        (format!("pods/*/{RPS}"), true),
-        (format!("pods/jazz-b/{RPS}"), false),
+    for (why, refused) in [
+        (NoValue::TlsRefused, "its streams are refused: TLS"),
+        (
+            NoValue::Unauthenticated,
+            "its streams are refused: token or certificate",
+        ),
+        (
+            NoValue::Unreadable,
+            "its streams are refused: they cannot be read",
+        ),
+        (NoValue::StreamRefused, "its streams are refused: a limit"),
     ] {
-        let (code, message) = ask(&api, &object).refusal();
-        assert_eq!((code, message.contains(refused)), (404, told), "{message}");
+        api.store.stream_refused(NOW, address, why);
+        for (object, told) in [
+            (format!("pods/jazz-a/{RPS}"), true),
+            (format!("pods/*/{RPS}"), true),
+            (format!("pods/jazz-b/{RPS}"), false),
+        ] {
+            let (code, message) = ask(&api, &object).refusal();
+            assert_eq!((code, message.contains(refused)), (404, told), "{message}");
+        }
     }
-    api.store.handshake_succeeded(address);
+    api.store.stream_accepted(address);
     let (_, message) = ask(&api, &format!("pods/jazz-a/{RPS}")).refusal();
     assert!(message.contains("never reported"), "{message}");
 }

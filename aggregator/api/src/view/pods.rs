@@ -103,12 +103,12 @@ impl Views {
 
     /// Why a pod has no rate of requests.
     pub(super) fn why(&self, now: Monotonic, pod: &PodKey, why: NoValue, injected: bool) -> Why {
-        let refuses_tls = || {
-            let ips = self.directory.get(pod).map(|info| info.ips);
-            ips.is_some_and(|ips| self.store.refuses_handshakes(now, &ips))
+        let refusal = || {
+            let info = self.directory.get(pod)?;
+            self.store.refusal_of(now, &info.ips)
         };
         let why = match why {
-            NoValue::NeverReported | NoValue::Gone if refuses_tls() => NoValue::TlsRefused,
+            NoValue::NeverReported | NoValue::Gone => refusal().unwrap_or(why),
             why => why,
         };
         if why == NoValue::NeverReported && !injected {

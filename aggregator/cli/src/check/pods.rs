@@ -89,6 +89,21 @@ fn meaning(one: &Uncounted) -> (Outcome, &'static str, String) {
             "its streams are refused: TLS",
             format!("the sidecar must trust the aggregator's CA: the ConfigMap meshmeter-ca in namespace {namespace}, then {restart}"),
         ),
+        "unauthenticated" => (
+            Outcome::Failure,
+            "its streams are refused: token or certificate",
+            format!("the aggregator's log has the reason; look whether the sidecar has the service account's token that the injector mounts, and the aggregator's --ingest-identity is the one the mesh uses (docs/reference/SECURITY.md), then {restart}"),
+        ),
+        "unreadable" => (
+            Outcome::Failure,
+            "its streams are refused: the aggregator cannot read them",
+            format!("its filter is probably of another version than the aggregator, whose log names the field: upgrade the older one, the filter by {restart}"),
+        ),
+        "stream_refused" => (
+            Outcome::Failure,
+            "its streams are refused by a limit",
+            "the aggregator's log names the limit; docs/OPERATIONS.md, MeshmeterCapacityReached, says how to raise it".to_owned(),
+        ),
         "refused" => (
             Outcome::Failure,
             "a part of its report is refused",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aggregator_core::limits::SERIES_PER_POD_MAX;
 use aggregator_core::pod::{Labels, PodInfo, PodKey};
+use aggregator_core::query::NoValue;
 use aggregator_ingest::limits::FRAME_BYTES_MAX;
 use aggregator_ingest::{Identity, Limits};
 use prost::Message as _;
@@ -239,6 +240,31 @@ async fn another_pod() {
     assert_refused(&status, Code::PermissionDenied, text);
     assert_eq!(aggregator.refused("foreign_pod"), 1);
     assert_eq!(aggregator.streams("metal"), None);
+}
+
+/// Why an address does not report is remembered until a hello of it is accepted.
+#[tokio::test]
+async fn refusals_are_remembered() {
+    let aggregator = Aggregator::start_with(Limits::default(), Identity::PodIp).await;
+    let address = "127.0.0.1".parse().unwrap();
+    let refusal = || aggregator.store.refusal_of(aggregator.now(), &[address]);
+    let refused = async |frame: Vec<u8>, expected| {
+        let mut stream = aggregator.stream().await.unwrap();
+        stream.send_bytes(frame).await;
+        stream.status().await;
+        assert_eq!(refusal(), expected);
+    };
+    let hello = || encode(Frame::Hello(aggregator.hello("jazz", 1)));
+    // Nobody has this address yet.
+    refused(hello(), Some(NoValue::Unauthenticated)).await;
+    let mut pod = PodInfo::new(PodKey::new("prod", "jazz"), "".into(), Labels::default());
+    pod.ips = vec![address];
+    aggregator.directory.upsert(pod).unwrap();
+    let own = aggregator.connect(aggregator.hello("jazz", 1)).await;
+    assert_eq!(refusal(), None);
+    drop(own);
+    refused(vec![0xff; 12], Some(NoValue::Unreadable)).await;
+    refused(vec![0; FRAME_BYTES_MAX + 1], Some(NoValue::StreamRefused)).await;
 }
 
 /// A sidecar that makes no room for answers is ended.
