@@ -156,14 +156,15 @@ impl Collector for Series {
         gauges(
             &mut encoder,
             "hpa_read_age_seconds",
-            "Age of the oldest value in the last answer that an autoscaler got",
+            "Age of the oldest value in the last answer that an autoscaler got, by namespace, hpa and metric",
             &samples,
             |reads| reads.age,
         )?;
         gauges(
             &mut encoder,
             "hpa_read_value_ratio",
-            "Value over target in the last answer that an autoscaler got: above 1 it wants more replicas",
+            "Value over target in the last answer that an autoscaler got, by namespace, hpa and metric: above 1 it wants more \
+             replicas",
             &samples,
             |reads| reads.ratio,
         )?;
@@ -171,11 +172,11 @@ impl Collector for Series {
         gauges(
             &mut encoder,
             "hpa_read_pods_left_out",
-            "Pods without a value in the last read of an autoscaler",
+            "Pods without a value in the last read of an autoscaler, by namespace, hpa and metric",
             &samples,
             left_out,
         )?;
-        let help = "Reads of metrics by autoscalers, by result";
+        let help = "Reads of metrics by autoscalers, by namespace, hpa, metric and result (answered, refused)";
         let mut family = encoder.encode_descriptor("hpa_reads", help, None, MetricType::Counter)?;
         for (namespace, hpa, reads) in samples {
             for (result, count) in [("answered", reads.answered), ("refused", reads.refused)] {

@@ -26,6 +26,10 @@ use cache::Cache;
 /// Pages and documents that viewers share: each of the streams may show a page of its own.
 const SHARED_MAX: usize = 64;
 
+/// Bytes of shared pages, and of shared documents: 64 of some 100 KB. An HPA's timeline of a day is
+/// 1 MB.
+const SHARED_BYTES_MAX: usize = 8 << 20;
+
 /// A page is made this often, however many look at it.
 const PAGE_AGE_MAX: Duration = Duration::from_millis(400);
 
@@ -57,8 +61,10 @@ impl Pages {
         Self {
             views,
             streams,
-            made: Arc::new(Cache::new(SHARED_MAX)),
-            documents: Arc::new(Cache::new(3 * SHARED_MAX)),
+            made: Arc::new(Cache::new(SHARED_MAX, SHARED_BYTES_MAX, |page| {
+                page.bytes()
+            })),
+            documents: Arc::new(Cache::new(3 * SHARED_MAX, SHARED_BYTES_MAX, Bytes::len)),
         }
     }
 

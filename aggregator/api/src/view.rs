@@ -47,6 +47,10 @@ const BUILDERS_MAX: usize = 2;
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
+/// Documents of what all replicas know that are made at once: each holds up to 8 MiB of the other
+/// replicas' answers, and as much again as it reads them.
+const GATHERERS_MAX: usize = 1;
+
 /// How long a request waits for one of them.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -75,6 +79,7 @@ pub(crate) struct Views {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) settings: ViewSettings,
     builders: Arc<Semaphore>,
+    gatherers: Arc<Semaphore>,
 }
 
 // === impl Views ===
@@ -96,6 +101,7 @@ impl Views {
             ledger,
             settings,
             builders: Arc::new(Semaphore::new(BUILDERS_MAX)),
+            gatherers: Arc::new(Semaphore::new(GATHERERS_MAX)),
         }
     }
 
@@ -145,7 +151,14 @@ impl Views {
         self: &Arc<Self>,
         make: impl FnOnce(&Self) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let slot = self.slot().await?;
+        let slot = slot(&self.builders, || {
+            format!(
+                "{BUILDERS_MAX} lists are made already and did not end within {} s; ask for less at once: one \
+                 namespace, a page by limit, history=false",
+                WAIT_MAX.as_secs()
+            )
+        });
+        let slot = slot.await?;
         let views = Arc::clone(self);
         let (built, when_built) = oneshot::channel();
         let build = move || {
@@ -160,16 +173,16 @@ impl Views {
         when_built.await.map_err(|error| internal(&error))?
     }
 
-    async fn slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        let slot = timeout(WAIT_MAX, Arc::clone(&self.builders).acquire_owned()).await;
-        slot.ok().and_then(Result::ok).ok_or_else(|| {
-            let message = format!(
-                "{BUILDERS_MAX} lists are made already and did not end within {} s; ask for less at once: one \
-                 namespace, a page by limit, history=false",
+    /// Room for what is gathered of reads, until it is dropped.
+    async fn gatherer(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let slot = slot(&self.gatherers, || {
+            format!(
+                "reads are gathered for others, who did not end within {} s; ask again, or for less: hpa=NAME, a \
+                 later from",
                 WAIT_MAX.as_secs()
-            );
-            Refusal::new(Kind::Unavailable, Reason::Busy, message)
-        })
+            )
+        });
+        slot.await
     }
 }
 
@@ -196,6 +209,16 @@ impl fmt::Debug for ViewSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ViewSettings").finish_non_exhaustive()
     }
+}
+
+/// One of `slots`, if it comes soon enough; `busy` is what the refusal says.
+async fn slot(
+    slots: &Arc<Semaphore>,
+    busy: impl FnOnce() -> String,
+) -> Result<OwnedSemaphorePermit, Refusal> {
+    let slot = timeout(WAIT_MAX, Arc::clone(slots).acquire_owned()).await;
+    let slot = slot.ok().and_then(Result::ok);
+    slot.ok_or_else(|| Refusal::new(Kind::Unavailable, Reason::Busy, busy()))
 }
 
 /// Lets other threads go first where processors are scarce. If the system refuses, the thread is as

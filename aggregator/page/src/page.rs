@@ -54,6 +54,11 @@ impl Page {
         &self.fragments
     }
 
+    /// Its size in memory.
+    pub fn bytes(&self) -> usize {
+        self.fragments.iter().map(|one| one.html.0.len()).sum()
+    }
+
     /// When its documents were made.
     pub fn now_unix_ms(&self) -> u64 {
         self.now_unix_ms

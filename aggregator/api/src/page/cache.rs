@@ -1,7 +1,9 @@
 //! What several viewers of a page share: it is made once for all of them, and again when it is old.
+//! What is old is not kept meanwhile.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common_time::Monotonic;
@@ -15,6 +17,9 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 /// Values by their name, bounded in number.
 pub(super) struct Cache<T> {
     max: usize,
+    /// Of all values together; one that does not fit is not kept.
+    bytes_max: usize,
+    size: fn(&T) -> usize,
     /// Short: only the map is looked at under it.
     entries: Mutex<HashMap<String, Arc<Entry<T>>>>,
 }
@@ -23,14 +28,18 @@ struct Entry<T> {
     /// When it was made, and the value. Held while it is made, so that others wait for it.
     made: tokio::sync::Mutex<Option<(Monotonic, T)>>,
     last_asked: Mutex<Monotonic>,
+    /// Size of the value.
+    bytes: AtomicUsize,
 }
 
 // === impl Cache ===
 
 impl<T: Clone> Cache<T> {
-    pub(super) fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize, bytes_max: usize, size: fn(&T) -> usize) -> Self {
         Self {
             max,
+            bytes_max,
+            size,
             entries: Mutex::default(),
         }
     }
@@ -54,9 +63,27 @@ impl<T: Clone> Cache<T> {
         {
             return Ok(value.clone());
         }
+        *known = None;
+        entry.bytes.store(0, Ordering::Relaxed);
         let value = make.await?;
-        *known = Some((now, value.clone()));
+        if self.has_room(&entry, (self.size)(&value)) {
+            *known = Some((now, value.clone()));
+        }
         Ok(value)
+    }
+
+    /// Takes the room for a value of `entry`, if it is there.
+    fn has_room(&self, entry: &Entry<T>, bytes: usize) -> bool {
+        // Locked: two values do not take the same room.
+        let entries = self.entries.lock();
+        let sizes = entries
+            .values()
+            .map(|one| one.bytes.load(Ordering::Relaxed));
+        let fits = sizes.sum::<usize>().saturating_add(bytes) <= self.bytes_max;
+        if fits {
+            entry.bytes.store(bytes, Ordering::Relaxed);
+        }
+        fits
     }
 
     fn entry(&self, name: &str, now: Monotonic) -> Option<Arc<Entry<T>>> {
@@ -72,6 +99,7 @@ impl<T: Clone> Cache<T> {
         let entry = Arc::new(Entry {
             made: tokio::sync::Mutex::new(None),
             last_asked: Mutex::new(now),
+            bytes: AtomicUsize::new(0),
         });
         entries.insert(name.to_owned(), Arc::clone(&entry));
         Some(entry)
@@ -80,7 +108,7 @@ impl<T: Clone> Cache<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use super::*;
 
@@ -93,7 +121,7 @@ mod tests {
     /// Within its age a value is made once, for those who ask meanwhile too; then anew.
     #[tokio::test]
     async fn makes_once_for_all() {
-        let cache = Cache::new(8);
+        let cache = Cache::new(8, 100, |_| 1);
         let count = AtomicU32::new(0);
         let make = async || {
             tokio::task::yield_now().await;
@@ -106,10 +134,31 @@ mod tests {
         assert_eq!(ask(1_000).await.unwrap(), 1);
     }
 
+    /// Values that do not fit beside the others are made for each who asks.
+    #[tokio::test]
+    async fn is_bounded_in_bytes() {
+        let cache = Cache::new(8, 100, |bytes: &usize| *bytes);
+        let make = |bytes: usize| async move { Ok(bytes) };
+        for (millis, name, bytes, expected) in [
+            (0, "a", 60, 60),
+            (0, "b", 50, 50),
+            (0, "b", 40, 40),
+            (0, "b", 39, 40),
+            (0, "a", 59, 60),
+            (1_000, "a", 61, 61),
+            (1_000, "a", 62, 62),
+            (1_000, "a", 60, 60),
+            (1_000, "a", 1, 60),
+        ] {
+            let got = cache.get(name, at(millis), AGE_MAX, make(bytes)).await;
+            assert_eq!(got.unwrap(), expected, "{name} at {millis}");
+        }
+    }
+
     /// A full cache makes anew, and forgets what nobody asks for.
     #[tokio::test]
     async fn is_bounded() {
-        let cache = Cache::new(2);
+        let cache = Cache::new(2, 100, |_| 1);
         let make = |value: u32| async move { Ok(value) };
         for (millis, name, value, expected) in [
             (0, "a", 1, 1),

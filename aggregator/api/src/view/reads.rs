@@ -8,6 +8,7 @@ use aggregator_ledger::Query;
 use aggregator_view::documents::{Change, List, Read, ReplicaAnswer};
 use bytes::Bytes;
 use common_time::UnixMillis;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::peers::PeerAnswer;
 use super::{Views, json};
@@ -18,15 +19,30 @@ use aggregator_view::{GROUP, VERSION};
 /// Reads of one replica in a document: a day of one autoscaler, each 15 s, is 5,760.
 const READS_MAX: usize = 6_000;
 
+/// Pods of these reads: some 5 MiB. Of older reads only what they summed up is told.
+const EACH_MAX: usize = 24_000;
+
 /// Changes of one replica in a document.
 const CHANGES_MAX: usize = 6_000;
 
 /// What all replicas know of the reads of a namespace, the oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Gathered {
     pub(super) reads: Vec<Read>,
     pub(super) changes: Vec<Change>,
     pub(super) replicas: Vec<ReplicaAnswer>,
+    /// Nothing else is gathered while this is in memory.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// The newest of some reads.
+#[derive(Debug, Default)]
+struct Newest {
+    reads: VecDeque<Read>,
+    /// Pods in all of them.
+    each: usize,
+    /// Of these, the oldest, the pods were dropped.
+    shortened: usize,
 }
 
 /// Which reads are asked for.
@@ -58,29 +74,29 @@ impl Views {
             to: before.map_or(to, |before| before.min(to)),
         };
         if parameters.only_self {
-            let part = self.build(move |views| Ok(views.own_part(&span))).await?;
-            return json(&part);
+            let part = self.build(move |views| json(&views.own_part(&span)));
+            return part.await;
         }
-        let Gathered {
-            mut reads,
-            replicas,
-            ..
-        } = self.gather(span).await?;
-        reads.reverse();
-        let skipped = place.map_or(0, |place| place.skip(&reads));
-        let limit = parameters.limit;
-        let remaining = reads.len().saturating_sub(skipped + limit);
-        let page: Vec<_> = reads.into_iter().skip(skipped).take(limit).collect();
-        let next = Place::after(&page, skipped);
-        let mut list = List::new("ReadList", page);
-        list.metadata.remaining_item_count = Some(remaining as u64);
-        list.metadata.continue_token = next.filter(|_| remaining > 0).unwrap_or_default();
-        list.replicas = replicas;
-        json(&list)
+        let mut gathered = self.gather(span).await?;
+        let page = move |_: &Self| {
+            let mut reads = std::mem::take(&mut gathered.reads);
+            reads.reverse();
+            let skipped = place.map_or(0, |place| place.skip(&reads));
+            let limit = parameters.limit;
+            let remaining = reads.len().saturating_sub(skipped + limit);
+            let page: Vec<_> = reads.into_iter().skip(skipped).take(limit).collect();
+            let next = Place::after(&page, skipped);
+            let mut list = List::new("ReadList", page);
+            list.metadata.remaining_item_count = Some(remaining as u64);
+            list.metadata.continue_token = next.filter(|_| remaining > 0).unwrap_or_default();
+            list.replicas = std::mem::take(&mut gathered.replicas);
+            json(&list)
+        };
+        self.build(page).await
     }
 
     /// The newest [`READS_MAX`] reads and [`CHANGES_MAX`] changes of this replica, the oldest
-    /// first.
+    /// first, with the newest [`EACH_MAX`] pods.
     pub(super) fn own_part(&self, span: &Span) -> List<Read> {
         let query = Query {
             namespace: &span.namespace,
@@ -90,17 +106,14 @@ impl Views {
         };
         let ledger = &self.ledger;
         let name = (self.settings.replica)().name;
-        let mut newest = VecDeque::new();
+        let mut newest = Newest::default();
         for mut read in ledger.reads(&query) {
             read.replica.clone_from(&name);
-            newest.push_back(read);
-            if newest.len() > READS_MAX {
-                newest.pop_front();
-            }
+            newest.push(read);
         }
         let mut changes = ledger.changes(&query);
         changes.drain(..changes.len().saturating_sub(CHANGES_MAX));
-        let mut list = List::new("ReadList", newest.into());
+        let mut list = List::new("ReadList", newest.reads.into());
         list.changes = changes;
         list.replicas = vec![ReplicaAnswer {
             name,
@@ -112,6 +125,7 @@ impl Views {
 
     /// What this replica and all others know.
     pub(super) async fn gather(self: &Arc<Self>, span: Span) -> Result<Gathered, Refusal> {
+        let room = self.gatherer().await?;
         let path = span.path();
         let own = self.build(move |views| Ok(views.own_part(&span)));
         let others = async {
@@ -122,8 +136,37 @@ impl Views {
         };
         let (own, others) = tokio::join!(own, others);
         let own = own?;
-        let others = others.into_iter().map(part_of).collect();
-        self.build(move |_| Ok(merge(own, others))).await
+        let merge = move |_: &Self| {
+            let others = others.into_iter().map(part_of).collect();
+            Ok(Gathered {
+                _room: Some(room),
+                ..merge(own, others)
+            })
+        };
+        self.build(merge).await
+    }
+}
+
+// === impl Newest ===
+
+impl Newest {
+    fn push(&mut self, read: Read) {
+        let pods = |read: &Read| read.each.as_ref().map_or(0, Vec::len);
+        self.each += pods(&read);
+        self.reads.push_back(read);
+        if self.reads.len() > READS_MAX
+            && let Some(oldest) = self.reads.pop_front()
+        {
+            self.each -= pods(&oldest);
+            self.shortened = self.shortened.saturating_sub(1);
+        }
+        while self.each > EACH_MAX
+            && let Some(oldest) = self.reads.get_mut(self.shortened)
+        {
+            self.each -= pods(oldest);
+            oldest.each = None;
+            self.shortened += 1;
+        }
     }
 }
 
@@ -177,6 +220,7 @@ fn merge(own: List<Read>, others: Vec<Result<List<Read>, ReplicaAnswer>>) -> Gat
         reads: own.items,
         changes: own.changes,
         replicas: own.replicas,
+        _room: None,
     };
     let mut earlier: Vec<Change> = Vec::new();
     for other in others {
@@ -251,6 +295,8 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
+    use aggregator_view::documents::PodRead;
+
     use super::*;
 
     fn read(at: u64, replica: &str) -> Read {
@@ -301,6 +347,29 @@ mod tests {
         let names: Vec<_> = merged.replicas.iter().map(|one| &*one.name).collect();
         assert_eq!(names, ["a", "b", "10.0.0.3", "c"]);
         assert_eq!(merged.replicas[2], lost);
+    }
+
+    /// Reads and their pods are bounded; the newest ones have their pods.
+    #[test]
+    fn the_newest_are_kept() {
+        let mut newest = Newest::default();
+        let pods = 10;
+        for at in 0..7_000 {
+            newest.push(Read {
+                each: Some(vec![PodRead::default(); pods]),
+                ..read(at, "")
+            });
+            let each = newest.reads.iter().filter_map(|read| read.each.as_ref());
+            if at % 500 == 0 {
+                assert_eq!(each.map(Vec::len).sum::<usize>(), newest.each);
+            }
+        }
+        assert_eq!(newest.reads.len(), READS_MAX);
+        assert_eq!(newest.reads[0].at_unix_ms, 1_000);
+        let has_pods = newest.reads.iter().map(|read| read.each.is_some());
+        let (without, with) = (READS_MAX - EACH_MAX / pods, EACH_MAX / pods);
+        let expected = [vec![false; without], vec![true; with]].concat();
+        assert_eq!(has_pods.collect::<Vec<_>>(), expected);
     }
 
     /// Pages have each read once, also where many are of one millisecond.
