@@ -98,6 +98,24 @@ impl History {
         }
     }
 
+    /// Adds to each of `rises` the increase between the bound at its place and the next one. `bounds`
+    /// ascend, and are one more.
+    pub(crate) fn add_rises(&self, bounds: &[Monotonic], rises: &mut [f64]) {
+        // Bounds ascend, so one pass over the points serves all of them.
+        let mut after = 0;
+        let mut risen = bounds.iter().map(|at| {
+            while self.points.get(after).is_some_and(|point| point.at <= *at) {
+                after += 1;
+            }
+            self.risen_between(after, *at)
+        });
+        let mut before = risen.next().unwrap_or_default();
+        for (rise, now) in rises.iter_mut().zip(risen) {
+            *rise += (now - before).max(0.0);
+            before = now;
+        }
+    }
+
     /// Moves all points by `millis`.
     pub(crate) fn shift(&mut self, millis: i64) {
         for point in &mut self.points {

@@ -87,6 +87,14 @@ proptest! {
         let expected = naive(&rises, from, to);
         let got = increase(&history, from, to);
         prop_assert!((got - expected).abs() < 1e-3, "{got} instead of {expected}");
+
+        // Adjoining windows in one pass are as if each was asked for, also outside of the points.
+        let bounds = [EPOCH - 5, first, from, from, to, last, last + 7].map(Monotonic);
+        let mut rises = [0.5; 6];
+        history.add_rises(&bounds, &mut rises);
+        for (bounds, rise) in bounds.windows(2).zip(rises) {
+            prop_assert!((rise - 0.5 - history.increase(bounds[0], bounds[1])).abs() < 1e-6);
+        }
     }
 
     /// Reports of any length, also many in a second: what is merged shifts increases by less than a

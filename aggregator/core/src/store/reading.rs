@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::history::DEPTH;
 use crate::query::{Metric, MetricQuery, Milli, NoValue};
 use crate::series::{CodeClass, Direction, SeriesKey};
 use crate::status::PodState;
@@ -122,19 +123,59 @@ pub(super) fn read_at(
         return None;
     }
     let window = window(pod, query, kind, until, length)?;
-    let windows = PodWindows {
-        until,
-        newest: NewestReport {
-            interval: length,
-            arrived: until,
-        },
-        held: false,
-        windows: vec![window],
-    };
     let whole = window.covered >= length;
     whole
-        .then(|| windows.value(0, query.metric))?
+        .then(|| window.value(query.metric))?
         .map(|value| value.number)
+}
+
+/// Reads `query` of `pod` in `count` adjoining windows of `length`, the last of which ends at `end`,
+/// the oldest first; `None` where reports do not cover one. One pass over each history, however many
+/// windows there are: the pod is locked meanwhile.
+pub(super) fn read_adjoining(
+    pod: &PodRecord,
+    end: Monotonic,
+    length: Duration,
+    count: u32,
+    query: &MetricQuery,
+) -> Vec<Option<Milli>> {
+    let mut values = vec![None; count as usize];
+    let (Ok(kind), Some(reported)) = (counter_kind(query), pod.reported_until()) else {
+        return values;
+    };
+    if !is_counted(pod, query, kind) {
+        return values;
+    }
+    let ages = (0..=count).rev();
+    let bounds: Vec<_> = ages.map(|age| end.before(length * age)).collect();
+    let rises = |kind: CounterKind| {
+        let mut rises = vec![0.0; count as usize];
+        for counter in tallies(pod, query, kind).flat_map(|tally| kind.counters(tally)) {
+            counter.history.add_rises(&bounds, &mut rises);
+        }
+        rises
+    };
+    let increases = rises(kind);
+    let events = kind.has_other_events().then(|| rises(kind.events()));
+    for (index, (value, bounds)) in values.iter_mut().zip(bounds.windows(2)).enumerate() {
+        let (from, until) = (bounds[0], bounds[1]);
+        if reported < until || from < reported.before(DEPTH) {
+            continue;
+        }
+        let window = if pod.window_start(until, length) == Some(from) {
+            Some(PodWindow {
+                covered: until.since(from),
+                increase: increases[index],
+                events: events.as_ref().unwrap_or(&increases)[index],
+            })
+        } else {
+            window(pod, query, kind, until, length)
+        };
+        let whole = window.filter(|window| window.covered >= length);
+        let read = whole.and_then(|window| window.value(query.metric));
+        *value = read.map(|read| read.number);
+    }
+    values
 }
 
 // === impl PodWindows ===
@@ -147,23 +188,31 @@ impl PodWindows {
 
     /// The value in the window at `index`; `None` for a ratio without requests.
     pub(super) fn value(&self, index: usize, metric: Metric) -> Option<Value> {
-        let window = self.windows[index];
-        let per_second = window.increase / window.covered.as_secs_f64();
+        self.windows[index].value(metric)
+    }
+}
+
+// === impl PodWindow ===
+
+impl PodWindow {
+    /// `None` for a ratio without requests.
+    fn value(self, metric: Metric) -> Option<Value> {
+        let per_second = self.increase / self.covered.as_secs_f64();
         let value = match metric {
             Metric::RequestsPerSecond
             | Metric::UpstreamRequestsPerSecond
             | Metric::ResponsesPerSecond => per_second,
             // Nanoseconds times requests, per second: the average over time.
             Metric::InflightRequests => per_second / 1e9,
-            Metric::ErrorRatio if window.events > 0.0 => {
-                (window.increase / window.events).clamp(0.0, 1.0)
+            Metric::ErrorRatio if self.events > 0.0 => {
+                (self.increase / self.events).clamp(0.0, 1.0)
             }
             Metric::ErrorRatio => return None,
         };
         Some(Value {
             number: milli(value),
-            events: milli(window.events),
-            covered: window.covered,
+            events: milli(self.events),
+            covered: self.covered,
         })
     }
 }
@@ -211,6 +260,11 @@ impl CounterKind {
             Self::Errors => Self::Completions,
             other => other,
         }
+    }
+
+    /// True if [`CounterKind::events`] is another kind.
+    fn has_other_events(self) -> bool {
+        matches!(self, Self::InflightNs | Self::Errors)
     }
 
     /// The counters of this kind in the series.
@@ -327,9 +381,10 @@ fn window(
             .sum()
     };
     let increase = sum(kind);
-    let events = match kind {
-        CounterKind::InflightNs | CounterKind::Errors => sum(kind.events()),
-        _ => increase,
+    let events = if kind.has_other_events() {
+        sum(kind.events())
+    } else {
+        increase
     };
     Some(PodWindow {
         covered: until.since(start),

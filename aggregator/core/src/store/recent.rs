@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::history::DEPTH;
 use crate::pod::PodKey;
 use crate::query::{MetricQuery, Milli};
 use crate::status::PodState;
@@ -66,16 +65,10 @@ impl Store {
         length: Duration,
         count: u32,
     ) -> Vec<Option<Milli>> {
-        let pod = self.pods.get(pod);
-        let reported = pod.as_deref().and_then(PodRecord::reported_until);
-        let ages = (0..count).rev();
-        let values = ages.map(|age| {
-            let (pod, reported) = (pod.as_deref()?, reported?);
-            let until = end.before(length * age);
-            let is_covered = until <= reported && reported.before(DEPTH) <= until.before(length);
-            is_covered.then(|| reading::read_at(pod, until, length, query))?
-        });
-        values.collect()
+        match self.pods.get(pod) {
+            Some(pod) => reading::read_adjoining(&pod, end, length, count, query),
+            None => vec![None; count as usize],
+        }
     }
 }
 
