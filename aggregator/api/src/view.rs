@@ -7,8 +7,7 @@
 //! peers: what the other replicas know, asked for by their own API
 //! ```
 //!
-//! Reads of metrics never wait for these: they are built on threads of their own, a few at a time, with a lower
-//! priority.
+//! Reads of metrics never wait for these: they are built on a thread of their own, one at a time.
 
 mod evidence;
 mod groups;
@@ -21,7 +20,6 @@ mod reads;
 
 use std::fmt;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use aggregator_core::store::Store;
@@ -31,7 +29,7 @@ use aggregator_view::documents;
 use bytes::Bytes;
 use common_time::Clock;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::form::view::ViewParameters;
@@ -40,12 +38,9 @@ use crate::path::{ListResource, ViewPath};
 use crate::status::{Kind, Reason, Refusal};
 use peers::Peers;
 
-/// Documents that are built at once: with the two of a whole cluster each takes some 100 ms.
-const BUILDERS_MAX: usize = 2;
-
-/// Niceness of the threads that build them: about a tenth of a processor that others want too.
-#[cfg(target_os = "linux")]
-const NICENESS: i32 = 10;
+/// Documents and pages that are built at once. One of 5,000 pods takes some 50 ms, and on two
+/// processors the other one is left to autoscalers and sidecars.
+const BUILDERS_MAX: usize = 1;
 
 /// Documents of what all replicas know that are made at once: each holds up to 8 MiB of the other
 /// replicas' answers, and as much again as it reads them.
@@ -146,31 +141,26 @@ impl Views {
         }
     }
 
-    /// Runs `make` on a thread of its own, where it may take its time.
+    /// Runs `make` on a thread where it may take its time. Not one of lower priority: while it waits
+    /// for its turn it may hold what reads of metrics need.
     pub(crate) async fn build<T: Send + 'static>(
         self: &Arc<Self>,
         make: impl FnOnce(&Self) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let slot = slot(&self.builders, || {
             format!(
-                "{BUILDERS_MAX} lists are made already and did not end within {} s; ask for less at once: one \
-                 namespace, a page by limit, history=false",
+                "documents are made for others, who did not end within {} s; ask for less at once: one namespace, a \
+                 page by limit, history=false",
                 WAIT_MAX.as_secs()
             )
         });
         let slot = slot.await?;
         let views = Arc::clone(self);
-        let (built, when_built) = oneshot::channel();
-        let build = move || {
+        let built = tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            yield_to_others();
-            // Who asked may be gone.
-            let _ = built.send(make(&views));
-        };
-        // Not a thread of tokio's pool: a thread may lower its priority, but not raise it again.
-        let thread = thread::Builder::new().name("view".to_owned()).spawn(build);
-        thread.map_err(|error| internal(&error))?;
-        when_built.await.map_err(|error| internal(&error))?
+            make(&views)
+        });
+        built.await.map_err(|error| internal(&error))?
     }
 
     /// Room for what is gathered of reads, until it is dropped.
@@ -219,14 +209,6 @@ async fn slot(
     let slot = timeout(WAIT_MAX, Arc::clone(slots).acquire_owned()).await;
     let slot = slot.ok().and_then(Result::ok);
     slot.ok_or_else(|| Refusal::new(Kind::Unavailable, Reason::Busy, busy()))
-}
-
-/// Lets other threads go first where processors are scarce. If the system refuses, the thread is as
-/// any other.
-fn yield_to_others() {
-    // On Linux this is the priority of the thread that calls it; elsewhere of the process.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::setpriority_process(None, NICENESS);
 }
 
 fn json(document: &impl Serialize) -> Result<Bytes, Refusal> {

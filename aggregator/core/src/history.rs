@@ -103,14 +103,14 @@ impl History {
     pub(crate) fn add_rises(&self, bounds: &[Monotonic], rises: &mut [f64]) {
         // Bounds ascend, so one pass over the points serves all of them.
         let mut after = 0;
-        let mut risen = bounds.iter().map(|at| {
+        let mut totals = bounds.iter().map(|at| {
             while self.points.get(after).is_some_and(|point| point.at <= *at) {
                 after += 1;
             }
             self.risen_between(after, *at)
         });
-        let mut before = risen.next().unwrap_or_default();
-        for (rise, now) in rises.iter_mut().zip(risen) {
+        let mut before = totals.next().unwrap_or_default();
+        for (rise, now) in rises.iter_mut().zip(totals) {
             *rise += (now - before).max(0.0);
             before = now;
         }

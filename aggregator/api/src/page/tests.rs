@@ -87,7 +87,7 @@ fn assets_are_beside_the_page() {
 }
 
 /// A stream begins with all of the page and goes on with what changed: here only the time.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn updates_are_what_changed() {
     let api = fleet();
     let uri = "/apis/view.meshmeter.io/v1/page/events?view=overview";

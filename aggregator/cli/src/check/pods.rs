@@ -73,6 +73,9 @@ fn meaning(one: &Uncounted) -> (Outcome, &'static str, String) {
         "`kubectl -n {namespace} logs {} -c envoy`",
         word(&one.example)
     );
+    if let Some((why, fix)) = refused(&one.reason, namespace, &restart) {
+        return (Outcome::Failure, why, fix);
+    }
     match one.reason.as_str() {
         "no_sidecar" => (
             Outcome::Warning,
@@ -83,26 +86,6 @@ fn meaning(one: &Uncounted) -> (Outcome, &'static str, String) {
             Outcome::Failure,
             "its sidecar never reported",
             format!("look whether the filter is in its Envoy and reaches the aggregator's port 7470: {logs}; the aggregator's log names streams that it refuses, and why; a pod older than the injection needs {restart}"),
-        ),
-        "tls_refused" => (
-            Outcome::Failure,
-            "its streams are refused: TLS",
-            format!("the sidecar must trust the aggregator's CA: the ConfigMap meshmeter-ca in namespace {namespace}, then {restart}"),
-        ),
-        "unauthenticated" => (
-            Outcome::Failure,
-            "its streams are refused: token or certificate",
-            format!("the aggregator's log has the reason; look whether the sidecar has the service account's token that the injector mounts, and the aggregator's --ingest-identity is the one the mesh uses (docs/reference/SECURITY.md), then {restart}"),
-        ),
-        "unreadable" => (
-            Outcome::Failure,
-            "its streams are refused: the aggregator cannot read them",
-            format!("its filter is probably of another version than the aggregator, whose log names the field: upgrade the older one, the filter by {restart}"),
-        ),
-        "stream_refused" => (
-            Outcome::Failure,
-            "its streams are refused by a limit",
-            "the aggregator's log names the limit; docs/OPERATIONS.md, MeshmeterCapacityReached, says how to raise it".to_owned(),
         ),
         "refused" => (
             Outcome::Failure,
@@ -140,6 +123,31 @@ fn meaning(one: &Uncounted) -> (Outcome, &'static str, String) {
             format!("look at the aggregator's log and at {logs}"),
         ),
     }
+}
+
+/// What it means that a pod's streams are refused for `reason`, and what to do; `None` for other
+/// reasons.
+fn refused(reason: &str, namespace: &str, restart: &str) -> Option<(&'static str, String)> {
+    let meaning = match reason {
+        "tls_refused" => (
+            "its streams are refused: TLS",
+            format!("the sidecar must trust the aggregator's CA: the ConfigMap meshmeter-ca in namespace {namespace}, then {restart}"),
+        ),
+        "unauthenticated" => (
+            "its streams are refused: token or certificate",
+            format!("the aggregator's log has the reason; look whether the sidecar has the service account's token that the injector mounts, and the aggregator's --ingest-identity is the one the mesh uses (docs/reference/SECURITY.md), then {restart}"),
+        ),
+        "unreadable" => (
+            "its streams are refused: the aggregator cannot read them",
+            format!("its filter is probably of another version than the aggregator, whose log names the field: upgrade the older one, the filter by {restart}"),
+        ),
+        "stream_refused" => (
+            "its streams are refused by a limit",
+            "the aggregator's log names the limit; docs/OPERATIONS.md, MeshmeterCapacityReached, says how to raise it".to_owned(),
+        ),
+        _ => return None,
+    };
+    Some(meaning)
 }
 
 fn versions(health: &Health, report: &mut Group<'_>) {
