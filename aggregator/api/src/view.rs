@@ -141,8 +141,8 @@ impl Views {
         }
     }
 
-    /// Runs `make` on a thread where it may take its time. Not one of lower priority: while it waits
-    /// for its turn it may hold what reads of metrics need.
+    /// Runs `make` on a thread where it may take its time. Not one of lower priority: while it
+    /// waits for its turn it may hold what reads of metrics need.
     pub(crate) async fn build<T: Send + 'static>(
         self: &Arc<Self>,
         make: impl FnOnce(&Self) -> Result<T, Refusal> + Send + 'static,

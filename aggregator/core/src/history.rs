@@ -98,8 +98,8 @@ impl History {
         }
     }
 
-    /// Adds to each of `rises` the increase between the bound at its place and the next one. `bounds`
-    /// ascend, and are one more.
+    /// Adds to each of `rises` the increase between the bound at its place and the next one.
+    /// `bounds` ascend, and are one more.
     pub(crate) fn add_rises(&self, bounds: &[Monotonic], rises: &mut [f64]) {
         // Bounds ascend, so one pass over the points serves all of them.
         let mut after = 0;

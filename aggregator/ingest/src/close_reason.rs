@@ -138,8 +138,8 @@ impl Refusal {
         }
     }
 
-    /// What the pod has instead of a value while it is refused for this. `None` if it was not refused
-    /// but slow.
+    /// What the pod has instead of a value while it is refused for this. `None` if it was not
+    /// refused but slow.
     pub(crate) fn no_value(&self) -> Option<NoValue> {
         match self {
             Self::Unauthenticated(_)

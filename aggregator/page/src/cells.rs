@@ -3,8 +3,8 @@
 //! `maud` writes tags in one way and escapes texts and attributes, so that `<td` is a cell wherever
 //! it stands. No cell has a table in it.
 
-/// What is around the cells of `html`, tags included, and what is inside each, in the order in which
-/// the script finds them (`querySelectorAll("td, th")`).
+/// What is around the cells of `html`, tags included, and what is inside each, in the order in
+/// which the script finds them (`querySelectorAll("td, th")`).
 pub(crate) fn split(html: &str) -> (Vec<&str>, Vec<&str>) {
     let (mut frame, mut cells) = (Vec::new(), Vec::new());
     let mut rest = html;

@@ -6,9 +6,9 @@
 //! ```
 //!
 //! A [`Page`] is a frame and fragments, each an element with an id. The same fragments make the
-//! whole page and, where they or their table cells changed, its live updates. No text of a document reaches the HTML but
-//! through `Shown` and maud's escaping; nothing depends on styles or scripts in the
-//! HTML, which the [content security policy](assets::HEADERS) forbids.
+//! whole page and, where they or their table cells changed, its live updates. No text of a document
+//! reaches the HTML but through `Shown` and maud's escaping; nothing depends on styles or scripts
+//! in the HTML, which the [content security policy](assets::HEADERS) forbids.
 
 pub mod address;
 pub mod assets;

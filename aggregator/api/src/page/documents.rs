@@ -1,5 +1,5 @@
-//! The documents of each page, and the page of them. What is gathered from other replicas, or of all
-//! pods, is asked for less often than a page is made.
+//! The documents of each page, and the page of them. What is gathered from other replicas, or of
+//! all pods, is asked for less often than a page is made.
 
 use std::time::Duration;
 

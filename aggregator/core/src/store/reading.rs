@@ -129,9 +129,9 @@ pub(super) fn read_at(
         .map(|value| value.number)
 }
 
-/// Reads `query` of `pod` in `count` adjoining windows of `length`, the last of which ends at `end`,
-/// the oldest first; `None` where reports do not cover one. One pass over each history, however many
-/// windows there are: the pod is locked meanwhile.
+/// Reads `query` of `pod` in `count` adjoining windows of `length`, the last of which ends at
+/// `end`, the oldest first; `None` where reports do not cover one. One pass over each history,
+/// however many windows there are: the pod is locked meanwhile.
 pub(super) fn read_adjoining(
     pod: &PodRecord,
     end: Monotonic,

@@ -77,8 +77,8 @@ impl Directory {
         within.member(namespace, &pod.name)
     }
 
-    /// The serving pods of a workload of any API group, in the order of their names. A pod without a
-    /// workload is its own, of the kind `Pod`.
+    /// The serving pods of a workload of any API group, in the order of their names. A pod without
+    /// a workload is its own, of the kind `Pod`.
     pub fn pods_of_workload(&self, namespace: &str, kind: &str, name: &str) -> Vec<PodKey> {
         let cache = self.cache.read();
         let Some((namespace, within)) = cache.namespaces.get_key_value(namespace) else {
