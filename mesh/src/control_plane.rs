@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::acm::AcmArgs;
 use crate::admin::{self, Ready};
 use crate::bounded::Bounded;
 use crate::budget::{self, MemoryArgs};
@@ -98,6 +99,9 @@ pub(crate) struct Args {
     endpoints_file: Option<PathBuf>,
 
     #[command(flatten)]
+    acm: AcmArgs,
+
+    #[command(flatten)]
     memory: MemoryArgs,
 
     /// File to write the listeners' addresses to (JSON): that of /metrics and /readyz at once, the
@@ -135,7 +139,9 @@ async fn follow(args: Args, stop: CancellationToken) -> Result<()> {
             endpoints: args.endpoints_file.clone(),
         };
         // Refused resources are logged by the follower, on its first poll.
-        let read = folder.read().context("--manifests, --endpoints-file")?;
+        let read = folder
+            .read(args.acm.read()?)
+            .context("--manifests, --endpoints-file")?;
         let (follower, meshes) = read;
         let (sender, meshes) = watch::channel(Arc::new(meshes));
         tokio::spawn(follower.follow(sender, metrics.clone(), stop.clone()));
@@ -204,6 +210,7 @@ async fn watch_cluster(
     let options = Options {
         kubeconfig: args.kubeconfig.clone(),
         namespaces,
+        acm: args.acm.read()?,
         ..Options::default()
     };
     let cluster = Cluster::start(&options, metrics, &clock::both(), stop).await;

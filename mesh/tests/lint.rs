@@ -82,3 +82,37 @@ fn says_the_same_as_json() {
             .map_or(Value::Null, Value::from)
     );
 }
+
+/// An ARN of ACM stands for a secret by the map, and is refused without it, or with a map that is
+/// none.
+#[test]
+fn takes_a_map_of_acm() {
+    let arn = "arn:aws:acm:us-west-2:111122223333:certificate/1";
+    let node = format!(
+        "{MESH}spec: {{namespaceSelector: {{}}}}\n---\napiVersion: appmesh.k8s.aws/v1beta2\nkind: VirtualNode\n\
+         metadata: {{name: jazz}}\nspec: {{listeners: [{{portMapping: {{port: 1, protocol: http}}, \
+         tls: {{mode: STRICT, certificate: {{acm: {{certificateARN: '{arn}'}}}}}}}}]}}\n"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("acm");
+    let option = format!("--acm-map={}", file.display());
+    let refused = format!("{arn} has no secret");
+    for (map, options, code, part) in [
+        ("", &[][..], 1, &*refused),
+        ("{}", &[&*option], 1, &*refused),
+        (&*format!("{arn}: jazz-tls"), &[&*option], 0, "mapped"),
+        (
+            &*format!("{arn}: Jazz"),
+            &[&*option],
+            2,
+            "\"Jazz\" is not the name of a secret",
+        ),
+    ] {
+        fs::write(&file, map).unwrap();
+        let output = lint(&node, "a.yaml", options);
+        let said = [&output.stdout[..], &output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(output.status.code(), Some(code), "{map}: {said}");
+        assert!(said.contains(part), "{map}: {said}");
+    }
+}

@@ -22,7 +22,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::events;
-use crate::mesh::{Endpoints, Key, Mesh, Meshes, RefusedObject};
+use crate::mesh::{AcmMap, Endpoints, Key, Mesh, Meshes, RefusedObject};
 use crate::metrics::{Limit, Metrics};
 use crate::resources::{Kind, ServiceDiscovery};
 use cache::{CustomTable, Namespaces, Pods, ResourceCache, Services, Slices, State};
@@ -56,6 +56,7 @@ pub struct Options {
     /// Empty watches all namespaces.
     pub namespaces: Vec<String>,
     pub purpose: Purpose,
+    pub acm: AcmMap,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -105,7 +106,7 @@ impl Cluster {
             Purpose::Serve => watch_all(&mut watches, &cache, &options.namespaces),
             Purpose::LookUp => watch_nodes(&mut watches, &cache, &options.namespaces),
         }
-        let (meshes, served) = watch::channel(Arc::default());
+        let (meshes, served) = watch::channel(Arc::new(Meshes::with_acm(options.acm.clone())));
         let (conditions, to_write) = watch::channel(Arc::default());
         let (built, is_built) = watch::channel(false);
         let builder = Builder {

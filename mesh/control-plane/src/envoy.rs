@@ -4,7 +4,7 @@
 //! Addresses of pods are sent by EDS: pods come and go all day, and neither a cluster with its
 //! connections nor a route has to change for that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
@@ -30,8 +30,10 @@ mod hosts;
 mod limits;
 mod listeners;
 mod matches;
+mod policies;
 mod retries;
 mod routes;
+mod tls;
 
 /// Addresses of an Envoy and its application. All `None` in a pod with redirected traffic; other
 /// sidecars set them in their node's metadata.
@@ -148,7 +150,9 @@ impl Snapshot {
                 .application
                 .unwrap_or_else(|| SocketAddr::new(own_host, port));
             self.cluster(&clusters::application(&cluster, address, listener));
-            chains.push(self.ingress_chain(listener, cluster, several, &logs));
+            let chain = self.ingress_chain(listener, cluster, several, &logs);
+            let protocol = listener.port_mapping.protocol;
+            chains.extend(tls::chains(chain, listener.tls.as_ref(), protocol));
         }
         if !chains.is_empty() {
             self.listener(&listeners::ingress(ports, preference.is_some(), chains));
@@ -212,11 +216,13 @@ impl Snapshot {
     }
 
     fn targets<'a>(&mut self, mesh: &Mesh, hosts: impl Iterator<Item = &'a Host>) {
-        let routes = hosts.flat_map(|host| &host.routes);
-        let targets = routes.flat_map(|route| &route.targets);
-        let targets: BTreeSet<_> = targets.map(|(target, port, _)| (target, *port)).collect();
-        for (target, port) in targets {
-            if let Some((cluster, endpoints)) = clusters::egress(mesh, target, port) {
+        let targets = hosts.flat_map(Host::targets);
+        // Policies of one name are one.
+        let targets: BTreeMap<_, _> = targets
+            .map(|(target, port, policy)| ((target, port, policy.suffix()), policy))
+            .collect();
+        for ((target, port, _), policy) in targets {
+            if let Some((cluster, endpoints)) = clusters::egress(mesh, target, port, policy) {
                 self.cluster(&cluster);
                 if let Some(endpoints) = endpoints {
                     self.endpoints(&endpoints);
@@ -238,9 +244,11 @@ impl Snapshot {
         let by_name = hosts.iter().filter(|host| host.protocol != Protocol::Tcp);
         let by_name: Vec<_> = by_name.collect();
         let Some(protocol) = by_name.iter().map(|host| host.protocol).min() else {
-            let route = hosts.first()?.routes.first()?;
+            let host = hosts.first()?;
+            let route = host.routes.first()?;
             let targets = route.targets.iter().filter_map(|(key, port, weight)| {
-                Some((clusters::egress_name(mesh, key, *port)?, *weight))
+                let name = clusters::egress_name(mesh, key, *port, &host.policy)?;
+                Some((name, *weight))
             });
             let idle = route.timeout.idle;
             let (targets, timeout) = (targets.collect::<Vec<_>>(), TcpTimeout { idle });
@@ -259,11 +267,14 @@ fn hosts_by_port(Workload { mesh, key, spec }: &Workload<'_>) -> BTreeMap<u16, V
     // `mesh::check` has reported missing services, and those without a port of their own.
     let services = mesh.backends_of(key, spec);
     let tcp_owners = ports::tcp_owners(mesh, &services);
+    let policies = policies::of_backends(key, spec);
     for service in &services {
-        let Some(spec) = mesh.services.get(service) else {
+        let Some(of_service) = mesh.services.get(service) else {
             continue;
         };
-        for host in hosts::of_service(mesh, service, spec, &service_name(service, spec)) {
+        let name = service_name(service, of_service);
+        let policy = policies.of(service);
+        for host in hosts::of_service(mesh, service, of_service, &name, &policy) {
             let is_owner = tcp_owners.get(&host.port) == Some(service);
             if host.protocol != Protocol::Tcp || is_owner {
                 by_port.entry(host.port).or_default().push(host);

@@ -96,8 +96,8 @@ mod tests {
             ("Mesh", "spec.meshOwner", Some(FieldState::Refused)),
             (
                 "VirtualNode",
-                "spec.listeners[3].tls.mode",
-                Some(FieldState::Refused),
+                "spec.listeners[3].tls.certificate.acm.certificateARN",
+                Some(FieldState::Mapped),
             ),
             (
                 "VirtualNode",
@@ -105,6 +105,7 @@ mod tests {
                 Some(FieldState::Served),
             ),
             ("VirtualNode", "spec.listeners[].portMapping.port.x", None),
+            ("VirtualNode", "spec.listeners[0].tls", None),
             ("VirtualNode", "spec.listeners[0].tlsMode", None),
             ("GatewayRoute", "spec.priority", Some(FieldState::Served)),
             ("Mesh", "spec.nothing", None),

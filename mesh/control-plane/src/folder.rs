@@ -23,7 +23,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::events;
 use crate::manifests::Manifest;
-use crate::mesh::{Key, Meshes, RefusedObject};
+use crate::mesh::{AcmMap, Key, Meshes, RefusedObject};
 use crate::metrics::Metrics;
 
 const POLL_EVERY: Duration = Duration::from_millis(500);
@@ -84,7 +84,7 @@ struct Texts {
 
 impl Folder {
     /// First read; the [`Follower`] polls from then on.
-    pub fn read(self) -> Result<(Follower, Meshes)> {
+    pub fn read(self, acm: AcmMap) -> Result<(Follower, Meshes)> {
         let texts = self.texts()?;
         let mut follower = Follower {
             folder: self,
@@ -95,7 +95,7 @@ impl Folder {
             ignored: BTreeMap::new(),
             last_error: String::new(),
         };
-        let (meshes, _) = follower.meshes(&texts, &Meshes::default())?;
+        let (meshes, _) = follower.meshes(&texts, &Meshes::with_acm(acm))?;
         Ok((follower, meshes))
     }
 

@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::fields::{FIELDS, Field, FieldState, field};
 use crate::folder::Folder;
 use crate::manifests::Manifest;
-use crate::mesh::{Key, Meshes, RefusedObject, first_fault};
+use crate::mesh::{AcmMap, Key, Meshes, RefusedObject, first_fault};
 use crate::resources::{Head, Kind};
 
 mod placeholders;
@@ -73,7 +73,7 @@ pub struct FieldOutcome {
 
 /// Reads the folders together. Errors: one cannot be read, or has more or larger files than a
 /// control plane takes.
-pub fn folders(folders: &[PathBuf], placeholders: &Placeholders) -> Result<Report> {
+pub fn folders(folders: &[PathBuf], placeholders: &Placeholders, acm: AcmMap) -> Result<Report> {
     let mut texts = BTreeMap::new();
     for manifests in folders {
         let folder = Folder {
@@ -82,13 +82,14 @@ pub fn folders(folders: &[PathBuf], placeholders: &Placeholders) -> Result<Repor
         };
         texts.extend(folder.manifests(placeholders.are_expected())?);
     }
-    Ok(report(&texts, placeholders))
+    Ok(report(&texts, placeholders, acm))
 }
 
 /// The report for texts by file. Pure.
 pub fn report(
     texts: &BTreeMap<String, Result<String, String>>,
     placeholders: &Placeholders,
+    acm: AcmMap,
 ) -> Report {
     let mut report = Report::default();
     let mut documents: Vec<(&str, Value)> = Vec::new();
@@ -110,7 +111,7 @@ pub fn report(
         }
     }
     let objects = documents.iter().map(|(_, document)| document);
-    let (meshes, refused) = Meshes::of(objects, &Meshes::default());
+    let (meshes, refused) = Meshes::of(objects, &Meshes::with_acm(acm));
     let ours = documents
         .iter()
         .filter(|(_, document)| Head::of(document).api_version != "v1");

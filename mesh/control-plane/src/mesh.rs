@@ -22,6 +22,7 @@ use crate::resources::{
 };
 use crate::selector::{Labels, Selector};
 
+mod acm;
 mod arns;
 mod assign;
 mod backends;
@@ -31,6 +32,7 @@ pub(crate) mod ports;
 mod reading;
 pub(crate) mod target;
 
+pub use acm::{ACM_PATH, AcmMap, acm_secrets};
 pub use gateways::Gateway;
 use reading::ParsedObjects;
 pub(crate) use reading::first_fault;
@@ -50,6 +52,8 @@ pub struct Key {
 #[derive(Clone, Debug, Default)]
 pub struct Meshes {
     by_name: BTreeMap<String, Mesh>,
+    /// What ARNs of ACM stand for, in these meshes and in those that follow them.
+    acm: Arc<AcmMap>,
 }
 
 /// Addresses of a workload's pods, by its listener's port.
@@ -152,6 +156,14 @@ impl Key {
 // === impl Meshes ===
 
 impl Meshes {
+    /// No mesh yet; the meshes that follow resolve ARNs of ACM by this map.
+    pub fn with_acm(acm: AcmMap) -> Self {
+        Self {
+            by_name: BTreeMap::new(),
+            acm: Arc::new(acm),
+        }
+    }
+
     /// The meshes of these manifests. Other objects are ignored.
     pub fn parse<'a>(
         texts: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -186,12 +198,14 @@ impl Meshes {
             }
         }
         let mut by_name = assign::assigned(parsed, &mut refused);
+        let acm = Arc::clone(&before.acm);
         for mesh in by_name.values_mut() {
             let before = before.by_name.get(&mesh.name);
             arns::resolve(mesh);
+            acm.resolve(mesh);
             check::check(mesh, before, &mut refused);
         }
-        (Self { by_name }, refused)
+        (Self { by_name, acm }, refused)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Mesh> {

@@ -10,6 +10,7 @@ mod backend_group;
 mod gateway_route;
 mod logging;
 mod matching;
+mod tls;
 mod virtual_gateway;
 mod virtual_node;
 mod virtual_router;
@@ -27,6 +28,11 @@ pub use logging::{AccessLog, FileLog, LogField, LogFormat, Logging};
 pub use matching::{
     ExactMatch, GrpcMatch, HeaderMatch, HttpMatch, Method, PathMatch, QueryParameter, Range,
     Scheme, TcpMatch, ValueMatch,
+};
+pub use tls::{
+    AcmCertificate, AcmTrust, BackendDefaults, Certificate, ClientPolicy, ClientTls,
+    FileCertificate, FileTrust, ListenerTls, NameMatch, SdsSecret, SubjectAlternativeNames,
+    TlsMode, Trust, Validation,
 };
 pub use virtual_gateway::{GatewayListener, VirtualGatewaySpec};
 pub use virtual_node::{

@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_control_plane::envoy::{Ports, Snapshot};
 use mesh_control_plane::fields::{FIELDS, FieldState, field};
-use mesh_control_plane::mesh::{Meshes, RefusedObject};
+use mesh_control_plane::mesh::{AcmMap, Meshes, RefusedObject};
 use mesh_control_plane::selector::Labels;
 use serde_json::{Map, Value};
 
 const EVERY_FIELD: &str = include_str!("every-field.yaml");
+const ACM: &str = "arn:aws:acm:us-west-2:111122223333:certificate/1: web\n\
+                   arn:aws:acm-pca:us-west-2:111122223333:certificate-authority/1: roots\n";
 
 /// Served fields that the fixture does not show, and why.
 const SHOWN_ELSEWHERE: [(&str, &str, &str); 2] = [
@@ -40,7 +42,8 @@ fn documents() -> Vec<Value> {
 }
 
 fn outcome(documents: &[Value]) -> Outcome {
-    let (meshes, refused) = Meshes::of(documents, &Meshes::default());
+    let acm = Meshes::with_acm(AcmMap::parse(ACM).unwrap());
+    let (meshes, refused) = Meshes::of(documents, &acm);
     let mut snapshots = BTreeMap::new();
     for mesh in meshes.iter() {
         let nodes = mesh.nodes.keys().map(|key| ("virtualNode", key));
@@ -69,7 +72,9 @@ fn outcome(documents: &[Value]) -> Outcome {
 /// The node ID of each pod that one of the selectors tells from another.
 fn pods(meshes: &Meshes) -> BTreeMap<String, String> {
     let mut pods = BTreeMap::new();
-    for app in ["caller", "one", "two", "in", "text", "alone", "rest"] {
+    for app in [
+        "caller", "one", "two", "in", "text", "alone", "rest", "secure",
+    ] {
         for tier in ["front", "edge", "back"] {
             for namespace in ["prod", "edge", "other", "draft"] {
                 let labels: Labels = [("app", app), ("tier", tier)]

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common_tls::CertificateAuthority;
 use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
 use envoy_types::pb::envoy::config::bootstrap::v3::bootstrap::{DynamicResources, StaticResources};
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
@@ -23,6 +24,19 @@ use prost::{Message, Name as _};
 const DJAPP: &str = include_str!("../../../tests/mesh/djapp.yaml");
 const EVERY_FIELD: &str = include_str!("every-field.yaml");
 const XDS: &str = "xds";
+/// As App Mesh's agent names it in a bootstrap.
+const SDS: &str = "static_cluster_sds_unix_socket";
+/// What stands in `every-field.yaml`, and files in its place.
+const ACM: [(&str, &str); 2] = [
+    (
+        "acm: {certificateARN: \"arn:aws:acm:us-west-2:111122223333:certificate/1\"}",
+        "file: {certificateChain: /certs/tls.crt, privateKey: /certs/tls.key}",
+    ),
+    (
+        "acm: {certificateAuthorityARNs: [\"arn:aws:acm-pca:us-west-2:111122223333:certificate-authority/1\"]}",
+        "file: {certificateChain: /certs/ca.crt}",
+    ),
+];
 
 /// A bootstrap of the snapshot, with the control plane as a cluster without endpoints.
 fn bootstrap(snapshot: &Snapshot) -> Bootstrap {
@@ -34,6 +48,10 @@ fn bootstrap(snapshot: &Snapshot) -> Bootstrap {
     }
     let xds = Cluster {
         name: XDS.to_owned(),
+        ..Cluster::default()
+    };
+    let sds = Cluster {
+        name: SDS.to_owned(),
         ..Cluster::default()
     };
     let grpc = EnvoyGrpc {
@@ -58,7 +76,7 @@ fn bootstrap(snapshot: &Snapshot) -> Bootstrap {
         }),
         static_resources: Some(StaticResources {
             listeners,
-            clusters: clusters.into_iter().chain([xds]).collect(),
+            clusters: clusters.into_iter().chain([xds, sds]).collect(),
             ..StaticResources::default()
         }),
         dynamic_resources: Some(DynamicResources {
@@ -140,9 +158,28 @@ fn envoys() -> [PathBuf; 2] {
 
 #[test]
 fn envoy_accepts_every_field() {
-    let (meshes, refused) = Meshes::parse([("all.yaml", EVERY_FIELD)], &Meshes::default());
+    let certs = certificates();
+    let folder = certs.path().display().to_string();
+    // What `--acm-map` makes of ARNs, in a folder that is there.
+    let text = ACM
+        .iter()
+        .fold(EVERY_FIELD.to_owned(), |text, (arn, file)| {
+            assert!(text.contains(arn), "{arn}");
+            text.replace(arn, file)
+        });
+    let text = text.replace("/certs/", &format!("{folder}/"));
+    let (meshes, refused) = Meshes::parse([("all.yaml", text.as_str())], &Meshes::default());
     assert_eq!(refused, []);
-    let nodes = ["caller", "one_prod", "two_prod"].map(|node| {
+    let nodes = [
+        "caller",
+        "one_prod",
+        "two_prod",
+        "secure_prod",
+        "secure-caller_prod",
+        "secure-reader_prod",
+        "secure-writer_prod",
+    ];
+    let nodes = nodes.map(|node| {
         let id = format!("mesh/all/virtualNode/{node}");
         let workload = meshes.node_of(&id).unwrap();
         (id, Snapshot::new(&workload, &Ports::default()))
@@ -158,6 +195,23 @@ fn envoy_accepts_every_field() {
             assert!(accepted, "{id}: {log}");
         }
     }
+}
+
+/// A certificate with its key and authority, as secrets have them.
+fn certificates() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = CertificateAuthority::new("every field").unwrap();
+    let issued = ca.issue(&["secure.example.com".to_owned()]).unwrap();
+    let ca = ca.certificate();
+    let files = [
+        ("tls.crt", &*issued.certificate),
+        ("tls.key", &issued.key),
+        ("ca.crt", ca),
+    ];
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
 }
 
 fn validate(envoy: &Path, bootstrap: &Bootstrap) -> (bool, String) {

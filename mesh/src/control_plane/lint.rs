@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use mesh_control_plane::lint::{self, Outcome, Placeholders, Report, Resource};
 
+use crate::acm::AcmArgs;
+
 /// Something is refused.
 const REFUSED: u8 = 1;
 /// Something cannot be read.
@@ -32,6 +34,9 @@ pub(crate) struct Args {
     /// Let every other ${NAME} stand for itself: ${MESH_NAME} is read as mesh-name.
     #[arg(long)]
     tolerate_placeholders: bool,
+
+    #[command(flatten)]
+    acm: AcmArgs,
 }
 
 pub(crate) fn run(args: &Args) -> ExitCode {
@@ -39,7 +44,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         values: args.set.iter().cloned().collect(),
         tolerated: args.tolerate_placeholders,
     };
-    let outcome = lint::folders(&args.folders, &placeholders).and_then(|report| {
+    let report = || lint::folders(&args.folders, &placeholders, args.acm.read()?);
+    let outcome = report().and_then(|report| {
         print(&report, args.json)?;
         Ok(report)
     });

@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod grpc;
 pub mod manifests;
 pub mod plain;
+pub mod sds;
 pub mod split;
 pub mod versions;
 pub mod xds_proxy;
@@ -63,6 +64,8 @@ pub struct Mesh {
     control_plane: SocketAddr,
     /// The Envoy of its sidecars; `None`: the default one.
     pub envoy: Option<PathBuf>,
+    /// The socket of an SDS server, in the bootstrap of its sidecars.
+    pub sds: Option<PathBuf>,
 }
 
 /// djapp: dj calls jazz, of which there are two versions.
@@ -135,6 +138,7 @@ impl Mesh {
             control_plane: listens["xds"].as_str().context("an address")?.parse()?,
             process,
             envoy: None,
+            sds: None,
         })
     }
 
@@ -187,7 +191,10 @@ impl Mesh {
         let xds = xds_proxy
             .as_ref()
             .map_or(self.control_plane, |xds_proxy| xds_proxy.xds);
-        let bootstrap = bootstrap(name, app.address(), xds);
+        let mut bootstrap = bootstrap(name, app.address(), xds);
+        if let Some(socket) = &self.sds {
+            sds::add(&mut bootstrap, socket)?;
+        }
         let options = Options {
             binary: self.envoy.clone(),
             ..Options::default()

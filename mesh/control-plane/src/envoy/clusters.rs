@@ -21,20 +21,22 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 use envoy_types::pb::google::protobuf::Duration;
 use prost::Name as _;
 
-use super::{ads, any, limits};
+use super::policies::Policy;
+use super::{ads, any, limits, tls};
 use crate::mesh::{Key, Mesh, node_name};
 use crate::resources::{ConnectionPool, Dns, IpPreference, Listener, Protocol, ResponseType};
 
 /// Name of the cluster for `port` of a workload.
-pub(super) fn egress_name(mesh: &Mesh, target: &Key, port: u16) -> Option<String> {
+pub(super) fn egress_name(mesh: &Mesh, target: &Key, port: u16, policy: &Policy) -> Option<String> {
     let node = mesh.nodes.get(target)?;
-    let listener = node
-        .listeners
-        .iter()
-        .find(|listener| listener.port_mapping.port == port)?;
+    let listener = node.listener(port)?;
     let protocol = listener.port_mapping.protocol.as_str();
     let name = node_name(target, node);
-    Some(format!("cds_egress_{}_{name}_{protocol}_{port}", mesh.name))
+    let suffix = policy.suffix();
+    Some(format!(
+        "cds_egress_{}_{name}_{protocol}_{port}{suffix}",
+        mesh.name
+    ))
 }
 
 /// The cluster for `port` of a workload: by EDS if its endpoints are known, else by DNS.
@@ -42,13 +44,11 @@ pub(super) fn egress(
     mesh: &Mesh,
     target: &Key,
     port: u16,
+    policy: &Policy,
 ) -> Option<(Cluster, Option<ClusterLoadAssignment>)> {
-    let name = egress_name(mesh, target, port)?;
+    let name = egress_name(mesh, target, port, policy)?;
     let node = mesh.nodes.get(target)?;
-    let listener = node
-        .listeners
-        .iter()
-        .find(|listener| listener.port_mapping.port == port)?;
+    let listener = node.listener(port)?;
     let protocol = listener.port_mapping.protocol;
     let endpoints = mesh.endpoints.get(target).and_then(|all| all.get(&port));
     let discovery = node.service_discovery.as_ref()?;
@@ -83,6 +83,7 @@ pub(super) fn egress(
         .extend(health_check.map(limits::health_check));
     let outliers = listener.outlier_detection.as_ref();
     cluster.outlier_detection = outliers.map(limits::outlier_detection);
+    tls::set(&mut cluster, policy.tls(), node, listener);
     Some((cluster, load_assignment))
 }
 

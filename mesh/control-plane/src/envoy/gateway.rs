@@ -25,6 +25,7 @@ use envoy_types::pb::envoy::config::route::v3::{
 use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 
 use super::hosts::{self, Host};
+use super::policies::Policy;
 use super::{Ports, Snapshot, access_log, clusters, listeners, matches, millis, routes};
 use crate::mesh::gateways::{gateway_name, target_port};
 use crate::mesh::{Gateway, Key, service_name};
@@ -115,9 +116,10 @@ fn target(gateway: &Gateway<'_>, key: &Key, routing: GatewayRouting<'_>) -> Opti
 /// The virtual services by name and port, with the routes of their routers.
 fn hosts_of(gateway: &Gateway<'_>, targets: &BTreeSet<(Key, u16)>) -> Vec<Host> {
     let mesh = gateway.mesh;
+    let policy = Policy::default();
     let hosts = targets.iter().filter_map(|(key, port)| {
         let spec = mesh.services.get(key)?;
-        let hosts = hosts::of_service(mesh, key, spec, &service_name(key, spec));
+        let hosts = hosts::of_service(mesh, key, spec, &service_name(key, spec), &policy);
         let mut hosts = hosts.into_iter();
         hosts.find(|host| host.port == *port && host.protocol != Protocol::Tcp)
     });
@@ -137,7 +139,7 @@ fn egress(gateway: &Gateway<'_>, hosts: &[Host]) -> RouteConfiguration {
         let value = target_value(&host.name, host.port);
         let guard = matches::exact_header(TARGET, &value);
         let routes = host.routes.iter().map(move |route| {
-            let mut route = routes::weighted(gateway.mesh, route);
+            let mut route = routes::weighted(gateway.mesh, route, &host.policy);
             let matched = route.r#match.get_or_insert_default();
             matched.headers.insert(0, guard.clone());
             route.request_headers_to_remove.push(TARGET.to_owned());

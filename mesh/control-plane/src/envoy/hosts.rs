@@ -2,6 +2,7 @@
 
 use envoy_types::pb::envoy::config::route::v3::{RetryPolicy, RouteMatch};
 
+use super::policies::Policy;
 use super::{matches, retries};
 use crate::mesh::{Key, Mesh, target};
 use crate::resources::{
@@ -16,6 +17,8 @@ pub(super) struct Host {
     pub(super) protocol: Protocol,
     /// The first that matches counts; of TCP, the first.
     pub(super) routes: Vec<HostRoute>,
+    /// TLS of the connections to its targets.
+    pub(super) policy: Policy,
 }
 
 #[derive(Clone, Debug)]
@@ -34,6 +37,7 @@ pub(super) fn of_service(
     key: &Key,
     service: &VirtualServiceSpec,
     name: &str,
+    policy: &Policy,
 ) -> Vec<Host> {
     let Some(provider) = &service.provider else {
         return Vec::new();
@@ -43,6 +47,7 @@ pub(super) fn of_service(
         port: mapping.port,
         protocol: mapping.protocol,
         routes,
+        policy: policy.clone(),
     };
     if let Some(provider) = &provider.virtual_router {
         let router = Key::of(&provider.router, &key.namespace);
@@ -88,6 +93,16 @@ fn resolved(mesh: &Mesh, targets: &[WeightedTarget], namespace: &str) -> Vec<(Ke
         return Vec::new();
     }
     targets
+}
+
+// === impl Host ===
+
+impl Host {
+    /// Workload and port of all routes, with the policy of calls.
+    pub(super) fn targets(&self) -> impl Iterator<Item = (&Key, u16, &Policy)> {
+        let targets = self.routes.iter().flat_map(|route| &route.targets);
+        targets.map(|(target, port, _)| (target, *port, &self.policy))
+    }
 }
 
 // === impl HostRoute ===

@@ -25,7 +25,7 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_pro
 use envoy_types::pb::google::protobuf::{BoolValue, UInt32Value};
 use prost::Name;
 
-use super::{Ports, ads, any, clusters, millis};
+use super::{Ports, ads, any, clusters, millis, tls};
 use crate::mesh::Mesh;
 use crate::resources::{Egress, Span, TcpTimeout};
 
@@ -81,13 +81,26 @@ impl ExternalClusters {
 pub(super) fn ingress(ports: &Ports, both: bool, chains: Vec<FilterChain>) -> Listener {
     let name = "lds_ingress_0.0.0.0_15000";
     let address = address(ports.ingress, INGRESS, both);
-    listener(
+    let mut listener = listener(
         name,
         ports.ingress.is_none(),
         address,
         TrafficDirection::Inbound,
         chains,
-    )
+    );
+    let chains = listener.filter_chains.iter();
+    let inspected: Vec<_> = chains
+        .filter(|chain| tls::is_for_tls_alone(chain))
+        .collect();
+    let is_tcp = |filter: &Filter| filter.name == TCP_PROXY;
+    let has_tcp = inspected
+        .iter()
+        .any(|chain| chain.filters.iter().any(is_tcp));
+    if !inspected.is_empty() {
+        let wait = if has_tcp { INSPECT_MS } else { INSPECT_HTTP_MS };
+        inspect_tls(&mut listener, wait);
+    }
+    listener
 }
 
 pub(super) fn egress(ports: &Ports, both: bool, chains: Vec<FilterChain>) -> Listener {
@@ -105,15 +118,7 @@ pub(super) fn egress(ports: &Ports, both: bool, chains: Vec<FilterChain>) -> Lis
         matched.is_some_and(|matched| !matched.server_names.is_empty())
     };
     if listener.filter_chains.iter().any(by_name) {
-        let inspector = filter(
-            "envoy.filters.listener.tls_inspector",
-            &TlsInspector::default(),
-        );
-        listener.listener_filters.push(inspector);
-        // The inspector waits for the client's first bytes, but with some protocols (mail,
-        // databases) the server speaks first: continue without them.
-        listener.continue_on_listener_filters_timeout = true;
-        listener.listener_filters_timeout = Some(millis(INSPECT_MS));
+        inspect_tls(&mut listener, INSPECT_MS);
     }
     listener
 }
@@ -149,8 +154,25 @@ pub(super) fn self_redirect(own: SocketAddr, chain: FilterChain) -> Listener {
     )
 }
 
+/// Lets filter chains match on what the client says in TLS.
+fn inspect_tls(listener: &mut Listener, wait_ms: u64) {
+    let inspector = filter(
+        "envoy.filters.listener.tls_inspector",
+        &TlsInspector::default(),
+    );
+    listener.listener_filters.push(inspector);
+    // The inspector waits for the client's first bytes, but with some protocols (mail, databases)
+    // the server speaks first: continue without them.
+    listener.continue_on_listener_filters_timeout = true;
+    listener.listener_filters_timeout = Some(millis(wait_ms));
+}
+
 /// Wait of the TLS inspector for the first bytes of a client, in milliseconds.
 const INSPECT_MS: u64 = 300;
+/// The same where clients speak first, in milliseconds: Envoy's default.
+const INSPECT_HTTP_MS: u64 = 15_000;
+
+const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 
 fn listener(
     name: &str,
@@ -274,8 +296,7 @@ pub(super) fn tcp(
         access_log: logs.to_vec(),
         ..TcpProxy::default()
     };
-    let name = "envoy.filters.network.tcp_proxy";
-    chain(port.map(destination), name, &proxy)
+    chain(port.map(destination), TCP_PROXY, &proxy)
 }
 
 /// Bytes to a cluster outside of the mesh.
@@ -287,11 +308,7 @@ fn outside(matched: FilterChainMatch, cluster: &str, logs: &[AccessLog]) -> Filt
         ..TcpProxy::default()
     };
     let anything = matched == FilterChainMatch::default();
-    chain(
-        (!anything).then_some(matched),
-        "envoy.filters.network.tcp_proxy",
-        &proxy,
-    )
+    chain((!anything).then_some(matched), TCP_PROXY, &proxy)
 }
 
 fn chain<M: Name>(

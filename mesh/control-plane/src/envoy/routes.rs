@@ -15,6 +15,7 @@ use super::clusters::egress_name;
 use super::hosts::{Host, HostRoute};
 use super::matches::prefix;
 use super::millis;
+use super::policies::Policy;
 use crate::mesh::Mesh;
 use crate::resources::{self, HttpTimeout};
 
@@ -60,7 +61,8 @@ pub(super) fn egress(
             // Names of virtual hosts have to be unique, too.
             virtual_host_name = format!("{}:{}", host.name, host.port);
         }
-        let routes = host.routes.iter().map(|route| weighted(mesh, route));
+        let routes = host.routes.iter();
+        let routes = routes.map(|route| weighted(mesh, route, &host.policy));
         virtual_host(&virtual_host_name, domains, routes.collect())
     };
     let mut virtual_hosts: Vec<_> = hosts.iter().map(|host| to_virtual_host(host)).collect();
@@ -81,14 +83,14 @@ pub(super) fn egress(
     configuration(name, virtual_hosts)
 }
 
-pub(super) fn weighted(mesh: &Mesh, host_route: &HostRoute) -> Route {
+pub(super) fn weighted(mesh: &Mesh, host_route: &HostRoute, policy: &Policy) -> Route {
     let matched = host_route.matched.clone();
     if host_route.targets.is_empty() {
         return route(matched, unavailable());
     }
     let clusters = host_route.targets.iter().filter_map(|(key, port, weight)| {
         Some(ClusterWeight {
-            name: egress_name(mesh, key, *port)?,
+            name: egress_name(mesh, key, *port, policy)?,
             weight: Some(UInt32Value { value: *weight }),
             ..ClusterWeight::default()
         })

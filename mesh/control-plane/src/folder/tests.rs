@@ -30,7 +30,7 @@ impl FollowedFolder {
             manifests,
             endpoints: None,
         };
-        let (follower, meshes) = read.read().unwrap();
+        let (follower, meshes) = read.read(AcmMap::default()).unwrap();
         let (sender, _) = watch::channel(Arc::new(meshes));
         let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
         Self {

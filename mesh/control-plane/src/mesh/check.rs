@@ -16,6 +16,7 @@ mod matches;
 mod nodes;
 mod regex;
 mod routers;
+mod tls;
 
 /// Longest duration, in milliseconds: a day. Envoy rejects durations beyond protobuf's range.
 const SPAN_MAX_MS: u64 = 24 * 60 * 60 * 1_000;

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 
 use crate::resources::{
-    Arn, HttpTimeout, IpPreference, Logging, MeshReference, Pointer, PortMapping, Protocol,
-    Reference, Span, TcpTimeout,
+    Arn, BackendDefaults, ClientPolicy, ClientTls, HttpTimeout, IpPreference, ListenerTls, Logging,
+    MeshReference, Pointer, PortMapping, Protocol, Reference, Span, TcpTimeout,
 };
 use crate::selector::Selector;
 
@@ -20,6 +20,7 @@ pub struct VirtualNodeSpec {
     pub listeners: Vec<Listener>,
     pub service_discovery: Option<ServiceDiscovery>,
     pub backends: Vec<Backend>,
+    pub backend_defaults: Option<BackendDefaults>,
     /// Further backends. The name `*` stands for all virtual services of the namespace.
     pub backend_groups: Vec<Reference>,
     pub logging: Option<Logging>,
@@ -39,6 +40,8 @@ pub struct Listener {
     pub connection_pool: Option<ConnectionPool>,
     /// Of the node's own Envoy.
     pub timeout: Option<ListenerTimeout>,
+    /// Of the node's own Envoy.
+    pub tls: Option<ListenerTls>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -172,6 +175,8 @@ pub struct Backend {
 #[serde(try_from = "BackendFields")]
 pub struct BackendService {
     pub service: Pointer,
+    /// In place of that of the [`BackendDefaults`].
+    pub client_policy: Option<ClientPolicy>,
 }
 
 #[derive(Deserialize)]
@@ -180,9 +185,33 @@ struct BackendFields {
     virtual_service_ref: Option<Reference>,
     #[serde(rename = "virtualServiceARN")]
     virtual_service_arn: Option<Arn>,
+    client_policy: Option<ClientPolicy>,
+}
+
+// === impl VirtualNodeSpec ===
+
+impl VirtualNodeSpec {
+    /// TLS of calls to backends without a policy of their own.
+    pub fn default_tls(&self) -> Option<&ClientTls> {
+        let policy = self.backend_defaults.as_ref()?.client_policy.as_ref()?;
+        policy.tls.as_ref()
+    }
+
+    /// Of the listener on `port`.
+    pub fn listener(&self, port: u16) -> Option<&Listener> {
+        let mut listeners = self.listeners.iter();
+        listeners.find(|listener| listener.port_mapping.port == port)
+    }
 }
 
 // === impl BackendService ===
+
+impl BackendService {
+    /// TLS of calls to it, if it has a policy of its own.
+    pub fn own_tls(&self) -> Option<&ClientTls> {
+        self.client_policy.as_ref()?.tls.as_ref()
+    }
+}
 
 impl TryFrom<BackendFields> for BackendService {
     type Error = String;
@@ -190,7 +219,11 @@ impl TryFrom<BackendFields> for BackendService {
     fn try_from(fields: BackendFields) -> Result<Self, String> {
         let (reference, arn) = (fields.virtual_service_ref, fields.virtual_service_arn);
         let service = Pointer::of("virtualService", reference, arn)?;
-        Ok(Self { service })
+        let client_policy = fields.client_policy;
+        Ok(Self {
+            service,
+            client_policy,
+        })
     }
 }
 

@@ -18,6 +18,7 @@ mod protocols;
 mod refused;
 mod taken;
 mod targets;
+mod tls;
 
 const DJAPP: &str = include_str!("../../../../tests/mesh/djapp.yaml");
 

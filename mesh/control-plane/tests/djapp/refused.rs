@@ -4,10 +4,14 @@ use mesh_control_plane::mesh::Meshes;
 
 use crate::{DJAPP, parse, route, snapshot, weights, with};
 
-const REFUSED_LISTENERS: [(&str, &str); 4] = [
+const REFUSED_LISTENERS: [(&str, &str); 5] = [
     (
         "{portMapping: {port: 1, protocol: http}, tls: {mode: STRICT}}",
-        "spec.listeners[0].tls is not served",
+        "spec.listeners[0].tls: missing field `certificate`",
+    ),
+    (
+        "{portMapping: {port: 1, protocol: http}, tls: {mode: STRICT, certificate: {sds: {secretName: x}}, alpn: []}}",
+        "spec.listeners[0].tls.alpn is not served",
     ),
     (
         "{portMapping: {port: 1, protocol: udp}}",

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Fault, log_format, name_fault, not_supported, path_fault, span_fault, timeout_fault};
+use super::{
+    Fault, log_format, name_fault, not_supported, path_fault, span_fault, timeout_fault, tls,
+};
 use crate::resources::{
     AccessLog, ConnectionPool, HealthCheck, HttpTimeout, Listener, LogFormat, Logging,
     OutlierDetection, Protocol, VirtualNodeSpec,
@@ -27,6 +29,9 @@ pub(super) fn fault(node: &VirtualNodeSpec) -> Option<Fault> {
     if let Some(why) = node.logging.as_ref().and_then(logging_fault) {
         return Some(not_supported(format!("spec.logging.{why}")));
     }
+    if let Some(why) = policies_fault(node) {
+        return Some(not_supported(format!("spec.{why}")));
+    }
     let dns = node.service_discovery.as_ref()?.dns()?;
     name_fault("spec.serviceDiscovery.dns.hostname", &dns.hostname)
 }
@@ -39,6 +44,21 @@ fn listener_fault(listener: &Listener) -> Option<String> {
         .or_else(|| listener.outlier_detection.as_ref().and_then(outlier_fault))
         .or_else(|| pool_fault(listener.connection_pool, protocol))
         .or_else(|| listener_timeout_fault(listener))
+        .or_else(|| tls::listener_fault(listener))
+}
+
+fn policies_fault(node: &VirtualNodeSpec) -> Option<String> {
+    let default = node.default_tls().and_then(tls::client_fault);
+    let default = default.map(|why| format!("backendDefaults.clientPolicy.tls.{why}"));
+    let mut backends = node.backends.iter().enumerate();
+    default.or_else(|| {
+        backends.find_map(|(index, backend)| {
+            let why = tls::client_fault(backend.virtual_service.own_tls()?)?;
+            Some(format!(
+                "backends[{index}].virtualService.clientPolicy.tls.{why}"
+            ))
+        })
+    })
 }
 
 /// Settings of another protocol would do nothing.
