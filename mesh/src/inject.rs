@@ -102,6 +102,16 @@ pub(crate) struct PodArgs {
     #[arg(long, env = "MESHMETER_REDIRECT_IMAGE", value_name = "IMAGE")]
     redirect_image: Option<String>,
 
+    /// Unix socket of an SDS server on each host, such as /run/spire/sockets/agent.sock of SPIRE's
+    /// agent, for the Envoys of --inject-envoy: mounted into them as a hostPath volume.
+    #[arg(
+        long,
+        env = "MESHMETER_SDS_SOCKET",
+        value_name = "PATH",
+        requires = "inject_envoy"
+    )]
+    sds_socket: Option<String>,
+
     /// Mesh of pods whose annotations name a virtual node but no mesh.
     #[arg(long, env = "MESHMETER_MESH", value_name = "NAME")]
     mesh: Option<String>,
@@ -178,6 +188,12 @@ impl PodArgs {
             self.xds_proxy_arg.len() <= XDS_PROXY_ARGS_MAX,
             "--xds-proxy-arg: at most {XDS_PROXY_ARGS_MAX} are allowed"
         );
+        if let Some(path) = &self.sds_socket {
+            ensure!(
+                path.starts_with('/'),
+                "--sds-socket {path}: not an absolute path"
+            );
+        }
         let secure = self.aggregator_ca_file.as_ref().map(|file| {
             Ok::<_, anyhow::Error>(Secure {
                 ca: ca(file)?,
@@ -201,6 +217,7 @@ impl PodArgs {
                 image: envoy.clone(),
                 redirect_image: redirect.clone(),
                 mesh: self.mesh.clone(),
+                sds_socket: self.sds_socket.clone(),
             }),
             events: self.events,
             xds_proxy_args: self.xds_proxy_arg.clone(),

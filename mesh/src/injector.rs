@@ -25,6 +25,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::acm::AcmArgs;
 use crate::budget::MemoryArgs;
 use crate::inject::PodArgs;
 use crate::{admin, clock, json_file};
@@ -151,6 +152,9 @@ pub(crate) struct ServeArgs {
         value_parser = clap::value_parser!(u16).range(0..=60)
     )]
     shutdown_delay_seconds: u16,
+
+    #[command(flatten)]
+    acm: AcmArgs,
 
     #[command(flatten)]
     memory: MemoryArgs,
@@ -299,6 +303,7 @@ async fn watch_nodes(
     let options = Options {
         kubeconfig: args.kubeconfig.clone(),
         purpose: Purpose::LookUp,
+        acm: args.acm.read()?,
         ..Options::default()
     };
     let registry = registry.sub_registry_with_prefix("injector");

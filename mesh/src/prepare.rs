@@ -39,6 +39,11 @@ pub(crate) struct Args {
     /// Write envoy.yaml, the whole bootstrap of a stock Envoy with this node ID.
     #[arg(long, value_name = "NODE-ID")]
     bootstrap: Option<String>,
+
+    /// Unix socket of an SDS server: a cluster of that bootstrap, with the name that App Mesh's
+    /// agent gave it.
+    #[arg(long, value_name = "PATH", requires = "bootstrap")]
+    sds_socket: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -55,7 +60,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         write("token.json", &token_secret(token)?)?;
     }
     if let Some(node_id) = &args.bootstrap {
-        write("envoy.yaml", &bootstrap::yaml(node_id, RESOURCES)?)?;
+        write(
+            "envoy.yaml",
+            &bootstrap::yaml(node_id, RESOURCES, args.sds_socket.as_deref())?,
+        )?;
     }
     tracing::info!(modules = copied, "prepared");
     Ok(())

@@ -7,10 +7,11 @@ use serde_json::{Map, Value, json};
 
 use crate::annotations::{self, Annotations, CONTROLLER, MOUNTS, SECRETS, add_default, listed};
 use crate::names::{
-    BOOTSTRAP_FILE, EGRESS_PORT, INGRESS_PORT, PROXYINIT, REDIRECT, SIDECAR, SIDECAR_MOUNTS,
+    self, BOOTSTRAP_FILE, EGRESS_PORT, INGRESS_PORT, PROXYINIT, REDIRECT, SIDECAR, SIDECAR_MOUNTS,
     STATUS_PORT, USER, list, named, object, security,
 };
 use crate::settings::Stock;
+use crate::sidecar_env::SidecarEnv;
 use crate::skipped::Skipped;
 use crate::virtual_node::VirtualNode;
 
@@ -29,16 +30,6 @@ const IGNORED_PORTS_MAX: usize = PORTS_MAX - 1;
 /// Ignored addresses at most: each needs an iptables rule.
 const IGNORED_IPS_MAX: usize = 64;
 
-/// Variables that only App Mesh's image reads. A stock Envoy would run without their configuration,
-/// so the pod is skipped.
-pub(crate) const AGENT_ONLY: [&str; 5] = [
-    "ENVOY_CONFIG_FILE",
-    "ENVOY_RESOURCES_CONFIG_FILE",
-    "ENVOY_STATS_CONFIG_FILE",
-    "ENVOY_STATS_SINKS_CFG_FILE",
-    "ENVOY_TRACING_CFG_FILE",
-];
-
 /// Appends the sidecar to the init containers, as App Mesh's controller did: the application's own
 /// init containers run before traffic is redirected.
 pub(crate) fn add_sidecar(pod: &mut Value, stock: &Stock) -> Result<(), Skipped> {
@@ -51,6 +42,32 @@ pub(crate) fn add_sidecar(pod: &mut Value, stock: &Stock) -> Result<(), Skipped>
         }
     }
     list(&mut pod["spec"]["initContainers"])?.push(sidecar);
+    Ok(())
+}
+
+/// Mounts Kubernetes secrets into the sidecar, except where the pod's annotations mount something.
+pub(crate) fn add_secrets(pod: &mut Value, secrets: &[(String, String)]) -> Result<(), Skipped> {
+    for (nth, (secret, path)) in secrets.iter().enumerate() {
+        // A name of a secret may be longer than one of a volume.
+        let volume = format!("meshmeter-acm-{nth}");
+        let Some(sidecar) = names::sidecar(pod) else {
+            return Ok(());
+        };
+        let mounts = list(&mut sidecar["volumeMounts"])?;
+        let mut paths = mounts
+            .iter()
+            .filter_map(|mount| mount["mountPath"].as_str());
+        if paths.any(|mounted| mounted.trim_end_matches('/') == path) {
+            continue;
+        }
+        mounts.push(json!({"name": volume, "mountPath": path, "readOnly": true}));
+        let volumes = &mut pod["spec"]["volumes"];
+        if named(volumes, &volume).is_some() {
+            let what = "volume";
+            return Err(Skipped::Taken { what, name: volume });
+        }
+        list(volumes)?.push(json!({"name": volume, "secret": {"secretName": secret}}));
+    }
     Ok(())
 }
 
@@ -144,16 +161,16 @@ fn joined_ports(ports: &[u16]) -> Result<String, Skipped> {
 }
 
 fn sidecar(annotations: &Annotations, volumes: &Value, stock: &Stock) -> Result<Value, Skipped> {
-    let (mut concurrency, mut level) = ("2".to_owned(), "info".to_owned());
-    let mut env = Vec::new();
-    for (name, value) in annotations::env(annotations)? {
-        match name.as_str() {
-            "ENVOY_CONCURRENCY" => concurrency = value,
-            "ENVOY_LOG_LEVEL" => level = value,
-            name if AGENT_ONLY.contains(&name) => return Err(Skipped::AgentOnly(name.to_owned())),
-            _ => env.push(json!({"name": name, "value": value})),
-        }
-    }
+    let SidecarEnv {
+        concurrency,
+        log_level,
+        others,
+        ..
+    } = SidecarEnv::of(annotations)?;
+    let others = others.into_iter();
+    let env: Vec<_> = others
+        .map(|(name, value)| json!({"name": name, "value": value}))
+        .collect();
     Ok(json!({
         "name": SIDECAR,
         "image": stock.image,
@@ -167,7 +184,7 @@ fn sidecar(annotations: &Annotations, volumes: &Value, stock: &Stock) -> Result<
             "--disable-hot-restart",
             "--drain-time-s", "20",
             "--concurrency", concurrency,
-            "--log-level", level,
+            "--log-level", log_level,
         ],
         "env": env,
         "ports": [status_port()],

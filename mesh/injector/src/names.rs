@@ -72,6 +72,15 @@ pub(crate) fn named<'a>(items: &'a Value, name: &str) -> Option<&'a Value> {
     items.as_array()?.iter().find(|item| item["name"] == name)
 }
 
+/// The sidecar, wherever it is.
+pub(crate) fn sidecar(pod: &mut Value) -> Option<&mut Value> {
+    let fields = pod["spec"].as_object_mut()?.iter_mut();
+    let lists =
+        fields.filter(|(name, _)| ["initContainers", "containers"].contains(&name.as_str()));
+    let mut containers = lists.filter_map(|(_, list)| list.as_array_mut()).flatten();
+    containers.find(|container| container["name"] == SIDECAR)
+}
+
 /// All containers of a pod, init containers first.
 pub(crate) fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
     let lists = ["initContainers", "containers"];

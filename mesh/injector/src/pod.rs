@@ -10,6 +10,7 @@ use crate::names::{
     named, object,
 };
 use crate::ports;
+use crate::sds;
 use crate::settings::Settings;
 use crate::skipped::{NoVirtualNode, Skipped};
 use crate::virtual_gateway::Member;
@@ -41,7 +42,7 @@ pub fn inject(
     check_eligible(&pod)?;
     is_free(&pod)?;
     ports::are_free(&pod["spec"], settings.stock.is_some())?;
-    let (mut node_id, mut gateway) = (None, None);
+    let (mut node_id, mut gateway, mut secrets) = (None, None, Vec::new());
     if let Some(stock) = &settings.stock {
         let member = Member::of(&pod, namespace, stock.mesh.as_deref(), nodes);
         match member.map_err(|error| unspecified(&pod, error))? {
@@ -49,6 +50,7 @@ pub fn inject(
                 ports::are_not_of_the_application(&node.ports)?;
                 envoy_sidecar::add_redirection(&mut pod, stock, &node)?;
                 node_id = Some(node.id(namespace));
+                secrets = node.secrets;
             }
             Member::Gateway(found) => gateway = Some(found),
         }
@@ -66,13 +68,21 @@ pub fn inject(
             configure_sidecar(&mut pod)?;
         }
     }
+    // Only a stock Envoy has a bootstrap of ours.
+    let stock = settings.stock.as_ref().filter(|_| node_id.is_some());
+    let mut sds_socket = None;
+    if let Some(stock) = stock {
+        sds_socket = sds::socket(&mut pod, stock)?;
+        sds::mount(&mut pod, stock)?;
+        envoy_sidecar::add_secrets(&mut pod, &secrets)?;
+    }
     let has_api_token = pod["spec"]["automountServiceAccountToken"] != false;
     // Before all other init containers: redirection follows, and those after it may need the
     // redirected network.
     list(&mut pod["spec"]["initContainers"])?.splice(
         0..0,
         [
-            xds_proxy_container::init(settings, node_id.as_deref()),
+            xds_proxy_container::init(settings, node_id.as_deref(), sds_socket.as_deref()),
             xds_proxy_container::xds_proxy(settings, has_api_token),
         ],
     );

@@ -54,4 +54,6 @@ pub struct Stock {
     pub redirect_image: String,
     /// Mesh of pods that name a virtual node but no mesh.
     pub mesh: Option<String>,
+    /// Socket of an SDS server on each host; mounted into the sidecars.
+    pub sds_socket: Option<String>,
 }

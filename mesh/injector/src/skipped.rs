@@ -38,8 +38,8 @@ pub enum Skipped {
         "the pod has {count} ports to redirect, at most {max} are supported: list those of the mesh in the annotation appmesh.k8s.aws/ports"
     )]
     TooManyPorts { count: usize, max: usize },
-    #[error("the environment of the sidecar sets {0}, which a stock Envoy does not read")]
-    AgentOnly(String),
+    #[error("the environment of the sidecar sets {name}: {why}")]
+    AgentOnly { name: String, why: &'static str },
     #[error(
         "the annotation for the sidecar's mounts names the volume {0:?}, which the pod does not have"
     )]
@@ -108,7 +108,7 @@ impl Skipped {
             Self::System(_) => "system",
             Self::Taken { .. } => "taken",
             Self::Annotation(_) => "annotation",
-            Self::AgentOnly(_) => "agent_only",
+            Self::AgentOnly { .. } => "agent_only",
             Self::NoVolume(_) => "no_volume",
             Self::NoEnvoy(_) => "no_envoy",
             Self::NoVirtualNode(_) => "no_virtual_node",

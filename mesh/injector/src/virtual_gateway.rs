@@ -4,12 +4,13 @@
 use serde_json::{Value, json};
 
 use crate::annotations::{CONTROLLER, VIRTUAL_NODE};
-use crate::envoy_sidecar::{AGENT_ONLY, probe, status_port};
+use crate::envoy_sidecar::{probe, status_port};
 use crate::names::{
     BOOTSTRAP_FILE, SIDECAR, SIDECAR_MOUNTS, STATUS_PORT, add_mounts, labels, list, named, object,
 };
 use crate::ports;
 use crate::settings::Stock;
+use crate::sidecar_env;
 use crate::skipped::{NoVirtualNode, Skipped};
 use crate::virtual_node::{VirtualGateway, VirtualNode, VirtualNodes};
 
@@ -101,8 +102,14 @@ fn stock_envoy(envoy: &mut Value, stock: &Stock) -> Result<(), Skipped> {
         let variable = named(&envoy["env"], name)?;
         variable["value"].as_str().map(str::to_owned)
     };
-    if let Some(name) = AGENT_ONLY.into_iter().find(|name| value(name).is_some()) {
-        return Err(Skipped::AgentOnly(name.to_owned()));
+    for variable in envoy["env"].as_array().into_iter().flatten() {
+        let name = variable["name"].as_str().unwrap_or_default();
+        // One from elsewhere is on, as far as can be known.
+        let text = variable["value"].as_str().unwrap_or("?");
+        if let Some(why) = sidecar_env::refusal(name, text) {
+            let name = name.to_owned();
+            return Err(Skipped::AgentOnly { name, why });
+        }
     }
     let level = value("ENVOY_LOG_LEVEL").unwrap_or_else(|| "info".to_owned());
     let mut args = vec![

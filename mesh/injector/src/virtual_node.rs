@@ -20,6 +20,8 @@ pub struct VirtualNode {
     pub aws_name: Option<String>,
     pub mesh: String,
     pub ports: Vec<u16>,
+    /// Kubernetes secrets that its Envoy reads in place of ACM, and their paths in its container.
+    pub secrets: Vec<(String, String)>,
 }
 
 /// A virtual gateway of the pod's namespace.
@@ -76,6 +78,9 @@ impl VirtualNode {
         Ok(Self {
             mesh: mesh.ok_or(NoVirtualNode::NoMesh)?,
             aws_name: cached.as_ref().and_then(|node| node.aws_name.clone()),
+            secrets: cached
+                .as_ref()
+                .map_or_else(Vec::new, |node| node.secrets.clone()),
             ports: cached.map_or_else(|| ports::of_application(&pod["spec"]), |node| node.ports),
             name,
         })

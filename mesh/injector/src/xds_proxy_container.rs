@@ -53,8 +53,8 @@ pub(crate) fn volumes(settings: &Settings) -> Vec<Value> {
 }
 
 /// Writes the sidecar's files, and copies the modules unless they are a volume. `node` is the node
-/// ID of a stock Envoy.
-pub(crate) fn init(settings: &Settings, node: Option<&str>) -> Value {
+/// ID of a stock Envoy, and `sds_socket` the path of its SDS server.
+pub(crate) fn init(settings: &Settings, node: Option<&str>, sds_socket: Option<&str>) -> Value {
     let mut args = vec!["prepare".to_owned(), format!("--config={CONFIG_PATH}")];
     let mut mounts = vec![json!({"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH})];
     if settings.modules == Modules::Copied {
@@ -65,6 +65,7 @@ pub(crate) fn init(settings: &Settings, node: Option<&str>) -> Value {
         args.push("--token-secret".to_owned());
     }
     args.extend(node.map(|node| format!("--bootstrap={node}")));
+    args.extend(sds_socket.map(|path| format!("--sds-socket={path}")));
     json!({
         "name": INIT,
         "image": settings.image,

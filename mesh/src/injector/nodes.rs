@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mesh_control_plane::cluster::Cluster;
-use mesh_control_plane::mesh::{Key, Meshes, Workload};
+use mesh_control_plane::mesh::{ACM_PATH, Key, Meshes, Workload, acm_secrets};
 use mesh_injector::skipped::NoVirtualNode;
 use mesh_injector::virtual_node::{VirtualGateway, VirtualNode, VirtualNodes};
 use tokio::sync::watch;
@@ -72,10 +72,17 @@ impl VirtualNodes for WatchedNodes {
 }
 
 fn virtual_node(workload: &Workload<'_>) -> VirtualNode {
+    let secrets = acm_secrets(workload.spec).into_iter();
     VirtualNode {
         name: workload.key.name.clone(),
         aws_name: workload.spec.aws_name.clone(),
         mesh: workload.mesh.name.clone(),
         ports: workload.ports().collect(),
+        secrets: secrets
+            .map(|secret| {
+                let path = format!("{ACM_PATH}/{secret}");
+                (secret, path)
+            })
+            .collect(),
     }
 }

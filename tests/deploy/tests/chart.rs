@@ -17,7 +17,7 @@ const WRITE: &str = "MESHMETER_WRITE_REFERENCE";
 const MANIFESTS: &str = "namespace: {create: true}\ndashboards: {enabled: false}\n";
 
 /// A choice each, over the defaults.
-const CHOICES: [&str; 28] = [
+const CHOICES: [&str; 29] = [
     "mesh: none",
     "mesh: istio\nmeshedNamespaces: [a, b]\nistio: {api: WasmPlugin, direction: both}",
     "mesh: istio\nmeshedNamespaces: [a]\nistio: {selector: {app: jazz}, pluginConfig: {responses: 'off'}}",
@@ -25,6 +25,7 @@ const CHOICES: [&str; 28] = [
     "meshedNamespaces: [prod]",
     "appMesh: {controlPlane: other, upstream: 'https://appmesh-envoy-management.eu-west-1.amazonaws.com'}",
     "appMesh: {injectEnvoy: true, failurePolicy: Ignore, xdsProxyArgs: [--direction=both], events: false}",
+    "appMesh: {injectEnvoy: true, sdsSocket: /run/spire/sockets/agent.sock, acm: {'arn:aws:acm:a': b}}",
     "appMesh: {crds: true}",
     "ingest: {tls: permissive}",
     "ingest: {tls: required, identity: token}",

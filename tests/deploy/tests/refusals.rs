@@ -8,7 +8,7 @@ const AMP: &str =
     "url: 'https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-0/api/v1/remote_write'";
 
 /// What does not go together: (values, what the sentence says of one, and of the other).
-const TOGETHER: [(&str, &str, &str); 33] = [
+const TOGETHER: [(&str, &str, &str); 35] = [
     (
         "mesh: istio\nappMesh: {injectEnvoy: true}",
         "appMesh.injectEnvoy is true",
@@ -23,6 +23,16 @@ const TOGETHER: [(&str, &str, &str); 33] = [
         "mesh: none\nappMesh: {upstream: 'http://a:1'}",
         "appMesh.upstream is set",
         "mesh is none",
+    ),
+    (
+        "appMesh: {sdsSocket: /run/a.sock}",
+        "appMesh.sdsSocket is set",
+        "appMesh.injectEnvoy is false",
+    ),
+    (
+        "mesh: istio\nappMesh: {acm: {'arn:aws:acm:a': b}}",
+        "appMesh.acm is set",
+        "mesh is istio",
     ),
     (
         "mesh: istio\nappMesh: {failurePolicy: Fail}",

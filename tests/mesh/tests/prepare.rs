@@ -34,3 +34,31 @@ fn envoy_takes_the_resources_file() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
 }
+
+/// A stock Envoy's bootstrap names the socket of an SDS server as App Mesh's agent did.
+#[test]
+fn envoy_takes_the_bootstrap() {
+    let folder = tempfile::tempdir().unwrap();
+    let prepared = Command::new(artifacts::mesh().unwrap())
+        .args(["prepare", "--bootstrap", "mesh/m/virtualNode/n"])
+        .args(["--sds-socket", "/run/spire/sockets/agent.sock"])
+        .arg("--config")
+        .arg(folder.path())
+        .status();
+    assert!(prepared.unwrap().success());
+    let bootstrap = folder.path().join("envoy.yaml");
+    let text = std::fs::read_to_string(&bootstrap).unwrap();
+    for part in [
+        "static_cluster_sds_unix_socket",
+        "/run/spire/sockets/agent.sock",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    let output = Command::new(artifacts::envoy().unwrap())
+        .args(["--mode", "validate", "-c"])
+        .arg(bootstrap)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}

@@ -65,11 +65,14 @@ fn settings(folder: &str) -> Settings {
                 audience: Some("meshmeter".to_owned()),
             });
         }
-        "stock" => {
+        "stock" | "spire" => {
+            let sds_socket =
+                (folder == "spire").then(|| "/run/spire/sockets/agent.sock".to_owned());
             settings.stock = Some(Stock {
                 image: "registry.example.com/envoy:v1.36".to_owned(),
                 redirect_image: "registry.example.com/proxy-route-manager:v7".to_owned(),
                 mesh: Some("dj-app".to_owned()),
+                sds_socket,
             });
         }
         other => panic!("a folder without settings: {other}"),
@@ -97,11 +100,20 @@ impl VirtualNodes for Djapp {
     }
 
     fn named(&self, namespace: &str, name: &str) -> Option<VirtualNode> {
-        (namespace == NAMESPACE && name == "jazz-v1").then(|| VirtualNode {
+        let secrets = match name {
+            "jazz-v1" => Vec::new(),
+            "soul" => vec![(
+                "soul-tls".to_owned(),
+                "/etc/meshmeter-acm/soul-tls".to_owned(),
+            )],
+            _ => return None,
+        };
+        (namespace == NAMESPACE).then(|| VirtualNode {
             aws_name: None,
             name: name.to_owned(),
             mesh: "dj-app".to_owned(),
             ports: vec![9_080],
+            secrets,
         })
     }
 

@@ -84,6 +84,7 @@ impl VirtualNodes for Listening {
             aws_name: None,
             mesh: "dj-app".to_owned(),
             ports: self.0.clone(),
+            secrets: Vec::new(),
         })
     }
 
