@@ -184,7 +184,15 @@ fn envoy_accepts_every_field() {
         let workload = meshes.node_of(&id).unwrap();
         (id, Snapshot::new(&workload, &Ports::default()))
     });
-    let gateways = ["in", "text_edge"].map(|gateway| {
+    let gateways = [
+        "in",
+        "text_edge",
+        "secure-in_prod",
+        "secure-sds_prod",
+        "secure-acm_prod",
+        "secure-free_prod",
+    ]
+    .map(|gateway| {
         let id = format!("mesh/all/virtualGateway/{gateway}");
         let found = meshes.gateway_of(&id).unwrap();
         (id, Snapshot::of_gateway(&found, &Ports::default()))

@@ -52,7 +52,10 @@ pub fn inject(
                 node_id = Some(node.id(namespace));
                 secrets = node.secrets;
             }
-            Member::Gateway(found) => gateway = Some(found),
+            Member::Gateway(found) => {
+                secrets.clone_from(&found.secrets);
+                gateway = Some(found);
+            }
         }
     }
     list(&mut pod["spec"]["volumes"])?.extend(xds_proxy_container::volumes(settings));
@@ -74,6 +77,9 @@ pub fn inject(
     if let Some(stock) = stock {
         sds_socket = sds::socket(&mut pod, stock)?;
         sds::mount(&mut pod, stock)?;
+    }
+    // A gateway that keeps its image reads them, too.
+    if node_id.is_some() || gateway.is_some() {
         envoy_sidecar::add_secrets(&mut pod, &secrets)?;
     }
     let has_api_token = pod["spec"]["automountServiceAccountToken"] != false;

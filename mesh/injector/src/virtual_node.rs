@@ -30,6 +30,8 @@ pub struct VirtualGateway {
     pub name: String,
     pub node_id: String,
     pub ports: Vec<u16>,
+    /// As of a [`VirtualNode`].
+    pub secrets: Vec<(String, String)>,
 }
 
 /// The virtual nodes and gateways of a Kubernetes cluster, in memory: looked up for each pod.

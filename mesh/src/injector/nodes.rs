@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mesh_control_plane::cluster::Cluster;
-use mesh_control_plane::mesh::{ACM_PATH, Key, Meshes, Workload, acm_secrets};
+use mesh_control_plane::mesh::{
+    ACM_PATH, Key, Meshes, Workload, acm_secrets, acm_secrets_of_gateway,
+};
 use mesh_injector::skipped::NoVirtualNode;
 use mesh_injector::virtual_node::{VirtualGateway, VirtualNode, VirtualNodes};
 use tokio::sync::watch;
@@ -67,22 +69,27 @@ impl VirtualNodes for WatchedNodes {
             name: gateway.key.name.clone(),
             node_id: gateway.node_id(),
             ports: gateway.ports().collect(),
+            secrets: mounted(acm_secrets_of_gateway(gateway.spec)),
         }))
     }
 }
 
 fn virtual_node(workload: &Workload<'_>) -> VirtualNode {
-    let secrets = acm_secrets(workload.spec).into_iter();
     VirtualNode {
         name: workload.key.name.clone(),
         aws_name: workload.spec.aws_name.clone(),
         mesh: workload.mesh.name.clone(),
         ports: workload.ports().collect(),
-        secrets: secrets
-            .map(|secret| {
-                let path = format!("{ACM_PATH}/{secret}");
-                (secret, path)
-            })
-            .collect(),
+        secrets: mounted(acm_secrets(workload.spec)),
     }
+}
+
+/// Secrets with their paths in Envoy's container.
+fn mounted(secrets: Vec<String>) -> Vec<(String, String)> {
+    let secrets = secrets.into_iter();
+    let with_path = |secret| {
+        let path = format!("{ACM_PATH}/{secret}");
+        (secret, path)
+    };
+    secrets.map(with_path).collect()
 }

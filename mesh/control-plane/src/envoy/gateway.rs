@@ -26,7 +26,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 
 use super::hosts::{self, Host};
 use super::policies::Policy;
-use super::{Ports, Snapshot, access_log, clusters, listeners, matches, millis, routes};
+use super::{Ports, Snapshot, access_log, clusters, listeners, matches, millis, routes, tls};
 use crate::mesh::gateways::{gateway_name, target_port};
 use crate::mesh::{Gateway, Key, service_name};
 use crate::resources::{
@@ -74,7 +74,8 @@ impl Snapshot {
                 SocketAddr::new(configured.ip(), port)
             });
             let chain = listeners::gateway_http(&route, &logs);
-            snapshot.listener(&listeners::gateway(address, port, both, chain));
+            let chains = tls::chains(chain, listener.tls.as_ref(), protocol);
+            snapshot.listener(&listeners::gateway(address, port, both, chains));
         }
         if !targets.is_empty() {
             let hosts = hosts_of(gateway, &targets);
@@ -116,7 +117,7 @@ fn target(gateway: &Gateway<'_>, key: &Key, routing: GatewayRouting<'_>) -> Opti
 /// The virtual services by name and port, with the routes of their routers.
 fn hosts_of(gateway: &Gateway<'_>, targets: &BTreeSet<(Key, u16)>) -> Vec<Host> {
     let mesh = gateway.mesh;
-    let policy = Policy::default();
+    let policy = Policy::of_all(gateway.spec.default_tls());
     let hosts = targets.iter().filter_map(|(key, port)| {
         let spec = mesh.services.get(key)?;
         let hosts = hosts::of_service(mesh, key, spec, &service_name(key, spec), &policy);

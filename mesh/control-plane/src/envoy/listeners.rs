@@ -88,18 +88,7 @@ pub(super) fn ingress(ports: &Ports, both: bool, chains: Vec<FilterChain>) -> Li
         TrafficDirection::Inbound,
         chains,
     );
-    let chains = listener.filter_chains.iter();
-    let inspected: Vec<_> = chains
-        .filter(|chain| tls::is_for_tls_alone(chain))
-        .collect();
-    let is_tcp = |filter: &Filter| filter.name == TCP_PROXY;
-    let has_tcp = inspected
-        .iter()
-        .any(|chain| chain.filters.iter().any(is_tcp));
-    if !inspected.is_empty() {
-        let wait = if has_tcp { INSPECT_MS } else { INSPECT_HTTP_MS };
-        inspect_tls(&mut listener, wait);
-    }
+    tell_tls(&mut listener);
     listener
 }
 
@@ -128,17 +117,13 @@ pub(super) fn gateway(
     configured: Option<SocketAddr>,
     port: u16,
     both: bool,
-    chain: FilterChain,
+    chains: Vec<FilterChain>,
 ) -> Listener {
     let name = format!("lds_ingress_0.0.0.0_{port}");
     let address = address(configured, port, both);
-    listener(
-        &name,
-        false,
-        address,
-        TrafficDirection::Inbound,
-        vec![chain],
-    )
+    let mut listener = listener(&name, false, address, TrafficDirection::Inbound, chains);
+    tell_tls(&mut listener);
+    listener
 }
 
 /// The listener of a gateway for the second pass of its requests.
@@ -152,6 +137,22 @@ pub(super) fn self_redirect(own: SocketAddr, chain: FilterChain) -> Listener {
         TrafficDirection::Outbound,
         vec![chain],
     )
+}
+
+/// Lets the filter chains of PERMISSIVE listeners be told apart.
+fn tell_tls(listener: &mut Listener) {
+    let chains = listener.filter_chains.iter();
+    let inspected: Vec<_> = chains
+        .filter(|chain| tls::is_for_tls_alone(chain))
+        .collect();
+    let is_tcp = |filter: &Filter| filter.name == TCP_PROXY;
+    let has_tcp = inspected
+        .iter()
+        .any(|chain| chain.filters.iter().any(is_tcp));
+    if !inspected.is_empty() {
+        let wait = if has_tcp { INSPECT_MS } else { INSPECT_HTTP_MS };
+        inspect_tls(listener, wait);
+    }
 }
 
 /// Lets filter chains match on what the client says in TLS.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::Mesh;
 use crate::resources::{
-    AcmTrust, Certificate, ClientPolicy, FileCertificate, FileTrust, ListenerTls, Trust,
-    Validation, VirtualNodeSpec,
+    AcmTrust, Certificate, ClientPolicy, ClientTls, FileCertificate, FileTrust, ListenerTls, Trust,
+    Validation, VirtualGatewaySpec, VirtualNodeSpec,
 };
 
 /// Folder with a folder for each secret, in Envoy's container.
@@ -48,10 +48,33 @@ impl AcmMap {
 
     /// Puts files in the place of the certificates that the map names; others stay.
     pub(super) fn resolve(&self, mesh: &mut Mesh) {
-        // Most meshes have none, and then no object is copied.
-        if self.0.is_empty() || !mesh.nodes.values().any(has_arns) {
+        if self.0.is_empty() {
             return;
         }
+        // Most meshes have none, and then no object is copied.
+        if mesh.nodes.values().any(|node| has_arns(&Use::of(node))) {
+            self.nodes(mesh);
+        }
+        let mut gateways = mesh.gateways.values();
+        if gateways.any(|gateway| has_arns(&Use::of_gateway(gateway))) {
+            self.gateways(mesh);
+        }
+    }
+
+    fn gateways(&self, mesh: &mut Mesh) {
+        for gateway in Arc::make_mut(&mut mesh.gateways).values_mut() {
+            let listeners = gateway.listeners.iter_mut();
+            for tls in listeners.filter_map(|of| of.tls.as_mut()) {
+                self.listener(tls);
+            }
+            let defaults = gateway.backend_defaults.as_mut();
+            if let Some(policy) = defaults.and_then(|defaults| defaults.client_policy.as_mut()) {
+                self.policy(policy);
+            }
+        }
+    }
+
+    fn nodes(&self, mesh: &mut Mesh) {
         for node in Arc::make_mut(&mut mesh.nodes).values_mut() {
             for tls in node.listeners.iter_mut().filter_map(|of| of.tls.as_mut()) {
                 self.listener(tls);
@@ -110,28 +133,67 @@ impl AcmMap {
 
 /// The secrets of [`AcmMap`] that the Envoys of a workload read.
 pub fn acm_secrets(node: &VirtualNodeSpec) -> Vec<String> {
-    let mut secrets: Vec<_> = paths(node).filter_map(secret_of).collect();
+    secrets(&Use::of(node))
+}
+
+/// The same of a gateway.
+pub fn acm_secrets_of_gateway(gateway: &VirtualGatewaySpec) -> Vec<String> {
+    secrets(&Use::of_gateway(gateway))
+}
+
+/// Where an object uses TLS.
+struct Use<'a> {
+    listeners: Vec<&'a ListenerTls>,
+    policies: Vec<&'a ClientTls>,
+}
+
+// === impl Use ===
+
+impl<'a> Use<'a> {
+    fn of(node: &'a VirtualNodeSpec) -> Self {
+        let listeners = node.listeners.iter();
+        let backends = node.backends.iter();
+        let own = backends.filter_map(|backend| backend.virtual_service.own_tls());
+        Self {
+            listeners: listeners.filter_map(|of| of.tls.as_ref()).collect(),
+            policies: node.default_tls().into_iter().chain(own).collect(),
+        }
+    }
+
+    fn of_gateway(gateway: &'a VirtualGatewaySpec) -> Self {
+        let listeners = gateway.listeners.iter();
+        Self {
+            listeners: listeners.filter_map(|of| of.tls.as_ref()).collect(),
+            policies: gateway.default_tls().into_iter().collect(),
+        }
+    }
+
+    fn validations(&self) -> impl Iterator<Item = &'a Validation> {
+        let listeners = self.listeners.iter();
+        let of_listeners = listeners.filter_map(|tls| tls.validation.as_ref());
+        of_listeners.chain(self.policies.iter().map(|tls| &tls.validation))
+    }
+}
+
+fn secrets(of: &Use<'_>) -> Vec<String> {
+    let certificates = of
+        .listeners
+        .iter()
+        .filter_map(|tls| match &tls.certificate {
+            Certificate::File(file) => Some(file.certificate_chain.as_str()),
+            Certificate::Sds(_) | Certificate::Acm(_) => None,
+        });
+    let authorities = of.validations().filter_map(|of| match &of.trust {
+        Trust::File(file) => Some(file.certificate_chain.as_str()),
+        Trust::Sds(_) | Trust::Acm(_) => None,
+    });
+    let mut secrets: Vec<_> = certificates
+        .chain(authorities)
+        .filter_map(secret_of)
+        .collect();
     secrets.sort();
     secrets.dedup();
     secrets
-}
-
-fn paths(node: &VirtualNodeSpec) -> impl Iterator<Item = &str> {
-    let listeners = node.listeners.iter().filter_map(|of| of.tls.as_ref());
-    let certificates = listeners.clone().filter_map(|tls| match &tls.certificate {
-        Certificate::File(file) => Some(file.certificate_chain.as_str()),
-        Certificate::Sds(_) | Certificate::Acm(_) => None,
-    });
-    let backends = node.backends.iter();
-    let own = backends.filter_map(|backend| backend.virtual_service.own_tls());
-    let policies = node.default_tls().into_iter().chain(own);
-    let validations = listeners
-        .filter_map(|tls| tls.validation.as_ref())
-        .chain(policies.map(|tls| &tls.validation));
-    certificates.chain(validations.filter_map(|of| match &of.trust {
-        Trust::File(file) => Some(file.certificate_chain.as_str()),
-        Trust::Sds(_) | Trust::Acm(_) => None,
-    }))
 }
 
 fn secret_of(path: &str) -> Option<String> {
@@ -144,20 +206,11 @@ fn file(secret: &str, name: &str) -> String {
     format!("{ACM_PATH}/{secret}/{name}")
 }
 
-fn has_arns(node: &VirtualNodeSpec) -> bool {
-    let of_acm = |validation: &Validation| matches!(validation.trust, Trust::Acm(_));
-    let mut listeners = node.listeners.iter().filter_map(|of| of.tls.as_ref());
-    let mut backends = node.backends.iter();
-    listeners.any(|tls| {
-        matches!(tls.certificate, Certificate::Acm(_))
-            || tls.validation.as_ref().is_some_and(of_acm)
-    }) || node
-        .default_tls()
-        .is_some_and(|tls| of_acm(&tls.validation))
-        || backends.any(|backend| {
-            let tls = backend.virtual_service.own_tls();
-            tls.is_some_and(|tls| of_acm(&tls.validation))
-        })
+fn has_arns(of: &Use<'_>) -> bool {
+    let is_of_acm = |tls: &&ListenerTls| matches!(tls.certificate, Certificate::Acm(_));
+    let mut validations = of.validations();
+    of.listeners.iter().any(is_of_acm)
+        || validations.any(|validation| matches!(validation.trust, Trust::Acm(_)))
 }
 
 /// A name of a Kubernetes object, which is a path segment, too.

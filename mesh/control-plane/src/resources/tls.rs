@@ -147,6 +147,14 @@ pub struct NameMatch {
     pub exact: Vec<String>,
 }
 
+// === impl BackendDefaults ===
+
+impl BackendDefaults {
+    pub fn tls(&self) -> Option<&ClientTls> {
+        self.client_policy.as_ref()?.tls.as_ref()
+    }
+}
+
 // === impl Certificate ===
 
 impl TryFrom<CertificateFields> for Certificate {

@@ -2,7 +2,10 @@
 
 use serde::Deserialize;
 
-use crate::resources::{ConnectionPool, HealthCheck, Logging, MeshReference, PortMapping};
+use crate::resources::{
+    BackendDefaults, ClientTls, ConnectionPool, HealthCheck, ListenerTls, Logging, MeshReference,
+    PortMapping,
+};
 use crate::selector::Selector;
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -19,6 +22,7 @@ pub struct VirtualGatewaySpec {
     /// Its routes in those namespaces. `None` selects all.
     pub gateway_route_selector: Option<Selector>,
     pub listeners: Vec<GatewayListener>,
+    pub backend_defaults: Option<BackendDefaults>,
     pub logging: Option<Logging>,
     #[serde(skip)]
     pub created: String,
@@ -32,4 +36,14 @@ pub struct GatewayListener {
     pub health_check: Option<HealthCheck>,
     /// Of all requests of the listener into the mesh.
     pub connection_pool: Option<ConnectionPool>,
+    pub tls: Option<ListenerTls>,
+}
+
+// === impl VirtualGatewaySpec ===
+
+impl VirtualGatewaySpec {
+    /// TLS of calls to virtual services.
+    pub fn default_tls(&self) -> Option<&ClientTls> {
+        self.backend_defaults.as_ref()?.tls()
+    }
 }

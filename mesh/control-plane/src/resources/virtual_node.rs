@@ -193,8 +193,7 @@ struct BackendFields {
 impl VirtualNodeSpec {
     /// TLS of calls to backends without a policy of their own.
     pub fn default_tls(&self) -> Option<&ClientTls> {
-        let policy = self.backend_defaults.as_ref()?.client_policy.as_ref()?;
-        policy.tls.as_ref()
+        self.backend_defaults.as_ref()?.tls()
     }
 
     /// Of the listener on `port`.

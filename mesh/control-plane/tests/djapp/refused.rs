@@ -31,7 +31,7 @@ const REFUSED: [(&str, &str, &str); 6] = [
     (
         "VirtualGateway",
         "{listeners: [{portMapping: {port: 1, protocol: http}, tls: {mode: STRICT}}]}",
-        "spec.listeners[0].tls is not served",
+        "spec.listeners[0].tls: missing field `certificate`",
     ),
     (
         "VirtualService",

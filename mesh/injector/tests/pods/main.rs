@@ -128,6 +128,10 @@ impl VirtualNodes for Djapp {
             name: "ingress-gw".to_owned(),
             node_id: "mesh/dj-app/virtualGateway/ingress-gw_prod".to_owned(),
             ports: vec![8_088],
+            secrets: vec![(
+                "soul-tls".to_owned(),
+                "/etc/meshmeter-acm/soul-tls".to_owned(),
+            )],
         }))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::gateways::{designated, gateway_name, target_port};
 use super::{Fault, Key, Mesh, Reason, RefusedObject, RefusedObjects};
-use super::{matches, name_fault, nodes, not_supported, owners, path_fault, settle, taken};
+use super::{matches, name_fault, nodes, not_supported, owners, path_fault, settle, taken, tls};
 use crate::resources::{
     GatewayListener, GatewayRouteSpec, GatewayRouting, HostnameMatch, Kind, PRIORITY_MAX,
     PathChange, PrefixRewrite, Protocol, VirtualGatewaySpec,
@@ -60,6 +60,10 @@ fn fault(gateway: &VirtualGatewaySpec) -> Option<Fault> {
             return Some(not_supported(format!("spec.listeners[{index}].{why}")));
         }
     }
+    if let Some(why) = gateway.default_tls().and_then(tls::client_fault) {
+        let why = format!("spec.backendDefaults.clientPolicy.tls.{why}");
+        return Some(not_supported(why));
+    }
     let why = gateway.logging.as_ref().and_then(nodes::logging_fault)?;
     Some(not_supported(format!("spec.logging.{why}")))
 }
@@ -75,6 +79,7 @@ fn listener_fault(listener: &GatewayListener) -> Option<String> {
     health
         .and_then(|check| nodes::health_fault(check, protocol))
         .or_else(|| nodes::pool_fault(listener.connection_pool, protocol))
+        .or_else(|| tls::listener_fault(listener.tls.as_ref()))
 }
 
 /// Refuses routes with a fault, and restores their earlier form if that has none. A route whose

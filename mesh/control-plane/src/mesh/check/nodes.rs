@@ -44,7 +44,7 @@ fn listener_fault(listener: &Listener) -> Option<String> {
         .or_else(|| listener.outlier_detection.as_ref().and_then(outlier_fault))
         .or_else(|| pool_fault(listener.connection_pool, protocol))
         .or_else(|| listener_timeout_fault(listener))
-        .or_else(|| tls::listener_fault(listener))
+        .or_else(|| tls::listener_fault(listener.tls.as_ref()))
 }
 
 fn policies_fault(node: &VirtualNodeSpec) -> Option<String> {

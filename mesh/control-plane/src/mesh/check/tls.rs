@@ -1,8 +1,6 @@
 //! Checks TLS: Envoy rejects a listener or cluster with a path or name that it cannot use.
 
-use crate::resources::{
-    AcmTrust, Certificate, ClientTls, Listener, ListenerTls, Trust, Validation,
-};
+use crate::resources::{AcmTrust, Certificate, ClientTls, ListenerTls, Trust, Validation};
 
 /// Longest path, in bytes, as in App Mesh's schema.
 const PATH_BYTES_MAX: usize = 255;
@@ -13,9 +11,8 @@ const NAMES_MAX: usize = 100;
 /// Certificate authorities of ACM at most, as in App Mesh's schema.
 const AUTHORITIES_MAX: usize = 3;
 
-pub(super) fn listener_fault(listener: &Listener) -> Option<String> {
-    let tls = listener.tls.as_ref()?;
-    of_listener(tls).map(|why| format!("tls.{why}"))
+pub(super) fn listener_fault(tls: Option<&ListenerTls>) -> Option<String> {
+    of_listener(tls?).map(|why| format!("tls.{why}"))
 }
 
 fn of_listener(tls: &ListenerTls) -> Option<String> {
