@@ -15,7 +15,8 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use tests_support::clock::{system, wait_for};
 use tests_support::kubernetes::custom::{
-    self, ENDPOINT_SLICE, MESH, VIRTUAL_GATEWAY, VIRTUAL_NODE, VIRTUAL_ROUTER, VIRTUAL_SERVICE,
+    self, ENDPOINT_SLICE, GATEWAY_ROUTE, MESH, VIRTUAL_GATEWAY, VIRTUAL_NODE, VIRTUAL_ROUTER,
+    VIRTUAL_SERVICE,
 };
 use tests_support::kubernetes::objects::{EVENT, NAMESPACE, Objects, SERVICE};
 use tests_support::kubernetes::{ApiServer, Resource};
@@ -380,4 +381,43 @@ async fn says_what_it_refuses() {
     let writes = server.requests("patch virtualnodes/status");
     assert!((7..=14).contains(&writes), "{writes}");
     assert_eq!(objects.list(EVENT, "prod").1.len(), 2);
+}
+
+/// A gateway is served with its routes, which it selects by their labels, and both say so.
+#[tokio::test]
+async fn gateways_select_their_routes() {
+    let server = djapp().await;
+    let objects = server.objects();
+    let listener = json!({"portMapping": {"port": 8088, "protocol": "http"}});
+    let spec = json!({
+        "namespaceSelector": {"matchLabels": {"mesh": "dj-app"}},
+        "gatewayRouteSelector": {"matchLabels": {"edge": "in"}},
+        "listeners": [listener],
+    });
+    let metadata = json!({"namespace": "prod", "name": "in"});
+    objects.apply(VIRTUAL_GATEWAY, json!({"metadata": metadata, "spec": spec}));
+    let route = |edge: &str| {
+        let labels = json!({"edge": edge});
+        let metadata = json!({"namespace": "prod", "name": "all", "labels": labels});
+        let target = json!({"virtualService": {"virtualServiceRef": {"name": "jazz"}}});
+        let http = json!({"match": {"prefix": "/"}, "action": {"target": target}});
+        json!({"metadata": metadata, "spec": {"httpRoute": http}})
+    };
+    objects.apply(GATEWAY_ROUTE, route("in"));
+    let control_plane = ControlPlane::start(&server, &[]).await.ready().await;
+    condition(&server, VIRTUAL_GATEWAY, "in", "True").await;
+    condition(&server, GATEWAY_ROUTE, "all", "True").await;
+    let leads_to_jazz = || {
+        let meshes = control_plane.cluster.meshes.borrow().clone();
+        let gateway = meshes.gateway_of("mesh/dj-app/virtualGateway/in_prod");
+        let snapshot = gateway.map(|one| Snapshot::of_gateway(&one, &Ports::default()));
+        snapshot.is_some_and(|snapshot| snapshot.of(CLUSTER).contains_key(TO_JAZZ))
+    };
+    assert!(leads_to_jazz());
+    let kind = "control_plane_resources_served{kind=\"GatewayRoute\"} 1";
+    assert!(control_plane.metric(kind));
+
+    objects.apply(GATEWAY_ROUTE, route("elsewhere"));
+    let refusal = condition(&server, GATEWAY_ROUTE, "all", "False").await;
+    assert_eq!(refusal["reason"], "NotFound");
 }
