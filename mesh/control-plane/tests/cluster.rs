@@ -330,7 +330,7 @@ async fn says_what_it_refuses() {
     assert_eq!(node["status"]["conditions"][0], other);
     assert_eq!(node["status"]["virtualNodeARN"], "arn");
 
-    node["spec"]["listeners"][0]["tls"] = json!({"mode": "STRICT"});
+    node["spec"]["listeners"][0]["tsl"] = json!({"mode": "STRICT"});
     objects.apply(VIRTUAL_NODE, node);
     let listener = json!({"portMapping": {"port": 8088, "protocol": "tcp"}});
     let gateway =
@@ -340,7 +340,7 @@ async fn says_what_it_refuses() {
     assert_eq!(refusal["reason"], "NotSupported");
     let message = refusal["message"].as_str().unwrap();
     assert!(
-        message.starts_with("spec.listeners[0].tls is not served: "),
+        message.starts_with("spec.listeners[0].tsl is not served"),
         "{message}"
     );
     let refusal = condition(&server, VIRTUAL_GATEWAY, "in", "False").await;
@@ -369,7 +369,7 @@ async fn says_what_it_refuses() {
     node["spec"]["listeners"][0]
         .as_object_mut()
         .unwrap()
-        .remove("tls");
+        .remove("tsl");
     objects.apply(VIRTUAL_NODE, node);
     condition(&server, VIRTUAL_NODE, "jazz-v1", "True").await;
     // Each of the two has tried each condition once at most: five workloads, and two more
