@@ -10,11 +10,12 @@
 
 use std::alloc::System;
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mesh_control_plane::envoy::{Ports, Snapshot};
 use mesh_control_plane::mesh::Meshes;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use tests_support::clock;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -76,11 +77,11 @@ struct Cost {
 fn cost<T>(mut make: impl FnMut() -> T) -> Cost {
     let rounds = (0..ROUNDS).map(|_| {
         let region = Region::new(ALLOCATOR);
-        let begun = Instant::now();
-        let made = make();
+        let begun = clock::now();
+        let result = make();
         let time = begun.elapsed();
         let change = region.change();
-        drop(made);
+        drop(result);
         Cost {
             time,
             bytes: change
