@@ -28,6 +28,7 @@ use crate::resources::{Kind, ServiceDiscovery};
 use cache::{CustomTable, Namespaces, Pods, ResourceCache, Services, Slices, State};
 use cloud_map::Instances;
 use conditions::ServedConditions;
+pub use endpoints::service_of;
 use endpoints::{ENDPOINTS_MAX, SERVICE_LABEL};
 use objects::Slice;
 use writer::Writer;
@@ -303,7 +304,7 @@ impl Builder {
             }
             let discovery = node.service_discovery.as_ref();
             let dns = discovery.and_then(ServiceDiscovery::dns);
-            let Some(name) = dns.and_then(|dns| endpoints::service_of(&dns.hostname)) else {
+            let Some(name) = dns.and_then(|dns| service_of(&dns.hostname)) else {
                 continue;
             };
             let Some(service) = state.services.get(&name) else {

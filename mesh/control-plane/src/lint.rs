@@ -74,6 +74,14 @@ pub struct FieldOutcome {
 /// Reads the folders together. Errors: one cannot be read, or has more or larger files than a
 /// control plane takes.
 pub fn folders(folders: &[PathBuf], placeholders: &Placeholders, acm: AcmMap) -> Result<Report> {
+    Ok(examine(&texts(folders, placeholders)?, placeholders, acm).0)
+}
+
+/// Text or read error by file, of all folders. Errors: as of [`folders`].
+pub fn texts(
+    folders: &[PathBuf],
+    placeholders: &Placeholders,
+) -> Result<BTreeMap<String, Result<String, String>>> {
     let mut texts = BTreeMap::new();
     for manifests in folders {
         let folder = Folder {
@@ -82,15 +90,15 @@ pub fn folders(folders: &[PathBuf], placeholders: &Placeholders, acm: AcmMap) ->
         };
         texts.extend(folder.manifests(placeholders.are_expected())?);
     }
-    Ok(report(&texts, placeholders, acm))
+    Ok(texts)
 }
 
-/// The report for texts by file. Pure.
-pub fn report(
+/// The report for texts by file, and the meshes that would be served. Pure.
+pub fn examine(
     texts: &BTreeMap<String, Result<String, String>>,
     placeholders: &Placeholders,
     acm: AcmMap,
-) -> Report {
+) -> (Report, Meshes) {
     let mut report = Report::default();
     let mut documents: Vec<(&str, Value)> = Vec::new();
     for (file, text) in texts {
@@ -118,7 +126,7 @@ pub fn report(
     report.resources = ours
         .map(|(file, document)| Resource::of(file, document, &meshes, &refused))
         .collect();
-    report
+    (report, meshes)
 }
 
 // === impl Report ===

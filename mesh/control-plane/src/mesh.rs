@@ -17,8 +17,9 @@ use thiserror::Error;
 
 use crate::manifests::Manifest;
 use crate::resources::{
-    BackendGroupSpec, Egress, GatewayRouteSpec, IpPreference, Kind, Pointer, Reference,
-    ServiceDiscovery, VirtualGatewaySpec, VirtualNodeSpec, VirtualRouterSpec, VirtualServiceSpec,
+    BackendGroupSpec, Egress, GatewayRouteSpec, IpPreference, Kind, Pointer, PortMapping,
+    Reference, ServiceDiscovery, VirtualGatewaySpec, VirtualNodeSpec, VirtualRouterSpec,
+    VirtualServiceSpec,
 };
 use crate::selector::{Labels, Selector};
 
@@ -286,6 +287,16 @@ impl Mesh {
         let dns = discovery.and_then(ServiceDiscovery::dns);
         let own = dns.and_then(|dns| dns.ip_preference);
         own.or(self.ip_preference)
+    }
+
+    /// The port of a route's target: `requested`, or else its first; `None` if it is not there.
+    pub fn target_port(&self, node: &Key, requested: Option<u16>) -> Option<u16> {
+        target::port(&self.nodes, node, requested).ok()
+    }
+
+    /// The ports on which a service is called: of its router's listeners, or of its workload.
+    pub fn ports_of(&self, key: &Key, service: &VirtualServiceSpec) -> Vec<PortMapping> {
+        ports::ports_of(self, key, service)
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) const ENDPOINTS_MAX: usize = 5_000;
 pub(crate) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
 /// The service with this DNS name: `SERVICE.NAMESPACE`, with `.svc` or `.svc.cluster.local`.
-pub(crate) fn service_of(hostname: &str) -> Option<Key> {
+pub fn service_of(hostname: &str) -> Option<Key> {
     let hostname = hostname.trim_end_matches('.');
     let hostname = hostname.strip_suffix(".cluster.local").unwrap_or(hostname);
     let hostname = hostname.strip_suffix(".svc").unwrap_or(hostname);

@@ -54,13 +54,11 @@ pub(super) fn of_service(
         let Some(spec) = mesh.routers.get(&router) else {
             return Vec::new();
         };
-        // Envoy takes the first route that matches. The sort is stable: routes of one priority
-        // keep their order in the resource.
-        let mut sorted: Vec<_> = spec.routes.iter().collect();
-        sorted.sort_by_key(|route| route.priority.unwrap_or(u32::MAX));
+        // Envoy takes the first route that matches.
+        let sorted = spec.in_order();
         let listeners = spec.listeners.iter().map(|listener| listener.port_mapping);
         let of_listener = |mapping: PortMapping| {
-            let served = sorted.iter().filter_map(|route| route.routing());
+            let served = sorted.iter().filter_map(|(_, route)| route.routing());
             let served = served.filter(|routing| routing.is_of(mapping));
             let served = served.map(|routing| HostRoute::new(mesh, routing, &router.namespace));
             host(mapping, served.collect())

@@ -4,7 +4,7 @@ const HEAD: &str = "apiVersion: appmesh.k8s.aws/v1beta2";
 
 fn of(text: &str) -> Report {
     let texts = BTreeMap::from([("a.yaml".to_owned(), Ok(text.to_owned()))]);
-    report(&texts, &Placeholders::default(), AcmMap::default())
+    examine(&texts, &Placeholders::default(), AcmMap::default()).0
 }
 
 fn effects(resource: &Resource) -> Vec<(&str, &str)> {

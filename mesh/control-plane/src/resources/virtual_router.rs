@@ -145,6 +145,18 @@ common_names::named! {
     }
 }
 
+// === impl VirtualRouterSpec ===
+
+impl VirtualRouterSpec {
+    /// The routes in the order in which they are tried, with their indices in `routes`. Those of
+    /// one priority keep their order.
+    pub fn in_order(&self) -> Vec<(usize, &Route)> {
+        let mut routes: Vec<_> = self.routes.iter().enumerate().collect();
+        routes.sort_by_key(|(_, route)| route.priority.unwrap_or(u32::MAX));
+        routes
+    }
+}
+
 // === impl Route ===
 
 impl Route {
