@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! args -> xds_proxy | control_plane | injector -> listen, admin
-//!      -> render | inject -> standard output
+//!      -> render | inject | convert -> standard output
 //! ```
 
 use std::process::ExitCode;
@@ -17,10 +17,12 @@ mod bounded;
 mod budget;
 mod clock;
 mod control_plane;
+mod convert;
 mod inject;
 mod injector;
 mod json_file;
 mod listen;
+mod placeholders;
 mod placing;
 mod prepare;
 mod renamed;
@@ -50,6 +52,11 @@ enum Command {
     Render(Box<render::Args>),
     /// Serve App Mesh custom resources to Envoys, without AWS's control plane.
     ControlPlane(control_plane::Args),
+    /// Print App Mesh custom resources as resources of Gateway API, for another mesh. What has no
+    /// counterpart is on standard error, and at the head of the output as comments. Exit code: 0 if
+    /// each request goes where it went, 1 if something is left out or different, 2 if something
+    /// cannot be read.
+    Convert(convert::Args),
 }
 
 #[tokio::main]
@@ -68,6 +75,7 @@ async fn main() -> ExitCode {
         Command::Inject(args) => inject::inject(&args),
         Command::Prepare(args) => prepare::run(&args),
         Command::Render(args) => render::run(*args),
+        Command::Convert(args) => return convert::run(&args),
         Command::ControlPlane(args) => return exit_code(control_plane::run(args, stop).await),
     };
     exit_code(outcome.map(|()| ExitCode::SUCCESS))

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use mesh_control_plane::lint::{self, Outcome, Placeholders, Report, Resource};
 
 use crate::acm::AcmArgs;
+use crate::placeholders::pair;
 
 /// Something is refused.
 const REFUSED: u8 = 1;
@@ -58,13 +59,6 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             ExitCode::from(UNREADABLE)
         }
     }
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text
-        .split_once('=')
-        .ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn print(report: &Report, as_json: bool) -> Result<()> {
