@@ -10,8 +10,20 @@ use serde_json::{Map, Value, json};
 
 const SCHEMAS: &str = include_str!("schemas/v1beta2.json");
 
-/// Fields that App Mesh's API has and the definitions do not.
-const OF_THE_API: [(&str, &str); 1] = [("VirtualNode", "spec.serviceDiscovery.dns.ipPreference")];
+/// Fields that the definitions do not have: those that App Mesh's API has,
+/// or that a public example sets.
+const OF_THE_API: [(&str, &str); 4] = [
+    ("VirtualNode", "spec.serviceDiscovery.dns.ipPreference"),
+    (
+        "VirtualNode",
+        "spec.backends[].virtualService.clientPolicy.tls.mode",
+    ),
+    ("VirtualNode", "spec.backendDefaults.clientPolicy.tls.mode"),
+    (
+        "VirtualGateway",
+        "spec.backendDefaults.clientPolicy.tls.mode",
+    ),
+];
 
 fn schemas() -> Map<String, Value> {
     serde_json::from_str(SCHEMAS).unwrap()
@@ -100,6 +112,15 @@ fn the_table_is_what_the_control_plane_does() {
         let mut schema = schemas[&kind].clone();
         schema["properties"]["serviceDiscovery"]["properties"]["dns"]["properties"]["ipPreference"] =
             json!({"type": "string", "enum": ["IPv4_ONLY"]});
+        for place in ["/backendDefaults", "/backends/items/virtualService"] {
+            let tls = place
+                .replacen('/', "/properties/", 1)
+                .replace("/items/", "/items/properties/");
+            let tls = format!("{tls}/properties/clientPolicy/properties/tls/properties");
+            if let Some(tls) = schema.pointer_mut(&tls) {
+                tls["mode"] = json!({"type": "string"});
+            }
+        }
         let segments: Vec<_> = path.split('.').skip(1).collect();
         let object = json!({
             "apiVersion": "appmesh.k8s.aws/v1beta2", "kind": kind,

@@ -1,6 +1,7 @@
 //! TLS of listeners, and of calls to backends: the same for virtual nodes and virtual gateways.
 
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 
 /// TLS of a listener.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
@@ -49,6 +50,21 @@ pub struct ClientTls {
     /// Shown to servers that ask for one.
     pub certificate: Option<Certificate>,
     pub validation: Validation,
+    /// Not in App Mesh's API, but in a public example.
+    #[serde(default, rename = "mode")]
+    _mode: Ignored,
+}
+
+/// A field without effect: whatever it holds, two are equal.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Ignored;
+
+// === impl Ignored ===
+
+impl<'de> Deserialize<'de> for Ignored {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
 }
 
 fn enforced() -> bool {
