@@ -39,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "CHANNEL", value_enum, default_value_t = ChannelArg::Experimental)]
     channel: ChannelArg,
 
-    /// Replace each ${NAME} in the manifests by VALUE. May be given several times.
+    /// Replace each ${NAME} and $NAME in the manifests by VALUE. May be given several times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
 

@@ -200,9 +200,9 @@ const PLACEHOLDER: &str = "the placeholder ";
 
 impl FieldOutcome {
     fn of(kind: &str, path: &str, value: &Value) -> Self {
-        let placeholder = value.as_str().and_then(placeholders::next);
+        let placeholder = value.as_str().and_then(placeholders::braced);
         let (effect, why) = match (placeholder, effect(kind, path)) {
-            (Some((_, name, _)), _) => {
+            (Some(name), _) => {
                 let why = format!("{PLACEHOLDER}${{{name}}} has no value");
                 (FieldState::Refused, why)
             }

@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
 
-    /// Replace each ${NAME} in the manifests by VALUE. May be given several times.
+    /// Replace each ${NAME} and $NAME in the manifests by VALUE. May be given several times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
 
