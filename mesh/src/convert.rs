@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
+use clap::builder::NonEmptyStringValueParser;
 use mesh_control_plane::lint::{self, Placeholders};
-use mesh_convert::{Channel, Conversion, Lack};
+use mesh_convert::{Channel, Conversion, Lack, Options};
 
 use crate::acm::AcmArgs;
 use crate::placeholders::pair;
@@ -38,6 +39,11 @@ pub(crate) struct Args {
     /// retries and no TCPRoute.
     #[arg(long, value_name = "CHANNEL", value_enum, default_value_t = ChannelArg::Experimental)]
     channel: ChannelArg,
+
+    /// GatewayClass of the Gateways that virtual gateways become. Without it they have a
+    /// placeholder, which is named as not converted.
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    gateway_class: Option<String>,
 
     /// Replace each ${NAME} and $NAME in the manifests by VALUE. May be given several times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
@@ -81,7 +87,11 @@ fn converted(args: &Args) -> Result<ExitCode> {
     };
     let texts = lint::texts(&args.folders, &placeholders)?;
     let (report, meshes) = lint::examine(&texts, &placeholders, args.acm.read()?);
-    let conversion = mesh_convert::convert(&report, &meshes, args.channel.into());
+    let options = Options {
+        channel: args.channel.into(),
+        gateway_class: args.gateway_class.clone(),
+    };
+    let conversion = mesh_convert::convert(&report, &meshes, &options);
     print(&conversion)?;
     Ok(if !report.unreadable.is_empty() {
         ExitCode::from(UNREADABLE)

@@ -1,8 +1,9 @@
 //! Gateway API resources for App Mesh resources, for service meshes (GAMMA): routes whose parent
-//! is the Service that is called.
+//! is the Service that is called, or a Gateway.
 //!
 //! ```text
 //! report, meshes ─┬─> parents (Services that are called) ──> rules ──> routes ──> documents
+//!                 ├─> gateways (listeners, hostnames) ──> rules + rewrite ──┘
 //!                 └─> fields (table) ──> findings <── whatever is different
 //! ```
 //!
@@ -16,11 +17,14 @@ use serde_json::Value;
 mod duration;
 pub mod fields;
 mod finding;
+mod gateways;
+mod hostnames;
 mod matches;
 mod parents;
 mod precedence;
 mod print;
 mod retries;
+mod rewrite;
 mod routes;
 mod rules;
 mod services;
@@ -56,8 +60,17 @@ pub struct Conversion {
     pub printed: Vec<String>,
 }
 
+/// What the resources do not say.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub channel: Channel,
+    /// `gatewayClassName` of Gateways; `None` for a placeholder, which is named.
+    pub gateway_class: Option<String>,
+}
+
 /// Converts all that would be served, and says what becomes of the rest.
-pub fn convert(report: &Report, meshes: &Meshes, channel: Channel) -> Conversion {
+pub fn convert(report: &Report, meshes: &Meshes, options: &Options) -> Conversion {
+    let channel = options.channel;
     let mut findings = refused(report);
     findings.extend(fields::without_counterpart(report, channel));
     let mut services = Services::of(meshes);
@@ -68,6 +81,7 @@ pub fn convert(report: &Report, meshes: &Meshes, channel: Channel) -> Conversion
             let rules = rules::of(mesh, &parent, channel, &mut services, &mut findings);
             routes.add(&parent, &rules, channel, &mut findings);
         }
+        gateways::add(mesh, options, &mut services, &mut routes, &mut findings);
     }
     findings.sort();
     findings.dedup();

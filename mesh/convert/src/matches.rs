@@ -179,6 +179,15 @@ impl Match {
 // === impl Path ===
 
 impl Path {
+    /// Whether each request has it.
+    pub(crate) fn is_everything(&self) -> bool {
+        match self {
+            Self::Prefix(path) => path == "/",
+            Self::Call { service, method } => service.is_none() && method.is_none(),
+            Self::Exact(_) | Self::Regex(_) => false,
+        }
+    }
+
     fn http(matched: &HttpMatch, remarks: &mut Vec<Remark>) -> Result<Self, Unsayable> {
         let (field, text, exact) = match (&matched.path, &matched.prefix) {
             (Some(PathMatch::Regex(text)), _) => {

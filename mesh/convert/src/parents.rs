@@ -116,7 +116,7 @@ fn called(
 // === impl Provider ===
 
 impl Provider {
-    fn of(key: &Key, service: &VirtualServiceSpec) -> Option<Self> {
+    pub(crate) fn of(key: &Key, service: &VirtualServiceSpec) -> Option<Self> {
         let provider = service.provider.as_ref()?;
         if let Some(of) = &provider.virtual_router {
             return Some(Self::Router(Key::of(&of.router, &key.namespace)));
@@ -126,7 +126,7 @@ impl Provider {
     }
 
     /// Name of the route, and whose it is.
-    fn naming(&self, service: &Key, what: &str) -> (String, String) {
+    pub(crate) fn naming(&self, service: &Key, what: &str) -> (String, String) {
         match self {
             Self::Router(router) => {
                 let what = finding::name("VirtualRouter", &router.namespace, &router.name);

@@ -137,7 +137,7 @@ fn specificity(path: &Path) -> (bool, usize, usize) {
 
 impl Match {
     /// What is matched by both.
-    fn and(&self, other: &Self) -> Overlap<Self> {
+    pub(crate) fn and(&self, other: &Self) -> Overlap<Self> {
         let method = match (self.method, other.method) {
             (Some(one), Some(other)) if one != other => return Overlap::None,
             (one, other) => one.or(other),
@@ -188,7 +188,7 @@ fn all(
 // === impl Path ===
 
 impl Path {
-    fn and(&self, other: &Self) -> Overlap<Self> {
+    pub(crate) fn and(&self, other: &Self) -> Overlap<Self> {
         match (self, other) {
             (one, other) if one == other => Overlap::Both(one.clone()),
             (Self::Prefix(prefix), longer @ (Self::Exact(path) | Self::Prefix(path)))
@@ -235,7 +235,7 @@ fn joined(one: Option<&String>, other: Option<&String>) -> Overlap<Option<String
 }
 
 /// Whether a path begins with all elements of `prefix`.
-fn is_within(path: &str, prefix: &str) -> bool {
+pub(crate) fn is_within(path: &str, prefix: &str) -> bool {
     let rest = path.strip_prefix(prefix.trim_end_matches('/'));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -18,14 +18,27 @@ const PARENTS_MAX: usize = 32;
 /// Services of a grant at most.
 const GRANTED_MAX: usize = 16;
 
-const GROUP: &str = "gateway.networking.k8s.io";
+pub(crate) const GROUP: &str = "gateway.networking.k8s.io";
 
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
     /// By kind, namespace and name.
-    routes: BTreeMap<(&'static str, String, String), Value>,
+    by_name: BTreeMap<(&'static str, String, String), Value>,
     /// Services by their namespace, and the kind and namespace of routes that lead to them.
     grants: BTreeMap<(String, &'static str, String), BTreeSet<String>>,
+    gateways: Vec<Value>,
+}
+
+/// Where a route is, and what for.
+#[derive(Debug)]
+pub(crate) struct Placement<'a> {
+    pub(crate) protocol: Protocol,
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    /// Items of `parentRefs`.
+    pub(crate) parents: Vec<Value>,
+    /// Empty for all.
+    pub(crate) hostnames: &'a [String],
 }
 
 // === impl Routes ===
@@ -39,11 +52,6 @@ impl Routes {
         findings: &mut Vec<Finding>,
     ) {
         let protocol = parent.mapping.protocol;
-        let (kind, version) = match protocol {
-            Protocol::Http | Protocol::Http2 => ("HTTPRoute", "v1"),
-            Protocol::Grpc => ("GRPCRoute", "v1"),
-            Protocol::Tcp => ("TCPRoute", "v1alpha2"),
-        };
         if protocol == Protocol::Tcp && channel == Channel::Standard {
             let port = parent.mapping.port;
             let why = format!(
@@ -52,49 +60,69 @@ impl Routes {
             findings.push(Finding::new(Lack::NotConverted, &parent.what, "", &why));
             return;
         }
+        for services in parent.services.chunks(PARENTS_MAX) {
+            let parents = services.iter().map(|name| reference(parent, name));
+            let placement = Placement {
+                protocol,
+                namespace: &parent.namespace,
+                name: &parent.name,
+                parents: parents.collect(),
+                hostnames: &[],
+            };
+            self.place(&placement, rules);
+        }
+    }
+
+    pub(crate) fn place(&mut self, placement: &Placement<'_>, rules: &[Rule]) {
+        let (kind, version) = kind(placement.protocol);
+        let namespace = placement.namespace;
         for rule in rules {
             for (service, ..) in &rule.outcome.backends {
-                if service.namespace != parent.namespace {
-                    let slot = (service.namespace.clone(), kind, parent.namespace.clone());
+                if service.namespace != namespace {
+                    let slot = (service.namespace.clone(), kind, namespace.to_owned());
                     let granted = self.grants.entry(slot).or_default();
                     granted.insert(service.name.clone());
                 }
             }
         }
-        for services in parent.services.chunks(PARENTS_MAX) {
-            let parents: Vec<_> = services
-                .iter()
-                .map(|name| reference(parent, name))
-                .collect();
-            for part in parts(rules) {
-                let rules = part.iter();
-                let rules = rules.map(|rule| rule.to_value(protocol, &parent.namespace));
-                let spec = json!({"parentRefs": parents, "rules": rules.collect::<Vec<_>>()});
-                let name = self.free_name(kind, parent);
-                let document = json!({
-                    "apiVersion": format!("{GROUP}/{version}"), "kind": kind,
-                    "metadata": {"name": name, "namespace": parent.namespace},
-                    "spec": spec,
-                });
-                let slot = (kind, parent.namespace.clone(), name);
-                self.routes.insert(slot, document);
+        for part in parts(rules) {
+            let rules = part.iter();
+            let rules = rules.map(|rule| rule.to_value(placement.protocol, namespace));
+            let mut spec = json!({
+                "parentRefs": placement.parents,
+                "rules": rules.collect::<Vec<_>>(),
+            });
+            if !placement.hostnames.is_empty() {
+                spec["hostnames"] = json!(placement.hostnames);
             }
+            let name = self.free_name(kind, namespace, placement.name);
+            let document = json!({
+                "apiVersion": format!("{GROUP}/{version}"), "kind": kind,
+                "metadata": {"name": name, "namespace": namespace},
+                "spec": spec,
+            });
+            self.by_name
+                .insert((kind, namespace.to_owned(), name), document);
         }
+    }
+
+    pub(crate) fn add_gateway(&mut self, gateway: Value) {
+        self.gateways.push(gateway);
     }
 
     /// Between matches that are alike, implementations go by the names of routes: later parts of
     /// one have later names.
-    fn free_name(&self, kind: &'static str, parent: &Parent) -> String {
+    fn free_name(&self, kind: &'static str, namespace: &str, base: &str) -> String {
         let is_free = |name: &String| {
-            let slot = (kind, parent.namespace.clone(), name.clone());
-            !self.routes.contains_key(&slot)
+            let slot = (kind, namespace.to_owned(), name.clone());
+            !self.by_name.contains_key(&slot)
         };
-        let numbered = (2..).map(|nth| format!("{}-part-{nth:04}", parent.name));
-        let mut names = std::iter::once(parent.name.clone()).chain(numbered);
+        let numbered = (2..).map(|nth| format!("{base}-part-{nth:04}"));
+        let mut names = std::iter::once(base.to_owned()).chain(numbered);
         names.find(is_free).unwrap_or_default()
     }
 
-    /// Grants before the routes that need them.
+    /// Gateways and grants before the routes that need them.
     pub(crate) fn into_documents(self) -> Vec<Value> {
         let grants = self.grants.into_iter().flat_map(|(slot, services)| {
             let services: Vec<_> = services.into_iter().collect();
@@ -102,7 +130,17 @@ impl Routes {
             let grants = parts.map(|(nth, services)| grant(&slot, nth, services));
             grants.collect::<Vec<_>>()
         });
-        grants.chain(self.routes.into_values()).collect()
+        let gateways = self.gateways.into_iter();
+        let needed = gateways.chain(grants);
+        needed.chain(self.by_name.into_values()).collect()
+    }
+}
+
+fn kind(protocol: Protocol) -> (&'static str, &'static str) {
+    match protocol {
+        Protocol::Http | Protocol::Http2 => ("HTTPRoute", "v1"),
+        Protocol::Grpc => ("GRPCRoute", "v1"),
+        Protocol::Tcp => ("TCPRoute", "v1alpha2"),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::matches::{Match, Remark, Unsayable};
 use crate::parents::{Parent, Provider};
 use crate::precedence;
 use crate::retries::{self, Retry};
+use crate::rewrite::Rewrite;
 use crate::services::Services;
 
 /// App Mesh's default request timeout, in milliseconds.
@@ -27,6 +28,8 @@ const WEIGHT_MAX: u32 = 1_000_000;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
+    /// Whose it is, in findings.
+    pub(crate) what: String,
     /// From `spec`: `spec.routes[0]`; "" if there is no router.
     pub(crate) path: String,
     pub(crate) matches: Vec<Match>,
@@ -42,6 +45,8 @@ pub(crate) struct RuleOutcome {
     timeouts: Option<Timeouts>,
     /// Of HTTP in the experimental channel.
     retry: Option<Retry>,
+    /// Of gateways.
+    pub(crate) rewrite: Rewrite,
 }
 
 /// In milliseconds; 0 is none.
@@ -59,6 +64,33 @@ pub(crate) fn of(
     services: &mut Services,
     findings: &mut Vec<Finding>,
 ) -> Vec<Rule> {
+    let mut rules = in_order(mesh, parent, channel, services, findings);
+    if parent.mapping.protocol == Protocol::Tcp {
+        // Connections have nothing to match, so the first route has them all.
+        rules.truncate(1);
+        return rules;
+    }
+    let (rules, unreachable) = settle(rules, findings);
+    for rule in unreachable {
+        let why = "no request reaches it in App Mesh, and it is left out";
+        findings.push(Finding::new(
+            Lack::NoCounterpart,
+            &rule.what,
+            &rule.path,
+            why,
+        ));
+    }
+    rules
+}
+
+/// The same, with one match each, which are tried one after the other.
+pub(crate) fn in_order(
+    mesh: &Mesh,
+    parent: &Parent,
+    channel: Channel,
+    services: &mut Services,
+    findings: &mut Vec<Finding>,
+) -> Vec<Rule> {
     let mut context = Context {
         mesh,
         parent,
@@ -68,16 +100,43 @@ pub(crate) fn of(
     };
     match &parent.provider {
         Provider::Node(node) => context.of_node(node).into_iter().collect(),
-        Provider::Router(router) => {
-            let mut rules = context.of_router(router);
-            if parent.mapping.protocol == Protocol::Tcp {
-                // Connections have nothing to match, so the first route has them all.
-                rules.truncate(1);
-                return rules;
-            }
-            context.settle(rules)
+        Provider::Router(router) => context.of_router(router),
+    }
+}
+
+/// Adds matches where Gateway API's order would be another one. Returns the rules that are left,
+/// and those that no request reaches.
+pub(crate) fn settle(rules: Vec<Rule>, findings: &mut Vec<Finding>) -> (Vec<Rule>, Vec<Rule>) {
+    let mut matches: Vec<_> = rules.iter().map(|rule| rule.matches.clone()).collect();
+    let settled = precedence::settle(&mut matches, |one, other| {
+        rules[one].outcome == rules[other].outcome
+    });
+    for (earlier, later) in &settled.unsettled {
+        let (first, second) = (&rules[*earlier], &rules[*later]);
+        let second = if first.what == second.what {
+            second.path.clone()
+        } else {
+            format!("{} {}", second.what, second.path)
+        };
+        let why = format!(
+            "App Mesh tries it before {second}; which of them a Gateway API implementation tries first is not specified, or cannot be said by matches"
+        );
+        findings.push(Finding::new(
+            Lack::Unspecified,
+            &first.what,
+            &first.path,
+            &why,
+        ));
+    }
+    let (mut left, mut unreachable) = (Vec::new(), Vec::new());
+    for (index, (rule, matches)) in rules.into_iter().zip(matches).enumerate() {
+        if settled.unreachable.contains(&index) {
+            unreachable.push(rule);
+        } else {
+            left.push(Rule { matches, ..rule });
         }
     }
+    (left, unreachable)
 }
 
 struct Context<'a> {
@@ -104,6 +163,7 @@ impl Context<'_> {
             self.defaults_lost("spec.provider", true, true);
         }
         Some(Rule {
+            what: self.parent.what.clone(),
             path: String::new(),
             matches: vec![Match::everything(mapping.protocol)],
             outcome: self.outcome(vec![backend], None, None),
@@ -167,6 +227,7 @@ impl Context<'_> {
         }
         let backends = self.backends(&below, routing.action(), namespace);
         Some(Rule {
+            what: self.parent.what.clone(),
             path,
             matches: vec![matched],
             outcome: self.outcome(backends, policy, timeout),
@@ -275,45 +336,29 @@ impl Context<'_> {
             backends,
             timeouts: is_http.then_some(timeouts),
             retry: (is_http && self.channel == Channel::Experimental).then(|| Retry::of(policy)),
+            rewrite: Rewrite::default(),
         }
-    }
-
-    /// Adds matches where Gateway API's order would be another one.
-    fn settle(&mut self, rules: Vec<Rule>) -> Vec<Rule> {
-        let mut matches: Vec<_> = rules.iter().map(|rule| rule.matches.clone()).collect();
-        let settled = precedence::settle(&mut matches, |one, other| {
-            rules[one].outcome == rules[other].outcome
-        });
-        for (earlier, later) in &settled.unsettled {
-            let (first, second) = (&rules[*earlier].path, &rules[*later].path);
-            let why = format!(
-                "App Mesh tries it before {second}; which of them a Gateway API implementation tries first is not specified, or cannot be said by matches"
-            );
-            let first = first.clone();
-            self.find(Lack::Unspecified, &first, &why);
-        }
-        for index in &settled.unreachable {
-            let path = rules[*index].path.clone();
-            let why = "no request reaches it in App Mesh, and it is left out";
-            self.find(Lack::NoCounterpart, &path, why);
-        }
-        let reachable = rules.into_iter().zip(matches).enumerate();
-        let reachable = reachable.filter(|(index, _)| !settled.unreachable.contains(index));
-        reachable
-            .map(|(_, (rule, matches))| Rule { matches, ..rule })
-            .collect()
     }
 }
 
 // === impl Rule ===
 
 impl Rule {
+    /// That of the first match: a rule with a rewrite has one.
+    fn rewrite_filter(&self) -> Option<Value> {
+        let matched = self.matches.first()?;
+        self.outcome.rewrite.filter(&matched.path)
+    }
+
     /// An item of `rules`, for a route in `namespace`.
     pub(crate) fn to_value(&self, protocol: Protocol, namespace: &str) -> Value {
         let mut value = json!({});
         if protocol != Protocol::Tcp {
             let matches = self.matches.iter().map(Match::to_value);
             value["matches"] = matches.collect();
+        }
+        if let Some(filter) = self.rewrite_filter() {
+            value["filters"] = json!([filter]);
         }
         let backends = self.outcome.backends.iter();
         let backends = backends.map(|(service, port, weight)| {
@@ -331,6 +376,29 @@ impl Rule {
             value["retry"] = retry.to_value();
         }
         value
+    }
+}
+
+// === impl RuleOutcome ===
+
+impl RuleOutcome {
+    /// Nothing answers.
+    pub(crate) fn none() -> Self {
+        Self {
+            backends: Vec::new(),
+            timeouts: None,
+            retry: None,
+            rewrite: Rewrite::default(),
+        }
+    }
+
+    /// As far as a `GRPCRoute` has it.
+    pub(crate) fn for_grpc(self) -> Self {
+        Self {
+            timeouts: None,
+            retry: None,
+            ..self
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 use super::hosts::{self, Host};
 use super::policies::Policy;
 use super::{Ports, Snapshot, access_log, clusters, listeners, matches, millis, routes, tls};
-use crate::mesh::gateways::{gateway_name, target_port};
+use crate::mesh::gateways::gateway_name;
 use crate::mesh::{Gateway, Key, service_name};
 use crate::resources::{
     GatewayListener, GatewayRouting, HostnameMatch, PathChange, PortMapping, Protocol,
@@ -62,7 +62,7 @@ impl Snapshot {
             targets.extend(
                 routes
                     .iter()
-                    .filter_map(|(key, route)| target(gateway, key, *route)),
+                    .filter_map(|(key, route)| gateway.target(key, *route)),
             );
             snapshot.route(&ingress(gateway, &route, &routes, &cluster));
             let address = ports.ingress.map(|configured| {
@@ -103,15 +103,6 @@ fn self_redirect_name(gateway: &Gateway<'_>, listener: &GatewayListener, first: 
     let own = gateway_name(gateway.key, gateway.spec);
     let (mesh, protocol) = (&gateway.mesh.name, protocol.as_str());
     format!("cds_ingress_{mesh}_{own}_self_redirect_{protocol}_{port}")
-}
-
-/// The virtual service of a route and its port; `None` if it is not there.
-fn target(gateway: &Gateway<'_>, key: &Key, routing: GatewayRouting<'_>) -> Option<(Key, u16)> {
-    let target = routing.target();
-    let service = Key::of(&target.virtual_service.service, &key.namespace);
-    let spec = gateway.mesh.services.get(&service)?;
-    let port = target_port(gateway.mesh, &service, spec, target.port).ok()?;
-    Some((service, port))
 }
 
 /// The virtual services by name and port, with the routes of their routers.
@@ -213,7 +204,7 @@ fn route(gateway: &Gateway<'_>, key: &Key, routing: GatewayRouting<'_>, cluster:
         GatewayRouting::Http(_, route) => matches::http(&route.r#match.without_host()),
         GatewayRouting::Grpc(route) => matches::grpc(&route.r#match.without_host()),
     };
-    let Some((service, port)) = target(gateway, key, routing) else {
+    let Some((service, port)) = gateway.target(key, routing) else {
         return routes::route(matched, routes::unavailable());
     };
     let name = gateway.mesh.services.get(&service);

@@ -196,6 +196,14 @@ fn secrets(of: &Use<'_>) -> Vec<String> {
     secrets
 }
 
+/// The secret of [`AcmMap`] that a certificate is of.
+pub fn acm_secret_of(certificate: &Certificate) -> Option<String> {
+    match certificate {
+        Certificate::File(file) => secret_of(&file.certificate_chain),
+        Certificate::Sds(_) | Certificate::Acm(_) => None,
+    }
+}
+
 fn secret_of(path: &str) -> Option<String> {
     let rest = path.strip_prefix(ACM_PATH)?.strip_prefix('/')?;
     let (secret, _) = rest.split_once('/')?;

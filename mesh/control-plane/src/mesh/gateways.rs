@@ -175,7 +175,7 @@ impl<'a> Gateway<'a> {
     }
 
     /// The routes of a listener, in the order in which they are tried.
-    pub(crate) fn routes(&self, listener: PortMapping) -> Vec<(&'a Key, GatewayRouting<'a>)> {
+    pub fn routes(&self, listener: PortMapping) -> Vec<(&'a Key, GatewayRouting<'a>)> {
         let all = self.mesh.gateway_routes.iter();
         let own = all.filter(|(_, route)| designated(route).as_ref() == Some(self.key));
         let mut routes: Vec<_> = own
@@ -188,6 +188,16 @@ impl<'a> Gateway<'a> {
             .into_iter()
             .map(|(_, key, routing)| (key, routing))
             .collect()
+    }
+
+    /// The virtual service of a route in the namespace of `key`, and its port; `None` if it is not
+    /// there.
+    pub fn target(&self, key: &Key, routing: GatewayRouting<'_>) -> Option<(Key, u16)> {
+        let target = routing.target();
+        let service = Key::of(&target.virtual_service.service, &key.namespace);
+        let spec = self.mesh.services.get(&service)?;
+        let port = target_port(self.mesh, &service, spec, target.port).ok()?;
+        Some((service, port))
     }
 }
 

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier as Header;
 use envoy_types::pb::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier as Parameter;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
-use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
+use envoy_types::pb::envoy::config::route::v3::route_action::{
+    ClusterSpecifier, HostRewriteSpecifier,
+};
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::{
-    HeaderMatcher, RetryPolicy, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+    HeaderMatcher, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
@@ -31,25 +33,81 @@ impl Envoy {
         let snapshot = Snapshot::new(&meshes.node_of(node).unwrap(), &Ports::default());
         let routes = snapshot.of(ROUTE).values();
         let routes = routes.map(|any| RouteConfiguration::decode(&any.value[..]).unwrap());
-        let mut clusters = BTreeMap::new();
-        for mesh in meshes.iter() {
-            for (key, node) in mesh.nodes.iter() {
-                for listener in &node.listeners {
-                    let (port, protocol) =
-                        (listener.port_mapping.port, listener.port_mapping.protocol);
-                    let (name, protocol) = (node_name(key, node), protocol.as_str());
-                    let cluster = format!("cds_egress_{}_{name}_{protocol}_{port}", mesh.name);
-                    clusters.insert(
-                        cluster,
-                        (format!("{}/{}", key.namespace, key.name), u64::from(port)),
-                    );
-                }
-            }
-        }
         Self {
             hosts: routes.flat_map(|routes| routes.virtual_hosts).collect(),
-            clusters,
+            clusters: clusters(meshes),
         }
+    }
+
+    /// That of a gateway, with the virtual hosts of both passes.
+    pub(crate) fn of_gateway(meshes: &Meshes, gateway: &str) -> Self {
+        let gateway = meshes.gateway_of(gateway).unwrap();
+        let snapshot = Snapshot::of_gateway(&gateway, &Ports::default());
+        let routes = snapshot.of(ROUTE).values();
+        let routes = routes.map(|any| RouteConfiguration::decode(&any.value[..]).unwrap());
+        Self {
+            hosts: routes.flat_map(|routes| routes.virtual_hosts).collect(),
+            clusters: clusters(meshes),
+        }
+    }
+
+    /// Services with weights, and host and path that arrive there.
+    pub(crate) fn forwarded(&self, host: &str, request: &Request) -> (String, String) {
+        let (second, first): (Vec<_>, Vec<_>) =
+            self.hosts.iter().partition(|one| one.name == "all");
+        let rank = |one: &&&VirtualHost| {
+            let domain = one.domains[0].as_str();
+            match domain.strip_prefix('*') {
+                Some(suffix) => host.ends_with(suffix).then_some(suffix.len()),
+                None => (domain == host).then_some(usize::MAX),
+            }
+        };
+        let hosts = first.iter().filter(|one| rank(one).is_some());
+        let virtual_host = hosts.max_by_key(rank).unwrap();
+        let is_match =
+            |route: &&Route, request: &Request| matches(route.r#match.as_ref().unwrap(), request);
+        let mut routes = virtual_host.routes.iter();
+        let Some(route) = routes.find(|route| is_match(route, request)) else {
+            return ("no route".to_owned(), String::new());
+        };
+        let Some(Action::Route(action)) = &route.action else {
+            panic!("no route: {route:?}");
+        };
+        let host = match &action.host_rewrite_specifier {
+            Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => host,
+            _ => host,
+        };
+        let path = action.regex_rewrite.as_ref().map_or_else(
+            || request.path.to_owned(),
+            |rewrite| {
+                let regex = &rewrite.pattern.as_ref().unwrap().regex;
+                let regex = regex::Regex::new(regex).unwrap();
+                let path = regex.replace(request.path, rewrite.substitution.as_str());
+                path.into_owned()
+            },
+        );
+        let added = route.request_headers_to_add[0].header.as_ref().unwrap();
+        let mut again = request.clone();
+        again.path = path.clone().leak();
+        let (name, value) = (added.key.clone().leak(), added.value.clone().leak());
+        again.headers.insert(name, value);
+        let mut routes = second[0].routes.iter();
+        let targets =
+            match routes.find(|route| is_match(route, &again)) {
+                None => return ("no route".to_owned(), String::new()),
+                Some(route) => match route.action.as_ref().unwrap() {
+                    Action::Route(action) => {
+                        let targets = self.routed(action).targets.into_iter().map(
+                            |((service, _), weight)| {
+                                format!("{} {weight}", service.trim_start_matches("prod/"))
+                            },
+                        );
+                        targets.collect::<Vec<_>>().join(", ")
+                    }
+                    _ => panic!("no route: {route:?}"),
+                },
+            };
+        (targets, format!("{host}{path}"))
     }
 
     pub(crate) fn answer(&self, host: &str, request: &Request) -> Outcome {
@@ -91,6 +149,25 @@ impl Envoy {
             },
         }
     }
+}
+
+/// Service and port by the name of the cluster.
+fn clusters(meshes: &Meshes) -> BTreeMap<String, (String, u64)> {
+    let mut clusters = BTreeMap::new();
+    for mesh in meshes.iter() {
+        for (key, node) in mesh.nodes.iter() {
+            for listener in &node.listeners {
+                let (port, protocol) = (listener.port_mapping.port, listener.port_mapping.protocol);
+                let (name, protocol) = (node_name(key, node), protocol.as_str());
+                let cluster = format!("cds_egress_{}_{name}_{protocol}_{port}", mesh.name);
+                clusters.insert(
+                    cluster,
+                    (format!("{}/{}", key.namespace, key.name), u64::from(port)),
+                );
+            }
+        }
+    }
+    clusters
 }
 
 /// Of `5xx` those that App Mesh documents.

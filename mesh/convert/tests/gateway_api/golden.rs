@@ -5,7 +5,7 @@ use std::fs;
 use mesh_convert::Channel;
 
 use crate::schemas::read_strictly;
-use crate::{EVERY_FIELD, converted};
+use crate::{EVERY_FIELD, GATEWAYS, converted};
 
 #[test]
 fn fixtures_are_printed_as_before() {
@@ -17,6 +17,7 @@ fn fixtures_are_printed_as_before() {
         ("shop", shop, Channel::Experimental),
         ("every-field", EVERY_FIELD, Channel::Experimental),
         ("every-field-standard", EVERY_FIELD, Channel::Standard),
+        ("gateways", GATEWAYS, Channel::Experimental),
     ] {
         let conversion = converted(text, channel);
         read_strictly(&conversion.documents, channel);

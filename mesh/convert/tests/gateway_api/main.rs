@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use mesh_control_plane::lint::{self, Placeholders, Report};
 use mesh_control_plane::mesh::{AcmMap, Meshes};
-use mesh_convert::{Channel, Conversion, convert};
+use mesh_convert::{Channel, Conversion, Options, convert};
 
+mod edge;
 mod envoy;
 mod generated;
 mod golden;
@@ -17,14 +18,26 @@ mod routing;
 mod schemas;
 mod table;
 
+/// A secret for an ARN of ACM.
+const ACM: &str = "{\"arn:aws:acm:us-west-2:111122223333:certificate/1\": edge-cert}";
+
 const EVERY_FIELD: &str = include_str!("../fixtures/every-field.yaml");
+const GATEWAYS: &str = include_str!("../fixtures/gateways.yaml");
 
 fn read(text: &str) -> (Report, Meshes) {
     let texts = BTreeMap::from([("a.yaml".to_owned(), Ok(text.to_owned()))]);
-    lint::examine(&texts, &Placeholders::default(), AcmMap::default())
+    let acm = AcmMap::parse(ACM).unwrap();
+    lint::examine(&texts, &Placeholders::default(), acm)
 }
 
 fn converted(text: &str, channel: Channel) -> Conversion {
     let (report, meshes) = read(text);
-    convert(&report, &meshes, channel)
+    convert(&report, &meshes, &options(channel))
+}
+
+fn options(channel: Channel) -> Options {
+    Options {
+        channel,
+        gateway_class: Some("envoy".to_owned()),
+    }
 }

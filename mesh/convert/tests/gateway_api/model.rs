@@ -48,7 +48,98 @@ impl<'a> Gateway<'a> {
         }
     }
 
+    /// `HTTPRoute`s of a Gateway's listener, with the most specific host name that `host` matches.
+    pub(crate) fn of_listener(
+        documents: &'a [Value],
+        (gateway, section): (&str, &str),
+        host: &str,
+        regex_paths: RegexPaths,
+    ) -> Self {
+        let (namespace, name) = gateway.split_once('/').unwrap();
+        let is_parent = |parent: &Value| {
+            parent["name"] == name
+                && parent["sectionName"] == section
+                && parent["kind"] == "Gateway"
+        };
+        // Characters of an exact name, then of any.
+        let rank = |route: &Value| {
+            let names: Vec<_> = items(&route["spec"]["hostnames"]).collect();
+            let ranks = names.iter().filter_map(|name| {
+                let name = name.as_str().unwrap();
+                match name.strip_prefix('*') {
+                    Some(suffix) => host.ends_with(suffix).then_some((0, name.len())),
+                    None => (name == host).then_some((name.len(), name.len())),
+                }
+            });
+            if names.is_empty() {
+                Some((0, 0))
+            } else {
+                ranks.max()
+            }
+        };
+        let routes = documents.iter().filter(|document| {
+            document["kind"] == "HTTPRoute"
+                && document["metadata"]["namespace"] == namespace
+                && items(&document["spec"]["parentRefs"]).any(is_parent)
+        });
+        let ranked: Vec<_> = routes
+            .filter_map(|route| Some((rank(route)?, route)))
+            .collect();
+        let best = ranked.iter().map(|(rank, _)| *rank).max();
+        let routes = ranked.into_iter().filter(|(rank, _)| Some(*rank) == best);
+        let mut routes: Vec<_> = routes.map(|(_, route)| route).collect();
+        routes.sort_by_key(|route| route["metadata"]["name"].as_str().unwrap());
+        Self {
+            routes,
+            regex_paths,
+        }
+    }
+
+    /// Services with weights, and host and path that arrive there.
+    pub(crate) fn forwarded(&self, host: &str, request: &Request) -> (String, String) {
+        let Some((_, rule, matched)) = self.find(request) else {
+            return ("no route".to_owned(), String::new());
+        };
+        let targets = items(&rule["backendRefs"]).map(|backend| {
+            let (name, weight) = (backend["name"].as_str().unwrap(), &backend["weight"]);
+            format!("{name} {weight}")
+        });
+        let rewrite = &rule["filters"][0]["urlRewrite"];
+        let host = rewrite["hostname"].as_str().unwrap_or(host);
+        let path = match rewrite["path"]["type"].as_str() {
+            None => request.path.to_owned(),
+            Some("ReplaceFullPath") => rewrite["path"]["replaceFullPath"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+            Some(_) => {
+                let prefix = matched["path"]["value"].as_str().unwrap();
+                let rest = request
+                    .path
+                    .strip_prefix(prefix.trim_end_matches('/'))
+                    .unwrap();
+                let value = rewrite["path"]["replacePrefixMatch"].as_str().unwrap();
+                if rest.is_empty() {
+                    value.to_owned()
+                } else {
+                    format!("{}{rest}", value.trim_end_matches('/'))
+                }
+            }
+        };
+        let targets: Vec<_> = targets.collect();
+        if targets.is_empty() {
+            return ("no route".to_owned(), String::new());
+        }
+        (targets.join(", "), format!("{host}{path}"))
+    }
+
     pub(crate) fn answer(&self, request: &Request) -> Outcome {
+        let (route, rule, _) = self.find(request)?;
+        Some(answer(route, rule))
+    }
+
+    /// The route, rule and match that have precedence.
+    fn find(&self, request: &Request) -> Option<(&Value, &Value, &Value)> {
         let mut best: Option<(&Value, &Value, &Value)> = None;
         for route in &self.routes {
             for rule in items(&route["spec"]["rules"]) {
@@ -64,8 +155,7 @@ impl<'a> Gateway<'a> {
                 }
             }
         }
-        let (route, rule, _) = best?;
-        Some(answer(route, rule))
+        best
     }
 
     /// Greater if `one` has precedence.

@@ -5,7 +5,7 @@ use mesh_convert::Channel;
 use serde_json::{Value, json};
 use tests_manifests::{check_object, check_schema};
 
-use crate::{EVERY_FIELD, converted};
+use crate::{EVERY_FIELD, GATEWAYS, converted};
 
 macro_rules! schemas {
     ($channel:literal, $($file:literal),+) => {
@@ -13,16 +13,18 @@ macro_rules! schemas {
     };
 }
 
-static EXPERIMENTAL: [(&str, &str); 4] = schemas![
+static EXPERIMENTAL: [(&str, &str); 5] = schemas![
     "experimental",
     "GRPCRoute.v1",
+    "Gateway.v1",
     "HTTPRoute.v1",
     "ReferenceGrant.v1beta1",
     "TCPRoute.v1alpha2"
 ];
-static STANDARD: [(&str, &str); 3] = schemas![
+static STANDARD: [(&str, &str); 4] = schemas![
     "standard",
     "GRPCRoute.v1",
+    "Gateway.v1",
     "HTTPRoute.v1",
     "ReferenceGrant.v1beta1"
 ];
@@ -57,11 +59,17 @@ fn check(document: &Value, channel: Channel) -> Result<(), String> {
 /// The rules in CEL, by hand.
 fn rules(document: &Value) -> Result<(), String> {
     let spec = &document["spec"];
+    if document["kind"] == "Gateway" {
+        return listener_rules(&spec["listeners"]);
+    }
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let parents = list(&spec["parentRefs"]);
     let mut names: Vec<_> = parents
         .iter()
-        .map(|one| (one["name"].to_string(), one["port"].to_string()))
+        .map(|one| {
+            let field = |name: &str| one[name].to_string();
+            (field("name"), field("port"), field("sectionName"))
+        })
         .collect();
     names.sort();
     names.dedup();
@@ -85,12 +93,39 @@ fn rules(document: &Value) -> Result<(), String> {
             .zip(one)
             .is_some_and(|(request, one)| request > 0 && one > request);
         refuse(is_longer, "backendRequest is longer than request")?;
-        for matched in list(&rule["matches"]) {
+        let has_prefix =
+            |filter: &Value| filter["urlRewrite"]["path"]["type"] == "ReplacePrefixMatch";
+        let all = list(&rule["matches"]);
+        let is_of_prefix = all.len() == 1 && all[0]["path"]["type"] == "PathPrefix";
+        refuse(
+            list(&rule["filters"]).iter().any(has_prefix) && !is_of_prefix,
+            "replacePrefixMatch without exactly one prefix",
+        )?;
+        for matched in all {
             path_rules(&matched["path"])?;
             call_rules(&matched["method"])?;
         }
     }
     refuse(matches > 128, "more than 128 matches")
+}
+
+fn listener_rules(listeners: &Value) -> Result<(), String> {
+    let listeners = listeners.as_array().unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for listener in listeners {
+        let is_new =
+            seen.insert(listener["name"].to_string()) && seen.insert(listener["port"].to_string());
+        let certificates = listener["tls"]["certificateRefs"].as_array();
+        let has_certificate = certificates.is_some_and(|list| !list.is_empty());
+        let is_taken = match listener["protocol"].as_str().unwrap() {
+            "HTTPS" => has_certificate,
+            _ => listener["tls"].is_null(),
+        };
+        if !is_new || !is_taken {
+            return Err(format!("the listener {listener}"));
+        }
+    }
+    Ok(())
 }
 
 fn path_rules(path: &Value) -> Result<(), String> {
@@ -203,8 +238,10 @@ fn the_reader_is_strict() {
 #[test]
 fn every_field_is_read_by_both_channels() {
     for channel in [Channel::Standard, Channel::Experimental] {
-        let conversion = converted(EVERY_FIELD, channel);
-        assert!(conversion.documents.len() > 5);
-        read_strictly(&conversion.documents, channel);
+        for text in [EVERY_FIELD, GATEWAYS] {
+            let conversion = converted(text, channel);
+            assert!(conversion.documents.len() > 5);
+            read_strictly(&conversion.documents, channel);
+        }
     }
 }
