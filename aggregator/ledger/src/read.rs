@@ -228,12 +228,22 @@ mod tests {
     fn states_have_numbers() {
         let left_out = NoValue::ALL.map(PodState::LeftOut);
         let states = [PodState::Live, PodState::Held].into_iter().chain(left_out);
-        for (number, state) in states.enumerate() {
-            assert_eq!(usize::from(state.code()), number);
-            assert!(number < 16);
+        let mut codes: Vec<u8> = states.clone().map(PodState::code).collect();
+        codes.sort_unstable();
+        assert!(
+            codes
+                .iter()
+                .enumerate()
+                .all(|(nth, code)| nth == usize::from(*code))
+        );
+        assert!(codes.len() <= 16);
+        for state in states {
             assert_eq!(PodState::of_code(state.code()), Some(state));
         }
-        assert_eq!(PodState::of_code(2 + 9), None);
+        assert_eq!(PodState::of_code(2 + 12), None);
+        // As they are in files that earlier versions wrote.
+        let old = [NoValue::NeverReported, NoValue::Gone, NoValue::NoRequests];
+        assert_eq!(old.map(reason_code), [0, 3, 8]);
     }
 
     /// Only what cannot be claimed by everyone makes an autoscaler.

@@ -254,9 +254,9 @@ async fn refusals_are_remembered() {
         stream.status().await;
         assert_eq!(refusal(), expected);
     };
-    let hello = || encode(Frame::Hello(aggregator.hello("jazz", 1)));
     // Nobody has this address yet.
-    refused(hello(), Some(NoValue::Unauthenticated)).await;
+    assert!(aggregator.stream().await.is_err());
+    assert_eq!(refusal(), Some(NoValue::Unauthenticated));
     let mut pod = PodInfo::new(PodKey::new("prod", "jazz"), "".into(), Labels::default());
     pod.ips = vec![address];
     aggregator.directory.upsert(pod).unwrap();
