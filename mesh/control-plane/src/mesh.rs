@@ -33,7 +33,9 @@ pub(crate) mod ports;
 mod reading;
 pub(crate) mod target;
 
-pub use acm::{ACM_PATH, AcmMap, acm_secret_of, acm_secrets, acm_secrets_of_gateway};
+pub use acm::{
+    ACM_PATH, AcmMap, acm_secret_of, acm_secret_of_trust, acm_secrets, acm_secrets_of_gateway,
+};
 pub use gateways::Gateway;
 use reading::ParsedObjects;
 pub(crate) use reading::first_fault;

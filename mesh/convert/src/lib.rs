@@ -4,6 +4,7 @@
 //! ```text
 //! report, meshes ─┬─> parents (Services that are called) ──> rules ──> routes ──> documents
 //!                 ├─> gateways (listeners, hostnames) ──> rules + rewrite ──┘
+//!                 ├─> client_tls (calls) ──> BackendTLSPolicies ──> documents
 //!                 └─> fields (table) ──> findings <── whatever is different
 //! ```
 //!
@@ -14,6 +15,8 @@ use mesh_control_plane::lint::{Outcome, Report};
 use mesh_control_plane::mesh::Meshes;
 use serde_json::Value;
 
+mod backend_tls_policy;
+mod client_tls;
 mod duration;
 pub mod fields;
 mod finding;
@@ -32,6 +35,7 @@ mod services;
 pub use finding::{Finding, Lack};
 pub use print::text;
 
+use client_tls::ClientTlsPolicies;
 use routes::Routes;
 use services::Services;
 
@@ -75,6 +79,7 @@ pub fn convert(report: &Report, meshes: &Meshes, options: &Options) -> Conversio
     findings.extend(fields::without_counterpart(report, channel));
     let mut services = Services::of(meshes);
     let mut routes = Routes::default();
+    let mut policies = ClientTlsPolicies::default();
     for mesh in meshes.iter() {
         let parents = parents::of(mesh, &mut services, &mut findings);
         for parent in parents {
@@ -82,10 +87,13 @@ pub fn convert(report: &Report, meshes: &Meshes, options: &Options) -> Conversio
             routes.add(&parent, &rules, channel, &mut findings);
         }
         gateways::add(mesh, options, &mut services, &mut routes, &mut findings);
+        policies.add(mesh, &services, &mut findings);
     }
+    let policies = policies.into_documents(&services, &mut findings);
     findings.sort();
     findings.dedup();
     let mut documents = services.documents();
+    documents.extend(policies);
     documents.extend(routes.into_documents());
     Conversion {
         channel,

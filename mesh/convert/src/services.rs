@@ -114,6 +114,31 @@ impl Services {
         }
     }
 
+    /// The Service that stands for a node, if routes are about it.
+    pub(crate) fn in_use(&self, key: &Key, node: &VirtualNodeSpec) -> Option<Key> {
+        let service = match node.service_discovery.as_ref()? {
+            ServiceDiscovery::Dns(dns) => self.named(&dns.hostname, &key.namespace)?,
+            ServiceDiscovery::AwsCloudMap(_) => {
+                let printed = self.printed.get(key)?;
+                printed.selector.as_ref().map(|_| key.clone())?
+            }
+        };
+        self.used.contains_key(&service).then_some(service)
+    }
+
+    /// Whether routes lead to a port of HTTP/2 among `ports`, or among all of them.
+    pub(crate) fn has_http2(&self, service: &Key, ports: Option<&BTreeSet<u16>>) -> bool {
+        let used = self.used.get(service).into_iter().flatten();
+        let mut used = used.filter(|(port, _)| ports.is_none_or(|ports| ports.contains(port)));
+        used.any(|(_, protocol)| protocol.is_http2())
+    }
+
+    /// The name of a port, which is known of Services that are printed.
+    pub(crate) fn port_name(&self, service: &Key, port: u16) -> Option<String> {
+        let protocol = self.printed.get(service)?.ports.get(&port)?;
+        Some(port_name(port, *protocol))
+    }
+
     fn print_node(
         &mut self,
         mesh: &Mesh,
@@ -175,6 +200,10 @@ impl Services {
             .map(|(key, printed)| printed.document(key))
             .collect()
     }
+}
+
+fn port_name(port: u16, protocol: Protocol) -> String {
+    format!("{}-{port}", protocol.as_str())
 }
 
 fn needed_port((port, protocol): (&u16, &Protocol)) -> String {
@@ -243,7 +272,7 @@ fn sharing(mesh: &Mesh, key: &Key, cloud_map: &CloudMap) -> Vec<String> {
 impl Printed {
     fn document(&self, key: &Key) -> Value {
         let ports = self.ports.iter().map(|(port, protocol)| {
-            let name = format!("{}-{port}", protocol.as_str());
+            let name = port_name(*port, *protocol);
             let mut value = json!({"name": name, "port": port, "targetPort": port});
             if let Some(name) = app_protocol(*protocol) {
                 value["appProtocol"] = json!(name);

@@ -157,7 +157,7 @@ fn upstream(
     if enforced.is_none() && !is_strict {
         return None;
     }
-    let host = node.service_discovery.as_ref().map(discovered_name);
+    let host = node.service_discovery.as_ref().map(ServiceDiscovery::name);
     let validation = enforced.map(|policy| {
         let names = policy.validation.names();
         let names = if names.is_empty() {
@@ -178,17 +178,6 @@ fn upstream(
         ..UpstreamTlsContext::default()
     };
     Some(socket("envoy.transport_sockets.tls", &context))
-}
-
-/// The name that a server's certificate has to have unless the policy has others, as App Mesh's
-/// documentation says.
-fn discovered_name(discovery: &ServiceDiscovery) -> String {
-    match discovery {
-        ServiceDiscovery::Dns(dns) => dns.hostname.trim_end_matches('.').to_owned(),
-        ServiceDiscovery::AwsCloudMap(map) => {
-            format!("{}.{}", map.service_name, map.namespace_name)
-        }
-    }
 }
 
 fn alpn(protocol: Protocol) -> &'static str {

@@ -204,6 +204,14 @@ pub fn acm_secret_of(certificate: &Certificate) -> Option<String> {
     }
 }
 
+/// The same of the authorities that are trusted.
+pub fn acm_secret_of_trust(trust: &Trust) -> Option<String> {
+    match trust {
+        Trust::File(file) => secret_of(&file.certificate_chain),
+        Trust::Sds(_) | Trust::Acm(_) => None,
+    }
+}
+
 fn secret_of(path: &str) -> Option<String> {
     let rest = path.strip_prefix(ACM_PATH)?.strip_prefix('/')?;
     let (secret, _) = rest.split_once('/')?;

@@ -17,7 +17,7 @@ pub(super) struct MissingBackend {
 
 impl Mesh {
     /// The backends of a workload, and those of its groups.
-    pub(crate) fn backends_of(&self, key: &Key, node: &VirtualNodeSpec) -> Vec<Key> {
+    pub fn backends_of(&self, key: &Key, node: &VirtualNodeSpec) -> Vec<Key> {
         self.resolved_backends(key, node).0
     }
 

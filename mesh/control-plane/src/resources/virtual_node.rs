@@ -280,4 +280,13 @@ impl ServiceDiscovery {
             Self::AwsCloudMap(cloud_map) => Some(cloud_map),
         }
     }
+
+    /// The name that a server's certificate has to have unless the policy of the caller has
+    /// others, as App Mesh's documentation says.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Dns(dns) => dns.hostname.trim_end_matches('.').to_owned(),
+            Self::AwsCloudMap(map) => format!("{}.{}", map.service_name, map.namespace_name),
+        }
+    }
 }

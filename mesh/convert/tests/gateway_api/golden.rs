@@ -4,6 +4,7 @@ use std::fs;
 
 use mesh_convert::Channel;
 
+use crate::client_tls::TLS;
 use crate::schemas::read_strictly;
 use crate::{EVERY_FIELD, GATEWAYS, converted};
 
@@ -18,6 +19,7 @@ fn fixtures_are_printed_as_before() {
         ("every-field", EVERY_FIELD, Channel::Experimental),
         ("every-field-standard", EVERY_FIELD, Channel::Standard),
         ("gateways", GATEWAYS, Channel::Experimental),
+        ("tls", TLS, Channel::Standard),
     ] {
         let conversion = converted(text, channel);
         read_strictly(&conversion.documents, channel);

@@ -8,6 +8,7 @@ use mesh_control_plane::lint::{self, Placeholders, Report};
 use mesh_control_plane::mesh::{AcmMap, Meshes};
 use mesh_convert::{Channel, Conversion, Options, convert};
 
+mod client_tls;
 mod edge;
 mod envoy;
 mod generated;
@@ -18,8 +19,11 @@ mod routing;
 mod schemas;
 mod table;
 
-/// A secret for an ARN of ACM.
-const ACM: &str = "{\"arn:aws:acm:us-west-2:111122223333:certificate/1\": edge-cert}";
+/// Secrets for ARNs of ACM.
+const ACM: &str = "
+arn:aws:acm:us-west-2:111122223333:certificate/1: edge-cert
+arn:aws:acm-pca:us-west-2:111122223333:certificate-authority/1: mesh-ca
+";
 
 const EVERY_FIELD: &str = include_str!("../fixtures/every-field.yaml");
 const GATEWAYS: &str = include_str!("../fixtures/gateways.yaml");

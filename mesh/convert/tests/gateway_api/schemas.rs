@@ -13,16 +13,18 @@ macro_rules! schemas {
     };
 }
 
-static EXPERIMENTAL: [(&str, &str); 5] = schemas![
+static EXPERIMENTAL: [(&str, &str); 6] = schemas![
     "experimental",
+    "BackendTLSPolicy.v1",
     "GRPCRoute.v1",
     "Gateway.v1",
     "HTTPRoute.v1",
     "ReferenceGrant.v1beta1",
     "TCPRoute.v1alpha2"
 ];
-static STANDARD: [(&str, &str); 4] = schemas![
+static STANDARD: [(&str, &str); 5] = schemas![
     "standard",
+    "BackendTLSPolicy.v1",
     "GRPCRoute.v1",
     "Gateway.v1",
     "HTTPRoute.v1",
@@ -61,6 +63,9 @@ fn rules(document: &Value) -> Result<(), String> {
     let spec = &document["spec"];
     if document["kind"] == "Gateway" {
         return listener_rules(&spec["listeners"]);
+    }
+    if document["kind"] == "BackendTLSPolicy" {
+        return name_rules(&spec["validation"]);
     }
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let parents = list(&spec["parentRefs"]);
@@ -124,6 +129,23 @@ fn listener_rules(listeners: &Value) -> Result<(), String> {
         if !is_new || !is_taken {
             return Err(format!("the listener {listener}"));
         }
+    }
+    Ok(())
+}
+
+/// Of `BackendTLSPolicy`, as far as they are about what is printed.
+fn name_rules(validation: &Value) -> Result<(), String> {
+    let names = validation["subjectAltNames"].as_array();
+    let is_taken = |name: &Value| match name["type"].as_str() {
+        Some("Hostname") => name["hostname"].is_string() && name["uri"].is_null(),
+        _ => name["uri"].is_string() && name["hostname"].is_null(),
+    };
+    if !names.is_none_or(|names| names.iter().all(is_taken)) {
+        return Err(format!("the names {}", validation["subjectAltNames"]));
+    }
+    let authorities = validation["caCertificateRefs"].as_array();
+    if authorities.is_none_or(Vec::is_empty) {
+        return Err("no certificate authorities".to_owned());
     }
     Ok(())
 }

@@ -14,6 +14,10 @@ const SCHEMAS: &str = include_str!("../../../control-plane/tests/schemas/v1beta2
 /// Fields that App Mesh's API has and the definitions do not.
 const OF_THE_API: [(&str, &str); 1] = [("VirtualNode", "spec.serviceDiscovery.dns.ipPreference")];
 
+/// No counterpart as a limit of what may be called, and whom a caller calls decides which of its
+/// client policies are printed.
+const CALLED: (&str, &str) = ("VirtualNode", "spec.backends");
+
 /// Paths of all fields without fields of their own.
 fn leaves(schema: &Value, path: &str, found: &mut Vec<String>) {
     if let Some(fields) = schema["properties"].as_object() {
@@ -138,7 +142,8 @@ impl Tried {
                 let texts: Vec<_> = changed.iter().map(ToString::to_string).collect();
                 let differs = documents(&texts.join("\n---\n")) != before;
                 let name = format!("{} {} {path}", resource.kind, resource.name);
-                assert!(is_in_output || !differs, "{name}: {:?}", row.fate);
+                let may_differ = is_in_output || (row.kind, row.path) == CALLED;
+                assert!(may_differ || !differs, "{name}: {:?}", row.fate);
                 let leaf = (row.kind, without_indices(&path));
                 *self.in_output.entry(leaf).or_insert(!is_in_output) |= differs;
                 self.rows.insert((row.kind, row.path));
@@ -166,13 +171,5 @@ fn the_table_is_what_is_printed() {
     let untried: Vec<_> = untried
         .map(|row| format!("{} {}", row.kind, row.path))
         .collect();
-    assert_eq!(
-        untried,
-        [
-            "Mesh spec.meshOwner",
-            "VirtualNode spec.backendDefaults",
-            "VirtualNode spec.backends[].virtualService.clientPolicy",
-            "VirtualNode spec.listeners[].tls",
-        ]
-    );
+    assert_eq!(untried, ["Mesh spec.meshOwner",]);
 }
