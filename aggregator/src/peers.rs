@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aggregator_api::view::peers::{PeerAnswer, PeerAnswers, Peers};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::header::{ACCEPT, AUTHORIZATION, HOST};
 use http::{Request, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -30,7 +32,7 @@ const WITHIN: Duration = Duration::from_secs(2);
 /// Replicas asked at once; further ones are said to be left out.
 const PEERS_MAX: usize = 8;
 
-/// Bytes of all answers together, shared out evenly: 6,000 reads with 24,000 pods are 4 MB.
+/// Bytes of all answers together. Each read was answered by one replica, so one may have them all.
 const ANSWERS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Bytes of a token.
@@ -56,6 +58,10 @@ pub(crate) struct OtherReplicas {
     name: String,
 }
 
+/// Bytes that the answers of one question may still have.
+#[derive(Debug)]
+struct Allowance(AtomicUsize);
+
 // === impl OtherReplicas ===
 
 impl OtherReplicas {
@@ -78,8 +84,8 @@ impl OtherReplicas {
             }
         }
         let asked = addresses.iter().take(PEERS_MAX);
-        let bytes_max = ANSWERS_BYTES_MAX / asked.len().max(1);
-        let asked = asked.map(|address| self.ask_one(*address, path, bytes_max));
+        let allowance = Allowance(AtomicUsize::new(ANSWERS_BYTES_MAX));
+        let asked = asked.map(|address| self.ask_one(*address, path, &allowance));
         answers.extend(join_all(asked).await);
         let others = addresses.len().saturating_sub(PEERS_MAX);
         if others > 0 {
@@ -111,8 +117,8 @@ impl OtherReplicas {
         })
     }
 
-    async fn ask_one(&self, address: SocketAddr, path: &str, bytes_max: usize) -> PeerAnswer {
-        let answer = timeout(WITHIN, self.get(address, path, bytes_max)).await;
+    async fn ask_one(&self, address: SocketAddr, path: &str, allowance: &Allowance) -> PeerAnswer {
+        let answer = timeout(WITHIN, self.get(address, path, allowance)).await;
         let answer = match answer {
             Ok(answer) => answer.map_err(|error| format!("{error:#}")),
             Err(_) => Err(late()),
@@ -123,7 +129,7 @@ impl OtherReplicas {
         }
     }
 
-    async fn get(&self, address: SocketAddr, path: &str, bytes_max: usize) -> Result<Bytes> {
+    async fn get(&self, address: SocketAddr, path: &str, allowance: &Allowance) -> Result<Bytes> {
         let config = common_tls::config::client(&self.roots()?, "the CA of the API")?;
         let request = Request::get(path)
             .header(HOST, &self.name)
@@ -142,15 +148,8 @@ impl OtherReplicas {
         let answer = match response {
             Ok(response) => {
                 let status = response.status();
-                let body = Limited::new(response.into_body(), bytes_max).collect();
-                let body = body.await.map_err(|error| anyhow::anyhow!(error));
-                let limit = || {
-                    format!(
-                        "its answer was cut, or is longer than {bytes_max} bytes; ask for less: hpa=NAME, a later from"
-                    )
-                };
-                body.with_context(limit)
-                    .map(|body| (status, body.to_bytes()))
+                let body = allowance.collect(response.into_body()).await;
+                body.map(|body| (status, body))
             }
             Err(error) => Err(error.into()),
         };
@@ -196,6 +195,35 @@ impl Peers for OtherReplicas {
     }
 }
 
+// === impl Allowance ===
+
+impl Allowance {
+    /// Reads an answer as long as something is left.
+    async fn collect<B>(&self, mut body: B) -> Result<Bytes>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let mut whole = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.context("its answer was cut")?.into_data() else {
+                continue;
+            };
+            let take = |left: usize| left.checked_sub(data.len());
+            let taken = self
+                .0
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+            ensure!(
+                taken.is_ok(),
+                "the answers of all replicas are longer than {ANSWERS_BYTES_MAX} bytes together; ask for less: \
+                 hpa=NAME, a later from"
+            );
+            whole.extend_from_slice(&data);
+        }
+        Ok(whole.into())
+    }
+}
+
 /// `roots` and the rest, ready to be shared.
 pub(crate) fn shared(config: PeersConfig, roots: Roots, name: String) -> Arc<dyn Peers> {
     Arc::new(OtherReplicas::new(config, roots, name))
@@ -211,4 +239,30 @@ fn message(body: &[u8]) -> String {
     let message = status.and_then(|status| Some(status["message"].as_str()?.to_owned()));
     let message = message.unwrap_or_else(|| "not a Kubernetes answer".to_owned());
     message.chars().take(MESSAGE_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+
+    use super::*;
+
+    /// What one answer leaves is for the others; one that takes more is refused, and ends there.
+    #[tokio::test]
+    async fn answers_share_an_allowance() {
+        let allowance = Allowance(AtomicUsize::new(10));
+        let answer = async |length: usize| {
+            let body = Full::new(Bytes::from(vec![b'x'; length]));
+            let read = allowance.collect(body).await;
+            read.map(|bytes| bytes.len())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(answer(7).await, Ok(7));
+        let refused = answer(4).await.unwrap_err();
+        assert!(
+            refused.contains("longer than 8388608 bytes together"),
+            "{refused}"
+        );
+        assert_eq!(answer(3).await, Ok(3));
+    }
 }

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use clap::builder::NonEmptyStringValueParser;
-use mesh_control_plane::lint::{self, Placeholders};
+use mesh_control_plane::lint;
 use mesh_convert::{Channel, Conversion, Lack, Options};
 
 use crate::acm::AcmArgs;
-use crate::placeholders::pair;
+use crate::placeholders::PlaceholderArgs;
 
 /// Something is left out, or goes elsewhere.
 const DIFFERENT: u8 = 1;
@@ -45,13 +45,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     gateway_class: Option<String>,
 
-    /// Replace each ${NAME} and $NAME in the manifests by VALUE. May be given several times.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
-    set: Vec<(String, String)>,
-
-    /// Let every other ${NAME} stand for itself: ${MESH_NAME} is read as mesh-name.
-    #[arg(long)]
-    tolerate_placeholders: bool,
+    #[command(flatten)]
+    placeholders: PlaceholderArgs,
 
     #[command(flatten)]
     acm: AcmArgs,
@@ -81,10 +76,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 fn converted(args: &Args) -> Result<ExitCode> {
-    let placeholders = Placeholders {
-        values: args.set.iter().cloned().collect(),
-        tolerated: args.tolerate_placeholders,
-    };
+    let placeholders = args.placeholders.read();
     let texts = lint::texts(&args.folders, &placeholders)?;
     let (report, meshes) = lint::examine(&texts, &placeholders, args.acm.read()?);
     let options = Options {

@@ -2,6 +2,9 @@
 
 use aggregator_core::pod::PodKey;
 use aggregator_core::query::NoValue;
+use aggregator_core::store::Store;
+use aggregator_directory::Directory;
+use common_time::Monotonic;
 
 /// Order of reasons in a message: those that need action first.
 pub(crate) const REASONS: [NoValue; 12] = [
@@ -18,6 +21,23 @@ pub(crate) const REASONS: [NoValue; 12] = [
     NoValue::New,
     NoValue::NoRequests,
 ];
+
+/// `why`, or why the last attempt to report from one of the pod's addresses was refused, if that
+/// explains it.
+pub(crate) fn refused(
+    store: &Store,
+    directory: &Directory,
+    now: Monotonic,
+    pod: &PodKey,
+    why: NoValue,
+) -> NoValue {
+    if !matches!(why, NoValue::NeverReported | NoValue::Gone) {
+        return why;
+    }
+    let info = directory.get(pod);
+    let refusal = info.and_then(|info| store.refusal_of(now, &info.ips));
+    refusal.unwrap_or(why)
+}
 
 /// The message for `pods` ("pods matching app=jazz in namespace prod") of which none has a value.
 pub(crate) fn none_has_a_value(metric: &str, pods: &str, missing: &[(PodKey, NoValue)]) -> String {
@@ -62,7 +82,8 @@ fn phrase(why: NoValue) -> &'static str {
              aggregator's log has the reason)"
         }
         NoValue::Unauthenticated => {
-            "does not report: its streams are refused: token or certificate (the aggregator's log has the reason)"
+            "does not report: its streams are refused: identity (its token, certificate or address; the \
+             aggregator's log has the reason)"
         }
         NoValue::Unreadable => {
             "does not report: its streams are refused: they cannot be read (its filter may be of another version; the \

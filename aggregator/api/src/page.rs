@@ -26,8 +26,7 @@ use cache::Cache;
 /// Pages and documents that viewers share: each of the streams may show a page of its own.
 const SHARED_MAX: usize = 64;
 
-/// Bytes of shared pages, and of shared documents: 64 of some 100 KB. An HPA's timeline of a day is
-/// 1 MB.
+/// Bytes of shared pages, and as many of shared documents: 64 of 128 KiB.
 const SHARED_BYTES_MAX: usize = 8 << 20;
 
 /// A page is made this often, however many look at it.

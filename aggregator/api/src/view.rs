@@ -38,8 +38,8 @@ use crate::path::{ListResource, ViewPath};
 use crate::status::{Kind, Reason, Refusal};
 use peers::Peers;
 
-/// Documents and pages that are built at once. One of 5,000 pods takes some 50 ms, and on two
-/// processors the other one is left to autoscalers and sidecars.
+/// Documents and pages that are built at once: on two processors the other one is left to
+/// autoscalers and sidecars.
 const BUILDERS_MAX: usize = 1;
 
 /// Documents of what all replicas know that are made at once: each holds up to 8 MiB of the other
@@ -106,8 +106,7 @@ impl Views {
         path: ViewPath,
         query: &str,
     ) -> Result<Bytes, Refusal> {
-        let parameters = ViewParameters::parse(query)
-            .map_err(|error| Refusal::bad_request(Reason::Query, error.to_string()))?;
+        let parameters = parameters(query)?;
         match path {
             ViewPath::List {
                 resource,
@@ -199,6 +198,11 @@ impl fmt::Debug for ViewSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ViewSettings").finish_non_exhaustive()
     }
+}
+
+pub(crate) fn parameters(query: &str) -> Result<ViewParameters, Refusal> {
+    ViewParameters::parse(query)
+        .map_err(|error| Refusal::bad_request(Reason::Query, error.to_string()))
 }
 
 /// One of `slots`, if it comes soon enough; `busy` is what the refusal says.

@@ -89,7 +89,7 @@ common_names::named! {
         NeverReported = "never_reported",
         /// No sidecar of the pod has reported, and its last TLS handshake failed.
         TlsRefused = "tls_refused",
-        /// No sidecar of the pod reports, and its token or certificate was refused last.
+        /// No sidecar of the pod reports, and its token, certificate or address was refused last.
         Unauthenticated = "unauthenticated",
         /// No sidecar of the pod reports, and what it sent last could not be read.
         Unreadable = "unreadable",

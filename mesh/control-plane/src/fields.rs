@@ -2,16 +2,20 @@
 
 use std::sync::LazyLock;
 
-/// A field of a kind, or with `refused` and `no effect` everything below one.
+/// A row of a table of fields, by tabs: what becomes of a field of a kind.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Field {
+pub struct Row<S> {
     pub kind: &'static str,
     /// Path from `spec`; items of a list are `[]`: `spec.listeners[].portMapping.port`.
     pub path: &'static str,
-    pub state: FieldState,
-    /// Why it is not served, and what to do instead; "" if it is served.
+    pub state: S,
+    /// "" if there is nothing to explain.
     pub reason: &'static str,
 }
+
+/// A field, or with `refused` and `no effect` everything below one. The reason says why it is not
+/// served, and what to do instead.
+pub type Field = Row<FieldState>;
 
 common_names::named! {
     pub enum FieldState {
@@ -27,17 +31,46 @@ common_names::named! {
 }
 
 /// All fields of all kinds.
-pub static FIELDS: LazyLock<Vec<Field>> = LazyLock::new(|| {
-    let rows = include_str!("fields.tsv").lines().skip(1);
-    rows.filter_map(Field::of_row).collect()
-});
+pub static FIELDS: LazyLock<Vec<Field>> =
+    LazyLock::new(|| rows(include_str!("fields.tsv"), FieldState::parse));
+
+/// The rows of a table below its headings; one whose state is unknown is left out.
+pub fn rows<S>(table: &'static str, state: fn(&str) -> Option<S>) -> Vec<Row<S>> {
+    let row = |row: &'static str| {
+        let mut columns = row.split('\t');
+        let [kind, path] = [columns.next()?, columns.next()?];
+        Some(Row {
+            kind,
+            path,
+            state: state(columns.next()?)?,
+            reason: columns.next()?,
+        })
+    };
+    table.lines().skip(1).filter_map(row).collect()
+}
 
 /// The row of a field, or the nearest one above it that holds for everything below. Indices of
 /// lists in `path` are ignored.
 pub fn field(kind: &str, path: &str) -> Option<&'static Field> {
+    nearest(&FIELDS, kind, path, |row| {
+        matches!(row.state, FieldState::NoEffect | FieldState::Refused)
+    })
+}
+
+/// The row of a field, or the nearest one above it of those that hold for everything below.
+pub fn nearest<'a, S>(
+    rows: &'a [Row<S>],
+    kind: &str,
+    path: &str,
+    holds_below: impl Fn(&Row<S>) -> bool,
+) -> Option<&'a Row<S>> {
     let path = without_indices(path);
-    let rows = FIELDS.iter().filter(|row| row.kind == kind);
-    let matching = rows.filter(|row| row.path == path || row.holds_for(&path));
+    let is_above = |row: &Row<S>| {
+        let below = path.strip_prefix(row.path);
+        below.is_some_and(|below| below.starts_with(['.', '[']))
+    };
+    let rows = rows.iter().filter(|row| row.kind == kind);
+    let matching = rows.filter(|row| row.path == path || (is_above(row) && holds_below(row)));
     matching.max_by_key(|row| row.path.len())
 }
 
@@ -49,27 +82,6 @@ fn without_indices(path: &str) -> String {
         !in_index || *c == '['
     };
     path.chars().filter(is_kept).collect()
-}
-
-// === impl Field ===
-
-impl Field {
-    fn of_row(row: &'static str) -> Option<Self> {
-        let mut columns = row.split('\t');
-        let [kind, path] = [columns.next()?, columns.next()?];
-        Some(Self {
-            kind,
-            path,
-            state: FieldState::parse(columns.next()?)?,
-            reason: columns.next()?,
-        })
-    }
-
-    fn holds_for(&self, path: &str) -> bool {
-        let below = path.strip_prefix(self.path);
-        matches!(self.state, FieldState::NoEffect | FieldState::Refused)
-            && below.is_some_and(|below| below.starts_with(['.', '[']))
-    }
 }
 
 #[cfg(test)]

@@ -2,21 +2,14 @@
 
 use std::sync::LazyLock;
 
+use mesh_control_plane::fields::{Row, nearest, rows};
 use mesh_control_plane::lint::{Outcome, Report};
 
 use crate::Channel;
 use crate::finding::{self, Finding, Lack};
 
-/// A field of a kind, and everything below it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Field {
-    pub kind: &'static str,
-    /// Path from `spec`; items of a list are `[]`.
-    pub path: &'static str,
-    pub fate: Fate,
-    /// "" if it is converted.
-    pub reason: &'static str,
-}
+/// A field, and everything below it.
+pub type Field = Row<Fate>;
 
 common_names::named! {
     pub enum Fate {
@@ -35,16 +28,12 @@ common_names::named! {
 }
 
 /// All fields of all kinds.
-pub static FIELDS: LazyLock<Vec<Field>> = LazyLock::new(|| {
-    let rows = include_str!("fields.tsv").lines().skip(1);
-    rows.filter_map(Field::of_row).collect()
-});
+pub static FIELDS: LazyLock<Vec<Field>> =
+    LazyLock::new(|| rows(include_str!("fields.tsv"), Fate::parse));
 
 /// The row of a field, or the nearest one above it. Indices of lists in `path` are ignored.
 pub fn field(kind: &str, path: &str) -> Option<&'static Field> {
-    let rows = FIELDS.iter().filter(|row| row.kind == kind);
-    let matching = rows.filter(|row| row.is_of(path));
-    matching.max_by_key(|row| row.path.len())
+    nearest(&FIELDS, kind, path, |_| true)
 }
 
 /// The reason in the table; "" for a field without one.
@@ -64,7 +53,7 @@ pub(crate) fn without_counterpart(report: &Report, channel: Channel) -> Vec<Find
             let Some(row) = field(&resource.kind, &set.path) else {
                 continue;
             };
-            let lack = match row.fate {
+            let lack = match row.state {
                 Fate::NotConverted => Lack::NotConverted,
                 Fate::NoCounterpart => Lack::NoCounterpart,
                 Fate::Experimental if channel == Channel::Standard => Lack::NoCounterpart,
@@ -87,32 +76,6 @@ fn shortened<'a>(path: &'a str, row: &str) -> &'a str {
         .unwrap_or(path)
 }
 
-// === impl Field ===
-
-impl Field {
-    fn of_row(row: &'static str) -> Option<Self> {
-        let mut columns = row.split('\t');
-        let [kind, path] = [columns.next()?, columns.next()?];
-        Some(Self {
-            kind,
-            path,
-            fate: Fate::parse(columns.next()?)?,
-            reason: columns.next()?,
-        })
-    }
-
-    fn is_of(&self, path: &str) -> bool {
-        let mut segments = path.split('.').map(name);
-        let mut own = self.path.split('.').map(name);
-        own.all(|name| segments.next() == Some(name))
-    }
-}
-
-/// `listeners` of `listeners[]` and `listeners[0]`.
-fn name(segment: &str) -> &str {
-    segment.split_once('[').map_or(segment, |(name, _)| name)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -127,7 +90,7 @@ mod tests {
         for field in FIELDS.iter() {
             assert!(seen.insert((field.kind, field.path)), "{field:?} is twice");
             let has_reason = !field.reason.is_empty();
-            assert_eq!(has_reason, field.fate != Fate::Converted, "{field:?}");
+            assert_eq!(has_reason, field.state != Fate::Converted, "{field:?}");
         }
     }
 

@@ -6,17 +6,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use mesh_control_plane::lint::{self, Outcome, Placeholders, Report, Resource};
+use mesh_control_plane::lint::{self, Outcome, Report, Resource};
 
 use crate::acm::AcmArgs;
-use crate::placeholders::pair;
+use crate::placeholders::PlaceholderArgs;
 
 /// Something is refused.
 const REFUSED: u8 = 1;
 /// Something cannot be read.
 const UNREADABLE: u8 = 2;
 
-#[expect(clippy::doc_markdown, reason = "these are texts of --help")]
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Folder of manifests (*.yaml, *.yml, *.json; with --set or --tolerate-placeholders also
@@ -28,23 +27,15 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
 
-    /// Replace each ${NAME} and $NAME in the manifests by VALUE. May be given several times.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
-    set: Vec<(String, String)>,
-
-    /// Let every other ${NAME} stand for itself: ${MESH_NAME} is read as mesh-name.
-    #[arg(long)]
-    tolerate_placeholders: bool,
+    #[command(flatten)]
+    placeholders: PlaceholderArgs,
 
     #[command(flatten)]
     acm: AcmArgs,
 }
 
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let placeholders = Placeholders {
-        values: args.set.iter().cloned().collect(),
-        tolerated: args.tolerate_placeholders,
-    };
+    let placeholders = args.placeholders.read();
     let report = || lint::folders(&args.folders, &placeholders, args.acm.read()?);
     let outcome = report().and_then(|report| {
         print(&report, args.json)?;

@@ -27,15 +27,7 @@ impl Mesh {
         name: &str,
         through: Option<(&Modules, SocketAddr)>,
     ) -> Result<Gateway> {
-        let xds_proxy = match through {
-            Some((modules, aggregator)) => {
-                Some(XdsProxy::start(name, self.control_plane, aggregator, modules).await?)
-            }
-            None => None,
-        };
-        let xds = xds_proxy
-            .as_ref()
-            .map_or(self.control_plane, |xds_proxy| xds_proxy.xds);
+        let (xds_proxy, xds) = self.xds(name, through).await?;
         let mut bootstrap = bootstrap(name, xds, xds);
         let node = &mut bootstrap["node"];
         node["id"] = format!("mesh/dj-app/virtualGateway/{name}_{NAMESPACE}").into();

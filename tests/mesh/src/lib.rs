@@ -31,6 +31,7 @@ use tests_support::clock;
 use tests_support::djapp::{App, Behaviour};
 use tests_support::envoy::{Envoy, Options};
 use tests_support::process::Process;
+use versions::Version;
 
 pub const NAMESPACE: &str = "prod";
 /// The listener towards the application.
@@ -142,6 +143,14 @@ impl Mesh {
         })
     }
 
+    /// The mesh of `manifest` in place of djapp, with this Envoy.
+    pub async fn of(version: Version, manifest: &str) -> Result<Self> {
+        let mut mesh = Self::start((1, 1)).await?;
+        mesh.envoy = version.binary()?;
+        mesh.add("djapp.yaml", manifest)?;
+        Ok(mesh)
+    }
+
     pub async fn lose_control_plane(&mut self) -> Result<()> {
         self.process.kill().await
     }
@@ -173,6 +182,20 @@ impl Mesh {
         Ok(fs::write(file, manifests::djapp(weights))?)
     }
 
+    /// The xDS proxy of a pod, if it has one, and where its Envoy's configuration comes from.
+    async fn xds(
+        &self,
+        name: &str,
+        through: Option<(&Modules, SocketAddr)>,
+    ) -> Result<(Option<XdsProxy>, SocketAddr)> {
+        let Some((modules, aggregator)) = through else {
+            return Ok((None, self.control_plane));
+        };
+        let proxy = XdsProxy::start(name, self.control_plane, aggregator, modules).await?;
+        let xds = proxy.xds;
+        Ok((Some(proxy), xds))
+    }
+
     /// Starts the pod `name` with its sidecar, configured by the xDS proxy, or without one by the
     /// control plane.
     pub async fn pod(
@@ -182,15 +205,7 @@ impl Mesh {
         through: Option<(&Modules, SocketAddr)>,
     ) -> Result<Pod> {
         let app = App::start((Ipv4Addr::LOCALHOST, 0).into(), behaviour).await?;
-        let xds_proxy = match through {
-            Some((modules, aggregator)) => {
-                Some(XdsProxy::start(name, self.control_plane, aggregator, modules).await?)
-            }
-            None => None,
-        };
-        let xds = xds_proxy
-            .as_ref()
-            .map_or(self.control_plane, |xds_proxy| xds_proxy.xds);
+        let (xds_proxy, xds) = self.xds(name, through).await?;
         let mut bootstrap = bootstrap(name, app.address(), xds);
         if let Some(socket) = &self.sds {
             sds::add(&mut bootstrap, socket)?;
@@ -311,6 +326,25 @@ async fn addresses_of(process: &mut Process, file: &Path) -> Result<Value> {
     .await
 }
 
+/// A cluster of a bootstrap: a gRPC server at this address.
+pub(crate) fn grpc_cluster(name: &str, address: &Value) -> Value {
+    json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            },
+        },
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+        },
+    })
+}
+
 /// The bootstrap of a stock sidecar: its node and where its configuration comes from.
 pub fn bootstrap(pod: &str, application: SocketAddr, xds: SocketAddr) -> Value {
     let any = "127.0.0.1:0";
@@ -336,24 +370,10 @@ pub fn bootstrap(pod: &str, application: SocketAddr, xds: SocketAddr) -> Value {
             "cds_config": ads,
         },
         "static_resources": {
-            "clusters": [{
-                "name": "meshmeter_xds",
-                "type": "STATIC",
-                "connect_timeout": "1s",
-                "typed_extension_protocol_options": {
-                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                        "explicit_http_config": {"http2_protocol_options": {}},
-                    },
-                },
-                "load_assignment": {
-                    "cluster_name": "meshmeter_xds",
-                    "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"socket_address": {
-                        "address": xds.ip().to_string(),
-                        "port_value": xds.port(),
-                    }}}}]}],
-                },
-            }],
+            "clusters": [grpc_cluster("meshmeter_xds", &json!({"socket_address": {
+                "address": xds.ip().to_string(),
+                "port_value": xds.port(),
+            }}))],
         },
     })
 }

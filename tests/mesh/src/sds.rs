@@ -29,6 +29,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::grpc_cluster;
+
 /// As App Mesh's agent names it.
 const CLUSTER: &str = "static_cluster_sds_unix_socket";
 const WAITING_MAX: usize = 16;
@@ -170,20 +172,7 @@ fn inline(pem: &str) -> DataSource {
 /// Adds the server's cluster to a bootstrap, as App Mesh's agent does.
 pub(crate) fn add(bootstrap: &mut Value, socket: &Path) -> Result<()> {
     let clusters = bootstrap["static_resources"]["clusters"].as_array_mut();
-    clusters.context("the bootstrap has no clusters")?.push(json!({
-        "name": CLUSTER,
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {"http2_protocol_options": {}},
-            },
-        },
-        "load_assignment": {
-            "cluster_name": CLUSTER,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": socket}}}}]}],
-        },
-    }));
+    let clusters = clusters.context("the bootstrap has no clusters")?;
+    clusters.push(grpc_cluster(CLUSTER, &json!({"pipe": {"path": socket}})));
     Ok(())
 }

@@ -121,15 +121,13 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Copies the files of an example, with what is put in by hand, into folders that are read
-/// together.
+/// Copies the files of an example, with what is put in by hand, into one folder.
 fn prepared(examples: &Path, folder: &str) -> tempfile::TempDir {
     let target = tempfile::tempdir().unwrap();
     let source = examples.join("walkthroughs").join(folder);
     let steps = |path: &Path| STEPS.iter().any(|step| path.ends_with(step));
     let files = files(&source).into_iter().filter(|path| !steps(path));
-    // djapp's later manifests replace earlier ones, as `kubectl apply` does: each in its own
-    // folder.
+    // By number, so that a later one replaces an earlier one, as with `kubectl apply`.
     for (number, path) in files.enumerate() {
         let text = fs::read_to_string(&path).unwrap();
         let text = BY_HAND
@@ -368,9 +366,7 @@ async fn examples_run(version: Version) {
             placed(&text)
         });
         let text = texts.collect::<Vec<_>>().join("\n---\n");
-        let mut mesh = Mesh::start((1, 1)).await.unwrap();
-        mesh.envoy = version.binary().unwrap();
-        mesh.add("djapp.yaml", &text).unwrap();
+        let mut mesh = Mesh::of(version, &text).await.unwrap();
         let mut pods = Vec::new();
         for node in example.nodes {
             pods.push(mesh.pod(node, Behaviour::new(node), None).await.unwrap());

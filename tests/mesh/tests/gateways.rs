@@ -86,12 +86,9 @@ on_each_version!(
 );
 
 async fn mesh(version: Version, log: &Path) -> Mesh {
-    let mut mesh = Mesh::start((1, 1)).await.unwrap();
-    mesh.envoy = version.binary().unwrap();
     let log = log.display().to_string();
-    mesh.add("djapp.yaml", &MANIFEST.replace("/LOG", &log))
-        .unwrap();
-    mesh
+    let manifest = MANIFEST.replace("/LOG", &log);
+    Mesh::of(version, &manifest).await.unwrap()
 }
 
 /// `GET /` and further lines of a head as the head.

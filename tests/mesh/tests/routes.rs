@@ -47,12 +47,9 @@ on_each_version!(
 
 /// The mesh of `routes.yaml`, with its access log in `log`.
 async fn mesh(version: Version, log: &Path) -> Mesh {
-    let mut mesh = Mesh::start((1, 1)).await.unwrap();
-    mesh.envoy = version.binary().unwrap();
     let log = log.display().to_string();
-    mesh.add("djapp.yaml", &MANIFEST.replace("/LOG", &log))
-        .unwrap();
-    mesh
+    let manifest = MANIFEST.replace("/LOG", &log);
+    Mesh::of(version, &manifest).await.unwrap()
 }
 
 /// The pod of a node; the control plane may not have read the manifest yet, and Envoy asks again.

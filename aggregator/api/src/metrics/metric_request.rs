@@ -1,7 +1,7 @@
 //! A metric request of either API: pods, and the part of a metric to read of them.
 
 use aggregator_core::pod::{PodKey, Readiness};
-use aggregator_core::query::{MetricQuery, NoValue, QueryResult};
+use aggregator_core::query::{MetricQuery, QueryResult};
 use aggregator_directory::{Directory, ServicePods};
 
 use crate::metrics::sum::{self, Set, Sum};
@@ -39,13 +39,6 @@ enum Own {
     NoneRuns(String),
 }
 
-/// Why the last attempt to report from one of the pod's addresses was refused, if it was.
-fn refusal_of(context: ReadContext<'_>, pod: &PodKey) -> Option<NoValue> {
-    let info = context.directory.get(pod)?;
-    let now = context.now.monotonic;
-    context.store.refusal_of(now, &info.ips)
-}
-
 // === impl MetricRequest ===
 
 impl MetricRequest<'_> {
@@ -58,11 +51,8 @@ impl MetricRequest<'_> {
     fn read_pods(&self, context: ReadContext<'_>, pods: &[PodKey]) -> QueryResult {
         let mut result = context.store.read(context.now.monotonic, pods, &self.query);
         for (pod, why) in &mut result.missing {
-            if matches!(why, NoValue::NeverReported | NoValue::Gone)
-                && let Some(refusal) = refusal_of(context, pod)
-            {
-                *why = refusal;
-            }
+            let (store, directory) = (context.store, context.directory);
+            *why = no_value_reason::refused(store, directory, context.now.monotonic, pod, *why);
         }
         result
     }

@@ -301,7 +301,7 @@ fn says_that_streams_are_refused() {
         (NoValue::TlsRefused, "its streams are refused: TLS"),
         (
             NoValue::Unauthenticated,
-            "its streams are refused: token or certificate",
+            "its streams are refused: identity",
         ),
         (
             NoValue::Unreadable,

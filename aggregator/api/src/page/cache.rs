@@ -66,16 +66,17 @@ impl<T: Clone> Cache<T> {
         *known = None;
         entry.bytes.store(0, Ordering::Relaxed);
         let value = make.await?;
-        if self.has_room(&entry, (self.size)(&value)) {
+        if self.has_room(&entry, (self.size)(&value), now) {
             *known = Some((now, value.clone()));
         }
         Ok(value)
     }
 
     /// Takes the room for a value of `entry`, if it is there.
-    fn has_room(&self, entry: &Entry<T>, bytes: usize) -> bool {
+    fn has_room(&self, entry: &Entry<T>, bytes: usize, now: Monotonic) -> bool {
         // Locked: two values do not take the same room.
-        let entries = self.entries.lock();
+        let mut entries = self.entries.lock();
+        forget_idle(&mut entries, now);
         let sizes = entries
             .values()
             .map(|one| one.bytes.load(Ordering::Relaxed));
@@ -92,7 +93,7 @@ impl<T: Clone> Cache<T> {
             *entry.last_asked.lock() = now;
             return Some(Arc::clone(entry));
         }
-        entries.retain(|_, entry| now.since(*entry.last_asked.lock()) < IDLE_MAX);
+        forget_idle(&mut entries, now);
         if entries.len() >= self.max {
             return None;
         }
@@ -104,6 +105,10 @@ impl<T: Clone> Cache<T> {
         entries.insert(name.to_owned(), Arc::clone(&entry));
         Some(entry)
     }
+}
+
+fn forget_idle<T>(entries: &mut HashMap<String, Arc<Entry<T>>>, now: Monotonic) {
+    entries.retain(|_, entry| now.since(*entry.last_asked.lock()) < IDLE_MAX);
 }
 
 #[cfg(test)]
@@ -149,6 +154,9 @@ mod tests {
             (1_000, "a", 62, 62),
             (1_000, "a", 60, 60),
             (1_000, "a", 1, 60),
+            // Nobody asks for "a" any more: its room is free.
+            (10_500, "b", 30, 30),
+            (11_600, "b", 100, 100),
         ] {
             let got = cache.get(name, at(millis), AGE_MAX, make(bytes)).await;
             assert_eq!(got.unwrap(), expected, "{name} at {millis}");

@@ -13,9 +13,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
 use super::{Kind, Pages, Reason, Refusal};
-use crate::form::view::ViewParameters;
 use crate::path::ViewPath;
-use crate::view::Views;
+use crate::view::{Views, parameters};
 
 /// What all replicas together know: an autoscaler reads every 15 s.
 const READS_AGE_MAX: Duration = Duration::from_secs(2);
@@ -230,11 +229,6 @@ impl Pages {
         };
         self.views.build(parse).await
     }
-}
-
-fn parameters(query: &str) -> Result<ViewParameters, Refusal> {
-    ViewParameters::parse(query)
-        .map_err(|error| Refusal::bad_request(Reason::Query, error.to_string()))
 }
 
 fn page_query(listing: &Listing) -> String {

@@ -103,14 +103,7 @@ impl Views {
 
     /// Why a pod has no rate of requests.
     pub(super) fn why(&self, now: Monotonic, pod: &PodKey, why: NoValue, injected: bool) -> Why {
-        let refusal = || {
-            let info = self.directory.get(pod)?;
-            self.store.refusal_of(now, &info.ips)
-        };
-        let why = match why {
-            NoValue::NeverReported | NoValue::Gone => refusal().unwrap_or(why),
-            why => why,
-        };
+        let why = no_value_reason::refused(&self.store, &self.directory, now, pod, why);
         if why == NoValue::NeverReported && !injected {
             return Why {
                 reason: NO_SIDECAR,

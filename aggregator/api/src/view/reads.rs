@@ -19,7 +19,7 @@ use aggregator_view::{GROUP, VERSION};
 /// Reads of one replica in a document: a day of one autoscaler, each 15 s, is 5,760.
 const READS_MAX: usize = 6_000;
 
-/// Pods of these reads: some 5 MiB. Of older reads only what they summed up is told.
+/// Pods of these reads. Of older reads only what they summed up is told.
 const EACH_MAX: usize = 24_000;
 
 /// Changes of one replica in a document.
@@ -354,9 +354,18 @@ mod tests {
     fn the_newest_are_kept() {
         let mut newest = Newest::default();
         let pods = 10;
+        // As long as names of pods of a Deployment get.
+        let pod = PodRead {
+            name: "recommendations-v2-6f7c9d5b48-x2x9k".to_owned(),
+            value_milli: Some(123_456),
+            window_ms: 15_000,
+            age_ms: 1_000,
+            state: "live".to_owned(),
+            ..PodRead::default()
+        };
         for at in 0..7_000 {
             newest.push(Read {
-                each: Some(vec![PodRead::default(); pods]),
+                each: Some(vec![pod.clone(); pods]),
                 ..read(at, "")
             });
             let each = newest.reads.iter().filter_map(|read| read.each.as_ref());
@@ -370,6 +379,12 @@ mod tests {
         let (without, with) = (READS_MAX - EACH_MAX / pods, EACH_MAX / pods);
         let expected = [vec![false; without], vec![true; with]].concat();
         assert_eq!(has_pods.collect::<Vec<_>>(), expected);
+        let list = List::new("ReadList", newest.reads.into());
+        let bytes = json(&list).unwrap().len();
+        assert!(
+            bytes < 8 << 20,
+            "{bytes}: what answers of replicas may have"
+        );
     }
 
     /// Pages have each read once, also where many are of one millisecond.

@@ -134,7 +134,7 @@ fn refused(reason: &str, namespace: &str, restart: &str) -> Option<(&'static str
             format!("the sidecar must trust the aggregator's CA: the ConfigMap meshmeter-ca in namespace {namespace}, then {restart}"),
         ),
         "unauthenticated" => (
-            "its streams are refused: token or certificate",
+            "its streams are refused: identity (token, certificate or address)",
             format!("the aggregator's log has the reason; look whether the sidecar has the service account's token that the injector mounts, and the aggregator's --ingest-identity is the one the mesh uses (docs/reference/SECURITY.md), then {restart}"),
         ),
         "unreadable" => (

@@ -47,7 +47,7 @@ pub(super) struct Value {
     pub(super) covered: Duration,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum CounterKind {
     Requests,
     UpstreamAttempts,
@@ -156,7 +156,7 @@ pub(super) fn read_adjoining(
         rises
     };
     let increases = rises(kind);
-    let events = kind.has_other_events().then(|| rises(kind.events()));
+    let events = (kind.events() != kind).then(|| rises(kind.events()));
     for (index, (value, bounds)) in values.iter_mut().zip(bounds.windows(2)).enumerate() {
         let (from, until) = (bounds[0], bounds[1]);
         if reported < until || from < reported.before(DEPTH) {
@@ -260,11 +260,6 @@ impl CounterKind {
             Self::Errors => Self::Completions,
             other => other,
         }
-    }
-
-    /// True if [`CounterKind::events`] is another kind.
-    fn has_other_events(self) -> bool {
-        matches!(self, Self::InflightNs | Self::Errors)
     }
 
     /// The counters of this kind in the series.
@@ -381,10 +376,10 @@ fn window(
             .sum()
     };
     let increase = sum(kind);
-    let events = if kind.has_other_events() {
-        sum(kind.events())
-    } else {
+    let events = if kind.events() == kind {
         increase
+    } else {
+        sum(kind.events())
     };
     Some(PodWindow {
         covered: until.since(start),

@@ -182,7 +182,7 @@ fn phrase(reason: &str) -> String {
     match reason {
         "never_reported" => "as no sidecar had reported",
         "tls_refused" => "as the TLS of the stream was refused",
-        "unauthenticated" => "as its token or certificate was refused",
+        "unauthenticated" => "as its token, certificate or address was refused",
         "unreadable" => "as what its filter sent could not be read",
         "stream_refused" => "as its stream was refused by a limit",
         "new" => "as it had been known for less than a second",

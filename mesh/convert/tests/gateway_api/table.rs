@@ -117,7 +117,7 @@ impl Tried {
             for set in &resource.fields {
                 let row = field(&resource.kind, &set.path).unwrap();
                 let is_in_output = matches!(
-                    row.fate,
+                    row.state,
                     Fate::Converted | Fate::Experimental | Fate::LeavesOut
                 );
                 let path = if is_in_output {
@@ -138,12 +138,12 @@ impl Tried {
                         && metadata["name"] == *resource.name
                         && namespace == resource.namespace
                 });
-                mutate(document.unwrap(), &path, row.fate);
+                mutate(document.unwrap(), &path, row.state);
                 let texts: Vec<_> = changed.iter().map(ToString::to_string).collect();
                 let differs = documents(&texts.join("\n---\n")) != before;
                 let name = format!("{} {} {path}", resource.kind, resource.name);
                 let may_differ = is_in_output || (row.kind, row.path) == CALLED;
-                assert!(may_differ || !differs, "{name}: {:?}", row.fate);
+                assert!(may_differ || !differs, "{name}: {:?}", row.state);
                 let leaf = (row.kind, without_indices(&path));
                 *self.in_output.entry(leaf).or_insert(!is_in_output) |= differs;
                 self.rows.insert((row.kind, row.path));
