@@ -27,7 +27,7 @@ const fn parts(autoscalers: usize) -> [Part; 7] {
     let ledger = Size::bytes(bytes_for(autoscalers) as u64 + READS_WRITER.get());
     [
         // The program, the directory, responses of the API, fragmentation of the allocator.
-        part("base", 48, 2, 160),
+        part("base", 48, 2, 512),
         Part {
             name: "ledger",
             least: ledger,
@@ -134,6 +134,9 @@ mod tests {
             (512, 3_000),
             (1024, 5_000),
             (2048, 15_000),
+            (6 << 10, 50_000),
+            (12 << 10, 100_000),
+            (16 << 10, PODS_MAX),
             (1 << 20, PODS_MAX),
         ] {
             let (budget, parts) = Budget::under(Size::mib(limit), AUTOSCALERS).unwrap();

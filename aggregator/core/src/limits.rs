@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// Pods in the store, gone ones included. A node runs about 110 pods, so this is some 450 nodes.
-pub const PODS_MAX: usize = 50_000;
+/// Pods in the store, gone ones included: Kubernetes' own limit of a cluster. The memory budget
+/// allows fewer under a smaller memory limit.
+pub const PODS_MAX: usize = 150_000;
 
 /// Series of one pod. The filter's own default limit is 64 per sidecar.
 pub const SERIES_PER_POD_MAX: usize = 256;
@@ -38,18 +39,18 @@ pub const LABELS_BYTES_MAX: usize = 16 * 1024;
 /// Upstream clusters in the index of callers: one for every port of a service.
 pub const CALLED_CLUSTERS_MAX: usize = 20_000;
 
-/// Pairs of upstream cluster and calling pod, about 50 bytes each: 10 for each of 50,000 pods.
-pub const CALLERS_MAX: usize = 500_000;
+/// Pairs of upstream cluster and calling pod, about 50 bytes each: 10 for each pod.
+pub const CALLERS_MAX: usize = 10 * PODS_MAX;
 
 /// Addresses of a pod: one of each IP family, and room for networks with several.
 pub const IPS_PER_POD_MAX: usize = 8;
 
-/// Services in the directory: one for every two or three pods.
+/// Services in the directory: twice as many as Kubernetes is tested with.
 pub const SERVICES_MAX: usize = 20_000;
 
 /// Owners of pods in the directory. A Deployment keeps ten old `ReplicaSets` by default, so this is
-/// some 9,000 Deployments at worst.
-pub const OWNERS_MAX: usize = 100_000;
+/// some 27,000 Deployments at worst.
+pub const OWNERS_MAX: usize = 2 * PODS_MAX;
 
 /// `HorizontalPodAutoscalers` in the directory: five times as many as the ledger of reads is sized
 /// for at most.

@@ -7,7 +7,7 @@ use common_budget::Size;
 
 /// Streams open at once: two for each pod of the store, since a new stream may open before the loss
 /// of the old one is noticed.
-pub const STREAMS_MAX: usize = 100_000;
+pub const STREAMS_MAX: usize = 2 * aggregator_core::limits::PODS_MAX;
 
 /// Connections open at once: sidecars open one per stream.
 pub const CONNECTIONS_MAX: usize = STREAMS_MAX;

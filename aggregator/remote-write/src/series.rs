@@ -30,7 +30,7 @@ use crate::write_request::STALE;
 #[cfg(test)]
 mod tests;
 
-/// Series at once: 50,000 pods with 20 each.
+/// Series at once: 50,000 pods with 20 each, or 150,000 with 6.
 const SERIES_MAX: usize = 1_000_000;
 
 #[derive(Debug)]
