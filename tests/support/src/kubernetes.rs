@@ -15,8 +15,10 @@ pub mod custom;
 pub mod objects;
 pub mod proxy;
 pub mod server;
+pub mod signing;
 
 pub use ca::{CertificateAuthority, Identity};
 pub use objects::{Objects, POD, Resource};
 pub use proxy::AggregationLayer;
 pub use server::{ApiServer, KnownUser, Manner};
+pub use signing::{PodToken, SigningKey};

@@ -26,10 +26,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::ca::CertificateAuthority;
 use super::objects::{CONFIG_MAP, Objects, Resource};
 use super::proxy::FrontProxy;
+use issuer::IssuerState;
 use replies::{Answer, already_exists, failure, not_found, page_not_found, reply};
 use target::{Target, target};
 
 mod collections;
+pub mod issuer;
 mod pages;
 mod patches;
 mod replies;
@@ -94,6 +96,7 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct Tuning {
     tokens: BTreeMap<String, KnownUser>,
+    issuer: IssuerState,
     allowed: BTreeSet<String>,
     outage: Option<StatusCode>,
     manner: Manner,
@@ -129,9 +132,13 @@ impl ApiServer {
             .context("use the server's certificate")?;
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let stop = CancellationToken::new();
+        let tuning = Tuning {
+            issuer: IssuerState::new()?,
+            ..Tuning::default()
+        };
         let shared = Arc::new(Shared {
             objects: Objects::default(),
-            tuning: Mutex::default(),
+            tuning: Mutex::new(tuning),
             watches: Mutex::new(stop.child_token()),
             stop: stop.clone(),
         });
@@ -341,6 +348,7 @@ impl Shared {
             (Method::POST, "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews") => {
                 self.own_access_review(body)
             }
+            (Method::GET, issuer::DISCOVERY | issuer::KEYS) => self.issuer_document(path),
             (Method::GET, _) => match target(path) {
                 Some(Target {
                     resource,

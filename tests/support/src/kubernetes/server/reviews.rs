@@ -18,6 +18,7 @@ impl Shared {
         self.count("tokenreviews");
         let token = review["spec"]["token"].as_str().unwrap_or_default();
         let known = self.tuning().tokens.get(token).cloned();
+        let known = known.or_else(|| self.user_of_signed(token));
         let asked: Vec<&str> = match review["spec"]["audiences"].as_array() {
             Some(audiences) => audiences.iter().filter_map(Value::as_str).collect(),
             None => vec!["https://kubernetes.default.svc"],
