@@ -5,6 +5,9 @@ use filter_core::time::{Monotonic, UnixMillis};
 
 use crate::imports;
 
+/// Property with the status of the response, a number of 64 bits; absent if there was no response.
+const RESPONSE_CODE: &[u8] = b"response\0code";
+
 #[derive(Debug)]
 pub(crate) struct Envoy;
 
@@ -51,13 +54,11 @@ impl Host for Envoy {
         })
     }
 
+    /// The property and not the header `:status`, which Envoy no longer shows when a stream ends.
     fn response_status(&self) -> Option<u16> {
-        imports::response_header(":status", |value| {
-            value.iter().try_fold(0_u16, |sum, byte| {
-                let digit = u16::from(byte.wrapping_sub(b'0'));
-                (digit < 10).then_some(())?;
-                sum.checked_mul(10)?.checked_add(digit)
-            })
+        imports::property(RESPONSE_CODE, |value| {
+            let code = value.first_chunk().map(|code| i64::from_le_bytes(*code));
+            code.and_then(|code| u16::try_from(code).ok())
         })
         .ok()
         .flatten()

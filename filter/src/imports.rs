@@ -35,13 +35,6 @@ mod env {
             out: *mut *mut u8,
             out_len: *mut usize,
         ) -> u32;
-        pub(super) fn proxy_get_header_map_value(
-            map: u32,
-            key: *const u8,
-            len: usize,
-            out: *mut *mut u8,
-            out_len: *mut usize,
-        ) -> u32;
         pub(super) fn proxy_grpc_stream(
             upstream: *const u8,
             upstream_len: usize,
@@ -223,21 +216,6 @@ pub(crate) fn property<T>(path: &[u8], look: impl FnOnce(&[u8]) -> T) -> Result<
     peek(
         // SAFETY: the host reads the path during the call; for the rest see `peek`.
         |data, len| unsafe { env::proxy_get_property(path.as_ptr(), path.len(), data, len) },
-        look,
-    )
-}
-
-pub(crate) fn response_header<T>(
-    name: &str,
-    look: impl FnOnce(&[u8]) -> T,
-) -> Result<T, HostError> {
-    /// The map of response headers.
-    const RESPONSE_HEADERS: u32 = 2;
-    peek(
-        // SAFETY: as above.
-        |data, len| unsafe {
-            env::proxy_get_header_map_value(RESPONSE_HEADERS, name.as_ptr(), name.len(), data, len)
-        },
         look,
     )
 }

@@ -103,6 +103,10 @@ impl Module {
         }
     }
 
+    fn can_be(self, role: Role) -> bool {
+        (self == Self::Filter) == (role == Role::Filter)
+    }
+
     fn default_role(self) -> Role {
         match self {
             Self::Filter => Role::Filter,
@@ -234,10 +238,12 @@ impl Config {
             problems.bad("role", value, expected, &fallback);
             return;
         };
-        if role == Role::Filter && module == Module::Log {
+        if !module.can_be(role) {
             problems.add(format!(
-                "`role` is \"filter\", which {} cannot play; using `access_log`",
-                module.file()
+                "`role` is \"{}\", which {} cannot play; using `{}`",
+                role.as_str(),
+                module.file(),
+                self.role.as_str()
             ));
             return;
         }

@@ -68,7 +68,8 @@ pub trait Host {
     /// `path` are joined by zero bytes. Does not allocate.
     fn property(&self, path: &[u8], buffer: &mut [u8]) -> Result<usize, HostError>;
 
-    /// Status of the response of the current HTTP stream, if it has one. Does not allocate.
+    /// Status of the response of the current HTTP stream, if it has one; also when the stream ends.
+    /// Does not allocate.
     fn response_status(&self) -> Option<u16>;
 
     /// Sets the tick period of the current root; 0 stops ticks.

@@ -16,8 +16,6 @@ pub struct Root {
     /// Last series by direction; a guess with series by cluster. Envoy gives listeners of both
     /// directions one root if their plugins have the same configuration.
     pub series: SeriesByDirection,
-    /// Whether a request in the wrong role was logged.
-    pub complained: bool,
     /// Whether a listener without a direction was logged.
     pub undirected: bool,
 }
@@ -63,7 +61,6 @@ impl Roots {
             id,
             config,
             series: SeriesByDirection::default(),
-            complained: false,
             undirected: false,
         };
         if let Some(known) = self.get_mut(id) {

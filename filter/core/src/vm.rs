@@ -13,7 +13,7 @@ use crate::member::{Lead, Member};
 use crate::open_requests::OpenRequests;
 use crate::process::{ProcessTotals, Unusable};
 use crate::registry::ModuleTag;
-use crate::root::{Root, Roots};
+use crate::root::Roots;
 use crate::series::Role;
 use crate::streamer::{Scope, Sources, Streamer, TICK_MS};
 use crate::time::{Now, UnixMillis};
@@ -265,10 +265,6 @@ impl<H: Host> Vm<H> {
         if let Some(newest) = self.newest.as_mut().filter(|new| new.context == context) {
             newest.began = true;
         }
-        let is_filter = |root: &Root| root.config.role == Role::Filter;
-        if !self.roots.get(root).is_some_and(is_filter) {
-            return;
-        }
         let Some(series) = self.series_of(root, true) else {
             return;
         };
@@ -280,16 +276,42 @@ impl<H: Host> Vm<H> {
         }
     }
 
-    /// The end of a request or attempt.
+    /// A line of an access log: the end of a request or attempt. The filter's module does not
+    /// export it: its requests end in [`Self::on_done`].
     #[inline]
     pub fn on_log(&mut self, context: ContextId) {
-        self.member.saw_request();
-        // Access loggers have no stream contexts: Envoy calls them with their root context.
-        let as_root = RootId(context.0);
-        if self.roots.get(as_root).is_some() {
-            self.log_at(as_root);
+        if self.module == Module::Filter {
             return;
         }
+        self.member.saw_request();
+        // Envoy calls access loggers with their root context.
+        let as_root = RootId(context.0);
+        let root = if self.roots.get(as_root).is_some() {
+            Some(as_root)
+        } else {
+            self.root_of(context)
+        };
+        if let Some(root) = root {
+            self.count_end(root);
+        }
+    }
+
+    /// The end of a stream context or of a root.
+    #[inline]
+    pub fn on_done(&mut self, context: ContextId) {
+        let as_root = RootId(context.0);
+        if self.roots.get(as_root).is_some() {
+            self.on_root_done(as_root);
+        } else if self.module == Module::Filter {
+            self.on_stream_done(context);
+        }
+    }
+
+    /// The end of a request. Envoy also creates contexts, only to end them at once, for requests
+    /// that it answered before they reached the filter.
+    #[inline]
+    fn on_stream_done(&mut self, context: ContextId) {
+        self.member.saw_request();
         let root = self.root_of(context);
         let open = self.open.remove(context);
         if let Some(series) = open.and_then(|open| open.series) {
@@ -301,12 +323,9 @@ impl<H: Host> Vm<H> {
         let began = !self
             .newest
             .is_some_and(|newest| newest.context == context && !newest.began);
-        let Some(root) = root else { return };
-        let role = self.roots.get(root).map(|root| root.config.role);
-        if role != Some(Role::Filter) {
-            self.log_at(root);
-        } else if open.is_none()
+        if open.is_none()
             && began
+            && let Some(root) = root
             && let Some(series) = self.series_of(root, true)
         {
             // It was counted, but the table of open requests had no room for it.
@@ -315,22 +334,18 @@ impl<H: Host> Vm<H> {
         }
     }
 
-    /// Counts in an access log.
+    /// Counts in a role that counts ends.
     #[inline]
-    fn log_at(&mut self, id: RootId) {
-        let Some(root) = self.roots.get_mut(id) else {
-            return;
-        };
-        let role = root.config.role;
-        match role {
-            Role::AccessLog => {
+    fn count_end(&mut self, id: RootId) {
+        match self.roots.get(id).map(|root| root.config.role) {
+            Some(Role::AccessLog) => {
                 if let Some(series) = self.series_of(id, true) {
                     self.counters.event(series);
                     self.counters
                         .respond(series, || self.host.response_status());
                 }
             }
-            Role::UpstreamLog => {
+            Some(Role::UpstreamLog) => {
                 // An attempt that never got a connection has no local address.
                 if self.host.property(UPSTREAM_LOCAL_ADDRESS, &mut []).is_ok()
                     && let Some(series) = self.series_of(id, true)
@@ -338,26 +353,7 @@ impl<H: Host> Vm<H> {
                     self.counters.event(series);
                 }
             }
-            Role::Filter => {
-                if !std::mem::replace(&mut root.complained, true) {
-                    self.host.log(
-                        LogLevel::Error,
-                        "plugin configuration: `role` is \"filter\" in an access log, where requests do not \
-                         begin; nothing is counted here: use `access_log` or `upstream_log`",
-                    );
-                }
-            }
-        }
-    }
-
-    pub fn on_done(&mut self, context: ContextId) {
-        let root = RootId(context.0);
-        if self.roots.get(root).is_some() {
-            self.on_root_done(root);
-        } else if let Some(open) = self.open.remove(context)
-            && let Some(series) = open.series
-        {
-            self.counters.leave(series, self.host.monotonic_now());
+            Some(Role::Filter) | None => {}
         }
     }
 

@@ -184,18 +184,21 @@ impl Vm {
         )
     }
 
-    /// The end of a request: on its stream context, or on the root of an access logger.
+    /// A line of the access log: on the request's stream context, which knows the request until it
+    /// ends, or on the root of an access logger.
     pub(crate) fn on_log(&mut self, context: u32, info: Rc<StreamInfo>) {
-        let Some(log) = self.exports.log.clone() else {
-            return;
-        };
-        if let Some(context) = self.state_mut().contexts.get_mut(&context) {
-            context.info = Some(info);
+        let former = self.set_info(context, Some(info));
+        if let Some(log) = self.exports.log.clone() {
+            self.call("proxy_on_log", context, &log, context);
         }
-        self.call("proxy_on_log", context, &log, context);
-        if let Some(context) = self.state_mut().contexts.get_mut(&context) {
-            context.info = None;
+        if former.is_none() {
+            self.set_info(context, None);
         }
+    }
+
+    fn set_info(&mut self, context: u32, info: Option<Rc<StreamInfo>>) -> Option<Rc<StreamInfo>> {
+        let context = self.state_mut().contexts.get_mut(&context)?;
+        std::mem::replace(&mut context.info, info)
     }
 
     /// Ends a context: `proxy_on_done`, `proxy_on_delete`, and a reset of its streams.

@@ -42,14 +42,13 @@ const PANIC_ONLY: [&str; 6] = [
 ];
 
 /// What every module exports, as (name in the build, name for the host).
-const COMMON: [(&str, &str); 10] = [
+const COMMON: [(&str, &str); 9] = [
     ("memory", "memory"),
     ("_initialize", "_initialize"),
     ("mm_abi_version_0_2_1", "proxy_abi_version_0_2_1"),
     ("mm_on_memory_allocate", "proxy_on_memory_allocate"),
     ("mm_on_vm_start", "proxy_on_vm_start"),
     ("mm_on_tick", "proxy_on_tick"),
-    ("mm_on_log", "proxy_on_log"),
     ("mm_on_done", "proxy_on_done"),
     ("mm_on_grpc_receive", "proxy_on_grpc_receive"),
     ("mm_on_grpc_close", "proxy_on_grpc_close"),
@@ -66,7 +65,10 @@ const VARIANTS: [Variant; 3] = [
     },
     Variant {
         file: "meshmeter-log.wasm",
-        callbacks: &[("mm_log_on_configure", "proxy_on_configure")],
+        callbacks: &[
+            ("mm_log_on_configure", "proxy_on_configure"),
+            ("mm_on_log", "proxy_on_log"),
+        ],
     },
     // Not published: a request with very many headers ends its VM.
     Variant {

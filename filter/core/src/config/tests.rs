@@ -17,11 +17,12 @@ fn problem(fields: &str) -> String {
 
 #[test]
 fn every_field_is_read() {
-    let (config, problems) = parse(
-        r#"{"role":"upstream_log","direction":"outbound","cluster":"app","responses":"code",
+    let (config, problems) = Config::parse(
+        br#"{"role":"upstream_log","direction":"outbound","cluster":"app","responses":"code",
             "aggregators":[{"cluster":"agg-0"},{"cluster":"agg-1","authority":"agg.svc"}],
             "flush_interval_ms":250,"max_series":10,
             "identity":{"namespace":"prod","pod":"dj-1","uid":"u","node":"n","labels":{"app":"dj"}}}"#,
+        Module::Log,
     );
     assert_eq!(problems, Vec::<String>::new());
     assert_eq!(config.role, Role::UpstreamLog);
@@ -169,14 +170,19 @@ fn what_is_no_json_object_counts_with_defaults() {
 
 #[test]
 fn the_role_has_to_fit_the_module() {
-    let (config, problems) = Config::parse(br#"{"role":"filter"}"#, Module::Log);
-    assert_eq!(config.role, Role::AccessLog);
-    assert_eq!(
-        problems,
-        [
-            "plugin configuration: `role` is \"filter\", which meshmeter-log.wasm cannot play; using `access_log`"
-        ]
-    );
+    for (module, role, file, used) in [
+        (Module::Log, "filter", "log", "access_log"),
+        (Module::Filter, "access_log", "filter", "filter"),
+        (Module::Filter, "upstream_log", "filter", "filter"),
+    ] {
+        let text = format!(r#"{{"role":"{role}"}}"#);
+        let (config, problems) = Config::parse(text.as_bytes(), module);
+        assert_eq!(config.role.as_str(), used);
+        let sentence = format!(
+            "plugin configuration: `role` is \"{role}\", which meshmeter-{file}.wasm cannot play; using `{used}`"
+        );
+        assert_eq!(problems, [sentence]);
+    }
     let (config, problems) = Config::parse(b"{}", Module::Filter);
     assert_eq!(config.role, Role::Filter);
     assert!(problems[0].contains("`role` is missing"), "{problems:?}");

@@ -102,7 +102,8 @@ fn inflight_is_integrated() {
 #[test]
 fn roles_meet_on_the_wire_without_adding_up() {
     let mut sidecar = usual();
-    let vm = sidecar.vms[1].as_mut().unwrap();
+    sidecar.start_as(Module::Log, 3, &CONFIG.replace("filter", "access_log"));
+    let vm = sidecar.vms[3].as_mut().unwrap();
     let access = r#"{"role":"access_log","direction":"inbound"}"#;
     let upstream = r#"{"role":"upstream_log","direction":"inbound"}"#;
     vm.on_configure(RootId(50), access.as_bytes());
@@ -127,7 +128,8 @@ fn roles_meet_on_the_wire_without_adding_up() {
 #[test]
 fn an_access_log_knows_nothing_in_flight() {
     let config = CONFIG.replace("filter", "access_log");
-    let mut sidecar = Sidecar::new(7, 2, &config);
+    let mut sidecar = Sidecar::unstarted(7);
+    (0..2).for_each(|vm| sidecar.start_as(Module::Log, vm, &config));
     let vm = sidecar.vms[1].as_mut().unwrap();
     vm.on_log(ContextId(1));
     sidecar.run(20, Network::Fine);
