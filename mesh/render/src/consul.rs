@@ -35,7 +35,7 @@ pub(crate) fn render(plan: &Plan<'_>) -> Output {
 }
 
 fn service_defaults(plan: &Plan<'_>) -> Value {
-    let configuration = plan.configuration(Role::Filter, Some(Direction::Inbound));
+    let configuration = plan.configuration(Role::Filter, Direction::Inbound);
     let arguments = json!({
         "Protocol": "http",
         "ListenerType": "inbound",

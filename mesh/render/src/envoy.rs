@@ -54,7 +54,7 @@ impl<'a> Plan<'a> {
 
     /// Parses the configuration as the filter does, before any Envoy loads it.
     fn check_configuration(&self, role: Role, module: Module) -> Result<(), Refused> {
-        let text = self.configuration(role, None).to_string();
+        let text = self.configuration(role, Direction::Inbound).to_string();
         let (_, problems) = Config::parse(text.as_bytes(), module);
         let Some(problem) = problems.first() else {
             return Ok(());
@@ -64,13 +64,11 @@ impl<'a> Plan<'a> {
         Err(checks::value("plugin-config", problem))
     }
 
-    /// The plugin configuration; without a direction the plugin reads it from Envoy.
-    pub(crate) fn configuration(&self, role: Role, direction: Option<Direction>) -> Value {
+    /// The plugin configuration.
+    pub(crate) fn configuration(&self, role: Role, direction: Direction) -> Value {
         let mut fields = self.options.plugin_config.clone();
         fields.insert("role".to_owned(), role.as_str().into());
-        if let Some(direction) = direction {
-            fields.insert("direction".to_owned(), direction.as_str().into());
-        }
+        fields.insert("direction".to_owned(), direction.as_str().into());
         let aggregators = self.streams.iter().map(|stream| match &stream.authority {
             Some(authority) => json!({"cluster": stream.cluster, "authority": authority}),
             None => json!({"cluster": stream.cluster}),
@@ -101,7 +99,7 @@ impl<'a> Plan<'a> {
     }
 
     fn extension(&self, type_url: &str, role: Role, direction: Direction) -> Value {
-        let configured = |direction| self.configuration(role, Some(direction)).to_string();
+        let configured = |direction| self.configuration(role, direction).to_string();
         let plugin = Plugin {
             module: self.module(role),
             inbound: configured(Direction::Inbound),

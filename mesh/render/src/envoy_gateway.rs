@@ -67,7 +67,7 @@ fn extension(plan: &Plan<'_>) -> Value {
         "rootID": NAME,
         "failOpen": true,
         "code": {"type": kind, field: source},
-        "config": plan.configuration(Role::Filter, Some(Direction::Inbound)),
+        "config": plan.configuration(Role::Filter, Direction::Inbound),
         "env": {"hostKeys": HOST_ENV_KEYS},
     });
     let spec = json!({"targetRefs": [gateway(plan)], "wasm": [wasm]});

@@ -37,7 +37,10 @@ const AUTHORITY: &[&str] =
 const CA_PATH: &str = "/etc/meshmeter";
 
 pub(crate) fn render(plan: &Plan<'_>, api: Api) -> Output {
-    let mut output = Output::new(HEAD).with(PLUGIN, plugin(plan, api));
+    let mut output = Output::new(HEAD);
+    for direction in plan.options.direction.each() {
+        output = output.with(PLUGIN, plugin(plan, api, *direction));
+    }
     for (nth, stream) in plan.streams.iter().enumerate() {
         let name = format!("{}-aggregator-{nth}", plan.options.name);
         output = output
@@ -49,13 +52,16 @@ pub(crate) fn render(plan: &Plan<'_>, api: Api) -> Output {
         .with_some(sidecar::DEPLOYMENT, deployment(plan))
 }
 
-fn plugin(plan: &Plan<'_>, api: Api) -> Value {
+/// One plugin for each direction: one for both would have to ask Envoy at each request.
+fn plugin(plan: &Plan<'_>, api: Api, direction: Direction) -> Value {
     let options = plan.options;
-    let (mode, direction) = match options.direction {
-        Directions::Inbound => ("SERVER", Some(Direction::Inbound)),
-        Directions::Outbound => ("CLIENT", Some(Direction::Outbound)),
-        // One plugin for both: it reads the direction from Envoy.
-        Directions::Both => ("CLIENT_AND_SERVER", None),
+    let mode = match direction {
+        Direction::Inbound => "SERVER",
+        Direction::Outbound => "CLIENT",
+    };
+    let name = match options.direction {
+        Directions::Both => format!("{}-{}", options.name, direction.as_str()),
+        Directions::Inbound | Directions::Outbound => options.name.clone(),
     };
     let environment = HOST_ENV_KEYS.map(|name| json!({"name": name, "valueFrom": "HOST"}));
     let mut wasm = json!({
@@ -83,7 +89,7 @@ fn plugin(plan: &Plan<'_>, api: Api) -> Value {
     json!({
         "apiVersion": "extensions.istio.io/v1alpha1",
         "kind": kind,
-        "metadata": {"name": options.name, "namespace": plan.namespace},
+        "metadata": {"name": name, "namespace": plan.namespace},
         "spec": spec,
     })
 }
