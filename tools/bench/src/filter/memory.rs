@@ -9,6 +9,7 @@ use super::case::Case;
 use super::subject::Subject;
 use crate::cpus::Cpus;
 use crate::interval::middle;
+use crate::load::Load;
 
 /// Numbers of workers that are measured.
 pub(super) const WORKERS: [u32; 3] = [1, 2, 4];
@@ -25,7 +26,7 @@ pub(super) struct Memory(BTreeMap<(Case, u32), f64>);
 pub(super) async fn run(cpus: Cpus, aggregator: &Aggregator) -> Result<Memory> {
     let mut memory = Memory::default();
     for workers in WORKERS {
-        for case in [Case::None].into_iter().chain(Case::WASM) {
+        for case in [Case::None].into_iter().chain(Case::MEASURED) {
             let mut values = Vec::new();
             for _ in 0..TIMES {
                 let measured = measure(case, workers, cpus, aggregator).await;
@@ -48,7 +49,7 @@ async fn measure(case: Case, workers: u32, cpus: Cpus, aggregator: &Aggregator) 
         connections.push(subject.connect()?);
     }
     for connection in &mut connections {
-        subject.load(connection, REQUESTS).await?;
+        subject.load(connection, Load::Good, REQUESTS).await?;
     }
     subject.check_counted(aggregator).await?;
     let resident = subject.resident_bytes()?;

@@ -13,12 +13,16 @@ use super::memory::{Memory, WORKERS};
 use super::round::Round;
 use super::{Args, IN_FLIGHT};
 use crate::interval::{Interval, middle};
+use crate::load::Load;
 
-/// Added CPU per request that `access_log` has to be compatible with, in percent of the Envoy
-/// without plugin.
-const ACCESS_LOG_PERCENT_MAX: f64 = 5.0;
+/// Added CPU per request that each case has to be compatible with on either load, in nanoseconds.
+const ADDED_NS_MAX: [(Case, f64); 3] = [
+    (Case::AccessLog, 600.0),
+    (Case::FilterOff, 2400.0),
+    (Case::Filter, 3300.0),
+];
 /// Memory that a module may add with the first worker, in MiB.
-const FIRST_WORKER_MIB_MAX: f64 = 28.0;
+const FIRST_WORKER_MIB_MAX: f64 = 23.0;
 /// Memory that a module may add with each further worker, in MiB.
 const FURTHER_WORKER_MIB_MAX: f64 = 2.0;
 
@@ -28,9 +32,9 @@ const MIB: f64 = 1024.0 * 1024.0;
 pub(super) struct Report {
     envoy: String,
     setup: Setup,
-    cpu_ns_per_request: BTreeMap<Case, f64>,
+    cpu_ns_per_request: BTreeMap<Load, BTreeMap<Case, f64>>,
     /// Paired with the Envoy without plugin of the same round.
-    over_none: BTreeMap<Case, Added>,
+    over_none: BTreeMap<Load, BTreeMap<Case, Added>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<MemoryReport>,
     wasm_bytes: BTreeMap<String, u64>,
@@ -44,6 +48,7 @@ struct Setup {
     warm_up: u64,
     in_flight: u64,
     load: &'static str,
+    loads: BTreeMap<Load, &'static str>,
     /// What each Envoy does for a request.
     cases: BTreeMap<Case, &'static str>,
     aggregator: &'static str,
@@ -82,10 +87,17 @@ struct Limit {
 
 impl Report {
     pub(super) fn new(args: &Args, rounds: &[Round], memory: Option<Memory>) -> Result<Self> {
-        let mut over_none = BTreeMap::new();
-        for case in Case::ALL.into_iter().filter(|case| *case != Case::None) {
-            over_none.insert(case, Added::of(rounds, case)?);
+        let mut over_none: BTreeMap<Load, BTreeMap<Case, Added>> = BTreeMap::new();
+        for load in Load::ALL {
+            for case in Case::ALL.into_iter().filter(|case| *case != Case::None) {
+                let added = Added::of(rounds, load, case)?;
+                over_none.entry(load).or_default().insert(case, added);
+            }
         }
+        let cpu_ns = |load| {
+            let of = |case| (case, middle_of(rounds, |round| round.cpu_ns(load, case)));
+            Case::ALL.map(of).into()
+        };
         let memory = memory.map(|memory| MemoryReport::new(&memory));
         Ok(Self {
             envoy: envoy_version()?,
@@ -94,13 +106,12 @@ impl Report {
                 requests_per_round: args.requests,
                 warm_up: args.warm_up,
                 in_flight: IN_FLIGHT,
-                load: "HTTP/2 without TLS, one connection, direct_response 200, one worker",
+                load: "HTTP/2 without TLS, one connection, direct_response, one worker",
+                loads: Load::ALL.map(|load| (load, load.is())).into(),
                 cases: Case::ALL.map(|case| (case, case.does())).into(),
                 aggregator: "live, each request counted",
             },
-            cpu_ns_per_request: Case::ALL
-                .map(|case| (case, middle_of(rounds, |round| round.cpu_ns(case))))
-                .into(),
+            cpu_ns_per_request: Load::ALL.map(|load| (load, cpu_ns(load))).into(),
             limits: limits(&over_none, memory.as_ref()),
             over_none,
             memory,
@@ -123,20 +134,26 @@ impl fmt::Display for Report {
             setup.warm_up,
             setup.aggregator
         )?;
-        writeln!(
-            f,
-            "{:<18} {:>14} {:>26} {:>26}",
-            "", "CPU/request", "over none, median [95 %]", "in percent"
-        )?;
-        for (case, ns) in &self.cpu_ns_per_request {
-            write!(f, "{:<18} {ns:>11.0} ns", case.as_str())?;
-            if let Some(added) = self.over_none.get(case) {
-                write!(f, " {:>26}", added.ns.shown(0, "ns"))?;
-                write!(f, " {:>26}", added.percent.shown(1, "%"))?;
+        for (load, cpu_ns) in &self.cpu_ns_per_request {
+            writeln!(
+                f,
+                "{:<18} {:>14} {:>26} {:>26}",
+                load.is(),
+                "CPU/request",
+                "over none, median [95 %]",
+                "in percent"
+            )?;
+            let added = self.over_none.get(load);
+            for (case, ns) in cpu_ns {
+                write!(f, "{:<18} {ns:>11.0} ns", case.as_str())?;
+                if let Some(added) = added.and_then(|added| added.get(case)) {
+                    write!(f, " {:>26}", added.ns.shown(0, "ns"))?;
+                    write!(f, " {:>26}", added.percent.shown(1, "%"))?;
+                }
+                writeln!(f)?;
             }
             writeln!(f)?;
         }
-        writeln!(f)?;
         for (case, does) in &setup.cases {
             writeln!(f, "{:<18} {does}", case.as_str())?;
         }
@@ -160,21 +177,26 @@ impl fmt::Display for Report {
     }
 }
 
-fn limits(over_none: &BTreeMap<Case, Added>, memory: Option<&MemoryReport>) -> Vec<Limit> {
+fn limits(
+    over_none: &BTreeMap<Load, BTreeMap<Case, Added>>,
+    memory: Option<&MemoryReport>,
+) -> Vec<Limit> {
     let limit = |what: String, most: f64, measured: f64| Limit {
         what,
         most,
         measured,
         met: measured <= most,
     };
-    let mut limits: Vec<Limit> = over_none
-        .get(&Case::AccessLog)
-        .map(|added| {
-            let what = "access_log: lower end of the CPU interval, percent".to_owned();
-            limit(what, ACCESS_LOG_PERCENT_MAX, added.percent.low)
-        })
-        .into_iter()
-        .collect();
+    let mut limits = Vec::new();
+    for (load, added) in over_none {
+        for (case, most) in ADDED_NS_MAX {
+            if let Some(added) = added.get(&case) {
+                let (case, load) = (case.as_str(), load.as_str());
+                let what = format!("{case}, {load}: lower end of the added CPU, ns");
+                limits.push(limit(what, most, added.ns.low));
+            }
+        }
+    }
     for (case, added) in memory.into_iter().flat_map(|memory| &memory.added_mib) {
         let name = case.as_str();
         limits.push(limit(
@@ -194,11 +216,11 @@ fn limits(over_none: &BTreeMap<Case, Added>, memory: Option<&MemoryReport>) -> V
 // === impl Added ===
 
 impl Added {
-    fn of(rounds: &[Round], case: Case) -> Result<Self> {
+    fn of(rounds: &[Round], load: Load, case: Case) -> Result<Self> {
         let paired = |difference: fn(f64, f64) -> f64| {
             let values: Vec<f64> = rounds
                 .iter()
-                .map(|round| difference(round.cpu_ns(case), round.cpu_ns(Case::None)))
+                .map(|round| difference(round.cpu_ns(load, case), round.cpu_ns(load, Case::None)))
                 .collect();
             Interval::of(&values).context("too few rounds for an interval")
         };
@@ -222,10 +244,10 @@ impl MemoryReport {
         Self {
             resident_mib: [Case::None]
                 .into_iter()
-                .chain(Case::WASM)
+                .chain(Case::MEASURED)
                 .map(|case| (case, resident(case).into()))
                 .collect(),
-            added_mib: Case::WASM.map(|case| (case, added(case))).into(),
+            added_mib: Case::MEASURED.map(|case| (case, added(case))).into(),
         }
     }
 }
@@ -273,7 +295,7 @@ fn envoy_version() -> Result<String> {
 }
 
 fn wasm_bytes() -> Result<BTreeMap<String, u64>> {
-    Case::WASM
+    Case::MEASURED
         .into_iter()
         .filter_map(Case::module)
         .map(|module| {

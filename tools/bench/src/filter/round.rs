@@ -10,14 +10,22 @@ use super::Args;
 use super::case::Case;
 use super::subject::Subject;
 use crate::cpus::Cpus;
+use crate::load::{Connection, Load};
 
 /// Blocks that a sample is made of: the finer the turns, the less a disturbance of the machine
 /// meets one case alone.
 const BLOCKS: u64 = 10;
 
-/// CPU time per request of each case, in nanoseconds.
+/// CPU time per request of each load and case, in nanoseconds.
 #[derive(Debug, Clone)]
-pub(super) struct Round(BTreeMap<Case, f64>);
+pub(super) struct Round(BTreeMap<(Load, Case), f64>);
+
+/// An Envoy in a round, its connection, and the CPU time that it took for each load.
+struct Running {
+    subject: Subject,
+    connection: Connection,
+    spent: BTreeMap<Load, u64>,
+}
 
 /// Runs round `number`.
 pub(super) async fn run(
@@ -26,33 +34,42 @@ pub(super) async fn run(
     aggregator: &Aggregator,
     number: u32,
 ) -> Result<Round> {
-    let mut subjects = Vec::new();
+    let mut running = Vec::new();
     for case in turn(number) {
         let started = Subject::start(case, 1, cpus, aggregator).await;
         let mut subject = started.with_context(|| case.as_str())?;
         let mut connection = subject.connect()?;
-        subject.load(&mut connection, args.warm_up).await?;
-        subjects.push((subject, connection, 0));
+        subject
+            .load(&mut connection, Load::Mixed, args.warm_up)
+            .await?;
+        running.push(Running {
+            subject,
+            connection,
+            spent: BTreeMap::new(),
+        });
     }
     let block = args.requests.div_ceil(BLOCKS);
     for turn in 0..BLOCKS {
-        // Forth and back, so that no case always follows the same one.
-        let order: Vec<usize> = if turn % 2 == 0 {
-            (0..subjects.len()).collect()
-        } else {
-            (0..subjects.len()).rev().collect()
-        };
-        for index in order {
-            let (subject, connection, spent) = &mut subjects[index];
-            *spent += subject.load(connection, block).await?;
+        for load in Load::ALL {
+            // Forth and back, so that no case always follows the same one.
+            let mut order: Vec<&mut Running> = running.iter_mut().collect();
+            if turn % 2 == 1 {
+                order.reverse();
+            }
+            for running in order {
+                running.take_turn(load, block).await?;
+            }
         }
     }
     let mut values = BTreeMap::new();
-    for (subject, connection, spent) in subjects {
-        values.insert(subject.case(), per_request(spent, block * BLOCKS));
-        subject.check_counted(aggregator).await?;
-        drop(connection);
-        subject.stop().await?;
+    for ended in running {
+        let case = ended.subject.case();
+        for (load, spent) in ended.spent {
+            values.insert((load, case), per_request(spent, block * BLOCKS));
+        }
+        ended.subject.check_counted(aggregator).await?;
+        drop(ended.connection);
+        ended.subject.stop().await?;
     }
     Ok(Round(values))
 }
@@ -70,19 +87,35 @@ fn per_request(spent_ns: u64, requests: u64) -> f64 {
     spent_ns as f64 / requests as f64
 }
 
+// === impl Running ===
+
+impl Running {
+    async fn take_turn(&mut self, load: Load, requests: u64) -> Result<()> {
+        let Self {
+            subject,
+            connection,
+            spent,
+        } = self;
+        *spent.entry(load).or_default() += subject.load(connection, load, requests).await?;
+        Ok(())
+    }
+}
+
 // === impl Round ===
 
 impl Round {
     /// CPU time per request, in nanoseconds.
-    pub(super) fn cpu_ns(&self, case: Case) -> f64 {
-        self.0.get(&case).copied().unwrap_or(f64::NAN)
+    pub(super) fn cpu_ns(&self, load: Load, case: Case) -> f64 {
+        self.0.get(&(load, case)).copied().unwrap_or(f64::NAN)
     }
 }
 
 impl fmt::Display for Round {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (case, ns) in &self.0 {
-            write!(f, "{} {ns:.0} ns  ", case.as_str())?;
+        for ((load, case), ns) in &self.0 {
+            if *load == Load::Good {
+                write!(f, "{} {ns:.0} ns  ", case.as_str())?;
+            }
         }
         Ok(())
     }

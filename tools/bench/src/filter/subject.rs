@@ -4,15 +4,17 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
 use tests_support::aggregator::Aggregator;
 use tests_support::clock::wait_for;
 use tests_support::envoy::{Envoy, Options};
+use tests_support::http;
 
 use super::IN_FLIGHT;
-use super::case::{Case, LISTENER, NAMESPACE};
+use super::case::{Case, LISTENER, NAMESPACE, TOTALS};
 use crate::cpus::{self, Cpus};
-use crate::load::Connection;
+use crate::load::{Connection, Load, Statuses};
 use crate::usage;
 
 /// Longest time until the aggregator has the last request of a load: some flush intervals.
@@ -30,7 +32,9 @@ pub(super) struct Subject {
     envoy: Envoy,
     pid: u32,
     address: SocketAddr,
-    sent: u64,
+    sent: Statuses,
+    /// Files that this Envoy reads.
+    _files: TempDir,
 }
 
 // === impl Subject ===
@@ -47,7 +51,9 @@ impl Subject {
             concurrency: workers,
             ..Options::default()
         };
-        let envoy = Envoy::start(&case.bootstrap(aggregator.ingest())?, &options).await?;
+        let files = tempfile::tempdir()?;
+        let bootstrap = case.bootstrap(aggregator.ingest(), files.path())?;
+        let envoy = Envoy::start(&bootstrap, &options).await?;
         let pid = envoy.pid().context("Envoy runs")?;
         cpus::pin_process(pid, cpus.envoy)?;
         Ok(Self {
@@ -55,7 +61,8 @@ impl Subject {
             address: envoy.listener(LISTENER)?,
             envoy,
             pid,
-            sent: 0,
+            sent: Statuses::default(),
+            _files: files,
         })
     }
 
@@ -69,12 +76,17 @@ impl Subject {
 
     /// Sends `count` requests over `connection`; returns the CPU time that Envoy took for them, in
     /// nanoseconds.
-    pub(super) async fn load(&mut self, connection: &mut Connection, count: u64) -> Result<u64> {
+    pub(super) async fn load(
+        &mut self,
+        connection: &mut Connection,
+        load: Load,
+        count: u64,
+    ) -> Result<u64> {
         let before = usage::cpu_ns(self.pid)?;
-        connection.run(count, IN_FLIGHT).with_context(|| {
+        let sent = connection.run(load, count, IN_FLIGHT).with_context(|| {
             format!("load on {}:\n{}", self.case.as_str(), self.envoy.log_tail())
         })?;
-        self.sent += count;
+        self.sent.add(sent);
         Ok(self.settled_cpu_ns().await? - before)
     }
 
@@ -98,27 +110,58 @@ impl Subject {
         usage::resident_bytes(self.pid)
     }
 
-    /// Waits until the aggregator has counted exactly what was sent, where meshmeter is in this
-    /// Envoy.
+    /// Checks that what was sent was counted, where something in this Envoy counts.
     pub(super) async fn check_counted(&self, aggregator: &Aggregator) -> Result<()> {
-        if self.case.role().is_none() {
-            return Ok(());
+        match self.case {
+            Case::LuaEqual => self.check_lua().await,
+            case if case.role().is_some() => self.check_meshmeter(aggregator).await,
+            _ => Ok(()),
         }
+    }
+
+    /// Waits until the aggregator has counted exactly what was sent.
+    async fn check_meshmeter(&self, aggregator: &Aggregator) -> Result<()> {
         let (name, sent) = (&self.case.pod(), self.sent);
         let counted = &Cell::new(None);
         let look = move || async move {
             let pods = aggregator.pods().await?;
             let pod = pods.find(NAMESPACE, name);
             counted.set(pod.and_then(|pod| pod.requests("inbound")));
-            Ok((counted.get() == Some(sent)).then_some(()))
+            let of = |class| pod.map_or(0, |pod| pod.responses("inbound", class));
+            let classes = [of("2xx"), of("4xx"), of("5xx")];
+            let responses =
+                !self.case.counts_responses() || classes == [sent.good, sent.missing, sent.failing];
+            Ok((counted.get() == Some(sent.all()) && responses).then_some(()))
         };
         wait_for("the aggregator to have counted all", COUNTED_MAX, look)
             .await
             .with_context(|| {
                 let counted = counted.get();
                 let log = self.envoy.log_tail();
-                format!("{name}: sent {sent}, counted {counted:?}; the end of Envoy's log:\n{log}")
+                format!(
+                    "{name}: sent {sent:?}, counted {counted:?}; the end of Envoy's log:\n{log}"
+                )
             })
+    }
+
+    /// Asks the Lua filter for its totals: all requests and the one that asks.
+    async fn check_lua(&self) -> Result<()> {
+        let response = http::get(self.address, TOTALS).await?;
+        let totals = response.headers.get("totals");
+        let totals = totals.and_then(|totals| totals.to_str().ok());
+        let sent = self.sent;
+        let expected = format!(
+            "{} {} {} {}",
+            sent.all() + 1,
+            sent.good,
+            sent.missing + 1,
+            sent.failing
+        );
+        ensure!(
+            totals == Some(&*expected),
+            "the Lua filter counted {totals:?}, not {expected}"
+        );
+        Ok(())
     }
 
     /// Ends Envoy in order.

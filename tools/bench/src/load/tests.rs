@@ -5,10 +5,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
 use super::{
-    Connection, END_HEADERS, END_STREAM, FRAME_HEAD, HEADERS, Head, PREFACE, REQUEST_FIELDS,
+    Connection, END_HEADERS, END_STREAM, FAILING_FIELDS, FRAME_HEAD, HEADERS, Head, Load,
+    MISSING_FIELDS, PREFACE, REQUEST_FIELDS, Statuses,
 };
 
-/// Answers `good` requests with 200 and all later ones with `status`; returns the stream
+/// Answers the first `good` requests as they ask for and all later ones with `status`; returns the stream
 /// identifiers it saw and the most requests that stood open at once.
 fn server(good: usize, status: u8) -> (SocketAddr, JoinHandle<(Vec<u32>, usize)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -49,9 +50,14 @@ fn serve(stream: &mut TcpStream, good: usize, status: u8) -> (Vec<u32>, usize) {
             if head.kind != HEADERS {
                 continue;
             }
-            assert_eq!(payload, REQUEST_FIELDS);
+            let wanted = match payload.as_slice() {
+                REQUEST_FIELDS => 0x88,
+                MISSING_FIELDS => 0x8d,
+                FAILING_FIELDS => 0x48,
+                other => panic!("{other:02x?}"),
+            };
             open += 1;
-            let code = if seen.len() < good { 0x88 } else { status };
+            let code = if seen.len() < good { wanted } else { status };
             seen.push(head.stream);
             let answer = Head {
                 length: 1,
@@ -74,8 +80,14 @@ fn serve(stream: &mut TcpStream, good: usize, status: u8) -> (Vec<u32>, usize) {
 fn sends_exactly_what_was_asked() {
     let (address, server) = server(usize::MAX, 0);
     let mut connection = Connection::open(address).unwrap();
-    connection.run(1000, 7).unwrap();
-    connection.run(23, 7).unwrap();
+    connection.run(Load::Good, 1000, 7).unwrap();
+    let mixed = connection.run(Load::Mixed, 23, 7).unwrap();
+    let expected = Statuses {
+        good: 21,
+        missing: 1,
+        failing: 1,
+    };
+    assert_eq!(mixed, expected);
     drop(connection);
     let (seen, most) = server.join().unwrap();
     let expected: Vec<u32> = (0..1023).map(|n| 2 * n + 1).collect();
@@ -88,9 +100,11 @@ fn sends_exactly_what_was_asked() {
 fn an_error_answer_fails_the_run() {
     let (address, server) = server(10, 0x8d);
     let mut connection = Connection::open(address).unwrap();
-    connection.run(10, 5).unwrap();
-    let error = connection.run(1, 1).unwrap_err();
+    connection.run(Load::Good, 10, 5).unwrap();
+    let error = connection.run(Load::Good, 1, 1).unwrap_err();
     assert!(error.to_string().contains("not a 200"), "{error}");
+    let error = connection.run(Load::Mixed, 20, 5).unwrap_err();
+    assert!(error.to_string().contains("answered"), "{error}");
     drop(connection);
     server.join().unwrap();
 }
@@ -101,5 +115,5 @@ fn a_closed_connection_fails_the_run() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut connection = Connection::open(listener.local_addr().unwrap()).unwrap();
     drop(listener.accept().unwrap());
-    assert!(connection.run(1, 1).is_err());
+    assert!(connection.run(Load::Good, 1, 1).is_err());
 }
