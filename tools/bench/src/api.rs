@@ -1,10 +1,10 @@
-//! What an answer of the custom metrics API takes while reports pour in.
+//! What autoscalers cost: an answer of the custom metrics API while reports pour in.
 //!
-//! One process without sockets: 50,000 pods in one namespace, the worst case for a directory, all
+//! One process without sockets: 100,000 pods in one namespace, the worst case for a directory, all
 //! of them with a sidecar; one thread applies their reports at a fixed rate, another asks the
-//! handler of the API at a fixed rate, as an autoscaler would: all pods of a workload, one pod, and
-//! the workload itself. Time is real time around the handler, so what else the machine does is in
-//! it.
+//! handler of the API as autoscalers do, each for its own workload: 10,000 of them each 15 s, then
+//! 1,000 each 3 s. A request's time is real time from the moment when it was due to its answer, so
+//! what else the machine does is in it, and so is the wait for the requests before it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,13 +17,22 @@ use http::Request;
 use http::request::Parts;
 use tests_support::clock;
 
-use crate::optimised;
-use fleet::{APPS, Fleet};
-use report::{Kind, Report};
+use crate::{optimised, usage};
+use fleet::Fleet;
+use report::{Asked, Kind, Report};
+use workloads::{WORKLOADS, Workloads};
 
 mod fleet;
 mod report;
+mod workloads;
 
+/// What is measured, one after the other: so many autoscalers, and how often each asks.
+const LOADS: [(u32, Duration); 2] = [
+    (10_000, Duration::from_secs(15)),
+    (1_000, Duration::from_secs(3)),
+];
+/// A prime: neighbours in time are not neighbours in the fleet.
+const STRIDE: u32 = 7919;
 /// How often the thread that applies reports looks at the clock.
 const TICK: Duration = Duration::from_millis(2);
 
@@ -32,7 +41,7 @@ pub(crate) struct Args {
     /// Print one JSON document instead of a table.
     #[arg(long)]
     json: bool,
-    /// How long requests are measured.
+    /// How long requests of each load are measured.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(3..=3600))]
     seconds: u32,
     /// Pods, in workloads of a fiftieth each.
@@ -45,9 +54,6 @@ pub(crate) struct Args {
     /// Reports applied a second.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     reports: u32,
-    /// Requests a second.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    requests: u32,
 }
 
 /// State shared by the two threads of a run.
@@ -64,9 +70,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return optimised::run(&[]);
     }
     ensure!(
-        (APPS..=PODS_MAX).contains(&args.pods),
-        "--pods: {} is not within {APPS} and {PODS_MAX}",
-        args.pods
+        (2 * WORKLOADS..=PODS_MAX).contains(&args.pods),
+        "--pods: {} is not within {} and {PODS_MAX}",
+        args.pods,
+        2 * WORKLOADS
     );
     eprintln!(
         "{} pods and the reports of their last minute ...",
@@ -78,9 +85,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let (fleet, shared, rate) = (Arc::clone(&fleet), Arc::clone(&shared), args.reports);
         thread::spawn(move || apply(&fleet, &shared, rate))
     };
-    eprintln!("{} s of requests ...", args.seconds);
     let begun = clock::now();
-    let asked = ask(args, &fleet);
+    let asked: Result<Vec<Asked>> = LOADS
+        .into_iter()
+        .map(|(autoscalers, every)| {
+            eprintln!("{autoscalers} autoscalers, {} s ...", args.seconds);
+            ask(args.seconds, autoscalers, every, &fleet)
+        })
+        .collect();
     let elapsed = begun.elapsed();
     let applied = shared.applied.load(Ordering::Relaxed);
     shared.stop.store(true, Ordering::Relaxed);
@@ -114,48 +126,68 @@ fn apply(fleet: &Fleet, shared: &RunState, rate: u32) -> u64 {
     refused
 }
 
-/// Asks at the fixed rate, each kind of request in turn; returns how long each took.
-fn ask(args: &Args, fleet: &Fleet) -> Result<Vec<(Kind, Duration)>> {
-    let begun = clock::now();
-    let mut asked = Vec::new();
-    for number in 0..args.seconds * args.requests {
-        let due = Duration::from_secs(1) * number / args.requests;
+/// Each of `autoscalers` asks once in `every`, evenly spread.
+fn ask(seconds: u32, autoscalers: u32, every: Duration, fleet: &Fleet) -> Result<Asked> {
+    let gap = every / autoscalers;
+    let (begun, cpu) = (clock::now(), usage::thread_cpu_ns()?);
+    let mut times = Vec::new();
+    let mut number = 0_u32;
+    while gap * number < Duration::from_secs(seconds.into()) {
+        let due = gap * number;
         while let Some(early) = due.checked_sub(begun.elapsed()) {
             if early.is_zero() {
                 break;
             }
             thread::park_timeout(early);
         }
-        let number = usize::try_from(number)?;
-        let kind = Kind::ALL[number % Kind::ALL.len()];
-        let request = request(kind, number, fleet)?;
-        let start = clock::now();
+        let autoscaler = u64::from(number) * u64::from(STRIDE) % u64::from(autoscalers);
+        let (kind, request) = request(usize::try_from(autoscaler)?, fleet.workloads)?;
         let answer = fleet.api.respond(&request, false);
-        let took = start.elapsed();
+        let took = begun.elapsed().saturating_sub(due);
         ensure!(
             answer.status().is_success(),
             "{}: {}",
             request.uri,
             answer.status()
         );
-        asked.push((kind, took));
+        times.push((kind, took));
+        number += 1;
     }
-    Ok(asked)
+    Ok(Asked {
+        autoscalers,
+        every,
+        cpu: Duration::from_nanos(usage::thread_cpu_ns()? - cpu),
+        elapsed: begun.elapsed(),
+        times,
+    })
 }
 
-fn request(kind: Kind, number: usize, fleet: &Fleet) -> Result<Parts> {
-    let app = fleet::app(number / Kind::ALL.len() % APPS);
-    let objects = match kind {
-        Kind::List => "pods/%2A".to_owned(),
-        Kind::Pod => format!("pods/{}", fleet.name_of(number * 7919)),
-        Kind::Workload => format!("deployments.apps/{app}"),
+/// What an autoscaler asks for: most for the pods of their workload, one in ten for its sum, a few
+/// for one pod.
+fn request(autoscaler: usize, workloads: Workloads) -> Result<(Kind, Parts)> {
+    let workload = autoscaler % WORKLOADS;
+    let app = workloads::name(workload);
+    let list = if workloads::is_large(workload) {
+        Kind::List
+    } else {
+        Kind::ShortList
+    };
+    let (kind, objects) = match autoscaler % 100 {
+        99 => {
+            let pod = workloads.first_pod(workload);
+            (Kind::Pod, format!("pods/{}", workloads.pod_name(pod)))
+        }
+        number if number % 10 == 8 => (Kind::Workload, format!("deployments.apps/{app}")),
+        _ => (list, "pods/%2A".to_owned()),
     };
     let selector = match kind {
-        Kind::List => format!("?labelSelector=app%3D{app}%2Ctier+in+%28a%2Cb%29"),
+        Kind::List | Kind::ShortList => {
+            format!("?labelSelector=app%3D{app}%2Ctier+in+%28a%2Cb%29")
+        }
         Kind::Pod | Kind::Workload => String::new(),
     };
     let uri = format!(
         "/apis/custom.metrics.k8s.io/v1beta2/namespaces/prod/{objects}/appmesh_requests_per_second{selector}"
     );
-    Ok(Request::get(uri).body(())?.into_parts().0)
+    Ok((kind, Request::get(uri).body(())?.into_parts().0))
 }

@@ -31,6 +31,13 @@ pub(crate) fn cpu_ns(pid: u32) -> Result<u64> {
     Ok(sum)
 }
 
+/// CPU time of the calling thread since it began, in nanoseconds.
+pub(crate) fn thread_cpu_ns() -> Result<u64> {
+    let file = "/proc/thread-self/schedstat";
+    let text = fs::read_to_string(file).with_context(|| format!("read {file}"))?;
+    first_number(&text).with_context(|| format!("{file} holds {text:?}"))
+}
+
 /// Resident memory of a process, in bytes.
 pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
     let file = format!("/proc/{pid}/status");

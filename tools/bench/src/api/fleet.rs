@@ -20,10 +20,8 @@ use common_time::{Clock, Monotonic, UnixMillis};
 use prometheus_client::registry::Registry;
 use tests_support::clock;
 
+use super::workloads::{self, WORKLOADS, Workloads};
 use crate::usage;
-
-/// Workloads, of the same size.
-pub(super) const APPS: usize = 50;
 
 /// How long the sidecars have reported when the measurement begins: the longest window.
 const PAST: Duration = Duration::from_mins(1);
@@ -41,6 +39,7 @@ pub(super) struct Fleet {
     pub(super) directory_bytes_per_pod: u64,
     /// Resident memory that the store took with a minute of reports, per pod, in bytes.
     pub(super) store_bytes_per_pod: u64,
+    pub(super) workloads: Workloads,
     store: Arc<Store>,
     links: Vec<Link>,
     /// Time between two reports of a pod.
@@ -65,14 +64,15 @@ impl Fleet {
     pub(super) fn new(pods: usize, own_labels: bool, rate: u32) -> Result<Self> {
         let directory = Arc::new(Directory::default());
         let before = resident()?;
-        fill(&directory, pods, own_labels)?;
+        let workloads = Workloads { pods };
+        fill(&directory, workloads, own_labels)?;
         let with_directory = resident()?;
         let store = Arc::new(Store::new(StoreLimits::default()));
         let now = Arc::new(Now {
             skipped: AtomicU64::new(0),
             begun: clock::now(),
         });
-        let links = (0..pods).map(|pod| connect(&store, pods, pod));
+        let links = (0..pods).map(|pod| connect(&store, workloads, pod));
         let links = links.collect::<Result<Vec<_>>>()?;
         let api = {
             let (now, wall) = (Arc::clone(&now), Arc::clone(&now));
@@ -90,6 +90,7 @@ impl Fleet {
             api,
             directory_bytes_per_pod: per_pod(with_directory.saturating_sub(before)),
             store_bytes_per_pod: 0,
+            workloads,
             store,
             links,
             interval: Duration::from_secs(1) * u32::try_from(pods)? / rate,
@@ -99,11 +100,6 @@ impl Fleet {
         fleet.tell_the_past(rate)?;
         fleet.store_bytes_per_pod = per_pod(resident()?.saturating_sub(with_directory));
         Ok(fleet)
-    }
-
-    /// The name of some pod.
-    pub(super) fn name_of(&self, number: usize) -> String {
-        name(self.links.len(), number % self.links.len())
     }
 
     /// The next pod in turn reports what it counted until now; true if that was taken.
@@ -150,31 +146,22 @@ impl Now {
     }
 }
 
-/// The name of a workload.
-pub(super) fn app(number: usize) -> String {
-    format!("shop-app-{number}")
-}
-
-/// The name of a pod, as a Deployment makes them.
-fn name(pods: usize, pod: usize) -> String {
-    let app = app(pod * APPS / pods);
-    format!("{app}-7d9c8b6f5-{pod:05}")
-}
-
 /// Pods as a watch delivers them, with the usual labels.
-fn fill(directory: &Directory, pods: usize, own_labels: bool) -> Result<()> {
-    for number in 0..APPS {
-        let (app, set) = (app(number), format!("{}-7d9c8b6f5", app(number)));
+fn fill(directory: &Directory, workloads: Workloads, own_labels: bool) -> Result<()> {
+    for number in 0..WORKLOADS {
+        let app = workloads::name(number);
+        let set = format!("{app}-7d9c8b6f5");
         directory.upsert_owner(OwnerInfo {
             object: ObjectKey::new("prod", "apps", "ReplicaSet", &set),
             uid: uid(2, number).into(),
             owner: Some(owner("Deployment", &app, &uid(1, number))),
         })?;
     }
-    for pod in 0..pods {
-        let number = pod * APPS / pods;
-        let (app, set) = (app(number), format!("{}-7d9c8b6f5", app(number)));
-        let name = name(pods, pod);
+    for pod in 0..workloads.pods {
+        let number = workloads.of_pod(pod);
+        let app = workloads::name(number);
+        let set = format!("{app}-7d9c8b6f5");
+        let name = workloads.pod_name(pod);
         let labels = [
             ("app", app.as_str()),
             ("app.kubernetes.io/instance", &app),
@@ -216,10 +203,10 @@ fn uid(kind: usize, number: usize) -> String {
     format!("{kind:08x}-0000-4000-8000-{number:012x}")
 }
 
-fn connect(store: &Store, pods: usize, pod: usize) -> Result<Link> {
+fn connect(store: &Store, workloads: Workloads, pod: usize) -> Result<Link> {
     let id = pod as u64 + 1;
     let hello = Hello {
-        pod: PodKey::new("prod", &name(pods, pod)),
+        pod: PodKey::new("prod", &workloads.pod_name(pod)),
         uid: uid(3, pod).into(),
         node: "".into(),
         labels: Labels::default(),

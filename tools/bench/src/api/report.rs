@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Args;
-use super::fleet::{APPS, Fleet};
+use super::fleet::Fleet;
 
 /// Longest time of 99 of 100 lists, in milliseconds.
 const LIST_P99_MS_MAX: f64 = 10.0;
@@ -14,29 +14,55 @@ const LIST_P99_MS_MAX: f64 = 10.0;
 /// Longest time of 99 of 100 requests for one pod, in milliseconds.
 const POD_P99_MS_MAX: f64 = 1.0;
 
+/// Share of one processor for the answers to all autoscalers.
+const CORES_MAX: f64 = 1.0;
+
 /// Share of the reports that must have been applied in time for the rest to mean anything.
 const REPORTS_SHARE_MIN: f64 = 0.98;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
-    /// All pods of a workload, each with its value.
+    /// All pods of a large workload, each with its value.
     List,
+    /// All pods of a small one.
+    ShortList,
     Pod,
     /// The sum over a workload.
     Workload,
+}
+
+/// What the autoscalers of one load asked.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) autoscalers: u32,
+    pub(super) every: Duration,
+    /// CPU time of the thread that asks and answers.
+    pub(super) cpu: Duration,
+    pub(super) elapsed: Duration,
+    pub(super) times: Vec<(Kind, Duration)>,
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pods: usize,
     pods_per_list: usize,
-    requests_per_second: u32,
     reports_per_second: f64,
-    times: Vec<Times>,
+    loads: Vec<Load>,
     directory_bytes_per_pod: u64,
     store_bytes_per_pod: u64,
     limits: Vec<Limit>,
+}
+
+/// What one load came to.
+#[derive(Debug, Serialize)]
+struct Load {
+    autoscalers: u32,
+    every_s: f64,
+    requests_per_second: f64,
+    /// Share of one processor that answers took.
+    cores: f64,
+    times: Vec<Times>,
 }
 
 /// How long requests of one kind took, in milliseconds.
@@ -52,7 +78,7 @@ struct Times {
 /// A limit and the measured value.
 #[derive(Debug, Serialize)]
 struct Limit {
-    what: &'static str,
+    what: String,
     bound: f64,
     found: f64,
     kept: bool,
@@ -61,8 +87,8 @@ struct Limit {
 // === impl Kind ===
 
 impl Kind {
-    /// Every kind, in the order in which they are asked.
-    pub(super) const ALL: [Self; 3] = [Self::List, Self::Pod, Self::Workload];
+    /// Every kind, in the order of the table.
+    pub(super) const ALL: [Self; 4] = [Self::List, Self::ShortList, Self::Pod, Self::Workload];
 }
 
 // === impl Report ===
@@ -71,33 +97,28 @@ impl Report {
     pub(super) fn new(
         args: &Args,
         fleet: &Fleet,
-        asked: &[(Kind, Duration)],
+        asked: &[Asked],
         applied: u64,
         elapsed: Duration,
     ) -> Self {
-        let times: Vec<_> = Kind::ALL
-            .iter()
-            .map(|kind| Times::of(*kind, asked))
-            .collect();
+        let loads: Vec<Load> = asked.iter().map(Load::of).collect();
         #[expect(clippy::cast_precision_loss, reason = "a count of reports")]
         let reports_per_second = applied as f64 / elapsed.as_secs_f64();
         let least = f64::from(args.reports) * REPORTS_SHARE_MIN;
-        let limits = vec![
-            Limit::at_most("p99 of a list, ms", LIST_P99_MS_MAX, times[0].p99_ms),
-            Limit::at_most("p99 of one pod, ms", POD_P99_MS_MAX, times[1].p99_ms),
-            Limit {
-                what: "reports applied a second, at least",
-                bound: least,
-                found: reports_per_second,
-                kept: reports_per_second >= least,
-            },
-        ];
+        let mut limits = vec![Limit {
+            what: "reports applied a second, at least".to_owned(),
+            bound: least,
+            found: reports_per_second,
+            kept: reports_per_second >= least,
+        }];
+        for load in &loads {
+            limits.extend(load.limits());
+        }
         Self {
             pods: args.pods,
-            pods_per_list: args.pods / APPS,
-            requests_per_second: args.requests,
+            pods_per_list: fleet.workloads.large_pods(),
             reports_per_second,
-            times,
+            loads,
             directory_bytes_per_pod: fleet.directory_bytes_per_pod,
             store_bytes_per_pod: fleet.store_bytes_per_pod,
             limits,
@@ -113,31 +134,11 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} pods in one namespace, {:.0} reports applied and {} requests answered a second",
-            self.pods, self.reports_per_second, self.requests_per_second,
+            "{} pods in one namespace, {:.0} reports applied a second",
+            self.pods, self.reports_per_second,
         )?;
-        writeln!(
-            f,
-            "\n{:<32}{:>9}{:>11}{:>11}{:>11}",
-            "", "requests", "p50 ms", "p99 ms", "max ms"
-        )?;
-        for times in &self.times {
-            let what = match times.kind {
-                Kind::List => format!("list of {} pods", self.pods_per_list),
-                Kind::Pod => "one pod".to_owned(),
-                Kind::Workload => format!("sum over {} pods", self.pods_per_list),
-            };
-            let Times {
-                requests,
-                p50_ms,
-                p99_ms,
-                max_ms,
-                ..
-            } = times;
-            writeln!(
-                f,
-                "{what:<32}{requests:>9}{p50_ms:>11.3}{p99_ms:>11.3}{max_ms:>11.3}"
-            )?;
+        for load in &self.loads {
+            load.write(f, self.pods_per_list)?;
         }
         writeln!(
             f,
@@ -163,10 +164,84 @@ impl fmt::Display for Report {
     }
 }
 
+// === impl Load ===
+
+impl Load {
+    fn of(asked: &Asked) -> Self {
+        let seconds = asked.elapsed.as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a count of requests")]
+        let requests_per_second = asked.times.len() as f64 / seconds;
+        Self {
+            autoscalers: asked.autoscalers,
+            every_s: asked.every.as_secs_f64(),
+            requests_per_second,
+            cores: asked.cpu.as_secs_f64() / seconds,
+            times: Kind::ALL
+                .iter()
+                .map(|kind| Times::of(*kind, &asked.times))
+                .collect(),
+        }
+    }
+
+    fn limits(&self) -> Vec<Limit> {
+        let of = format!("{} autoscalers", self.autoscalers);
+        let p99 = |kind| {
+            let times = self.times.iter().find(|times| times.kind == kind);
+            times.map_or(f64::NAN, |times| times.p99_ms)
+        };
+        vec![
+            Limit::at_most(
+                format!("{of}: p99 of a list, ms"),
+                LIST_P99_MS_MAX,
+                p99(Kind::List),
+            ),
+            Limit::at_most(
+                format!("{of}: p99 of one pod, ms"),
+                POD_P99_MS_MAX,
+                p99(Kind::Pod),
+            ),
+            Limit::at_most(format!("{of}: cores"), CORES_MAX, self.cores),
+        ]
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>, pods_per_list: usize) -> fmt::Result {
+        writeln!(
+            f,
+            "\n{} autoscalers each {} s: {:.0} requests a second, {:.3} cores",
+            self.autoscalers, self.every_s, self.requests_per_second, self.cores
+        )?;
+        writeln!(
+            f,
+            "{:<32}{:>9}{:>11}{:>11}{:>11}",
+            "", "requests", "p50 ms", "p99 ms", "max ms"
+        )?;
+        for times in &self.times {
+            let what = match times.kind {
+                Kind::List => format!("list of {pods_per_list} pods"),
+                Kind::ShortList => "list of a small workload".to_owned(),
+                Kind::Pod => "one pod".to_owned(),
+                Kind::Workload => "sum over a workload".to_owned(),
+            };
+            let Times {
+                requests,
+                p50_ms,
+                p99_ms,
+                max_ms,
+                ..
+            } = times;
+            writeln!(
+                f,
+                "{what:<32}{requests:>9}{p50_ms:>11.3}{p99_ms:>11.3}{max_ms:>11.3}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
 // === impl Limit ===
 
 impl Limit {
-    fn at_most(what: &'static str, bound: f64, found: f64) -> Self {
+    fn at_most(what: String, bound: f64, found: f64) -> Self {
         Self {
             what,
             bound,
@@ -221,8 +296,8 @@ mod tests {
     /// A limit that is reached is not kept, and one that is not a number neither.
     #[test]
     fn limits_are_strict() {
-        assert!(Limit::at_most("", 1.0, 0.9).kept);
-        assert!(!Limit::at_most("", 1.0, 1.0).kept);
-        assert!(!Limit::at_most("", 1.0, f64::NAN).kept);
+        assert!(Limit::at_most(String::new(), 1.0, 0.9).kept);
+        assert!(!Limit::at_most(String::new(), 1.0, 1.0).kept);
+        assert!(!Limit::at_most(String::new(), 1.0, f64::NAN).kept);
     }
 }

@@ -9,8 +9,8 @@ use super::{
     MISSING_FIELDS, PREFACE, REQUEST_FIELDS, Statuses,
 };
 
-/// Answers the first `good` requests as they ask for and all later ones with `status`; returns the stream
-/// identifiers it saw and the most requests that stood open at once.
+/// Answers the first `good` requests as they ask for and all later ones with `status`; returns the
+/// stream identifiers it saw and the most requests that stood open at once.
 fn server(good: usize, status: u8) -> (SocketAddr, JoinHandle<(Vec<u32>, usize)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
