@@ -40,11 +40,20 @@ pub(crate) fn thread_cpu_ns() -> Result<u64> {
 
 /// Resident memory of a process, in bytes.
 pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
+    status(pid, "VmRSS:")
+}
+
+/// The most that it ever was, in bytes.
+pub(crate) fn resident_peak_bytes(pid: u32) -> Result<u64> {
+    status(pid, "VmHWM:")
+}
+
+fn status(pid: u32, field: &str) -> Result<u64> {
     let file = format!("/proc/{pid}/status");
     let text = fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(first_number);
-    Ok(kib.with_context(|| format!("{file} has no VmRSS"))? * 1024)
+    Ok(kib.with_context(|| format!("{file} has no {field}"))? * 1024)
 }
 
 fn first_number(text: &str) -> Option<u64> {
@@ -57,7 +66,7 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    use super::{cpu_ns, resident_bytes};
+    use super::{cpu_ns, resident_bytes, resident_peak_bytes};
 
     /// A process of one thread that only works: the test's own process has threads that come and go
     /// with other tests.
@@ -91,7 +100,8 @@ mod tests {
             cpu_ns(pid).unwrap() >= before + 20_000_000
         });
         assert!(grown, "CPU time does not move");
-        assert!(resident_bytes(pid).unwrap() > 100_000);
+        let resident = resident_bytes(pid).unwrap();
+        assert!(resident > 100_000 && resident_peak_bytes(pid).unwrap() >= resident);
     }
 
     /// Threads that end between the listing and the reading are no error.
