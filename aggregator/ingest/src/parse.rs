@@ -1,8 +1,8 @@
 //! Parses frames into the types of the core. Every value is checked here, once; an error has the
 //! path of the field in the wire contract, and the value.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt::Display;
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
 use std::time::Duration;
 
 use aggregator_core::limits::{
@@ -49,6 +49,13 @@ pub enum FieldError {
         /// Description of the valid values.
         expected: String,
     },
+}
+
+/// The path of a field of a series.
+#[derive(Clone, Copy, Debug)]
+struct SeriesField {
+    index: usize,
+    name: &'static str,
 }
 
 /// Checks a `Hello`.
@@ -101,21 +108,20 @@ pub fn report(report: v1::Report) -> Result<Report, FieldError> {
         0..=VMS_MAX,
     )?;
     in_range("report.vms_live", u64::from(report.vms_live), 0..=VMS_MAX)?;
-    // Which of two entries of one series is its total would be a guess.
-    let mut positions = HashMap::with_capacity(report.series.len());
     let mut all = Vec::with_capacity(report.series.len());
     for (index, one) in report.series.into_iter().enumerate() {
-        let (key, totals) = series(index, one)?;
-        if let Some(first) = positions.insert(key.clone(), index) {
-            let value = format!("{} {:?}", key.direction.as_str(), key.cluster);
-            let expected = format!("the same series as report.series[{first}]");
-            return Err(invalid(
-                &format!("report.series[{index}]"),
-                value,
-                &expected,
-            ));
-        }
-        all.push((key, totals));
+        all.push(series(index, one)?);
+    }
+    // Which of two entries of one series is its total would be a guess.
+    if let Some((first, again)) = first_repeated(&all) {
+        let key = &all[again].0;
+        let value = format!("{} {:?}", key.direction.as_str(), key.cluster);
+        let expected = format!("the same series as report.series[{first}]");
+        return Err(invalid(
+            &format!("report.series[{again}]"),
+            value,
+            &expected,
+        ));
     }
     Ok(Report {
         seq: not_zero("report.seq", report.seq)?,
@@ -130,22 +136,35 @@ pub fn report(report: v1::Report) -> Result<Report, FieldError> {
     })
 }
 
+/// Positions of the first entry whose key was there before, and of the one before. By sorting:
+/// the three or four series of a usual report need neither hashes nor copies of their keys.
+fn first_repeated<T>(all: &[(SeriesKey, T)]) -> Option<(usize, usize)> {
+    let mut order: Vec<usize> = (0..all.len()).collect();
+    order.sort_unstable_by(|a, b| all[*a].0.cmp(&all[*b].0).then(a.cmp(b)));
+    let pairs = order.windows(2).map(|pair| (pair[0], pair[1]));
+    pairs
+        .filter(|(first, again)| all[*first].0 == all[*again].0)
+        .min_by_key(|(_, again)| *again)
+}
+
 fn series(index: usize, series: v1::Series) -> Result<(SeriesKey, SeriesTotals), FieldError> {
-    let field = |name: &str| format!("report.series[{index}].{name}");
+    // Written only for an error: for each field it would be half of what a report costs here.
+    let field = |name: &'static str| SeriesField { index, name };
     let direction = match v1::Direction::try_from(series.direction) {
         Ok(v1::Direction::Inbound) => Direction::Inbound,
         Ok(v1::Direction::Outbound) => Direction::Outbound,
         _ => {
             let expected = "expected 1 (inbound) or 2 (outbound)";
-            return Err(invalid(&field("direction"), series.direction, expected));
+            let field = field("direction").to_string();
+            return Err(invalid(&field, series.direction, expected));
         }
     };
-    text(&field("cluster"), &series.cluster, CLUSTER_BYTES_MAX)?;
+    text(field("cluster"), &series.cluster, CLUSTER_BYTES_MAX)?;
     let count = series.responses.len();
-    at_most(&field("responses"), count, RESPONSES_PER_SERIES_MAX)?;
+    at_most(field("responses"), count, RESPONSES_PER_SERIES_MAX)?;
     let mut responses = BTreeMap::new();
     for (position, entry) in series.responses.iter().enumerate() {
-        let field = || field(&format!("responses[{position}].code"));
+        let field = || format!("{}[{position}].code", field("responses"));
         let code = ResponseCode::new(entry.code).ok_or_else(|| {
             let expected = "expected 0 (none), 1 to 5 (a class) or 100 to 599 (a status)";
             invalid(&field(), entry.code, expected)
@@ -178,11 +197,11 @@ pub(crate) fn labels(field: &str, labels: BTreeMap<String, String>) -> Result<La
             return Err(missing(&format!("{field} key")));
         }
         text(
-            &format!("{field} key {:?}", head(key)),
+            format!("{field} key {:?}", head(key)),
             key,
             LABEL_KEY_BYTES_MAX,
         )?;
-        text(&format!("{field}[{key:?}]"), value, LABEL_VALUE_BYTES_MAX)?;
+        text(format!("{field}[{key:?}]"), value, LABEL_VALUE_BYTES_MAX)?;
         bytes += key.len() + value.len();
     }
     if bytes > LABELS_BYTES_MAX {
@@ -197,13 +216,14 @@ fn head(text: &str) -> String {
 }
 
 /// Checks a text; empty is valid.
-pub(crate) fn text(field: &str, value: &str, max: usize) -> Result<(), FieldError> {
+pub(crate) fn text(field: impl Display, value: &str, max: usize) -> Result<(), FieldError> {
     if value.len() > max {
-        return Err(too_long(field, value.len(), max));
+        return Err(too_long(&field.to_string(), value.len(), max));
     }
     if value.chars().any(char::is_control) {
         let expected = "expected no control characters";
-        return Err(invalid(field, format!("{value:?}"), expected));
+        let field = field.to_string();
+        return Err(invalid(&field, format!("{value:?}"), expected));
     }
     Ok(())
 }
@@ -268,12 +288,12 @@ fn in_range(
     Err(invalid(field, value, &expected))
 }
 
-fn at_most(field: &str, count: usize, max: usize) -> Result<(), FieldError> {
+fn at_most(field: impl Display, count: usize, max: usize) -> Result<(), FieldError> {
     if count <= max {
         return Ok(());
     }
     Err(FieldError::TooMany {
-        field: field.to_owned(),
+        field: field.to_string(),
         count,
         max,
     })
@@ -298,5 +318,13 @@ fn invalid(field: &str, value: impl Display, expected: &str) -> FieldError {
         field: field.to_owned(),
         value: value.to_string(),
         expected: expected.to_owned(),
+    }
+}
+
+// === impl SeriesField ===
+
+impl Display for SeriesField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "report.series[{}].{}", self.index, self.name)
     }
 }

@@ -42,10 +42,10 @@ impl Sidecar {
         let uid = text("uid", "");
         parse::namespace_name(&field("namespace"), namespace)?;
         parse::pod_name(&field("pod"), pod)?;
-        parse::text(&field("uid"), uid, UID_BYTES_MAX)?;
+        parse::text(field("uid"), uid, UID_BYTES_MAX)?;
         let inbound = own.and_then(|own| own.text("inbound"));
         parse::text(
-            &field("inbound"),
+            field("inbound"),
             inbound.unwrap_or_default(),
             INBOUND_BYTES_MAX,
         )?;

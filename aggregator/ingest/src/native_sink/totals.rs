@@ -122,7 +122,7 @@ impl Totals {
         part: Part,
         value: u64,
     ) -> Result<(), FieldError> {
-        parse::text(&field(name), cluster, CLUSTER_BYTES_MAX)?;
+        parse::text(field(name), cluster, CLUSTER_BYTES_MAX)?;
         let inbound = INBOUND_CLUSTERS
             .iter()
             .any(|prefix| cluster.starts_with(prefix));

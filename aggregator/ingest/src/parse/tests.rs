@@ -175,3 +175,26 @@ fn a_final_report_needs_no_promise() {
     (frame.r#final, frame.next_report_within_ms) = (true, 0);
     assert!(report(frame).unwrap().is_final);
 }
+
+/// As a search from the front finds it, in all lists of up to five entries of three series.
+#[test]
+fn the_first_repeated_series_is_found() {
+    let key = |number: usize| SeriesKey {
+        direction: Direction::Outbound,
+        cluster: ["c", "a", "b"][number].into(),
+    };
+    let mut seen = 0;
+    for length in 0..=5_u32 {
+        for number in 0..3_usize.pow(length) {
+            let digits = (0..length).map(|place| number / 3_usize.pow(place) % 3);
+            let all: Vec<_> = digits.map(|digit| (key(digit), ())).collect();
+            let expected = (0..all.len()).find_map(|again| {
+                let first = (0..again).find(|first| all[*first].0 == all[again].0)?;
+                Some((first, again))
+            });
+            assert_eq!(first_repeated(&all), expected, "{all:?}");
+            seen += usize::from(expected.is_some());
+        }
+    }
+    assert!(seen > 300);
+}
