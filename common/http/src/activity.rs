@@ -174,6 +174,13 @@ impl Activity {
         }
     }
 
+    /// Whether only a write, an answer or a next request can be late from now on: HTTP/2 reads
+    /// heads in frames, so only the first request's has a deadline.
+    fn is_settled(&self) -> bool {
+        let state = self.state.lock();
+        matches!(state.phase, Phase::Http2(seen) if seen >= PREFACE_BYTES) && state.begun > 0
+    }
+
     pub(crate) fn begun(&self) -> u64 {
         self.state.lock().begun
     }
@@ -217,9 +224,9 @@ impl Activity {
 
     /// Waits until it is overdue.
     pub(crate) async fn overdue(&self) -> Overdue {
-        let shortest = self.deadlines.shortest();
         loop {
             let now = clock::now();
+            let shortest = self.deadlines.shortest(self.is_settled());
             // A deadline that begins during the sleep ends at least `shortest` later, so it is
             // never missed, and no event has to wake this task.
             let next_check = now + shortest;

@@ -2,12 +2,14 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
@@ -133,12 +135,12 @@ impl Connection {
         let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
         let served = if is_http2 {
             let builder = http2_builder(&context.settings);
-            self.drive(builder.serve_connection(io, service), &old, true)
-                .await
+            let connection = pin!(builder.serve_connection(io, service));
+            self.drive(connection, &old, true).await
         } else {
             let builder = http1_builder(&context.settings);
-            self.drive(builder.serve_connection(io, service), &old, false)
-                .await
+            let connection = pin!(builder.serve_connection(io, service));
+            self.drive(connection, &old, false).await
         };
         if let Err(error) = served {
             tracing::debug!(%error, "connection failed");
@@ -188,20 +190,24 @@ impl Connection {
         }
     }
 
-    /// Serves until the peer ends it, or we do.
+    /// Serves until the peer ends it, or we do. By reference: taken by value, hyper's state would
+    /// be in this future twice.
     async fn drive<C>(
         &self,
-        connection: C,
+        mut connection: Pin<&mut C>,
         old: &AtomicBool,
         is_http2: bool,
     ) -> Result<(), hyper::Error>
     where
         C: GracefulConnection<Error = hyper::Error>,
     {
-        let mut connection = pin!(connection);
+        // Polled when it was woken itself: each report wakes this task twice, and looking at timers
+        // and tokens each time would cost as much as the session's own work.
+        let mut end = FuturesUnordered::from_iter([self.end(old, is_http2)]);
         let end = tokio::select! {
+            biased;
             ended = connection.as_mut() => return ended,
-            end = self.end(old, is_http2) => end,
+            Some(end) = end.next() => end,
         };
         let context = &self.context;
         let (counts, address) = (&context.counts, self.peer.address);

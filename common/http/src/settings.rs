@@ -130,17 +130,13 @@ impl Limits {
 // === impl Deadlines ===
 
 impl Deadlines {
-    /// The shortest deadline, and so the interval at which a connection is checked.
-    pub(crate) fn shortest(&self) -> Duration {
-        let all = [
-            Some(self.handshake),
-            Some(self.head),
-            Some(self.first_request),
-            Some(self.idle),
-            Some(self.write),
-            self.answer,
-        ];
-        let shortest = all.into_iter().flatten().min();
+    /// The shortest deadline, and so the interval at which a connection is checked. Of one that is
+    /// `settled` those of a beginning are over.
+    pub(crate) fn shortest(&self, settled: bool) -> Duration {
+        let beginning = [self.handshake, self.head, self.first_request];
+        let beginning = beginning.into_iter().filter(|_| !settled);
+        let others = [Some(self.idle), Some(self.write), self.answer];
+        let shortest = beginning.chain(others.into_iter().flatten()).min();
         shortest.unwrap_or(self.idle)
     }
 
