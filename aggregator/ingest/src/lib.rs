@@ -3,7 +3,7 @@
 //! ```text
 //! common-http -> server -> session (one task per stream) -> parse -> aggregator_core::store
 //!                          authenticator, identity (claims of streams),
-//!                          streams (open ones), close_reason,
+//!                          streams (open ones), silence, close_reason,
 //!                          log_limiter; all in context
 //!                   └> native_sink (Envoy's own metrics_service) ──> aggregator_core::store
 //!                          sink_states (the last totals of each pod)
@@ -21,6 +21,7 @@ mod native_sink;
 pub mod parse;
 mod server;
 mod session;
+mod silence;
 mod sink_states;
 mod streams;
 

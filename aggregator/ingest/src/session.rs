@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use aggregator_core::pod::PodInfo;
 use aggregator_core::store::Link;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use prost::Message as _;
 use proto::v1::{self, AggregatorFrame, SidecarFrame, aggregator_frame, sidecar_frame};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{error::Elapsed, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tonic::{Status, Streaming};
 use tracing::{Span, debug, trace};
 
@@ -22,6 +24,7 @@ use crate::context::IngestContext;
 use crate::identity::Claim;
 use crate::limits::{DRAIN_MAX, DRAINED_AFTER, SILENCE_MAX, STATUS_WITHIN};
 use crate::parse;
+use crate::silence::Silence;
 use crate::streams::StreamSlot;
 
 /// Responses to the sidecar, at last the status.
@@ -73,21 +76,33 @@ impl Session {
     async fn read(
         &mut self,
         inbound: &mut Streaming<SidecarFrame>,
-        mut closed: oneshot::Receiver<CloseReason>,
+        closed: oneshot::Receiver<CloseReason>,
     ) -> CloseReason {
         let shutdown = self.context.shutdown.clone();
+        // Polled when it was woken itself, not for each frame. `None` is the shutdown.
+        let mut ends = FuturesUnordered::from_iter([async {
+            tokio::select! {
+                biased;
+                reason = closed => Some(reason.unwrap_or(CloseReason::Closed)),
+                () = shutdown.cancelled() => None,
+            }
+        }]);
+        let mut silence = Silence::new(self.read_timeout());
         loop {
-            let read_timeout = self.read_timeout();
             let next = tokio::select! {
                 // A superseded stream must not apply another frame, even if one is ready.
                 biased;
-                reason = &mut closed => return reason.unwrap_or(CloseReason::Closed),
-                () = shutdown.cancelled() => return self.drain(inbound).await,
-                next = timeout(read_timeout, inbound.message()) => next,
+                Some(end) = ends.next() => match end {
+                    Some(reason) => return reason,
+                    None => return self.drain(inbound).await,
+                },
+                next = inbound.message() => Some(next),
+                () = silence.over() => None,
             };
             if let Err(reason) = self.take(next).await {
                 return reason;
             }
+            silence.heard(self.read_timeout());
         }
     }
 
@@ -97,9 +112,9 @@ impl Session {
         loop {
             let next = tokio::select! {
                 () = &mut cut_off => return CloseReason::ShutDown,
-                next = timeout(DRAINED_AFTER, inbound.message()) => next,
+                next = timeout(DRAINED_AFTER, inbound.message()) => next.ok(),
             };
-            if next.is_err() {
+            if next.is_none() {
                 return CloseReason::ShutDown;
             }
             match self.take(next).await {
@@ -118,16 +133,16 @@ impl Session {
         }
     }
 
-    /// Applies a frame and sends its response.
+    /// Applies a frame and sends its response; `None` where none came in time.
     async fn take(
         &mut self,
-        next: Result<Result<Option<SidecarFrame>, Status>, Elapsed>,
+        next: Option<Result<Option<SidecarFrame>, Status>>,
     ) -> Result<(), CloseReason> {
         let frame = match next {
-            Ok(Ok(Some(frame))) => frame,
-            Ok(Ok(None)) => return Err(CloseReason::Closed),
-            Ok(Err(status)) => return Err(close_reason_of(&status)),
-            Err(_) => return Err(CloseReason::Refused(self.timeout_refusal())),
+            Some(Ok(Some(frame))) => frame,
+            Some(Ok(None)) => return Err(CloseReason::Closed),
+            Some(Err(status)) => return Err(close_reason_of(&status)),
+            None => return Err(CloseReason::Refused(self.timeout_refusal())),
         };
         let response = self.on_frame(frame).map_err(CloseReason::Refused)?;
         let response = AggregatorFrame {
