@@ -38,6 +38,9 @@ pub enum Module {
     Filter,
     /// `meshmeter-log.wasm`: an access logger.
     Log,
+    /// `libmeshmeter_filter.so`: an HTTP filter in Envoy's own process. Its one VM has no requests;
+    /// it collects what the workers count.
+    Native,
 }
 
 /// Detail of response counts.
@@ -100,6 +103,7 @@ impl Module {
         match self {
             Self::Filter => "meshmeter-filter.wasm",
             Self::Log => "meshmeter-log.wasm",
+            Self::Native => "libmeshmeter_filter.so",
         }
     }
 
@@ -109,7 +113,7 @@ impl Module {
 
     fn default_role(self) -> Role {
         match self {
-            Self::Filter => Role::Filter,
+            Self::Filter | Self::Native => Role::Filter,
             Self::Log => Role::AccessLog,
         }
     }

@@ -8,6 +8,8 @@ use crate::host::MetricId;
 use crate::series::{Counter, Direction, OTHER, Outcome, Role, SeriesKey};
 use crate::time::Monotonic;
 
+mod collecting;
+
 /// Exact statuses a series keeps at most, in a VM and in the process; further ones are counted by
 /// class.
 pub const CODES_MAX: usize = 32;
@@ -73,6 +75,8 @@ pub struct Refused {
 pub struct Counters {
     series: Vec<Series>,
     pub refused: Refused,
+    /// Others count for this table ([`Counters::collect`]) and integrate `inflight` themselves.
+    collects: bool,
 }
 
 // === impl Total ===
@@ -287,6 +291,19 @@ impl Counters {
         Some(SeriesIndex(index))
     }
 
+    /// Whether the series at `index` has this key: checks a guess without a search.
+    #[inline]
+    pub fn is_series(
+        &self,
+        index: SeriesIndex,
+        role: Role,
+        direction: Direction,
+        cluster: &str,
+    ) -> bool {
+        self.get(index)
+            .is_some_and(|series| series.key.role == role && series.key.meets(direction, cluster))
+    }
+
     /// Whether the series at `index` is that of `cluster`: checks a guess without a search.
     pub fn is_cluster(&self, index: SeriesIndex, cluster: &[u8]) -> bool {
         self.get(index)
@@ -368,6 +385,9 @@ impl Counters {
 
     /// Advances the integrals of `inflight` to `now`.
     pub fn advance(&mut self, now: Monotonic) {
+        if self.collects {
+            return;
+        }
         for series in &mut self.series {
             if series.inflight.value > 0 {
                 series.advance(now);

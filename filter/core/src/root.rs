@@ -92,6 +92,12 @@ impl Roots {
         self.roots.first().map(|root| root.id)
     }
 
+    /// The newest root. Streams of a dynamic module belong to its configuration: the newest one
+    /// outlives those that a listener update replaces.
+    pub fn newest(&self) -> Option<RootId> {
+        self.roots.last().map(|root| root.id)
+    }
+
     #[inline]
     pub fn get(&self, id: RootId) -> Option<&Root> {
         self.roots.iter().find(|root| root.id == id)

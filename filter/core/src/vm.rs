@@ -149,9 +149,50 @@ impl<H: Host> Vm<H> {
         }
     }
 
-    /// Only the oldest root's tick has an effect: all roots tick.
+    /// The root that ticks for the VM and owns its streams.
+    pub fn primary(&self) -> Option<RootId> {
+        match self.module {
+            Module::Native => self.roots.newest(),
+            Module::Filter | Module::Log => self.roots.primary(),
+        }
+    }
+
+    /// Takes over what a thread of the process counted since the last time, for hosts whose threads
+    /// have counters but no VM. Without a root nothing is taken.
+    pub fn collect(&mut self, worker: &mut Counters) {
+        if self.roots.is_empty() {
+            return;
+        }
+        if worker.has_pending() {
+            self.member.saw_request();
+        }
+        self.counters.collect(worker, self.roots.max_series());
+    }
+
+    /// Whether all plugin configurations are gone.
+    pub fn is_empty(&self) -> bool {
+        self.roots.is_empty()
+    }
+
+    /// Sends the last report of a process that is about to end, while its roots still exist; true
+    /// if there was a stream for it. Ticks have to stop then.
+    pub fn on_shutdown(&mut self) -> bool {
+        let now = self.now();
+        self.flush(now);
+        let was_streaming = self.streamer.is_streaming();
+        let sources = Sources {
+            scope: self.scope,
+            process: &self.process,
+            counters: &self.counters,
+            member: &self.member,
+        };
+        self.streamer.finish(&self.host, &sources, now, true);
+        was_streaming
+    }
+
+    /// Only the primary root's tick has an effect: all roots tick.
     pub fn on_tick(&mut self, root: RootId) {
-        if self.roots.primary() != Some(root) {
+        if self.primary() != Some(root) {
             return;
         }
         let now = self.now();
@@ -359,7 +400,7 @@ impl<H: Host> Vm<H> {
 
     fn on_root_done(&mut self, root: RootId) {
         let now = self.now();
-        let was_primary = self.roots.primary() == Some(root);
+        let was_primary = self.primary() == Some(root);
         let _ = self.host.set_tick_period(0);
         // Before the root is removed: the last report below includes these counts.
         self.flush(now);

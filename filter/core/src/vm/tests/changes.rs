@@ -43,7 +43,7 @@ fn the_last_vm_of_a_process_says_so() {
         for vm in 0..3 * count {
             match modules[vm % count] {
                 Module::Filter => sidecar.start(vm, CONFIG),
-                Module::Log => sidecar.start_as(Module::Log, vm, &log),
+                module => sidecar.start_as(module, vm, &log),
             }
         }
         let attempt = |sidecar: &mut Sidecar| {
