@@ -15,6 +15,7 @@ mod envoy;
 mod gen_proto;
 mod host;
 mod kubectl;
+mod module;
 mod npm;
 mod prometheus;
 mod python;
@@ -46,11 +47,14 @@ enum Task {
         #[arg(long = "version", value_name = "VERSION")]
         wanted: Option<String>,
     },
-    /// Make sure that the oldest Envoy that tests run is there too, beside the default one.
+    /// Make sure that the oldest Envoys that tests run, with the Wasm and the dynamic module, are
+    /// there too, beside the default one.
     Envoys,
     /// Make sure that helm 4, helm 3 and a kubectl are there, which render `deploy/`, under
     /// `target/kubectl`.
     Kubectl,
+    /// Build the filter as a dynamic module of Envoy into `target/module`.
+    Module,
     /// Make sure that there is a Prometheus: Debian's, under `target/prometheus`.
     Prometheus,
     /// Make sure that there is a Python with botocore for tests, under `target/python`.
@@ -96,6 +100,7 @@ fn main() -> Result<ExitCode> {
         }
         Task::Kubectl => kubectl::ensure(&workspace_root()?),
         Task::Python => python::ensure(&workspace_root()?),
+        Task::Module => module::run(&workspace_root()?),
         Task::Prometheus => prometheus::ensure(&workspace_root()?),
         Task::Reference => reference::write(&workspace_root()?),
         Task::Release { arguments } => return release::run(&workspace_root()?, &arguments),
