@@ -9,9 +9,12 @@ use serde::Serialize;
 
 pub use self::cluster::{CA, HTTP_OPTIONS, StreamCluster, Tls, TrustedCa};
 pub use self::dns::SINCE as DNS_CLUSTER_SINCE;
+use self::dynamic_module::ModuleFilter;
+pub use self::dynamic_module::{Carrier, DYNAMIC_MODULE, HttpFilter};
 
 mod cluster;
 mod dns;
+mod dynamic_module;
 
 /// Name of all injected filters, access loggers and plugins.
 pub const NAME: &str = "meshmeter";
@@ -85,6 +88,24 @@ impl Injection {
 // === impl Plugin ===
 
 impl Plugin {
+    /// As an `HttpFilter`, by the carrier that the module's file is.
+    pub fn http_filter(&self, direction: Direction) -> HttpFilter {
+        match Carrier::of(&self.module) {
+            Carrier::Wasm => HttpFilter::Wasm(self.extension(FILTER, direction)),
+            Carrier::Module => {
+                let configuration = self.configuration(direction);
+                HttpFilter::Module(ModuleFilter::new(&self.module, configuration))
+            }
+        }
+    }
+
+    fn configuration(&self, direction: Direction) -> &str {
+        match direction {
+            Direction::Inbound => &self.inbound,
+            Direction::Outbound => &self.outbound,
+        }
+    }
+
     /// As an `HttpFilter`, with the type [`FILTER`], or as an `AccessLog`, with [`LOGGER`].
     pub fn extension(&self, type_url: &str, direction: Direction) -> Extension {
         Extension {
@@ -99,10 +120,6 @@ impl Plugin {
     }
 
     fn config(&self, direction: Direction) -> PluginConfig {
-        let configuration = match direction {
-            Direction::Inbound => &self.inbound,
-            Direction::Outbound => &self.outbound,
-        };
         PluginConfig {
             name: NAME.to_owned(),
             root_id: NAME.to_owned(),
@@ -121,7 +138,7 @@ impl Plugin {
             }),
             configuration: Some(AnyString {
                 type_url: STRING.to_owned(),
-                value: Some(StringValue(configuration.clone())),
+                value: Some(StringValue(self.configuration(direction).to_owned())),
             }),
             // Not `failure_policy`, although Envoy warns: with it requests in flight get 503 when
             // the VM dies (docs/decisions/0033).

@@ -8,7 +8,7 @@
 use common_names::Direction;
 use prost::Message as _;
 
-use crate::injection::{Directions, FILTER, Injection, LOGGER, NAME};
+use crate::injection::{Directions, Injection, LOGGER, NAME};
 use crate::wire::{Field, Message, Splices, WireError};
 
 const LISTENER_NAME: u32 = 1;
@@ -166,7 +166,7 @@ fn manager_of(manager: &[u8], task: Task<'_>) -> Result<Option<Splices>, WireErr
             if let Some(plugin) = &injection.filter
                 && named(&manager, MANAGER_HTTP_FILTERS)?.is_empty()
             {
-                let filter = plugin.extension(FILTER, direction).encode_to_vec();
+                let filter = plugin.http_filter(direction).encode();
                 edit.insert_before(router, MANAGER_HTTP_FILTERS, &filter);
             }
             if let Some(plugin) = &injection.access_log

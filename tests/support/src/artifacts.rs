@@ -13,6 +13,8 @@ pub const MESHMETER_BIN: &str = "MESHMETER_BIN";
 pub const MESHMETER_MESH_BIN: &str = "MESHMETER_MESH_BIN";
 /// Environment variable that names the directory of the Wasm modules.
 pub const MESHMETER_WASM_DIR: &str = "MESHMETER_WASM_DIR";
+/// Environment variable that names the directory of the dynamic module.
+pub const MESHMETER_MODULE_DIR: &str = "MESHMETER_MODULE_DIR";
 /// Environment variable that names the Envoy binary.
 pub const ENVOY_BIN: &str = "ENVOY_BIN";
 
@@ -22,6 +24,8 @@ pub enum Module {
     Filter,
     /// `meshmeter-log.wasm`, for the roles `access_log` and `upstream_log`.
     Log,
+    /// `libmeshmeter_filter.so`, for the role `filter` in Envoy's own process.
+    Native,
     /// `test/meshmeter-trap.wasm`, as `Filter`, and a request with 50 headers or more ends its VM.
     Trap,
 }
@@ -40,6 +44,16 @@ impl Module {
     /// The file of the module.
     pub fn path(self) -> Result<PathBuf> {
         let name = match self {
+            Self::Native => {
+                let directory = match env::var_os(MESHMETER_MODULE_DIR) {
+                    Some(directory) => PathBuf::from(directory),
+                    None => target_dir()?.join("module"),
+                };
+                return existing(
+                    directory.join("libmeshmeter_filter.so"),
+                    "cargo xtask module",
+                );
+            }
             Self::Filter => "meshmeter-filter.wasm",
             Self::Log => "meshmeter-log.wasm",
             Self::Trap => "test/meshmeter-trap.wasm",
@@ -82,9 +96,22 @@ pub fn envoy() -> Result<PathBuf> {
 /// The oldest Envoy that is tested, beside the one of [`envoy`].
 pub const OLD_ENVOY: &str = "1.36.4";
 
+/// The oldest Envoy that loads the dynamic module and is tested.
+pub const MODULE_ENVOY: &str = "1.38.3";
+
 /// Envoy [`OLD_ENVOY`].
 pub fn old_envoy() -> Result<PathBuf> {
-    let folder = target_dir()?.join(format!("envoy/venv-{OLD_ENVOY}/lib"));
+    installed(OLD_ENVOY)
+}
+
+/// Envoy [`MODULE_ENVOY`].
+pub fn module_envoy() -> Result<PathBuf> {
+    installed(MODULE_ENVOY)
+}
+
+/// The Envoy of this version that `cargo xtask envoys` installed.
+fn installed(version: &str) -> Result<PathBuf> {
+    let folder = target_dir()?.join(format!("envoy/venv-{version}/lib"));
     // Under whichever version of Python installed it.
     let found = std::fs::read_dir(&folder).ok().and_then(|entries| {
         let binary = "site-packages/envoy/_bin/envoy";

@@ -1,11 +1,12 @@
-//! The Wasm modules as Envoy extensions: HTTP filter, access logger, router `upstream_log`.
+//! The modules as Envoy extensions: HTTP filter, access logger, router `upstream_log`.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use common_names::Direction;
 pub use common_names::Role;
-use mesh_core::injection::{self, FILTER, LOGGER};
+pub use mesh_core::injection::Carrier;
+use mesh_core::injection::{self, LOGGER};
 use serde_json::{Value, json};
 
 use crate::artifacts::Module;
@@ -37,6 +38,16 @@ impl Plugin {
         })
     }
 
+    /// The role `filter` by this carrier, counting inbound requests: a dynamic module is not told
+    /// the direction.
+    pub fn filter_by(carrier: Carrier) -> Result<Self> {
+        let plugin = Self::new(Role::Filter)?.with("direction", json!("inbound"));
+        Ok(match carrier {
+            Carrier::Wasm => plugin,
+            Carrier::Module => plugin.with_module(Module::Native.path()?),
+        })
+    }
+
     /// The same with the module in `file`.
     #[must_use]
     pub fn with_module(mut self, file: PathBuf) -> Self {
@@ -64,27 +75,31 @@ impl Plugin {
         self
     }
 
+    /// As an HTTP filter, by the carrier that the module's file is.
     pub fn http_filter(&self) -> Value {
-        self.extension(FILTER)
+        let mut filter = json!(self.injected().http_filter(Direction::Inbound));
+        if Carrier::of(&self.module.to_string_lossy()) == Carrier::Wasm {
+            filter["typed_config"]["config"]["fail_open"] = self.fail_open.into();
+        }
+        filter
     }
 
     /// As an access logger, of the connection manager or of the router.
     pub fn access_logger(&self) -> Value {
-        self.extension(LOGGER)
+        let mut logger = json!(self.injected().extension(LOGGER, Direction::Inbound));
+        logger["typed_config"]["config"]["fail_open"] = self.fail_open.into();
+        logger
     }
 
-    fn extension(&self, type_url: &str) -> Value {
+    fn injected(&self) -> injection::Plugin {
         let configuration = match &self.configuration {
             Value::String(text) => text.clone(),
             value => value.to_string(),
         };
-        let plugin = injection::Plugin {
+        injection::Plugin {
             module: self.module.display().to_string(),
             inbound: configuration.clone(),
             outbound: configuration,
-        };
-        let mut extension = json!(plugin.extension(type_url, Direction::Inbound));
-        extension["typed_config"]["config"]["fail_open"] = self.fail_open.into();
-        extension
+        }
     }
 }

@@ -18,6 +18,9 @@ const DEFAULT_VERSION: &str = "1.40.0";
 /// The oldest version that tests run beside the default: `OLD_ENVOY` of
 /// `tests/support/src/artifacts.rs`.
 const OLD_VERSION: &str = "1.36.4";
+/// The oldest version that loads the dynamic module and is tested: `MODULE_ENVOY` of
+/// `tests/support/src/artifacts.rs`.
+const MODULE_VERSION: &str = "1.38.3";
 /// Where installed Envoys stand, relative to the workspace.
 const INSTALLED: &str = "target/envoy";
 
@@ -70,13 +73,13 @@ fn check(envoy: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that the oldest version that is tested is there too; which one is the default stays
-/// as it is.
+/// Makes sure that the oldest versions that are tested are there too; which one is the default
+/// stays as it is.
 pub(crate) fn ensure_old(root: &Path) -> Result<()> {
-    println!(
-        "{} (beside the default)",
-        ensure(root, OLD_VERSION)?.display()
-    );
+    for version in [OLD_VERSION, MODULE_VERSION] {
+        let envoy = ensure(root, version)?;
+        println!("{} (beside the default)", envoy.display());
+    }
     Ok(())
 }
 
