@@ -2,7 +2,7 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use common_names::Role;
-use mesh_core::injection::Directions;
+use mesh_core::injection::{Carrier, Directions};
 
 /// A parser for these values, each with name and help.
 pub(crate) fn one_of<T: Copy + Send + Sync>(
@@ -27,6 +27,15 @@ pub(crate) const ROLES: &[(Role, &str, &str)] = &[
         Role::AccessLog,
         "access-log",
         "In an access logger, when they have ended",
+    ),
+];
+
+pub(crate) const CARRIERS: &[(Carrier, &str, &str)] = &[
+    (Carrier::Wasm, "wasm", "A Wasm module, in a sandbox"),
+    (
+        Carrier::Module,
+        "module",
+        "A dynamic module of Envoy 1.38 and newer: faster, without a sandbox",
     ),
 ];
 

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use common_names::Role;
-use mesh_core::injection::Directions;
+use mesh_core::injection::{Carrier, Directions};
 use mesh_render::options::{Address, Options, Target};
 use serde_json::{Map, Value};
 
-use crate::placing::{DIRECTIONS, ROLES, one_of};
+use crate::placing::{CARRIERS, DIRECTIONS, ROLES, one_of};
 
 /// Flags.
 #[derive(Clone, Debug, clap::Args)]
@@ -70,6 +70,10 @@ struct PluginArgs {
     /// Where requests are counted.
     #[arg(long, value_parser = one_of(ROLES), default_value = "filter")]
     role: Role,
+
+    /// What carries the filter into Envoy; `module` needs --module-file.
+    #[arg(long, value_parser = one_of(CARRIERS), default_value = "wasm")]
+    carrier: Carrier,
 
     /// Count upstream attempts too, by an access logger of the router.
     #[arg(long)]
@@ -213,6 +217,7 @@ fn options(args: Args) -> Result<Options> {
         selector: BTreeMap::from_iter(selector),
         workload,
         role: plugin.role,
+        carrier: plugin.carrier,
         upstream_log: plugin.upstream_log,
         direction: plugin.direction,
         plugin_config,

@@ -66,7 +66,12 @@ pub(crate) struct Args {
     #[arg(long, env = "MESHMETER_FILTER_WASM", value_name = "FILE")]
     filter_wasm: Option<PathBuf>,
 
-    /// Expected SHA-256 of --filter-wasm.
+    /// The dynamic module of the role `filter` instead of --filter-wasm, under the path that Envoy
+    /// sees, with a name that ends in .so. For Envoy 1.38 and newer, and without --log-wasm.
+    #[arg(long, env = "MESHMETER_FILTER_MODULE", value_name = "FILE", conflicts_with_all = ["filter_wasm", "log_wasm"])]
+    filter_module: Option<PathBuf>,
+
+    /// Expected SHA-256 of --filter-wasm or --filter-module.
     #[arg(long, env = "MESHMETER_FILTER_SHA256", value_name = "DIGITS")]
     filter_sha256: Option<String>,
 
@@ -255,16 +260,23 @@ fn when_ready(upstream: Arc<Upstream>, modules: Arc<Modules>) -> admin::Ready {
     Arc::new(move || current.lock().clone())
 }
 
+impl Args {
+    /// The module of the role `filter`, by whichever carrier.
+    fn filter(&self) -> Option<&PathBuf> {
+        self.filter_module.as_ref().or(self.filter_wasm.as_ref())
+    }
+}
+
 fn modules(args: &Args) -> Modules {
-    let filter = (&args.filter_wasm, &args.filter_sha256);
-    let log = (&args.log_wasm, &args.log_sha256);
+    let filter = (args.filter(), &args.filter_sha256);
+    let log = (args.log_wasm.as_ref(), &args.log_sha256);
     let filter = (args.role == Role::Filter).then_some(filter);
     let modules = filter
         .into_iter()
         .chain([log])
         .filter_map(|(file, sha256)| {
             Some(Module {
-                file: file.clone()?,
+                file: file?.clone(),
                 sha256: sha256.clone(),
             })
         });

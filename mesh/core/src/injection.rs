@@ -10,7 +10,8 @@ use serde::Serialize;
 pub use self::cluster::{CA, HTTP_OPTIONS, StreamCluster, Tls, TrustedCa};
 pub use self::dns::SINCE as DNS_CLUSTER_SINCE;
 use self::dynamic_module::ModuleFilter;
-pub use self::dynamic_module::{Carrier, DYNAMIC_MODULE, HttpFilter};
+pub use self::dynamic_module::{Carrier, DYNAMIC_MODULE, DYNAMIC_MODULE_ENVOYS, HttpFilter};
+use crate::envoy_version::EnvoyVersion;
 
 mod cluster;
 mod dns;
@@ -77,6 +78,20 @@ impl Directions {
 // === impl Injection ===
 
 impl Injection {
+    /// Why this Envoy cannot have it, in a sentence; a version that is not known fits.
+    pub fn unfit(&self, envoy: Option<EnvoyVersion>) -> Option<String> {
+        let filter = self.filter.as_ref()?;
+        let version = envoy.filter(|_| Carrier::of(&filter.module) == Carrier::Module)?;
+        let (oldest, newest) = DYNAMIC_MODULE_ENVOYS;
+        if (oldest..=newest).contains(&version) {
+            return None;
+        }
+        Some(format!(
+            "Envoy is {}.{}, and the dynamic module is for {}.{} to {}.{}: nothing is inserted; take the Wasm module",
+            version.major, version.minor, oldest.major, oldest.minor, newest.major, newest.minor
+        ))
+    }
+
     pub fn modules(&self) -> impl Iterator<Item = &str> {
         [&self.filter, &self.access_log, &self.upstream_log]
             .into_iter()

@@ -1,5 +1,7 @@
 //! Validates options, and whether the target supports them.
 
+use common_names::Role;
+use mesh_core::injection::Carrier;
 use thiserror::Error;
 
 use crate::options::{Options, Target};
@@ -39,6 +41,7 @@ pub(crate) fn all(target: Target, options: &Options) -> Result<(), Refused> {
     names(options)?;
     aggregators(options)?;
     modules(options)?;
+    carrier(options)?;
     let unsupported = |row: &&Supported| !row.by.contains(&target) && (row.given)(options);
     if let Some(row) = targets::SUPPORTED.iter().find(unsupported) {
         return Err(Refused::Unsupported {
@@ -126,6 +129,22 @@ fn aggregators(options: &Options) -> Result<(), Refused> {
     let ips = options.aggregators.iter().any(is_ip);
     let why = "an aggregator by IP address needs the name in its certificate";
     ensure(!ips || name.is_some(), "aggregator-server-name", why)
+}
+
+/// A dynamic module counts in a process of its own: another module of ours beside it would be
+/// another process of the same pod.
+fn carrier(options: &Options) -> Result<(), Refused> {
+    let file = options.module_file.as_deref();
+    let is_native = file.is_some_and(|file| Carrier::of(file) == Carrier::Module);
+    if options.carrier == Carrier::Wasm {
+        let why = "a dynamic module (.so) needs --carrier module";
+        return ensure(!is_native, "module-file", why);
+    }
+    let why = "the dynamic module plays the role `filter` only";
+    ensure(options.role == Role::Filter, "role", why)?;
+    ensure(!options.upstream_log, "upstream-log", why)?;
+    let why = "--carrier module needs the path of libmeshmeter_filter.so in Envoy's file system";
+    ensure(is_native, "module-file", why)
 }
 
 fn modules(options: &Options) -> Result<(), Refused> {

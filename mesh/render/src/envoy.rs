@@ -3,7 +3,7 @@
 
 use common_names::{Direction, Role};
 use filter_core::config::{Config, Module};
-use mesh_core::injection::{FILTER, HTTP_OPTIONS, LOGGER, NAME, Plugin};
+use mesh_core::injection::{HTTP_OPTIONS, LOGGER, NAME, Plugin};
 use serde_json::{Map, Value, json};
 
 use crate::checks::{self, Refused};
@@ -78,18 +78,19 @@ impl<'a> Plan<'a> {
     }
 
     pub(crate) fn http_filter(&self, direction: Direction) -> Value {
-        self.extension(FILTER, Role::Filter, direction)
+        json!(self.plugin(Role::Filter).http_filter(direction))
     }
 
     pub(crate) fn access_log(&self, direction: Direction) -> Value {
-        self.extension(LOGGER, Role::AccessLog, direction)
+        json!(self.plugin(Role::AccessLog).extension(LOGGER, direction))
     }
 
     /// The router with the upstream logger, to be merged into the existing router.
     pub(crate) fn router(&self, direction: Direction) -> Value {
         let mut router = json!({"@type": ROUTER_TYPE});
         if self.options.upstream_log {
-            router["upstream_log"] = json!([self.extension(LOGGER, Role::UpstreamLog, direction)]);
+            let logger = self.plugin(Role::UpstreamLog);
+            router["upstream_log"] = json!([logger.extension(LOGGER, direction)]);
         }
         json!({"name": ROUTER, "typed_config": router})
     }
@@ -98,14 +99,13 @@ impl<'a> Plan<'a> {
         self.options.role == Role::Filter
     }
 
-    fn extension(&self, type_url: &str, role: Role, direction: Direction) -> Value {
+    fn plugin(&self, role: Role) -> Plugin {
         let configured = |direction| self.configuration(role, direction).to_string();
-        let plugin = Plugin {
+        Plugin {
             module: self.module(role),
             inbound: configured(Direction::Inbound),
             outbound: configured(Direction::Outbound),
-        };
-        json!(plugin.extension(type_url, direction))
+        }
     }
 
     /// Path of the module in Envoy's file system.

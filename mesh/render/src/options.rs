@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use common_names::Role;
-use mesh_core::injection::Directions;
+use mesh_core::injection::{Carrier, Directions};
 use serde_json::{Map, Value};
 
 /// Mount path of the modules in [`Options::image`].
@@ -52,6 +52,8 @@ pub struct Options {
     /// Also count upstream attempts, by an access logger of the router.
     pub upstream_log: bool,
     pub direction: Directions,
+    /// What carries the filter into Envoy.
+    pub carrier: Carrier,
     /// Further fields of the plugin configuration.
     pub plugin_config: Map<String, Value>,
     pub aggregators: Vec<Address>,
@@ -94,6 +96,7 @@ impl Default for Options {
             role: Role::Filter,
             upstream_log: false,
             direction: Directions::Inbound,
+            carrier: Carrier::Wasm,
             plugin_config: Map::new(),
             aggregators: Vec::new(),
             aggregator_ca: None,

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail, ensure};
 use common_names::{Direction, Role};
 use common_tls::bundle;
-use mesh_core::injection::{Injection, Plugin, StreamCluster, Tls, TrustedCa};
+use mesh_core::injection::{Carrier, Injection, Plugin, StreamCluster, Tls, TrustedCa};
 use serde_json::{Map, Value, json};
 
 use super::Args;
@@ -18,9 +18,20 @@ const AGGREGATORS_MAX: usize = 4;
 pub(super) fn of(args: &Args) -> Result<Injection> {
     let is_filter = args.role == Role::Filter;
     ensure!(
-        !is_filter || args.filter_wasm.is_some() || args.log_wasm.is_some(),
-        "--filter-wasm or --log-wasm is needed"
+        !is_filter || args.filter().is_some() || args.log_wasm.is_some(),
+        "--filter-wasm, --filter-module or --log-wasm is needed"
     );
+    ensure!(
+        is_filter || args.filter_module.is_none(),
+        "--filter-module plays --role filter only"
+    );
+    if let Some(file) = &args.filter_module {
+        ensure!(
+            Carrier::of(&text_of(file, "--filter-module")?) == Carrier::Module,
+            "--filter-module {}: the name of a dynamic module ends in .so",
+            file.display()
+        );
+    }
     ensure!(
         is_filter || args.log_wasm.is_some(),
         "--role access-log needs --log-wasm"
@@ -36,11 +47,11 @@ pub(super) fn of(args: &Args) -> Result<Injection> {
         .collect::<Result<Vec<_>>>()?;
     let plugin = |role: Role| {
         let (file, injected) = match role {
-            Role::Filter => (&args.filter_wasm, is_filter),
-            Role::AccessLog => (&args.log_wasm, !is_filter),
-            Role::UpstreamLog => (&args.log_wasm, true),
+            Role::Filter => (args.filter(), is_filter),
+            Role::AccessLog => (args.log_wasm.as_ref(), !is_filter),
+            Role::UpstreamLog => (args.log_wasm.as_ref(), true),
         };
-        let file = file.as_ref().filter(|_| injected);
+        let file = file.filter(|_| injected);
         let configured = |direction| configuration(args, role, direction, &clusters);
         file.map(|file| {
             Ok::<_, anyhow::Error>(Plugin {

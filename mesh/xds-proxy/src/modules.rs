@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use mesh_core::injection::Carrier;
 use parking_lot::Mutex;
 use ring::digest::{SHA256, digest};
 
@@ -100,8 +101,12 @@ fn verify(module: &Module) -> Result<(), String> {
         ));
     }
     let bytes = fs::read(&module.file).map_err(|error| named(&module.file, &error))?;
-    if !bytes.starts_with(b"\0asm") {
-        return Err(format!("{file}: not a Wasm module"));
+    let (magic, kind): (&[u8], _) = match Carrier::of(&file.to_string()) {
+        Carrier::Wasm => (b"\0asm", "Wasm"),
+        Carrier::Module => (b"\x7fELF", "dynamic"),
+    };
+    if !bytes.starts_with(magic) {
+        return Err(format!("{file}: not a {kind} module"));
     }
     let Some(expected) = &module.sha256 else {
         return Ok(());
@@ -148,6 +153,15 @@ mod tests {
         assert_eq!(with_secret.check(), Ok(()));
         std::fs::write(&file, b"something else").unwrap();
         assert!(modules.check().unwrap_err().contains("not a Wasm module"));
+        let file = folder.join("filter.so");
+        let native = Modules::new(vec![Module {
+            file: file.clone(),
+            sha256: None,
+        }]);
+        std::fs::write(&file, b"\0asm\x01\0\0\0").unwrap();
+        assert!(native.check().unwrap_err().contains("not a dynamic module"));
+        std::fs::write(&file, b"\x7fELF and more").unwrap();
+        assert_eq!(native.check(), Ok(()));
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

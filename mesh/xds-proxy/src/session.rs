@@ -159,7 +159,7 @@ impl Session {
         let type_url = read.type_url();
         // First of all: also a response that passes unchanged makes older originals obsolete.
         self.supersede(&read);
-        if !may_inject {
+        if !may_inject || self.injection.unfit(self.envoy).is_some() {
             return Passed::unchanged(response, 0);
         }
         let is_injectable = [discovery::LISTENER, discovery::CLUSTER].contains(&type_url);
@@ -215,7 +215,13 @@ impl Session {
             return RequestOutcome::forward(request);
         };
         let envoy = discovery::envoy_version(&request, self.form);
-        self.envoy = envoy.ok().flatten().or(self.envoy);
+        let known = self.envoy;
+        self.envoy = envoy.ok().flatten().or(known);
+        if known.is_none()
+            && let Some(sentence) = self.injection.unfit(self.envoy)
+        {
+            tracing::error!("{sentence}");
+        }
         let request = self.without_our_versions(request, &head.type_url);
         if head.nonce.is_empty() {
             return RequestOutcome::forward(request);

@@ -3,11 +3,17 @@
 use prost::Message;
 use serde::Serialize;
 
+use crate::envoy_version::EnvoyVersion;
+
 use super::{AnyString, AsyncDataSource, DataSource, Extension, NAME, STRING, StringValue};
 
 /// Type of an HTTP filter that is a dynamic module.
 pub const DYNAMIC_MODULE: &str =
     "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter";
+/// The Envoys that one build of the dynamic module serves, the last of them by Envoy's promise: a
+/// module for one minor version works in the next.
+pub const DYNAMIC_MODULE_ENVOYS: (EnvoyVersion, EnvoyVersion) =
+    (EnvoyVersion::new(1, 38), EnvoyVersion::new(1, 41));
 /// How the file of a dynamic module ends.
 const ENDING: &str = ".so";
 

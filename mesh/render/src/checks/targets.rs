@@ -1,7 +1,7 @@
 //! The options that each target supports and requires.
 
 use common_names::Role;
-use mesh_core::injection::Directions;
+use mesh_core::injection::{Carrier, Directions};
 
 use crate::checks::syntax::is_ip;
 use crate::options::Options;
@@ -73,6 +73,12 @@ pub(crate) const SUPPORTED: &[Supported] = &[
         given: |options| !options.selector.is_empty(),
         by: &[Istio, IstioWasmPlugin, IstioEnvoyFilter, Kuma],
         else_why: "use --workload",
+    },
+    Supported {
+        option: "carrier",
+        given: |options| options.carrier == Carrier::Module,
+        by: &[IstioEnvoyFilter, Kuma, Static],
+        else_why: "it has no setting for a dynamic module",
     },
     Supported {
         option: "role",

@@ -2,7 +2,7 @@
 //! stays a value.
 
 use common_names::Role;
-use mesh_core::injection::Directions;
+use mesh_core::injection::{Carrier, Directions};
 use mesh_render::options::Target::{
     self, AppMesh, Consul, EnvoyGateway, Istio, IstioEnvoyFilter, Kuma, Static,
 };
@@ -53,6 +53,33 @@ fn values_are_refused_by_name() {
         [Consul] |o| o.aggregators = aggregator("-a", 1) => "--aggregator: HOST";
         [Consul] |o| o.aggregators = aggregator("outbound|1||a", 1) => "--aggregator: HOST";
         [Consul] |o| o.aggregators = aggregator("a", 0) => "--aggregator: HOST";
+    }
+}
+
+/// A dynamic module is asked for by name, plays one role, and not beside another module of ours.
+#[test]
+fn a_dynamic_module_has_conditions() {
+    fn native(options: &mut Options) {
+        options.carrier = Carrier::Module;
+        options.image = None;
+        options.module_file = Some("/lib/libmeshmeter_filter.so".into());
+    }
+    refused! {
+        [Static] |o| { native(o); o.carrier = Carrier::Wasm; } => "--module-file: a dynamic module";
+        [Static] |o| { native(o); o.role = Role::AccessLog; } => "--role: the dynamic module";
+        [Static] |o| { native(o); o.upstream_log = true; } => "--upstream-log: the dynamic module";
+        [Static] |o| { native(o); o.module_file = Some("/a.wasm".into()); } => "--module-file: --carrier";
+        [Consul] |o| native(o) => "--carrier cannot be rendered for consul";
+        [Static] |o| { native(o); o.module_file = None; } => "--module-file: --carrier";
+    }
+    for target in [Static, IstioEnvoyFilter, Kuma] {
+        let mut options = cases::plain(target);
+        native(&mut options);
+        let text = render(target, &options).unwrap();
+        assert!(text.contains("DynamicModuleFilter"), "{text}");
+        assert!(text.contains("/lib/libmeshmeter_filter.so"), "{text}");
+        assert!(text.contains("do_not_close: true"), "{text}");
+        assert!(!text.contains("wasm.v3"), "{text}");
     }
 }
 

@@ -380,3 +380,25 @@ fn clusters_are_of_a_type_that_the_envoy_knows() {
         }
     }
 }
+
+/// A dynamic module is not offered to an Envoy that it is not for: the response passes unchanged.
+#[test]
+fn a_module_for_another_envoy_is_not_inserted() {
+    let version = |minor: u64| {
+        let number = [vec![0x08, 1, 0x10], vec![u8::try_from(minor).unwrap()]].concat();
+        // Node.user_agent_build_version.version.
+        bytes(2, &bytes(8, &bytes(1, &number)))
+    };
+    for (minor, inserted) in [(37, false), (38, true), (41, true), (42, false)] {
+        let mut session = session(Form::StateOfTheWorld);
+        let mut injection = (*session.injection).clone();
+        if let Some(filter) = &mut injection.filter {
+            filter.module = "/libmeshmeter_filter.so".to_owned();
+        }
+        session.injection = Arc::new(injection);
+        let request = [version(minor), bytes(4, LISTENER.as_bytes())].concat();
+        session.request(request.into());
+        let passed = session.response(listeners("1", "a_ingress_b"), true);
+        assert_eq!(passed.changed > 0, inserted, "Envoy 1.{minor}");
+    }
+}
