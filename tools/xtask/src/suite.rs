@@ -80,6 +80,7 @@ fn steps(root: &Path) -> Vec<Step<'_>> {
         Step::command("clippy", cargo(&clippy_all)),
         Step::command("clippy wasm", cargo(&clippy_wasm)).needs("wasm target"),
         Step::command("wasm", cargo(&["xtask", "wasm"])).needs("wasm target"),
+        Step::command("module", cargo(&["xtask", "module"])),
         Step::command("gen", cargo(&["gen", "--check"])),
         Step::command("docs", docs),
         deny(root),
