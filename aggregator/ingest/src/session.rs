@@ -80,13 +80,13 @@ impl Session {
     ) -> CloseReason {
         let shutdown = self.context.shutdown.clone();
         // Polled when it was woken itself, not for each frame. `None` is the shutdown.
-        let mut ends = FuturesUnordered::from_iter([async {
+        let mut ends = FuturesUnordered::from_iter([Box::pin(async {
             tokio::select! {
                 biased;
                 reason = closed => Some(reason.unwrap_or(CloseReason::Closed)),
                 () = shutdown.cancelled() => None,
             }
-        }]);
+        })]);
         let mut silence = Silence::new(self.read_timeout());
         loop {
             let next = tokio::select! {

@@ -202,8 +202,9 @@ impl Connection {
         C: GracefulConnection<Error = hyper::Error>,
     {
         // Polled when it was woken itself: each report wakes this task twice, and looking at timers
-        // and tokens each time would cost as much as the session's own work.
-        let mut end = FuturesUnordered::from_iter([self.end(old, is_http2)]);
+        // and tokens each time would cost as much as the session's own work. Boxed, since the set
+        // has room for one more.
+        let mut end = FuturesUnordered::from_iter([Box::pin(self.end(old, is_http2))]);
         let end = tokio::select! {
             biased;
             ended = connection.as_mut() => return ended,
