@@ -14,8 +14,8 @@ const PREFIXES: [&str; 3] = [
     "meshmeter_mesh_xds_proxy",
     "meshmeter_mesh_control_plane",
 ];
-/// The names of Envoy's clusters look like metrics.
-const CLUSTERS: [&str; 2] = ["meshmeter_aggregator", "meshmeter_xds"];
+/// The names of Envoy's clusters look like metrics, and so does that of the dynamic module.
+const NO_METRICS: [&str; 3] = ["meshmeter_aggregator", "meshmeter_xds", "meshmeter_filter"];
 
 fn root() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
@@ -221,7 +221,7 @@ fn metrics(line: &str) -> impl Iterator<Item = &str> {
     let words = line.split(|c: char| !c.is_ascii_alphanumeric() && !"_…*".contains(c));
     let whole = |word: &&str| !word.ends_with('_') && !word.contains(['…', '*']);
     let metric = |word: &&str| {
-        let of_cluster = CLUSTERS.iter().any(|cluster| word.starts_with(cluster));
+        let of_cluster = NO_METRICS.iter().any(|cluster| word.starts_with(cluster));
         word.starts_with("meshmeter_") && !of_cluster && !PREFIXES.contains(word)
     };
     words.filter(whole).filter(metric)
