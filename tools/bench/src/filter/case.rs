@@ -46,6 +46,8 @@ common_names::named! {
         FilterOff = "filter_off",
         /// meshmeter as HTTP filter: counts starts, requests in flight and responses.
         Filter = "filter",
+        /// The same as a dynamic module.
+        Module = "module",
         /// A Lua filter that increments its own variable, and reports nothing.
         Lua = "lua",
         /// A Lua filter that counts what `filter` counts, and reports nothing.
@@ -57,7 +59,7 @@ common_names::named! {
 
 impl Case {
     /// Those whose memory is measured: one for each module.
-    pub(super) const MEASURED: [Self; 2] = [Self::AccessLog, Self::Filter];
+    pub(super) const MEASURED: [Self; 3] = [Self::AccessLog, Self::Filter, Self::Module];
 
     /// What this Envoy does for each request, in one line.
     pub(super) fn does(self) -> &'static str {
@@ -68,6 +70,7 @@ impl Case {
             Self::AccessLogClasses => "access logger, `responses` by class",
             Self::FilterOff => "HTTP filter, `responses` off, requests in flight",
             Self::Filter => "HTTP filter, `responses` by class, requests in flight",
+            Self::Module => "the same as a dynamic module, without a sandbox",
             Self::Lua => "Lua HTTP filter that adds to a variable",
             Self::LuaEqual => "Lua HTTP filter that counts what `filter` counts",
         }
@@ -82,19 +85,22 @@ impl Case {
     pub(super) fn role(self) -> Option<Role> {
         match self {
             Self::AccessLog | Self::AccessLogClasses => Some(Role::AccessLog),
-            Self::FilterOff | Self::Filter => Some(Role::Filter),
+            Self::FilterOff | Self::Filter | Self::Module => Some(Role::Filter),
             Self::None | Self::WasmEmpty | Self::Lua | Self::LuaEqual => None,
         }
     }
 
     /// Whether meshmeter counts responses in this Envoy.
     pub(super) fn counts_responses(self) -> bool {
-        matches!(self, Self::AccessLogClasses | Self::Filter)
+        matches!(self, Self::AccessLogClasses | Self::Filter | Self::Module)
     }
 
     /// The module of this Envoy, if it has one.
     pub(super) fn module(self) -> Option<Module> {
-        self.role().map(Module::of)
+        match self {
+            Self::Module => Some(Module::Native),
+            _ => self.role().map(Module::of),
+        }
     }
 
     /// The bootstrap: one inbound listener whose answer Envoy gives itself, so that nothing but the
@@ -120,6 +126,11 @@ impl Case {
             }
             Self::FilterOff | Self::Filter => {
                 let plugin = self.plugin(Role::Filter)?;
+                listener.http_filters.push(plugin.http_filter());
+            }
+            Self::Module => {
+                let plugin = self.plugin(Role::Filter)?;
+                let plugin = plugin.with_module(Module::Native.path()?);
                 listener.http_filters.push(plugin.http_filter());
             }
             Self::Lua => listener.http_filters.push(lua_filter(LUA)),
