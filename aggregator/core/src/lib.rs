@@ -6,6 +6,7 @@
 //! ```
 
 mod history;
+pub mod lag;
 pub mod limits;
 pub mod pod;
 pub mod query;

@@ -5,6 +5,11 @@
 //! after another had arrived bounds it from below. Only the current and the previous span of frames
 //! count, so that drift heals and a late frame after a long silence does not decide alone. Where
 //! the bounds contradict each other, the sidecar's clock was set, and the estimate begins anew.
+//!
+//! A frame that may have waited for us, because this replica is behind ([`crate::lag`]), was made
+//! that much earlier at the earliest. Where every frame of the spans waited, the least wait that
+//! they prove is taken off, so that no value passes for younger than it is; the first that did not
+//! wait puts it right.
 
 use std::time::Duration;
 
@@ -37,11 +42,15 @@ pub(crate) struct SidecarClock {
 struct Bounds {
     upper: Option<i64>,
     lower: Option<i64>,
+    /// The highest offset for which a frame waited as long as it may have. Not below `upper` once a
+    /// frame did not wait.
+    waited: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Change {
-    /// By how many milliseconds later times are mapped; times mapped before should move as well.
+    /// By how many milliseconds times mapped before should move, since they were mapped too late
+    /// (negative) or, by frames that had waited less than they might have, too early.
     Adjusted(i64),
     /// The sidecar's clock was set. Times mapped before stay where they are.
     Stepped,
@@ -58,6 +67,26 @@ impl Bounds {
         Self {
             upper: both(self.upper, other.upper, i64::min),
             lower: both(self.lower, other.lower, i64::max),
+            waited: both(self.waited, other.waited, i64::max),
+        }
+    }
+
+    /// The offset that times are mapped by.
+    fn offset(self) -> Option<i64> {
+        let upper = self.upper?;
+        Some(self.waited.map_or(upper, |waited| waited.min(upper)))
+    }
+
+    /// By how much times that were mapped by these bounds should move, now that the offset `is`.
+    fn adjusted(self, is: i64) -> i64 {
+        let (Some(was), Some(upper)) = (self.offset(), self.upper) else {
+            return 0;
+        };
+        // Beyond `upper` a quick frame left the span, and it had mapped them well.
+        if is < was {
+            is - was
+        } else {
+            is.min(upper) - was
         }
     }
 
@@ -69,17 +98,20 @@ impl Bounds {
 // === impl SidecarClock ===
 
 impl SidecarClock {
-    /// Takes in a frame with timestamp `sidecar_time` that arrived at `now`, not a replay. It was
-    /// made after `made_after` on our clock, if that is known.
+    /// Takes in a frame with timestamp `sidecar_time` that was read at `now`, not a replay, and may
+    /// have waited here for `waited`. It was made after `made_after` on our clock, if that is known.
     pub(crate) fn observe(
         &mut self,
         now: Monotonic,
         sidecar_time: UnixMillis,
         made_after: Option<Monotonic>,
+        waited: Duration,
     ) -> Change {
         let before = self.bounds();
+        let upper = signed(now.0) - signed(sidecar_time.0);
         let observed = Bounds {
-            upper: Some(signed(now.0) - signed(sidecar_time.0)),
+            upper: Some(upper),
+            waited: Some(upper - millis(waited)),
             lower: made_after.map(|made_after| signed(made_after.0) - signed(sidecar_time.0)),
         };
         let decrease = before
@@ -100,13 +132,13 @@ impl SidecarClock {
             self.since = now;
         }
         self.current = self.current.and(observed);
-        let (was, is) = (before.upper, self.bounds().upper);
-        Change::Adjusted(was.zip(is).map_or(0, |(was, is)| is - was))
+        let is = self.bounds().offset();
+        Change::Adjusted(is.map_or(0, |is| before.adjusted(is)))
     }
 
     /// `sidecar_time` on our clock; `None` before the first frame.
     pub(crate) fn map(&self, sidecar_time: UnixMillis) -> Option<Monotonic> {
-        let ours = signed(sidecar_time.0).saturating_add(self.bounds().upper?);
+        let ours = signed(sidecar_time.0).saturating_add(self.bounds().offset()?);
         Some(Monotonic(u64::try_from(ours).unwrap_or(0)))
     }
 

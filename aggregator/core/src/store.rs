@@ -33,6 +33,7 @@ use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
 
 use crate::history::DEPTH;
+use crate::lag::Lag;
 use crate::limits::StoreLimits;
 use crate::pod::PodKey;
 use crate::query::{MetricQuery, Milli, NoValue, QueryResult, Reading, WINDOWS, WindowChoice};
@@ -64,6 +65,7 @@ pub struct Store {
     callers: Callers,
     refused_peers: refused_peers::RefusedPeers,
     builds: recent::KnownBuilds,
+    lag: Lag,
     /// By position in [`RefusedReason::ALL`].
     refused: [AtomicU64; RefusedReason::ALL.len()],
 }
@@ -106,8 +108,14 @@ impl Store {
             callers: Callers::default(),
             refused_peers: refused_peers::RefusedPeers::default(),
             builds: recent::KnownBuilds::default(),
+            lag: Lag::default(),
             refused: Default::default(),
         }
+    }
+
+    /// How far this replica is behind. Without ticks it is not.
+    pub fn lag(&self) -> &Lag {
+        &self.lag
     }
 
     /// Registers a stream. Its instance counts from its first report on.
@@ -117,12 +125,14 @@ impl Store {
         stream: StreamId,
         hello: &Hello,
     ) -> Result<Connected, StoreRefusal> {
+        let waited = self.lag.at(now);
+        let limits = &self.limits;
         let connected = match self.pods.entry(hello.pod.clone()) {
-            Entry::Occupied(mut pod) => pod.get_mut().connect(now, stream, hello, &self.limits),
+            Entry::Occupied(mut pod) => pod.get_mut().connect(now, stream, hello, limits, waited),
             Entry::Vacant(vacant) => self.reserve(&hello.pod).and_then(|()| {
                 let mut pod = vacant.insert(PodRecord::new(now));
                 self.schedule_check(now + TRIM_EVERY, hello.pod.clone());
-                pod.connect(now, stream, hello, &self.limits)
+                pod.connect(now, stream, hello, limits, waited)
             }),
         };
         connected.inspect_err(|refused| self.count(refused.reason(), 1))
@@ -137,7 +147,7 @@ impl Store {
     ) -> Result<Applied, StoreRefusal> {
         let applied = match self.pods.get_mut(&link.pod) {
             Some(mut pod) => {
-                let applied = pod.apply(now, link, report, &self.limits);
+                let applied = pod.apply(now, link, report, &self.limits, self.lag.at(now));
                 // Only a new series can add a called cluster; most reports skip the index's lock.
                 if pod.take_new_series() {
                     self.index_callers(&link.pod, &pod);

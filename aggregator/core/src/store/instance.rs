@@ -152,11 +152,10 @@ impl Instance {
         now: Monotonic,
         sidecar_time: UnixMillis,
         after: Option<Monotonic>,
+        waited: Duration,
     ) {
-        // A lower offset means that a quicker frame arrived: the history is older than estimated. A
-        // higher one means that a quick frame left the span; it mapped the history well.
-        if let Change::Adjusted(millis) = self.clock.observe(now, sidecar_time, after)
-            && millis < 0
+        if let Change::Adjusted(millis) = self.clock.observe(now, sidecar_time, after, waited)
+            && millis != 0
         {
             self.shift(millis);
         }

@@ -65,6 +65,7 @@ impl PodRecord {
         stream: StreamId,
         hello: &Hello,
         limits: &StoreLimits,
+        waited: Duration,
     ) -> Result<Connected, StoreRefusal> {
         let candidate = Instance::new(hello);
         let checked = self.check_not_replaced(now, &hello.pod, &candidate);
@@ -83,7 +84,7 @@ impl PodRecord {
         let after = self.instances[index]
             .times
             .map(|times| times.until.before(LATE_MAX));
-        self.instances[index].observe(now, hello.clock, after);
+        self.instances[index].observe(now, hello.clock, after, waited);
         let was_hot_restart =
             std::mem::replace(&mut self.instances[index].hot_restart, hello.hot_restart);
         if was_hot_restart && !hello.hot_restart {
@@ -109,6 +110,7 @@ impl PodRecord {
         link: &Link,
         report: &Report,
         limits: &StoreLimits,
+        waited: Duration,
     ) -> Result<Applied, StoreRefusal> {
         let unknown = || StoreRefusal::UnknownStream {
             pod: link.pod.clone(),
@@ -121,7 +123,7 @@ impl PodRecord {
             let process = instance.process;
             checked.inspect_err(|_| self.note_rival(now, process))?;
         }
-        let span = self.span(now, index, link, report)?;
+        let span = self.span(now, index, link, report, waited)?;
         let elapsed = self.elapsed(index, span, report);
         validate::check(&self.instances[index], elapsed, report)?;
         let replaced = self.make_current(now, index);
@@ -267,8 +269,7 @@ impl PodRecord {
             return None;
         }
         let covered = until.since(start);
-        let longest = WINDOWS[WINDOWS.len() - 1];
-        (SEEN_MIN <= covered && covered <= longest.max(length)).then_some(start)
+        (SEEN_MIN <= covered && covered <= WINDOWS[WINDOWS.len() - 1].max(length)).then_some(start)
     }
 
     /// Refuses `candidate` if it was replaced by an instance that is live. Start times are not
@@ -356,6 +357,7 @@ impl PodRecord {
         index: usize,
         link: &Link,
         report: &Report,
+        waited: Duration,
     ) -> Result<Span, StoreRefusal> {
         let instance = &mut self.instances[index];
         let ahead = instance
@@ -371,7 +373,7 @@ impl PodRecord {
         }
         if instance.is_next(link.stream, report) {
             let after = instance.made_after(report);
-            instance.observe(now, report.interval_end, after);
+            instance.observe(now, report.interval_end, after, waited);
         }
         let end = instance.clock.map(report.interval_end);
         let end = end.unwrap_or(now).min(now);

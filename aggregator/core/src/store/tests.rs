@@ -1,5 +1,6 @@
 mod clock;
 mod hot_restart;
+mod lag;
 mod limits;
 mod model;
 mod reading;
