@@ -25,6 +25,14 @@ const BACKOFF_MAX_MS: u64 = 1000;
 const BACKOFF_MIN_MS: u64 = 100;
 /// First attempts are spread over this time, in milliseconds: sidecars often start together.
 const FIRST_WITHIN_MS: u64 = 300;
+/// Streams that were lost are opened again within this time, in milliseconds: when an aggregator
+/// ends, all sidecars lose theirs at once. The value of a pod is held far longer.
+const REOPENED_WITHIN_MS: u64 = 1000;
+/// Longest time for which an aggregator may send a sidecar away, in milliseconds: twice in a row is
+/// less than the value of a pod is held.
+const RETRY_AFTER_MAX_MS: u64 = 4000;
+/// gRPC status `RESOURCE_EXHAUSTED`: with a time to retry after, the aggregator takes in others first.
+const RESOURCE_EXHAUSTED: u32 = 8;
 /// A stream that we closed and the peer did not is cancelled after this time, in milliseconds.
 const CLOSED_WITHIN_MS: u64 = 2000;
 /// A repeated fault is logged once in this time, in milliseconds.
@@ -226,13 +234,37 @@ impl Link {
         });
     }
 
-    /// Starts the backoff.
+    /// Starts the backoff. A stream that had been acknowledged was lost, likely with many others.
     fn retire(&mut self, host: &impl Host, now: Monotonic) {
+        if self.failures == 0 && self.was_acknowledged() {
+            self.failures = 1;
+            self.state = State::Idle {
+                retry_at: now.plus_millis(host.random() % REOPENED_WITHIN_MS),
+            };
+            return;
+        }
         let ceiling = BACKOFF_MIN_MS
             .checked_shl(self.failures)
             .map_or(BACKOFF_MAX_MS, |millis| millis.min(BACKOFF_MAX_MS));
         self.failures = self.failures.saturating_add(1).min(16);
         let wait = ceiling / 2 + host.random() % (ceiling / 2).max(1);
+        self.state = State::Idle {
+            retry_at: now.plus_millis(wait),
+        };
+    }
+
+    fn was_acknowledged(&self) -> bool {
+        matches!(&self.state, State::Open(stream) if stream.acked_end.is_some())
+    }
+
+    /// Waits as long as the aggregator asked, within bounds. It takes in others first, which is said
+    /// only where it goes on.
+    fn postpone(&mut self, host: &impl Host, wait_ms: u64, message: &str, now: Monotonic) {
+        if self.failures >= REFUSALS_UNSAID {
+            self.complain(host, RESOURCE_EXHAUSTED, message, now);
+        }
+        self.failures = self.failures.saturating_add(1).min(16);
+        let wait = wait_ms.clamp(BACKOFF_MIN_MS, RETRY_AFTER_MAX_MS);
         self.state = State::Idle {
             retry_at: now.plus_millis(wait),
         };
@@ -271,6 +303,12 @@ impl Link {
             return;
         }
         let message = host.close_message().unwrap_or_default();
+        if status == RESOURCE_EXHAUSTED
+            && let Some(wait) = retry_after_ms(&message)
+        {
+            self.postpone(host, wait, &message, now);
+            return;
+        }
         self.complain(host, status, &message, now);
         self.retire(host, now);
         if status == ABORTED {
@@ -338,6 +376,13 @@ impl Link {
             ),
         );
     }
+}
+
+/// The number in `retry after 1234 ms`, which an aggregator's message has if it sends a sidecar away
+/// for a while; `None` without it. Older aggregators have none, and older filters do not look.
+fn retry_after_ms(message: &str) -> Option<u64> {
+    let (_, rest) = message.split_once("retry after ")?;
+    rest.split_once(" ms")?.0.parse().ok()
 }
 
 // === impl Stream ===

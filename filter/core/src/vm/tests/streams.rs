@@ -239,6 +239,75 @@ fn an_ended_stream_is_opened_again() {
     );
 }
 
+/// Ticks of 100 ms until the streaming VM says hello again.
+fn ticks_to_hello(sidecar: &mut Sidecar) -> u64 {
+    let before = sidecar.aggregator.hellos.len();
+    (1..=100)
+        .find(|_| {
+            sidecar.run(1, Network::LosesAcks);
+            sidecar.aggregator.hellos.len() > before
+        })
+        .unwrap()
+}
+
+/// An aggregator that takes in others first says for how long; it is heeded up to four seconds, and
+/// said in the log only where it goes on. A sentence without a time, or another status, changes
+/// nothing.
+#[test]
+fn a_time_to_retry_after_is_heeded() {
+    let cases = [
+        (8, "busy: retry after 2300 ms", 23..=24),
+        (8, "busy: retry after 60000 ms", 40..=41),
+        (8, "busy: retry after 0 ms", 1..=2),
+        (8, "busy: retry after soon", 1..=11),
+        (8, "busy: retry after 99999999999999999999 ms", 1..=11),
+        (8, "the aggregator serves 10 streams already", 1..=11),
+        (14, "busy: retry after 2300 ms", 1..=11),
+    ];
+    for (status, message, ticks) in cases {
+        let mut sidecar = sidecar();
+        sidecar.run(20, Network::Fine);
+        let host = sidecar.vms[0].as_ref().unwrap().host().clone();
+        host.set_close_message(message);
+        sidecar.deliver(Network::Ends(status));
+        let waited = ticks_to_hello(&mut sidecar);
+        assert!(ticks.contains(&waited), "{status} {message}: {waited}");
+    }
+    let mut sidecar = sidecar();
+    sidecar.run(20, Network::Fine);
+    let host = sidecar.vms[0].as_ref().unwrap().host().clone();
+    host.set_close_message("busy: retry after 500 ms");
+    for refusals in 0..8 {
+        sidecar.deliver(Network::Ends(8));
+        ticks_to_hello(&mut sidecar);
+        assert_eq!(
+            host.log_lines().len(),
+            usize::from(refusals >= 5),
+            "{refusals}"
+        );
+    }
+}
+
+/// When an aggregator ends, the sidecars' streams are opened again spread over a second.
+#[test]
+fn lost_streams_are_opened_again_one_by_one() {
+    let mut by_tick = [0; 12];
+    for seed in 0..200 {
+        let mut sidecar = Sidecar::new(seed, 1, CONFIG);
+        sidecar.run(20, Network::Fine);
+        sidecar.deliver(Network::Ends(14));
+        let ticks = ticks_to_hello(&mut sidecar);
+        by_tick[usize::try_from(ticks).unwrap()] += 1;
+    }
+    // 20 each on average.
+    let most = by_tick.iter().max().unwrap();
+    assert!(*most <= 40, "{by_tick:?}");
+    assert!(
+        by_tick[1..=10].iter().all(|opened| *opened >= 5),
+        "{by_tick:?}"
+    );
+}
+
 /// A stream that cannot be opened is tried again at most a second apart, and that is said once; the
 /// end of a stream that was never named is no matter.
 #[test]
