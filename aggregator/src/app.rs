@@ -40,6 +40,7 @@ use crate::remote_write::RemoteWrite;
 use crate::replica::ReplicaState;
 
 mod expiry;
+mod pulse;
 mod tasks;
 
 struct Listeners {
@@ -268,6 +269,7 @@ impl AppContext {
             (identity, ingest_security),
             ingest_stop.clone(),
         );
+        let pulse = ingest_server.pulse();
         let registry = Arc::new(registry);
         let state = ReplicaState {
             name: replica_name,
@@ -297,6 +299,7 @@ impl AppContext {
             api: Task::spawn(|stop| api_server.serve(api, api_connections, stop, drain)),
             admin: Task::spawn(|stop| admin_server.serve(admin, admin_limits, connections, stop)),
             expiry: self.expiry(learn_pods),
+            pulse: Task::spawn(|stop| pulse::beat(pulse, self.clock.clone(), stop)),
             reads: Task::spawn(|stop| reads.write_until(stop)),
             remote_write: Task::spawn(|stop| write_until(remote_write, stop, drain)),
             watches: Task {

@@ -2,8 +2,9 @@
 
 use aggregator_core::limits::{PODS_MAX, StoreLimits};
 use aggregator_ingest::limits::{
-    AWAITING_HELLO_MAX, CONNECTIONS_MAX, GROWTH_MAX, MESSAGE_BYTES_MAX, STREAMS_MAX,
+    AWAITING_HELLO_MAX, CONNECTIONS_MAX, GROWTH_MAX, MESSAGE_BYTES_MAX, STREAMS_MAX, WAITING_MAX,
 };
+use aggregator_ingest::line::AT_ONCE;
 use aggregator_ledger::limits::bytes_for;
 use anyhow::{Context as _, Result};
 use common_budget::{Limit, Part, Size, division};
@@ -94,13 +95,16 @@ impl Budget {
         let connections_max = (pods + connections.count_of(CONNECTION)).min(CONNECTIONS_MAX);
         // One message at a time is decoded; four others may be received as bytes.
         let message = messages.part(1, GROWTH_MAX + 4);
+        // Half of them begin, the others wait until they may.
+        let silent = connections.part(1, 4).count_of(AWAITING_HELLO);
+        let waiting = (silent / 2).min(WAITING_MAX);
+        let awaiting_hello = (silent - waiting).min(AWAITING_HELLO_MAX);
         let ingest = aggregator_ingest::Limits {
             streams: connections_max.min(STREAMS_MAX),
             connections: connections_max,
-            awaiting_hello: connections
-                .part(1, 4)
-                .count_of(AWAITING_HELLO)
-                .min(AWAITING_HELLO_MAX),
+            awaiting_hello,
+            waiting,
+            at_once: AT_ONCE.min(awaiting_hello / 2),
             message_bytes: message.to_usize().min(MESSAGE_BYTES_MAX),
             frames_room: frames.part(1, 2),
             messages_room: messages.part(4, GROWTH_MAX + 4),
@@ -179,7 +183,12 @@ mod tests {
                 + spare * CONNECTION.get()
                 + store.pods as u64 * SIDECAR.get();
             assert!(together <= limit.get(), "{limit}: {budget:?}");
-            assert!(ingest.awaiting_hello >= 64);
+            assert!(ingest.awaiting_hello >= 64 && ingest.waiting >= 64);
+            // Those that wait have not said hello either, and are in the part of the connections.
+            let silent = (ingest.awaiting_hello + ingest.waiting) as u64;
+            assert!(silent * AWAITING_HELLO.get() <= (spare as u64 + 1) * CONNECTION.get());
+            // Who lost a place in the line still has one among those that have not said hello.
+            assert!(ingest.at_once >= 32 && 2 * ingest.at_once <= ingest.awaiting_hello);
         }
     }
 }

@@ -54,6 +54,10 @@ pub(crate) enum Refusal {
     /// Too many streams have not sent hello, and this one is the oldest.
     #[error("hello: not received, and {max} newer streams are waiting")]
     Crowded { max: usize },
+    /// Others are taken in first.
+    // The filter reads the time: see `retry_after_ms` there.
+    #[error("other sidecars are taken in first: retry after {} ms", .after.as_millis())]
+    Busy { after: Duration },
     /// The memory for large messages is in use.
     #[error("{0}")]
     NoRoom(String),
@@ -89,7 +93,7 @@ pub(crate) enum CloseReason {
 
 impl Refusal {
     /// All values of [`Self::reason`] but those of the store, [`RefusedReason::ALL`].
-    pub(crate) const REASONS: [&str; 19] = [
+    pub(crate) const REASONS: [&str; 20] = [
         "malformed_frame",
         "frame_too_large",
         "empty_frame",
@@ -104,6 +108,7 @@ impl Refusal {
         "streams",
         "peer_streams",
         "crowded",
+        "busy",
         "message_room",
         "message_late",
         "hello_late",
@@ -130,6 +135,7 @@ impl Refusal {
             Self::Streams { .. } => "streams",
             Self::PeerStreams { .. } => "peer_streams",
             Self::Crowded { .. } => "crowded",
+            Self::Busy { .. } => "busy",
             Self::NoRoom(_) => "message_room",
             Self::MessageLate(_) => "message_late",
             Self::HelloLate { .. } => "hello_late",
@@ -160,6 +166,7 @@ impl Refusal {
             | Self::PeerStreams { .. }
             | Self::NoRoom(_) => Some(NoValue::StreamRefused),
             Self::Crowded { .. }
+            | Self::Busy { .. }
             | Self::MessageLate(_)
             | Self::HelloLate { .. }
             | Self::Silent { .. }
@@ -193,6 +200,7 @@ impl Refusal {
             | Self::Streams { .. }
             | Self::PeerStreams { .. }
             | Self::Crowded { .. }
+            | Self::Busy { .. }
             | Self::NoRoom(_) => Code::ResourceExhausted,
             Self::Unauthenticated(_) | Self::PlainToken => Code::Unauthenticated,
             Self::NotItsPod(_) => Code::PermissionDenied,

@@ -12,12 +12,14 @@ use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Status};
 use tracing::info;
 
+use crate::admission::{Admission, Place};
 use crate::authenticator::{self, Authenticator};
 use crate::close_reason::{CloseReason, Refusal};
 use crate::identity::Claim;
 use crate::limits::Limits;
 use crate::log_limiter::LogLimiter;
 use crate::metrics::Metrics;
+use crate::pulse::AskedInterval;
 use crate::sink_states::SinkStates;
 use crate::streams::{StreamSlot, Streams};
 
@@ -29,6 +31,8 @@ pub(crate) struct IngestContext {
     pub(crate) metrics: Metrics,
     /// True if pods are added to the directory from `Hello`.
     pub(crate) learn_pods: bool,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) asked: Arc<AskedInterval>,
     pub(crate) authenticator: Authenticator,
     pub(crate) streams: Arc<Streams>,
     pub(crate) log_limiter: LogLimiter,
@@ -70,6 +74,13 @@ impl IngestContext {
         if let Some(peer) = peer {
             self.store.stream_accepted(peer.ip());
         }
+    }
+
+    /// A place among those that begin, which a call may have to wait for.
+    pub(crate) async fn admit(&self, extensions: &Extensions) -> Result<Place, Refusal> {
+        let address = self.authenticator.address(extensions);
+        let entered = self.admission.enter(address, &self.clock, &self.metrics);
+        entered.await
     }
 
     /// A slot for a call, and the receiver of its close reason.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use common_budget::Size;
 
+use crate::admission::line::AT_ONCE;
+
 /// Streams open at once: two for each pod of the store, since a new stream may open before the loss
 /// of the old one is noticed.
 pub const STREAMS_MAX: usize = 2 * aggregator_core::limits::PODS_MAX;
@@ -19,6 +21,9 @@ pub(crate) const STREAMS_PER_CONNECTION_MAX: u32 = 32;
 /// Streams without a hello: every sidecar sends it in the first packet. Beyond this, the oldest is
 /// closed.
 pub const AWAITING_HELLO_MAX: usize = 1024;
+
+/// Streams that wait until others have begun. Beyond this, a sidecar is told when to come back.
+pub const WAITING_MAX: usize = 512;
 
 /// Streams from one address where it is the identity: 64 Wasm VMs of an Envoy, and several pods on
 /// their node's network.
@@ -111,6 +116,10 @@ pub struct Limits {
     pub response_within: Duration,
     /// [`AWAITING_HELLO_MAX`] by default.
     pub awaiting_hello: usize,
+    /// [`AT_ONCE`] by default.
+    pub at_once: usize,
+    /// [`WAITING_MAX`] by default.
+    pub waiting: usize,
     /// [`STREAMS_PER_PEER_MAX`] by default.
     pub streams_per_peer: usize,
     /// [`MESSAGE_WITHIN`] by default.
@@ -132,6 +141,8 @@ impl Default for Limits {
             hello_within: HELLO_WITHIN,
             response_within: RESPONSE_WITHIN,
             awaiting_hello: AWAITING_HELLO_MAX,
+            at_once: AT_ONCE,
+            waiting: WAITING_MAX,
             streams_per_peer: STREAMS_PER_PEER_MAX,
             message_within: MESSAGE_WITHIN,
             message_bytes: MESSAGE_BYTES_MAX,

@@ -1,5 +1,7 @@
 //! Metrics of the ingest: names, units and labels.
 
+use std::sync::atomic::AtomicU64;
+
 use aggregator_core::status::RefusedReason;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -17,6 +19,9 @@ pub(crate) struct Metrics {
     streams_opened: Counter,
     plain: Gauge,
     plain_opened: Counter,
+    pub(crate) waiting: Gauge,
+    pub(crate) lag: Gauge<f64, AtomicU64>,
+    pub(crate) flush_interval: Gauge<f64, AtomicU64>,
     pub(crate) superseded: Counter,
     pub(crate) replaced: Counter,
     pub(crate) reports: Counter,
@@ -106,10 +111,31 @@ impl Metrics {
             Unit::Bytes,
             metrics.received.clone(),
         );
+        metrics.register_load(registry);
         metrics.register_refused(registry);
         registry.register_collector(Box::new(metrics.builds.clone()));
         metrics.begin();
         metrics
+    }
+
+    fn register_load(&self, registry: &mut Registry) {
+        registry.register(
+            "waiting",
+            "Streams that wait until others have begun",
+            self.waiting.clone(),
+        );
+        registry.register_with_unit(
+            "lag",
+            "How late this replica ran at most in the last second: so long frames may have waited",
+            Unit::Seconds,
+            self.lag.clone(),
+        );
+        registry.register_with_unit(
+            "flush_interval",
+            "Interval between reports that sidecars are asked for while this replica is behind; 0: each keeps its own",
+            Unit::Seconds,
+            self.flush_interval.clone(),
+        );
     }
 
     fn register_refused(&self, registry: &mut Registry) {

@@ -34,6 +34,8 @@ use tonic::{Request, Response, Status, Streaming};
 use tower_service::Service as _;
 use tracing::{Instrument as _, info, info_span};
 
+use crate::admission::Admission;
+use crate::admission::line::LineLimits;
 use crate::authenticator::Authenticator;
 use crate::context::IngestContext;
 use crate::identity::Identity;
@@ -44,6 +46,7 @@ use crate::limits::{
 use crate::log_limiter::LogLimiter;
 use crate::metrics::Metrics;
 use crate::native_sink;
+use crate::pulse::{AskedInterval, Pulse};
 use crate::session::Session;
 use crate::sink_states::SinkStates;
 use crate::streams::{PlainStreams, Streams};
@@ -111,6 +114,10 @@ impl Server {
         security: Security,
         shutdown: CancellationToken,
     ) -> Self {
+        let line = LineLimits {
+            at_once: limits.at_once,
+            waiting: limits.waiting,
+        };
         let context = IngestContext {
             store,
             directory,
@@ -118,6 +125,8 @@ impl Server {
             limits,
             metrics: Metrics::register(registry),
             learn_pods: learn_pods_from_hello,
+            admission: Arc::new(Admission::new(line)),
+            asked: Arc::new(AskedInterval::default()),
             authenticator: Authenticator::new(identity, &security),
             streams: Arc::new(Streams::new(&limits)),
             log_limiter: LogLimiter::default(),
@@ -134,6 +143,15 @@ impl Server {
     /// Pods with streams without TLS.
     pub fn plain_streams(&self) -> PlainStreams {
         PlainStreams::new(&self.context.streams)
+    }
+
+    /// Measures how late this replica is. Whoever runs the server calls it at its pace.
+    pub fn pulse(&self) -> Pulse {
+        let (store, asked) = (
+            Arc::clone(&self.context.store),
+            Arc::clone(&self.context.asked),
+        );
+        Pulse::new(store, asked, self.context.metrics.clone())
     }
 
     /// Serves until `shutdown`, then closes every stream with UNAVAILABLE once its received frames
@@ -226,6 +244,8 @@ impl Ingest for Service {
         let peer = peer.and_then(|peer| peer.address);
         let context = &self.context;
         let refused = |refusal| context.refuse("stream refused", peer, &refusal);
+        let place = context.admit(request.extensions()).await;
+        let place = place.map_err(refused)?;
         // The slot first: a call that waits for a token review counts against the limit, too.
         let opened = context.open(request.extensions());
         let (slot, mut closed) = opened.map_err(refused)?;
@@ -239,7 +259,14 @@ impl Ingest for Service {
             pod = tracing::field::Empty
         );
         let (responses, outbound) = mpsc::channel(RESPONSES_MAX);
-        let session = Session::new(Arc::clone(&self.context), slot, claim, peer, responses);
+        let session = Session::new(
+            Arc::clone(&self.context),
+            place,
+            slot,
+            claim,
+            peer,
+            responses,
+        );
         self.tasks
             .spawn(session.run(request.into_inner(), closed).instrument(span));
         Ok(Response::new(ReceiverStream::new(outbound)))

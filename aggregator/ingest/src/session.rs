@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use tonic::{Status, Streaming};
 use tracing::{Span, debug, trace};
 
+use crate::admission::Place;
 use crate::builds::BuildGuard;
 use crate::close_reason::{CloseReason, Refusal, close_reason_of};
 use crate::context::IngestContext;
@@ -32,6 +33,8 @@ pub(crate) type Responses = mpsc::Sender<Result<AggregatorFrame, Status>>;
 
 pub(crate) struct Session {
     context: Arc<IngestContext>,
+    /// Until the first report is in the store.
+    place: Option<Place>,
     slot: StreamSlot,
     claim: Claim,
     peer: Option<SocketAddr>,
@@ -39,6 +42,9 @@ pub(crate) struct Session {
     /// `None` before the hello.
     link: Option<Link>,
     build: Option<BuildGuard>,
+    /// The flush interval in its hello, and the one it was asked for, in milliseconds.
+    own_flush_ms: u32,
+    asked_flush_ms: u32,
 }
 
 // === impl Session ===
@@ -46,6 +52,7 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(
         context: Arc<IngestContext>,
+        place: Place,
         slot: StreamSlot,
         claim: Claim,
         peer: Option<SocketAddr>,
@@ -53,12 +60,15 @@ impl Session {
     ) -> Self {
         Self {
             context,
+            place: Some(place),
             slot,
             claim,
             peer,
             responses,
             link: None,
             build: None,
+            own_flush_ms: 0,
+            asked_flush_ms: 0,
         }
     }
 
@@ -145,6 +155,14 @@ impl Session {
             None => return Err(CloseReason::Refused(self.timeout_refusal())),
         };
         let response = self.on_frame(frame).map_err(CloseReason::Refused)?;
+        self.respond(response).await?;
+        match self.changed_settings() {
+            Some(settings) => self.respond(settings).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn respond(&self, response: aggregator_frame::Frame) -> Result<(), CloseReason> {
         let response = AggregatorFrame {
             frame: Some(response),
         };
@@ -154,6 +172,19 @@ impl Session {
             Ok(Ok(()) | Err(_)) => Ok(()),
             Err(_) => Err(CloseReason::Refused(Refusal::AnswersUnread { within })),
         }
+    }
+
+    /// Settings for a sidecar that was asked for another flush interval than it would be now. They
+    /// follow an acknowledgement, so that a change wakes no stream.
+    fn changed_settings(&mut self) -> Option<aggregator_frame::Frame> {
+        let flush_interval_ms = self.context.asked.of(self.own_flush_ms);
+        if self.link.is_none() || flush_interval_ms == self.asked_flush_ms {
+            return None;
+        }
+        self.asked_flush_ms = flush_interval_ms;
+        Some(aggregator_frame::Frame::Settings(settings_of(
+            flush_interval_ms,
+        )))
     }
 
     fn timeout_refusal(&self) -> Refusal {
@@ -185,6 +216,7 @@ impl Session {
         }
         let context = &self.context;
         let build = hello.build.clone();
+        self.own_flush_ms = hello.flush_interval_ms;
         let hello = parse::hello(hello)?;
         Span::current().record("pod", tracing::field::display(&hello.pod));
         // Before the store: a stream without the right to this pod must not touch its record.
@@ -208,13 +240,11 @@ impl Session {
             context.directory.upsert(pod)?;
         }
         debug!(instance.id = %hello.instance, "sidecar connected");
-        Ok(v1::Settings {
-            flush_interval_ms: 0,
-            protocol: proto::PROTOCOL,
-        })
+        self.asked_flush_ms = self.context.asked.of(self.own_flush_ms);
+        Ok(settings_of(self.asked_flush_ms))
     }
 
-    fn on_report(&self, report: v1::Report) -> Result<v1::Ack, Refusal> {
+    fn on_report(&mut self, report: v1::Report) -> Result<v1::Ack, Refusal> {
         let link = self.link.as_ref().ok_or(Refusal::ReportBeforeHello)?;
         let context = &self.context;
         let report = parse::report(report)?;
@@ -224,6 +254,7 @@ impl Session {
             let refused = applied.series_refused as u64;
             context.metrics.series_refused.inc_by(refused);
         }
+        self.place = None;
         self.end_replaced(applied.replaced);
         trace!(
             seq = report.seq,
@@ -265,5 +296,12 @@ impl Session {
             // An error or a timeout: the sidecar is gone or does not read.
             let _ = timeout(STATUS_WITHIN, self.responses.send(Err(status))).await;
         }
+    }
+}
+
+fn settings_of(flush_interval_ms: u32) -> v1::Settings {
+    v1::Settings {
+        flush_interval_ms,
+        protocol: proto::PROTOCOL,
     }
 }

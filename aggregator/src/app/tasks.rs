@@ -11,6 +11,7 @@ pub(super) struct Tasks {
     pub(super) api: Task,
     pub(super) admin: Task,
     pub(super) expiry: Task,
+    pub(super) pulse: Task,
     pub(super) reads: Task,
     pub(super) remote_write: Task,
     pub(super) watches: Task,
@@ -32,6 +33,7 @@ impl Tasks {
             ended = &mut self.api.task => ended_early("API", ended),
             ended = &mut self.admin.task => ended_early("admin", ended),
             ended = &mut self.expiry.task => ended_early("expiry", ended),
+            ended = &mut self.pulse.task => ended_early("pulse", ended),
             ended = &mut self.reads.task => ended_early("ledger", ended),
             ended = &mut self.remote_write.task => ended_early("remote write", ended),
             ended = &mut self.watches.task => ended_early("watches", ended),
@@ -45,6 +47,7 @@ impl Tasks {
             api,
             admin,
             expiry,
+            pulse,
             reads,
             remote_write,
             watches,
@@ -59,6 +62,7 @@ impl Tasks {
         // After the API, so that the last reads are written.
         reads.stop("ledger", drain).await;
         expiry.stop("expiry", drain).await;
+        pulse.stop("pulse", drain).await;
         watches.stop("watches", drain).await;
         // Last, so that metrics and health can be read until the end.
         admin.stop("admin", drain).await;

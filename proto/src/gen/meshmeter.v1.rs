@@ -166,7 +166,7 @@ pub struct Refused {
     #[prost(uint64, tag = "3")]
     pub code_overflow: u64,
 }
-/// Sent once, in answer to `Hello`.
+/// Sent in answer to `Hello`, and after an `Ack` when the flush interval changes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Settings {
     /// Flush interval the aggregator asks for; 0: the sidecar keeps its own.
@@ -343,7 +343,8 @@ pub mod ingest_client {
         ///
         /// * ABORTED when a newer stream of the same instance took over, or a newer instance,
         /// * INVALID_ARGUMENT when a frame was refused; the message names the field,
-        /// * RESOURCE_EXHAUSTED when a limit of the aggregator was reached; the message names it,
+        /// * RESOURCE_EXHAUSTED when a limit of the aggregator was reached; the message names it (`retry after 1234 ms`:
+        ///  the aggregator takes in others first),
         /// * DEADLINE_EXCEEDED when a hello, a report or the reading of answers is overdue; the message says which,
         /// * UNAVAILABLE when the aggregator shuts down.
         pub async fn report(
@@ -396,7 +397,8 @@ pub mod ingest_server {
         ///
         /// * ABORTED when a newer stream of the same instance took over, or a newer instance,
         /// * INVALID_ARGUMENT when a frame was refused; the message names the field,
-        /// * RESOURCE_EXHAUSTED when a limit of the aggregator was reached; the message names it,
+        /// * RESOURCE_EXHAUSTED when a limit of the aggregator was reached; the message names it (`retry after 1234 ms`:
+        ///  the aggregator takes in others first),
         /// * DEADLINE_EXCEEDED when a hello, a report or the reading of answers is overdue; the message says which,
         /// * UNAVAILABLE when the aggregator shuts down.
         async fn report(

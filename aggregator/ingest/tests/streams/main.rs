@@ -5,5 +5,6 @@
 
 mod lifecycle;
 mod refusals;
+mod storm;
 mod support;
 mod wire;

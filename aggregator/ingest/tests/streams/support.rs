@@ -11,7 +11,7 @@ use aggregator_core::pod::PodKey;
 use aggregator_core::status::PodStatus;
 use aggregator_core::store::Store;
 use aggregator_directory::Directory;
-use aggregator_ingest::{Identity, Limits, Server};
+use aggregator_ingest::{Identity, Limits, Pulse, Server};
 use bytes::{Buf as _, BufMut as _};
 use common_time::{Clock, Monotonic, UnixMillis};
 use prometheus_client::encoding::text::encode;
@@ -37,6 +37,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) struct Aggregator {
     pub(crate) store: Arc<Store>,
     pub(crate) directory: Arc<Directory>,
+    pub(crate) pulse: Pulse,
     pub(crate) registry: Registry,
     pub(crate) shutdown: CancellationToken,
     pub(crate) serving: JoinHandle<()>,
@@ -94,6 +95,7 @@ impl Aggregator {
         Self {
             store,
             directory,
+            pulse: server.pulse(),
             registry,
             shutdown,
             serving: tokio::spawn(async move { server.serve(listener, &connections).await }),
