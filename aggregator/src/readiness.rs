@@ -1,9 +1,10 @@
 //! Readiness of this aggregator: once the existing sidecars report again, until it shuts down.
 //!
 //! A replica that restarts has no values. A sum over the pods that reconnect first would be too
-//! low, so it is not ready before each injected running pod has values, or a timeout: one crashing
-//! sidecar must not block readiness. This is decided once; a pod that is lost later only lacks its
-//! value.
+//! low, so it is not ready before each injected running pod has values. With thousands of sidecars
+//! that takes its time, so it waits as long as ever more of them report, up to a timeout; but one
+//! crashing sidecar must not block readiness, so it waits for no more than a part of that once none
+//! came. This is decided once; a pod that is lost later only lacks its value.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,6 +16,11 @@ use parking_lot::Mutex;
 
 /// Two flush intervals of a sidecar: by then each has connected and sent its totals.
 const SETTLE: Duration = Duration::from_secs(2);
+
+/// It waits no longer for the missing when none of them came for this part of the timeout, but at
+/// least for [`QUIET_MIN`].
+const QUIET_PART: u32 = 6;
+const QUIET_MIN: Duration = Duration::from_secs(10);
 
 /// Pods named in a message; further ones are counted.
 const NAMES_MAX: usize = 10;
@@ -44,6 +50,9 @@ enum Settling {
     Listening,
     Waiting {
         since: Monotonic,
+        /// How many were missing when it was last asked, and when that number last fell.
+        missing: usize,
+        fewer_at: Monotonic,
     },
     Settled,
 }
@@ -102,12 +111,7 @@ impl Readiness {
             }
             Sidecars::Missing(missing) => missing,
         };
-        let since = match *settling {
-            Settling::Waiting { since } => since,
-            _ => now,
-        };
-        *settling = Settling::Waiting { since };
-        let left = self.wait.saturating_sub(now.since(since));
+        let left = self.left(&mut settling, now, missing.len());
         let waiting = (!missing.is_empty() && !left.is_zero()).then(|| {
             let (left, missing) = (left.as_millis(), named(&missing));
             format!("injected pods do not report yet, and have {left} ms more to: {missing}")
@@ -119,12 +123,33 @@ impl Readiness {
                 let (pods, wait_s) = (named(&missing), self.wait.as_secs());
                 tracing::warn!(
                     pods,
+                    pods.count = missing.len(),
                     wait_s,
                     "ready, although some injected pods do not report yet"
                 );
             }
         }
         unsettled
+    }
+
+    /// How much longer it waits, now that so many are `missing`.
+    fn left(&self, settling: &mut Settling, now: Monotonic, missing: usize) -> Duration {
+        let (since, fewer_at) = match *settling {
+            Settling::Waiting {
+                since,
+                missing: before,
+                fewer_at,
+            } => (since, if missing < before { now } else { fewer_at }),
+            _ => (now, now),
+        };
+        *settling = Settling::Waiting {
+            since,
+            missing,
+            fewer_at,
+        };
+        let quiet = (self.wait / QUIET_PART).max(QUIET_MIN);
+        let left = self.wait.saturating_sub(now.since(since));
+        left.min(quiet.saturating_sub(now.since(fewer_at)))
     }
 }
 
@@ -146,7 +171,7 @@ fn named(pods: &[PodKey]) -> String {
 mod tests {
     use super::*;
 
-    const WAIT: Duration = Duration::from_secs(10);
+    const WAIT: Duration = Duration::from_secs(60);
 
     fn missing(pods: usize) -> Sidecars {
         let names = (0..pods).map(|pod| PodKey::new("prod", &format!("jazz-{pod}")));
@@ -168,7 +193,7 @@ mod tests {
     /// When it is ready first, by what is known of sidecars at each moment.
     #[test]
     fn waits_for_sidecars() {
-        let cases: [(&str, SidecarsAt, u64); 8] = [
+        let cases: [(&str, SidecarsAt, u64); 12] = [
             ("nobody tells", |_| Sidecars::Unknown, 2_000),
             ("none is injected", |_| missing(0), 2_000),
             (
@@ -182,6 +207,28 @@ mod tests {
                 7_300,
             ),
             ("one never comes", |_| missing(1), 10_000),
+            (
+                "a storm: all but one come one after another",
+                |now| missing(usize::try_from(40 - now.min(39_000) / 1000).unwrap()),
+                49_000,
+            ),
+            (
+                "a storm: all come one after another",
+                |now| missing(usize::try_from(40 - now.min(40_000) / 1000).unwrap()),
+                40_000,
+            ),
+            (
+                "a storm that does not end",
+                |now| missing(usize::try_from(1000 - now / 1000).unwrap()),
+                60_000,
+            ),
+            (
+                "new pods come while others report",
+                |now| {
+                    missing(usize::try_from(10 + now / 100 % 7 * u64::from(now < 20_000)).unwrap())
+                },
+                30_000,
+            ),
             (
                 "one leaves while it is waited for",
                 |now| missing(usize::from(now < 3_000)),
@@ -212,14 +259,14 @@ mod tests {
         ];
         for (case, sidecars, ready) in cases {
             let readiness = Readiness::new(Monotonic(50_000), WAIT);
-            let mut moments = (0..40_000).step_by(100);
+            let mut moments = (0..70_000).step_by(100);
             let first =
                 moments.find(|now| failure(&readiness, 50_000 + now, sidecars(*now)).is_none());
             assert_eq!(first, Some(ready), "{case}");
             // What is lost later is no reason to be asked nothing at all.
-            assert_eq!(failure(&readiness, 95_000, missing(5)), None, "{case}");
+            assert_eq!(failure(&readiness, 125_000, missing(5)), None, "{case}");
             assert_eq!(
-                failure(&readiness, 95_000, Sidecars::Unlisted),
+                failure(&readiness, 125_000, Sidecars::Unlisted),
                 None,
                 "{case}"
             );

@@ -77,12 +77,13 @@ pub struct ClusterArgs {
 
     /// How long a new aggregator waits at most, once the pods are listed, for each injected pod
     /// that runs to report, in seconds (0 to 300). Until then, or until all of them do, it is not
-    /// ready; /readyz names the missing.
+    /// ready; /readyz names the missing. Where no further one reported for a sixth of this time,
+    /// and 10 seconds at least, it waits no longer.
     #[arg(
         long,
         env = "MESHMETER_READY_WAIT",
         value_name = "SECONDS",
-        default_value_t = 10,
+        default_value_t = 60,
         value_parser = clap::value_parser!(u16).range(0..=300)
     )]
     pub ready_wait: u16,
