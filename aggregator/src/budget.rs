@@ -2,9 +2,9 @@
 
 use aggregator_core::limits::{PODS_MAX, StoreLimits};
 use aggregator_ingest::limits::{
-    AWAITING_HELLO_MAX, CONNECTIONS_MAX, GROWTH_MAX, MESSAGE_BYTES_MAX, STREAMS_MAX, WAITING_MAX,
+    AT_ONCE, AWAITING_HELLO_MAX, CONNECTIONS_MAX, GROWTH_MAX, MESSAGE_BYTES_MAX, STREAMS_MAX,
+    WAITING_MAX,
 };
-use aggregator_ingest::line::AT_ONCE;
 use aggregator_ledger::limits::bytes_for;
 use anyhow::{Context as _, Result};
 use common_budget::{Limit, Part, Size, division};

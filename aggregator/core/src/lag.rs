@@ -1,9 +1,10 @@
 //! How far this replica is behind: how long what a sidecar sent may have waited for us.
 //!
-//! A short task asks to run every [`TICK`]. As late as it runs, a frame may have been read: both
-//! wait for the same processors. What waited longest is remembered for one to two [`KEPT`], since
-//! frames of that time are read after the task was late. Nothing is known before the first tick,
-//! and a wait below [`NOTICED`] is none.
+//! A short task asks to run every [`TICK`], and waits for the same processors as frames do: what
+//! was there before it asked is done before it runs. So a frame that is read now came after the
+//! last run was due. How late the task was is remembered for one to two [`KEPT`], too, since
+//! several processors do not keep the order. Nothing is known before the first tick, and a wait
+//! below [`NOTICED`] is none.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub const NOTICED: Duration = Duration::from_millis(250);
 pub struct Lag {
     /// When the next tick is due; 0 before the first.
     due: AtomicU64,
+    /// When the last tick was due.
+    ran: AtomicU64,
     /// When the current span began.
     since: AtomicU64,
     /// The longest wait of the current and of the previous span.
@@ -52,26 +55,36 @@ impl Lag {
             self.since.store(now.0, Ordering::Relaxed);
         }
         self.current.fetch_max(millis(late), Ordering::Relaxed);
+        self.ran.store(now.before(late).0, Ordering::Relaxed);
         self.due.store((now + TICK).0, Ordering::Relaxed);
         late
     }
 
     /// How long a frame that is read now may have waited, at most [`LATE_MAX`].
     pub fn at(&self, now: Monotonic) -> Duration {
-        let due = self.due.load(Ordering::Relaxed);
-        if due == 0 {
-            return Duration::ZERO;
-        }
-        // Frames that waited with the task may be read before it runs again.
-        let waits = now.since(Monotonic(due));
-        let current = self.current.load(Ordering::Relaxed);
-        let noted = current.max(self.previous.load(Ordering::Relaxed));
-        let longest = waits.max(Duration::from_millis(noted));
+        self.with(now, Duration::ZERO)
+    }
+
+    /// The same for a frame of a stream that waited for `own` to be let in.
+    pub(crate) fn with(&self, now: Monotonic, own: Duration) -> Duration {
+        // One after the other, as the stream waits for its turn and then for the processor.
+        let longest = own + self.longest(now);
         if longest < NOTICED {
             Duration::ZERO
         } else {
             longest.min(LATE_MAX)
         }
+    }
+
+    fn longest(&self, now: Monotonic) -> Duration {
+        let ran = self.ran.load(Ordering::Relaxed);
+        if ran == 0 {
+            return Duration::ZERO;
+        }
+        let waits = now.since(Monotonic(ran));
+        let current = self.current.load(Ordering::Relaxed);
+        let noted = current.max(self.previous.load(Ordering::Relaxed));
+        waits.max(Duration::from_millis(noted))
     }
 }
 
@@ -104,7 +117,7 @@ mod tests {
         assert_eq!(lag.at(BEGIN), Duration::ZERO);
         let last = calm(&lag, BEGIN, 10_000);
         assert_eq!(lag.at(last + ms(60)), Duration::ZERO);
-        assert_eq!(lag.at(last + ms(50 + 249)), Duration::ZERO);
+        assert_eq!(lag.at(last + ms(249)), Duration::ZERO);
     }
 
     /// While the task waits, frames do: also those that are read before it runs again. It is
@@ -114,9 +127,11 @@ mod tests {
         let lag = Lag::default();
         let last = calm(&lag, BEGIN, 5000);
         let woken = last + ms(3050);
-        assert_eq!(lag.at(woken), ms(3000));
+        // A frame may have come right after the last run, and one read after it before this one was
+        // due.
+        assert_eq!(lag.at(woken), ms(3050));
         assert_eq!(lag.tick(woken), ms(3000));
-        assert_eq!(lag.at(woken + ms(10)), ms(3000));
+        assert_eq!(lag.at(woken + ms(10)), ms(3010));
         let mut now = woken;
         let mut forgotten = None;
         while forgotten.is_none() {

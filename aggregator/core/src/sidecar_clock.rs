@@ -99,7 +99,8 @@ impl Bounds {
 
 impl SidecarClock {
     /// Takes in a frame with timestamp `sidecar_time` that was read at `now`, not a replay, and may
-    /// have waited here for `waited`. It was made after `made_after` on our clock, if that is known.
+    /// have waited here for `waited`. It was made after `made_after` on our clock, if that is
+    /// known.
     pub(crate) fn observe(
         &mut self,
         now: Monotonic,

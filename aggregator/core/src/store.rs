@@ -125,7 +125,18 @@ impl Store {
         stream: StreamId,
         hello: &Hello,
     ) -> Result<Connected, StoreRefusal> {
-        let waited = self.lag.at(now);
+        self.connect_late(now, stream, hello, Duration::ZERO)
+    }
+
+    /// The same, of a stream whose hello waited for so long before it was read.
+    pub fn connect_late(
+        &self,
+        now: Monotonic,
+        stream: StreamId,
+        hello: &Hello,
+        waited: Duration,
+    ) -> Result<Connected, StoreRefusal> {
+        let waited = self.lag.with(now, waited);
         let limits = &self.limits;
         let connected = match self.pods.entry(hello.pod.clone()) {
             Entry::Occupied(mut pod) => pod.get_mut().connect(now, stream, hello, limits, waited),
@@ -145,9 +156,21 @@ impl Store {
         link: &Link,
         report: &Report,
     ) -> Result<Applied, StoreRefusal> {
+        self.apply_late(now, link, report, Duration::ZERO)
+    }
+
+    /// The same, of a report that waited for so long before it was read.
+    pub fn apply_late(
+        &self,
+        now: Monotonic,
+        link: &Link,
+        report: &Report,
+        waited: Duration,
+    ) -> Result<Applied, StoreRefusal> {
+        let waited = self.lag.with(now, waited);
         let applied = match self.pods.get_mut(&link.pod) {
             Some(mut pod) => {
-                let applied = pod.apply(now, link, report, &self.limits, self.lag.at(now));
+                let applied = pod.apply(now, link, report, &self.limits, waited);
                 // Only a new series can add a called cluster; most reports skip the index's lock.
                 if pod.take_new_series() {
                     self.index_callers(&link.pod, &pod);

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use common_budget::Size;
 
-use crate::admission::line::AT_ONCE;
-
 /// Streams open at once: two for each pod of the store, since a new stream may open before the loss
 /// of the old one is noticed.
 pub const STREAMS_MAX: usize = 2 * aggregator_core::limits::PODS_MAX;
@@ -21,6 +19,9 @@ pub(crate) const STREAMS_PER_CONNECTION_MAX: u32 = 32;
 /// Streams without a hello: every sidecar sends it in the first packet. Beyond this, the oldest is
 /// closed.
 pub const AWAITING_HELLO_MAX: usize = 1024;
+
+/// Streams that begin at once: more do not make it quicker, and what they hold is in the budget.
+pub const AT_ONCE: usize = 128;
 
 /// Streams that wait until others have begun. Beyond this, a sidecar is told when to come back.
 pub const WAITING_MAX: usize = 512;

@@ -244,6 +244,7 @@ impl Ingest for Service {
         let peer = peer.and_then(|peer| peer.address);
         let context = &self.context;
         let refused = |refusal| context.refuse("stream refused", peer, &refusal);
+        let begun = context.clock.now();
         let place = context.admit(request.extensions()).await;
         let place = place.map_err(refused)?;
         // The slot first: a call that waits for a token review counts against the limit, too.
@@ -258,10 +259,11 @@ impl Ingest for Service {
             peer = peer.map(tracing::field::display),
             pod = tracing::field::Empty
         );
+        let waited = context.clock.now().since(begun);
         let (responses, outbound) = mpsc::channel(RESPONSES_MAX);
         let session = Session::new(
             Arc::clone(&self.context),
-            place,
+            (place, waited),
             slot,
             claim,
             peer,

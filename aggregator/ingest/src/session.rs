@@ -35,6 +35,8 @@ pub(crate) struct Session {
     context: Arc<IngestContext>,
     /// Until the first report is in the store.
     place: Option<Place>,
+    /// How long hello and first report waited, since the stream was not let in.
+    waited: Duration,
     slot: StreamSlot,
     claim: Claim,
     peer: Option<SocketAddr>,
@@ -52,7 +54,7 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(
         context: Arc<IngestContext>,
-        place: Place,
+        (place, waited): (Place, Duration),
         slot: StreamSlot,
         claim: Claim,
         peer: Option<SocketAddr>,
@@ -61,6 +63,7 @@ impl Session {
         Self {
             context,
             place: Some(place),
+            waited,
             slot,
             claim,
             peer,
@@ -222,9 +225,10 @@ impl Session {
         // Before the store: a stream without the right to this pod must not touch its record.
         self.claim
             .check(&hello.pod, &hello.uid, &context.directory)?;
-        let connected = context
-            .store
-            .connect(context.clock.now(), self.slot.id, &hello)?;
+        let connected =
+            context
+                .store
+                .connect_late(context.clock.now(), self.slot.id, &hello, self.waited)?;
         self.link = Some(connected.link);
         context.note_accepted(self.peer);
         context.store.note_build(&hello.pod, &build);
@@ -248,13 +252,16 @@ impl Session {
         let link = self.link.as_ref().ok_or(Refusal::ReportBeforeHello)?;
         let context = &self.context;
         let report = parse::report(report)?;
-        let applied = context.store.apply(context.clock.now(), link, &report)?;
+        let applied = context
+            .store
+            .apply_late(context.clock.now(), link, &report, self.waited)?;
         context.metrics.reports.inc();
         if applied.series_refused > 0 {
             let refused = applied.series_refused as u64;
             context.metrics.series_refused.inc_by(refused);
         }
         self.place = None;
+        self.waited = Duration::ZERO;
         self.end_replaced(applied.replaced);
         trace!(
             seq = report.seq,

@@ -31,7 +31,8 @@ const REOPENED_WITHIN_MS: u64 = 1000;
 /// Longest time for which an aggregator may send a sidecar away, in milliseconds: twice in a row is
 /// less than the value of a pod is held.
 const RETRY_AFTER_MAX_MS: u64 = 4000;
-/// gRPC status `RESOURCE_EXHAUSTED`: with a time to retry after, the aggregator takes in others first.
+/// gRPC status `RESOURCE_EXHAUSTED`: with a time to retry after, the aggregator takes in others
+/// first.
 const RESOURCE_EXHAUSTED: u32 = 8;
 /// A stream that we closed and the peer did not is cancelled after this time, in milliseconds.
 const CLOSED_WITHIN_MS: u64 = 2000;
@@ -257,8 +258,8 @@ impl Link {
         matches!(&self.state, State::Open(stream) if stream.acked_end.is_some())
     }
 
-    /// Waits as long as the aggregator asked, within bounds. It takes in others first, which is said
-    /// only where it goes on.
+    /// Waits as long as the aggregator asked, within bounds. It takes in others first, which is
+    /// said only where it goes on.
     fn postpone(&mut self, host: &impl Host, wait_ms: u64, message: &str, now: Monotonic) {
         if self.failures >= REFUSALS_UNSAID {
             self.complain(host, RESOURCE_EXHAUSTED, message, now);
@@ -378,8 +379,8 @@ impl Link {
     }
 }
 
-/// The number in `retry after 1234 ms`, which an aggregator's message has if it sends a sidecar away
-/// for a while; `None` without it. Older aggregators have none, and older filters do not look.
+/// The number in `retry after 1234 ms`, which an aggregator's message has if it sends a sidecar
+/// away for a while; `None` without it. Older aggregators have none, and older filters do not look.
 fn retry_after_ms(message: &str) -> Option<u64> {
     let (_, rest) = message.split_once("retry after ")?;
     rest.split_once(" ms")?.0.parse().ok()

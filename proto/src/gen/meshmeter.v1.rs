@@ -343,8 +343,8 @@ pub mod ingest_client {
         ///
         /// * ABORTED when a newer stream of the same instance took over, or a newer instance,
         /// * INVALID_ARGUMENT when a frame was refused; the message names the field,
-        /// * RESOURCE_EXHAUSTED when a limit of the aggregator was reached; the message names it (`retry after 1234 ms`:
-        ///  the aggregator takes in others first),
+        /// * RESOURCE_EXHAUSTED when a limit of the aggregator was reached; the message names it,
+        /// * RESOURCE_EXHAUSTED when others are taken in first; the message has `retry after 1234 ms`,
         /// * DEADLINE_EXCEEDED when a hello, a report or the reading of answers is overdue; the message says which,
         /// * UNAVAILABLE when the aggregator shuts down.
         pub async fn report(
@@ -397,8 +397,8 @@ pub mod ingest_server {
         ///
         /// * ABORTED when a newer stream of the same instance took over, or a newer instance,
         /// * INVALID_ARGUMENT when a frame was refused; the message names the field,
-        /// * RESOURCE_EXHAUSTED when a limit of the aggregator was reached; the message names it (`retry after 1234 ms`:
-        ///  the aggregator takes in others first),
+        /// * RESOURCE_EXHAUSTED when a limit of the aggregator was reached; the message names it,
+        /// * RESOURCE_EXHAUSTED when others are taken in first; the message has `retry after 1234 ms`,
         /// * DEADLINE_EXCEEDED when a hello, a report or the reading of answers is overdue; the message says which,
         /// * UNAVAILABLE when the aggregator shuts down.
         async fn report(

@@ -35,6 +35,7 @@ mod oracle;
 mod plan;
 pub mod seeds;
 mod sidecar;
+pub mod storm;
 pub mod tally;
 mod world;
 

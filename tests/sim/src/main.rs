@@ -8,7 +8,7 @@ use std::thread;
 use clap::Parser;
 use parking_lot::Mutex;
 use tests_sim::tally::Tally;
-use tests_sim::{Failure, run};
+use tests_sim::{Failure, run, storm};
 
 /// Seeds between two lines of progress.
 const PROGRESS_EVERY: u64 = 200;
@@ -29,11 +29,17 @@ struct Args {
     /// Print the sums of the seed, faults by kind, also where it succeeds.
     #[arg(long)]
     verbose: bool,
+    /// Run storms of each kind with so many sidecars instead.
+    #[arg(long)]
+    storm: Option<usize>,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let (from, count) = args.seed.map_or((args.from, args.seeds), |seed| (seed, 1));
+    if let Some(sidecars) = args.storm {
+        return storms(sidecars, from, count);
+    }
     let (tally, failures) = run_all(from, count);
     for failure in &failures {
         println!("{failure}");
@@ -47,6 +53,22 @@ fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+fn storms(sidecars: usize, from: u64, count: u64) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for seed in from..from + count {
+        for kind in storm::Kind::ALL {
+            match storm::run(seed, storm::Plan::new(sidecars, kind)) {
+                Ok(outcome) => println!("seed {seed}, {kind:?}: {outcome}"),
+                Err(broken) => {
+                    println!("{broken}");
+                    code = ExitCode::FAILURE;
+                }
+            }
+        }
+    }
+    code
 }
 
 fn run_all(from: u64, count: u64) -> (Tally, Vec<Failure>) {

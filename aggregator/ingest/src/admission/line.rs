@@ -2,9 +2,9 @@
 //!
 //! A stream is inside from the moment it may begin until its first report is in the store. Beyond
 //! [`LineLimits::at_once`] streams wait in the order in which they came. Beyond
-//! [`LineLimits::waiting`], or when one waited for [`WAIT_MAX`], it is sent away with a time to come
-//! back. Those times follow one another at the pace at which streams were taken in lately, so that
-//! who comes back finds room; chance spreads them.
+//! [`LineLimits::waiting`], or when one waited for [`WAIT_MAX`], it is sent away with a time to
+//! come back. Those times follow one another at the pace at which streams were taken in lately, so
+//! that who comes back finds room; chance spreads them.
 //!
 //! A stream that is inside for [`INSIDE_MAX`] loses its place to others: one that says nothing must
 //! not keep them out. Where the address is the identity, one address has a part of all places.
@@ -17,9 +17,6 @@ use common_time::Monotonic;
 
 #[cfg(test)]
 mod tests;
-
-/// Streams that begin at once: more do not make it quicker, and what they hold is in the budget.
-pub const AT_ONCE: usize = 128;
 
 /// How long a stream may wait in the line: together with the way to its first acknowledgement less
 /// than the filter waits for that (5 s).
@@ -43,7 +40,6 @@ const ADDRESS_PART: usize = 4;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LineLimits {
-    /// [`AT_ONCE`] by default.
     pub at_once: usize,
     pub waiting: usize,
 }

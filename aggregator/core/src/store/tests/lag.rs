@@ -39,18 +39,16 @@ fn reports_late(store: &Store, wait_ms: u64, reports: u64) -> Monotonic {
 /// of the value; one that did not measure it would say that the value is of this moment.
 #[test]
 fn a_value_that_waited_is_not_young() {
-    for (knows, age_ms) in [(true, 3000), (false, 0)] {
+    // What it measures is how long a frame may have waited at most.
+    for (knows, ages_ms) in [(true, 3000..=4000), (false, 0..=0)] {
         let store = store();
         if knows {
             ticks(&store, 0, 60_000, 3000);
         }
         let now = reports_late(&store, 3000, 10);
         let reading = read(&store, now, "jazz-1", &rate(5)).unwrap();
-        assert_eq!(
-            now.since(reading.timestamp),
-            Duration::from_millis(age_ms),
-            "{knows}"
-        );
+        let age = now.since(reading.timestamp).as_millis();
+        assert!(ages_ms.contains(&age), "{knows}: {age} ms");
         assert_eq!(reading.value.0, 10_000, "the rate is that of its own time");
     }
 }
