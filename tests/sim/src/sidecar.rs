@@ -145,7 +145,7 @@ impl Sidecar {
     pub(crate) fn configure(&self, side: &mut Side, first: u32) {
         let roles: &[(&str, &str)] = match side.module {
             Module::Log => &[("upstream_log", "inbound")],
-            Module::Filter => &[("filter", "inbound"), ("filter", "outbound")],
+            Module::Filter | Module::Native => &[("filter", "inbound"), ("filter", "outbound")],
         };
         side.roots.clear();
         for (index, (role, direction)) in (0..).zip(roles) {
