@@ -9,8 +9,8 @@ use aggregator_ledger::limits::bytes_for;
 use anyhow::{Context as _, Result};
 use common_budget::{Limit, Part, Size, division};
 
-/// Memory of a connected sidecar: 39 KiB with its connection, and 2 KB for each of a dozen active
-/// counters (`scripts/bench ingest`).
+/// Memory of a connected sidecar: 39 KiB with its connection and 2 KB for each of a dozen active
+/// counters, or 48 KiB with TLS and eight of them (`scripts/bench ingest`).
 const SIDECAR: Size = Size::kib(64);
 
 /// Memory of an idle connection: buffers, and those of TLS.

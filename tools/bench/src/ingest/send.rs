@@ -169,8 +169,13 @@ impl Shared {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn within(&self) -> Duration {
-        if self.args.reconnect {
+    /// How long an answer may take. A sidecar's first stream, before any storm, has time.
+    fn within(&self, number: u32) -> Duration {
+        let last = usize::try_from(number)
+            .ok()
+            .and_then(|at| self.last.get(at));
+        let connected = last.is_some_and(|last| last.load(Ordering::Relaxed) > 0);
+        if self.args.reconnect && connected {
             ACK_WITHIN
         } else {
             PATIENCE
@@ -222,7 +227,7 @@ impl Shared {
 
     /// One stream: hello, snapshot, reports.
     async fn stream(&self, number: u32, seq: &mut u64) -> Result<()> {
-        let connection = timeout(self.within(), self.connect(number));
+        let connection = timeout(self.within(number), self.connect(number));
         let connection = connection.await.context("connect")??;
         let number_of_all = self.args.first + number;
         let mut out = frames::open("ingest");
@@ -237,7 +242,7 @@ impl Shared {
         link.credit.take(out.len());
         link.send(&out).await?;
         // The answer to the hello, and the first acknowledgement.
-        timeout(self.within(), link.messages(2))
+        timeout(self.within(number), link.messages(2))
             .await
             .context("no acknowledgement")??;
         self.acknowledged(number);
@@ -265,7 +270,7 @@ impl Shared {
                 link.exchange().await?;
             }
             link.send(&out).await?;
-            timeout(self.within(), link.messages(1))
+            timeout(self.within(number), link.messages(1))
                 .await
                 .context("no acknowledgement")??;
             self.acknowledged(number);
