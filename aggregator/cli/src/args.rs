@@ -7,16 +7,18 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 pub use check::CheckArgs;
+pub use simulate::{SettingArg, SimulateArgs};
 pub use top::{SortBy, TopArgs, TopKind, TopOutput};
 pub use ui::UiArgs;
 
 pub mod examples;
 
 mod check;
+mod simulate;
 mod top;
 mod ui;
 
-/// What operators ask. All of it goes to kube-apiserver, with the rights of whoever asks.
+/// What operators ask. All that asks somebody asks kube-apiserver, with the rights of whoever asks.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Operator {
     /// Show what the sidecars count: requests per second, attempts, requests in flight, errors.
@@ -42,6 +44,13 @@ pub enum Operator {
     /// Exit codes: 0 nothing failed (there may be warnings), 1 something failed, 2 something could
     /// not be checked and nothing failed.
     Check(Box<CheckArgs>),
+
+    /// Say what an HPA would have done with a load, under several settings side by side.
+    ///
+    /// Runs the autoscaler's arithmetic over a recorded series, or one of a usual shape: how long
+    /// the signal takes, over which window, and how soon pods are ready decide how many requests
+    /// find too few pods. Asks neither a cluster nor a network.
+    Simulate(Box<SimulateArgs>),
 
     /// Show the page in a browser: who serves how much, and why it scaled.
     ///

@@ -22,6 +22,7 @@ mod at;
 mod numbers;
 mod output;
 mod program;
+mod simulate;
 mod sparkline;
 mod table;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub async fn run(command: Operator, program: Program, whole: clap::Command) -> E
         Operator::Explain(args) => output::ended(explain::run(&args, program).await),
         Operator::Timeline(args) => output::ended(timeline::run(&args, program).await),
         Operator::Check(args) => output::ended(check::run(&args, program).await),
+        Operator::Simulate(args) => output::ended(simulate::run(&args)),
         Operator::Ui(args) => output::ended(ui::run(&args, program).await),
         Operator::Completion(args) => program::completion(args.shell, whole),
     }

@@ -22,7 +22,7 @@ pub struct PluginArgs {
 }
 
 /// What each command's help ends with: what follows the program's name, and what it does.
-const EXAMPLES: [(&str, &[(&str, &str)]); 6] = [
+const EXAMPLES: [(&str, &[(&str, &str)]); 7] = [
     (
         "top",
         &[
@@ -68,6 +68,23 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 6] = [
             ("check --pre", "before the installation"),
             ("check", "after it"),
             ("check --wait 120 -o json", "in a pipeline"),
+        ],
+    ),
+    (
+        "simulate",
+        &[
+            (
+                "simulate",
+                "a step in load, read through meshmeter and through Prometheus",
+            ),
+            (
+                "simulate --file load.csv --hpa hpa.yaml",
+                "a recorded load and an HPA of yours",
+            ),
+            (
+                "simulate burst --setting meshmeter --setting slow:ready=2m --setting calm:up=30s",
+                "what else could be changed",
+            ),
         ],
     ),
     (
