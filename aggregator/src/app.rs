@@ -289,6 +289,7 @@ impl AppContext {
         let api_server = self.api_server(served, tls, cluster.as_ref());
         let api_server = api_server.with_limits(api_limits);
         let (ingest_connections, api_connections) = (connections.clone(), connections.clone());
+        let watches = cluster.map(|(cluster, _)| cluster.watches);
         Tasks {
             ingest: Task {
                 task: tokio::spawn(async move {
@@ -303,10 +304,7 @@ impl AppContext {
             reads: Task::spawn(|stop| reads.write_until(stop)),
             remote_write: Task::spawn(|stop| write_until(remote_write, stop, drain)),
             watches: Task {
-                task: tokio::spawn(watch_until(
-                    cluster.map(|(cluster, _)| cluster.watches),
-                    stop.clone(),
-                )),
+                task: tokio::spawn(watch_until(watches, stop.clone())),
                 stop,
             },
         }

@@ -186,7 +186,7 @@ mod tests {
             assert!(ingest.awaiting_hello >= 64 && ingest.waiting >= 64);
             // Those that wait have not said hello either, and are in the part of the connections.
             let silent = (ingest.awaiting_hello + ingest.waiting) as u64;
-            assert!(silent * AWAITING_HELLO.get() <= (spare as u64 + 1) * CONNECTION.get());
+            assert!(silent * AWAITING_HELLO.get() <= (spare + 1) * CONNECTION.get());
             // Who lost a place in the line still has one among those that have not said hello.
             assert!(ingest.at_once >= 32 && 2 * ingest.at_once <= ingest.awaiting_hello);
         }

@@ -171,7 +171,7 @@ fn named(pods: &[PodKey]) -> String {
 mod tests {
     use super::*;
 
-    const WAIT: Duration = Duration::from_secs(60);
+    const WAIT: Duration = Duration::from_mins(1);
 
     fn missing(pods: usize) -> Sidecars {
         let names = (0..pods).map(|pod| PodKey::new("prod", &format!("jazz-{pod}")));
