@@ -5,11 +5,13 @@
 //! one namespace, and every pod of it only if its selector has no equality.
 
 mod autoscalers;
+mod deleted;
 mod label_index;
 mod label_set;
 mod members;
 mod namespace;
 mod object;
+mod refusal;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -17,20 +19,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
-use thiserror::Error;
 
+use crate::directory::deleted::DeletedPods;
 use crate::directory::label_set::Texts;
 use crate::directory::namespace::Namespace;
 use aggregator_core::limits::{
-    AUTOSCALER_BYTES_MAX, AUTOSCALERS_BYTES_MAX, AUTOSCALERS_MAX, IPS_PER_POD_MAX,
-    LABELS_BYTES_MAX, LABELS_MAX, OWNERS_MAX, PODS_MAX, SERVICES_MAX,
+    IPS_PER_POD_MAX, LABELS_BYTES_MAX, LABELS_MAX, OWNERS_MAX, PODS_MAX, SERVICES_MAX,
 };
 use aggregator_core::pod::{Labels, PodInfo, PodKey, Readiness};
 
 pub use autoscalers::{AutoscalerCondition, AutoscalerInfo, AutoscalerStatus};
+pub use deleted::PodLife;
 pub use label_set::LabelSet;
 pub use members::{Member, Page, WorkloadKey};
 pub use object::{ObjectKey, ObjectRef, OwnerInfo, ServiceInfo};
+pub use refusal::DirectoryRefusal;
 
 #[cfg(test)]
 mod tests;
@@ -55,6 +58,7 @@ struct CachedPods {
     sizes: Sizes,
     /// Canonical addresses with their number of pods: those on the host network share one.
     addresses: HashMap<IpAddr, u32>,
+    deleted: DeletedPods,
 }
 
 /// Numbers of objects in a directory.
@@ -78,29 +82,6 @@ pub enum ServicePods {
     Pods(Vec<PodKey>),
 }
 
-/// Why an object was not added to the directory.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum DirectoryRefusal {
-    #[error("pod {0}: the directory holds {PODS_MAX} pods already")]
-    Pods(PodKey),
-    /// Too many labels, or too long ones, on a pod or in the selector of a service.
-    #[error("{0}: at most {LABELS_MAX} labels of together {LABELS_BYTES_MAX} bytes are taken")]
-    Labels(String),
-    #[error("pod {0}: at most {IPS_PER_POD_MAX} addresses are taken")]
-    Ips(PodKey),
-    #[error("service {0}: the directory holds {SERVICES_MAX} services already")]
-    Services(String),
-    #[error("{0}: the directory holds {OWNERS_MAX} owners already")]
-    Owners(ObjectKey),
-    #[error(
-        "autoscaler {0}: the directory holds {AUTOSCALERS_MAX} autoscalers, or {AUTOSCALERS_BYTES_MAX} bytes of them, \
-         already"
-    )]
-    Autoscalers(String),
-    #[error("autoscaler {name}: about {bytes} bytes, at most {AUTOSCALER_BYTES_MAX} are taken")]
-    AutoscalerSize { name: String, bytes: usize },
-}
-
 // === impl Directory ===
 
 impl Directory {
@@ -121,6 +102,7 @@ impl Directory {
             texts,
             sizes,
             addresses,
+            deleted,
         } = &mut *cache;
         let namespace = namespaces.get(&info.key.namespace);
         if !namespace.is_some_and(|namespace| namespace.has_pod(&info.key.name)) {
@@ -135,6 +117,7 @@ impl Directory {
         let name = Arc::clone(&info.key.name);
         // Before the pod is replaced: its old addresses are read from the old entry.
         release(addresses, namespace.addresses(&name));
+        deleted.replaced(namespace.uid(&name), &info.uid);
         namespace.upsert_pod(info, texts);
         for address in namespace.addresses(&name) {
             *addresses.entry(address).or_default() += 1;
@@ -145,12 +128,14 @@ impl Directory {
     /// True if the pod was there.
     pub fn remove(&self, key: &PodKey) -> bool {
         let mut cache = self.cache.write();
-        let mut addresses = Vec::new();
+        let (mut addresses, mut uid) = (Vec::new(), None);
         let removed = cache.change(&key.namespace, |namespace, texts| {
             addresses.extend(namespace.addresses(&key.name));
+            uid = namespace.uid(&key.name).cloned();
             namespace.remove_pod(&key.name, texts)
         });
         release(&mut cache.addresses, addresses);
+        cache.deleted.removed(uid);
         cache.sizes.pods -= usize::from(removed);
         removed
     }
@@ -436,34 +421,6 @@ impl CachedPods {
             self.namespaces.remove(namespace);
         }
         changed
-    }
-}
-
-// === impl DirectoryRefusal ===
-
-impl DirectoryRefusal {
-    /// Every value of the label `reason`.
-    pub const REASONS: [&'static str; 7] = [
-        "pods",
-        "labels",
-        "ips",
-        "services",
-        "owners",
-        "autoscalers",
-        "autoscaler_size",
-    ];
-
-    /// The value of the label `reason`.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Pods(_) => "pods",
-            Self::Labels(_) => "labels",
-            Self::Ips(_) => "ips",
-            Self::Services(_) => "services",
-            Self::Owners(_) => "owners",
-            Self::Autoscalers(_) => "autoscalers",
-            Self::AutoscalerSize { .. } => "autoscaler_size",
-        }
     }
 }
 

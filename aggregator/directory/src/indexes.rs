@@ -32,6 +32,9 @@ pub fn follow_autoscalers(watches: &mut Watches, directory: &Arc<Directory>, sco
     }
 }
 
+/// Name of the watch of pods in metrics, checks and logs.
+pub const PODS_WATCH: &str = "pods";
+
 /// Name of the watch of autoscalers in metrics, checks and logs.
 pub const AUTOSCALERS_WATCH: &str = "horizontalpodautoscalers";
 
@@ -81,7 +84,7 @@ impl Index for Pods {
     type Object = Pod;
 
     fn name(&self) -> &'static str {
-        "pods"
+        PODS_WATCH
     }
 
     fn resource(&self) -> &'static str {

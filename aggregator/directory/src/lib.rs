@@ -13,7 +13,8 @@ mod objects;
 
 pub use directory::{
     AutoscalerCondition, AutoscalerInfo, AutoscalerStatus, Directory, DirectoryRefusal, LabelSet,
-    Member, ObjectKey, ObjectRef, OwnerInfo, Page, ServiceInfo, ServicePods, Sizes, WorkloadKey,
+    Member, ObjectKey, ObjectRef, OwnerInfo, Page, PodLife, ServiceInfo, ServicePods, Sizes,
+    WorkloadKey,
 };
-pub use indexes::{AUTOSCALERS_WATCH, follow, follow_autoscalers};
+pub use indexes::{AUTOSCALERS_WATCH, PODS_WATCH, follow, follow_autoscalers};
 pub use objects::autoscaler::read as read_autoscaler;

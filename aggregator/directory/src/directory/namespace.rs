@@ -61,6 +61,10 @@ impl Namespace {
         self.pods.contains_key(name)
     }
 
+    pub(super) fn uid(&self, name: &str) -> Option<&Arc<str>> {
+        self.pods.get(name).map(|pod| &pod.uid)
+    }
+
     pub(super) fn has_service(&self, name: &str) -> bool {
         self.services.contains_key(name)
     }

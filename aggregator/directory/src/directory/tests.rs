@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use aggregator_core::limits::{AUTOSCALER_BYTES_MAX, AUTOSCALERS_MAX};
 use aggregator_core::pod::{Owner, Phase};
 
 fn info(namespace: &str, name: &str, app: &str) -> PodInfo {
