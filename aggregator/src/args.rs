@@ -7,7 +7,7 @@ use aggregator_cli::Operator;
 use clap::{Parser, Subcommand, ValueEnum};
 use common_budget::Size;
 
-pub use cluster::{ClusterArgs, IdentityMode, IngestTls, IngestTlsMode};
+pub use cluster::{ClusterArgs, IdentityMode, IngestTls, IngestTlsMode, TokenVerification};
 pub use peers::PeersArgs;
 pub use reads::ReadsArgs;
 pub use remote_write::{AuthMode, Gauge, OutputMode, ProtocolVersion, RemoteWriteArgs};

@@ -87,7 +87,7 @@ mod tests {
     use rustls::server::ResolvesServerCertUsingSni;
 
     use super::*;
-    use crate::identity::{TokenReview, TokenReviews, TokenUser};
+    use crate::tokens::{TokenReview, TokenReviews, TokenUser, Tokens};
 
     struct KnownPods;
 
@@ -157,7 +157,7 @@ mod tests {
     /// itself.
     #[tokio::test]
     async fn plain_streams_are_checked_by_address() {
-        let token = || Identity::Token(Arc::new(KnownPods));
+        let token = || Identity::Token(Arc::new(Tokens::reviewed(Arc::new(KnownPods))));
         let mtls = || Identity::Mtls {
             trust_domain: "cluster.local".to_owned(),
         };

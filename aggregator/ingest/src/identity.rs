@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use aggregator_core::pod::{Phase, PodKey};
@@ -14,15 +13,12 @@ use tonic::metadata::MetadataMap;
 
 use crate::close_reason::Refusal;
 use crate::metrics::Metrics;
+use crate::tokens::Tokens;
 
 mod spiffe;
 
 /// Bytes of a bearer token. Those of service accounts have about 1 KiB.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
-
-const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
-const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
-const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 
 /// How the identity of a sidecar is checked.
 #[derive(Clone, Default)]
@@ -33,30 +29,12 @@ pub enum Identity {
     /// The peer address must be one of the pod's.
     PodIp,
     /// A service account token that is bound to the pod.
-    Token(Arc<dyn TokenReviews>),
+    Token(Arc<Tokens>),
     /// A client certificate with a SPIFFE ID of this trust domain. TLS verifies its signature.
     Mtls {
         /// Such as `cluster.local`.
         trust_domain: String,
     },
-}
-
-pub trait TokenReviews: Send + Sync {
-    /// The user of `token`; `None` if the token is invalid. An error if the review failed.
-    fn review<'a>(&'a self, token: &'a str) -> TokenReview<'a>;
-}
-
-/// Future of [`TokenReviews::review`].
-pub type TokenReview<'a> =
-    Pin<Box<dyn Future<Output = Result<Option<TokenUser>, String>> + Send + 'a>>;
-
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct TokenUser {
-    /// Such as `system:serviceaccount:prod:jazz`.
-    pub username: String,
-    /// Name of the pod that the token is bound to; empty if it is bound to none.
-    pub pod: String,
-    pub pod_uid: String,
 }
 
 /// The identity that a stream has proved.
@@ -105,7 +83,7 @@ impl Identity {
                 }
                 Ok(Claim::Address(address))
             }
-            Self::Token(reviews) => by_token(&**reviews, metadata, metrics).await,
+            Self::Token(tokens) => by_token(tokens, metadata, directory, metrics).await,
             Self::Mtls { trust_domain } => {
                 let certificate = connection.and_then(|peer| peer.certificates.first());
                 let certificate =
@@ -128,8 +106,9 @@ impl fmt::Debug for Identity {
 }
 
 async fn by_token(
-    reviews: &dyn TokenReviews,
+    tokens: &Tokens,
     metadata: &MetadataMap,
+    directory: &Directory,
     metrics: &Metrics,
 ) -> Result<Claim, Refusal> {
     let header = metadata
@@ -147,18 +126,8 @@ async fn by_token(
     if token.len() > TOKEN_BYTES_MAX {
         return Err(unauthenticated("the bearer token is too long"));
     }
-    let reviewed = reviews.review(token).await;
-    let outcome = match &reviewed {
-        Err(_) => "failed",
-        Ok(None) => "invalid",
-        Ok(Some(user)) if pod_of(user).is_none() => "unbound",
-        Ok(Some(_)) => "verified",
-    };
-    metrics.count_token_review(outcome);
-    let user = reviewed
-        .map_err(Refusal::Unreviewed)?
-        .ok_or_else(|| unauthenticated("the bearer token is not valid"))?;
-    let pod = pod_of(&user).ok_or_else(|| {
+    let user = tokens.user(token, directory, metrics).await?;
+    let pod = user.bound_pod().ok_or_else(|| {
         Refusal::NotItsPod(format!(
             "the token of {} is not bound to a pod: project a service account token into the pod",
             user.username
@@ -168,27 +137,6 @@ async fn by_token(
         pod,
         uid: user.pod_uid,
     })
-}
-
-/// The pod that the token of `user` is bound to.
-fn pod_of(user: &TokenUser) -> Option<PodKey> {
-    let account = user.username.strip_prefix(SERVICE_ACCOUNT)?;
-    let (namespace, _) = account.split_once(':')?;
-    (!user.pod.is_empty()).then(|| PodKey::new(namespace, &user.pod))
-}
-
-// === impl TokenUser ===
-
-impl TokenUser {
-    /// The user of a review, with the pod from its extra fields.
-    pub fn new<'a>(username: String, extra: impl Fn(&str) -> Option<&'a String>) -> Self {
-        let text = |key| extra(key).cloned().unwrap_or_default();
-        Self {
-            username,
-            pod: text(POD_NAME),
-            pod_uid: text(POD_UID),
-        }
-    }
 }
 
 // === impl Claim ===
@@ -254,6 +202,7 @@ mod tests {
     use aggregator_core::pod::{Labels, PodInfo};
 
     use super::*;
+    use crate::tokens::{TokenReview, TokenReviews, TokenUser};
 
     fn directory() -> Directory {
         let directory = Directory::default();
@@ -324,6 +273,7 @@ mod tests {
     /// With the scheme as it should be, or without any; another scheme is none of ours.
     #[tokio::test]
     async fn a_token_may_come_without_a_scheme() {
+        let tokens = Tokens::reviewed(Arc::new(KnownPods));
         for (value, good) in [
             ("Bearer good", true),
             ("bearer  good", true),
@@ -335,7 +285,7 @@ mod tests {
         ] {
             let mut metadata = MetadataMap::new();
             metadata.insert("authorization", value.parse().unwrap());
-            let claim = by_token(&KnownPods, &metadata, &Metrics::default()).await;
+            let claim = by_token(&tokens, &metadata, &directory(), &Metrics::default()).await;
             assert_eq!(claim.is_ok(), good, "{value:?}");
         }
     }

@@ -4,6 +4,7 @@
 //! common-http -> server -> session (one task per stream) -> parse -> aggregator_core::store
 //!                          admission (how many begin at once),
 //!                          authenticator, identity (claims of streams),
+//!                          tokens (whose a bearer token is),
 //!                          streams (open ones), silence, close_reason,
 //!                          log_limiter; all in context
 //!                   └> native_sink (Envoy's own metrics_service) ──> aggregator_core::store
@@ -29,6 +30,7 @@ mod silence;
 mod sink_states;
 mod streams;
 pub mod stretch;
+pub mod tokens;
 
 pub use admission::line;
 pub use identity::Identity;

@@ -3,6 +3,8 @@
 use std::sync::atomic::AtomicU64;
 
 use aggregator_core::status::RefusedReason;
+use aggregator_tokens::RejectionReason;
+use common_names::named;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -29,7 +31,8 @@ pub(crate) struct Metrics {
     pub(crate) received: Counter,
     pub(crate) refused: Family<ReasonLabel, Counter>,
     pub(crate) series_refused: Counter,
-    token_reviews: Family<OutcomeLabel, Counter>,
+    tokens: Family<TokenLabel, Counter>,
+    token_fallbacks: Family<ReasonLabel, Counter>,
     pub(crate) builds: Builds,
 }
 
@@ -40,9 +43,33 @@ pub(crate) struct StreamGuard {
     plain: Option<Gauge>,
 }
 
-/// Outcome of a token review; one of a fixed set.
+named! {
+    /// How it was found out whose a token is; a label of metrics.
+    pub(crate) enum TokenMethod {
+        /// By the keys of the cluster.
+        Local = "local",
+        /// By kube-apiserver.
+        Review = "review",
+    }
+}
+
+named! {
+    /// Why a token was reviewed, although tokens are verified here; a label of metrics.
+    pub(crate) enum Fallback {
+        NoKeys = "no_keys",
+        OldKeys = "old_keys",
+        OldWatch = "old_watch",
+        OtherIssuer = "other_issuer",
+        UnseenPod = "unseen_pod",
+        UnsupportedKey = "unsupported_key",
+        Waiters = "waiters",
+    }
+}
+
+/// What became of a token; both of a fixed set.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct OutcomeLabel {
+struct TokenLabel {
+    method: &'static str,
     outcome: &'static str,
 }
 
@@ -150,9 +177,14 @@ impl Metrics {
             self.series_refused.clone(),
         );
         registry.register(
-            "token_reviews",
-            "Tokens of sidecars: verified, unbound (to no pod), invalid, or failed (the cluster could not tell)",
-            self.token_reviews.clone(),
+            "tokens",
+            "Tokens of sidecars, verified here (local) or by kube-apiserver (review): verified, unbound (to no pod), or why not",
+            self.tokens.clone(),
+        );
+        registry.register(
+            "token_fallbacks",
+            "Tokens of sidecars reviewed by kube-apiserver since they could not be verified here, by reason",
+            self.token_fallbacks.clone(),
         );
     }
 
@@ -164,8 +196,14 @@ impl Metrics {
         for reason in reasons() {
             drop(self.refused.get_or_create(&ReasonLabel { reason }));
         }
-        for outcome in ["verified", "unbound", "invalid", "failed"] {
-            drop(self.token_reviews.get_or_create(&OutcomeLabel { outcome }));
+        for method in TokenMethod::ALL {
+            for outcome in method.outcomes() {
+                let method = method.as_str();
+                drop(self.tokens.get_or_create(&TokenLabel { method, outcome }));
+            }
+        }
+        for reason in Fallback::ALL.map(Fallback::as_str) {
+            drop(self.token_fallbacks.get_or_create(&ReasonLabel { reason }));
         }
     }
 
@@ -187,14 +225,58 @@ impl Metrics {
         self.received.inc_by(bytes as u64);
     }
 
-    pub(crate) fn count_token_review(&self, outcome: &'static str) {
-        let label = OutcomeLabel { outcome };
-        self.token_reviews.get_or_create(&label).inc();
+    pub(crate) fn count_token(&self, method: TokenMethod, outcome: &'static str) {
+        debug_assert!(method.outcomes().contains(&outcome), "{outcome}");
+        let method = method.as_str();
+        let label = TokenLabel { method, outcome };
+        self.tokens.get_or_create(&label).inc();
+    }
+
+    pub(crate) fn count_fallback(&self, why: Fallback) {
+        let reason = why.as_str();
+        let label = ReasonLabel { reason };
+        self.token_fallbacks.get_or_create(&label).inc();
     }
 
     pub(crate) fn count_refused(&self, reason: &'static str) {
         debug_assert!(reasons().any(|known| known == reason), "{reason}");
         self.refused.get_or_create(&ReasonLabel { reason }).inc();
+    }
+}
+
+// === impl TokenMethod ===
+
+impl TokenMethod {
+    /// Every outcome of a token by this method.
+    fn outcomes(self) -> Vec<&'static str> {
+        let reasons = match self {
+            Self::Local => RejectionReason::ALL.map(RejectionReason::as_str).to_vec(),
+            Self::Review => vec!["failed", "invalid"],
+        };
+        ["verified", "unbound"].into_iter().chain(reasons).collect()
+    }
+}
+
+// === impl Fallback ===
+
+impl Fallback {
+    /// What is the matter, and what to do.
+    pub(crate) fn sentence(self) -> &'static str {
+        match self {
+            Self::NoKeys => "the keys of the cluster were not read yet, see the log before",
+            Self::OldKeys => {
+                "the keys of the cluster were not read for a minute, see the log before"
+            }
+            Self::OldWatch => "the watch of pods was silent for a minute, see /readyz",
+            Self::OtherIssuer => {
+                "it has the cluster's signature in another issuer's name, as while the issuer is changed"
+            }
+            Self::UnseenPod => {
+                "the watch did not show its pod within 5 s: is its namespace watched?"
+            }
+            Self::UnsupportedKey => "only kube-apiserver verifies keys of its kind",
+            Self::Waiters => "too many tokens wait for the watch to show their pods",
+        }
     }
 }
 

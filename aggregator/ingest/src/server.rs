@@ -114,6 +114,9 @@ impl Server {
         security: Security,
         shutdown: CancellationToken,
     ) -> Self {
+        if let Identity::Token(tokens) = &identity {
+            tokens.register(registry);
+        }
         let line = LineLimits {
             at_once: limits.at_once,
             waiting: limits.waiting,

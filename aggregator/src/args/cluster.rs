@@ -230,6 +230,28 @@ pub struct ClusterArgs {
         default_value = "meshmeter"
     )]
     pub ingest_token_audience: String,
+
+    /// How sidecars' tokens are verified, for --ingest-identity token: local by the keys of the
+    /// cluster and the watch of pods, which needs the ClusterRole
+    /// system:service-account-issuer-discovery, and by a TokenReview only where these cannot tell;
+    /// review by a TokenReview each.
+    #[arg(
+        long,
+        env = "MESHMETER_INGEST_TOKEN_VERIFICATION",
+        value_name = "METHOD",
+        value_enum,
+        default_value_t = TokenVerification::Local
+    )]
+    pub ingest_token_verification: TokenVerification,
+}
+
+/// How sidecars' tokens are verified.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum TokenVerification {
+    /// By the aggregator, with the keys of the cluster.
+    Local,
+    /// By kube-apiserver.
+    Review,
 }
 
 /// Whether, and by which certificate, sidecars connect by TLS.

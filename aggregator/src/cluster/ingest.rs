@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use aggregator_api::review::tokens::{TokenTtl, Tokens};
 use aggregator_core::limits::PODS_MAX;
+use aggregator_directory::PODS_WATCH;
 use aggregator_ingest::Identity;
-use aggregator_ingest::identity::{TokenReview, TokenReviews, TokenUser};
+use aggregator_ingest::tokens::{
+    self, Fetch, Issuer, IssuerKeys, KeySource, LocalTokens, TokenReview, TokenReviews, TokenUser,
+};
 use anyhow::{Context as _, Result};
 use common_http::Security;
 use common_kubernetes::CaBundlePublisher;
 use common_kubernetes::ca_bundle_publisher::{Target, pod_names, service_names};
+use common_kubernetes::issuer::IssuerDocuments;
 use common_kubernetes::reviews::Reviewer;
 use common_time::Clock;
 use common_tls::{Protocols, ReloadableCert, clients, config};
@@ -18,6 +22,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{ByCluster, Cluster};
+use crate::args::TokenVerification;
 use crate::config::{ClusterConfig, SelfManaged, SidecarIdentity, SidecarTls};
 
 /// A sidecar sends its token when it connects, all of them at once after our restart. An invalid
@@ -26,6 +31,9 @@ const TOKEN_TTL: TokenTtl = TokenTtl {
     valid: Duration::from_mins(1),
     invalid: Duration::from_secs(2),
 };
+
+/// The issuer's documents by kube-apiserver.
+struct OfCluster(IssuerDocuments);
 
 /// Token reviews for sidecars.
 struct OfSidecars(Tokens);
@@ -44,13 +52,10 @@ impl Cluster {
         let identity = match &settings.ingest.identity {
             SidecarIdentity::None => Identity::None,
             SidecarIdentity::PodIp => Identity::PodIp,
-            SidecarIdentity::Token { audience } => {
-                let reviews = Arc::new(ByCluster(Reviewer::new(self.client.clone())));
-                let audiences = vec![audience.clone()];
-                let clock = clock.clone();
-                let tokens = Tokens::new(reviews, audiences, TOKEN_TTL, PODS_MAX, clock);
-                Identity::Token(Arc::new(OfSidecars(tokens)))
-            }
+            SidecarIdentity::Token {
+                audience,
+                verification,
+            } => Identity::Token(Arc::new(self.tokens(audience, *verification, clock, stop))),
             SidecarIdentity::Mtls {
                 cas: file,
                 trust_domain,
@@ -84,6 +89,30 @@ impl Cluster {
         Ok((identity, security))
     }
 
+    /// Verification of sidecars' tokens.
+    fn tokens(
+        &self,
+        audience: &str,
+        verification: TokenVerification,
+        clock: &Clock,
+        stop: &CancellationToken,
+    ) -> tokens::Tokens {
+        let reviewer = Arc::new(ByCluster(Reviewer::new(self.client.clone())));
+        let audiences = vec![audience.to_owned()];
+        let reviews = Tokens::new(reviewer, audiences, TOKEN_TTL, PODS_MAX, clock.clone());
+        let reviews = Arc::new(OfSidecars(reviews));
+        if verification == TokenVerification::Review {
+            return tokens::Tokens::reviewed(reviews);
+        }
+        let source = Arc::new(OfCluster(IssuerDocuments::new(self.client.clone())));
+        let keys = Arc::new(IssuerKeys::new(source, clock.clone()));
+        let (following, stop) = (Arc::clone(&keys), stop.clone());
+        tokio::spawn(async move { following.follow(stop).await });
+        let lag = self.watches.lag_of(PODS_WATCH);
+        let local = LocalTokens::new(keys, audience.to_owned(), lag, clock.clone());
+        tokens::Tokens::verified(local, reviews)
+    }
+
     /// A self-managed certificate.
     fn keep(
         &mut self,
@@ -109,6 +138,18 @@ impl Cluster {
         let fault = publisher.spawn(self.client.clone(), stop.clone());
         self.checks.certificates.push(("ingest-certificate", fault));
         Ok(cert)
+    }
+}
+
+// === impl OfCluster ===
+
+impl KeySource for OfCluster {
+    fn fetch(&self) -> Fetch<'_> {
+        Box::pin(async move {
+            let documents = tokio::try_join!(self.0.discovery(), self.0.keys());
+            let (discovery, keys) = documents.map_err(|error| error.to_string())?;
+            Issuer::parse(&discovery, &keys).map_err(|error| error.to_string())
+        })
     }
 }
 

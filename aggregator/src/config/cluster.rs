@@ -68,12 +68,14 @@ impl ClusterConfig {
             ingest_client_ca_file,
             ingest_trust_domain,
             ingest_token_audience,
+            ingest_token_verification,
         } = args;
         let identity = match ingest_identity {
             IdentityMode::None => SidecarIdentity::None,
             IdentityMode::PodIp => SidecarIdentity::PodIp,
             IdentityMode::Token => SidecarIdentity::Token {
                 audience: ingest_token_audience,
+                verification: ingest_token_verification,
             },
             IdentityMode::Mtls => mtls(ingest_client_ca_file, ingest_trust_domain)?,
         };

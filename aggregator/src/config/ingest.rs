@@ -7,7 +7,7 @@ use aggregator_api::names::{pod_name_fault, service_name_fault};
 use anyhow::{Context as _, Result, bail};
 use common_tls::files::Files;
 
-use crate::args::{IngestTls, IngestTlsMode};
+use crate::args::{IngestTls, IngestTlsMode, TokenVerification};
 
 /// TLS and identity of sidecars.
 #[derive(Clone, Debug)]
@@ -43,6 +43,7 @@ pub enum SidecarIdentity {
     PodIp,
     Token {
         audience: String,
+        verification: TokenVerification,
     },
     Mtls {
         /// File with the CAs.

@@ -156,7 +156,11 @@ fn write(directory: &Path, name: &str, text: &str) -> String {
 /// counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn is_self_managed() {
-    let flags = ["--ingest-tls=self-managed", "--ingest-identity=token"];
+    let flags = [
+        "--ingest-tls=self-managed",
+        "--ingest-identity=token",
+        "--ingest-token-verification=review",
+    ];
     let cluster = Cluster::with(server().await, &flags).await;
     let way = Way::self_managed(&cluster);
     let named = |name: &str| Way {
@@ -203,7 +207,8 @@ async fn is_self_managed() {
         assert_eq!(code(way.stream(token, pod).await), Some(expected));
     }
     for (outcome, count) in [("verified", 2), ("invalid", 1)] {
-        let line = format!("meshmeter_ingest_token_reviews_total{{outcome=\"{outcome}\"}} {count}");
+        let labels = format!("method=\"review\",outcome=\"{outcome}\"");
+        let line = format!("meshmeter_ingest_tokens_total{{{labels}}} {count}");
         wait_metric(&cluster, &line).await;
     }
     let metrics = cluster.metrics().await;

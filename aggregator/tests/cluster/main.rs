@@ -12,6 +12,7 @@ mod forgery;
 mod identity;
 mod ingest_tls;
 mod kubectl;
+mod local_tokens;
 mod permissive;
 mod readiness;
 mod replicas;

@@ -15,8 +15,9 @@ use crate::control_plane::Cluster;
 use crate::ingest_tls::{Way, add_token, code, server, wait_metric};
 use crate::sidecar::{Sidecar, inbound};
 
-const FLAGS: [&str; 3] = [
+const FLAGS: [&str; 4] = [
     "--ingest-tls=self-managed",
+    "--ingest-token-verification=review",
     "--ingest-identity=token",
     "--ingest-tls-mode=permissive",
 ];
@@ -122,7 +123,7 @@ async fn the_plain_way_in_is_narrow() {
         refused("plain_token"),
         refused("foreign_pod"),
         refused("unauthenticated"),
-        "meshmeter_ingest_token_reviews_total{outcome=\"verified\"} 0".to_owned(),
+        "meshmeter_ingest_tokens_total{method=\"review\",outcome=\"verified\"} 0".to_owned(),
         "meshmeter_handshakes_failed_total{listener=\"ingest\",reason=\"unknown_protocol\"} 1"
             .to_owned(),
         "meshmeter_ingest_streams_plain 0".to_owned(),

@@ -4,6 +4,7 @@
 //! connection -> watch (list, then watch) -> an index of the caller
 //!                                        -> configuration: authentication of an aggregated API
 //!            -> reviews              TokenReview and SubjectAccessReview
+//!            -> issuer               the keys of service account tokens
 //!            -> ca_bundle_publisher  our CA in a secret; its certificate for those who verify us
 //!            -> events               warnings about objects
 //!            -> lease                which replica writes
@@ -18,6 +19,7 @@ pub mod configuration;
 pub mod connection;
 pub mod events;
 pub mod index;
+pub mod issuer;
 pub mod lease;
 pub mod objects;
 pub mod reviews;

@@ -65,6 +65,9 @@ pub struct WatchState {
     scope: String,
     /// Monotonic time of the last sign of life.
     last_sign: AtomicU64,
+    /// Monotonic time of which the index shows all that there was; of the start before the first
+    /// list.
+    current: AtomicU64,
     listed: AtomicBool,
     /// The API server does not serve the kind, which is optional, or refuses one that is not
     /// needed.
@@ -101,6 +104,7 @@ impl WatchState {
             name,
             scope: scope.to_string(),
             last_sign: AtomicU64::new(now.0),
+            current: AtomicU64::new(now.0),
             listed: AtomicBool::new(false),
             absent: AtomicBool::new(false),
             objects: AtomicU64::new(0),
@@ -122,6 +126,12 @@ impl WatchState {
     /// Time since its last sign of life, or since its start.
     pub fn age(&self, now: Monotonic) -> Duration {
         now.since(Monotonic(self.last_sign.load(Ordering::Relaxed)))
+    }
+
+    /// How far its objects lag behind at most: while a list is being read, those of the list before
+    /// are still there.
+    pub(crate) fn lag(&self, now: Monotonic) -> Duration {
+        now.since(Monotonic(self.current.load(Ordering::Relaxed)))
     }
 
     /// Why its objects may be missing or stale; `None` while they are current.
@@ -174,6 +184,12 @@ impl WatchState {
         self.last_sign.store(now.0, Ordering::Relaxed);
         let mut failure = self.failure.lock();
         *failure = None;
+    }
+
+    /// A sign of life of a watch, which leaves no change out.
+    fn mark_current(&self, now: Monotonic) {
+        self.alive(now);
+        self.current.store(now.0, Ordering::Relaxed);
     }
 
     fn failed(&self, error: &ClusterError) {
@@ -286,6 +302,7 @@ impl<T: Index> Watch<T> {
     /// Lists everything into the index; returns the version to watch from.
     async fn list(&self) -> Result<String, ClusterError> {
         let (accept, _) = self.index.accepts();
+        let began = self.clock.now();
         let mut listed = HashSet::new();
         let mut next: Option<String> = None;
         let mut version = String::new();
@@ -311,6 +328,7 @@ impl<T: Index> Watch<T> {
         // Only after the last page: a list that fails halfway must not delete the objects of the
         // rest.
         self.index.reset(&self.scope, &listed);
+        self.state.current.store(began.0, Ordering::Relaxed);
         self.state
             .objects
             .store(listed.len() as u64, Ordering::Relaxed);
@@ -341,7 +359,7 @@ impl<T: Index> Watch<T> {
         let opened = opened.await.map_err(|_| late(ANSWER_WITHIN))?;
         let body = std::pin::pin!(opened.map_err(failed)?);
         let mut lines = FramedRead::new(body.compat(), LinesCodec::new_with_max_length(EVENT_MAX));
-        self.state.alive(self.clock.now());
+        self.state.mark_current(self.clock.now());
         let silence = Duration::from_secs(WATCH_SECONDS) + WATCH_END_WITHIN;
         while let Some(line) = timeout(silence, lines.next())
             .await
@@ -357,7 +375,7 @@ impl<T: Index> Watch<T> {
                 };
                 self.take(event, version, &what)?;
             }
-            self.state.alive(self.clock.now());
+            self.state.mark_current(self.clock.now());
         }
         Ok(())
     }

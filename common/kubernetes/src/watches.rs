@@ -100,6 +100,20 @@ impl Watches {
         }
     }
 
+    /// Returns how far the objects of the watches with this name lag behind at most.
+    pub fn lag_of(
+        &self,
+        name: &'static str,
+    ) -> impl Fn(Monotonic) -> Duration + Send + Sync + 'static {
+        let mut states = self.states.clone();
+        states.retain(|state| state.name() == name);
+        move |now| {
+            let lags = states.iter().map(|state| state.lag(now));
+            // Nobody watches them, so they are as old as can be.
+            lags.max().unwrap_or(Duration::MAX)
+        }
+    }
+
     /// A readiness check: returns the first list still missing; `None` once all are complete. It
     /// then stays `None`: listed objects are served even while the API server is unreachable.
     pub fn missing(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {

@@ -93,7 +93,11 @@ async fn self_managed(server: &ApiServer, directory: &Path, more: &[&str]) -> Ag
     let file = |name: &str| directory.join(name);
     server.write_kubeconfig(&file("kubeconfig")).unwrap();
     let kubeconfig = format!("--kubeconfig={}", file("kubeconfig").display());
-    let flags = ["--ingest-tls=self-managed", "--ingest-identity=token"];
+    let flags = [
+        "--ingest-tls=self-managed",
+        "--ingest-identity=token",
+        "--ingest-token-verification=review",
+    ];
     let flags = flags.iter().chain(more).map(|flag| (*flag).to_owned());
     let options = Options {
         flags: [kubeconfig].into_iter().chain(flags).collect(),

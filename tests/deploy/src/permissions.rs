@@ -23,7 +23,7 @@ pub struct Request {
     pub verb: String,
     /// API group; empty for the core's.
     pub group: String,
-    /// With the subresource, if there is one.
+    /// With the subresource, if there is one; the path of what is no resource.
     pub resource: String,
     pub namespace: String,
     pub name: String,
@@ -39,6 +39,9 @@ fn built_in(role: &str) -> Vec<Value> {
         "extension-apiserver-authentication-reader" => vec![
             json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["extension-apiserver-authentication"],
                 "verbs": ["get", "list", "watch"]}),
+        ],
+        "system:service-account-issuer-discovery" => vec![
+            json!({"nonResourceURLs": ["/.well-known/openid-configuration", "/openid/v1/jwks"], "verbs": ["get"]}),
         ],
         _ => Vec::new(),
     }
@@ -91,6 +94,9 @@ impl Rule {
     pub fn permits(&self, request: &Request) -> bool {
         let has =
             |field: &str, wanted: &str| list(&self.value[field]).iter().any(|one| one == wanted);
+        if request.resource.starts_with('/') {
+            return has("verbs", &request.verb) && has("nonResourceURLs", &request.resource);
+        }
         let names = list(&self.value["resourceNames"]);
         has("verbs", &request.verb)
             && has("apiGroups", &request.group)
@@ -112,6 +118,15 @@ impl Request {
         let (path, query) = path_and_query
             .split_once('?')
             .unwrap_or((path_and_query, ""));
+        if !path.starts_with("/api/") && !path.starts_with("/apis/") {
+            return (method == "GET").then(|| Self {
+                verb: "get".to_owned(),
+                group: String::new(),
+                resource: path.to_owned(),
+                namespace: String::new(),
+                name: String::new(),
+            });
+        }
         let mut parts = path.trim_matches('/').split('/');
         let group = match parts.next()? {
             "api" => "",

@@ -174,7 +174,10 @@ impl Part {
             ],
         };
         match self {
-            Self::Aggregator => arguments.extend(pair("ingest-")?),
+            Self::Aggregator => {
+                arguments.extend(pair("ingest-")?);
+                arguments.push("--ingest-identity=token".to_owned());
+            }
             Self::Injector => arguments.extend(pair("")?),
             Self::XdsProxy | Self::ControlPlane => {}
         }

@@ -16,7 +16,7 @@ use crate::kubernetes::{ApiServer, KnownUser};
 pub const SERVER_NAME: &str = "meshmeter.meshmeter.svc";
 
 /// The audience of tokens that it takes.
-const AUDIENCE: &str = "meshmeter";
+pub const AUDIENCE: &str = "meshmeter";
 
 /// A `ConfigMap` as the kubelet mounts it: files are links into `..data`, itself a link that is
 /// replaced whole.
@@ -117,8 +117,17 @@ pub fn write_secret(file: &Path, token: &Path) -> Result<()> {
 }
 
 /// The aggregator in the cluster of `server`, its files in `directory`; `ca.pem` is the CA of its
-/// certificate.
+/// certificate. It has tokens reviewed, whatever they look like ([`add_token`]).
 pub fn options(server: &ApiServer, directory: &Path) -> Result<Options> {
+    let mut options = local_options(server, directory)?;
+    let review = "--ingest-token-verification=review".to_owned();
+    options.flags.push(review);
+    Ok(options)
+}
+
+/// The same, but it verifies tokens by itself, so that they have to be signed
+/// ([`ApiServer::pod_token`] for [`AUDIENCE`]).
+pub fn local_options(server: &ApiServer, directory: &Path) -> Result<Options> {
     let file = |name: &str| directory.join(name);
     let ca = issue(directory)?;
     fs::write(file("ca.pem"), &ca)?;

@@ -169,7 +169,17 @@ pub(super) struct ReviewSpec<'a> {
     pub(super) user: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) groups: Vec<String>,
-    pub(super) resource_attributes: Attributes<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) resource_attributes: Option<Attributes<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) non_resource_attributes: Option<PathAttributes<'a>>,
+}
+
+/// What one may do with a path that is no resource.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+pub(super) struct PathAttributes<'a> {
+    pub(super) path: &'a str,
+    pub(super) verb: &'a str,
 }
 
 /// What one may do.

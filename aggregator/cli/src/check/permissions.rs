@@ -5,7 +5,7 @@ use futures_util::stream;
 
 use aggregator_view::GROUP as VIEW;
 
-use super::objects::{Attributes, Review, ReviewSpec, Reviewed};
+use super::objects::{Attributes, PathAttributes, Review, ReviewSpec, Reviewed};
 use super::registration::Registered;
 use super::{INSTALL_NAMESPACE, Probe, Report, webhooks};
 use crate::ConnectionError;
@@ -15,7 +15,8 @@ const REVIEWS: &str = "/apis/authorization.k8s.io/v1";
 /// Reviews under way at once.
 const REVIEWS_MAX: usize = 8;
 
-/// A right: verb, group, resource, name; the namespace is added.
+/// A right: verb, group, resource, name; the namespace is added. A path instead of a resource is
+/// that of no object.
 type Right = (&'static str, &'static str, &'static str, &'static str);
 
 /// What the commands ask for.
@@ -75,6 +76,11 @@ const REVIEWER: [Right; 4] = [
     ("list", VIEW, "reads", ""),
     ("list", VIEW, "health", ""),
 ];
+/// What it needs to verify tokens of sidecars by itself. Kubernetes permits it to all accounts.
+const ISSUER: [Right; 2] = [
+    ("get", "", "/.well-known/openid-configuration", ""),
+    ("get", "", "/openid/v1/jwks", ""),
+];
 const INJECTOR: [Right; 2] = [
     (
         "get",
@@ -116,6 +122,7 @@ pub(super) async fn check(probe: &Probe<'_>, registered: &Registered, report: &m
     let home = home.unwrap_or(INSTALL_NAMESPACE);
     program(probe, home, "meshmeter", "aggregator", &mut report).await;
     autoscalers(probe, home, &mut report).await;
+    issuer(probe, home, &mut report).await;
     if webhooks::is_installed(probe).await {
         program(probe, home, "meshmeter-injector", "injector", &mut report).await;
     }
@@ -189,6 +196,24 @@ async fn autoscalers(probe: &Probe<'_>, home: &str, report: &mut super::report::
     }
 }
 
+/// What it does without by asking kube-apiserver. Where nobody may review it, that was said.
+async fn issuer(probe: &Probe<'_>, home: &str, report: &mut super::report::Group<'_>) {
+    let user = format!("system:serviceaccount:{home}:meshmeter");
+    let lacks = lacking(probe, Some(&user), "", &ISSUER).await;
+    if let Ok(lacks) = lacks
+        && !lacks.is_empty()
+    {
+        report.warn(
+            "aggregator",
+            format!(
+                "with ingest.identity token kube-apiserver reviews every sidecar's token: the aggregator may not {}",
+                lacks.join("; ")
+            ),
+            "upgrade the chart with ingest.identity token, which binds the ClusterRole system:service-account-issuer-discovery",
+        );
+    }
+}
+
 /// Rights in the whole cluster, or only in the namespace asked about, as with watchNamespaces.
 async fn of_aggregator(probe: &Probe<'_>, user: &str) -> Lacking {
     let mut lacks = lacking(probe, Some(user), "", &AGGREGATOR).await?;
@@ -247,6 +272,11 @@ async fn review(
         resource,
         name,
     };
+    let is_path = resource.starts_with('/');
+    let path_attributes = is_path.then_some(PathAttributes {
+        path: resource,
+        verb,
+    });
     let (kind, plural) = match user {
         None => ("SelfSubjectAccessReview", "selfsubjectaccessreviews"),
         Some(_) => ("SubjectAccessReview", "subjectaccessreviews"),
@@ -257,7 +287,8 @@ async fn review(
         spec: ReviewSpec {
             user,
             groups: groups(user),
-            resource_attributes: attributes,
+            resource_attributes: path_attributes.is_none().then_some(attributes),
+            non_resource_attributes: path_attributes,
         },
     };
     let path = format!("{REVIEWS}/{plural}");
@@ -292,6 +323,9 @@ fn groups(user: Option<&str>) -> Vec<String> {
 }
 
 fn shown(right: &Attributes<'_>) -> String {
+    if right.resource.starts_with('/') {
+        return right.resource.to_owned();
+    }
     let of = match right.group {
         "" => String::new(),
         group => format!(".{group}"),

@@ -4,7 +4,6 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test any surprise is a failure")]
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use tests_support::artifacts::{self, Module};
 use tests_support::djapp::{App, Behaviour};
 use tests_support::envoy::{self, Envoy};
 use tests_support::kubernetes::objects::POD;
-use tests_support::kubernetes::{ApiServer, CertificateAuthority, KnownUser};
+use tests_support::kubernetes::{ApiServer, CertificateAuthority};
 use tests_support::{clock, http};
 
 use patches::{
@@ -121,6 +120,9 @@ async fn secured(server: &ApiServer, folder: &Path) -> Aggregator {
     let ca = CertificateAuthority::new("meshmeter-ingest").unwrap();
     let issued = ca.server(&[SERVER_NAME]).unwrap();
     let token = file("token");
+    // As the aggregator verifies it by itself.
+    let signed = server.pod_token("meshmeter", NAMESPACE, POD_NAME, "uid-metal-1");
+    let signed = signed.unwrap();
     let secret = json!({"resources": [{
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
         "name": "token",
@@ -130,23 +132,11 @@ async fn secured(server: &ApiServer, folder: &Path) -> Aggregator {
         ("ca.pem", ca.pem.as_str()),
         ("tls.crt", issued.certificate.as_str()),
         ("tls.key", issued.key.as_str()),
-        ("token", "secret-of-metal-1"),
+        ("token", signed.as_str()),
         ("token.json", secret.to_string().as_str()),
     ] {
         std::fs::write(file(name), text).unwrap();
     }
-    let extra = [("pod-name", POD_NAME), ("pod-uid", "uid-metal-1")];
-    let extra = extra.map(|(key, value)| {
-        let key = format!("authentication.kubernetes.io/{key}");
-        (key, vec![value.to_owned()])
-    });
-    let user = KnownUser {
-        username: format!("system:serviceaccount:{NAMESPACE}:metal"),
-        extra: BTreeMap::from(extra),
-        audiences: vec!["meshmeter".to_owned()],
-        ..KnownUser::default()
-    };
-    server.add_token("secret-of-metal-1", user);
     let pod = json!({
         "metadata": {
             "namespace": NAMESPACE, "name": POD_NAME, "uid": "uid-metal-1", "labels": {"app": "metal"}},

@@ -67,6 +67,12 @@ pub(super) const CASES: &[Case] = &[
         let user = "system:serviceaccount:meshmeter:meshmeter";
         server.deny(&format!("{user} list horizontalpodautoscalers"));
     }),
+    case("no-issuer", 0, |server| {
+        let user = "system:serviceaccount:meshmeter:meshmeter";
+        for path in ["/.well-known/openid-configuration", "/openid/v1/jwks"] {
+            server.deny(&format!("{user} get {path}"));
+        }
+    }),
     case("reviews-forbidden", 0, |server| {
         let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
         server.set_page(path, StatusCode::FORBIDDEN, forbidden());

@@ -6,8 +6,12 @@ use serde_json::{Value, json};
 use super::Shared;
 use super::replies::{Answer, reply};
 
-/// What a review is about, as `VERB RESOURCE`.
+/// What a review is about, as `VERB RESOURCE` or `VERB PATH`.
 fn right(review: &Value) -> String {
+    let asked = &review["spec"]["nonResourceAttributes"];
+    if let (Some(verb), Some(path)) = (asked["verb"].as_str(), asked["path"].as_str()) {
+        return format!("{verb} {path}");
+    }
     let asked = &review["spec"]["resourceAttributes"];
     let text = |field: &str| asked[field].as_str().unwrap_or_default();
     format!("{} {}", text("verb"), text("resource"))
