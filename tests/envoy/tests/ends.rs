@@ -213,21 +213,24 @@ fn bootstrap(role: Role, application: SocketAddr, aggregator: SocketAddr) -> Res
 }
 
 /// Each case beside the count that Envoy made of it: classes, requests, none in flight.
-async fn each_end_counts_once(role: Role, classes_of: fn(&Case) -> &'static [&'static str]) {
-    let application = application().await.unwrap();
-    let aggregator = Aggregator::start(&Options::default()).await.unwrap();
-    let bootstrap = bootstrap(role, application, aggregator.ingest()).unwrap();
-    let envoy = start_envoy(&bootstrap).await.unwrap();
-    let front = envoy.listener(FRONT).unwrap();
+async fn each_end_counts_once(
+    role: Role,
+    classes_of: fn(&Case) -> &'static [&'static str],
+) -> Result<()> {
+    let application = application().await?;
+    let aggregator = Aggregator::start(&Options::default()).await?;
+    let bootstrap = bootstrap(role, application, aggregator.ingest())?;
+    let envoy = start_envoy(&bootstrap).await?;
+    let front = envoy.listener(FRONT)?;
     let mut expected: BTreeMap<&str, u64> = BTreeMap::new();
     for case in &CASES {
-        ask(front, case).await.context(case.name).unwrap();
+        ask(front, case).await.context(case.name)?;
         for class in classes_of(case) {
             *expected.entry(class).or_default() += 1;
         }
         let ends = expected.values().sum();
         let pod = settled(&aggregator, POD, inbound(ends)).await;
-        let pod = pod.context(case.name).unwrap();
+        let pod = pod.context(case.name)?;
         let counted: BTreeMap<&str, u64> = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"]
             .into_iter()
             .map(|class| (class, pod.responses("inbound", class)))
@@ -236,14 +239,19 @@ async fn each_end_counts_once(role: Role, classes_of: fn(&Case) -> &'static [&'s
         assert_eq!(counted, expected, "after: {}", case.name);
         assert_eq!(pod.requests("inbound"), Some(ends), "after: {}", case.name);
     }
+    Ok(())
 }
 
 #[tokio::test]
 async fn each_end_counts_once_in_the_filter() {
-    each_end_counts_once(Role::Filter, |case| case.filter).await;
+    each_end_counts_once(Role::Filter, |case| case.filter)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn each_end_counts_once_in_the_access_log() {
-    each_end_counts_once(Role::AccessLog, |case| case.access_log).await;
+    each_end_counts_once(Role::AccessLog, |case| case.access_log)
+        .await
+        .unwrap();
 }

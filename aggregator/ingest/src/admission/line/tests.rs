@@ -109,7 +109,7 @@ fn times_to_come_back_follow_the_pace() {
     let mut due: Vec<u64> = (0_u64..3000)
         .map(|stream| {
             let random = stream.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
-            comes_back(line.arrive(after(1000), None, random)).as_millis() as u64
+            u64::try_from(comes_back(line.arrive(after(1000), None, random)).as_millis()).unwrap()
         })
         .collect();
     due.sort_unstable();
@@ -193,7 +193,9 @@ proptest! {
             line.leave(ticket);
         }
         let waiting: Vec<Ticket> = line.waiting.keys().copied().collect();
-        waiting.into_iter().for_each(|ticket| line.leave(ticket));
+        for ticket in waiting {
+            line.leave(ticket);
+        }
         line.inside.clear();
         line.by_address.clear();
         prop_assert!(matches!(line.arrive(now, None, 0), Answer::Enter(_)));
