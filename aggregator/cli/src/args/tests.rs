@@ -4,9 +4,10 @@ use super::examples::{self, PluginArgs};
 use super::*;
 
 /// What the document quotes.
-const SNAPSHOTS: [&str; 2] = [
+const SNAPSHOTS: [&str; 3] = [
     include_str!("../../tests/snapshots/top/workloads.txt"),
     include_str!("../../tests/snapshots/check/broken/metric-misspelt.txt"),
+    include_str!("../../tests/snapshots/simulate/default.txt"),
 ];
 
 /// Whoever reads the help can run what it shows, in the words of how the program was called.
