@@ -60,7 +60,7 @@ impl Lag {
         late
     }
 
-    /// How long a frame that is read now may have waited, at most [`LATE_MAX`].
+    /// How long a frame that is read now may have waited, within bounds.
     pub fn at(&self, now: Monotonic) -> Duration {
         self.with(now, Duration::ZERO)
     }

@@ -137,11 +137,7 @@ mod tests {
             let mut changes = 0;
             for _ in 0..3600 {
                 let before = stretch.interval();
-                let late = if before >= needed {
-                    ms(20)
-                } else {
-                    ms(1500)
-                };
+                let late = if before >= needed { ms(20) } else { ms(1500) };
                 stretch.second(late);
                 changes += u32::from(stretch.interval() != before);
             }
