@@ -127,6 +127,27 @@ impl World {
         .with_context(|| self.aggregator.log_tail())
     }
 
+    /// Waits until the API says more than `rate` of each pod. Where two steps come within seconds
+    /// it may take longer than the table, which is of the newest reports.
+    pub async fn wait_rates(&self, rate: f64) -> Result<()> {
+        clock::wait_for("rates at the API", VALUES_WITHIN, async || {
+            let api = self.aggregator.api();
+            let list = api.pods_metric(NAMESPACE, SELECTOR, METRIC).await?;
+            let above = list.items.iter().filter(|item| {
+                let (number, scale) = match item.value.strip_suffix('m') {
+                    Some(milli) => (milli, 0.001),
+                    None => (item.value.as_str(), 1.0),
+                };
+                number
+                    .parse::<f64>()
+                    .is_ok_and(|value| value * scale > rate)
+            });
+            Ok((above.count() == PODS.len()).then_some(()))
+        })
+        .await
+        .with_context(|| self.aggregator.log_tail())
+    }
+
     /// The autoscaler reads and decides.
     pub async fn sync(&mut self) -> Result<()> {
         self.autoscalers.sync(self.aggregator.api()).await

@@ -67,6 +67,7 @@ async fn a_load_step_is_seen_and_explained() -> Result<()> {
     println!("the step was in chart and table after {seen:?}");
     let full = format!("{TABLE}.every((rate) => rate > {})", AFTER * 0.9);
     light.wait("all of the step", SOON, &full).await?;
+    world.wait_rates(AFTER * 0.9).await?;
     world.sync().await?;
     for (tab, theme) in [(&light, "light"), (&dark, "dark")] {
         walk_to_the_explanation(tab, theme).await?;
