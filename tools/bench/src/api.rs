@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(3..=3600))]
     seconds: u32,
     /// Pods, in workloads of a fiftieth each.
-    #[arg(long, default_value_t = 50_000)]
+    #[arg(long, default_value_t = 100_000)]
     pods: usize,
     /// Give each pod a label of its own, as a `StatefulSet` does: the most that can be asked of the
     /// directory.
